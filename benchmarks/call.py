@@ -25,8 +25,8 @@ from twisted.internet.abstract import FileDescriptor  # noqa: E402
 from twisted.internet.address import IPv4Address  # noqa: E402
 from twisted.internet.task import Clock  # noqa: E402
 
-from pycomnet.services.context import Context  # noqa: E402
-from pycomnet.services.server import ServiceServer  # noqa: E402
+from pycomnet.services.client.context import Context  # noqa: E402
+from pycomnet.services.server.server import ServiceServer  # noqa: E402
 
 TURNS = 2000
 

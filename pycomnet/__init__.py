@@ -70,8 +70,9 @@ if TYPE_CHECKING:
     from pycomnet.services.binary import Binary as Binary
     from pycomnet.services.binary import BlockLimits as BlockLimits
     from pycomnet.services.binary import ReceivedFile as ReceivedFile
-    from pycomnet.services.client import RemoteService as RemoteService
-    from pycomnet.services.context import Context as Context
+    from pycomnet.services.client.context import Context as Context
+    from pycomnet.services.client.remoteservice import RemoteService as RemoteService
+    from pycomnet.services.client.remotestream import RemoteStream as RemoteStream
     from pycomnet.services.default import configure as configure
     from pycomnet.services.default import connect as connect
     from pycomnet.services.default import locate as locate
@@ -79,11 +80,10 @@ if TYPE_CHECKING:
     from pycomnet.services.interface import Service as Service
     from pycomnet.services.interface import interface as interface
     from pycomnet.services.interface import method as method
-    from pycomnet.services.remotestream import RemoteStream as RemoteStream
-    from pycomnet.services.request import Request as Request
-    from pycomnet.services.server import ServerLimits as ServerLimits
-    from pycomnet.services.server import ServiceServer as ServiceServer
-    from pycomnet.services.sessions import SessionLimits as SessionLimits
+    from pycomnet.services.server.limits import ServerLimits as ServerLimits
+    from pycomnet.services.server.request import Request as Request
+    from pycomnet.services.server.server import ServiceServer as ServiceServer
+    from pycomnet.services.server.sessions import SessionLimits as SessionLimits
     from pycomnet.wire.kinds import register_type as register_type
     from pycomnet.wire.values import ValueNotReceivable as ValueNotReceivable
     from pycomnet.wire.values import ValueNotSendable as ValueNotSendable
@@ -100,7 +100,7 @@ _WHERE = {
     "ChannelGateway": "pycomnet.gateways.channelgateway",
     "CodeNotSendable": "pycomnet.errors",
     "ConnectionLost": "pycomnet.errors",
-    "Context": "pycomnet.services.context",
+    "Context": "pycomnet.services.client.context",
     "DeadlineExceeded": "pycomnet.errors",
     "EndpointError": "pycomnet.errors",
     "FactoryUnreachable": "pycomnet.errors",
@@ -125,21 +125,21 @@ _WHERE = {
     "RSync": "pycomnet.rsync.rsync",
     "ReceivedFile": "pycomnet.services.binary",
     "RemoteError": "pycomnet.errors",
-    "RemoteService": "pycomnet.services.client",
-    "RemoteStream": "pycomnet.services.remotestream",
-    "Request": "pycomnet.services.request",
+    "RemoteService": "pycomnet.services.client.remoteservice",
+    "RemoteStream": "pycomnet.services.client.remotestream",
+    "Request": "pycomnet.services.server.request",
     "ResultNotSendable": "pycomnet.errors",
     "Resumable": "pycomnet.gateways.localfactory",
     "RevisionTooOld": "pycomnet.errors",
     "ServerLeaving": "pycomnet.errors",
-    "ServerLimits": "pycomnet.services.server",
+    "ServerLimits": "pycomnet.services.server.limits",
     "Service": "pycomnet.services.interface",
     "ServiceError": "pycomnet.errors",
     "ServiceNameTaken": "pycomnet.errors",
     "ServiceNotFound": "pycomnet.errors",
-    "ServiceServer": "pycomnet.services.server",
+    "ServiceServer": "pycomnet.services.server.server",
     "ServiceUnreachable": "pycomnet.errors",
-    "SessionLimits": "pycomnet.services.sessions",
+    "SessionLimits": "pycomnet.services.server.sessions",
     "SessionTooLarge": "pycomnet.errors",
     "Spec": "pycomnet.gateways.spec",
     "SpecError": "pycomnet.errors",

@@ -33,11 +33,11 @@ from twisted.internet.asyncioreactor import AsyncioSelectorReactor
 from twisted.python import threadable
 
 from pycomnet.net import _twisted
-from pycomnet.services import client as _client
-from pycomnet.services import context as _context
-from pycomnet.services import remotestream as _remotestream
-from pycomnet.services import server as _server
+from pycomnet.services.client import context as _context
+from pycomnet.services.client import remoteservice as _remoteservice
+from pycomnet.services.client import remotestream as _remotestream
 from pycomnet.services.interface import Service
+from pycomnet.services.server import server as _server
 
 #: The Deferred API's class -> the one here.
 _classes: dict[type, type] = {}
@@ -171,7 +171,7 @@ class RemoteStream(_remotestream.ValueIterator, _Wrapper):
     """Filled from :class:`pycomnet.RemoteStream`."""
 
 
-@_filled_from(_client.RemoteService, "invoke", "stream", "introspect", "interface")
+@_filled_from(_remoteservice.RemoteService, "invoke", "stream", "introspect", "interface")
 class RemoteService(_Wrapper):
     """Filled from :class:`pycomnet.RemoteService`."""
 

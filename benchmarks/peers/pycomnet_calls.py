@@ -11,9 +11,9 @@ from twisted.internet import epollreactor
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.task import react
 
-from pycomnet.services.context import TIMEOUT, Context
+from pycomnet.services.client.context import TIMEOUT, Context
 from pycomnet.services.interface import Service, interface, method
-from pycomnet.services.server import ServiceServer
+from pycomnet.services.server.server import ServiceServer
 from pycomnet.wire.codec import make_codec
 from pycomnet.wire.mux import Mux
 

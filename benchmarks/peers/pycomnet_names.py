@@ -25,7 +25,7 @@ from twisted.internet.task import deferLater
 from pycomnet.nameserver.directory import digest
 from pycomnet.nameserver.records import encode
 from pycomnet.nameserver.stores import sqlite
-from pycomnet.services.context import NAMESERVER, Context
+from pycomnet.services.client.context import NAMESERVER, Context
 
 TWISTD = [sys.executable, "-c", "from twisted.scripts.twistd import run; run()"]
 OPTIONS = ["-n", "--pidfile=", "pycomnet-nameserver"]

@@ -16,9 +16,9 @@ from pycomnet.rsync.result import SyncEvent
 from pycomnet.rsync.result import SyncResult
 from pycomnet.rsync.result import TargetResult
 from pycomnet.services.binary import BlockLimits
-from pycomnet.services.guarding import AccessGate
 from pycomnet.services.interface import Service
-from pycomnet.services.serverlimits import ServerLimits
+from pycomnet.services.server.guarding import AccessGate
+from pycomnet.services.server.limits import ServerLimits
 from random import Random
 from twisted.python.failure import Failure
 from types import ModuleType

@@ -9,11 +9,11 @@ from typing import Any
 from pycomnet.blocking.waiting import running_reactor, wait_for
 from pycomnet.blocking.wrapper import Blocking, to_blocking_api, to_deferred_api, wraps_class
 from pycomnet.errors import ChannelClosed
-from pycomnet.services import client as _client
-from pycomnet.services import context as _context
 from pycomnet.services import default as _default
-from pycomnet.services import remotestream as _remotestream
-from pycomnet.services import server as _server
+from pycomnet.services.client import context as _context
+from pycomnet.services.client import remoteservice as _remoteservice
+from pycomnet.services.client import remotestream as _remotestream
+from pycomnet.services.server import server as _server
 
 #: Methods for other classes of the package, and not for users.
 _INNER = frozenset({"called_by", "may_repeat", "reach", "repeat", "cancel", "expired"})
@@ -55,7 +55,7 @@ class RemoteStream(Blocking):
         self.close()
 
 
-@wraps_class(_client.RemoteService, ("interface",), _INNER)
+@wraps_class(_remoteservice.RemoteService, ("interface",), _INNER)
 class RemoteService(Blocking):
     """Filled from :class:`pycomnet.RemoteService`."""
 

@@ -24,7 +24,9 @@ from pycomnet import blocking
 from pycomnet.blocking.wrapper import Blocking, blocking_classes
 from pycomnet.gateways import group
 from pycomnet.rsync import fetch, rsync
-from pycomnet.services import context, default, server
+from pycomnet.services import default
+from pycomnet.services.client import context
+from pycomnet.services.server import server
 
 PATH = Path(__file__).with_name("__init__.pyi")
 

@@ -20,6 +20,7 @@ COMMANDS = {
     "passwd": ("pycomnet.cli.passwd:passwd", "Change the users of a password file."),
     "run": ("pycomnet.cli.run:run_command_line", "Run a script on gateways at the same time."),
     "sync": ("pycomnet.cli.sync:sync_command", "Send a directory to gateways: what differs."),
+    "venv": ("pycomnet.cli.venv:venv_command", "Make a virtual environment somewhere, and use it."),
 }
 EPILOG = """\b
 Examples:

@@ -16,7 +16,7 @@ from pycomnet.cli.remote import Target, as_json, explained, target_options
 
 if TYPE_CHECKING:
     from pycomnet.cli.program import CommandProgram
-    from pycomnet.services.client import RemoteService
+    from pycomnet.services.client.remoteservice import RemoteService
 
 EPILOG = """\b
 Examples:

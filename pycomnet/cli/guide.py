@@ -7,6 +7,8 @@ import re
 import signal
 import statistics
 from collections.abc import Callable, Sequence
+from importlib.util import find_spec
+from tempfile import TemporaryDirectory
 from time import perf_counter
 from typing import Any
 
@@ -22,7 +24,7 @@ from pycomnet.cli.tourdaemons import Daemons
 from pycomnet.errors import PycomnetError
 from pycomnet.gateways.gateway import Gateway
 from pycomnet.gateways.group import Group
-from pycomnet.services.context import Context
+from pycomnet.services.client.context import Context
 
 #: How many round trips are measured.
 ROUND_TRIPS = 1000
@@ -65,6 +67,7 @@ class Guide:
             await self._stream(gateways[0])
             await self._output(gateways[0])
             await self._error(gateways[0])
+            await self._environment(gateways[0])
             await self._death(group)
             await self._http(group)
             await self._services()
@@ -159,6 +162,24 @@ class Guide:
         expect(error.type == "ZeroDivisionError", f"the error was {error.type}")
         self._result("average([1, 2, 6]) is 3, and average([]) raises this RemoteError:")
         self._panel(error.formatted.rstrip())
+
+    async def _environment(self, gateway: Gateway) -> None:
+        self._begin(
+            "A virtual environment",
+            "A gateway in an environment of its own, made where another gateway is. That machine "
+            "needs neither pip nor a network.",
+            tour.prefix,
+            tour.in_environment,
+        )
+        if find_spec("packaging") is None:
+            self._result("not here: install pycomnet[xdeploy]")
+            return
+        with TemporaryDirectory() as directory:
+            begun = perf_counter()
+            found = await tour.in_environment(gateway, directory)
+            took = perf_counter() - begun
+            expect(found.startswith(directory), f"the prefix was {found}")
+        self._result(f"made, with a gateway in it, in {took * 1000:.0f} ms: {found}")
 
     async def _death(self, group: Group) -> None:
         self._begin(

@@ -12,12 +12,12 @@ import click
 from pycomnet.cli.identity import Identity, identity_options
 from pycomnet.cli.options import SuggestingGroup
 from pycomnet.cli.remote import TIMEOUT, Target, as_json, explained
-from pycomnet.services.launchconfig import DEFAULT_NAMESERVER, NAMESERVER_VARIABLE
+from pycomnet.services.nameserveraddress import DEFAULT_NAMESERVER, NAMESERVER_VARIABLE
 
 if TYPE_CHECKING:
     from pycomnet.cli.program import CommandProgram
     from pycomnet.net.reactors import EndpointReactor
-    from pycomnet.services.context import Context
+    from pycomnet.services.client.context import Context
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -54,7 +54,7 @@ class Asking:
         :raises EndpointError: the address is not valid.
         :raises AccessConfigError: the user's credentials can't be used.
         """
-        from pycomnet.services.context import Context
+        from pycomnet.services.client.context import Context
 
         return Context(
             reactor,

@@ -12,13 +12,13 @@ import attrs
 import click
 
 from pycomnet.cli.identity import Identity, identity_options
-from pycomnet.services.launchconfig import DEFAULT_NAMESERVER, NAMESERVER_VARIABLE
+from pycomnet.services.nameserveraddress import DEFAULT_NAMESERVER, NAMESERVER_VARIABLE
 
 if TYPE_CHECKING:
     from pycomnet.errors import ServiceError
     from pycomnet.net.reactors import GatewayReactor
-    from pycomnet.services.client import RemoteService
-    from pycomnet.services.context import Context
+    from pycomnet.services.client.context import Context
+    from pycomnet.services.client.remoteservice import RemoteService
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -49,7 +49,7 @@ class Target:
         :raises EndpointError: the nameserver's address is not valid.
         :raises AccessConfigError: the user's credentials can't be used.
         """
-        from pycomnet.services.context import Context
+        from pycomnet.services.client.context import Context
 
         return Context(
             reactor,

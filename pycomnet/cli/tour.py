@@ -14,8 +14,8 @@ from pycomnet.errors import GatewayDied, RemoteError, ServiceNotFound, ServiceUn
 from pycomnet.gateways.gateway import Gateway
 from pycomnet.gateways.group import Group
 from pycomnet.gateways.output import Output
-from pycomnet.services.client import RemoteService
-from pycomnet.services.context import Context
+from pycomnet.services.client.context import Context
+from pycomnet.services.client.remoteservice import RemoteService
 
 
 async def start(group: Group, number: int) -> list[Gateway]:
@@ -87,6 +87,22 @@ async def through_http(group: Group, spec: str) -> Any:
     answer = await channel.receive()
     await gateway.exit()
     return answer
+
+
+def prefix() -> str:
+    import sys
+
+    return sys.prefix
+
+
+async def in_environment(gateway: Gateway, directory: str) -> str:
+    from pycomnet import xdeploy
+
+    requirements = ""  # such as "requests>=2": wheels are found here, and sent
+    inside = await xdeploy.create_venv_gateway(gateway, "tour", requirements, directory=directory)
+    found: str = await inside.call(prefix)
+    await inside.exit()
+    return found
 
 
 def die(channel: Any) -> None:

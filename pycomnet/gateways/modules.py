@@ -7,6 +7,7 @@ up within the offer, and never imported here.
 from __future__ import annotations
 
 import ast
+import functools
 import importlib.util
 import os
 import sys
@@ -14,6 +15,7 @@ from collections import deque
 from collections.abc import Iterable
 from importlib.machinery import ModuleSpec
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import attrs
@@ -85,6 +87,23 @@ class ModuleOffer:
             else:
                 offer = offer.and_also(_directory(os.fspath(each)))
         return offer
+
+    @classmethod
+    @functools.cache
+    def far_package(cls, name: str, package: ModuleType) -> ModuleOffer:
+        """Offer a package of :mod:`pycomnet.far` under a name of its own.
+
+        It is the same offer each time, so what a fork server compiled of it is used again.
+
+        :param name: its top-level name at the far side.
+        """
+        file = package.__file__
+        assert file is not None
+        spec = importlib.util.spec_from_file_location(
+            name, file, submodule_search_locations=[os.path.dirname(file)]
+        )
+        assert spec is not None
+        return cls({name: OfferedRoot(spec, named=False)})
 
     def and_also(self, other: ModuleOffer) -> ModuleOffer:
         """The union of both; ``other`` wins where they differ."""

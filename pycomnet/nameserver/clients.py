@@ -40,7 +40,7 @@ class Clients:
     def of(self, connection: Any) -> Registrant:
         """The client of a connection.
 
-        :param connection: a :class:`~pycomnet.services.serverside.ServerConnection`.
+        :param connection: a :class:`~pycomnet.services.server.connection.ServerConnection`.
         """
         if connection.user is not None:
             return self._with_name("user", connection.user)

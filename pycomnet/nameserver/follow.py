@@ -20,7 +20,7 @@ from pycomnet.nameserver.watch import DELETE, END_OF_SNAPSHOT, PUT
 from pycomnet.net.backoff import Backoff
 
 if TYPE_CHECKING:
-    from pycomnet.services.client import RemoteService
+    from pycomnet.services.client.remoteservice import RemoteService
 
 #: The reason of a delete that happened while the watch was interrupted.
 MISSED = "missed"

@@ -38,14 +38,14 @@ from pycomnet.nameserver.requests import (
 )
 from pycomnet.nameserver.watch import Watch
 from pycomnet.net.reactors import EndpointReactor
-from pycomnet.services.context import NAMESERVER
+from pycomnet.services.client.context import NAMESERVER
 from pycomnet.services.interface import Service, interface, method
-from pycomnet.services.server import ServerLimits, ServiceServer
+from pycomnet.services.server.server import ServerLimits, ServiceServer
 from pycomnet.text.logs import Logger
 
 if TYPE_CHECKING:
     from pycomnet.interfaces import INameStore
-    from pycomnet.services.request import Request
+    from pycomnet.services.server.request import Request
 
 log = Logger()
 

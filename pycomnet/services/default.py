@@ -12,9 +12,9 @@ from typing import Any
 from twisted.internet import defer
 
 from pycomnet import forks
-from pycomnet.services.client import RemoteService
-from pycomnet.services.context import Context
-from pycomnet.services.launchconfig import default_nameserver
+from pycomnet.services.client.context import Context
+from pycomnet.services.client.remoteservice import RemoteService
+from pycomnet.services.nameserveraddress import default_nameserver
 
 _context: Context | None = None
 _options: dict[str, Any] = {}

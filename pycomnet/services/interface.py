@@ -11,7 +11,7 @@ import attrs
 from pycomnet.errors import InvalidArguments
 
 if TYPE_CHECKING:
-    from pycomnet.services.guarding import Caller
+    from pycomnet.services.server.guarding import Caller
 
 C = TypeVar("C", bound=type)
 F = TypeVar("F", bound=Callable[..., Any])
@@ -286,8 +286,8 @@ class Service:
     """The base class of services.
 
     Decorate a subclass with :func:`interface`, and its methods with :func:`method`. A method gets a
-    :class:`~pycomnet.services.request.Request`, and returns a value or a Deferred, or raises; it
-    may be an ``async def``. Every interface also has the method ``introspect``.
+    :class:`~pycomnet.Request`, and returns a value or a Deferred, or raises; it may be an
+    ``async def``. Every interface also has the method ``introspect``.
 
     :cvar interfaces: its interfaces by their names.
     """

@@ -10,16 +10,18 @@ from twisted.python import usage
 
 from pycomnet.errors import LaunchConfigError, LaunchFailed, PycomnetError
 from pycomnet.net.clock import use_monotonic_clock
-from pycomnet.services.launchconfig import (
+from pycomnet.services.launch.config import (
     DEFAULT_LISTEN,
-    DEFAULT_NAMESERVER,
     DEFAULT_PATIENCE,
     DEFAULT_TTL,
-    NAMESERVER_VARIABLE,
-    NO_NAMESERVER,
     LaunchConfig,
     make_config,
     read_file,
+)
+from pycomnet.services.nameserveraddress import (
+    DEFAULT_NAMESERVER,
+    NAMESERVER_VARIABLE,
+    NO_NAMESERVER,
 )
 from pycomnet.tap.numbers import seconds
 from pycomnet.tap.options import DaemonOptions
@@ -153,7 +155,7 @@ def makeService(options: Options) -> IService:
     from twisted.internet import reactor
 
     from pycomnet.ext.access.control import AccessControl
-    from pycomnet.services.launcher import launch, load_all
+    from pycomnet.services.launch.launcher import launch, load_all
     from pycomnet.tap.descriptors import allow_connections
     from pycomnet.tap.endings import ExitStatus
 

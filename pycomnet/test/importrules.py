@@ -34,7 +34,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"gateways"}),
     frozenset({"mediator", "factory"}),
     frozenset({"services", "nameserver"}),
-    frozenset({"ext", "rsync"}),
+    frozenset({"ext", "rsync", "xdeploy"}),
     frozenset({""}),  # pycomnet itself: the public names of all below
     frozenset({"aio", "blocking"}),
     frozenset({"cli", "__main__", "tap", "twisted.plugins"}),
@@ -59,6 +59,8 @@ PYTHON_2 = {"__builtin__", "cStringIO", "Queue", "StringIO", "thread"} | {
 }
 STDLIB = frozenset(sys.stdlib_module_names) | PYTHON_2
 FAR_SIDE = {"wire": STDLIB | {"ormsgpack"}, "far": STDLIB}
+#: Packages that a far side is offered by a name of their own, when they are first needed.
+SENT = ("pycomnet.far.rsync", "pycomnet.far.xdeploy")
 
 #: No I/O, no clock, no randomness, no logging: these are passed in to the wire.
 IMPURE = frozenset({"asyncio", "logging", "multiprocessing", "os", "subprocess"}) | frozenset(
@@ -216,11 +218,19 @@ def check(modules: Mapping[str, Module]) -> list[str]:
                 found.append(
                     f"{where}, which Twisted does not promise to keep: see net/_twisted.py"
                 )
-            if there is None and here in FAR_SIDE and top not in FAR_SIDE[here] | {"__future__"}:
+            bare = STDLIB if is_sent(module) else FAR_SIDE.get(here)
+            if there is None and bare is not None and top not in bare | {"__future__"}:
                 found.append(f"{where}, which a bare far side does not have")
+            if there is not None and is_sent(module) and not is_sent(name):
+                found.append(f"{where}, which is not sent with it")
             if here == "wire" and top in IMPURE and (module, top) not in TYPES_ONLY:
                 found.append(f"{where}, but the wire has no I/O, clock or logging")
     return found
+
+
+def is_sent(name: str) -> bool:
+    """Whether a module, or a name in it, is of a package of :data:`SENT`."""
+    return f"{name}.".startswith(tuple(f"{package}." for package in SENT))
 
 
 def empty_layers(modules: Iterable[str], layers: Iterable[frozenset[str]] = LAYERS) -> list[str]:

@@ -1,15 +1,20 @@
-"""Processes, for tests: waiting for them to be gone, and measuring them."""
+"""Processes, for tests: waiting for what they do, stopping them, and measuring them."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
+import signal
 import time
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 
+from pycomnet.test.waiting import wait_until
+
 #: Seconds in which processes that must end have ended, on a busy machine too.
-GONE = 60
+GONE = 100
 
 
 def still_there(pids: Iterable[int], timeout: float = GONE) -> list[int]:
@@ -43,6 +48,23 @@ def still_there(pids: Iterable[int], timeout: float = GONE) -> list[int]:
     return []
 
 
+def stop(*pids: int) -> None:
+    """Stop processes, and wait until they stand still: ``kill`` returns before that."""
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    for pid in pids:
+        wait_until(partial(_stands, pid), f"process {pid} stands still")
+
+
+def _stands(pid: int) -> bool:
+    """Whether none of a process's threads runs or waits."""
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        with contextlib.suppress(OSError):  # this thread has ended
+            if (task / "stat").read_text().rpartition(")")[2].split()[0] not in "TZX":
+                return False
+    return True
+
+
 def status_field(pid: int, name: str) -> int:
     """A number of ``/proc/PID/status``; sizes are in kB there, and in bytes here."""
     for line in Path(f"/proc/{pid}/status").read_text().splitlines():
@@ -67,9 +89,24 @@ def processor_time(pid: int) -> float:
 def children(pid: int) -> set[int]:
     """The child processes that a process has now, ended ones that it has not reaped included."""
     found: set[int] = set()
-    for task in Path(f"/proc/{pid}/task").iterdir():
-        found.update(map(int, (task / "children").read_text().split()))
+    with contextlib.suppress(FileNotFoundError):  # it has ended, or will while this looks
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            with contextlib.suppress(OSError):  # this thread has
+                found.update(map(int, (task / "children").read_text().split()))
     return found
+
+
+def parent(pid: int) -> int:
+    """The process that has started another one."""
+    return status_field(pid, "PPid")
+
+
+def command_line(pid: int) -> bytes:
+    """The arguments of a process, each with a NUL behind it; nothing when it has ended."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return b""
 
 
 def versioned_python(version: str) -> str | None:

@@ -260,6 +260,13 @@ class CheckerTests(SynchronousTestCase):
         self.assertIn("bare", self.found("pycomnet.wire.mux", "from twisted.python import log"))
         self.assertIn("no I/O", self.found("pycomnet.wire.mux", "def f():\n    import time"))
 
+    def test_what_is_sent_later_has_nothing_but_its_own_package(self) -> None:
+        """What is sent later has nothing but the standard library and its own package."""
+        module = "pycomnet.far.xdeploy.deploy"
+        self.assertIn("bare", self.found(module, "import attrs"))
+        self.assertIn("not sent", self.found(module, "from pycomnet.far import files"))
+        self.assertEqual(self.found(module, "import fcntl\nfrom .wheels import add"), "")
+
     def test_reactor_at_module_level_is_found(self) -> None:
         """The reactor is found at a module's level anywhere, in functions where not allowed."""
         for source in (

@@ -19,13 +19,13 @@ from pycomnet.gateways.connection import GatewayConnection
 from pycomnet.gateways.forkserver.client import ForkServerClient, ForkServerClients
 from pycomnet.gateways.gateway import Gateway
 from pycomnet.gateways.group import Group
-from pycomnet.services.client import RemoteService
-from pycomnet.services.context import Context
-from pycomnet.services.pool import Pool
-from pycomnet.services.registration import Registration
-from pycomnet.services.remotestream import RemoteStream
-from pycomnet.services.request import Request
-from pycomnet.services.server import ServiceServer
+from pycomnet.services.client.context import Context
+from pycomnet.services.client.pool import Pool
+from pycomnet.services.client.remoteservice import RemoteService
+from pycomnet.services.client.remotestream import RemoteStream
+from pycomnet.services.launch.registration import Registration
+from pycomnet.services.server.request import Request
+from pycomnet.services.server.server import ServiceServer
 
 LIVE: tuple[Any, ...] = (
     *(Channel, ChannelCore, ChannelTransport, ChannelFile, Connection),

@@ -26,7 +26,7 @@ from pycomnet.ext.access.rules import AskedCall, Rule
 from pycomnet.ext.access.slots import CheckSlots
 from pycomnet.ext.access.throttle import Throttle
 from pycomnet.ranges import check_fields
-from pycomnet.services.guarding import RULE, make_heads
+from pycomnet.services.server.guarding import RULE, make_heads
 from pycomnet.services.threads import MethodThreads
 from pycomnet.text.logs import Logger
 from pycomnet.wire.codec import make_codec
@@ -34,8 +34,8 @@ from pycomnet.wire.values import InvalidValue
 
 if TYPE_CHECKING:
     from pycomnet.services.interface import Service
-    from pycomnet.services.server import ServiceServer
-    from pycomnet.services.serverside import ServerConnection
+    from pycomnet.services.server.connection import ServerConnection
+    from pycomnet.services.server.server import ServiceServer
 
 log = Logger()
 
@@ -69,7 +69,7 @@ class CallerState:
     """What is known of the caller of a connection.
 
     :ivar logins: checker -> the login that it has accepted.
-    :ivar heads: see :class:`pycomnet.services.guarding.Caller`.
+    :ivar heads: see :class:`pycomnet.services.server.guarding.Caller`.
     """
 
     def __init__(self, control: AccessControl, connection: ServerConnection) -> None:

@@ -16,7 +16,7 @@ from pycomnet.auth.tokens import check_token, load_token
 from pycomnet.deferred import deferred
 from pycomnet.errors import AccessConfigError, TokenError
 from pycomnet.net import endpoints
-from pycomnet.services.login import is_private
+from pycomnet.services.client.login import is_private
 
 #: A text, or a function that asks for it: it returns the text, or a Deferred or awaitable of it.
 Asked: TypeAlias = "str | Callable[[], str | Awaitable[str]]"

@@ -11,7 +11,7 @@ from zope.interface import Attribute, implementer
 from pycomnet.auth.admission import peer_credentials
 from pycomnet.auth.tokens import BearerToken
 from pycomnet.net import endpoints
-from pycomnet.services.login import is_private
+from pycomnet.services.client.login import is_private
 from pycomnet.wire.values import InvalidValue, PureCodec
 
 #: kind -> the texts that come after it

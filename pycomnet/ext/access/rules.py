@@ -10,13 +10,13 @@ import attrs
 from pycomnet.auth.principal import Principal
 from pycomnet.errors import Forbidden, Unauthenticated
 from pycomnet.ext.access.checkers import Login, flatten
-from pycomnet.services.guarding import RULE
+from pycomnet.services.server.guarding import RULE
 from pycomnet.text.logs import Logger
 
 if TYPE_CHECKING:
     from pycomnet.ext.access.control import AccessControl
-    from pycomnet.services.server import ServiceServer
-    from pycomnet.services.serverside import ServerConnection
+    from pycomnet.services.server.connection import ServerConnection
+    from pycomnet.services.server.server import ServiceServer
 
 T = TypeVar("T")
 

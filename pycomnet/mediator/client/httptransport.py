@@ -82,6 +82,7 @@ class HTTPTransport:
         self.path = f"exec/{self.pid}"
         self.key = secrets.token_urlsafe(9)
         self.queue = int(about.get("queue", 1 << 20))
+        self._stderr_confirm = min(STDERR_CONFIRM, self.queue // 4)
         #: bytes of a request
         self.post_size = min(POST_SIZE, int(about.get("request", POST_SIZE)))
         self.out = OutgoingQueue(OUT_LIMIT)
@@ -319,8 +320,7 @@ class HTTPTransport:
         said, inputs = self._said, self.inputs
         if inputs["stdout"].incoming.received - said["stdout"] >= limit:
             return True
-        new = inputs["stderr"].incoming.received - said["stderr"]
-        return new >= min(STDERR_CONFIRM, self.queue // 4)
+        return inputs["stderr"].incoming.received - said["stderr"] >= self._stderr_confirm
 
     def confirming(self) -> dict[str, int]:
         """What to tell the server about what has been received."""

@@ -146,6 +146,7 @@ class WebSocketLink(Socket):
         self.worked = False
         self._steady: Any = None
         self.stream = stream
+        self._confirm_every = min(CONFIRM_EVERY, stream.queue // 4)
         self.position = 0
         self._posting: defer.Deferred[Any] | None = None
         self._upload: StreamingBody | None = None
@@ -286,7 +287,7 @@ class WebSocketLink(Socket):
             return
         if not self.worked:
             self._works()
-        if self.stream.unconfirmed(min(CONFIRM_EVERY, self.stream.queue // 4)):
+        if self.stream.unconfirmed(self._confirm_every):
             self.confirm()
 
     def confirm(self, ask: bool = False) -> None:

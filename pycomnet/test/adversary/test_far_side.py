@@ -129,11 +129,11 @@ async def outcome(group: Any, python: str) -> Exception:
 
     try:
         gateway = await group.makegateway(f"popen//fork=no//python={python}").addTimeout(
-            30, reactor
+            120, reactor
         )
         channel = gateway.remote_exec("channel.send(1)")
         while True:
-            await channel.receive().addTimeout(60, reactor)
+            await channel.receive().addTimeout(120, reactor)
     except Exception as problem:
         return problem
 
@@ -247,7 +247,7 @@ async def test_far_side_behind_a_daemon_gets_only_what_was_offered(
         channel = gateway.remote_exec(ask)
         for question, words in QUESTIONS:
             channel.send(question)
-            said = await channel.receive().addTimeout(60, reactor)
+            said = await channel.receive().addTimeout(120, reactor)
             assert isinstance(said, str) and words in said, (question, said)
         channel.send({"source": ["offered"]})
         assert await channel.receive() == {"offered": b"VALUE = 1\n"}

@@ -10,7 +10,7 @@ import pytest_twisted
 from twisted.internet import defer
 
 import pycomnet
-from pycomnet.services.context import NAMESERVER
+from pycomnet.services.client.context import NAMESERVER
 from pycomnet.test.adversary.kit import MB, Victim, ready, start, withstands
 from pycomnet.test.system.daemons import daemons
 
@@ -39,12 +39,12 @@ async def test_registration_flood_gets_its_share_alone(names: Victim) -> None:
     """One that registers ten times what it may have gets its share; others get theirs."""
     from twisted.internet import reactor
 
-    async with withstands(names, processor=10), pycomnet.Context(reactor, timeout=60) as flooder:
+    async with withstands(names, processor=10), pycomnet.Context(reactor, timeout=120) as flooder:
         flood = flooder.at(names.where, NAMESERVER)
         wanted = {"interfaces": ["x"] * 64, "address": "tcp:h:1", "ttl": 60}
         wanted["metadata"] = {"text": "x" * 4000}
         asked = [flood.invoke("register", {"service": f"f{n}", **wanted}) for n in range(10 * MOST)]
-        async with pycomnet.Context(reactor, timeout=60) as other:
+        async with pycomnet.Context(reactor, timeout=120) as other:
             good = other.at(names.where, NAMESERVER)
             await good.invoke("register", {**wanted, "service": "good", "interfaces": ["y"]})
             found = await outcomes(asked)
@@ -58,7 +58,7 @@ async def test_odd_arguments_are_refused_and_not_kept(names: Victim) -> None:
     from twisted.internet import reactor
 
     good = {"service": "s", "interfaces": ["x"], "address": "tcp:h:1"}
-    async with withstands(names), pycomnet.Context(reactor, timeout=60) as context:
+    async with withstands(names), pycomnet.Context(reactor, timeout=120) as context:
         flood = context.at(names.where, NAMESERVER)
         wrong: Any
         for wrong in (
@@ -90,11 +90,11 @@ async def test_watch_flood_gets_its_share_alone(names: Victim) -> None:
     """A thousand watches of one connection that reads nothing: it has its share of them."""
     from twisted.internet import reactor
 
-    async with withstands(names, processor=10), pycomnet.Context(reactor, timeout=60) as flooder:
+    async with withstands(names, processor=10), pycomnet.Context(reactor, timeout=120) as flooder:
         flood = flooder.at(names.where, NAMESERVER)
         watches = [flood.stream("watch", {}) for _ in range(1000)]
         assert (await flood.invoke("stat"))["watches"] <= 64
-        async with pycomnet.Context(reactor, timeout=60) as other:
+        async with pycomnet.Context(reactor, timeout=120) as other:
             good = other.at(names.where, NAMESERVER)
             for number in range(100):
                 args = {"service": f"w{number}", "interfaces": ["w"], "address": "tcp:h:1"}
@@ -109,8 +109,8 @@ async def test_guessed_secrets_change_nothing(names: Victim) -> None:
 
     async with (
         withstands(names, memory=16 * MB, processor=10),
-        pycomnet.Context(reactor, timeout=60) as owner,
-        pycomnet.Context(reactor, timeout=60) as guesser,
+        pycomnet.Context(reactor, timeout=120) as owner,
+        pycomnet.Context(reactor, timeout=120) as guesser,
     ):
         args = {"service": "owned", "interfaces": ["o"], "address": "tcp:h:1"}
         held = await owner.at(names.where, NAMESERVER).invoke("register", args)

@@ -11,7 +11,7 @@ import pytest
 import pytest_twisted
 
 import pycomnet
-from pycomnet.services.context import NAMESERVER
+from pycomnet.services.client.context import NAMESERVER
 from pycomnet.test.adversary.kit import BROKEN, MB, Victim, ready, start
 from pycomnet.test.system.daemons import Daemons
 
@@ -76,7 +76,7 @@ async def test_registration_on_a_full_disk_is_refused(running: Daemons, disk: Pa
     from twisted.internet import reactor
 
     victim = ready(start(running, "nameserver", "--store", f"sqlite:{disk / 'names'}"))
-    async with pycomnet.Context(reactor, timeout=60) as context:
+    async with pycomnet.Context(reactor, timeout=120) as context:
         names = context.at(victim.where, NAMESERVER)
 
         async def register(service: str) -> None:
@@ -108,7 +108,7 @@ async def test_blocks_over_the_disk_fail_their_call_alone(running: Daemons, disk
 
     (running.directory / "calc.py").write_text(FILES)
     victim = ready(start(running, "service", TMPDIR=str(disk)))
-    async with pycomnet.Context(reactor, timeout=60) as context:
+    async with pycomnet.Context(reactor, timeout=120) as context:
         calc = await context.connect(victim.where, "org.example.calc")
         small = [pycomnet.Binary(bytes(300_000))]
         # From its first temporary file on Python knows where those go.

@@ -9,7 +9,7 @@ import pytest
 import pytest_twisted
 
 import pycomnet
-from pycomnet.services.context import NAMESERVER
+from pycomnet.services.client.context import NAMESERVER
 from pycomnet.test.adversary.kit import (
     Http,
     Victim,
@@ -175,8 +175,8 @@ async def test_lease_without_its_secret_changes_nothing(running: Daemons) -> Non
 
     victim = start_all(running, "nameserver")["nameserver"]
     async with (
-        pycomnet.Context(reactor, timeout=60) as alice,
-        pycomnet.Context(reactor, timeout=60) as mallory,
+        pycomnet.Context(reactor, timeout=120) as alice,
+        pycomnet.Context(reactor, timeout=120) as mallory,
         withstands(victim),
     ):
         wanted = {"service": "a", "interfaces": ["x"], "address": "tcp:h:1", "ttl": 60}

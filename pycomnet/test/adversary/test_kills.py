@@ -10,7 +10,7 @@ import pytest
 import pytest_twisted
 
 import pycomnet
-from pycomnet.services.context import NAMESERVER
+from pycomnet.services.client.context import NAMESERVER
 from pycomnet.test.adversary.kit import ALL, CALC, WITH_TOKENS, ready, start
 from pycomnet.test.processes import children, still_there
 from pycomnet.test.system.daemons import Daemons
@@ -57,11 +57,11 @@ async def test_killed_daemon_fails_clients_and_restarts_on_its_files(
         if kind != "http-exec":  # which waits for the mediator to be there again
             with pytest.raises((pycomnet.PycomnetError, EOFError)):
                 while True:
-                    await channel.receive().addTimeout(60, reactor)
+                    await channel.receive().addTimeout(120, reactor)
         assert still_there(below) == [], "what it had started lives"
         await group.terminate(0)
     else:
-        async with pycomnet.Context(reactor, timeout=60) as context:
+        async with pycomnet.Context(reactor, timeout=120) as context:
             if kind == "nameserver":
                 names = context.at(victim.where, NAMESERVER)
                 wanted = {"interfaces": ["x"], "address": "tcp:h:1", "ttl": 600}
@@ -83,7 +83,7 @@ async def test_killed_daemon_fails_clients_and_restarts_on_its_files(
     await again.serves()
     if kind == "nameserver":
         assert held
-        async with pycomnet.Context(reactor, timeout=60) as context:
+        async with pycomnet.Context(reactor, timeout=120) as context:
             names = context.at(again.where, NAMESERVER)
             for service, lease in held.items():
                 found = await names.invoke("locate", {"interface": "x", "service": service})

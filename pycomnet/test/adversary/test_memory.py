@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import pytest_twisted
-from twisted.internet import defer, task
+from twisted.internet import defer
 
 import pycomnet
 from pycomnet.channels.connection import Connection
@@ -18,6 +17,7 @@ from pycomnet.channels.memory import CONNECTION_MEMORY, SERVER_MEMORY
 from pycomnet.net.endpoints import client_endpoint
 from pycomnet.test.processes import resident
 from pycomnet.test.system.daemons import Daemons, daemons
+from pycomnet.test.waiting import until
 
 #: The channels of the attack, and what each has.
 CHANNELS, SIZE = 600, 1_000_000
@@ -58,16 +58,6 @@ async def flood(connection: Connection, channels: int = CHANNELS) -> list[Any]:
     return cores
 
 
-async def until(condition: Any, what: str) -> None:
-    """Wait for something that only another process's state says."""
-    from twisted.internet import reactor
-
-    end = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < end, what
-        await task.deferLater(reactor, 0.05)  # type: ignore[arg-type]
-
-
 @pytest_twisted.ensureDeferred
 async def test_flooded_channels_cost_their_bound_alone(running: Daemons) -> None:
     """Six hundred megabytes on channels that nobody takes cost a nameserver its bound, and no
@@ -95,7 +85,7 @@ async def test_flooded_channels_cost_their_bound_alone(running: Daemons) -> None
     assert lost, "no channel was refused"
     assert lost[0].over.code == "memory", lost[0].over
     attacker.abort(pycomnet.ConnectionLost("enough"))
-    await until(lambda: resident(pid) - before < 16 << 20, "it is not given back")
+    await until(lambda: resident(pid) - before < 16 << 20, "it is given back")
     stat = await names.invoke("stat")
     assert stat["memory"]["held"] == 0
     await context.close()
@@ -124,5 +114,5 @@ async def test_all_connections_together_have_a_bound(running: Daemons) -> None:
     assert small.over is None and modest.lost is None
     for each in [*attackers, modest]:
         each.abort(pycomnet.ConnectionLost("enough"))
-    await until(lambda: resident(pid) - before < 32 << 20, "it is not given back")
+    await until(lambda: resident(pid) - before < 32 << 20, "it is given back")
     await context.close()

@@ -13,7 +13,7 @@ import pytest_twisted
 import pycomnet
 from pycomnet.errors import PycomnetError
 from pycomnet.ranges import NumberRefused
-from pycomnet.services.serverlimits import ServerLimits
+from pycomnet.services.server.limits import ServerLimits
 from pycomnet.test.processes import children
 from pycomnet.test.system.daemons import Daemons, daemons
 from pycomnet.test.system.mediators import Mediator

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -43,7 +44,8 @@ def assert_clean(found: dict[str, str], pid: int) -> None:
     assert below, "there is no child to look at"
     while below:
         child = below.pop()
-        assert SECRET.encode() not in Path(f"/proc/{child}/environ").read_bytes()
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it has ended
+            assert SECRET.encode() not in Path(f"/proc/{child}/environ").read_bytes()
         below |= children(child)
 
 
@@ -81,10 +83,13 @@ def test_subprocesses_do_not_inherit_the_mediators_secrets(
         monkeypatch.setenv(name, value)
     mediator = Mediator(running, "--processes", "9", listen=LOOPBACK)
     for options in ({}, {"env": {"A": "b"}}):
-        body = json.dumps({"python": "sh -c 'env; exec cat'", **options})
+        body = json.dumps({"python": "sh -c 'env; echo END; exec cat'", **options})
         pid = mediator.curl("/popen", "-d", body).json["pid"]
-        printed = mediator.curl(f"/exec/{pid}?offset=0&wait=30&max=65536").body.decode()
-        found = dict(line.partition("=")[::2] for line in printed.splitlines())
+        path = f"/exec/{pid}?offset=0&wait=30&max=65536"
+        printed = b""
+        while not printed.endswith(b"END\n"):
+            printed = mediator.curl(path).body
+        found = dict(line.partition("=")[::2] for line in printed.decode().splitlines())
         assert_clean(found, mediator.pid)
 
 

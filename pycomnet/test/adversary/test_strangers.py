@@ -14,7 +14,7 @@ import pytest_twisted
 from twisted.internet.threads import deferToThread
 
 import pycomnet
-from pycomnet.test.system.daemons import EXAMPLES, Daemon, Daemons, daemons
+from pycomnet.test.system.daemons import EXAMPLES, PATIENCE, Daemon, Daemons, daemons
 from pycomnet.test.system.mediators import LOOPBACK, Mediator
 
 #: How many there are; and how many descriptors a daemon has that is short of them.
@@ -41,7 +41,7 @@ def idle(port: int, count: int) -> Iterator[list[socket.socket]]:
     found: list[socket.socket] = []
     try:
         for _ in range(count):
-            found.append(socket.create_connection(("127.0.0.1", port), 30))
+            found.append(socket.create_connection(("127.0.0.1", port), PATIENCE))
         yield found
     finally:
         for one in found:
@@ -125,4 +125,4 @@ async def test_strangers_go_first_when_descriptors_run_out(running: Daemons, kin
     with idle(target.port, 3 * FEW):
         await target.use()
         await target.use()
-    assert "connections dropped that had not said who they are" in target.daemon.said
+    await target.daemon.seen("connections dropped that had not said who they are")

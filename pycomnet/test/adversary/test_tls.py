@@ -16,7 +16,7 @@ import trustme
 from OpenSSL import SSL
 
 import pycomnet
-from pycomnet.services.context import NAMESERVER
+from pycomnet.services.client.context import NAMESERVER
 from pycomnet.test.adversary.kit import (
     ALL,
     CALC,
@@ -219,7 +219,7 @@ async def test_token_without_certificate_does_not_help(
     there = children(victim.pid)
     for certificate in (None, "mallory.pem"):
         assert await in_thread(talked, victim, client(files, certificate), request) == b""
-    assert children(victim.pid) == there
+    assert children(victim.pid) <= there  # some of them may have ended
     await serves(victim, files)
 
 

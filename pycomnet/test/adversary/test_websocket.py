@@ -19,11 +19,11 @@ from pycomnet.test.adversary.kit import (
     in_thread,
     ready,
     start,
-    until,
     withstands,
 )
 from pycomnet.test.processes import children, resident
 from pycomnet.test.system.daemons import Daemons, daemons
+from pycomnet.test.waiting import until
 
 UPGRADE = (
     "Upgrade: websocket",
@@ -274,10 +274,13 @@ async def test_vanished_status_sockets_leave_nothing(mediator: Victim) -> None:
                 http.send(ws(BINARY, length=1000)[:5])
                 http.close()
 
+    def descriptors() -> int:
+        return len(os.listdir(f"/proc/{mediator.pid}/fd"))
+
     async with withstands(mediator, processor=10):
+        before = descriptors()
         await in_thread(attack)
-    left = os.listdir(f"/proc/{mediator.pid}/fd")
-    await until(lambda: len(os.listdir(f"/proc/{mediator.pid}/fd")) <= len(left))
+    await until(lambda: descriptors() <= before, f"no more than {before} descriptors are open")
     assert len(children(mediator.pid)) < 200
 
 

@@ -9,7 +9,7 @@ import pytest
 import pytest_twisted
 
 from pycomnet.nameserver.records import encode
-from pycomnet.services.context import NAMESERVER
+from pycomnet.services.client.context import NAMESERVER
 from pycomnet.test.adversary.kit import (
     CALC,
     INVOKE,
@@ -281,7 +281,7 @@ async def test_violation_ends_that_connection_alone(victims: dict[str, Victim]) 
     import pycomnet
 
     victim = victims["service"]
-    async with pycomnet.Context(reactor, timeout=60) as context:
+    async with pycomnet.Context(reactor, timeout=120) as context:
         calc = await context.connect(victim.where, CALC)
         peers = [await in_thread(Peer.of, victim) for _ in range(20)]
         with closing(peers):

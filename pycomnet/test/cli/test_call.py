@@ -18,10 +18,10 @@ from pycomnet.cli.remote import Target, plain
 from pycomnet.nameserver.service import NameService
 from pycomnet.nameserver.stores.memory import MemoryStore
 from pycomnet.services.binary import Binary
-from pycomnet.services.client import RemoteService
-from pycomnet.services.context import Context
+from pycomnet.services.client.context import Context
+from pycomnet.services.client.remoteservice import RemoteService
 from pycomnet.services.interface import Service, describe, interface, method
-from pycomnet.services.server import ServiceServer
+from pycomnet.services.server.server import ServiceServer
 from pycomnet.test.cli.case import CommandCase
 
 

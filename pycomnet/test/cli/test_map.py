@@ -47,7 +47,7 @@ def kill_once(line):
     return line
 
 def together(line):
-    return BARRIER.wait(10) >= 0
+    return BARRIER.wait(60) >= 0
 
 def large(line):
     return line * 200000

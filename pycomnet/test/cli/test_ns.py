@@ -17,7 +17,7 @@ from pycomnet.cli.program import CommandProgram
 from pycomnet.errors import InvalidArguments, NotLeaseOwner
 from pycomnet.nameserver.daemon import NameserverService
 from pycomnet.nameserver.stores.memory import MemoryStore
-from pycomnet.services.context import NAMESERVER, Context
+from pycomnet.services.client.context import NAMESERVER, Context
 from pycomnet.test.cli.case import CommandCase
 
 ANY: dict[str, Any] = {"service": None, "interface": None, "tags": []}

@@ -349,7 +349,7 @@ class Status(RunCase):
             "atexit.register(print, 'at exit')\n"
             "go = threading.Event()\n"
             "def late():\n"
-            "    go.wait(10); print('thread')\n"
+            "    go.wait(60); print('thread')\n"
             "threading.Thread(target=late).start()\n"
             "ThreadPoolExecutor(1).submit(print, 'pool').add_done_callback(lambda _: go.set())\n"
             "raise SystemExit(4)\n"

@@ -379,7 +379,7 @@ class Owners(CollectingCase):
             self.assertTrue(self.near.changed.wait_for(lambda: channel.id in streams, 60))
             self.near.mux.close(streams[channel.id])
             self.near._write()
-        channel.waitclose(20)
+        channel.waitclose(60)
         with self.assertRaises(EOFError):
             channel.send("late")
 

@@ -19,7 +19,7 @@ from pycomnet.wire.frames import CLOSE, OPEN
 from pycomnet.wire.mux import Limits, Mux
 
 #: Seconds after which a far side that should have said something never will.
-PATIENCE = 5.0
+PATIENCE = 60.0
 
 
 class PromptIO(FileIO):

@@ -256,5 +256,5 @@ class ExecutionModels(GatewayCase):
         threading.Thread(target=time.sleep, args=(1000,)).start()
         """
         await gw.remote_exec(source).waitclose()
-        await gw.exit()
+        await gw.exit(60, grace=0)
         self.assertEqual(await gw.join(), 0)

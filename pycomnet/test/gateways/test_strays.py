@@ -13,7 +13,7 @@ import pycomnet
 from pycomnet.far import supervisor
 from pycomnet.far.forkserver.server import STRAY_GRACE
 from pycomnet.test.gateways.forkserver.test_client import ForkServerCase
-from pycomnet.test.processes import children, still_there
+from pycomnet.test.processes import children, command_line, parent, still_there
 
 #: Times that two fork servers are killed at once.
 ROUNDS = 6
@@ -64,17 +64,16 @@ class Left(ForkServerCase):
         path = Path(self.mktemp()).absolute()
         channel = gw.remote_exec(start_strays, path=str(path))
         ends, stays, worker = [await channel.receive() for _ in range(3)]
-        parent = int(Path(f"/proc/{worker}/stat").read_text().rpartition(")")[2].split()[1])
-        return path, [ends, stays], parent
+        return path, [ends, stays], parent(worker)
 
     async def check(self, gw: pycomnet.Gateway, grace: float) -> None:
         """Kill the supervisor of a gateway: both are told to end, and the deaf one is killed."""
-        path, (ends, stays), parent = await self.strays(gw)
+        path, (ends, stays), above = await self.strays(gw)
         killed: list[float] = []
 
         def wait() -> None:
             killed.append(supervisor.now())
-            os.kill(parent, signal.SIGKILL)
+            os.kill(above, signal.SIGKILL)
             self.assertEqual(still_there([ends, stays]), [])
             killed.append(supervisor.now())
 
@@ -117,9 +116,7 @@ class TwoForkServers(ForkServerCase):
 
     def behind(self, server: int) -> int:
         """The fork server that is behind one."""
-        [found] = [
-            pid for pid in children(server) if b"hop=2" in Path(f"/proc/{pid}/cmdline").read_bytes()
-        ]
+        [found] = [pid for pid in children(server) if b"hop=2" in command_line(pid)]
         return found
 
     def below(self, pid: int) -> set[int]:

@@ -15,7 +15,7 @@ from pycomnet.nameserver.records import Put
 from pycomnet.nameserver.requests import NameserverLimits
 from pycomnet.nameserver.service import NameService, make_server
 from pycomnet.nameserver.stores.memory import MemoryStore
-from pycomnet.services.context import NAMESERVER, Context
+from pycomnet.services.client.context import NAMESERVER, Context
 from pycomnet.test.nameserver.kit import record
 from pycomnet.test.services.network import Network
 

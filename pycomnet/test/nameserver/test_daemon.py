@@ -13,7 +13,7 @@ from pycomnet.errors import EndpointError, PycomnetError, StoreFailed
 from pycomnet.nameserver.daemon import NameserverService, loading_many
 from pycomnet.nameserver.stores.memory import MemoryStore
 from pycomnet.nameserver.stores.sqlite import SQLiteStore
-from pycomnet.services.context import NAMESERVER, Context
+from pycomnet.services.client.context import NAMESERVER, Context
 from pycomnet.tap.nameserver import DEFAULT_LISTEN, DEFAULT_STORE, Options
 from pycomnet.test.services.network import Network
 

@@ -11,7 +11,7 @@ from pycomnet.nameserver.follow import follow
 from pycomnet.nameserver.records import Delete, Put
 from pycomnet.nameserver.service import NameService, make_server
 from pycomnet.nameserver.stores.memory import MemoryStore
-from pycomnet.services.context import NAMESERVER, Context
+from pycomnet.services.client.context import NAMESERVER, Context
 from pycomnet.test.nameserver.kit import record
 from pycomnet.test.nameserver.servicecase import NameserverCase
 

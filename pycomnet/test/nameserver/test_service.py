@@ -17,7 +17,7 @@ from pycomnet.errors import (
 from pycomnet.nameserver.records import EXPIRED
 from pycomnet.nameserver.service import NameService
 from pycomnet.nameserver.stores.memory import MemoryStore
-from pycomnet.services.context import NAMESERVER, Context
+from pycomnet.services.client.context import NAMESERVER, Context
 from pycomnet.test.nameserver.servicecase import CALC, OWN_SECRET, NameserverCase, Stream
 from pycomnet.test.services.network import Network
 

@@ -21,7 +21,7 @@ from pycomnet.errors import (
 )
 from pycomnet.nameserver.records import Put
 from pycomnet.nameserver.requests import NameserverLimits
-from pycomnet.services.context import NAMESERVER
+from pycomnet.services.client.context import NAMESERVER
 from pycomnet.test.nameserver.kit import SECRET, record
 from pycomnet.test.nameserver.servicecase import CALC, OWN_SECRET, NameserverCase, Stream
 from pycomnet.test.properties import given, settings

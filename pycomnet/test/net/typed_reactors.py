@@ -23,8 +23,8 @@ from pycomnet.channels.connection import Connection
 from pycomnet.gateways.group import Group
 from pycomnet.net.endpoints import client_endpoint
 from pycomnet.net.reactors import EndpointReactor, GatewayReactor, PipeReactor
-from pycomnet.services.context import Context
-from pycomnet.services.server import ServiceServer
+from pycomnet.services.client.context import Context
+from pycomnet.services.server.server import ServiceServer
 
 
 def global_reactor() -> None:

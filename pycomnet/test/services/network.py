@@ -12,9 +12,9 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import alsoProvides
 
-from pycomnet.services.context import Context
+from pycomnet.services.client.context import Context
 from pycomnet.services.interface import Service
-from pycomnet.services.server import ServiceServer
+from pycomnet.services.server.server import ServiceServer
 from pycomnet.test.kit import ROUNDS, MemoryTransport, TurnClock
 
 

@@ -19,7 +19,7 @@ from pycomnet.errors import (
 )
 from pycomnet.services.binary import IN_MEMORY, Binary, BlockLimits, ReceivedFile
 from pycomnet.services.interface import Service, interface, method
-from pycomnet.services.server import ServerLimits
+from pycomnet.services.server.limits import ServerLimits
 from pycomnet.test.services.network import ServiceCase
 
 LONG = os.urandom(4096) * 1000  # 4 MB

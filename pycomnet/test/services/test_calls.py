@@ -23,7 +23,7 @@ from pycomnet.errors import (
     UnknownInterface,
     UnknownMethod,
 )
-from pycomnet.services.context import Context
+from pycomnet.services.client.context import Context
 from pycomnet.services.interface import Service, interface, method
 from pycomnet.test.kit import first_cancels_rest
 from pycomnet.test.services.network import ServiceCase

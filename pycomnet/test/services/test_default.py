@@ -38,7 +38,7 @@ class PlainScriptTests(SynchronousTestCase):
             cwd=Path(pycomnet.__file__).parent.parent,
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=120,
         )
         self.assertEqual(ran.returncode, 1)
         for name, said in zip(

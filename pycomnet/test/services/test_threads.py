@@ -9,9 +9,10 @@ from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import TestCase
 
 from pycomnet.errors import CallInterrupted
-from pycomnet.services.context import Context
+from pycomnet.services.client.context import Context
 from pycomnet.services.interface import Service, interface, method
-from pycomnet.services.server import ServerLimits, ServiceServer
+from pycomnet.services.server.limits import ServerLimits
+from pycomnet.services.server.server import ServiceServer
 
 
 @interface("t.w")

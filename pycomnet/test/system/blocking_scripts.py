@@ -81,7 +81,7 @@ def timeouts() -> None:
     assert 0.2 <= time.monotonic() - begin < 60
     channel.send("late")
     assert channel.receive(timeout=60) == "late"
-    raises(TimeoutExpired, gateway.call, "time:sleep", 1, timeout=0.1)
+    raises(TimeoutExpired, gateway.call, "time:sleep", 1000, timeout=0.1)
     raises(TimeoutExpired, channel.waitclose, timeout=0.1)
     full = gateway.remote_exec("channel.gateway.newchannel().receive()")
     for _ in range(17):  # what the window takes
@@ -516,12 +516,14 @@ def executor() -> None:
             assert told.wait(60), threads
             endless = executor.map("builtins:abs", iter(int, 1), buffersize=10)
             assert [next(endless) for _ in range(30)] == [0] * 30
-            slow = executor.map("time:sleep", [3], timeout=0.05)
+            go = os.path.join(tempfile.mkdtemp(), "go")
+            slow = executor.map(until_there, [go], timeout=0.05)
             raises(TimeoutError, next, slow)
+            os.mkdir(go)
         raises(RuntimeError, executor.submit, "builtins:abs", 1)
 
         single = blocking.GatewayExecutor(group, idempotent=False)
-        go = os.path.join(tempfile.mkdtemp(), "go")
+        os.rmdir(go)
         running = [single.submit(until_there, go) for _ in range(2)]
         while not all(future.running() for future in running):
             time.sleep(0.01)

@@ -13,6 +13,7 @@ from typing import Any
 
 from pycomnet.test.needs import require
 from pycomnet.test.system.daemons import PATIENCE, Daemon, Daemons
+from pycomnet.test.waiting import wait_until
 
 LOOPBACK = "tcp:0:interface=127.0.0.1"
 
@@ -167,14 +168,13 @@ def nginx(
 
 def wait_for_port(port: int, process: subprocess.Popen[bytes]) -> None:
     """Wait until something listens there."""
-    import time
 
-    end = time.monotonic() + PATIENCE
-    while True:
+    def listens() -> bool:
         try:
-            socket.create_connection(("127.0.0.1", port), 1).close()
-            return
+            socket.create_connection(("127.0.0.1", port), PATIENCE).close()
         except OSError:
             assert process.poll() is None, process.communicate()[1]
-            assert time.monotonic() < end, "nobody listens"
-            time.sleep(0.05)
+            return False
+        return True
+
+    wait_until(listens, f"something listens on port {port}")

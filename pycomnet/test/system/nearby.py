@@ -13,7 +13,7 @@ from pathlib import Path
 from select import poll
 from typing import Any
 
-from pycomnet.test.processes import GONE, still_there
+from pycomnet.test.processes import GONE, command_line, still_there
 
 ROOT = Path(__file__).parents[3]
 #: Seconds that anything may take on a busy machine before the test gives up.
@@ -89,7 +89,7 @@ def processes_end(pids: list[int], timeout: float = GONE) -> Iterator[None]:
     try:
         yield
         left = still_there(pids, timeout)
-        assert not left, [Path(f"/proc/{pid}/cmdline").read_bytes() for pid in left]
+        assert not left, [command_line(pid) for pid in left]
     finally:
         for pid in pids:
             try:

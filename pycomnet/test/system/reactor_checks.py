@@ -235,7 +235,7 @@ async def check_terminate(group: pycomnet.Group, reactor: Any) -> None:
     await group.terminate(0.2)
     await fails(waiting, pycomnet.ConnectionLost)
     await fails(busy.receive(), pycomnet.ConnectionLost)
-    assert await deferToThread(still_there, pids, 6) == []
+    assert await deferToThread(still_there, pids) == []
     assert len(group) == 0
 
 

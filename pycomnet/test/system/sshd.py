@@ -143,7 +143,7 @@ class Sshd:
         subprocess.run(
             ["ssh", "-F", self.config, "-O", "exit", "shared"],
             stderr=subprocess.DEVNULL,
-            timeout=20,
+            timeout=120,
         )
         for process in (self.process, self._log):
             process.kill()

@@ -12,7 +12,7 @@ from types import MappingProxyType
 from pycomnet.test.system.daemons import environment
 
 #: Seconds for a whole suite on a busy machine.
-TIMEOUT = 600.0
+TIMEOUT = 1200.0
 #: How many tests the gateway suite has at least.
 WHOLE = 145
 

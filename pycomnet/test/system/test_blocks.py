@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ from twisted.internet.threads import deferToThread
 
 import pycomnet
 from pycomnet.test.system.nearby import Near, near
+from pycomnet.test.waiting import DEADLINE, until
 
 #: Bytes of the long block. PYCOMNET_TEST_LONG asks for what the issue does, 2 GB; this is as good
 #: at showing growth, and takes a tenth of the time.
@@ -45,7 +48,7 @@ async def blocks(server: tuple[Near, str]) -> Any:
     """The service, called from this process."""
     from twisted.internet import reactor
 
-    context = pycomnet.Context(reactor, timeout=60)
+    context = pycomnet.Context(reactor, timeout=DEADLINE)
     yield await context.connect(server[1])
     await context.close()
 
@@ -60,12 +63,20 @@ def sender(directory: Path, address: str, method: str, size: int) -> Any:
 
 async def when(blocks: Any, condition: Any) -> Any:
     """What the server says of itself, once a condition holds of it."""
-    for _ in range(1500):
-        how = await blocks.invoke("how")
-        if condition(how):
-            return how
+    end = time.monotonic() + DEADLINE
+    while not condition(how := await blocks.invoke("how")):
+        assert time.monotonic() < end, how
         await deferLater(_reactor(), 0.02)
-    raise AssertionError(how)
+    return how
+
+
+def writes_in(pid: int, directory: Path) -> bool:
+    """Whether a process has a file of this directory open."""
+    for each in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # it has just been closed
+            if os.readlink(each).startswith(f"{directory}/"):
+                return True
+    return False
 
 
 def _reactor() -> Any:
@@ -116,7 +127,8 @@ async def test_killed_server_is_an_error_and_leaves_no_file(
     """A server that is killed while it gives a block: an error at the caller, and no file."""
     with sender(directory, server[1], "give", 3 << 30) as process:
         await deferToThread(process.line)
-        await when(blocks, lambda how: how["running"] > 0)
+        # By then the answer has begun to arrive.
+        await until(lambda: writes_in(process.pid, directory / "client"), "the block comes")
         server[0].signal(signal.SIGKILL)
         found = await deferToThread(process.line)
     assert found == {"error": "AttachmentFailed", "files": 0}

@@ -381,13 +381,9 @@ def test_escape_sequences_are_made_visible_unless_raw(start, raw, command):
             command.send(f"'{text}'\nprint('{text}')\nint('{text}')\n")
             command.close("stdin")
         os.close(other)
-        shown = b""
-        while b"Error" not in shown or command.process.poll() is None:
-            try:
-                shown += os.read(main, 65536)
-            except OSError:
-                break
+        shown = read_terminal(main, command.process)
     finally:
         os.close(main)
-    assert (b"\x1b[2J\r[gw9]" in shown) is raw, shown
-    assert raw or b"\\x1b[2J\\r[gw9] x" in shown
+    assert "Error" in shown
+    assert ("\x1b[2J\r[gw9]" in shown) is raw, shown
+    assert raw or "\\x1b[2J\\r[gw9] x" in shown

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from pycomnet.test.processes import children
+from pycomnet.test.processes import children, command_line
 from pycomnet.test.system.near_side import FAR_CODE
 from pycomnet.test.system.nearby import Near, near, processes_end
+from pycomnet.test.waiting import wait_until
 
 SCRIPT = str(Path(__file__).with_name("near_side.py"))
 #: All that the far side can be doing, side by side, but for what takes a processor.
@@ -27,7 +28,7 @@ def alive(program: Near) -> bool:
 
 def is_near_side(pid: int) -> bool:
     """Whether this is a near side, or one that it forked."""
-    return SCRIPT in Path(f"/proc/{pid}/cmdline").read_text().split("\0")
+    return SCRIPT.encode() in command_line(pid).split(b"\0")
 
 
 @pytest.mark.parametrize("far_code", FAR_CODE)
@@ -42,8 +43,9 @@ def test_killed_near_side_takes_all_along_despite_its_child() -> None:
     with near(SCRIPT, "fork_wait", *ALL) as program:
         pids = program.line()
         # Its other child is the fork server.
-        while not (forked := {pid for pid in children(program.pid) if is_near_side(pid)}):
-            pass
+        forked = wait_until(
+            lambda: {pid for pid in children(program.pid) if is_near_side(pid)}, "it has forked"
+        )
         try:
             with processes_end(pids):
                 program.signal(signal.SIGKILL)

@@ -21,7 +21,7 @@ from typing import Any
 import attrs
 import pytest
 
-from pycomnet.test.processes import children, still_there
+from pycomnet.test.processes import children, command_line, parent, still_there, stop
 from pycomnet.test.system.daemons import Daemon, Daemons, daemons
 from pycomnet.test.system.mediators import Mediator
 from pycomnet.test.system.nearby import Near, near
@@ -36,11 +36,6 @@ INSIDE = WAYS[:6]
 #: Seconds of silence after which another end is asked, where that is what is tested: more than a
 #: busy machine needs to start eight gateways, in which a program may say nothing.
 KEEPALIVE = 4
-
-
-def parent(pid: int) -> int:
-    """The process that has started another one."""
-    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
 
 
 def kill(*pids: int, number: int = signal.SIGKILL) -> None:
@@ -75,9 +70,7 @@ class Program:
     def clients(self, pid: int | None = None) -> list[int]:
         """The ssh processes that it, or another one, has started."""
         return [
-            child
-            for child in children(pid or self.pid)
-            if Path(f"/proc/{child}/cmdline").read_bytes().startswith(b"ssh\0")
+            child for child in children(pid or self.pid) if command_line(child).startswith(b"ssh\0")
         ]
 
 
@@ -131,7 +124,7 @@ def check(cells: list[Cell]) -> None:
             )
             for pid in family
         }
-        assert not left, {names[pid]: Path(f"/proc/{pid}/cmdline").read_bytes() for pid in left}
+        assert not left, {names[pid]: command_line(pid) for pid in left}
         for cell, program in zip(cells, programs, strict=True):
             if cell.words is not None:
                 for told in program.program.line():
@@ -271,7 +264,7 @@ def test_ssh_gateways_end_with_their_cause_told(tmp_path: Path) -> None:
                 Cell("client", lambda p: kill(*p.clients()), f"{gone}it was killed", spec),
                 Cell(
                     "silent",
-                    lambda p: kill(*p.clients(), number=signal.SIGSTOP),
+                    lambda p: stop(*p.clients()),
                     f"{gone}.*was silent for",
                     quick,
                 ),
@@ -426,7 +419,7 @@ def test_factory_gateways_end_with_their_cause_told(
                 Cell("near side", near_killed, None, "popen", factory=address),
                 Cell(
                     "near side stopped",
-                    lambda p: kill(p.pid, number=signal.SIGSTOP),
+                    lambda p: stop(p.pid),
                     None,
                     "popen",
                     factory=quick_address,
@@ -483,7 +476,7 @@ def test_factory_gateways_elsewhere_end_with_their_cause_told(
             ),
             Cell(
                 "silent",
-                lambda p: kill(*p.clients(kept[3][0].pid), number=signal.SIGSTOP),
+                lambda p: stop(*p.clients(kept[3][0].pid)),
                 f"{gone}.*was silent for",
                 f"{spec}//keepalive={KEEPALIVE}",
             ),

@@ -16,7 +16,7 @@ from twisted.internet.task import deferLater
 
 import pycomnet
 from pycomnet.test.needs import REQUIRE_ALL
-from pycomnet.test.processes import resident, still_there, versioned_python
+from pycomnet.test.processes import resident, still_there, stop, versioned_python
 from pycomnet.test.system.daemons import Daemons, daemons
 from pycomnet.test.system.nearby import PATIENCE, near
 from pycomnet.test.system.test_factory import PROGRAM, complete, group_of, resumable, start
@@ -50,7 +50,7 @@ async def test_factory_has_no_part(started: Daemons) -> None:
     group = group_of(address)
     gateway = await group.makegateway("popen//id=x//linger=60")
     channel = gateway.remote_exec(echo)
-    daemon.signal(signal.SIGSTOP)
+    stop(daemon.pid)
     try:
         for value in [*range(200), "x", os.urandom(50_000)]:
             await channel.send(value)
@@ -152,9 +152,9 @@ async def test_both_killed(started: Daemons) -> None:
     with near(PROGRAM, address, "idle", "popen//id=build//linger=60") as program:
         # A hundred values were sent when it says this, and it takes none of them.
         pid, id = program.line()
-        program.signal(signal.SIGSTOP)
+        stop(program.pid)
         os.kill(pid, signal.SIGKILL)
-        assert still_there([pid], 8) == []
+        assert still_there([pid]) == []
         program.signal(signal.SIGKILL)
         program.ended()
     [left] = await resumable(group, "build")
@@ -177,11 +177,11 @@ async def test_both_killed(started: Daemons) -> None:
 async def test_stopped_program(started: Daemons) -> None:
     """A program that is stopped is given up: the far side, which could not write to it any more,
     goes on, and the next program misses nothing. If the first one goes on later it harms nobody."""
-    _, address = start(started, "--keepalive", "5")
+    _, address = start(started, "--keepalive", "3")
     group = group_of(address)
     with near(PROGRAM, address, "idle", "popen//id=build//linger=60") as program:
         pid, id = program.line()
-        program.signal(signal.SIGSTOP)
+        stop(program.pid)
         await resumable(group, "build")
         gateway = await group.makegateway("popen//id=build//resume=yes")
         assert gateway.info["pid"] == pid
@@ -193,7 +193,7 @@ async def test_stopped_program(started: Daemons) -> None:
         assert seen == list(range(10000))
         assert await gateway.call("operator:add", 1, 2) == 3
     await gateway.exit()
-    assert still_there([pid], 10) == []
+    assert still_there([pid]) == []
     await group.close()
 
 
@@ -204,7 +204,7 @@ async def test_two_wait(started: Daemons) -> None:
     group = group_of(address)
     gateway = await group.makegateway("popen//id=x//linger=60")
     pid = gateway.info["pid"]
-    os.kill(pid, signal.SIGSTOP)
+    stop(pid)
     await gateway.leave()
     others = [group_of(address) for _ in range(2)]
     asking = [other.makegateway("popen//id=x//resume=yes") for other in others]
@@ -232,7 +232,7 @@ async def test_busy_far_side(started: Daemons) -> None:
     gateway = await group.makegateway("popen//id=x//linger=60")
     pid = gateway.info["pid"]
     channel = gateway.remote_exec(echo)
-    os.kill(pid, signal.SIGSTOP)
+    stop(pid)
     await channel.send("said")
     await gateway.leave()
     waiting = other.makegateway("popen//id=x//resume=yes")
@@ -243,11 +243,11 @@ async def test_busy_far_side(started: Daemons) -> None:
     assert await gateway.resumed[channel.id].receive() == "said"
     await gateway.leave()
     gateway = await group.makegateway("popen//id=x//resume=yes//linger=0.5")
-    os.kill(pid, signal.SIGSTOP)
+    stop(pid)
     await gateway.leave()
     await deferLater(reactor, 0.5)
     os.kill(pid, signal.SIGCONT)
-    assert still_there([pid], 10) == []
+    assert still_there([pid]) == []
     await group.close()
     await other.close()
 
@@ -259,16 +259,15 @@ async def test_descriptors(started: Daemons) -> None:
     group = group_of(address)
     gateway = await group.makegateway("popen//id=x//linger=60")
     pid = gateway.info["pid"]
-    counts = []
+    processes = (daemon.pid, pid, "self")
     for turn in range(12):
         await gateway.leave()
         gateway = await group.makegateway("popen//id=x//resume=yes")
         assert await gateway.call("operator:add", turn, 1) == turn + 1
-        # Once it has answered, the factory has closed what it gave away.
-        await group.resumable()
-        if turn in (1, 11):
-            counts.append([len(descriptors(each)) for each in (daemon.pid, pid, "self")])
-    assert counts[0] == counts[1]
+        if turn == 1:
+            before = [len(descriptors(each)) for each in processes]
+    for each, most in zip(processes, before, strict=True):
+        await settled(group, each, most)
     await gateway.exit()
     await group.close()
 

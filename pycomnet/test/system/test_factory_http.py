@@ -13,7 +13,7 @@ import pytest_twisted
 from twisted.internet.task import deferLater
 
 import pycomnet
-from pycomnet.test.processes import still_there
+from pycomnet.test.processes import still_there, stop
 from pycomnet.test.system.daemons import Daemons, daemons
 from pycomnet.test.system.mediators import Mediator
 from pycomnet.test.system.nearby import PATIENCE, near
@@ -63,7 +63,7 @@ async def test_resumed(started: Daemons, websocket: str) -> None:
     assert [value async for value in gateway.resumed[id]] == list(range(10, 1000))
     assert await gateway.call("operator:add", 1, 2) == 3
     await second.close()
-    assert still_there([pid], 8) == []
+    assert still_there([pid]) == []
 
 
 @pytest_twisted.ensureDeferred
@@ -88,7 +88,7 @@ async def test_endings(started: Daemons) -> None:
         await mediator.daemon.ended()
         with pytest.raises(pycomnet.GatewayDied, match="was out of reach for"):
             await waiting
-        assert still_there([pid], 8) == []
+        assert still_there([pid]) == []
 
 
 @pytest.mark.parametrize("kind", ["http", "fork=no"])
@@ -110,7 +110,7 @@ async def test_through(started: Daemons, kind: str) -> None:
         await outer.exit()
         with pytest.raises(pycomnet.GatewayDied, match="outer"):
             await innermost.newchannel().receive()
-        assert still_there(pids, 8) == []
+        assert still_there(pids) == []
 
 
 @pytest.mark.parametrize("websocket", ["yes", "no"])
@@ -125,11 +125,11 @@ async def test_program_that_takes_nothing(started: Daemons, websocket: str) -> N
     path = f"{started.directory}/sent"
     with near(PROGRAM, address, "flood", f"{spec}//id=far//linger=60", path) as program:
         ids = program.line()
-        program.signal(signal.SIGSTOP)
+        stop(program.pid)
         counts: list[int] = []
         end = time.monotonic() + PATIENCE
-        # Until it has sent nothing for some seconds.
-        while not (len(counts) > 6 and counts[-6:] == [counts[-1]] * 6):
+        # Until it has sent something, and then nothing for some seconds.
+        while not (len(counts) > 6 and counts[-1] and counts[-6:] == [counts[-1]] * 6):
             assert time.monotonic() < end
             await deferLater(reactor, 0.5)
             files = [f"{path}{number}" for number in range(4)]

@@ -134,7 +134,7 @@ def test_compiled_code_for_another_python_is_refused_there() -> None:
         "def call():\n"
         "    c = far._connection\n"
         "    return c.open('call', c.encode(request), end=True).receive()\n"
-        "wait_for(call, 20, 'call')\n"
+        "wait_for(call, 60, 'call')\n"
     )
     printed = run(sys.executable, "-c", program)
     assert "ValueError: the code of a function for cpython-9.9-00 can't run on" in printed

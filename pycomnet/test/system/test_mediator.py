@@ -21,6 +21,7 @@ from pycomnet.test.needs import require
 from pycomnet.test.processes import still_there
 from pycomnet.test.system.daemons import PATIENCE, TWISTD, Daemons, daemons, environment
 from pycomnet.test.system.mediators import LOOPBACK, Mediator
+from pycomnet.test.waiting import wait_until
 
 #: A subprocess that does what a test needs; given as ``python``, so that it is run with the rest of
 #: the command line behind it.
@@ -76,8 +77,9 @@ def test_curl_alone_can_start_send_receive_and_end(mediator: Mediator) -> None:
     # A streaming answer ends when there was nothing for so many seconds; one with max= at once.
     got = mediator.curl(f"{path}?offset=0&wait=0.5", "-N")
     assert got.status == 200
-    if len(got.body) < 13:  # it was slow
-        got = mediator.curl(f"{path}?offset=0&max=100")
+    whole = f"{path}?offset=0&max=100"
+    wait_until(lambda: len(mediator.curl(whole).body) == 13, "all that was sent came back")
+    got = mediator.curl(whole)
     assert got.body == b"0123456789abc"
     assert got.headers["x-pycomnet-offset"] == "0"
     assert got.headers["x-pycomnet-received"] == "13"
@@ -137,8 +139,7 @@ def test_second_reader_is_refused_unless_the_same(mediator: Mediator) -> None:
     pid = start(mediator)
     first = threading.Thread(target=mediator.curl, args=(f"/exec/{pid}?reader=a&wait=30",))
     first.start()
-    while mediator.curl(f"/exec/{pid}/status").json["connections"] < 1:
-        pass
+    wait_until(lambda: mediator.curl(f"/exec/{pid}/status").json["connections"], "the first reads")
     other = mediator.curl(f"/exec/{pid}?reader=b&wait=0.1")
     assert (other.status, other.json["error"]) == (409, "reader")
     assert mediator.curl(f"/exec/{pid}?reader=a&wait=0.1").status == 200
@@ -153,12 +154,13 @@ def test_client_ends_its_subprocess(mediator: Mediator) -> None:
     answer = mediator.curl(f"/exec/{pid}?signal=TERM", "-X", "DELETE")
     assert answer.status == 202, answer.body
     assert still_there([process]) == []
+    mediator.daemon.wait_for(rf"ended {re.escape(pid)} ")
     ended = mediator.curl(f"/exec/{pid}")
     assert (ended.status, ended.json["signal_name"]) == (410, "SIGTERM")
     assert ended.json["reason"] == "its client ended it"
     pid = start(mediator)
     assert mediator.curl(f"/exec/{pid}", "-X", "DELETE").status == 202
-    assert mediator.curl(f"/exec/{pid}", "-N").status in (200, 410)
+    mediator.daemon.wait_for(rf"ended {re.escape(pid)} ")
     assert mediator.curl(f"/exec/{pid}").json["exit_status"] == 0
     assert mediator.curl(f"/exec/{pid}?signal=HUP", "-X", "DELETE").status in (400, 410)
 
@@ -359,17 +361,17 @@ def test_idle_subprocess_is_ended_busy_one_is_not(running: Daemons) -> None:
 @pytest.mark.parametrize("finishes", [True, False])
 def test_sigterm_drains_then_ends_what_is_left(running: Daemons, finishes: bool) -> None:
     """SIGTERM: no more are started, those that run may finish, and what is left is ended."""
-    mediator = Mediator(running, "--drain", "30" if finishes else "1")
+    mediator = Mediator(running, "--drain", "120" if finishes else "1")
     pid = start(mediator)
     stubborn = start(mediator, SLEEP)  # the end of its input is nothing to it
     processes = [process_of(mediator, one) for one in (pid, stubborn)]
     mediator.daemon.signal(signal.SIGTERM)
     mediator.daemon.wait_for("stopping: 2 subprocesses")
-    refused = mediator.curl("/popen", "-d", "{}")
-    assert (refused.status, refused.json["error"]) == (503, "draining")
-    assert mediator.curl(f"/exec/{pid}?offset=0", "--data-binary", "still").status == 200
-    assert mediator.curl(f"/exec/{pid}?offset=0&max=9").body == b"still"
-    if finishes:
+    if finishes:  # else it may have ended before it can be asked
+        refused = mediator.curl("/popen", "-d", "{}")
+        assert (refused.status, refused.json["error"]) == (503, "draining")
+        assert mediator.curl(f"/exec/{pid}?offset=0", "--data-binary", "still").status == 200
+        assert mediator.curl(f"/exec/{pid}?offset=0&max=9").body == b"still"
         mediator.curl(f"/exec/{stubborn}?signal=KILL", "-X", "DELETE")
         mediator.curl(f"/exec/{pid}?offset=5&end=1", "--data-binary", "")
     # twistd ends as the signal would have ended it, once all is done.

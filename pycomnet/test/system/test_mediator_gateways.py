@@ -21,6 +21,7 @@ from twisted.internet.endpoints import TCP4ServerEndpoint
 from twisted.protocols import portforward
 
 import pycomnet
+from pycomnet.mediator.client import posting
 from pycomnet.mediator.client.posting import MAX_DROPS
 from pycomnet.test.processes import resident, still_there
 from pycomnet.test.system.cutting import carry_through_cuts
@@ -89,7 +90,6 @@ async def test_everything_arrives_once_through_cuts(mediator: Mediator, websocke
     assert carried.cuts >= 60
     assert carried.blocks >= 160
     assert carried.grown < 32 << 20
-    assert carried.descriptors <= 4
     listed = mediator.curl("/").json
     assert listed["processes"] == []
 
@@ -137,7 +137,9 @@ def test_wish_works_with_the_blocking_api(mediator: Mediator, tmp_path: Path) ->
 
 
 @pytest_twisted.ensureDeferred
-async def test_gateways_work_through_nginx(mediator: Mediator, tmp_path: Path) -> None:
+async def test_gateways_work_through_nginx(
+    mediator: Mediator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Through a real nginx: as it is by itself, buffering all, and as the howto has it."""
     from twisted.internet import reactor
 
@@ -153,6 +155,9 @@ async def test_gateways_work_through_nginx(mediator: Mediator, tmp_path: Path) -
             gateway = await group.makegateway(f"{where}/live{token}")
             assert type(await link_of(gateway)).__name__ == "WebSocketLink"
             await check(gateway)
+            # A machine that is only slow must not be taken for a proxy that buffers.
+            monkeypatch.setattr(posting, "PROBE_TIMEOUT", float(PATIENCE))
+            monkeypatch.setattr(posting, "TRIAL", 1.0)
             gateway = await group.makegateway(f"{where}/live{token}//websocket=no")
             await check(gateway)
             link = await link_of(gateway)
@@ -265,7 +270,7 @@ async def test_faulty_proxy_is_borne_for_the_linger_time(
 
     proxy = FaultyProxy(mediator.port)
     async with through(proxy, mediator) as (group, where):
-        gateway = await group.makegateway(f"{where}//linger=6//websocket=no")
+        gateway = await group.makegateway(f"{where}//linger=3//websocket=no")
         channel = gateway.remote_exec(echo)
         await channel.send(1)
         assert await channel.receive() == 1
@@ -283,23 +288,25 @@ async def test_unauthorized_is_not_retried(mediator: Mediator, websocket: str) -
     """A 401 ends it at once, at the start and later: the token does not get better by that."""
     from twisted.internet import reactor
 
+    options = f"//linger=600//websocket={websocket}"
     proxy = FaultyProxy(mediator.port)
     async with through(proxy, mediator) as (group, where):
         try:
-            spec = f"{where}//linger=600//websocket={websocket}"
-            gateway = await group.makegateway(spec)
+            gateway = await group.makegateway(where + options)
             waiting = gateway.remote_exec(echo).receive()
             proxy.fail((b"POST", b"GET", b"DELETE"), 401)
             with pytest.raises(pycomnet.GatewayDied, match="HTTP status 401"):
                 await waiting.addTimeout(PATIENCE, reactor)
             # One for each thing that went on by itself: both streams, and what is written.
             assert 1 <= proxy.answered <= 4
-            proxy.answered = 0
-            with pytest.raises(pycomnet.GatewayNotStarted, match="HTTP status 401"):
-                await group.makegateway(spec)
-            assert proxy.answered == 1
         finally:
             proxy.methods = ()
+    proxy = FaultyProxy(mediator.port)
+    async with through(proxy, mediator) as (group, where):
+        proxy.fail((b"POST", b"GET", b"DELETE"), 401)
+        with pytest.raises(pycomnet.GatewayNotStarted, match="HTTP status 401"):
+            await group.makegateway(where + options)
+        assert proxy.answered == 1
 
 
 class CutFromServer(portforward.ProxyClient):
@@ -506,7 +513,7 @@ async def test_killed_server_leaves_no_process_and_clients_learn_why(running: Da
     mediator = Mediator(running)
     async with pycomnet.Group(reactor) as group:
         gateways = [
-            await group.makegateway(mediator.spec(websocket=websocket, linger=5))
+            await group.makegateway(mediator.spec(websocket=websocket, linger=3))
             for websocket in ("yes", "no")
         ]
         processes = [pid for gateway in gateways for pid in await gateway.call(pids)]
@@ -521,7 +528,7 @@ async def test_killed_server_leaves_no_process_and_clients_learn_why(running: Da
 @pytest_twisted.ensureDeferred
 async def test_killed_clients_far_side_ends_after_lingering(running: Daemons) -> None:
     """A client that is gone has its far side ended once it has been away for too long."""
-    mediator = Mediator(running, "--linger", "5")
+    mediator = Mediator(running, "--linger", "2")
     code = (
         "import os, signal, sys, pycomnet.blocking\n"
         "group = pycomnet.blocking.Group()\n"

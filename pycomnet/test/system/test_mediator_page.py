@@ -6,7 +6,6 @@ import json
 import shutil
 import subprocess
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +19,7 @@ from wsproto.events import AcceptConnection, Ping, Request, TextMessage
 from pycomnet.test.needs import require
 from pycomnet.test.system.daemons import PATIENCE, daemons
 from pycomnet.test.system.mediators import Mediator
+from pycomnet.test.waiting import wait_until
 
 FLAGS = [
     "--headless",
@@ -31,6 +31,10 @@ FLAGS = [
     "--no-first-run",
     "--remote-debugging-port=0",
 ]
+
+
+class Refused(Exception):
+    """What the browser was to do, and does not."""
 
 
 class Page:
@@ -81,7 +85,8 @@ class Page:
         while self._number not in self._answers:
             self._read()
         answer = self._answers.pop(self._number)
-        assert "error" not in answer, answer
+        if "error" in answer:
+            raise Refused(answer["error"])
         return answer["result"]
 
     def value(self, expression: str) -> Any:
@@ -94,13 +99,18 @@ class Page:
 
     def until(self, expression: str, what: Callable[[Any], bool] = bool) -> Any:
         """Ask until it is so."""
-        end = time.monotonic() + PATIENCE
-        while True:
-            value = self.value(expression)
-            if what(value):
-                return value
-            assert time.monotonic() < end, f"{expression} is still {value!r}"
-            time.sleep(0.05)
+        value: Any = None
+
+        def so() -> bool:
+            nonlocal value
+            try:
+                value = self.value(expression)
+            except Refused:  # one page has just taken the place of another
+                return False
+            return what(value)
+
+        wait_until(so, f"{expression} is as it has to be")
+        return value
 
     def close(self) -> None:
         """Leave it."""
@@ -122,16 +132,20 @@ def browser(url: str) -> Iterator[Page]:
     )
     try:
         told = Path(directory) / "DevToolsActivePort"
-        end = time.monotonic() + PATIENCE
-        while not (told.exists() and told.read_text().count("\n")):
+
+        def started() -> bool:
             assert process.poll() is None, "the browser ended"
-            assert time.monotonic() < end, "the browser does not start"
-            time.sleep(0.05)
+            return told.exists() and "\n" in told.read_text()
+
+        wait_until(started, "the browser has started")
         port = told.read_text().split()[0]
-        with urlopen(f"http://127.0.0.1:{port}/json/list", timeout=PATIENCE) as answer:
-            pages = json.load(answer)
-        address = next(one["webSocketDebuggerUrl"] for one in pages if one["type"] == "page")
-        page = Page(address)
+
+        def pages() -> list[str]:
+            with urlopen(f"http://127.0.0.1:{port}/json/list", timeout=PATIENCE) as answer:
+                found = json.load(answer)
+            return [one["webSocketDebuggerUrl"] for one in found if one["type"] == "page"]
+
+        page = Page(wait_until(pages, "the browser has a page")[0])
         page.do("Page.enable")
         page.do("Runtime.enable")
         page.do("Log.enable")

@@ -17,6 +17,7 @@ import pytest_twisted
 import pycomnet
 from pycomnet.gateways import modules
 from pycomnet.test.processes import versioned_python
+from pycomnet.test.system.near_side import START
 
 PYTHONS = ["same", "pypy3", "jython", "2.7", "3.6", "3.13"]
 
@@ -130,7 +131,9 @@ async def test_offered_package_works_on_each_python(
 
     python = found(name)
     async with pycomnet.Group(reactor, modules=["sentpkg"]) as group:
-        gateway = await group.makegateway("popen", timeout=120, python=python, chdir=str(tmp_path))
+        gateway = await group.makegateway(
+            "popen", timeout=START, python=python, chdir=str(tmp_path)
+        )
         assert await gateway.call(package.work, 4) == 49
         channel = gateway.remote_exec(package.talk)
         channel.send(1)
@@ -319,6 +322,6 @@ if __name__ == "__main__":
 """
     )
     ran = subprocess.run(
-        [sys.executable, str(script)], capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, str(script)], capture_output=True, text=True, timeout=120, check=False
     )
     assert ran.stdout == "7\n", ran.stderr

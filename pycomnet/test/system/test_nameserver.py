@@ -23,7 +23,7 @@ import pycomnet
 from pycomnet.errors import PycomnetError
 from pycomnet.nameserver.follow import follow
 from pycomnet.nameserver.records import encode
-from pycomnet.services.context import NAMESERVER
+from pycomnet.services.client.context import NAMESERVER
 from pycomnet.test.processes import processor_time, resident
 from pycomnet.test.system.daemons import PATIENCE, Daemon, Daemons, daemons
 from pycomnet.wire.frames import CLOSE, HEADER, HEADER_SIZE, OPEN
@@ -128,8 +128,9 @@ async def test_killed_nameserver_has_all_it_acknowledged(started: Daemons) -> No
     from twisted.internet import reactor
 
     delays = random.Random(7)
-    daemon, address = start(started, "tcp:0:interface=127.0.0.1")
-    listen = f"tcp:{address.rpartition(':')[2]}:interface=127.0.0.1"
+    # A port could be taken by somebody else while there is no nameserver.
+    listen = f"unix:{started.directory / 's'}"
+    daemon, address = start(started, listen)
     highest, total = 0, 0
     async with pycomnet.Context(reactor, nameserver=address, timeout=PATIENCE) as context:
         # Each client with a connection of its own; these live as long as the test.
@@ -166,7 +167,7 @@ async def test_killed_nameserver_has_all_it_acknowledged(started: Daemons) -> No
 @pytest_twisted.ensureDeferred
 async def test_restarted_nameserver_keeps_leases_and_followers(started: Daemons) -> None:
     """Stopped and started it has what it had, with the time that was left, and ends no lease early
-    or late; who follows it goes on."""
+    or late; who follows it goes on. The short one may end before it is there again."""
     from twisted.internet import reactor
 
     daemon, address = start(started, f"unix:{started.directory / 's'}")
@@ -193,15 +194,16 @@ async def test_restarted_nameserver_keeps_leases_and_followers(started: Daemons)
         assert await daemon.ended() in CLEAN, daemon.said
         daemon, _ = start(started, address)
         after = {one["service"]: one for one in await names.invoke("list_services")}
+        assert "long" in after and set(after) <= set(before)
         for name, one in after.items():
             assert 0 < one.pop("ttl") <= before[name].pop("ttl") - 0.4
-        assert after == before
+            assert one == before[name]
         await names.invoke("renew", {"lease": held["lease"], "secret": held["secret"]})
         await seen.addTimeout(PATIENCE, reactor)
         assert time.monotonic() - begun >= 3.0
         assert events.count(("put", "long")) == 1, events
         taken = await names.invoke("register", registration("short", address="tcp:h:2"))
-        assert taken["fence"] > after["short"]["fence"]
+        assert taken["fence"] > before["short"]["fence"]
         following.cancel()
     daemon.signal(signal.SIGTERM)
     assert await daemon.ended() in CLEAN, daemon.said
@@ -353,8 +355,9 @@ async def test_hostile_clients_neither_slow_nor_grow_it(
                 for _ in range(250):
                     rubbish.connect(hello)
                 await others_are_served()
-            stat = await names.invoke("stat")
-            assert stat["connections"] >= count, stat
+            # It may not have accepted the last ones yet.
+            while (await names.invoke("stat"))["connections"] < count:
+                await deferLater(reactor, 0.05)
             assert resident(daemon.pid) - before < count * 30_000
             for _ in range(50):
                 rubbish.connect(noise.randbytes(noise.randrange(1, 5000)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import random
@@ -19,6 +20,9 @@ from pycomnet.test import test_old_python as checks
 from pycomnet.test.needs import REQUIRE_ALL, missing
 from pycomnet.test.wire import fuzzkit, muxkit
 from pycomnet.wire.frames import bin32
+
+#: Seconds for each run: Jython takes half a minute of the processor, which it shares.
+TIMEOUT = 600
 
 SCRIPT = """
 import binascii, json, struct, sys, types
@@ -66,15 +70,16 @@ for line in json.load(sys.stdin):
 """
 
 
-def old_pythons() -> list[str]:
+@functools.cache
+def old_pythons() -> tuple[str, ...]:
     """Every Python 2.7 that runs here; they do not all refuse the same."""
     found = []
     for name in ("python2.7", "pypy", "jython"):
         path = shutil.which(name)
         command = [path or name, "-c", "import sys; sys.exit(27 if sys.version_info < (3,) else 0)"]
-        if path and subprocess.run(command, capture_output=True, timeout=120).returncode == 27:
+        if path and subprocess.run(command, capture_output=True, timeout=TIMEOUT).returncode == 27:
             found.append(path)
-    return found
+    return tuple(found)
 
 
 def compile_with(python: str, sources: Mapping[str, str]) -> dict[str, str]:
@@ -94,7 +99,7 @@ def compile_with(python: str, sources: Mapping[str, str]) -> dict[str, str]:
         input=json.dumps(sources),
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=TIMEOUT,
     )
     if ran.returncode:
         raise AssertionError(ran.stderr)
@@ -102,7 +107,7 @@ def compile_with(python: str, sources: Mapping[str, str]) -> dict[str, str]:
     return found
 
 
-def pythons() -> list[str]:
+def pythons() -> tuple[str, ...]:
     """Those that are here; Jython at least, where nothing may be missing."""
     found = old_pythons()
     if os.environ.get(REQUIRE_ALL):
@@ -183,7 +188,7 @@ def run_script(python: str, streams: list[dict[str, object]]) -> list[list[list[
         input=json.dumps(streams),
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=TIMEOUT,
     )
     assert ran.stderr == ""
     return [json.loads(line) for line in ran.stdout.splitlines()]

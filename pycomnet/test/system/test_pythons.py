@@ -23,8 +23,8 @@ import pycomnet
 from pycomnet.test.gateways.suite_values import VALUES, same
 from pycomnet.test.needs import needs
 from pycomnet.test.processes import resident, still_there
-from pycomnet.test.system.near_side import FAR_CODE
-from pycomnet.test.system.nearby import PATIENCE, near, processes_end
+from pycomnet.test.system.near_side import FAR_CODE, START
+from pycomnet.test.system.nearby import near, processes_end
 from pycomnet.test.system.suites import run_suite
 
 #: name -> (the interpreter and its arguments, what it says it is)
@@ -74,7 +74,7 @@ async def far(request: Any) -> AsyncIterator[Far]:
 
     made = Far(request.param)
     group = pycomnet.Group(reactor, output=made.output)
-    made.gateway = await group.makegateway(made.spec, timeout=PATIENCE)
+    made.gateway = await group.makegateway(made.spec, timeout=START)
     yield made
     await group.close()
 
@@ -494,7 +494,7 @@ async def test_exit_and_kill_are_told_as_what_they_were(name: str) -> None:
     spec = spec_of(name)
     async with pycomnet.Group(reactor) as group:
         one, two = await defer.gatherResults(
-            [group.makegateway(spec, timeout=PATIENCE) for _ in range(2)]
+            [group.makegateway(spec, timeout=START) for _ in range(2)]
         )
         channel = one.remote_exec("import os; os._exit(3)")
         with pytest.raises(pycomnet.GatewayDied, match="exited with status 3"):
@@ -513,7 +513,7 @@ async def test_exit_ends_it_and_its_children(name: str) -> None:
 
     spec = spec_of(name)
     async with pycomnet.Group(reactor) as group:
-        gateway = await group.makegateway(spec, timeout=PATIENCE)
+        gateway = await group.makegateway(spec, timeout=START)
         source = """
         import os, subprocess
         channel.send([os.getpid(), subprocess.Popen(["sleep", "300"]).pid])
@@ -536,7 +536,7 @@ def test_killed_near_side_takes_all_along(name: str, far_code: str) -> None:
     """The near side is killed with -9: all is gone."""
     os.environ["PYCOMNET_TEST_SPEC"] = spec_of(name)
     try:
-        with near(NEAR_SIDE, "wait", far_code) as program, processes_end(program.line(300)):
+        with near(NEAR_SIDE, "wait", far_code) as program, processes_end(program.line(START)):
             program.signal(signal.SIGKILL)
     finally:
         del os.environ["PYCOMNET_TEST_SPEC"]

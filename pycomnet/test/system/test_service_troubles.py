@@ -17,7 +17,8 @@ from twisted.internet.task import deferLater
 
 import pycomnet
 from pycomnet.errors import CallInterrupted
-from pycomnet.services.launcher import CLOSE_TIMEOUT
+from pycomnet.services.launch.launcher import CLOSE_TIMEOUT
+from pycomnet.test.processes import stop
 from pycomnet.test.system.daemons import PATIENCE, Daemon, Daemons, command, daemons
 
 MODULE = """
@@ -89,7 +90,7 @@ async def test_frozen_instances_calls_go_to_the_other(started: Daemons) -> None:
         remote = await context.locate("t.w")
         found = {await remote.invoke("ping") for _ in range(4)}
         assert found == set(pids)
-        services[0].signal(signal.SIGSTOP)
+        stop(services[0].pid)
         # Either would be asked first: those that may be run twice come to the other.
         calls = [remote.invoke("again", timeout=PATIENCE) for _ in range(4)]
         assert [await call for call in calls] == [pids[1]] * 4
@@ -126,6 +127,7 @@ async def test_system_exit_in_a_method_ends_nothing(started: Daemons) -> None:
         assert await remote.invoke("ping", timeout=PATIENCE) == service.pid
     finally:
         await context.close()
+    await service.seen("die was called")
     assert service.said.count("die was called") == 1
 
 
@@ -165,7 +167,7 @@ async def test_method_that_blocks_past_the_lease_is_named(started: Daemons) -> N
     context = pycomnet.Context(reactor, nameserver=nameserver, timeout=PATIENCE)
     try:
         remote = await context.locate("t.w")
-        await remote.invoke("block", 3)
+        await remote.invoke("block", 2)
         names = await context.nameserver()
         assert len(await names.invoke("list_services", {"service": "w"})) == 1
         await service.seen(r"reactor blocked for \S+ s in t\.w\.block \(\S+tw\.py:\d+\)")

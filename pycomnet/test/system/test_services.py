@@ -213,6 +213,7 @@ async def test_calls_follow_a_service_restarted_elsewhere(
     await until_there(context, tmp_path / "hang")
     await until_there(context, tmp_path / "repeated")
     first.process.kill()
+    first.wait()
     # Called while there is nobody, and while the nameserver still has the dead one's record.
     waiting = who.invoke("pid")
     with pytest.raises(CallInterrupted):

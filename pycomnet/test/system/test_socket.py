@@ -19,7 +19,7 @@ from twisted.internet import defer
 
 import pycomnet
 from pycomnet.test.processes import children, still_there
-from pycomnet.test.system.daemons import Daemon, Daemons, daemons
+from pycomnet.test.system.daemons import PATIENCE, Daemon, Daemons, daemons
 from pycomnet.test.system.suites import run_suite
 from pycomnet.wire.frames import GOAWAY
 from pycomnet.wire.mux import EV_GOAWAY, Mux
@@ -53,8 +53,7 @@ def test_passes_the_suite(started: Daemons, tmp_path: Path, kind: str) -> None:
 
 def answer(address: tuple[str, int], data: bytes) -> list[tuple[Any, ...]]:
     """What the service answers to these bytes until it closes the connection, as events."""
-    with socket.create_connection(address, 30) as connection:
-        connection.settimeout(30)
+    with socket.create_connection(address, PATIENCE) as connection:
         connection.sendall(data)
         came = b""
         while piece := connection.recv(65536):
@@ -152,7 +151,7 @@ def test_another_user_on_a_unix_socket_is_refused(name: str) -> None:
         daemon = running.start(name, "--listen", f"unix:{path}:mode=666")
         daemon.wait_for("listening")
         argv = [sys.executable, "-c", OTHER_USER, path, Mux(True).data_to_send().hex()]
-        ran = subprocess.run(argv, capture_output=True, text=True, timeout=60)
+        ran = subprocess.run(argv, capture_output=True, text=True, timeout=PATIENCE)
         assert ran.returncode == 0, ran.stderr
         last = [tuple(event) for event in Mux(True).receive_data(bytes.fromhex(ran.stdout))][-1]
         assert (last[0], last[1]) == (EV_GOAWAY, "credential"), last
@@ -187,7 +186,7 @@ async def test_client_certificate_is_enough_over_tls(started: Daemons) -> None:
         channel = gateway.remote_exec("channel.send(channel.receive())")
         channel.send(blob)
         assert await channel.receive() == blob
-        assert "alice is here" in daemon.said
+        await daemon.seen("alice is here")
         with pytest.raises(pycomnet.GatewayNotStarted, match="certificate"):
             await group.makegateway(f"{where}//ca={there}/ca.pem")
         with pytest.raises(pycomnet.GatewayNotStarted, match="not among those that are trusted"):

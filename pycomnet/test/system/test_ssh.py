@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import os
 import re
 import signal
@@ -18,12 +19,13 @@ import pytest_twisted
 from twisted.internet import defer
 
 import pycomnet
-from pycomnet.test.processes import children, still_there
+from pycomnet.test.processes import children, command_line, parent, still_there, stop
 from pycomnet.test.system.daemons import COMMAND, PATIENCE, environment
 from pycomnet.test.system.near_side import BEGIN, FAR_CODE
 from pycomnet.test.system.nearby import ROOT, near, processes_end
 from pycomnet.test.system.sshd import Sshd, python, sshd
 from pycomnet.test.system.suites import run_suite
+from pycomnet.test.waiting import wait_until
 
 NEAR_SIDE = str(Path(__file__).with_name("near_side.py"))
 
@@ -49,11 +51,7 @@ async def group() -> AsyncIterator[Any]:
 
 def ssh_processes() -> set[int]:
     """The ssh clients that this process has started."""
-    return {
-        pid
-        for pid in children(os.getpid())
-        if Path(f"/proc/{pid}/cmdline").read_bytes().startswith(b"ssh\0")
-    }
+    return {pid for pid in children(os.getpid()) if command_line(pid).startswith(b"ssh\0")}
 
 
 async def refused(group: Any, spec: str, **options: Any) -> pycomnet.GatewayNotStarted:
@@ -219,7 +217,7 @@ async def test_silent_connection_is_given_up_by_both_ends(server: Sshd, group: A
     [client] = ssh_processes()
     try:
         with processes_end(pids):
-            os.kill(client, signal.SIGSTOP)
+            stop(client)
         [reason] = await reasons(waiting)
         assert "was silent for 4 seconds" in reason
     finally:
@@ -229,7 +227,7 @@ async def test_silent_connection_is_given_up_by_both_ends(server: Sshd, group: A
 @pytest_twisted.ensureDeferred
 async def test_busy_worker_is_not_taken_for_silent(server: Sshd, group: Any) -> None:
     """A worker that computes, and one that trickles, are not taken for silent."""
-    gateway = await group.makegateway(server.spec() + "//keepalive=1")
+    gateway = await group.makegateway(server.spec() + "//keepalive=2")
     source = "import time\nfor n in range(5):\n    time.sleep(1)\n    channel.send(n)"
     channel = gateway.remote_exec(source)
     assert [value async for value in channel] == list(range(5))
@@ -254,7 +252,7 @@ async def test_broken_hop_is_named(server: Sshd, group: Any) -> None:
         await group.makegateway(server.spec("unknown") + "//via=bastion")
     assert "Host key verification failed" in str(caught.value)
     pids, waiting = await losses([inner, beside])
-    [hop] = [pid for pid in map(int, filter(str.isdigit, os.listdir("/proc"))) if is_hop(pid)]
+    hop = hop_of(server)
     os.kill(hop, signal.SIGKILL)
     for reason in await reasons(waiting):
         assert "the route to it is gone: " in reason
@@ -269,23 +267,30 @@ async def test_silent_hop_is_given_up_by_both_ends(server: Sshd, group: Any) -> 
     await group.makegateway(server.spec() + "//id=bastion")
     inner = await group.makegateway(server.spec() + "//via=bastion//keepalive=2")
     pids, waiting = await losses([inner], ["swallow"])
-    [hop] = [pid for pid in map(int, filter(str.isdigit, os.listdir("/proc"))) if is_hop(pid)]
     with processes_end(pids):
-        os.kill(hop, signal.SIGSTOP)
+        stop(hop_of(server))
     [reason] = await reasons(waiting)
     assert "ssh: it was silent for 6 seconds" in reason
     assert await group["bastion"].call("operator:add", 1, 2) == 3
 
 
-def is_hop(pid: int) -> bool:
-    """Whether this is an ssh client that a supervisor of ours has started."""
-    try:
-        if not Path(f"/proc/{pid}/cmdline").read_bytes().startswith(b"ssh\0-T\0"):
-            return False
-        parent = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
-        return b"base64" in Path(f"/proc/{parent}/cmdline").read_bytes()
-    except OSError:
-        return False
+def hop_of(server: Sshd) -> int:
+    """The ssh client of this sshd that a supervisor has started; those of other tests are others'.
+
+    One that was killed a moment ago may still be there.
+    """
+
+    def hops() -> list[int]:
+        found = []
+        for pid in map(int, filter(str.isdigit, os.listdir("/proc"))):
+            words = command_line(pid)
+            if words.startswith(b"ssh\0-T\0") and server.config.encode() in words:
+                with contextlib.suppress(OSError):  # it has ended
+                    found += [pid] * (b"base64" in command_line(parent(pid)))
+        return found if len(found) == 1 else []
+
+    [hop] = wait_until(hops, "there is one hop")
+    return hop
 
 
 def test_howtos_programs_do_what_they_say(server: Sshd, tmp_path: Path) -> None:
@@ -300,7 +305,7 @@ def test_howtos_programs_do_what_they_say(server: Sshd, tmp_path: Path) -> None:
         )
         env = {**os.environ, "PYTHONPATH": str(ROOT)}
         argv = [sys.executable, str(script)]
-        ran = subprocess.run(argv, env=env, capture_output=True, text=True, timeout=60)
+        ran = subprocess.run(argv, env=env, capture_output=True, text=True, timeout=PATIENCE)
         assert ran.returncode == 0, ran.stdout + ran.stderr
         assert ran.stdout, program
         assert not ran.stderr, ran.stderr

@@ -15,7 +15,8 @@ from twisted.internet import defer
 
 import pycomnet
 from pycomnet.test.needs import require
-from pycomnet.test.processes import still_there
+from pycomnet.test.processes import parent, still_there, stop
+from pycomnet.test.system.near_side import START
 from pycomnet.test.system.nearby import near
 from pycomnet.test.system.slow_ssh import install
 
@@ -56,11 +57,6 @@ async def reasons(waiting: list[Any]) -> list[str]:
     results = await defer.DeferredList(waiting, consumeErrors=True)
     assert all(result.check(pycomnet.GatewayDied) for _, result in cast(Any, results))
     return [str(result.value) for _, result in cast(Any, results)]
-
-
-def parent(pid: int) -> int:
-    """The process that has started another one."""
-    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
 
 
 #: Each hop a supervisor of its own: the interpreter's name differs.
@@ -145,7 +141,7 @@ async def test_stopped_fork_server_is_not_waited_for(
     gateway = await group.makegateway("popen//fork=yes")
     pids, waiting = await waits([gateway])
     supervisor = parent(parent(pids[0]))
-    os.kill(supervisor, signal.SIGSTOP)
+    stop(supervisor)
     waiting[0].addErrback(lambda failure: None)
     await group.terminate(timeout=0.5)
     assert still_there([*pids, supervisor]) == []
@@ -199,7 +195,7 @@ async def test_other_python_behind_a_hop_works(group: Any, python: str, name: st
     """Other Pythons are sent the same, and tracebacks have the source of that, too."""
     require(python)
     await group.makegateway("popen//id=outer")
-    gateway = await group.makegateway(f"popen//via=outer//python={python}")
+    gateway = await group.makegateway(f"popen//via=outer//python={python}", timeout=START)
     assert gateway.info["implementation"] == name
     assert await gateway.call("operator:add", 1, 2) == 3
     with pytest.raises(pycomnet.RemoteError) as caught:

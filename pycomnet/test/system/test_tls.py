@@ -18,7 +18,7 @@ from twisted.internet.threads import deferToThread
 import pycomnet
 from pycomnet.errors import CertificateRefused, EndpointError, ServiceUnreachable
 from pycomnet.net import endpoints
-from pycomnet.services.context import NAMESERVER
+from pycomnet.services.client.context import NAMESERVER
 from pycomnet.test.system.daemons import command, daemons
 
 AUTHORITY, OTHER = trustme.CA(), trustme.CA()
@@ -100,7 +100,7 @@ class Served:
 
         self.files = files
         self.server = pycomnet.ServiceServer(reactor)
-        self.context = pycomnet.Context(reactor, timeout=60)
+        self.context = pycomnet.Context(reactor, timeout=120)
 
     async def listen(self, certificate: str, more: str = "", kind: str = "tls") -> str:
         """The address of a new listener."""
@@ -287,7 +287,7 @@ async def test_nameserver_counts_by_certificate(nameservers: Any, served: Served
             await stranger.invoke("stat", timeout=60)
     for name, most in (("alice", 3), ("bob", 3)):
         places = address + served.show(name)
-        async with pycomnet.Context(reactor, timeout=60) as one, pycomnet.Context(reactor) as two:
+        async with pycomnet.Context(reactor, timeout=120) as one, pycomnet.Context(reactor) as two:
             names = [one.at(places, NAMESERVER), two.at(places, NAMESERVER)]
             for number in range(most + 1):
                 args = {"service": f"{name}-{number}", "interfaces": ["x"], "address": "tcp:h:1"}
@@ -314,7 +314,7 @@ async def test_operators_certificate_alone_removes_others_names(
         where = address + served.show(name)
         return deferToThread(command, "ns", "--nameserver", where, "--timeout", "30", "remove", "x")
 
-    async with pycomnet.Context(reactor, timeout=60) as context:
+    async with pycomnet.Context(reactor, timeout=120) as context:
         names = context.at(address + served.show("carol"), NAMESERVER)
         record = {"service": "x", "interfaces": ["x"], "address": "tcp:h:1", "ttl": 600}
         await names.invoke("register", record)

@@ -29,7 +29,7 @@ def ended(body: str) -> tuple[int, str, str]:
         [sys.executable, "-c", SCRIPT.format(body=body)],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=120,
     )
     return done.returncode, done.stdout, done.stderr
 

@@ -10,11 +10,11 @@ from twisted.application.service import IService
 from twisted.python.usage import UsageError
 from twisted.trial.unittest import SynchronousTestCase
 
-from pycomnet.services.launchconfig import DEFAULT_LISTEN, Entry
+from pycomnet.services.launch.config import DEFAULT_LISTEN, Entry
 from pycomnet.tap import service
 from pycomnet.tap.service import Options, makeService
 
-MODULE = "pycomnet.test.services.test_launcher"
+MODULE = "pycomnet.test.services.launch.test_launcher"
 
 
 def parsed(*args: str) -> Any:

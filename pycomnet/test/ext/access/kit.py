@@ -12,9 +12,9 @@ from twisted.internet import defer
 from pycomnet.auth.principal import Principal
 from pycomnet.ext import access
 from pycomnet.ext.access.checkers import Login
-from pycomnet.services.context import Context
+from pycomnet.services.client.context import Context
 from pycomnet.services.interface import Service, interface, method
-from pycomnet.services.server import ServiceServer
+from pycomnet.services.server.server import ServiceServer
 from pycomnet.test.services.network import ServiceCase
 
 SHOP = "org.example.shop"

@@ -12,9 +12,9 @@ from pycomnet.errors import (
     UnknownMethod,
 )
 from pycomnet.ext import access
-from pycomnet.services.context import Context
+from pycomnet.services.client.context import Context
 from pycomnet.services.interface import INTROSPECTION, Service, interface, method
-from pycomnet.services.server import ServiceServer
+from pycomnet.services.server.server import ServiceServer
 from pycomnet.test.ext.access.kit import SHOP, AccessCase, Foreign, Table, make_shop
 from pycomnet.test.services.network import ServiceCase
 from pycomnet.wire.hello import PLAIN

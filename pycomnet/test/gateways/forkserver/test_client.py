@@ -19,7 +19,8 @@ from pycomnet.gateways.forkserver import client
 from pycomnet.gateways.spec import STARTUP
 from pycomnet.gateways.transports import routes
 from pycomnet.test.gateways.case import GatewayCase
-from pycomnet.test.processes import children
+from pycomnet.test.processes import children, command_line, stop
+from pycomnet.test.waiting import until
 
 
 def fingerprint(channel):
@@ -70,11 +71,7 @@ class ForkServerCase(GatewayCase):
 
     def supervisors(self) -> set[int]:
         """The supervisors that this process has started."""
-        return {
-            pid
-            for pid in children(os.getpid())
-            if b"'fork_server'" in Path(f"/proc/{pid}/cmdline").read_bytes()
-        }
+        return {pid for pid in children(os.getpid()) if b"'fork_server'" in command_line(pid)}
 
 
 class NotShared(ForkServerCase):
@@ -293,7 +290,7 @@ class Supervisors(ForkServerCase):
         [server] = self.supervisors()
         [supervisor] = children(server)
         [worker] = children(supervisor)
-        os.kill(server, signal.SIGSTOP)
+        stop(server)
         try:
             os.kill(supervisor, signal.SIGKILL)
             await self.assert_gone(worker)
@@ -328,11 +325,7 @@ class Supervisors(ForkServerCase):
             return now - then
 
         # A number is given back only when no other event of its turn can be taken for it.
-        turns = 0
-        while left() and turns < 100:
-            await deferLater(self.reactor, 0)
-            turns += 1
-        self.assertEqual(left(), Counter())
+        await until(lambda: not left(), "no more descriptors are open than before")
 
     async def test_failed_starts_are_told_together(self) -> None:
         """Those that fail are told of together; a follower waits for its master, and fails so."""

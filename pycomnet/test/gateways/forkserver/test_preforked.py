@@ -14,7 +14,8 @@ from twisted.internet.task import deferLater
 
 import pycomnet
 from pycomnet.test.gateways.forkserver.test_client import ForkServerCase, fingerprint
-from pycomnet.test.processes import children
+from pycomnet.test.processes import children, stop
+from pycomnet.test.waiting import until
 
 #: A program whose fork server has a pre-forked worker.
 PROGRAM = """
@@ -39,11 +40,14 @@ class PreforkedCase(ForkServerCase):
         await self.gateway()
         return await self.in_reserve()
 
-    async def in_reserve(self) -> int:
-        """Wait until there is a worker in reserve; its process id."""
-        while not (found := self.preforked_workers()):
-            await deferLater(self.reactor, 0.01)
-        [preforked] = found
+    async def in_reserve(self, *taken: int) -> int:
+        """Wait until there is a worker in reserve; its process id.
+
+        :param taken: what was one before, and may still be there.
+        """
+        [preforked] = await until(
+            lambda: self.preforked_workers() - {*taken}, "a worker is in reserve"
+        )
         return preforked
 
     def preforked_workers(self) -> set[int]:
@@ -57,9 +61,9 @@ class PreforkedCase(ForkServerCase):
         """A process and all below it."""
         return {pid}.union(*(self.descendants(child) for child in children(pid)))
 
-    async def taken(self, **options: Any) -> pycomnet.Gateway:
-        """A gateway that is the worker in reserve."""
-        preforked = await self.in_reserve()
+    async def taken(self, *before: int, **options: Any) -> pycomnet.Gateway:
+        """A gateway that is the worker in reserve, which these were before it."""
+        preforked = await self.in_reserve(*before)
         gateway = await self.gateway(**options)
         self.assertEqual(gateway.info["pid"], preforked)
         return gateway
@@ -104,11 +108,10 @@ class NotShared(PreforkedCase):
 
     async def test_preforked_workers_errors_and_output_are_its_own(self) -> None:
         """What can't be done for it is said as ever, and what it prints comes under its name."""
-        await self.reserve()
-        await self.in_reserve()
+        first = await self.reserve()
         failed = await self.failure(self.gateway(chdir="/no/such"), pycomnet.GatewayNotStarted)
         self.assertIn("/no/such", str(failed))
-        gateway = await self.taken(id="printing")
+        gateway = await self.taken(first, id="printing")
         await gateway.remote_exec("print('from the reserve')").waitclose()
         await self.until_printed("from the reserve\n")
         printed = [output.gateway for output in self.outputs if output.stream == 1]
@@ -132,7 +135,7 @@ class Ending(PreforkedCase):
     async def test_worker_killed_when_taken_is_replaced(self) -> None:
         """One that dies when it is taken, before it knows for what: another takes its place."""
         preforked = await self.reserve()
-        os.kill(preforked, signal.SIGSTOP)  # it reads nothing any more
+        stop(preforked)  # it reads nothing any more
         making = defer.ensureDeferred(self.gateway(env={"PYCOMNET_OWN": "x"}))
         while self.preforked_workers() == {preforked}:  # until the fork server has the next
             await deferLater(self.reactor, 0.01)

@@ -1,0 +1,252 @@
+"""``pycomnet venv``: make a virtual environment where a gateway is, and run a command in it."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from pycomnet.errors import SpecError
+from pycomnet.gateways.spec import Spec, split_command
+from pycomnet.text.printable import visible
+
+if TYPE_CHECKING:
+    from pycomnet.cli.program import CommandProgram
+    from pycomnet.gateways.gateway import Gateway
+    from pycomnet.xdeploy.request import VenvProgress
+
+EPILOG = """\b
+Examples:
+  pycomnet venv popen tools 'requests>=2'
+  pycomnet venv ssh=build.example app --install . -- python -m pytest
+  pycomnet venv ssh=build.example//python=pypy3 fast -r requirements.txt
+
+Wheels are found or built here, and sent: the machine there needs Python, but no pip and no network.
+If the environment is there already, nothing is resolved or sent. It prints the interpreter of the
+environment; or runs COMMAND in the environment's directory, with empty standard input, and exits
+with its status.
+
+\b
+Exit status: that of COMMAND (128+N for signal N; 127 if it is not found); else 0. It is
+  1          if the environment can't be made
+  2          for a mistake on the command line
+"""
+
+
+class _WithCommand(click.Command):
+    """Takes what follows ``--`` as the command."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        at = args.index("--") if "--" in args else len(args)
+        ctx.meta["command"] = tuple(args[at + 1 :])
+        if at < len(args) - 1 or "--" not in args:
+            return super().parse_args(ctx, args[:at])
+        raise click.UsageError("there is no COMMAND after --", ctx)
+
+
+@click.command(
+    "venv",
+    cls=_WithCommand,
+    epilog=EPILOG,
+    short_help="Make a virtual environment somewhere, and run a command in it.",
+    options_metavar="[OPTIONS]",
+)
+@click.option(
+    "-r",
+    "--requirement",
+    "files",
+    metavar="FILE",
+    multiple=True,
+    help="Also what this file lists, one requirement a line; may be given several times.",
+)
+@click.option(
+    "--install",
+    metavar="PATH",
+    multiple=True,
+    help="Also the project in this directory here, through its sdist; may be given several times.",
+)
+@click.option("--python", metavar="PYTHON", help="The interpreter there; by default SPEC's.")
+@click.option("--upgrade", is_flag=True, help="Ask the index, though the environment is there.")
+@click.option(
+    "--index", metavar="URL", help="The index instead of pip's own, or a directory of wheels."
+)
+@click.option("--far", is_flag=True, help="Let the machine there use its own pip and index.")
+@click.option("--directory", metavar="DIR", help="Where environments are kept there.")
+@click.option("--quiet", is_flag=True, help="Show no progress.")
+@click.argument("spec")
+@click.argument("name")
+@click.argument("requirements", nargs=-1, metavar="[REQUIREMENT]... [-- COMMAND...]")
+def venv_command(
+    files: tuple[str, ...],
+    spec: str,
+    name: str,
+    requirements: tuple[str, ...],
+    python: str | None,
+    quiet: bool,
+    **options: Any,
+) -> None:
+    """Make the virtual environment NAME at SPEC, with these requirements."""
+    from pycomnet.cli.program import run_command
+
+    try:
+        where = Spec.parse(spec)
+        words = None if python is None else split_command(python)
+    except (SpecError, ValueError) as problem:
+        raise click.BadParameter(str(problem), param_hint="'SPEC'") from None
+    lines = [*requirements, *(line for path in files for line in read_lines(path))]
+    command = click.get_current_context().meta["command"]
+
+    async def main(program: CommandProgram) -> int:
+        return await make(
+            program, where, name, lines, command, quiet=quiet, python=words, **options
+        )
+
+    run_command(main)
+
+
+def read_lines(path: str) -> list[str]:
+    """The lines of a file of requirements.
+
+    :raises click.BadParameter: it can't be read.
+    """
+    try:
+        return Path(path).read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeError) as problem:
+        raise click.BadParameter(f"can't read {path!r}: {problem}", param_hint="'-r'") from None
+
+
+async def make(
+    program: CommandProgram,
+    spec: Spec,
+    name: str,
+    requirements: list[str],
+    command: tuple[str, ...],
+    *,
+    quiet: bool = False,
+    **options: Any,
+) -> int:
+    """Make an environment, and run a command in it.
+
+    :param options: of :func:`~pycomnet.xdeploy.create_venv_gateway`.
+    :returns: the exit status. Cancelling it ends the gateways.
+    """
+    from pycomnet import xdeploy
+    from pycomnet.cli.lines import shown_by
+    from pycomnet.cli.program import END_TIMEOUT
+    from pycomnet.gateways.group import Group
+
+    group = Group(program.reactor, output=shown_by(program, False, alone=True))
+    try:
+        gateway: Gateway = await group.makegateway(spec)
+        with shown_steps(program, quiet) as progress:
+            if not command:
+                made: xdeploy.Venv = await xdeploy.create_venv(
+                    gateway, name, requirements, progress=progress, **options
+                )
+                program.print_text(f"{made.python}\n")
+                return 0
+            inside: Gateway = await xdeploy.create_venv_gateway(
+                gateway, name, requirements, progress=progress, **options
+            )
+        return await _run(program, inside, command)
+    finally:
+        await group.close(END_TIMEOUT)
+
+
+async def _run(program: CommandProgram, gateway: Gateway, command: tuple[str, ...]) -> int:
+    from pycomnet.cli.program import SIGNALLED
+    from pycomnet.xdeploy.farcode import start
+
+    channel = start(gateway, "commands:run", argv=list(command))
+    streams = {1: program.stdout, 2: program.stderr}
+    while True:
+        stream, what = await channel.receive()
+        if not stream:
+            status = int(what)
+            return status if status >= 0 else SIGNALLED - status
+        written = streams[stream].put(what)
+        if written is not None:
+            await written
+
+
+@contextlib.contextmanager
+def shown_steps(
+    program: CommandProgram, quiet: bool
+) -> Iterator[Callable[[VenvProgress], None] | None]:
+    """Show the steps on standard error while the body runs: a bar, if that is a terminal."""
+    if quiet:
+        yield None
+    elif program.stderr.isatty():
+        with _bar(program) as show:
+            yield show
+    else:
+        said: set[tuple[str, str]] = set()
+
+        def show_line(step: VenvProgress) -> None:
+            if step.stage != "ready" and (step.stage, step.detail) not in said:
+                said.add((step.stage, step.detail))
+                program.show(f"pycomnet: {in_words(step)}\n")
+
+        yield show_line
+
+
+@contextlib.contextmanager
+def _bar(program: CommandProgram) -> Iterator[Callable[[VenvProgress], None]]:
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+    from rich.text import Text
+
+    progress = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TimeElapsedColumn(),
+        console=Console(stderr=True),
+        auto_refresh=False,
+        redirect_stdout=False,
+        redirect_stderr=False,
+        transient=True,
+    )
+    task = progress.add_task("looking for the environment", total=None)
+
+    def show(step: VenvProgress) -> None:
+        progress.update(
+            task, description=in_words(step), completed=step.done, total=step.total or None
+        )
+        progress.refresh()
+
+    def show_above(text: str) -> None:
+        progress.console.print(Text.from_ansi(text.rstrip("\n")), soft_wrap=True)
+
+    progress.start()
+    program.above = show_above
+    try:
+        yield show
+    finally:
+        program.above = None
+        progress.stop()
+
+
+def in_words(step: VenvProgress) -> str:
+    """What is being done, in words; some of it may be the far side's."""
+    return visible(_in_words(step))
+
+
+def _in_words(step: VenvProgress) -> str:
+    match step.stage:
+        case "waiting":
+            holder = f" (pid {step.detail})" if step.detail else ""
+            return f"waiting for another process that makes it{holder}"
+        case "resolve":
+            return "resolving the requirements"
+        case "build":
+            return f"building {step.detail or 'there'}"
+        case "send":
+            return f"sending {step.total / 1e6:.1f} MB of wheels"
+        case "compile":
+            return f"compiling {step.total} modules"
+        case "install":
+            return f"installing {step.total} wheels"
+    return step.stage

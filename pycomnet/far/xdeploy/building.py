@@ -1,0 +1,186 @@
+"""Builds a wheel of an sdist, offline, in an environment of what the build requires (PEP 517)."""
+
+import hashlib
+import os
+import signal
+import subprocess
+import tarfile
+
+from .directory import remove_tree
+from .interpreter import VenvRefused
+from .wheels import add
+
+#: The most characters of a build's output that an error has: its begin and its end.
+MAX_OUTPUT = 1 << 20
+
+#: The program that builds: it calls the backend's hook, in the sdist's directory.
+HOOK = """\
+import importlib, os, sys
+backend, target, paths = sys.argv[1], sys.argv[2], sys.argv[3:]
+sys.path[:0] = paths
+module, _, names = backend.partition(":")
+found = importlib.import_module(module)
+for name in filter(None, names.split(".")):
+    found = getattr(found, name)
+name = found.build_wheel(target, {}, None)
+with open(os.path.join(target, "built"), "w") as file:
+    file.write(name)
+"""
+
+
+class HookFailed(Exception):
+    """A build failed.
+
+    :ivar name: what was built.
+    :ivar status: the exit status.
+    :ivar output: what was written.
+    """
+
+    def __init__(self, name, status, output):
+        Exception.__init__(self, "%s: status %d" % (name, status))
+        self.name = name
+        self.status = status
+        self.output = output
+
+
+def build_sdist(creation, build, identity, place):
+    """Receive an sdist, and build its wheel; return that one's hash in the store.
+
+    :param build: a map of the near side's plan.
+    :param identity: the environment of what the build requires.
+    :param place: an empty directory.
+    :raises HookFailed: the backend failed.
+    """
+    directory = creation.directory
+    name, digest, size = build["sdist"]
+    try:
+        path = os.path.join(place, os.path.basename(name))
+        receive_file(creation.channel, path, digest, size)
+        source = unpack(path, os.path.join(place, "source"))
+        target = os.path.join(place, "wheel")
+        os.mkdir(target)
+        python = directory.path("environments", identity, "bin", "python")
+        with directory.lock("use-" + identity, shared=True):
+            run_hook(python, source, target, name, build["backend"], build["paths"])
+        with open(os.path.join(target, "built")) as file:
+            built = file.read()
+        return add(directory, os.path.join(target, os.path.basename(built)))
+    finally:
+        remove_tree(place)
+
+
+def receive_file(channel, path, digest, size):
+    """Receive a file.
+
+    :raises VenvRefused: the bytes are not those of the hash.
+    """
+    found = hashlib.sha256()
+    with open(path, "wb") as file:
+        while size > 0:
+            piece = channel.receive()
+            size -= len(piece)
+            found.update(piece)
+            file.write(piece)
+    if found.hexdigest() != digest:
+        raise VenvRefused(
+            "an sdist was to have the hash %s, and has %s" % (digest, found.hexdigest())
+        )
+
+
+def unpack(path, target):
+    """Unpack an sdist; return the directory in it."""
+    os.mkdir(target)
+    if path.endswith(".zip"):
+        import zipfile
+
+        with zipfile.ZipFile(path) as archive:
+            archive.extractall(target)  # it takes ".." and absolute names out itself
+    else:
+        with tarfile.open(path) as archive:
+            _extract(archive, target)
+    tops = os.listdir(target)
+    if len(tops) != 1:
+        raise VenvRefused("an sdist has one directory, and %s has %d" % (path, len(tops)))
+    return os.path.join(target, tops[0])
+
+
+def _extract(archive, target):
+    """Extract all but what leads out of the directory, and devices."""
+    if hasattr(tarfile, "data_filter"):
+        archive.extractall(target, filter="data")
+        return
+    root = os.path.realpath(target)
+    for member in archive:
+        path = os.path.realpath(os.path.join(root, member.name))
+        inside = path == root or path.startswith(root + os.sep)
+        if member.issym() or member.islnk():
+            base = os.path.dirname(path) if member.issym() else root
+            goal = os.path.realpath(os.path.join(base, member.linkname))
+            inside = inside and (goal == root or goal.startswith(root + os.sep))
+        elif not (member.isfile() or member.isdir()):
+            continue
+        if not inside:
+            raise VenvRefused("an sdist has %r, which leads out of it" % (member.name,))
+        archive.extract(member, root)
+
+
+def run_hook(python, source, target, name, backend, backend_path):
+    """Build the wheel of a directory.
+
+    :param python: the interpreter with what the build requires.
+    :param target: the directory for the wheel, and for a file ``built`` with its name.
+    :param name: what is built, for the error.
+    :param backend: the backend's module, perhaps with a colon and an object in it.
+    :param backend_path: the directories to import it from, relative to the sdist's.
+    :raises HookFailed: it failed.
+    """
+    argv = [python, "-I", "-c", HOOK, backend, target] + import_paths(source, backend_path)
+    run(argv, source, name, os.path.join(target, "output"))
+
+
+def run(argv, directory, name, output):
+    """Run a program that builds.
+
+    :param argv: the interpreter and its arguments.
+    :param directory: its working directory.
+    :param name: what is built, for the error.
+    :param output: the file for what it writes.
+    :raises HookFailed: it failed.
+    """
+    environment = dict(os.environ)
+    environment["PATH"] = os.path.dirname(argv[0]) + os.pathsep + environment.get("PATH", "")
+    for variable in ("PYTHONPATH", "PYTHONHOME"):
+        environment.pop(variable, None)
+    with open(output, "wb") as file:
+        process = subprocess.Popen(
+            argv,
+            cwd=directory,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        try:
+            status = process.wait()
+        except BaseException:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            raise
+    if status:
+        with open(output, "rb") as file:
+            text = file.read().decode("utf-8", "replace")
+        if len(text) > MAX_OUTPUT:
+            half = MAX_OUTPUT // 2
+            text = "%s\n... %d characters ...\n%s" % (text[:half], len(text), text[-half:])
+        raise HookFailed(name, status, text)
+
+
+def import_paths(source, backend_path):
+    """The directories to import the backend from."""
+    root = os.path.realpath(source)
+    paths = [os.path.realpath(os.path.join(source, each)) for each in backend_path]
+    for each in paths:
+        if each != root and not each.startswith(root + os.sep):
+            raise VenvRefused("backend-path leads out of the sdist: %s" % each)
+    return paths

@@ -1,0 +1,23 @@
+from collections.abc import Sequence
+from typing import Any, Final
+
+from ..channel import FarChannel
+from .deploy import Creation
+
+MAX_OUTPUT: Final = 1048576
+HOOK: Final[str]
+
+class HookFailed(Exception):
+    name: str
+    status: int
+    output: str
+    def __init__(self, name: str, status: int, output: str) -> None: ...
+
+def build_sdist(creation: Creation, build: dict[str, Any], identity: str, place: str) -> str: ...
+def receive_file(channel: FarChannel, path: str, digest: str, size: int) -> None: ...
+def unpack(path: str, target: str) -> str: ...
+def run_hook(
+    python: str, source: str, target: str, name: str, backend: str, backend_path: Sequence[str]
+) -> None: ...
+def run(argv: Sequence[str], directory: str, name: str, output: str) -> None: ...
+def import_paths(source: str, backend_path: Sequence[str]) -> list[str]: ...

@@ -1,0 +1,5 @@
+from collections.abc import Sequence
+
+from ..channel import FarChannel
+
+def run(channel: FarChannel, argv: Sequence[str]) -> None: ...

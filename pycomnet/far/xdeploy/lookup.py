@@ -1,0 +1,241 @@
+"""Finds an environment that is there, or waits until it may be made.
+
+This module is sent alone, as it is run each time; so it imports as little as it can. If there is no
+such environment, it imports ``deploy`` from the package that the near side offers, which makes it.
+A name's file is text for the same reason: its lines are compared, and nothing is parsed.
+"""
+
+import os
+import sys
+
+#: The file in an environment that says what it is made of.
+ABOUT = "xdeploy.json"
+#: Seconds between two tries to take a lock that another process has.
+INTERVAL = 0.02
+
+
+def default_root():
+    """The directory that is used unless the near side names another."""
+    data = os.environ.get("XDG_DATA_HOME")
+    if not data or not os.path.isabs(data):
+        data = os.path.join(os.path.expanduser("~"), ".local", "share")
+    return os.path.join(data, "pycomnet", "xdeploy")
+
+
+def absolute(root):
+    """The directory that a request means."""
+    return os.path.abspath(os.path.expanduser(root)) if root else default_root()
+
+
+def is_private(root):
+    """Whether a directory belongs to this user, and nobody else may write to it."""
+    found = os.stat(root)
+    return found.st_uid == os.geteuid() and not found.st_mode & 0o022
+
+
+def base_executable():
+    """The interpreter that environments are made of: not that of an environment."""
+    executable = getattr(sys, "_base_executable", None) or sys.executable
+    if sys.prefix != sys.base_prefix and executable == sys.executable:
+        # Before Python 3.8, and PyPy: it is where the environment's configuration says.
+        for name in (os.path.basename(executable), "python3", "pypy3"):
+            found = os.path.join(sys.base_exec_prefix, "bin", name)
+            if os.path.exists(found):
+                return found
+        return os.path.realpath(executable)
+    return executable
+
+
+def stamp(executable):
+    """What changes when an interpreter is replaced by another one: text; empty if it is gone."""
+    try:
+        path = os.path.realpath(executable)
+        found = os.stat(path)
+    except OSError:
+        return ""
+    return "%s %d %d" % (path, found.st_size, found.st_mtime_ns)
+
+
+def record_of(request, identity, about):
+    """The text of a name's file.
+
+    :param about: what else is kept with it: text without line breaks.
+    """
+    executable = base_executable()
+    lines = [request["key"], _words(request), executable, stamp(executable), identity, about]
+    return "".join([line.replace("\n", "\0") + "\n" for line in lines])
+
+
+def _words(request):
+    python = request["python"]
+    return "default" if python is None else "named " + "\t".join(python)
+
+
+def read_record(path):
+    """The lines of a name's file, or None if there is none."""
+    try:
+        with open(path, "rb") as file:
+            lines = file.read().decode("utf-8", "surrogateescape").split("\n")
+    except OSError:
+        return None
+    return [line.replace("\0", "\n") for line in lines[:6]] if len(lines) == 7 else None
+
+
+def name_path(root, name):
+    """The path of a name's file."""
+    return os.path.join(root, "names", name)
+
+
+def lock_path(root, name):
+    """The path of a lock's file."""
+    return os.path.join(root, "locks", name)
+
+
+class Lock(object):
+    """A lock that ends with its holder.
+
+    :param path: its file.
+    :param shared: whether others may have it at the same time, if they share it, too.
+    """
+
+    def __init__(self, path, shared):
+        import fcntl
+
+        self._lock = fcntl.flock
+        self._kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
+        self._now = fcntl.LOCK_NB
+        self._shared = shared
+        self._fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+
+    def take(self, wait=False):
+        """Take it; return False if another has it."""
+        try:
+            self._lock(self._fd, self._kind if wait else self._kind | self._now)
+        except BlockingIOError:
+            return False
+        except BaseException:
+            self.release()
+            raise
+        if not self._shared:
+            os.ftruncate(self._fd, 0)
+            os.pwrite(self._fd, b"%d" % os.getpid(), 0)
+        return True
+
+    def holder(self):
+        """The process that has it alone, if it is known; else None."""
+        text = os.pread(self._fd, 20, 0)
+        return int(text) if text.isdigit() else None
+
+    def release(self):
+        """Give it back."""
+        if self._fd is not None:
+            fd, self._fd = self._fd, None
+            os.close(fd)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exception):
+        self.release()
+
+
+def waits(channel):
+    """What to call while another has a lock: it tells the near side, which may stop waiting."""
+    told = []
+
+    def wait(holder):
+        if not told:
+            told.append(holder)
+            channel.send({"waiting": holder})
+        try:
+            channel.receive(INTERVAL)
+        except channel.TimeoutError:
+            pass
+
+    return wait
+
+
+def find(channel, request):
+    """Report the environment of a request if it is there.
+
+    :returns: the lock on its use; None if it is not there.
+    """
+    root = absolute(request["root"])
+    record = None if request["upgrade"] else read_record(name_path(root, request["name"]))
+    if record is None or not is_private(root):
+        return None
+    key, words, executable, known, identity, _ = record
+    if key != request["key"] or words != _words(request) or known != stamp(executable):
+        return None
+    if request["python"] is None and executable != base_executable():
+        return None
+    return report(channel, root, identity, False)
+
+
+def report(channel, root, identity, made):
+    """Report an environment as ready.
+
+    :param made: whether it was made just now.
+    :returns: the lock on its use; None if it is not there.
+    """
+    path = os.path.join(root, "environments", identity)
+    use = Lock(lock_path(root, "use-" + identity), True)
+    use.take(True)
+    try:
+        with open(os.path.join(path, ABOUT), "rb") as file:
+            about = file.read()
+        os.stat(os.path.join(path, "bin", "python"))
+    except OSError:
+        use.release()
+        return None
+    ready = {
+        "about": about,
+        "identity": identity,
+        "made": made,
+        "path": path,
+        "root": root,
+        "PATH": os.environ.get("PATH", os.defpath),
+    }
+    channel.send({"ready": ready})
+    return use
+
+
+def serve(channel, request):
+    """Answer a request for an environment, and hold that until the near side ends the channel.
+
+    :param request: a map: ``name``, ``key`` (which identifies the requirements), ``python`` (the
+        interpreter that the user named, or None), ``root`` (the directory, or None), ``upgrade``
+        (whether to resolve the requirements in any case), ``about`` (text that is kept with the
+        name), ``look`` (whether only to find it, as another interpreter would make it),
+        ``package`` (the name of the package that makes environments).
+    """
+    can = sys.version_info >= (3, 6) and not sys.platform.startswith("java")
+    use = find(channel, request) if can else None
+    if use is None and request["look"]:
+        channel.send({"absent": True})
+        return
+    if use is None:
+        root = absolute(request["root"])
+        if not can or not os.path.isdir(os.path.join(root, "locks")):
+            _module(request, "directory" if can else "interpreter").prepare(request["root"])
+        lock = Lock(lock_path(root, "name-" + request["name"]), False)
+        wait = waits(channel)
+        with lock:
+            while not lock.take():
+                wait(lock.holder())
+            # Another one may have made it meanwhile.
+            use = find(channel, request) or _module(request, "deploy").create(channel, request)
+    if use is not None:
+        with use:
+            for _ in channel:
+                pass  # the near side ends it when a gateway uses the environment
+
+
+def _module(request, name):
+    full = "%s.%s" % (request["package"], name)
+    __import__(full)
+    return sys.modules[full]
+
+
+if __name__ == "__channelexec__":
+    serve(channel, request)  # noqa: F821

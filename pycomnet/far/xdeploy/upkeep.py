@@ -1,0 +1,147 @@
+"""Lists the environments of this machine, and removes those that are not needed."""
+
+import os
+
+from .interpreter import check
+
+
+def listed(root):
+    """What there is: a list of maps, one for each name."""
+    directory = _directory(root)
+    found = []
+    for name, (identity, kept) in directory.names().items():
+        about = directory.environment(identity)
+        if about is not None:
+            found.append(
+                {
+                    "name": name,
+                    "identity": identity,
+                    "path": directory.path("environments", identity),
+                    "packages": about["packages"],
+                    "requirements": kept["requirements"],
+                    "interpreter": about["interpreter"],
+                }
+            )
+    return found
+
+
+def removed(root, name):
+    """Remove a name, and its environment, if no other name means that and nobody uses it.
+
+    :returns: whether there was such a name; and whether its environment is gone, too.
+    """
+    directory = _directory(root)
+    with directory.lock("name-" + name):
+        identity = directory.remove_name(name)
+    if identity is None:
+        return [False, False]
+    return [True, _remove_unnamed(directory, identity)]
+
+
+def pruned(root):
+    """Remove environments without a name, wheels in no environment, and what is incomplete.
+
+    What is in use, or just being made, stays.
+
+    :returns: a map of the numbers of ``environments`` and ``wheels`` that were removed, and of the
+        ``bytes`` that they had.
+    """
+    directory = _directory(root)
+    counts = {"environments": 0, "wheels": 0, "bytes": 0}
+    for identity in sorted(os.listdir(directory.path("environments"))):
+        size = _size(directory.path("environments", identity), True)
+        if _remove_unnamed(directory, identity):
+            counts["environments"] += 1
+            counts["bytes"] += size
+    for digest in sorted(os.listdir(directory.path("wheels"))):
+        path = directory.path("wheels", digest)
+        size = _size(path, False)
+        if _remove_wheel(directory, digest):
+            counts["wheels"] += 1
+            counts["bytes"] += size
+    _remove_incomplete(directory)
+    return counts
+
+
+def _directory(root):
+    check()
+    from .directory import VenvDirectory
+
+    return VenvDirectory(root)
+
+
+def _remove_unnamed(directory, identity):
+    """Remove an environment if nobody needs it; return whether it was removed."""
+    from .directory import remove_tree
+
+    # What is being made may need another environment, to build something in it.
+    making = directory.try_lock("making")
+    if making is None:
+        return False
+    with making:
+        use = directory.try_lock("use-" + identity)
+        if use is None:
+            return False
+        with use:
+            # Who makes it a name's takes the lock on its use before.
+            if any(other == identity for other, _ in directory.names().values()):
+                return False
+            path = directory.path("environments", identity)
+            if not os.path.isdir(path):
+                return False
+            gone = directory.path("new", "gone-%s-%d" % (identity, os.getpid()))
+            os.rename(path, gone)
+        remove_tree(gone)
+    return True
+
+
+def _remove_wheel(directory, digest):
+    """Remove a wheel that is in no environment; return whether it was removed."""
+    from .directory import remove_tree
+
+    lock = directory.try_lock("wheel-" + digest)
+    if lock is None:
+        return False
+    with lock:
+        # Who makes an environment has its lock from before the wheel is looked for.
+        making = directory.try_lock("making")
+        if making is None:
+            return False
+        with making:
+            for identity in os.listdir(directory.path("environments")):
+                about = directory.environment(identity)
+                if about is not None and digest in about["wheels"]:
+                    return False
+            gone = directory.path("new", "gone-%s-%d" % (digest, os.getpid()))
+            os.rename(directory.path("wheels", digest), gone)
+    remove_tree(gone)
+    return True
+
+
+def _remove_incomplete(directory):
+    """Remove what creators have left that were killed; nobody may be making anything."""
+    from .directory import remove_tree
+
+    making = directory.try_lock("making")
+    if making is None:
+        return
+    with making:
+        for name in os.listdir(directory.path("new")):
+            remove_tree(directory.path("new", name))
+
+
+def _size(path, unshared):
+    """The bytes of the files in a directory.
+
+    :param unshared: whether to count only those that are in no other place.
+    """
+    total = 0
+    for place, _, names in os.walk(path):
+        for name in names:
+            try:
+                found = os.lstat(os.path.join(place, name))
+            except OSError:
+                continue
+            if not unshared or found.st_nlink == 1:
+                total += found.st_size
+    return total

@@ -1,0 +1,1 @@
+"""The client of services: contexts, connections to servers, calls and streams."""

@@ -1,0 +1,221 @@
+"""The context of calls: the connections they share, the nameserver, and their deadline."""
+
+from __future__ import annotations
+
+import secrets
+from random import Random
+from typing import Any
+
+from twisted.internet import defer, task
+
+from pycomnet import forks
+from pycomnet.deferred import deferred
+from pycomnet.errors import DeadlineExceeded, InvalidArguments, PycomnetError
+from pycomnet.far.live import Live
+from pycomnet.net import endpoints
+from pycomnet.net.reactors import EndpointReactor
+from pycomnet.ranges import optional_real, whole
+from pycomnet.services.binary import BlockLimits
+from pycomnet.services.client.instances import AddressRoute, NamedRoute
+from pycomnet.services.client.login import as_credentials
+from pycomnet.services.client.pool import Pool, PooledServer
+from pycomnet.services.client.remoteservice import RemoteService
+from pycomnet.services.deadlines import Deadlines
+from pycomnet.wire.frames import MAX_VALUE
+from pycomnet.wire.mux import Limits
+
+#: The most bytes, and the most elements, keys and values, of one value from a server; as for
+#: gateways.
+VALUE, ITEMS = 1 << 30, 1 << 22
+#: The lowest settings of these limits. With them, a value in one frame is never too long, and a
+#: value of a kilobyte never has too many items.
+LEAST_VALUE, LEAST_ITEMS = 65536, 1024
+#: Default timeout of a call, in seconds.
+TIMEOUT = 30.0
+#: Seconds that a server may leave pings unanswered while calls wait for it: within that time, and
+#: within a method that blocks the reactor for less, nothing is lost.
+SILENCE = 15.0
+#: The interface of nameservers.
+NAMESERVER = "org.pycom.nameserver"
+
+
+class Context(Live):
+    """Calls services: it has one connection for each address, and knows the nameserver.
+
+    :param reactor: what it connects with.
+    :param nameserver: a nameserver's address, an endpoint string.
+    :param timeout: seconds that a call has unless it says how many; None for ever.
+    :param balance: how calls are spread over the instances of a service: ``"round_robin"``, or
+        ``"least_pending"`` for the one with the fewest calls of this context under way.
+    :param keepalive: seconds of silence after which a server is asked whether it is still there.
+    :param silence: seconds that a server may leave pings unanswered while calls wait for it; then
+        its connection is given up. Other instances get the calls after two seconds of
+        that. None never asks.
+    :param random: decides with which of several instances this context begins.
+    :param blocks: limits on the binary data that comes with results.
+    :param max_value: bytes of one value that a server may send, 65536 at least. A longer value ends
+        the connection.
+    :param max_items: elements, keys and values of one value, at all depths, 1024 at least. A value
+        with more ends the connection.
+    :param credentials: who this client is, for servers that ask: one of
+        :class:`pycomnet.ext.access.Password`, ``Token``, ``ClientCertificate`` and ``PeerUser``, or
+        a list, of which the first is given that a server takes.
+    """
+
+    def __init__(
+        self,
+        reactor: EndpointReactor,
+        *,
+        nameserver: str | None = None,
+        timeout: float | None = TIMEOUT,
+        balance: str = "round_robin",
+        keepalive: float | None = 30.0,
+        silence: float | None = SILENCE,
+        random: Random | None = None,
+        blocks: BlockLimits | None = None,
+        max_value: int = VALUE,
+        max_items: int = ITEMS,
+        credentials: Any = None,
+    ) -> None:
+        if balance not in ("round_robin", "least_pending"):
+            raise ValueError(f"balance: round_robin or least_pending, not {balance!r}")
+        self.reactor = reactor
+        self.nameserver_address = None if nameserver is None else endpoints.clean(nameserver)
+        self.timeout = optional_real("timeout", timeout)
+        self.least_pending = balance == "least_pending"
+        self.keepalive = optional_real("keepalive", keepalive)
+        self.silence = optional_real("silence", silence)
+        self.random = random or Random()
+        self.credentials = as_credentials(credentials)
+        self.blocks = blocks or BlockLimits()
+        self.limits = Limits(
+            value=whole("max_value", max_value, LEAST_VALUE, MAX_VALUE),
+            items=whole("max_items", max_items, LEAST_ITEMS, MAX_VALUE),
+        )
+        #: the reactor's time at which all calls of this context time out; None for never
+        self.expires: float | None = None
+        #: identifies this client to stateful services; a secret
+        self.client_id = secrets.token_bytes(16)
+        self.deadlines = Deadlines(reactor)
+        self.pool = Pool(self)
+        forks.watch(self.pool)
+
+    def __repr__(self) -> str:
+        return f"<Context, nameserver {self.nameserver_address}, {len(self.pool.peers)} addresses>"
+
+    # -- finding services ------------------------------------------------------------------------
+
+    @deferred
+    async def connect(
+        self, address: str, interface: str | None = None, *, timeout: float | None = None
+    ) -> RemoteService:
+        """A service at an address.
+
+        :param address: an endpoint string.
+        :param interface: which of its interfaces; it may be left out if it has only one.
+        :param timeout: seconds for the connection; by default as many as a call has.
+        :returns: fires with it, once there is a connection. Fails with
+            :class:`~pycomnet.errors.ServiceUnreachable`, ``CertificateRefused``, ``EndpointError``
+            or ``UnknownInterface``. Cancelling it gives up.
+        """
+        timeout = optional_real("timeout", timeout)
+        service = self.at(address, interface)
+        waiting = self.peer(address).connect()
+        left = self.limit(self.timeout if timeout is None else timeout)
+        if left is not None:
+            waiting.addTimeout(left, self.reactor)
+        try:
+            await waiting
+        except defer.TimeoutError:
+            raise DeadlineExceeded(f"no connection to {address} in {left:g} seconds") from None
+        return service
+
+    def at(self, address: str, interface: str | None = None) -> RemoteService:
+        """A service at an address, as from :meth:`connect`, but not connected yet."""
+        return RemoteService(self, AddressRoute(self.peer(address)), interface)
+
+    @deferred
+    async def locate(self, interface: str, service: str | None = None) -> RemoteService:
+        """Any instance of a service that the nameserver knows.
+
+        :param interface: the interface's name.
+        :param service: the service's name, to find only this service.
+        :returns: fires with it; its calls find the service again when it restarts, at whatever
+            address. Fails with :class:`~pycomnet.errors.ServiceNotFound`, or
+            ``ServiceUnreachable`` if the nameserver can't be reached. Cancelling it gives up.
+        """
+        if not isinstance(interface, str) or not interface:
+            raise InvalidArguments(
+                f"locate: expected an interface's name, such as 'org.example.calc', "
+                f"not {interface!r}"
+            )
+        if interface == NAMESERVER and service is None:
+            return await self.nameserver()
+        route = NamedRoute(self, interface, service)
+        await route.look()
+        return RemoteService(self, route, interface)
+
+    @deferred
+    async def nameserver(self) -> RemoteService:
+        """The nameserver. Fails with :class:`PycomnetError` if the context has no address."""
+        if self.nameserver_address is None:
+            raise PycomnetError("this context has no nameserver: give its address as nameserver=")
+        return self.at(self.nameserver_address, NAMESERVER)
+
+    def peer(self, address: str) -> PooledServer:
+        """The peer of an address. It is made if there is none."""
+        return self.pool.peer(address)
+
+    # -- time ------------------------------------------------------------------------------------
+
+    def until(self, expires: float | None) -> Context:
+        """This context, with a time at which all its calls time out."""
+        if expires is None:
+            return self
+        other = object.__new__(type(self))
+        other.__dict__.update(self.__dict__)
+        other.expires = expires if self.expires is None else min(expires, self.expires)
+        return other
+
+    def limit(self, timeout: float | None) -> float | None:
+        """Cap a timeout at this context's deadline."""
+        if self.expires is None:
+            return timeout
+        left: float = max(0.0, self.expires - self.reactor.seconds())
+        return left if timeout is None else min(left, timeout)
+
+    def left(self, expires: float | None) -> float | None:
+        """The seconds until a time of the reactor's clock.
+
+        :raises DeadlineExceeded: it has passed.
+        """
+        if expires is None and self.expires is None:
+            return None
+        now = self.reactor.seconds()
+        left = self.limit(None if expires is None else expires - now)
+        if left is not None and left <= 0:
+            raise DeadlineExceeded("the call's deadline has passed before it was sent")
+        return left
+
+    def sleep(self, seconds: float) -> defer.Deferred[None]:
+        """Fires after ``seconds``. Cancelling it cancels the delayed call."""
+        waiting: defer.Deferred[None] = task.deferLater(self.reactor, seconds)
+        return waiting
+
+    @deferred
+    async def close(self) -> None:
+        """End all connections; calls that are under way are interrupted.
+
+        :returns: fires when they are over. Cancelling it changes nothing.
+        """
+        await self.pool.close()
+        self.deadlines.close()
+
+    async def __aenter__(self) -> Context:
+        return self
+
+    async def __aexit__(self, *exception: object) -> None:
+        await self.close()
+
+
+__all__ = ["NAMESERVER", "Context"]

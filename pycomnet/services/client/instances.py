@@ -1,0 +1,253 @@
+"""Routing of calls: to one address, or to the instances that a nameserver knows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet import defer
+
+from pycomnet.deferred import OneShot, deferred
+from pycomnet.errors import DeadlineExceeded, EndpointError, ServiceNotFound, ServiceUnreachable
+from pycomnet.net import endpoints
+from pycomnet.services.client.race import Race
+
+if TYPE_CHECKING:
+    from pycomnet.services.client.context import Context
+    from pycomnet.services.client.pool import ClientConnection, PooledServer
+
+#: Seconds after which the instances of an interface are looked up again, while it is called.
+REFRESH = 10.0
+#: Seconds that a nameserver has to answer; after that the known instances are tried again.
+LOOK_TIMEOUT = 3.0
+#: The most instances of an interface that a caller keeps: each may get a connection.
+MOST_INSTANCES = 100_000
+#: The key in a record's metadata for its addresses, if there are several: the first is one that
+#: other machines can reach. And how many of them are used at most.
+ADDRESSES = "addresses"
+MOST_ADDRESSES = 8
+
+
+class Instances:
+    """Where the calls of a service go."""
+
+    def pick(self) -> PooledServer | None:
+        """The instance for the next call, or None if no instance is known."""
+        raise NotImplementedError
+
+    def reach(
+        self, first: PooledServer | None, left: float | None
+    ) -> defer.Deferred[tuple[PooledServer, ClientConnection]]:
+        """An instance and a connection to it; fails with :class:`ServiceUnreachable`.
+
+        :param first: the instance that was picked.
+        :param left: seconds until it fails; None for no limit.
+        """
+        raise NotImplementedError
+
+    def has_other(self, peer: PooledServer, now: float) -> bool:
+        """Whether there is another instance that is not set aside."""
+        return False
+
+    def may_return(self) -> bool:
+        """Whether it is worth trying again if no instance could be reached."""
+        raise NotImplementedError
+
+
+class AddressRoute(Instances):
+    """One address."""
+
+    def __init__(self, peer: PooledServer) -> None:
+        self._peer = peer
+
+    def __str__(self) -> str:
+        return f"at {self._peer.address}"
+
+    def pick(self) -> PooledServer | None:
+        return self._peer
+
+    @deferred
+    async def reach(
+        self, first: PooledServer | None = None, left: float | None = None
+    ) -> tuple[PooledServer, ClientConnection]:
+        return self._peer, await self._peer.connect()
+
+    def may_return(self) -> bool:
+        return self._peer.known
+
+
+class NamedRoute(Instances):
+    """The instances that a nameserver has of an interface, or of one service by name.
+
+    :param context: has the nameserver, the connections, and how calls are spread.
+    """
+
+    def __init__(self, context: Context, interface: str, service: str | None) -> None:
+        self._context = context
+        self._interface = interface
+        self._service = service
+        self._peers: list[PooledServer] = []
+        #: the peers that are not set aside; valid for this count of the pool's changes, until this
+        #: time
+        self._able: list[PooledServer] = []
+        self._able_changes = -1
+        self._able_until = float("-inf")
+        #: starts at random, so that not all clients call the same instance first
+        self._turn = context.random.randrange(1 << 30)
+        self._looked = float("-inf")
+        self._looking: OneShot[None] | None = None
+
+    def __str__(self) -> str:
+        named = f" {self._service}" if self._service else ""
+        return f"{self._interface}{named} by {self._context.nameserver_address}"
+
+    def may_return(self) -> bool:
+        return True
+
+    def pick(self) -> PooledServer | None:
+        peers = self._peers
+        now = self._context.reactor.seconds()
+        if now - self._looked > REFRESH and peers and self._looking is None:
+            self._looked = now
+            self.look().addErrback(lambda _: None)  # the known instances are used until they fail
+        if len(peers) == 1:
+            return peers[0]
+        if not peers:
+            return None
+        if self._able_changes != self._context.pool.changes or now >= self._able_until:
+            self._find_able(now)
+        able = self._able
+        self._turn += 1
+        if self._context.least_pending:
+            least = min(peer.pending for peer in able)
+            able = [peer for peer in able if peer.pending == least]
+        return able[self._turn % len(able)]
+
+    def _find_able(self, now: float) -> None:
+        """Find the instances that are not set aside: not for each call, as there may be
+        thousands."""
+        peers = self._peers
+        self._able = [peer for peer in peers if peer.aside_until <= now] or peers
+        again = (peer.aside_until for peer in peers if peer.aside_until > now)
+        self._able_until = min(again, default=float("inf"))
+        self._able_changes = self._context.pool.changes
+
+    def _set_peers(self, peers: list[PooledServer]) -> None:
+        self._peers = peers
+        self._able_until = float("-inf")
+
+    @deferred
+    async def reach(
+        self, first: PooledServer | None = None, left: float | None = None
+    ) -> tuple[PooledServer, ClientConnection]:
+        problem: ServiceUnreachable | None = None
+        for again in (False, True):
+            if again or not self._peers:
+                await self._look_now()
+            try:
+                return await Race(self._context.reactor, self._in_order(first), left).run()
+            except ServiceUnreachable as unreachable:
+                problem = unreachable
+            first = None
+        raise problem or ServiceUnreachable(f"there is no {self}")
+
+    def _in_order(self, first: PooledServer | None) -> Iterator[PooledServer]:
+        """The instances as they are tried: whose turn it is, and who comes after that one; those
+        that are set aside come last.
+        """
+        first = first or self.pick()
+        if first is None:
+            return
+        yield first
+        peers = self._peers
+        start = peers.index(first) + 1 if first in peers else self._turn % len(peers)
+        others = [one for one in (*peers[start:], *peers[:start]) if one is not first]
+        now = self._context.reactor.seconds()
+        yield from sorted(others, key=lambda one: one.aside_until > now)
+
+    def has_other(self, peer: PooledServer, now: float) -> bool:
+        return any(one is not peer and one.aside_until <= now for one in self._peers)
+
+    async def _look_now(self) -> None:
+        try:
+            await self.look()
+        except ServiceNotFound as missing:
+            self._set_peers([])
+            raise ServiceUnreachable(str(missing)) from missing
+        except DeadlineExceeded as late:
+            # The query's deadline, not the call's: the call may have time for another query.
+            text = f"{self}: the nameserver did not answer in {LOOK_TIMEOUT:g} seconds"
+            raise ServiceUnreachable(text) from late
+
+    def look(self) -> defer.Deferred[None]:
+        """Query the nameserver. Calls that need it meanwhile share the query."""
+        if self._looking is not None:
+            return self._looking.when_fired()
+        looking = self._looking = OneShot()
+        waiting = looking.when_fired()
+        looking.follow(self._look().addBoth(self._looked_up))
+        return waiting
+
+    def _looked_up(self, result: Any) -> Any:
+        self._looking = None
+        return result
+
+    def _choose(self, addresses: list[str], known: dict[str, PooledServer]) -> PooledServer:
+        """Choose one of an instance's addresses. If the nameserver is on this machine, a local
+        address comes first, else another. An address that has just failed
+        is not chosen, unless all have.
+        """
+        if len(addresses) > 1:
+            here = self._context.nameserver_address
+            near = here is not None and endpoints.is_local_client(here)
+            addresses = sorted(addresses, key=lambda one: endpoints.is_local_client(one) != near)
+        peers = [known.get(address) or self._context.peer(address) for address in addresses]
+        now = self._context.reactor.seconds()
+        return next((peer for peer in peers if peer.aside_until <= now), peers[0])
+
+    @deferred
+    async def _look(self) -> None:
+        nameserver = await self._context.nameserver()
+        known = {peer.address: peer for peer in self._peers}
+        found: dict[str, PooledServer] = {}
+
+        def add(record: Any) -> None:
+            peer = self._choose(addresses_of(record), known)
+            found[peer.address] = peer
+
+        if self._service is not None:
+            asked = {"interface": self._interface, "service": self._service}
+            add(await nameserver.invoke("locate", asked, LOOK_TIMEOUT))
+        else:
+            wanted = {"interface": self._interface}
+            # Only an empty page is the end: any page may be short.
+            while records := await nameserver.invoke("list_services", wanted, LOOK_TIMEOUT):
+                for record in records:
+                    add(record)
+                last = records[-1]["service"]
+                if len(found) >= MOST_INSTANCES or last <= wanted.get("after", ""):
+                    break
+                wanted["after"] = last
+        if not found:
+            raise ServiceNotFound(f"there is no {self}")
+        self._set_peers(list(found.values()))
+        self._looked = self._context.reactor.seconds()
+
+
+def addresses_of(record: Any) -> list[str]:
+    """The addresses of a nameserver's record; its own first."""
+    found = [record["address"]]
+    metadata = record.get("metadata")
+    more = metadata.get(ADDRESSES) if isinstance(metadata, dict) else None
+    if isinstance(more, (list, tuple)):
+        for one in more[:MOST_ADDRESSES]:
+            try:
+                address = endpoints.clean(one)
+            except EndpointError:
+                continue
+            if address not in found:
+                found.append(address)
+    return found
+
+
+__all__ = ["AddressRoute", "NamedRoute", "Instances"]

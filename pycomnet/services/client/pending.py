@@ -1,0 +1,264 @@
+"""A call that was sent, until it has its result."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet import defer
+from twisted.python.failure import Failure
+
+from pycomnet.errors import (
+    CallInterrupted,
+    ConnectionLost,
+    DeadlineExceeded,
+    ServerLeaving,
+    Unauthenticated,
+    from_map,
+)
+from pycomnet.wire.frames import ERROR, RESULT
+from pycomnet.wire.values import InvalidValue, ValueNotReceivable, ValueNotSendable, blame
+
+if TYPE_CHECKING:
+    from pycomnet.services.client.pool import ClientConnection, PooledServer
+    from pycomnet.services.client.remoteservice import RemoteService
+
+
+#: How often a call is repeated that may have run and whose method is idempotent; and a call that
+#: did not run. If connections break as often as that, the call may be the cause.
+MOST_REPEATS = 3
+MOST_TURNS = 20
+
+#: The reply of a method that returns None, which is common: an array of None.
+NOTHING = b"\x91\xc0"
+
+
+def not_sendable(
+    connection: ClientConnection, problem: ValueNotSendable, method: str, args: Any
+) -> ValueNotSendable:
+    """The error for a call that can't be sent, in terms of the caller's arguments."""
+    parts = (
+        ("method", "[1]", method, [None, method]),
+        ("args", "[2]", args, [None, None, args]),
+    )
+    return blame(connection.encode, problem, parts)
+
+
+class PendingCall:
+    """A call that was sent, and waits for its result.
+
+    :ivar deferred: fires with the answer: an array of the result and, if it has blocks, those.
+    :ivar id: its channel's id; None before it is sent, and once the channel is closed.
+    """
+
+    __slots__ = (
+        "again",
+        "args",
+        "bucket",
+        "connection",
+        "deferred",
+        "expires",
+        "files",
+        "id",
+        "method",
+        "peer",
+        "repeats",
+        "service",
+    )
+
+    def __init__(
+        self,
+        service: RemoteService,
+        peer: PooledServer,
+        connection: ClientConnection,
+        method: str,
+        args: Any,
+        expires: float | None,
+        files: bool = False,
+        repeats: int = 0,
+    ) -> None:
+        self.service = service
+        self.peer = peer
+        self.connection = connection
+        self.method = method
+        self.args = args
+        self.expires = expires
+        #: whether the caller wants the whole answer, with blocks; then the caller repeats the call
+        self.files = files
+        #: how often this call was sent before
+        self.repeats = repeats
+        self.id: int | None = None
+        self.bucket: dict[Any, None] | None = None
+        #: the repeated call, if this one did not run or may run twice
+        self.again: defer.Deferred[Any] | None = None
+        self.deferred: defer.Deferred[Any] | None = defer.Deferred(self._cancelled)
+
+    def _finish(self) -> defer.Deferred[Any] | None:
+        """End the call; returns its Deferred if that has not fired."""
+        deferred = self.deferred
+        if deferred is not None:
+            self.deferred = None
+            self.peer.pending -= 1
+            bucket = self.bucket
+            if bucket is not None:
+                bucket.pop(self, None)
+        return deferred
+
+    # -- called by the connection ----------------------------------------------------------------
+
+    def arrived(self, payload: bytes | memoryview, cost: int) -> None:
+        """A long result has arrived."""
+        mux = self.connection.mux
+        if cost and self.id in mux.streams:
+            mux.consumed(mux.streams[self.id], cost)
+        self.replied(payload)
+
+    def replied(self, payload: bytes | memoryview) -> None:
+        """The result has arrived, usually in the frame that closes the channel."""
+        deferred = self.deferred
+        if deferred is None:
+            return
+        # _finish, inlined, since every call runs this.
+        self.deferred = None
+        self.peer.pending -= 1
+        bucket = self.bucket
+        if bucket is not None:
+            bucket.pop(self, None)
+        if payload == NOTHING and not self.files:
+            deferred.callback(None)
+            return
+        connection = self.connection
+        try:
+            answer = connection.decode(payload)  # type: ignore[arg-type]
+            value = answer if self.files else answer[0]
+            if type(answer) is not list:
+                raise InvalidValue(f"an array, not {type(answer).__name__}")
+        except (InvalidValue, TypeError, IndexError, KeyError) as problem:
+            deferred.errback(Failure(connection.violated("value", f"a result: {problem}")))
+        except ValueNotReceivable:
+            deferred.errback(Failure())
+        else:
+            deferred.callback(value)
+
+    def run_arrived(self, payloads: list[bytes], cost: int) -> None:
+        """Several values: a result is one."""
+        self.arrived(payloads[0], 0)
+        self.connection.violated("channel", "a call has one result")
+
+    def ended(self) -> None:
+        """The server ends its half only by closing."""
+        self._no_result()
+
+    def closed(self, kind: int, payload: bytes) -> None:
+        self.id = None
+        if kind == RESULT:
+            self.replied(payload)
+        elif kind == ERROR:
+            self._refused(payload)
+        else:
+            self._no_result()
+
+    def _refused(self, payload: bytes) -> None:
+        deferred = self._finish()
+        if deferred is None:
+            return
+        try:
+            problem: Exception = from_map(self.connection.decode(payload))
+        except InvalidValue as invalid:
+            problem = self.connection.violated("value", str(invalid))
+        except ValueNotReceivable as unknown:
+            problem = unknown
+        if isinstance(problem, ServerLeaving):
+            self.peer.drop(self.connection)
+            if not self.files and self.repeats < MOST_TURNS:
+                self._call_again(deferred)
+                return
+        if isinstance(problem, Unauthenticated) and problem.reason == "expired":
+            self.peer.log_in_again(self.connection)
+            if not self.files and self.repeats < MOST_REPEATS and self.service.context.credentials:
+                self._call_again(deferred)
+                return
+        deferred.errback(Failure(problem))
+
+    def _no_result(self) -> None:
+        deferred = self._finish()
+        if deferred is not None:
+            text = "the server closed the call without a result"
+            deferred.errback(Failure(CallInterrupted(text)))
+
+    def connection_lost(self, lost: ConnectionLost) -> None:
+        deferred = self._finish()
+        if deferred is None:
+            return
+        last = self.connection.mux.last_taken
+        unseen = last is not None and self.id is not None and self.id > last
+        if self.service.context.pool.closed:
+            problem: Exception = CallInterrupted("the context was closed")
+        elif self.repeats < (MOST_TURNS if unseen else MOST_REPEATS) and (
+            unseen or self.service.may_repeat(self.peer, self.method)
+        ):
+            if not self.files:
+                self._call_again(deferred)
+                return
+            problem = ServerLeaving(lost.reason)
+        else:
+            text = f"{self.peer.address}: {lost.reason}, while {self.method} was under way"
+            if self.repeats:
+                text += f", and {self.repeats} times before"
+            problem = CallInterrupted(text)
+        problem.__cause__ = lost
+        deferred.errback(Failure(problem))
+
+    def _call_again(self, deferred: defer.Deferred[Any]) -> None:
+        self.again = again = self.service.repeat(
+            self.method, self.args, self.expires, None, self.repeats + 1
+        )
+        again.chainDeferred(deferred)
+
+    def move(self, now: float) -> None:
+        """The server does not answer: call another instance, if there is one and the call may run
+        twice.
+        """
+        service = self.service
+        if (
+            self.repeats >= MOST_REPEATS
+            or not service.may_repeat(self.peer, self.method)
+            or not service.has_other(self.peer, now)
+        ):
+            return
+        self.peer.is_silent()
+        deferred = self._finish()
+        self._close()
+        if deferred is None:
+            return
+        if self.files:
+            deferred.errback(Failure(ServerLeaving(f"{self.peer.address} does not answer")))
+        else:
+            self._call_again(deferred)
+
+    # -- what ends it here -----------------------------------------------------------------------
+
+    def expired(self) -> None:
+        """Its deadline has passed."""
+        self.bucket = None
+        deferred = self._finish()
+        self._close()
+        if deferred is not None:
+            text = f"{self.method}: no result before the call's deadline"
+            deferred.errback(Failure(DeadlineExceeded(text)))
+
+    def _cancelled(self, _: object) -> None:
+        again, self.again = self.again, None
+        if again is not None:
+            again.cancel()
+            return
+        self._finish()
+        self._close()
+
+    def _close(self) -> None:
+        connection = self.connection
+        if self.id is not None and connection.lost is None:
+            connection.mux.cancel_call(self.id)
+            connection.flush_soon()
+
+
+__all__ = ["PendingCall"]

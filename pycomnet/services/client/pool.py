@@ -1,0 +1,319 @@
+"""The connections of a context: one for each address, made when it is needed."""
+
+from __future__ import annotations
+
+import weakref
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet import defer
+from twisted.internet.protocol import Factory, connectionDone
+from twisted.python.failure import Failure
+
+from pycomnet import forks
+from pycomnet.channels.connection import Connection
+from pycomnet.deferred import Condition, OneShot, deferred
+from pycomnet.errors import (
+    CertificateRefused,
+    ConnectionLost,
+    EndpointError,
+    PycomnetError,
+    ServiceUnreachable,
+)
+from pycomnet.far.live import Live
+from pycomnet.net import endpoints
+from pycomnet.services.blocks import Owner
+from pycomnet.services.client.liveness import Liveness
+from pycomnet.services.client.login import address_with, choose, log_in
+
+if TYPE_CHECKING:
+    from pycomnet.services.client.context import Context
+
+#: Seconds for which an address that refuses connections is not tried, if there are others.
+SET_ASIDE = 5.0
+#: ... and one that does not answer. Once it answers, it is tried at once.
+SILENT_ASIDE = 30.0
+
+
+class ClientConnection(Connection):
+    """A caller's end of a connection."""
+
+    def __init__(self, peer: PooledServer, context: Context) -> None:
+        info = {"client": context.client_id}
+        super().__init__(context.reactor, True, context.limits, info, keepalive=context.keepalive)
+        self._peer = peer
+        self.make_handle = Owner(self)
+
+    def connectionMade(self) -> None:
+        transport: Any = self.transport
+        if hasattr(transport, "setTcpNoDelay"):
+            transport.setTcpNoDelay(True)
+        super().connectionMade()
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        peer = self._peer
+        if peer.connection is self:
+            peer.connection = None
+        if self._reason is None and not reason.check(ConnectionLost):
+            self._reason = _lost(reason)
+        super().connectionLost(reason)
+        peer.left(self)
+
+
+class _OneConnection(Factory):
+    """A factory for Twisted's endpoints that returns this connection, and logs nothing."""
+
+    noisy = False
+
+    def __init__(self, connection: ClientConnection) -> None:
+        self._connection = connection
+
+    def buildProtocol(self, address: object) -> ClientConnection:
+        return self._connection
+
+
+def _lost(reason: Failure) -> ConnectionLost | None:
+    value = reason.value
+    if value is None or type(value).__module__.startswith("twisted.internet"):
+        return None
+    return ConnectionLost(f"the connection was lost: {endpoints.explain(reason)}")
+
+
+class Pool(Live):
+    """The addresses that a context, and those made from it, have called.
+
+    :ivar closed: whether the context is closed.
+    :ivar changes: how often an address was set aside, or reached again.
+    """
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        #: weak: callers and connections hold the peers, so that unused addresses are forgotten
+        self.peers: weakref.WeakValueDictionary[str, PooledServer] = weakref.WeakValueDictionary()
+        self.closed = False
+        self.changes = 0
+        self.liveness = Liveness(context.reactor, context.silence)
+        #: whether this is a copy in a forked process: then the connections are the parent's
+        self._is_copy = False
+
+    def forked(self) -> None:
+        """In a child that the program forked: the parent keeps the connections."""
+        if forks.runs(self._context.reactor):
+            self._is_copy = True
+            for peer in self.peers.values():
+                peer.connection = None
+
+    def peer(self, address: str) -> PooledServer:
+        """The peer of an address. It is made if there is none."""
+        self.check()
+        address = endpoints.clean(address)
+        peer = self.peers.get(address)
+        if peer is None:
+            peer = self.peers[address] = PooledServer(address, self._context)
+        return peer
+
+    def check(self) -> None:
+        """Raise an error if the context is closed, or is a copy in a forked process."""
+        if self._is_copy:
+            raise forks.used("the context")
+        if self.closed:
+            raise PycomnetError("the context is closed")
+
+    def close(self) -> defer.Deferred[Any]:
+        """End all connections; fires when they are over."""
+        self.closed = True
+        if self._is_copy:
+            return defer.succeed(None)
+        self.liveness.close()
+        peers = list(self.peers.values())
+        return defer.gatherResults([peer.close() for peer in peers], consumeErrors=True)
+
+
+class PooledServer:
+    """An address that calls go to.
+
+    :ivar connection: to it, once it is ready; None when there is none.
+    :ivar pending: how many calls wait for a reply.
+    :ivar aside_until: the reactor's time until which it is not tried, if there are others.
+    """
+
+    def __init__(self, address: str, context: Context) -> None:
+        self.address = address
+        self.connection: ClientConnection | None = None
+        self.pending = 0
+        self.aside_until = 0.0
+        #: For :class:`Liveness`: whether this peer is watched; the time of its last sign of life;
+        #: the time of the ping that it has not answered, or None; the seconds until the next ping.
+        self.watched = False
+        self.heard_at = 0.0
+        self.asked_at: float | None = None
+        self.probe = 0.0
+        #: interface -> its methods that may be called again, from the last hello
+        self.services: dict[str, dict[str, Any]] = {}
+        #: the kinds of credentials that it takes, from the last hello
+        self._kinds: object = None
+        #: the longest request that it takes, in bytes
+        self.longest = 1 << 32
+        #: whether there has ever been a connection
+        self.known = False
+        self._context = context
+        self._attempt: defer.Deferred[ClientConnection] | None = None
+        self._connected: OneShot[ClientConnection] = OneShot()
+        #: connections that are being closed
+        self._ending: set[ClientConnection] = set()
+        self._all_ended = Condition()
+
+    def connect(self) -> defer.Deferred[ClientConnection]:
+        """The connection. Callers that need it while it is being made share one attempt.
+
+        :returns: fires with it; fails with :class:`ServiceUnreachable`, or
+            :class:`CertificateRefused`. Cancelling it gives up if no other caller waits.
+        """
+        if self.connection is not None:
+            return defer.succeed(self.connection)
+        try:
+            self._context.pool.check()
+        except PycomnetError as problem:
+            return defer.fail(problem)
+        if self._attempt is not None:
+            return self._connected.when_fired()
+        connected = self._connected = OneShot(self._give_up)
+        waiting = connected.when_fired()
+        self._attempt = self._connect()
+        self._attempt.addBoth(self._attempted)
+        connected.follow(self._attempt)
+        return waiting
+
+    def _give_up(self) -> None:
+        if self._attempt is not None:
+            self._attempt.cancel()
+
+    def _attempted(self, result: ClientConnection | Failure) -> ClientConnection | Failure:
+        self._attempt = None
+        return result
+
+    @deferred
+    async def _connect(self) -> ClientConnection:
+        context = self._context
+        connection = ClientConnection(self, context)
+        try:
+            address = address_with(context.credentials, self.address)
+            endpoint = endpoints.client_endpoint(context.reactor, address)
+            await endpoint.connect(_OneConnection(connection))
+        except (defer.CancelledError, EndpointError):
+            raise
+        except Exception as problem:
+            self._set_aside()
+            why = endpoints.explain(problem)
+            raise ServiceUnreachable(f"can't connect to {self.address}: {why}") from None
+        ready = connection.when_ready()
+        ready.addTimeout(endpoints.CONNECT_TIMEOUT, context.reactor)
+        try:
+            hello = await ready
+        except defer.CancelledError:
+            connection.abort(ConnectionLost("nobody waits for it any more"))
+            raise
+        except defer.TimeoutError:
+            connection.abort(ConnectionLost("it did not say hello"))
+            self._set_aside()
+            raise ServiceUnreachable(f"{self.address}: it does not say hello") from None
+        except CertificateRefused:
+            raise
+        except ConnectionLost as lost:
+            self._set_aside()
+            raise ServiceUnreachable(f"can't connect to {self.address}: {lost.reason}") from None
+        info = hello["info"]
+        services = info.get("services")
+        self.services = services if isinstance(services, dict) else {}
+        self._kinds = info.get("login")
+        try:
+            await self._log_in(connection)
+        except BaseException:
+            connection.abort(ConnectionLost("the login failed"))
+            raise
+        longest = info.get("request")
+        self.longest = longest if isinstance(longest, int) else 1 << 32
+        self.is_back()
+        self.known = True
+        self.connection = connection
+        return connection
+
+    async def _log_in(self, connection: ClientConnection) -> None:
+        """Give the server the credentials that it takes, if there are any."""
+        credentials = choose(
+            self._context.credentials, self._kinds, connection.transport, self.address
+        )
+        if credentials is not None:
+            reply = await log_in(connection, credentials, self.address)
+            self.services = reply["services"]
+
+    def log_in_again(self, connection: ClientConnection) -> None:
+        """What the server knew of this client does not count any more: give credentials anew.
+
+        Calls wait meanwhile.
+        """
+        if self.connection is not connection or not self._context.credentials:
+            return
+        self.connection = None
+        connected = self._connected = OneShot(self._give_up)
+        self._attempt = self._again(connection)
+        self._attempt.addBoth(self._attempted)
+        connected.follow(self._attempt)
+
+    @deferred
+    async def _again(self, connection: ClientConnection) -> ClientConnection:
+        try:
+            await self._log_in(connection)
+        finally:
+            # Also if they are refused: calls that run go on, and others may need no login.
+            if connection.lost is None:
+                self.connection = connection
+        return connection
+
+    def _set_aside(self, seconds: float = SET_ASIDE) -> None:
+        self.aside_until = self._context.reactor.seconds() + seconds
+        self._context.pool.changes += 1
+
+    def is_silent(self) -> None:
+        """The server does not answer: other instances get the calls until it does."""
+        self._set_aside(SILENT_ASIDE)
+
+    def is_back(self) -> None:
+        """The server answers again."""
+        if self.aside_until:
+            self.aside_until = 0.0
+            self._context.pool.changes += 1
+
+    def may_repeat(self, interface: str, method: str) -> bool:
+        """Whether a method is idempotent."""
+        declared = self.services.get(interface)
+        again = declared.get("idempotent") if isinstance(declared, dict) else None
+        return method == "introspect" or (isinstance(again, list) and method in again)
+
+    def drop(self, connection: ClientConnection) -> None:
+        """Make no more calls on a connection: its server is leaving."""
+        if self.connection is connection:
+            self.connection = None
+            self._ending.add(connection)
+
+    def left(self, connection: ClientConnection) -> None:
+        """A connection is over."""
+        self._ending.discard(connection)
+        if not self._ending:
+            self._all_ended.notify_all()
+
+    def close(self) -> defer.Deferred[None]:
+        """End its connections; fires when they are over."""
+        if self._attempt is not None:
+            self._attempt.cancel()
+        if self.connection is not None:
+            self._ending.add(self.connection)
+            self.connection = None
+        if not self._ending:
+            return defer.succeed(None)
+        ended = self._all_ended.wait()
+        for connection in list(self._ending):
+            connection.goodbye()
+        return ended
+
+
+__all__ = ["SET_ASIDE", "ClientConnection", "PooledServer", "Pool"]

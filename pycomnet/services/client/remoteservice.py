@@ -1,0 +1,339 @@
+"""The client of services: a remote service, its calls and its streams."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet import defer
+
+from pycomnet.errors import (
+    DeadlineExceeded,
+    InvalidArguments,
+    ServerLeaving,
+    ServiceUnreachable,
+    Unauthenticated,
+    UnknownInterface,
+)
+from pycomnet.far.live import Live
+from pycomnet.net.backoff import Backoff, retry_policy
+from pycomnet.ranges import MAX_SECONDS, NumberRefused, real
+from pycomnet.services.binary import ReceivedFile
+from pycomnet.services.blocks import IncomingBlocks, OutgoingBlocks
+from pycomnet.services.client.pending import MOST_REPEATS, MOST_TURNS, PendingCall, not_sendable
+from pycomnet.services.client.remotestream import RemoteStream
+from pycomnet.wire.values import ValueNotSendable
+
+if TYPE_CHECKING:
+    from pycomnet.services.client.context import Context
+    from pycomnet.services.client.instances import Instances
+    from pycomnet.services.client.pool import ClientConnection, PooledServer
+
+#: Seconds between attempts to reach a service, the first and the longest.
+FIRST_RETRY = 0.05
+LONGEST_RETRY = 1.0
+_retry_delay = retry_policy(FIRST_RETRY, LONGEST_RETRY)
+
+
+class _Default:
+    def __repr__(self) -> str:
+        return "<the context's timeout>"
+
+
+#: The default timeout of ``invoke``: that of the context.
+DEFAULT: Any = _Default()
+
+
+def _no_time(method: str, timeout: float) -> Exception:
+    """The error for a timeout that is not valid."""
+    if timeout <= 0:
+        return DeadlineExceeded(f"{method}: the deadline had passed before it was called")
+    return NumberRefused("timeout", f"a number of seconds, at most {MAX_SECONDS:g}", timeout)
+
+
+class RemoteService(Live):
+    """A remote service, whose methods can be called.
+
+    It has no connection of its own. All calls to one address share a connection, which is made when
+    it is needed, and made again when it has broken.
+
+    :ivar interface: the interface whose methods are called.
+    """
+
+    def __init__(self, context: Context, route: Instances, interface: str | None) -> None:
+        self.context = context
+        self._seconds: Callable[[], float] = context.reactor.seconds
+        self._route = route
+        self.interface = interface
+
+    def __repr__(self) -> str:
+        return f"<RemoteService {self.interface} {self._route}>"
+
+    def invoke(
+        self,
+        method: str,
+        args: Any = None,
+        timeout: float | None = DEFAULT,
+        attachments: Sequence[Any] = (),
+        with_binary: bool = False,
+    ) -> defer.Deferred[Any]:
+        """Call a method.
+
+        :param args: its structured arguments, usually a dict: any value that can be sent.
+        :param timeout: seconds until the call is given up; None for no limit. By default the
+            context's timeout. Then the server is told, and cancels the method.
+        :param attachments: blocks of binary data, each a :class:`Binary`.
+        :param with_binary: fire with (result, files) rather than with the result alone.
+        :returns: fires with the method's result. Fails with a
+            :class:`~pycomnet.errors.ServiceError`, whose subclasses tell what went wrong, or with
+            :class:`RemoteError` if the method raised. Cancelling it cancels the method.
+        """
+        context = self.context
+        if timeout is DEFAULT:
+            timeout = context.timeout
+        if context.expires is not None:
+            timeout = context.limit(timeout)
+        expires = None
+        if timeout is not None:
+            if not 0 < timeout <= MAX_SECONDS:
+                return defer.fail(_no_time(method, timeout))
+            expires = self._seconds() + timeout
+        if attachments or with_binary:
+            return defer.Deferred.fromCoroutine(
+                self._invoke_with_blocks(method, args, expires, attachments, with_binary)
+            )
+        peer = self._route.pick()
+        connection = None if peer is None else peer.connection
+        if peer is None or connection is None:
+            return self.repeat(method, args, expires, peer)
+        return self._send(peer, connection, method, args, timeout, expires)
+
+    def _send(
+        self,
+        peer: PooledServer,
+        connection: ClientConnection,
+        method: str,
+        args: Any,
+        timeout: float | None,
+        expires: float | None,
+        blocks: list[Any] | None = None,
+        files: bool = False,
+        repeats: int = 0,
+    ) -> defer.Deferred[Any]:
+        call = PendingCall(self, peer, connection, method, args, expires, files, repeats)
+        try:
+            interface = self.interface or self.called_by(peer)
+            if blocks:
+                payload = connection.encode([interface, method, args, timeout, blocks])
+            else:
+                payload = connection.encode([interface, method, args, timeout])
+            if len(payload) > peer.longest:
+                raise InvalidArguments(
+                    f"arguments of {len(payload)} bytes, and {peer.longest} are the most that"
+                    f" {peer.address} takes: send what is long as Binary"
+                )
+            call.id = connection.call("invoke", payload, call)
+        except ValueNotSendable as problem:
+            return defer.fail(not_sendable(connection, problem, method, args))
+        except Exception as problem:
+            return defer.fail(problem)
+        peer.pending += 1
+        if not peer.watched:
+            self.context.pool.liveness.watch(peer)
+        if expires is not None and timeout is not None:
+            call.bucket = self.context.deadlines.add(call, timeout, expires)
+        assert call.deferred is not None
+        return call.deferred
+
+    def repeat(
+        self,
+        method: str,
+        args: Any,
+        expires: float | None,
+        peer: PooledServer | None = None,
+        repeats: int = 0,
+    ) -> defer.Deferred[Any]:
+        """Call a method when there is a connection; for calls that have to wait for one.
+
+        :param repeats: how often it was called before.
+        """
+        return defer.Deferred.fromCoroutine(self._invoke(method, args, expires, peer, repeats))
+
+    async def _invoke(
+        self, method: str, args: Any, expires: float | None, peer: PooledServer | None, repeats: int
+    ) -> Any:
+        await self._pause(expires, repeats)
+        peer, connection = await self.reach(expires, peer)
+        left = self.context.left(expires)
+        return await self._send(peer, connection, method, args, left, expires, None, False, repeats)
+
+    async def _pause(self, expires: float | None, repeats: int) -> None:
+        """Wait, longer each time, before the second and each further repetition of a call."""
+        if repeats > 1:
+            left = self.context.left(expires)
+            delay = _retry_delay(repeats)
+            await self.context.sleep(delay if left is None else min(delay, left))
+
+    async def _invoke_with_blocks(
+        self,
+        method: str,
+        args: Any,
+        expires: float | None,
+        attachments: Sequence[Any],
+        with_binary: bool,
+    ) -> Any:
+        repeats = 0
+        while True:
+            await self._pause(expires, repeats)
+            peer, connection = await self.reach(expires)
+            try:
+                answer = await self._exchange(
+                    peer, connection, method, args, expires, attachments, repeats
+                )
+            except (ServerLeaving, Unauthenticated) as problem:
+                if repeats >= self._most_repeats(problem):
+                    raise
+                repeats += 1
+                continue
+            value, files = answer
+            if with_binary:
+                return value, files
+            for file in files:
+                file.close()
+            return value
+
+    def _most_repeats(self, problem: ServerLeaving | Unauthenticated) -> int:
+        """How often a call with blocks is repeated that did not run, or may run again."""
+        if isinstance(problem, ServerLeaving):
+            return MOST_TURNS
+        again = problem.reason == "expired" and self.context.credentials
+        return MOST_REPEATS if again else 0
+
+    async def _exchange(
+        self,
+        peer: PooledServer,
+        connection: ClientConnection,
+        method: str,
+        args: Any,
+        expires: float | None,
+        attachments: Sequence[Any],
+        repeats: int,
+    ) -> tuple[Any, list[ReceivedFile]]:
+        """Call a method with blocks of binary data both ways."""
+        context = self.context
+        left = context.left(expires)
+        blocks = OutgoingBlocks(connection, attachments)
+        answering = self._send(
+            peer, connection, method, args, left, expires, blocks.described, True, repeats
+        )
+        sending = blocks.send()
+        try:
+            answer = await answering
+            if len(answer) < 2:
+                return answer[0], []
+            incoming = IncomingBlocks(connection, answer[1], context.blocks)
+            try:
+                left = context.left(expires)
+            except DeadlineExceeded:
+                incoming.close()  # the answer came after the deadline but before its timer
+                raise
+            receiving = defer.Deferred.fromCoroutine(incoming.receive())
+            if left is not None:
+                receiving.addTimeout(left, context.reactor)
+            return answer[0], await receiving
+        except defer.TimeoutError:
+            raise DeadlineExceeded(f"{method}: no whole result before its deadline") from None
+        finally:
+            sending.cancel()
+
+    def may_repeat(self, peer: PooledServer, method: str) -> bool:
+        """Whether its server declares a method idempotent."""
+        try:
+            return peer.may_repeat(self.interface or self.called_by(peer), method)
+        except UnknownInterface:
+            return False
+
+    def has_other(self, peer: PooledServer, now: float) -> bool:
+        """Whether there is another instance that is not set aside."""
+        return self._route.has_other(peer, now)
+
+    def called_by(self, peer: PooledServer) -> str:
+        """The interface; when none is named, the server's only one.
+
+        :raises UnknownInterface: it has none, or several.
+        """
+        if self.interface is not None:
+            return self.interface
+        found = list(peer.services)
+        if len(found) != 1:
+            have = ", ".join(found) or "none"
+            text = f"{peer.address}: say which interface is meant; there are: {have}"
+            raise UnknownInterface(text)
+        return found[0]
+
+    async def reach(
+        self, expires: float | None, peer: PooledServer | None = None
+    ) -> tuple[PooledServer, ClientConnection]:
+        """A connection to an instance of the service, before the deadline.
+
+        :param peer: the instance whose turn it is.
+        """
+        context = self.context
+        backoff = Backoff(context.reactor, FIRST_RETRY, LONGEST_RETRY)
+        unreachable: ServiceUnreachable | None = None
+        while True:
+            context.pool.check()
+            left = self._time_left(expires, unreachable)
+            try:
+                reaching = self._route.reach(peer, left)
+                if left is not None:
+                    reaching.addTimeout(left, context.reactor)
+                return await reaching
+            except defer.TimeoutError:
+                text = f"the service {self._route} was not reached before the call's deadline"
+                raise ServiceUnreachable(text) from None
+            except ServiceUnreachable as problem:
+                if not self._route.may_return():
+                    raise
+                unreachable = problem
+            peer = None
+            delay = backoff.next_delay()
+            self._time_left(expires, unreachable, delay)
+            await context.sleep(delay)
+
+    def _time_left(
+        self, expires: float | None, unreachable: ServiceUnreachable | None, needed: float = 0.0
+    ) -> float | None:
+        """The seconds until a call's deadline.
+
+        :param unreachable: why the service was not reached, if it was tried.
+        :param needed: how many seconds have to be left.
+        """
+        try:
+            left = self.context.left(expires)
+        except DeadlineExceeded:
+            if unreachable is None:
+                raise
+            left = 0.0
+        if unreachable is not None and left is not None and left <= needed:
+            text = f"{unreachable}, until the call's deadline"
+            raise ServiceUnreachable(text) from unreachable
+        return left
+
+    def stream(self, method: str, args: Any = None, timeout: float | None = None) -> RemoteStream:
+        """Call a method that gives one value after the other.
+
+        :param timeout: seconds for the whole stream; by default no limit.
+        :returns: the stream, at once. Errors are raised by its iteration.
+        """
+        expires = None
+        if timeout is not None:
+            expires = self.context.reactor.seconds() + real("timeout", timeout)
+        return RemoteStream(self, method, args, expires)
+
+    def introspect(self) -> defer.Deferred[dict[str, Any]]:
+        """What the service offers: see :func:`pycomnet.services.interface.describe`."""
+        return self.invoke("introspect")
+
+
+__all__ = ["DEFAULT", "RemoteService"]

@@ -1,0 +1,169 @@
+"""The values of a stream, at its caller."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet import defer
+from twisted.internet.interfaces import IReactorFromThreads
+from twisted.python.failure import Failure
+
+from pycomnet.deferred import OneShot
+from pycomnet.errors import (
+    CallInterrupted,
+    ChannelClosed,
+    ConnectionLost,
+    DeadlineExceeded,
+    RemoteError,
+    Unauthenticated,
+    from_map,
+)
+from pycomnet.far.live import Live
+from pycomnet.services.client.pending import not_sendable
+from pycomnet.wire.values import ValueNotSendable
+
+if TYPE_CHECKING:
+    from pycomnet.services.client.remoteservice import RemoteService
+
+
+class ValueIterator:
+    """Iterates over what ``receive`` gives, up to the channel's end; then it is closed."""
+
+    receive: Callable[[], Awaitable[Any]]
+    close: Callable[[], object]
+
+    def __aiter__(self) -> AsyncIterator[Any]:
+        return self
+
+    async def __anext__(self) -> Any:
+        try:
+            return await self.receive()
+        except ChannelClosed:
+            self.close()
+            raise StopAsyncIteration from None
+
+
+class RemoteStream(ValueIterator, Live):
+    """The values of a streaming method. Iterate over it with ``async for``.
+
+    The method waits if the values are not taken. :meth:`close` the stream to get no more; this also
+    happens when nobody holds it any more, as after a ``break``.
+    """
+
+    def __init__(
+        self, service: RemoteService, method: str, args: Any, expires: float | None
+    ) -> None:
+        self._service = service
+        self._core: Any = None
+        self._peer: Any = None
+        self._problem: Exception | None = None
+        self._closed = False
+        self._bucket: dict[Any, None] | None = None
+        #: stands for this stream in the bucket, without a reference to it
+        self._deadline = _Deadline(self)
+        self._ready: OneShot[None] = OneShot()
+        self._opening: defer.Deferred[None] | None = None
+        opening = defer.Deferred.fromCoroutine(self._open(method, args, expires))
+        if not opening.called:
+            self._opening = opening
+        opening.addBoth(self._opened)
+
+    async def _open(self, method: str, args: Any, expires: float | None) -> None:
+        service = self._service
+        context = service.context
+        peer, connection = await service.reach(expires)
+        self._peer = peer
+        interface = service.called_by(peer)
+        left = context.left(expires)
+        try:
+            payload = connection.encode([interface, method, args, left])
+        except ValueNotSendable as problem:
+            raise not_sendable(connection, problem, method, args) from None
+        self._core = connection.open("stream", payload, end=True)
+        if left is not None:
+            expires = context.reactor.seconds() + left
+            self._bucket = context.deadlines.add(self._deadline, left, expires)
+
+    def _opened(self, result: Any) -> None:
+        self._opening = None
+        if isinstance(result, Failure):
+            self._problem = result.value  # type: ignore[assignment]
+        self._ready.fire(None)
+
+    def receive(self) -> defer.Deferred[Any]:
+        """The next value.
+
+        :returns: fires with the value. At the end it fails with
+            :class:`~pycomnet.errors.ChannelClosed`; else as ``invoke`` does, and with
+            :class:`~pycomnet.errors.CallInterrupted` when the connection broke. Cancelling it
+            leaves the value for the next ``receive``.
+        """
+        if self._problem is not None:
+            return defer.fail(self._problem)
+        if self._core is None:
+            return self._ready.when_fired().addCallback(lambda _: self.receive())
+        received: defer.Deferred[Any] = self._core.receive()
+        return received.addErrback(self._failed)
+
+    def _failed(self, failure: Failure) -> Any:
+        problem = failure.value
+        if self._problem is not None:
+            raise self._problem
+        if isinstance(problem, ConnectionLost):
+            raise CallInterrupted(f"{problem.reason}, while the stream went on") from problem
+        if isinstance(problem, RemoteError):
+            found = from_map(problem.error)
+            if isinstance(found, Unauthenticated) and found.reason == "expired":
+                self._peer.log_in_again(self._core.connection)  # for the next one
+            raise found
+        return failure
+
+    def expired(self) -> None:
+        """Its deadline has passed."""
+        self._bucket = None
+        self._problem = DeadlineExceeded("the stream's deadline has passed")
+        self.close()
+
+    def close(self) -> None:
+        """Receive no more values, and cancel the method."""
+        if self._bucket is not None:
+            self._bucket.pop(self._deadline, None)
+            self._bucket = None
+        if self._opening is not None:
+            self._opening.cancel()
+        if self._core is not None and not self._closed:
+            self._closed = True
+            self._core.close()
+
+    cancel = close
+
+    def __del__(self) -> None:
+        core = self._core
+        if core is not None and not self._closed:
+            # The garbage collector calls this in any thread, at any time.
+            reactor = IReactorFromThreads(self._service.context.reactor)
+            reactor.callFromThread(_let_go, core, self._bucket, self._deadline)
+
+
+def _let_go(core: Any, bucket: dict[Any, None] | None, deadline: _Deadline) -> None:
+    if bucket is not None:
+        bucket.pop(deadline, None)
+    core.close()
+
+
+class _Deadline:
+    """A stream's deadline, without a strong reference to the stream."""
+
+    def __init__(self, stream: RemoteStream) -> None:
+        self._stream = weakref.ref(stream)
+
+    def expired(self) -> None:
+        """It has passed."""
+        stream = self._stream()
+        if stream is not None:
+            stream.expired()
+
+
+__all__ = ["RemoteStream"]

@@ -1,0 +1,1 @@
+"""The launcher: runs services in a process, and keeps them registered."""

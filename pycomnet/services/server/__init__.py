@@ -1,0 +1,1 @@
+"""The server of services: connections of clients, the calls that run, sessions."""

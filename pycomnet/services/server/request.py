@@ -1,0 +1,204 @@
+"""A call as its method sees it, and as the server keeps it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet import defer
+
+from pycomnet.auth.principal import Principal
+from pycomnet.errors import ConnectionLost
+from pycomnet.far.live import Live
+
+if TYPE_CHECKING:
+    from pycomnet.services.client.context import Context
+    from pycomnet.services.server.connection import ServerConnection
+    from pycomnet.wire.mux import Stream
+
+
+class Request(Live):
+    """A call, as its method sees it.
+
+    :ivar args: the structured arguments that the caller passed to ``invoke``.
+    :ivar files: the blocks of binary data that came with it, as files that are open for reading.
+    :ivar interface: the interface it is called by.
+    :ivar method: the method's name.
+    :ivar connection: the connection that it came on; it may be lost by now.
+    """
+
+    __slots__ = ("_expires", "args", "connection", "files", "interface", "method")
+
+    def __init__(
+        self,
+        connection: ServerConnection,
+        interface: str,
+        method: str,
+        args: Any,
+        expires: float | None,
+    ) -> None:
+        self.connection = connection
+        #: the reactor's time of the deadline
+        self._expires = expires
+        self.interface = interface
+        self.method = method
+        self.args = args
+        self.files: list[Any] = []
+
+    def __repr__(self) -> str:
+        return f"<Request {self.interface} {self.method} from {self.peer}>"
+
+    def close_files(self) -> None:
+        """Close the blocks that came with the call; this also happens when the call is over."""
+        for file in self.files:
+            file.close()
+
+    @property
+    def session(self) -> Any:
+        """The session of this client, a dict; of stateful interfaces only.
+
+        Its values must be sendable, and its size is limited. The client has it on every connection.
+        It is dropped when it is not used for some minutes: :class:`~pycomnet.SessionLimits`.
+
+        :raises SessionTooLarge: it holds too much.
+        """
+        return self.connection.session(self.interface)
+
+    @property
+    def user(self) -> Principal | None:
+        """The caller: ``.name``, ``.roles`` and ``.how``, what proved the name.
+
+        Where the method's rule asked for credentials, it is the user whom that rule let in. Without
+        a login it is the name in the client's TLS certificate; None if there is none.
+        """
+        return self.connection.user_of(self.interface, self.method)
+
+    @property
+    def peer(self) -> str:
+        """Where the call came from, as an endpoint string."""
+        return self.connection.peer
+
+    @property
+    def deadline(self) -> float | None:
+        """Seconds that are left until the deadline; None if there is none."""
+        expires = self._expires
+        if expires is None:
+            return None
+        return max(0.0, expires - self.connection.reactor.seconds())
+
+    def context(self) -> Context:
+        """A context for calls to other services, which have this call's deadline at most."""
+        return self.connection.server.context.until(self._expires)
+
+
+class ServerCall:
+    """A call as the server's connection keeps it."""
+
+    __slots__ = (
+        "asked",
+        "blocks",
+        "bucket",
+        "called",
+        "connection",
+        "expires",
+        "held",
+        "interrupt",
+        "over",
+        "release",
+        "running",
+        "seconds",
+        "size",
+        "stream",
+        "streaming",
+    )
+
+    def __init__(self, connection: ServerConnection, stream: Stream, streaming: bool) -> None:
+        self.connection = connection
+        #: None once the call has been answered
+        self.stream: Any = stream
+        stream.app = self
+        # A request longer than a window is received as a whole; its length has a limit.
+        if stream.receiving:
+            connection.mux.demand_read(stream)
+            connection.long[self] = None
+        #: bytes of the request; and how many of them are counted as held while it waits or runs
+        self.size = 0
+        self.held = 0
+        #: bytes of its blocks in memory
+        self.blocks = 0
+        self.streaming = streaming
+        #: of a stream: the interface and the method, once that runs
+        self.called: tuple[str, str] | None = None
+        #: whether the request has arrived
+        self.asked = False
+        #: the length of its deadline in seconds, and the reactor's time of the deadline
+        self.seconds = 0.0
+        self.expires: float | None = None
+        self.bucket: dict[Any, None] | None = None
+        #: what the call waits for; cancelled if the caller cancels the call
+        self.running: defer.Deferred[Any] | None = None
+        #: cleans up once the call is over, or None
+        self.release: Callable[[], None] | None = None
+        #: why the method is being cancelled
+        self.interrupt: Exception | None = None
+        #: whether the call has ended, so that nothing more is sent
+        self.over = False
+
+    # -- called by the connection ----------------------------------------------------------------
+
+    def arrived(self, payload: bytes | memoryview, cost: int) -> None:
+        if self.asked or type(payload) is not bytes:
+            self.connection.violated("channel", "a call is one value, an array")
+            return
+        self.asked = True
+        if self.connection.long:
+            self.connection.is_whole(self, len(payload))
+        self.connection.server.begin(self, payload)
+
+    def run_arrived(self, payloads: list[bytes], cost: int) -> None:
+        """Several values arrived at once. That is an error, since a request is one value."""
+        self.connection.violated("channel", "a call is one value, an array")
+
+    def ended(self) -> None:
+        """The caller sends no more: nothing to do."""
+
+    def closed(self, kind: int, payload: bytes) -> None:
+        """The caller has cancelled the call."""
+        self.cancel(None)
+
+    def connection_lost(self, lost: ConnectionLost) -> None:
+        self.cancel(None)
+
+    def expired(self) -> None:
+        self.bucket = None
+        self.connection.server.too_late(self)
+
+    # -- its end ---------------------------------------------------------------------------------
+
+    def cancel(self, why: Exception | None) -> None:
+        """Cancel the call; ``why`` is the error for the caller, or None to send nothing."""
+        if not self.asked:
+            self.connection.is_whole(self)
+        if why is None:
+            self.over = True
+        self.interrupt = why
+        running = self.running
+        if running is not None:
+            running.cancel()
+        else:
+            self.connection.server.forget(self)
+
+    def put_away(self) -> None:
+        """The call is over: release what it holds."""
+        self.over = True
+        bucket = self.bucket
+        if bucket is not None:
+            bucket.pop(self, None)
+            self.bucket = None
+        release = self.release
+        if release is not None:
+            self.release = None
+            release()
+
+
+__all__ = ["ServerCall", "Request"]

@@ -1,0 +1,56 @@
+"""The values of a stream, on their way from a method's iterator to its caller."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet import defer
+
+if TYPE_CHECKING:
+    from pycomnet.services.server.request import ServerCall
+
+_END = object()
+#: Calls a function in a thread.
+InThread = Callable[[Callable[[], Any]], defer.Deferred[Any]]
+
+
+async def send_all(call: ServerCall, values: Any, in_thread: InThread | None) -> None:
+    """Send the values of a method's iterator, as fast as the caller takes them.
+
+    However that ends, a generator is closed at once, and not when it is garbage-collected.
+
+    :param values: what the method has returned.
+    :param in_thread: for a method with ``thread=True``, whose iterator may block.
+    """
+    if inspect.isawaitable(values):
+        values = await values
+    send = call.connection.send
+    is_async = hasattr(values, "__aiter__")
+    iterator: Any = values.__aiter__() if is_async else iter(values)
+    try:
+        if is_async:
+            async for value in iterator:
+                waiting = send(call, value)
+                if waiting is not None:
+                    await waiting
+        elif in_thread is None:
+            for value in iterator:
+                waiting = send(call, value)
+                if waiting is not None:
+                    await waiting
+        else:
+            while (value := await in_thread(lambda: next(iterator, _END))) is not _END:
+                waiting = send(call, value)
+                if waiting is not None:
+                    await waiting
+    finally:
+        close = getattr(iterator, "aclose" if is_async else "close", None)
+        if close is not None:
+            closing = close() if is_async or in_thread is None else in_thread(close)
+            if is_async or in_thread is not None:
+                await closing
+
+
+__all__ = ["InThread", "send_all"]

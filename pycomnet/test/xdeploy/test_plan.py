@@ -1,0 +1,226 @@
+"""What is kept here: files and plans; where packages come from; what an sdist says of its build."""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+import tarfile
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import attrs
+from twisted.internet import defer
+from twisted.internet.threads import deferToThread
+from twisted.trial.unittest import SynchronousTestCase, TestCase
+
+from pycomnet.test.processes import still_there
+from pycomnet.test.xdeploy.packages import project, sdist
+from pycomnet.xdeploy.plan import FarBuild, PackageIndex, Plan, WheelCache
+from pycomnet.xdeploy.requirements import InvalidRequirements
+from pycomnet.xdeploy.resolve import LEGACY_BACKEND, BuildFailed, build_system
+from pycomnet.xdeploy.sdist import project_directory
+from pycomnet.xdeploy.tool import run_tool
+
+
+class PathCase(SynchronousTestCase):
+    """A test with a directory."""
+
+    def setUp(self) -> None:
+        self.path = Path(self.mktemp()).absolute()
+        self.path.mkdir()
+
+    def file(self, name: str, data: bytes = b"data") -> Path:
+        path = self.path / name
+        path.write_bytes(data)
+        return path
+
+
+class CacheTests(PathCase):
+    """:class:`WheelCache`."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.cache = WheelCache(self.path / "cache")
+
+    def test_plan_holds_while_its_files_do(self) -> None:
+        """A plan comes back as it was, until one of its files is gone or has changed."""
+        wheel = self.cache.add(self.file("a-1-py3-none-any.whl"))
+        source = self.cache.add(self.file("b-1.tar.gz", b"other"))
+        plan = Plan((wheel,), (FarBuild(source, (wheel,), "backend", ("src",)),))
+        self.cache.write_plan("k", plan)
+        self.assertEqual(self.cache.read_plan("k"), plan)
+        self.assertIsNone(self.cache.read_plan("other"))
+        self.assertEqual(set(plan.files()), {wheel.sha256, source.sha256})
+        source.path.write_bytes(b"changed")
+        self.assertIsNone(self.cache.read_plan("k"))
+        source.path.unlink()
+        self.assertIsNone(self.cache.read_plan("k"))
+
+    def test_broken(self) -> None:
+        """A file that is no plan is as if it were not there."""
+        (self.path / "cache" / "plans").mkdir(parents=True)
+        for text in ("", "[]", "{}", '{"wheels": 5, "builds": []}', '{"wheels": [[1]]}'):
+            (self.path / "cache" / "plans" / "k.json").write_text(text)
+            self.assertIsNone(self.cache.read_plan("k"), text)
+
+    def test_same_file_is_kept_once(self) -> None:
+        """The same file twice is one; names of the same content are several."""
+        one = self.cache.add(self.file("a.whl"))
+        self.assertEqual(self.cache.add(self.file("a.whl")), one)
+        other = self.cache.add(self.file("b.whl"))
+        self.assertEqual((other.sha256, other.name), (one.sha256, "b.whl"))
+        self.assertEqual(one.path.read_bytes(), other.path.read_bytes())
+
+    def test_same_sources_are_the_same_sdist(self) -> None:
+        """Two sdists of the same files are one, whatever their times; other files are another."""
+        found = []
+        for text, time in ((b"x", 1), (b"x", 2), (b"y", 1)):
+            path = self.path / "a-1.0.tar.gz"
+            with tarfile.open(path, "w:gz") as archive:
+                info = tarfile.TarInfo("a-1.0/a.py")
+                info.size, info.mtime = len(text), time
+                archive.addfile(info, io.BytesIO(text))
+            found.append(self.cache.same_sdist(path))
+        self.assertEqual(found[0], found[1])
+        self.assertNotEqual(found[0], found[2])
+
+    def test_built_wheel_is_found_by_its_sdist(self) -> None:
+        """The wheel that was built of an sdist is found by the sdist."""
+        source = self.cache.add(self.file("b-1.tar.gz"))
+        self.assertIsNone(self.cache.read_built(source))
+        wheel = self.cache.add(self.file("b-1-py3-none-any.whl", b"wheel"))
+        self.cache.write_built(source, wheel)
+        self.assertEqual(self.cache.read_built(source), wheel)
+        self.assertIsNone(self.cache.read_built(attrs.evolve(source, sha256="0" * 64)))
+
+
+class IndexTests(PathCase):
+    """:class:`PackageIndex`."""
+
+    def test_given_index_is_the_only_one(self) -> None:
+        """An index that is given is the only one, whatever pip is configured for."""
+        for name in ("PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "PIP_FIND_LINKS", "PIP_CONFIG_FILE"):
+            self.patch(os, "environ", {**os.environ, name: "elsewhere", "PIP_CERT": "kept"})
+        url = PackageIndex("http://127.0.0.1/simple")
+        self.assertEqual(url.arguments(), ["--index-url", "http://127.0.0.1/simple"])
+        env = url.environment()
+        self.assertEqual(env["PIP_CERT"], "kept")
+        self.assertNotIn("elsewhere", env.values())
+        directory = PackageIndex(str(self.path))
+        self.assertEqual(directory.arguments(), ["--no-index", "--find-links", str(self.path)])
+        self.assertEqual(directory.environment()["PIP_NO_INDEX"], "1")
+
+    def test_configured_index_is_part_of_the_key(self) -> None:
+        """Without one, pip's configuration counts, and is part of what identifies it."""
+        self.patch(os, "environ", {**os.environ, "PIP_INDEX_URL": "a"})
+        one = PackageIndex()
+        self.assertEqual(one.arguments(), [])
+        self.assertEqual(one.environment()["PIP_INDEX_URL"], "a")
+        key = one.key()
+        self.patch(os, "environ", {**os.environ, "PIP_INDEX_URL": "b"})
+        self.assertNotEqual(one.key(), key)
+        self.assertNotEqual(PackageIndex("c").key(), key)
+
+
+class BuildSystemTests(PathCase):
+    """What an sdist says about its build."""
+
+    def read(self, text: str | None, kind: str = "tar") -> Any:
+        data = None if text is None else text.encode()
+        path = self.path / ("a-1.zip" if kind == "zip" else "a-1.tar.gz")
+        if kind == "zip":
+            with zipfile.ZipFile(path, "w") as archive:
+                if data is not None:
+                    archive.writestr("a-1/pyproject.toml", data)
+                archive.writestr("a-1/b/pyproject.toml", "broken [")
+        else:
+            with tarfile.open(path, "w:gz") as tar:
+                for name, content in (("a-1/b/pyproject.toml", b"["), ("a-1/pyproject.toml", data)):
+                    if content is not None:
+                        info = tarfile.TarInfo(name)
+                        info.size = len(content)
+                        tar.addfile(info, io.BytesIO(content))
+        return build_system(path)
+
+    def test_backend_is_read_or_setuptools(self) -> None:
+        """What is said counts; what is not said is setuptools' old way."""
+        for kind in ("tar", "zip"):
+            text = '[build-system]\nrequires = ["x"]\nbuild-backend = "b:c"\nbackend-path = ["."]\n'
+            self.assertEqual(self.read(text, kind), ("b:c", ["."], ["x"]))
+            backend, paths, requires = self.read(None, kind)
+            self.assertEqual((backend, paths), (LEGACY_BACKEND, ["."]))
+            self.assertIn("wheel", requires)
+            backend, _, requires = self.read('[build-system]\nrequires = ["x"]\n', kind)
+            self.assertEqual(backend, LEGACY_BACKEND)
+            self.assertIn("x", requires)
+
+    def test_setuptools_may_need_wheel(self) -> None:
+        """setuptools may need wheel, which it asks for only when it runs."""
+        text = '[build-system]\nrequires = ["setuptools"]\nbuild-backend = "setuptools.build_meta"'
+        self.assertEqual(self.read(text)[2], ["setuptools", "wheel"])
+
+    def test_broken(self) -> None:
+        """What can't be read is an error that names the sdist."""
+        self.assertRaisesRegex(BuildFailed, "a-1.tar.gz", self.read, "[build-system")
+
+
+class ProjectTests(PathCase):
+    """Which paths are projects."""
+
+    def test_directory_or_file_names_a_project(self) -> None:
+        """A directory, or one of a project's files."""
+        directory = project(self.path / "p", "mine")
+        for path in (directory, directory / "pyproject.toml", str(directory / "setup.py")):
+            self.assertEqual(project_directory(path), directory)
+
+    def test_other_paths_are_refused(self) -> None:
+        """Other paths are refused."""
+        directory = project(self.path / "p", "mine")
+        for path in (self.path, directory / "mine.py", self.path / "nowhere", ""):
+            self.assertRaises(InvalidRequirements, project_directory, path)
+
+    def test_sdists_of_tests_have_a_pyproject(self) -> None:
+        """The sdists of these tests have what an sdist has."""
+        with tarfile.open(sdist(self.path, "a")) as archive:
+            self.assertIn("a-1.0/pyproject.toml", archive.getnames())
+
+
+class ToolTests(TestCase):
+    """:func:`run_tool`."""
+
+    timeout = 60
+
+    def setUp(self) -> None:
+        from twisted.internet import reactor
+
+        self.reactor: Any = reactor
+
+    async def test_status_and_both_streams(self) -> None:
+        """Its status, and what it wrote to both streams."""
+        code = "import sys; print('a', flush=True); print('b', file=sys.stderr); sys.exit(3)"
+        ran = await run_tool(self.reactor, [sys.executable, "-c", code], os.environ)
+        self.assertEqual((ran.status, ran.output), (3, "a\nb\n"))
+
+    async def test_missing_program_is_an_error(self) -> None:
+        """A program that is not there is an error."""
+        with self.assertRaises(OSError):
+            await run_tool(self.reactor, ["/nowhere/program"], os.environ)
+
+    async def test_cancelling_kills_what_it_started(self) -> None:
+        """Cancelling kills it, and what it has started."""
+        pipe = self.mktemp()
+        os.mkfifo(pipe)
+        code = (
+            "import subprocess, sys, time\n"
+            "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(1000)'])\n"
+            "open(sys.argv[1], 'w').write(str(child.pid))\n"
+            "time.sleep(1000)\n"
+        )
+        running = run_tool(self.reactor, [sys.executable, "-c", code, pipe], os.environ)
+        pid = int(await deferToThread(Path(pipe).read_text))
+        running.cancel()
+        with self.assertRaises(defer.CancelledError):
+            await running
+        self.assertEqual(await deferToThread(still_there, [pid], 30), [])

@@ -1,0 +1,196 @@
+"""The conversation with a far side that makes an environment."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
+
+from pycomnet.errors import ChannelClosed, ConnectionLost, RemoteError
+from pycomnet.xdeploy.farcode import ask, explained
+from pycomnet.xdeploy.interpreter import FarInterpreter
+from pycomnet.xdeploy.plan import PackageIndex, Plan
+from pycomnet.xdeploy.request import Venv, VenvProgress, VenvRequest
+from pycomnet.xdeploy.requirements import Requirements
+from pycomnet.xdeploy.resolve import BuildFailed, DeploymentFailed, Resolver
+from pycomnet.xdeploy.tool import in_thread
+
+if TYPE_CHECKING:
+    from pycomnet.channels.channel import Channel
+    from pycomnet.gateways.gateway import Gateway
+
+#: Bytes of a wheel that are sent at a time.
+PIECE = 1 << 18
+
+
+class Deployment:
+    """The conversation with the far side about one environment.
+
+    :param gateway: where it is to be; its interpreter is the environment's.
+    :param look: whether only to find the environment; then it may have another interpreter.
+    :ivar ready: what the far side says of it; empty if it was not found.
+    """
+
+    def __init__(self, gateway: Gateway, request: VenvRequest, look: bool = False) -> None:
+        self._gateway = gateway
+        self._request = request
+        self._look = look
+        self._channel: Channel | None = None
+        self._plan = Plan()
+        #: why a file could not be sent
+        self._problem: BaseException | None = None
+        self.ready: dict[str, Any] = {}
+        self._venv: Venv | None = None
+
+    async def run(self) -> None:
+        """Have the environment made; then it is kept until :meth:`close`."""
+        request = self._request
+        asked = {**request.far_map(), "look": self._look}
+        self._channel = channel = ask(self._gateway, asked)
+        try:
+            while not self.ready:
+                message = await channel.receive()
+                if message == {"absent": True} and self._look:
+                    return
+                await self._answer(channel, message)
+        except RemoteError as problem:
+            raise explained(problem) from None
+        except BaseException as problem:
+            channel.close()
+            if self._problem is not None:
+                raise DeploymentFailed(f"a wheel can't be read: {self._problem}") from problem
+            raise
+        request.progress(VenvProgress("ready"))
+
+    def close(self) -> None:
+        """Let the environment go: from now on it may be removed, unless something uses it."""
+        if self._channel is not None:
+            self._channel.close()
+
+    @property
+    def lock_path(self) -> str:
+        """The file of the lock on the environment's use."""
+        return f"{self.ready['root']}/locks/use-{self.ready['identity']}"
+
+    @property
+    def venv(self) -> Venv:
+        """The environment; it has been found or made."""
+        assert self._venv is not None
+        return self._venv
+
+    def _read(self, ready: dict[str, Any]) -> Venv:
+        """The environment that the far side reports."""
+        match ready:
+            case {
+                "identity": str(identity),
+                "path": str(path),
+                "root": str(),
+                "PATH": str(),
+                "about": bytes(about),
+                "made": bool(made),
+            }:
+                try:
+                    packages = dict(json.loads(about)["packages"])
+                except (ValueError, KeyError, TypeError):
+                    raise _no_message(ready) from None
+                python = f"{path}/bin/python"
+                return Venv(self._request.name, identity, path, python, packages, made)
+        raise _no_message(ready)
+
+    async def _answer(self, channel: Channel, message: Any) -> None:
+        progress = self._request.progress
+        match message:
+            case {"ready": dict(ready)}:
+                self._venv = self._read(ready)
+                self.ready = ready
+            case {"waiting": int() | None as holder}:
+                progress(VenvProgress("waiting", detail=str(holder or "")))
+            case {"progress": [str(stage), int(done), int(total)]}:
+                progress(VenvProgress(stage, done, total))
+            case {"resolve": dict(facts)}:
+                await channel.send(await self._answer_plan(facts))
+            case {"send": [*digests]} if all(map(self._is_planned, digests)):
+                # The far side reports its progress meanwhile.
+                sending = Deferred.fromCoroutine(self._send_all(channel, digests))
+                sending.addErrback(self._not_sent, channel)
+            case {"failed": [str(name), int(status), str(output)]}:
+                raise self._build_failed(name, status, output)
+            case _:
+                raise _no_message(message)
+
+    def _is_planned(self, digest: object) -> bool:
+        return isinstance(digest, str) and digest in self._plan.files()
+
+    async def _answer_plan(self, facts: dict[str, Any]) -> dict[str, Any]:
+        """Make the plan, or what the far side needs to make it."""
+        request = self._request
+        resolver = self._resolver(facts)
+        if not request.far:
+            self._plan = await resolver.resolve(
+                request.requirements, upgrade=request.upgrade, projects=request.projects
+            )
+            return self._plan.as_map()
+        pip = Plan()
+        if not facts.get("pip"):
+            pip = await resolver.resolve(Requirements.of("pip"))
+        self._plan = Plan((*pip.wheels, *request.projects))
+        return {
+            "requirements": list(request.requirements.lines),
+            "sdists": [file.row() for file in request.projects],
+            "pip": [file.row() for file in pip.wheels],
+            "index": request.index.given,
+        }
+
+    def _resolver(self, facts: dict[str, Any]) -> Resolver:
+        request = self._request
+
+        def told(what: str) -> None:
+            stage, _, detail = what.partition(" ")
+            request.progress(VenvProgress(stage, detail=detail))
+
+        try:
+            interpreter = FarInterpreter.of(facts)
+            interpreter.tag_texts()
+        except (AttributeError, KeyError, TypeError, ValueError, IndexError):
+            raise _no_message(facts) from None
+        return Resolver(
+            interpreter,
+            self._gateway.link.reactor,
+            # An index that is given is the far machine's.
+            index=PackageIndex() if request.far else request.index,
+            cache=request.cache,
+            told=told,
+        )
+
+    async def _send_all(self, channel: Channel, digests: list[str]) -> None:
+        """Send files one after the other; the far side knows how many bytes each has."""
+        reactor = self._gateway.link.reactor
+        files = self._plan.files()
+        for digest in digests:
+            with open(files[digest].path, "rb") as opened:
+                while piece := await in_thread(reactor, opened.read, PIECE):
+                    await channel.send(piece)
+
+    def _not_sent(self, failure: Failure, channel: Channel) -> None:
+        """A file can't be sent: the conversation is over."""
+        if not failure.check(ChannelClosed, ConnectionLost):
+            self._problem = failure.value
+            channel.close(f"a wheel can't be read: {failure.getErrorMessage()}")
+
+    def _build_failed(self, name: str, status: int, output: str) -> BuildFailed:
+        here = [build.output for build in self._plan.builds if build.sdist.name == name]
+        tried = "".join(f"\nWhen it was tried here:\n{text}" for text in here if text)
+        return BuildFailed(
+            f"{name} can't be built at the far side: its build ended with status {status}:\n"
+            f"{output.strip()}{tried}",
+            output,
+        )
+
+
+def _no_message(message: object) -> DeploymentFailed:
+    return DeploymentFailed(f"the far side sent what is no message: {message!r:.200}")
+
+
+__all__ = ["Deployment"]

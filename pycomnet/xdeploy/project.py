@@ -1,0 +1,86 @@
+"""A project of this machine that is installed into a gateway's environment."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import attrs
+
+from pycomnet.deferred import deferred
+from pycomnet.errors import RemoteError
+from pycomnet.xdeploy.deploy import Deployment
+from pycomnet.xdeploy.farcode import FAR_PACKAGE, explained
+from pycomnet.xdeploy.request import Venv, VenvProgress
+from pycomnet.xdeploy.sdist import make_sdist, project_directory
+from pycomnet.xdeploy.venvgateway import remember, request_for, venv_of
+
+if TYPE_CHECKING:
+    from pycomnet.gateways.gateway import Gateway
+
+
+class SetupFile:
+    """A project of this machine.
+
+    :param path: of its directory, or of ``setup.py`` or ``pyproject.toml`` in it.
+    :raises InvalidRequirements: there is no project.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.directory = project_directory(path)
+
+    def __repr__(self) -> str:
+        return f"<SetupFile {self.directory}>"
+
+    @deferred
+    async def sdist_remote_install(
+        self,
+        gateway: Gateway,
+        *,
+        upgrade: bool = False,
+        progress: Callable[[VenvProgress], Any] | None = None,
+    ) -> Venv:
+        """Install the project, and what it depends on, where a gateway is in an environment.
+
+        Its sdist is made here, and installed as pip would do it. As an environment never changes,
+        another one is made that has the project as well, and the environment's name then means
+        that. This gateway moves to it: what its code imports or starts from now on comes from
+        there. Modules that are imported already stay as they are.
+
+        :param gateway: made by :func:`create_venv_gateway`.
+        :param upgrade: whether to ask the index for what was resolved before.
+        :param progress: as there.
+        :returns: fires with the :class:`Venv`. Fails as there, with :class:`DeploymentFailed` if
+            the gateway is in no environment. Cancelling it leaves the gateway as it is.
+        """
+        request = request_for(gateway)
+        sdist = await make_sdist(
+            self.directory, gateway.link.reactor, index=request.index, cache=request.cache
+        )
+        name = sdist.name.rpartition("-")[0]
+        others = [each for each in request.projects if each.name.rpartition("-")[0] != name]
+        wanted = attrs.evolve(
+            request,
+            projects=(*others, sdist),
+            upgrade=upgrade,
+            progress=progress or (lambda _: None),
+        )
+        deployment = Deployment(gateway, wanted)
+        await deployment.run()
+        try:
+            await gateway.call(
+                f"{FAR_PACKAGE}.moving:move",
+                venv_of(gateway).path,
+                deployment.venv.path,
+                deployment.lock_path,
+            )
+        except RemoteError as problem:
+            raise explained(problem) from None
+        finally:
+            deployment.close()
+        remember(gateway, deployment.venv, wanted)
+        return deployment.venv
+
+
+__all__ = ["SetupFile"]
