@@ -49,7 +49,7 @@ class Table(access.Checker):
         return True
 
     def holds(self, login: Login) -> bool:
-        return self.users.get(login.user.name) == login.stamp
+        return bool(self.users.get(login.user.name) == login.stamp)
 
 
 def make_shop(checker: Any) -> type[Service]:

@@ -97,7 +97,7 @@ class JwtCase(FileCase):
 
         found = []
         for kid, key in keys.items():
-            kind = jwt.algorithms.RSAAlgorithm
+            kind: Any = jwt.algorithms.RSAAlgorithm
             if isinstance(key, ec.EllipticCurvePrivateKey):
                 kind = jwt.algorithms.ECAlgorithm
             found.append({**json.loads(kind.to_jwk(key.public_key())), "kid": kid})
@@ -136,7 +136,7 @@ class JwtCase(FileCase):
         """The login with a token."""
         return (checker or self.checker).check(BearerToken(token.encode()))
 
-    def refused(self, *tokens: str) -> None:
+    def turn_away(self, *tokens: str) -> None:
         """Tokens are refused."""
         for token in tokens:
             self.assertRaises(UnauthorizedLogin, self.login, token)
@@ -164,8 +164,8 @@ class JwtTests(JwtCase):
     def test_claims_have_to_be_there_and_right(self) -> None:
         """The issuer, the audience, the end, the user; and its begin, if there is one."""
         for name in ("iss", "aud", "exp", "sub"):
-            self.refused(self.token(**{name: None}))
-        self.refused(
+            self.turn_away(self.token(**{name: None}))
+        self.turn_away(
             self.token(iss="https://other.example"),
             self.token(aud="another"),
             self.token(exp=time.time() - 60),
@@ -177,7 +177,7 @@ class JwtTests(JwtCase):
 
     def test_signature_has_to_be_the_issuers(self) -> None:
         """Of the key that the token names."""
-        self.refused(
+        self.turn_away(
             self.token(self.other),
             self.token(header={"kid": "two"}),
             self.token()[:-4] + "AAAA",
@@ -192,21 +192,21 @@ class JwtTests(JwtCase):
             serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
         )
         for name in ("none", "None", "NONE", "nOnE", ""):
-            self.refused(self.by_hand({"alg": name, "kid": "one"}, b""))
+            self.turn_away(self.by_hand({"alg": name, "kid": "one"}, b""))
         header = {"alg": "HS256", "kid": "one", "typ": "JWT"}
         head = encoded(json.dumps(header).encode())
         body = encoded(json.dumps(self.claims()).encode())
         for secret in (public, public.strip(), json.dumps(self.key_set(one=self.key)).encode()):
             signature = hmac.digest(secret, f"{head}.{body}".encode(), "sha256")
-            self.refused(f"{head}.{body}.{encoded(signature)}")
+            self.turn_away(f"{head}.{body}.{encoded(signature)}")
         import jwt
 
-        self.refused(jwt.encode(self.claims(), self.key, "RS512", headers={"kid": "one"}))
+        self.turn_away(jwt.encode(self.claims(), self.key, "RS512", headers={"kid": "one"}))
 
     def test_token_does_not_bring_its_key(self) -> None:
         """Nor where to find one."""
         mine = json.loads(self.key_set(one=self.other))["keys"][0]
-        self.refused(
+        self.turn_away(
             self.token(self.other, {"jwk": mine}),
             self.token(self.other, {"jku": "http://127.0.0.1/keys"}),
             self.token(self.other, {"kid": "../../../etc/passwd"}),
@@ -232,7 +232,7 @@ class JwtTests(JwtCase):
         self.file("keys.json", self.key_set(two=self.other))
         self.assertTrue(self.checker.refresh())
         self.assertFalse(self.checker.holds(login))
-        self.refused(self.token())
+        self.turn_away(self.token())
 
     def test_broken_keys_leave_the_old_ones_in_force(self) -> None:
         """They are logged; at the start they are an error."""
