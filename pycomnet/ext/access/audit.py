@@ -15,6 +15,7 @@ from pycomnet.text.logs import Logger
 
 #: The namespace of its events, by which an observer finds them.
 NAMESPACE = "pycomnet.ext.access.audit"
+_log = Logger(NAMESPACE)
 #: Refusals of one connection that are logged each; then one line a second counts the others.
 FREE_LINES = 10
 EVERY = 1.0
@@ -35,8 +36,6 @@ class AuditTrail:
     :param reactor: for the time.
     :param calls: whether each call is logged that is allowed, too.
     """
-
-    log = Logger(NAMESPACE)
 
     def __init__(self, reactor: IReactorTime, calls: bool = False) -> None:
         self._reactor = reactor
@@ -88,7 +87,7 @@ class AuditTrail:
 
     def _write(self, event: str, **fields: Any) -> None:
         entry = {"event": event, **fields}
-        self.log.info("{line}", line=json.dumps(entry), audit=entry)
+        _log.info("{line}", line=json.dumps(entry), audit=entry)
 
 
 __all__ = ["NAMESPACE", "AuditTrail", "Refusals"]

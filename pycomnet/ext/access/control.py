@@ -69,12 +69,10 @@ class CallerState:
     """What is known of the caller of a connection.
 
     :ivar logins: checker -> the login that it has accepted.
-    :ivar heads: see :class:`pycomnet.services.server.guarding.Caller`.
     """
 
     def __init__(self, control: AccessControl, connection: ServerConnection) -> None:
         self.logins: dict[Any, Login] = {}
-        self.heads: frozenset[bytes] | None = None
         self.refusals = Refusals()
         self.expired = False
         self.timers: dict[Any, Any] = {}
@@ -241,7 +239,7 @@ class AccessControl:
             if len(self._tables) >= MAX_TABLES:
                 self._tables.clear()
             self._tables[key] = self._make_heads(caller)
-        caller.heads = connection.heads = self._tables[key]
+        connection.set_heads(self._tables[key])
 
     def _make_heads(self, caller: CallerState) -> frozenset[bytes] | None:
         if self.audit.calls:

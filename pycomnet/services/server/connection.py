@@ -24,7 +24,7 @@ from pycomnet.net import endpoints
 from pycomnet.net.eager import BULK_SIZE
 from pycomnet.services.blocks import OutgoingBlocks, Owner
 from pycomnet.services.client.pending import NOTHING
-from pycomnet.services.server.guarding import Caller, LoginCall, has_head
+from pycomnet.services.server.guarding import Caller, LoginCall, head_of
 from pycomnet.services.server.limits import PEEK
 from pycomnet.services.server.request import Request, ServerCall
 from pycomnet.wire.frames import ERROR, NORMAL
@@ -78,6 +78,8 @@ class ServerConnection(Connection):
         #: what access control knows of the client, and its ``heads``; None where all may call all
         self.caller: Caller | None = None
         self.heads: frozenset[bytes] | None = None
+        #: the one of them that came last; nothing begins with an empty tuple
+        self._head: bytes | tuple[()] = ()
         #: the login that is under way
         self.login: LoginCall | None = None
 
@@ -153,7 +155,19 @@ class ServerConnection(Connection):
         gate = self.server.gate
         if gate is not None and self.caller is None and self.transport is not None:
             self.caller = gate.connected(self)
-            self.heads = self.caller.heads
+
+    def set_heads(self, heads: frozenset[bytes] | None) -> None:
+        """Set how the requests begin that may run without a further question; None: all."""
+        self.heads = heads
+        self._head = ()
+
+    def _has_head(self, payload: bytes) -> bool:
+        head = head_of(payload)
+        assert self.heads is not None
+        if head not in self.heads:
+            return False
+        self._head = head
+        return True
 
     def user_of(self, interface: str, method: str) -> Principal | None:
         """The user that calls a method: the one who has logged in, else the certificate's name."""
@@ -203,7 +217,11 @@ class ServerConnection(Connection):
             or server.running >= server.limits.running
             or server.leaving
             or held.size + len(payload) > held.most
-            or (self.heads is not None and not has_head(payload, self.heads))
+            or (
+                self.heads is not None
+                and not payload.startswith(self._head)
+                and not self._has_head(payload)
+            )
         ):
             self._call_of(id, False).arrived(payload, 0)
             return

@@ -26,11 +26,8 @@ MAX_LOGIN = 16_384
 class Caller(Protocol):
     """What access control knows of a connection's caller.
 
-    :ivar heads: how the requests begin that may be decoded and run without a further question;
-        None: all of them.
+    It sets its connection's :attr:`~pycomnet.services.server.connection.ServerConnection.heads`.
     """
-
-    heads: frozenset[bytes] | None
 
     @property
     def identity(self) -> Hashable:
@@ -102,11 +99,11 @@ def find_rule(service: Service) -> MakesGate | None:
     return found
 
 
-def has_head(payload: bytes, heads: frozenset[bytes]) -> bool:
-    """Whether a request begins with one of these: an array, an interface and a method.
+def head_of(payload: bytes) -> bytes:
+    """How a request begins: the array's first byte, the interface and the method, encoded.
 
-    Names are as short texts as can be (docs/protocol.rst, "Values"). Whatever else is there begins
-    with none of them.
+    Names are as short texts as can be (docs/protocol.rst, "Values"). Of names that are longer than
+    255 bytes, and of what is no request, this is any bytes, and none that :func:`make_heads` makes.
     """
     try:
         size = payload[1]
@@ -114,8 +111,8 @@ def has_head(payload: bytes, heads: frozenset[bytes]) -> bool:
         size = payload[at]
         at += size - 0x9F if size < 0xC0 else payload[at + 1] + 2
     except IndexError:
-        return False
-    return payload[:at] in heads
+        return b""
+    return payload[:at]
 
 
 def make_heads(
@@ -123,10 +120,13 @@ def make_heads(
 ) -> frozenset[bytes]:
     """How the requests for methods begin.
 
-    :param methods: interfaces and names.
+    :param methods: interfaces and names. Those with longer names than 255 bytes are left out:
+        their requests are asked for each time.
     """
     found: set[bytes] = set()
     for interface, name in methods:
+        if max(len(interface.encode()), len(name.encode())) > 255:
+            continue
         names = encode([interface, name])[1:]
         found.update((b"\x94" + names, b"\x95" + names))  # without and with blocks
     return frozenset(found)
@@ -211,6 +211,6 @@ __all__ = [
     "LoginCall",
     "MakesGate",
     "find_rule",
-    "has_head",
+    "head_of",
     "make_heads",
 ]
