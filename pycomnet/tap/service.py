@@ -8,7 +8,7 @@ import sys
 from twisted.application.service import IService
 from twisted.python import usage
 
-from pycomnet.errors import LaunchConfigError, LaunchFailed, PycomnetError
+from pycomnet.errors import AccessConfigError, LaunchConfigError, LaunchFailed, PycomnetError
 from pycomnet.net.clock import use_monotonic_clock
 from pycomnet.services.launch.config import (
     DEFAULT_LISTEN,
@@ -155,6 +155,7 @@ def makeService(options: Options) -> IService:
     from twisted.internet import reactor
 
     from pycomnet.ext.access.control import AccessControl
+    from pycomnet.ext.access.stored import stored_credentials
     from pycomnet.services.launch.launcher import launch, load_all
     from pycomnet.tap.descriptors import allow_connections
     from pycomnet.tap.endings import ExitStatus
@@ -178,5 +179,9 @@ def makeService(options: Options) -> IService:
     access = None
     if config.denies or config.audit_calls:
         access = AccessControl(reactor, deny=config.denies, audit_calls=config.audit_calls)
-    launcher: IService = launch(config, loaded, reactor, failed, access)
+    try:
+        credentials = stored_credentials()
+    except AccessConfigError as problem:
+        sys.exit(f"{NAME}: {problem}")
+    launcher: IService = launch(config, loaded, reactor, failed, access, credentials)
     return launcher

@@ -7,7 +7,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -107,6 +107,7 @@ class AccessControl:
 
     :param reactor: the server's.
     :param deny: whether a method is refused to everybody that has no rule, nor its interface.
+    :param rules: interface and method -> the rule that replaces the one that the method has.
     :param audit_calls: whether the audit log has a line for each call that is allowed, too.
     :param limits: limits on logins.
     :param threads: a thread pool for checks; by default one of its own.
@@ -118,6 +119,7 @@ class AccessControl:
         reactor: IReactorTime,
         *,
         deny: bool = False,
+        rules: Mapping[tuple[str, str], Rule] | None = None,
         audit_calls: bool = False,
         limits: AccessLimits | None = None,
         threads: Any = None,
@@ -133,6 +135,7 @@ class AccessControl:
         #: others for reading files and fetching keys: these may take long, and compute nothing
         self._readers = MethodThreads(reactor, 1, threads)
         self._slots = CheckSlots(self.limits.checks)
+        self._given = dict(rules or {})
         self._rules: dict[tuple[str, str], Rule | None] = {}
         #: the checkers of all rules
         self._checkers: dict[Any, None] = {}
@@ -167,7 +170,8 @@ class AccessControl:
         for interface, declared in service.interfaces.items():
             for name, method in declared.methods.items():
                 own: Rule | None = getattr(getattr(service, method.attribute), RULE, None)
-                rules[interface, name] = outer if own is None else own.over(outer)
+                found = outer if own is None else own.over(outer)
+                rules[interface, name] = self._given.get((interface, name), found)
         for rule in rules.values():
             for checker in (rule.checkers or ()) if rule is not None else ():
                 if checker not in self._checkers:

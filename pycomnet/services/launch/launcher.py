@@ -141,6 +141,7 @@ def launch(
     reactor: EndpointReactor,
     failed: Callable[[PycomnetError], object],
     access: AccessGate | None = None,
+    credentials: Any = None,
 ) -> Launcher:
     """A launcher that logs what blocks the reactor, after a third of a lease at most."""
 
@@ -148,7 +149,9 @@ def launch(
         return codes(made.server.functions())
 
     watch = BlockWatch(reactor, methods, config.ttl / RENEWALS)
-    made = Launcher(config, loaded, reactor, failed, watch=watch, access=access)
+    made = Launcher(
+        config, loaded, reactor, failed, watch=watch, access=access, credentials=credentials
+    )
     return made
 
 
@@ -166,6 +169,7 @@ class Launcher(service.Service):
     :param watch: logs what blocks the reactor; started and stopped with the launcher.
     :param resolve: looks up a host's IP addresses, in a thread; for tests.
     :param access: who may call what; by default it goes by the services' rules, if they have any.
+    :param credentials: what the nameserver gets, and services that these services call.
     :ivar addresses: the addresses that it listens on.
     :ivar registrations: one for each name.
     """
@@ -183,9 +187,10 @@ class Launcher(service.Service):
         resolve: Callable[[str], list[str]] = _numbers,
         watch: BlockWatch | None = None,
         access: AccessGate | None = None,
+        credentials: Any = None,
     ) -> None:
         #: the context in which the services call other services; it has the nameserver
-        self.context = Context(reactor, nameserver=config.nameserver)
+        self.context = Context(reactor, nameserver=config.nameserver, credentials=credentials)
         self.server = ServiceServer(reactor, context=self.context, access=access)
         self.addresses: list[str] = []
         self.registrations: list[Registration] = []
