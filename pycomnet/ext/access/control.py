@@ -42,7 +42,7 @@ log = Logger()
 #: What is allowed to which users is kept for so many different logins.
 MAX_TABLES = 1000
 #: By how much the threads that check passwords are nicer than the rest.
-NICENESS = 10
+NICENESS = 5
 
 
 @attrs.frozen(kw_only=True)
