@@ -149,7 +149,7 @@ def stored_credentials(environ: Mapping[str, str] = os.environ) -> list[Credenti
     path = credentials_path(environ)
     if os.path.lexists(path):
         found += from_file(path)
-    return [*found, PeerUser()]
+    return [*found, AtAddress("unix:*", PeerUser())]
 
 
 __all__ = ["credentials_path", "from_environment", "from_file", "stored_credentials"]

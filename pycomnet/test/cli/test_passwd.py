@@ -14,7 +14,7 @@ from pycomnet.cli.app import root
 from pycomnet.cli.identity import Identity
 from pycomnet.errors import AccessConfigError, TokenError
 from pycomnet.ext.access import hashes
-from pycomnet.ext.access.credentials import ClientCertificate, Password, PeerUser, Token
+from pycomnet.ext.access.credentials import ClientCertificate, Password, Token
 from pycomnet.ext.access.passwordfile import read_passwords
 from pycomnet.ext.access.stored import credentials_path, from_file, stored_credentials
 
@@ -201,7 +201,7 @@ class IdentityTests(DirectoryCase):
         kinds = [one.kind for one in stored_credentials(environ)]
         self.assertEqual(kinds, ["password", "token", "certificate", "token", "peer"])
         self.assertEqual(
-            [type(one) for one in stored_credentials({"XDG_CONFIG_HOME": "/nowhere"})], [PeerUser]
+            [one.kind for one in stored_credentials({"XDG_CONFIG_HOME": "/nowhere"})], ["peer"]
         )
         self.assertRaises(AccessConfigError, stored_credentials, {"PYCOMNET_PASSWORD": "x"})
         given = Identity(user="bob", certificate="c.pem").credentials()
