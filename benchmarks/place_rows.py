@@ -88,7 +88,7 @@ JOBS = (
                 "less",
                 Target("below", 2),
             ),
-            Row("factory_lingers", "... of one that lingers", "times", "less"),
+            Row("factory_lingers", "... of one that lingers", "times", "less", Target("below", 2)),
             Row("factory_direct", "... the direct one itself", "us", "less"),
         ),
         peers=OURS,

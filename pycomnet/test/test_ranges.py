@@ -7,11 +7,11 @@ from fractions import Fraction
 from typing import Any
 
 import attrs
-from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from pycomnet.ranges import NumberRefused, check_fields, optional_real, real, whole
+from pycomnet.test.properties import given
 
 NOT_NUMBERS: list[Any] = [
     *(float("nan"), float("inf"), float("-inf"), 1e308, 10**400, -(10**400), -1, -0.5),

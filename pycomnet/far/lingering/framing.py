@@ -27,6 +27,7 @@ class RelayedFrameReader(object):
 
     def __init__(self, limit):
         self._limit = limit
+        self._longest = limit + HEADER_SIZE
         self._rest = b""
         self._begun = False
         self.problem = None
@@ -47,6 +48,11 @@ class RelayedFrameReader(object):
         """
         if self._rest:
             data = self._rest + data
+        elif self._begun and len(data) >= HEADER_SIZE:
+            # Mostly it is one frame, which need not be copied then.
+            length, kind, id = HEADER.unpack_from(data)
+            if HELLO < kind <= GOAWAY and length + HEADER_SIZE == len(data) <= self._longest:
+                return [(kind, id, data)]
         frames = []
         position, end = 0, len(data)
         while end - position >= HEADER_SIZE:

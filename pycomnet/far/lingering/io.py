@@ -130,23 +130,20 @@ class Program(object):
 
     def read(self, busy):
         """Bytes for the multiplexer; None: none for now; no bytes: it is time to leave."""
-        if busy:
-            self._wait.poll()
+        if self.broken:
+            return b""
+        # It is not read before there is something: a read in vain costs more than to wait for it.
+        if not (busy and self._wait.poll()):
+            self._sleep()
         size = self._size
         while True:
-            if self.broken:
-                return b""
             try:
                 data = os.read(self.read_fd, size)
                 break
             except OSError as error:
-                if error.errno not in _WAITS:
+                if self._leaving or error.errno not in _WAITS:
                     return b""
-                if self._leaving:
-                    return b""
-                for fd, _ in self._readable.poll():
-                    # What is in the pipe was sent: it is read before the program is left.
-                    self._leaving = self._leaving or fd != self.read_fd
+                self._sleep()
         if not data:
             return b""
         if busy:
@@ -164,11 +161,14 @@ class Program(object):
             except ProtocolError:
                 # The factory finds that in the journal. What precedes it counts, there and here.
                 self.broken = True
-            parts = relay.to_far
-            if not parts:
-                return None
-            relay.to_far = []
-        return parts[0] if len(parts) == 1 else b"".join(parts)
+            parts, relay.to_far = relay.to_far, []
+        return b"".join(parts) or None
+
+    def _sleep(self):
+        """Wait for bytes, or for the factory's word to leave."""
+        for fd, _ in self._readable.poll():
+            # What is in the pipe was sent: it is read before the program is left.
+            self._leaving = self._leaving or fd != self.read_fd
 
     def write(self, data, claim=None):
         """Write whole frames.
@@ -179,11 +179,8 @@ class Program(object):
         with self._lock:
             self._note(TO, data, claim)
             relay.from_far(data)
-            parts = relay.to_program
-            if not parts:
-                return
-            relay.to_program = []
-        data = parts[0] if len(parts) == 1 else b"".join(parts)
+            parts, relay.to_program = relay.to_program, []
+        data = b"".join(parts)
         size = len(data)
         begin = 0
         while begin < size and not self.gone:
@@ -205,22 +202,20 @@ class Program(object):
 
         :param claim: for at most one entry: called before it counts.
         """
-        journal = self._journal
         size = len(data)
-        begin = 0
-        while begin < size:
-            piece = data if size <= PIECE else data[begin : begin + PIECE]
-            while journal.room() < len(piece) + 4:
-                time.sleep(LOOK_AGAIN)
-            journal.put(direction, piece, claim)
-            begin += len(piece)
-            self._due -= len(piece) + 4
-            if self._due <= 0:
-                self._due = PORTION
-                try:
-                    os.write(self.main.write_fd, READ)
-                except OSError:
-                    pass  # the factory is gone: this process ends soon, too
+        if size > PIECE:
+            for begin in range(0, size, PIECE):
+                self._note(direction, data[begin : begin + PIECE], claim)
+            return
+        while not self._journal.put(direction, data, claim):
+            time.sleep(LOOK_AGAIN)
+        self._due -= size + 4
+        if self._due <= 0:
+            self._due = PORTION
+            try:
+                os.write(self.main.write_fd, READ)
+            except OSError:
+                pass  # the factory is gone: this process ends soon, too
 
     def _identities(self):
         found = []
@@ -369,8 +364,6 @@ class LingeringIO(FileIO):
         program = self.program
         if program is None:
             self.main.write(parts)
-        elif len(parts) == 1:
-            program.write(bytes(parts[0]))
         else:
             program.write(b"".join(parts))
 

@@ -40,6 +40,8 @@ ATOMIC = struct.calcsize("P") >= 8
 _ORDERED = os.name == "posix" and os.uname()[4] in ("x86_64", "i386", "i486", "i586", "i686")
 
 _entry = struct.Struct("=I")
+_ENTRY = _entry.size
+_END = START + SIZE
 
 
 class BrokenJournal(Exception):
@@ -56,8 +58,8 @@ class Journal(object):
         self._memory = memory
         self.numbers = memoryview(memory)[:START].cast("Q")
         self._lock = allocate_lock()
-        #: How far this end has read. The numbers in the memory can be changed by others.
-        self._tail = self._taken_tail = 0
+        #: How far this end has written and read. Others can change the numbers in the memory.
+        self._head = self._tail = self._taken_tail = 0
 
     def close(self):
         """Release the memory."""
@@ -78,34 +80,35 @@ class Journal(object):
 
     # -- the far side ----------------------------------------------------------------------------
 
-    def room(self):
-        """The number of bytes that can be put now."""
-        numbers = self.numbers
-        return SIZE - (numbers[HEAD] - numbers[TAIL])
-
     def put(self, direction, data, claim=None):
-        """Put an entry of up to :data:`PIECE` bytes, for which there is room.
+        """Put an entry of up to :data:`PIECE` bytes; False if there is no room for it.
 
         :param claim: called when the entry is complete, directly before it counts.
         """
-        head = self.numbers[HEAD]
-        self._write(head, _entry.pack(len(data) << 1 | direction) + data)
-        # If this process is killed before the next line the entry does not exist, and after it the
-        # entry is complete.
+        numbers = self.numbers
+        head = self._head
+        size = len(data)
+        stop = head + size + _ENTRY
+        if stop - numbers[TAIL] > SIZE:
+            return False
+        begin = START + head % SIZE
+        end = begin + size + _ENTRY
+        if end <= _END:
+            _entry.pack_into(self._memory, begin, size << 1 | direction)
+            self._memory[begin + _ENTRY : end] = data
+        else:
+            entry = _entry.pack(size << 1 | direction) + data
+            split = _END - begin
+            self._memory[begin:_END] = entry[:split]
+            self._memory[START : START + end - _END] = entry[split:]
+        # If this process is killed before the last line the entry does not exist, and after it the
+        # entry is complete. If a signal handler raises an exception between the two assignments
+        # there, which are done from left to right, the entry counts with the next one.
         self._in_order()
         if claim is not None:
             claim()
-        self.numbers[HEAD] = head + _entry.size + len(data)
-
-    def _write(self, position, data):
-        begin = position % SIZE
-        end = begin + len(data)
-        if end <= SIZE:
-            self._memory[START + begin : START + end] = data
-        else:
-            split = SIZE - begin
-            self._memory[START + begin : START + SIZE] = data[:split]
-            self._memory[START : START + end - SIZE] = data[split:]
+        self._head = numbers[HEAD] = stop
+        return True
 
     # -- the program -----------------------------------------------------------------------------
 
@@ -149,24 +152,23 @@ class Journal(object):
         data = memory[START + begin : START + min(begin + size, SIZE)]
         if begin + size > SIZE:
             data += memory[START : START + begin + size - SIZE]
+        unpack_from = _entry.unpack_from
         said = []
-        pieces = []
         position = 0
         last = -1
         while position < size:
-            if size - position < _entry.size:
+            begin = position + _ENTRY
+            if begin > size:
                 raise BrokenJournal("half an entry")
-            (entry,) = _entry.unpack_from(data, position)
-            position += _entry.size
-            end = position + (entry >> 1)
-            if end > size:
+            (entry,) = unpack_from(data, position)
+            position = begin + (entry >> 1)
+            if position > size:
                 raise BrokenJournal("an entry of %d bytes" % (entry >> 1))
             if entry & 1 != last:
                 last = entry & 1
-                pieces = []
-                said.append((last, pieces))
-            pieces.append(data[position:end])
-            position = end
+                said.append((last, [data[begin:position]]))
+            else:
+                said[-1][1].append(data[begin:position])
         self._tail = numbers[TAIL] = head
         return [(direction, b"".join(pieces)) for direction, pieces in said]
 

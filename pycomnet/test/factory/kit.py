@@ -195,9 +195,8 @@ class HandedJoined(Joined):
     def _note(self, direction: int, data: bytes) -> None:
         for begin in range(0, len(data), PIECE):
             piece = data[begin : begin + PIECE]
-            if self.journal.room() < len(piece) + 4:
+            while not self.journal.put(direction, piece):
                 self.handover.read()
-            self.journal.put(direction, piece)
 
     def step(self, size: int | None = None) -> int:
         program, copy = self.program, self.copy if self.program is not None else None

@@ -153,7 +153,7 @@ class FarSideCase(SynchronousTestCase):
 class Lives(FarSideCase):
     """From its start to its end."""
 
-    def test_lingers(self) -> None:
+    def test_lingering_far_side_is_ended_when_its_time_is_over(self) -> None:
         """It waits for another program as long as its spec says, and then is ended."""
         far = self.started("popen//id=x//linger=10")
         raw, _, told = self.attach(far)
@@ -172,14 +172,14 @@ class Lives(FarSideCase):
         self.gateway_transport.end(0)
         self.assertEqual(self.gone, [far])
 
-    def test_most(self) -> None:
+    def test_factorys_bound_on_lingering_holds(self) -> None:
         """The factory's own bound on that holds."""
         far = self.started("popen//id=x//linger=1000", max_linger=5)
         self.attach(far)[0].close()
         self.move()
         self.assertEqual(far.left, 5)
 
-    def test_ended_with_its_program(self) -> None:
+    def test_far_side_without_linger_ends_with_its_program(self) -> None:
         """Without linger it is ended at once, and killed if it takes too long."""
         far = self.started("popen")
         self.attach(far)[0].close()
@@ -191,7 +191,7 @@ class Lives(FarSideCase):
         self.assertEqual(self.gateway_transport.signals, [15, 9])
         self.assertEqual(self.gone, [far])
 
-    def test_idle(self) -> None:
+    def test_silent_far_side_is_ended_and_traffic_defers_that(self) -> None:
         """Where nothing was said for a time it is ended; traffic makes the time begin anew."""
         far = self.started("popen", idle_timeout=100)
         self.attach(far)
@@ -205,7 +205,7 @@ class Lives(FarSideCase):
         assert far.ended is not None
         self.assertEqual(far.ended.how, "nothing was done there for 100 seconds")
 
-    def test_end_is_told(self) -> None:
+    def test_program_is_told_of_the_end_after_all_output(self) -> None:
         """The program is told how it ended, once all that it had said was delivered."""
         far = self.started("popen//id=x//linger=10")
         raw, _, told = self.attach(far)
@@ -222,7 +222,7 @@ class Lives(FarSideCase):
         self.assertEqual(self.gone, [far])
         self.assertTrue(b"".join(received).startswith(b"\0\0"))
 
-    def test_ended_while_nobody_was_there(self) -> None:
+    def test_end_without_a_program_is_told_to_the_next(self) -> None:
         """Then it is kept for whoever comes, and they are told."""
         far = self.started("popen//id=x//linger=10")
         self.attach(far)[0].close()
@@ -234,7 +234,7 @@ class Lives(FarSideCase):
         self.assertEqual(told[-1]["ended"]["status"], 3)
         self.assertEqual(self.gone, [far])
 
-    def test_stderr(self) -> None:
+    def test_stderr_without_a_program_is_kept_up_to_a_bound(self) -> None:
         """What its process says while nobody is there is kept, up to a bound, and then waits."""
         far = self.started("popen//id=x//linger=10")
         self.attach(far)[0].close()
@@ -247,7 +247,7 @@ class Lives(FarSideCase):
         self.assertEqual(told[1]["stderr"], "some words" + "x" * 100_000)
         self.successResultOf(waiting)
 
-    def test_gone_while_it_was_full(self) -> None:
+    def test_far_side_is_read_again_when_its_full_program_goes(self) -> None:
         """A program that has taken nothing for long is gone: the far side is read again."""
         far = self.started("popen//id=x//linger=10")
         raw, _, _ = self.attach(far)
@@ -260,7 +260,7 @@ class Lives(FarSideCase):
         self.move()
         self.assertEqual(self.gateway_transport.near_transport.producerState, "producing")
 
-    def test_not_started(self) -> None:
+    def test_failed_or_cancelled_start_ends_the_far_side(self) -> None:
         """What makes it impossible is told; giving up ends what was begun."""
         far = self.make("popen")
         starting = far.start()
@@ -274,7 +274,7 @@ class Lives(FarSideCase):
         self.assertEqual(self.gateway_transport.signals, [15])
         self.assertEqual(self.gone[-1], far)
 
-    def test_broken(self) -> None:
+    def test_far_side_that_breaks_the_protocol_is_dropped_with_the_reason(self) -> None:
         """A far side that breaks the protocol is dropped, with the reason."""
         far = self.started("popen")
         _, _, told = self.attach(far)
@@ -343,7 +343,7 @@ class GivenCase(FarSideCase):
 class Given(GivenCase):
     """One whose pipes are its program's."""
 
-    def test_given(self) -> None:
+    def test_program_gets_the_pipes_and_what_was_read(self) -> None:
         """It gets them with what has been read, and nothing was written; here nobody has them."""
         self.handed()
         self.assertTrue(self.transport.disconnected)
@@ -352,7 +352,7 @@ class Given(GivenCase):
         os.set_blocking(self.far_in, False)
         self.assertRaises(BlockingIOError, os.read, self.far_in, 100)
 
-    def test_program_gone(self) -> None:
+    def test_far_side_ends_with_its_programs_control_channel(self) -> None:
         """It ends with its program's control channel, and is killed if it takes too long."""
         far, control, _ = self.handed()
         control.close()
@@ -363,7 +363,7 @@ class Given(GivenCase):
         self.gateway_transport.end(-15)
         self.assertEqual(self.gone, [far])
 
-    def test_ended(self) -> None:
+    def test_end_of_the_process_is_told_on_the_control_channel(self) -> None:
         """How it ended is told, once the process has."""
         far, control, told = self.handed()
         self.gateway_transport.end(3)
@@ -373,7 +373,7 @@ class Given(GivenCase):
         self.assertEqual(self.gone, [far])
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
-    def test_is_to_end(self) -> None:
+    def test_program_is_asked_to_end_its_far_side(self) -> None:
         """When it is ended here its program is asked to say goodbye to it."""
         far, _, told = self.handed()
         ending = far.end()
@@ -384,7 +384,7 @@ class Given(GivenCase):
         self.successResultOf(ending)
         self.assertEqual(told[1]["ended"]["status"], 0)
 
-    def test_idle(self) -> None:
+    def test_program_is_asked_four_times_whether_its_far_side_is_idle(self) -> None:
         """Whether it is used its program knows, which is asked four times in the time."""
         far, control, told = self.handed(idle_timeout=100)
         for idle in (True, True, True, False, True, True, True):
@@ -404,7 +404,7 @@ class Given(GivenCase):
         assert far.ended is not None
         self.assertEqual(far.ended.how, "nothing was done there for 100 seconds")
 
-    def test_never_began(self) -> None:
+    def test_far_side_that_ends_before_its_hello_is_relayed(self) -> None:
         """One that ends before its hello is between, as ever, and its end is told."""
         far = self.begun()
         self.transport.connectionLost(Failure(main.CONNECTION_DONE))
@@ -415,7 +415,7 @@ class Given(GivenCase):
         self.assertEqual(told[-1]["ended"]["status"], 1)
         self.assertEqual(self.gone, [far])
 
-    def test_held_open(self) -> None:
+    def test_start_ends_though_the_pipes_of_an_ended_process_stay_open(self) -> None:
         """Its process has ended before its hello, and what that left holds the pipes open."""
         self.begun()
         self.gateway_transport.end(1)
@@ -423,7 +423,7 @@ class Given(GivenCase):
         self.clock.advance(DRAIN_TIMEOUT)
         self.successResultOf(self.starting)
 
-    def test_given_up(self) -> None:
+    def test_cancelled_start_kills_the_process_and_closes_its_pipes(self) -> None:
         """Its program gives up before its hello: it is killed, and nothing stays open here."""
         self.begun()
         self.starting.cancel()
@@ -431,7 +431,7 @@ class Given(GivenCase):
         self.assertEqual(self.gateway_transport.signals, [15])
         self.assertTrue(self.transport.disconnected)
 
-    def test_no_way(self) -> None:
+    def test_program_that_takes_no_descriptors_is_relayed(self) -> None:
         """To a program that can't be given them all goes on through here."""
         self.patch(handing, "passes_descriptors", lambda transport: False)
         far = self.begun()
@@ -455,7 +455,7 @@ class Names(SynchronousTestCase):
         self.service = FactoryService(configuration, MemoryReactorClock(), lambda problem: None)
         self.scope = Scope(self.service.fork_servers)
 
-    def test_new(self) -> None:
+    def test_names_are_unique_and_gateways_bounded(self) -> None:
         """Names are unique, lingering needs one, and there is a bound."""
         new = self.service.new
         with self.assertRaisesRegex(PycomnetError, "linger needs an id"):
@@ -467,7 +467,7 @@ class Names(SynchronousTestCase):
         with self.assertRaisesRegex(PycomnetError, "2 gateways, its limit"):
             new(Spec.parse("popen"), "b", "popen", self.scope)
 
-    def test_find(self) -> None:
+    def test_gateway_in_use_or_unknown_is_not_found(self) -> None:
         """One that is in use, or not there, is not found."""
         far = self.service.new(Spec.parse("popen//linger=1//id=a"), "a", "popen", self.scope)
         with self.assertRaisesRegex(PycomnetError, "in use"):
@@ -475,7 +475,7 @@ class Names(SynchronousTestCase):
         with self.assertRaisesRegex(PycomnetError, "no gateway 'b' to resume; there are: none"):
             self.service.find("b", far.spec)
 
-    def test_through(self) -> None:
+    def test_via_starts_at_the_fork_server_of_its_master(self) -> None:
         """One can be started from another, where that one's fork server is; not from its worker."""
         master = self.service.new(Spec.parse("popen//id=a"), "a", "popen", self.scope)
         self.scope.far_sides["a"] = master

@@ -145,7 +145,7 @@ class HandingCase(FarSideCase):
 class Orders(HandingCase):
     """What the far side, its program and the factory say, in all orders."""
 
-    def test_left_then_back(self) -> None:
+    def test_left_far_side_leaves_and_who_comes_waits_until_it_is_back(self) -> None:
         """The far side is told to leave; who comes meanwhile waits until it is back."""
         program = self.given()
         self.left(program)
@@ -158,7 +158,7 @@ class Orders(HandingCase):
         self.assertEqual(self.heard(), b"")
         self.given()
 
-    def test_left_at_once(self) -> None:
+    def test_far_side_left_before_it_began_is_told_to_begin_and_leave(self) -> None:
         """A program leaves before the far side has read that it may begin: both are there then."""
         program = self.program()
         self.turn()
@@ -167,7 +167,7 @@ class Orders(HandingCase):
         self.say(BACK)
         self.given()
 
-    def test_back_then_left(self) -> None:
+    def test_far_side_back_before_its_program_left_is_told_to_leave(self) -> None:
         """It sees the end of its pipe before the factory knows why: it is told all the same."""
         program = self.given()
         self.say(READ + READ + BACK)
@@ -178,7 +178,7 @@ class Orders(HandingCase):
         self.assertEqual(self.heard(), b"")
         self.given()
 
-    def test_back_with_frames(self) -> None:
+    def test_frames_after_the_back_byte_are_read_as_frames(self) -> None:
         """What it says behind the byte are frames again, also in one piece with it."""
         program = self.given()
         self.left(program)
@@ -189,7 +189,7 @@ class Orders(HandingCase):
         [record] = self.far.relay.records.values()
         self.assertEqual((record.purpose, record.count), ("test", 1))
 
-    def test_frames_behind_leave(self) -> None:
+    def test_factorys_frames_follow_the_leave_byte(self) -> None:
         """What the factory has to say itself comes behind the byte that says to leave."""
         program = self.given()
         self.left(program)
@@ -208,7 +208,7 @@ class Orders(HandingCase):
         self.left(program)
         self.given()
 
-    def test_no_answer(self) -> None:
+    def test_silent_far_side_is_used_through_the_relay(self) -> None:
         """One that stands still is used through here; its late answer is nobody's any more."""
         _, told, came = self.program()
         late = self.is_asked("pipes")
@@ -226,7 +226,7 @@ class Orders(HandingCase):
         self.assertEqual(self.heard(), BEGIN)
         self.assertEqual(len(program[1][0]["pipes"]), 3)
 
-    def test_refused(self) -> None:
+    def test_far_side_that_refuses_the_pipes_is_used_through_the_relay(self) -> None:
         """One that can't open them is used through here, at once."""
         for step in (1, 2):
             program = self.program()
@@ -242,7 +242,7 @@ class Orders(HandingCase):
             self.pump()
         self.given()
 
-    def test_take_is_not_answered(self) -> None:
+    def test_program_of_a_far_side_silent_at_take_is_refused(self) -> None:
         """One that is stopped just when it should use the pipes: its program is refused, nothing is
         written to it, and whenever it goes on it is told to leave, and is there for the next."""
         program = self.program()
@@ -262,7 +262,7 @@ class Orders(HandingCase):
         self.assertFalse(self.far.is_away)
         self.given()
 
-    def test_ended_while_it_is_not_answered(self) -> None:
+    def test_far_side_silent_at_take_is_ended_by_signals_alone(self) -> None:
         """It is ended, as its time is over, while it should use the pipes: nothing is written to it
         that is no signal."""
         program = self.program()
@@ -275,7 +275,7 @@ class Orders(HandingCase):
         self.gateway_transport.end(0)
         self.assertEqual(self.gone, [self.far])
 
-    def test_program_is_killed_after_goodbye(self) -> None:
+    def test_ending_far_side_ends_when_its_program_is_killed(self) -> None:
         """A far side was told to end, and its program is killed before it has: it is let go."""
         program = self.given()
         ending = self.far.end()
@@ -289,7 +289,7 @@ class Orders(HandingCase):
         self.successResultOf(ending)
         self.assertEqual(self.gone, [self.far])
 
-    def test_program_breaks_the_protocol(self) -> None:
+    def test_program_that_breaks_the_protocol_is_dropped_and_values_kept(self) -> None:
         """It is dropped when the journal shows that, and what the far side sent is kept."""
         program = self.given()
         journal = self.journal
@@ -308,7 +308,7 @@ class Orders(HandingCase):
         self.assertEqual(self.far.left, 10)
         self.given()
 
-    def test_who_waits_comes_in_turn(self) -> None:
+    def test_first_of_two_waiting_programs_gets_the_far_side(self) -> None:
         """Two programs wait for it: the first gets it, and the second finds that it is in use."""
         self.left(self.given())
         found: list[Any] = []
@@ -323,7 +323,7 @@ class Orders(HandingCase):
         self.say(BACK)
         self.assertEqual(found, [("first", True), ("second", False)])
 
-    def test_gone_while_it_turns(self) -> None:
+    def test_far_side_whose_program_went_at_take_leaves_first(self) -> None:
         """A program is gone before the far side has turned: that is told to leave at once, and
         what the factory says next, to whoever comes next, is behind that."""
         program = self.program()
@@ -350,7 +350,7 @@ class Orders(HandingCase):
         reader.begin()
         return reader
 
-    def test_gone_before_it_is_asked(self) -> None:
+    def test_program_gone_before_the_answer_leaves_the_far_side_free(self) -> None:
         """A program is gone before the far side has answered: the next one has it."""
         program = self.program()
         pipes = self.is_asked("pipes")
@@ -361,13 +361,13 @@ class Orders(HandingCase):
         self.assertFalse(self.far.is_away)
         self.given()
 
-    def test_ended_before_it_turns(self) -> None:
+    def test_end_before_the_answer_is_told_after_its_output(self) -> None:
         """It ends when it was asked: the program has what it had said, and how it ended."""
         program = self.program()
         self.is_asked("pipes")
         self.has_ended(program)
 
-    def test_ended_while_it_turns(self) -> None:
+    def test_end_at_take_is_told_after_its_output(self) -> None:
         """The same when it had begun to."""
         program = self.program()
         self.answer(self.is_asked("pipes"))
@@ -384,7 +384,7 @@ class Orders(HandingCase):
         self.assertTrue(b"".join(came))
         self.assertEqual(self.gone, [self.far])
 
-    def test_ended_while_it_is_left(self) -> None:
+    def test_end_of_a_left_far_side_ends_the_wait_for_it(self) -> None:
         """It ends instead of coming back: who waits is not kept waiting."""
         program = self.given()
         self.left(program)

@@ -19,44 +19,61 @@ from pycomnet.wire.mux import Mux, ProtocolError
 from pycomnet.wire.values import PureCodec
 
 
+def is_read(journal: Journal) -> bool:
+    """Whether the factory has read all that the far side has put there."""
+    return journal.numbers[module.HEAD] == journal.numbers[module.TAIL]
+
+
 class Written(SynchronousTestCase):
     def setUp(self) -> None:
         self.memory = mmap.mmap(-1, WHOLE)
         self.writer, self.reader = Journal(self.memory), Journal(self.memory)
 
-    def test_order(self) -> None:
+    def test_entries_are_read_in_order_and_runs_joined(self) -> None:
         """What was said comes in its order, what one said in a row together."""
         for direction, data in ((FROM, b"a"), (FROM, b"b"), (TO, b"c"), (FROM, b"")):
             self.writer.put(direction, data)
         self.assertEqual(self.reader.read(), [(FROM, b"ab"), (TO, b"c"), (FROM, b"")])
         self.assertEqual(self.reader.read(), [])
-        self.assertEqual(self.writer.room(), SIZE)
+        self.assertTrue(is_read(self.writer))
 
-    def test_claim(self) -> None:
+    def test_claim_is_called_before_the_entry_counts(self) -> None:
         """What was collected elsewhere is claimed when it is in the journal, before it counts."""
         seen: list[object] = []
         self.writer.put(TO, b"frames", lambda: seen.append(self.reader.read()))
         self.assertEqual((seen, self.reader.read()), ([[]], [(TO, b"frames")]))
 
-    def test_around(self) -> None:
+    def test_journal_wraps_around_with_pieces_of_all_sizes(self) -> None:
         """Many times as much as there is room for, in pieces of all sizes."""
         sizes = [1, 1000, PIECE, PIECE - 4, 0, 7, 4099]
         for number in range(500):
             data = os.urandom(sizes[number % len(sizes)])
-            self.assertGreaterEqual(self.writer.room(), len(data) + 4)
-            self.writer.put(number % 2, data)
+            self.assertTrue(self.writer.put(number % 2, data))
             self.assertEqual(self.reader.read(), [(number % 2, data)])
 
-    def test_full(self) -> None:
-        """How much room there is shows how much was not read."""
-        count = 0
-        while self.writer.room() >= 1004:
-            self.writer.put(TO, b"x" * 1000)
-            count += 1
-        self.assertEqual(count, SIZE // 1004)
-        self.assertEqual(self.reader.read(), [(TO, b"x" * 1000 * count)])
+    def test_full_journal_takes_nothing_until_it_was_read(self) -> None:
+        """What there is no room for changes nothing; once the rest was read there is."""
+        count = claimed = 0
 
-    def test_nonsense(self) -> None:
+        def claim() -> None:
+            nonlocal claimed
+            claimed += 1
+
+        while self.writer.put(TO, b"x" * 1000, claim):
+            count += 1
+        self.assertEqual((count, claimed), (SIZE // 1004, count))
+        self.assertEqual(self.reader.read(), [(TO, b"x" * 1000 * count)])
+        self.assertTrue(self.writer.put(TO, b"y" * 1000))
+        self.assertEqual(self.reader.read(), [(TO, b"y" * 1000)])
+
+    def test_writer_goes_on_where_it_knows_that_it_is(self) -> None:
+        """Where the far side writes next is what it knows, not what others put in the memory."""
+        self.writer.put(TO, b"one")
+        self.writer.numbers[module.HEAD] = 0
+        self.writer.put(TO, b"two")
+        self.assertEqual(self.reader.read(), [(TO, b"onetwo")])
+
+    def test_impossible_numbers_and_entries_are_refused(self) -> None:
         """Numbers and entries that can't be are refused."""
         self.writer.numbers[module.HEAD] = SIZE + 1
         self.assertRaises(BrokenJournal, self.reader.read)
@@ -69,7 +86,7 @@ class Written(SynchronousTestCase):
         self.writer.numbers[module.TAKEN_HEAD] = module.TAKEN_ENTRIES + 1
         self.assertRaises(BrokenJournal, self.reader.taken_head)
 
-    def test_taken(self) -> None:
+    def test_last_count_of_each_channel_is_read_and_a_full_table_reported(self) -> None:
         """The last number of each channel counts; when there is no room that is said."""
         self.assertTrue(self.writer.put_taken({1: 5, 3: 2}, []))
         self.assertTrue(self.writer.put_taken({1: 7}, [3]))
@@ -102,7 +119,7 @@ class HandedOver(SynchronousTestCase):
         opening = frame(OPEN, 1, b"\x00\x04test")
         self.journal.put(FROM, hello + opening)
 
-    def test_relay_knows(self) -> None:
+    def test_journalled_values_are_kept_unless_taken(self) -> None:
         """What was said is kept as if it had come through here, but for what was taken."""
         self.journal.put(TO, frame(DATA, 1, b"one") + frame(DATA, 1, b"two"))
         self.journal.put_taken({1: 1}, [])
@@ -112,7 +129,7 @@ class HandedOver(SynchronousTestCase):
         self.assertEqual(self.relay.to_far, [])
         self.assertFalse(self.handover.read())
 
-    def test_rest(self) -> None:
+    def test_rest_of_a_cut_pipe_is_known_at_each_byte(self) -> None:
         """What the program was told and has not got, at whatever byte its pipe was cut off."""
         self.handover.read()
         frames = [frame(DATA, 1, bytes([number]) * 50) for number in range(3)]
@@ -126,14 +143,14 @@ class HandedOver(SynchronousTestCase):
         for came in range(size, len(whole) + 1):
             self.assertEqual(self.handover.not_come(came), whole[came:])
 
-    def test_half_a_frame(self) -> None:
+    def test_half_written_frame_is_dropped(self) -> None:
         """What the far side was killed in the midst of noting was not written: it is dropped."""
         self.journal.put(TO, frame(DATA, 1, b"x" * 50)[:20])
         self.handover.last_words(frame(DATA, 1, b"last"))
         self.assertEqual(self.handover.not_come(0), frame(DATA, 1, b"last"))
         self.assertEqual(len(self.relay.records[1].kept), 1)
 
-    def test_broken(self) -> None:
+    def test_fault_is_laid_to_the_end_that_made_it(self) -> None:
         """Who of the two did what can't be is told apart."""
         self.handover.read()
         self.journal.put(FROM, frame(DATA, 7, b""))
@@ -143,7 +160,7 @@ class HandedOver(SynchronousTestCase):
         self.journal.numbers[module.HEAD] += SIZE + 1
         self.assertRaises(ProtocolError, self.handover.read)
 
-    def test_far_side_counts_whatever_its_program_does(self) -> None:
+    def test_far_sides_frames_count_after_its_program_broke_the_protocol(self) -> None:
         """What a program says that broke the protocol no longer counts; what the far side sent
         does, in the same reading and later, and makes room in the journal."""
         self.journal.put(FROM, frame(OPEN, 3, b"\x00\x04test") + frame(DATA, 7, b""))
@@ -156,9 +173,9 @@ class HandedOver(SynchronousTestCase):
         # What preceded the fault counts: the far side has it, too.
         kept = {id: [one.data for one in record.kept] for id, record in self.relay.records.items()}
         self.assertEqual(kept, {1: [frame(DATA, 1, b"one")], 3: [frame(DATA, 3, b"two")]})
-        self.assertEqual(self.journal.room(), SIZE)
+        self.assertTrue(is_read(self.journal))
 
-    def test_nonsense_of_what_was_taken(self) -> None:
+    def test_impossible_taken_counts_lose_no_values(self) -> None:
         """A program that has written over its part of the journal breaks nothing else."""
         self.handover.read()
         self.journal.numbers[module.TAKEN_HEAD] = 1 << 40
@@ -166,10 +183,10 @@ class HandedOver(SynchronousTestCase):
             self.journal.put(TO, frame(DATA, 1, value))
             with contextlib.suppress(ProgramBroke):
                 self.handover.read()
-            self.assertEqual(self.journal.room(), SIZE)
+            self.assertTrue(is_read(self.journal))
         self.assertEqual(len(self.relay.records[1].kept), 2)
 
-    def test_memory_can_not_be_cut(self) -> None:
+    def test_journals_memory_cannot_be_truncated(self) -> None:
         """Whoever has the journal can't make it shorter, which would kill all who read it."""
         relay = Relay()
         relay.from_far(Mux(False).data_to_send())
@@ -184,7 +201,7 @@ class HandedOver(SynchronousTestCase):
             for fd in fds:
                 os.close(fd)
 
-    def test_asked(self) -> None:
+    def test_factorys_questions_are_hidden_from_the_program(self) -> None:
         """What the far side is asked, and what it says, is nothing of the program's."""
         id = self.relay.ask("pipes", {"pid": 1})
         self.assertEqual(self.relay.answers, {id: None})
@@ -200,7 +217,7 @@ class HandedOver(SynchronousTestCase):
         self.assertFalse(says_yes(self.relay.answers[id]))
         self.assertEqual(self.relay.to_program, [])
 
-    def test_copy(self) -> None:
+    def test_restored_relay_does_the_same_with_the_same_bytes(self) -> None:
         """A copy does the same with the same bytes."""
         self.handover.read()
         self.relay.from_far(frame(DATA, 1, b"kept"))

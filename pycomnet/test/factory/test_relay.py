@@ -62,7 +62,7 @@ class KeepsNothing(RelayCase):
         self.joined.pump()
         self.program = self.joined.start()
 
-    def test_before(self) -> None:
+    def test_values_sent_before_the_program_came_reach_it(self) -> None:
         """What the far side said before its program came is the program's, from the beginning."""
         [channel] = self.program.accepted
         self.assertEqual(take(channel), ["early", b"x" * 100_000])
@@ -70,7 +70,7 @@ class KeepsNothing(RelayCase):
         self.joined.pump()
         self.assertEqual(take(self.early), ["answer"])
 
-    def test_values(self) -> None:
+    def test_values_go_both_ways_and_none_is_kept(self) -> None:
         """Values and ends go both ways, and nothing is kept of them, taken or not."""
         near, far = self.channel()
         for value in (1, "text", b"x" * 3_000_000):
@@ -86,7 +86,7 @@ class KeepsNothing(RelayCase):
         self.assertEqual(sum(len(record.kept) for record in relay.records.values()), 0)
         self.assertEqual(relay.long_kept, 0)
 
-    def test_forgotten(self) -> None:
+    def test_channel_over_at_both_ends_has_no_record(self) -> None:
         """A channel that is over at both ends is not there any more, however it ended."""
         relay = self.joined.relay
         there = set(relay.records)
@@ -111,7 +111,7 @@ class KeepsNothing(RelayCase):
 class Through(RelayCase):
     """While one program is there it is as if there were no relay."""
 
-    def test_values(self) -> None:
+    def test_short_and_long_values_go_both_ways(self) -> None:
         """Short and long values go both ways."""
         near, far = self.channel()
         for value in (1, "text", b"x" * 300_000, list(range(50_000))):
@@ -124,7 +124,7 @@ class Through(RelayCase):
         self.joined.pump()
         self.assertEqual(self.joined.relay.records[near.id].cost, 0)
 
-    def test_taken_once_the_turn_is_over(self) -> None:
+    def test_value_counts_as_taken_after_the_turn(self) -> None:
         """A program that is killed in the turn in which it got a value has done nothing with it: it
         is for the next one."""
         near, far = self.channel()
@@ -135,7 +135,7 @@ class Through(RelayCase):
         self.joined.pump()
         self.assertEqual(self.joined.relay.records[near.id].taken, 1)
 
-    def test_window(self) -> None:
+    def test_far_sides_sends_wait_for_the_window(self) -> None:
         """The far side's send waits until something is taken here, as without a relay."""
         near, far = self.channel()
         sends = [far.send(b"x" * 65_000) for _ in range(40)]
@@ -149,7 +149,7 @@ class Through(RelayCase):
             self.assertGreater(more, 0)
             got += more
 
-    def test_forgotten(self) -> None:
+    def test_channel_whose_end_was_taken_has_no_record(self) -> None:
         """A channel whose end was seen is not kept."""
         near, far = self.channel()
         far.send(1)
@@ -160,7 +160,7 @@ class Through(RelayCase):
         self.joined.clock.advance(1)
         self.assertEqual(self.joined.relay.records, {})
 
-    def test_closed_here(self) -> None:
+    def test_channel_closed_by_the_program_has_no_record(self) -> None:
         """A channel that the program closes is not kept, and what still comes is dropped."""
         near, far = self.channel()
         far.send(b"x" * 1000)
@@ -169,7 +169,7 @@ class Through(RelayCase):
         self.assertEqual(self.joined.relay.records, {})
         self.assertTrue(far.isclosed())
 
-    def test_dropped(self) -> None:
+    def test_ended_channel_without_references_has_no_record(self) -> None:
         """A channel that ended and that nobody holds is not kept."""
         near, far = self.channel()
         far.send(1)
@@ -180,7 +180,7 @@ class Through(RelayCase):
         self.joined.clock.advance(1)
         self.assertEqual(self.joined.relay.records, {})
 
-    def test_dropped_and_lingering(self) -> None:
+    def test_values_without_references_are_kept_if_it_lingers(self) -> None:
         """What nobody held when the program ended is there for the next, if it lingers."""
         self.joined = Joined(lingers=True)
         self.joined.pump()
@@ -196,7 +196,7 @@ class Through(RelayCase):
         self.program = self.joined.start()
         self.assertEqual(take(self.program.restored[id])[0], 1)
 
-    def test_half_closed(self) -> None:
+    def test_channel_half_closed_at_both_ends_has_no_record(self) -> None:
         """A channel that both ends ended, one after the other, is not kept."""
         near, far = self.channel()
         far.send_end()
@@ -209,7 +209,7 @@ class Through(RelayCase):
         self.joined.clock.advance(1)
         self.assertEqual(self.joined.relay.records, {})
 
-    def test_hello(self) -> None:
+    def test_program_gets_the_far_sides_hello_and_must_have_its_window(self) -> None:
         """The program has the far side's hello, and another window than the relay's is refused."""
         self.assertEqual(self.program.connection.mux.peer["info"], {"python": "3"})  # type: ignore[index]
         self.joined.kill()
@@ -222,7 +222,7 @@ class Through(RelayCase):
 class Resumed(RelayCase):
     """A program is killed, and another goes on."""
 
-    def test_not_taken(self) -> None:
+    def test_untaken_values_come_again_and_taken_ones_do_not(self) -> None:
         """What had come and was not taken comes again; what was taken does not."""
         near, far = self.channel()
         for n in range(10):
@@ -237,7 +237,7 @@ class Resumed(RelayCase):
         self.joined.pump()
         self.assertEqual(take(program.restored[near.id]), list(range(4, 13)))
 
-    def test_while_nobody_is_there(self) -> None:
+    def test_values_sent_without_a_program_wait_up_to_a_window(self) -> None:
         """What the far side sends when nobody is there waits, up to a window."""
         near, far = self.channel()
         self.joined.kill()
@@ -252,7 +252,7 @@ class Resumed(RelayCase):
         self.assertEqual([int(value.rstrip(b"x")) for value in got], list(range(40)))
         self.assertTrue(all(send.called for send in sends))
 
-    def test_no_credit_is_lost(self) -> None:
+    def test_window_is_the_same_after_many_programs(self) -> None:
         """However often programs come and go, the window stays what it was."""
         near, far = self.channel()
         id = near.id
@@ -268,7 +268,7 @@ class Resumed(RelayCase):
         record = self.joined.relay.records[id]
         self.assertEqual(record.far_credit, WINDOW)
 
-    def test_end_and_error(self) -> None:
+    def test_ends_and_errors_come_after_the_values(self) -> None:
         """Values, and behind them how the channel ended."""
         one, far_one = self.channel()
         two, far_two = self.channel()
@@ -287,7 +287,7 @@ class Resumed(RelayCase):
         self.joined.pump()
         self.assertEqual(take(far_two), [3])
 
-    def test_result(self) -> None:
+    def test_result_of_a_call_reaches_the_next_program(self) -> None:
         """The result of a call that ran meanwhile."""
         near = self.program.open("call", 1, end=True)
         self.joined.pump()
@@ -304,7 +304,7 @@ class Resumed(RelayCase):
         self.joined.clock.advance(1)
         self.assertEqual(self.joined.relay.records, {})
 
-    def test_sent_goes_on(self) -> None:
+    def test_programs_values_arrive_once_and_the_next_sends_on(self) -> None:
         """What the program had sent arrives once; the next one sends on the same channel."""
         near, far = self.channel()
         near.send(1)
@@ -314,7 +314,7 @@ class Resumed(RelayCase):
         self.joined.pump()
         self.assertEqual(take(far), [1, 2])
 
-    def test_sender_credit(self) -> None:
+    def test_next_program_has_the_credit_that_was_left(self) -> None:
         """The next program has the credit that the one before it left."""
         near, far = self.channel()
         for _ in range(16):
@@ -329,7 +329,7 @@ class Resumed(RelayCase):
         self.joined.pump()
         self.assertEqual(take(far), [b"y" * 65_000])
 
-    def test_killed_within_a_value(self) -> None:
+    def test_short_value_cut_by_a_kill_is_not_delivered(self) -> None:
         """A value of which not all came is not sent at all, if it is shorter than half a window."""
         near, far = self.channel()
         near.send(b"x" * 400_000).addErrback(lambda _: None)
@@ -340,7 +340,7 @@ class Resumed(RelayCase):
         self.joined.pump()
         self.assertEqual(take(far), ["next"])
 
-    def test_killed_within_a_long_value(self) -> None:
+    def test_long_value_cut_by_a_kill_ends_its_channel_with_an_error(self) -> None:
         """A longer one has begun to arrive: its channel ends, at both ends, with an error."""
         near, far = self.channel()
         far.send("before")
@@ -361,7 +361,7 @@ class Resumed(RelayCase):
         self.joined.pump()
         self.assertEqual(take(far), [1])
 
-    def test_far_side_within_a_value(self) -> None:
+    def test_value_of_the_far_side_cut_by_kills_arrives_whole(self) -> None:
         """A value that was on its way comes as a whole to the next."""
         near, far = self.channel()
         waiting = near.receive()
@@ -386,7 +386,7 @@ class Resumed(RelayCase):
         self.assertLessEqual(record.far_credit, WINDOW)
         self.assertEqual(self.joined.relay.long_kept, 0)
 
-    def test_too_long_to_keep(self) -> None:
+    def test_value_over_the_bound_is_passed_on_and_lost_by_a_kill(self) -> None:
         """What is longer than the bound goes through; a kill before it is taken is an error."""
         self.joined = Joined(max_kept=500_000)
         self.joined.pump()
@@ -412,7 +412,7 @@ class Resumed(RelayCase):
         [error] = take(program.restored[near.id])[-1:]
         self.assertEqual(error.code, "interrupted")
 
-    def test_far_channels(self) -> None:
+    def test_channels_opened_by_the_far_side_are_restored(self) -> None:
         """Channels that the far side opened, alone and in values, are there again."""
         opened = self.joined.far_open("channel", "first")
         near, far = self.channel()
@@ -428,7 +428,7 @@ class Resumed(RelayCase):
         self.joined.pump()
         self.assertEqual(take(opened), ["back"])
 
-    def test_new_channels(self) -> None:
+    def test_channel_ids_are_not_used_again(self) -> None:
         """Ids are not used again."""
         near, _ = self.channel()
         self.resume()
@@ -438,7 +438,7 @@ class Resumed(RelayCase):
         self.joined.pump()
         self.assertEqual(self.program.accepted[-1].id, opened.id)
 
-    def test_closing(self) -> None:
+    def test_channel_being_closed_is_not_restored(self) -> None:
         """A channel that was being closed is not there for the next one."""
         near, far = self.channel()
         near.close()
@@ -449,7 +449,7 @@ class Resumed(RelayCase):
         self.assertTrue(far.isclosed())
         self.assertEqual(self.joined.relay.records, {})
 
-    def test_raw(self) -> None:
+    def test_untaken_bytes_of_a_raw_channel_come_again(self) -> None:
         """Bytes of raw channels too."""
         near, far = self.channel(raw=True)
         for n in range(10):
@@ -467,7 +467,7 @@ class Resumed(RelayCase):
 class Refused(RelayCase):
     """What breaks the protocol is found out here where it would spoil the relay's own state."""
 
-    def test_program(self) -> None:
+    def test_frames_that_a_program_may_not_send_are_refused(self) -> None:
         """What a program may not send."""
         for data in (
             frame(DATA, 99, b"x"),
@@ -481,13 +481,13 @@ class Refused(RelayCase):
                 self.joined.relay.from_program(data)
             self.resume()
 
-    def test_far(self) -> None:
+    def test_frames_that_a_far_side_may_not_send_are_refused(self) -> None:
         """What a far side may not send."""
         for data in (frame(DATA, 99, b"x"), frame(OPEN, 3, b"\0\4test"), frame(HELLO, 0)):
             with self.assertRaises(ProtocolError):
                 self.joined.relay.from_far(data)
 
-    def test_reader(self) -> None:
+    def test_first_frame_must_be_a_hello(self) -> None:
         """The first frame is a hello, however it comes."""
         reader = RelayedFrameReader(65536)
         self.assertEqual(reader.feed(b"GET / HTTP/1.1\r\n"), [])
@@ -512,7 +512,9 @@ class Anything(SynchronousTestCase):
             max_size=60,
         ),
     )
-    def test_any(self, handed: bool, actions: list[tuple[str, int, int]]) -> None:
+    def test_each_value_comes_once_and_in_order(
+        self, handed: bool, actions: list[tuple[str, int, int]]
+    ) -> None:
         joined = HandedJoined() if handed else Joined()
         joined.pump()
         program = joined.start()

@@ -120,7 +120,7 @@ class Signals(SynchronousTestCase):
         self.assertTrue(says_yes(self.answer(take)))
         return question
 
-    def test_program_gone(self) -> None:
+    def test_far_side_whose_program_has_gone_comes_back(self) -> None:
         """It may begin, and is to leave again: the program has closed its pipes already."""
         question = self.turn(BEGIN + LEAVE, True)
         for fd in self.handover.give():
@@ -128,7 +128,7 @@ class Signals(SynchronousTestCase):
         self.assertEqual(self.hear(), BACK)
         self.assertTrue(self.answer(question))
 
-    def test_program_stands_still(self) -> None:
+    def test_far_side_leaves_a_program_that_holds_its_pipes(self) -> None:
         """The program has not closed them: then that it is to leave is all that it is told."""
         question = self.turn(BEGIN + LEAVE, True)
         given = self.handover.give()
@@ -146,7 +146,7 @@ class Signals(SynchronousTestCase):
         next_id: int = state["next"]
         return next_id
 
-    def test_program_breaks_the_protocol(self) -> None:
+    def test_frames_before_a_fault_are_done_and_then_it_leaves(self) -> None:
         """What precedes the fault is done, as the factory's relay thinks it was; then it leaves."""
         id = self.begin()
         given = self.handover.give()
@@ -164,7 +164,7 @@ class Signals(SynchronousTestCase):
         os.write(self.factory, LEAVE)
         self.assertTrue(self.ask("status"))
 
-    def test_damaged_snapshot(self) -> None:
+    def test_far_side_with_a_damaged_snapshot_comes_back(self) -> None:
         """It can't use the pipes after all: it says that it is back, and goes on."""
         take = self.relay.ask("take")
         os.write(self.factory, self.say())
@@ -178,7 +178,7 @@ class Signals(SynchronousTestCase):
         os.write(self.factory, LEAVE)
         self.assertTrue(self.ask("status"))
 
-    def test_no_program(self) -> None:
+    def test_frames_after_the_leave_byte_are_read_as_frames(self) -> None:
         """It is to leave at once: what is behind that are frames."""
         self.assertTrue(self.answer(self.turn(LEAVE, False)))
 
@@ -209,6 +209,6 @@ class Claims(SynchronousTestCase):
         with open(out, "rb") as file:
             return file.read()
 
-    def test_frames_are_written_by_one(self) -> None:
+    def test_supervisor_writes_frames_until_they_are_in_the_journal(self) -> None:
         """Until they are in the journal the supervisor writes them, and from then on not."""
         self.assertEqual((self.killed(False), self.killed(True)), (b"frame", b""))

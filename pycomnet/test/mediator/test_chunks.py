@@ -75,7 +75,7 @@ class ChunksTests(SynchronousTestCase):
         cut = pieces(bytes(data), cuts)
         self.assertEqual(decoded(Chunks, cut), decoded(_ChunkedTransferDecoder, cut))
 
-    def test_not_copied(self) -> None:
+    def test_data_within_a_chunk_is_not_copied(self) -> None:
         """What lies within a chunk is given on as it is."""
         got: list[bytes] = []
         decoder = Chunks(got.append, self.fail)
@@ -91,7 +91,7 @@ class ChunksTests(SynchronousTestCase):
         decoder.dataReceived(b"5\r\nfirst\r\n64;x=y\r\n" + bytes(100) + b"\r\nff\r\n" + bytes(200))
         self.assertEqual([len(piece) for piece in got], [5, 100, 200])
 
-    def test_request_behind(self) -> None:
+    def test_bytes_after_the_body_are_the_next_request(self) -> None:
         """What comes behind the body is the next request, all of it."""
         rest: list[bytes] = []
         behind = b"GET / HTTP/1.1\r\n" * BETWEEN

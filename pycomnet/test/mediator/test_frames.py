@@ -189,7 +189,7 @@ class FramesTests(SynchronousTestCase):
         self.assertEqual(len(list(Frames(False, 109).feed(data))), 1)
         self.assertRaises(TooLong, list, Frames(False, 108).feed(data[:12]))
 
-    def test_not_copied(self) -> None:
+    def test_data_within_a_frame_is_not_copied(self) -> None:
         """What lies within a frame is given on as it is."""
         frames = Frames(False, BIG)
         data = b"".join(frame(1, 0, bytes(1 << 20), False))

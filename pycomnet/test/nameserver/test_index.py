@@ -107,7 +107,7 @@ class IndexTests(SynchronousTestCase):
         self.assertIsNone(self.found("x", "rare", "only"))
         self.assertIsNone(self.found("x", "unknown"))
 
-    def test_changed_interfaces(self) -> None:
+    def test_replaced_record_is_found_by_its_own_interfaces_alone(self) -> None:
         """What takes a record's place is found by its own interfaces and tags alone."""
         self.put("a", "x", "y", tags=("t", "u"))
         self.put("b", "x")

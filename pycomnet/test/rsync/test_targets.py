@@ -13,7 +13,9 @@ import pycomnet
 from pycomnet.rsync import longfile, session, source
 from pycomnet.rsync.longfile import LongFile
 from pycomnet.test.gateways.case import GatewayCase
+from pycomnet.test.processes import stop
 from pycomnet.test.rsync.kit import tree_of, write
+from pycomnet.test.waiting import until
 
 NOON = 1700000000123456789
 
@@ -218,7 +220,7 @@ class TroubleTests(RSyncCase):
             if event.kind == "sent" and event.target.startswith(dying.id):
                 os.kill(dying.info["pid"], signal.SIGKILL)
 
-        os.kill(slow_pid, signal.SIGSTOP)
+        stop(slow_pid)
         try:
             running = sync.send(at_first)
             await others
@@ -332,10 +334,10 @@ class TroubleTests(RSyncCase):
         self.fill()
         gateway = await self.gateway()
         await self.send(gateway)
-        before = sorted(os.listdir("/proc/self/fd"))
+        before = set(os.listdir("/proc/self/fd"))
         os.remove(f"{self.target()}/long")
         await self.send(gateway)
-        self.assertEqual(sorted(os.listdir("/proc/self/fd")), before)
+        await until(lambda: set(os.listdir("/proc/self/fd")) <= before, "all else is closed")
 
     async def test_other_end_that_says_nonsense(self) -> None:
         """A target whose messages are none is an error of that target, in words."""

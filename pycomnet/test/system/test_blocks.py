@@ -70,13 +70,14 @@ async def when(blocks: Any, condition: Any) -> Any:
     return how
 
 
-def writes_in(pid: int, directory: Path) -> bool:
-    """Whether a process has a file of this directory open."""
+def longest(pid: int, directory: Path) -> int:
+    """The size of the longest file of this directory that a process has open."""
+    sizes = [0]
     for each in Path(f"/proc/{pid}/fd").iterdir():
         with contextlib.suppress(FileNotFoundError):  # it has just been closed
             if os.readlink(each).startswith(f"{directory}/"):
-                return True
-    return False
+                sizes.append(each.stat().st_size)
+    return max(sizes)
 
 
 def _reactor() -> Any:
@@ -127,8 +128,9 @@ async def test_killed_server_is_an_error_and_leaves_no_file(
     """A server that is killed while it gives a block: an error at the caller, and no file."""
     with sender(directory, server[1], "give", 3 << 30) as process:
         await deferToThread(process.line)
-        # By then the answer has begun to arrive.
-        await until(lambda: writes_in(process.pid, directory / "client"), "the block comes")
+        # What it was given before is shorter.
+        client = directory / "client"
+        await until(lambda: longest(process.pid, client) > 10_000_000, "the block comes")
         server[0].signal(signal.SIGKILL)
         found = await deferToThread(process.line)
     assert found == {"error": "AttachmentFailed", "files": 0}

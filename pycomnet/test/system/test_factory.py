@@ -79,7 +79,7 @@ def test_passes_the_suite(started: Daemons, tmp_path: Path) -> None:
     run_suite("popen", tmp_path, env={"PYCOMNET_TEST_FACTORY": address})
 
 
-def test_killed_in_mid_stream(started: Daemons) -> None:
+def test_program_killed_in_mid_stream_loses_nothing(started: Daemons) -> None:
     """A program is killed with -9 while it takes and sends; the next one misses nothing."""
     _, address = start(started)
     with near(PROGRAM, address, "stream", "popen//id=build//linger=60") as program:
@@ -115,7 +115,7 @@ def test_killed_in_mid_stream(started: Daemons) -> None:
 
 @pytest.mark.parametrize("how", ["end", "leave"])
 @pytest_twisted.ensureDeferred
-async def test_left(started: Daemons, how: str) -> None:
+async def test_left_gateway_keeps_its_channels_and_their_values(started: Daemons, how: str) -> None:
     """A program that ends, or leaves its gateway, leaves its channels and what they carry."""
     _, address = start(started)
     with near(PROGRAM, address, how, "popen//id=build//linger=60") as program:
@@ -161,7 +161,7 @@ def send_and_note(channel, path):
 
 
 @pytest_twisted.ensureDeferred
-async def test_more_than_is_kept(started: Daemons) -> None:
+async def test_far_side_without_a_program_waits_at_the_bound(started: Daemons) -> None:
     """While nobody is there, code that sends without end waits; nothing of it is lost."""
     daemon, address = start(started, "--kept", "1")
     group = group_of(address)
@@ -187,7 +187,7 @@ async def test_more_than_is_kept(started: Daemons) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_linger_over(started: Daemons) -> None:
+async def test_gateway_that_nobody_resumes_in_time_is_ended(started: Daemons) -> None:
     """When nobody comes in time it is ended; one that does not linger is ended at once."""
     _, address = start(started)
     group = group_of(address)
@@ -212,7 +212,7 @@ async def test_linger_over(started: Daemons) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_dead_while_nobody_was_there(started: Daemons) -> None:
+async def test_far_side_that_died_meanwhile_delivers_its_values_and_end(started: Daemons) -> None:
     """A far side that ended meanwhile: what it had sent comes, and then how it ended."""
     _, address = start(started)
     group = group_of(address)
@@ -240,7 +240,9 @@ async def test_dead_while_nobody_was_there(started: Daemons) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 @pytest_twisted.ensureDeferred
-async def test_service_ends(started: Daemons, number: int) -> None:
+async def test_ended_service_leaves_nothing_and_the_next_one_serves(
+    started: Daemons, number: int
+) -> None:
     """The service is ended, or killed: nothing of it is left, its programs are told, and the next
     one on the same socket serves them."""
     daemon, address = start(started)
@@ -269,7 +271,7 @@ async def test_service_ends(started: Daemons, number: int) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_port(started: Daemons) -> None:
+async def test_port_requires_a_token_and_socket_this_user(started: Daemons) -> None:
     """On a port a token is needed; strangers get no gateway, and on the socket only this user."""
     token = started.directory / "token"
     options = ("--port", "0", "--token-file", str(token))
@@ -291,7 +293,7 @@ async def test_port(started: Daemons) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_full_and_stalled(started: Daemons) -> None:
+async def test_programs_are_bounded_and_stalled_ones_given_up(started: Daemons) -> None:
     """More programs than are allowed are refused; one that stands still is given up after a time,
     and what it had lingers for another."""
     # Longer than a program that runs is silent, on a busy machine too.
@@ -322,7 +324,7 @@ async def test_full_and_stalled(started: Daemons) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_limit_and_idle(started: Daemons) -> None:
+async def test_gateways_are_bounded_and_idle_ones_ended(started: Daemons) -> None:
     """More gateways than are allowed are refused; one where nothing is done is ended."""
     _, address = start(started, "--gateways", "1", "--idle-timeout", "2")
     group = group_of(address)
@@ -338,7 +340,7 @@ async def test_limit_and_idle(started: Daemons) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_limit_of_a_program(started: Daemons) -> None:
+async def test_gateways_of_a_program_are_bounded_until_others_resume_them(started: Daemons) -> None:
     """A program that has as many as one may have is refused another, and no other program is: also
     when it has left them, until another goes on with one."""
     _, address = start(started, "--each", "2")
@@ -366,7 +368,7 @@ async def test_limit_of_a_program(started: Daemons) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_closed(started: Daemons) -> None:
+async def test_terminated_group_has_closed_its_connection(started: Daemons) -> None:
     """A group that has ended leaves no connection that is still being closed."""
     _, address = start(started)
     async with group_of(address) as group:
@@ -380,7 +382,7 @@ async def test_closed(started: Daemons) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_through(started: Daemons) -> None:
+async def test_via_gateways_are_the_factorys_and_end_with_each_other(started: Daemons) -> None:
     """Gateways through each other are the factory's, too, and end with each other."""
     _, address = start(started)
     async with group_of(address) as group:
@@ -404,14 +406,16 @@ async def test_through(started: Daemons) -> None:
         ("--each", "0", "--each: expected a whole number from 1"),
     ],
 )
-def test_refused_options(started: Daemons, option: str, value: str, says: str) -> None:
+def test_impossible_options_are_refused_at_the_start(
+    started: Daemons, option: str, value: str, says: str
+) -> None:
     """What makes no sense is said, and nothing is started."""
     daemon = started.start("pycomnet-factory", option, value)
     assert daemon.wait() == 1
     assert says in daemon.said
 
 
-def test_taken(started: Daemons) -> None:
+def test_second_factory_on_a_socket_fails(started: Daemons) -> None:
     """A second factory on the same socket ends with an error."""
     _, address = start(started)
     second = started.start("pycomnet-factory", "--listen", address)
@@ -421,7 +425,7 @@ def test_taken(started: Daemons) -> None:
         still.connect(address[5:])
 
 
-def test_two_at_once(started: Daemons) -> None:
+def test_one_of_two_factories_gets_a_stale_socket(started: Daemons) -> None:
     """Of two that are started when one was killed, one has the socket, and the other says so."""
     killed, address = start(started)
     killed.signal(signal.SIGKILL)
@@ -441,7 +445,9 @@ def test_two_at_once(started: Daemons) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_ssh_is_shared(started: Daemons, tmp_path: Path) -> None:
+async def test_programs_share_an_ssh_connection_and_resume_over_it(
+    started: Daemons, tmp_path: Path
+) -> None:
     """The programs of a user share one ssh connection to a host, and go on with its gateways."""
     with sshd(started.directory) as server:
         daemon, address = start(started)
@@ -468,7 +474,7 @@ async def test_ssh_is_shared(started: Daemons, tmp_path: Path) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_resumed_as_soon_as_left(started: Daemons) -> None:
+async def test_gateway_can_be_resumed_when_leave_fires(started: Daemons) -> None:
     """When ``leave`` fires, any other program can go on with the gateway."""
     _, address = start(started)
     groups = [group_of(address), group_of(address)]
@@ -487,7 +493,7 @@ def ssh_children(pid: int) -> set[int]:
     return {child for child in children(pid) if command_line(child).startswith(b"ssh\0")}
 
 
-def test_howto(started: Daemons) -> None:
+def test_factory_howto_does_what_it_says(started: Daemons) -> None:
     """docs/howto/factory.rst does what it says, with the service where it is by itself."""
     there = str(started.directory)
     started.start("pycomnet-factory", XDG_RUNTIME_DIR=there).wait_for("listening on")

@@ -60,7 +60,7 @@ async def settled(group: pycomnet.Group, pid: int | str, count: int) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_factory_has_no_part(started: Daemons) -> None:
+async def test_values_pass_while_the_factory_is_stopped(started: Daemons) -> None:
     """Values of all sizes and output pass while the factory stands still, and take it no memory."""
     daemon, address = start(started)
     printed: list[str] = []
@@ -92,7 +92,7 @@ async def test_factory_has_no_part(started: Daemons) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_ends(started: Daemons) -> None:
+async def test_ends_of_the_process_are_told_with_its_stderr(started: Daemons) -> None:
     """How it ends is told as ever: its status, a signal, what it wrote to its standard error."""
     _, address = start(started)
     said: list[str] = []
@@ -130,7 +130,7 @@ async def test_ends(started: Daemons) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_program_killed(started: Daemons) -> None:
+async def test_far_side_ends_with_its_killed_program(started: Daemons) -> None:
     """With its program it is gone, and there is room for the next one's."""
     _, address = start(started, "--gateways", "1")
     with near(PROGRAM, address, "call", "popen") as program:
@@ -155,7 +155,7 @@ async def test_program_killed(started: Daemons) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_factory_ends(started: Daemons) -> None:
+async def test_ending_factory_has_programs_end_their_far_sides(started: Daemons) -> None:
     """When it is told to end it has its programs say goodbye, and says so; it isn't waited for."""
     daemon, address = start(started)
     group = group_of(address)
@@ -178,7 +178,7 @@ async def test_factory_ends(started: Daemons) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_descriptors(started: Daemons) -> None:
+async def test_gateways_leave_no_descriptors_in_the_factory(started: Daemons) -> None:
     """A hundred gateways leave none in the factory, nor here; and one that is there has few."""
     daemon, address = start(started)
     group = group_of(address)
@@ -199,7 +199,7 @@ async def test_descriptors(started: Daemons) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_given_up(started: Daemons) -> None:
+async def test_gateway_given_up_at_any_moment_leaves_nothing(started: Daemons) -> None:
     """One that its program gives up, at whatever moment, is gone; no descriptor is left of it."""
     daemon, address = start(started)
     group = group_of(address)
@@ -232,7 +232,7 @@ def one_descriptor_left() -> Iterator[None]:
 
 
 @pytest_twisted.ensureDeferred
-async def test_no_descriptors_left(started: Daemons) -> None:
+async def test_program_without_free_descriptors_is_relayed(started: Daemons) -> None:
     """A program that has no number for a pipe has a gateway that passes through the factory."""
     daemon, address = start(started)
     group = group_of(address)
@@ -247,7 +247,7 @@ async def test_no_descriptors_left(started: Daemons) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_proxied(started: Daemons) -> None:
+async def test_program_behind_a_socket_proxy_is_relayed(started: Daemons) -> None:
     """So has one whose UNIX socket leads to a proxy, which carries bytes and no descriptors."""
     from twisted.internet import reactor
 
@@ -286,7 +286,7 @@ async def test_proxied(started: Daemons) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_on_a_port(started: Daemons) -> None:
+async def test_program_on_a_port_is_relayed_and_nothing_kept(started: Daemons) -> None:
     """Over TCP all passes through the factory, which keeps nothing of what was delivered."""
     token = started.directory / "token"
     daemon, _ = start(started, "--port", "0", "--token-file", str(token))

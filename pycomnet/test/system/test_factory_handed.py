@@ -44,7 +44,9 @@ def numbers(channel, size):
 
 
 @pytest_twisted.ensureDeferred
-async def test_factory_has_no_part(started: Daemons) -> None:
+async def test_values_pass_while_the_factory_is_stopped_and_are_known_later(
+    started: Daemons,
+) -> None:
     """Round trips and output pass while the factory stands still; later it knows all of it."""
     daemon, address = start(started)
     group = group_of(address)
@@ -68,7 +70,7 @@ async def test_factory_has_no_part(started: Daemons) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_much(started: Daemons) -> None:
+async def test_more_than_the_journal_holds_passes_both_ways(started: Daemons) -> None:
     """Far more than the journal has room for passes, both ways, and takes the factory no memory."""
     daemon, address = start(started)
     group = group_of(address)
@@ -90,7 +92,9 @@ async def test_much(started: Daemons) -> None:
 
 @pytest.mark.parametrize("size", [40, 3000, 60_000])
 @pytest_twisted.ensureDeferred
-async def test_killed_far_side(started: Daemons, size: int) -> None:
+async def test_values_of_a_killed_far_side_come_whole_and_then_its_end(
+    started: Daemons, size: int
+) -> None:
     """One that is killed while it writes: all that it had sent comes, whole, and how it ended."""
     _, address = start(started)
     group = group_of(address)
@@ -115,7 +119,7 @@ async def test_killed_far_side(started: Daemons, size: int) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_killed_often(started: Daemons) -> None:
+async def test_values_survive_many_killed_programs(started: Daemons) -> None:
     """Programs are killed in the midst of taking much, one after the other: nothing is missing."""
     _, address = start(started)
     group = group_of(address)
@@ -145,7 +149,7 @@ async def test_killed_often(started: Daemons) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_both_killed(started: Daemons) -> None:
+async def test_values_survive_when_far_side_and_program_are_killed(started: Daemons) -> None:
     """A far side is killed, and then its program, which has not taken what the far side sent."""
     _, address = start(started)
     group = group_of(address)
@@ -174,7 +178,7 @@ async def test_both_killed(started: Daemons) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_stopped_program(started: Daemons) -> None:
+async def test_stopped_program_is_given_up_and_harms_nobody_later(started: Daemons) -> None:
     """A program that is stopped is given up: the far side, which could not write to it any more,
     goes on, and the next program misses nothing. If the first one goes on later it harms nobody."""
     _, address = start(started, "--keepalive", "3")
@@ -198,7 +202,7 @@ async def test_stopped_program(started: Daemons) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_two_wait(started: Daemons) -> None:
+async def test_one_of_two_waiting_programs_gets_the_gateway(started: Daemons) -> None:
     """Two programs ask for one that is still another's, as it is stopped: one of them gets it."""
     _, address = start(started)
     group = group_of(address)
@@ -222,7 +226,7 @@ async def test_two_wait(started: Daemons) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_busy_far_side(started: Daemons) -> None:
+async def test_stopped_far_side_is_waited_for_and_still_ended_in_time(started: Daemons) -> None:
     """While a far side stands still the next program waits for it; it is ended when its time is
     over all the same."""
     from twisted.internet import reactor
@@ -253,7 +257,7 @@ async def test_busy_far_side(started: Daemons) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_descriptors(started: Daemons) -> None:
+async def test_leaving_and_resuming_leaves_no_descriptors(started: Daemons) -> None:
     """Being left and gone on with leaves no descriptor behind in any of the three."""
     daemon, address = start(started)
     group = group_of(address)
@@ -273,7 +277,7 @@ async def test_descriptors(started: Daemons) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_no_descriptors_left(started: Daemons) -> None:
+async def test_program_without_free_descriptors_is_relayed(started: Daemons) -> None:
     """A program that has no number for the pipes has it through the factory."""
     daemon, address = start(started)
     group = group_of(address)
@@ -292,7 +296,7 @@ async def test_no_descriptors_left(started: Daemons) -> None:
 
 @pytest.mark.parametrize("version", ["2.7", "3.6", "3.13", "pypy3"])
 @pytest_twisted.ensureDeferred
-async def test_pythons(started: Daemons, version: str) -> None:
+async def test_each_python_version_lingers(started: Daemons, version: str) -> None:
     """Far sides of other versions; the oldest has no memory to share, so all passes through."""
     python = shutil.which("pypy3") if version == "pypy3" else versioned_python(version)
     if python is None:
@@ -317,7 +321,7 @@ async def test_pythons(started: Daemons, version: str) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_port_and_back(started: Daemons) -> None:
+async def test_gateway_moves_between_pipes_and_a_port(started: Daemons) -> None:
     """One that was left by a program with pipes goes on with one on a port, and the other way."""
     token = started.directory / "token"
     daemon, address = start(started, "--port", "0", "--token-file", str(token))
@@ -341,7 +345,7 @@ async def test_port_and_back(started: Daemons) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_forks_and_closes(started: Daemons) -> None:
+async def test_forked_child_holds_no_pipes_and_closed_pipes_are_told(started: Daemons) -> None:
     """A child that the code there forks has nothing of it; code that closes the pipes is told."""
     _, address = start(started)
     group = group_of(address)

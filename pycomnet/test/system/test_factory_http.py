@@ -29,7 +29,9 @@ def started(tmp_path_factory: Any) -> Iterator[Daemons]:
 
 @pytest.mark.parametrize("websocket", ["yes", "no"])
 @pytest_twisted.ensureDeferred
-async def test_resumed(started: Daemons, websocket: str) -> None:
+async def test_http_gateway_is_left_and_resumed_with_its_values(
+    started: Daemons, websocket: str
+) -> None:
     """Values of all sizes, errors and output; left with what nobody has taken, and resumed."""
     mediator = Mediator(started)
     _, address = start(started)
@@ -67,7 +69,7 @@ async def test_resumed(started: Daemons, websocket: str) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_endings(started: Daemons) -> None:
+async def test_each_end_of_an_http_gateway_is_told(started: Daemons) -> None:
     """How its process ended, what is wrong with a token, and a mediator that is killed are told."""
     mediator = Mediator(started, "--linger", "1")
     _, address = start(started)
@@ -93,7 +95,9 @@ async def test_endings(started: Daemons) -> None:
 
 @pytest.mark.parametrize("kind", ["http", "fork=no"])
 @pytest_twisted.ensureDeferred
-async def test_through(started: Daemons, kind: str) -> None:
+async def test_via_gateways_without_a_supervisor_end_with_their_program(
+    started: Daemons, kind: str
+) -> None:
     """Gateways through one that no supervisor has started are this program's, and go with it."""
     _, address = start(started)
     spec = Mediator(started).spec() if kind == "http" else "popen//fork=no"
@@ -115,7 +119,9 @@ async def test_through(started: Daemons, kind: str) -> None:
 
 @pytest.mark.parametrize("websocket", ["yes", "no"])
 @pytest_twisted.ensureDeferred
-async def test_program_that_takes_nothing(started: Daemons, websocket: str) -> None:
+async def test_program_that_takes_nothing_stops_its_far_side_and_loses_nothing(
+    started: Daemons, websocket: str
+) -> None:
     """Its far side is stopped, in whatever is between; the next program gets all, in order."""
     from twisted.internet import reactor
 

@@ -15,15 +15,16 @@ from typing import Any
 
 import pytest
 import pytest_twisted
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck
 from hypothesis import strategies as st
 
 import pycomnet
 from pycomnet.far.rsync.files import TEMPORARY
 from pycomnet.test.needs import needs
-from pycomnet.test.processes import versioned_python
+from pycomnet.test.processes import still_there, versioned_python
+from pycomnet.test.properties import given, settings
 from pycomnet.test.rsync.kit import sync, tree_of, write
-from pycomnet.test.system.daemons import COMMAND, environment
+from pycomnet.test.system.daemons import COMMAND, PATIENCE, environment
 from pycomnet.test.system.sshd import Sshd, sshd
 
 #: Far Pythons, each with whether it has nanoseconds.
@@ -103,7 +104,7 @@ def _make(directory: bytes, tree: dict[bytes, Any]) -> None:
 def rsync(*arguments: object) -> None:
     """Run the real one."""
     subprocess.run(
-        ["rsync", "-a", "--delete", *map(str, arguments)], check=True, timeout=60,
+        ["rsync", "-a", "--delete", *map(str, arguments)], check=True, timeout=PATIENCE,
         stdout=subprocess.DEVNULL,
     )  # fmt: skip
 
@@ -131,7 +132,7 @@ def compare(base: Path, old: Any, new: Any, exclude: list[str], include: list[st
 
 
 @needs("rsync")
-@settings(deadline=None, max_examples=40, suppress_health_check=list(HealthCheck))
+@settings(max_examples=40, suppress_health_check=list(HealthCheck))
 @given(old=TREES, new=TREES)
 def test_as_rsync_does(tmp_path_factory: Any, old: Any, new: Any) -> None:
     """Whatever is there and whatever is sent, the result is that of ``rsync -a --delete``."""
@@ -139,7 +140,7 @@ def test_as_rsync_does(tmp_path_factory: Any, old: Any, new: Any) -> None:
 
 
 @needs("rsync")
-@settings(deadline=None, max_examples=40, suppress_health_check=list(HealthCheck))
+@settings(max_examples=40, suppress_health_check=list(HealthCheck))
 @given(
     old=TREES,
     new=TREES,
@@ -158,7 +159,7 @@ def test_patterns_as_rsyncs(
         rules = [f"--include={each}" for each in include]
         rules += [f"--exclude={each}" for each in exclude]
         arguments = ["rsync", "-a", "--delete", *rules, f"{base}/source/", f"{base}/theirs/"]
-        ran = subprocess.run(arguments, timeout=60, capture_output=True)
+        ran = subprocess.run(arguments, timeout=PATIENCE, capture_output=True)
         done = sync(
             str(base / "source"), str(base / "ours"), delete=True, exclude=exclude, include=include
         )
@@ -287,7 +288,11 @@ def test_command_over_ssh(server: Sshd, tmp_path: Path) -> None:
 
     def run(*options: str) -> list[str]:
         ran = subprocess.run(
-            [*command, *options], env=environment(), capture_output=True, text=True, timeout=120
+            [*command, *options],
+            env=environment(),
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
         )
         assert ran.returncode == 0, ran.stderr
         return ran.stdout.splitlines()
@@ -346,14 +351,15 @@ def test_kills(tmp_path: Path) -> None:
         except subprocess.TimeoutExpired:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(near.pid if turn % 3 else far, signal.SIGKILL)
-        near.wait(60)
+        near.wait(PATIENCE)
         near.stdout.close()
+        assert still_there([far]) == []  # until then it may change files
         if target.exists():
             for found, entry in tree_of(str(target)).items():
                 if not found.startswith(TEMPORARY):
                     assert entry[3] in allowed[found], (turn, found)
     subprocess.run(
         [sys.executable, "-c", NEAR, str(source), str(target)],
-        env=environment(), check=True, stdout=subprocess.DEVNULL, timeout=120,
+        env=environment(), check=True, stdout=subprocess.DEVNULL, timeout=PATIENCE,
     )  # fmt: skip
     assert tree_of(str(target)) == tree_of(str(source))

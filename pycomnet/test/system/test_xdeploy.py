@@ -26,6 +26,8 @@ from pycomnet.test.system.nearby import PATIENCE, near
 from pycomnet.test.xdeploy.packages import project, sdist, wheel
 from pycomnet.xdeploy.farcode import ask
 
+#: Seconds for what has pip, or Java, run on a busy machine.
+LONG = 3 * PATIENCE
 #: Programs that make environments, and print what they see as JSON.
 BLOCKING = str(Path(__file__).with_name("venv_blocking.py"))
 CREATOR = str(Path(__file__).with_name("venv_creator.py"))
@@ -271,7 +273,7 @@ PYTHON_2 = versioned_python("2.7")
 @pytest_twisted.ensureDeferred
 async def test_old_pythons_refuse(python: str, place: Place, group: Any) -> None:
     """Jython and Python 2.7 refuse, and the error says what to do."""
-    gateway = await group.makegateway("popen", python=python, timeout=3 * PATIENCE)
+    gateway = await group.makegateway("popen", python=python, timeout=LONG)
     problem = await failure(
         xdeploy.create_venv(gateway, "work", "beta", **place.options()), xdeploy.EnvironmentRefused
     )
@@ -330,7 +332,7 @@ async def test_pip_accepts_it(place: Place, group: Any) -> None:
 
     def pip(*args: str) -> str:
         argv = [sys.executable, "-m", "pip", "--python", made.python, *args]
-        ran = subprocess.run(argv, capture_output=True, text=True, timeout=PATIENCE)
+        ran = subprocess.run(argv, capture_output=True, text=True, timeout=LONG)
         assert ran.returncode == 0, ran.stdout + ran.stderr
         return ran.stdout
 
@@ -355,7 +357,7 @@ async def test_sixteen_creators_build_once(place: Place, group: Any, tmp_path: P
     sdist(place.index, "slow", requires=("alpha",), code=code)
     argv = (CREATOR, str(place.index), str(place.root), "slow\nbeta", "4")
     with near(*argv) as a, near(*argv) as b, near(*argv) as c, near(*argv) as d:
-        found = [each.line() for each in (a, b, c, d)]
+        found = [each.line(LONG) for each in (a, b, c, d)]
     made = [each for program in found for each in program]
     assert len(made) == 16
     assert sorted(each["made"] for each in made) == [False] * 15 + [True]
@@ -680,7 +682,7 @@ def test_blocking_twin_does_the_same(place: Place, tmp_path: Path) -> None:
     """The same without Deferreds."""
     source = project(tmp_path / "project", "mine")
     with near(BLOCKING, str(place.index), str(place.root), str(source)) as program:
-        found = program.line()
+        found = program.line(LONG)
         assert program.ended()[0] == 0
     assert found["prefix"].startswith(str(place.root))
     assert "ready" in found["stages"]
@@ -692,7 +694,7 @@ def test_blocking_twin_does_the_same(place: Place, tmp_path: Path) -> None:
 def command(*args: str) -> subprocess.CompletedProcess[str]:
     """Run ``pycomnet venv``."""
     argv = [sys.executable, "-m", "pycomnet", "venv", *args]
-    return subprocess.run(argv, capture_output=True, text=True, timeout=3 * PATIENCE)
+    return subprocess.run(argv, capture_output=True, text=True, timeout=LONG)
 
 
 def test_command_makes_and_runs(place: Place, tmp_path: Path) -> None:

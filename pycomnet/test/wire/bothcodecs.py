@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
+
+from pycomnet.test.properties import given
 
 
 def same_bytes(
@@ -19,10 +20,10 @@ def same_bytes(
     """
 
     @given(values)
-    def test_same_bytes(self: SynchronousTestCase, value: Any) -> None:
+    def test_both_codecs_make_the_same_bytes(self: SynchronousTestCase, value: Any) -> None:
         """They make the same bytes of a value, and read each other's."""
         payload = one.encode(value)
         self.assertEqual(other.encode(value), payload)
         self.assertEqual(shape(other.decode(payload)), shape(value))
 
-    return test_same_bytes
+    return test_both_codecs_make_the_same_bytes

@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 import pycomnet
+from pycomnet.test.properties import given
 from pycomnet.wire.frames import (
     HEADER_SIZE,
     frame_cost,

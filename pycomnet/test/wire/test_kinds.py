@@ -331,7 +331,7 @@ def outcome(decode: Callable[[bytes], object], payload: bytes) -> Any:
 class BothKindTests(SynchronousTestCase):
     """The two codecs against each other."""
 
-    test_same_bytes = bounded(same_bytes(PURE, RUST, values, shape))
+    test_both_codecs_make_the_same_bytes = bounded(same_bytes(PURE, RUST, values, shape))
 
     @settings(bounded, max_examples=150)
     @given(values, st.data())

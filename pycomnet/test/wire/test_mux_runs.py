@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
+from pycomnet.test.properties import given
 from pycomnet.test.wire.muxkit import DATA, frame, hello, open_frame
 from pycomnet.wire.frames import FRAME_COST, HEADER
 from pycomnet.wire.mux import EV_DATA, EV_FAILED, EV_RUN, Limits, Mux

@@ -555,7 +555,7 @@ class RustTests(CodecTests, SynchronousTestCase):
 class BothTests(SynchronousTestCase):
     """The two codecs against each other."""
 
-    test_same_bytes = bounded(same_bytes(PURE, RUST, values, shape))
+    test_both_codecs_make_the_same_bytes = bounded(same_bytes(PURE, RUST, values, shape))
 
     @settings(bounded, max_examples=60)
     @given(values, st.data())

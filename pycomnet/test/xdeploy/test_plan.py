@@ -190,7 +190,7 @@ class ProjectTests(PathCase):
 class ToolTests(TestCase):
     """:func:`run_tool`."""
 
-    timeout = 60
+    timeout = 120
 
     def setUp(self) -> None:
         from twisted.internet import reactor
@@ -223,4 +223,4 @@ class ToolTests(TestCase):
         running.cancel()
         with self.assertRaises(defer.CancelledError):
             await running
-        self.assertEqual(await deferToThread(still_there, [pid], 30), [])
+        self.assertEqual(await deferToThread(still_there, [pid]), [])

@@ -100,7 +100,7 @@ class FarSideTransitions(SynchronousTestCase):
             self.assertIs(self.far_side.state, after, where)
             self.assertEqual(self.look(), {**before, **expected[effect]}, where)
 
-    def test_no_token(self) -> None:
+    def test_connect_without_a_token_fails(self) -> None:
         """Without a token nothing is asked: connecting fails, and it has ended."""
         self.patch(tokens, "find_token", lambda *args: None)
         self.make(token="")
@@ -112,7 +112,7 @@ class FarSideTransitions(SynchronousTestCase):
             self.far_side.kill(number)
         self.assertIs(self.far_side.state, FarSideState.ENDED)
 
-    def test_cancelled_start(self) -> None:
+    def test_cancelled_start_fires_at_once_and_ends_what_was_started(self) -> None:
         """Who cancels the start is notified at once; what was started is ended when known."""
         self.make()
         self.happens(FarSideEvent.ASK)
@@ -134,7 +134,7 @@ class FarSideTransitions(SynchronousTestCase):
         self.happens(FarSideEvent.STARTED)
         self.assertIn("it was ended while it started", str(self.successResultOf(self.connecting)))
 
-    def test_late_answer(self) -> None:
+    def test_far_side_reported_ended_is_ended_by_a_late_answer(self) -> None:
         """What was reported as ended, as the server did not answer, is ended when it has."""
         self.make()
         self.happens(FarSideEvent.ASK)

@@ -133,7 +133,7 @@ class RestartTests(ServiceCase):
         worker.waiting[0].callback("done")
         self.assertEqual(self.result(call), "done")
 
-    def test_idempotent_cancelled(self) -> None:
+    def test_repeated_call_can_be_cancelled_while_it_waits(self) -> None:
         """It can be cancelled while it waits for that."""
         call = self.remote.invoke("again", 1)
         self.network.deliver()

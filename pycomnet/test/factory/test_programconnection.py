@@ -51,7 +51,7 @@ class Looking(SynchronousTestCase):
         self.connection.dataReceived(self.transports[0].take())
         return core
 
-    def test_same_turn(self) -> None:
+    def test_answer_is_written_in_the_turn_of_the_request(self) -> None:
         """The answer is written, in one piece, before the reactor has another turn."""
         core = self.ask()
         self.assertEqual(self.looks, 1)
@@ -60,7 +60,7 @@ class Looking(SynchronousTestCase):
         self.assertFalse(self.connection.corked)
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
-    def test_each_time(self) -> None:
+    def test_far_side_is_looked_at_once_for_each_request(self) -> None:
         """What was looked for once is not looked for again with what has nothing to do with it."""
         self.ask()
         self.near.ping()
@@ -69,13 +69,13 @@ class Looking(SynchronousTestCase):
         self.ask()
         self.assertEqual(self.looks, 2)
 
-    def test_several(self) -> None:
+    def test_no_far_side_is_looked_at_when_several_were_told(self) -> None:
         """Where several were told something none is looked at: each would wait for another."""
         self.far_sides = 2
         self.ask()
         self.assertEqual(self.looks, 0)
 
-    def test_fails(self) -> None:
+    def test_failed_look_leaves_the_connection_writing(self) -> None:
         """What goes wrong with looking leaves the connection writing."""
 
         def fail() -> None:
