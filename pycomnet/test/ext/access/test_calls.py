@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from random import Random
 from typing import Any
 
 from pycomnet.errors import (
@@ -444,6 +445,32 @@ class MessageTests(AccessCase):
             problem = self.failureResultOf(self.send(PLAIN.encode([kind]))).value
             self.assertEqual(problem.code, "unauthenticated")
             self.assertEqual(problem.error["fields"], {"reason": "kind"})
+
+    def test_mutated_messages_let_nobody_in(self) -> None:
+        """Whatever is wrong with one, its connection may call nothing, and nothing is left of it."""
+        random = Random(7)
+        right = PLAIN.encode(["password", "alice", "a password"])
+        for _ in range(150):
+            data = bytearray(right)
+            for _ in range(random.randint(1, 3)):
+                at = random.randrange(len(data))
+                data[at : at + random.randrange(3)] = random.randbytes(random.randrange(3))
+            if bytes(data) == right:
+                continue
+            context = Context(self.network)
+            self.result(context.connect(self.address, SHOP))
+            connection = context.peer(self.address).connection
+            assert connection is not None
+            connection.open("login", bytes(data), end=True).receive().addErrback(lambda _: None)
+            self.network.deliver()
+            ((_, side),) = self.network.wires or [(None, None)]
+            if side is not None:
+                self.assertEqual(side.protocol.caller.logins, {}, bytes(data))
+            self.network.cut()
+            self.network.deliver()
+        self.network.wait(600, 30)
+        self.assertEqual((self.control._callers, self.control._waiting), ({}, 0))
+        self.assertEqual(self.shop.ran, [])
 
     def test_second_login_of_a_connection_replaces_the_first(self) -> None:
         """One that fails leaves what counted."""
