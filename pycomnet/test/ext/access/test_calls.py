@@ -447,7 +447,7 @@ class MessageTests(AccessCase):
             self.assertEqual(problem.error["fields"], {"reason": "kind"})
 
     def test_mutated_messages_let_nobody_in(self) -> None:
-        """Whatever is wrong with one, its connection may call nothing, and nothing is left of it."""
+        """Its connection may call nothing more than before, and nothing is left of it."""
         random = Random(7)
         right = PLAIN.encode(["password", "alice", "a password"])
         for _ in range(150):
