@@ -50,7 +50,7 @@ def passwd(directory: Path, user: str, password: str, *options: str) -> Any:
     )
 
 
-def start(running: Daemons, *more: str, **env: str) -> tuple[Any, str, str]:
+def start(running: Daemons, *more: str, **env: Any) -> tuple[Any, str, str]:
     """Start the service; the daemon, and its addresses on loopback and at a unix socket."""
     socket = running.directory / "s"
     listen = ["--listen", LISTEN, "--listen", f"unix:{socket}"]
@@ -148,14 +148,15 @@ def test_service_registers_at_a_nameserver_with_rules(started: Daemons) -> None:
         *("--listen", LISTEN, "--store", "memory:", "--access", "names.toml"),
     )
     address = nameserver.wait_for(r"the nameserver is at (\S+)")[1]
-    env = {"PYCOMNET_USER": "alice", "PYCOMNET_PASSWORD": "a secret"}
+    env: dict[str, Any] = {"PYCOMNET_USER": "alice", "PYCOMNET_PASSWORD": "a secret"}
+    nobody: dict[str, Any] = {}
     options = ("--nameserver", address, "--name")
     good, _, _ = start(started, *options, "shop-1", **env)
     good.wait_for("registered 'shop-1'")
     found = command("ns", "--nameserver", address, "list", env={})
     assert "shop-1" in found.stdout
     for name, more, says in (
-        ("shop-2", {}, "needs credentials"),
+        ("shop-2", nobody, "needs credentials"),
         ("other", env, "may not register 'other'"),
     ):
         bad = started.start(

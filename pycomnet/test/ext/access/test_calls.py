@@ -463,8 +463,7 @@ class MessageTests(AccessCase):
             assert connection is not None
             connection.open("login", bytes(data), end=True).receive().addErrback(lambda _: None)
             self.network.deliver()
-            ((_, side),) = self.network.wires or [(None, None)]
-            if side is not None:
+            for _, side in self.network.wires:
                 self.assertEqual(side.protocol.caller.logins, {}, bytes(data))
             self.network.cut()
             self.network.deliver()
