@@ -57,9 +57,12 @@ JOBS = (
             Row(
                 "new_host", "20 wheels to a host that has none of them", "ms", "less", against="pip"
             ),
+            Row(
+                "new_host_plain", "... without compiling their modules", "ms", "less", against="uv"
+            ),
         ),
         peers=("pycomnet", "pip", "uv"),
-        timeout=180.0,
+        timeout=300.0,
     ),
     Job(
         "creators",
@@ -75,6 +78,6 @@ JOBS = (
             Row("creators_ms", "... the time itself", "ms", "less", against="pip"),
         ),
         peers=OURS,
-        timeout=180.0,
+        timeout=300.0,
     ),
 )

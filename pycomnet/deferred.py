@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Coroutine
-from typing import Any, Generic, ParamSpec, TypeVar
+from typing import Any, Concatenate, Generic, ParamSpec, TypeVar
 
-from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.defer import CancelledError, Deferred, fail, succeed
 from twisted.python.failure import Failure
 
 P = ParamSpec("P")
 T = TypeVar("T")
+R = TypeVar("R")
 
 
 def deferred(function: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, Deferred[T]]:
@@ -19,6 +20,34 @@ def deferred(function: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, Defer
     @functools.wraps(function)
     def call(*args: P.args, **kwargs: P.kwargs) -> Deferred[T]:
         return Deferred.fromCoroutine(function(*args, **kwargs))
+
+    return call
+
+
+def reporting(
+    function: Callable[Concatenate[Callable[[R], object], P], Coroutine[Any, Any, T]],
+) -> Callable[Concatenate[Callable[[R], object] | None, P], Deferred[T]]:
+    """As :func:`deferred`, for a function whose first argument is called with its progress.
+
+    What calls it runs, and waits for nothing; so Twisted could not cancel it then. If a user's
+    function cancels the Deferred, the function is left with :class:`CancelledError` from there.
+    """
+
+    @functools.wraps(function)
+    def call(
+        progress: Callable[[R], object] | None, /, *args: P.args, **kwargs: P.kwargs
+    ) -> Deferred[T]:
+        made: list[Deferred[T]] = []
+
+        def report(step: R) -> None:
+            if progress is not None:
+                progress(step)
+                if made and made[0].called:
+                    raise CancelledError
+
+        running = Deferred.fromCoroutine(function(report, *args, **kwargs))
+        made.append(running)
+        return running
 
     return call
 

@@ -63,7 +63,7 @@ async def empty(group: Any, place: Path, amounts: Amounts) -> Figures:
 async def cached(group: Any, place: Path, amounts: Amounts) -> Figures:
     wheels = venvs.make_wheels(place, amounts)
     names = venvs.names(amounts)
-    here, new = [], []
+    here, new, plain = [], [], []
     gateway = await group.makegateway("popen")
     await xdeploy.create_venv(gateway, "first", names, index=wheels, directory=f"{place}/first")
     for number in range(venvs.times(amounts)):
@@ -76,7 +76,15 @@ async def cached(group: Any, place: Path, amounts: Amounts) -> Figures:
         made = await xdeploy.create_venv(gateway, "work", names, index=wheels, directory=root)
         here.append(clock.ms())
         assert made.made
-    return {"cached": statistics.median(here), "new_host": statistics.median(new)}
+        options = {"index": wheels, "directory": f"{root}-plain", "compile": False}
+        clock = Clock()
+        await xdeploy.create_venv(gateway, "work", names, **options)
+        plain.append(clock.ms())
+    return {
+        "cached": statistics.median(here),
+        "new_host": statistics.median(new),
+        "new_host_plain": statistics.median(plain),
+    }
 
 
 async def creators(group: Any, place: Path, amounts: Amounts) -> Figures:

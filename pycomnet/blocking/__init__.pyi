@@ -735,7 +735,7 @@ def connect(address: str, interface: str | None = ..., *, timeout: float | None 
     :param timeout: seconds; then it is cancelled and raises TimeoutExpired.
     """
 
-def fetch(gateway: Gateway, source: AnyPath, destination: AnyPath, *, exclude: Iterable[str | bytes] = ..., include: Iterable[str | bytes] = ..., delete: bool = ..., links: LinkPolicy = ..., outside: LinkPolicy | None = ..., hard_links: bool = ..., checksum: bool = ..., owners: bool = ..., dry_run: bool = ..., progress: Callable[[SyncEvent], object] | None = ..., timeout: float | None = ...) -> TargetResult:
+def fetch(gateway: Gateway, source: AnyPath, destination: AnyPath, *, exclude: Iterable[str | bytes] = ..., include: Iterable[str | bytes] = ..., delete: bool = ..., links: LinkPolicy = ..., outside: LinkPolicy | None = ..., hard_links: bool = ..., checksum: bool = ..., owners: bool = ..., compress: bool | None = ..., dry_run: bool = ..., progress: Callable[[SyncEvent], object] | None = ..., timeout: float | None = ...) -> TargetResult:
     """Make a directory here equal to a directory at a gateway.
 
     As :class:`~pycomnet.RSync`, the other way. Whatever the far side sends, nothing is written
@@ -745,6 +745,7 @@ def fetch(gateway: Gateway, source: AnyPath, destination: AnyPath, *, exclude: I
     :param source: the directory at the gateway, relative to its working directory; ``~`` stands
         for its user's home.
     :param destination: the directory here. It is made if it is not there.
+    :param compress: whether content is compressed. By default where the line is slow.
     :param progress: called with each :class:`SyncEvent`.
     :returns: a :class:`TargetResult`: ``sent`` has what came. Raises
         :class:`SyncError` if the source is no directory, or the far side does not keep to the

@@ -46,6 +46,7 @@ def create_venv(
     index: str | os.PathLike[str] | None = None,
     install: str | os.PathLike[str] | Iterable[str | os.PathLike[str]] = (),
     far: bool = False,
+    compile: bool = True,
     directory: str | None = None,
     progress: ProgressCallback | None = None,
     timeout: float | None = None,
@@ -61,6 +62,7 @@ def create_venv(
         index=index,
         install=install,
         far=far,
+        compile=compile,
         directory=directory,
     )
     return made
@@ -76,6 +78,7 @@ def create_venv_gateway(
     index: str | os.PathLike[str] | None = None,
     install: str | os.PathLike[str] | Iterable[str | os.PathLike[str]] = (),
     far: bool = False,
+    compile: bool = True,
     directory: str | None = None,
     id: str | None = None,
     progress: ProgressCallback | None = None,
@@ -92,6 +95,7 @@ def create_venv_gateway(
         index=index,
         install=install,
         far=far,
+        compile=compile,
         directory=directory,
         id=id,
     )

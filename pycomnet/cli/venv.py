@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pycomnet.errors import SpecError
+from pycomnet.cli.options import SuggestingGroup
+from pycomnet.cli.venv_upkeep import COMMANDS, directory_option, parse_spec
 from pycomnet.gateways.spec import Spec, split_command
 from pycomnet.text.printable import visible
 
@@ -23,6 +24,7 @@ Examples:
   pycomnet venv popen tools 'requests>=2'
   pycomnet venv ssh=build.example app --install . -- python -m pytest
   pycomnet venv ssh=build.example//python=pypy3 fast -r requirements.txt
+  pycomnet venv list ssh=build.example
 
 Wheels are found or built here, and sent: the machine there needs Python, but no pip and no network.
 If the environment is there already, nothing is resolved or sent. It prints the interpreter of the
@@ -47,12 +49,39 @@ class _WithCommand(click.Command):
         raise click.UsageError("there is no COMMAND after --", ctx)
 
 
-@click.command(
+class _Venvs(SuggestingGroup):
+    """Takes arguments that begin with no command for those of ``make``."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if args and args[0] not in (*self.commands, *ctx.help_option_names):
+            args = ["make", *args]
+        return super().parse_args(ctx, args)
+
+
+@click.group(
     "venv",
-    cls=_WithCommand,
+    cls=_Venvs,
     epilog=EPILOG,
     short_help="Make a virtual environment somewhere, and run a command in it.",
+    subcommand_metavar="[make] SPEC NAME [REQUIREMENT]... [-- COMMAND...]",
+    options_metavar="",
+)
+def venv_command() -> None:
+    """Make the virtual environment NAME at SPEC, with these requirements.
+
+    Or list, remove or prune those that are there. "pycomnet venv make --help" has the options.
+    """
+
+
+for _command in COMMANDS:
+    venv_command.add_command(_command)
+
+
+@venv_command.command(
+    "make",
+    cls=_WithCommand,
     options_metavar="[OPTIONS]",
+    short_help="Make an environment; the word may be left out.",
 )
 @click.option(
     "-r",
@@ -74,12 +103,17 @@ class _WithCommand(click.Command):
     "--index", metavar="URL", help="The index instead of pip's own, or a directory of wheels."
 )
 @click.option("--far", is_flag=True, help="Let the machine there use its own pip and index.")
-@click.option("--directory", metavar="DIR", help="Where environments are kept there.")
+@click.option(
+    "--compile/--no-compile",
+    default=True,
+    help="Whether modules are compiled when it is made, or when they are first imported.",
+)
+@directory_option
 @click.option("--quiet", is_flag=True, help="Show no progress.")
 @click.argument("spec")
 @click.argument("name")
 @click.argument("requirements", nargs=-1, metavar="[REQUIREMENT]... [-- COMMAND...]")
-def venv_command(
+def make_command(
     files: tuple[str, ...],
     spec: str,
     name: str,
@@ -88,14 +122,17 @@ def venv_command(
     quiet: bool,
     **options: Any,
 ) -> None:
-    """Make the virtual environment NAME at SPEC, with these requirements."""
+    """Make the virtual environment NAME at SPEC, with these requirements.
+
+    It prints the environment's interpreter; or runs COMMAND in it.
+    """
     from pycomnet.cli.program import run_command
 
+    where = parse_spec(spec)
     try:
-        where = Spec.parse(spec)
         words = None if python is None else split_command(python)
-    except (SpecError, ValueError) as problem:
-        raise click.BadParameter(str(problem), param_hint="'SPEC'") from None
+    except ValueError as problem:
+        raise click.BadParameter(str(problem), param_hint="'--python'") from None
     lines = [*requirements, *(line for path in files for line in read_lines(path))]
     command = click.get_current_context().meta["command"]
 

@@ -23,6 +23,7 @@ from pycomnet.channels.channel import Channel
 from pycomnet.deferred import deferred
 from pycomnet.errors import ChannelClosed, PycomnetError
 from pycomnet.far.rsync.blocks import check_block
+from pycomnet.far.rsync.compose import Basis
 from pycomnet.far.rsync.entries import (
     DELTA,
     MADE,
@@ -66,6 +67,7 @@ async def fetch(
     hard_links: bool = False,
     checksum: bool = False,
     owners: bool = False,
+    compress: bool | None = None,
     dry_run: bool = False,
     progress: Callable[[SyncEvent], object] | None = None,
 ) -> TargetResult:
@@ -78,6 +80,7 @@ async def fetch(
     :param source: the directory at the gateway, relative to its working directory; ``~`` stands
         for its user's home.
     :param destination: the directory here. It is made if it is not there.
+    :param compress: whether content is compressed. By default where the line is slow.
     :param progress: called with each :class:`SyncEvent`.
     :returns: fires with a :class:`TargetResult`: ``sent`` has what came. Fails with
         :class:`SyncError` if the source is no directory, or the far side does not keep to the
@@ -105,6 +108,7 @@ async def fetch(
         "outside": options.outside,
         "hard_links": hard_links,
         "owners": owners,
+        "compress": compress,
     }
     channel = gateway.remote_exec(SEND, data=data, options=asked)
     reactor = IReactorFromThreads(gateway.link.reactor)
@@ -369,7 +373,7 @@ class FetchReceiver(Receiver):
                 at += step.size
             elif isinstance(step, Literal):
                 at += len(step.data)
-        self.readers[number] = here.read, descriptor
+        self.bases[number] = Basis(here.read, descriptor)
         ranges = here.ranges()
         self._run.matched(here.size)
         self._run.put(["parts", number, numbers_of("Q", ranges)])

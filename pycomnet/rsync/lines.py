@@ -3,25 +3,15 @@
 from __future__ import annotations
 
 import struct
-import zlib
 from collections.abc import Callable
 from typing import Any
 
 from pycomnet.channels.channel import Channel
 from pycomnet.far.rsync.entries import LITERAL, PACKED
-from pycomnet.far.rsync.files import UNPACKED
+from pycomnet.far.rsync.packing import Packing
 from pycomnet.rsync.options import SyncError
 from pycomnet.rsync.result import TargetResult
 
-#: Bytes a second of a line that is slower than zlib: what it carries is compressed.
-SLOW = 20000000
-#: Compressed content that has more than this part of its size is not worth it.
-WORTH = 0.9
-#: Pieces that are sent as they are, after one that was not worth it.
-PAUSE = 16
-#: Bytes after which the line's speed is known.
-MEASURED = 2097152
-LEVEL = 1
 #: Bytes of a frame's header, and the most of its payload.
 HEADER, FRAME = 9, 65536
 
@@ -46,12 +36,9 @@ class Lines:
         self.channel = channel
         self.data = data
         self._result = result
-        self._compress = compress
+        self._packing = Packing(compress)
         self._clock = clock
         self._in_thread = in_thread
-        self._sent = 0
-        self._took = 0.0
-        self._pause = 0
 
     async def send(self, message: list[Any]) -> None:
         """Send a message."""
@@ -74,11 +61,11 @@ class Lines:
         if sent.called:
             # There was room: this says nothing about the line but that it is fast enough.
             await sent
-            self._measure(len(data), 0.0)
+            self._packing.measure(len(data), 0.0)
             return
         began = self._clock()
         await sent
-        self._measure(len(data), self._clock() - began)
+        self._packing.measure(len(data), self._clock() - began)
 
     async def literal(self, data: bytes) -> None:
         """Send content, compressed if that is faster."""
@@ -91,28 +78,10 @@ class Lines:
 
     async def packed(self, data: bytes) -> bytes | None:
         """Compress content; None if it is to be sent as it is."""
-        if not 512 <= len(data) <= UNPACKED or not self._compresses():
+        if not self._packing.wants(len(data)):
             return None
-        packed: bytes = await self._in_thread(zlib.compress, data, LEVEL)
-        if len(packed) > len(data) * WORTH:
-            self._pause = PAUSE
-            return None
+        packed: bytes | None = await self._in_thread(self._packing.pack, data)
         return packed
-
-    def _compresses(self) -> bool:
-        if self._compress is not None:
-            return self._compress
-        if self._pause:
-            self._pause -= 1
-            return False
-        return self._sent >= MEASURED and self._took > 0 and self._sent / self._took < SLOW
-
-    def _measure(self, size: int, seconds: float) -> None:
-        self._sent += size
-        self._took += seconds
-        if self._sent > 4 * MEASURED:  # what is long ago counts less
-            self._sent //= 2
-            self._took /= 2
 
     def _count(self, size: int) -> None:
         self._result.bytes_sent += size + HEADER * (1 + size // FRAME)

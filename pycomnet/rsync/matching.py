@@ -19,7 +19,7 @@ from pycomnet.far.rsync.entries import PIECE
 #: Bytes of the new file that are read at a time.
 READ = 4194304
 #: Blocks in which anchors are looked for before the expected place is tried again, and at least so
-#: many bytes. Half of what is read at a time is more than that.
+#: many bytes.
 AHEAD, AHEAD_BYTES = 4, 65536
 #: Blocks with one anchor that are tried.
 TRIED = 4
@@ -100,6 +100,8 @@ class Matcher:
         self._sums = sums
         self.digest = b""
         self._tree = TreeDigest(sums.block)
+        #: bytes behind a place that one step may look at
+        self._ahead = max(AHEAD * sums.block, AHEAD_BYTES) + 2 * sums.block
         #: what was read, and the offset of its first byte
         self._data = b""
         self._view = memoryview(b"")
@@ -154,7 +156,7 @@ class Matcher:
     def _fill(self, keep: int, at: int) -> None:
         """Have the bytes from ``keep`` on, and enough of them behind ``at``."""
         end = self._base + len(self._data)
-        if end >= min(self._size, at + READ // 2):
+        if end >= min(self._size, at + self._ahead):
             return
         self._digest_to(keep)
         kept = self._data[keep - self._base :]

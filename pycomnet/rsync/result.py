@@ -113,6 +113,11 @@ class TargetResult:
             case "deleted":
                 self.deleted.append(path)
 
+    def note_all(self, kind: Literal["sent", "equal"], paths: list[str]) -> None:
+        """Record what has happened to files."""
+        if kind == "sent":
+            self.sent += paths
+
     def problems(self) -> Iterator[str]:
         """What could not be done, a line each."""
         if self.error is not None:

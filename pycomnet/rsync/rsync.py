@@ -132,7 +132,7 @@ class RSync:
             ends the run at all targets. Each file there is whole then, old or new, and the next run
             goes on from there.
         """
-        return await self._run(self._targets, progress or (lambda event: None))
+        return await self._run(self._targets, progress)
 
     async def events(self) -> AsyncIterator[SyncEvent]:
         """Run, as :meth:`send`, and yield each :class:`SyncEvent` as it happens.
@@ -160,7 +160,7 @@ class RSync:
             running.cancel()
 
     async def _run(
-        self, targets: list[SyncTarget], progress: Callable[[SyncEvent], object]
+        self, targets: list[SyncTarget], progress: Callable[[SyncEvent], object] | None
     ) -> SyncResult:
         if not targets:
             raise SyncError("there is no target: add one with add_target(gateway, path)")
@@ -193,11 +193,12 @@ class RSync:
         source: Source,
         target: SyncTarget,
         result: TargetResult,
-        progress: Callable[[SyncEvent], object],
+        progress: Callable[[SyncEvent], object] | None,
     ) -> Session:
         shown = str(target)
 
-        def tell(kind: EventKind, path: str = "", reason: str = "") -> None:
+        def tell(kind: EventKind, path: str, reason: str) -> None:
+            assert progress is not None
             try:
                 progress(SyncEvent(kind, shown, path, reason))
             except Exception:
@@ -206,7 +207,8 @@ class RSync:
         options = self._options
         if target.delete is not None:
             options = attrs.evolve(options, delete=target.delete)
-        return Session(source, target.gateway, os.fsencode(target.path), options, result, tell)
+        told = None if progress is None else tell
+        return Session(source, target.gateway, os.fsencode(target.path), options, result, told)
 
 
 async def _run_target(

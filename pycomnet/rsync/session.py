@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 from collections import deque
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 from twisted.internet.defer import Deferred, FirstError, gatherResults
 
@@ -29,9 +29,10 @@ from pycomnet.far.rsync.entries import (
 from pycomnet.far.rsync.files import digest_of
 from pycomnet.far.rsync.scan import Batch
 from pycomnet.gateways.gateway import Gateway
+from pycomnet.rsync import matching
 from pycomnet.rsync.lines import Lines
 from pycomnet.rsync.longfile import UNIT, LongFile
-from pycomnet.rsync.matching import Copy, Literal, Matcher, More, Sums
+from pycomnet.rsync.matching import Copy, Matcher, More, Sums
 from pycomnet.rsync.modules import RECEIVE, far_modules
 from pycomnet.rsync.options import SyncError, SyncOptions
 from pycomnet.rsync.result import EventKind, TargetResult, shown_path
@@ -53,7 +54,7 @@ Tell = Callable[[EventKind, str, str], None]
 class Session:
     """One target of a run.
 
-    :param tell: called with what happens.
+    :param tell: called with what happens, or None.
     """
 
     def __init__(
@@ -63,14 +64,15 @@ class Session:
         destination: bytes,
         options: SyncOptions,
         result: TargetResult,
-        tell: Tell,
+        tell: Tell | None,
     ) -> None:
         self._source = source
         self._gateway = gateway
         self._destination = destination
         self._options = options
         self._result = result
-        self.tell = tell
+        self.tell: Tell = tell or (lambda kind, path, reason: None)
+        self._tells = tell is not None
         self._changed = Condition()
         #: place -> batch and the paths in it, for lists that were not replied to
         self._announced: dict[int, tuple[Batch, list[bytes]]] = {}
@@ -182,11 +184,9 @@ class Session:
             case ["need", int(first), int(count), *rest]:
                 self._need(first, count, *rest)
             case ["written", bytes(numbers)]:
-                for number in numbers_from("Q", numbers):
-                    self._note("sent", self._settle(number))
+                self._written("sent", numbers)
             case ["same", bytes(numbers)]:
-                for number in numbers_from("Q", numbers):
-                    self._note("equal", self._settle(number))
+                self._written("equal", numbers)
             case ["failed", [*failures]]:
                 for which, reason in failures:
                     self._failed(which, reason)
@@ -203,6 +203,13 @@ class Session:
                 self._done = True
             case _:
                 raise ValueError("that is no message of this protocol")
+
+    def _written(self, kind: Literal["sent", "equal"], numbers: bytes) -> None:
+        paths = [shown_path(self._settle(number)) for number in numbers_from("Q", numbers)]
+        self._result.note_all(kind, paths)
+        if self._tells:
+            for path in paths:
+                self.tell(kind, path, "")
 
     def _settle(self, number: int) -> bytes:
         """The path of what was needed; it is settled now."""
@@ -399,15 +406,15 @@ class Session:
         matcher = Matcher(file.pread, file.size, sums)
         steps = matcher.steps()
 
-        def some() -> list[Literal | Copy | More | None]:
+        def some() -> list[matching.Literal | Copy | More | None]:
             """Some steps; None is the last."""
-            found: list[Literal | Copy | More | None] = []
+            found: list[matching.Literal | Copy | More | None] = []
             size = 0
             for step in steps:
                 found.append(step)
                 if isinstance(step, More):
                     return found
-                size += len(step.data) if isinstance(step, Literal) else 0
+                size += len(step.data) if isinstance(step, matching.Literal) else 0
                 if len(found) >= STEP_PIECES or size >= STEP_BYTES:
                     return found
             return [*found, None]
@@ -417,7 +424,7 @@ class Session:
                 if step is None:
                     await self._end(file, matcher.digest, sums.block)
                     return
-                if isinstance(step, Literal):
+                if isinstance(step, matching.Literal):
                     await self._lines.literal(step.data)
                 elif isinstance(step, Copy):
                     self._result.matched += step.size

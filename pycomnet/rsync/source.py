@@ -21,7 +21,7 @@ from twisted.internet.threads import deferToThreadPool
 from pycomnet.deferred import OneShot, deferred
 from pycomnet.far.rsync.entries import numbers_of
 from pycomnet.far.rsync.scan import Batch, Scan
-from pycomnet.rsync.longfile import LongFile, fingerprint
+from pycomnet.rsync.longfile import LongFile
 from pycomnet.rsync.options import SyncOptions
 
 T = TypeVar("T")
@@ -213,9 +213,10 @@ class Source:
 
     def _read_shorts(self, paths: list[tuple[int, bytes]]) -> Shorts:
         found = Shorts()
+        root, flags = os.path.join(self.scan.root, b""), self._flags
         for number, path in paths:
             try:
-                data, status = read_short(os.path.join(self.scan.root, path), self._flags)
+                data, status = read_short(root + path, flags)
             except OSError as problem:
                 found.failed.append((number, problem.strerror or str(problem)))
                 continue
@@ -289,7 +290,11 @@ def read_short(path: bytes, flags: int) -> tuple[bytes, os.stat_result]:
                 raise OSError(None, "it grew meanwhile: try again")
             data = os.pread(descriptor, status.st_size + 1, 0)
             after = os.fstat(descriptor)
-            if fingerprint(after) == fingerprint(status) and len(data) == status.st_size:
+            if (
+                after.st_mtime_ns == status.st_mtime_ns
+                and after.st_ctime_ns == status.st_ctime_ns
+                and after.st_size == status.st_size == len(data)
+            ):
                 return data, status
             status = after
     finally:

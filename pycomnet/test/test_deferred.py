@@ -10,7 +10,7 @@ from twisted.internet import defer
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from pycomnet.deferred import Condition, OneShot, done
+from pycomnet.deferred import Condition, OneShot, done, reporting
 from pycomnet.test.kit import first_cancels_rest
 
 
@@ -221,3 +221,55 @@ class ConditionTests(SynchronousTestCase):
         """Whoever is told first may cancel the others."""
         first_cancels_rest(self, self.changed.wait, self.changed.notify_all)
         self.assertEqual(self.changed.waiting, 0)
+
+
+class ReportingTests(SynchronousTestCase):
+    """What ``reporting`` makes: functions that call another with their progress."""
+
+    def setUp(self) -> None:
+        self.event: defer.Deferred[None] = defer.Deferred()
+        self.ended: list[object] = []
+
+    def running(self, progress: Any, steps: int = 2) -> defer.Deferred[int]:
+        """A function that reports its steps when an event fires, and then returns."""
+
+        @reporting
+        async def work(report: Any, result: int) -> int:
+            try:
+                await self.event
+                for number in range(steps):
+                    report(number)
+                return result
+            except BaseException as problem:
+                self.ended.append(type(problem))
+                raise
+
+        return work(progress, 5)
+
+    def test_steps_are_reported_and_the_result_is_returned(self) -> None:
+        """Its steps go to the function that is given, or to nobody."""
+        seen: list[int] = []
+        first, second = self.running(seen.append), self.running(None)
+        self.event.callback(None)
+        self.assertEqual(seen, [0, 1])
+        self.assertEqual([self.successResultOf(first), self.successResultOf(second)], [5, 5])
+
+    def test_cancelling_in_a_report_ends_it_there(self) -> None:
+        """What is told of a step may cancel the whole: nothing is done after that step."""
+        seen: list[int] = []
+
+        def cancel(step: int) -> None:
+            seen.append(step)
+            made.cancel()
+
+        made = self.running(cancel)
+        self.event.callback(None)
+        self.failureResultOf(made, defer.CancelledError)
+        self.assertEqual((seen, self.ended), ([0], [defer.CancelledError]))
+
+    def test_cancelling_between_reports_is_as_ever(self) -> None:
+        """While it waits it is cancelled as any coroutine's Deferred."""
+        made = self.running(None)
+        made.cancel()
+        self.failureResultOf(made, defer.CancelledError)
+        self.assertEqual(self.ended, [defer.CancelledError])

@@ -6,16 +6,17 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorThreads
 from twisted.python.failure import Failure
 
 from pycomnet.errors import ChannelClosed, ConnectionLost, RemoteError
+from pycomnet.services.threads import in_thread
 from pycomnet.xdeploy.farcode import ask, explained
 from pycomnet.xdeploy.interpreter import FarInterpreter
 from pycomnet.xdeploy.plan import PackageIndex, Plan
 from pycomnet.xdeploy.request import Venv, VenvProgress, VenvRequest
 from pycomnet.xdeploy.requirements import Requirements
 from pycomnet.xdeploy.resolve import BuildFailed, DeploymentFailed, Resolver
-from pycomnet.xdeploy.tool import in_thread
 
 if TYPE_CHECKING:
     from pycomnet.channels.channel import Channel
@@ -55,6 +56,7 @@ class Deployment:
                 if message == {"absent": True} and self._look:
                     return
                 await self._answer(channel, message)
+            request.progress(VenvProgress("ready"))
         except RemoteError as problem:
             raise explained(problem) from None
         except BaseException as problem:
@@ -62,7 +64,6 @@ class Deployment:
             if self._problem is not None:
                 raise DeploymentFailed(f"a wheel can't be read: {self._problem}") from problem
             raise
-        request.progress(VenvProgress("ready"))
 
     def close(self) -> None:
         """Let the environment go: from now on it may be removed, unless something uses it."""
@@ -107,6 +108,8 @@ class Deployment:
                 self.ready = ready
             case {"waiting": int() | None as holder}:
                 progress(VenvProgress("waiting", detail=str(holder or "")))
+            case {"free": True}:
+                await channel.send(None)  # the far side tries again
             case {"progress": [str(stage), int(done), int(total)]}:
                 progress(VenvProgress(stage, done, total))
             case {"resolve": dict(facts)}:
@@ -157,7 +160,7 @@ class Deployment:
             raise _no_message(facts) from None
         return Resolver(
             interpreter,
-            self._gateway.link.reactor,
+            IReactorThreads(self._gateway.link.reactor),
             # An index that is given is the far machine's.
             index=PackageIndex() if request.far else request.index,
             cache=request.cache,
@@ -166,7 +169,7 @@ class Deployment:
 
     async def _send_all(self, channel: Channel, digests: list[str]) -> None:
         """Send files one after the other; the far side knows how many bytes each has."""
-        reactor = self._gateway.link.reactor
+        reactor = IReactorThreads(self._gateway.link.reactor)
         files = self._plan.files()
         for digest in digests:
             with open(files[digest].path, "rb") as opened:

@@ -7,8 +7,9 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import attrs
+from twisted.internet.interfaces import IReactorThreads
 
-from pycomnet.deferred import deferred
+from pycomnet.deferred import reporting
 from pycomnet.errors import RemoteError
 from pycomnet.xdeploy.deploy import Deployment
 from pycomnet.xdeploy.farcode import FAR_PACKAGE, explained
@@ -17,6 +18,10 @@ from pycomnet.xdeploy.sdist import make_sdist, project_directory
 from pycomnet.xdeploy.venvgateway import remember, request_for, venv_of
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    from twisted.internet.defer import Deferred
+
     from pycomnet.gateways.gateway import Gateway
 
 
@@ -33,14 +38,13 @@ class SetupFile:
     def __repr__(self) -> str:
         return f"<SetupFile {self.directory}>"
 
-    @deferred
-    async def sdist_remote_install(
+    def sdist_remote_install(
         self,
         gateway: Gateway,
         *,
         upgrade: bool = False,
         progress: Callable[[VenvProgress], Any] | None = None,
-    ) -> Venv:
+    ) -> Deferred[Venv]:
         """Install the project, and what it depends on, where a gateway is in an environment.
 
         Its sdist is made here, and installed as pip would do it. As an environment never changes,
@@ -54,33 +58,43 @@ class SetupFile:
         :returns: fires with the :class:`Venv`. Fails as there, with :class:`DeploymentFailed` if
             the gateway is in no environment. Cancelling it leaves the gateway as it is.
         """
-        request = request_for(gateway)
-        sdist = await make_sdist(
-            self.directory, gateway.link.reactor, index=request.index, cache=request.cache
+        return _install(progress, self.directory, gateway, upgrade)
+
+
+@reporting
+async def _install(
+    report: Callable[[VenvProgress], object], directory: Path, gateway: Gateway, upgrade: bool
+) -> Venv:
+    request = request_for(gateway)
+    sdist = await make_sdist(
+        directory,
+        IReactorThreads(gateway.link.reactor),
+        index=request.index,
+        cache=request.cache,
+    )
+    name = sdist.name.rpartition("-")[0]
+    others = [each for each in request.projects if each.name.rpartition("-")[0] != name]
+    wanted = attrs.evolve(
+        request,
+        projects=(*others, sdist),
+        upgrade=upgrade,
+        progress=report,
+    )
+    deployment = Deployment(gateway, wanted)
+    await deployment.run()
+    try:
+        await gateway.call(
+            f"{FAR_PACKAGE}.moving:move",
+            venv_of(gateway).path,
+            deployment.venv.path,
+            deployment.lock_path,
         )
-        name = sdist.name.rpartition("-")[0]
-        others = [each for each in request.projects if each.name.rpartition("-")[0] != name]
-        wanted = attrs.evolve(
-            request,
-            projects=(*others, sdist),
-            upgrade=upgrade,
-            progress=progress or (lambda _: None),
-        )
-        deployment = Deployment(gateway, wanted)
-        await deployment.run()
-        try:
-            await gateway.call(
-                f"{FAR_PACKAGE}.moving:move",
-                venv_of(gateway).path,
-                deployment.venv.path,
-                deployment.lock_path,
-            )
-        except RemoteError as problem:
-            raise explained(problem) from None
-        finally:
-            deployment.close()
-        remember(gateway, deployment.venv, wanted)
-        return deployment.venv
+    except RemoteError as problem:
+        raise explained(problem) from None
+    finally:
+        deployment.close()
+    remember(gateway, deployment.venv, wanted)
+    return deployment.venv
 
 
 __all__ = ["SetupFile"]

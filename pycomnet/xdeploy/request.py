@@ -8,11 +8,13 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 import attrs
+from twisted.internet.interfaces import IReactorThreads
 
 from pycomnet.gateways.spec import Spec
-from pycomnet.xdeploy.plan import PackageIndex, SourceFile, WheelCache
+from pycomnet.xdeploy.plan import PackageIndex, SourceFile
 from pycomnet.xdeploy.requirements import Requirements, check_name
 from pycomnet.xdeploy.sdist import make_sdist, project_directory
+from pycomnet.xdeploy.wheelcache import WheelCache
 
 if TYPE_CHECKING:
     from pycomnet.gateways.gateway import Gateway
@@ -64,6 +66,7 @@ class VenvOptions:
     index: str | os.PathLike[str] | None = None
     install: str | os.PathLike[str] | Iterable[str | os.PathLike[str]] = ()
     far: bool = False
+    compile: bool = True
     directory: str | None = None
 
 
@@ -74,6 +77,7 @@ class VenvRequest:
     :ivar index: where packages come from.
     :ivar projects: sdists on this machine to install as well.
     :ivar far: whether the far machine's own pip and index are used.
+    :ivar compile: whether modules are compiled when it is made.
     :ivar directory: where environments are kept at the far side; None for the default.
     """
 
@@ -87,6 +91,7 @@ class VenvRequest:
     far: bool
     progress: Callable[[VenvProgress], Any]
     cache: WheelCache
+    compile: bool = True
 
     def far_map(self) -> dict[str, Any]:
         """The request as the far side gets it."""
@@ -98,6 +103,7 @@ class VenvRequest:
             "root": self.directory,
             # What a file or directory has today may differ from what it had.
             "upgrade": self.upgrade or not self.requirements.fixed,
+            "compile": self.compile,
             "about": json.dumps({"requirements": self.requirements.lines}),
         }
 
@@ -124,14 +130,19 @@ async def request_of(
         projects=(),
         directory=options.directory,
         far=bool(options.far),
+        compile=bool(options.compile),
         progress=progress or (lambda _: None),
         cache=WheelCache(),
     )
     given = options.install
     paths = [given] if isinstance(given, (str, os.PathLike)) else given
+    reactor = IReactorThreads(gateway.link.reactor)
     sdists = [
         await make_sdist(
-            project_directory(path), gateway.link.reactor, index=request.index, cache=request.cache
+            project_directory(path),
+            reactor,
+            index=request.index,
+            cache=request.cache,
         )
         for path in paths
     ]

@@ -15,13 +15,19 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from twisted.internet.interfaces import IReactorThreads
+
 from pycomnet.errors import PycomnetError
+from pycomnet.far.xdeploy.building import unpack
+from pycomnet.far.xdeploy.interpreter import VenvRefused
+from pycomnet.services.threads import in_thread
 from pycomnet.text.printable import visible
 from pycomnet.xdeploy.interpreter import FarInterpreter
 from pycomnet.xdeploy.pipfor import NO_PIP
-from pycomnet.xdeploy.plan import FarBuild, PackageIndex, Plan, SourceFile, WheelCache
+from pycomnet.xdeploy.plan import FarBuild, PackageIndex, Plan, SourceFile
 from pycomnet.xdeploy.requirements import Requirements
-from pycomnet.xdeploy.tool import Ran, in_thread, run_tool
+from pycomnet.xdeploy.tool import Ran, run_tool
+from pycomnet.xdeploy.wheelcache import WheelCache
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -63,7 +69,7 @@ class Resolver:
     def __init__(
         self,
         interpreter: FarInterpreter,
-        reactor: Any,
+        reactor: IReactorThreads,
         *,
         index: PackageIndex | None = None,
         cache: WheelCache | None = None,
@@ -182,6 +188,7 @@ class Resolver:
     async def _far_build(self, sdist: SourceFile, output: str) -> FarBuild:
         """Plan to build an sdist at the far side: find what its build requires."""
         backend, paths, requires = await in_thread(self._reactor, build_system, sdist.path)
+        requires += await self._further_requires(sdist)
         inner = Resolver(
             self._interpreter,
             self._reactor,
@@ -204,6 +211,29 @@ class Resolver:
                 f"{plan.builds[0].sdist.name}, which its build requires: give a wheel of that"
             )
         return FarBuild(sdist, plan.wheels, backend, tuple(paths), output)
+
+    async def _further_requires(self, sdist: SourceFile) -> list[str]:
+        """What the backend asks for when it is run, beside what ``pyproject.toml`` says.
+
+        It is asked here, as pip has asked it here before: what a far side says must not choose what
+        runs on this machine. A backend that can't run here is not asked; then the build there may
+        fail, and says what it lacks.
+        """
+        with tempfile.TemporaryDirectory(prefix="pycomnet-xdeploy-") as place:
+            result = Path(place) / "result"
+            try:
+                source = await in_thread(
+                    self._reactor, unpack, str(sdist.path), str(Path(place) / "source")
+                )
+            except (OSError, ValueError, tarfile.TarError, VenvRefused) as problem:
+                raise BuildFailed(f"{sdist.name} can't be unpacked: {problem}") from None
+            runner = str(Path(__file__).with_name("buildrequires.py"))
+            argv = [sys.executable, runner, source, str(result)]
+            ran = await run_tool(self._reactor, argv, self._index.environment(), place)
+            if ran.status:
+                return []
+            found: list[str] = json.loads(result.read_text(encoding="utf-8"))
+            return found
 
     async def _pip(self, facts: str, command: str, *arguments: str) -> Ran:
         runner = str(Path(__file__).with_name("pipfor.py"))

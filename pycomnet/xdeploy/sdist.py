@@ -6,12 +6,15 @@ import os
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any
 
-from pycomnet.xdeploy.plan import PackageIndex, SourceFile, WheelCache
+from twisted.internet.interfaces import IReactorThreads
+
+from pycomnet.services.threads import in_thread
+from pycomnet.xdeploy.plan import PackageIndex, SourceFile
 from pycomnet.xdeploy.requirements import InvalidRequirements
 from pycomnet.xdeploy.resolve import BuildFailed, DeploymentFailed, tail
-from pycomnet.xdeploy.tool import in_thread, run_tool
+from pycomnet.xdeploy.tool import run_tool
+from pycomnet.xdeploy.wheelcache import WheelCache
 
 #: What says that a directory is a project's.
 FILES = ("pyproject.toml", "setup.py")
@@ -35,7 +38,7 @@ def project_directory(path: str | os.PathLike[str]) -> Path:
 
 
 async def make_sdist(
-    directory: Path, reactor: Any, *, index: PackageIndex, cache: WheelCache
+    directory: Path, reactor: IReactorThreads, *, index: PackageIndex, cache: WheelCache
 ) -> SourceFile:
     """Make the sdist of a project, in an environment of what its build requires.
 

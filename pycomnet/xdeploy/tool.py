@@ -8,10 +8,10 @@ import signal
 import subprocess
 import threading
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import attrs
 from twisted.internet import defer
+from twisted.internet.interfaces import IReactorThreads
 from twisted.internet.threads import deferToThreadPool
 
 
@@ -61,7 +61,7 @@ class _Program:
 
 
 def run_tool(
-    reactor: Any, argv: Sequence[str], env: Mapping[str, str], cwd: str | None = None
+    reactor: IReactorThreads, argv: Sequence[str], env: Mapping[str, str], cwd: str | None = None
 ) -> defer.Deferred[Ran]:
     """Run a program in a thread of the reactor's pool.
 
@@ -79,12 +79,4 @@ def run_tool(
     return ended
 
 
-def in_thread(reactor: Any, function: Any, *args: Any) -> defer.Deferred[Any]:
-    """Call a function that reads or writes much, in a thread of the reactor's pool."""
-    running: defer.Deferred[Any] = deferToThreadPool(
-        reactor, reactor.getThreadPool(), function, *args
-    )
-    return running
-
-
-__all__ = ["Ran", "in_thread", "run_tool"]
+__all__ = ["Ran", "run_tool"]

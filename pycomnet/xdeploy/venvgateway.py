@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from pycomnet.deferred import deferred
+from pycomnet.deferred import reporting
 from pycomnet.gateways.spec import Spec
 from pycomnet.gateways.transports.routes import has_fork_server
 from pycomnet.xdeploy.deploy import Deployment
@@ -17,9 +17,11 @@ from pycomnet.xdeploy.request import Venv, VenvOptions, VenvProgress, VenvReques
 from pycomnet.xdeploy.resolve import DeploymentFailed
 
 if TYPE_CHECKING:
+    from twisted.internet.defer import Deferred
+
     from pycomnet.gateways.gateway import Gateway
 
-#: and with it the lock, ends with the process.
+#: Takes a lock on the environment's use, which ends with the process.
 KEEP = """\
 import fcntl, os
 fcntl.flock(os.open(path, os.O_RDWR | os.O_CREAT, 0o644), fcntl.LOCK_SH)
@@ -102,8 +104,7 @@ async def deploy(gateway: Gateway, request: VenvRequest) -> tuple[Deployment, Ga
     return deployment, helper
 
 
-@deferred
-async def create_venv(
+def create_venv(
     gateway: Gateway,
     name: str,
     requirements: str | Iterable[str] = "",
@@ -113,9 +114,10 @@ async def create_venv(
     index: str | os.PathLike[str] | None = None,
     install: str | os.PathLike[str] | Iterable[str | os.PathLike[str]] = (),
     far: bool = False,
+    compile: bool = True,
     directory: str | None = None,
     progress: Callable[[VenvProgress], Any] | None = None,
-) -> Venv:
+) -> Deferred[Venv]:
     """Have an environment at a gateway's far side, as :func:`create_venv_gateway` does.
 
     :returns: fires with the :class:`Venv`; fails and is cancelled as there.
@@ -126,9 +128,21 @@ async def create_venv(
         index=index,
         install=install,
         far=far,
+        compile=compile,
         directory=directory,
     )
-    request = await request_of(gateway, name, requirements, options, progress)
+    return _venv(progress, gateway, name, requirements, options)
+
+
+@reporting
+async def _venv(
+    report: Callable[[VenvProgress], object],
+    gateway: Gateway,
+    name: str,
+    requirements: str | Iterable[str],
+    options: VenvOptions,
+) -> Venv:
+    request = await request_of(gateway, name, requirements, options, report)
     deployment, helper = await deploy(gateway, request)
     deployment.close()
     if helper is not None:
@@ -136,8 +150,7 @@ async def create_venv(
     return deployment.venv
 
 
-@deferred
-async def create_venv_gateway(
+def create_venv_gateway(
     gateway: Gateway,
     name: str,
     requirements: str | Iterable[str] = "",
@@ -147,10 +160,11 @@ async def create_venv_gateway(
     index: str | os.PathLike[str] | None = None,
     install: str | os.PathLike[str] | Iterable[str | os.PathLike[str]] = (),
     far: bool = False,
+    compile: bool = True,
     directory: str | None = None,
     id: str | None = None,
     progress: Callable[[VenvProgress], Any] | None = None,
-) -> Gateway:
+) -> Deferred[Gateway]:
     """Make a gateway in a virtual environment where another gateway is.
 
     The environment is made if there is none of that name for these requirements. Wheels are found
@@ -168,10 +182,14 @@ async def create_venv_gateway(
         of directories, ``setup.py`` or ``pyproject.toml``.
     :param far: whether the far machine's own pip resolves the requirements, with the index that it
         is configured for; or with ``index``, an address that is good there.
+    :param compile: whether modules are compiled when the environment is made, as pip does it: once
+        on each host. If not, as with uv, each is compiled in each environment when it is first
+        imported; a new host is ready sooner.
     :param directory: where environments are kept there; by default
         ``~/.local/share/pycomnet/xdeploy``.
     :param id: the new gateway's name in its group.
-    :param progress: called with a :class:`VenvProgress` for each step.
+    :param progress: called with a :class:`VenvProgress` for each step. It may cancel what this
+        returns.
     :returns: fires with the gateway. Its interpreter is the environment's, it stands in the
         environment's directory, and scripts of the environment are found first. Fails with
         :class:`InvalidRequirements`, :class:`ResolutionFailed`, :class:`BuildFailed`,
@@ -184,9 +202,22 @@ async def create_venv_gateway(
         index=index,
         install=install,
         far=far,
+        compile=compile,
         directory=directory,
     )
-    request = await request_of(gateway, name, requirements, options, progress)
+    return _venv_gateway(progress, gateway, name, requirements, options, id)
+
+
+@reporting
+async def _venv_gateway(
+    report: Callable[[VenvProgress], object],
+    gateway: Gateway,
+    name: str,
+    requirements: str | Iterable[str],
+    options: VenvOptions,
+    id: str | None,
+) -> Gateway:
+    request = await request_of(gateway, name, requirements, options, report)
     return await gateway_in(gateway, request, id)
 
 

@@ -22,8 +22,11 @@ SUM = struct.Struct(">%dsI%ds" % (STRONG, FOLLOWING))
 NO_ANCHOR = 0xFFFFFFFF
 #: Bytes that are read at a time: a multiple of all block sizes.
 READ = 1048576
-#: Sums in a message.
-PART = 2048
+#: Sums in a message, at most; and bytes of a file after which those are sent that there are: the
+#: other end begins meanwhile.
+PART, PART_BYTES = 2048, 16777216
+#: Blocks of an old file whose whole digests are kept, and the size of one.
+DIGESTS, WHOLE_DIGEST = 262144, 32
 #: Places of a file that are looked at for its marker, and the most bytes at each.
 _SAMPLES, _SAMPLE = 16, 4096
 #: What occurs less often in the samples may not be as frequent elsewhere.
@@ -74,12 +77,15 @@ def choose_marker(read_at, size, block):
     return best[1] if best is not None else b"\n"
 
 
-def sums(read_at, size, block, marker):
+def sums(read_at, size, block, marker, digests=None):
     """Yield the sums of a file's blocks, joined, :data:`PART` of them at a time.
 
     The last block may be shorter. If the file ends early, so do the sums.
+
+    :param digests: a bytearray that gets the whole digests of the first :data:`DIGESTS` blocks.
     """
     part = []
+    left = 0 if digests is None else min(DIGESTS, size // block)
     sha = hashlib.sha256
     pack = SUM.pack
     mark = len(marker)
@@ -89,13 +95,17 @@ def sums(read_at, size, block, marker):
         view = view_of(data)
         for at in range(0, len(data), block):
             end = min(at + block, len(data))
-            strong = sha(view[at:end]).digest()[:STRONG]
+            strong = sha(view[at:end]).digest()
+            if left:
+                digests += strong
+                left -= 1
+            strong = strong[:STRONG]
             place = data.find(marker, at, end) + mark
             if place < mark or place + FOLLOWING > end:
                 part.append(pack(strong, NO_ANCHOR, empty))
             else:
                 part.append(pack(strong, place - at, data[place : place + FOLLOWING]))
-        if len(part) >= PART:
+        if len(part) >= PART or (part and not (begin + READ) % PART_BYTES):
             yield b"".join(part)
             part = []
         if len(data) < min(READ, size - begin):
@@ -145,7 +155,7 @@ class TreeDigest(object):
         self._filled = size - at
 
     def add(self, digest, size):
-        """The next block, by its own digest; what came before ends with a whole block."""
+        """The next blocks, by their own digests; what came before ends with a whole block."""
         self._all.update(digest)
         self._size += size
 

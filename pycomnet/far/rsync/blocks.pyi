@@ -9,13 +9,20 @@ SUM: Struct
 NO_ANCHOR: int
 READ: int
 PART: int
+PART_BYTES: int
+DIGESTS: int
+WHOLE_DIGEST: int
 SEEN: int
 
 def block_size(size: int) -> int: ...
 def check_block(block: int) -> None: ...
 def choose_marker(read_at: Callable[[int, int], bytes], size: int, block: int) -> bytes: ...
 def sums(
-    read_at: Callable[[int, int], bytes], size: int, block: int, marker: bytes
+    read_at: Callable[[int, int], bytes],
+    size: int,
+    block: int,
+    marker: bytes,
+    digests: bytearray | None = None,
 ) -> Iterator[bytes]: ...
 def view_of(data: bytes) -> bytes | memoryview: ...
 

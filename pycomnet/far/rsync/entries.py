@@ -15,6 +15,8 @@ MADE, CHANGED = 1, 2
 LITERAL, PACKED, COPY, HOLE, END, ABORT = b"L", b"Z", b"C", b"H", b"E", b"X"
 #: The most bytes of a literal piece.
 PIECE = 262144
+#: What is no name of an entry.
+NO_NAMES = frozenset((b"", b".", b".."))
 #: Bytes of a digest that decides whether a short file is equal.
 DIGEST = 16
 
@@ -80,6 +82,9 @@ class ReceivedBatch(object):
             raise BadBatch("a list whose hard links refer to nothing")
         if self.owners and len(self.owners) != 2 * count:
             raise BadBatch("a list whose owners are missing")
+        if b"/" in names or not NO_NAMES.isdisjoint(self.names):
+            for name in self.names:
+                check_name(name)
 
 
 def numbers_of(code, values):
@@ -102,5 +107,5 @@ def check_name(name):
 
     :raises BadBatch: it is refused.
     """
-    if not name or name in (b".", b"..") or b"/" in name or b"\0" in name:
+    if name in NO_NAMES or b"/" in name or b"\0" in name:
         raise BadBatch("%r is no name of an entry" % (name,))

@@ -22,6 +22,7 @@ HOLE: bytes
 END: bytes
 ABORT: bytes
 PIECE: int
+NO_NAMES: frozenset[bytes]
 DIGEST: int
 
 class BadBatch(ValueError): ...

@@ -9,18 +9,9 @@ import stat
 from . import names
 from .blocks import block_size, check_block, choose_marker, sums
 from .compare import MODE, Comparison, ListedDirectory
+from .compose import Basis, Composer, ContentRefused, Pieces, unpack
 from .entries import BadBatch, binary, numbers_from, numbers_of
-from .files import (
-    Composer,
-    ContentRefused,
-    NewFile,
-    Pieces,
-    is_left,
-    read_at,
-    temporary_name,
-    unpack,
-    write_all,
-)
+from .files import NewFile, TemporaryNames, is_left, read_at, temporary_name, write_short
 from .finish import Finish, make_room, reason_of
 from .patterns import Filter
 from .tree import is_directory, open_tree
@@ -57,9 +48,10 @@ class Receiver(object):
         self.tree = None
         self.pending = {}
         self.finish = Finish(self)
+        self._temporaries = TemporaryNames()
         self._comparison = Comparison(self)
-        #: number -> what reads the basis of a long file, and its descriptor, while it is being sent
-        self.readers = {}
+        #: number -> the basis of a long file, while it is being sent
+        self.bases = {}
         #: whether the list has ended, and was complete
         self._ended = None
         #: number or path, and reason, to be told with the next message
@@ -138,29 +130,37 @@ class Receiver(object):
         _, numbers, sizes, times, modes, content, unpacked = message
         if unpacked:
             content = unpack(content, unpacked)
-        if sum(numbers_from("I", sizes)) != len(content):
-            raise BadBatch("short files whose content has another size")
+        numbers, times = numbers_from("Q", numbers), numbers_from("q", times)
         sizes, modes = numbers_from("I", sizes), numbers_from("I", modes)
-        times = numbers_from("q", times)
+        if not len(numbers) == len(sizes) == len(times) == len(modes):
+            raise BadBatch("short files whose columns differ in length")
+        if sum(sizes) != len(content):
+            raise BadBatch("short files whose content has another size")
         at = 0
         done = []
-        for place, number in enumerate(numbers_from("Q", numbers)):
-            data = content[at : at + sizes[place]]
-            at += sizes[place]
+        native, next_temporary, mask = self.flavour.native, self._temporaries.next, self.mask
+        directory = opened = None
+        for number, size, time, mode in zip(numbers, sizes, times, modes):
+            data = content[at : at + size]
+            at += size
             entry = self.pending.pop(number)
-            entry.time, entry.mode = times[place], modes[place] & self.mask
             try:
-                opened = self.tree.directory(entry.directory.path)
-                new = NewFile(opened, self.flavour.native, entry.name)
+                if entry.directory is not directory:
+                    opened = self.tree.directory(entry.directory.path)
+                    directory = entry.directory
+                    self.finish.touched.add(directory.path)
+                given = data, mode & mask, time, entry.owner
                 try:
-                    if data:
-                        write_all(new.descriptor, data)
-                    self._commit(new, entry, opened)
-                except BaseException:
-                    new.discard()
-                    raise
+                    write_short(opened, native, next_temporary(), entry.name, *given)
+                except (OSError, IOError):
+                    status = opened.status(entry.native)
+                    if status is None or not is_directory(self.flavour, status):
+                        raise
+                    make_room(self, directory.path, opened, entry.name)
+                    write_short(opened, native, next_temporary(), entry.name, *given)
                 done.append(number)
             except (OSError, IOError) as error:
+                directory = None
                 self.fail(number, reason_of(error))
         self.send(["written", numbers_of("Q", done)])
 
@@ -182,7 +182,7 @@ class Receiver(object):
         check_block(block)
         entry = self.pending.pop(number)
         entry.time, entry.mode = time, mode & self.mask
-        basis, descriptor = self.readers.pop(number, (None, None))
+        basis = self.bases.pop(number, None)
         new = None
         composer = Composer(self._pieces, None, basis, block, is_sparse)
         try:
@@ -211,8 +211,8 @@ class Receiver(object):
         finally:
             if new is not None:
                 new.close()  # after the end of the connection it stays, to go on from
-            if descriptor is not None:
-                os.close(descriptor)
+            if basis is not None:
+                basis.close()
 
     def _sums(self, message):
         """The other end asks for the sums of what is here of a long file."""
@@ -229,11 +229,11 @@ class Receiver(object):
         size, descriptor = found
         block = block_size(size)
         read = read_at(descriptor)
-        self.readers[number] = read, descriptor
+        basis = self.bases[number] = Basis(read, descriptor)
         marker = b""
         try:
             marker = choose_marker(read, size, block)
-            for part in sums(read, size, block, marker):
+            for part in sums(read, size, block, marker, basis.digests):
                 self._send_sums(number, size, block, marker, part, False)
         except (OSError, IOError):
             pass  # what can't be read is no basis
@@ -268,9 +268,9 @@ class Receiver(object):
         return best
 
     def _close_basis(self, number):
-        _, descriptor = self.readers.pop(number, (None, None))
-        if descriptor is not None:
-            os.close(descriptor)
+        basis = self.bases.pop(number, None)
+        if basis is not None:
+            basis.close()
 
 
 def receive(channel, data, options):

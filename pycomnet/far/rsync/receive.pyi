@@ -1,6 +1,7 @@
 from collections.abc import Callable
 from typing import Any
 
+from .compose import Basis
 from .finish import Finish
 
 class Receiver:
@@ -19,7 +20,7 @@ class Receiver:
     finish: Finish
     pending: dict[int, Any]
     handlers: dict[str, Callable[[list[Any]], object]]
-    readers: dict[int, tuple[Callable[[int, int], bytes], Any]]
+    bases: dict[int, Basis]
     def __init__(
         self,
         channel: Any,

@@ -109,6 +109,15 @@ class Scan(object):
         self._real_root = os.path.realpath(self.root)
         self._options = options
         self._filter = options.filter
+        self._has_scandir = hasattr(os, "scandir") and self._flavour.name == "posix"
+        #: whether all regular files take part, and nothing is asked about them but what all have
+        self._is_plain = (
+            self._has_scandir
+            and options.filter is None
+            and options.takes is None
+            and not options.hard_links
+            and not options.owners
+        )
         #: (device, inode) of files with several names -> number
         self._leaders = {}
         self._batch = Batch(0)
@@ -138,7 +147,7 @@ class Scan(object):
     def _read(self, path):
         """What is in a directory: name, as on the wire, and a function that returns its status."""
         whole = self.path(path)
-        if hasattr(os, "scandir") and self._flavour.name == "posix":
+        if self._has_scandir:
             with os.scandir(whole) as iterator:
                 return sorted((entry.name, entry) for entry in iterator)
         wire = self._flavour.wire
@@ -157,8 +166,11 @@ class Scan(object):
             found = []
         prefix = path + b"/" if path else b""
         count = 0
+        add_file = self._add_file
+        is_plain = self._is_plain
         for name, entry in found:
-            if self._entry(name, entry, prefix + name, below):
+            added = is_plain and add_file(name, entry)
+            if added or self._entry(name, entry, prefix + name, below):
                 count += 1
                 if len(self._batch) >= self._size:
                     record[1] = count
@@ -174,6 +186,23 @@ class Scan(object):
     def _failed(self, path, error):
         self.clean = False
         self._batch.failed.append((path, reason_of(error)))
+
+    def _add_file(self, name, entry):
+        """Add a regular file, fast; False if it is none, or not readable: this is for others."""
+        try:
+            status = entry.stat(follow_symlinks=False)
+        except OSError:
+            return False
+        mode = status.st_mode
+        if mode & 0o170000 != 0o100000 or (name[:1] == b"." and name.startswith(TEMPORARY)):
+            return False
+        batch = self._batch
+        batch.names.append(name)
+        batch.kinds.append(FILE)
+        batch.modes.append(mode & 0o7777)
+        batch.sizes.append(status.st_size)
+        batch.times.append(status.st_mtime_ns)
+        return True
 
     def _entry(self, name, entry, path, below):
         """Add an entry to the batch; False if it takes no part."""

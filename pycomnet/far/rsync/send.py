@@ -7,6 +7,7 @@ blocks: that is the near side's work in both directions.
 import os
 import stat
 import struct
+import time
 
 from . import names
 from .blocks import TreeDigest, block_size, choose_marker, sums
@@ -19,6 +20,7 @@ from .entries import (
     END,
     HOLE,
     LITERAL,
+    PACKED,
     PIECE,
     UNLESS_EQUAL,
     binary,
@@ -27,6 +29,7 @@ from .entries import (
 )
 from .files import digest_of, read_at
 from .finish import reason_of
+from .packing import Packing
 from .patterns import Filter
 from .scan import Scan
 from .tree import time_of
@@ -40,6 +43,8 @@ TRIES = 3
 #: A short file that has grown up to this size since it was listed is still sent in one piece.
 MOST = 1048576
 _FLAGS = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0)
+#: Seconds; Python 2 has no clock that nobody sets.
+_clock = getattr(time, "monotonic", time.time)
 CHANGED = "it changed each time while it was read: try again later"
 
 
@@ -67,6 +72,7 @@ class Sender(object):
         self._channel = channel
         self._data = data
         self._scan = Scan(options["root"], SendOptions(options), flavour)
+        self._packing = Packing(options.get("compress", False))
         self._follows = "copy" in (options["links"], options["outside"])
         #: number of the first -> paths and sizes, for lists that were not replied to
         self._announced = {}
@@ -194,6 +200,8 @@ class Sender(object):
         if equal:
             self._channel.send(["equal", numbers_of("Q", equal)])
         if found:
+            content = b"".join(contents)
+            packed = self._pack(content)
             self._channel.send(
                 [
                     "short",
@@ -201,8 +209,8 @@ class Sender(object):
                     numbers_of("I", [len(data) for data in contents]),
                     numbers_of("q", times),
                     numbers_of("I", modes),
-                    binary(b"".join(contents)),
-                    0,
+                    binary(content if packed is None else packed),
+                    0 if packed is None else len(content),
                 ]
             )
 
@@ -276,6 +284,21 @@ class Sender(object):
         finally:
             os.close(descriptor)
 
+    def _pack(self, data):
+        """Compress content; None if it is to be sent as it is."""
+        return self._packing.pack(data) if self._packing.wants(len(data)) else None
+
+    def _literal(self, data):
+        """Send content, compressed if that is faster."""
+        packed = self._pack(data)
+        if packed is None:
+            data = LITERAL + struct.pack(">I", len(data)) + data
+        else:
+            data = PACKED + struct.pack(">II", len(packed), len(data)) + packed
+        began = _clock()
+        self._data.send(data)  # waits until there is room for it
+        self._packing.measure(len(data), _clock() - began)
+
     def _content(self, read, size, parts, digest, is_sparse):
         numbers = numbers_from("Q", parts) if parts else ()
         at = 0
@@ -287,7 +310,7 @@ class Sender(object):
                 if is_sparse and not data.strip(b"\0"):
                     self._data.send(HOLE + struct.pack(">Q", len(data)))
                 else:
-                    self._data.send(LITERAL + struct.pack(">I", len(data)) + data)
+                    self._literal(data)
             if length:
                 self._data.send(COPY + struct.pack(">QQ", offset, length))
                 end = offset + length

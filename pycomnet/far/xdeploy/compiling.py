@@ -31,11 +31,12 @@ def code_key():
     return "%s-%s" % (sys.implementation.cache_tag, magic)
 
 
-def read_wheels(directory, digests, progress):
-    """What the store knows of wheels, which are compiled if they have not been.
+def read_wheels(directory, digests, compiled, progress):
+    """What the store knows of wheels.
 
     Another process may compile the same at the same time: files are written atomically.
 
+    :param compiled: whether to compile those that have not been.
     :param progress: called before modules are compiled, with their number.
     :returns: a list, in the order of ``digests``.
     """
@@ -47,14 +48,14 @@ def read_wheels(directory, digests, progress):
         if about is None:
             raise VenvRefused("the store has no wheel %s" % digest)
         found.append(about)
-        if key not in about["code"]:
+        if compiled and key not in about["code"]:
             site = directory.path("wheels", digest, "site")
             paths += [os.path.join(site, name) for name in modules(about)]
     if paths and sys.implementation.cache_tag is not None:
         progress(len(paths))
         _compile(paths)
     for digest, about in zip(digests, found):
-        if key not in about["code"]:
+        if compiled and key not in about["code"]:
             about["code"][key] = [
                 name
                 for name in map(code_name, modules(about))

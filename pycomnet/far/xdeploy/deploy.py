@@ -1,7 +1,7 @@
 """Makes the environment that the near side asks for (docs/architecture/xdeploy.rst).
 
 The conversation is on one channel. What comes from here are maps with one key: ``ready``,
-``waiting``, ``resolve``, ``send``, ``progress``, ``failed``.
+``waiting``, ``free``, ``resolve``, ``send``, ``progress``, ``failed``.
 """
 
 import time
@@ -110,6 +110,7 @@ class Creation(object):
                 digests,
                 {"interpreter": facts()["markers"]["python_full_version"]},
                 self.progress,
+                self.request["compile"],
             )
         return True
 

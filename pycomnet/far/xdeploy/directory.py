@@ -5,7 +5,16 @@ import os
 import shutil
 
 from .interpreter import VenvRefused, check
-from .lookup import ABOUT, Lock, absolute, is_private, lock_path, name_path, read_record
+from .lookup import (
+    ABOUT,
+    Lock,
+    absolute,
+    is_private,
+    lock_path,
+    make_directory,
+    name_path,
+    read_record,
+)
 
 PARTS = ("wheels", "built", "environments", "names", "locks", "new")
 
@@ -30,7 +39,7 @@ class VenvDirectory(object):
         self.root = absolute(root)
         try:
             for part in PARTS:
-                os.makedirs(os.path.join(self.root, part), 0o755, exist_ok=True)
+                make_directory(self.root, part)
             private = is_private(self.root)
         except OSError as problem:
             raise VenvRefused(
@@ -52,14 +61,14 @@ class VenvDirectory(object):
         """Take a lock, and wait for it.
 
         :param name: the lock's name, which becomes a file's.
-        :param waits: waits a moment, each time that another has the lock, and may raise; it is
-            called with the process that has the lock, or None if that is not known.
+        :param waits: called with the lock when another has it; it returns when that may be over,
+            and may raise.
         :param shared: whether others may have it at the same time, if they share it, too.
         """
         lock = Lock(lock_path(self.root, name), shared)
         while not lock.take(waits is None):
             try:
-                waits(lock.holder())
+                waits(lock)
             except BaseException:
                 lock.release()
                 raise

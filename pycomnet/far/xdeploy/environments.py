@@ -30,12 +30,13 @@ def identity_of(sources):
     return hashlib.sha256(text.encode("utf-8")).hexdigest()[:32]
 
 
-def make(directory, identity, digests, about, progress):
+def make(directory, identity, digests, about, progress, compiled=True):
     """Make an environment. The caller has the identity's lock.
 
     :param digests: the hashes of its wheels, which are in the store.
     :param about: what is written into it, to say what it is.
     :param progress: called with what is done, how much of it, and of how much.
+    :param compiled: whether to compile modules that the store has not compiled yet.
     :raises VenvRefused: two wheels are of the same distribution.
     """
     place = directory.fresh(identity)
@@ -43,7 +44,9 @@ def make(directory, identity, digests, about, progress):
     try:
         layout = create(place, target)
         installed = {}
-        found = read_wheels(directory, digests, lambda number: progress("compile", 0, number))
+        found = read_wheels(
+            directory, digests, compiled, lambda number: progress("compile", 0, number)
+        )
         for number, digest in enumerate(digests):
             wheel = found[number]
             name = re.sub(r"[-_.]+", "-", wheel["name"]).lower()

@@ -12,6 +12,7 @@ def make(
     digests: Sequence[str],
     about: dict[str, Any],
     progress: Callable[[str, int, int], object],
+    compiled: bool = True,
 ) -> None: ...
 
 class Layout:

@@ -7,11 +7,10 @@ A name's file is text for the same reason: its lines are compared, and nothing i
 
 import os
 import sys
+import threading
 
 #: The file in an environment that says what it is made of.
 ABOUT = "xdeploy.json"
-#: Seconds between two tries to take a lock that another process has.
-INTERVAL = 0.02
 
 
 def default_root():
@@ -25,6 +24,16 @@ def default_root():
 def absolute(root):
     """The directory that a request means."""
     return os.path.abspath(os.path.expanduser(root)) if root else default_root()
+
+
+def make_directory(root, part):
+    """Make a part of the directory, and before it the directory, if they are not there.
+
+    Whatever the user's umask is, nobody else may write to them.
+    """
+    for path in (root, os.path.join(root, part)):
+        if not os.path.isdir(path):
+            os.makedirs(path, 0o755, exist_ok=True)
 
 
 def is_private(root):
@@ -105,6 +114,7 @@ class Lock(object):
         self._kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
         self._now = fcntl.LOCK_NB
         self._shared = shared
+        self.path = path
         self._fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
 
     def take(self, wait=False):
@@ -140,19 +150,33 @@ class Lock(object):
 
 
 def waits(channel):
-    """What to call while another has a lock: it tells the near side, which may stop waiting."""
+    """What to call while another has a lock: it returns when the lock may be free.
+
+    The kernel wakes a thread then. That has the near side reply, for which this thread waits: so it
+    also ends when the near side does, and nobody polls. Many that wait for one lock are woken at
+    once, as their threads share it for a moment.
+    """
     told = []
 
-    def wait(holder):
+    def wait(lock):
         if not told:
-            told.append(holder)
-            channel.send({"waiting": holder})
-        try:
-            channel.receive(INTERVAL)
-        except channel.TimeoutError:
-            pass
+            told.append(True)
+            channel.send({"waiting": lock.holder()})
+        thread = threading.Thread(target=_tell_when_free, args=(channel, lock.path))
+        thread.daemon = True
+        thread.start()
+        channel.receive()
 
     return wait
+
+
+def _tell_when_free(channel, path):
+    with Lock(path, True) as lock:
+        lock.take(True)
+    try:
+        channel.send({"free": True})
+    except (EOFError, IOError):
+        pass  # the near side has ended the channel
 
 
 def find(channel, request):
@@ -206,7 +230,8 @@ def serve(channel, request):
     :param request: a map: ``name``, ``key`` (which identifies the requirements), ``python`` (the
         interpreter that the user named, or None), ``root`` (the directory, or None), ``upgrade``
         (whether to resolve the requirements in any case), ``about`` (text that is kept with the
-        name), ``look`` (whether only to find it, as another interpreter would make it),
+        name), ``look`` (whether only to find it, as another interpreter would make it), ``compile``
+        (whether modules are compiled when it is made),
         ``package`` (the name of the package that makes environments).
     """
     can = sys.version_info >= (3, 6) and not sys.platform.startswith("java")
@@ -216,15 +241,22 @@ def serve(channel, request):
         return
     if use is None:
         root = absolute(request["root"])
-        if not can or not os.path.isdir(os.path.join(root, "locks")):
-            _module(request, "directory" if can else "interpreter").prepare(request["root"])
-        lock = Lock(lock_path(root, "name-" + request["name"]), False)
+        if not can:
+            _module(request, "interpreter").prepare(request["root"])
+        try:
+            make_directory(root, "locks")
+            lock = Lock(lock_path(root, "name-" + request["name"]), False)
+        except (ImportError, OSError):
+            _module(request, "directory").prepare(request["root"])  # it says what is wrong
+            raise
         wait = waits(channel)
         with lock:
-            while not lock.take():
-                wait(lock.holder())
-            # Another one may have made it meanwhile.
-            use = find(channel, request) or _module(request, "deploy").create(channel, request)
+            while use is None and not lock.take():
+                wait(lock)
+                use = find(channel, request)
+            if use is None:
+                # Another one may have made it meanwhile.
+                use = find(channel, request) or _module(request, "deploy").create(channel, request)
     if use is not None:
         with use:
             for _ in channel:

@@ -127,7 +127,8 @@ class Socket:
             self.abort()
             return
         self._heard = False
-        self._wire.ping()
+        if not self.over:  # else it is being closed, which the peer has as long to take
+            self._wire.ping()
         self._asking = self._reactor.callLater(PING_INTERVAL, self._ask)
 
     def pongReceived(self, payload: bytes) -> None:

@@ -86,6 +86,20 @@ class FetchTests(RSyncCase):
              ("finished", "")],
         )  # fmt: skip
 
+    async def test_compressed(self) -> None:
+        """What is compressed comes as it was; what can't be made smaller is not."""
+        self.in_source("long", b"text " * 100000)
+        self.in_source("random", os.urandom(100000))
+        for number in range(20):
+            self.in_source(f"short{number}", b"text " * 200)
+        result = await self.fetch(compress=True)
+        self.assert_arrived()
+        self.assertLess(result.bytes_received, 130000)
+        self.in_source("long", b"TEXT " * 100000, NOON + 1)
+        result = await self.fetch(compress=False)
+        self.assert_arrived()
+        self.assertGreater(result.bytes_received, 500000)
+
     async def test_checksum(self) -> None:
         """Content is compared if asked."""
         for name, size in (("short", 10), ("long", 100000)):

@@ -79,9 +79,10 @@ class Sshd:
         as ``closed``, and ``host7`` as ``unknown``.
     """
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, settings: str = "") -> None:
         assert SSHD is not None
         self.directory = directory
+        self._settings = settings
         #: for the sockets of its clients, whose names are long
         self._sockets = tempfile.mkdtemp(prefix="ssh")
         for name in ("host", "user", "noisy", "stranger", "other"):
@@ -114,7 +115,7 @@ class Sshd:
             "port": self.port,
             "user": getpass.getuser(),
         }
-        self._write("sshd_config", CONFIG.format(**names))
+        self._write("sshd_config", CONFIG.format(**names) + self._settings)
         self.config = self._write("ssh_config", CLIENT.format(**names))
         if os.geteuid() == 0:
             os.makedirs("/run/sshd", exist_ok=True)  # it wants it, and Debian makes it at boot
@@ -161,11 +162,14 @@ def python() -> str:
 
 
 @contextmanager
-def sshd(directory: Path) -> Iterator[Sshd]:
-    """An sshd; the test skips if there is none, unless it is required."""
+def sshd(directory: Path, settings: str = "") -> Iterator[Sshd]:
+    """An sshd; the test skips if there is none, unless it is required.
+
+    :param settings: further lines of its configuration.
+    """
     if SSHD is None or shutil.which("ssh") is None:
         missing("sshd or ssh is not installed")
-    running = Sshd(directory)
+    running = Sshd(directory, settings)
     try:
         yield running
     finally:

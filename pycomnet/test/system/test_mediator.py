@@ -273,7 +273,7 @@ def test_users_are_apart_and_have_limits_of_their_own(running: Daemons, tmp_path
     users = tokens_file(
         tmp_path,
         alice="processes = 2",
-        bob="queue = 64k\nrequest = 1k\nallow = none\nlinger = 5",
+        bob="queue = 64k\nrequest = 1k\nallow = none\nlinger = 10",
     )
     path = tmp_path / "alice.token"
     path.write_text(users["alice"])
@@ -294,7 +294,7 @@ def test_users_are_apart_and_have_limits_of_their_own(running: Daemons, tmp_path
     denied = mediator.curl("/popen", "-d", '{"python": "sleep 1"}', **bob)
     assert (denied.status, denied.json["error"]) == (403, "option")
     started = mediator.curl("/popen", "-d", "{}", **bob)
-    assert (started.status, started.json["linger"], started.json["queue"]) == (201, 5.0, 65536)
+    assert (started.status, started.json["linger"], started.json["queue"]) == (201, 10.0, 65536)
     pid = started.json["pid"]
     assert mediator.curl("/popen", "-d", "{}", **bob).json["error"] == "processes"  # 3 in all
     long = mediator.curl(f"/exec/{pid}?offset=0", "--data-binary", "x" * 2000, **bob)

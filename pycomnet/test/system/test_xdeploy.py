@@ -13,18 +13,25 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
+import attrs
 import pytest
 import pytest_twisted
 from twisted.internet import defer
+from twisted.internet.interfaces import IReactorThreads
 from twisted.internet.threads import deferToThread
 
 import pycomnet
 from pycomnet import xdeploy
-from pycomnet.test.needs import needs
+from pycomnet.test.needs import missing, needs
 from pycomnet.test.processes import still_there, versioned_python
 from pycomnet.test.system.nearby import PATIENCE, near
 from pycomnet.test.xdeploy.packages import project, sdist, wheel
 from pycomnet.xdeploy.farcode import ask
+from pycomnet.xdeploy.interpreter import own_interpreter
+from pycomnet.xdeploy.plan import PackageIndex
+from pycomnet.xdeploy.requirements import Requirements
+from pycomnet.xdeploy.resolve import Resolver
+from pycomnet.xdeploy.wheelcache import WheelCache
 
 #: Seconds for what has pip, or Java, run on a busy machine.
 LONG = 3 * PATIENCE
@@ -227,6 +234,40 @@ async def test_another_python_gets_its_wheels(place: Place, group: Any) -> None:
 
 @needs("pypy3")
 @pytest_twisted.ensureDeferred
+async def test_newest_pip_resolves_for_another_python(
+    place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The newest pip that the index has still lets itself be told of another interpreter."""
+    argv = [sys.executable, "-m", "pip", "install", "-q", "--target", str(tmp_path / "pip"), "pip"]
+    got = await deferToThread(
+        subprocess.run, argv, capture_output=True, text=True, timeout=3 * PATIENCE
+    )
+    if got.returncode:
+        missing(f"no index has pip: {got.stderr[-500:]}")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "pip"))
+    own = own_interpreter()
+    older = attrs.evolve(
+        own,
+        version=(3, 8, 1),
+        markers={**own.markers, "python_version": "3.8", "python_full_version": "3.8.1"},
+    )
+    wheel(place.index, "gamma", "1.0", tag="cp38-none-any", requires=("old; python_version<'3.9'",))
+    wheel(place.index, "gamma", "2.0", python=">=3.9")
+    wheel(place.index, "old")
+    from twisted.internet import reactor
+
+    resolver = Resolver(
+        older,
+        IReactorThreads(reactor),
+        index=PackageIndex(str(place.index)),
+        cache=WheelCache(tmp_path / "wheels"),
+    )
+    plan = await resolver.resolve(Requirements.of("gamma"))
+    names = [file.name for file in plan.wheels]
+    assert names == ["gamma-1.0-cp38-none-any.whl", "old-1.0-py3-none-any.whl"]
+
+
+@pytest_twisted.ensureDeferred
 async def test_interpreter_is_chosen(place: Place, group: Any) -> None:
     """``python=`` names the environment's interpreter; it is not started if it is there already."""
     gateway = await group.makegateway("popen")
@@ -376,6 +417,7 @@ def request(place: Place) -> dict[str, Any]:
         "upgrade": False,
         "about": "{}",
         "look": False,
+        "compile": True,
     }
 
 
@@ -504,10 +546,21 @@ OWN_TAG = (
 @needs("pypy3")
 @pytest_twisted.ensureDeferred
 async def test_unfit_wheel_is_built_there(place: Place, group: Any) -> None:
-    """A wheel that fits not there is built there, offline, with what its build requires."""
-    code = f"import tool; {OWN_TAG}"
+    """A wheel that fits not there is built there, offline, with what its build requires.
+
+    Its ``pyproject.toml`` requires one package, and its backend asks for another.
+    """
+    code = f"import tool, generator; {OWN_TAG}"
     wheel(place.index, "tool")
-    sdist(place.index, "native", code=code, build_requires=("tool",), requires=("beta",))
+    wheel(place.index, "generator")
+    sdist(
+        place.index,
+        "native",
+        code=code,
+        build_requires=("tool",),
+        asks=("generator>=1",),
+        requires=("beta",),
+    )
     gateway = await group.makegateway("popen//python=pypy3")
     inside = await xdeploy.create_venv_gateway(gateway, "work", "native", **place.options())
     assert await inside.call(versions) == ["pypy", [["beta", "2.0"], ["native", "1.0"]]]
@@ -714,8 +767,25 @@ def test_command_makes_and_runs(place: Place, tmp_path: Path) -> None:
     assert command("popen", "work", "alpha", *where, "--", "nowhere").returncode == 127
     kill = ["python", "-c", "import os; os.kill(os.getpid(), 15)"]
     assert command("popen", "work", "alpha", *where, "--", *kill).returncode == 128 + 15
+    at = where[2:]
+    listed_there = command("list", "popen", *at)
+    assert re.fullmatch(r"work\t3\.\d+\.\S+\talpha 1\.0, beta 2\.0\n", listed_there.stdout)
+    assert command("remove", "popen", "work", *at).returncode == 0
+    assert command("remove", "popen", "work", *at).returncode == 1
+    assert command("prune", "popen", *at).stdout.startswith("removed 0 environments and 2 wheels")
     source = project(tmp_path / "project", "mine")
-    ran = command("popen", "app", "--install", str(source), *where, "--", "python", "-m", "mine")
+    ran = command(
+        "popen",
+        "app",
+        "--no-compile",
+        "--install",
+        str(source),
+        *where,
+        "--",
+        "python",
+        "-m",
+        "mine",
+    )
     assert ran.returncode == 0, ran.stderr
 
 

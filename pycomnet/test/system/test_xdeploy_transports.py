@@ -18,6 +18,7 @@ import pycomnet
 from pycomnet import xdeploy
 from pycomnet.test.system.daemons import daemons
 from pycomnet.test.system.mediators import Mediator
+from pycomnet.test.system.nearby import PATIENCE
 from pycomnet.test.system.sshd import Sshd, sshd
 from pycomnet.test.xdeploy.packages import wheel
 
@@ -70,7 +71,10 @@ WAYS = ["popen", "alone", "ssh", "through ssh", "through two", "socket", "http",
 @pytest.mark.parametrize("way", WAYS)
 @pytest_twisted.ensureDeferred
 async def test_everywhere(way: str, server: Sshd, tmp_path_factory: Any, tmp_path: Path) -> None:
-    """A gateway of each kind gets one in an environment beside it, twice."""
+    """A gateway of each kind gets one in an environment beside it, twice.
+
+    That one ends with the first, whose connection it uses; but beside a subprocess it is another.
+    """
     from twisted.internet import reactor
 
     root = str(tmp_path / "root")
@@ -122,6 +126,11 @@ async def test_everywhere(way: str, server: Sshd, tmp_path_factory: Any, tmp_pat
                 assert (version, given) == ("1.0", "given")
                 found.append(prefix)
             assert found[0] == found[1]
+            await gateway.exit()
+            if gateway.spec.transport != "popen":
+                await inside.join().addTimeout(PATIENCE, reactor)  # it used that connection
+            else:
+                assert (await inside.call(where))[0] == found[1]
         finally:
             await group.close()
 

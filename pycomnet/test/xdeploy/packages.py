@@ -22,7 +22,7 @@ def _metadata():
     return "\\n".join(lines + ["Requires-Dist: " + each for each in REQUIRES]) + "\\n"
 
 def get_requires_for_build_wheel(config_settings=None):
-    return []
+    return {asks!r}
 
 def get_requires_for_build_sdist(config_settings=None):
     return []
@@ -129,18 +129,26 @@ def project(
     fails: bool = False,
     code: str = "pass",
     build_requires: tuple[str, ...] = (),
+    asks: tuple[str, ...] = (),
     source: str | None = None,
 ) -> Path:
     """Make a project's directory, with a build backend of its own in it.
 
     :param tag: of the wheel that is built of it.
     :param fails: whether its build fails.
+    :param asks: what its backend says that a build requires, beside ``build_requires``.
     :param code: a statement that runs when it is built.
     """
     directory.mkdir(parents=True, exist_ok=True)
     (directory / f"{name}.py").write_text(source or f"VERSION = {version!r}\n")
     backend = BACKEND.format(
-        name=name, version=version, tag=tag, requires=list(requires), fails=fails, code=code
+        name=name,
+        version=version,
+        tag=tag,
+        requires=list(requires),
+        fails=fails,
+        code=code,
+        asks=list(asks),
     )
     (directory / "backend.py").write_text(backend)
     (directory / "pyproject.toml").write_text(

@@ -17,10 +17,11 @@ from pycomnet.gateways.spec import Spec
 from pycomnet.test.cli.case import CommandCase
 from pycomnet.test.xdeploy.packages import project, wheel
 from pycomnet.xdeploy.deploy import Deployment
-from pycomnet.xdeploy.plan import PackageIndex, WheelCache
+from pycomnet.xdeploy.plan import PackageIndex
 from pycomnet.xdeploy.request import VenvProgress, VenvRequest
 from pycomnet.xdeploy.requirements import Requirements
 from pycomnet.xdeploy.venvgateway import beside
+from pycomnet.xdeploy.wheelcache import WheelCache
 
 READY = {
     "identity": "0" * 32,
@@ -71,7 +72,9 @@ class ConversationTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.steps: list[VenvProgress] = []
 
-    def deployment(self, *messages: Any, look: bool = False, requirements: str = "") -> Deployment:
+    def deployment(
+        self, *messages: Any, look: bool = False, requirements: str = "", progress: Any = None
+    ) -> Deployment:
         self.far = ScriptedFarSide(*messages)
         request = VenvRequest(
             name="work",
@@ -82,7 +85,7 @@ class ConversationTests(SynchronousTestCase):
             projects=(),
             directory=None,
             far=False,
-            progress=self.steps.append,
+            progress=progress or self.steps.append,
             cache=WheelCache(self.mktemp()),
         )
         return Deployment(cast(Any, self.far), request, look)
@@ -110,6 +113,26 @@ class ConversationTests(SynchronousTestCase):
         self.assertFalse(self.far.closed)
         deployment.close()
         self.assertTrue(self.far.closed)
+
+    def test_far_side_that_waits_gets_a_reply(self) -> None:
+        """When the lock is free that the far side waits for, it gets a reply, and tries again."""
+        self.run_it({"waiting": None}, {"free": True}, {"free": True}, {"ready": READY})
+        self.assertEqual(self.far.sent, [None, None])
+
+    def test_report_that_fails_leaves_nothing_held(self) -> None:
+        """If what is told of a step fails, be it the last, the far side's channel is closed."""
+        for number in (0, 1):
+            steps: list[VenvProgress] = []
+
+            def fail(step: VenvProgress, steps: Any = steps, number: int = number) -> None:
+                steps.append(step)
+                if len(steps) > number:
+                    raise ZeroDivisionError
+
+            deployment = self.deployment({"waiting": 5}, {"ready": READY}, progress=fail)
+            running = defer.Deferred.fromCoroutine(deployment.run())
+            self.failureResultOf(running, ZeroDivisionError)
+            self.assertTrue(self.far.closed)
 
     def test_only_a_look_may_find_nothing(self) -> None:
         """Who only looks may find nothing."""

@@ -6,10 +6,12 @@ import base64
 import csv
 import hashlib
 import os
+import queue
 import subprocess
 import sys
 import tarfile
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -63,23 +65,44 @@ class LockTests(DirectoryCase):
         self.directory.lock("a").release()
 
     def test_waiter_is_asked_and_can_stop(self) -> None:
-        """Who waits is asked each time, and can stop."""
+        """Who waits is asked each time that another has it, and can stop."""
         lock = self.directory.lock("a")
         asked = []
 
-        def wait(holder: int | None) -> None:
-            asked.append(holder)
+        def wait(wanted: lookup.Lock) -> None:
+            asked.append(wanted.holder())
             if len(asked) == 3:
                 lock.release()
 
         self.directory.lock("a", wait).release()
         self.assertEqual(asked, [os.getpid()] * 3)
 
-        def stop(holder: int | None) -> None:
+        def stop(wanted: lookup.Lock) -> None:
             raise EOFError
 
         with self.directory.lock("a"):
             self.assertRaises(EOFError, self.directory.lock, "a", stop)
+        self.directory.lock("a").release()
+
+    def test_waiter_hears_when_the_lock_is_free(self) -> None:
+        """The near side is told who has it, and then that it is free: nobody polls."""
+        lock = self.directory.lock("a")
+        channel: Any = WaitingChannel(lock.release)
+        wait = lookup.waits(channel)
+        self.directory.lock("a", wait).release()
+        self.assertEqual(channel.sent, [{"waiting": os.getpid()}, {"free": True}])
+
+    def test_waiter_ends_with_the_near_side(self) -> None:
+        """If the near side ends the channel meanwhile, nobody waits, and the lock is left alone."""
+
+        def end() -> None:
+            raise EOFError
+
+        channel: Any = WaitingChannel(end)
+        with self.directory.lock("a"):
+            self.assertRaises(EOFError, self.directory.lock, "a", lookup.waits(channel))
+            channel.ended = True
+        self.assertEqual(channel.said.get(timeout=60), {"free": True})
         self.directory.lock("a").release()
 
     def test_lock_ends_with_its_holder(self) -> None:
@@ -111,6 +134,14 @@ class LockTests(DirectoryCase):
             self.assertIsNone(read_json(path))
         self.assertEqual(set(os.listdir(self.path)), {"root", "file"})
 
+    def test_directory_is_private_whatever_the_umask_is(self) -> None:
+        """Where the umask lets the group write, as in many systems, none is refused."""
+        self.addCleanup(os.umask, os.umask(0o002))
+        VenvDirectory(str(self.path / "new" / "root"))
+        lookup.make_directory(str(self.path / "other"), "locks")
+        for path in ("new/root", "new/root/wheels", "other", "other/locks"):
+            self.assertEqual((self.path / path).stat().st_mode & 0o777, 0o755)
+
     def test_writable_by_others(self) -> None:
         """A directory that others may write to is refused."""
         os.chmod(self.directory.root, 0o775)
@@ -128,6 +159,31 @@ class ScriptedChannel:
 
     def send(self, value: Any) -> None:
         self.sent.append(value)
+
+
+class WaitingChannel(ScriptedChannel):
+    """A channel whose near side replies when it is told that a lock is free.
+
+    :param waits: called when the far side waits for that.
+    :ivar ended: whether the near side has ended it.
+    """
+
+    def __init__(self, waits: Callable[[], None]) -> None:
+        super().__init__()
+        self.waits = waits
+        self.ended = False
+        self.said: queue.Queue[Any] = queue.Queue()
+
+    def send(self, value: Any) -> None:
+        super().send(value)
+        if value == {"free": True}:
+            self.said.put(value)
+            if self.ended:
+                raise OSError("the channel is closed")
+
+    def receive(self) -> Any:
+        self.waits()
+        return self.said.get(timeout=60)
 
 
 class FindTests(DirectoryCase):
@@ -196,6 +252,14 @@ class FindTests(DirectoryCase):
         Path(lookup.name_path(self.directory.root, "work")).write_text("k\n")
         self.assertFalse(self.found())
 
+    def test_directory_is_private_whatever_the_umask_is(self) -> None:
+        """Where the umask lets the group write, as in many systems, none is refused."""
+        self.addCleanup(os.umask, os.umask(0o002))
+        VenvDirectory(str(self.path / "new" / "root"))
+        lookup.make_directory(str(self.path / "other"), "locks")
+        for path in ("new/root", "new/root/wheels", "other", "other/locks"):
+            self.assertEqual((self.path / path).stat().st_mode & 0o777, 0o755)
+
     def test_writable_by_others(self) -> None:
         """Nothing is found in a directory that others may write to."""
         os.chmod(self.directory.root, 0o777)
@@ -221,9 +285,19 @@ class FindTests(DirectoryCase):
 class StoreTests(DirectoryCase):
     """Unpacking wheels, and compiling them."""
 
-    def read(self, *digests: str) -> Any:
+    def read(self, *digests: str, compiled: bool = True) -> Any:
         """What the store knows of wheels; they are compiled."""
-        return compiling.read_wheels(self.directory, digests, lambda number: None)
+        return compiling.read_wheels(self.directory, digests, compiled, lambda number: None)
+
+    def test_compiled_only_when_that_is_wanted(self) -> None:
+        """Nothing is compiled unless it is wanted; what was compiled before is used anyway."""
+        digest = self.add("a")
+        self.assertEqual(self.read(digest, compiled=False)[0]["code"], {})
+        site = Path(self.directory.path("wheels", digest, "site"))
+        self.assertEqual(list(site.rglob("*.pyc")), [])
+        found = self.read(digest)
+        self.assertEqual(len(list(site.rglob("*.pyc"))), 1)
+        self.assertEqual(self.read(digest, compiled=False), found)
 
     def test_compiled_beside_each_other(self) -> None:
         """Many modules are compiled by several processes, with the same result."""

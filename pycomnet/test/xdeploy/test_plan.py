@@ -12,16 +12,19 @@ from typing import Any
 
 import attrs
 from twisted.internet import defer
+from twisted.internet.task import Clock
 from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from pycomnet.test.processes import still_there
 from pycomnet.test.xdeploy.packages import project, sdist
-from pycomnet.xdeploy.plan import FarBuild, PackageIndex, Plan, WheelCache
+from pycomnet.xdeploy import wheelcache
+from pycomnet.xdeploy.plan import FarBuild, PackageIndex, Plan
 from pycomnet.xdeploy.requirements import InvalidRequirements
 from pycomnet.xdeploy.resolve import LEGACY_BACKEND, BuildFailed, build_system
 from pycomnet.xdeploy.sdist import project_directory
 from pycomnet.xdeploy.tool import run_tool
+from pycomnet.xdeploy.wheelcache import MAX_AGE, MIN_AGE, WheelCache
 
 
 class PathCase(SynchronousTestCase):
@@ -64,6 +67,41 @@ class CacheTests(PathCase):
         for text in ("", "[]", "{}", '{"wheels": 5, "builds": []}', '{"wheels": [[1]]}'):
             (self.path / "cache" / "plans" / "k.json").write_text(text)
             self.assertIsNone(self.cache.read_plan("k"), text)
+
+    def test_what_nobody_uses_goes_and_what_is_used_stays(self) -> None:
+        """A month after its last use a file goes, once somebody adds something; not before."""
+        clock = Clock()
+        clock.advance(1e9)
+        cache = WheelCache(self.path / "cache", clock.seconds)
+        old, used = (cache.add(self.file(name, name.encode())) for name in ("old", "used"))
+        plan = Plan((used,))
+        cache.write_plan("k", plan)
+        clock.advance(MAX_AGE - 1)
+        self.assertEqual(cache.read_plan("k"), plan)
+        clock.advance(2)
+        cache.write_plan("other", Plan())
+        self.assertFalse(old.path.parent.exists())
+        self.assertEqual(cache.read_plan("k"), plan)
+        clock.advance(MAX_AGE + 1)
+        cache.write_plan("new", Plan())
+        self.assertEqual([path.name for path in (cache.path / "plans").iterdir()], ["new.json"])
+        self.assertFalse(used.path.exists())
+
+    def test_too_much_goes_the_oldest_first(self) -> None:
+        """Above the bound the oldest go, but nothing that may be being sent."""
+        self.patch(wheelcache, "MAX_BYTES", 25)
+        clock = Clock()
+        clock.advance(1e9)
+        cache = WheelCache(self.path / "cache", clock.seconds)
+        made = []
+        for number in range(4):
+            made.append(cache.add(self.file(f"{number}.whl", b"%d" % number * 10)))
+            clock.advance(10)
+        self.assertEqual(cache.prune(), 0)
+        clock.advance(MIN_AGE)
+        self.assertEqual(cache.prune(), 20)
+        self.assertEqual([file.path.exists() for file in made], [False, False, True, True])
+        self.assertEqual(cache.prune(), 0)
 
     def test_same_file_is_kept_once(self) -> None:
         """The same file twice is one; names of the same content are several."""

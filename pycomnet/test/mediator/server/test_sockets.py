@@ -256,6 +256,19 @@ class AliveTests(SocketCase):
         self.clock.advance(sockets.PING_INTERVAL)
         self.assertFalse(self.client.connection.transport.disconnected)
 
+    def test_closing_client_that_reads_nothing_is_dropped(self) -> None:
+        """Who has closed it, or broken its rules, and does not read the answer is dropped: a
+        WebSocket that is being closed can't be asked anything any more."""
+        closing = self.client.wire.send(CloseConnection(sockets.NORMAL))
+        for last in (closing, b"\xff\xff", b"".join(frame(STDOUT, 0, b"", True))):
+            with self.subTest(last):
+                client = Client(self, f"{self.path}/ws", reader="a")
+                client.connection.send(last)
+                self.clock.advance(sockets.PING_INTERVAL)
+                self.assertFalse(client.connection.transport.disconnected)
+                self.clock.advance(sockets.PING_INTERVAL)
+                self.assertTrue(client.connection.transport.disconnected)
+
     def test_nothing_is_written_to_client_that_does_not_read(self) -> None:
         """Nothing is written to who does not read; all of it is once it does."""
         transport = self.client.connection.transport

@@ -1,0 +1,253 @@
+"""Puts a long file together, from what comes and from an old file."""
+
+import os
+import struct
+import zlib
+
+from .blocks import WHOLE_DIGEST, TreeDigest
+from .entries import ABORT, COPY, END, HOLE, LITERAL, PACKED, PIECE
+from .files import write_all
+
+#: Bytes that are copied at a time.
+COPIED = 1048576
+SPARSE_COPIED = 65536
+#: The most bytes of compressed content, in one message, before it was compressed.
+UNPACKED = 16777216
+#: The most bytes of a file with holes.
+MOST = 1 << 44
+
+
+class ContentRefused(Exception):
+    """A file's content that is not what its digest or its sender says."""
+
+
+class Pieces(object):
+    """The bytes of a raw channel.
+
+    :param channel: its ``receive`` returns some bytes.
+    """
+
+    def __init__(self, channel):
+        self._channel = channel
+        self._data = b""
+        self._at = 0
+
+    def some(self, most):
+        """At least one byte, and at most so many."""
+        if self._at >= len(self._data):
+            self._data = self._channel.receive()
+            self._at = 0
+        begin = self._at
+        self._at = min(len(self._data), begin + most)
+        if not begin and self._at == len(self._data):
+            return self._data
+        return self._data[begin : self._at]
+
+    def exactly(self, size):
+        """So many bytes."""
+        found = self.some(size)
+        if len(found) == size:
+            return found
+        pieces = [found]
+        size -= len(found)
+        while size:
+            pieces.append(self.some(size))
+            size -= len(pieces[-1])
+        return b"".join(pieces)
+
+
+class Basis(object):
+    """An old file that parts of a new one are taken from.
+
+    :param read: reads what the other end means: offset, size -> bytes.
+    :param descriptor: of the old file; it is open.
+    :ivar digests: those of its blocks that are known, joined.
+    """
+
+    def __init__(self, read, descriptor):
+        self.read = read
+        self._descriptor = descriptor
+        self.digests = bytearray()
+        #: whether the system copies from file to file
+        self._copies = hasattr(os, "copy_file_range") and hasattr(os, "fstat")
+        self._print = self._now() if self._copies else None
+
+    def _now(self):
+        status = os.fstat(self._descriptor)
+        return status.st_size, status.st_mtime_ns, status.st_ctime_ns
+
+    def blocks(self, offset, size, block):
+        """The digests of the blocks from an offset on, joined, as many as are known."""
+        if not self._copies or offset % block:
+            return b""
+        first = offset // block
+        return bytes(self.digests[first * WHOLE_DIGEST : (first + size // block) * WHOLE_DIGEST])
+
+    def copy(self, output, offset, size):
+        """Let the system copy to the place where another file is written.
+
+        :returns: how many bytes; 0 if it can't.
+        """
+        try:
+            return os.copy_file_range(self._descriptor, output, size, offset)
+        except OSError:
+            self._copies = False  # another file system, or one that has no such thing
+            return 0
+
+    def is_as_before(self):
+        """Whether it is still what the digests are of."""
+        return self._print is None or self._now() == self._print
+
+    def close(self):
+        """Close it."""
+        os.close(self._descriptor)
+
+
+class Composer(object):
+    """Puts a long file together, from what comes and from an old file.
+
+    What is copied block by block is not read here: its digests are known.
+
+    :param pieces: what comes: :class:`Pieces`.
+    :param output: the new file's descriptor; None where what comes is only to be read to its end.
+    :param basis: the old file, a :class:`Basis`, or None.
+    :param block: the size of the blocks of its digest.
+    :param is_sparse: whether zeros become holes.
+    """
+
+    def __init__(self, pieces, output, basis, block, is_sparse=False):
+        self._pieces = pieces
+        self.output = output
+        self._basis = basis
+        self._block = block
+        self._digest = TreeDigest(block)
+        self._is_sparse = is_sparse
+        self.size = 0
+        #: why it can't be written, if it can't: the rest is read all the same
+        self.problem = None
+
+    def run(self):
+        """Read it to its end.
+
+        :raises ContentRefused: it is not what its digest says, or its sender gave it up.
+        :raises OSError: it can't be written.
+        """
+        pieces = self._pieces
+        while True:
+            code = pieces.exactly(1)
+            if code == LITERAL:
+                (left,) = struct.unpack(">I", pieces.exactly(4))
+                _check_length(left)
+                while left:
+                    data = pieces.some(left)
+                    left -= len(data)
+                    self._write(data)
+            elif code == PACKED:
+                length, size = struct.unpack(">II", pieces.exactly(8))
+                _check_length(max(length, size))
+                self._write(unpack(pieces.exactly(length), size))
+            elif code == COPY:
+                self._copy(*struct.unpack(">QQ", pieces.exactly(16)))
+            elif code == HOLE:
+                self._hole(*struct.unpack(">Q", pieces.exactly(8)))
+            elif code == END:
+                return self._end(pieces.exactly(32))
+            elif code == ABORT:
+                raise ContentRefused("it changed while it was read")
+            else:
+                raise ValueError("a piece of a file begins with %r" % (code,))
+
+    def _write(self, data):
+        if self.problem is None:
+            try:
+                if self._is_sparse and not data.strip(b"\0"):
+                    os.lseek(self.output, len(data), os.SEEK_CUR)
+                else:
+                    write_all(self.output, data)
+                self._digest.update(data)
+                self.size += len(data)
+            except OSError as error:
+                self.problem = error
+
+    def _copy(self, offset, size):
+        while size and self.problem is None:
+            copied = self._copy_blocks(offset, min(size, COPIED))
+            offset += copied
+            size -= copied
+            if copied:
+                continue
+            try:
+                most = SPARSE_COPIED if self._is_sparse else COPIED
+                data = self._basis.read(offset, min(size, most)) if self._basis else b""
+            except OSError as error:
+                self.problem = error
+                return
+            if not data:
+                self.problem = ContentRefused("the old file became shorter meanwhile")
+                return
+            self._write(data)
+            offset += len(data)
+            size -= len(data)
+
+    def _copy_blocks(self, offset, size):
+        """Copy whole blocks of which the digests are known; return how many bytes, perhaps 0."""
+        block = self._block
+        if self._basis is None or self._is_sparse or self.size % block:
+            return 0
+        known = self._basis.blocks(offset, size, block)
+        size = len(known) // WHOLE_DIGEST * block
+        done = 0
+        while done < size:
+            copied = self._basis.copy(self.output, offset + done, size - done)
+            if not copied:
+                break
+            done += copied
+        whole = done // block
+        if done % block:  # the system copied a part, and then nothing: this block is read again
+            os.lseek(self.output, whole * block - done, os.SEEK_CUR)
+        self._digest.add(known[: whole * WHOLE_DIGEST], whole * block)
+        self.size += whole * block
+        return whole * block
+
+    def _hole(self, size):
+        if self.size + size > MOST:
+            raise ValueError("a file of %d bytes" % (self.size + size))
+        if self.problem is None:
+            try:
+                os.lseek(self.output, size, os.SEEK_CUR)
+                self._digest.hole(size)
+                self.size += size
+            except OSError as error:
+                self.problem = error
+
+    def _end(self, digest):
+        if self.problem is None:
+            os.ftruncate(self.output, self.size)  # where it ends with a hole
+            if self._digest.digest() != digest:
+                self.problem = ContentRefused("its digest is another one")
+            elif self._basis is not None and not self._basis.is_as_before():
+                self.problem = ContentRefused("the old file was changed meanwhile")
+        if self.problem is not None:
+            raise self.problem
+
+
+def unpack(data, size):
+    """Unpack what was compressed, to a known size: no more memory is used than that.
+
+    :raises ValueError: it is no such thing.
+    """
+    if size > UNPACKED:
+        raise ValueError("compressed content of %d bytes, at most %d" % (size, UNPACKED))
+    unpacker = zlib.decompressobj()
+    try:
+        found = unpacker.decompress(data, size)
+    except zlib.error as error:
+        raise ValueError("compressed content can't be unpacked: %s" % error)
+    if len(found) != size:
+        raise ValueError("compressed content has %d bytes, not %d" % (len(found), size))
+    return found
+
+
+def _check_length(length):
+    if length > PIECE:
+        raise ValueError("a piece of %d bytes, at most %d" % (length, PIECE))

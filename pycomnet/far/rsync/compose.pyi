@@ -1,0 +1,39 @@
+from collections.abc import Callable
+from typing import Any
+
+COPIED: int
+SPARSE_COPIED: int
+UNPACKED: int
+MOST: int
+
+class ContentRefused(Exception): ...
+
+class Pieces:
+    def __init__(self, channel: Any) -> None: ...
+    def some(self, most: int) -> bytes: ...
+    def exactly(self, size: int) -> bytes: ...
+
+class Basis:
+    read: Callable[[int, int], bytes]
+    digests: bytearray
+    def __init__(self, read: Callable[[int, int], bytes], descriptor: Any) -> None: ...
+    def blocks(self, offset: int, size: int, block: int) -> bytes: ...
+    def copy(self, output: Any, offset: int, size: int) -> int: ...
+    def is_as_before(self) -> bool: ...
+    def close(self) -> None: ...
+
+class Composer:
+    output: Any
+    size: int
+    problem: Exception | None
+    def __init__(
+        self,
+        pieces: Pieces,
+        output: Any,
+        basis: Basis | None,
+        block: int,
+        is_sparse: bool = False,
+    ) -> None: ...
+    def run(self) -> None: ...
+
+def unpack(data: bytes, size: int) -> bytes: ...

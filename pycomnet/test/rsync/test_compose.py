@@ -1,0 +1,129 @@
+"""Long files that are put together from what comes and from an old file."""
+
+from __future__ import annotations
+
+import os
+import random
+import struct
+from collections.abc import Iterable
+from unittest import mock
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from pycomnet.far.rsync.blocks import TreeDigest, sums
+from pycomnet.far.rsync.compose import Basis, Composer, ContentRefused, Pieces
+from pycomnet.far.rsync.entries import COPY, END, LITERAL
+from pycomnet.far.rsync.files import read_at
+
+BLOCK = 4096
+OLD = random.Random(1).randbytes(20 * BLOCK + 100)
+
+
+def copy(offset: int, size: int) -> bytes:
+    """The piece that takes bytes of the old file."""
+    return COPY + struct.pack(">QQ", offset, size)
+
+
+def literal(data: bytes) -> bytes:
+    """The piece that has bytes itself."""
+    return LITERAL + struct.pack(">I", len(data)) + data
+
+
+class Bytes:
+    """A raw channel with one message in it."""
+
+    def __init__(self, data: bytes) -> None:
+        self._left = [data]
+
+    def receive(self) -> bytes:
+        return self._left.pop()
+
+
+class ComposerTests(SynchronousTestCase):
+    """A new file, from an old one whose sums were sent."""
+
+    def setUp(self) -> None:
+        self.path = self.mktemp()
+        with open(self.path, "wb") as file:
+            file.write(OLD)
+        descriptor = os.open(self.path, os.O_RDONLY)
+        self.addCleanup(os.close, descriptor)
+        plain = read_at(descriptor)
+        #: what was read of the old file, once its sums had been sent
+        self.read: list[tuple[int, int]] = []
+
+        def read(offset: int, size: int) -> bytes:
+            self.read.append((offset, size))
+            return plain(offset, size)
+
+        self.basis = Basis(read, descriptor)
+        for _ in sums(plain, len(OLD), BLOCK, b"\n", self.basis.digests):
+            pass
+
+    def compose(self, pieces: Iterable[bytes], content: bytes) -> bytes:
+        """Put a file together; its digest is that of ``content``."""
+        digest = TreeDigest(BLOCK)
+        digest.update(content)
+        data = b"".join([*pieces, END + digest.digest()])
+        path = self.mktemp()
+        output = os.open(path, os.O_RDWR | os.O_CREAT)
+        try:
+            Composer(Pieces(Bytes(data)), output, self.basis, BLOCK).run()
+        finally:
+            os.close(output)
+        with open(path, "rb") as file:
+            return file.read()
+
+    def changed(self) -> tuple[list[bytes], bytes]:
+        """A file with two bytes changed: its pieces and its content."""
+        at = 7 * BLOCK
+        new = OLD[: at + 10] + b"!!" + OLD[at + 12 :]
+        rest = at + BLOCK
+        pieces = [copy(0, at), literal(new[at:rest]), copy(rest, len(OLD) - rest)]
+        return pieces, new
+
+    def test_blocks_at_their_place_are_not_read_again(self) -> None:
+        """Of a file in which bytes were changed, only the old end that is no block is read."""
+        pieces, new = self.changed()
+        self.assertEqual(self.compose(pieces, new), new)
+        self.assertEqual(self.read, [(20 * BLOCK, 100)])
+
+    def test_moved_blocks_are_read(self) -> None:
+        """Blocks that do not begin at a multiple of their size are read, and hashed anew."""
+        new = b"x" + OLD
+        self.assertEqual(self.compose([literal(b"x"), copy(0, len(OLD))], new), new)
+        self.assertEqual(sum(size for _, size in self.read), len(OLD))
+
+    def test_moved_by_a_block(self) -> None:
+        """A block in front leaves all others where blocks begin."""
+        new = b"x" * BLOCK + OLD
+        self.assertEqual(self.compose([literal(b"x" * BLOCK), copy(0, len(OLD))], new), new)
+        self.assertEqual(self.read, [(20 * BLOCK, 100)])
+
+    def test_system_that_copies_in_parts(self) -> None:
+        """A copy that ends in the middle of a block, and then fails, is gone on with by reading."""
+        real = os.copy_file_range
+        left = [3 * BLOCK + 1000, 10]
+
+        def copied(source: int, output: int, size: int, offset: int) -> int:
+            if not left:
+                raise OSError(22, "no more")
+            return real(source, output, min(size, left.pop(0)), offset)
+
+        pieces, new = self.changed()
+        with mock.patch.object(os, "copy_file_range", copied):
+            self.assertEqual(self.compose(pieces, new), new)
+        self.assertEqual(self.read[0][0], 3 * BLOCK)
+
+    def test_old_file_that_changes_is_refused(self) -> None:
+        """What was copied may not be what the sums were of."""
+        pieces, new = self.changed()
+        with open(self.path, "r+b") as file:
+            file.write(b"other")
+        os.utime(self.path, (1, 1))
+        self.assertRaises(ContentRefused, self.compose, pieces, new)
+
+    def test_wrong_digest_is_refused(self) -> None:
+        """Blocks in another order than the digest says."""
+        pieces = [copy(BLOCK, BLOCK), copy(0, BLOCK)]
+        self.assertRaises(ContentRefused, self.compose, pieces, OLD[: 2 * BLOCK])

@@ -1,0 +1,203 @@
+"""What was resolved, downloaded and built here before, for a time and up to a size."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import stat
+import tarfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from pycomnet.xdeploy.interpreter import own_interpreter
+from pycomnet.xdeploy.plan import FarBuild, Plan, SourceFile
+
+#: Seconds after which a file in the cache is removed that nobody has used since.
+MAX_AGE = 30 * 86400
+#: The most bytes of files in the cache: then those that were used least recently are removed.
+MAX_BYTES = 4 << 30
+#: Seconds for which a file stays in any case: another program may be sending it.
+MIN_AGE = 3600
+#: Seconds between two times that the cache is looked through.
+BETWEEN_PRUNES = 86400
+
+
+class WheelCache:
+    """What was resolved and downloaded here before: files by their hash, plans by what was wanted.
+
+    A file's time is that of its last use. Once a day, when something is added, what is old or too
+    much is removed.
+
+    :param path: its directory; by default one below the user's caches.
+    :param clock: the time of day, as the times of files.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str] | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        if path is None:
+            caches = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+            path = os.path.join(caches, "pycomnet", "xdeploy")
+        self.path = Path(path)
+        self._clock = clock
+
+    def prune(self) -> int:
+        """Remove what was not used for long, and what is too much; return the bytes of that."""
+        found = []
+        for path in self.path.glob("*/**/*"):
+            with contextlib.suppress(OSError):
+                status = path.lstat()
+                if stat.S_ISREG(status.st_mode):
+                    found.append((status.st_mtime, status.st_size, path))
+        now = self._clock()
+        total, removed = sum(size for _, size, _ in found), 0
+        for used, size, path in sorted(found):
+            if now - used < MIN_AGE or (now - used < MAX_AGE and total - removed <= MAX_BYTES):
+                break
+            with contextlib.suppress(OSError):
+                path.unlink()
+                removed += size
+                if path.parent.parent.name == "files":
+                    path.parent.rmdir()
+        return removed
+
+    def prune_at_times(self) -> None:
+        """Prune it, unless that was done within a day."""
+        stamp = self.path / "pruned"
+        try:
+            last = stamp.stat().st_mtime
+        except OSError:
+            last = 0.0
+        if abs(self._clock() - last) >= BETWEEN_PRUNES:
+            stamp.touch()
+            self._used(stamp)
+            self.prune()
+
+    def _used(self, path: Path) -> None:
+        now = self._clock()
+        with contextlib.suppress(OSError):
+            os.utime(path, (now, now))
+
+    def add(self, path: Path) -> SourceFile:
+        """Move a file into the cache."""
+        found = hashlib.sha256()
+        with open(path, "rb") as file:
+            for piece in iter(lambda: file.read(1 << 20), b""):
+                found.update(piece)
+        digest = found.hexdigest()
+        size = path.stat().st_size
+        target = self.path / "files" / digest / path.name
+        if not target.exists():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            part = target.with_name(f"{path.name}.{os.getpid()}")
+            shutil.move(path, part)
+            part.rename(target)
+        self._used(target)
+        return SourceFile(target, digest, size)
+
+    def read_plan(self, key: str) -> Plan | None:
+        """The plan that was kept, if all its files are here."""
+        found = self._read("plans", key)
+        if found is None:
+            return None
+        try:
+            return Plan(
+                tuple(self._file(row) for row in found["wheels"]),
+                tuple(
+                    FarBuild(
+                        self._file(build["sdist"]),
+                        tuple(self._file(row) for row in build["wheels"]),
+                        build["backend"],
+                        tuple(build["paths"]),
+                    )
+                    for build in found["builds"]
+                ),
+            )
+        except (KeyError, TypeError, ValueError, OSError):
+            return None
+
+    def write_plan(self, key: str, plan: Plan) -> None:
+        """Keep a plan, and prune the cache at times."""
+        self._write("plans", key, plan.as_map())
+        self.prune_at_times()
+
+    def same_sdist(self, path: Path) -> SourceFile:
+        """Take an sdist into the cache; if one with the same content was made before, return that.
+
+        Two sdists of the same sources differ in times, and so in their hashes.
+        """
+        key = _content_hash(path)
+        found = self._read("sdists", key)
+        if found is not None:
+            try:
+                return self._file(found["sdist"])
+            except (KeyError, TypeError, ValueError, OSError):
+                pass
+        sdist = self.add(path)
+        self._write("sdists", key, {"sdist": sdist.row()})
+        return sdist
+
+    def read_built(self, sdist: SourceFile) -> SourceFile | None:
+        """The wheel that was built of an sdist by this interpreter."""
+        found = self._read("built", f"{sdist.sha256}-{own_interpreter().key[:32]}")
+        try:
+            return None if found is None else self._file(found["wheel"])
+        except (KeyError, TypeError, ValueError, OSError):
+            return None
+
+    def write_built(self, sdist: SourceFile, wheel: SourceFile) -> None:
+        """Remember which wheel this interpreter builds of an sdist."""
+        key = f"{sdist.sha256}-{own_interpreter().key[:32]}"
+        self._write("built", key, {"wheel": wheel.row()})
+
+    def _file(self, row: list[Any]) -> SourceFile:
+        name, digest, size = row
+        path = self.path / "files" / digest / name
+        if path.stat().st_size != size:
+            raise ValueError(f"{path} has changed")
+        self._used(path)
+        return SourceFile(path, digest, size)
+
+    def _read(self, kind: str, key: str) -> dict[str, Any] | None:
+        try:
+            path = self.path / kind / f"{key}.json"
+            value = json.loads(path.read_text())
+        except (OSError, ValueError):
+            return None
+        self._used(path)
+        return value if isinstance(value, dict) else None
+
+    def _write(self, kind: str, key: str, value: dict[str, Any]) -> None:
+        path = self.path / kind / f"{key}.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.with_name(f"{path.name}.{os.getpid()}")
+        part.write_text(json.dumps(value))
+        self._used(part)
+        part.rename(path)
+
+
+def _content_hash(path: Path) -> str:
+    """A hash of the files in an sdist, without times and owners."""
+    found = hashlib.sha256(path.name.encode())
+    with tarfile.open(path) as archive:
+        members = {member.name: member for member in archive.getmembers()}
+        for name in sorted(members):
+            member = members[name]
+            kind = member.type.decode("ascii", "replace")
+            found.update(f"\0{name}\0{kind}{member.mode & 0o111}\0{member.linkname}\0".encode())
+            file = archive.extractfile(member) if member.isfile() else None
+            if file is not None:
+                with file:
+                    for piece in iter(lambda opened=file: opened.read(1 << 20), b""):  # type: ignore[misc]
+                        found.update(piece)
+    return found.hexdigest()
+
+
+__all__ = ["MAX_AGE", "MAX_BYTES", "MIN_AGE", "WheelCache"]
