@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import attrs
 import click
 
+from pycomnet.services.nameserveraddress import TRUST_VARIABLE
+
 if TYPE_CHECKING:
     from pycomnet.ext.access.credentials import Credentials
 
@@ -24,12 +26,14 @@ class Identity:
     :ivar user: a user's name, whose password is in the environment or is asked for.
     :ivar token_file: a file with a token.
     :ivar certificate: a PEM file with a certificate, and with its key unless there is ``key``.
+    :ivar trust_roots: a file or a directory with the authorities of servers' certificates.
     """
 
     user: str | None = None
     token_file: str | None = None
     certificate: str | None = None
     key: str | None = None
+    trust_roots: str | None = None
 
     def credentials(self) -> list[Credentials]:
         """The credentials: those of the options, else of the environment and the user's file.
@@ -37,23 +41,25 @@ class Identity:
         :raises AccessConfigError: they can't be used.
         :raises TokenError: so can't a token.
         """
-        from pycomnet.auth.tokens import PASSWORD_VARIABLE
+        from pycomnet.auth.tokens import PASSWORD_VARIABLE, USER_VARIABLE
         from pycomnet.ext.access.credentials import ClientCertificate, Password, Token
-        from pycomnet.ext.access.stored import stored_credentials
+        from pycomnet.ext.access.stored import for_servers, stored_credentials
 
         found: list[Credentials] = []
         if self.user is not None:
-            password: Any = os.environ.get(PASSWORD_VARIABLE) or functools.partial(ask, self.user)
+            password: Any = functools.partial(ask, self.user)
+            if os.environ.get(USER_VARIABLE, self.user) in ("", self.user):  # it is this user's
+                password = os.environ.get(PASSWORD_VARIABLE) or password
             found.append(Password(self.user, password))
         if self.token_file is not None:
             found.append(Token.from_file(os.path.expanduser(self.token_file)))
         if self.certificate is not None:
             found.append(ClientCertificate(self.certificate, self.key or self.certificate))
-        return found or stored_credentials()
+        return for_servers(found) if found else stored_credentials()
 
 
-def ask(user: str) -> Any:
-    """Ask for a user's password, in a thread; a Deferred of it."""
+def ask(user: str, address: str) -> Any:
+    """Ask for a user's password at an address, in a thread; a Deferred of it."""
     from getpass import getpass
 
     from twisted.internet.threads import deferToThread
@@ -62,14 +68,15 @@ def ask(user: str) -> Any:
 
     if not sys.stderr.isatty():
         raise AccessConfigError(
-            f"the password of {user} is needed, and there is no terminal to ask for it: set "
+            f"{address} needs the password of {user}, and there is no terminal to ask for it: set "
             "PYCOMNET_PASSWORD, or write it to the credentials file"
         )
-    return deferToThread(getpass, f"Password of {user}: ")
+    return deferToThread(getpass, f"Password of {user} for {address}: ")
 
 
 def identity_options(command: F) -> F:
-    """Adds ``--user``, ``--token-file``, ``--cert`` and ``--key`` as argument ``identity``."""
+    """Adds ``--user``, ``--token-file``, ``--cert``, ``--key`` and ``--trust-roots`` as argument
+    ``identity``."""
 
     @functools.wraps(command)
     def call(
@@ -78,11 +85,12 @@ def identity_options(command: F) -> F:
         token_file: str | None,
         cert: str | None,
         key: str | None,
+        trust_roots: str | None,
         **rest: Any,
     ) -> Any:
         if key is not None and cert is None:
             raise click.UsageError("--key is the key of a certificate: give that with --cert")
-        return command(*args, identity=Identity(user, token_file, cert, key), **rest)
+        return command(*args, identity=Identity(user, token_file, cert, key, trust_roots), **rest)
 
     wrapped: Any = call
     for option in reversed(
@@ -102,6 +110,13 @@ def identity_options(command: F) -> F:
             ),
             click.option(
                 "--key", metavar="FILE", help="The certificate's key, if it has a file of its own."
+            ),
+            click.option(
+                "--trust-roots",
+                metavar="PATH",
+                envvar=TRUST_VARIABLE,
+                help=f"The authorities of the servers' certificates, a file or a directory; "
+                f"{TRUST_VARIABLE} sets it, too. [default: the system's]",
             ),
         ]
     ):

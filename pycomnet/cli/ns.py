@@ -60,7 +60,8 @@ class Asking:
             reactor,
             nameserver=self.nameserver,
             timeout=self.timeout,
-            credentials=self.identity.credentials(),
+            nameserver_credentials=self.identity.credentials(),
+            trust_roots=self.identity.trust_roots,
         )
 
 

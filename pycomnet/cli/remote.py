@@ -56,6 +56,7 @@ class Target:
             nameserver=self.nameserver,
             timeout=self.timeout,
             credentials=self.identity.credentials(),
+            trust_roots=self.identity.trust_roots,
         )
 
     async def find(self, context: Context, interface: str | None) -> RemoteService:

@@ -8,7 +8,13 @@ import sys
 from twisted.application.service import IService
 from twisted.python import usage
 
-from pycomnet.errors import AccessConfigError, LaunchConfigError, LaunchFailed, PycomnetError
+from pycomnet.errors import (
+    AccessConfigError,
+    LaunchConfigError,
+    LaunchFailed,
+    PycomnetError,
+    TokenError,
+)
 from pycomnet.net.clock import use_monotonic_clock
 from pycomnet.services.launch.config import (
     DEFAULT_LISTEN,
@@ -22,6 +28,7 @@ from pycomnet.services.nameserveraddress import (
     DEFAULT_NAMESERVER,
     NAMESERVER_VARIABLE,
     NO_NAMESERVER,
+    TRUST_VARIABLE,
 )
 from pycomnet.tap.numbers import seconds
 from pycomnet.tap.options import DaemonOptions
@@ -154,6 +161,7 @@ def makeService(options: Options) -> IService:
     """
     from twisted.internet import reactor
 
+    from pycomnet.auth.tokens import SERVICE_CREDENTIAL_VARIABLES, forget_credentials
     from pycomnet.ext.access.control import AccessControl
     from pycomnet.ext.access.stored import stored_credentials
     from pycomnet.services.launch.launcher import launch, load_all
@@ -181,7 +189,11 @@ def makeService(options: Options) -> IService:
         access = AccessControl(reactor, deny=config.denies, audit_calls=config.audit_calls)
     try:
         credentials = stored_credentials()
-    except AccessConfigError as problem:
+    except (AccessConfigError, TokenError) as problem:
         sys.exit(f"{NAME}: {problem}")
-    launcher: IService = launch(config, loaded, reactor, failed, access, credentials)
+    # What the services start is not to inherit them.
+    forget_credentials(names=SERVICE_CREDENTIAL_VARIABLES)
+    launcher: IService = launch(
+        config, loaded, reactor, failed, access, credentials, os.environ.get(TRUST_VARIABLE)
+    )
     return launcher

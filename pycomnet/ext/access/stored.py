@@ -12,8 +12,9 @@ from pycomnet.auth.tokens import (
     CERTIFICATE_VARIABLE,
     PASSWORD_VARIABLE,
     PRIVATE_KEY_VARIABLE,
-    TOKEN_FILE_VARIABLE,
-    TOKEN_VARIABLE,
+    SERVERS_VARIABLE,
+    SERVICE_TOKEN_FILE_VARIABLE,
+    SERVICE_TOKEN_VARIABLE,
     USER_VARIABLE,
 )
 from pycomnet.errors import AccessConfigError
@@ -45,7 +46,8 @@ def credentials_path(environ: Mapping[str, str] = os.environ) -> Path:
 
 
 def from_environment(environ: Mapping[str, str] = os.environ) -> list[Credentials]:
-    """The credentials that the environment has.
+    """The credentials that the environment has, for the servers of ``PYCOMNET_CREDENTIALS_FOR``:
+    patterns of addresses with spaces between them.
 
     :raises AccessConfigError: of two variables that belong together one is missing.
     """
@@ -55,16 +57,29 @@ def from_environment(environ: Mapping[str, str] = os.environ) -> list[Credential
         found.append(Password(user, password))
     elif password:
         raise AccessConfigError(f"{PASSWORD_VARIABLE} is set, and {USER_VARIABLE} is not")
-    if environ.get(TOKEN_VARIABLE):
-        found.append(Token(environ[TOKEN_VARIABLE]))
-    elif environ.get(TOKEN_FILE_VARIABLE):
-        found.append(Token.from_file(os.path.expanduser(environ[TOKEN_FILE_VARIABLE])))
+    if environ.get(SERVICE_TOKEN_VARIABLE):
+        found.append(Token(environ[SERVICE_TOKEN_VARIABLE]))
+    elif environ.get(SERVICE_TOKEN_FILE_VARIABLE):
+        found.append(Token.from_file(os.path.expanduser(environ[SERVICE_TOKEN_FILE_VARIABLE])))
     if environ.get(CERTIFICATE_VARIABLE):
         certificate = environ[CERTIFICATE_VARIABLE]
         found.append(
             ClientCertificate(certificate, environ.get(PRIVATE_KEY_VARIABLE) or certificate)
         )
-    return found
+    return for_servers(found, environ)
+
+
+def for_servers(
+    credentials: list[Credentials], environ: Mapping[str, str] = os.environ
+) -> list[Credentials]:
+    """Credentials that are for the servers of ``PYCOMNET_CREDENTIALS_FOR``, if that is set.
+
+    :raises AccessConfigError: it has no patterns of addresses.
+    """
+    patterns = environ.get(SERVERS_VARIABLE, "").split()
+    if not patterns:
+        return credentials
+    return [AtAddress(pattern, one) for one in credentials for pattern in patterns]
 
 
 def from_file(path: str | os.PathLike[str]) -> list[Credentials]:
@@ -111,6 +126,8 @@ def _of_table(table: dict[str, Any], where: str) -> Credentials:
             f"{where}: it needs address, a pattern such as 'tls:*.example.org:*': credentials go "
             "to the servers that they are for"
         )
+    if given.get("peer", True) is not True:
+        raise AccessConfigError(f"{where}: peer is true, or is left out")
     unknown = given.keys() - set(KEYS)
     if unknown:
         raise AccessConfigError(f"{where}: no key {min(unknown)!r}; there are: {', '.join(KEYS)}")
@@ -132,7 +149,10 @@ def _of_table(table: dict[str, Any], where: str) -> Credentials:
         )
     if not all(isinstance(given[key], str) and given[key] for key in given if key != "peer"):
         raise AccessConfigError(f"{where}: expected strings")
-    return AtAddress(address, make())
+    try:
+        return AtAddress(address, make())
+    except AccessConfigError as problem:
+        raise AccessConfigError(f"{where}: {problem}") from None
 
 
 def _path(text: str) -> str:
@@ -152,4 +172,10 @@ def stored_credentials(environ: Mapping[str, str] = os.environ) -> list[Credenti
     return [*found, AtAddress("unix:*", PeerUser())]
 
 
-__all__ = ["credentials_path", "from_environment", "from_file", "stored_credentials"]
+__all__ = [
+    "credentials_path",
+    "for_servers",
+    "from_environment",
+    "from_file",
+    "stored_credentials",
+]

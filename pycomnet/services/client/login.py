@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from enum import Enum
 from typing import TYPE_CHECKING, Any, Protocol
 
 from twisted.internet import defer
@@ -27,6 +28,17 @@ if TYPE_CHECKING:
     from pycomnet.services.client.pool import ClientConnection
 
 
+class AddressSource(Enum):
+    """Who has named the address of a server."""
+
+    #: The program, or whoever runs it: it is the server that they mean.
+    PROGRAM = "program"
+    #: The program, as its nameserver.
+    NAMESERVER = "nameserver"
+    #: A nameserver's record, or the caller of a service: it may be anybody's server.
+    OTHERS = "others"
+
+
 class CallerCredentials(Protocol):
     """Credentials of a client.
 
@@ -35,8 +47,11 @@ class CallerCredentials(Protocol):
 
     kind: str
 
-    def suits(self, address: str) -> bool:
-        """Whether they are for the server at an address."""
+    def suits(self, address: str, given: bool = False) -> bool:
+        """Whether they are for the server at an address.
+
+        :param given: whether the program that has the credentials has named the server, too.
+        """
 
     def address(self, address: str) -> str:
         """The address to connect to with them: with the certificate's files, for example."""
@@ -44,10 +59,10 @@ class CallerCredentials(Protocol):
     def obstacle(self, transport: Any) -> str | None:
         """Why they can't be given over a transport, and what to do; None if they can."""
 
-    def message(self) -> defer.Deferred[Sequence[str]]:
-        """What is sent: the kind, and what belongs to it."""
+    def message(self, address: str) -> defer.Deferred[Sequence[str]]:
+        """What is sent to an address: the kind, and what belongs to it."""
 
-    def refused(self) -> None:
+    def refused(self, address: str) -> None:
         """The server did not accept them: do not use what was remembered again."""
 
 
@@ -73,16 +88,20 @@ def is_private(transport: Any) -> bool:
     return ISSLTransport.providedBy(transport) or endpoints.is_local_address(transport.getPeer())
 
 
-def address_with(credentials: Iterable[CallerCredentials], address: str) -> str:
+def address_with(credentials: Iterable[CallerCredentials], address: str, given: bool) -> str:
     """The address to connect to with credentials."""
     for one in credentials:
-        if one.suits(address):
+        if one.suits(address, given):
             address = one.address(address)
     return address
 
 
 def choose(
-    credentials: Iterable[CallerCredentials], kinds: object, transport: Any, address: str
+    credentials: Iterable[CallerCredentials],
+    kinds: object,
+    transport: Any,
+    address: str,
+    given: bool,
 ) -> CallerCredentials | None:
     """Choose the credentials for a server; None if it takes none of them.
 
@@ -93,7 +112,7 @@ def choose(
         return None
     obstacle = None
     for one in credentials:
-        if one.kind in kinds and one.suits(address):
+        if one.kind in kinds and one.suits(address, given):
             found = one.obstacle(transport)
             if found is None:
                 return one
@@ -101,6 +120,19 @@ def choose(
     if obstacle is not None:
         raise CredentialsNotSent(f"{address}: {obstacle}")
     return None
+
+
+def withheld(credentials: Iterable[CallerCredentials], kinds: object, address: str) -> str:
+    """Why a server was given no credentials although there are some of a kind that it takes."""
+    mine = isinstance(kinds, list) and [one for one in credentials if one.kind in kinds]
+    if not mine or not any(one.suits(address, True) for one in mine):
+        return ""
+    return (
+        f"{address} takes credentials of this kind, and those that there are are not for it. A "
+        "nameserver's record, or a caller, may name anybody's server: say which servers they are "
+        "for, with access.AtAddress(pattern, credentials), in the credentials file, or in "
+        "PYCOMNET_CREDENTIALS_FOR"
+    )
 
 
 async def log_in(
@@ -111,12 +143,12 @@ async def log_in(
     :raises Unauthenticated: they were not accepted.
     :raises ServiceUnreachable: the connection broke.
     """
-    message = list(await credentials.message())
+    message = list(await credentials.message(address))
     try:
         reply = await PendingLogin(connection, PLAIN.encode(message)).deferred
     except Unauthenticated as problem:
         if problem.reason == "refused":
-            credentials.refused()
+            credentials.refused(address)
         raise
     except ConnectionLost as lost:
         raise ServiceUnreachable(f"can't log in at {address}: {lost.reason}") from None
@@ -191,9 +223,11 @@ class PendingLogin:
 __all__ = [
     "CallerCredentials",
     "PendingLogin",
+    "AddressSource",
     "address_with",
     "as_credentials",
     "choose",
     "is_private",
     "log_in",
+    "withheld",
 ]

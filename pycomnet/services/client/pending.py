@@ -174,9 +174,11 @@ class PendingCall:
                 return
         if isinstance(problem, Unauthenticated) and problem.reason == "expired":
             self.peer.log_in_again(self.connection)
-            if not self.files and self.repeats < MOST_REPEATS and self.service.context.credentials:
+            if not self.files and self.repeats < MOST_REPEATS and self.peer.has_credentials:
                 self._call_again(deferred)
                 return
+        if isinstance(problem, Unauthenticated):
+            problem = self.peer.explained(problem)
         deferred.errback(Failure(problem))
 
     def _no_result(self) -> None:

@@ -206,7 +206,7 @@ class RemoteService(Live):
         """How often a call with blocks is repeated that did not run, or may run again."""
         if isinstance(problem, ServerLeaving):
             return MOST_TURNS
-        again = problem.reason == "expired" and self.context.credentials
+        again = problem.reason == "expired" and self.context.has_credentials
         return MOST_REPEATS if again else 0
 
     async def _exchange(

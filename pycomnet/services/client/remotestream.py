@@ -115,8 +115,10 @@ class RemoteStream(ValueIterator, Live):
             raise CallInterrupted(f"{problem.reason}, while the stream went on") from problem
         if isinstance(problem, RemoteError):
             found = from_map(problem.error)
-            if isinstance(found, Unauthenticated) and found.reason == "expired":
-                self._peer.log_in_again(self._core.connection)  # for the next one
+            if isinstance(found, Unauthenticated):
+                if found.reason == "expired":
+                    self._peer.log_in_again(self._core.connection)  # for the next one
+                found = self._peer.explained(found)
             raise found
         return failure
 

@@ -22,6 +22,7 @@ from pycomnet.errors import (
     message_of,
 )
 from pycomnet.net import endpoints
+from pycomnet.net.destinations import foreign_address
 from pycomnet.net.reactors import EndpointReactor
 from pycomnet.services.client.context import Context
 from pycomnet.services.client.instances import ADDRESSES
@@ -110,6 +111,11 @@ def advertised(address: str, advertise: str | None) -> str:
     else:
         wanted = attrs.evolve(listened, args=(advertise, *listened.args[1:]))
     endpoints.check_client(str(wanted))
+    if foreign_address(str(wanted)) != str(wanted):
+        raise EndpointError(
+            f"'{wanted}': clients take no options from a record, as files and the name to verify "
+            "are for them to say (trust_roots=, --trust-roots): advertise the host and port alone"
+        )
     return str(wanted)
 
 
@@ -142,6 +148,7 @@ def launch(
     failed: Callable[[PycomnetError], object],
     access: AccessGate | None = None,
     credentials: Any = None,
+    trust_roots: str | None = None,
 ) -> Launcher:
     """A launcher that logs what blocks the reactor, after a third of a lease at most."""
 
@@ -150,7 +157,14 @@ def launch(
 
     watch = BlockWatch(reactor, methods, config.ttl / RENEWALS)
     made = Launcher(
-        config, loaded, reactor, failed, watch=watch, access=access, credentials=credentials
+        config,
+        loaded,
+        reactor,
+        failed,
+        watch=watch,
+        access=access,
+        credentials=credentials,
+        trust_roots=trust_roots,
     )
     return made
 
@@ -170,6 +184,7 @@ class Launcher(service.Service):
     :param resolve: looks up a host's IP addresses, in a thread; for tests.
     :param access: who may call what; by default it goes by the services' rules, if they have any.
     :param credentials: what the nameserver gets, and services that these services call.
+    :param trust_roots: the authorities of their certificates; by default the system's.
     :ivar addresses: the addresses that it listens on.
     :ivar registrations: one for each name.
     """
@@ -188,9 +203,16 @@ class Launcher(service.Service):
         watch: BlockWatch | None = None,
         access: AccessGate | None = None,
         credentials: Any = None,
+        trust_roots: str | None = None,
     ) -> None:
         #: the context in which the services call other services; it has the nameserver
-        self.context = Context(reactor, nameserver=config.nameserver, credentials=credentials)
+        self.context = Context(
+            reactor,
+            nameserver=config.nameserver,
+            credentials=credentials,
+            nameserver_credentials=credentials,
+            trust_roots=trust_roots,
+        )
         self.server = ServiceServer(reactor, context=self.context, access=access)
         self.addresses: list[str] = []
         self.registrations: list[Registration] = []

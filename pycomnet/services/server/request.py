@@ -87,8 +87,12 @@ class Request(Live):
         return max(0.0, expires - self.connection.reactor.seconds())
 
     def context(self) -> Context:
-        """A context for calls to other services, which have this call's deadline at most."""
-        return self.connection.server.context.until(self._expires)
+        """A context for calls to other services, which have this call's deadline at most.
+
+        Passwords and tokens of the server's context are sent to the addresses that they are for
+        (:class:`pycomnet.ext.access.AtAddress`), and to no others: those may be the caller's.
+        """
+        return self.connection.server.context.for_request(self._expires)
 
 
 class ServerCall:

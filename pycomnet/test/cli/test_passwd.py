@@ -16,7 +16,12 @@ from pycomnet.errors import AccessConfigError, TokenError
 from pycomnet.ext.access import hashes
 from pycomnet.ext.access.credentials import ClientCertificate, Password, Token
 from pycomnet.ext.access.passwordfile import read_passwords
-from pycomnet.ext.access.stored import credentials_path, from_file, stored_credentials
+from pycomnet.ext.access.stored import (
+    credentials_path,
+    from_environment,
+    from_file,
+    stored_credentials,
+)
 
 
 class DirectoryCase(SynchronousTestCase):
@@ -148,7 +153,8 @@ class IdentityTests(DirectoryCase):
         kinds = ["password", "token", "peer", "certificate"]
         self.assertEqual([one.kind for one in found], kinds)
         for address, suits in (
-            ("tls:calc.example.org:2013:trustRoots=ca.pem", ["password", "certificate"]),
+            ("tls:calc.example.org:2013", ["password", "certificate"]),
+            ("tls:calc.example.org:2013:trustRoots=ca.pem", []),
             ("tls:build.example.com:2013", ["token", "certificate"]),
             ("tls:example.org.evil.com:2013", ["certificate"]),
             ("tcp:calc.example.org:2013", []),
@@ -170,15 +176,17 @@ class IdentityTests(DirectoryCase):
         """And what is in it is not shown."""
         for text in (
             'user = "a"\npassword = "secret1"',
-            'address = "x"\nuser = "a"',
-            'address = "x"\nuser = "a"\npassword = "secret1"\ntoken = "secret2"',
-            'address = "x"\nuser = "a"\npasword = "secret1"',
-            'address = "x"\nuser = "a"\npassword = 1',
+            'address = "tls:*"\nuser = "a"',
+            'address = "tls:*"\nuser = "a"\npassword = "secret1"\ntoken = "secret2"',
+            'address = "tls:*"\nuser = "a"\npasword = "secret1"',
+            'address = "tls:*"\nuser = "a"\npassword = 1',
+            'address = "tls:*"\npeer = false',
+            'address = "tls"\npeer = true',
         ):
             problem = self.assertRaises(
                 AccessConfigError,
                 self.stored,
-                f'[[credentials]]\naddress="y"\npeer=true\n[[credentials]]\n{text}\n',
+                f'[[credentials]]\naddress="*"\npeer=true\n[[credentials]]\n{text}\n',
             )
             self.assertIn("table 2", str(problem))
             self.assertNotIn("secret", str(problem))
@@ -191,7 +199,8 @@ class IdentityTests(DirectoryCase):
             "XDG_CONFIG_HOME": str(self.directory),
             "PYCOMNET_USER": "alice",
             "PYCOMNET_PASSWORD": "a secret",
-            "PYCOMNET_TOKEN": "a-token-of-some-length",
+            "PYCOMNET_TOKEN": "a-token-of-a-gateway",
+            "PYCOMNET_SERVICE_TOKEN": "a-token-of-some-length",
             "PYCOMNET_CERTIFICATE": "client.pem",
         }
         path = credentials_path(environ)
@@ -204,6 +213,11 @@ class IdentityTests(DirectoryCase):
             [one.kind for one in stored_credentials({"XDG_CONFIG_HOME": "/nowhere"})], ["peer"]
         )
         self.assertRaises(AccessConfigError, stored_credentials, {"PYCOMNET_PASSWORD": "x"})
+        self.assertEqual([one.kind for one in from_environment(environ)], kinds[:3])
+        environ["PYCOMNET_CREDENTIALS_FOR"] = "tls:*.example.org:* unix:*"
+        for one in from_environment(environ)[:2]:  # the password's two
+            self.assertEqual(one.kind, "password")
+            self.assertFalse(one.suits("tls:db.example.com:1", True))
         given = Identity(user="bob", certificate="c.pem").credentials()
         self.assertEqual([type(one) for one in given], [Password, ClientCertificate])
         self.assertRaises(TokenError, Identity(token_file="/nowhere").credentials)

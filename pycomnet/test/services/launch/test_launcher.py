@@ -237,15 +237,14 @@ class LauncherTests(SynchronousTestCase):
         self.assertEqual(advertised("tls:10.0.0.1:1", "h.org"), "tls:h.org:1")
         self.assertEqual(advertised("tcp:10.0.0.1:1", "fe80::1"), "tcp:fe80\\:\\:1:1")
         self.assertEqual(advertised("tcp:10.0.0.1:1", "tls:h.org:443"), "tls:h.org:443")
-        self.assertEqual(
-            advertised("tls:10.0.0.1:7", "tls:h.org:0:trustRoots=/ca.pem"),
-            "tls:h.org:7:trustRoots=/ca.pem",
-        )
+        self.assertEqual(advertised("tls:10.0.0.1:7", "tls:h.org:0"), "tls:h.org:7")
         self.assertEqual(advertised("unix:/run/a", "unix:/srv/a"), "unix:/srv/a")
         for listened, wrong in (
             ("unix:/run/a", "h.org"),
             ("tcp:10.0.0.1:1", "h org"),
             ("tcp:10.0.0.1:1", "tls:h.org"),
+            ("tls:10.0.0.1:7", "tls:h.org:0:trustRoots=/ca.pem"),
+            ("tls:10.0.0.1:7", "tls:h.org:0:host=x"),
             ("tcp:10.0.0.1:1", "unix:"),
         ):
             self.assertRaises(EndpointError, advertised, listened, wrong)
