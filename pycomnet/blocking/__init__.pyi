@@ -17,6 +17,7 @@ from pycomnet.rsync.result import SyncResult
 from pycomnet.rsync.result import TargetResult
 from pycomnet.services.binary import BlockLimits
 from pycomnet.services.interface import Service
+from pycomnet.services.server.guarding import AccessGate
 from pycomnet.services.server.limits import ServerLimits
 from random import Random
 from twisted.python.failure import Failure
@@ -207,8 +208,12 @@ class Context:
     :param max_items: elements, keys and values of one value, at all depths, 1024 at least. A
         value
         with more ends the connection.
+    :param credentials: who this client is, for servers that ask: one of
+        :class:`pycomnet.ext.access.Password`, ``Token``, ``ClientCertificate`` and ``PeerUser``,
+        or
+        a list, of which the first is given that a server takes.
     """
-    def __init__(self, *, nameserver: str | None = ..., timeout: float | None = ..., balance: str = ..., keepalive: float | None = ..., silence: float | None = ..., random: Random | None = ..., blocks: BlockLimits | None = ..., max_value: int = ..., max_items: int = ...) -> None: ...
+    def __init__(self, *, nameserver: str | None = ..., timeout: float | None = ..., balance: str = ..., keepalive: float | None = ..., silence: float | None = ..., random: Random | None = ..., blocks: BlockLimits | None = ..., max_value: int = ..., max_items: int = ..., credentials: Any = ...) -> None: ...
     def __enter__(self) -> Context: ...
     def __exit__(self, *exception: object) -> None: ...
     def at(self, address: str, interface: str | None = ..., *, timeout: float | None = ...) -> RemoteService:
@@ -678,8 +683,10 @@ class ServiceServer:
     :param threads: a thread pool for methods with ``thread=True``; by default one of its own,
         whose
         threads don't keep the process from ending.
+    :param access: who may call what: a :class:`pycomnet.ext.access.AccessControl`. By default
+        there is one as soon as a service has a rule.
     """
-    def __init__(self, *, context: Context | None = ..., limits: ServerLimits | None = ..., tracebacks: bool | None = ..., threads: Any = ...) -> None: ...
+    def __init__(self, *, context: Context | None = ..., limits: ServerLimits | None = ..., tracebacks: bool | None = ..., threads: Any = ..., access: AccessGate | None = ...) -> None: ...
     def __enter__(self) -> ServiceServer: ...
     def __exit__(self, *exception: object) -> None: ...
     def add(self, service: Service, *, timeout: float | None = ...) -> None:

@@ -9,7 +9,7 @@ from twisted.application.service import IService
 from twisted.internet.task import Clock
 from twisted.python import usage
 
-from pycomnet.errors import EndpointError, PycomnetError, StoreFailed
+from pycomnet.errors import AccessConfigError, EndpointError, PycomnetError, StoreFailed
 from pycomnet.nameserver.changelog import LENGTH
 from pycomnet.nameserver.requests import NameserverLimits
 from pycomnet.nameserver.stores import make_store
@@ -35,7 +35,8 @@ registration lives as long as its lease is renewed.
     epilog = f"""
 Addresses are Twisted endpoint strings: {DEFAULT_LISTEN}, unix:/run/names,
 tls:2012:privateKey=key.pem:certKey=cert.pem; with :clientCAs=ca.pem clients need a certificate.
-Let other machines connect only if every client that can connect may register services.
+Let other machines connect only if every client that can connect may register services, or say who
+may with --access FILE.
 
 sqlite:PATH keeps registrations over restarts and crashes; one nameserver uses it alone. memory:
 does not keep them. A relative path is in the directory that twistd runs in (--rundir).
@@ -59,6 +60,13 @@ Examples:
             "of a connection on this machine.",
         ],
         ["max-ttl", None, LIMITS.max_ttl, "The longest lease, in seconds."],
+        [
+            "access",
+            None,
+            None,
+            "A TOML file that says who may register which names, list and watch. [default: "
+            "everybody who can connect may]",
+        ],
         [
             "history",
             None,
@@ -94,6 +102,13 @@ Examples:
         except (EndpointError, StoreFailed) as problem:
             raise usage.UsageError(str(problem)) from None
         max_ttl = seconds(self, "max-ttl", LIMITS.min_ttl)
+        if self["access"] is not None:
+            from pycomnet.ext.access.names import read_access
+
+            try:
+                self["access"] = read_access(self["access"])
+            except AccessConfigError as problem:
+                raise usage.UsageError(str(problem)) from None
         self["history"] = count(self, "history")
         self["limits"] = attrs.evolve(
             LIMITS,
@@ -122,6 +137,8 @@ def makeService(options: Options) -> IService:
     def failed(problem: PycomnetError) -> None:
         status.fail(reactor, problem)
 
+    access = options["access"]
+    guarded = {} if access is None else {"may_register": access.may_register}
     nameserver: IService = NameserverService(
         make_store(options["store"], reactor),
         options["listen"],
@@ -129,8 +146,10 @@ def makeService(options: Options) -> IService:
         failed,
         options["limits"],
         loading_many,
+        None if access is None else access.control(reactor),
         version=pycomnet.__version__,
         operators=options["operators"],
         log_length=options["history"],
+        **guarded,
     )
     return nameserver

@@ -15,17 +15,22 @@ from pycomnet.deferred import Condition, OneShot, deferred
 from pycomnet.errors import (
     CertificateRefused,
     ConnectionLost,
+    CredentialsNotSent,
     EndpointError,
     PycomnetError,
+    ServiceError,
     ServiceUnreachable,
+    Unauthenticated,
 )
 from pycomnet.far.live import Live
 from pycomnet.net import endpoints
 from pycomnet.services.blocks import Owner
 from pycomnet.services.client.liveness import Liveness
+from pycomnet.services.client.login import AddressSource, address_with, choose, log_in, withheld
 
 if TYPE_CHECKING:
     from pycomnet.services.client.context import Context
+    from pycomnet.services.client.login import CallerCredentials
 
 #: Seconds for which an address that refuses connections is not tried, if there are others.
 SET_ASIDE = 5.0
@@ -87,7 +92,9 @@ class Pool(Live):
     def __init__(self, context: Context) -> None:
         self._context = context
         #: weak: callers and connections hold the peers, so that unused addresses are forgotten
-        self.peers: weakref.WeakValueDictionary[str, PooledServer] = weakref.WeakValueDictionary()
+        self.peers: weakref.WeakValueDictionary[tuple[str, AddressSource], PooledServer] = (
+            weakref.WeakValueDictionary()
+        )
         self.closed = False
         self.changes = 0
         self.liveness = Liveness(context.reactor, context.silence)
@@ -101,13 +108,18 @@ class Pool(Live):
             for peer in self.peers.values():
                 peer.connection = None
 
-    def peer(self, address: str) -> PooledServer:
-        """The peer of an address. It is made if there is none."""
+    def peer(self, address: str, source: AddressSource) -> PooledServer:
+        """The peer of an address. It is made if there is none.
+
+        :param source: who has named it, which decides on its credentials: with these, each source
+            has a peer of its own.
+        """
         self.check()
         address = endpoints.clean(address)
-        peer = self.peers.get(address)
+        key = address, source if self._context.has_credentials else AddressSource.PROGRAM
+        peer = self.peers.get(key)
         if peer is None:
-            peer = self.peers[address] = PooledServer(address, self._context)
+            peer = self.peers[key] = PooledServer(address, self._context, key[1])
         return peer
 
     def check(self) -> None:
@@ -135,7 +147,9 @@ class PooledServer:
     :ivar aside_until: the reactor's time until which it is not tried, if there are others.
     """
 
-    def __init__(self, address: str, context: Context) -> None:
+    def __init__(
+        self, address: str, context: Context, source: AddressSource = AddressSource.PROGRAM
+    ) -> None:
         self.address = address
         self.connection: ClientConnection | None = None
         self.pending = 0
@@ -148,6 +162,12 @@ class PooledServer:
         self.probe = 0.0
         #: interface -> its methods that may be called again, from the last hello
         self.services: dict[str, dict[str, Any]] = {}
+        #: who has named the address
+        self._source = source
+        #: the kinds of credentials that it takes, from the last hello
+        self._kinds: object = None
+        #: why it was given none, although there are some of these kinds
+        self._withheld = ""
         #: the longest request that it takes, in bytes
         self.longest = 1 << 32
         #: whether there has ever been a connection
@@ -193,7 +213,10 @@ class PooledServer:
         context = self._context
         connection = ClientConnection(self, context)
         try:
-            endpoint = endpoints.client_endpoint(context.reactor, self.address)
+            address = context.with_trust(
+                address_with(self._credentials(), self.address, self._given)
+            )
+            endpoint = endpoints.client_endpoint(context.reactor, address)
             await endpoint.connect(_OneConnection(connection))
         except (defer.CancelledError, EndpointError):
             raise
@@ -220,11 +243,71 @@ class PooledServer:
         info = hello["info"]
         services = info.get("services")
         self.services = services if isinstance(services, dict) else {}
+        self._kinds = info.get("login")
+        try:
+            await self._log_in(connection)
+        except BaseException:
+            connection.abort(ConnectionLost("the login failed"))
+            raise
         longest = info.get("request")
         self.longest = longest if isinstance(longest, int) else 1 << 32
         self.is_back()
         self.known = True
         self.connection = connection
+        return connection
+
+    async def _log_in(self, connection: ClientConnection) -> None:
+        """Give the server the credentials that it takes, if there are any."""
+        mine = self._credentials()
+        found = choose(mine, self._kinds, connection.transport, self.address, self._given)
+        self._withheld = "" if found else withheld(mine, self._kinds, self.address)
+        if found is not None:
+            reply = await log_in(connection, found, self.address)
+            self.services = reply["services"]
+
+    @property
+    def has_credentials(self) -> bool:
+        """Whether there are any that may be for it."""
+        return bool(self._credentials())
+
+    @property
+    def _given(self) -> bool:
+        return self._source is not AddressSource.OTHERS
+
+    def _credentials(self) -> tuple[CallerCredentials, ...]:
+        """Those that may be for it; the nameserver has its own."""
+        context = self._context
+        if self._source is not AddressSource.NAMESERVER:
+            return context.credentials
+        return context.nameserver_credentials
+
+    def explained(self, problem: Unauthenticated) -> ServiceError:
+        """The error of a call that needs credentials."""
+        if problem.reason == "missing" and self._withheld:
+            return CredentialsNotSent(self._withheld)
+        return problem
+
+    def log_in_again(self, connection: ClientConnection) -> None:
+        """What the server knew of this client does not count any more: give credentials anew.
+
+        Calls wait meanwhile.
+        """
+        if self.connection is not connection or not self.has_credentials:
+            return
+        self.connection = None
+        connected = self._connected = OneShot(self._give_up)
+        self._attempt = self._again(connection)
+        self._attempt.addBoth(self._attempted)
+        connected.follow(self._attempt)
+
+    @deferred
+    async def _again(self, connection: ClientConnection) -> ClientConnection:
+        try:
+            await self._log_in(connection)
+        finally:
+            # Also if they are refused: calls that run go on, and others may need no login.
+            if connection.lost is None:
+                self.connection = connection
         return connection
 
     def _set_aside(self, seconds: float = SET_ASIDE) -> None:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import inspect
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from types import CoroutineType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import attrs
 from twisted.internet import defer
@@ -34,6 +34,9 @@ from pycomnet.services.server.streaming import InThread, send_all
 from pycomnet.services.server.tasks import CANCELLED, Tasks
 from pycomnet.services.threads import MethodThreads
 from pycomnet.wire.values import InvalidValue, TooManyItems, ValueNotReceivable, read_texts
+
+if TYPE_CHECKING:
+    from pycomnet.services.server.connection import ServerConnection
 
 
 @attrs.define
@@ -89,7 +92,7 @@ class ServerCalls:
         if held.size + size > held.most:
             connection.refuse(call, held.no_room(size))
             return
-        if size > PEEK and not self._is_wanted(call, payload):
+        if (size > PEEK or connection.caller is not None) and not self._is_wanted(call, payload):
             return
         try:
             asked = connection.decode(payload)
@@ -99,7 +102,10 @@ class ServerCalls:
         self.start(call, payload, asked)
 
     def _is_wanted(self, call: ServerCall, payload: bytes) -> bool:
-        """Whether a long request may be decoded. If not, it is refused by its beginning alone."""
+        """Whether a request may be decoded. If not, it is refused by its beginning alone.
+
+        That is asked for long requests, and for all of a connection that may not call everything.
+        """
         connection = call.connection
         try:
             interface, name = read_texts(payload, 2)
@@ -108,8 +114,13 @@ class ServerCalls:
             return False
         bound = self.methods.get(interface, {}).get(name)
         refused: Exception | None = None
-        if bound is None:
-            refused = self._unknown(interface, name)
+        caller = connection.caller
+        if caller is not None:
+            refused = caller.refusal(interface, name, len(payload))
+        if refused is not None:
+            pass
+        elif bound is None:
+            refused = self._unknown(connection, interface, name)
         elif call.streaming is not bound.method.stream:
             refused = _wrong_way(interface, name, bound)
         elif self.leaving:
@@ -120,12 +131,19 @@ class ServerCalls:
             connection.refuse(call, refused)
         return refused is None
 
-    def _unknown(self, interface: str, name: str) -> Exception:
-        methods = self.methods.get(interface)
+    def _unknown(self, connection: ServerConnection, interface: str, name: str) -> Exception:
+        methods: Iterable[str] | None = self.methods.get(interface)
+        known = [name for one in self.services for name in one.interfaces]
+        caller = connection.caller
+        if caller is not None:
+            known = [
+                one for one in known if any(caller.sees(one, name) for name in self.methods[one])
+            ]
+            if methods is not None:
+                methods = [one for one in methods if caller.sees(interface, one)]
         if methods is None:
-            known = ", ".join(name for one in self.services for name in one.interfaces)
-            text = f"there is no interface {interface!r} here; there are: {known or 'none'}"
-            return UnknownInterface(text)
+            text = f"there is no interface {interface!r} here; there are: {', '.join(known)}"
+            return UnknownInterface(text if known else f"{text}none")
         return UnknownMethod(f"{interface} has no method {name!r}; it has: {', '.join(methods)}")
 
     def _overloaded(self) -> Overloaded:
@@ -199,7 +217,20 @@ class ServerCalls:
             if name in self.methods.get(interface, ()):
                 connection.refuse(call, problem)
             else:
-                connection.refuse(call, self._unknown(interface, name))
+                connection.refuse(call, self._unknown(connection, interface, name))
+
+    def withdraw(
+        self, connection: ServerConnection, refusal: Callable[[str, str], Exception | None]
+    ) -> None:
+        """A client may call less than before: close its streams that it could not open any more.
+
+        :param refusal: why a method of an interface may not be called, or None.
+        """
+        for call in list(self._active):
+            if call.connection is connection and call.called is not None:
+                why = refusal(*call.called)
+                if why is not None:
+                    call.cancel(why)
 
     def _enqueue(self, call: ServerCall, function: Bound, asked: list[Any], payload: bytes) -> None:
         if len(self._queue) >= self.limits.queued:
@@ -325,6 +356,8 @@ class ServerCalls:
     def _dispatch(self, call: ServerCall, bound: Bound, asked: Any) -> None:
         interface, name, args = asked[:3]
         request = Request(call.connection, interface, name, args, call.expires)
+        if call.streaming:
+            call.called = interface, name
         if len(asked) > 4 and asked[4] and not call.streaming:
             self._wait_for(call, self._receive(call, bound, request, asked[4]))
         else:

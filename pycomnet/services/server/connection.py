@@ -10,6 +10,7 @@ from twisted.internet import defer
 from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
 
+from pycomnet.auth.principal import Principal
 from pycomnet.channels.connection import Connection
 from pycomnet.errors import (
     ConnectionLost,
@@ -23,6 +24,7 @@ from pycomnet.net import endpoints
 from pycomnet.net.eager import BULK_SIZE
 from pycomnet.services.blocks import OutgoingBlocks, Owner
 from pycomnet.services.client.pending import NOTHING
+from pycomnet.services.server.guarding import Caller, LoginCall, head_of
 from pycomnet.services.server.limits import PEEK
 from pycomnet.services.server.request import Request, ServerCall
 from pycomnet.wire.frames import ERROR, NORMAL
@@ -57,7 +59,11 @@ class ServerConnection(Connection):
         self.bulk_size = server.limits.read
         self.small_size = min(self.small_size, self.bulk_size)
         self.make_handle = Owner(self)
-        self.acceptors = {"invoke": self._invoked, "stream": self._streamed}
+        self.acceptors = {
+            "invoke": self._invoked,
+            "stream": self._streamed,
+            "login": self._logging_in,
+        }
         self.mux.expect_calls(("invoke",))
         self.peer = ""
         self.long: dict[ServerCall, None] = {}
@@ -69,6 +75,13 @@ class ServerConnection(Connection):
         self._user: str | None = None
         self._user_known = False
         self._hello: Any = None
+        #: what access control knows of the client, and its ``heads``; None where all may call all
+        self.caller: Caller | None = None
+        self.heads: frozenset[bytes] | None = None
+        #: the one of them that came last; nothing begins with an empty tuple
+        self._head: bytes | tuple[()] = ()
+        #: the login that is under way
+        self.login: LoginCall | None = None
 
     def connectionMade(self) -> None:
         transport: Any = self.transport
@@ -78,6 +91,7 @@ class ServerConnection(Connection):
             transport.setTcpNoDelay(True)
         super().connectionMade()
         self.server.strangers.arrived(transport)
+        self.ask_gate()
         self._hello = self.reactor.callLater(HELLO_TIMEOUT, self._no_hello)
         self.when_ready().addCallbacks(self._greeted, self._greeted)
 
@@ -136,6 +150,33 @@ class ServerConnection(Connection):
             self._hello.cancel()
             self._hello = None
 
+    def ask_gate(self) -> None:
+        """Ask the server's access control, if it has one by now, who the client is."""
+        gate = self.server.gate
+        if gate is not None and self.caller is None and self.transport is not None:
+            self.caller = gate.connected(self)
+
+    def set_heads(self, heads: frozenset[bytes] | None) -> None:
+        """Set how the requests begin that may run without a further question; None: all."""
+        self.heads = heads
+        self._head = ()
+
+    def _has_head(self, payload: bytes) -> bool:
+        head = head_of(payload)
+        assert self.heads is not None
+        if head not in self.heads:
+            return False
+        self._head = head
+        return True
+
+    def user_of(self, interface: str, method: str) -> Principal | None:
+        """The user that calls a method: the one who has logged in, else the certificate's name."""
+        if self.caller is not None:
+            found = self.caller.user(interface, method)
+            if found is not None:
+                return found
+        return None if self.user is None else Principal(self.user, how="certificate")
+
     @property
     def user(self) -> str | None:
         """The name in the client's certificate."""
@@ -176,6 +217,11 @@ class ServerConnection(Connection):
             or server.running >= server.limits.running
             or server.leaving
             or held.size + len(payload) > held.most
+            or (
+                self.heads is not None
+                and not payload.startswith(self._head)
+                and not self._has_head(payload)
+            )
         ):
             self._call_of(id, False).arrived(payload, 0)
             return
@@ -236,9 +282,12 @@ class ServerConnection(Connection):
     def _streamed(self, stream: Stream) -> ServerCall:
         return ServerCall(self, stream, True)
 
+    def _logging_in(self, stream: Stream) -> LoginCall:
+        return LoginCall(self, stream)
+
     # -- answering -------------------------------------------------------------------------------
 
-    def answer(self, call: ServerCall, answer: list[Any]) -> None:
+    def answer(self, call: ServerCall | LoginCall, answer: Any) -> None:
         """Send a call's result."""
         if call.over:
             return
@@ -271,7 +320,7 @@ class ServerConnection(Connection):
         return outgoing
 
     def refuse(
-        self, call: ServerCall, problem: BaseException, failure: Failure | None = None
+        self, call: ServerCall | LoginCall, problem: BaseException, failure: Failure | None = None
     ) -> None:
         """Send the reason why a call has no result."""
         if call.over:

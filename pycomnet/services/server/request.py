@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from twisted.internet import defer
 
+from pycomnet.auth.principal import Principal
 from pycomnet.errors import ConnectionLost
 from pycomnet.far.live import Live
 
@@ -64,9 +65,13 @@ class Request(Live):
         return self.connection.session(self.interface)
 
     @property
-    def user(self) -> str | None:
-        """The caller's name in its TLS certificate; None if there is none."""
-        return self.connection.user
+    def user(self) -> Principal | None:
+        """The caller: ``.name``, ``.roles`` and ``.how``, what proved the name.
+
+        Where the method's rule asked for credentials, it is the user whom that rule let in. Without
+        a login it is the name in the client's TLS certificate; None if there is none.
+        """
+        return self.connection.user_of(self.interface, self.method)
 
     @property
     def peer(self) -> str:
@@ -82,8 +87,12 @@ class Request(Live):
         return max(0.0, expires - self.connection.reactor.seconds())
 
     def context(self) -> Context:
-        """A context for calls to other services, which have this call's deadline at most."""
-        return self.connection.server.context.until(self._expires)
+        """A context for calls to other services, which have this call's deadline at most.
+
+        Passwords and tokens of the server's context are sent to the addresses that they are for
+        (:class:`pycomnet.ext.access.AtAddress`), and to no others: those may be the caller's.
+        """
+        return self.connection.server.context.for_request(self._expires)
 
 
 class ServerCall:
@@ -93,6 +102,7 @@ class ServerCall:
         "asked",
         "blocks",
         "bucket",
+        "called",
         "connection",
         "expires",
         "held",
@@ -121,6 +131,8 @@ class ServerCall:
         #: bytes of its blocks in memory
         self.blocks = 0
         self.streaming = streaming
+        #: of a stream: the interface and the method, once that runs
+        self.called: tuple[str, str] | None = None
         #: whether the request has arrived
         self.asked = False
         #: the length of its deadline in seconds, and the reactor's time of the deadline

@@ -24,6 +24,7 @@ from pycomnet.services.client.context import Context
 from pycomnet.services.interface import INTROSPECTION, Service, describe, interface, method
 from pycomnet.services.server.calls import Bound, ServerCalls
 from pycomnet.services.server.connection import ServerConnection
+from pycomnet.services.server.guarding import AccessGate, find_rule
 from pycomnet.services.server.limits import ServerLimits
 from pycomnet.services.server.request import Request
 from pycomnet.services.server.sessions import ClientSession, Sessions
@@ -43,7 +44,7 @@ class _Introspection(Service):
     @method("introspect", idempotent=True)
     def introspect(self, request: Any) -> dict[str, Any]:
         """The interfaces of all services, their methods, and the documentation of each."""
-        return describe(*self._server.services)
+        return describe(*self._server.services, caller=request.connection.caller)
 
     @method("stat", idempotent=True)
     def stat(self, request: Any) -> dict[str, Any]:
@@ -61,6 +62,8 @@ class ServiceServer(ServerCalls, Live):
         on this machine do.
     :param threads: a thread pool for methods with ``thread=True``; by default one of its own, whose
         threads don't keep the process from ending.
+    :param access: who may call what: a :class:`pycomnet.ext.access.AccessControl`. By default
+        there is one as soon as a service has a rule.
     """
 
     reactor: EndpointReactor
@@ -73,6 +76,7 @@ class ServiceServer(ServerCalls, Live):
         limits: ServerLimits | None = None,
         tracebacks: bool | None = None,
         threads: Any = None,
+        access: AccessGate | None = None,
     ) -> None:
         super().__init__(reactor, limits or ServerLimits(), threads)
         self.services: list[Service] = []
@@ -91,6 +95,9 @@ class ServiceServer(ServerCalls, Live):
         self._wire_limits = Limits(
             channels=self.limits.channels, value=self.limits.request, items=self.limits.items
         )
+        self.gate: AccessGate | None = None
+        if access is not None:
+            self._set_gate(access)
         self._bind(_Introspection(self))
 
     @property
@@ -115,12 +122,32 @@ class ServiceServer(ServerCalls, Live):
         for name in service.interfaces:
             if name in self.methods:
                 raise PycomnetError(f"there is a service with the interface {name!r} here already")
+        self._guard(service)
         started = service.started(self)
         if inspect.isawaitable(started):
             await started
         self._bind(service)
         self.services.append(service)
         self._hello = None
+
+    def _set_gate(self, gate: AccessGate) -> None:
+        self.gate = gate
+        self._hello = None
+        gate.attach(self)
+        for one in self.services:
+            gate.add(one)
+        for connection in list(self.connections):
+            connection.ask_gate()
+
+    def _guard(self, service: Service) -> None:
+        """Have access control know the rules of a service that is added."""
+        if self.gate is None:
+            rule = find_rule(service)
+            if rule is None:
+                return
+            self._set_gate(rule.make_gate(self))
+        assert self.gate is not None
+        self.gate.add(service)
 
     def _bind(self, service: Service) -> None:
         for name, declared in service.interfaces.items():
@@ -143,16 +170,26 @@ class ServiceServer(ServerCalls, Live):
     def hello(self) -> dict[str, Any]:
         """The application's part of this server's hello."""
         if self._hello is None:
-            interfaces = {
-                name: declared.announce()
-                for service in self.services
-                for name, declared in service.interfaces.items()
-            }
+            interfaces = self.announced(None if self.gate is None else self.gate.sees)
             self._hello = {"services": interfaces, "request": self.limits.request}
+            if self.gate is not None:
+                self._hello["login"] = self.gate.kinds()
             if len(repr(self._hello)) > 50_000:  # the size of a hello is limited
                 short = {name: {"stateful": one["stateful"]} for name, one in interfaces.items()}
                 self._hello["services"] = short if len(repr(short)) < 50_000 else {}
         return self._hello
+
+    def announced(self, sees: Callable[[str, str], bool] | None) -> dict[str, Any]:
+        """The interfaces, as the hello has them.
+
+        :param sees: whether the client may know of a method of an interface; None: of all.
+        """
+        found = {}
+        for service in self.services:
+            for name, declared in service.interfaces.items():
+                if sees is None or any(sees(name, method) for method in declared.methods):
+                    found[name] = declared.announce(sees)
+        return found
 
     @deferred
     async def listen(self, description: str, host: str | None = None) -> str:
@@ -192,6 +229,8 @@ class ServiceServer(ServerCalls, Live):
     def disconnected(self, connection: ServerConnection) -> None:
         """A client's connection is over."""
         self.connections.discard(connection)
+        if self.gate is not None:
+            self.gate.disconnected(connection)
         if not self.connections:
             self._all_gone.notify_all()
 
@@ -232,6 +271,8 @@ class ServiceServer(ServerCalls, Live):
         self._threads.close()
         self._deadlines.close()
         self._sessions.close()
+        if self.gate is not None:
+            self.gate.close()
         self.memory.stop()
         if self._own_context and self._context is not None:
             await self._context.close()
@@ -244,7 +285,9 @@ class ServiceServer(ServerCalls, Live):
         """A client's session with an interface."""
         if interface not in self._stateful:
             raise PycomnetError(f"{interface} is not stateful: it has no sessions")
-        return self._sessions.get((interface, connection.client, connection.user))
+        caller = connection.caller
+        identity = None if caller is None else caller.identity
+        return self._sessions.get((interface, connection.client, connection.user, identity))
 
 
 class _ServerFactory(Factory):

@@ -1,0 +1,135 @@
+"""Changes files of passwords: one line at a time, and the whole file at once."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import secrets
+from collections.abc import Iterator
+from typing import TypeVar
+
+from pycomnet.errors import AccessConfigError
+from pycomnet.ext.access.hashes import make_hash, verify
+from pycomnet.ext.access.passwordfile import HTPASSWD, read_passwords
+from pycomnet.net import private
+
+T = TypeVar("T")
+
+
+def check_name(name: str) -> str:
+    """Check that a user's name can be in a password file, and return it.
+
+    :raises AccessConfigError: it can't.
+    """
+    if not name or not name.isprintable() or ":" in name or name != name.strip() or name[0] == "#":
+        raise AccessConfigError(
+            f"{name!r}: a user's name has printable characters, no ':', no space at its ends, and "
+            "no '#' at its beginning"
+        )
+    return name
+
+
+def set_password(path: str, name: str, password: str, scheme: str = "bcrypt") -> bool:
+    """Give a user a password: in the user's line, or in a new one at the end.
+
+    :param path: an htpasswd file, which is created with mode 0600 if there is none.
+    :param scheme: ``bcrypt`` or ``argon2``.
+    :returns: whether the user is new.
+    :raises AccessConfigError: the file or the password is not valid.
+    """
+    line = f"{check_name(name)}:{make_hash(password, scheme)}"
+    with _editing(path) as lines:
+        at = _find(lines, name)
+        if at is None:
+            lines.append(line)
+        else:
+            lines[at] = line
+    return at is None
+
+
+def delete_user(path: str, name: str) -> None:
+    """Remove a user's line.
+
+    :raises AccessConfigError: there is no such user, or the file is not valid.
+    """
+    with _editing(path, create=False) as lines:
+        at = _find(lines, name)
+        if at is None:
+            raise AccessConfigError(f"{path}: there is no user {name!r}")
+        del lines[at]
+
+
+def verify_password(path: str, name: str, password: str) -> bool:
+    """Whether a user has a password.
+
+    :raises AccessConfigError: there is no such user, or the file is not valid.
+    """
+    entry = read_passwords(path).users.get(name)
+    if entry is None:
+        raise AccessConfigError(f"{path}: there is no user {name!r}")
+    return bool(entry.hashed) and verify(password.encode(), entry.hashed)
+
+
+def _find(lines: list[str], name: str) -> int | None:
+    start = f"{name}:"
+    return next((at for at, line in enumerate(lines) if line.startswith(start)), None)
+
+
+@contextlib.contextmanager
+def _editing(path: str, create: bool = True) -> Iterator[list[str]]:
+    """In a ``with`` block: the lines of a file, which is then replaced by them.
+
+    Two who edit it at the same time wait for each other, and whoever reads it reads one of the two.
+    """
+    path = os.path.realpath(os.path.expanduser(path))
+    directory = os.path.dirname(path)
+    try:
+        lock = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as problem:
+        raise AccessConfigError(f"{directory}: {problem.strerror}") from problem
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        owner = None
+        lines: list[str] = []
+        if os.path.lexists(path) or not create:
+            read_passwords(path)  # says what is wrong with it
+            with open(path, encoding="utf-8") as file:
+                info = os.fstat(file.fileno())
+                owner = info.st_uid, info.st_gid
+                lines = file.read().splitlines()
+            for number, line in enumerate(lines, 1):
+                fields = line.count(":") + 1
+                if line.strip() and not line.lstrip().startswith("#") and fields != HTPASSWD:
+                    raise AccessConfigError(
+                        f"{path}, line {number}: this is a file of the system's users: change it "
+                        "with passwd(1)"
+                    )
+        yield lines
+        _replace(path, "".join(f"{line}\n" for line in lines), owner)
+    except OSError as problem:
+        raise AccessConfigError(f"{path}: {problem.strerror}") from problem
+    finally:
+        os.close(lock)
+
+
+def _replace(path: str, text: str, owner: tuple[int, int] | None) -> None:
+    temporary = os.path.join(
+        os.path.dirname(path), f".{os.path.basename(path)}.{secrets.token_hex(8)}"
+    )
+    fd = private.open_file(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
+    try:
+        with os.fdopen(fd, "w", encoding="utf-8") as file:
+            if owner is not None and owner != (os.geteuid(), os.getegid()):
+                os.fchown(fd, *owner)
+            file.write(text)
+            file.flush()
+            os.fsync(fd)
+        os.replace(temporary, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+        raise
+
+
+__all__ = ["check_name", "delete_user", "set_password", "verify_password"]

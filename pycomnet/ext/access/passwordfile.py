@@ -1,0 +1,197 @@
+"""Reads files of passwords: htpasswd, passwd(5) with shadow(5), and files of groups."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator, Mapping
+
+import attrs
+
+from pycomnet.errors import AccessConfigError
+from pycomnet.ext.access.hashes import check_usable, scheme_of
+from pycomnet.net import private
+
+#: The most bytes of such a file.
+MAX_FILE = 1 << 24
+#: The fields of a line of each format.
+HTPASSWD, PASSWD, SHADOW = 2, 7, 9
+#: The field of passwd(5) that says where the password is.
+SHADOWED = "x"
+#: Seconds of a day: shadow(5) counts in days.
+DAY = 86_400
+
+
+@attrs.frozen
+class PasswordEntry:
+    """A user of a password file.
+
+    :ivar hashed: the hash; empty for a user who can't log in.
+    :ivar line: the line's number.
+    """
+
+    hashed: str = attrs.field(repr=False)
+    line: int
+
+
+@attrs.frozen
+class PasswordEntries:
+    """What is in a password file.
+
+    :ivar users: name -> entry.
+    :ivar weak: how many of the hashes are weak.
+    :ivar unusable: how many can't be verified here, and why the last can't.
+    :ivar files: the files that were read.
+    """
+
+    users: Mapping[str, PasswordEntry]
+    weak: int
+    unusable: int
+    why: str
+    files: tuple[str, ...]
+
+
+Stamp = tuple[tuple[int, int, int, int], ...]
+
+
+def stamp_of(files: tuple[str, ...]) -> Stamp:
+    """What is different once one of the files has changed.
+
+    :raises OSError: one is not there.
+    """
+    found = (os.stat(path) for path in files)
+    return tuple((one.st_mtime_ns, one.st_size, one.st_ino, one.st_ctime_ns) for one in found)
+
+
+def read_lines(path: str) -> Iterator[tuple[int, str]]:
+    """The lines of a file that only its owner can change, each with its number; no comments.
+
+    :raises AccessConfigError: it can't be read, or others can change it.
+    """
+    try:
+        with open(path, "rb") as file:
+            private.check_file(os.fstat(file.fileno()), path, private.PLAIN)
+            data = file.read(MAX_FILE + 1)
+    except private.NotPrivate as problem:
+        raise AccessConfigError(str(problem)) from None
+    except OSError as problem:
+        raise AccessConfigError(f"{path}: can't read it: {problem.strerror}") from problem
+    if len(data) > MAX_FILE:
+        raise AccessConfigError(f"{path}: it is longer than {MAX_FILE} bytes")
+    for number, raw in enumerate(data.split(b"\n"), 1):
+        try:
+            line = raw.decode().rstrip("\r")
+        except UnicodeDecodeError:
+            raise AccessConfigError(f"{path}, line {number}: it isn't UTF-8") from None
+        if line.strip() and not line.lstrip().startswith("#"):
+            yield number, line
+
+
+def read_passwords(path: str, now: float | None = None) -> PasswordEntries:
+    """Read a password file.
+
+    :param path: an htpasswd file (``user:hash``), or of the form of passwd(5). There ``x`` stands
+        for the hash in the file ``shadow`` of the same directory.
+    :param now: the time of day, by which accounts of shadow(5) expire.
+    :raises AccessConfigError: it says which line is wrong.
+    """
+    users: dict[str, PasswordEntry] = {}
+    hashes: dict[str, str] | None = None
+    shadow = os.path.join(os.path.dirname(path) or ".", "shadow")
+    weak = unusable = 0
+    why = ""
+    files = [path]
+    for number, line in read_lines(path):
+        where = f"{path}, line {number}"
+        fields = line.split(":")
+        if len(fields) not in (HTPASSWD, PASSWD, SHADOW) or not fields[0]:
+            raise AccessConfigError(
+                f"{where}: expected user:hash, or the seven fields of passwd(5); got "
+                f"{len(fields)} fields"
+            )
+        name, hashed = fields[:2]
+        hashed = hashed.strip()
+        if name in users:
+            raise AccessConfigError(f"{where}: there is a line {users[name].line} of {name} before")
+        if len(fields) == PASSWD and hashed == SHADOWED:
+            if hashes is None:
+                hashes = _read_shadow(path, shadow, time.time() if now is None else now)
+                files.append(shadow)
+            hashed = hashes.get(name, "!")
+        if len(fields) != HTPASSWD and (not hashed or hashed[0] in "!*"):
+            hashed = ""  # locked, or nothing is asked: nobody logs in so here
+        if hashed:
+            scheme = scheme_of(hashed)
+            try:
+                if scheme is None:
+                    raise AccessConfigError(
+                        "expected a hash of bcrypt, argon2, sha-crypt, yescrypt or apr1"
+                    )
+                check_usable(scheme)
+                weak += scheme.weak
+            except AccessConfigError as problem:
+                if len(fields) == HTPASSWD:
+                    raise AccessConfigError(f"{where}: {problem}") from None
+                unusable, why, hashed = unusable + 1, str(problem), ""
+        elif len(fields) == HTPASSWD:
+            raise AccessConfigError(f"{where}: {name} has no password")
+        users[name] = PasswordEntry(hashed, number)
+    return PasswordEntries(users, weak, unusable, why, tuple(files))
+
+
+def _read_shadow(path: str, shadow: str, now: float) -> dict[str, str]:
+    """The hashes of the accounts in shadow(5) that have not expired."""
+    try:
+        lines = list(read_lines(shadow))
+    except AccessConfigError as problem:
+        raise AccessConfigError(
+            f"{path}: it has 'x' for passwords, which are in {shadow}, and this process can't use "
+            f"that ({problem}). Run it as root or in the group shadow, or make a file of its own: "
+            "pycomnet passwd FILE USER"
+        ) from None
+    found = {}
+    for number, line in lines:
+        fields = line.split(":")
+        if len(fields) != SHADOW:
+            raise AccessConfigError(f"{shadow}, line {number}: expected the nine fields of shadow")
+        expires = fields[7]
+        over = expires.isdecimal() and now >= int(expires) * DAY
+        found[fields[0]] = "!" if over else fields[1]
+    return found
+
+
+def read_groups(path: str) -> dict[str, frozenset[str]]:
+    """Read a file of groups: ``group: user user``, or of the form of group(5).
+
+    :returns: user -> groups.
+    :raises AccessConfigError: it says which line is wrong.
+    """
+    found: dict[str, set[str]] = {}
+    for number, line in read_lines(path):
+        fields = line.split(":")
+        if len(fields) == 2:
+            members = fields[1].split()
+        elif len(fields) == 4:
+            members = [one for one in fields[3].split(",") if one]
+        else:
+            members = []
+            fields = [""]
+        if not fields[0].strip():
+            raise AccessConfigError(
+                f"{path}, line {number}: expected 'group: user user', or the four fields of "
+                "group(5)"
+            )
+        for member in members:
+            found.setdefault(member, set()).add(fields[0].strip())
+    return {name: frozenset(groups) for name, groups in found.items()}
+
+
+__all__ = [
+    "PasswordEntries",
+    "PasswordEntry",
+    "Stamp",
+    "read_groups",
+    "read_lines",
+    "read_passwords",
+    "stamp_of",
+]

@@ -1,0 +1,27 @@
+"""A module with a service for users, for ``twistd pycomnet-service``: its users are in PASSWD."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import pycomnet
+from pycomnet.ext import access
+
+USERS = access.AnyOf(access.PasswordFile(os.environ["PASSWD"]), access.PeerUsers())
+
+
+@access.auth(USERS)
+@pycomnet.interface("org.example.guarded")
+class Guarded(pycomnet.Service):
+    """For users."""
+
+    @pycomnet.method(idempotent=True)
+    def whoami(self, request: Any) -> list[str]:
+        """Who calls."""
+        return [request.user.name, request.user.how]
+
+    @access.auth(USERS, roles="nobody has it")
+    @pycomnet.method()
+    def secret(self, request: Any) -> None:
+        """For nobody."""
