@@ -30,7 +30,7 @@ from pycomnet.services.deadlines import Deadlines
 from pycomnet.services.interface import Method, Service
 from pycomnet.services.server.limits import PEEK, HeldBytes, ServerLimits
 from pycomnet.services.server.request import Request, ServerCall
-from pycomnet.services.server.streaming import InThread, send_all
+from pycomnet.services.server.streaming import InThread, StreamFeed, send_all
 from pycomnet.services.server.tasks import CANCELLED, Tasks
 from pycomnet.services.threads import MethodThreads
 from pycomnet.wire.values import InvalidValue, TooManyItems, ValueNotReceivable, read_texts
@@ -256,12 +256,45 @@ class ServerCalls:
                 result = self._in_thread(call, bound, request)
             else:
                 result = bound.function(request)
+            if call.streaming and isinstance(result, StreamFeed):
+                self._feed(call, result)
+                return
             if call.streaming:
                 result = send_all(call, result, self._thread_of(bound, request))
         except BaseException as problem:
             self._failed(call, problem, None)
             return
         self.settle(call, result)
+
+    def _feed(self, call: ServerCall, feed: StreamFeed) -> None:
+        """Let a service send the values of a stream itself."""
+        self._active.add(call)
+        call.release = feed.ended
+        call.fed = True
+        if call.expires is not None:
+            call.bucket = self._deadlines.add(call, call.seconds, call.expires)
+        try:
+            feed.begin(call)
+        except BaseException as problem:
+            call.release = None
+            self._failed(call, problem, None)
+            self.forget(call)
+
+    def end_feed(self, call: ServerCall, problem: BaseException | None = None) -> None:
+        """End a stream whose values a service has sent itself.
+
+        :param problem: the error that its caller gets; None for the normal end.
+        """
+        if problem is None:
+            call.connection.end(call)
+        else:
+            call.connection.refuse(call, problem)
+        self.forget(call)
+
+    def end_feeds(self, problem: Exception) -> None:
+        """End all such streams: they would not end by themselves."""
+        for call in [call for call in self._active if call.fed]:
+            call.cancel(problem)
 
     def settle(self, call: ServerCall, result: Any) -> None:
         """Answer a call with what its method has returned."""

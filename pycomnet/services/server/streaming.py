@@ -1,4 +1,4 @@
-"""The values of a stream, on their way from a method's iterator to its caller."""
+"""The values of a stream: from a method's iterator, or from a service that sends them itself."""
 
 from __future__ import annotations
 
@@ -14,6 +14,29 @@ if TYPE_CHECKING:
 _END = object()
 #: Calls a function in a thread.
 InThread = Callable[[Callable[[], Any]], defer.Deferred[Any]]
+
+
+class StreamFeed:
+    """What a stream's method returns if it sends the values itself, when it has some.
+
+    Such a call does not count as one that runs: the service has limits of its own. It sends with
+    :meth:`ServerConnection.send` and :meth:`ServerConnection.send_encoded
+    <pycomnet.services.server.connection.ServerConnection.send_encoded>`, and ends the call with
+    :meth:`ServerCalls.end_feed <pycomnet.services.server.calls.ServerCalls.end_feed>`.
+    """
+
+    __slots__ = ()
+
+    def begin(self, call: ServerCall) -> None:
+        """The call is this: values may be sent from now on.
+
+        What it raises is the caller's error; then :meth:`ended` is not called.
+        """
+        raise NotImplementedError
+
+    def ended(self) -> None:
+        """The call is over, for whatever reason; called once."""
+        raise NotImplementedError
 
 
 async def send_all(call: ServerCall, values: Any, in_thread: InThread | None) -> None:
@@ -53,4 +76,4 @@ async def send_all(call: ServerCall, values: Any, in_thread: InThread | None) ->
                 await closing
 
 
-__all__ = ["InThread", "send_all"]
+__all__ = ["InThread", "StreamFeed", "send_all"]

@@ -1,0 +1,263 @@
+"""A subscriber's stream from one publisher, over restarts and lost connections."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet import defer
+from twisted.python.failure import Failure
+
+from pycomnet.deferred import OneShot
+from pycomnet.errors import (
+    CallInterrupted,
+    ChannelClosed,
+    ConnectionLost,
+    Overloaded,
+    PycomnetError,
+    ServerLeaving,
+    ServiceNotFound,
+    ServiceUnreachable,
+)
+from pycomnet.ext.pubsub.events import Gap
+from pycomnet.net.backoff import Backoff
+from pycomnet.services.client.instances import AddressRoute
+from pycomnet.services.client.remoteservice import RemoteService
+
+if TYPE_CHECKING:
+    from pycomnet.ext.pubsub.subscriber import Subscriber
+
+#: Seconds between attempts to subscribe again, at first and at most.
+FIRST_RETRY, LONGEST_RETRY = 0.05, 5.0
+#: Errors after which a subscription is tried again.
+PASSING = (
+    CallInterrupted,
+    ConnectionLost,
+    Overloaded,
+    ServerLeaving,
+    ServiceNotFound,
+    ServiceUnreachable,
+)
+#: So many numbers of events that are done with, and may come again, are remembered.
+MOST_DONE = 20_000
+#: The most numbers in one acknowledgement.
+MOST_ACKNOWLEDGED = 1000
+
+
+class PublisherFeed:
+    """The events of one publisher, as they come, for a subscriber.
+
+    :param service: the publisher, which finds it again.
+    :param name: its name, or None.
+    :param known: whether it has to be there: then its absence is an error, and not waited for.
+    :ivar epoch: the epoch of its events; None before the first welcome.
+    :ivar gone: whether the nameserver does not have it any more.
+    :ivar over: whether nothing more comes.
+    """
+
+    def __init__(
+        self, owner: Subscriber, service: RemoteService, name: str | None, known: bool = False
+    ) -> None:
+        self.name = name
+        self.service = service
+        self.epoch: str | None = None
+        self.gone = False
+        self.over = False
+        self._owner = owner
+        self._reactor = service.context.reactor
+        self._known = known
+        self._stream: Any = None
+        self._running: defer.Deferred[None] | None = None
+        self._consumed: defer.Deferred[None] | None = None
+        self._id = 0
+        #: where acknowledgements and changes go: to the connection of the stream
+        self._other_way: RemoteService | None = None
+        #: numbers to be acknowledged in this turn, and who waits for that
+        self._numbers: list[int] = []
+        self._noted: OneShot[None] = OneShot()
+        self._turn: Any = None
+        #: of a group: numbers that are done with, of this epoch
+        self._done: OrderedDict[int, None] = OrderedDict()
+
+    def start(self) -> None:
+        """Begin."""
+        self._running = defer.Deferred.fromCoroutine(self._run())
+        self._running.addBoth(self._ended)
+
+    def close(self) -> None:
+        """Receive no more."""
+        self.over = True
+        running, self._running = self._running, None
+        if self._turn is not None:
+            self._turn.cancel()
+            self._send_acknowledgements()
+        if running is not None:
+            running.cancel()
+        if self._stream is not None:
+            self._stream.close()
+
+    def lost(self) -> None:
+        """The nameserver does not have it any more: once its stream breaks, it is over."""
+        self.gone = True
+        if self._other_way is None and self._running is not None:
+            self._running.cancel()
+
+    def _ended(self, result: Any) -> None:
+        self.over = True
+        if self._running is None:
+            return  # it was closed
+        self._running = None
+        problem: BaseException | None = None
+        if isinstance(result, Failure):
+            if result.check(defer.CancelledError) is None:
+                problem = result.value
+            elif self.epoch is not None:
+                self._owner.put(self, [self._gap("gone")])
+        self._owner.feed_ended(self, problem)
+
+    def _gap(self, why: str) -> Gap:
+        position = self._owner.positions.get(self.epoch or "", 0)
+        return Gap(None, position + 1, 0, None, why, self.name)
+
+    # -- the stream ------------------------------------------------------------------------------
+
+    async def _run(self) -> None:
+        backoff = Backoff(self._reactor, FIRST_RETRY, LONGEST_RETRY)
+        while True:
+            self._stream = stream = self.service.stream("subscribe", self._arguments())
+            try:
+                await self._begun(stream, await stream.receive())
+                backoff.reset()
+                self._known = False
+                while True:
+                    await self._deliver(await stream.receive())
+            except ChannelClosed:
+                return
+            except PASSING as problem:
+                self._other_way = None
+                if self.gone:
+                    raise defer.CancelledError from None
+                if self._known and isinstance(problem, (ServiceUnreachable, ServiceNotFound)):
+                    raise
+            finally:
+                self._other_way = None
+                stream.close()
+            await backoff.wait()
+
+    def _arguments(self) -> dict[str, Any]:
+        owner = self._owner
+        after = [[epoch, number] for epoch, number in owner.positions.items()]
+        if owner.group:
+            after = []
+        found = dict(owner.wanted())
+        if self.epoch is None:
+            found.update(owner.beginning)
+        if after:
+            found["after"] = after
+        elif self.epoch is not None and not owner.group:
+            found["after"] = [[self.epoch, 0]]
+        return found
+
+    async def _begun(self, stream: Any, welcome: Any) -> None:
+        if not isinstance(welcome, dict) or not isinstance(welcome.get("epoch"), str):
+            raise PycomnetError(f"{self.service}: it is no publisher, as it sent no welcome")
+        owner = self._owner
+        epoch = welcome["epoch"]
+        if self.epoch is not None and epoch != self.epoch:
+            self._done.clear()
+            owner.put(self, [self._gap("restarted")])
+        self.epoch = epoch
+        if epoch not in owner.positions:
+            history = owner.positions
+            history[epoch] = 0 if owner.group else self._first_position(welcome)
+            while len(history) > owner.MOST_POSITIONS:
+                history.popitem(last=False)
+        self._id = welcome["id"]
+        service = self.service
+        self._other_way = RemoteService(
+            service.context, AddressRoute(stream.peer), service.interface
+        )
+        owner.subscribed(self)
+
+    def _first_position(self, welcome: dict[str, Any]) -> int:
+        """Where it goes on if no event has come by then."""
+        replays = self._owner.beginning.keys() & {"last", "since"}
+        return 0 if replays else int(welcome.get("sequence", 0))
+
+    async def _deliver(self, batch: Any) -> None:
+        """Hand a batch to the subscriber, and wait until its user has taken all of it."""
+        if not isinstance(batch, list) or not batch or type(batch[0]) is not int:
+            raise PycomnetError(f"{self.service}: that is no batch of events")
+        upto = batch[0]
+        del batch[0]
+        assert self.epoch is not None
+        owner = self._owner
+        if upto > owner.positions.get(self.epoch, 0):
+            owner.positions[self.epoch] = upto
+        if owner.group:
+            batch = self._not_done(batch)
+        if not batch:
+            return
+        waiting: defer.Deferred[None] = defer.Deferred()
+        self._consumed = waiting
+        owner.put(self, batch)
+        await waiting
+
+    def consumed(self) -> None:
+        """The user has taken all of the last batch."""
+        waiting, self._consumed = self._consumed, None
+        if waiting is not None and not waiting.called:
+            waiting.callback(None)
+
+    # -- the other way ---------------------------------------------------------------------------
+
+    def change(self, subjects: list[str]) -> defer.Deferred[Any]:
+        """Ask for other subjects."""
+        if self._other_way is None:
+            return defer.succeed(None)  # the next stream begins with them
+        changing = self._other_way.invoke("change", {"id": self._id, "subjects": subjects})
+        return changing.addErrback(lambda failure: failure.trap(*PASSING) and None)
+
+    def acknowledge(self, number: int) -> defer.Deferred[None]:
+        """Tell the publisher that an event is done with."""
+        done = self._done
+        done[number] = None
+        if len(done) > MOST_DONE:
+            done.popitem(last=False)
+        self._numbers.append(number)
+        waiting = self._noted.when_fired()
+        if len(self._numbers) >= MOST_ACKNOWLEDGED:
+            self._send_acknowledgements()
+        elif self._turn is None:
+            self._turn = self._reactor.callLater(0, self._send_acknowledgements)
+        return waiting
+
+    def _not_done(self, batch: list[Any]) -> list[Any]:
+        """What of a batch was not done with before; of the rest the publisher is told again."""
+        done = self._done
+        if not done:
+            return batch
+        left = []
+        for item in batch:
+            if item[0] is not None and item[0] in done:
+                self.acknowledge(item[0]).addErrback(lambda _: None)
+            else:
+                left.append(item)
+        return left
+
+    def _send_acknowledgements(self) -> None:
+        turn, self._turn = self._turn, None
+        if turn is not None and turn.active():
+            turn.cancel()
+        numbers, self._numbers = self._numbers, []
+        noted, self._noted = self._noted, OneShot()
+        if not numbers:
+            return
+        if self._other_way is None:
+            noted.fail(CallInterrupted("there is no connection to the publisher at the moment"))
+            return
+        sent = self._other_way.invoke("acknowledge", {"id": self._id, "sequences": numbers})
+        sent.addCallbacks(lambda _: noted.fire(None), lambda failure: noted.fail(failure.value))
+
+
+__all__ = ["PublisherFeed"]

@@ -1,0 +1,184 @@
+"""What sends events to one subscriber: a subscription's end of its stream, at the publisher."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pycomnet.errors import PycomnetError
+from pycomnet.ext.pubsub.errors import SlowSubscriber
+from pycomnet.ext.pubsub.events import EncodedEvent, batch
+from pycomnet.ext.pubsub.intake import Intake, Item, Policy
+from pycomnet.services.server.streaming import StreamFeed
+
+if TYPE_CHECKING:
+    from pycomnet.ext.pubsub.topic import Topic
+    from pycomnet.services.server.connection import ServerConnection
+    from pycomnet.services.server.request import ServerCall
+
+#: Bytes of events in one batch, at about; a longer event is alone in its batch.
+BATCH = 1 << 15
+
+
+class Outlet(StreamFeed):
+    """One subscriber's stream.
+
+    :ivar id: its number at the publisher; 0 before it has begun.
+    :ivar waiting: whether a batch waits for credit, or for the connection.
+    :ivar dirty: whether the topic is to flush it.
+    :ivar sent: the number of events that were sent.
+    """
+
+    __slots__ = (
+        "_ending",
+        "_is_ending",
+        "call",
+        "connection",
+        "dirty",
+        "id",
+        "sent",
+        "topic",
+        "waiting",
+    )
+
+    #: what the connection asks of a token: whether it was told already
+    called = False
+
+    def __init__(self, topic: Topic) -> None:
+        self.topic = topic
+        self.id = 0
+        self.call: ServerCall | None = None
+        self.connection: ServerConnection | None = None
+        self.waiting = False
+        self.dirty = False
+        self.sent = 0
+        self._is_ending = False
+        self._ending: BaseException | None = None
+
+    # -- the stream ------------------------------------------------------------------------------
+
+    def begin(self, call: ServerCall) -> None:
+        self.call = call
+        self.connection = call.connection
+        self.topic.join(self)
+
+    def ended(self) -> None:
+        self.call = None
+        self.topic.leave(self)
+
+    def welcome(self, resumed: bool) -> None:
+        """Say that the subscription counts."""
+        assert self.call is not None
+        topic = self.topic
+        said = {
+            "id": self.id,
+            "epoch": topic.epoch,
+            "sequence": topic.history.last,
+            "resumed": resumed,
+        }
+        self.call.connection.send(self.call, said)
+
+    def send(self, items: list[Item], upto: int) -> None:
+        """Send items as a batch. May only be called while it is not waiting."""
+        call = self.call
+        if call is None or call.over:
+            return
+        if len(items) == 1 and type(items[0]) is EncodedEvent:
+            payload = items[0].alone()
+            self.sent += 1
+        else:
+            payload = batch(upto, [item.payload for item in items])
+            self.sent += len(items)
+        self.waiting = True
+        try:
+            if call.connection.send_encoded(call, payload, self):
+                self.waiting = False
+        except PycomnetError:
+            return  # the stream is being closed: `ended` is called
+
+    def callback(self, _: object) -> None:
+        """The batch that waited is on its way."""
+        self.waiting = False
+        if self.call is not None:
+            self.flush()
+
+    def close(self, problem: BaseException | None = None) -> None:
+        """End the stream at once."""
+        call = self.call
+        if call is not None:
+            call.connection.server.end_feed(call, problem)
+
+    def finish(self, problem: BaseException | None) -> None:
+        """End the stream once all is sent."""
+        self._is_ending = True
+        self._ending = problem
+        if not self.waiting:
+            self.flush()
+
+    def flush(self) -> None:
+        """Send what there is."""
+        raise NotImplementedError
+
+    def lag(self) -> int:
+        """How many events wait for it."""
+        raise NotImplementedError
+
+
+class Subscription(Outlet):
+    """A subscriber that gets all events that it wants."""
+
+    __slots__ = ("intake",)
+
+    def __init__(self, topic: Topic, intake: Intake) -> None:
+        super().__init__(topic)
+        self.intake = intake
+
+    def offer(self, event: EncodedEvent) -> None:
+        """An event was published that it wants."""
+        if not self.intake.offer(event):
+            if self.intake.policy is Policy.BLOCK:
+                self.topic.blocked(self)
+            else:
+                bound = self.intake.bound
+                self.close(SlowSubscriber(f"over {bound} bytes of events wait for this subscriber"))
+
+    def flush(self) -> None:
+        intake, topic = self.intake, self.topic
+        while not self.waiting and self.call is not None:
+            items = intake.take(BATCH)
+            if items:
+                self.send(items, last_of(items, topic, intake))
+            elif intake.reading:
+                return
+            elif intake.lacking:
+                topic.read_on(intake, self)
+                return
+            elif intake.has_more():
+                topic.flush_later(self)
+                return
+            elif self._is_ending:
+                self.close(self._ending)
+                return
+            else:
+                break
+        if intake.policy is Policy.BLOCK and 2 * intake.size <= intake.bound:
+            topic.unblocked(self)
+
+    def tell(self, payload: bytes) -> None:
+        """Send a notice at its place among the events."""
+        self.intake.tell(payload)
+
+    def lag(self) -> int:
+        return len(self.intake)
+
+
+def last_of(items: list[Item], topic: Topic, intake: Intake) -> int:
+    """The number up to which all is sent with these items."""
+    if not intake.has_more():
+        return topic.history.last
+    for item in reversed(items):
+        if type(item) is EncodedEvent:
+            return item.sequence
+    return 0
+
+
+__all__ = ["BATCH", "Outlet", "Subscription", "last_of"]

@@ -1,0 +1,138 @@
+"""Subjects, and the patterns that match them. docs/protocol.rst has the rules."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import Any
+
+from pycomnet.ext.pubsub.errors import InvalidSubject
+
+#: The most characters and parts of a subject or a pattern.
+MAX_LENGTH = 255
+MAX_PARTS = 32
+#: The most patterns of a subscription.
+MAX_PATTERNS = 64
+#: Matches every subject.
+ALL = ">"
+_PART = re.compile(r"[^\s.*>]+")
+
+
+def check_subject(subject: Any) -> str:
+    """Check a subject; the empty one stands for none.
+
+    :raises InvalidSubject: it is none.
+    """
+    if isinstance(subject, str) and len(subject) <= MAX_LENGTH:
+        if not subject:
+            return subject
+        parts = subject.split(".")
+        if len(parts) <= MAX_PARTS and all(_is_part(part) for part in parts):
+            return subject
+    raise InvalidSubject(
+        f"a subject is parts with points between them, such as 'eu.created', of at most "
+        f"{MAX_LENGTH} characters and without blanks, '*' and '>'; not {_shown(subject)}"
+    )
+
+
+def check_pattern(pattern: Any) -> str:
+    """Check a pattern.
+
+    :raises InvalidSubject: it is none.
+    """
+    if isinstance(pattern, str) and 0 < len(pattern) <= MAX_LENGTH:
+        parts = pattern.split(".")
+        before = parts[:-1] if parts[-1] == ALL else parts
+        if len(parts) <= MAX_PARTS and all(part == "*" or _is_part(part) for part in before):
+            return pattern
+    raise InvalidSubject(
+        f"a pattern is a subject that may have '*' for one part, and '>' for all that follow as "
+        f"its last one, such as 'eu.*' or 'eu.>'; not {_shown(pattern)}"
+    )
+
+
+def check_patterns(patterns: Any) -> tuple[str, ...]:
+    """Check the patterns of a subscription; without any, it is for all subjects.
+
+    :raises InvalidSubject: one is none, or there are too many.
+    """
+    if patterns is None:
+        return (ALL,)
+    if isinstance(patterns, str):
+        patterns = (patterns,)
+    if not isinstance(patterns, (list, tuple)) or not patterns:
+        raise InvalidSubject(f"expected a list of patterns, not {_shown(patterns)}")
+    if len(patterns) > MAX_PATTERNS:
+        raise InvalidSubject(f"{len(patterns)} patterns, {MAX_PATTERNS} are the most")
+    found = tuple(dict.fromkeys(check_pattern(pattern) for pattern in patterns))
+    return (ALL,) if ALL in found else found
+
+
+def _is_part(part: str) -> bool:
+    return part.isprintable() and _PART.fullmatch(part) is not None
+
+
+def _shown(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:60]}..."
+
+
+def matches(pattern: str, subject: str) -> bool:
+    """Whether a pattern matches a subject."""
+    return pattern == ALL or (bool(subject) and covers(pattern, subject))
+
+
+def covers(allowed: str, wanted: str) -> bool:
+    """Whether one pattern matches all that another one matches."""
+    if allowed == ALL:
+        return True
+    have, want = allowed.split("."), wanted.split(".")
+    for place, part in enumerate(have):
+        if place >= len(want):
+            return False
+        if part == ALL:
+            return True
+        if want[place] == ALL or (part != "*" and part != want[place]):
+            return False
+    return len(have) == len(want)
+
+
+class Patterns:
+    """The patterns of a subscription, ready to be matched.
+
+    :ivar all: whether it is for every subject.
+    """
+
+    __slots__ = ("all", "_exact", "_wild", "texts")
+
+    def __init__(self, texts: Iterable[str]) -> None:
+        self.texts = tuple(texts)
+        self.all = ALL in self.texts
+        self._exact = frozenset(text for text in self.texts if not is_wild(text))
+        self._wild = tuple(text for text in self.texts if is_wild(text))
+
+    def match(self, subject: str) -> bool:
+        """Whether the subscription wants events of a subject."""
+        return (
+            self.all
+            or subject in self._exact
+            or any(matches(pattern, subject) for pattern in self._wild)
+        )
+
+
+def is_wild(pattern: str) -> bool:
+    """Whether a pattern matches more than one subject."""
+    return "*" in pattern or ALL in pattern
+
+
+__all__ = [
+    "ALL",
+    "MAX_PATTERNS",
+    "Patterns",
+    "check_pattern",
+    "check_patterns",
+    "check_subject",
+    "covers",
+    "is_wild",
+    "matches",
+]

@@ -1,0 +1,463 @@
+"""A publisher's events: numbered, remembered, and handed to its subscriptions."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections import Counter, deque
+from typing import Any
+
+from twisted.internet import defer
+from twisted.internet.interfaces import IReactorTime
+from twisted.python.failure import Failure
+
+from pycomnet.deferred import done
+from pycomnet.errors import InvalidArguments, Overloaded
+from pycomnet.ext.pubsub.errors import PublisherGone, SlowSubscriber
+from pycomnet.ext.pubsub.events import EncodedEvent, encode_event, restarted
+from pycomnet.ext.pubsub.groups import LINGER, GroupMember, SubscriberGroup
+from pycomnet.ext.pubsub.history import History, Retained
+from pycomnet.ext.pubsub.intake import Intake, Waiting
+from pycomnet.ext.pubsub.limits import Clock, TopicSettings
+from pycomnet.ext.pubsub.outlets import Outlet, Subscription
+from pycomnet.ext.pubsub.stores import EventStore
+from pycomnet.ext.pubsub.subjects import check_subject
+from pycomnet.text.logs import Logger
+
+log = Logger()
+
+#: For so many subjects it is remembered which subscriptions want them.
+MOST_SUBJECTS = 10_000
+#: The most characters of a key.
+MAX_KEY = 255
+#: Seconds over which the rate is measured.
+RATE_TIME = 10.0
+
+Taker = Subscription | SubscriberGroup
+
+
+class Topic:
+    """What a publisher publishes to its subscribers.
+
+    :param interface: the publisher's interface.
+    :param reactor: for the time and for turns.
+    :param store: keeps the history; None for memory alone.
+    :param clock: tells the time of day, once.
+    :ivar epoch: the name of this count of events.
+    """
+
+    def __init__(
+        self,
+        interface: str,
+        settings: TopicSettings,
+        reactor: IReactorTime,
+        store: EventStore | None = None,
+        clock: Clock = time.time,
+    ) -> None:
+        limits = settings.limits
+        self.interface = interface
+        self.settings = settings
+        self.epoch = secrets.token_hex(8)
+        self.history = History(settings.history, limits.history)
+        self.retained = Retained(limits.keys, limits.retained)
+        self.waiting = Waiting(limits.waiting)
+        self.outlets: dict[int, Outlet] = {}
+        self.groups: dict[str, SubscriberGroup] = {}
+        self.store = store
+        #: whether it has ended, and the error if that is why
+        self.over = False
+        self.problem: BaseException | None = None
+        #: called when the first subscriber has come (True) and the last has gone (False)
+        self.watched: Any = None
+        self._reactor = reactor
+        #: what is added to the reactor's time for the time of an event
+        self._offset = clock() - reactor.seconds()
+        self._last_id = 0
+        self._next = 1
+        self._takers: dict[Taker, None] = {}
+        self._per_connection: Counter[Any] = Counter()
+        #: subject -> what wants it
+        self._wanting: dict[str, tuple[Taker, ...]] = {}
+        #: what has something to send
+        self._dirty: list[Taker | Outlet] = []
+        self._turn: Any = None
+        self._blockers: dict[Subscription, Any] = {}
+        #: what is to be published once nothing blocks: value, key, subject, and the caller's
+        self._held: deque[tuple[Any, str | None, str, defer.Deferred[None]]] = deque()
+        self._left = {"dropped": 0, "delivered": 0}
+        #: the reactor's time and the number of the last event then
+        self._marks: deque[tuple[float, int]] = deque()
+
+    def __repr__(self) -> str:
+        return f"<Topic {self.interface}, {self.history.last} events, {len(self.outlets)} outlets>"
+
+    def now(self) -> float:
+        """The time of an event: seconds since 1970. It never goes back."""
+        return self._reactor.seconds() + self._offset
+
+    @property
+    def first(self) -> int:
+        """The number of the oldest event that is kept; one more than the last, if none is."""
+        return self.history.first if self.store is None else self.store.first
+
+    def restore(self, recent: list[EncodedEvent], retained: list[EncodedEvent]) -> None:
+        """Go on with what a store has.
+
+        :param recent: its last events, and
+        :param retained: the last of each subject and key.
+        """
+        assert self.store is not None
+        self.epoch = self.store.epoch
+        for event in recent:
+            self.history.append(event)
+        for event in retained if self.settings.retain else ():
+            self.retained.put(event)
+        self.history.last = self.store.last
+        self._next = self.store.last + 1
+        if recent:  # time goes on where it was, if the clock was set back
+            behind = recent[-1].time - self.now()
+            self._offset += max(0.0, behind)
+
+    # -- publishing ------------------------------------------------------------------------------
+
+    def publish(
+        self, value: Any, key: str | None = None, subject: str = ""
+    ) -> defer.Deferred[None]:
+        """Publish an event; in the reactor's thread.
+
+        :param value: what can be sent; or a tuple of that and blocks of binary data
+            (:class:`~pycomnet.Binary`), which are read at once.
+        :param key: what the event is about: with ``retain`` and the policy ``latest`` the last
+            event of each subject and key counts.
+        :param subject: its subject under the publisher's interface.
+        :returns: fires when it is published: at once, unless a subscriber blocks, or a store has
+            to keep it first. Fails with :class:`~pycomnet.errors.ValueNotSendable`,
+            ``InvalidSubject``, ``InvalidArguments`` (it is too long), ``Overloaded`` (too many
+            wait for a subscriber that blocks) or ``PublisherGone``. Cancelling it does not take
+            back what was published.
+        """
+        try:
+            if subject not in self._wanting:
+                check_subject(subject)
+            if key is not None and not (type(key) is str and len(key) <= MAX_KEY):
+                raise InvalidArguments(f"a key is a str of at most {MAX_KEY} characters")
+            if self.over:
+                raise PublisherGone(f"{self.interface} has ended: nothing can be published")
+            if self._blockers or self._held:
+                return self._hold(value, key, subject)
+            return self._publish(value, key, subject)
+        except Exception:
+            return defer.fail()
+
+    def _hold(self, value: Any, key: str | None, subject: str) -> defer.Deferred[None]:
+        if len(self._held) >= self.settings.limits.blocked:
+            raise Overloaded(
+                f"{len(self._held)} events wait for a subscriber that blocks: wait for what "
+                "publish() returns"
+            )
+        waiting: defer.Deferred[None] = defer.Deferred()
+        self._held.append((value, key, subject, waiting))
+        return waiting
+
+    def _publish(self, value: Any, key: str | None, subject: str) -> defer.Deferred[None]:
+        number = self._next
+        event = encode_event(number, subject, key, self.now(), value, self.settings.limits.event)
+        self._next = number + 1
+        if self.store is None:
+            self._commit(event)
+            return done()
+        storing = self.store.append(event)
+        storing.addCallbacks(self._stored, self._not_stored, callbackArgs=(event,))
+        return storing
+
+    def _stored(self, _: Any, event: EncodedEvent) -> None:
+        if not self.over:
+            self._commit(event)
+
+    def _not_stored(self, failure: Failure) -> Failure:
+        if not self.over:
+            log.failure("{interface}: an event can't be stored", failure, interface=self.interface)
+            self.end(failure.value)
+        return failure
+
+    def _commit(self, event: EncodedEvent) -> None:
+        """An event is published: hand it to those who want it."""
+        self.history.append(event)
+        if self.settings.retain:
+            self.retained.put(event)
+        takers = self._wanting.get(event.subject)
+        if takers is None:
+            takers = self._find_takers(event.subject)
+        dirty = self._dirty
+        for taker in takers:
+            taker.offer(event)
+            if not taker.dirty:
+                taker.dirty = True
+                dirty.append(taker)
+        if dirty and self._turn is None:
+            self._turn = self._reactor.callLater(0, self._next_turn)
+            self._flush()
+
+    def _find_takers(self, subject: str) -> tuple[Taker, ...]:
+        if len(self._wanting) >= MOST_SUBJECTS:
+            self._wanting.clear()
+        found = tuple(one for one in self._takers if one.intake.patterns.match(subject))
+        self._wanting[subject] = found
+        return found
+
+    # -- sending, together with what else is published in this turn ------------------------------
+
+    def flush_later(self, taker: Taker | Outlet) -> None:
+        """Have something send what it has in the next turn."""
+        if not taker.dirty:
+            taker.dirty = True
+            self._dirty.append(taker)
+        if self._turn is None:
+            self._turn = self._reactor.callLater(0, self._next_turn)
+
+    def _next_turn(self) -> None:
+        self._turn = None
+        if self._dirty:
+            self._turn = self._reactor.callLater(0, self._next_turn)
+            self._mark()
+            self._flush()
+
+    def _flush(self) -> None:
+        dirty, self._dirty = self._dirty, []
+        for taker in dirty:
+            taker.dirty = False
+            taker.flush()
+
+    def tell_restarted(self, problem: str) -> None:
+        """Tell all subscribers that the publisher's generator runs again."""
+        payload = restarted(problem[:1000])
+        for taker in self._takers:
+            taker.tell(payload)
+            self.flush_later(taker)
+
+    def end(self, problem: BaseException | None = None) -> None:
+        """There are no more events.
+
+        :param problem: the error that subscribers get; None for the normal end.
+        """
+        if self.over:
+            return
+        self.over = True
+        self.problem = problem
+        held, self._held = self._held, deque()
+        for *_, waiting in held:
+            if not waiting.called:
+                waiting.errback(PublisherGone(f"{self.interface} has ended"))
+        for outlet in list(self.outlets.values()):
+            outlet.finish(problem)
+
+    def close(self) -> None:
+        """Forget all; the server ends."""
+        self.end(PublisherGone(f"{self.interface} has ended"))
+        timers = [self._turn, *(group.timer for group in self.groups.values())]
+        timers += self._blockers.values()
+        self._turn = None
+        self._blockers.clear()
+        self.groups.clear()
+        for timer in timers:
+            if timer is not None and timer.active():
+                timer.cancel()
+
+    # -- subscribers that block ------------------------------------------------------------------
+
+    def blocked(self, subscription: Subscription) -> None:
+        """A subscription has as much as it may: nothing is published until it has less."""
+        if subscription in self._blockers:
+            return
+        block = self.settings.block
+        timer = None
+        if block is not True:
+            timer = self._reactor.callLater(block, self._too_long, subscription)
+        self._blockers[subscription] = timer
+
+    def _too_long(self, subscription: Subscription) -> None:
+        self._blockers[subscription] = None
+        seconds = self.settings.block
+        subscription.close(
+            SlowSubscriber(f"this subscriber has blocked the publisher for {seconds:g} seconds")
+        )
+
+    def unblocked(self, subscription: Subscription) -> None:
+        """It has room again, or is gone."""
+        if subscription not in self._blockers:
+            return
+        timer = self._blockers.pop(subscription)
+        if timer is not None:
+            timer.cancel()
+        while self._held and not self._blockers:
+            value, key, subject, waiting = self._held.popleft()
+            if waiting.called:
+                continue  # cancelled
+            try:
+                published = self._publish(value, key, subject)
+            except Exception:
+                waiting.errback(Failure())
+            else:
+                published.addCallbacks(waiting.callback, waiting.errback)
+
+    # -- subscriptions ---------------------------------------------------------------------------
+
+    def check_room(self, connection: Any) -> None:
+        """Raise Overloaded if a connection may have no further subscription."""
+        limits = self.settings.limits
+        if len(self.outlets) >= limits.subscriptions:
+            raise Overloaded(f"there are {len(self.outlets)} subscriptions, and may be no more")
+        if self._per_connection[connection] >= limits.per_connection:
+            raise Overloaded(
+                f"this connection has {limits.per_connection} subscriptions, and may have no more"
+            )
+
+    def join(self, outlet: Outlet) -> None:
+        """A subscription's stream has begun: it counts from here."""
+        connection = outlet.connection
+        self.check_room(connection)
+        self._last_id += 1
+        outlet.id = self._last_id
+        self.outlets[outlet.id] = outlet
+        self._per_connection[connection] += 1
+        if isinstance(outlet, Subscription):
+            self.add(outlet)
+        elif isinstance(outlet, GroupMember):
+            outlet.group.joined(outlet)
+        if self.watched is not None and len(self.outlets) == 1:
+            self.watched(True)
+
+    def leave(self, outlet: Outlet) -> None:
+        """A subscription's stream is over."""
+        if self.outlets.pop(outlet.id, None) is None:
+            return
+        self._left["delivered"] += outlet.sent
+        self._per_connection[outlet.connection] -= 1
+        if self._per_connection[outlet.connection] <= 0:
+            del self._per_connection[outlet.connection]
+        if isinstance(outlet, Subscription):
+            self._remove(outlet)
+            self.unblocked(outlet)
+        elif isinstance(outlet, GroupMember):
+            outlet.group.left(outlet)
+            self._end_later(outlet.group)
+        if self.watched is not None and not self.outlets:
+            self.watched(False)
+
+    def add(self, taker: Taker) -> None:
+        """Something wants events from now on."""
+        self._takers[taker] = None
+        self._wanting.clear()
+
+    def _remove(self, taker: Taker) -> None:
+        self._takers.pop(taker, None)
+        self._wanting.clear()
+        self._left["dropped"] += taker.intake.dropped
+        taker.intake.clear()
+
+    def changed(self) -> None:
+        """The patterns of something have changed."""
+        self._wanting.clear()
+
+    def add_group(self, group: SubscriberGroup) -> None:
+        """A group's first member has come.
+
+        :raises Overloaded: there are too many groups.
+        """
+        if len(self.groups) >= self.settings.limits.groups:
+            raise Overloaded(f"there are {len(self.groups)} groups, and may be no more")
+        self.groups[group.name] = group
+        self.add(group)
+
+    def _end_later(self, group: SubscriberGroup) -> None:
+        if not group.members and self.groups.get(group.name) is group and group.timer is None:
+            group.timer = self._reactor.callLater(LINGER, self._end_group, group)
+
+    def _end_group(self, group: SubscriberGroup) -> None:
+        group.timer = None
+        if not group.members:
+            self.groups.pop(group.name, None)
+            self._remove(group)
+
+    # -- the store -------------------------------------------------------------------------------
+
+    def read_on(self, intake: Intake, taker: Taker | Outlet) -> None:
+        """The history in memory does not go back far enough: read it from the store."""
+        cursor = intake.cursor
+        if cursor is None or not intake.lacking:
+            return
+        store = self.store
+        if store is None or cursor + 1 < store.first:
+            intake.lost(self.history.first if store is None else store.first)
+            self.flush_later(taker)
+            return
+        intake.lacking = False
+        intake.reading = True
+        store.read(cursor).addCallbacks(
+            self._was_read, self._was_not_read, (intake, taker, cursor), {}, (intake, taker)
+        )
+
+    def _was_read(
+        self, events: list[EncodedEvent], intake: Intake, taker: Taker | Outlet, cursor: int
+    ) -> None:
+        intake.reading = False
+        if intake.cursor != cursor:
+            return  # it has ended, or begun elsewhere
+        match, skip = intake.patterns.match, intake.skip
+        for event in events:
+            if event.sequence > self.history.last:
+                break  # it is durable, and not published yet
+            if event.sequence != intake.cursor + 1:
+                intake.lost(event.sequence)  # the store has forgotten some meanwhile
+            intake.cursor = event.sequence
+            if match(event.subject) and event.sequence not in skip:
+                intake.backlog.append(event)
+        if not events:
+            intake.lost(self.history.first)
+        self.flush_later(taker)
+
+    def _was_not_read(self, failure: Failure, intake: Intake, taker: Taker | Outlet) -> None:
+        intake.reading = False
+        log.failure("{interface}: the history can't be read", failure, interface=self.interface)
+        for outlet in list(taker.members) if isinstance(taker, SubscriberGroup) else [taker]:
+            if isinstance(outlet, Outlet):
+                outlet.close(failure.value)
+
+    def acknowledged(self, group: SubscriberGroup, above: list[int]) -> defer.Deferred[None]:
+        """Keep a durable group's position."""
+        assert self.store is not None
+        return self.store.acknowledge(group.name, group.floor, above)
+
+    # -- figures ---------------------------------------------------------------------------------
+
+    def _mark(self) -> None:
+        now = self._reactor.seconds()
+        marks = self._marks
+        if not marks or now - marks[-1][0] >= 1.0:
+            marks.append((now, self.history.last))
+            while now - marks[0][0] > RATE_TIME:
+                marks.popleft()
+
+    def stat(self) -> dict[str, Any]:
+        """How it is, as the method ``topic`` returns it."""
+        self._mark()
+        begun, number = self._marks[0]
+        seconds = self._reactor.seconds() - begun
+        intakes = [taker.intake for taker in self._takers]
+        return {
+            "epoch": self.epoch,
+            "sequence": self.history.last,
+            "subscriptions": len(self.outlets),
+            "groups": len(self.groups),
+            "rate": (self.history.last - number) / seconds if seconds > 0 else 0.0,
+            "dropped": self._left["dropped"] + sum(one.dropped for one in intakes),
+            "delivered": self._left["delivered"] + sum(one.sent for one in self.outlets.values()),
+            "queued": self.waiting.size,
+            "lag": max((one.lag() for one in self.outlets.values()), default=0),
+            "history": len(self.history),
+            "retained": len(self.retained),
+            "policies": self.settings.policies,
+        }
+
+
+__all__ = ["Topic"]
