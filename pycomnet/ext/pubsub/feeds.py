@@ -66,6 +66,7 @@ class PublisherFeed:
         self._owner = owner
         self._reactor = service.context.reactor
         self._known = known
+        self._is_told = False
         self._stream: Any = None
         self._running: defer.Deferred[None] | None = None
         self._consumed: defer.Deferred[None] | None = None
@@ -78,6 +79,14 @@ class PublisherFeed:
         self._turn: Any = None
         #: of a group: numbers that are done with, of this epoch
         self._done: OrderedDict[int, None] = OrderedDict()
+
+    def returns(self, epoch: str | None) -> None:
+        """Its events were followed before, up to the owner's position; None: they were not.
+
+        That some are missing since then was told when it had gone.
+        """
+        self.epoch = epoch
+        self._is_told = epoch is not None
 
     def start(self) -> None:
         """Begin."""
@@ -165,7 +174,9 @@ class PublisherFeed:
         epoch = welcome["epoch"]
         if self.epoch is not None and epoch != self.epoch:
             self._done.clear()
-            owner.put(self, [self._gap("restarted")])
+            if not self._is_told:
+                owner.put(self, [self._gap("restarted")])
+        self._is_told = False
         self.epoch = epoch
         if epoch not in owner.positions:
             history = owner.positions

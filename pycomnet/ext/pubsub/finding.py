@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet import defer
@@ -50,6 +51,8 @@ class Publishers:
         self._service = service
         self._one = one
         self._feeds: dict[str, PublisherFeed] = {}
+        #: publishers that are gone and may come back: name -> epoch
+        self._epochs: OrderedDict[str, str] = OrderedDict()
         self._watching: defer.Deferred[None] | None = None
         self._stream: Any = None
 
@@ -84,6 +87,11 @@ class Publishers:
         """A publisher's feed is over."""
         if feed.name is not None and self._feeds.get(feed.name) is feed and feed.gone:
             del self._feeds[feed.name]
+            if feed.epoch is not None:
+                self._epochs[feed.name] = feed.epoch
+                self._epochs.move_to_end(feed.name)
+                if len(self._epochs) > MOST_PUBLISHERS:
+                    self._epochs.popitem(last=False)
 
     def _failed(self, failure: Failure) -> None:
         if self._watching is not None and failure.check(defer.CancelledError) is None:
@@ -144,7 +152,9 @@ class Publishers:
             return
         context, interface = self._context, self._owner.interface
         service = RemoteService(context, NamedRoute(context, interface, name), interface)
-        self._feeds[name] = made = PublisherFeed(self._owner, service, name)
+        made = PublisherFeed(self._owner, service, name)
+        made.returns(self._epochs.pop(name, None))
+        self._feeds[name] = made
         self._owner.add_feed(made)
 
     def _lost(self, name: str) -> None:
@@ -152,7 +162,7 @@ class Publishers:
         if feed is not None:
             feed.lost()
             if feed.over:
-                del self._feeds[name]
+                self._feeds.pop(name, None)
 
 
 __all__ = ["Publishers"]

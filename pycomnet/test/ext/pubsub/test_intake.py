@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -12,6 +11,7 @@ from pycomnet.ext.pubsub.events import OVERHEAD, EncodedEvent
 from pycomnet.ext.pubsub.history import History, Kept
 from pycomnet.ext.pubsub.intake import Intake, Missed, Policy, Waiting
 from pycomnet.ext.pubsub.subjects import Patterns
+from pycomnet.test.properties import given
 
 SIZE = OVERHEAD + 100
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -15,6 +14,7 @@ from pycomnet.ext.pubsub.subjects import (
     covers,
     matches,
 )
+from pycomnet.test.properties import given
 
 PARTS = st.sampled_from(["a", "b", "c"])
 SUBJECTS = st.lists(PARTS, min_size=1, max_size=4).map(".".join)
