@@ -139,7 +139,12 @@ class PublisherFeed:
                 backoff.reset()
                 self._known = False
                 while True:
-                    await self._deliver(await stream.receive())
+                    # One batch ahead of the user: so a lost connection is noticed, and made again,
+                    # while the user has not taken all that had come.
+                    batch = await stream.receive()
+                    if self._consumed is not None:
+                        await self._consumed
+                    self._deliver(batch)
             except ChannelClosed:
                 return
             except PASSING as problem:
@@ -195,8 +200,8 @@ class PublisherFeed:
         replays = self._owner.beginning.keys() & {"last", "since"}
         return 0 if replays else int(welcome.get("sequence", 0))
 
-    async def _deliver(self, batch: Any) -> None:
-        """Hand a batch to the subscriber, and wait until its user has taken all of it."""
+    def _deliver(self, batch: Any) -> None:
+        """Hand a batch to the subscriber: its user has taken all of the last one."""
         if not isinstance(batch, list) or not batch or type(batch[0]) is not int:
             raise PycomnetError(f"{self.service}: that is no batch of events")
         upto = batch[0]
@@ -209,10 +214,8 @@ class PublisherFeed:
             batch = self._not_done(batch)
         if not batch:
             return
-        waiting: defer.Deferred[None] = defer.Deferred()
-        self._consumed = waiting
+        self._consumed = defer.Deferred()
         owner.put(self, batch)
-        await waiting
 
     def consumed(self) -> None:
         """The user has taken all of the last batch."""
