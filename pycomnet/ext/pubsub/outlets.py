@@ -23,7 +23,8 @@ class Outlet(StreamFeed):
     """One subscriber's stream.
 
     :ivar id: its number at the publisher; 0 before it has begun.
-    :ivar waiting: whether a batch waits for credit, or for the connection.
+    :ivar waiting: whether nothing can be sent: before the welcome, and while a batch waits for
+        credit, or for the connection.
     :ivar dirty: whether the topic is to flush it.
     :ivar sent: the number of events that were sent.
     """
@@ -48,7 +49,7 @@ class Outlet(StreamFeed):
         self.id = 0
         self.call: ServerCall | None = None
         self.connection: ServerConnection | None = None
-        self.waiting = False
+        self.waiting = True
         self.dirty = False
         self.sent = 0
         self._is_ending = False
@@ -76,6 +77,7 @@ class Outlet(StreamFeed):
             "resumed": resumed,
         }
         self.call.connection.send(self.call, said)
+        self.waiting = False
 
     def send(self, items: list[Item], upto: int) -> None:
         """Send items as a batch. May only be called while it is not waiting."""

@@ -30,7 +30,7 @@ class PublishCase(ServiceCase):
     def setUp(self) -> None:
         super().setUp()
         self.service = make(**self.settings)()
-        self.successResultOf(self.server.add(self.service))
+        self.result(self.server.add(self.service))
         self.topic = self.service.topic
 
     def subscribe(self, *subjects: str, context: Context | None = None, **options: Any) -> Any:
