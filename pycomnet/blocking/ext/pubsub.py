@@ -44,13 +44,16 @@ class Subscriber(Blocking):
         return self._take(1, timeout)
 
     def _take(self, most: int, timeout: float | None = None) -> Any:
-        if not self._taken:
-            self._check()
+        while True:
+            try:
+                return self._taken.popleft()  # another thread may have taken what this one got
+            except IndexError:
+                self._check()
             running_reactor()
-            wrapped = self._wrapped
-            many = 1 if wrapped.group is not None else most  # or they would count as done with
-            self._taken.extend(wait_for(lambda: wrapped.receive_many(many), timeout, "get"))
-        return self._taken.popleft()
+            # In a group, what is taken counts as done with when the next is asked for.
+            many = 1 if self._wrapped.group is not None else most
+            receive = functools.partial(self._wrapped.receive_many, many)
+            self._taken.extend(wait_for(receive, timeout, "get"))
 
     def __iter__(self) -> Iterator[Any]:
         return self

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 
 #: Seconds between attempts to subscribe again, at first and at most.
 FIRST_RETRY, LONGEST_RETRY = 0.05, 5.0
+#: The most characters of an epoch.
+MAX_EPOCH = 64
 #: Errors after which a subscription is tried again.
 PASSING = (
     CallInterrupted,
@@ -63,7 +66,8 @@ class PublisherFeed:
         self.epoch: str | None = None
         self.gone = False
         self.over = False
-        self._owner = owner
+        #: weak: a subscriber that nobody holds ends, and this with it
+        self._reference = weakref.ref(owner)
         self._reactor = service.context.reactor
         self._known = known
         self._is_told = False
@@ -79,6 +83,13 @@ class PublisherFeed:
         self._turn: Any = None
         #: of a group: numbers that are done with, of this epoch
         self._done: OrderedDict[int, None] = OrderedDict()
+
+    @property
+    def _owner(self) -> Subscriber:
+        owner = self._reference()
+        if owner is None:
+            raise defer.CancelledError
+        return owner
 
     def returns(self, epoch: str | None) -> None:
         """Its events were followed before, up to the owner's position; None: they were not.
@@ -120,9 +131,10 @@ class PublisherFeed:
         if isinstance(result, Failure):
             if result.check(defer.CancelledError) is None:
                 problem = result.value
-            elif self.epoch is not None:
+            elif self.epoch is not None and self._reference() is not None:
                 self._owner.put(self, [self._gap("gone")])
-        self._owner.feed_ended(self, problem)
+        if self._reference() is not None:
+            self._owner.feed_ended(self, problem)
 
     def _gap(self, why: str) -> Gap:
         position = self._owner.positions.get(self.epoch or "", 0)
@@ -135,7 +147,7 @@ class PublisherFeed:
         while True:
             self._stream = stream = self.service.stream("subscribe", self._arguments())
             try:
-                await self._begun(stream, await stream.receive())
+                self._begun(stream, await stream.receive())
                 backoff.reset()
                 self._known = False
                 while True:
@@ -172,8 +184,13 @@ class PublisherFeed:
             found["after"] = [[self.epoch, 0]]
         return found
 
-    async def _begun(self, stream: Any, welcome: Any) -> None:
-        if not isinstance(welcome, dict) or not isinstance(welcome.get("epoch"), str):
+    def _begun(self, stream: Any, welcome: Any) -> None:
+        if not (
+            isinstance(welcome, dict)
+            and all(type(welcome.get(key)) is int for key in ("id", "sequence"))
+            and isinstance(welcome.get("epoch"), str)
+            and len(welcome["epoch"]) <= MAX_EPOCH
+        ):
             raise PycomnetError(f"{self.service}: it is no publisher, as it sent no welcome")
         owner = self._owner
         epoch = welcome["epoch"]
@@ -198,7 +215,8 @@ class PublisherFeed:
     def _first_position(self, welcome: dict[str, Any]) -> int:
         """Where it goes on if no event has come by then."""
         replays = self._owner.beginning.keys() & {"last", "since"}
-        return 0 if replays else int(welcome.get("sequence", 0))
+        position: int = welcome["sequence"]
+        return 0 if replays else position
 
     def _deliver(self, batch: Any) -> None:
         """Hand a batch to the subscriber: its user has taken all of the last one."""
@@ -206,6 +224,9 @@ class PublisherFeed:
             raise PycomnetError(f"{self.service}: that is no batch of events")
         upto = batch[0]
         del batch[0]
+        for item in batch:
+            if type(item) is not list or len(item) < (5 if type(item[0]) is int else 3):
+                raise PycomnetError(f"{self.service}: that is no event")
         assert self.epoch is not None
         owner = self._owner
         if upto > owner.positions.get(self.epoch, 0):

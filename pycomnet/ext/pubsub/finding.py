@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Any
 
@@ -45,7 +46,7 @@ class Publishers:
         one: bool,
     ) -> None:
         self.complete = False
-        self._owner = owner
+        self._reference = weakref.ref(owner)
         self._context = context
         self._address = address
         self._service = service
@@ -55,6 +56,13 @@ class Publishers:
         self._epochs: OrderedDict[str, str] = OrderedDict()
         self._watching: defer.Deferred[None] | None = None
         self._stream: Any = None
+
+    @property
+    def _owner(self) -> Subscriber:
+        owner = self._reference()
+        if owner is None:
+            raise defer.CancelledError
+        return owner
 
     def start(self) -> None:
         """Begin."""
@@ -74,6 +82,11 @@ class Publishers:
         else:
             self._watching = defer.Deferred.fromCoroutine(self._watch())
             self._watching.addErrback(self._failed)
+
+    @property
+    def reactor(self) -> Any:
+        """The context's."""
+        return self._context.reactor
 
     def close(self) -> None:
         """End."""

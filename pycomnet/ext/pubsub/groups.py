@@ -26,19 +26,43 @@ SPAN = 10_000
 class GroupMember(Outlet):
     """A subscriber that shares the events of a group.
 
+    :param prefetch: how many events it may have that it did not acknowledge; and
+    :param bound: ... how many bytes of them. One event it may always have.
     :ivar unacknowledged: number -> event: what it has and did not acknowledge, in order.
     """
 
-    __slots__ = ("group", "prefetch", "unacknowledged")
+    __slots__ = ("bound", "group", "prefetch", "size", "unacknowledged")
 
-    def __init__(self, topic: Topic, group: SubscriberGroup, prefetch: int) -> None:
+    def __init__(self, topic: Topic, group: SubscriberGroup, prefetch: int, bound: int) -> None:
         super().__init__(topic)
         self.group = group
         self.prefetch = prefetch
+        self.bound = bound
+        self.size = 0
         self.unacknowledged: dict[int, EncodedEvent] = {}
 
     def flush(self) -> None:
         self.group.pump()
+
+    def has_room(self) -> bool:
+        """Whether it may have another event."""
+        return len(self.unacknowledged) < self.prefetch and (
+            self.size < self.bound or not self.unacknowledged
+        )
+
+    def take(self, event: EncodedEvent) -> None:
+        """It has an event."""
+        self.unacknowledged[event.sequence] = event
+        self.size += event.size
+        self.topic.waiting.size += event.size
+
+    def give(self, number: int) -> EncodedEvent | None:
+        """It has an event no more; None if it had not."""
+        event = self.unacknowledged.pop(number, None)
+        if event is not None:
+            self.size -= event.size
+            self.topic.waiting.size -= event.size
+        return event
 
     def end_if_done(self) -> None:
         """End the stream if the topic has, and all events are acknowledged."""
@@ -131,6 +155,8 @@ class SubscriberGroup:
 
     def offer(self, event: EncodedEvent) -> None:
         """An event was published that it wants."""
+        if self.intake.size > BATCH:
+            self.pump()
         if not self.intake.offer(event):
             # Only of a durable one: the store has what is dropped here.
             self.intake.rewind(self._position)
@@ -151,7 +177,7 @@ class SubscriberGroup:
         free = [
             (len(member.unacknowledged), place, member)
             for place, member in enumerate(self.members)
-            if not member.waiting and len(member.unacknowledged) < member.prefetch
+            if not member.waiting and member.has_room()
         ]
         if not free:
             return False
@@ -168,11 +194,11 @@ class SubscriberGroup:
             for item in items:
                 if type(item) is EncodedEvent:
                     count += 1
-                    member.unacknowledged[item.sequence] = item
+                    member.take(item)
                     self._outstanding[item.sequence] = None
                     self._position = max(self._position, item.sequence)
                     sizes[member] = sizes.get(member, 0) + item.size
-            if count < member.prefetch and sizes.get(member, 0) < BATCH:
+            if member.has_room() and sizes.get(member, 0) < BATCH:
                 heapq.heappush(free, (count, place, member))
         for member, items in given.items():
             member.send(items, last_of(items, self.topic, intake))
@@ -206,7 +232,7 @@ class SubscriberGroup:
 
         :returns: fires with how many these were that it had, once that is stored.
         """
-        found = [one for one in sequences if member.unacknowledged.pop(one, None) is not None]
+        found = [one for one in sequences if member.give(one) is not None]
         for one in found:
             self._outstanding.pop(one, None)
             self._acknowledged.add(one)
@@ -242,8 +268,8 @@ class SubscriberGroup:
     def left(self, member: GroupMember) -> None:
         """A member's stream is over: what it had not acknowledged goes to others."""
         self.members.pop(member, None)
-        back, member.unacknowledged = member.unacknowledged, {}
-        self.intake.put_back(sorted(back.values(), key=lambda event: event.sequence))
+        back = [member.give(number) for number in sorted(member.unacknowledged)]
+        self.intake.put_back(event for event in back if event is not None)
         if self.members:
             self.topic.flush_later(self)
 

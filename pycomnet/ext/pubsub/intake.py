@@ -8,6 +8,7 @@ from enum import Enum
 
 import attrs
 
+from pycomnet.errors import Overloaded
 from pycomnet.ext.pubsub.events import EncodedEvent, gap
 from pycomnet.ext.pubsub.history import History
 from pycomnet.ext.pubsub.subjects import Patterns
@@ -246,6 +247,7 @@ class Intake:
             items.append(item)
             if type(item) is EncodedEvent:
                 size += item.size
+        self._waiting.size -= size
         if self.cursor is not None and size < limit and not self.reading:
             size += self._replay(items, limit - size)
         if self.cursor is not None or size >= limit:
@@ -323,9 +325,28 @@ class Intake:
         """Other events are wanted from now on; what is queued by the old patterns stays."""
         self.patterns = patterns
 
+    def preload(self, events: Iterable[EncodedEvent]) -> None:
+        """Events come before those of the history, and those that are published.
+
+        :raises Overloaded: too much waits for all subscriptions by now.
+        """
+        waiting, backlog = self._waiting, self.backlog
+        for event in events:
+            if waiting.size > waiting.most:
+                raise Overloaded(f"{waiting.size} bytes of events wait here for subscribers")
+            backlog.append(event)
+            waiting.size += event.size
+
+    def preload_one(self, event: EncodedEvent) -> None:
+        """As :meth:`preload`, for one that was read from a store: there are few at a time."""
+        self.backlog.append(event)
+        self._waiting.size += event.size
+
     def put_back(self, events: Iterable[EncodedEvent]) -> None:
         """Events come again, before all others."""
-        self.backlog.extendleft(reversed(list(events)))
+        for event in reversed(list(events)):
+            self.backlog.appendleft(event)
+            self._waiting.size += event.size
 
     def rewind(self, cursor: int) -> None:
         """Forget what is queued, and read it from the history."""
@@ -337,6 +358,9 @@ class Intake:
     def clear(self) -> None:
         """Forget all."""
         self.rewind(0)
+        for item in self.backlog:
+            if type(item) is EncodedEvent:
+                self._waiting.size -= item.size
         self.backlog.clear()
         self.cursor = None
 

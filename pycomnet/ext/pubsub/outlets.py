@@ -136,11 +136,14 @@ class Subscription(Outlet):
 
     def offer(self, event: EncodedEvent) -> None:
         """An event was published that it wants."""
-        if not self.intake.offer(event):
-            if self.intake.policy is Policy.BLOCK:
+        intake = self.intake
+        if intake.size > BATCH or intake.size + event.size > intake.bound:
+            self.flush()  # before anything is dropped
+        if not intake.offer(event):
+            if intake.policy is Policy.BLOCK:
                 self.topic.blocked(self)
             else:
-                bound = self.intake.bound
+                bound = intake.bound
                 self.close(SlowSubscriber(f"over {bound} bytes of events wait for this subscriber"))
 
     def flush(self) -> None:

@@ -65,7 +65,10 @@ class PublisherService(Service):
         topic, limits = self.topic, self.settings.limits
         await store.open(self._reactor, self.settings.history)
         recent = await store.recent(limits.history)
-        topic.restore(recent, await store.retained(limits.keys) if self.settings.retain else [])
+        retained = []
+        if self.settings.retain:
+            retained = await store.retained(limits.keys, limits.retained)
+        topic.restore(recent, retained)
         self.running()
 
     def running(self) -> None:
@@ -99,8 +102,7 @@ class PublisherService(Service):
             raise InvalidArguments("a group's subjects can't be changed: use another group")
         patterns = Patterns(check_patterns(request.args["subjects"]))
         self._check_may_subscribe(request.user, patterns)
-        outlet.intake.change(patterns)
-        self.topic.changed()
+        self.topic.change(outlet, patterns)
         return {"sequence": self.topic.history.last}
 
     @method("acknowledge", args={"id": "int", "sequences": "list"}, results={"count": "int"})
@@ -128,8 +130,8 @@ class PublisherService(Service):
             raise self._forbidden(request.user, "publish", subject)
         value: Any = args.get("value")
         publishing = self.topic.publish(value, args.get("key"), subject)
-        number = self.topic.history.last
-        return publishing.addCallback(lambda _: {"sequence": number})
+        # It fires when this event is the last that is published.
+        return publishing.addCallback(lambda _: {"sequence": self.topic.history.last})
 
     @method("topic", idempotent=True)
     def topic_state(self, request: Any) -> dict[str, Any]:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from pycomnet.ext.pubsub.errors import InvalidSubject
+
+T = TypeVar("T")
 
 #: The most characters and parts of a subject or a pattern.
 MAX_LENGTH = 255
@@ -120,6 +122,84 @@ class Patterns:
         )
 
 
+class SubjectIndex(Generic[T]):
+    """Finds who wants a subject, without asking each.
+
+    A tree of the patterns' parts. What it costs to find a subject is about as many steps as it has
+    parts, and as there are patterns that match the beginning of it.
+    """
+
+    __slots__ = ("_all", "_root")
+
+    def __init__(self) -> None:
+        self._root: _Node[T] = _Node()
+        self._all: dict[T, None] = {}
+
+    def add(self, patterns: Iterable[str], taker: T) -> None:
+        """Somebody wants what these match."""
+        for pattern in patterns:
+            if pattern == ALL:
+                self._all[taker] = None
+                continue
+            node = self._root
+            for part in pattern.split("."):
+                node = node.parts.setdefault(part, _Node())
+            node.takers[taker] = None
+
+    def remove(self, patterns: Iterable[str], taker: T) -> None:
+        """They do not any more."""
+        for pattern in patterns:
+            if pattern == ALL:
+                self._all.pop(taker, None)
+                continue
+            path = [self._root]
+            parts = pattern.split(".")
+            for part in parts:
+                node = path[-1].parts.get(part)
+                if node is None:
+                    break
+                path.append(node)
+            else:
+                path[-1].takers.pop(taker, None)
+                for part in reversed(parts):
+                    if path[-1].takers or path[-1].parts:
+                        break
+                    path.pop()
+                    del path[-1].parts[part]
+
+    def find(self, subject: str) -> tuple[T, ...]:
+        """Those who want a subject, each once."""
+        found = dict(self._all)
+        nodes = [self._root] if subject else []
+        for part in subject.split("."):
+            following = []
+            for node in nodes:
+                parts = node.parts
+                if not parts:
+                    continue
+                rest = parts.get(ALL)
+                if rest is not None:
+                    found.update(rest.takers)
+                for name in (part, "*"):
+                    one = parts.get(name)
+                    if one is not None:
+                        following.append(one)
+            nodes = following
+            if not nodes:
+                break
+        for node in nodes:
+            found.update(node.takers)
+        return tuple(found)
+
+
+class _Node(Generic[T]):
+    __slots__ = ("parts", "takers")
+
+    def __init__(self) -> None:
+        self.parts: dict[str, _Node[T]] = {}
+        self.takers: dict[T, None] = {}
+
+
 def is_wild(pattern: str) -> bool:
     """Whether a pattern matches more than one subject."""
     return "*" in pattern or ALL in pattern
@@ -129,6 +209,7 @@ __all__ = [
     "ALL",
     "MAX_PATTERNS",
     "Patterns",
+    "SubjectIndex",
     "check_pattern",
     "check_patterns",
     "check_subject",

@@ -8,10 +8,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet import defer
+from twisted.internet.interfaces import IReactorFromThreads
 from twisted.python.failure import Failure
 
 from pycomnet.deferred import OneShot, deferred
-from pycomnet.errors import ChannelClosed, InvalidArguments
+from pycomnet.errors import ChannelClosed, InvalidArguments, PycomnetError
 from pycomnet.ext.pubsub.events import Event, Gap, Restarted
 from pycomnet.ext.pubsub.feeds import PublisherFeed
 from pycomnet.ext.pubsub.finding import Publishers
@@ -289,6 +290,8 @@ class Subscriber(Live):
         if isinstance(item, Gap):
             found: Gap | Restarted = item
         elif item[1] == "gap":
+            if len(item) < 6 or not all(type(one) in (int, type(None)) for one in item[2:5]):
+                raise PycomnetError(f"{self.interface}: a gap that can't be read")
             count, first, last, key = item[2:6]
             found = Gap(count, first, last, key, "bound" if count is not None else "history", name)
         elif item[1] == "restarted":
@@ -298,6 +301,13 @@ class Subscriber(Live):
         if isinstance(found, Gap):
             self.missed += found.count or 0
         return found if self._gaps else None
+
+    def __del__(self) -> None:
+        finder = self.__dict__.get("_finder")
+        if finder is not None and not self._closed:
+            # The garbage collector calls this in any thread, at any time.
+            reactor = IReactorFromThreads(finder.reactor)
+            reactor.callFromThread(_let_go, finder, list(self._feeds))
 
     # -- what feeds call -------------------------------------------------------------------------
 
@@ -371,6 +381,12 @@ class Subscriber(Live):
         for waiter, _ in waiters:
             if not waiter.called:
                 waiter.errback(Failure(self._over))
+
+
+def _let_go(finder: Publishers, feeds: list[PublisherFeed]) -> None:
+    finder.close()
+    for feed in feeds:
+        feed.close()
 
 
 def _first_error(failure: Failure) -> Failure:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from twisted.internet import defer
 from twisted.python.failure import Failure
 
-from pycomnet.errors import InvalidArguments
+from pycomnet.errors import InvalidArguments, Overloaded
 from pycomnet.ext.pubsub.groups import GroupMember, SubscriberGroup
 from pycomnet.ext.pubsub.intake import BOUND, LEAST_BOUND, Intake, Policy
 from pycomnet.ext.pubsub.outlets import Outlet, Subscription
@@ -127,7 +127,7 @@ class SubscribeRequest:
         elif self.after is not None and not self.retained:
             _begin(intake, topic, topic.first - 1)
         elif self.retained:
-            intake.backlog.extend(topic.retained.matching(intake.patterns))
+            intake.preload(topic.retained.matching(intake.patterns))
         return False
 
 
@@ -163,7 +163,11 @@ class _Starting:
 
     def run(self, intake: Intake) -> None:
         """Find where to begin, say that the subscription counts, and send."""
-        placed = self._request.place(intake)
+        try:
+            placed = self._request.place(intake)
+        except Overloaded as problem:
+            self._outlet.close(problem)
+            return
         if isinstance(placed, defer.Deferred):
             placed.addCallbacks(self.ready, self.failed)
         else:
@@ -173,7 +177,7 @@ class _Starting:
         """The subscription counts."""
         outlet = self._outlet
         if outlet.call is None:
-            return
+            return  # it has gone meanwhile
         outlet.welcome(resumed)
         topic = outlet.topic
         if topic.over:
@@ -208,7 +212,7 @@ class MemberStart(GroupMember):
     __slots__ = ("_request",)
 
     def __init__(self, topic: Topic, group: SubscriberGroup, request: SubscribeRequest) -> None:
-        super().__init__(topic, group, request.prefetch)
+        super().__init__(topic, group, request.prefetch, request.bound)
         self._request: SubscribeRequest | None = request
 
     def begin(self, call: Any) -> None:

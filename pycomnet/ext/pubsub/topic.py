@@ -21,13 +21,15 @@ from pycomnet.ext.pubsub.intake import Intake, Waiting
 from pycomnet.ext.pubsub.limits import Clock, TopicSettings
 from pycomnet.ext.pubsub.outlets import Outlet, Subscription
 from pycomnet.ext.pubsub.stores import EventStore
-from pycomnet.ext.pubsub.subjects import check_subject
+from pycomnet.ext.pubsub.subjects import Patterns, SubjectIndex, check_subject
 from pycomnet.text.logs import Logger
 
 log = Logger()
 
 #: For so many subjects it is remembered which subscriptions want them.
 MOST_SUBJECTS = 10_000
+#: ... and so many places of subscriptions.
+MOST_PLACES = 1_000_000
 #: The most characters of a key.
 MAX_KEY = 255
 #: Seconds over which the rate is measured.
@@ -78,6 +80,10 @@ class Topic:
         self._per_connection: Counter[Any] = Counter()
         #: subject -> what wants it
         self._wanting: dict[str, tuple[Taker, ...]] = {}
+        #: how many places those tuples have together
+        self._places = 0
+        self._index: SubjectIndex[Taker] = SubjectIndex()
+        self._stat: tuple[float, dict[str, Any]] | None = None
         #: what has something to send
         self._dirty: list[Taker | Outlet] = []
         self._turn: Any = None
@@ -199,11 +205,17 @@ class Topic:
             self._flush()
 
     def _find_takers(self, subject: str) -> tuple[Taker, ...]:
-        if len(self._wanting) >= MOST_SUBJECTS:
-            self._wanting.clear()
-        found = tuple(one for one in self._takers if one.intake.patterns.match(subject))
+        found = self._index.find(subject)
+        self._places += len(found)
+        if len(self._wanting) >= MOST_SUBJECTS or self._places > MOST_PLACES:
+            self._forget_wanting()
+            self._places = len(found)
         self._wanting[subject] = found
         return found
+
+    def _forget_wanting(self) -> None:
+        self._wanting.clear()
+        self._places = 0
 
     # -- sending, together with what else is published in this turn ------------------------------
 
@@ -226,7 +238,10 @@ class Topic:
         dirty, self._dirty = self._dirty, []
         for taker in dirty:
             taker.dirty = False
-            taker.flush()
+            try:
+                taker.flush()
+            except Exception:  # a defect: the others' events go on
+                log.failure("{interface}: can't send to {taker}", interface=self, taker=taker)
 
     def tell_restarted(self, problem: str) -> None:
         """Tell all subscribers that the publisher's generator runs again."""
@@ -347,17 +362,22 @@ class Topic:
     def add(self, taker: Taker) -> None:
         """Something wants events from now on."""
         self._takers[taker] = None
-        self._wanting.clear()
+        self._index.add(taker.intake.patterns.texts, taker)
+        self._forget_wanting()
 
     def _remove(self, taker: Taker) -> None:
         self._takers.pop(taker, None)
-        self._wanting.clear()
+        self._index.remove(taker.intake.patterns.texts, taker)
+        self._forget_wanting()
         self._left["dropped"] += taker.intake.dropped
         taker.intake.clear()
 
-    def changed(self) -> None:
-        """The patterns of something have changed."""
-        self._wanting.clear()
+    def change(self, taker: Taker, patterns: Patterns) -> None:
+        """Something wants other events from now on."""
+        self._index.remove(taker.intake.patterns.texts, taker)
+        taker.intake.change(patterns)
+        self._index.add(patterns.texts, taker)
+        self._forget_wanting()
 
     def add_group(self, group: SubscriberGroup) -> None:
         """A group's first member has come.
@@ -411,7 +431,7 @@ class Topic:
                 intake.lost(event.sequence)  # the store has forgotten some meanwhile
             intake.cursor = event.sequence
             if match(event.subject) and event.sequence not in skip:
-                intake.backlog.append(event)
+                intake.preload_one(event)
         if not events:
             intake.lost(self.history.first)
         self.flush_later(taker)
@@ -440,11 +460,14 @@ class Topic:
 
     def stat(self) -> dict[str, Any]:
         """How it is, as the method ``topic`` returns it."""
+        now = self._reactor.seconds()
+        if self._stat is not None and now - self._stat[0] < 1.0:
+            return self._stat[1]  # it takes a look at each subscription
         self._mark()
         begun, number = self._marks[0]
-        seconds = self._reactor.seconds() - begun
+        seconds = now - begun
         intakes = [taker.intake for taker in self._takers]
-        return {
+        found = {
             "epoch": self.epoch,
             "sequence": self.history.last,
             "subscriptions": len(self.outlets),
@@ -458,6 +481,8 @@ class Topic:
             "retained": len(self.retained),
             "policies": self.settings.policies,
         }
+        self._stat = now, found
+        return found
 
 
 __all__ = ["Topic"]

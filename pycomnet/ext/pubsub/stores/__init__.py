@@ -39,8 +39,9 @@ class EventStore(Protocol):
     def recent(self, size: int) -> defer.Deferred[list[EncodedEvent]]:
         """The last events, in their order: about so many bytes of them."""
 
-    def retained(self, count: int) -> defer.Deferred[list[EncodedEvent]]:
-        """The last event of each subject and key, in their order: the last so many."""
+    def retained(self, count: int, size: int) -> defer.Deferred[list[EncodedEvent]]:
+        """The last event of each subject and key, in their order: the last so many, of about so
+        many bytes."""
 
     def before(self, time: float) -> defer.Deferred[int]:
         """The number of the last event that is older than a time."""

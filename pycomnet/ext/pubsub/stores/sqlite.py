@@ -336,34 +336,29 @@ class SQLiteEventStore:
 
     @deferred
     async def recent(self, size: int) -> list[EncodedEvent]:
-        most = min(size, 16 * READ)
-
-        def read() -> list[EncodedEvent]:
-            found: list[EncodedEvent] = []
-            left = most
-            query = f"SELECT {_COLUMNS} FROM events ORDER BY sequence DESC"
-            for row in self._connection.execute(query):
-                event = EncodedEvent(*row)
-                left -= event.size
-                if left < 0 and found:
-                    break
-                found.append(event)
-            return found[::-1]
-
-        return await self._run(read)
+        query = f"SELECT {_COLUMNS} FROM events ORDER BY sequence DESC"
+        return await self._run(lambda: self._last(query, min(size, 16 * READ)))
 
     @deferred
-    async def retained(self, count: int) -> list[EncodedEvent]:
+    async def retained(self, count: int, size: int) -> list[EncodedEvent]:
         query = (
             f"SELECT {_COLUMNS} FROM events WHERE sequence IN "
             "(SELECT max(sequence) FROM events GROUP BY subject, key ORDER BY 1 DESC LIMIT ?) "
-            "ORDER BY sequence"
+            "ORDER BY sequence DESC"
         )
+        return await self._run(lambda: self._last(query, size, count))
 
-        def read() -> list[EncodedEvent]:
-            return [EncodedEvent(*row) for row in self._connection.execute(query, (count,))]
-
-        return await self._run(read)
+    def _last(self, query: str, size: int, *args: Any) -> list[EncodedEvent]:
+        """Events in their order, of a query that has the last first; in the thread."""
+        found: list[EncodedEvent] = []
+        left = size
+        for row in self._connection.execute(query, args):
+            event = EncodedEvent(*row)
+            left -= event.size
+            if left < 0 and found:
+                break
+            found.append(event)
+        return found[::-1]
 
     @deferred
     async def before(self, time: float) -> int:

@@ -1,0 +1,447 @@
+"""Publish and subscribe, side by side with peers, in one run: ``python benchmarks/pubsub.py``.
+
+Each peer is a module's function here: a publisher in one process and its subscribers in another, in
+Python, over loopback TCP; a broker where the peer needs one. Rounds of all peers alternate, and the
+medians are shown as ratios. Absolute figures are of this machine; with other programs on it only
+the ratios say something, and processor time is shown beside them.
+
+Peers that are not installed are left out: nats-py with nats-server, redis-py with redis-server,
+pyzmq.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import multiprocessing
+import os
+import resource
+import shutil
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+#: What an event of the small rows carries.
+SMALL = bytes(128)
+LONG = bytes(1 << 20)
+NAME = "bench.events"
+
+
+def free_port() -> int:
+    """A port that nothing listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def cpu() -> float:
+    """Seconds of processor time that this process has used."""
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    return used.ru_utime + used.ru_stime
+
+
+class Job:
+    """What a round does.
+
+    :ivar subscribers: how many there are, all in one process.
+    :ivar count: events that are published.
+    :ivar payload: of each.
+    """
+
+    def __init__(self, subscribers: int, count: int, payload: bytes) -> None:
+        self.subscribers = subscribers
+        self.count = count
+        self.payload = payload
+
+
+# -- pycomnet ------------------------------------------------------------------------------------
+
+
+def pycomnet_publisher(pipe: Any, job: Job, port: int) -> None:
+    from twisted.internet import epollreactor
+
+    epollreactor.install()
+    from twisted.internet import defer
+    from twisted.internet.task import deferLater, react
+
+    from pycomnet.ext.pubsub import publisher
+    from pycomnet.services.server.server import ServiceServer
+
+    @publisher(NAME, block=True)
+    class Events:
+        """Publishes."""
+
+    async def main(reactor: Any) -> None:
+        service: Any = Events()
+        server = ServiceServer(reactor)
+        await server.add(service)
+        pipe.send(await server.listen("tcp:0:interface=127.0.0.1"))
+        while len(service.topic.outlets) < job.subscribers:
+            await deferLater(reactor, 0.02)
+        begun, used = time.perf_counter(), cpu()
+        publish, payload = service.topic.publish, job.payload
+        for number in range(1, job.count + 1):
+            waiting = publish(payload)
+            if not waiting.called:
+                await waiting
+            if not number % 500:
+                await deferLater(reactor, 0)
+        service.topic.end()
+        pipe.send((begun, cpu() - used))
+        await defer.Deferred()
+
+    react(main)
+
+
+def pycomnet_subscribers(pipe: Any, job: Job, address: str) -> None:
+    from twisted.internet import epollreactor
+
+    epollreactor.install()
+    from twisted.internet import defer
+    from twisted.internet.task import react
+
+    from pycomnet.ext.pubsub import subscriber
+    from pycomnet.services.client.context import Context
+
+    async def one(context: Any) -> int:
+        client = subscriber(NAME, context=context, address=address, policy="block", bound=1 << 22)
+        await client.when_subscribed()
+        count = 0
+        async for _ in client:
+            count += 1
+        return count
+
+    async def main(reactor: Any) -> None:
+        used = cpu()
+        contexts = [Context(reactor) for _ in range(job.subscribers)]
+        running = [defer.Deferred.fromCoroutine(one(context)) for context in contexts]
+        counts = await defer.gatherResults(running)
+        ended = time.perf_counter()
+        assert counts == [job.count] * job.subscribers, (counts[:3], job.count)
+        pipe.send((ended, cpu() - used))
+
+    react(main)
+
+
+def pycomnet_round(job: Job) -> tuple[float, float]:
+    return direct_round(job, pycomnet_publisher, pycomnet_subscribers, 0)
+
+
+# -- pyzmq ---------------------------------------------------------------------------------------
+
+
+def zmq_publisher(pipe: Any, job: Job, port: int) -> None:
+    import zmq
+
+    context = zmq.Context()
+    socket = context.socket(zmq.XPUB)
+    socket.setsockopt(zmq.SNDHWM, 0)
+    bound = socket.bind_to_random_port("tcp://127.0.0.1")
+    pipe.send(f"tcp://127.0.0.1:{bound}")
+    socket.setsockopt(zmq.XPUB_VERBOSE, 1)
+    for _ in range(job.subscribers):
+        socket.recv()
+    begun, used = time.perf_counter(), cpu()
+    for _ in range(job.count):
+        socket.send(job.payload)
+    pipe.send((begun, cpu() - used))
+    time.sleep(3600)
+
+
+def zmq_subscribers(pipe: Any, job: Job, address: str) -> None:
+    import zmq
+
+    used = cpu()
+    context = zmq.Context()
+    context.set(zmq.MAX_SOCKETS, 4096)
+    poller = zmq.Poller()
+    left = {}
+    for _ in range(job.subscribers):
+        socket = context.socket(zmq.SUB)
+        socket.setsockopt(zmq.RCVHWM, 0)
+        socket.connect(address)
+        socket.setsockopt(zmq.SUBSCRIBE, b"")
+        poller.register(socket, zmq.POLLIN)
+        left[socket] = job.count
+    while any(left.values()):
+        for socket, _ in poller.poll():
+            with contextlib.suppress(zmq.Again):
+                for _ in range(100):
+                    socket.recv(zmq.NOBLOCK)
+                    left[socket] -= 1
+    pipe.send((time.perf_counter(), cpu() - used))
+
+
+def zmq_round(job: Job) -> tuple[float, float]:
+    return direct_round(job, zmq_publisher, zmq_subscribers, 0)
+
+
+# -- nats-py -------------------------------------------------------------------------------------
+
+
+def nats_publisher(pipe: Any, job: Job, port: int) -> None:
+    import nats
+
+    async def main() -> None:
+        client = await nats.connect(
+            f"nats://127.0.0.1:{port}", pending_size=64 << 20, allow_reconnect=False
+        )
+        pipe.send(f"nats://127.0.0.1:{port}")
+        await asyncio.to_thread(pipe.recv)  # the subscribers are there
+        begun, used = time.perf_counter(), cpu()
+        for number in range(1, job.count + 1):
+            await client.publish(NAME, job.payload)
+            if not number % 500:
+                await client.flush(60)
+        await client.flush(60)
+        pipe.send((begun, cpu() - used))
+        await asyncio.sleep(3600)
+
+    asyncio.run(main())
+
+
+def nats_subscribers(pipe: Any, job: Job, address: str) -> None:
+    import nats
+
+    async def main() -> None:
+        used = cpu()
+        over = asyncio.Event()
+        left = [job.subscribers]
+
+        async def one() -> Any:
+            client = await nats.connect(address, allow_reconnect=False)
+            counted = [0]
+
+            async def came(_: Any) -> None:
+                counted[0] += 1
+                if counted[0] == job.count:
+                    left[0] -= 1
+                    if not left[0]:
+                        over.set()
+
+            await client.subscribe(NAME, cb=came, pending_msgs_limit=-1, pending_bytes_limit=-1)
+            await client.flush()
+            return client
+
+        kept = [await one() for _ in range(job.subscribers)]
+        pipe.send("there")
+        await over.wait()
+        pipe.send((time.perf_counter(), cpu() - used))
+        await asyncio.sleep(0.1)
+        del kept
+
+    asyncio.run(main())
+
+
+def nats_round(job: Job) -> tuple[float, float]:
+    port = free_port()
+    with broker("nats-server", "-a", "127.0.0.1", "-p", str(port), port=port) as pid:
+        return direct_round(job, nats_publisher, nats_subscribers, port, pid)
+
+
+# -- redis-py ------------------------------------------------------------------------------------
+
+
+def redis_publisher(pipe: Any, job: Job, port: int) -> None:
+    import redis
+
+    client = redis.Redis(port=port)
+    pipe.send(f"{port}")
+    pipe.recv()
+    begun, used = time.perf_counter(), cpu()
+    sent = 0
+    while sent < job.count:
+        now = min(500, job.count - sent)
+        with client.pipeline(transaction=False) as pipeline:
+            for _ in range(now):
+                pipeline.publish(NAME, job.payload)
+            pipeline.execute()
+        sent += now
+    pipe.send((begun, cpu() - used))
+    time.sleep(3600)
+
+
+def redis_subscribers(pipe: Any, job: Job, address: str) -> None:
+    import redis
+    import redis.asyncio
+
+    used = cpu()
+    if job.subscribers == 1:
+        client = redis.Redis(port=int(address)).pubsub()
+        client.subscribe(NAME)
+        client.get_message(timeout=60)  # the confirmation
+        pipe.send("there")
+        left = job.count
+        for _ in client.listen():
+            left -= 1
+            if not left:
+                break
+        pipe.send((time.perf_counter(), cpu() - used))
+        return
+
+    async def one(there: Any) -> None:
+        client = redis.asyncio.Redis(port=int(address)).pubsub()
+        await client.subscribe(NAME)
+        await client.get_message(timeout=60)
+        there.release()
+        left = job.count
+        async for _ in client.listen():
+            left -= 1
+            if not left:
+                return
+
+    async def main() -> None:
+        there = asyncio.Semaphore(0)
+        running = [asyncio.ensure_future(one(there)) for _ in range(job.subscribers)]
+        for _ in running:
+            await there.acquire()
+        pipe.send("there")
+        await asyncio.gather(*running)
+        pipe.send((time.perf_counter(), cpu() - used))
+
+    asyncio.run(main())
+
+
+def redis_round(job: Job) -> tuple[float, float]:
+    port = free_port()
+    options = ("--port", str(port), "--save", "", "--appendonly", "no")
+    limit = ("--client-output-buffer-limit", "pubsub", "0", "0", "0")
+    with broker("redis-server", "--bind", "127.0.0.1", *options, *limit, port=port) as pid:
+        return direct_round(job, redis_publisher, redis_subscribers, port, pid)
+
+
+@contextlib.contextmanager
+def broker(program: str, *args: str, port: int) -> Iterator[int]:
+    """A broker's process; its id, once it listens."""
+    with tempfile.TemporaryDirectory() as directory:
+        process = subprocess.Popen(
+            [program, *args],
+            cwd=directory,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        try:
+            for _ in range(500):
+                with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port)):
+                    break
+                time.sleep(0.02)
+            yield process.pid
+        finally:
+            process.kill()
+            process.wait()
+
+
+def process_time(pid: int) -> float:
+    """Seconds of processor time of another process."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def direct_round(
+    job: Job,
+    publish: Callable[[Any, Job, int], None],
+    subscribe: Callable[[Any, Job, str], None],
+    port: int,
+    broker_pid: int | None = None,
+) -> tuple[float, float]:
+    """Run a publisher and its subscribers. Returns the seconds, and those of all processors."""
+    spawn = multiprocessing.get_context("spawn")
+    mine, theirs = spawn.Pipe()
+    publisher = spawn.Process(target=publish, args=(theirs, job, port), daemon=True)
+    publisher.start()
+    assert mine.poll(60), "no publisher"
+    address = mine.recv()
+    near, far = spawn.Pipe()
+    subscribers = spawn.Process(target=subscribe, args=(far, job, address), daemon=True)
+    subscribers.start()
+    try:
+        if broker_pid is not None:
+            assert near.poll(120), "no subscribers"
+            near.recv()
+            time.sleep(0.2)
+            mine.send("go")
+        assert mine.poll(300), "nothing was published"
+        begun, first = mine.recv()
+        assert near.poll(300), "not all has come"
+        ended, second = near.recv()
+        third = 0.0 if broker_pid is None else process_time(broker_pid)
+        return ended - begun, first + second + third
+    finally:
+        for process in (publisher, subscribers):
+            process.kill()
+            process.join()
+
+
+PEERS: dict[str, Callable[[Job], tuple[float, float]]] = {
+    "pycomnet": pycomnet_round,
+    "nats-py": nats_round,
+    "redis-py": redis_round,
+    "pyzmq": zmq_round,
+}
+
+
+def available(name: str) -> bool:
+    """Whether a peer can be run here."""
+    needed = {
+        "nats-py": ("nats", "nats-server"),
+        "redis-py": ("redis", "redis-server"),
+        "pyzmq": ("zmq", ""),
+    }
+    module, program = needed.get(name, ("pycomnet", ""))
+    try:
+        __import__(module)
+    except ImportError:
+        return False
+    return not program or shutil.which(program) is not None
+
+
+#: name -> subscribers, events, payload, and whether events or deliveries are counted
+ROWS = {
+    "128 B, one to one": (1, 100_000, SMALL),
+    "128 B, one to 100": (100, 5_000, SMALL),
+    "1 MB, one to 10": (10, 100, LONG),
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--only", help="rows whose name has this")
+    parser.add_argument("--peers", default=",".join(PEERS))
+    parser.add_argument("--scale", type=float, default=1.0, help="times the number of events")
+    options = parser.parse_args()
+    peers = [name for name in options.peers.split(",") if available(name)]
+    for row, (subscribers, count, payload) in ROWS.items():
+        if options.only and options.only not in row:
+            continue
+        job = Job(subscribers, max(1, int(count * options.scale)), payload)
+        seen: dict[str, list[tuple[float, float]]] = {name: [] for name in peers}
+        for _ in range(options.rounds):
+            for name in peers:
+                seen[name].append(PEERS[name](job))
+        print(f"{row}: {job.count} events, {job.subscribers} subscribers")
+        deliveries = job.count * job.subscribers
+        base = None
+        for name in peers:
+            seconds = statistics.median(one[0] for one in seen[name])
+            used = statistics.median(one[1] for one in seen[name])
+            base = base or (seconds, used)
+            print(
+                f"  {name:10} {deliveries / seconds:12,.0f} /s   "
+                f"{used / deliveries * 1e6:8.2f} us of processors each   pycomnet is {seconds / base[0]:5.2f} times as fast, "
+                f"with {base[1] / used:5.2f} of the processor time"
+            )
+
+
+if __name__ == "__main__":
+    main()
