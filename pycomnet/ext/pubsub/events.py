@@ -58,7 +58,9 @@ def encode_event(
     :raises ValueNotSendable: it can't be sent.
     :raises InvalidArguments: it is too long.
     """
-    if type(value) is tuple and value and type(value[-1]) is Binary:
+    if type(value) is not tuple:
+        payload = _encode([sequence, subject, key, time, value])
+    elif value and type(value[-1]) is Binary:
         first = next(place for place, part in enumerate(value) if type(part) is Binary)
         plain = value[0] if first == 1 else None if first == 0 else value[:first]
         blocks = [_read(block, most) for block in value[first:]]

@@ -97,8 +97,6 @@ class Intake:
         "_conflated",
         "_front",
         "_history",
-        "_queue",
-        "_waiting",
         "backlog",
         "bound",
         "cursor",
@@ -106,9 +104,12 @@ class Intake:
         "lacking",
         "patterns",
         "policy",
+        "queue",
+        "queues",
         "reading",
         "size",
         "skip",
+        "waiting",
     )
 
     def __init__(
@@ -116,6 +117,8 @@ class Intake:
     ) -> None:
         self.patterns = patterns
         self.policy = policy
+        #: whether events may be put into the queue without another look, while there are few
+        self.queues = policy is not Policy.LATEST
         self.bound = bound
         self.size = 0
         self.dropped = 0
@@ -128,8 +131,9 @@ class Intake:
         #: numbers of events of the history that are not wanted
         self.skip: set[int] = set()
         self._history = history
-        self._waiting = waiting
-        self._queue: deque[Item] = deque()
+        self.waiting = waiting
+        #: what was published and waits; :class:`Told` and :class:`Missed` among it
+        self.queue: deque[Item] = deque()
         #: what is missing before the first of the queue
         self._front: Missed | None = None
         #: with the policy ``latest``: the last event of each subject and key, and what it replaced
@@ -139,7 +143,7 @@ class Intake:
 
     def __len__(self) -> int:
         """How many events are queued, at about."""
-        return len(self._queue) + len(self._conflated) + len(self.backlog)
+        return len(self.queue) + len(self._conflated) + len(self.backlog)
 
     # -- what comes ------------------------------------------------------------------------------
 
@@ -155,41 +159,39 @@ class Intake:
         if policy is Policy.LATEST:
             self._conflate(event)
             return True
-        if policy is Policy.DROP_NEWEST and self._queue and self._is_over(size):
+        if policy is Policy.DROP_NEWEST and self.queue and self._is_over(size):
             self._drop_newest(event)
             return True
-        self._queue.append(event)
+        self.queue.append(event)
         self.size += size
-        self._waiting.size += size
-        if self.size > self.bound or self._waiting.size > self._waiting.most:
+        self.waiting.size += size
+        if self.size > self.bound or self.waiting.size > self.waiting.most:
             if policy is Policy.DROP_OLDEST:
                 self._drop_oldest()
-            elif len(self._queue) > 1 and self._is_over(0):
+            elif len(self.queue) > 1 and self._is_over(0):
                 return False
         return True
 
     def tell(self, payload: bytes) -> None:
         """Put a notice behind what is queued."""
         if self.policy is Policy.LATEST:
-            self._queue.append(Told(payload))  # before what follows; events have no order there
-        elif self._queue and isinstance(self._queue[-1], Told):
-            self._queue[-1] = Told(payload)  # one after the other says no more than the last
+            self.queue.append(Told(payload))  # before what follows; events have no order there
+        elif self.queue and isinstance(self.queue[-1], Told):
+            self.queue[-1] = Told(payload)  # one after the other says no more than the last
         else:
-            self._queue.append(Told(payload))
+            self.queue.append(Told(payload))
 
     def _is_over(self, more: int) -> bool:
         """Whether ``more`` bytes more are too many."""
         size = self.size + more
-        return size > self.bound or (
-            self._waiting.size + more > self._waiting.most and size > ALWAYS
-        )
+        return size > self.bound or (self.waiting.size + more > self.waiting.most and size > ALWAYS)
 
     def _count(self, size: int) -> None:
         self.size += size
-        self._waiting.size += size
+        self.waiting.size += size
 
     def _drop_oldest(self) -> None:
-        queue = self._queue
+        queue = self.queue
         while len(queue) > 1 and self._is_over(0):
             oldest = queue.popleft()
             if type(oldest) is not EncodedEvent:
@@ -202,10 +204,10 @@ class Intake:
 
     def _drop_newest(self, event: EncodedEvent) -> None:
         self.dropped += 1
-        last = self._queue[-1]
+        last = self.queue[-1]
         if type(last) is not Missed:
             last = Missed(0, event.sequence, event.sequence)
-            self._queue.append(last)
+            self.queue.append(last)
         last.add(event)
 
     def _conflate(self, event: EncodedEvent) -> None:
@@ -247,7 +249,7 @@ class Intake:
             items.append(item)
             if type(item) is EncodedEvent:
                 size += item.size
-        self._waiting.size -= size
+        self.waiting.size -= size
         if self.cursor is not None and size < limit and not self.reading:
             size += self._replay(items, limit - size)
         if self.cursor is not None or size >= limit:
@@ -255,7 +257,7 @@ class Intake:
         if self._front is not None:
             items.append(self._front)
             self._front = None
-        queue = self._queue
+        queue = self.queue
         taken = 0
         limit -= size
         while queue and taken < limit:
@@ -271,7 +273,7 @@ class Intake:
             items.append(event)
             taken += event.size
         self.size -= taken
-        self._waiting.size -= taken
+        self.waiting.size -= taken
         return items
 
     def _replay(self, items: list[Item], limit: int) -> int:
@@ -314,7 +316,7 @@ class Intake:
     def has_more(self) -> bool:
         """Whether there is anything to take by now, or may be."""
         return bool(
-            self._queue
+            self.queue
             or self._conflated
             or self.backlog
             or self._front is not None
@@ -330,7 +332,7 @@ class Intake:
 
         :raises Overloaded: too much waits for all subscriptions by now.
         """
-        waiting, backlog = self._waiting, self.backlog
+        waiting, backlog = self.waiting, self.backlog
         for event in events:
             if waiting.size > waiting.most:
                 raise Overloaded(f"{waiting.size} bytes of events wait here for subscribers")
@@ -340,18 +342,18 @@ class Intake:
     def preload_one(self, event: EncodedEvent) -> None:
         """As :meth:`preload`, for one that was read from a store: there are few at a time."""
         self.backlog.append(event)
-        self._waiting.size += event.size
+        self.waiting.size += event.size
 
     def put_back(self, events: Iterable[EncodedEvent]) -> None:
         """Events come again, before all others."""
         for event in reversed(list(events)):
             self.backlog.appendleft(event)
-            self._waiting.size += event.size
+            self.waiting.size += event.size
 
     def rewind(self, cursor: int) -> None:
         """Forget what is queued, and read it from the history."""
         self._count(-self.size)
-        self._queue.clear()
+        self.queue.clear()
         self._conflated.clear()
         self.cursor = cursor
 
@@ -360,7 +362,7 @@ class Intake:
         self.rewind(0)
         for item in self.backlog:
             if type(item) is EncodedEvent:
-                self._waiting.size -= item.size
+                self.waiting.size -= item.size
         self.backlog.clear()
         self.cursor = None
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pycomnet.services.server.request import ServerCall
 
 #: Bytes of events in one batch, at about; a longer event is alone in its batch.
-BATCH = 1 << 15
+BATCH = 1 << 16
 
 
 class Outlet(StreamFeed):
@@ -128,16 +128,25 @@ class Outlet(StreamFeed):
 class Subscription(Outlet):
     """A subscriber that gets all events that it wants."""
 
-    __slots__ = ("intake",)
+    __slots__ = ("_few", "intake")
 
     def __init__(self, topic: Topic, intake: Intake) -> None:
         super().__init__(topic)
         self.intake = intake
+        #: so many bytes may wait before they are sent within a turn
+        self._few = min(BATCH, intake.bound)
 
     def offer(self, event: EncodedEvent) -> None:
         """An event was published that it wants."""
         intake = self.intake
-        if intake.size > BATCH or intake.size + event.size > intake.bound:
+        size = intake.size + event.size
+        if size <= self._few and intake.cursor is None and intake.queues:
+            # What the intake does, without another call: for each event and subscriber.
+            intake.queue.append(event)
+            intake.size = size
+            intake.waiting.size += event.size
+            return
+        if size > self._few:
             self.flush()  # before anything is dropped
         if not intake.offer(event):
             if intake.policy is Policy.BLOCK:

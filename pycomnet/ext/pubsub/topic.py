@@ -74,6 +74,10 @@ class Topic:
         self._reactor = reactor
         #: what is added to the reactor's time for the time of an event
         self._offset = clock() - reactor.seconds()
+        self._time = 0.0
+        self._longest = limits.event
+        self._retains = settings.retain
+        self._keeps = bool(settings.history) or settings.retain
         self._last_id = 0
         self._next = 1
         self._takers: dict[Taker, None] = {}
@@ -167,7 +171,9 @@ class Topic:
 
     def _publish(self, value: Any, key: str | None, subject: str) -> defer.Deferred[None]:
         number = self._next
-        event = encode_event(number, subject, key, self.now(), value, self.settings.limits.event)
+        # What is published in one turn has one time.
+        time = self.now() if self._turn is None else self._time
+        event = encode_event(number, subject, key, time, value, self._longest)
         self._next = number + 1
         if self.store is None:
             self._commit(event)
@@ -188,9 +194,12 @@ class Topic:
 
     def _commit(self, event: EncodedEvent) -> None:
         """An event is published: hand it to those who want it."""
-        self.history.append(event)
-        if self.settings.retain:
-            self.retained.put(event)
+        if self._keeps:
+            self.history.append(event)
+            if self._retains:
+                self.retained.put(event)
+        else:
+            self.history.last = event.sequence
         takers = self._wanting.get(event.subject)
         if takers is None:
             takers = self._find_takers(event.subject)
@@ -201,7 +210,7 @@ class Topic:
                 taker.dirty = True
                 dirty.append(taker)
         if dirty and self._turn is None:
-            self._turn = self._reactor.callLater(0, self._next_turn)
+            self._cork()
             self._flush()
 
     def _find_takers(self, subject: str) -> tuple[Taker, ...]:
@@ -225,12 +234,17 @@ class Topic:
             taker.dirty = True
             self._dirty.append(taker)
         if self._turn is None:
-            self._turn = self._reactor.callLater(0, self._next_turn)
+            self._cork()
+
+    def _cork(self) -> None:
+        """Send what follows together, in the next turn."""
+        self._time = self.now()
+        self._turn = self._reactor.callLater(0, self._next_turn)
 
     def _next_turn(self) -> None:
         self._turn = None
         if self._dirty:
-            self._turn = self._reactor.callLater(0, self._next_turn)
+            self._cork()
             self._mark()
             self._flush()
 
