@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import textwrap
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -11,6 +12,10 @@ from pycomnet.cli.remote import Target, as_json, explained, target_options
 
 if TYPE_CHECKING:
     from pycomnet.cli.program import CommandProgram
+    from pycomnet.services.client.context import Context
+
+#: No publisher is described.
+NONE: Mapping[str, Any] = {}
 
 EPILOG = """\b
 Examples:
@@ -50,24 +55,58 @@ async def show_interfaces(
         try:
             service = await target.find(context, interface or INTROSPECTION)
             found = await service.introspect()
+            topics = await topics_of(context, target, found)
         except (ServiceNotFound, UnknownInterface) as problem:
             program.say(await explained(problem, target, context, interface or ""))
             return 1
-    put(program, as_json(found, 2) if in_json else as_text(found))
+    put(program, as_json({**found, **topics}, 2) if in_json else as_text(found, topics))
     return 0
 
 
-def as_text(interfaces: dict[str, Any]) -> str:
-    """The result of ``introspect`` as text for people."""
+async def topics_of(
+    context: Context, target: Target, interfaces: dict[str, Any]
+) -> dict[str, dict[str, Any]]:
+    """The state of each interface that is a publisher's: interface -> its description, with
+    ``topic``."""
+    from pycomnet.errors import PycomnetError
+
+    found = {}
+    for name, declared in interfaces.items():
+        if {"subscribe", "topic"} <= set(declared.get("methods", ())):
+            try:
+                service = await target.find(context, name)
+                found[name] = {**declared, "topic": await service.invoke("topic")}
+            except PycomnetError:
+                continue  # perhaps this user may not call it
+    return found
+
+
+def as_text(interfaces: dict[str, Any], topics: Mapping[str, Any] = NONE) -> str:
+    """The result of ``introspect`` as text for people.
+
+    :param topics: what :func:`topics_of` returns.
+    """
     if not interfaces:
         return "nothing is offered there"
-    return "\n\n".join(_interface(name, found) for name, found in sorted(interfaces.items()))
+    shown = {**interfaces, **topics}
+    return "\n\n".join(_interface(name, found) for name, found in sorted(shown.items()))
+
+
+def _topic(state: Mapping[str, Any]) -> str:
+    """The state of a publisher as a line."""
+    return (
+        f"publishes: {state['sequence']} events so far, {state['rate']:.1f} a second; "
+        f"{state['subscriptions']} subscribers, of which the slowest has {state['lag']} events "
+        f"waiting; {state['dropped']} dropped; {state['history']} in the history"
+    )
 
 
 def _interface(name: str, found: dict[str, Any]) -> str:
     shown = [name + ("  (stateful)" if found.get("stateful") else "")]
     if found.get("doc"):
         shown.append(textwrap.indent(found["doc"], "  "))
+    if found.get("topic"):
+        shown.append(textwrap.indent(_topic(found["topic"]), "  "))
     for method, declared in sorted(found.get("methods", {}).items()):
         shown += ["", textwrap.indent(_method(method, declared), "  ")]
     return "\n".join(shown)

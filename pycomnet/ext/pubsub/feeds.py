@@ -41,8 +41,8 @@ PASSING = (
     ServiceNotFound,
     ServiceUnreachable,
 )
-#: So many numbers of events that are done with, and may come again, are remembered.
-MOST_DONE = 20_000
+#: So many numbers of events of a group, which may come again, are remembered.
+MOST_HAD = 20_000
 #: The most numbers in one acknowledgement.
 MOST_ACKNOWLEDGED = 1000
 
@@ -71,6 +71,8 @@ class PublisherFeed:
         self._reactor = service.context.reactor
         self._known = known
         self._is_told = False
+        #: whether its events survive its restarts
+        self.durable = False
         self._stream: Any = None
         self._running: defer.Deferred[None] | None = None
         self._consumed: defer.Deferred[None] | None = None
@@ -81,8 +83,6 @@ class PublisherFeed:
         self._numbers: list[int] = []
         self._noted: OneShot[None] = OneShot()
         self._turn: Any = None
-        #: of a group: numbers that are done with, of this epoch
-        self._done: OrderedDict[int, None] = OrderedDict()
 
     @property
     def _owner(self) -> Subscriber:
@@ -91,13 +91,13 @@ class PublisherFeed:
             raise defer.CancelledError
         return owner
 
-    def returns(self, epoch: str | None) -> None:
+    def returns(self, epoch: str | None, durable: bool) -> None:
         """Its events were followed before, up to the owner's position; None: they were not.
 
-        That some are missing since then was told when it had gone.
+        That some are missing since then was told when it had gone, unless it has them.
         """
         self.epoch = epoch
-        self._is_told = epoch is not None
+        self._is_told = epoch is not None and not durable
 
     def start(self) -> None:
         """Begin."""
@@ -131,7 +131,7 @@ class PublisherFeed:
         if isinstance(result, Failure):
             if result.check(defer.CancelledError) is None:
                 problem = result.value
-            elif self.epoch is not None and self._reference() is not None:
+            elif self.epoch is not None and not self.durable and self._reference() is not None:
                 self._owner.put(self, [self._gap("gone")])
         if self._reference() is not None:
             self._owner.feed_ended(self, problem)
@@ -194,12 +194,11 @@ class PublisherFeed:
             raise PycomnetError(f"{self.service}: it is no publisher, as it sent no welcome")
         owner = self._owner
         epoch = welcome["epoch"]
-        if self.epoch is not None and epoch != self.epoch:
-            self._done.clear()
-            if not self._is_told:
-                owner.put(self, [self._gap("restarted")])
+        if self.epoch is not None and epoch != self.epoch and not self._is_told:
+            owner.put(self, [self._gap("restarted")])
         self._is_told = False
         self.epoch = epoch
+        self.durable = welcome.get("durable") is True
         if epoch not in owner.positions:
             history = owner.positions
             history[epoch] = 0 if owner.group else self._first_position(welcome)
@@ -232,7 +231,7 @@ class PublisherFeed:
         if upto > owner.positions.get(self.epoch, 0):
             owner.positions[self.epoch] = upto
         if owner.group:
-            batch = self._not_done(batch)
+            batch = self._new_ones(batch)
         if not batch:
             return
         self._consumed = defer.Deferred()
@@ -255,10 +254,7 @@ class PublisherFeed:
 
     def acknowledge(self, number: int) -> defer.Deferred[None]:
         """Tell the publisher that an event is done with."""
-        done = self._done
-        done[number] = None
-        if len(done) > MOST_DONE:
-            done.popitem(last=False)
+        self._had[number] = True
         self._numbers.append(number)
         waiting = self._noted.when_fired()
         if len(self._numbers) >= MOST_ACKNOWLEDGED:
@@ -267,17 +263,32 @@ class PublisherFeed:
             self._turn = self._reactor.callLater(0, self._send_acknowledgements)
         return waiting
 
-    def _not_done(self, batch: list[Any]) -> list[Any]:
-        """What of a batch was not done with before; of the rest the publisher is told again."""
-        done = self._done
-        if not done:
-            return batch
+    @property
+    def _had(self) -> OrderedDict[int, bool]:
+        """Of a group: numbers that have come before, and whether the user has done with them."""
+        assert self.epoch is not None
+        owner = self._reference()
+        return OrderedDict() if owner is None else owner.had(self.epoch)
+
+    def _new_ones(self, batch: list[Any]) -> list[Any]:
+        """What of a batch has not come before.
+
+        The publisher sends again what was not acknowledged when the connection was lost. Of that,
+        what is done with is acknowledged again; the user has the rest already.
+        """
+        had = self._had
         left = []
         for item in batch:
-            if item[0] is not None and item[0] in done:
-                self.acknowledge(item[0]).addErrback(lambda _: None)
-            else:
+            number = item[0]
+            if number is None:
                 left.append(item)
+            elif number not in had:
+                had[number] = False
+                left.append(item)
+            elif had[number]:
+                self.acknowledge(number).addErrback(lambda _: None)
+        while len(had) > MOST_HAD:
+            had.popitem(last=False)
         return left
 
     def _send_acknowledgements(self) -> None:

@@ -7,11 +7,9 @@ from collections import OrderedDict
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet import defer
-from twisted.python.failure import Failure
 
-from pycomnet.errors import InvalidArguments
-from pycomnet.ext.pubsub.feeds import FIRST_RETRY, LONGEST_RETRY, PASSING, PublisherFeed
-from pycomnet.net.backoff import Backoff
+from pycomnet.ext.pubsub.feeds import PublisherFeed
+from pycomnet.ext.pubsub.watching import InterfaceWatch, Watcher
 from pycomnet.services.client.instances import NamedRoute
 from pycomnet.services.client.remoteservice import RemoteService
 from pycomnet.text.logs import Logger
@@ -24,8 +22,6 @@ log = Logger()
 
 #: The most publishers that are followed at a time.
 MOST_PUBLISHERS = 1000
-#: Characters that make a nameserver's pattern of a name.
-WILD = "*?["
 
 
 class Publishers:
@@ -52,10 +48,10 @@ class Publishers:
         self._service = service
         self._one = one
         self._feeds: dict[str, PublisherFeed] = {}
-        #: publishers that are gone and may come back: name -> epoch
-        self._epochs: OrderedDict[str, str] = OrderedDict()
-        self._watching: defer.Deferred[None] | None = None
-        self._stream: Any = None
+        #: publishers that are gone and may come back: name -> epoch, and whether it is durable
+        self._epochs: OrderedDict[str, tuple[str, bool]] = OrderedDict()
+        self._watcher: Any = None
+        self._watch: InterfaceWatch | None = None
 
     @property
     def _owner(self) -> Subscriber:
@@ -75,13 +71,14 @@ class Publishers:
                 owner.failed(problem)
                 return
             owner.add_feed(PublisherFeed(owner, service, None, known=True))
-        elif self._one:
+        elif self._one or self._service is not None:
             self.complete = True
-            route = NamedRoute(context, interface, self._service)
-            owner.add_feed(PublisherFeed(owner, RemoteService(context, route, interface), None))
+            name = self._service
+            route = NamedRoute(context, interface, name)
+            owner.add_feed(PublisherFeed(owner, RemoteService(context, route, interface), name))
         else:
-            self._watching = defer.Deferred.fromCoroutine(self._watch())
-            self._watching.addErrback(self._failed)
+            self._watcher = Watcher(self._found, self._lost, self._complete, owner.failed)
+            self._watch = InterfaceWatch.watch(context, interface, self._watcher)
 
     @property
     def reactor(self) -> Any:
@@ -90,70 +87,23 @@ class Publishers:
 
     def close(self) -> None:
         """End."""
-        watching, self._watching = self._watching, None
-        if watching is not None:
-            watching.cancel()
-        if self._stream is not None:
-            self._stream.close()
+        watch, self._watch = self._watch, None
+        if watch is not None:
+            watch.remove(self._watcher)
 
     def ended(self, feed: PublisherFeed) -> None:
         """A publisher's feed is over."""
         if feed.name is not None and self._feeds.get(feed.name) is feed and feed.gone:
             del self._feeds[feed.name]
             if feed.epoch is not None:
-                self._epochs[feed.name] = feed.epoch
+                self._epochs[feed.name] = feed.epoch, feed.durable
                 self._epochs.move_to_end(feed.name)
                 if len(self._epochs) > MOST_PUBLISHERS:
                     self._epochs.popitem(last=False)
 
-    def _failed(self, failure: Failure) -> None:
-        if self._watching is not None and failure.check(defer.CancelledError) is None:
-            problem: Any = failure.value
-            self._owner.failed(problem)
-
-    # -- the nameserver --------------------------------------------------------------------------
-
-    async def _watch(self) -> None:
-        interface = self._owner.interface
-        wanted: dict[str, Any] = {"interface": interface}
-        if self._service is not None:
-            wanted["service"] = self._service
-        for name in wanted.values():
-            if any(character in name for character in WILD):
-                raise InvalidArguments(f"expected a name without {' '.join(WILD)}, not {name!r}")
-        backoff = Backoff(self._context.reactor, FIRST_RETRY, LONGEST_RETRY)
-        nameserver = await self._context.nameserver()
-        await nameserver.invoke("stat")  # raises if it is not there at all
-        while True:
-            self._stream = stream = nameserver.stream("watch", wanted)
-            try:
-                await self._follow(stream)
-            except PASSING as problem:
-                if not self.complete:
-                    raise
-                log.info("the nameserver is lost: {problem}", problem=problem)
-            finally:
-                stream.close()
-            await backoff.wait()
-
-    async def _follow(self, stream: Any) -> None:
-        """Follow what the nameserver tells, until it is lost."""
-        seen: set[str] | None = set()
-        async for event in stream:
-            kind = event["event"]
-            if kind == "put":
-                name = event["record"]["service"]
-                if seen is not None:
-                    seen.add(name)
-                self._found(name)
-            elif kind == "delete":
-                self._lost(event["service"])
-            elif seen is not None:  # the end of the snapshot
-                for name in self._feeds.keys() - seen:
-                    self._lost(name)
-                seen = None
-                self.complete = True
-                self._owner.check_subscribed()
+    def _complete(self) -> None:
+        self.complete = True
+        self._owner.check_subscribed()
 
     def _found(self, name: str) -> None:
         feed = self._feeds.get(name)
@@ -166,7 +116,7 @@ class Publishers:
         context, interface = self._context, self._owner.interface
         service = RemoteService(context, NamedRoute(context, interface, name), interface)
         made = PublisherFeed(self._owner, service, name)
-        made.returns(self._epochs.pop(name, None))
+        made.returns(*self._epochs.pop(name, (None, False)))
         self._feeds[name] = made
         self._owner.add_feed(made)
 

@@ -191,16 +191,22 @@ class Intake:
         self.waiting.size += size
 
     def _drop_oldest(self) -> None:
-        queue = self.queue
-        while len(queue) > 1 and self._is_over(0):
+        queue, waiting, front = self.queue, self.waiting, self._front
+        size = before = self.size
+        while len(queue) > 1 and (
+            size > self.bound or (waiting.size + size - before > waiting.most and size > ALWAYS)
+        ):
             oldest = queue.popleft()
             if type(oldest) is not EncodedEvent:
                 continue
-            self._count(-oldest.size)
+            size -= oldest.size
             self.dropped += 1
-            if self._front is None:
-                self._front = Missed(0, oldest.sequence, oldest.sequence)
-            self._front.add(oldest)
+            if front is None:
+                self._front = front = Missed(1, oldest.sequence, oldest.sequence)
+            else:
+                front.count = (front.count or 0) + 1
+                front.last = oldest.sequence
+        self._count(size - before)
 
     def _drop_newest(self, event: EncodedEvent) -> None:
         self.dropped += 1

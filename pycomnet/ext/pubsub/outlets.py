@@ -75,6 +75,7 @@ class Outlet(StreamFeed):
             "epoch": topic.epoch,
             "sequence": topic.history.last,
             "resumed": resumed,
+            "durable": topic.store is not None,
         }
         self.call.connection.send(self.call, said)
         self.waiting = False
@@ -146,7 +147,7 @@ class Subscription(Outlet):
             intake.size = size
             intake.waiting.size += event.size
             return
-        if size > self._few:
+        if size > self._few and not self.waiting:
             self.flush()  # before anything is dropped
         if not intake.offer(event):
             if intake.policy is Policy.BLOCK:

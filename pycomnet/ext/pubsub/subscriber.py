@@ -70,6 +70,7 @@ class Subscriber(Live):
         self.beginning = beginning
         #: epoch -> the number up to which everything has come
         self.positions: OrderedDict[str, int] = OrderedDict()
+        self._had: OrderedDict[str, OrderedDict[int, bool]] = OrderedDict()
         self._wanted = wanted
         self._durable = durable
         self._given = context
@@ -317,6 +318,14 @@ class Subscriber(Live):
         if self.group is not None:
             found["group"] = self.group
             found["durable"] = self._durable
+        return found
+
+    def had(self, epoch: str) -> OrderedDict[int, bool]:
+        """The numbers of a group's events that have come, and whether the user has done with
+        them."""
+        found = self._had.setdefault(epoch, OrderedDict())
+        if len(self._had) > self.MOST_POSITIONS:
+            self._had.popitem(last=False)
         return found
 
     def add_feed(self, feed: PublisherFeed) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import signal
 import subprocess
 import sys
@@ -11,11 +13,20 @@ from typing import Any
 
 import pytest
 import pytest_twisted
+from twisted.internet import defer
+from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThread
 
 import pycomnet
 from pycomnet.ext.pubsub import Gap, subscriber
-from pycomnet.test.system.daemons import PATIENCE, Daemon, Daemons, daemons, environment
+from pycomnet.test.system.daemons import (
+    COMMAND,
+    PATIENCE,
+    Daemon,
+    Daemons,
+    daemons,
+    environment,
+)
 
 #: The publisher of the wish, with the imports that it needs and a shorter sleep.
 DEMO = """
@@ -138,3 +149,277 @@ async def test_a_killed_publisher_is_found_again_and_the_gap_is_told(
         assert numbers == list(range(numbers[0], numbers[0] + len(numbers)))
     assert got[place + 1] == (second.pid, 0)  # all that the new one remembers
     await deferToThread(second.close)
+
+
+@pytest_twisted.ensureDeferred
+async def test_all_publishers_of_an_interface_are_merged(
+    started: Daemons, nameserver: str, context: Any
+) -> None:
+    """With their names, each in its own order; one that comes later as well, and one that ends
+    leaves the others."""
+    source = COUNTER.format(options="").replace("example.count", "example.merged")
+    names = ["a", "b", "c"]
+    ones = {
+        name: publish(started, nameserver, "merged", source, "--name", name, "--ttl", "2")
+        for name in names[:2]
+    }
+    for one in ones.values():
+        await one.seen("registered")
+    client = subscriber("org.example.merged", context=context)
+    await client.when_subscribed()
+    events = client.events()
+    seen: dict[str, list[int]] = {name: [] for name in names}
+
+    async def until(enough: Any) -> None:
+        while not enough():
+            event = await events.__anext__()
+            if not isinstance(event, Gap):
+                pid, number = event.value
+                assert pid == ones[event.publisher].pid
+                seen[event.publisher].append(number)
+
+    await until(lambda: all(len(seen[name]) > 20 for name in "ab"))
+    ones["c"] = publish(started, nameserver, "merged", source, "--name", "c", "--ttl", "2")
+    await until(lambda: len(seen["c"]) > 20)
+    ones["a"].process.kill()
+    have = len(seen["b"]) + 200
+    await until(lambda: len(seen["b"]) > have)
+    await client.close()
+    for numbers in seen.values():
+        assert numbers == list(range(numbers[0], numbers[0] + len(numbers)))
+
+
+#: Keeps what is published to it.
+KEEPER = """
+from pycomnet.ext.pubsub import publisher
+
+@publisher("org.example.kept", history=1_000_000, store={path!r}, may_publish=True)
+class Kept:
+    pass
+"""
+#: Takes events, and writes what it has taken to a file before it asks for the next.
+TAKER = """
+import json
+import os
+import pycomnet
+pycomnet.configure(nameserver={nameserver!r})
+from pycomnet.ext.pubsub import Gap, subscriber
+
+client = subscriber("org.example.kept", name="taker", acknowledged=True)
+with open({path!r}, "a", buffering=1) as file:
+    for value in client:
+        file.write(f"{{value}}\\n")
+"""
+
+
+@pytest_twisted.ensureDeferred
+async def test_kills_lose_nothing_and_what_is_acknowledged_comes_once(
+    started: Daemons, nameserver: str, context: Any
+) -> None:
+    """A publisher with a store is killed again and again while clients publish: all that was
+    confirmed comes, in its order; nothing comes twice to a subscriber that acknowledges and lives;
+    everything comes to one that is killed as well."""
+    kills = 50 if os.environ.get("PYCOMNET_TEST_LONG") else 4
+    (started.directory / "kept").mkdir(mode=0o700)
+    source = KEEPER.format(path=str(started.directory / "kept" / "events.db"))
+    written = started.directory / "taken"
+
+    def start() -> Daemon:
+        return publish(started, nameserver, "kept_module", source, "--name", "keeper", "--ttl", "2")
+
+    def take() -> subprocess.Popen[bytes]:
+        text = TAKER.format(nameserver=nameserver, path=str(written))
+        return subprocess.Popen([sys.executable, "-c", text], env=environment())
+
+    keeper = start()
+    await keeper.seen("registered")
+    client = subscriber("org.example.kept", context=context, name="living", acknowledged=True)
+    await client.when_subscribed()
+    got: list[Any] = []
+    confirmed: list[int] = []
+    stop: list[bool] = []
+
+    async def receive() -> None:
+        async for event in client.events():
+            assert not isinstance(event, Gap), event
+            got.append((event.sequence, event.value))
+            event.acknowledge().addErrback(lambda _: None)
+
+    receiving = defer.Deferred.fromCoroutine(receive())
+
+    async def produce() -> None:
+        service = await context.locate("org.example.kept")
+        number = 0
+        while not stop:
+            number += 1
+            try:
+                await service.invoke("publish", {"value": number}, timeout=PATIENCE)
+            except (pycomnet.CallInterrupted, pycomnet.ServiceUnreachable):
+                continue  # perhaps it is there, perhaps not
+            confirmed.append(number)
+
+    producing = defer.Deferred.fromCoroutine(produce())
+    taker = take()
+    for kill in range(kills):
+        before = len(confirmed)
+        while len(confirmed) < before + 30:
+            await deferLater(context.reactor, 0.02)
+        keeper.process.kill()
+        if kill % 2:
+            taker.kill()
+            taker.wait()
+        await keeper.ended()
+        keeper = start()
+        await keeper.seen("registered")
+        if kill % 2:
+            taker = take()
+    before = len(confirmed)
+    while len(confirmed) < before + 30:
+        await deferLater(context.reactor, 0.02)
+    stop.append(True)
+    await producing
+
+    def lines() -> list[int]:
+        return [int(line) for line in written.read_text().split()] if written.exists() else []
+
+    last = confirmed[-1]
+    for _ in range(PATIENCE * 20):
+        if got and got[-1][1] == last and last in lines():
+            break
+        await deferLater(context.reactor, 0.05)
+    taker.kill()
+    taker.wait()
+    await client.close()
+    receiving.addErrback(lambda _: None)
+    sequences = [sequence for sequence, _ in got]
+    values = [value for _, value in got]
+    assert len(set(sequences)) == len(sequences)  # none twice
+    assert sequences == sorted(sequences)
+    assert values == sorted(values)
+    assert set(confirmed) <= set(values)  # none lost
+    # The other one was not there at the very beginning: its group begins with its first visit.
+    there = lines()
+    assert {number for number in confirmed if number >= there[0]} <= set(there)
+
+
+#: Publishes to whoever is there, as fast as it can; says what it has in memory.
+FLOOD = """
+import os, resource
+from twisted.internet import reactor
+from twisted.internet.task import deferLater
+from pycomnet.ext.pubsub import publisher
+import pycomnet
+
+@publisher("org.example.flood")
+class Flood:
+    @pycomnet.method()
+    async def flood(self, request):
+        payload = os.urandom(2000)
+        for number in range(request.args["count"]):
+            await self.topic.publish([number, payload])
+            if not number % 50:
+                await deferLater(reactor, 0)
+        return self.memory(request)
+
+    @pycomnet.method()
+    def memory(self, request):
+        with open("/proc/self/statm") as file:
+            return int(file.read().split()[1]) * resource.getpagesize()
+"""
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_hundred_stalled_subscribers_are_bounded_and_hurt_nobody(
+    started: Daemons, nameserver: str, context: Any
+) -> None:
+    """40 MB are published: the process grows by what may wait, another subscriber gets each
+    event or is told, and once the stalled ones are gone nothing waits any more."""
+    daemon = publish(started, nameserver, "flood", FLOOD, "--name", "flood")
+    await daemon.seen("registered")
+    service = await context.locate("org.example.flood")
+    await service.invoke("flood", {"count": 100})
+    before = await service.invoke("memory")
+    stalled = [
+        subscriber("org.example.flood", context=context, service="flood", bound=1 << 18)
+        for _ in range(100)
+    ]
+    for one in stalled:
+        await one.when_subscribed()
+    other = pycomnet.Context(context.reactor, nameserver=context.nameserver_address)
+    quick = subscriber("org.example.flood", context=other, service="flood", bound=16 << 20)
+    await quick.when_subscribed()
+    seen: list[Any] = []
+
+    async def receive() -> None:
+        async for value in quick:
+            seen.append(value if isinstance(value, Gap) else value[0])
+            if seen[-1] == 19_999:
+                return
+
+    receiving = defer.Deferred.fromCoroutine(receive())
+    after = await service.invoke("flood", {"count": 20_000}, timeout=PATIENCE)
+    await receiving
+    numbers = [one for one in seen if not isinstance(one, Gap)]
+    assert numbers == sorted(numbers)
+    assert len(numbers) + sum(one.count for one in seen if isinstance(one, Gap)) == 20_000
+    # What waits for the hundred is in memory once: 256 KiB; 16 MiB for the other; and as much
+    # again, and what the connections and the allocator take.
+    assert after - before < 2 * (1 << 18) + 2 * (16 << 20) + (24 << 20), after - before
+    state = await service.invoke("topic")
+    assert state["subscriptions"] == 101
+    assert state["dropped"] > 0
+    for one in (*stalled, quick):
+        await one.close()
+    for _ in range(PATIENCE):
+        state = await service.invoke("topic")
+        if not state["subscriptions"]:
+            break
+        await deferLater(context.reactor, 1.0)
+    assert (state["subscriptions"], state["queued"]) == (0, 0)
+    await other.close()
+
+
+#: A board that others write on.
+BOARD = """
+from pycomnet.ext.pubsub import publisher
+
+@publisher("org.example.board", history=100, may_publish=True)
+class Board:
+    "What others say."
+"""
+
+
+def test_commands_publish_subscribe_and_describe(
+    started: Daemons, nameserver: str, tmp_path: Path
+) -> None:
+    """``pycomnet pub`` values and lines, ``pycomnet sub`` with patterns, and what ``describe``
+    says of the topic."""
+    publish(started, nameserver, "board", BOARD, "--name", "board").wait_for("registered")
+    env = environment(PYCOMNET_NAMESERVER=nameserver)
+
+    def run(*args: str, text: str = "", status: int = 0) -> str:
+        ran = subprocess.run(
+            [*COMMAND, *args],
+            env=env,
+            input=text,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=PATIENCE,
+        )
+        assert ran.returncode == status, ran.stdout
+        return ran.stdout
+
+    run("pub", "org.example.board.eu.created", '{"id": 7}', "plain text", "--about", "k")
+    run("pub", "org.example.board.us", text='1\n[2, 3]\n"x"\n')
+    lines = run("sub", "org.example.board.>", "--last", "100", "--count", "5").splitlines()
+    assert lines == ['{"id": 7}', '"plain text"', "1", "[2, 3]", '"x"']
+    found = run("sub", "org.example.board.eu.*", "--since", "1h", "-n", "1", "--json")
+    event = json.loads(found)
+    assert (event["value"], event["key"], event["subject"]) == ({"id": 7}, "k", "eu.created")
+    assert (event["publisher"], event["sequence"]) == ("board", 1)
+    assert "publishes: 5 events so far" in run("describe", "org.example.board")
+    described = json.loads(run("describe", "--json", "org.example.board"))
+    assert described["org.example.board"]["topic"]["sequence"] == 5
+    assert "does not begin with an interface" in run("sub", "org.nobody.>", status=1)
+    assert "subject" in run("pub", "org.example.board.a..b", "1", status=1)

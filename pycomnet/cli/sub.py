@@ -1,0 +1,212 @@
+"""``pycomnet sub``: subscribe to events, and show them."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import TYPE_CHECKING, Any
+
+import attrs
+import click
+
+from pycomnet.cli.remote import Target, as_json, target_options
+
+if TYPE_CHECKING:
+    from pycomnet.cli.program import CommandProgram
+
+EPILOG = """\b
+Examples:
+  pycomnet sub org.example.orders
+  pycomnet sub 'org.example.orders.eu.*' --count 10
+  pycomnet sub 'org.example.orders.>' --json --since 5m | jq .value
+
+PATTERN begins with the publishers' interface; what follows is a pattern of subjects: * stands for
+one part, > for all that follow. Quote it. In a pipe, each value is a line of JSON. On a terminal
+there is a table of the subjects and their rates; --lines prints lines there, too.
+
+\b
+Exit status:
+  1          there is no such publisher, or it refuses the subscription
+  2          a mistake on the command line
+  128+N      signal N ended the command (Ctrl-C: 130)
+"""
+#: The most rows of the table, and seconds between two drawings of it.
+ROWS, INTERVAL = 40, 0.5
+#: The most characters of a value in the table.
+SHOWN = 60
+
+
+@attrs.frozen
+class SubOptions:
+    """What is shown, and how."""
+
+    count: int | None
+    in_json: bool
+    lines: bool
+    since: str | None
+    last: int | None
+
+
+@click.command("sub", epilog=EPILOG, short_help="Subscribe to events, and show them.")
+@target_options
+@click.option("-n", "--count", metavar="N", type=click.IntRange(1), help="End after N events.")
+@click.option("--json", "in_json", is_flag=True, help="Print all that is known of each event.")
+@click.option("--lines", is_flag=True, help="Print lines on a terminal, too, and no table.")
+@click.option("--since", metavar="TIME", help="Begin with the events of this time: 90s, 5m, 2h.")
+@click.option("--last", metavar="N", type=click.IntRange(0), help="Begin with the last N events.")
+@click.argument("pattern")
+def sub(target: Target, pattern: str, **options: Any) -> None:
+    """Show the events of the publishers and subjects that PATTERN matches, as they come."""
+    from pycomnet.cli.program import run_command
+
+    run_command(lambda program: show_events(program, target, pattern, SubOptions(**options)))
+
+
+async def show_events(
+    program: CommandProgram, target: Target, name: str, options: SubOptions
+) -> int:
+    """Subscribe and show what comes; returns the exit status."""
+    from pycomnet.cli.topics import split_name
+    from pycomnet.ext.pubsub import Event, subscriber
+
+    program.ending = ""
+    async with target.context(program.reactor) as context:
+        interface, pattern = await split_name(context, target, name)
+        client = subscriber(
+            interface,
+            pattern or None,
+            context=context,
+            address=target.address,
+            service=target.service,
+            since=options.since,
+            last=options.last,
+        )
+        table = options.lines or options.in_json or not program.stdout.isatty()
+        shown: EventLines | EventTable = (
+            EventLines(program, options.in_json) if table else EventTable(program, interface)
+        )
+        left = options.count
+        try:
+            async with client:
+                async for event in client.events():
+                    waiting = shown.show(event)
+                    if waiting is not None:
+                        await waiting
+                    if left is not None and isinstance(event, Event):
+                        left -= 1
+                        if not left:
+                            break
+        finally:
+            shown.close()
+    return 0
+
+
+class EventLines:
+    """One line for each event."""
+
+    def __init__(self, program: CommandProgram, in_json: bool) -> None:
+        self._program = program
+        self._in_json = in_json
+
+    def show(self, event: Any) -> Any:
+        """Print an event. Returns what :meth:`OutputStream.put` returns."""
+        from pycomnet.ext.pubsub import Event
+
+        if not isinstance(event, Event):
+            if self._in_json:
+                said = {type(event).__name__.lower(): attrs.asdict(event)}
+                return self._program.print_text(as_json(said) + "\n")
+            self._program.say(notice(event))
+            return None
+        value = event.value
+        if self._in_json:
+            value = {
+                "publisher": event.publisher,
+                "subject": event.subject,
+                "key": event.key,
+                "sequence": event.sequence,
+                "time": event.time,
+                "value": event.value,
+            }
+        return self._program.print_text(as_json(value) + "\n")
+
+    def close(self) -> None:
+        """Nothing is left to do."""
+
+
+def notice(event: Any) -> str:
+    """A gap or a restart as a sentence."""
+    from pycomnet.ext.pubsub import Gap
+
+    who = f" of {event.publisher}" if event.publisher else ""
+    if isinstance(event, Gap):
+        count = "events" if event.count is None else f"{event.count} events"
+        return f"{count}{who} are missing here ({event.why})"
+    return f"the publisher{who} begins anew: {event.message}"
+
+
+class EventTable:
+    """A table of subjects: how many events each has, how many a second, and the last value."""
+
+    def __init__(self, program: CommandProgram, interface: str) -> None:
+        from rich.console import Console
+        from rich.live import Live
+        from twisted.internet.task import LoopingCall
+
+        self._interface = interface
+        self._reactor: Any = program.reactor
+        self._begun = self._reactor.seconds()
+        self._notice = ""
+        self._missing = 0
+        #: subject -> how many came, and what came last; the one that came last is the last
+        self._rows: OrderedDict[str, tuple[int, Any]] = OrderedDict()
+        self._live = Live(
+            self.table(), console=Console(), auto_refresh=False, redirect_stdout=False
+        )
+        self._live.start()
+        self._drawing = LoopingCall(self._draw)
+        self._drawing.clock = self._reactor
+        self._drawing.start(INTERVAL, now=False)
+
+    def show(self, event: Any) -> None:
+        """An event has come: it is shown with the next drawing."""
+        from pycomnet.ext.pubsub import Event, Gap
+
+        if not isinstance(event, Event):
+            self._notice = notice(event)
+            self._missing += (event.count or 0) if isinstance(event, Gap) else 0
+            return
+        count, _ = self._rows.pop(event.subject, (0, None))
+        self._rows[event.subject] = count + 1, event.value
+        if len(self._rows) > ROWS:
+            self._rows.popitem(last=False)
+
+    def table(self) -> Any:
+        """What is drawn."""
+        from rich.table import Table
+        from rich.text import Text
+
+        from pycomnet.text.printable import visible_line
+
+        seconds = max(self._reactor.seconds() - self._begun, 0.001)
+        missing = f"{self._missing} events missing   {self._notice}" if self._notice else None
+        table = Table(title=self._interface, caption=missing)
+        for name in ("subject", "events", "a second", "last value"):
+            table.add_column(name, justify="left" if name in ("subject", "last value") else "right")
+        for subject, (count, value) in sorted(self._rows.items()):
+            text = visible_line(as_json(value))
+            shown = text if len(text) <= SHOWN else f"{text[:SHOWN]}..."
+            rate = f"{count / seconds:.1f}"
+            table.add_row(Text(visible_line(subject) or "-"), str(count), rate, Text(shown))
+        return table
+
+    def _draw(self) -> None:
+        self._live.update(self.table(), refresh=True)
+
+    def close(self) -> None:
+        """Draw it for the last time."""
+        self._drawing.stop()
+        self._draw()
+        self._live.stop()
+
+
+__all__ = ["EventLines", "EventTable", "SubOptions", "notice", "show_events", "sub"]

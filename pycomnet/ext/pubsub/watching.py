@@ -1,0 +1,157 @@
+"""Watches of a nameserver that all subscribers of a context share: one for each interface."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet import defer
+from twisted.python.failure import Failure
+
+from pycomnet.errors import InvalidArguments
+from pycomnet.ext.pubsub.feeds import FIRST_RETRY, LONGEST_RETRY, PASSING
+from pycomnet.net.backoff import Backoff
+from pycomnet.text.logs import Logger
+
+if TYPE_CHECKING:
+    from pycomnet.services.client.context import Context
+
+log = Logger()
+
+#: Characters that make a nameserver's pattern of a name.
+WILD = "*?["
+#: pool of connections -> interface -> its watch
+_watches: weakref.WeakKeyDictionary[Any, dict[str, InterfaceWatch]] = weakref.WeakKeyDictionary()
+
+
+class Watcher:
+    """What is told of the services of an interface.
+
+    :param found: called with the name of each, when it is registered.
+    :param lost: called with the name of one that is not registered any more.
+    :param complete: called when all that there are have been told.
+    :param failed: called with the error if the nameserver can't be watched at all.
+    """
+
+    def __init__(
+        self,
+        found: Callable[[str], object],
+        lost: Callable[[str], object],
+        complete: Callable[[], object],
+        failed: Callable[[Exception], object],
+    ) -> None:
+        self.found = found
+        self.lost = lost
+        self.complete = complete
+        self.failed = failed
+
+
+class InterfaceWatch:
+    """Watches a nameserver for the services of an interface, as long as somebody wants to know."""
+
+    def __init__(self, context: Context, interface: str) -> None:
+        self._context = context
+        self._interface = interface
+        self._watchers: dict[Watcher, None] = {}
+        self._names: dict[str, None] = {}
+        self._complete = False
+        self._stream: Any = None
+        self._running: defer.Deferred[None] | None = None
+
+    @classmethod
+    def watch(cls, context: Context, interface: str, watcher: Watcher) -> InterfaceWatch:
+        """Tell a watcher what there is, and what changes."""
+        watches = _watches.setdefault(context.pool, {})
+        found = watches.get(interface)
+        if found is None:
+            found = watches[interface] = cls(context, interface)
+        found.add(watcher)
+        return found
+
+    def add(self, watcher: Watcher) -> None:
+        """Somebody wants to know."""
+        self._watchers[watcher] = None
+        for name in list(self._names):
+            watcher.found(name)
+        if self._complete:
+            watcher.complete()
+        if self._running is None:
+            self._running = defer.Deferred.fromCoroutine(self._watch())
+            self._running.addErrback(self._failed)
+
+    def remove(self, watcher: Watcher) -> None:
+        """Somebody does not any more."""
+        self._watchers.pop(watcher, None)
+        if not self._watchers:
+            self._end()
+
+    def _end(self) -> None:
+        watches = _watches.get(self._context.pool, {})
+        if watches.get(self._interface) is self:
+            del watches[self._interface]
+        running, self._running = self._running, None
+        if running is not None:
+            running.cancel()
+        if self._stream is not None:
+            self._stream.close()
+
+    def _failed(self, failure: Failure) -> None:
+        if self._running is None or failure.check(defer.CancelledError) is not None:
+            return
+        watchers = list(self._watchers)
+        self._watchers.clear()
+        self._end()
+        problem: Any = failure.value
+        for watcher in watchers:
+            watcher.failed(problem)
+
+    async def _watch(self) -> None:
+        interface, context = self._interface, self._context
+        if any(character in interface for character in WILD):
+            raise InvalidArguments(f"expected a name without {' '.join(WILD)}, not {interface!r}")
+        backoff = Backoff(context.reactor, FIRST_RETRY, LONGEST_RETRY)
+        nameserver = await context.nameserver()
+        await nameserver.invoke("stat")  # raises if it is not there at all
+        while True:
+            self._stream = stream = nameserver.stream("watch", {"interface": interface})
+            try:
+                await self._follow(stream, backoff)
+            except PASSING as problem:
+                log.info("the nameserver is lost: {problem}", problem=problem)
+            finally:
+                stream.close()
+            await backoff.wait()
+
+    async def _follow(self, stream: Any, backoff: Backoff) -> None:
+        """Follow what the nameserver tells, until it is lost."""
+        seen: set[str] | None = set()
+        async for event in stream:
+            kind = event["event"]
+            if kind == "put":
+                name = event["record"]["service"]
+                if seen is not None:
+                    seen.add(name)
+                self._names[name] = None
+                self._tell("found", name)
+            elif kind == "delete":
+                self._lost(event["service"])
+            elif seen is not None:  # the end of the snapshot
+                backoff.reset()
+                for name in [name for name in self._names if name not in seen]:
+                    self._lost(name)
+                seen = None
+                self._complete = True
+                self._tell("complete")
+
+    def _lost(self, name: str) -> None:
+        self._names.pop(name, None)
+        self._tell("lost", name)
+
+    def _tell(self, what: str, *args: Any) -> None:
+        for watcher in list(self._watchers):
+            if watcher in self._watchers:
+                getattr(watcher, what)(*args)
+
+
+__all__ = ["InterfaceWatch", "Watcher"]
