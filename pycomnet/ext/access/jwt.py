@@ -172,20 +172,20 @@ class Jwt(Checker):
             found[one.get("kid")] = _Key(key, frozenset(algorithms))
         return found
 
-    def refresh(self) -> bool:
+    def refresh(self) -> None:
         with self._lock:
             if self._is_url:
                 if time.monotonic() - self._read_at < MAX_AGE:
-                    return False
+                    return
             else:
                 try:
                     if stamp_of((self.keys,)) == self._stamp:
-                        return False
+                        return
                 except OSError:
                     pass  # reading it says why
-            return self._reread()
+            self._reread()
 
-    def _reread(self) -> bool:
+    def _reread(self) -> None:
         before = self._known
         try:
             self._read()
@@ -193,9 +193,10 @@ class Jwt(Checker):
             if str(problem) != self._logged:
                 self._logged = str(problem)
                 log.critical("the keys that were read before stay in force: {why}", why=problem)
-            return False
+            return
         self._logged = ""
-        return before.keys() != self._known.keys()
+        if before.keys() != self._known.keys():
+            self.version += 1
 
     def holds(self, login: Login) -> bool:
         return login.stamp in self._known

@@ -51,7 +51,20 @@ class PasswordEntries:
     files: tuple[str, ...]
 
 
-Stamp = tuple[tuple[int, int, int, int], ...]
+@attrs.frozen
+class FileStamp:
+    """What is different once a file has changed.
+
+    :ivar changed: the time of day of its last change.
+    """
+
+    inode: int
+    size: int
+    changed: float
+    times: tuple[int, int]
+
+
+Stamp = tuple[FileStamp, ...]
 
 
 def stamp_of(files: tuple[str, ...]) -> Stamp:
@@ -60,7 +73,10 @@ def stamp_of(files: tuple[str, ...]) -> Stamp:
     :raises OSError: one is not there.
     """
     found = (os.stat(path) for path in files)
-    return tuple((one.st_mtime_ns, one.st_size, one.st_ino, one.st_ctime_ns) for one in found)
+    return tuple(
+        FileStamp(one.st_ino, one.st_size, one.st_mtime, (one.st_mtime_ns, one.st_ctime_ns))
+        for one in found
+    )
 
 
 def read_lines(path: str) -> Iterator[tuple[int, str]]:

@@ -10,6 +10,7 @@ from twisted.cred.error import UnauthorizedLogin
 
 from pycomnet.errors import AccessConfigError
 from pycomnet.ext.access import Jwt, jwt
+from pycomnet.test.ext.access.test_passwords import looks
 from pycomnet.test.ext.access.test_tokens import AUDIENCE, ISSUER, JwtCase
 
 
@@ -64,12 +65,12 @@ class UrlTests(JwtCase):
         checker = self.of_url()
         for _ in range(5):
             self.assertEqual(self.login(self.token(), checker).user.name, "alice")
-        self.assertFalse(checker.refresh())
+        self.assertFalse(looks(checker))
         self.assertEqual(len(_Issuer.asked), 1)
         self.patch(jwt, "MAX_AGE", 0.0)
         self.publish(two=self.other)
         login = self.login(self.token(), checker)
-        self.assertTrue(checker.refresh())
+        self.assertTrue(looks(checker))
         self.assertFalse(checker.holds(login))
 
     def test_new_key_is_looked_for_when_a_token_has_it(self) -> None:
@@ -90,7 +91,7 @@ class UrlTests(JwtCase):
         self.patch(jwt, "MAX_AGE", 0.0)
         for answer in ((404, b""), (200, b"rubbish"), (200, b"x" * (jwt.MAX_KEYS + 1))):
             _Issuer.answers = {"/keys": answer}
-            self.assertFalse(checker.refresh())
+            self.assertFalse(looks(checker))
             self.login(self.token(), checker)
             self.assertRaises(AccessConfigError, self.of_url)
 

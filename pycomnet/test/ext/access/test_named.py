@@ -14,7 +14,7 @@ from pycomnet.errors import AccessConfigError
 from pycomnet.ext.access import Certificates, PeerUsers
 from pycomnet.ext.access.messages import PeerProcess, ShownCertificate
 from pycomnet.ext.access.named import names_of
-from pycomnet.test.ext.access.test_passwords import FileCase
+from pycomnet.test.ext.access.test_passwords import FileCase, looks
 
 
 class CertificateTests(FileCase):
@@ -55,12 +55,12 @@ class CertificateTests(FileCase):
         login = self.login(checker, self.certificate("b.example.org"))
         self.assertEqual((login.user.name, login.user.roles), ("bob", {"clerk"}))
         self.file("groups", "boss: bob\n")
-        self.assertTrue(checker.refresh())
+        self.assertTrue(looks(checker))
         self.assertFalse(checker.holds(login))
         login = self.login(checker, self.certificate("c.example.org"))
         self.assertTrue(checker.holds(login))
         self.file("users", "bob: b.example.org\n")
-        self.assertTrue(checker.refresh())
+        self.assertTrue(looks(checker))
         self.assertFalse(checker.holds(login))
         twice = Certificates(self.file("twice", "bob: x\nalice: x\n"))
         self.assertIn("alice and bob", str(self.assertRaises(AccessConfigError, twice.open)))

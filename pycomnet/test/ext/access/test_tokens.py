@@ -16,7 +16,7 @@ from twisted.cred.error import UnauthorizedLogin
 from pycomnet.auth.tokens import BearerToken
 from pycomnet.errors import AccessConfigError
 from pycomnet.ext.access import Jwt, TokenFile
-from pycomnet.test.ext.access.test_passwords import FileCase
+from pycomnet.test.ext.access.test_passwords import FileCase, looks
 
 ISSUER, AUDIENCE = "https://issuer.example", "shop"
 
@@ -50,7 +50,7 @@ class TokenFileTests(FileCase):
         alice = self.login(checker, "alice-token-123456")
         bob = self.login(checker, "bob-token-12345678")
         self.file("tokens", "[bob]\ntoken = bob-token-12345678\n")
-        self.assertTrue(checker.refresh())
+        self.assertTrue(looks(checker))
         self.assertEqual([checker.holds(alice), checker.holds(bob)], [False, True])
         self.assertRaises(UnauthorizedLogin, self.login, checker, "alice-token-123456")
 
@@ -226,11 +226,11 @@ class JwtTests(JwtCase):
         login = self.login(self.token())
         both = self.key_set(one=self.key, two=self.other)
         self.file("keys.json", both)
-        self.assertTrue(self.checker.refresh())
+        self.assertTrue(looks(self.checker))
         self.assertTrue(self.checker.holds(login))
         self.login(self.token(self.other, {"kid": "two"}))
         self.file("keys.json", self.key_set(two=self.other))
-        self.assertTrue(self.checker.refresh())
+        self.assertTrue(looks(self.checker))
         self.assertFalse(self.checker.holds(login))
         self.turn_away(self.token())
 
@@ -238,7 +238,7 @@ class JwtTests(JwtCase):
         """They are logged; at the start they are an error."""
         for text in ("", "[]", "{}", '{"keys": 7}', '{"keys": []}', '{"keys": [7]}', "[" * 9999):
             self.file("keys.json", text)
-            self.assertFalse(self.checker.refresh())
+            self.assertFalse(looks(self.checker))
             self.login(self.token())
             self.assertRaises(AccessConfigError, self.make)
         self.flushLoggedErrors()
