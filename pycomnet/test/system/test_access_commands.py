@@ -141,7 +141,7 @@ def test_service_registers_at_a_nameserver_with_rules(started: Daemons) -> None:
     """With the credentials of its environment; another does not get the name."""
     (started.directory / "names.toml").write_text(
         f'password_file = "{started.directory / "passwd"}"\n'
-        '[[register]]\nnames = ["shop-*"]\nallow = ["alice"]\n'
+        '[[register]]\nnames = ["shop-*"]\ninterfaces = ["org.example.*"]\nallow = ["alice"]\n'
     )
     nameserver = started.start(
         "pycomnet-nameserver",
