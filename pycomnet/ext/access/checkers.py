@@ -29,6 +29,10 @@ KIND_OF = {
 RunInThread = Callable[[Callable[[], Any]], "defer.Deferred[Any]"]
 
 
+class CheckLater(Exception):
+    """A checker can't say yet whether credentials are right: the client is to try again."""
+
+
 @attrs.frozen
 class Login:
     """A user whom a checker has accepted.
@@ -70,6 +74,7 @@ class Checker:
         """Check credentials of one of the :attr:`credentialInterfaces`. Called in a thread.
 
         :raises twisted.cred.error.UnauthorizedLogin: they are not accepted.
+        :raises CheckLater: that can't be said now.
         """
         raise NotImplementedError
 
@@ -161,6 +166,7 @@ async def identify(checker: Any, credentials: Any, kind: str, run: RunInThread) 
 
 __all__ = [
     "AnyOf",
+    "CheckLater",
     "Checker",
     "Login",
     "flatten",

@@ -17,7 +17,7 @@ from twisted.internet.interfaces import IReactorTime
 from pycomnet.auth.strangers import origin
 from pycomnet.errors import Unauthenticated
 from pycomnet.ext.access.audit import AuditTrail
-from pycomnet.ext.access.checkers import Login, identify
+from pycomnet.ext.access.checkers import CheckLater, Login, identify
 from pycomnet.ext.access.messages import LoginMessage
 from pycomnet.ext.access.slots import CheckSlots
 from pycomnet.ext.access.throttle import TOKENS_FREE, Throttle
@@ -164,6 +164,8 @@ class LoginChecks:
                 refused = True
             except defer.CancelledError:
                 raise
+            except CheckLater:
+                broken = True
             except Exception:
                 broken = True
                 log.failure("{checker} can't check credentials", checker=type(checker).__name__)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 from typing import Any
 
@@ -164,6 +165,7 @@ class ReadTests(FileCase):
         """The locked, the expired and those without a password can't log in."""
         hashed = HASHES["bcrypt"]
         names = ["alice", "locked", "star", "empty", "expired", "later", "unknown"]
+        names += ["inactive", "must change"]
         path = self.file(
             "passwd", "".join(f"{name}:x:1000:1000:,:/home:/bin/sh\n" for name in names), 0o644
         )
@@ -174,11 +176,18 @@ class ReadTests(FileCase):
             "empty": ":19000:0:99999:7::",
             "expired": f"{hashed}:19000:0:99999:7::19001",
             "later": f"{hashed}:19000:0:99999:7::20001",
+            "inactive": f"{hashed}:19000:0:100:7:30:",
+            "must change": f"{hashed}:0:0:99999:7::",
             "unknown": "$9$what:19000:0:99999:7::",
         }
         self.file("shadow", "".join(f"{name}:{rest}:\n" for name, rest in shadow.items()))
-        found = read_passwords(path, now=19_500 * 86_400)
-        able = {name for name, one in found.users.items() if one.hashed}
+        found = read_passwords(path)
+        now = 19_500 * 86_400.0
+        able = {
+            name
+            for name, one in found.users.items()
+            if one.hashed and not (one.ends is not None and one.ends <= now)
+        }
         self.assertEqual(able, {"alice", "later"})
         self.assertEqual(found.unusable, 1)
         self.assertEqual(set(found.users), set(names))
@@ -271,6 +280,26 @@ class CheckTests(FileCase):
             before = len(hashed)
             self.accepted(self.checker, user, password)
             self.assertEqual(hashed[before:], [self.one], user)
+
+    def test_account_ends_on_its_day(self) -> None:
+        """Though no file changes then; a login of it ends, too. Of both forms."""
+        day = 86_400
+        today = int(time.time()) // day
+        shadow = f"alice:{self.one}:19000:0:99999:7::{today + 1}:\n"
+        self.file("shadow", shadow)
+        both = (
+            self.file("passwd", "alice:x:1000:1000:,:/home:/bin/sh\n", 0o644),
+            self.file("other", shadow),
+        )
+        real = time.time
+        for path in both:
+            checker = PasswordFile(path)
+            checker.open()
+            login = checker.check(UsernamePassword(b"alice", b"one"))
+            self.assertEqual(login.expires, (today + 1) * day)
+            self.patch(time, "time", lambda: real() + 2 * day)
+            self.assertFalse(self.accepted(checker, "alice", "one"))
+            self.patch(time, "time", real)
 
     def test_weak_hashes_are_warned_of(self) -> None:
         """Once for each reading, with their number."""
