@@ -106,6 +106,8 @@ class AccessControl:
         self._checkers: dict[Any, None] = {}
         self._callers: dict[ServerConnection, CallerState] = {}
         self._tables: dict[Hashable, frozenset[bytes] | None] = {}
+        #: whether any method is everybody's; None if that is not known
+        self._public: bool | None = None
         self._nobody = CallerState(self, None)  # type: ignore[arg-type]
         self._server: ServiceServer | None = None
         self._encode = make_codec().encode
@@ -142,6 +144,7 @@ class AccessControl:
                     self._checkers[checker] = None
         self._rules.update(rules)
         self._tables.clear()
+        self._public = None
         if self._callers:
             self._changes.start()
         for connection, caller in self._callers.items():
@@ -191,6 +194,12 @@ class AccessControl:
     def identity(self, logins: Logins) -> Hashable:
         """Who a caller is, as a part of a session's key."""
         return frozenset((one, login.user.name) for one, login in logins.items())
+
+    def serves_anybody(self) -> bool:
+        """Whether there is a method that needs no login."""
+        if self._public is None:
+            self._public = not self._rules or any(self.sees(*called) for called in self._rules)
+        return self._public
 
     def refusal(
         self, logins: Logins, expired: bool, interface: str, method: str

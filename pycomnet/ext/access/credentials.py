@@ -36,6 +36,11 @@ class Credentials:
 
     kind = ""
 
+    @property
+    def asks(self) -> bool:
+        """Whether others may be given the next time."""
+        return False
+
     def suits(self, address: str, given: bool = False) -> bool:
         """Whether they are for the server at an address.
 
@@ -78,6 +83,10 @@ class Password(Credentials):
     #: address -> what was asked for it; "" for all, if the function does not show it
     _asked: dict[str, str] = attrs.field(init=False, factory=dict, repr=False)
 
+    @property
+    def asks(self) -> bool:
+        return callable(self.password)
+
     def suits(self, address: str, given: bool = False) -> bool:
         return given or _takes_address(self.password)
 
@@ -113,6 +122,10 @@ class Token(Credentials):
         """
         load_token(path)
         return cls(lambda: load_token(path))
+
+    @property
+    def asks(self) -> bool:
+        return callable(self.token)
 
     def suits(self, address: str, given: bool = False) -> bool:
         return given
@@ -214,6 +227,10 @@ class AtAddress(Credentials):
 
     def __repr__(self) -> str:
         return f"AtAddress({self.pattern!r}, {self.credentials!r})"
+
+    @property
+    def asks(self) -> bool:
+        return self.credentials.asks
 
     def suits(self, address: str, given: bool = False) -> bool:
         try:

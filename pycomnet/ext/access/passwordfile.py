@@ -86,8 +86,11 @@ def read_lines(path: str) -> Iterator[tuple[int, str]]:
     :raises AccessConfigError: it can't be read, or others can change it.
     """
     try:
-        with open(path, "rb") as file:
-            private.check_file(os.fstat(file.fileno()), path, private.PLAIN)
+        # Whoever can write to its directory can put another file in its place, such as an old one.
+        private.check_directory(os.path.dirname(os.path.realpath(path)))
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # a pipe does not wait
+        with os.fdopen(fd, "rb") as file:
+            private.check_file(os.fstat(fd), path, private.PLAIN)
             data = file.read(MAX_FILE + 1)
     except private.NotPrivate as problem:
         raise AccessConfigError(str(problem)) from None

@@ -158,6 +158,7 @@ class ServerConnection(Connection):
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self._greeted()
+        self.server.strangers.known(self.transport)
         super().connectionLost(reason)
         self.server.disconnected(self)
 
@@ -166,7 +167,9 @@ class ServerConnection(Connection):
         self.abort(ConnectionLost(f"{self.peer} did not say hello in {HELLO_TIMEOUT:g} seconds"))
 
     def _greeted(self, _: object = None) -> None:
-        self.server.strangers.known(self.transport)
+        gate = self.server.gate
+        if gate is None or gate.serves_anybody():  # else it is a stranger until it has logged in
+            self.server.strangers.known(self.transport)
         if self._hello is not None:
             self._hello.cancel()
             self._hello = None
@@ -184,6 +187,8 @@ class ServerConnection(Connection):
         """
         self.heads = heads
         self.logins = logins
+        if logins and self.transport is not None:
+            self.server.strangers.known(self.transport)
         self._head = ()
 
     def _has_head(self, payload: bytes) -> bool:

@@ -76,6 +76,9 @@ class AccessGate(Protocol):
     def sees(self, interface: str, method: str) -> bool:
         """Whether a client that has not logged in may know of a method."""
 
+    def serves_anybody(self) -> bool:
+        """Whether there is a method that needs no login."""
+
     def user(self, logins: Any, interface: str, method: str) -> Principal | None:
         """The user that calls a method, by the logins of a connection."""
 

@@ -16,6 +16,7 @@ from pycomnet.deferred import Condition, deferred
 from pycomnet.errors import (
     CallInterrupted,
     PycomnetError,
+    Unauthenticated,
 )
 from pycomnet.far.live import Live
 from pycomnet.net import endpoints
@@ -48,7 +49,13 @@ class _Introspection(Service):
 
     @method("stat", idempotent=True)
     def stat(self, request: Any) -> dict[str, Any]:
-        """How the server is: its clients, what it does for them, and what it holds in memory."""
+        """How the server is: its clients, what it does for them, and what it holds in memory.
+
+        Where there are access rules, that is for users, and for who is on this machine.
+        """
+        connection = request.connection
+        if connection.caller is not None and not (connection.logins or connection.is_local):
+            raise Unauthenticated("stat is for users of this server", "missing")
         return self._server.stat()
 
 

@@ -161,6 +161,17 @@ class ReadTests(FileCase):
         self.assertIn("chmod", self.refused(self.file("passwd", text, 0o664)))
         self.assertIn("can't read", self.refused(str(self.directory / "nothing")))
 
+    def test_file_that_others_can_replace_is_refused(self) -> None:
+        """By its directory. What is no file is no file, and nobody waits for it."""
+        path = self.file("passwd", f"alice:{HASHES['bcrypt']}\n")
+        self.directory.chmod(0o777)
+        self.assertIn("chmod go-w", self.refused(path))
+        self.directory.chmod(0o1777)
+        self.assertEqual(len(read_passwords(path).users), 1)
+        self.directory.chmod(0o700)
+        os.mkfifo(self.directory / "pipe", 0o600)
+        self.assertIn("regular", self.refused(str(self.directory / "pipe")))
+
     def test_passwd_has_its_hashes_in_shadow(self) -> None:
         """The locked, the expired and those without a password can't log in."""
         hashed = HASHES["bcrypt"]
