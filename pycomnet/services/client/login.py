@@ -27,9 +27,9 @@ from pycomnet.wire.values import InvalidValue
 if TYPE_CHECKING:
     from pycomnet.services.client.pool import ClientConnection
 
-#: Seconds that a server has to reply to a login: it delays replies, by half a minute at most, and
-#: others may wait before.
-LOGIN_TIMEOUT = 120.0
+#: Seconds that a server has to reply to a login: it delays replies, and hundreds of others may wait
+#: before. Calls have timeouts of their own.
+LOGIN_TIMEOUT = 600.0
 
 
 class AddressSource(Enum):
