@@ -37,6 +37,11 @@ class Credentials:
     kind = ""
 
     @property
+    def optional(self) -> bool:
+        """Whether a client that is refused with them goes on without a login."""
+        return False
+
+    @property
     def asks(self) -> bool:
         """Whether others may be given the next time."""
         return False
@@ -196,9 +201,18 @@ class ClientCertificate(Credentials):
 
 @attrs.define(eq=False)
 class PeerUser(Credentials):
-    """The user that this process runs as, which the system tells the server of a unix socket."""
+    """The user that this process runs as, which the system tells the server of a unix socket.
+
+    :ivar if_known: whether a client whom the server does not know goes on without a login; else it
+        fails.
+    """
 
     kind = "peer"
+    if_known: bool = False
+
+    @property
+    def optional(self) -> bool:
+        return self.if_known
 
     def obstacle(self, transport: Any) -> str | None:
         if isinstance(transport.getPeer(), UNIXAddress):
@@ -227,6 +241,10 @@ class AtAddress(Credentials):
 
     def __repr__(self) -> str:
         return f"AtAddress({self.pattern!r}, {self.credentials!r})"
+
+    @property
+    def optional(self) -> bool:
+        return self.credentials.optional
 
     @property
     def asks(self) -> bool:

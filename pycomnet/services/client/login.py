@@ -47,10 +47,14 @@ class CallerCredentials(Protocol):
     """Credentials of a client.
 
     :ivar kind: the kind that a server has to take: ``password``, ``token`` ...
+    :ivar optional: whether a client that is refused with them goes on without a login.
     :ivar asks: whether others may be given the next time: somebody is asked, or a file is read.
     """
 
     kind: str
+
+    @property
+    def optional(self) -> bool: ...
 
     @property
     def asks(self) -> bool: ...

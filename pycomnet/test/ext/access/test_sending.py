@@ -228,6 +228,18 @@ class BadInstanceTests(AccessCase):
         self.network.wait(40)
         self.assertEqual(self.result(shop.invoke("buy")), "alice")
 
+    def test_credentials_that_nobody_has_asked_for_may_be_refused(self) -> None:
+        """A command on a unix socket says who runs it; what is public is called all the same."""
+        refused = access.Password("alice", "wrong")
+        self.patch(access.Password, "optional", True)
+        shop = Context(self.network, credentials=refused).at(self.address, SHOP)
+        calling = shop.invoke("hours")
+        self.network.wait(1)
+        self.assertEqual(self.successResultOf(calling), "9 to 5")
+        self.assertEqual(self.failure(shop.invoke("buy"), Unauthenticated).reason, "missing")
+        self.assertTrue(access.PeerUser(if_known=True).optional)
+        self.assertFalse(access.PeerUser().optional)
+
     def test_login_that_is_never_answered_is_given_up(self) -> None:
         """Also by a call that has no timeout."""
         self.network.runs_threads = False
