@@ -145,14 +145,19 @@ class Token(Credentials):
 
 
 def _takes_address(value: Any) -> bool:
-    """Whether a function that asks shows who wants to know."""
+    """Whether a function that asks shows who wants to know: whether it needs one argument.
+
+    One that has a default does not: it may be a way to remember something.
+    """
     if not callable(value):
         return False
     try:
-        inspect.signature(value).bind("address")
+        parameters = inspect.signature(value).parameters.values()
     except (TypeError, ValueError):
         return False
-    return True
+    places = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    needed = [one for one in parameters if one.default is one.empty and one.kind in places]
+    return len(needed) == 1
 
 
 async def _ask(value: Asked, what: str, address: str) -> str:

@@ -114,7 +114,7 @@ class ServerCalls:
             interface, name = read_texts(beginning, 2)
         except InvalidValue:
             return PycomnetError("that is no request")
-        return self._unwanted(call, interface, name, len(beginning))
+        return self._unwanted(call, interface, name, len(beginning), True)
 
     def _is_wanted(self, call: ServerCall, payload: bytes) -> bool:
         """Whether a request may be decoded. If not, it is refused by its beginning alone.
@@ -132,11 +132,16 @@ class ServerCalls:
             connection.refuse(call, refused)
         return refused is None
 
-    def _unwanted(self, call: ServerCall, interface: str, name: str, size: int) -> Exception | None:
-        """Why a call is refused by its names and its size alone; None if it is not."""
+    def _unwanted(
+        self, call: ServerCall, interface: str, name: str, size: int, again: bool = False
+    ) -> Exception | None:
+        """Why a call is refused by its names and its size alone; None if it is not.
+
+        :param again: whether this is asked a second time, or will be.
+        """
         caller = call.connection.caller
         if caller is not None:
-            refused = caller.refusal(interface, name, size)
+            refused = caller.refusal(interface, name, size, again)
             if refused is not None:
                 return refused
         bound = self.methods.get(interface, {}).get(name)

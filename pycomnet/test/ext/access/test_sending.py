@@ -49,6 +49,27 @@ class SuitsTests(AccessCase):
             self.assertEqual(one.suits("tls:a:1"), not secret)
 
 
+class AskTests(AccessCase):
+    """Functions that ask for a password."""
+
+    def test_function_that_needs_an_argument_gets_the_address(self) -> None:
+        """One with a default remembers something by it, and is not for whom a record names."""
+
+        def keyword(*, prompt: str = "") -> str:
+            return "a password"
+
+        for function, shows in (
+            (lambda address: "a password", True),
+            (lambda: "a password", False),
+            (lambda password="a password": password, False),
+            (keyword, False),
+        ):
+            given = access.Password("alice", function)
+            self.assertEqual(given.suits("tcp:127.0.0.1:1"), shows)
+            message = self.successResultOf(given.message("tcp:127.0.0.1:1"))
+            self.assertEqual(list(message), ["password", "alice", "a password"])
+
+
 class RecordTests(AccessCase):
     """Servers that a nameserver has found."""
 
