@@ -14,16 +14,17 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterable
 from typing import Any
 
+import attrs
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorFromThreads
 from twisted.internet.threads import blockingCallFromThread
 from twisted.python.failure import Failure
 
 from pycomnet.channels.channel import Channel
-from pycomnet.deferred import deferred
+from pycomnet.deferred import reporting
 from pycomnet.errors import ChannelClosed, PycomnetError
 from pycomnet.far.rsync.blocks import check_block
-from pycomnet.far.rsync.compose import Basis
+from pycomnet.far.rsync.compose import Basis, TooMuch
 from pycomnet.far.rsync.entries import (
     DELTA,
     MADE,
@@ -35,14 +36,11 @@ from pycomnet.far.rsync.entries import (
 from pycomnet.far.rsync.files import read_at
 from pycomnet.far.rsync.receive import Receiver
 from pycomnet.gateways.gateway import Gateway
+from pycomnet.ranges import whole
 from pycomnet.rsync.matching import Copy, Literal, Matcher, Sums
 from pycomnet.rsync.modules import SEND, far_modules
 from pycomnet.rsync.options import AnyPath, LinkPolicy, SyncError, SyncOptions, make_options
 from pycomnet.rsync.result import EventKind, SyncEvent, TargetResult, shown_path
-from pycomnet.text.logs import Logger
-
-log = Logger()
-
 
 #: Bytes of messages that the far side has not read; then it is given up, as it replies to none.
 UNREAD = 67108864
@@ -53,8 +51,7 @@ MOST_BLOCKS = 4194304
 MASK = 0o1777
 
 
-@deferred
-async def fetch(
+def fetch(
     gateway: Gateway,
     source: AnyPath,
     destination: AnyPath,
@@ -69,8 +66,10 @@ async def fetch(
     owners: bool = False,
     compress: bool | None = None,
     dry_run: bool = False,
+    max_bytes: int | None = None,
+    max_entries: int | None = None,
     progress: Callable[[SyncEvent], object] | None = None,
-) -> TargetResult:
+) -> Deferred[TargetResult]:
     """Make a directory here equal to a directory at a gateway.
 
     As :class:`~pycomnet.RSync`, the other way. Whatever the far side sends, nothing is written
@@ -81,12 +80,21 @@ async def fetch(
         for its user's home.
     :param destination: the directory here. It is made if it is not there.
     :param compress: whether content is compressed. By default where the line is slow.
-    :param progress: called with each :class:`SyncEvent`.
+    :param max_bytes: how many bytes the files may have that are written, where the far side is not
+        trusted to stop. By default as many as there is room for.
+    :param max_entries: how many entries the source may have.
+    :param progress: called with each :class:`SyncEvent`. It may cancel what this returns. If it
+        raises, the run ends, and fails with that.
     :returns: fires with a :class:`TargetResult`: ``sent`` has what came. Fails with
-        :class:`SyncError` if the source is no directory, or the far side does not keep to the
-        protocol; with :class:`ConnectionLost`. Cancelling it ends the run: each file here is whole
-        then, old or new, and the next run goes on from there.
+        :class:`SyncError` if the source is no directory, has more than may come, or the far side
+        does not keep to the protocol; with :class:`ConnectionLost`. Cancelling it ends the run:
+        each file here is whole then, old or new, and the next run goes on from there.
+    :raises ValueError: an argument is not valid.
     """
+    limits = _Limits(
+        size=None if max_bytes is None else whole("max_bytes", max_bytes, 0),
+        entries=None if max_entries is None else whole("max_entries", max_entries, 0),
+    )
     options = make_options(
         exclude=exclude,
         include=include,
@@ -98,6 +106,19 @@ async def fetch(
         owners=owners,
         dry_run=dry_run,
     )
+    return _fetch(progress, gateway, source, destination, options, compress, limits)
+
+
+@reporting
+async def _fetch(
+    report: Callable[[SyncEvent], object],
+    gateway: Gateway,
+    source: AnyPath,
+    destination: AnyPath,
+    options: SyncOptions,
+    compress: bool | None,
+    limits: _Limits,
+) -> TargetResult:
     result = TargetResult(f"{gateway.id}:{os.fsdecode(source)}")
     gateway.offer_modules(far_modules()).addErrback(lambda _: None)
     data = gateway.newchannel(raw=True)
@@ -106,23 +127,24 @@ async def fetch(
         "rules": [list(rule) for rule in options.rules],
         "links": options.links,
         "outside": options.outside,
-        "hard_links": hard_links,
-        "owners": owners,
+        "hard_links": options.hard_links,
+        "owners": options.owners,
         "compress": compress,
     }
     channel = gateway.remote_exec(SEND, data=data, options=asked)
     reactor = IReactorFromThreads(gateway.link.reactor)
-    run = _Run(channel, data, options, result, progress or (lambda event: None), reactor)
+    run = _Run(channel, data, options, result, report, limits, reactor)
     try:
         # All is here when this returns: whether the far code ends by itself does not matter.
-        await in_own_thread(reactor, run.receive, os.fsencode(destination))
+        run.receiving = in_own_thread(reactor, run.receive, os.fsencode(destination))
+        await run.receiving
     except ChannelClosed as closed:
         await channel.waitclose()
         raise SyncError(f"the other end stopped before it was finished: {closed}") from None
     finally:
         channel.close()
         data.close()
-    run.tell("finished")
+    report(SyncEvent("finished", result.target))
     return result
 
 
@@ -150,8 +172,21 @@ def in_own_thread(
     return outcome
 
 
+@attrs.frozen
+class _Limits:
+    """How much the far side may send."""
+
+    size: int | None
+    entries: int | None
+
+
 class _Run:
-    """One run: the receiver's channels, in its thread, and what it says."""
+    """One run: the receiver's channels, in its thread, and what it says.
+
+    :ivar receiving: fires when the receiver is done.
+    """
+
+    receiving: Deferred[Any]
 
     def __init__(
         self,
@@ -159,14 +194,16 @@ class _Run:
         data: Channel,
         options: SyncOptions,
         result: TargetResult,
-        progress: Callable[[SyncEvent], object],
+        report: Callable[[SyncEvent], object],
+        limits: _Limits,
         reactor: IReactorFromThreads,
     ) -> None:
         self._channel = channel
         self._data = data
         self._options = options
         self._result = result
-        self._progress = progress
+        self._report = report
+        self._limits = limits
         self._reactor = reactor
         #: bytes that were sent and wait for credit
         self._unread = 0
@@ -200,11 +237,13 @@ class _Run:
                 "links": "keep" in (options.links, options.outside),
                 "mask": 0o7777 if options.owners else MASK,
             }
-            FetchReceiver(self, asked).run()
+            FetchReceiver(self, asked, self._limits).run()
         except PycomnetError:
             raise
         except OSError as problem:
             raise SyncError(problem.strerror or str(problem)) from problem
+        except TooMuch as problem:
+            raise SyncError(f"more came than may come: {problem}") from None
         except (LookupError, TypeError, ValueError, OverflowError, struct.error) as problem:
             raise SyncError(f"the other end broke the protocol: {problem}") from problem
 
@@ -257,15 +296,14 @@ class _Run:
 
     def record(self, kind: EventKind, path: bytes, reason: str) -> None:
         """Put it into the result, and tell the user."""
+        if self.receiving.called:
+            return  # it was ended
         self._result.note(kind, shown_path(path), reason)
-        self.tell(kind, shown_path(path), reason)
-
-    def tell(self, kind: EventKind, path: str = "", reason: str = "") -> None:
-        """Tell the user."""
         try:
-            self._progress(SyncEvent(kind, self._result.target, path, reason))
-        except Exception:
-            log.failure("a callback for the progress of a run failed")
+            self._report(SyncEvent(kind, self._result.target, shown_path(path), reason))
+        except Exception as problem:
+            if not self.receiving.called:
+                self.receiving.errback(problem)
 
 
 class _Data:
@@ -293,11 +331,13 @@ class _Messages:
 class FetchReceiver(Receiver):
     """The receiver here. It finds blocks itself, as the far side finds none."""
 
-    def __init__(self, run: _Run, options: dict[str, Any]) -> None:
+    def __init__(self, run: _Run, options: dict[str, Any], limits: _Limits) -> None:
         messages = _Messages(run)
         super().__init__(messages, _Data(run), options)
         messages.say = self._say
         self._run = run
+        self.left = limits.size
+        self._most_entries = limits.entries
         self._compare = self.handlers["list"]
         self._forget = self.handlers["unreadable"]
         self.handlers.update(
@@ -319,6 +359,10 @@ class FetchReceiver(Receiver):
 
     def _list(self, message: list[Any]) -> None:
         batch = ReceivedBatch(message)
+        if self._most_entries is not None:
+            self._most_entries -= len(batch.names)
+            if self._most_entries < 0:
+                raise TooMuch("there are more entries than max_entries")
         paths: list[bytes] = []
         for directory, count, _ in batch.directories:
             names = batch.names[len(paths) : len(paths) + count]

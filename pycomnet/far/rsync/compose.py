@@ -21,6 +21,10 @@ class ContentRefused(Exception):
     """A file's content that is not what its digest or its sender says."""
 
 
+class TooMuch(ValueError):
+    """More bytes than may be written."""
+
+
 class Pieces(object):
     """The bytes of a raw channel.
 
@@ -113,15 +117,17 @@ class Composer(object):
     :param basis: the old file, a :class:`Basis`, or None.
     :param block: the size of the blocks of its digest.
     :param is_sparse: whether zeros become holes.
+    :param most: the most bytes that it may have.
     """
 
-    def __init__(self, pieces, output, basis, block, is_sparse=False):
+    def __init__(self, pieces, output, basis, block, is_sparse=False, most=MOST):
         self._pieces = pieces
         self.output = output
         self._basis = basis
         self._block = block
         self._digest = TreeDigest(block)
         self._is_sparse = is_sparse
+        self._most = most
         self.size = 0
         #: why it can't be written, if it can't: the rest is read all the same
         self.problem = None
@@ -131,6 +137,7 @@ class Composer(object):
 
         :raises ContentRefused: it is not what its digest says, or its sender gave it up.
         :raises OSError: it can't be written.
+        :raises TooMuch: it is longer than it may be.
         """
         pieces = self._pieces
         while True:
@@ -157,7 +164,13 @@ class Composer(object):
             else:
                 raise ValueError("a piece of a file begins with %r" % (code,))
 
+    def _check(self, size):
+        """So many bytes more are to be written."""
+        if self.size + size > self._most:
+            raise TooMuch("a file of %d bytes or more, at most %d" % (self.size + size, self._most))
+
     def _write(self, data):
+        self._check(len(data))
         if self.problem is None:
             try:
                 if self._is_sparse and not data.strip(b"\0"):
@@ -170,6 +183,7 @@ class Composer(object):
                 self.problem = error
 
     def _copy(self, offset, size):
+        self._check(size)
         while size and self.problem is None:
             copied = self._copy_blocks(offset, min(size, COPIED))
             offset += copied
@@ -210,8 +224,7 @@ class Composer(object):
         return whole * block
 
     def _hole(self, size):
-        if self.size + size > MOST:
-            raise ValueError("a file of %d bytes" % (self.size + size))
+        self._check(size)
         if self.problem is None:
             try:
                 os.lseek(self.output, size, os.SEEK_CUR)

@@ -9,7 +9,7 @@ import stat
 from . import names
 from .blocks import block_size, check_block, choose_marker, sums
 from .compare import MODE, Comparison, ListedDirectory
-from .compose import Basis, Composer, ContentRefused, Pieces, unpack
+from .compose import MOST, Basis, Composer, ContentRefused, Pieces, TooMuch, unpack
 from .entries import BadBatch, binary, numbers_from, numbers_of
 from .files import NewFile, TemporaryNames, is_left, read_at, temporary_name, write_short
 from .finish import Finish, make_room, reason_of
@@ -26,6 +26,7 @@ class Receiver(object):
         ``dry_run``, ``checksum``, ``owners``.
     :param flavour: of :mod:`.names`.
     :param system: as ``os``.
+    :ivar left: how many bytes may still be written; None: any number.
     :ivar pending: number -> the entry of a file whose content is needed.
     """
 
@@ -42,6 +43,7 @@ class Receiver(object):
         self.mask = options.get("mask", MODE)
         self.root_mode = options["mode"] & self.mask
         self.root_time = options["time"]
+        self.left = None
         self._system = system
         expand = system.path.expanduser
         self.root = system.path.abspath(expand(self.flavour.root(options["root"])))
@@ -136,6 +138,7 @@ class Receiver(object):
             raise BadBatch("short files whose columns differ in length")
         if sum(sizes) != len(content):
             raise BadBatch("short files whose content has another size")
+        self._take(len(content))
         at = 0
         done = []
         native, next_temporary, mask = self.flavour.native, self._temporaries.next, self.mask
@@ -164,6 +167,13 @@ class Receiver(object):
                 self.fail(number, reason_of(error))
         self.send(["written", numbers_of("Q", done)])
 
+    def _take(self, size):
+        """So many bytes are written."""
+        if self.left is not None:
+            self.left -= size
+            if self.left < 0:
+                raise TooMuch("the files have more than the bytes that may be written")
+
     def _commit(self, new, entry, opened):
         path = entry.directory.path
         self.finish.touched.add(path)
@@ -184,7 +194,8 @@ class Receiver(object):
         entry.time, entry.mode = time, mode & self.mask
         basis = self.bases.pop(number, None)
         new = None
-        composer = Composer(self._pieces, None, basis, block, is_sparse)
+        most = MOST if self.left is None else self.left
+        composer = Composer(self._pieces, None, basis, block, is_sparse, most)
         try:
             try:
                 opened = self.tree.directory(entry.directory.path)
@@ -197,6 +208,10 @@ class Receiver(object):
             left = self.flavour.native(temporary_name(entry.name))
             if new.temporary != temporary_name(entry.name) and opened.status(left) is not None:
                 opened.remove(left)  # what an earlier run has left: its basis
+        except TooMuch:
+            if new is not None:
+                new.discard()
+            raise
         except ContentRefused as error:
             new.discard()
             self.pending[number] = entry
@@ -213,6 +228,7 @@ class Receiver(object):
                 new.close()  # after the end of the connection it stays, to go on from
             if basis is not None:
                 basis.close()
+            self._take(composer.size)
 
     def _sums(self, message):
         """The other end asks for the sums of what is here of a long file."""

@@ -18,6 +18,7 @@ class Receiver:
     root: Any
     tree: Any
     finish: Finish
+    left: int | None
     pending: dict[int, Any]
     handlers: dict[str, Callable[[list[Any]], object]]
     bases: dict[int, Basis]

@@ -99,10 +99,13 @@ class Scan(object):
     :param root: its path, as on the wire.
     :param options: ``filter`` and ``takes``, or None; ``links``, ``outside``, ``hard_links``,
         ``owners``: as in :class:`pycomnet.RSync`.
+    :param part: limits it to a part of the tree, or is None. Its ``names`` returns the names in a
+        directory that are looked at, or None for all; its ``enters``, whether a directory is read.
     :ivar clean: whether everything could be read so far.
     """
 
-    def __init__(self, root, options, flavour=None):
+    def __init__(self, root, options, flavour=None, part=None):
+        self._part = part
         self._flavour = flavour or names.of_this_system()
         self.root = os.path.abspath(os.path.expanduser(self._flavour.root(root)))
         self.clean = True
@@ -135,6 +138,8 @@ class Scan(object):
             below = []
             for batch in self._directory(path, below):
                 yield batch
+            if self._part is not None:
+                below = [each for each in below if self._part.enters(each)]
             found.extend(reversed(below))
         yield self._batch
 
@@ -164,6 +169,10 @@ class Scan(object):
             self._failed(path or b".", error)
             incomplete = INCOMPLETE
             found = []
+        chosen = None if self._part is None else self._part.names(path)
+        if chosen is not None:
+            incomplete = INCOMPLETE  # so nothing is deleted in it
+            found = [each for each in found if each[0] in chosen]
         prefix = path + b"/" if path else b""
         count = 0
         add_file = self._add_file

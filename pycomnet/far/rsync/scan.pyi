@@ -1,4 +1,4 @@
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import Any, Protocol
 
 from .patterns import Filter
@@ -19,6 +19,10 @@ class _ScanOptions(Protocol):
     def hard_links(self) -> bool: ...
     @property
     def owners(self) -> bool: ...
+
+class _Part(Protocol):
+    def names(self, path: bytes, /) -> Collection[bytes] | None: ...
+    def enters(self, path: bytes, /) -> bool: ...
 
 class Batch:
     first: int
@@ -44,6 +48,12 @@ class Batch:
 class Scan:
     root: bytes
     clean: bool
-    def __init__(self, root: bytes, options: _ScanOptions, flavour: Any = None) -> None: ...
+    def __init__(
+        self,
+        root: bytes,
+        options: _ScanOptions,
+        flavour: Any = None,
+        part: _Part | None = None,
+    ) -> None: ...
     def path(self, path: bytes) -> bytes: ...
     def batches(self) -> Iterator[Batch]: ...
