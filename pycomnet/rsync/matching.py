@@ -13,11 +13,13 @@ from collections.abc import Callable, Iterator
 
 import attrs
 
-from pycomnet.far.rsync.blocks import FOLLOWING, NO_ANCHOR, SUM, TreeDigest
+from pycomnet.far.rsync.blocks import FOLLOWING, NO_ANCHOR, SUM, TreeDigest, check_block
 from pycomnet.far.rsync.entries import PIECE
 
 #: Bytes of the new file that are read at a time.
 READ = 4194304
+#: Blocks of a file of which the sums are kept.
+MOST_BLOCKS = 4194304
 #: Blocks in which anchors are looked for before the expected place is tried again, and at least so
 #: many bytes.
 AHEAD, AHEAD_BYTES = 4, 65536
@@ -56,9 +58,14 @@ class Sums:
     :param block: the size of its blocks.
     :param marker: what anchors stand behind.
     :ivar complete: whether all have come.
+    :raises ValueError: there are no such blocks.
     """
 
     def __init__(self, size: int, block: int, marker: bytes) -> None:
+        if block:
+            check_block(block)
+        #: the most sums that there may be
+        self._most = min(MOST_BLOCKS, -(-size // block)) if block else 0
         self.size = size
         self.block = block
         self.marker = marker
@@ -70,7 +77,12 @@ class Sums:
         self.anchors: dict[bytes, list[int]] = {}
 
     def add(self, part: bytes) -> None:
-        """The next sums, joined."""
+        """The next sums, joined.
+
+        :raises ValueError: there are more than the file has blocks, or than are kept.
+        """
+        if len(self.strong) + len(part) // SUM.size > self._most:
+            raise ValueError(f"sums of more than {self._most} blocks")
         anchors = self.anchors
         for strong, place, following in SUM.iter_unpack(part):
             if place != NO_ANCHOR:

@@ -174,8 +174,8 @@ class Watch:
             self._drop_lost(each, each.lost)
 
     def _drop_lost(self, each: _Watched, problem: Exception) -> None:
-        result = self._results[each.place]
-        result.error = problem
+        result = TargetResult(str(each.target), error=problem)
+        self._results[each.place] = result
         telling = Deferred.fromCoroutine(tell_finished(self._reports, each.target, result))
         telling.addErrback(lambda failure: self._end(failure.value))
         self._drop(each)

@@ -60,14 +60,9 @@ class FileWatcher:
         reactor: IReactorFromThreads,
     ) -> None:
         self._watchfiles = load_watchfiles()
-        try:
-            self._path = os.path.realpath(root).decode("utf-8")
-        except UnicodeDecodeError:
-            raise SyncError(
-                f"{os.fsdecode(root)!r} can't be watched: its path is not UTF-8"
-            ) from None
-        self._root = os.path.realpath(root)
         self._given = root
+        #: where that is now, if it is a link
+        self._root = real_path(root)
         self._options = options
         self._changed = changed
         self._failed = failed
@@ -93,9 +88,10 @@ class FileWatcher:
     def _watch(self) -> None:
         """Watch until it is stopped, or has to begin anew."""
         identity = self._identity()
+        self._root = real_path(self._given)
         is_first = True
         changes = self._watchfiles.watch(
-            self._path,
+            self._root.decode("utf-8"),
             watch_filter=None,
             debounce=MOST,
             step=QUIET,
@@ -114,8 +110,10 @@ class FileWatcher:
                 if told:
                     self._tell(self._changed, told)
         except RuntimeError:
-            # What it can't tell, such as a name that is not UTF-8: so everything is compared.
-            self._stopped.wait(QUIET / 1000)
+            # It can't tell something, such as a name that is not UTF-8: so everything is compared.
+            # That may happen often, as it is told of reading, too.
+            self._stopped.wait(MOST / 1000)
+            self._tell(self._changed, EVERYTHING)
 
     def _identity(self) -> tuple[int, int]:
         status = os.stat(self._given)
@@ -136,6 +134,19 @@ class FileWatcher:
     def _call(self, function: Callable[[Any], object], argument: Any) -> None:
         if not self._stopped.is_set():
             function(argument)
+
+
+def real_path(root: bytes) -> bytes:
+    """The path of a tree without links.
+
+    :raises SyncError: it is not UTF-8, and nothing else can be watched.
+    """
+    path = os.path.realpath(root)
+    try:
+        path.decode("utf-8")
+    except UnicodeDecodeError:
+        raise SyncError(f"{os.fsdecode(path)!r} can't be watched: it is not UTF-8") from None
+    return path
 
 
 def load_watchfiles() -> Any:

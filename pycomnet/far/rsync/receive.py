@@ -79,6 +79,8 @@ class Receiver(object):
             self.finish.run(self._ended)
             self.send(["done"])
         finally:
+            for number in list(self.bases):
+                self.close_basis(number)
             if self.tree is not None:
                 self.tree.close()
 
@@ -105,7 +107,7 @@ class Receiver(object):
         for number in numbers_from("Q", message[1]):
             self.pending.pop(number, None)
             self.finish.leaders.pop(number, None)
-            self._close_basis(number)
+            self.close_basis(number)
 
     def _equal(self, message):
         """Files whose content is what it shall be: set the rest."""
@@ -213,9 +215,14 @@ class Receiver(object):
                 new.discard()
             raise
         except ContentRefused as error:
-            new.discard()
-            self.pending[number] = entry
-            self.send(["again", number, reason_of(error)])
+            if new is None:
+                # It would not help to have it again.
+                self.fail(number, reason_of(composer.problem))
+                self.send(["written", numbers_of("Q", [])])
+            else:
+                new.discard()
+                self.pending[number] = entry
+                self.send(["again", number, reason_of(error)])
         except (OSError, IOError) as error:
             if new is not None:
                 new.discard()
@@ -234,7 +241,7 @@ class Receiver(object):
         """The other end asks for the sums of what is here of a long file."""
         number = message[1]
         entry = self.pending[number]
-        self._close_basis(number)
+        self.close_basis(number)
         try:
             found = self.basis(entry)
         except (OSError, IOError):
@@ -283,7 +290,8 @@ class Receiver(object):
             best = status.st_size, descriptor  # Jython has no fstat
         return best
 
-    def _close_basis(self, number):
+    def close_basis(self, number):
+        """The old file is needed no more."""
         basis = self.bases.pop(number, None)
         if basis is not None:
             basis.close()

@@ -10,7 +10,7 @@ from unittest import mock
 from twisted.internet import defer
 
 import pycomnet
-from pycomnet.rsync import longfile, session, source
+from pycomnet.rsync import longfile, session, source, wanted
 from pycomnet.rsync.longfile import LongFile
 from pycomnet.test.gateways.case import GatewayCase
 from pycomnet.test.processes import stop
@@ -302,7 +302,7 @@ class TroubleTests(RSyncCase):
             write(path, b"b" * 3000000)
             sync = pycomnet.RSync(self.source)
             sync.add_target(gateway, self.target())
-            with mock.patch.object(session, "DELTA", -1):  # whole, so that units are read
+            with mock.patch.object(wanted, "DELTA", -1):  # whole, so that units are read
                 result = (await sync.send()).targets[0]
         self.assertEqual(len(result.failed), 1)
         self.assertIn("changed each time", result.failed[0][1])
