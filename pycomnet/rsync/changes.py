@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable
 
 import attrs
 
-from pycomnet.far.rsync.files import TEMPORARY
+from pycomnet.far.rsync.files import is_temporary
 from pycomnet.rsync.options import SyncOptions
 
 
@@ -105,7 +105,7 @@ def _is_directory(path: bytes) -> bool:
 def _takes(options: SyncOptions, path: bytes, is_directory: bool) -> bool:
     """Whether a path takes part, as far as the rules say; what was removed may be of any kind."""
     parts = path.split(b"/")
-    if b".." in parts or parts[-1].startswith(TEMPORARY):
+    if b".." in parts or (is_temporary(parts[-1]) and not is_directory):
         return False
     takes = options.filter
     if takes is None:

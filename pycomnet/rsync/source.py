@@ -116,6 +116,7 @@ class Source:
         self._batches: dict[int, tuple[Batch, list[object]]] = {}
         self._made = 0
         self._ended = False
+        self._problem: Exception | None = None
         self._next: OneShot[None] | None = None
         #: what was read, with the numbers of a message as the key
         self._shorts: OrderedDict[bytes, OneShot[Shorts]] = OrderedDict()
@@ -135,8 +136,13 @@ class Source:
 
     @deferred
     async def batch(self, place: int) -> tuple[Batch, list[object]] | None:
-        """The batch at a place, and its message; None behind the last."""
+        """The batch at a place, and its message; None behind the last.
+
+        If it can't be read on, all fail that want more of it.
+        """
         while place >= self._made and not self._ended:
+            if self._problem is not None:
+                raise self._problem.with_traceback(None)
             if self._next is None:
                 self._next = waited = OneShot[None]()
                 self._read_next(waited)
@@ -159,6 +165,7 @@ class Source:
 
         def failed(failure: Any) -> None:
             self._next = None
+            self._problem = failure.value
             waited.fail(failure.value)
 
         self.in_thread(read).addCallbacks(done, failed)

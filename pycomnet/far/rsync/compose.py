@@ -249,7 +249,7 @@ def unpack(data, size):
 
     :raises ValueError: it is no such thing.
     """
-    if size > UNPACKED:
+    if not 0 < size <= UNPACKED:
         raise ValueError("compressed content of %d bytes, at most %d" % (size, UNPACKED))
     unpacker = zlib.decompressobj()
     try:

@@ -4,6 +4,8 @@ import errno
 import hashlib
 import os
 import random
+import re
+import time as clock
 
 from .entries import DIGEST
 
@@ -14,8 +16,17 @@ except ImportError:  # Windows
 
 #: A lock that is not waited for.
 LOCK = 0 if fcntl is None else fcntl.LOCK_EX | fcntl.LOCK_NB
-#: What temporary names begin with.
+#: What temporary names begin with; then come 20 hexadecimal digits, and nothing else but what is
+#: tried with them (:mod:`.folding`).
 TEMPORARY = b".pycomnet-"
+_is_temporary = re.compile(b"\\.pycomnet-[0-9a-f]{20}(A|\xc3\xa9)?\\Z").match
+#: Seconds after which a file was left, where a system has no locks that could tell.
+LEFT_AFTER = 86400.0
+
+
+def is_temporary(name):
+    """Whether a file of this name, as on the wire, is a temporary one."""
+    return name[:1] == b"." and _is_temporary(name) is not None
 
 
 def temporary_name(name):
@@ -97,11 +108,7 @@ class NewFile(object):
             # What an earlier run has left; or another run writes it just now.
             self.temporary = other_temporary_name()
             self.descriptor = directory.create(native(self.temporary))
-        if fcntl is not None and type(self.descriptor) is int:
-            try:
-                fcntl.flock(self.descriptor, LOCK)
-            except (OSError, IOError):
-                pass
+        lock(self.descriptor)
 
     def commit(self, mode, time, owner=None):
         """Set what it shall have, and rename it.
@@ -116,14 +123,18 @@ class NewFile(object):
                 os.fchown(descriptor, *owner)
             os.fchmod(descriptor, mode)
             os.utime(descriptor, ns=(time, time))
-            self.close()
         else:
-            self.close()
+            if not can_lock(descriptor):
+                self.close()  # Windows renames no open file
             if owner is not None:
                 directory.chown(name, *owner)
             directory.utime(name, time)
             directory.chmod(name, mode)
+        # It is locked until it has its name, so no other run has taken it for a left one.
+        if self.descriptor is not None and not is_same(directory, name, descriptor):
+            raise OSError(errno.ESTALE, "another run has taken its temporary file")
         directory.rename(name, self._native(self.name))
+        self.close()
 
     def close(self):
         """Close it; it stays."""
@@ -163,18 +174,19 @@ def write_short(directory, native, temporary, name, data, mode, time, owner=None
     descriptor = directory.create(temporary)
     try:
         try:
-            fcntl.flock(descriptor, LOCK)
+            lock(descriptor)
             if data:
                 write_all(descriptor, data)
             if owner is not None:
                 os.fchown(descriptor, *owner)
             os.fchmod(descriptor, mode)
             os.utime(descriptor, ns=(time, time))
+            os.rename(temporary, name, src_dir_fd=here, dst_dir_fd=here)
         finally:
             os.close(descriptor)
-        os.rename(temporary, name, src_dir_fd=here, dst_dir_fd=here)
     except BaseException:
-        directory.remove(temporary)
+        if directory.status(temporary) is not None:
+            directory.remove(temporary)
         raise
 
 
@@ -183,12 +195,61 @@ def directory_is_at(directory):
     return hasattr(directory, "descriptor")
 
 
-def is_left(descriptor):
-    """Whether a file was left by a run that has ended: nobody has a lock on it."""
-    if fcntl is None or type(descriptor) is not int:
-        return True
+def can_lock(descriptor):
+    """Whether the system has locks for a file."""
+    return fcntl is not None and type(descriptor) is int
+
+
+def lock(descriptor):
+    """Lock a file, without waiting.
+
+    :returns: whether it is locked now; None where there are no locks: a file system, or a system,
+        without them.
+    """
+    if not can_lock(descriptor):
+        return None
     try:
         fcntl.flock(descriptor, LOCK)
-    except (OSError, IOError):
-        return False
+    except (OSError, IOError) as error:
+        return False if error.errno in (errno.EWOULDBLOCK, errno.EACCES) else None
+    return True
+
+
+def is_left(descriptor):
+    """Whether a file was left by a run that has ended: nobody has a lock on it.
+
+    If it is, it is locked until it is closed.
+    """
+    locked = lock(descriptor)
+    if locked is None and can_lock(descriptor):
+        return os.fstat(descriptor).st_mtime < clock.time() - LEFT_AFTER
+    return locked is not False
+
+
+def is_same(directory, native, descriptor):
+    """Whether a name is that of an open file, as far as the system can tell."""
+    if not can_lock(descriptor):
+        return True
+    there, status = directory.status(native), os.fstat(descriptor)
+    return there is not None and (there.st_dev, there.st_ino) == (status.st_dev, status.st_ino)
+
+
+def remove_left(directory, native):
+    """Remove a temporary file, unless another run is writing it; return whether it is gone."""
+    try:
+        descriptor = directory.open(native)
+    except (OSError, IOError) as error:
+        if error.errno not in (errno.ELOOP, errno.EMLINK):
+            return False
+        directory.remove(native)  # a link that was not renamed
+        return True
+    try:
+        if not is_left(descriptor) or not is_same(directory, native, descriptor):
+            return False
+        if can_lock(descriptor):
+            directory.remove(native)
+            return True
+    finally:
+        os.close(descriptor)
+    directory.remove(native)  # closed, as Windows removes no open file
     return True

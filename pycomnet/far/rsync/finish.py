@@ -5,7 +5,7 @@ import os
 import stat
 
 from .entries import MADE, binary
-from .files import TEMPORARY, is_left, temporary_name
+from .files import is_temporary, other_temporary_name, remove_left
 from .tree import is_directory, time_of
 
 NO_LEADER = "the file that it is another name of is not there"
@@ -66,6 +66,7 @@ class Finish(object):
         receiver = self._receiver
         if not receiver.dry_run:
             for link in self._links:
+                receiver.tree.trim()
                 try:
                     self._make_link(*link)
                 except (OSError, IOError) as error:
@@ -75,6 +76,7 @@ class Finish(object):
         if receiver.dry_run:
             return
         for path, mode, time, as_wanted in reversed(self._directories):
+            receiver.tree.trim()
             if not as_wanted or path in self.touched:
                 try:
                     self._end_directory(path, mode, time)
@@ -90,18 +92,20 @@ class Finish(object):
         source = receiver.tree.directory(leader_path)
         target = receiver.tree.directory(path)
         other = source.status(native(leader))
-        if other is None:
+        if other is None or not stat.S_ISREG(other.st_mode):
             raise OSError(None, NO_LEADER)
         status = target.status(native(name))
         if status is not None and _same_file(status, other):
             return
         if status is not None and is_directory(receiver.flavour, status):
             make_room(receiver, path, target, name)
-        made = native(temporary_name(name))
-        if target.status(made) is not None:
-            target.remove(made)
+        made = native(other_temporary_name())
         target.link(source, native(leader), made)
-        target.rename(made, native(name))
+        try:
+            target.rename(made, native(name))
+        except (OSError, IOError):
+            target.remove(made)
+            raise
         self.touched.add(path)
 
     def _end_directory(self, path, mode, time):
@@ -114,8 +118,8 @@ class Finish(object):
             opened = receiver.tree.directory(parent)
             name = receiver.flavour.native(last)
             status = opened.status(name)
-            if status is None:
-                return
+            if status is None or not is_directory(receiver.flavour, status):
+                return  # another entry has replaced it
         # The time first: the owner can set it whatever the mode is, on some systems.
         if time_of(status) != time:
             if name is None:
@@ -134,8 +138,11 @@ class Finish(object):
         receiver = self._receiver
         deleted = []
         for path, found in self._extra:
-            if not receiver.deletes or not clean:
-                found = [name for name in found if name.startswith(TEMPORARY)]
+            if receiver.tree is not None:
+                receiver.tree.trim()
+            deletes = receiver.deletes and clean
+            if not deletes:
+                found = [name for name in found if is_temporary(name)]
             if not found:
                 continue
             try:
@@ -145,7 +152,7 @@ class Finish(object):
             for name in found:
                 whole = path + b"/" + name if path else name
                 try:
-                    if self._remove(opened, whole, name) and not name.startswith(TEMPORARY):
+                    if self._remove(opened, whole, name, deletes) and not is_temporary(name):
                         deleted.append(binary(whole))
                 except (OSError, IOError) as error:
                     receiver.fail(whole, reason_of(error))
@@ -156,21 +163,27 @@ class Finish(object):
         if deleted:
             receiver.send(["deleted", deleted])
 
-    def _remove(self, opened, path, name):
-        """Remove an entry and what is in it; False if something in it is excluded, and stays."""
+    def _remove(self, opened, path, name, deletes=True):
+        """Remove an entry and what is in it; False if something in it is excluded, and stays.
+
+        :param deletes: whether anything is removed; else temporary files only.
+        """
         receiver = self._receiver
         native = receiver.flavour.native(name)
         status = opened.status(native)
         if status is None:
             return False
         enters = is_directory(receiver.flavour, status)
+        if enters and not deletes:
+            return False  # it has only the name of a temporary file
         if not receiver.filter.takes(path + b"/" if enters else path):
             return False
         if not enters:
-            if name.startswith(TEMPORARY) and self._is_in_use(opened, native):
-                return False
-            if not receiver.dry_run:
-                opened.remove(native)
+            if receiver.dry_run:
+                return True
+            if is_temporary(name) and stat.S_ISREG(status.st_mode):
+                return remove_left(opened, native)
+            opened.remove(native)
             return True
         if not receiver.dry_run and status.st_mode & 0o700 != 0o700:
             opened.chmod(native, stat.S_IMODE(status.st_mode) | 0o700)
@@ -185,16 +198,6 @@ class Finish(object):
             receiver.tree.forget(path)
             opened.rmdir(native)
         return all_gone
-
-    def _is_in_use(self, opened, native):
-        try:
-            descriptor = opened.open(native)
-        except (OSError, IOError):
-            return False
-        try:
-            return not is_left(descriptor)
-        finally:
-            os.close(descriptor)
 
     def make_room(self, path, opened, name):
         """Remove a directory where something else comes."""

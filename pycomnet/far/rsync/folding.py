@@ -57,9 +57,12 @@ class Folding(object):
     def folds(self, directory):
         """Whether the file system of a directory folds names."""
         receiver = self._receiver
-        opened = directory.open
-        if not opened or receiver.dry_run:
+        if not directory.is_open or receiver.dry_run:
             return receiver.flavour.name == "nt"
+        try:
+            opened = directory.open
+        except (OSError, IOError):
+            return False  # all that is in it fails
         device = opened.own_status().st_dev
         if device not in self._known:
             self._known[device] = self._probe(opened)

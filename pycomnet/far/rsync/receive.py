@@ -7,12 +7,22 @@ import os
 import stat
 
 from . import names
+from .attributes import MODE
 from .blocks import block_size, check_block, choose_marker, sums
-from .compare import MODE, Comparison, ListedDirectory
+from .compare import Comparison
 from .compose import MOST, Basis, Composer, ContentRefused, Pieces, TooMuch, unpack
 from .entries import BadBatch, binary, numbers_from, numbers_of
-from .files import NewFile, TemporaryNames, is_left, read_at, temporary_name, write_short
+from .files import (
+    NewFile,
+    TemporaryNames,
+    is_left,
+    read_at,
+    remove_left,
+    temporary_name,
+    write_short,
+)
 from .finish import Finish, make_room, reason_of
+from .listed import ListedDirectory
 from .patterns import Filter
 from .tree import is_directory, open_tree
 
@@ -75,6 +85,8 @@ class Receiver(object):
         try:
             while self._ended is None or self.pending:
                 message = self._channel.receive()
+                if self.tree is not None:
+                    self.tree.trim()
                 self.handlers[message[0]](message)
             self.finish.run(self._ended)
             self.send(["done"])
@@ -115,13 +127,12 @@ class Receiver(object):
         for number in numbers_from("Q", message[1]):
             entry = self.pending.pop(number)
             try:
-                entry.directory = ListedDirectory(
-                    entry.directory.path, self.tree.directory(entry.directory.path)
-                )
+                self.tree.trim()
+                entry.directory = ListedDirectory(entry.directory.path, self.tree, True)
                 status = entry.directory.open.status(entry.native)
                 if status is None:
                     raise OSError(None, "it vanished meanwhile")
-                self._comparison.set_attributes(entry, status)
+                self._comparison.attributes.set(entry, status)
                 done.append(number)
             except (OSError, IOError) as error:
                 self.fail(number, reason_of(error))
@@ -151,6 +162,7 @@ class Receiver(object):
             entry = self.pending.pop(number)
             try:
                 if entry.directory is not directory:
+                    self.tree.trim()
                     opened = self.tree.directory(entry.directory.path)
                     directory = entry.directory
                     self.finish.touched.add(directory.path)
@@ -209,7 +221,10 @@ class Receiver(object):
             self._commit(new, entry, opened)
             left = self.flavour.native(temporary_name(entry.name))
             if new.temporary != temporary_name(entry.name) and opened.status(left) is not None:
-                opened.remove(left)  # what an earlier run has left: its basis
+                if basis is not None:
+                    basis.close()  # that may be it, and is locked by this run
+                    basis = None
+                remove_left(opened, left)  # what an earlier run has left
         except TooMuch:
             if new is not None:
                 new.discard()

@@ -20,7 +20,7 @@ from .entries import (
     LINK_INTO_TREE,
     SKIPPED,
 )
-from .files import TEMPORARY
+from .files import is_temporary
 from .finish import reason_of
 from .tree import time_of
 
@@ -28,6 +28,8 @@ from .tree import time_of
 BATCH = 2000
 #: The entries of the first batches: they double, so that the other end begins at once.
 FIRST_BATCH = 250
+#: Nanoseconds before and after 1970 that a time on the wire may have.
+TIMES = 1 << 63
 _KINDS = {
     stat.S_IFIFO: "a FIFO",
     stat.S_IFSOCK: "a socket",
@@ -203,7 +205,11 @@ class Scan(object):
         except OSError:
             return False
         mode = status.st_mode
-        if mode & 0o170000 != 0o100000 or (name[:1] == b"." and name.startswith(TEMPORARY)):
+        if (
+            mode & 0o170000 != 0o100000
+            or is_temporary(name)
+            or not -TIMES <= status.st_mtime_ns < TIMES
+        ):
             return False
         batch = self._batch
         batch.names.append(name)
@@ -230,13 +236,17 @@ class Scan(object):
             self._add(name, SKIPPED)
             return True
         kind = stat.S_IFMT(status.st_mode)
-        if name.startswith(TEMPORARY):
+        if kind != stat.S_IFDIR and is_temporary(name):
             return False
         if self._filter is not None and not self._filter.takes(
             path + b"/" if kind == stat.S_IFDIR else path
         ):
             return False
         if self._options.takes is not None and not self._options.takes(path):
+            self._add(name, SKIPPED)
+            return True
+        if not -TIMES <= time_of(status) < TIMES:
+            self._batch.failed.append((path, "its time is one that can't be sent"))
             self._add(name, SKIPPED)
             return True
         if self._flavour.is_link(status):

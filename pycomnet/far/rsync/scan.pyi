@@ -5,6 +5,7 @@ from .patterns import Filter
 
 BATCH: int
 FIRST_BATCH: int
+TIMES: int
 
 class _ScanOptions(Protocol):
     @property

@@ -170,11 +170,20 @@ class Sender(object):
     def _open(self, path):
         """Open a regular file; return its descriptor and its status."""
         flags = _FLAGS if self._follows else _FLAGS | getattr(os, "O_NOFOLLOW", 0)
+        before = self._status(path)
         descriptor = os.open(path, flags)
-        status = self._status(path)
-        if not stat.S_ISREG(status.st_mode):
+        try:
+            if hasattr(os, "fstat") and type(descriptor) is int:
+                status = os.fstat(descriptor)
+            else:
+                status = self._status(path)  # Jython
+                if _print_of(status) != _print_of(before):
+                    raise OSError(None, CHANGED)
+            if not stat.S_ISREG(status.st_mode):
+                raise OSError(None, "it is no regular file any more")
+        except BaseException:
             os.close(descriptor)
-            raise OSError(None, "it is no regular file any more")
+            raise
         return descriptor, status
 
     def _status(self, path):
@@ -274,13 +283,21 @@ class Sender(object):
             is_sparse = getattr(status, "st_blocks", size) * 512 < size
             mode = status.st_mode & 0o7777
             self._channel.send(["long", number, block, time_of(status), mode, is_sparse])
-            digest = TreeDigest(block)
+            tree = TreeDigest(block)
+            read = read_at(descriptor)
             try:
-                self._content(read_at(descriptor), size, parts, digest, is_sparse)
-                whole = _print_of(self._status(path)) == _print_of(status)
+                self._content(read, size, parts, tree, is_sparse)
+                digest = tree.digest()
+                after = self._status(path)
+                whole = _print_of(after) == _print_of(status) or (
+                    # A log that only grows is whole up to where it ended.
+                    after.st_ino == status.st_ino
+                    and after.st_size >= size
+                    and _digest_of(read, size, block) == digest
+                )
             except (OSError, IOError):
                 whole = False
-            self._data.send(END + digest.digest() if whole else ABORT)
+            self._data.send(END + digest if whole else ABORT)
         finally:
             os.close(descriptor)
 
@@ -318,6 +335,14 @@ class Sender(object):
                     data = _exactly(read, at, min(PIECE, end - at))
                     digest.update(data)
                     at += len(data)
+
+
+def _digest_of(read, size, block):
+    """The digest of the first bytes of a file."""
+    digest = TreeDigest(block)
+    for at in range(0, size, PIECE):
+        digest.update(_exactly(read, at, min(PIECE, size - at)))
+    return digest.digest()
 
 
 def _exactly(read, offset, size):

@@ -8,6 +8,7 @@ elsewhere.
 import errno
 import os
 import stat
+from collections import OrderedDict
 
 #: Flags to open a directory, where they are there.
 _DIRECTORY = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_NOFOLLOW", 0)
@@ -18,8 +19,10 @@ AT = all(
     function in getattr(os, "supports_dir_fd", ())
     for function in (os.open, os.stat, os.mkdir, os.rename, os.unlink, os.rmdir, os.utime)
 ) and os.listdir in getattr(os, "supports_fd", ())
-#: Directories that are kept open.
+#: Directories that are kept open while nothing is done in them.
 KEPT = 32
+#: How a file is opened only to have a descriptor of it, where a system can that.
+_PATH = getattr(os, "O_PATH", 0)
 
 
 def time_of(status):
@@ -43,7 +46,8 @@ class AtDirectory(object):
 
     def close(self):
         """Close it."""
-        os.close(self.descriptor)
+        descriptor, self.descriptor = self.descriptor, -1  # what has the number next is no matter
+        os.close(descriptor)
 
     def child(self, name):
         """Open a directory in it.
@@ -114,8 +118,32 @@ class AtDirectory(object):
         os.rmdir(name, dir_fd=self.descriptor)
 
     def chmod(self, name, mode):
-        """Set the mode of what is no link."""
-        os.chmod(name, mode, dir_fd=self.descriptor)
+        """Set the mode of what is no link.
+
+        :raises OSError: it is a link, which is not followed.
+        """
+        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | _CLOEXEC
+        try:
+            descriptor = os.open(name, flags, dir_fd=self.descriptor)
+        except OSError as error:
+            if error.errno != errno.EACCES:
+                raise
+            self._chmod_unreadable(name, mode)
+            return
+        try:
+            os.fchmod(descriptor, mode)
+        finally:
+            os.close(descriptor)
+
+    def _chmod_unreadable(self, name, mode):
+        """Set the mode of what this user can't read."""
+        descriptor = os.open(name, _PATH | os.O_NOFOLLOW | _CLOEXEC, dir_fd=self.descriptor)
+        try:
+            if stat.S_ISLNK(os.fstat(descriptor).st_mode):
+                raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+            os.chmod("/proc/self/fd/%d" % descriptor, mode)
+        finally:
+            os.close(descriptor)
 
     def chown(self, name, owner, group):
         """Set owner and group, of a link its own."""
@@ -247,6 +275,8 @@ class PathDirectory(object):
 class Tree(object):
     """The directories below a root; the last used ones are kept open.
 
+    A directory that it returns is open until :meth:`trim` is called next.
+
     :param root: the root, open.
     :param flavour: of :mod:`.names`.
     """
@@ -254,8 +284,8 @@ class Tree(object):
     def __init__(self, root, flavour):
         self.root = root
         self._native = flavour.native
-        self._open = {}
-        self._order = []
+        #: path -> directory, the last used one last
+        self._open = OrderedDict()
 
     def directory(self, path):
         """The directory of a path, relative to the root, as on the wire.
@@ -264,29 +294,28 @@ class Tree(object):
         """
         if not path:
             return self.root
-        found = self._open.get(path)
-        if found is not None:
-            return found
-        parent, _, name = path.rpartition(b"/")
-        made = self.directory(parent).child(self._native(name))
-        self._open[path] = made
-        self._order.append(path)
-        if len(self._order) > KEPT:
-            self._open.pop(self._order.pop(0)).close()
-        return made
+        found = self._open.pop(path, None)
+        if found is None:
+            parent, _, name = path.rpartition(b"/")
+            found = self.directory(parent).child(self._native(name))
+        self._open[path] = found
+        return found
+
+    def trim(self):
+        """Nobody works with a directory now: close those that were not used for long."""
+        while len(self._open) > KEPT:
+            self._open.popitem(last=False)[1].close()
 
     def forget(self, path):
         """A directory is being removed: close it, and what is below it."""
-        for each in list(self._order):
+        for each in list(self._open):
             if each == path or each.startswith(path + b"/"):
-                self._order.remove(each)
                 self._open.pop(each).close()
 
     def close(self):
         """Close all."""
-        for each in self._order:
-            self._open.pop(each).close()
-        self._order = []
+        while self._open:
+            self._open.popitem()[1].close()
         self.root.close()
 
 

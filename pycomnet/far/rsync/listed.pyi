@@ -1,0 +1,34 @@
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+class ListedDirectory:
+    is_open: bool | None
+    path: bytes
+    there: frozenset[bytes]
+    listed: set[bytes]
+    def __init__(
+        self, path: bytes, tree: Any, is_open: bool | None, there: Iterable[bytes] = ()
+    ) -> None: ...
+    @property
+    def open(self) -> Any: ...
+    def add(self, names: Sequence[bytes]) -> None: ...
+    def path_of(self, name: bytes) -> bytes: ...
+
+class TreeEntry:
+    directory: ListedDirectory
+    number: int
+    name: bytes
+    native: Any
+    mode: int
+    time: int
+    owner: Sequence[int] | None
+    def __init__(
+        self,
+        directory: ListedDirectory,
+        number: int,
+        name: bytes,
+        native: Any,
+        mode: int,
+        time: int,
+        owner: Sequence[int] | None,
+    ) -> None: ...
