@@ -10,6 +10,8 @@ from .tree import is_directory, time_of
 
 NO_LEADER = "the file that it is another name of is not there"
 NOT_EMPTY = "there is a directory that is not empty: it is replaced with delete only"
+#: What was removed is a temporary file.
+TEMPORARY = "temporary"
 #: Paths in a message about deletions.
 TOLD = 500
 
@@ -152,7 +154,8 @@ class Finish(object):
             for name in found:
                 whole = path + b"/" + name if path else name
                 try:
-                    if self._remove(opened, whole, name, deletes) and not is_temporary(name):
+                    gone = self._remove(opened, whole, name, deletes)
+                    if gone and gone is not TEMPORARY:
                         deleted.append(binary(whole))
                 except (OSError, IOError) as error:
                     receiver.fail(whole, reason_of(error))
@@ -165,6 +168,8 @@ class Finish(object):
 
     def _remove(self, opened, path, name, deletes=True):
         """Remove an entry and what is in it; False if something in it is excluded, and stays.
+
+        What another run has left is no entry: it returns ``TEMPORARY`` for that.
 
         :param deletes: whether anything is removed; else temporary files only.
         """
@@ -182,7 +187,7 @@ class Finish(object):
             if receiver.dry_run:
                 return True
             if is_temporary(name) and stat.S_ISREG(status.st_mode):
-                return remove_left(opened, native)
+                return TEMPORARY if remove_left(opened, native) else False
             opened.remove(native)
             return True
         if not receiver.dry_run and status.st_mode & 0o700 != 0o700:
@@ -191,7 +196,7 @@ class Finish(object):
         try:
             all_gone = True
             for each in sorted(inner.names()):
-                all_gone = self._remove(inner, path + b"/" + each, each) and all_gone
+                all_gone = bool(self._remove(inner, path + b"/" + each, each)) and all_gone
         finally:
             inner.close()
         if all_gone and not receiver.dry_run:

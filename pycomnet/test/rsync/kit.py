@@ -75,13 +75,19 @@ class Sender:
     """The sending end of one run, without a gateway: it runs in turns with the receiver.
 
     :param cut: bytes of raw content after which the connection is lost.
+    :param ahead: whether all lists are sent before the content of the first.
     :ivar outcome: kind -> paths: ``sent``, ``made``, ``changed``, ``equal``, ``deleted``; for
         ``failed``, ``skipped`` and ``noted`` a dict of paths to reasons.
     :ivar literal: bytes of content that were sent.
     """
 
     def __init__(
-        self, source: str | bytes, cut: int | None = None, scan: Any = None, **options: Any
+        self,
+        source: str | bytes,
+        cut: int | None = None,
+        scan: Any = None,
+        ahead: bool = True,
+        **options: Any,
     ) -> None:
         self.options: SyncOptions = make_options(**options)
         self.scan = scan or Scan(os.fsencode(source), self.options)
@@ -99,6 +105,8 @@ class Sender:
             "noted": {},
         }
         self._messages: deque[list[Any]] = deque()
+        self._lists: deque[list[Any]] = deque()
+        self._ahead = ahead
         self._batches: list[Batch] = []
         self._sums: dict[int, Sums] = {}
 
@@ -108,14 +116,17 @@ class Sender:
         """Send it all to a receiver here."""
         for batch in self.scan.batches():
             self._batches.append(batch)
-            self._messages.append(batch.message())
+            self._lists.append(batch.message())
             for number, reason in batch.skipped:
                 self.outcome["skipped"][self._path(number)] = reason
             for number, reason in batch.noted:
                 self.outcome["noted"][self._path(number)] = reason
             for path, reason in batch.failed:
                 self.outcome["failed"][path] = reason
-        self._messages.append(["end", self.scan.clean])
+        self._lists.append(["end", self.scan.clean])
+        if self._ahead:
+            self._messages.extend(self._lists)
+            self._lists.clear()
         status = os.stat(self.scan.root)
         options = {
             "root": os.fsencode(destination),
@@ -144,9 +155,10 @@ class Sender:
 
     def receive(self) -> list[Any]:
         """The next message to the receiver."""
-        if not self._messages:
-            raise CutOff("nothing more comes")
-        return self._messages.popleft()
+        for each in (self._messages, self._lists):
+            if each:
+                return each.popleft()
+        raise CutOff("nothing more comes")
 
     def send(self, message: list[Any]) -> None:
         """A message of the receiver."""

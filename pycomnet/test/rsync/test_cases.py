@@ -18,7 +18,7 @@ case what is sent                                                 test
 11   NFC and NFD of one name                                      ``test_forms_of_unicode``
 12   times that differ in nanoseconds only                        ``TimeTests``
 13   same size and time, other content                            ``test_checksum``
-14   a file that grows while it is sent                           ``test_source.LongFileTests``
+14   a file that grows while it is sent                           ``test_targets.TroubleTests``
 15   an unreadable directory, with delete                         ``test_unreadable_directory``
 16   a file or link where there is a full directory               ``test_full_directory_in_the_way``
 17   killed in mid-file                                           ``test_cut_off_in_mid_file``
@@ -27,7 +27,7 @@ case what is sent                                                 test
 20   a mode change alone                                          ``test_mode_alone``
 21   an unreadable file                                           ``test_unreadable_file``
 22   a FIFO, socket or device                                     ``test_special_files``
-23   several targets, one slow, one that dies                     ``test_targets.TargetTests``
+23   several targets, one slow, one that dies                     ``test_targets.TroubleTests``
 24   much data through a hop and ssh                              ``benchmarks/rsync.py``
 ==== ============================================================ ==================================
 """
@@ -47,6 +47,7 @@ from pycomnet.far.rsync import names, scan, times
 from pycomnet.far.rsync.entries import BadBatch
 from pycomnet.far.rsync.files import TEMPORARY, temporary_name
 from pycomnet.far.rsync.scan import Batch
+from pycomnet.far.rsync.tree import open_tree
 from pycomnet.test.rsync.kit import CutOff, FakeWindows, Sender, sync, tree_of, write
 
 NOON = 1700000000123456789
@@ -662,6 +663,37 @@ class HostileTests(CaseTests):
         done = sender.run(self.destination)
         self.assertEqual(os.listdir(self.outside), [])
         self.assertEqual(set(done["failed"]), {b"link/x"})
+
+    def test_what_is_listed_twice(self) -> None:
+        """A directory that comes again, and a name that does, end the run."""
+        columns = {"modes": [0o644] * 2, "sizes": [0] * 2, "times": [NOON] * 2}
+        for directories, listed in (
+            ([[b"", 1, 1], [b"", 1, 1]], [b"x", b"y"]),
+            ([[b"", 2, 1]], [b"x", b"x"]),
+        ):
+            sender = self.hostile(
+                directories=directories, names=listed, kinds=bytearray([1, 1]), **columns
+            )
+            self.assertRaises(BadBatch, sender.run, self.destination)
+
+    def test_list_that_is_missing(self) -> None:
+        """A list that does not go on where the one before has ended ends the run."""
+        sender = self.hostile(
+            directories=[[b"", 1, 1]], names=[b"x"], kinds=bytearray([1]), first=1
+        )
+        self.assertRaises(BadBatch, sender.run, self.destination)
+
+    def test_modes_are_not_those_of_what_a_link_points_to(self) -> None:
+        """Whatever comes in a directory's place, no mode is set through a link."""
+        os.chmod(self.outside, 0o700)
+        os.makedirs(f"{self.destination}/d")
+        tree = open_tree(self.destination, names.of_this_system())
+        os.rmdir(f"{self.destination}/d")
+        os.symlink(self.outside, f"{self.destination}/d")
+        with self.assertRaises(OSError):
+            tree.root.chmod(b"d", 0o777)
+        tree.close()
+        self.assertEqual(stat.S_IMODE(os.stat(self.outside).st_mode), 0o700)
 
     def test_columns_that_do_not_fit(self) -> None:
         """A list whose columns differ in length ends the run."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import stat
+import struct
 from typing import Any
 from unittest import mock
 
@@ -12,9 +14,26 @@ from twisted.internet import defer
 
 import pycomnet
 from pycomnet.far.rsync import entries
+from pycomnet.far.rsync.blocks import sums
+from pycomnet.far.rsync.files import read_at
 from pycomnet.rsync import fetch
+from pycomnet.rsync.matching import Matcher
 from pycomnet.test.rsync.kit import tree_of, write
 from pycomnet.test.rsync.test_targets import NOON, RSyncCase
+from pycomnet.test.waiting import until
+
+#: Makes a file grow whenever the far side reads a piece of a long one.
+GROWING = """
+from _pycomnet_rsync import send as module
+read_exactly = module._exactly
+
+def grow(read, offset, size):
+    with open({!r}, "ab") as log:
+        log.write(b"another line")
+    return read_exactly(read, offset, size)
+
+module._exactly = grow
+"""
 
 #: A far side that sends what it is told, and then waits.
 SCRIPTED = """
@@ -173,6 +192,78 @@ class FetchTests(RSyncCase):
         await self.fetch()
         self.assert_arrived()
 
+    async def test_few_files_are_open(self) -> None:
+        """However many long files have changed, few are open at a time; at the end none is."""
+        gateway = await self.gateway()
+        for number in range(40):
+            self.in_source(f"{number}", os.urandom(70000))
+        await pycomnet.fetch(gateway, self.source, self.target())
+        for number in range(40):
+            with open(f"{self.source}/{number}", "r+b") as file:
+                file.write(b"changed")
+        before = len(os.listdir("/proc/self/fd"))
+        most = []
+        result = await pycomnet.fetch(
+            gateway,
+            self.source,
+            self.target(),
+            progress=lambda _: most.append(len(os.listdir("/proc/self/fd"))),
+        )
+        self.assertEqual(len(result.sent), 40)
+        self.assertLess(result.bytes_received, 40 * 10000)
+        self.assertLess(max(most), before + 15)
+        await until(lambda: len(os.listdir("/proc/self/fd")) <= before, "all are closed")
+
+    async def test_old_file_that_can_not_be_read(self) -> None:
+        """It is no help, and no harm: the new one comes whole, and so do the others."""
+        for number in range(3):
+            self.in_source(f"{number}", os.urandom(100000))
+        await self.fetch()
+        for number in range(3):
+            with open(f"{self.source}/{number}", "r+b") as file:
+                file.write(b"changed")
+
+        def steps(matcher: Any) -> Any:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+        with mock.patch.object(Matcher, "steps", steps):
+            result = await self.fetch()
+        self.assertEqual(result.sent, ["0", "1", "2"])
+        self.assert_arrived()
+
+    async def test_file_that_grows(self) -> None:
+        """Of a file that grows while it is read, one state arrives (case 14)."""
+        path = self.in_source("log", b"line\n" * 200000)
+        gateway = await self.gateway()
+        with mock.patch.object(fetch, "SEND", f"{GROWING.format(path)}\n{fetch.SEND}"):
+            result = await pycomnet.fetch(gateway, self.source, self.target())
+        result.raise_for_failures()
+        with open(f"{self.target()}/log", "rb") as file:
+            self.assertEqual(file.read(), b"line\n" * 200000)
+        self.assertGreater(os.path.getsize(path), 1000000)
+        await self.fetch()
+        self.assert_arrived()
+
+    async def test_limits(self) -> None:
+        """More than may come ends the run; what is as much as that may come."""
+        self.in_source("short", b"x" * 1000)
+        self.in_source("long", b"y" * 200000)
+        (await self.fetch(max_bytes=201000, max_entries=2)).raise_for_failures()
+        self.assert_arrived()
+        os.truncate(self.in_source("sparse"), 300000)
+        for limits, word in (
+            ({"max_entries": 2}, "max_entries"),
+            ({"max_bytes": 299999}, "at most 299999"),
+        ):
+            gateway = await self.gateway()
+            running = pycomnet.fetch(gateway, self.source, self.target(), **limits)
+            self.assertIn(word, str(await self.failure(running, pycomnet.SyncError)))
+            self.assertEqual(sorted(os.listdir(self.target())), ["long", "short"])
+        for wrong in (-1, 1.5, "1"):
+            self.assertRaises(
+                ValueError, pycomnet.fetch, gateway, "x", self.target(), max_bytes=wrong
+            )
+
 
 class HostileFarSideTests(RSyncCase):
     """A far side that would write outside of the destination (case 18)."""
@@ -237,6 +328,38 @@ class HostileFarSideTests(RSyncCase):
         self.assertEqual([path for path, _ in result.failed], ["link"])
         self.assertEqual(os.listdir(self.target()), [])
 
+    async def test_mode_through_a_link(self) -> None:
+        """A directory in whose place a link comes later sets no mode where that leads."""
+        os.chmod(self.outside, 0o700)
+        again = batch([b"d"], [entries.LINK], [[b"", 1, 1]], [self.outside.encode()])
+        again[1] = 1
+        first = batch([b"d"], [entries.DIRECTORY], [[b"", 1, 1], [b"d", 0, 1]])
+        self.assertIn("listed again", await self.refused(first, again, ["end", True]))
+        self.assertEqual(os.stat(self.outside).st_mode & 0o777, 0o700)
+
+    async def test_any_number_of_bytes(self) -> None:
+        """What is sent as parts of what is here counts as what is written."""
+        listed = batch([b"x"], [entries.FILE], size=100000)
+        os.makedirs(self.target())
+        with open(f"{self.target()}/x", "wb") as file:
+            file.write(os.urandom(50000))
+        block = 4096
+        with open(f"{self.target()}/x", "rb") as file:
+            parts = b"".join(sums(read_at(file.fileno()), 50000, block, b"x"))
+        copies = (b"C" + struct.pack(">QQ", 0, 50000)) * 100
+        running = defer.Deferred.fromCoroutine(
+            self.fetch_from(
+                listed,
+                ["sums", 0, 50000, block, b"x", parts, True],
+                ["long", 0, block, NOON, 0o644, False],
+                pieces=(copies,),
+                max_bytes=1000000,
+            )
+        )
+        problem = await self.failure(running, pycomnet.SyncError)
+        self.assertIn("more came than may come", str(problem))
+        self.assertEqual(os.listdir(self.target()), ["x"])
+
     async def test_nonsense(self) -> None:
         """Messages that are none end the run, with an error."""
         listed = batch([b"x"], [entries.FILE], size=100000)
@@ -253,7 +376,11 @@ class HostileFarSideTests(RSyncCase):
             ([listed, ["long", 0, 4096, NOON, 0, False]], (b"L\xff\xff\xff\xff",)),
             ([listed, ["long", 0, 4096, NOON, 0, False]], (b"H" + b"\x7f" * 8,)),
             ([listed, ["sums", 0, 2**60, 3, b"", b"", True]], ()),
+            ([listed, ["sums", 7, 100000, 4096, b"", b"", True]], ()),
+            ([listed, ["sums", 0, 8192, 4096, b"", b"\0" * 24 * 3, True]], ()),
             ([listed, ["unreadable", number, []]], ()),
+            ([["told", [[10**11, ""]], [], []]], ()),
+            ([listed, ["long", 0, 4096, NOON, 0, False]], (b"Z\0\0\0\2\0\0\0\0xx",)),
         ):
             await self.refused(*messages, pieces=pieces)
             self.assertNotIn("x", os.listdir(self.target()))

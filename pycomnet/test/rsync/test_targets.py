@@ -346,6 +346,7 @@ class TroubleTests(RSyncCase):
     async def test_other_end_that_says_nonsense(self) -> None:
         """A target whose messages are none is an error of that target, in words."""
         self.in_source("a")
+        os.mkfifo(f"{self.source}/b")
         gateway = await self.gateway()
         for code in (
             "channel.send(['need', 0, 5])",
@@ -353,6 +354,12 @@ class TroubleTests(RSyncCase):
             "channel.send(17)",
             "channel.send(['need', 0, 1, b'x' * 80, b'', b'', b'', b''])",
             "channel.send(['failed', [[999, 'x']]])",
+            # what it is not offered, what is no file, and sums that nobody asked for
+            "channel.send(['need', 0, 2, b'\\0' * 7 + b'\\7', b'\\0', b'', b'', b''])",
+            "channel.send(['need', 0, 2, b'\\0' * 7 + b'\\1', b'\\0', b'', b'', b''])",
+            "channel.send(['need', 0, 2, b'\\0' * 16, b'\\0' * 2, b'', b'', b''])",
+            "channel.send(['sums', 0, 100000, 4096, b'x', b'', True])",
+            "channel.send(['sums', 0, 100000, 2 ** 40, b'x', b'', True])",
             "channel.close()",
         ):
             sync = pycomnet.RSync(self.source)
