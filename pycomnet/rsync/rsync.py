@@ -47,8 +47,6 @@ class RSync:
     :param owners: whether owners and groups are set, by number; this needs root at the target.
     :param compress: whether content is compressed. By default where the line is slow.
     :param dry_run: whether nothing is changed, and the result says what would be.
-    :ivar results: the :class:`TargetResult` of each target of the last run, in the order in which
-        they were added; while it goes on, they say how far it is.
     :raises ValueError: an argument is not valid.
     """
 
@@ -83,10 +81,18 @@ class RSync:
             dry_run=dry_run,
         )
         self._targets: list[SyncTarget] = []
-        self.results: list[TargetResult] = []
+        self._results: list[TargetResult] = []
 
     def __repr__(self) -> str:
         return f"<RSync {os.fsdecode(self._source)!r} to {len(self._targets)} targets>"
+
+    @property
+    def results(self) -> list[TargetResult]:
+        """The result of each target of the last run, in the order in which they were added.
+
+        While a run goes on, they say how far it is.
+        """
+        return self._results
 
     def add_target(
         self,
@@ -118,13 +124,13 @@ class RSync:
             ends the run at all targets. Each file there is whole then, old or new, and the next run
             goes on from there.
         """
-        self.results = [TargetResult(str(target)) for target in self._targets]
+        self._results = [TargetResult(str(target)) for target in self._targets]
         return _send(
             progress,
             self._source,
             self._options,
             list(self._targets),
-            self.results,
+            self._results,
             progress is not None,
         )
 
@@ -145,13 +151,13 @@ class RSync:
             Fails with :class:`SyncFailures` if no target is left; with :class:`SyncError` if there
             is no target, the source can't be read any more, or watchfiles is not installed.
         """
-        self.results = [TargetResult(str(target)) for target in self._targets]
+        self._results = [TargetResult(str(target)) for target in self._targets]
         return _watch(
             progress,
             self._source,
             self._options,
             list(self._targets),
-            self.results,
+            self._results,
             progress is not None,
         )
 
