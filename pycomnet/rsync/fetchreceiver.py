@@ -44,6 +44,9 @@ class _FetchRun(Protocol):
     def matched(self, size: int) -> None:
         """So many bytes of a file that is needed are here."""
 
+    def deletes_skipped(self) -> None:
+        """Nothing is deleted, as the source could not be read completely."""
+
     def note(self, kind: EventKind, path: bytes, reason: str = "") -> None:
         """Record what has happened to an entry, and tell the user."""
 
@@ -93,6 +96,7 @@ class FetchReceiver(Receiver):
         self._compare = self.handlers["list"]
         self._forget = self.handlers["unreadable"]
         self._write_long = self.handlers["long"]
+        self._end_list = self.handlers["end"]
         self.handlers.update(
             {
                 "list": self._list,
@@ -100,6 +104,7 @@ class FetchReceiver(Receiver):
                 "sums": self._got_sums,
                 "unreadable": self._cannot_read,
                 "long": self._got_long,
+                "end": self._list_ended,
                 "stopped": self._stopped,
             }
         )
@@ -128,6 +133,11 @@ class FetchReceiver(Receiver):
             paths += [directory + b"/" + name for name in names] if directory else names
         self._listed = batch.first, paths
         self._compare(message)
+
+    def _list_ended(self, message: list[Any]) -> None:
+        self._end_list(message)
+        if self.deletes and not message[1]:
+            self._run.deletes_skipped()
 
     def _told(self, message: list[Any]) -> None:
         _, skipped, noted, failed = message

@@ -132,8 +132,12 @@ class FetchRun:
         """So many bytes of a file that is needed are here."""
         self._result.matched += size
 
+    def deletes_skipped(self) -> None:
+        """Nothing is deleted, as the source could not be read completely."""
+        self._result.deletes_skipped = True
+
     def note(self, kind: EventKind, path: bytes, reason: str = "") -> None:
-        """Something happened."""
+        """Record what has happened to an entry, and tell the user."""
         self._reactor.callFromThread(self.record, kind, path, reason)
 
     # -- in the reactor's thread -----------------------------------------------------------------

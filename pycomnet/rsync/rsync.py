@@ -15,7 +15,7 @@ from pycomnet.rsync.options import AnyPath, LinkPolicy, SyncError, SyncOptions, 
 from pycomnet.rsync.reports import Reports
 from pycomnet.rsync.result import SyncEvent, SyncResult, TargetResult
 from pycomnet.rsync.run import Run, SyncTarget
-from pycomnet.rsync.watch import Watch
+from pycomnet.rsync.watch import SourceWatch
 
 
 class RSync:
@@ -216,7 +216,7 @@ async def _watch(
         raise SyncError("there is nothing to watch for in a dry run")
     reports = _reports(report if is_told else None, targets)
     try:
-        await Watch(source, options, targets, results, reports).run()
+        await SourceWatch(source, options, targets, results, reports).run()
     finally:
         reports.close()
 

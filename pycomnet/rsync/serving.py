@@ -15,7 +15,7 @@ from pycomnet.rsync.longfile import UNIT, LongFile
 from pycomnet.rsync.matching import Copy, Matcher, More, Sums
 from pycomnet.rsync.result import TargetResult
 from pycomnet.rsync.source import TRIES, Source
-from pycomnet.rsync.wanted import Wanted
+from pycomnet.rsync.wanted import WantedFiles
 
 #: What a step of matching returns at most: pieces, and bytes of content.
 STEP_PIECES, STEP_BYTES = 64, 1048576
@@ -31,7 +31,7 @@ class Serving:
     def __init__(
         self,
         source: Source,
-        wanted: Wanted,
+        wanted: WantedFiles,
         lines: Lines,
         result: TargetResult,
         changed: Condition,

@@ -19,7 +19,7 @@ from pycomnet.rsync.options import SyncError, SyncOptions
 from pycomnet.rsync.result import EventKind, TargetResult, shown_path
 from pycomnet.rsync.serving import Serving
 from pycomnet.rsync.source import Source
-from pycomnet.rsync.wanted import Wanted
+from pycomnet.rsync.wanted import WantedFiles
 
 #: The most entries that wait for their content; then no more are announced.
 WAITING = 20000
@@ -55,7 +55,7 @@ class Session:
         self._changed = Condition()
         #: place -> batch and the paths in it, for lists that were not replied to
         self._announced: dict[int, tuple[Batch, list[bytes]]] = {}
-        self._wanted = Wanted()
+        self._wanted = WantedFiles()
         self._done = False
         self._lines: Lines
         self._serving: Serving

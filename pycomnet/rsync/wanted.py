@@ -12,7 +12,7 @@ from pycomnet.rsync.matching import Sums
 GROUP_FILES, GROUP_BYTES = 128, 262144
 
 
-class Wanted:
+class WantedFiles:
     """The files that a target needs, by their numbers.
 
     :ivar shorts: groups of short ones, each for one message, in the order in which they are sent.

@@ -41,7 +41,7 @@ class _Watched:
     lost: Exception | None = None
 
 
-class Watch:
+class SourceWatch:
     """Runs to some targets for what has changed, as long as there are targets.
 
     A target whose run takes long gets what has changed meanwhile in its next one; the others do not

@@ -37,7 +37,9 @@ class Attributes(object):
         opened = entry.directory.open
         changed = self.set_owner(entry, status)
         is_link = self._flavour.is_link(status)
-        if not is_link and self._flavour.modes and stat.S_IMODE(status.st_mode) != entry.mode:
+        # Another owner takes away the bits that let a program run with its owner's rights.
+        other_mode = bool(changed) or stat.S_IMODE(status.st_mode) != entry.mode
+        if not is_link and self._flavour.modes and other_mode:
             changed = CHANGED
             if not self._dry_run:
                 opened.chmod(entry.native, entry.mode)

@@ -19,7 +19,7 @@ from pycomnet.cli.sync import SyncLines, read_target, run_sync
 from pycomnet.cli.syncbars import SyncBars
 from pycomnet.errors import SpecError
 from pycomnet.rsync.changes import EVERYTHING, Changes
-from pycomnet.rsync.watch import Watch
+from pycomnet.rsync.watch import SourceWatch
 from pycomnet.test.cli.case import CommandCase
 from pycomnet.test.rsync.test_watch import TestWatcher
 from pycomnet.test.waiting import until
@@ -109,7 +109,7 @@ class WatchTests(CommandCase):
             self.watchers.append(TestWatcher(*args))
             return self.watchers[0]
 
-        patched = mock.patch.object(Watch.__init__, "__defaults__", (start,))
+        patched = mock.patch.object(SourceWatch.__init__, "__defaults__", (start,))
         patched.start()
         self.addCleanup(patched.stop)
 

@@ -18,7 +18,7 @@ import pycomnet
 from pycomnet.errors import ConnectionLost
 from pycomnet.rsync import watcher as watchers
 from pycomnet.rsync.changes import EVERYTHING, Changes
-from pycomnet.rsync.watch import Watch
+from pycomnet.rsync.watch import SourceWatch
 from pycomnet.test.needs import REQUIRE_ALL
 from pycomnet.test.rsync.kit import tree_of, write
 from pycomnet.test.rsync.test_targets import RSyncCase
@@ -76,7 +76,7 @@ class WatchTests(WatchCase):
             made.append(TestWatcher(*args))
             return made[0]
 
-        with mock.patch.object(Watch.__init__, "__defaults__", (start,)):
+        with mock.patch.object(SourceWatch.__init__, "__defaults__", (start,)):
             watching = sync.watch(self.events.append)
         (self.watcher,) = made
         self.watcher.changed(EVERYTHING)
