@@ -6,7 +6,7 @@ import os
 import shutil
 import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
@@ -14,7 +14,6 @@ import pytest_twisted
 
 import pycomnet
 from pycomnet.test.needs import missing
-from pycomnet.test.system.nearby import START
 
 #: Another user, and another Python that it may run.
 USER = 65534
@@ -22,6 +21,20 @@ PYTHON = "/usr/bin/python3"
 OTHER = f"popen//python=setpriv --reuid={USER} --regid={USER} --clear-groups {PYTHON}//fork=no"
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can be another user")
+
+
+#: Seconds for a far side to start, on a busy machine.
+START = 300
+
+
+@pytest_twisted.async_yield_fixture
+async def group() -> AsyncIterator[pycomnet.Group]:
+    """A group."""
+    from twisted.internet import reactor
+
+    made = pycomnet.Group(reactor)
+    yield made
+    await made.close()
 
 
 def require_other() -> None:
