@@ -102,11 +102,11 @@ class SourceWatch:
             for each in alive:
                 each.line.close()
 
-    def _end(self, problem: Exception) -> None:
+    def _end(self, problem: BaseException) -> None:
         # In a turn of its own: a run may be active now, and could not be cancelled.
         self._reactor.callLater(0, self._fail, problem)
 
-    def _fail(self, problem: Exception) -> None:
+    def _fail(self, problem: BaseException) -> None:
         if not self._ended.called:
             self._ended.errback(problem)
 
@@ -165,11 +165,10 @@ class SourceWatch:
 
     def _lost(self, outcome: object, each: _Watched) -> None:
         """A target's gateway is lost. A run that goes on fails by itself."""
-        each.lost = (
-            outcome.value  # type: ignore[assignment]
-            if isinstance(outcome, Failure)
-            else ConnectionLost("the gateway has ended")
-        )
+        problem = outcome.value if isinstance(outcome, Failure) else None
+        if not isinstance(problem, Exception):
+            problem = ConnectionLost("the gateway has ended")
+        each.lost = problem
         if not each.is_running and each in self._alive:
             self._drop_lost(each, each.lost)
 

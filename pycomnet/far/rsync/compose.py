@@ -2,6 +2,7 @@
 
 import os
 import struct
+import time as clock
 import zlib
 
 from .blocks import WHOLE_DIGEST, TreeDigest
@@ -11,6 +12,9 @@ from .files import write_all
 #: Bytes that are copied at a time.
 COPIED = 1048576
 SPARSE_COPIED = 65536
+#: Seconds after a change of a file in which another one may have the same time: where times have
+#: parts of seconds, and where they have not.
+YOUNG, YOUNG_COARSE = 0.1, 2.0
 #: The most bytes of compressed content, in one message, before it was compressed.
 UNPACKED = 16777216
 #: The most bytes of a file with holes.
@@ -75,6 +79,15 @@ class Basis(object):
         #: whether the system copies from file to file
         self._copies = hasattr(os, "copy_file_range") and hasattr(os, "fstat")
         self._print = self._now() if self._copies else None
+        if self._copies and self._is_young():
+            # It may be that it is changed between now and the copy, and its time is the same.
+            self._copies = False
+
+    def _is_young(self):
+        _, changed, status_changed = self._print
+        newest = max(changed, status_changed)
+        age = clock.time() - newest / 1e9
+        return age < (YOUNG if newest % 1000000000 else YOUNG_COARSE)
 
     def _now(self):
         status = os.fstat(self._descriptor)

@@ -3,6 +3,8 @@ from typing import Any
 
 COPIED: int
 SPARSE_COPIED: int
+YOUNG: float
+YOUNG_COARSE: float
 UNPACKED: int
 MOST: int
 

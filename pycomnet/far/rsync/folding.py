@@ -28,22 +28,31 @@ class Folding(object):
         self._known = {}
 
     def conflicts(self, directory, listed):
-        """The names of one directory that the destination would take for one: name -> reason."""
+        """The names of a list that the destination would take for others: name -> reason.
+
+        :param listed: those of the directory's names that are in this list.
+        """
         blob = b"\0".join(listed)
-        lowered = blob.lower()
-        if len(set(lowered.split(b"\0"))) == len(listed) and _is_ascii(blob):
-            return {}
-        found = {}
-        for name in listed:
-            found.setdefault(fold(name), []).append(name)
-        groups = [group for group in found.values() if len(group) > 1]
-        if not groups or not self.folds(directory):
+        seen = directory.lowered
+        before = len(seen)
+        seen.update(blob.lower().split(b"\0") if listed else ())
+        if directory.folded is None:
+            if len(seen) == before + len(listed) and _is_ascii(blob):
+                return {}
+            directory.folded = {}
+            for name in directory.listed.difference(listed):
+                directory.folded.setdefault(fold(name), []).append(name)
+        groups = [directory.folded.setdefault(fold(name), []) for name in listed]
+        for name, group in zip(listed, groups):
+            group.append(name)
+        if not any([len(group) > 1 for group in groups]) or not self.folds(directory):
             return {}
         refused = {}
-        for group in groups:
-            shown = ", ".join([repr(name.decode("utf-8", "replace")).lstrip("u") for name in group])
-            for name in group:
-                refused[name] = "the destination takes these for one name: %s" % shown
+        for name, group in zip(listed, groups):
+            if len(group) > 1:
+                # One of an earlier list is there already; so only the later one is refused.
+                shown = [repr(each.decode("utf-8", "replace")).lstrip("u") for each in group]
+                refused[name] = "the destination takes these for one name: %s" % ", ".join(shown)
         return refused
 
     def unlike(self, directory, extra):

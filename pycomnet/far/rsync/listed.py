@@ -11,9 +11,11 @@ class ListedDirectory(object):
         False if it can't be made or opened.
     :ivar there: the names in it.
     :ivar listed: the names that the other end has.
+    :ivar lowered: the same, as bytes, in lower case.
+    :ivar folded: their form in which case does not count -> these names; None: not needed so far.
     """
 
-    __slots__ = ("_tree", "is_open", "listed", "path", "there")
+    __slots__ = ("_tree", "folded", "is_open", "listed", "lowered", "path", "there")
 
     def __init__(self, path, tree, is_open, there=()):
         self.path = path
@@ -21,6 +23,8 @@ class ListedDirectory(object):
         self.is_open = is_open
         self.there = frozenset(there)
         self.listed = set()
+        self.lowered = set()
+        self.folded = None
 
     @property
     def open(self):

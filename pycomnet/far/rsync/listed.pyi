@@ -6,6 +6,8 @@ class ListedDirectory:
     path: bytes
     there: frozenset[bytes]
     listed: set[bytes]
+    lowered: set[bytes]
+    folded: dict[bytes | str, list[bytes]] | None
     def __init__(
         self, path: bytes, tree: Any, is_open: bool | None, there: Iterable[bytes] = ()
     ) -> None: ...

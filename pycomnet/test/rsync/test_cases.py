@@ -251,6 +251,18 @@ class WindowsTests(CaseTests):
         self.assertEqual(done["sent"], [b"b"])
         self.assertEqual(tree_of(self.destination)[b"a"][3], b"old")
 
+    def test_case_in_another_list(self) -> None:
+        """So is what comes in a later list: the later one is refused, and both are named."""
+        self.patch(scan, "BATCH", 2)
+        self.patch(scan, "FIRST_BATCH", 2)
+        for name in ("A", "B", "C", "a", "b", "\u00e9", "e\u0301"):
+            self.in_source(name, name.encode())
+        done = self.send()
+        self.assertEqual(set(done["failed"]), {b"a", b"b", "\u00e9".encode()})
+        self.assertIn("'A', 'a'", done["failed"][b"a"])
+        self.assertEqual(sorted(done["sent"]), [b"A", b"B", b"C", "e\u0301".encode()])
+        self.assertEqual(tree_of(self.destination)[b"A"][3], b"A")
+
     def test_another_case(self) -> None:
         """With delete, what is listed in another case is not deleted."""
         self.in_source("File", b"new content")

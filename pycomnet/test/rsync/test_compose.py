@@ -10,6 +10,7 @@ from unittest import mock
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from pycomnet.far.rsync import compose
 from pycomnet.far.rsync.blocks import TreeDigest, sums
 from pycomnet.far.rsync.compose import Basis, Composer, ContentRefused, Pieces
 from pycomnet.far.rsync.entries import COPY, END, LITERAL
@@ -43,6 +44,8 @@ class ComposerTests(SynchronousTestCase):
     """A new file, from an old one whose sums were sent."""
 
     def setUp(self) -> None:
+        self.young = compose.YOUNG
+        self.patch(compose, "YOUNG", -1)  # it was written long ago
         self.path = self.mktemp()
         with open(self.path, "wb") as file:
             file.write(OLD)
@@ -56,6 +59,7 @@ class ComposerTests(SynchronousTestCase):
             self.read.append((offset, size))
             return plain(offset, size)
 
+        self.descriptor, self.reader = descriptor, read
         self.basis = Basis(read, descriptor)
         for _ in sums(plain, len(OLD), BLOCK, b"\n", self.basis.digests):
             pass
@@ -122,6 +126,20 @@ class ComposerTests(SynchronousTestCase):
             file.write(b"other")
         os.utime(self.path, (1, 1))
         self.assertRaises(ContentRefused, self.compose, pieces, new)
+
+    def test_old_file_that_was_changed_just_now_is_read_again(self) -> None:
+        """Another change in the same moment would have the same time: what is read is hashed."""
+        self.patch(compose, "YOUNG", self.young)
+        changed = os.fstat(self.descriptor).st_ctime_ns / 1e9
+        pieces, new = self.changed()
+        for age, read in ((0.0, len(OLD) - BLOCK), (-5.0, len(OLD) - BLOCK), (5.0, 100)):
+            self.patch(compose.clock, "time", lambda: changed + age)  # noqa: B023
+            digests, self.read = self.basis.digests, []
+            reader = self.reader
+            self.basis = Basis(reader, self.descriptor)
+            self.basis.digests = digests
+            self.assertEqual(self.compose(pieces, new), new)
+            self.assertEqual(sum(size for _, size in self.read), read)
 
     def test_wrong_digest_is_refused(self) -> None:
         """Blocks in another order than the digest says."""
