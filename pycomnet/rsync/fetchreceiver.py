@@ -17,13 +17,19 @@ from pycomnet.far.rsync.entries import (
 )
 from pycomnet.far.rsync.files import read_at
 from pycomnet.far.rsync.receive import Receiver
+from pycomnet.far.rsync.send import LISTS
 from pycomnet.rsync.matching import Copy, Literal, Matcher, Sums
 from pycomnet.rsync.options import SyncError
-from pycomnet.rsync.parts import FileParts
+from pycomnet.rsync.parts import Parts
 from pycomnet.rsync.result import EventKind
 
-#: Files for which sums are requested ahead.
-AHEAD = 2
+#: Long files whose sums or content come next: their old files are open.
+AHEAD = 16
+#: Files that the far side was asked for, and that wait for their content: it gets no reply to other
+#: lists until some have come.
+WAITING = 20000
+#: The most entries of a list: one that a far side makes has a few thousand.
+MOST_ENTRIES = 65536
 
 
 class _FetchRun(Protocol):
@@ -93,36 +99,39 @@ class FetchReceiver(Receiver):
         self._run = run
         self.left = most_bytes
         self._most_entries = most_entries
+        self._end_list = self.handlers["end"]
         self._compare = self.handlers["list"]
         self._forget = self.handlers["unreadable"]
-        self._write_long = self.handlers["long"]
-        self._end_list = self.handlers["end"]
         self.handlers.update(
             {
                 "list": self._list,
                 "told": self._told,
                 "sums": self._got_sums,
                 "unreadable": self._cannot_read,
-                "long": self._got_long,
-                "end": self._list_ended,
                 "stopped": self._stopped,
+                "end": self._list_ended,
             }
         )
         #: the list that is being compared: the number of its first entry, and their paths
         self._listed: tuple[int, list[bytes]] = (0, [])
         #: number -> path of what is needed
         self._paths: dict[int, bytes] = {}
-        #: long files of which parts may be here, and for which no sums were requested
-        self._deltas: deque[int] = deque()
-        #: those for which sums were requested, and whose content has not come
-        self._ahead: set[int] = set()
-        #: number -> the sums that have come, of those for which sums were requested; None: nothing
-        self._sums: dict[int, Sums | None] = {}
+        #: replies to lists that wait, with the paths of what each needs
+        self._held: deque[tuple[list[Any], dict[int, bytes]]] = deque()
+        #: files of which the sums are to be asked for
+        self._wanted: deque[int] = deque()
+        #: files of which the sums were asked for, until their content is here
+        self._asked: set[int] = set()
+        #: those whose sums are not complete, and the file whose sums are coming
+        self._awaited: set[int] = set()
+        self._coming: tuple[int, Sums] | None = None
 
     # -- what the far side sends -----------------------------------------------------------------
 
     def _list(self, message: list[Any]) -> None:
         batch = ReceivedBatch(message)
+        if len(batch.names) > MOST_ENTRIES:
+            raise BadBatch(f"a list of {len(batch.names)} entries, at most {MOST_ENTRIES}")
         if self._most_entries is not None:
             self._most_entries -= len(batch.names)
             if self._most_entries < 0:
@@ -151,57 +160,53 @@ class FetchReceiver(Receiver):
     def _cannot_read(self, message: list[Any]) -> None:
         _, numbers, reasons = message
         for number, reason in zip(numbers_from("Q", numbers), reasons, strict=True):
-            self._run.note("failed", self._paths.pop(number), str(reason))
-            self._ahead.discard(number)
-            self._sums.pop(number, None)
+            self._run.note("failed", self._settle(number), str(reason))
         self._forget(message)
-        self._ask()
-
-    def _got_long(self, message: list[Any]) -> None:
-        self._write_long(message)
-        self._ahead.discard(message[1])
-        self._ask()
-
-    def _ask(self) -> None:
-        """Ask for the sums of the next files: of few, as each keeps its old file open."""
-        while self._deltas and len(self._ahead) < AHEAD:
-            number = self._deltas.popleft()
-            self._ahead.add(number)
-            self._sums[number] = None
-            self._run.put(["sums", number])
+        self._reply()
 
     def _stopped(self, message: list[Any]) -> None:
         raise SyncError(str(message[1]))
 
     def _got_sums(self, message: list[Any]) -> None:
-        _, number, size, block, marker, part, complete = message
-        if number not in self._sums:
-            raise BadBatch(f"sums of {number}, for which nobody has asked")
-        sums = self._sums[number]
-        if sums is None:
-            sums = self._sums[number] = Sums(size, block, marker)
+        match message:
+            case [_, int(number), int(size), int(block), bytes(marker), bytes(part), complete]:
+                pass
+            case _:
+                raise BadBatch("sums that can't be read")
+        if number not in self._awaited:
+            raise BadBatch(f"sums of file {number}, which were not asked for")
+        if self._coming is None:
+            self._coming = number, Sums.announced(size, block, marker)
+        coming, sums = self._coming
+        if coming != number:
+            raise BadBatch("sums of two files at a time")
         sums.add(part)
         if complete:
             sums.complete = True
-            del self._sums[number]
-            parts = b""
-            try:
-                if sums.block:
-                    parts = self._match(number, sums)
-            except OSError:
-                self.close_basis(number)  # then all of it is needed
-            self._run.put(["parts", number, parts])
+            self._coming = None
+            self._awaited.discard(number)
+            self._match(number, sums)
 
-    def _match(self, number: int, sums: Sums) -> bytes:
-        """Find out which parts of a new file are here: offsets and sizes."""
-        found = self.basis(self.pending[number])
-        if found is None:
-            return b""
-        size, descriptor = found
-        here = FileParts(read_at(descriptor))
+    def _match(self, number: int, sums: Sums) -> None:
+        """Find out which parts of a new file are here, and ask for the others."""
+        ranges: list[int] = []
+        try:
+            found = self.basis(self.pending[number]) if sums.block else None
+            if found is not None:
+                ranges = self._ranges(number, sums, *found)
+        except OSError:  # what can't be read is no basis
+            basis = self.bases.pop(number, None)
+            if basis is not None:
+                basis.close()
+        self._run.put(["parts", number, numbers_of("Q", ranges)])
+
+    def _ranges(self, number: int, sums: Sums, size: int, descriptor: int) -> list[int]:
+        """Offset and size of what of a new file is here, in the old one, which stays open."""
+        read = read_at(descriptor)
+        here = Parts(read)
         self.bases[number] = Basis(here.read, descriptor)
         at = 0
-        for step in Matcher(read_at(descriptor), size, sums).steps():
+        for step in Matcher(read, size, sums).steps():
             if isinstance(step, Copy):
                 here.add(step.offset, step.size, at)
                 at += step.size
@@ -209,7 +214,7 @@ class FetchReceiver(Receiver):
                 at += len(step.data)
         ranges = here.ranges()
         self._run.matched(here.size)
-        return numbers_of("Q", ranges)
+        return ranges
 
     # -- what the receiver says ------------------------------------------------------------------
 
@@ -220,24 +225,37 @@ class FetchReceiver(Receiver):
                 self._say_need(first, count, numbers, kinds, digests, done, what)
             case ["written" | "same" as kind, numbers]:
                 for number in numbers_from("Q", numbers):
-                    run.note("sent" if kind == "written" else "equal", self._paths.pop(number))
+                    run.note("sent" if kind == "written" else "equal", self._settle(number))
                 run.put(["settled", numbers])
+                self._reply()
             case ["failed", failures]:
                 for which, reason in failures:
                     run.note("failed", self._path(which), reason)
+                self._reply()
             case ["deleted", paths]:
                 for path in paths:
                     run.note("deleted", path)
             case ["again", number, _]:
                 run.put(["again", number])
+                self._asked.discard(number)
+                self._reply()
             case ["done"]:
                 run.put(["done"])
 
     def _path(self, which: int | bytes) -> bytes:
         if isinstance(which, bytes):
             return which
-        path = self._paths.pop(which, None)
-        return self._listed[1][which - self._listed[0]] if path is None else path
+        if which in self._paths:
+            return self._settle(which)
+        return self._listed[1][which - self._listed[0]]
+
+    def _settle(self, number: int) -> bytes:
+        """The path of a file that was needed; nothing more comes for it."""
+        self._asked.discard(number)
+        self._awaited.discard(number)
+        if self._coming is not None and self._coming[0] == number:
+            self._coming = None
+        return self._paths.pop(number)
 
     def _say_need(
         self,
@@ -258,9 +276,24 @@ class FetchReceiver(Receiver):
             for number, _ in needed:
                 run.note("sent", paths[number - first])
             numbers = kinds = digests = b""
-        else:
-            self._paths.update((number, paths[number - first]) for number, _ in needed)
-        run.put(["need", first, numbers, kinds, digests])
-        if not self.dry_run:
-            self._deltas.extend(number for number, kind in needed if kind == DELTA)
-            self._ask()
+            needed = []
+        if len(self._held) >= LISTS:
+            raise BadBatch(f"it sends lists, and not what it is asked for: {WAITING} files wait")
+        reply = ["need", first, numbers, kinds, digests]
+        self._held.append((reply, {number: paths[number - first] for number, _ in needed}))
+        self._reply()
+
+    def _reply(self) -> None:
+        """Reply to lists, unless too much waits; and ask for the sums of the next long files."""
+        while self._held and len(self._paths) <= WAITING:
+            reply, paths = self._held.popleft()
+            self._paths.update(paths)
+            self._run.put(reply)
+            kinds = zip(paths, reply[3], strict=True)
+            self._wanted.extend(number for number, kind in kinds if kind == DELTA)
+        while self._wanted and len(self._asked) < AHEAD:
+            number = self._wanted.popleft()
+            if number in self._paths:
+                self._asked.add(number)
+                self._awaited.add(number)
+                self._run.put(["sums", number])

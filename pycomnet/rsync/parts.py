@@ -1,13 +1,16 @@
-"""Which parts of a new file are in an old one."""
+"""What of a new file is in an old one here, as it was found by the new file's sums."""
 
 from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Callable
 
+#: The most parts of a file: what else there is comes over the line, and memory has a bound.
+MOST_PARTS = 131072
 
-class FileParts:
-    """The parts of a new file that are here, in an old one.
+
+class Parts:
+    """The parts of a new file that are here, in an old one: at most :data:`MOST_PARTS`.
 
     :param read: reads the old file.
     :ivar size: their size in all.
@@ -22,7 +25,8 @@ class FileParts:
 
     def add(self, offset: int, size: int, old: int) -> None:
         """A part of the new file is at this offset of the old one."""
-        self._found.setdefault(offset, (old, size))
+        if len(self._found) < MOST_PARTS:
+            self._found.setdefault(offset, (old, size))
 
     def ranges(self) -> list[int]:
         """Offset and size of each part, one after the other, in order and without overlaps."""

@@ -9,6 +9,7 @@ from pycomnet.deferred import Condition
 from pycomnet.far.rsync.blocks import block_size
 from pycomnet.far.rsync.entries import ABORT, COPY, END, HOLE, PIECE, numbers_of
 from pycomnet.far.rsync.files import digest_of
+from pycomnet.far.rsync.tree import time_of
 from pycomnet.rsync import matching
 from pycomnet.rsync.lines import Lines
 from pycomnet.rsync.longfile import UNIT, LongFile
@@ -107,6 +108,7 @@ class Serving:
             await self._unreadable([(number, "it changed each time while it was read")])
             return
         file = self._source.long(number, self._wanted.path(number))
+        self._wanted.sent.add(number)
         before = self._result.done
         try:
             try:
@@ -138,7 +140,7 @@ class Serving:
 
     async def _begin(self, number: int, file: LongFile, block: int) -> None:
         assert file.status is not None
-        time, mode = file.status.st_mtime_ns, file.status.st_mode & 0o7777
+        time, mode = time_of(file.status), file.status.st_mode & 0o7777
         await self._lines.send(["long", number, block, time, mode, file.is_sparse])
 
     async def _end(self, file: LongFile, digest: bytes, block: int) -> None:

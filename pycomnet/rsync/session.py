@@ -167,16 +167,16 @@ class Session:
             case ["deleted", [*paths]]:
                 for path in paths:
                     self._note("deleted", path)
-            case ["sums", int(number), int(size), int(block), marker, part, complete]:
+            case ["sums", int(number), int(size), int(block), bytes(marker), bytes(part), complete]:
                 self._wanted.got_sums(number, size, block, marker, part, complete)
             case ["again", int(number), str(_)]:
                 self._wanted.again(number)
             case ["stopped", str(reason)]:
                 raise SyncError(reason)
-            case ["done"]:
+            case ["done"] if not self._wanted and not self._announced:
                 self._done = True
             case _:
-                raise ValueError("that is no message of this protocol")
+                raise ValueError("that is no message of this protocol, or not now")
 
     def _written(self, kind: Literal["sent", "equal"], numbers: bytes) -> None:
         paths = [shown_path(self._wanted.settle(number)) for number in numbers_from("Q", numbers)]
@@ -215,15 +215,15 @@ class Session:
         if batch.first != first or len(batch) != count:
             raise ValueError("a reply to another list")
         self._result.entries += count
-        for number, kind in zip(numbers_from("Q", done), what, strict=True):
+        for number, kind in zip(_numbers_of(batch, done), what, strict=True):
             self._note("made" if kind == MADE else "changed", paths[number - first])
         at = 0
         wanted = self._wanted
-        for number, kind in zip(numbers_from("Q", numbers), kinds, strict=True):
-            place_in_list = number - first
-            if not 0 <= place_in_list < count or batch.kinds[place_in_list] not in (FILE, LEADER):
-                raise ValueError(f"{number} is not the number of a file of this list")
-            path = paths[place_in_list]
+        for number, kind in zip(_numbers_of(batch, numbers), kinds, strict=True):
+            if batch.kinds[number - first] not in (FILE, LEADER):
+                # What is skipped has a name in the list. Its content is not for the other end.
+                raise ValueError(f"it needs entry {number}, which is no file that is sent")
+            path = paths[number - first]
             digest = None
             if kind == UNLESS_EQUAL:
                 digest = digests[at : at + DIGEST]
@@ -231,7 +231,7 @@ class Session:
             if self._options.dry_run:
                 self._note("sent", path)
                 continue
-            length = batch.sizes[place_in_list]
+            length = batch.sizes[number - first]
             self._result.needed += length
             wanted.add(number, path, kind, length, digest)
         wanted.end_group()
@@ -246,8 +246,21 @@ class Session:
         while not self._done:
             try:
                 served = await self._serving.serve_next()
-            except (LookupError, ValueError) as problem:
-                # A number that is not needed any more, or sums that are none.
-                raise SyncError(f"the other end broke the protocol: {problem!r}") from problem
+            except ValueError as problem:
+                raise SyncError(f"the other end broke the protocol: {problem}") from problem
             if not served:
                 await self._changed.wait()
+
+
+def _numbers_of(batch: Batch, packed: bytes) -> tuple[int, ...]:
+    """Numbers of entries of a list, in order, each once.
+
+    :raises ValueError: they are no such numbers.
+    """
+    numbers = numbers_from("Q", packed)
+    last = batch.first - 1
+    for number in numbers:
+        if not last < number < batch.end:
+            raise ValueError(f"entry {number} is not of this list, or came before")
+        last = number
+    return numbers

@@ -7,6 +7,7 @@ from collections import deque
 from pycomnet.far.rsync.compare import SHORT
 from pycomnet.far.rsync.entries import DELTA
 from pycomnet.rsync.matching import Sums
+from pycomnet.rsync.options import SyncError
 
 #: Files and bytes of a message with short files.
 GROUP_FILES, GROUP_BYTES = 128, 262144
@@ -19,6 +20,7 @@ class WantedFiles:
     :ivar longs: the long ones, and whether the target has an old one, of which it can send sums.
     :ivar digests: the beginning of the digest of a target's file; it is not sent if it is equal.
     :ivar sums: those of a target's old file.
+    :ivar sent: the long files that were sent, or are being sent.
     :ivar asked: the files for which sums were requested, and not all have come.
     """
 
@@ -28,6 +30,7 @@ class WantedFiles:
         self.digests: dict[int, bytes] = {}
         self.sums: dict[int, Sums] = {}
         self.asked: set[int] = set()
+        self.sent: set[int] = set()
         self._paths: dict[int, bytes] = {}
         self._attempts: dict[int, int] = {}
         #: short files for the next message, and their size
@@ -41,8 +44,14 @@ class WantedFiles:
         return number in self._paths
 
     def path(self, number: int) -> bytes:
-        """The path of what is needed."""
-        return self._paths[number]
+        """The path of what is needed.
+
+        :raises SyncError: it is not.
+        """
+        path = self._paths.get(number)
+        if path is None:
+            raise SyncError(f"the other end did not need entry {number}, or said that it is done")
+        return path
 
     def add(self, number: int, path: bytes, kind: int, size: int, digest: bytes | None) -> None:
         """The target needs a file.
@@ -75,9 +84,11 @@ class WantedFiles:
         """Something is done, or failed: it is needed no more.
 
         :returns: its path.
-        :raises KeyError: it was not needed.
+        :raises SyncError: it was not needed.
         """
-        path = self._paths.pop(number)
+        path = self.path(number)
+        del self._paths[number]
+        self.sent.discard(number)
         self.sums.pop(number, None)
         self.digests.pop(number, None)
         self._attempts.pop(number, None)
@@ -91,24 +102,26 @@ class WantedFiles:
         :raises ValueError: nobody asked for them, or there are no such sums.
         """
         if number not in self.asked:
-            raise ValueError(f"sums of {number}, for which nobody has asked")
+            raise ValueError(f"sums of {number} that were not asked for")
         if complete:
             self.asked.discard(number)
         if number not in self._paths:
             return  # it could not be read meanwhile
         sums = self.sums.get(number)
         if sums is None:
-            sums = self.sums[number] = Sums(size, block, marker)
+            sums = self.sums[number] = Sums.announced(size, block, marker)
         sums.add(part)
-        sums.complete = complete
+        sums.complete = bool(complete)
 
     def again(self, number: int) -> None:
         """What was sent was not one state of the file: it is to be sent again, whole.
 
-        :raises KeyError: it was not needed.
+        :raises ValueError: it was not sent.
         """
+        if number not in self.sent:
+            raise ValueError("that was not sent")
+        self.sent.discard(number)
         self._attempts[number] = self._attempts.get(number, 0) + 1
-        self.path(number)
         self.sums.pop(number, None)
         self.asked.discard(number)
         self.longs.append((number, False))

@@ -7,7 +7,6 @@ import os
 import stat
 
 from . import names
-from .attributes import Attributes
 from .entries import (
     CHANGED,
     DELTA,
@@ -32,13 +31,83 @@ from .entries import (
 from .files import digest_of, other_temporary_name, read_at, temporary_name
 from .finish import NOT_EMPTY, make_room, reason_of
 from .folding import Folding
-from .listed import ListedDirectory, TreeEntry
+from .times import Times
 from .tree import is_directory, time_of
 
 #: A file up to this size comes whole, with others in one message.
 SHORT = 65536
 #: An old file of at least this size may have parts of a long new one.
 USEFUL = 16384
+#: The bits of a mode that are kept.
+MODE = 0o7777
+
+
+class ListedDirectory(object):
+    """What is known of a directory while its entries come.
+
+    :param tree: the tree that it is in; None where it is not there yet, as nothing is to be
+        changed; False if it can't be made or opened.
+    :ivar there: the names in it.
+    :ivar listed: the names that the other end has.
+    :ivar lowered: these with small ASCII letters.
+    :ivar folded: form as :func:`.folding.fold` makes it -> the name; None as long as all are ASCII
+        and differ.
+    """
+
+    __slots__ = ("folded", "listed", "lowered", "path", "there", "tree")
+
+    def __init__(self, path, tree, there=()):
+        self.path = path
+        self.tree = tree
+        self.there = frozenset(there)
+        self.listed = set()
+        self.lowered = set()
+        self.folded = None
+
+    @property
+    def open(self):
+        """It, open; None or False where it is not there.
+
+        The tree is asked each time: between two entries it may have closed it.
+
+        :raises OSError: it is no longer there.
+        """
+        return self.tree.directory(self.path) if self.tree else self.tree
+
+    def list(self, listed):
+        """These names have come.
+
+        :raises BadBatch: one of them came before: what was made of it could be turned into
+            something else.
+        """
+        before = len(self.listed)
+        self.listed.update(listed)
+        if len(self.listed) != before + len(listed):
+            raise BadBatch("a name is listed twice in the directory %r" % (self.path,))
+
+    def path_of(self, name):
+        """The path of an entry of it."""
+        return self.path + b"/" + name if self.path else name
+
+
+class TreeEntry(object):
+    """An entry as it shall be.
+
+    :ivar directory: its :class:`ListedDirectory`.
+    :ivar native: its name, in the system's form.
+    :ivar owner: user and group, or None.
+    """
+
+    __slots__ = ("directory", "mode", "name", "native", "number", "owner", "time")
+
+    def __init__(self, directory, number, name, native, mode, time, owner):
+        self.directory = directory
+        self.number = number
+        self.name = name
+        self.native = native
+        self.mode = mode
+        self.time = time
+        self.owner = owner
 
 
 class Comparison(object):
@@ -52,12 +121,12 @@ class Comparison(object):
         self._finish = receiver.finish
         self._flavour = receiver.flavour
         self._dry_run = receiver.dry_run
-        self.attributes = Attributes(receiver)
+        self._times = Times(receiver)
         self._folding = Folding(receiver)
         #: the directory whose entries are not all here
         self._current = None
-        #: paths of the directories of which all entries were here
-        self._ended = set()
+        #: paths of the directories whose entries were all here
+        self._complete = set()
         #: the number of the next list's first entry
         self._next = 0
 
@@ -65,7 +134,8 @@ class Comparison(object):
         """Compare a list; return the reply."""
         batch = ReceivedBatch(message)
         if batch.first != self._next:
-            raise BadBatch("a list from %r on, not from %d on" % (batch.first, self._next))
+            # Entries in between would count as deleted.
+            raise BadBatch("a list from entry %r on, expected %d" % (batch.first, self._next))
         self._next += len(batch.names)
         need, kinds, digests, done, what = [], bytearray(), [], [], bytearray()
         texts, firsts = iter(batch.texts), iter(batch.firsts)
@@ -74,7 +144,7 @@ class Comparison(object):
         for path, count, flags in batch.directories:
             directory = self._enter(path)
             listed = batch.names[at : at + count]
-            directory.add(listed)
+            directory.list(listed)
             refused = self._folding.conflicts(directory, listed)
             places = range(at, at + count)
             for each in places if refused else self._unlike(directory, batch, places):
@@ -90,7 +160,7 @@ class Comparison(object):
                 elif kind in (FILE, LEADER):
                     extra = batch.sizes[each]
                 try:
-                    if directory.is_open is False:
+                    if directory.tree is False:
                         raise OSError(None, "its directory can't be made or opened")
                     if name in refused:
                         raise names.NameRefused(refused[name])
@@ -135,18 +205,16 @@ class Comparison(object):
         Most of a tree that was sent before is. So this is fast, and leaves the rest to others.
         """
         receiver = self._receiver
-        if (
-            not directory.is_open
-            or receiver.checksum
-            or receiver.owners
-            or not self._flavour.is_exact
-        ):
+        if receiver.checksum or receiver.owners or not self._flavour.is_exact:
             return places
-        there, mask, native = directory.there, receiver.mask, self._flavour.native
         try:
-            status_of, regular = directory.open.status, stat.S_IFREG
+            opened = directory.open
         except (OSError, IOError):
-            return places  # each of them fails
+            opened = None
+        if not opened:
+            return places  # whoever looks again, says why
+        there, mask, native = directory.there, receiver.mask, self._flavour.native
+        status_of, regular = opened.status, stat.S_IFREG
         names_, kinds, modes, sizes, times = (
             batch.names,
             batch.kinds,
@@ -181,10 +249,7 @@ class Comparison(object):
         if kind == DIRECTORY:
             return self._directory(entry)
         if kind == HARD_LINK:
-            made = self._finish.hard_link(entry, extra)
-            if self._receiver.tree is not None:
-                self._receiver.tree.trim()
-            return made
+            return self._finish.hard_link(entry, extra)
         if kind in (LINK, LINK_INTO_TREE):
             return self._link(entry, extra, kind == LINK_INTO_TREE)
         raise OSError(None, "an entry of the unknown kind %d" % kind)
@@ -192,37 +257,36 @@ class Comparison(object):
     def _enter(self, path):
         if self._current is not None and self._current.path == path:
             return self._current
-        if path in self._ended:
-            raise BadBatch("a directory that is listed again")
+        if self._current is not None or path in self._complete:
+            raise BadBatch(
+                "the directory %r is listed twice, or before another one's end" % (path,)
+            )
         receiver = self._receiver
-        is_open = None
+        tree = receiver.tree
         there = ()
         if path:
             for part in path.split(b"/"):
                 check_name(part)
         if path in self._finish.unmade:
-            is_open = None if self._dry_run else False
-        elif receiver.tree is not None:
-            receiver.tree.trim()
+            tree = None if self._dry_run else False
+        elif tree is not None:
             try:
-                opened = receiver.tree.directory(path)
-                there = opened.names()
-                if not path:
-                    mode, time = receiver.root_mode, receiver.root_time
-                    as_wanted = self.attributes.are(opened, opened.own_status(), mode, time)
-                    self._finish.directory(b"", mode, time, as_wanted)
-                is_open = True
+                there = tree.directory(path).names()
             except (OSError, IOError, names.NameRefused):
-                is_open = False
-        self._current = ListedDirectory(path, receiver.tree, is_open, there)
+                tree = False
+        if not path and tree:
+            mode, time = receiver.root_mode, receiver.root_time
+            as_wanted = self._is_as(tree.root, tree.root.own_status(), mode, time)
+            self._finish.directory(b"", mode, time, as_wanted)
+        self._current = ListedDirectory(path, tree, there)
         return self._current
 
     def _leave(self, directory, flags):
         if not flags & LAST:
             return
         self._current = None
-        self._ended.add(directory.path)
-        if directory.is_open and not flags & INCOMPLETE:
+        self._complete.add(directory.path)
+        if directory.tree and not flags & INCOMPLETE:
             extra = directory.there - directory.listed
             if extra:
                 self._finish.extra(directory.path, self._folding.unlike(directory, extra))
@@ -230,11 +294,15 @@ class Comparison(object):
     def _status(self, entry):
         """The status of what is there in an entry's place, or None."""
         directory = entry.directory
-        if directory.is_open is None:
+        if directory.tree is None:
             return None
         if entry.name in directory.there or not self._flavour.is_exact:
             return directory.open.status(entry.native)
         return None
+
+    def _is_as(self, opened, status, mode, time):
+        same_mode = not self._flavour.modes or stat.S_IMODE(status.st_mode) == mode
+        return same_mode and self._times.same(opened, status, time)
 
     # -- single entries --------------------------------------------------------------------------
 
@@ -247,10 +315,10 @@ class Comparison(object):
                 need = DELTA, b""
         elif stat.S_ISREG(status.st_mode):
             if status.st_size == size:
-                if not self._receiver.checksum and self.attributes.same_time(
+                if not self._receiver.checksum and self._times.same(
                     directory.open, status, entry.time
                 ):
-                    return self.attributes.set(entry, status)
+                    return self.set_attributes(entry, status)
                 if size <= SHORT:
                     digest = self._digest(entry)
                     need = (UNLESS_EQUAL, digest) if digest is not None else need
@@ -261,20 +329,19 @@ class Comparison(object):
         elif (
             is_directory(self._flavour, status)  # removed when the content is here
             and not self._receiver.deletes
-            and not self._is_empty(entry)
+            and self._has_names(directory.open, entry.native)
         ):
             raise OSError(None, NOT_EMPTY)
         if not self._dry_run:
             self._receiver.pending[entry.number] = entry
         return need
 
-    def _is_empty(self, entry):
-        """Whether the directory in an entry's place is empty."""
-        opened = entry.directory.open.child(entry.native)
+    def _has_names(self, opened, native):
+        inner = opened.child(native)
         try:
-            return not opened.names()
+            return bool(inner.names())
         finally:
-            opened.close()
+            inner.close()
 
     def _digest(self, entry):
         """The digest of a short file that is here; None if it can't be read."""
@@ -290,19 +357,43 @@ class Comparison(object):
             os.close(descriptor)
         return digest_of(data)
 
+    def set_attributes(self, entry, status):
+        """Give what is there the owner, mode and time that it shall have; return what was done."""
+        opened = entry.directory.open
+        changed = self._set_owner(entry, status)
+        is_link = self._flavour.is_link(status)
+        # Who sets an owner takes the set-user-id bits away.
+        other = changed or stat.S_IMODE(status.st_mode) != entry.mode
+        if other and not is_link and self._flavour.modes:
+            changed = CHANGED
+            if not self._dry_run:
+                opened.chmod(entry.native, entry.mode)
+        if not self._times.same(opened, status, entry.time):
+            changed = changed if is_link else CHANGED
+            if not self._dry_run:
+                opened.utime(entry.native, entry.time)
+        return changed
+
+    def _set_owner(self, entry, status):
+        if not entry.owner or (status.st_uid, status.st_gid) == tuple(entry.owner):
+            return 0
+        if not self._dry_run:
+            entry.directory.open.chown(entry.native, *entry.owner)
+        return CHANGED
+
     def _directory(self, entry):
         directory = entry.directory
         path = directory.path_of(entry.name)
         status = self._status(entry)
         if status is not None and is_directory(self._flavour, status):
-            as_wanted = self.attributes.are(directory.open, status, entry.mode, entry.time)
+            as_wanted = self._is_as(directory.open, status, entry.mode, entry.time)
             self._finish.directory(path, entry.mode, entry.time, as_wanted)
             mode = stat.S_IMODE(status.st_mode)
             if mode & 0o700 != 0o700 and self._flavour.modes and not self._dry_run:
                 # Else nothing in it could be changed. It gets its mode at the end.
                 directory.open.chmod(entry.native, mode | 0o700)
                 self._finish.touched.add(path)
-            return self.attributes.set_owner(entry, status) or (0 if as_wanted else CHANGED)
+            return self._set_owner(entry, status) or (0 if as_wanted else CHANGED)
         self._finish.unmade.add(path)
         if self._dry_run:
             return MADE
@@ -327,7 +418,7 @@ class Comparison(object):
         if status is not None and flavour.is_link(status):
             there = flavour.text_of(opened.readlink(entry.native))
             if there == text:
-                return self.attributes.set(entry, status)
+                return self.set_attributes(entry, status)
         if self._dry_run:
             return MADE
         if status is None:
@@ -341,16 +432,16 @@ class Comparison(object):
             if remedy is None:
                 raise
             raise OSError(error.errno, remedy)
-        if entry.owner:
-            opened.chown(made, *entry.owner)
-        opened.utime(made, entry.time)
-        if status is not None:
-            try:
+        try:
+            if entry.owner:
+                opened.chown(made, *entry.owner)
+            opened.utime(made, entry.time)
+            if status is not None:
                 if is_directory(flavour, status):
                     make_room(self._receiver, entry.directory.path, opened, entry.name)
                 opened.rename(made, entry.native)
-            except (OSError, IOError):
-                opened.remove(made)
-                raise
+        except (OSError, IOError):
+            opened.remove(made)
+            raise
         self._finish.touched.add(entry.directory.path)
         return MADE

@@ -5,13 +5,11 @@ import os
 import stat
 
 from .entries import MADE, binary
-from .files import is_temporary, other_temporary_name, remove_left
-from .tree import is_directory, time_of
+from .files import is_left, is_temporary, other_temporary_name, remove_left
+from .tree import Tree, is_directory, time_of
 
 NO_LEADER = "the file that it is another name of is not there"
 NOT_EMPTY = "there is a directory that is not empty: it is replaced with delete only"
-#: What was removed is a temporary file.
-TEMPORARY = "temporary"
 #: Paths in a message about deletions.
 TOLD = 500
 
@@ -68,7 +66,6 @@ class Finish(object):
         receiver = self._receiver
         if not receiver.dry_run:
             for link in self._links:
-                receiver.tree.trim()
                 try:
                     self._make_link(*link)
                 except (OSError, IOError) as error:
@@ -78,7 +75,6 @@ class Finish(object):
         if receiver.dry_run:
             return
         for path, mode, time, as_wanted in reversed(self._directories):
-            receiver.tree.trim()
             if not as_wanted or path in self.touched:
                 try:
                     self._end_directory(path, mode, time)
@@ -91,9 +87,18 @@ class Finish(object):
         if first not in self.leaders:
             raise OSError(None, NO_LEADER)
         leader_path, leader = self.leaders[first]
-        source = receiver.tree.directory(leader_path)
-        target = receiver.tree.directory(path)
-        other = source.status(native(leader))
+        with receiver.tree.hold(leader_path) as source, receiver.tree.hold(path) as target:
+            self._link_in(source, native(leader), target, path, name)
+
+    def _link_in(self, source, leader, target, path, name):
+        """Make a file's other name.
+
+        :param source: the directory of the file, and ``leader`` its name there.
+        :param target: the directory at ``path`` that gets the other name.
+        """
+        receiver = self._receiver
+        native = receiver.flavour.native
+        other = source.status(leader)
         if other is None or not stat.S_ISREG(other.st_mode):
             raise OSError(None, NO_LEADER)
         status = target.status(native(name))
@@ -102,7 +107,7 @@ class Finish(object):
         if status is not None and is_directory(receiver.flavour, status):
             make_room(receiver, path, target, name)
         made = native(other_temporary_name())
-        target.link(source, native(leader), made)
+        target.link(source, leader, made)
         try:
             target.rename(made, native(name))
         except (OSError, IOError):
@@ -140,13 +145,12 @@ class Finish(object):
         receiver = self._receiver
         deleted = []
         for path, found in self._extra:
-            if receiver.tree is not None:
-                receiver.tree.trim()
-            deletes = receiver.deletes and clean
-            if not deletes:
+            left_only = not receiver.deletes or not clean
+            if left_only:
                 found = [name for name in found if is_temporary(name)]
             if not found:
                 continue
+            remove = self._remove_left if left_only else self._remove
             try:
                 opened = receiver.tree.directory(path)
             except OSError:
@@ -154,8 +158,7 @@ class Finish(object):
             for name in found:
                 whole = path + b"/" + name if path else name
                 try:
-                    gone = self._remove(opened, whole, name, deletes)
-                    if gone and gone is not TEMPORARY:
+                    if remove(opened, whole, name):
                         deleted.append(binary(whole))
                 except (OSError, IOError) as error:
                     receiver.fail(whole, reason_of(error))
@@ -166,43 +169,95 @@ class Finish(object):
         if deleted:
             receiver.send(["deleted", deleted])
 
-    def _remove(self, opened, path, name, deletes=True):
-        """Remove an entry and what is in it; False if something in it is excluded, and stays.
+    def _remove_left(self, opened, path, name):
+        """Remove a file that a run has left which has ended; False if it is none, or excluded."""
+        receiver = self._receiver
+        if not receiver.filter.takes(path):
+            return False
+        return remove_left(opened, receiver.flavour.native(name), receiver.dry_run)
 
-        What another run has left is no entry: it returns ``TEMPORARY`` for that.
+    def _remove(self, opened, path, name):
+        """Remove an entry and what is in it; False if something in it is excluded, and stays."""
+        gone = self._remove_or_enter(opened, path, name)
+        if gone is not None:
+            return gone
+        receiver = self._receiver
+        native = receiver.flavour.native(name)
+        # A tree of its own: it may be of any depth, and closes nothing that others have open.
+        tree = Tree(opened.child(native), receiver.flavour)
+        try:
+            all_gone = self._remove_in(tree, path)
+        finally:
+            tree.close()
+        if all_gone and not receiver.dry_run:
+            receiver.tree.forget(path)
+            opened.rmdir(native)
+        return all_gone
 
-        :param deletes: whether anything is removed; else temporary files only.
+    def _remove_in(self, tree, whole):
+        """Remove what is in a tree; False if something in it is excluded, and stays.
+
+        :param whole: the path of the tree's root.
         """
+        receiver = self._receiver
+        #: path in the tree, names that are left to remove, whether all in it was removed
+        levels = [[b"", sorted(tree.root.names(), reverse=True), True]]
+        while True:
+            path, left, all_gone = level = levels[-1]
+            if left:
+                name = left.pop()
+                below = path + b"/" + name if path else name
+                gone = self._remove_or_enter(tree.directory(path), whole + b"/" + below, name)
+                if gone is None:
+                    found = tree.directory(below).names()
+                    levels.append([below, sorted(found, reverse=True), True])
+                elif not gone:
+                    level[2] = False
+                continue
+            levels.pop()
+            if not levels:
+                return all_gone
+            if not all_gone:
+                levels[-1][2] = False
+            elif not receiver.dry_run:
+                receiver.tree.forget(whole + b"/" + path)
+                tree.forget(path)
+                parent, _, name = path.rpartition(b"/")
+                tree.directory(parent).rmdir(receiver.flavour.native(name))
+
+    def _remove_or_enter(self, opened, path, name):
+        """Remove an entry: whether it was; None if it is a directory, which can be entered now."""
         receiver = self._receiver
         native = receiver.flavour.native(name)
         status = opened.status(native)
         if status is None:
             return False
         enters = is_directory(receiver.flavour, status)
-        if enters and not deletes:
-            return False  # it has only the name of a temporary file
         if not receiver.filter.takes(path + b"/" if enters else path):
             return False
         if not enters:
-            if receiver.dry_run:
-                return True
-            if is_temporary(name) and stat.S_ISREG(status.st_mode):
-                return TEMPORARY if remove_left(opened, native) else False
-            opened.remove(native)
+            if (
+                is_temporary(name)
+                and stat.S_ISREG(status.st_mode)
+                and self._is_in_use(opened, native)
+            ):
+                return False
+            if not receiver.dry_run:
+                opened.remove(native)
             return True
         if not receiver.dry_run and status.st_mode & 0o700 != 0o700:
             opened.chmod(native, stat.S_IMODE(status.st_mode) | 0o700)
-        inner = opened.child(native)
+        return None
+
+    def _is_in_use(self, opened, native):
         try:
-            all_gone = True
-            for each in sorted(inner.names()):
-                all_gone = bool(self._remove(inner, path + b"/" + each, each)) and all_gone
+            descriptor = opened.open(native)
+        except (OSError, IOError):
+            return False
+        try:
+            return not is_left(descriptor)
         finally:
-            inner.close()
-        if all_gone and not receiver.dry_run:
-            receiver.tree.forget(path)
-            opened.rmdir(native)
-        return all_gone
+            os.close(descriptor)
 
     def make_room(self, path, opened, name):
         """Remove a directory where something else comes."""

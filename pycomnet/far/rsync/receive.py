@@ -7,9 +7,8 @@ import os
 import stat
 
 from . import names
-from .attributes import MODE
 from .blocks import block_size, check_block, choose_marker, sums
-from .compare import Comparison
+from .compare import MODE, Comparison
 from .compose import MOST, Basis, Composer, ContentRefused, Pieces, TooMuch, unpack
 from .entries import BadBatch, binary, numbers_from, numbers_of
 from .files import (
@@ -22,7 +21,6 @@ from .files import (
     write_short,
 )
 from .finish import Finish, make_room, reason_of
-from .listed import ListedDirectory
 from .patterns import Filter
 from .tree import is_directory, open_tree
 
@@ -85,14 +83,12 @@ class Receiver(object):
         try:
             while self._ended is None or self.pending:
                 message = self._channel.receive()
-                if self.tree is not None:
-                    self.tree.trim()
                 self.handlers[message[0]](message)
             self.finish.run(self._ended)
             self.send(["done"])
         finally:
             for number in list(self.bases):
-                self.close_basis(number)
+                self._close_basis(number)
             if self.tree is not None:
                 self.tree.close()
 
@@ -119,7 +115,7 @@ class Receiver(object):
         for number in numbers_from("Q", message[1]):
             self.pending.pop(number, None)
             self.finish.leaders.pop(number, None)
-            self.close_basis(number)
+            self._close_basis(number)
 
     def _equal(self, message):
         """Files whose content is what it shall be: set the rest."""
@@ -127,12 +123,10 @@ class Receiver(object):
         for number in numbers_from("Q", message[1]):
             entry = self.pending.pop(number)
             try:
-                self.tree.trim()
-                entry.directory = ListedDirectory(entry.directory.path, self.tree, True)
                 status = entry.directory.open.status(entry.native)
                 if status is None:
                     raise OSError(None, "it vanished meanwhile")
-                self._comparison.attributes.set(entry, status)
+                self._comparison.set_attributes(entry, status)
                 done.append(number)
             except (OSError, IOError) as error:
                 self.fail(number, reason_of(error))
@@ -162,7 +156,6 @@ class Receiver(object):
             entry = self.pending.pop(number)
             try:
                 if entry.directory is not directory:
-                    self.tree.trim()
                     opened = self.tree.directory(entry.directory.path)
                     directory = entry.directory
                     self.finish.touched.add(directory.path)
@@ -191,14 +184,15 @@ class Receiver(object):
     def _commit(self, new, entry, opened):
         path = entry.directory.path
         self.finish.touched.add(path)
+        given = entry.mode, entry.time, entry.owner
         try:
-            new.commit(entry.mode, entry.time, entry.owner)
+            new.commit(*given)
         except OSError:
             status = opened.status(entry.native)
             if status is None or not is_directory(self.flavour, status):
                 raise
             make_room(self, path, opened, entry.name)
-            opened.rename(self.flavour.native(new.temporary), entry.native)
+            new.commit(*given)
 
     def _long(self, message):
         """A long file; its content is on the raw channel."""
@@ -219,25 +213,19 @@ class Receiver(object):
                 composer.problem = error
             composer.run()
             self._commit(new, entry, opened)
-            left = self.flavour.native(temporary_name(entry.name))
-            if new.temporary != temporary_name(entry.name) and opened.status(left) is not None:
-                if basis is not None:
-                    basis.close()  # that may be it, and is locked by this run
-                    basis = None
-                remove_left(opened, left)  # what an earlier run has left
+            if basis is not None:
+                basis.close()  # it may have the lock of what is removed now
+                basis = None
+            if new.temporary != temporary_name(entry.name):
+                remove_left(opened, self.flavour.native(temporary_name(entry.name)))
         except TooMuch:
             if new is not None:
                 new.discard()
             raise
         except ContentRefused as error:
-            if new is None:
-                # It would not help to have it again.
-                self.fail(number, reason_of(composer.problem))
-                self.send(["written", numbers_of("Q", [])])
-            else:
-                new.discard()
-                self.pending[number] = entry
-                self.send(["again", number, reason_of(error)])
+            new.discard()
+            self.pending[number] = entry
+            self.send(["again", number, reason_of(error)])
         except (OSError, IOError) as error:
             if new is not None:
                 new.discard()
@@ -256,7 +244,7 @@ class Receiver(object):
         """The other end asks for the sums of what is here of a long file."""
         number = message[1]
         entry = self.pending[number]
-        self.close_basis(number)
+        self._close_basis(number)
         try:
             found = self.basis(entry)
         except (OSError, IOError):
@@ -305,8 +293,7 @@ class Receiver(object):
             best = status.st_size, descriptor  # Jython has no fstat
         return best
 
-    def close_basis(self, number):
-        """The old file is needed no more."""
+    def _close_basis(self, number):
         basis = self.bases.pop(number, None)
         if basis is not None:
             basis.close()

@@ -4,8 +4,8 @@ from typing import Any, Protocol
 from .patterns import Filter
 
 BATCH: int
+ODD_TIME: str
 FIRST_BATCH: int
-TIMES: int
 
 class _ScanOptions(Protocol):
     @property

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import struct
+import zlib
 from collections.abc import Iterable
 from unittest import mock
 
@@ -12,7 +13,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from pycomnet.far.rsync import compose
 from pycomnet.far.rsync.blocks import TreeDigest, sums
-from pycomnet.far.rsync.compose import Basis, Composer, ContentRefused, Pieces
+from pycomnet.far.rsync.compose import UNPACKED, Basis, Composer, ContentRefused, Pieces, unpack
 from pycomnet.far.rsync.entries import COPY, END, LITERAL
 from pycomnet.far.rsync.files import read_at
 
@@ -127,6 +128,13 @@ class ComposerTests(SynchronousTestCase):
         os.utime(self.path, (1, 1))
         self.assertRaises(ContentRefused, self.compose, pieces, new)
 
+    def test_size_of_compressed_content(self) -> None:
+        """Content is not unpacked beyond what its sender says, nor without a limit."""
+        data = zlib.compress(bytes(1000000))
+        self.assertEqual(unpack(data, 1000000), bytes(1000000))
+        for size in (0, UNPACKED + 1):
+            self.assertRaisesRegex(ValueError, "at most", unpack, data, size)
+
     def test_old_file_that_was_changed_just_now_is_read_again(self) -> None:
         """Another change in the same moment would have the same time: what is read is hashed."""
         self.patch(compose, "YOUNG", self.young)
@@ -135,8 +143,7 @@ class ComposerTests(SynchronousTestCase):
         for age, read in ((0.0, len(OLD) - BLOCK), (-5.0, len(OLD) - BLOCK), (5.0, 100)):
             self.patch(compose.clock, "time", lambda: changed + age)  # noqa: B023
             digests, self.read = self.basis.digests, []
-            reader = self.reader
-            self.basis = Basis(reader, self.descriptor)
+            self.basis = Basis(self.reader, self.descriptor)
             self.basis.digests = digests
             self.assertEqual(self.compose(pieces, new), new)
             self.assertEqual(sum(size for _, size in self.read), read)

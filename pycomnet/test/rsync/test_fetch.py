@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import signal
 import stat
@@ -13,27 +12,14 @@ from unittest import mock
 from twisted.internet import defer
 
 import pycomnet
-from pycomnet.far.rsync import entries
-from pycomnet.far.rsync.blocks import sums
+from pycomnet.far.rsync import entries, scan
+from pycomnet.far.rsync.blocks import SUM
+from pycomnet.far.rsync.blocks import sums as block_sums
 from pycomnet.far.rsync.files import read_at
-from pycomnet.rsync import fetch
+from pycomnet.rsync import fetch, fetchreceiver
 from pycomnet.rsync.matching import Matcher
 from pycomnet.test.rsync.kit import tree_of, write
 from pycomnet.test.rsync.test_targets import NOON, RSyncCase
-from pycomnet.test.waiting import until
-
-#: Makes a file grow whenever the far side reads a piece of a long one.
-GROWING = """
-from _pycomnet_rsync import send as module
-read_exactly = module._exactly
-
-def grow(read, offset, size):
-    with open({!r}, "ab") as log:
-        log.write(b"another line")
-    return read_exactly(read, offset, size)
-
-module._exactly = grow
-"""
 
 #: A far side that sends what it is told, and then waits.
 SCRIPTED = """
@@ -46,13 +32,31 @@ for message in channel:
 """
 
 
+#: Lets the far side find that it can't read all of its tree.
+UNREADABLE = """
+from _pycomnet_rsync import scan as module
+make_scan = module.Scan.__init__
+
+def make(scan, *args, **options):
+    make_scan(scan, *args, **options)
+    scan.clean = False
+
+module.Scan.__init__ = make
+"""
+
+
 def batch(
-    names: list[bytes], kinds: list[int], directories: Any = None, texts: Any = (), size: int = 0
+    names: list[bytes],
+    kinds: list[int],
+    directories: Any = None,
+    texts: Any = (),
+    size: int = 0,
+    first: int = 0,
 ) -> list[Any]:
     """A list as a far side would send it."""
     count = len(names)
     return entries.pack(
-        0, directories or [[b"", count, 1]], names, bytearray(kinds), [0o644] * count,
+        first, directories or [[b"", count, 1]], names, bytearray(kinds), [0o644] * count,
         [size] * count, [NOON] * count, texts, [], [],
     )  # fmt: skip
 
@@ -149,6 +153,52 @@ class FetchTests(RSyncCase):
         self.assertEqual(stat.S_IMODE(os.stat(f"{self.target()}/program").st_mode), 0o755)
         self.assertEqual((await self.fetch()).changed, [])
 
+    async def test_descriptors(self) -> None:
+        """Of many long files that have changed, few old ones are open at a time."""
+        for number in range(60):
+            self.in_source(f"long{number:02}", b"new" + b"%d" % number * 35000, NOON + 1)
+            write(f"{self.target()}/long{number:02}", b"old" + b"%d" % number * 35000, NOON)
+        before = len(os.listdir("/proc/self/fd"))
+        most = [0]
+
+        def count(event: pycomnet.SyncEvent) -> None:
+            most[0] = max(most[0], len(os.listdir("/proc/self/fd")))
+
+        result = await self.fetch(progress=count)
+        self.assertEqual(len(result.sent), 60)
+        self.assert_arrived()
+        self.assertLess(
+            most[0] - before, fetchreceiver.AHEAD + 10
+        )  # a pipe of the gateway, and the like
+
+    async def test_more_lists_than_wait(self) -> None:
+        """Lists whose files are not asked for yet are not lost."""
+        for number in range(40):
+            self.in_source(f"long{number:02}", b"new" * 30000, NOON + 1)
+            write(f"{self.target()}/long{number:02}", b"old" * 30000, NOON)
+        with (
+            mock.patch.object(scan, "FIRST_BATCH", 1),
+            mock.patch.object(scan, "BATCH", 3),
+            mock.patch.object(fetchreceiver, "WAITING", 2),
+            mock.patch.object(fetchreceiver, "AHEAD", 1),
+        ):
+            result = await self.fetch()
+        self.assertEqual(len(result.sent), 40)
+        self.assert_arrived()
+
+    async def test_old_file_that_can_not_be_read(self) -> None:
+        """An old file that can't be read while it is compared is no basis; the run goes on."""
+        for name in ("long", "other"):
+            self.in_source(name, b"new" * 30000, NOON + 1)
+            write(f"{self.target()}/{name}", b"old" * 30000, NOON)
+        gateway = await self.gateway()
+        before = os.listdir("/proc/self/fd")
+        with mock.patch.object(Matcher, "steps", side_effect=[OSError(5, "I/O"), iter([])]):
+            result = await pycomnet.fetch(gateway, self.source, self.target())
+        self.assertEqual(sorted(result.sent), ["long", "other"])
+        self.assert_arrived()
+        self.assertEqual(os.listdir("/proc/self/fd"), before)
+
     async def test_no_such_source(self) -> None:
         """A source that is not there is an error, in words."""
         gateway = await self.gateway()
@@ -192,58 +242,6 @@ class FetchTests(RSyncCase):
         await self.fetch()
         self.assert_arrived()
 
-    async def test_few_files_are_open(self) -> None:
-        """However many long files have changed, few are open at a time; at the end none is."""
-        gateway = await self.gateway()
-        for number in range(40):
-            self.in_source(f"{number}", os.urandom(70000))
-        await pycomnet.fetch(gateway, self.source, self.target())
-        for number in range(40):
-            with open(f"{self.source}/{number}", "r+b") as file:
-                file.write(b"changed")
-        before = len(os.listdir("/proc/self/fd"))
-        most = []
-        result = await pycomnet.fetch(
-            gateway,
-            self.source,
-            self.target(),
-            progress=lambda _: most.append(len(os.listdir("/proc/self/fd"))),
-        )
-        self.assertEqual(len(result.sent), 40)
-        self.assertLess(result.bytes_received, 40 * 10000)
-        self.assertLess(max(most), before + 15)
-        await until(lambda: len(os.listdir("/proc/self/fd")) <= before, "all are closed")
-
-    async def test_old_file_that_can_not_be_read(self) -> None:
-        """It is no help, and no harm: the new one comes whole, and so do the others."""
-        for number in range(3):
-            self.in_source(f"{number}", os.urandom(100000))
-        await self.fetch()
-        for number in range(3):
-            with open(f"{self.source}/{number}", "r+b") as file:
-                file.write(b"changed")
-
-        def steps(matcher: Any) -> Any:
-            raise OSError(errno.EIO, os.strerror(errno.EIO))
-
-        with mock.patch.object(Matcher, "steps", steps):
-            result = await self.fetch()
-        self.assertEqual(result.sent, ["0", "1", "2"])
-        self.assert_arrived()
-
-    async def test_file_that_grows(self) -> None:
-        """Of a file that grows while it is read, one state arrives (case 14)."""
-        path = self.in_source("log", b"line\n" * 200000)
-        gateway = await self.gateway()
-        with mock.patch.object(fetch, "SEND", f"{GROWING.format(path)}\n{fetch.SEND}"):
-            result = await pycomnet.fetch(gateway, self.source, self.target())
-        result.raise_for_failures()
-        with open(f"{self.target()}/log", "rb") as file:
-            self.assertEqual(file.read(), b"line\n" * 200000)
-        self.assertGreater(os.path.getsize(path), 1000000)
-        await self.fetch()
-        self.assert_arrived()
-
     async def test_limits(self) -> None:
         """More than may come ends the run; what is as much as that may come."""
         self.in_source("short", b"x" * 1000)
@@ -263,6 +261,19 @@ class FetchTests(RSyncCase):
             self.assertRaises(
                 ValueError, pycomnet.fetch, gateway, "x", self.target(), max_bytes=wrong
             )
+
+    async def test_deletes_that_are_skipped(self) -> None:
+        """Where the source can't be read completely, the result says that nothing was deleted."""
+        self.in_source("a")
+        write(f"{self.target()}/old")
+        gateway = await self.gateway()
+        code = f"{UNREADABLE}\n{fetch.SEND}"
+        with mock.patch.object(fetch, "SEND", code):
+            result = await pycomnet.fetch(gateway, self.source, self.target(), delete=True)
+        self.assertTrue(result.deletes_skipped)
+        self.assertEqual(sorted(os.listdir(self.target())), ["a", "old"])
+        self.assertFalse((await self.fetch(delete=True)).deletes_skipped)
+        self.assertEqual(os.listdir(self.target()), ["a"])
 
 
 class HostileFarSideTests(RSyncCase):
@@ -320,6 +331,17 @@ class HostileFarSideTests(RSyncCase):
         self.assertEqual([path for path, _ in result.failed], ["link/x"])
         self.assertEqual(os.listdir(self.outside), [])
 
+    async def test_directory_that_becomes_a_link(self) -> None:
+        """An empty directory whose name is listed again as a link does not lend it its mode."""
+        os.chmod(self.outside, 0o700)
+        directory = batch([b"d"], [entries.DIRECTORY], [[b"", 1, 1]])
+        link = batch([b"d"], [entries.LINK], [[b"", 1, 1]], [self.outside.encode()])
+        link[1] = 1
+        open_directory = batch([b"d"], [entries.DIRECTORY], [[b"", 1, 0]])
+        for lists in ([directory, link], [open_directory, link]):
+            self.assertIn("listed twice", await self.refused(*lists, ["end", True]))
+            self.assertEqual(stat.S_IMODE(os.stat(self.outside).st_mode), 0o700)
+
     async def test_links_that_were_not_asked_for(self) -> None:
         """With ``links="skip"`` a link that is sent all the same is not made."""
         result = await self.fetch_from(
@@ -327,15 +349,6 @@ class HostileFarSideTests(RSyncCase):
         )
         self.assertEqual([path for path, _ in result.failed], ["link"])
         self.assertEqual(os.listdir(self.target()), [])
-
-    async def test_mode_through_a_link(self) -> None:
-        """A directory in whose place a link comes later sets no mode where that leads."""
-        os.chmod(self.outside, 0o700)
-        again = batch([b"d"], [entries.LINK], [[b"", 1, 1]], [self.outside.encode()])
-        again[1] = 1
-        first = batch([b"d"], [entries.DIRECTORY], [[b"", 1, 1], [b"d", 0, 1]])
-        self.assertIn("listed again", await self.refused(first, again, ["end", True]))
-        self.assertEqual(os.stat(self.outside).st_mode & 0o777, 0o700)
 
     async def test_any_number_of_bytes(self) -> None:
         """What is sent as parts of what is here counts as what is written."""
@@ -345,7 +358,7 @@ class HostileFarSideTests(RSyncCase):
             file.write(os.urandom(50000))
         block = 4096
         with open(f"{self.target()}/x", "rb") as file:
-            parts = b"".join(sums(read_at(file.fileno()), 50000, block, b"x"))
+            parts = b"".join(block_sums(read_at(file.fileno()), 50000, block, b"x"))
         copies = (b"C" + struct.pack(">QQ", 0, 50000)) * 100
         running = defer.Deferred.fromCoroutine(
             self.fetch_from(
@@ -364,6 +377,7 @@ class HostileFarSideTests(RSyncCase):
         """Messages that are none end the run, with an error."""
         listed = batch([b"x"], [entries.FILE], size=100000)
         number = entries.numbers_of("Q", [0])
+        empty = b"Z" + struct.pack(">II", 8, 0) + b"x" * 8
         for messages, pieces in (
             ([["nothing"]], ()),
             ([[]], ()),
@@ -376,14 +390,49 @@ class HostileFarSideTests(RSyncCase):
             ([listed, ["long", 0, 4096, NOON, 0, False]], (b"L\xff\xff\xff\xff",)),
             ([listed, ["long", 0, 4096, NOON, 0, False]], (b"H" + b"\x7f" * 8,)),
             ([listed, ["sums", 0, 2**60, 3, b"", b"", True]], ()),
-            ([listed, ["sums", 7, 100000, 4096, b"", b"", True]], ()),
-            ([listed, ["sums", 0, 8192, 4096, b"", b"\0" * 24 * 3, True]], ()),
+            ([["told", [], [], [[1000000, "a number"]]]], ()),
+            (
+                [listed, ["long", 0, 4096, NOON, 0, False]],
+                (empty,),
+            ),
             ([listed, ["unreadable", number, []]], ()),
-            ([["told", [[10**11, ""]], [], []]], ()),
-            ([listed, ["long", 0, 4096, NOON, 0, False]], (b"Z\0\0\0\2\0\0\0\0xx",)),
         ):
             await self.refused(*messages, pieces=pieces)
             self.assertNotIn("x", os.listdir(self.target()))
+
+    async def test_sums(self) -> None:
+        """Sums are taken for the file that they were asked for, as many as it has blocks."""
+        names = [b"x", b"y"]
+        listed = batch(names, [entries.FILE] * 2, size=100000)
+        one = b"0" * SUM.size
+        for messages, reason in (
+            ([["sums", 0, 100000, 3, b"a", b"", False]], "blocks of 3 bytes"),
+            ([["sums", 0, 100000, 2**40, b"a", b"", False]], "blocks of"),
+            ([["sums", 0, 8192, 4096, b"a", one * 3, False]], "more blocks"),
+            ([["sums", 0, 8192, 4096, b"a", one, False]] * 3, "more blocks"),
+            ([["sums", 0, 0, 0, b"", one, False]], "more blocks"),
+            ([["sums", 7, 100000, 4096, b"a", b"", True]], "not asked for"),
+            (
+                [["sums", number, 100000, 4096, b"a", one, False] for number in (0, 1)],
+                "two files at a time",
+            ),
+            ([["sums", 0, 0, 0, b"", b"", True]] * 2, "not asked for"),
+            ([["sums", 0, 100000, 4096, 17, one, False]], "can't be read"),
+        ):
+            for name in names:
+                write(os.path.join(self.target(), os.fsdecode(name)), b"old" * 30000)
+            self.assertIn(reason, await self.refused(listed, *messages))
+
+    async def test_lists_without_end(self) -> None:
+        """A far side that lists, and serves nothing, is given up."""
+        lists = [
+            batch([b"%02d" % number], [entries.FILE], [[b"", 1, 0]], (), 1, number)
+            for number in range(40)
+        ]
+        with mock.patch.object(fetchreceiver, "WAITING", 4):
+            self.assertIn("not what it is asked for", await self.refused(*lists))
+        with mock.patch.object(fetchreceiver, "MOST_ENTRIES", 1):
+            self.assertIn("2 entries", await self.refused(batch([b"x", b"y"], [entries.FILE] * 2)))
 
     async def test_wrong_digest(self) -> None:
         """Content that is not what its digest says is asked for again, and not taken."""
