@@ -7,8 +7,9 @@ import os
 import stat
 
 from . import names
+from .attributes import MODE
 from .blocks import block_size, check_block, choose_marker, sums
-from .compare import MODE, Comparison
+from .compare import Comparison
 from .compose import MOST, Basis, Composer, ContentRefused, Pieces, TooMuch, unpack
 from .entries import BadBatch, binary, numbers_from, numbers_of
 from .files import (
@@ -126,7 +127,7 @@ class Receiver(object):
                 status = entry.directory.open.status(entry.native)
                 if status is None:
                     raise OSError(None, "it vanished meanwhile")
-                self._comparison.set_attributes(entry, status)
+                self._comparison.attributes.set(entry, status)
                 done.append(number)
             except (OSError, IOError) as error:
                 self.fail(number, reason_of(error))
