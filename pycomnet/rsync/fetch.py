@@ -21,7 +21,7 @@ from pycomnet.errors import ChannelClosed
 from pycomnet.gateways.gateway import Gateway
 from pycomnet.ranges import whole
 from pycomnet.rsync.fetchrun import FetchLimits, FetchRun
-from pycomnet.rsync.modules import SEND, far_modules
+from pycomnet.rsync.modules import SEND, offer
 from pycomnet.rsync.options import AnyPath, LinkPolicy, SyncError, SyncOptions, make_options
 from pycomnet.rsync.result import SyncEvent, TargetResult
 
@@ -95,7 +95,7 @@ async def _fetch(
     limits: FetchLimits,
 ) -> TargetResult:
     result = TargetResult(f"{gateway.id}:{os.fsdecode(source)}")
-    gateway.offer_modules(far_modules()).addErrback(lambda _: None)
+    offer(gateway)
     data = gateway.newchannel(raw=True)
     asked = {
         "root": os.fsencode(source),

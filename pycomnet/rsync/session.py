@@ -14,7 +14,7 @@ from pycomnet.far.rsync.entries import DIGEST, FILE, LEADER, MADE, UNLESS_EQUAL,
 from pycomnet.far.rsync.scan import Batch
 from pycomnet.gateways.gateway import Gateway
 from pycomnet.rsync.lines import Lines
-from pycomnet.rsync.modules import RECEIVE, far_modules
+from pycomnet.rsync.modules import RECEIVE, offer
 from pycomnet.rsync.options import SyncError, SyncOptions
 from pycomnet.rsync.result import EventKind, TargetResult, shown_path
 from pycomnet.rsync.serving import Serving
@@ -68,7 +68,7 @@ class Session:
         """
         gateway, options = self._gateway, self._options
         status = self._source.status
-        gateway.offer_modules(far_modules()).addErrback(lambda _: None)
+        offer(gateway)
         data = gateway.newchannel(raw=True)
         asked = {
             "root": self._destination,

@@ -299,7 +299,7 @@ def is_at(directory, name, descriptor):
 
 def is_left(descriptor):
     """Whether a file was left by a run that has ended: nobody has a lock on it."""
-    if fcntl is None or type(descriptor) is not int:
+    if not can_lock(descriptor):
         return True
     try:
         fcntl.flock(descriptor, LOCK)
