@@ -51,7 +51,12 @@ class Reports:
             fails as it does. Cancelling it cancels that.
         """
         called: list[Deferred[Any]] = []
-        outcome: Deferred[Any] = Deferred(lambda _: [each.cancel() for each in called])
+
+        def cancel(_: object) -> None:
+            for each in called:
+                each.cancel()
+
+        outcome: Deferred[Any] = Deferred(cancel)
 
         def begin(argument: Any) -> None:
             called.append(maybeDeferred(function, argument))

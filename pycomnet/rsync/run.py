@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import attrs
 from twisted.internet.defer import CancelledError, Deferred, FirstError, gatherResults
 from twisted.internet.interfaces import IReactorThreads
+from twisted.python.failure import Failure
 
 from pycomnet.gateways.gateway import Gateway
 from pycomnet.rsync.changes import Changes
@@ -82,17 +84,16 @@ class Run:
         ]
         # What a function of the user's raises ends it. This fires in a turn of its own.
         raised = self._reports.problem.when_fired()
-        raised.addCallback(lambda _: [each.cancel() for each in running])
+        raised.addCallbacks(lambda _: cancel_all(running), ignore)
         try:
             await gatherResults(running, consumeErrors=True)
             await self._reports.flush()
         except (FirstError, CancelledError) as stopped:
-            problem = stopped.subFailure.value if isinstance(stopped, FirstError) else stopped
-            raise (self._reports.problem.result or problem) from None
+            ended: Any = stopped.subFailure.value if isinstance(stopped, FirstError) else stopped
+            raise (self._reports.problem.result or ended) from None
         finally:
-            for each in (raised, *running):
-                each.addErrback(lambda _: None)
-                each.cancel()
+            raised.cancel()
+            cancel_all(running)
             source.close()
         return SyncResult(self._results)
 
@@ -122,6 +123,17 @@ class Run:
         result.end()
         await tell_finished(self._reports, target, result)
         self._ended(target)
+
+
+def cancel_all(running: Iterable[Deferred[Any]]) -> None:
+    """Cancel what goes on; what it fails with is of no interest any more."""
+    for each in tuple(running):
+        each.addErrback(ignore)
+        each.cancel()
+
+
+def ignore(failure: Failure) -> None:
+    """A failure that is known otherwise, or of no interest any more."""
 
 
 async def tell_finished(reports: Reports, target: SyncTarget, result: TargetResult) -> None:

@@ -16,7 +16,7 @@ from pycomnet.rsync.changes import EVERYTHING, NOTHING, Changes
 from pycomnet.rsync.options import AnyPath, SyncOptions
 from pycomnet.rsync.reports import Reports
 from pycomnet.rsync.result import SyncResult, TargetResult
-from pycomnet.rsync.run import Run, SyncTarget, tell_finished
+from pycomnet.rsync.run import Run, SyncTarget, cancel_all, ignore, tell_finished
 from pycomnet.rsync.watcher import FileWatcher, StartWatcher
 
 
@@ -86,7 +86,7 @@ class SourceWatch:
             IReactorFromThreads(self._reactor),
         )
         raised = self._reports.problem.when_fired()
-        raised.addCallback(self._end)
+        raised.addCallbacks(self._end, ignore)
         for place, target in enumerate(self._targets):
             each = _Watched(target, place, target.gateway.newchannel(raw=True))
             self._alive.append(each)
@@ -95,9 +95,8 @@ class SourceWatch:
             await self._ended
         finally:
             watcher.stop()
-            for running in (raised, *self._rounds):
-                running.addErrback(lambda _: None)
-                running.cancel()
+            raised.cancel()
+            cancel_all(self._rounds)
             alive, self._alive = self._alive, []
             for each in alive:
                 each.line.close()
@@ -149,7 +148,10 @@ class SourceWatch:
     def _round_is_over(self, result: object, running: Deferred[None]) -> None:
         self._rounds.discard(running)
         if isinstance(result, Failure) and not result.check(CancelledError):
-            self._end(result.value)
+            self._failed(result)
+
+    def _failed(self, failure: Failure) -> None:
+        self._end(failure.value)  # type: ignore[arg-type]
 
     def _finished(self, each: _Watched) -> None:
         """A run to a target is over."""
@@ -176,7 +178,7 @@ class SourceWatch:
         result = TargetResult(str(each.target), error=problem)
         self._results[each.place] = result
         telling = Deferred.fromCoroutine(tell_finished(self._reports, each.target, result))
-        telling.addErrback(lambda failure: self._end(failure.value))
+        telling.addErrback(self._failed)
         self._drop(each)
 
     def _drop(self, each: _Watched) -> None:
@@ -184,13 +186,10 @@ class SourceWatch:
             self._alive.remove(each)
             each.line.close()
         if not self._alive:
-            self._reports.flush().addCallbacks(self._all_are_lost, self._flush_failed)
+            self._reports.flush().addCallbacks(self._all_are_lost, ignore)
 
     def _all_are_lost(self, _: object) -> None:
         try:
             SyncResult(self._results).raise_for_failures()
         except Exception as problem:
             self._end(problem)
-
-    def _flush_failed(self, failure: Failure) -> None:
-        """A function of the user's has raised; that has ended it already."""

@@ -6,6 +6,7 @@ import io
 import os
 import signal
 import sys
+from functools import partial
 from typing import Any
 from unittest import mock
 
@@ -18,10 +19,11 @@ from pycomnet.cli.program import CommandProgram
 from pycomnet.cli.sync import SyncLines, read_target, run_sync
 from pycomnet.cli.syncbars import SyncBars
 from pycomnet.errors import SpecError
+from pycomnet.rsync import rsync
 from pycomnet.rsync.changes import EVERYTHING, Changes
 from pycomnet.rsync.watch import SourceWatch
 from pycomnet.test.cli.case import CommandCase
-from pycomnet.test.rsync.test_watch import TestWatcher
+from pycomnet.test.rsync.test_watch import MovedWatcher
 from pycomnet.test.waiting import until
 
 
@@ -103,13 +105,13 @@ class WatchTests(CommandCase):
         self.source = self.directory / "source"
         self.source.mkdir()
         (self.source / "file").write_text("content")
-        self.watchers: list[TestWatcher] = []
+        self.watchers: list[MovedWatcher] = []
 
-        def start(*args: Any) -> TestWatcher:
-            self.watchers.append(TestWatcher(*args))
+        def start(*args: Any) -> MovedWatcher:
+            self.watchers.append(MovedWatcher(*args))
             return self.watchers[0]
 
-        patched = mock.patch.object(SourceWatch.__init__, "__defaults__", (start,))
+        patched = mock.patch.object(rsync, "SourceWatch", partial(SourceWatch, start_watcher=start))
         patched.start()
         self.addCleanup(patched.stop)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import struct
+import time
 import zlib
 from collections.abc import Iterable
 from unittest import mock
@@ -141,7 +142,7 @@ class ComposerTests(SynchronousTestCase):
         changed = os.fstat(self.descriptor).st_ctime_ns / 1e9
         pieces, new = self.changed()
         for age, read in ((0.0, len(OLD) - BLOCK), (-5.0, len(OLD) - BLOCK), (5.0, 100)):
-            self.patch(compose.clock, "time", lambda: changed + age)  # noqa: B023
+            self.patch(time, "time", lambda: changed + age)  # noqa: B023
             digests, self.read = self.basis.digests, []
             self.basis = Basis(self.reader, self.descriptor)
             self.basis.digests = digests

@@ -16,7 +16,7 @@ from pycomnet.far.rsync import entries, scan
 from pycomnet.far.rsync.blocks import SUM
 from pycomnet.far.rsync.blocks import sums as block_sums
 from pycomnet.far.rsync.files import read_at
-from pycomnet.rsync import fetch, fetchreceiver
+from pycomnet.rsync import fetch, fetchreceiver, modules
 from pycomnet.rsync.matching import Matcher
 from pycomnet.test.rsync.kit import tree_of, write
 from pycomnet.test.rsync.test_targets import NOON, RSyncCase
@@ -249,10 +249,11 @@ class FetchTests(RSyncCase):
         (await self.fetch(max_bytes=201000, max_entries=2)).raise_for_failures()
         self.assert_arrived()
         os.truncate(self.in_source("sparse"), 300000)
-        for limits, word in (
+        wrong_limits: tuple[tuple[dict[str, Any], str], ...] = (
             ({"max_entries": 2}, "max_entries"),
             ({"max_bytes": 299999}, "at most 299999"),
-        ):
+        )
+        for limits, word in wrong_limits:
             gateway = await self.gateway()
             running = pycomnet.fetch(gateway, self.source, self.target(), **limits)
             self.assertIn(word, str(await self.failure(running, pycomnet.SyncError)))
@@ -267,7 +268,7 @@ class FetchTests(RSyncCase):
         self.in_source("a")
         write(f"{self.target()}/old")
         gateway = await self.gateway()
-        code = f"{UNREADABLE}\n{fetch.SEND}"
+        code = f"{UNREADABLE}\n{modules.SEND}"
         with mock.patch.object(fetch, "SEND", code):
             result = await pycomnet.fetch(gateway, self.source, self.target(), delete=True)
         self.assertTrue(result.deletes_skipped)

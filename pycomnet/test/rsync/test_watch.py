@@ -8,6 +8,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable
+from functools import partial
 from importlib.util import find_spec
 from typing import Any
 from unittest import mock, skipUnless
@@ -16,6 +17,7 @@ from twisted.internet import defer
 
 import pycomnet
 from pycomnet.errors import ConnectionLost
+from pycomnet.rsync import rsync
 from pycomnet.rsync import watcher as watchers
 from pycomnet.rsync.changes import EVERYTHING, Changes
 from pycomnet.rsync.watch import SourceWatch
@@ -25,7 +27,7 @@ from pycomnet.test.rsync.test_targets import RSyncCase
 from pycomnet.test.waiting import until
 
 
-class TestWatcher:
+class MovedWatcher:
     """A watcher that the test moves."""
 
     def __init__(
@@ -61,7 +63,7 @@ class WatchCase(RSyncCase):
 
     def told(self) -> list[tuple[str, str]]:
         """What was told since this was called last: kinds and paths."""
-        told = [(event.kind, event.path) for event in self.events]
+        told: list[tuple[str, str]] = [(event.kind, event.path) for event in self.events]
         self.events.clear()
         return told
 
@@ -70,13 +72,13 @@ class WatchTests(WatchCase):
     """The changes are told by the test."""
 
     def watch(self, sync: pycomnet.RSync) -> defer.Deferred[None]:
-        made: list[TestWatcher] = []
+        made: list[MovedWatcher] = []
 
-        def start(*args: Any) -> TestWatcher:
-            made.append(TestWatcher(*args))
+        def start(*args: Any) -> MovedWatcher:
+            made.append(MovedWatcher(*args))
             return made[0]
 
-        with mock.patch.object(SourceWatch.__init__, "__defaults__", (start,)):
+        with mock.patch.object(rsync, "SourceWatch", partial(SourceWatch, start_watcher=start)):
             watching = sync.watch(self.events.append)
         (self.watcher,) = made
         self.watcher.changed(EVERYTHING)
@@ -221,10 +223,10 @@ class WatchTests(WatchCase):
         """A user's function that raises ends it, and so does one that cancels."""
         gateway = await self.gateway()
 
-        def fail(event: pycomnet.SyncEvent) -> None:
+        def fail(_: object) -> None:
             raise ZeroDivisionError
 
-        def cancel(event: pycomnet.SyncEvent) -> None:
+        def cancel(_: object) -> None:
             watching.cancel()
 
         for function, error in ((fail, ZeroDivisionError), (cancel, defer.CancelledError)):

@@ -124,8 +124,11 @@ def test_watching_is_right(desk: tuple[Path, Path, dict[str, str]]) -> None:
         subprocess.Popen(argv, cwd=where, env=env, stdout=output, stderr=output) as process,
     ):
 
+        def said() -> str:
+            return (where / "output").read_text()
+
         def equal() -> bool:
-            assert process.poll() is None, (where / "output").read_text()
+            assert process.poll() is None, said()
             try:
                 return tree_of(str(target)) == tree_of(str(source))
             except FileNotFoundError:
@@ -138,9 +141,10 @@ def test_watching_is_right(desk: tuple[Path, Path, dict[str, str]]) -> None:
             wait_until(equal, "what is new has arrived")
             (source / "main.py").unlink()
             wait_until(equal, "what was removed has gone")
+            for line in ("sent new/file", "deleted main.py"):
+                wait_until(lambda: line in said(), f"{line!r} was shown")  # noqa: B023
             process.send_signal(signal.SIGINT)
             assert process.wait(PATIENCE) == 130
         finally:
             process.kill()
-    text = (where / "output").read_text()
-    assert "sent new/file" in text and "deleted main.py" in text and "interrupted" in text
+    assert "interrupted" in said()
