@@ -46,6 +46,8 @@ class Changes:
         return bool(self.listed or self.whole)
 
     def __or__(self, other: Changes) -> Changes:
+        if self.is_everything or other.is_everything:
+            return EVERYTHING
         return Changes(self.listed | other.listed, self.whole | other.whole)
 
     def names(self, path: bytes) -> Collection[bytes] | None:

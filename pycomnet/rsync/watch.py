@@ -28,17 +28,22 @@ class _Watched:
     :ivar changes: what has changed since its last run began.
     :ivar is_running: whether a run to it goes on.
     :ivar again: whether its next run compares everything, as something has failed.
-    :ivar line: a channel, which is lost with its gateway.
+    :ivar line: a channel, which is lost with its gateway; None if that was lost before.
     :ivar lost: why the gateway is lost, if it is.
     """
 
-    target: SyncTarget
     place: int
-    line: Channel
+    target: SyncTarget
+    line: Channel | None = None
     changes: Changes = NOTHING
     is_running: bool = False
     again: bool = False
     lost: Exception | None = None
+
+    def close(self) -> None:
+        """Close its channel."""
+        if self.line is not None:
+            self.line.close()
 
 
 class SourceWatch:
@@ -87,11 +92,10 @@ class SourceWatch:
         )
         raised = self._reports.problem.when_fired()
         raised.addCallbacks(self._end, ignore)
-        for place, target in enumerate(self._targets):
-            each = _Watched(target, place, target.gateway.newchannel(raw=True))
-            self._alive.append(each)
-            each.line.waitclose().addBoth(self._lost, each)
         try:
+            self._alive = [_Watched(*each) for each in enumerate(self._targets)]
+            for each in tuple(self._alive):
+                self._watch_gateway(each)
             await self._ended
         finally:
             watcher.stop()
@@ -99,7 +103,7 @@ class SourceWatch:
             cancel_all(self._rounds)
             alive, self._alive = self._alive, []
             for each in alive:
-                each.line.close()
+                each.close()
 
     def _end(self, problem: BaseException) -> None:
         # In a turn of its own: a run may be active now, and could not be cancelled.
@@ -165,6 +169,16 @@ class SourceWatch:
         else:
             self._begin()
 
+    def _watch_gateway(self, each: _Watched) -> None:
+        """Notice when a target's gateway is lost, or was before."""
+        try:
+            each.line = each.target.gateway.newchannel(raw=True)
+        except ConnectionLost as lost:
+            each.lost = lost
+            self._drop_lost(each, lost)
+        else:
+            each.line.waitclose().addBoth(self._lost, each)
+
     def _lost(self, outcome: object, each: _Watched) -> None:
         """A target's gateway is lost. A run that goes on fails by itself."""
         problem = outcome.value if isinstance(outcome, Failure) else None
@@ -184,7 +198,7 @@ class SourceWatch:
     def _drop(self, each: _Watched) -> None:
         if each in self._alive:
             self._alive.remove(each)
-            each.line.close()
+            each.close()
         if not self._alive:
             self._reports.flush().addCallbacks(self._all_are_lost, ignore)
 

@@ -16,6 +16,11 @@ from pycomnet.rsync.options import SyncError, SyncOptions
 QUIET, MOST = 50, 500
 #: Milliseconds after which it is looked whether the source itself is still there.
 LOOK = 200
+#: More changes at a time than these: the system may have dropped some, as its queue is bounded.
+MANY = 1000
+#: Seconds until it is watched again after something that watchfiles can't tell: at first, and at
+#: most. It is told of reading, too, so a comparison may be the reason for the next one.
+PAUSE, LONGEST_PAUSE = 0.5, 30.0
 
 
 class Watcher(Protocol):
@@ -68,6 +73,7 @@ class FileWatcher:
         self._failed = failed
         self._reactor = reactor
         self._stopped = threading.Event()
+        self._pause = PAUSE
         threading.Thread(target=self._run, name="pycomnet watch", daemon=True).start()
 
     def stop(self) -> None:
@@ -82,8 +88,10 @@ class FileWatcher:
                 self._watch()
         except OSError as problem:
             self._tell(self._failed, SyncError(f"the source can't be watched: {problem}"))
-        except Exception as problem:
+        except SyncError as problem:
             self._tell(self._failed, problem)
+        except BaseException as problem:  # what is wrong in Rust may be no Exception
+            self._tell(self._failed, SyncError(f"the source can't be watched: {problem!r}"))
 
     def _watch(self) -> None:
         """Watch until it is stopped, or has to begin anew."""
@@ -106,14 +114,18 @@ class FileWatcher:
                 if self._identity() != identity:
                     return  # another directory has this name now
                 told = EVERYTHING if is_first else self._changes(found)
-                is_first = False
                 if told:
+                    if not is_first:
+                        self._pause = PAUSE
                     self._tell(self._changed, told)
+                is_first = False
         except RuntimeError:
-            # It can't tell something, such as a name that is not UTF-8: so everything is compared.
-            # That may happen often, as it is told of reading, too.
-            self._stopped.wait(MOST / 1000)
-            self._tell(self._changed, EVERYTHING)
+            # It can't tell something, such as a name that is not UTF-8. So it begins anew, and
+            # everything is compared.
+            if is_first:  # that it has begun was not told yet
+                self._tell(self._changed, EVERYTHING)
+            self._stopped.wait(self._pause)
+            self._pause = min(2 * self._pause, LONGEST_PAUSE)
 
     def _identity(self) -> tuple[int, int]:
         status = os.stat(self._given)
@@ -122,6 +134,8 @@ class FileWatcher:
     def _changes(self, found: set[tuple[Any, str]]) -> Changes:
         if not found:
             return NOTHING
+        if len(found) > MANY:
+            return EVERYTHING
         added = self._watchfiles.Change.added
         paths = ((os.fsencode(path), change == added) for change, path in found)
         return changes_of(self._root, paths, self._options)
