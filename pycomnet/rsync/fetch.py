@@ -21,7 +21,7 @@ from pycomnet.errors import ChannelClosed
 from pycomnet.gateways.gateway import Gateway
 from pycomnet.ranges import whole
 from pycomnet.rsync.fetchrun import FetchLimits, FetchRun
-from pycomnet.rsync.modules import SEND, offer
+from pycomnet.rsync.modules import SEND, offer, wait_for_reason
 from pycomnet.rsync.options import AnyPath, LinkPolicy, SyncError, SyncOptions, make_options
 from pycomnet.rsync.result import SyncEvent, TargetResult
 
@@ -62,8 +62,9 @@ def fetch(
         raises, the run ends, and fails with that.
     :returns: fires with a :class:`TargetResult`: ``sent`` has what came. Fails with
         :class:`SyncError` if the source is no directory, has more than may come, or the far side
-        does not keep to the protocol; with :class:`ConnectionLost`. Cancelling it ends the run:
-        each file here is whole then, old or new, and the next run goes on from there.
+        does not keep to the protocol; with :class:`ConnectionLost`. Cancelling it ends the
+        run, and it fails when nothing is written any more: each file here is whole then, old or
+        new, and the next run goes on from there.
     :raises ValueError: an argument is not valid.
     """
     limits = FetchLimits(
@@ -109,32 +110,37 @@ async def _fetch(
     channel = gateway.remote_exec(SEND, data=data, options=asked)
     reactor = IReactorFromThreads(gateway.link.reactor)
     run = FetchRun(channel, data, options, result, report, limits, reactor)
+    run.receiving, ended = in_own_thread(
+        reactor, run.receive, os.path.abspath(os.fsencode(destination))
+    )
     try:
         # All is here when this returns: whether the far code ends by itself does not matter.
-        run.receiving = in_own_thread(reactor, run.receive, os.fsencode(destination))
         await run.receiving
     except ChannelClosed as closed:
-        await channel.waitclose()
+        await wait_for_reason(channel, gateway.link.reactor)
         raise SyncError(f"the other end stopped before it was finished: {closed}") from None
     finally:
-        channel.close()
-        data.close()
+        run.end()
+        await ended  # nothing is written any more when this fires
     report(SyncEvent("finished", result.target))
     return result
 
 
 def in_own_thread(
     reactor: IReactorFromThreads, function: Callable[..., Any], *args: Any
-) -> Deferred[Any]:
+) -> tuple[Deferred[Any], Deferred[None]]:
     """Run a function that takes long in a thread of its own: the pool's are for short ones.
 
-    :returns: fires with its result. Cancelling it does not end the function.
+    :returns: the first fires with its result; cancelling it does not end the function. The second
+        fires when the function has ended.
     """
     outcome: Deferred[Any] = Deferred()
+    ended: Deferred[None] = Deferred()
 
     def done(result: Any) -> None:
         if not outcome.called:
             outcome.callback(result)  # a Failure is its failure
+        ended.callback(None)
 
     def run() -> None:
         try:
@@ -144,4 +150,4 @@ def in_own_thread(
         reactor.callFromThread(done, result)
 
     threading.Thread(target=run, name="pycomnet fetch", daemon=True).start()
-    return outcome
+    return outcome, ended

@@ -35,6 +35,9 @@ MOST_ENTRIES = 65536
 class _FetchRun(Protocol):
     """What the receiver wants of its run: all may be called in the receiver's thread."""
 
+    def check(self) -> None:
+        """Nothing, or an error if the run was ended."""
+
     def next_message(self) -> Any:
         """The next message."""
 
@@ -98,6 +101,7 @@ class FetchReceiver(Receiver):
         messages.say = self._say
         self._run = run
         self.left = most_bytes
+        self.check = run.check
         self._most_entries = most_entries
         self._end_list = self.handlers["end"]
         self._compare = self.handlers["list"]
@@ -207,6 +211,7 @@ class FetchReceiver(Receiver):
         self.bases[number] = Basis(here.read, descriptor)
         at = 0
         for step in Matcher(read, size, sums).steps():
+            self.check()
             if isinstance(step, Copy):
                 here.add(step.offset, step.size, at)
                 at += step.size

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import struct
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -62,6 +62,7 @@ class FetchRun:
         self._reactor = reactor
         #: bytes that were sent and wait for credit
         self._unread = 0
+        self._ended = threading.Event()
 
     # -- in the receiver's thread ----------------------------------------------------------------
 
@@ -81,7 +82,7 @@ class FetchRun:
                     raise BadBatch(f"it began with {str(message)[:100]}")
             options = self._options
             asked = {
-                "root": os.path.abspath(destination),
+                "root": destination,
                 "mode": mode,
                 "time": time,
                 "rules": options.rules,
@@ -103,8 +104,14 @@ class FetchRun:
         except (LookupError, TypeError, ValueError, OverflowError, struct.error) as problem:
             raise SyncError(f"the other end broke the protocol: {problem}") from problem
 
+    def check(self) -> None:
+        """Nothing, or an error if the run was ended."""
+        if self._ended.is_set():
+            raise SyncError("it was ended here")
+
     def next_message(self) -> Any:
         """The next message."""
+        self.check()
         message = blockingCallFromThread(self._reactor, self._channel.receive)
         if not isinstance(message, list) or not message:
             raise BadBatch(f"{type(message).__name__} is no message")
@@ -115,6 +122,7 @@ class FetchRun:
 
     def next_data(self) -> bytes:
         """The next bytes of the raw channel."""
+        self.check()
         data: Any = blockingCallFromThread(self._reactor, self._data.receive)
         self._result.bytes_received += len(data)
         return bytes(data)
@@ -142,11 +150,18 @@ class FetchRun:
 
     # -- in the reactor's thread -----------------------------------------------------------------
 
+    def end(self) -> None:
+        """Let the receiver end soon."""
+        self._ended.set()
+        self._channel.close()
+        self._data.close()
+
     def _send(self, message: list[Any], size: int) -> None:
         self._result.bytes_sent += size
         self._unread += size
-        if self._unread > UNREAD:
-            self._channel.close("what was sent to it was not read")
+        if self._unread > UNREAD and not self.receiving.called:
+            problem = SyncError("the other end broke the protocol: it does not read what is sent")
+            self.receiving.errback(problem)
 
         def sent(_: object) -> None:
             self._unread -= size

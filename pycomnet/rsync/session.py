@@ -14,7 +14,7 @@ from pycomnet.far.rsync.entries import DIGEST, FILE, LEADER, MADE, UNLESS_EQUAL,
 from pycomnet.far.rsync.scan import Batch
 from pycomnet.gateways.gateway import Gateway
 from pycomnet.rsync.lines import Lines
-from pycomnet.rsync.modules import RECEIVE, offer
+from pycomnet.rsync.modules import RECEIVE, offer, wait_for_reason
 from pycomnet.rsync.options import SyncError, SyncOptions
 from pycomnet.rsync.result import EventKind, TargetResult, shown_path
 from pycomnet.rsync.serving import Serving
@@ -93,12 +93,12 @@ class Session:
         ]
         try:
             await gatherResults(tasks, consumeErrors=True)
-            await channel.waitclose()
+            await wait_for_reason(channel, reactor)
         except FirstError as first:
             error: Any = first.subFailure.value
             if isinstance(error, ChannelClosed):
                 # The reason is that of the code's end.
-                await channel.waitclose()
+                await wait_for_reason(channel, reactor)
                 error = SyncError(f"the other end stopped before it was finished: {error}")
             raise error from None
         finally:

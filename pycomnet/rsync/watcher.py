@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Callable
+from threading import Event, Thread
 from typing import Any, Protocol
 
 from twisted.internet.interfaces import IReactorFromThreads
@@ -72,9 +72,9 @@ class FileWatcher:
         self._changed = changed
         self._failed = failed
         self._reactor = reactor
-        self._stopped = threading.Event()
+        self._stopped = Event()
         self._pause = PAUSE
-        threading.Thread(target=self._run, name="pycomnet watch", daemon=True).start()
+        Thread(target=self._run, name="pycomnet watch", daemon=True).start()
 
     def stop(self) -> None:
         """Tell no more. The thread ends soon."""

@@ -19,6 +19,8 @@ YOUNG, YOUNG_COARSE = 0.1, 2.0
 UNPACKED = 16777216
 #: The most bytes of a file with holes.
 MOST = 1 << 44
+#: Bytes of a hole whose digest is made at a time: that takes a moment.
+HOLE_PART = 1 << 30
 
 
 class ContentRefused(Exception):
@@ -131,9 +133,12 @@ class Composer(object):
     :param block: the size of the blocks of its digest.
     :param is_sparse: whether zeros become holes.
     :param most: the most bytes that it may have.
+    :param check: called again and again where it does not wait for what comes; may raise.
     """
 
-    def __init__(self, pieces, output, basis, block, is_sparse=False, most=MOST):
+    def __init__(
+        self, pieces, output, basis, block, is_sparse=False, most=MOST, check=lambda: None
+    ):
         self._pieces = pieces
         self.output = output
         self._basis = basis
@@ -141,6 +146,7 @@ class Composer(object):
         self._digest = TreeDigest(block)
         self._is_sparse = is_sparse
         self._most = most
+        self._check_run = check
         self.size = 0
         #: why it can't be written, if it can't: the rest is read all the same
         self.problem = None
@@ -199,6 +205,7 @@ class Composer(object):
     def _copy(self, offset, size):
         self._check(size)
         while size and self.problem is None:
+            self._check_run()
             copied = self._copy_blocks(offset, min(size, COPIED))
             offset += copied
             size -= copied
@@ -242,8 +249,12 @@ class Composer(object):
         if self.problem is None:
             try:
                 os.lseek(self.output, size, os.SEEK_CUR)
-                self._digest.hole(size)
-                self.size += size
+                while size:
+                    self._check_run()
+                    part = min(size, HOLE_PART)
+                    self._digest.hole(part)
+                    self.size += part
+                    size -= part
             except OSError as error:
                 self.problem = error
 

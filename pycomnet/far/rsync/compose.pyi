@@ -7,6 +7,7 @@ YOUNG: float
 YOUNG_COARSE: float
 UNPACKED: int
 MOST: int
+HOLE_PART: int
 
 class ContentRefused(Exception): ...
 class TooMuch(ValueError): ...
@@ -37,6 +38,7 @@ class Composer:
         block: int,
         is_sparse: bool = False,
         most: int = ...,
+        check: Callable[[], object] = ...,
     ) -> None: ...
     def run(self) -> None: ...
 

@@ -35,6 +35,7 @@ class Receiver(object):
         ``dry_run``, ``checksum``, ``owners``.
     :param flavour: of :mod:`.names`.
     :param system: as ``os``.
+    :ivar check: called again and again in what takes long; may raise.
     :ivar left: how many bytes may still be written; None: any number.
     :ivar pending: number -> the entry of a file whose content is needed.
     """
@@ -53,6 +54,7 @@ class Receiver(object):
         self.root_mode = options["mode"] & self.mask
         self.root_time = options["time"]
         self.left = None
+        self.check = lambda: None
         self._system = system
         expand = system.path.expanduser
         self.root = system.path.abspath(expand(self.flavour.root(options["root"])))
@@ -204,7 +206,7 @@ class Receiver(object):
         basis = self.bases.pop(number, None)
         new = None
         most = MOST if self.left is None else self.left
-        composer = Composer(self._pieces, None, basis, block, is_sparse, most)
+        composer = Composer(self._pieces, None, basis, block, is_sparse, most, self.check)
         try:
             try:
                 opened = self.tree.directory(entry.directory.path)

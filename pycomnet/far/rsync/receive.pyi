@@ -19,6 +19,7 @@ class Receiver:
     tree: Any
     finish: Finish
     left: int | None
+    check: Callable[[], object]
     pending: dict[int, Any]
     handlers: dict[str, Callable[[list[Any]], object]]
     bases: dict[int, Basis]

@@ -8,6 +8,7 @@ import struct
 import time
 import zlib
 from collections.abc import Iterable
+from tempfile import TemporaryFile
 from unittest import mock
 
 from twisted.trial.unittest import SynchronousTestCase
@@ -15,7 +16,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from pycomnet.far.rsync import compose
 from pycomnet.far.rsync.blocks import TreeDigest, sums
 from pycomnet.far.rsync.compose import UNPACKED, Basis, Composer, ContentRefused, Pieces, unpack
-from pycomnet.far.rsync.entries import COPY, END, LITERAL
+from pycomnet.far.rsync.entries import COPY, END, HOLE, LITERAL
 from pycomnet.far.rsync.files import read_at
 
 BLOCK = 4096
@@ -148,6 +149,21 @@ class ComposerTests(SynchronousTestCase):
             self.basis.digests = digests
             self.assertEqual(self.compose(pieces, new), new)
             self.assertEqual(sum(size for _, size in self.read), read)
+
+    def test_what_takes_long_can_be_ended(self) -> None:
+        """A hole of 16 TiB is sent in 9 bytes: whoever waits can end it between its parts."""
+        checks: list[None] = []
+
+        def check() -> None:
+            checks.append(None)
+            if len(checks) == 3:
+                raise ZeroDivisionError
+
+        with TemporaryFile() as output:
+            pieces = Pieces(Bytes(HOLE + struct.pack(">Q", 4 * compose.HOLE_PART)))
+            composer = Composer(pieces, output.fileno(), None, 131072, True, check=check)
+            self.assertRaises(ZeroDivisionError, composer.run)
+        self.assertEqual(composer.size, 2 * compose.HOLE_PART)
 
     def test_wrong_digest_is_refused(self) -> None:
         """Blocks in another order than the digest says."""

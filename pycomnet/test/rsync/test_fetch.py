@@ -17,9 +17,11 @@ from pycomnet.far.rsync.blocks import SUM
 from pycomnet.far.rsync.blocks import sums as block_sums
 from pycomnet.far.rsync.files import read_at
 from pycomnet.rsync import fetch, fetchreceiver, modules
+from pycomnet.rsync.fetchrun import FetchRun
 from pycomnet.rsync.matching import Matcher
 from pycomnet.test.rsync.kit import tree_of, write
 from pycomnet.test.rsync.test_targets import NOON, RSyncCase
+from pycomnet.test.waiting import until
 
 #: A far side that sends what it is told, and then waits.
 SCRIPTED = """
@@ -241,6 +243,49 @@ class FetchTests(RSyncCase):
         await self.failure(running, defer.CancelledError)
         await self.fetch()
         self.assert_arrived()
+
+    async def test_nothing_is_written_after_it_was_cancelled(self) -> None:
+        """It fires when its thread has ended, and that takes no longer than a step."""
+        self.in_source("long", os.urandom(200000))
+        write(f"{self.target()}/long", os.urandom(200000))
+        gateway = await self.gateway()
+        seen: list[str] = []
+        receive = FetchRun.receive
+
+        def received(run: FetchRun, destination: bytes) -> None:
+            try:
+                receive(run, destination)
+            finally:
+                seen.append("the thread has ended")
+
+        class EndlessMatcher:
+            def __init__(self, *args: Any) -> None:
+                seen.append("it matches")
+
+            def steps(self) -> Any:
+                while True:
+                    yield None
+
+        with (
+            mock.patch.object(FetchRun, "receive", received),
+            mock.patch.object(fetchreceiver, "Matcher", EndlessMatcher),
+        ):
+            running = pycomnet.fetch(gateway, self.source, self.target())
+            await until(lambda: seen, "it matches")
+            running.cancel()
+            await self.failure(running, defer.CancelledError)
+        self.assertEqual(seen, ["it matches", "the thread has ended"])
+        await self.fetch()
+        self.assert_arrived()
+
+    async def test_far_side_that_does_not_end(self) -> None:
+        """One that ends sending, and nothing else, is given up."""
+        gateway = await self.gateway()
+        code = "channel.close()\nfor each in data: pass"
+        with mock.patch.object(fetch, "SEND", code), mock.patch.object(modules, "REASON", 0.01):
+            running = pycomnet.fetch(gateway, self.source, self.target())
+            problem = await self.failure(running, pycomnet.SyncError)
+        self.assertIn("before it was finished", str(problem))
 
     async def test_limits(self) -> None:
         """More than may come ends the run; what is as much as that may come."""

@@ -324,8 +324,8 @@ class WatcherThreadTests(WatchCase):
         Pauses.made = []
         with (
             mock.patch.dict(sys.modules, {"watchfiles": FakeWatchfiles(list(steps))}),
-            mock.patch.object(watchers.threading, "Event", Pauses),
-            mock.patch.object(watchers.threading, "Thread") as thread,
+            mock.patch("pycomnet.rsync.watcher.Event", Pauses),
+            mock.patch("pycomnet.rsync.watcher.Thread") as thread,
         ):
             root = os.fsencode(self.source)
             args = root, make_options(), changes.append, failures.append, reactor
