@@ -15,7 +15,7 @@ from pycomnet.far.rsync.entries import (
     numbers_from,
     numbers_of,
 )
-from pycomnet.far.rsync.files import read_at
+from pycomnet.far.rsync.oldfiles import OldFiles
 from pycomnet.far.rsync.receive import Receiver
 from pycomnet.far.rsync.send import LISTS
 from pycomnet.rsync.matching import Copy, Literal, Matcher, Sums
@@ -197,20 +197,19 @@ class FetchReceiver(Receiver):
         try:
             found = self.basis(self.pending[number]) if sums.block else None
             if found is not None:
-                ranges = self._ranges(number, sums, *found)
+                ranges = self._ranges(number, sums, found)
         except OSError:  # what can't be read is no basis
             basis = self.bases.pop(number, None)
             if basis is not None:
                 basis.close()
         self._run.put(["parts", number, numbers_of("Q", ranges)])
 
-    def _ranges(self, number: int, sums: Sums, size: int, descriptor: int) -> list[int]:
-        """Offset and size of what of a new file is here, in the old one, which stays open."""
-        read = read_at(descriptor)
-        here = Parts(read)
-        self.bases[number] = Basis(here.read, descriptor)
+    def _ranges(self, number: int, sums: Sums, old: OldFiles) -> list[int]:
+        """Offset and size of what of a new file is here, in old ones, which stay open."""
+        here = Parts(old.read)
+        self.bases[number] = Basis(here.read, old)
         at = 0
-        for step in Matcher(read, size, sums).steps():
+        for step in Matcher(old.read, old.size, sums).steps():
             self.check()
             if isinstance(step, Copy):
                 here.add(step.offset, step.size, at)

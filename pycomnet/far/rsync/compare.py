@@ -29,7 +29,7 @@ from .entries import (
     check_name,
     numbers_of,
 )
-from .files import digest_of, other_temporary_name, read_at, temporary_name
+from .files import digest_of, other_temporary_name, read_at
 from .finish import NOT_EMPTY, make_room, reason_of
 from .folding import Folding
 from .listed import ListedDirectory, TreeEntry
@@ -238,7 +238,7 @@ class Comparison(object):
         status = self._status(entry)
         need = WHOLE, b""
         if status is None:
-            if size > SHORT and temporary_name(entry.name) in directory.there:
+            if size > SHORT and directory.has_left(entry.name):
                 need = DELTA, b""
         elif stat.S_ISREG(status.st_mode):
             if status.st_size == size:
@@ -249,9 +249,7 @@ class Comparison(object):
                 if size <= SHORT:
                     digest = self._digest(entry)
                     need = (UNLESS_EQUAL, digest) if digest is not None else need
-            if size > SHORT and (
-                status.st_size >= USEFUL or temporary_name(entry.name) in directory.there
-            ):
+            if size > SHORT and (status.st_size >= USEFUL or directory.has_left(entry.name)):
                 need = DELTA, b""
         elif (
             is_directory(self._flavour, status)  # removed when the content is here

@@ -67,16 +67,16 @@ class Pieces(object):
 
 
 class Basis(object):
-    """An old file that parts of a new one are taken from.
+    """What parts of a new file are taken from.
 
     :param read: reads what the other end means: offset, size -> bytes.
-    :param descriptor: of the old file; it is open.
+    :param old: the :class:`~.oldfiles.OldFiles`.
     :ivar digests: those of its blocks that are known, joined.
     """
 
-    def __init__(self, read, descriptor):
+    def __init__(self, read, old):
         self.read = read
-        self._descriptor = descriptor
+        self._old = old
         self.digests = bytearray()
         #: whether the system copies from file to file
         self._copies = hasattr(os, "copy_file_range") and hasattr(os, "fstat")
@@ -86,14 +86,16 @@ class Basis(object):
             self._copies = False
 
     def _is_young(self):
-        _, changed, status_changed = self._print
-        newest = max(changed, status_changed)
-        age = clock.time() - newest / 1e9
-        return age < (YOUNG if newest % 1000000000 else YOUNG_COARSE)
+        for _, changed, status_changed in self._print:
+            newest = max(changed, status_changed)
+            age = clock.time() - newest / 1e9
+            if age < (YOUNG if newest % 1000000000 else YOUNG_COARSE):
+                return True
+        return False
 
     def _now(self):
-        status = os.fstat(self._descriptor)
-        return status.st_size, status.st_mtime_ns, status.st_ctime_ns
+        found = [os.fstat(descriptor) for descriptor in self._old.descriptors]
+        return [(each.st_size, each.st_mtime_ns, each.st_ctime_ns) for each in found]
 
     def blocks(self, offset, size, block):
         """The digests of the blocks from an offset on, joined, as many as are known."""
@@ -108,7 +110,7 @@ class Basis(object):
         :returns: how many bytes; 0 if it can't.
         """
         try:
-            return os.copy_file_range(self._descriptor, output, size, offset)
+            return self._old.copy(output, offset, size)
         except OSError:
             self._copies = False  # another file system, or one that has no such thing
             return 0
@@ -119,7 +121,7 @@ class Basis(object):
 
     def close(self):
         """Close it."""
-        os.close(self._descriptor)
+        self._old.close()
 
 
 class Composer(object):

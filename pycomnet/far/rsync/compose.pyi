@@ -1,6 +1,8 @@
 from collections.abc import Callable
 from typing import Any
 
+from .oldfiles import OldFiles
+
 COPIED: int
 SPARSE_COPIED: int
 YOUNG: float
@@ -20,7 +22,7 @@ class Pieces:
 class Basis:
     read: Callable[[int, int], bytes]
     digests: bytearray
-    def __init__(self, read: Callable[[int, int], bytes], descriptor: Any) -> None: ...
+    def __init__(self, read: Callable[[int, int], bytes], old: OldFiles) -> None: ...
     def blocks(self, offset: int, size: int, block: int) -> bytes: ...
     def copy(self, output: Any, offset: int, size: int) -> int: ...
     def is_as_before(self) -> bool: ...

@@ -1,6 +1,7 @@
 """A directory of the other end while its entries come, and an entry as it shall be."""
 
 from .entries import BadBatch
+from .files import temporary_names
 
 
 class ListedDirectory(object):
@@ -45,6 +46,10 @@ class ListedDirectory(object):
         self.listed.update(listed)
         if len(self.listed) != before + len(listed):
             raise BadBatch("a name is listed twice in the directory %r" % (self.path,))
+
+    def has_left(self, name):
+        """Whether something has a temporary name of a file in it: a run may have left that."""
+        return any([each in self.there for each in temporary_names(name)])
 
     def path_of(self, name):
         """The path of an entry of it."""

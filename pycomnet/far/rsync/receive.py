@@ -8,7 +8,7 @@ import stat
 
 from . import names
 from .attributes import MODE
-from .blocks import block_size, check_block, choose_marker, sums
+from .blocks import check_block, choose_marker, sums
 from .compare import Comparison
 from .compose import MOST, Basis, Composer, ContentRefused, Pieces, TooMuch, unpack
 from .entries import BadBatch, binary, numbers_from, numbers_of
@@ -16,12 +16,12 @@ from .files import (
     NewFile,
     TemporaryNames,
     is_left,
-    read_at,
     remove_left,
-    temporary_name,
+    temporary_names,
     write_short,
 )
 from .finish import Finish, make_room, reason_of
+from .oldfiles import OldFiles
 from .patterns import Filter
 from .tree import is_directory, open_tree
 
@@ -219,8 +219,9 @@ class Receiver(object):
             if basis is not None:
                 basis.close()  # it may have the lock of what is removed now
                 basis = None
-            if new.temporary != temporary_name(entry.name):
-                remove_left(opened, self.flavour.native(temporary_name(entry.name)))
+            for temporary in temporary_names(entry.name):
+                if temporary != new.temporary:
+                    remove_left(opened, self.flavour.native(temporary))
         except TooMuch:
             if new is not None:
                 new.discard()
@@ -255,10 +256,8 @@ class Receiver(object):
         if found is None:
             self._send_sums(number, 0, 0, b"", b"", True)
             return
-        size, descriptor = found
-        block = block_size(size)
-        read = read_at(descriptor)
-        basis = self.bases[number] = Basis(read, descriptor)
+        size, block, read = found.size, found.block, found.read
+        basis = self.bases[number] = Basis(read, found)
         marker = b""
         try:
             marker = choose_marker(read, size, block)
@@ -272,29 +271,34 @@ class Receiver(object):
         self.send(["sums", number, size, block, binary(marker), binary(part), complete])
 
     def basis(self, entry):
-        """The old file, or what an earlier run left of the new one: size and descriptor, or None.
+        """What is here of a file: :class:`.OldFiles`, or None.
 
-        The longer one is taken.
+        These are what an earlier run has left of the new one, the longer of two, and the old file.
         """
         opened = self.tree.directory(entry.directory.path)
-        best = None
-        for name in (entry.native, self.flavour.native(temporary_name(entry.name))):
-            status = opened.status(name)
-            if status is None or not stat.S_ISREG(status.st_mode):
-                continue
-            if best is not None and status.st_size <= best[0]:
-                continue
-            try:
-                descriptor = opened.open(name)
-            except (OSError, IOError):
-                continue
-            if name != entry.native and not is_left(descriptor):
-                os.close(descriptor)  # another run is writing it
-                continue
-            if best is not None:
-                os.close(best[1])
-            best = status.st_size, descriptor  # Jython has no fstat
-        return best
+        left = None
+        for name in temporary_names(entry.name):
+            found = self._open_basis(opened, self.flavour.native(name))
+            if found is not None and not is_left(found[1]):
+                os.close(found[1])  # another run is writing it
+                found = None
+            if left is None or (found is not None and left[0] < found[0]):
+                left, found = found, left
+            if found is not None:
+                os.close(found[1])
+        old = self._open_basis(opened, entry.native)
+        files = [each for each in (left, old) if each is not None]
+        return OldFiles(files) if files else None
+
+    def _open_basis(self, opened, name):
+        """Open a regular file; return its size and its descriptor, or None."""
+        status = opened.status(name)
+        if status is None or not stat.S_ISREG(status.st_mode):
+            return None
+        try:
+            return status.st_size, opened.open(name)  # Jython has no fstat
+        except (OSError, IOError):
+            return None
 
     def _close_basis(self, number):
         basis = self.bases.pop(number, None)

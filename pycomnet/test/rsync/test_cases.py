@@ -45,7 +45,7 @@ from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
 from pycomnet.far.rsync import names, scan, times
 from pycomnet.far.rsync.entries import ABORT, FILE, LAST, BadBatch, numbers_of
-from pycomnet.far.rsync.files import TEMPORARY, temporary_name
+from pycomnet.far.rsync.files import TEMPORARY, temporary_name, temporary_names
 from pycomnet.far.rsync.scan import Batch
 from pycomnet.far.rsync.tree import LATEST, AtDirectory
 from pycomnet.test.rsync.kit import CutOff, FakeWindows, Sender, sync, tree_of, write
@@ -458,7 +458,7 @@ class ContentTests(CaseTests):
                 self.raw.put(ABORT)
 
         def full(directory: AtDirectory, name: bytes) -> int:
-            if name == temporary_name(b"full") or not refused:
+            if name in temporary_names(b"full") or not refused:
                 refused.append(name)
                 raise OSError(28, "No space left on device")
             return create(directory, name)

@@ -18,6 +18,7 @@ from pycomnet.far.rsync.blocks import TreeDigest, sums
 from pycomnet.far.rsync.compose import UNPACKED, Basis, Composer, ContentRefused, Pieces, unpack
 from pycomnet.far.rsync.entries import COPY, END, HOLE, LITERAL
 from pycomnet.far.rsync.files import read_at
+from pycomnet.far.rsync.oldfiles import OldFiles
 
 BLOCK = 4096
 OLD = random.Random(1).randbytes(20 * BLOCK + 100)
@@ -63,7 +64,8 @@ class ComposerTests(SynchronousTestCase):
             return plain(offset, size)
 
         self.descriptor, self.reader = descriptor, read
-        self.basis = Basis(read, descriptor)
+        self.old = OldFiles([(len(OLD), descriptor)])
+        self.basis = Basis(read, self.old)
         for _ in sums(plain, len(OLD), BLOCK, b"\n", self.basis.digests):
             pass
 
@@ -145,7 +147,7 @@ class ComposerTests(SynchronousTestCase):
         for age, read in ((0.0, len(OLD) - BLOCK), (-5.0, len(OLD) - BLOCK), (5.0, 100)):
             self.patch(time, "time", lambda: changed + age)  # noqa: B023
             digests, self.read = self.basis.digests, []
-            self.basis = Basis(self.reader, self.descriptor)
+            self.basis = Basis(self.reader, self.old)
             self.basis.digests = digests
             self.assertEqual(self.compose(pieces, new), new)
             self.assertEqual(sum(size for _, size in self.read), read)
