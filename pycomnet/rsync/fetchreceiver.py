@@ -217,6 +217,7 @@ class FetchReceiver(Receiver):
             elif isinstance(step, Literal):
                 at += len(step.data)
         ranges = here.ranges()
+        self.bases[number].is_in_place = here.is_in_place
         self._run.matched(here.size)
         return ranges
 

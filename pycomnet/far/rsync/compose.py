@@ -72,7 +72,10 @@ class Basis(object):
     :param read: reads what the other end means: offset, size -> bytes.
     :param old: the :class:`~.oldfiles.OldFiles`.
     :ivar digests: those of its blocks that are known, joined.
+    :ivar is_in_place: whether what the other end means is read from the same offset.
     """
+
+    is_in_place = True
 
     def __init__(self, read, old):
         self.read = read
@@ -119,6 +122,14 @@ class Basis(object):
         """Whether it is still what the digests are of."""
         return self._print is None or self._now() == self._print
 
+    def is_same_file(self, size):
+        """Whether a file of that size is all of the old one, if all is copied to its own place."""
+        return self.is_in_place and self._old.is_old and self._old.size == size
+
+    def descriptor(self):
+        """The descriptor of the old file."""
+        return self._old.descriptors[-1]
+
     def close(self):
         """Close it."""
         self._old.close()
@@ -149,6 +160,8 @@ class Composer(object):
         self._is_sparse = is_sparse
         self._most = most
         self._check_run = check
+        #: whether all so far is copied to the place that it had
+        self._is_copy = basis is not None
         self.size = 0
         #: why it can't be written, if it can't: the rest is read all the same
         self.problem = None
@@ -163,6 +176,8 @@ class Composer(object):
         pieces = self._pieces
         while True:
             code = pieces.exactly(1)
+            if code not in (COPY, END):
+                self._is_copy = False
             if code == LITERAL:
                 (left,) = struct.unpack(">I", pieces.exactly(4))
                 _check_length(left)
@@ -186,6 +201,11 @@ class Composer(object):
             else:
                 raise ValueError("a piece of a file begins with %r" % (code,))
 
+    @property
+    def is_as_old(self):
+        """Whether it is what the old file is."""
+        return self._is_copy and self._basis.is_same_file(self.size)
+
     def _check(self, size):
         """So many bytes more are to be written."""
         if self.size + size > self._most:
@@ -206,6 +226,7 @@ class Composer(object):
 
     def _copy(self, offset, size):
         self._check(size)
+        self._is_copy = self._is_copy and offset == self.size
         while size and self.problem is None:
             self._check_run()
             copied = self._copy_blocks(offset, min(size, COPIED))

@@ -12,12 +12,14 @@ class OldFiles(object):
     Each begins where a block does: so all but the last are cut to whole blocks.
 
     :param files: size and descriptor of each.
+    :param is_old: whether the only one is the file that is to be replaced.
     :ivar block: the size of the blocks.
     :ivar size: the size of all.
     :ivar read: reads: offset, size -> bytes, fewer only at the end.
     """
 
-    def __init__(self, files):
+    def __init__(self, files, is_old=False):
+        self.is_old = is_old
         self.block = block_size(sum([size for size, _ in files]))
         self.size = 0
         self.descriptors = [descriptor for _, descriptor in files]

@@ -15,6 +15,7 @@ from .entries import BadBatch, binary, numbers_from, numbers_of
 from .files import (
     NewFile,
     TemporaryNames,
+    is_at,
     is_left,
     remove_left,
     temporary_names,
@@ -215,6 +216,9 @@ class Receiver(object):
             except (OSError, IOError) as error:
                 composer.problem = error
             composer.run()
+            if composer.is_as_old and self._keep_old(entry, opened, basis):
+                new.discard()
+                return self.send(["same", numbers_of("Q", [number])])
             self._commit(new, entry, opened)
             if basis is not None:
                 basis.close()  # it may have the lock of what is removed now
@@ -243,6 +247,14 @@ class Receiver(object):
             if basis is not None:
                 basis.close()
             self._take(composer.size)
+
+    def _keep_old(self, entry, opened, basis):
+        """Let a file be the old one, which has this content; False if another one is there now."""
+        native, descriptor = entry.native, basis.descriptor()
+        if type(descriptor) is not int or not is_at(opened, native, descriptor):
+            return False
+        self._comparison.attributes.set(entry, opened.status(native))
+        return True
 
     def _sums(self, message):
         """The other end asks for the sums of what is here of a long file."""
@@ -288,7 +300,7 @@ class Receiver(object):
                 os.close(found[1])
         old = self._open_basis(opened, entry.native)
         files = [each for each in (left, old) if each is not None]
-        return OldFiles(files) if files else None
+        return OldFiles(files, files == [old]) if files else None
 
     def _open_basis(self, opened, name):
         """Open a regular file; return its size and its descriptor, or None."""

@@ -398,6 +398,20 @@ class ContentTests(CaseTests):
         self.assertEqual(sorted(done["sent"]), [b"long", b"short"])
         self.assert_equal_trees()
 
+    def test_long_file_of_equal_content(self) -> None:
+        """A long file that has its content already is not replaced; it gets its mode and time."""
+        for name, content in (("random", os.urandom(300000)), ("zeros", bytes(300000))):
+            self.in_source(name, content)
+            os.chmod(self.in_destination(name, content, NOON - 1), 0o600)
+        files = {name: os.stat(f"{self.destination}/{name}").st_ino for name in ("random", "zeros")}
+        for options in ({}, {"checksum": True}):
+            done = sync(self.source, self.destination, **options)
+            self.assertEqual((done["sent"], sorted(done["equal"])), ([], [b"random", b"zeros"]))
+            self.assert_equal_trees()
+            for name, number in files.items():
+                self.assertEqual(os.stat(f"{self.destination}/{name}").st_ino, number)
+        self.assertEqual(sorted(os.listdir(self.destination)), ["random", "zeros"])
+
     def test_checksum_of_equal_content(self) -> None:
         """With ``checksum`` equal content is not sent."""
         self.in_source("short", b"1" * 10)
@@ -405,7 +419,7 @@ class ContentTests(CaseTests):
         sync(self.source, self.destination)
         sender = Sender(self.source, checksum=True)
         done = sender.run(self.destination)
-        self.assertEqual((done["equal"], sender.literal), ([b"short"], 0))
+        self.assertEqual((done["equal"], sender.literal), ([b"short", b"long"], 0))
         self.assert_equal_trees()
 
     def test_parts_of_a_long_file(self) -> None:

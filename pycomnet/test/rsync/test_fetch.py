@@ -125,6 +125,25 @@ class FetchTests(RSyncCase):
         self.assert_arrived()
         self.assertGreater(result.bytes_received, 500000)
 
+    async def test_long_file_of_equal_content(self) -> None:
+        """A long file that is here already is not replaced; parts that moved are."""
+        content = os.urandom(300000)
+        for name in ("equal", "moved"):
+            self.in_source(name, content)
+        for number, name, old in ((0, "equal", content), (1, "moved", content[::-1])):
+            write(f"{self.target()}/{name}", old, NOON - 1 - number)
+        before = os.stat(f"{self.target()}/equal").st_ino
+        events: list[pycomnet.SyncEvent] = []
+        result = await self.fetch(progress=events.append)
+        equal = [event.path for event in events if event.kind == "equal"]
+        self.assertEqual((equal, result.sent), (["equal"], ["moved"]))
+        self.assert_arrived()
+        self.assertEqual(os.stat(f"{self.target()}/equal").st_ino, before)
+        half = len(content) // 2 // 4096 * 4096
+        self.in_source("equal", content[half:] + content[:half])
+        self.assertEqual((await self.fetch(checksum=True)).sent, ["equal"])
+        self.assert_arrived()
+
     async def test_checksum(self) -> None:
         """Content is compared if asked."""
         for name, size in (("short", 10), ("long", 100000)):
