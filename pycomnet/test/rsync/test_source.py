@@ -3,8 +3,17 @@
 from __future__ import annotations
 
 import os
+import threading
+from typing import Any
+from unittest import mock
+
+from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.threads import deferToThreadPool
+from twisted.trial.unittest import SkipTest
 
 import pycomnet
+from pycomnet.far.rsync.blocks import TreeDigest
+from pycomnet.rsync.longfile import UNIT, LongFile
 from pycomnet.rsync.options import make_options
 from pycomnet.rsync.source import Source
 from pycomnet.test.rsync.test_targets import RSyncCase
@@ -47,3 +56,37 @@ class SourceTests(RSyncCase):
         os.makedirs(self.target(number))
         with open(f"{self.target(number)}/there", "wb"):
             pass
+
+
+class LongFileTests(RSyncCase):
+    async def test_hole_is_counted_once(self) -> None:
+        """Also where two targets read the file at different places at the same time."""
+        path = self.in_source("sparse")
+        with open(path, "r+b") as file:
+            file.truncate(2 * UNIT)
+            file.seek(2 * UNIT)
+            file.write(b"x" * 2 * UNIT)
+
+        def in_thread(function: Any, *args: Any) -> Any:
+            return deferToThreadPool(self.reactor, self.reactor.getThreadPool(), function, *args)
+
+        long = LongFile(0, os.fsencode(path), os.O_RDONLY, in_thread, lambda *_: None)
+        await long.open()
+        if not long.is_sparse:
+            raise SkipTest("this file system keeps no holes")
+        passing: list[int] = []
+        both = threading.Event()
+        hole = TreeDigest.hole
+
+        def slow(digest: TreeDigest, size: int) -> None:
+            passing.append(size)
+            if len(passing) == 2:
+                both.set()
+            both.wait(0.3)  # the other one comes now, if it may
+            hole(digest, size)
+
+        with mock.patch.object(TreeDigest, "hole", slow):
+            reading = [long.unit(2 * UNIT, UNIT), long.unit(3 * UNIT, UNIT)]
+            await gatherResults([Deferred.fromCoroutine(each) for each in reading])
+        self.assertEqual(passing, [2 * UNIT])
+        long.close()
