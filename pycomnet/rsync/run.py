@@ -64,7 +64,7 @@ class Run:
         self._ended = ended
 
     async def send(self) -> SyncResult:
-        """Do it.
+        """Send what differs to all targets; what fails at one of them is in its result.
 
         :raises SyncError: the source can't be read.
         """

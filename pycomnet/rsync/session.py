@@ -62,7 +62,7 @@ class Session:
         source.join(self)
 
     async def run(self) -> None:
-        """Do it.
+        """Send all that the target needs, and return when it is done there.
 
         :raises PycomnetError: the gateway or the code there failed.
         """

@@ -78,7 +78,7 @@ class SourceWatch:
         self._reactor: IReactorTime = targets[0].gateway.link.reactor
 
     async def run(self) -> None:
-        """Do it, until it is cancelled.
+        """Watch, and run for what changes, until it is cancelled.
 
         :raises SyncFailures: no target is left.
         :raises SyncError: the source can't be watched, or read.
