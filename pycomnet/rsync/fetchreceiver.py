@@ -103,6 +103,8 @@ class FetchReceiver(Receiver):
         self.left = most_bytes
         self.check = run.check
         self._most_entries = most_entries
+        #: how much may be said of entries: that they were skipped, that something is odd, or failed
+        self._most_told = None if most_entries is None else 3 * most_entries
         self._end_list = self.handlers["end"]
         self._compare = self.handlers["list"]
         self._forget = self.handlers["unreadable"]
@@ -154,6 +156,10 @@ class FetchReceiver(Receiver):
 
     def _told(self, message: list[Any]) -> None:
         _, skipped, noted, failed = message
+        if self._most_told is not None:
+            self._most_told -= len(skipped) + len(noted) + len(failed)
+            if self._most_told < 0:
+                raise TooMuch("more is said than there may be to max_entries entries")
         kinds: tuple[EventKind, ...] = ("skipped", "noted", "failed")
         for kind, found in zip(kinds, (skipped, noted, failed), strict=True):
             for path, reason in found:

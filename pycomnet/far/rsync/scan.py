@@ -318,24 +318,27 @@ class Scan(object):
             self._batch.failed.append((path, "it is a link to %s%s" % (shown, where)))
             self._add(name, SKIPPED)
         else:
-            self._copy(name, path, whole, shown, below)
+            return self._copy(name, path, whole, shown, below)
         return True
 
     def _copy(self, name, path, whole, shown, below):
-        """Add what a link points to, in the link's place."""
+        """Add what a link points to, in the link's place; False if it takes no part."""
         problem = None
         try:
             status = os.stat(whole)
         except (OSError, IOError) as error:
             problem = "which can't be copied: %s" % reason_of(error)
         else:
-            if stat.S_ISDIR(status.st_mode) and self._is_above(whole, path):
-                problem = "a directory that it is in itself"
+            if stat.S_ISDIR(status.st_mode):
+                if self._filter is not None and not self._filter.takes(path + b"/"):
+                    return False  # the rules for directories go for it, too
+                if self._is_above(whole, path):
+                    problem = "a directory that it is in itself"
         if problem is None:
-            self._other(name, path, status, below)
-        else:
-            self._batch.failed.append((path, "it is a link to %s, %s" % (shown, problem)))
-            self._add(name, SKIPPED)
+            return self._other(name, path, status, below)
+        self._batch.failed.append((path, "it is a link to %s, %s" % (shown, problem)))
+        self._add(name, SKIPPED)
+        return True
 
     def _is_above(self, whole, path):
         """Whether a link leads to one of the directories through which it was reached."""

@@ -169,6 +169,21 @@ class LinkPolicyTests(CaseTests):
         self.assertEqual(set(done["failed"]), {b"out", b"dangling"})
         self.assertEqual(sorted(os.listdir(self.destination)), ["fine", "inside"])
 
+    def test_copy_of_a_directory_that_is_excluded(self) -> None:
+        """A pattern for directories goes for a link that is copied as one, as with ``rsync -L``."""
+        self.in_source("there/file")
+        for name in ("build", "other"):
+            os.symlink("there", f"{self.source}/{name}")
+        os.symlink("there/file", f"{self.source}/file")
+        self.in_destination("build/mine")
+        rules = {"links": "copy", "exclude": ["build/", "file/"], "delete": True}
+        done = sync(self.source, self.destination, **rules)
+        self.assertEqual(
+            [path for path in done["sent"] if path.endswith(b"file")],
+            [b"file", b"other/file", b"there/file"],
+        )
+        self.assertEqual(os.listdir(f"{self.destination}/build"), ["mine"])
+
     def test_copy_of_a_loop(self) -> None:
         """A link to a directory above itself ends the run nowhere: it has failed."""
         os.makedirs(f"{self.source}/sub")

@@ -371,6 +371,13 @@ class HostileFarSideTests(RSyncCase):
     def there(self) -> list[str]:
         return ["outside", "source", "target0"]
 
+    async def test_what_is_said_without_end(self) -> None:
+        """With a limit for entries, what is said of them has one, too."""
+        told = [["told", [], [], [[b"x", "can't be read"]]]] * 10
+        running = defer.Deferred.fromCoroutine(self.fetch_from(*told, max_entries=3))
+        problem = await self.failure(running, pycomnet.SyncError)
+        self.assertIn("max_entries", str(problem))
+
     async def test_names(self) -> None:
         """``..``, an absolute name and one with a separator are refused."""
         for name in (b"..", b"../x", b"/etc/x", b"a/b", b"."):
