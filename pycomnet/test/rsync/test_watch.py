@@ -213,7 +213,7 @@ class WatchTests(WatchCase):
         await self.end(watching)
         sync = pycomnet.RSync(self.source)
         self.add(sync, gone)
-        await self.failure(sync.watch(), pycomnet.SyncFailures)
+        await self.failure(self.watch(sync), pycomnet.SyncFailures)
 
     async def test_source_that_vanishes(self) -> None:
         """A source that can't be read any more ends it, and deletes nothing."""
