@@ -760,8 +760,9 @@ def fetch(gateway: Gateway, source: AnyPath, destination: AnyPath, *, exclude: I
         raises, the run ends, and raises that.
     :returns: a :class:`TargetResult`: ``sent`` has what came. Raises
         :class:`SyncError` if the source is no directory, has more than may come, or the far side
-        does not keep to the protocol; with :class:`ConnectionLost`. Cancelling it ends the run:
-        each file here is whole then, old or new, and the next run goes on from there.
+        does not keep to the protocol; with :class:`ConnectionLost`. Cancelling it ends the
+        run, and it fails when nothing is written any more: each file here is whole then, old or
+        new, and the next run goes on from there.
     :raises ValueError: an argument is not valid.
     :param timeout: seconds; then it is cancelled and raises TimeoutExpired.
     """
