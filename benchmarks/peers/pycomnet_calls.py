@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import calls
+import guarded
 import measure
 from measure import Amounts
 from twisted.internet import epollreactor
@@ -41,6 +43,9 @@ class Echo(Service):
 
 
 def serve() -> None:
+    if sys.argv[2:] == [guarded.ACCESS]:
+        guarded.serve()
+        return
     epollreactor.install()
 
     async def main(reactor: Any) -> None:
@@ -78,6 +83,8 @@ def run(job: str, amounts: Amounts) -> calls.Figures:
     if job == "idle":
         with calls.server(__file__) as address:
             return calls.idle_memory(address.rpartition(":")[2], amounts, greet)
+    if job in guarded.JOBS:
+        return guarded.run(job, __file__, amounts)
     check_size(job)
     one, flying = calls.amount(job, amounts)
     found: calls.Figures = {}

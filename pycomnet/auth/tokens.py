@@ -218,11 +218,13 @@ class KnownToken:
     :ivar name: its user: the avatar's id, and the name in logs.
     :ivar digest: the token's SHA-256.
     :ivar options: what else its section of the tokens file says, its limits, as text.
+    :ivar file: the file that has it, if that is one of its own.
     """
 
     name: str
     digest: bytes = attrs.field(repr=False)
     options: Mapping[str, str] = attrs.field(factory=dict, hash=False)
+    file: str | None = None
 
 
 def load_tokens(
@@ -266,6 +268,7 @@ def load_tokens(
                 f"{here}: no key {min(unknown)!r}; there are: {', '.join((*TOKEN_KEYS, *known))}"
             )
         value = section.pop(given[0])
+        file: str | None = None
         if given[0] == "sha256":
             if not re.fullmatch("[0-9a-fA-F]{64}", value):
                 raise TokenError(f"{here}: sha256 is 64 hexadecimal digits")
@@ -273,10 +276,11 @@ def load_tokens(
         elif given[0] == "token":
             hashed = digest(check_token(value, here))
         else:
-            hashed = digest(load_token(Path(path).parent / os.path.expanduser(value)))
+            file = str(Path(path).parent / os.path.expanduser(value))
+            hashed = digest(load_token(file))
         if any(other.digest == hashed for other in tokens):
             raise TokenError(f"{here}: it is the token of another section, too")
-        tokens.append(KnownToken(name, hashed, section))
+        tokens.append(KnownToken(name, hashed, section, file))
     if not tokens:
         raise TokenError(f"{where}: it has no section, so no token")
     return tuple(tokens)

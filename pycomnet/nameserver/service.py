@@ -78,7 +78,8 @@ class NameService(Service):
     :param random_secret: makes a secret.
     :param version: the version that ``stat`` shows.
     :param operators: names in certificates whose holders may remove what others registered.
-    :param may_register: raises an error if a client may not register a name.
+    :param may_register: raises an error if a client may not register a name with interfaces, or
+        keep it.
     :param log_length: changes kept for watchers; by default that of :class:`ChangeLog`.
     """
 
@@ -92,7 +93,7 @@ class NameService(Service):
         random_secret: Callable[[], str] = lambda: secrets.token_urlsafe(16),
         version: str = "",
         operators: Collection[str] = (),
-        may_register: Callable[[Request, str], None] = lambda request, service: None,
+        may_register: Callable[[Request, str, Collection[str]], None] | None = None,
         **options: Any,
     ) -> None:
         self.limits = limits or NameserverLimits()
@@ -175,7 +176,8 @@ class NameService(Service):
         record, secret = registration(
             request.args, self.limits, self._random_lease(), self._random_secret()
         )
-        self._may_register(request, record.service)
+        if self._may_register is not None:
+            self._may_register(request, record.service, record.interfaces)
         return self._register(request, record, secret)
 
     async def _register(self, request: Request, record: Record, secret: str) -> dict[str, Any]:
@@ -238,7 +240,12 @@ class NameService(Service):
         If it is over already, the error says so: register again.
         """
         taken = Arguments("renew", request.args, self.limits)
-        record = self.directory.renew(*taken.lease(), self._seconds())
+        owner = taken.lease()
+        now = self._seconds()
+        if self._may_register is not None:
+            owned = self.directory.owned(*owner, now)
+            self._may_register(request, owned.service, owned.interfaces)
+        record = self.directory.renew(*owner, now)
         if record.client is None:
             # It was registered before this nameserver was started, or at another one. Now its
             # client is known. It stays, however many registrations that client has.

@@ -1,11 +1,14 @@
 """The audit log of access: one line of JSON for each login and refusal, in Twisted's log.
 
 A line has who, from where, what and the outcome, and never a password, a token or an argument.
+Nobody can fill the log: of what one connection is refused, and of the failed logins of one place,
+some lines are written at once, and then one a second, which counts the others.
 """
 
 from __future__ import annotations
 
 import json
+from collections import OrderedDict
 from typing import Any
 
 import attrs
@@ -16,14 +19,18 @@ from pycomnet.text.logs import Logger
 #: The namespace of its events, by which an observer finds them.
 NAMESPACE = "pycomnet.ext.access.audit"
 _log = Logger(NAMESPACE)
-#: Refusals of one connection that are logged each; then one line a second counts the others.
+#: Lines of one source that are written each; then one in so many seconds counts the others.
 FREE_LINES = 10
 EVERY = 1.0
+#: Of so many places it is known how many lines they have had.
+PLACES = 1000
+#: The most characters of a name in a line.
+MAX_NAME = 255
 
 
 @attrs.define
-class Refusals:
-    """The refusals of one connection that were logged, and those that were not."""
+class AuditLines:
+    """The lines of one source that were written, and those that were not."""
 
     lines: int = 0
     unsaid: int = 0
@@ -40,10 +47,26 @@ class AuditTrail:
     def __init__(self, reactor: IReactorTime, calls: bool = False) -> None:
         self._reactor = reactor
         self.calls = calls
+        #: the failed logins of places
+        self._failed: OrderedDict[str, AuditLines] = OrderedDict()
 
-    def login(self, user: str, kind: str, peer: str, outcome: str) -> None:
-        """Credentials were accepted (``ok``), or not."""
-        self._write("login", user=user, kind=kind, peer=peer, outcome=outcome)
+    def login(self, past: AuditLines, user: str, kind: str, peer: str) -> None:
+        """Credentials were accepted.
+
+        :param past: the logins of the same connection.
+        """
+        self._write_counted(past, "login", user=user, kind=kind, peer=peer, outcome="ok")
+
+    def login_failed(self, place: str, user: str, kind: str, peer: str, outcome: str) -> None:
+        """Credentials were not accepted.
+
+        :param place: the origin of the connection.
+        """
+        past = self._failed.pop(place, None) or AuditLines()
+        self._failed[place] = past
+        if len(self._failed) > PLACES:
+            self._failed.popitem(last=False)
+        self._write_counted(past, "login", user=user, kind=kind, peer=peer, outcome=outcome)
 
     def ended(self, user: str, peer: str, why: str) -> None:
         """A login was ended: it has expired, or was withdrawn."""
@@ -57,7 +80,7 @@ class AuditTrail:
 
     def refused(
         self,
-        past: Refusals,
+        past: AuditLines,
         user: str | None,
         peer: str,
         interface: str,
@@ -68,26 +91,34 @@ class AuditTrail:
 
         :param past: what the same connection was refused before.
         """
+        self._write_counted(
+            past,
+            "refused",
+            user=user,
+            peer=peer,
+            interface=interface,
+            method=method,
+            outcome=outcome,
+        )
+
+    def _write_counted(self, past: AuditLines, event: str, **fields: Any) -> None:
         now = self._reactor.seconds()
         if past.lines >= FREE_LINES and now - past.said < EVERY:
             past.unsaid += 1
             return
-        more = {"unlogged": past.unsaid} if past.unsaid else {}
+        if past.unsaid:
+            fields["unlogged"] = past.unsaid
         past.lines += 1
         past.said, past.unsaid = now, 0
-        self._write(
-            "refused",
-            user=user,
-            peer=peer,
-            interface=interface[:255],
-            method=method[:255],
-            outcome=outcome,
-            **more,
-        )
+        self._write(event, **fields)
 
     def _write(self, event: str, **fields: Any) -> None:
-        entry = {"event": event, **fields}
+        short = {
+            name: value[:MAX_NAME] if isinstance(value, str) else value
+            for name, value in fields.items()
+        }
+        entry = {"event": event, **short}
         _log.info("{line}", line=json.dumps(entry), audit=entry)
 
 
-__all__ = ["NAMESPACE", "AuditTrail", "Refusals"]
+__all__ = ["NAMESPACE", "AuditLines", "AuditTrail"]

@@ -8,7 +8,7 @@ from typing import Any
 
 import attrs
 from twisted.cred.checkers import ICredentialsChecker
-from twisted.cred.credentials import IUsernameHashedPassword, IUsernamePassword
+from twisted.cred.credentials import IUsernamePassword
 from twisted.cred.error import UnauthorizedLogin
 from twisted.internet import defer
 from twisted.python.failure import Failure
@@ -21,13 +21,16 @@ from pycomnet.ext.access.messages import IClientCertificate, IPeerUser
 #: The kind of credentials of each interface of twisted.cred.
 KIND_OF = {
     IUsernamePassword: "password",
-    IUsernameHashedPassword: "password",
     IBearerToken: "token",
     IClientCertificate: "certificate",
     IPeerUser: "peer",
 }
 #: Runs a function in a thread.
 RunInThread = Callable[[Callable[[], Any]], "defer.Deferred[Any]"]
+
+
+class CheckLater(Exception):
+    """A checker can't say yet whether credentials are right: the client is to try again."""
 
 
 @attrs.frozen
@@ -53,11 +56,13 @@ class Checker:
     :cvar blocks: whether :meth:`check` reads files or computes, so that it runs in a thread.
     :cvar changes: whether what it accepts may change, so that :meth:`refresh` is called now and
         then.
+    :ivar version: is another after each change of what it accepts, whoever has found that.
     """
 
     credentialInterfaces: tuple[Any, ...] = ()
     blocks = True
     changes = False
+    version = 0
 
     def open(self) -> None:
         """Called when a server begins to use it. It may block.
@@ -69,15 +74,17 @@ class Checker:
         """Check credentials of one of the :attr:`credentialInterfaces`. Called in a thread.
 
         :raises twisted.cred.error.UnauthorizedLogin: they are not accepted.
+        :raises CheckLater: that can't be said now.
         """
         raise NotImplementedError
 
-    def refresh(self) -> bool:
-        """Look whether anything has changed. Called in a thread. Returns whether it has."""
-        return False
+    def refresh(self) -> None:
+        """Look whether anything has changed; then :attr:`version` does. Called in a thread."""
 
     def holds(self, login: Login) -> bool:
-        """Whether a login still counts, as far as is known; called after a change."""
+        """Whether a login counts, as far as is known; called after a change, and after each check,
+        which may have begun before a change. It may not block.
+        """
         return True
 
     def requestAvatarId(self, credentials: Any) -> defer.Deferred[bytes | tuple[()]]:
@@ -159,6 +166,7 @@ async def identify(checker: Any, credentials: Any, kind: str, run: RunInThread) 
 
 __all__ = [
     "AnyOf",
+    "CheckLater",
     "Checker",
     "Login",
     "flatten",

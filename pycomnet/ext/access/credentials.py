@@ -36,6 +36,16 @@ class Credentials:
 
     kind = ""
 
+    @property
+    def optional(self) -> bool:
+        """Whether a client that is refused with them goes on without a login."""
+        return False
+
+    @property
+    def asks(self) -> bool:
+        """Whether others may be given the next time."""
+        return False
+
     def suits(self, address: str, given: bool = False) -> bool:
         """Whether they are for the server at an address.
 
@@ -78,6 +88,10 @@ class Password(Credentials):
     #: address -> what was asked for it; "" for all, if the function does not show it
     _asked: dict[str, str] = attrs.field(init=False, factory=dict, repr=False)
 
+    @property
+    def asks(self) -> bool:
+        return callable(self.password)
+
     def suits(self, address: str, given: bool = False) -> bool:
         return given or _takes_address(self.password)
 
@@ -114,6 +128,10 @@ class Token(Credentials):
         load_token(path)
         return cls(lambda: load_token(path))
 
+    @property
+    def asks(self) -> bool:
+        return callable(self.token)
+
     def suits(self, address: str, given: bool = False) -> bool:
         return given
 
@@ -127,14 +145,19 @@ class Token(Credentials):
 
 
 def _takes_address(value: Any) -> bool:
-    """Whether a function that asks shows who wants to know."""
+    """Whether a function that asks shows who wants to know: whether it needs one argument.
+
+    One that has a default does not: it may be a way to remember something.
+    """
     if not callable(value):
         return False
     try:
-        inspect.signature(value).bind("address")
+        parameters = inspect.signature(value).parameters.values()
     except (TypeError, ValueError):
         return False
-    return True
+    places = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    needed = [one for one in parameters if one.default is one.empty and one.kind in places]
+    return len(needed) == 1
 
 
 async def _ask(value: Asked, what: str, address: str) -> str:
@@ -183,9 +206,18 @@ class ClientCertificate(Credentials):
 
 @attrs.define(eq=False)
 class PeerUser(Credentials):
-    """The user that this process runs as, which the system tells the server of a unix socket."""
+    """The user that this process runs as, which the system tells the server of a unix socket.
+
+    :ivar if_known: whether a client whom the server does not know goes on without a login; else it
+        fails.
+    """
 
     kind = "peer"
+    if_known: bool = False
+
+    @property
+    def optional(self) -> bool:
+        return self.if_known
 
     def obstacle(self, transport: Any) -> str | None:
         if isinstance(transport.getPeer(), UNIXAddress):
@@ -214,6 +246,14 @@ class AtAddress(Credentials):
 
     def __repr__(self) -> str:
         return f"AtAddress({self.pattern!r}, {self.credentials!r})"
+
+    @property
+    def optional(self) -> bool:
+        return self.credentials.optional
+
+    @property
+    def asks(self) -> bool:
+        return self.credentials.asks
 
     def suits(self, address: str, given: bool = False) -> bool:
         try:

@@ -8,6 +8,7 @@ sections 2.1 and 3.1).
 
 from __future__ import annotations
 
+import hashlib
 import json
 import ssl
 import threading
@@ -24,7 +25,7 @@ from twisted.cred.error import UnauthorizedLogin
 from pycomnet.auth.principal import Principal
 from pycomnet.auth.tokens import IBearerToken
 from pycomnet.errors import AccessConfigError
-from pycomnet.ext.access.checkers import Checker, Login
+from pycomnet.ext.access.checkers import Checker, CheckLater, Login
 from pycomnet.ext.access.libraries import load_library
 from pycomnet.ext.access.passwordfile import Stamp, stamp_of
 from pycomnet.net import endpoints
@@ -51,10 +52,14 @@ class _Key:
     """A public key.
 
     :ivar algorithms: those that count for it.
+    :ivar id: what the issuer calls it, or None.
+    :ivar thumbprint: what is another for any other key, whatever it is called.
     """
 
     key: Any
     algorithms: frozenset[str]
+    id: str | None
+    thumbprint: bytes
 
 
 class Jwt(Checker):
@@ -72,6 +77,9 @@ class Jwt(Checker):
     :param roles: the claim with the user's roles: a list, or a text with spaces. ``a.b`` is the
         claim ``b`` in the claim ``a``.
     :param leeway: seconds by which clocks may differ.
+    :param type: what the token's header has to say that it is (``typ``): ``"at+jwt"`` for access
+        tokens (RFC 9068), so that another token of the issuer for the same audience is none. None:
+        anything.
     """
 
     credentialInterfaces = (IBearerToken,)
@@ -87,6 +95,7 @@ class Jwt(Checker):
         user: str = "sub",
         roles: str = "roles",
         leeway: float = 30.0,
+        type: str | None = None,
     ) -> None:
         if isinstance(algorithms, str):
             algorithms = (algorithms,)
@@ -106,12 +115,16 @@ class Jwt(Checker):
         self._user = user
         self._roles = roles.split(".")
         self._leeway = leeway
+        self._type = type
         self._jwt: Any = None
-        self._known: dict[str | None, _Key] = {}
+        self._known: tuple[_Key, ...] = ()
         self._read_at = self._unknown_at = float("-inf")
         self._stamp: Stamp | None = None
         self._logged = ""
-        self._lock = threading.Lock()
+        #: whether a token had a key that is not known
+        self._wanted = False
+        #: held by the one thread that reads the keys; no check waits for it
+        self._reading = threading.Lock()
 
     def __repr__(self) -> str:
         return f"Jwt({self.keys!r}, issuer={self.issuer!r}, audience={self.audience!r})"
@@ -120,7 +133,7 @@ class Jwt(Checker):
 
     def open(self) -> None:
         self._jwt = load_library("jwt", "Jwt")
-        with self._lock:
+        with self._reading:
             if not self._known:
                 self._read()
 
@@ -153,8 +166,8 @@ class Jwt(Checker):
             )
         self._known = known
 
-    def _usable(self, listed: Any) -> dict[str | None, _Key]:
-        found: dict[str | None, _Key] = {}
+    def _usable(self, listed: Any) -> tuple[_Key, ...]:
+        found: list[_Key] = []
         for one in listed:
             if one.get("use", "sig") != "sig":
                 continue
@@ -169,36 +182,48 @@ class Jwt(Checker):
                 continue  # of a curve that is not known, say: others may be of use
             if hasattr(key, "private_bytes"):
                 key = key.public_key()
-            found[one.get("kid")] = _Key(key, frozenset(algorithms))
-        return found
+            found.append(_Key(key, frozenset(algorithms), one.get("kid"), _thumbprint(key)))
+        return tuple(found)
 
-    def refresh(self) -> bool:
-        with self._lock:
+    def refresh(self) -> None:
+        with self._reading:
             if self._is_url:
-                if time.monotonic() - self._read_at < MAX_AGE:
-                    return False
+                if not self._is_due(time.monotonic()):
+                    return
             else:
                 try:
                     if stamp_of((self.keys,)) == self._stamp:
-                        return False
+                        return
                 except OSError:
                     pass  # reading it says why
-            return self._reread()
+            self._reread()
 
-    def _reread(self) -> bool:
-        before = self._known
+    def _is_due(self, now: float) -> bool:
+        """Whether the URL is to be looked at: after a while, and for a key that is not known."""
+        if self._wanted and now - max(self._unknown_at, self._read_at) >= UNKNOWN_EVERY:
+            self._unknown_at = now
+            self._wanted = False
+            return True
+        return now - self._read_at >= MAX_AGE
+
+    def _reread(self) -> None:
+        before = self._thumbprints()
         try:
             self._read()
-        except AccessConfigError as problem:
+        except Exception as problem:  # whatever is wrong: it has to go on with what there is
             if str(problem) != self._logged:
                 self._logged = str(problem)
                 log.critical("the keys that were read before stay in force: {why}", why=problem)
-            return False
+            return
         self._logged = ""
-        return before.keys() != self._known.keys()
+        if self._thumbprints() != before:
+            self.version += 1
+
+    def _thumbprints(self) -> set[bytes]:
+        return {one.thumbprint for one in self._known}
 
     def holds(self, login: Login) -> bool:
-        return login.stamp in self._known
+        return login.stamp in self._thumbprints()
 
     # -- tokens ----------------------------------------------------------------------------------
 
@@ -207,45 +232,68 @@ class Jwt(Checker):
         token = credentials.token
         try:
             header = jwt.get_unverified_header(token)
-            kid, algorithm = header.get("kid"), header.get("alg")
-            key = self._key(kid)
-            if key is None or algorithm not in key.algorithms:
-                raise UnauthorizedLogin("no key for this token")
-            claims = jwt.decode(
-                token,
-                key.key,
-                algorithms=[algorithm],
-                issuer=self.issuer,
-                audience=self.audience,
-                leeway=self._leeway,
-                options={"require": ["exp", "iss", "aud", self._user]},
-            )
+            if self._type is not None and not self._is_type(header.get("typ")):
+                raise UnauthorizedLogin("that is another kind of token")
+            key, claims = self._verify(token, header.get("kid"), header.get("alg"))
             expires = float(claims["exp"]) + self._leeway
-        except (jwt.PyJWTError, ValueError, TypeError, RecursionError) as problem:
+        except (
+            *(jwt.PyJWTError, ValueError, TypeError, OverflowError, RecursionError),
+        ) as problem:
             raise UnauthorizedLogin(f"no valid token: {type(problem).__name__}") from None
         name = claims[self._user]
         if not isinstance(name, str) or not name:
             raise UnauthorizedLogin("the token has no user")
-        return Login(Principal(name, self._roles_of(claims), "jwt"), kid, expires)
+        return Login(Principal(name, self._roles_of(claims), "jwt"), key.thumbprint, expires)
 
-    def _key(self, kid: Any) -> _Key | None:
+    def _is_type(self, given: Any) -> bool:
+        """Whether a token is of the type: a media type, of which ``application/`` may be left out,
+        in any case (RFC 7515, section 4.1.9)."""
+        assert self._type is not None
+        wanted = self._type.lower().removeprefix("application/")
+        return isinstance(given, str) and given.lower().removeprefix("application/") == wanted
+
+    def _verify(self, token: bytes, kid: Any, algorithm: Any) -> tuple[_Key, dict[str, Any]]:
+        """The key that has signed a token, and the token's claims.
+
+        :raises UnauthorizedLogin: no key that is known has.
+        """
+        problem: Exception = UnauthorizedLogin("no key for this token")
+        for key in self._keys_of(kid):
+            if algorithm not in key.algorithms:
+                continue
+            try:
+                claims: dict[str, Any] = self._jwt.decode(
+                    token,
+                    key.key,
+                    algorithms=[algorithm],
+                    issuer=self.issuer,
+                    audience=self.audience,
+                    leeway=self._leeway,
+                    options={"require": ["exp", "iss", "aud", self._user]},
+                )
+            except self._jwt.InvalidSignatureError as wrong:
+                problem = wrong  # several keys may have no name, or the same
+            else:
+                return key, claims
+        raise problem
+
+    def _keys_of(self, kid: Any) -> list[_Key]:
+        """The keys that a token may be signed with, by the name that it has for its key."""
         if kid is not None and not isinstance(kid, str):
-            return None
+            return []
         found = self._find(kid)
-        if found is None:
-            with self._lock:  # the issuer may have a new one
-                now = time.monotonic()
-                if self._is_url and now - max(self._unknown_at, self._read_at) >= UNKNOWN_EVERY:
-                    self._unknown_at = now
-                    self._reread()
-            found = self._find(kid)
+        last = max(self._unknown_at, self._read_at)
+        if not found and self._is_url and time.monotonic() - last >= UNKNOWN_EVERY:
+            # The issuer may have a new one. That is for a reader to find out, which may take long.
+            self._wanted = True
+            raise CheckLater("the token has a new key, which is being looked for")
         return found
 
-    def _find(self, kid: str | None) -> _Key | None:
+    def _find(self, kid: str | None) -> list[_Key]:
         known = self._known
         if kid is None and len(known) == 1:
-            return next(iter(known.values()))
-        return known.get(kid)
+            return list(known)
+        return [one for one in known if one.id == kid]
 
     def _roles_of(self, claims: Any) -> frozenset[str]:
         for name in self._roles:
@@ -274,13 +322,32 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
         return None
 
 
+def _thumbprint(key: Any) -> bytes:
+    """What is another for any other key: a digest of its usual encoding."""
+    from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+    encoded: bytes = key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    return hashlib.sha256(encoded).digest()
+
+
 def _fetch(url: str) -> bytes:
+    """Fetch the keys, all of them within so many seconds: each read has a timeout, and the sum of
+    them as well.
+    """
     opener = urllib.request.build_opener(
         _NoRedirect, urllib.request.HTTPSHandler(context=ssl.create_default_context())
     )
+    ends = time.monotonic() + FETCH_TIMEOUT
+    found = bytearray()
     with opener.open(url, timeout=FETCH_TIMEOUT) as response:
-        found: bytes = response.read(MAX_KEYS + 1)
-    return found
+        while len(found) <= MAX_KEYS:
+            piece = response.read1(1 << 16)  # what has come: not as many bytes as that
+            found += piece
+            if not piece:
+                return bytes(found)
+            if time.monotonic() > ends:
+                raise TimeoutError(f"they did not come in {FETCH_TIMEOUT:g} seconds")
+    return bytes(found)
 
 
 __all__ = ["ALGORITHMS", "Jwt"]

@@ -63,7 +63,7 @@ def knows(prefix: str) -> bool:
 def verify(password: bytes, hashed: str) -> bool:
     """Whether a password has a hash."""
     found = crypt(password, hashed)
-    return found is not None and hmac.compare_digest(found, hashed)
+    return found is not None and hmac.compare_digest(found.encode(), hashed.encode())
 
 
 __all__ = ["crypt", "knows", "verify"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from typing import Any
 
 import attrs
@@ -9,11 +10,13 @@ from twisted.cred.credentials import ICredentials, UsernamePassword
 from zope.interface import Attribute, implementer
 
 from pycomnet.auth.admission import peer_credentials
-from pycomnet.auth.tokens import BearerToken
+from pycomnet.auth.tokens import BearerToken, digest
 from pycomnet.net import endpoints
 from pycomnet.services.client.login import is_private
 from pycomnet.wire.values import InvalidValue, PureCodec
 
+#: The most characters of a user's name.
+MAX_NAME = 255
 #: kind -> the texts that come after it
 KINDS = {"password": 2, "token": 1, "certificate": 0, "peer": 0}
 #: An array of at most three texts: nothing else becomes an object, and no other type's code runs.
@@ -56,14 +59,18 @@ class LoginMessage:
 
     :ivar kind: as in the message.
     :ivar user: the user that they claim to be of; empty if they do not name one.
-    :ivar credentials: for twisted.cred's checkers; None if the transport has none of this kind.
-    :ivar why: why there are none.
+    :ivar credentials: for twisted.cred's checkers; None if the transport has none of this kind, or
+        if nobody can have these.
+    :ivar why: why the transport has none.
+    :ivar key: what tries are counted by: the same for names that some checker may take for one, and
+        of a token its digest.
     """
 
     kind: str
     user: str
     credentials: Any = attrs.field(repr=False)
     why: str = ""
+    key: str = ""
 
 
 def read_message(payload: bytes, transport: Any) -> LoginMessage:
@@ -94,15 +101,24 @@ def read_message(payload: bytes, transport: Any) -> LoginMessage:
         return LoginMessage(kind, f"uid {peer.uid}", PeerProcess(peer.uid, peer.gid))
     user = rest[0] if kind == "password" else ""
     if not is_private(transport):
-        return LoginMessage(kind, user, None, "others can read what is sent here: use TLS")
+        return LoginMessage(
+            kind, user[:MAX_NAME], None, "others can read what is sent here: use TLS"
+        )
     try:
         secret = rest[-1].encode()
-        name_bytes = user.encode()
     except UnicodeEncodeError:
-        return LoginMessage(kind, "", None, "these are no characters")
-    if kind == "password":
-        return LoginMessage(kind, user, UsernamePassword(name_bytes, secret))
-    return LoginMessage(kind, user, BearerToken(secret))
+        return LoginMessage(kind, "", None)
+    if kind == "token":
+        return LoginMessage(kind, user, BearerToken(secret), key=digest(secret).hex())
+    if not user or len(user) > MAX_NAME or not user.isprintable():
+        # No checker gets it: one may cut it at a NUL, say, and others may not.
+        return LoginMessage(kind, "", None)
+    return LoginMessage(kind, user, UsernamePassword(user.encode(), secret), key=_same_name(user))
+
+
+def _same_name(user: str) -> str:
+    """What names have in common that a directory, for example, takes for one user's."""
+    return " ".join(unicodedata.normalize("NFKC", user).casefold().split())
 
 
 __all__ = [

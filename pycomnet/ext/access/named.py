@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import grp
 import os
 import pwd
@@ -15,7 +16,7 @@ from pycomnet.auth.principal import Principal
 from pycomnet.errors import AccessConfigError
 from pycomnet.ext.access.checkers import Login
 from pycomnet.ext.access.messages import IClientCertificate, IPeerUser
-from pycomnet.ext.access.passwordfile import read_groups
+from pycomnet.ext.access.passwordfile import read_groups, read_lines
 from pycomnet.ext.access.reloading import FileChecker
 
 #: Names and their users: a mapping, or a file with ``user: name name`` a line.
@@ -66,15 +67,19 @@ class NamedUsers(FileChecker[_Names]):
         files = iter(self._files)
         users: Mapping[str, str] | None = None
         if isinstance(self._users, (str, os.PathLike)):
-            users = _one_each(next(files))
+            users = {self._key(name): user for name, user in _one_each(next(files)).items()}
         elif self._users is not None:
-            users = {str(name): user for name, user in self._users.items()}
+            users = {self._key(name): user for name, user in self._users.items()}
         roles: Mapping[str, frozenset[str]] | None = None
         if isinstance(self._groups, (str, os.PathLike)):
             roles = read_groups(next(files))
         elif self._groups is not None:
             roles = {user: frozenset(found) for user, found in self._groups.items()}
         return _Names(users, roles)
+
+    def _key(self, name: Any) -> str:
+        """What stands for a name that is listed."""
+        return str(name)
 
     def _user(self, names: tuple[str, ...], known: _Names) -> Principal:
         """The user of the first name that is known.
@@ -104,12 +109,21 @@ class NamedUsers(FileChecker[_Names]):
 
 
 def _one_each(path: str) -> dict[str, str]:
-    found = {}
-    for name, users in read_groups(path).items():
-        if len(users) > 1:
-            both = " and ".join(sorted(users))
-            raise AccessConfigError(f"{path}: {name} is of {both}: it can be of one only")
-        (found[name],) = users
+    """Read a file with ``user: name name`` a line; a name may have colons.
+
+    :returns: name -> user.
+    """
+    found: dict[str, str] = {}
+    for number, line in read_lines(path):
+        user, colon, names = line.partition(":")
+        user = user.strip()
+        if not colon or not user:
+            raise AccessConfigError(f"{path}, line {number}: expected 'user: name name'")
+        for name in names.split():
+            if found.setdefault(name, user) != user:
+                raise AccessConfigError(
+                    f"{path}, line {number}: {name} is of {found[name]}, too: it can be of one only"
+                )
     return found
 
 
@@ -157,8 +171,13 @@ def names_of(certificate: Any) -> tuple[str, ...]:
 class PeerUsers(NamedUsers):
     """The users of this machine, as the system tells them of the processes at a unix socket.
 
-    :param users: a user's name or number on this machine -> user; by default all users of the
-        machine, by their own names.
+    The system knows who has made the connection. Behind a program that forwards connections (``ssh
+    -L``, socat, a proxy), everybody is that program's user. So root, as which such programs often
+    run, is a user only if ``users`` has it; and a user whom this machine does not know, of another
+    container for example, is none.
+
+    :param users: a user's name on this machine, or number (an int; in a file, digits) -> user; by
+        default all users of the machine but root, by their own names.
     :param groups: the users' roles; by default the groups that the user has on this machine, at the
         time of the login.
     """
@@ -170,11 +189,19 @@ class PeerUsers(NamedUsers):
 
     def check(self, credentials: Any) -> Login:
         uid = credentials.uid
+        known = self.current()
+        if uid == overflow_uid() or (uid == 0 and known.users is None):
+            raise UnauthorizedLogin("it may be anybody")
         try:
-            names: tuple[str, ...] = (pwd.getpwuid(uid).pw_name, str(uid))
+            names: tuple[str, ...] = (pwd.getpwuid(uid).pw_name, _number(uid))
         except KeyError:  # a user of a container, say
-            names = (str(uid),)
-        return Login(self._user(names, self.current()), names)
+            names = (_number(uid),)
+        if known.users is None and len(names) == 1:
+            raise UnauthorizedLogin("it has no name here")
+        return Login(self._user(names, known), names)
+
+    def _key(self, name: Any) -> str:
+        return _number(name) if isinstance(name, int) or name.isdecimal() else str(name)
 
     def _own_roles(self, names: tuple[str, ...]) -> frozenset[str]:
         try:
@@ -189,6 +216,21 @@ class PeerUsers(NamedUsers):
             except KeyError:
                 continue
         return frozenset(found)
+
+
+def _number(uid: int | str) -> str:
+    """What stands for a user's number, and is no name: ``1000`` could be one."""
+    return f":{int(uid)}"
+
+
+@functools.cache
+def overflow_uid() -> int:
+    """The number that the system has for users whom it does not know here."""
+    try:
+        with open("/proc/sys/kernel/overflowuid") as file:
+            return int(file.read())
+    except (OSError, ValueError):
+        return 65534
 
 
 __all__ = ["Certificates", "NamedUsers", "PeerUsers", "names_of"]

@@ -20,6 +20,7 @@ from pycomnet.ext.access.passwords import PasswordFile
 from pycomnet.ext.access.rules import Rule
 from pycomnet.ext.access.tokenfile import TokenFile
 from pycomnet.services.client.context import NAMESERVER
+from pycomnet.text.logs import Logger
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IReactorTime
@@ -31,8 +32,12 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
+log = Logger()
+
 #: The tables of the file that are about one method, and that method.
 METHODS = {"list": "list_services", "locate": "locate", "watch": "watch", "stat": "stat"}
+#: ... and those that show the same as ``list``: without a table of their own, they have its rule.
+LISTS = ("watch", "stat")
 #: The keys that name checkers, and all keys of the file.
 CHECKERS = ("password_file", "groups", "token_file", "jwt", "certificates", "peers")
 KEYS = (*CHECKERS, "register", *METHODS)
@@ -41,23 +46,38 @@ MAX_FILE = 1 << 20
 
 @attrs.frozen
 class NameGrant:
-    """Some users may register some names.
+    """Some users may register some names with some interfaces.
+
+    Clients look for an interface, and rarely for a name. So a grant of names alone would let its
+    users offer any interface.
 
     :ivar names: patterns, with a shell's wildcards.
+    :ivar interfaces: likewise; all interfaces of a registration have to fit.
     :ivar roles: one of these roles, or
     :ivar allow: one of these names is needed; any user may if both are empty.
     """
 
     names: tuple[str, ...]
+    interfaces: tuple[str, ...]
     roles: frozenset[str] = frozenset()
     allow: frozenset[str] = frozenset()
 
-    def fits(self, user: Principal, service: str) -> bool:
-        """Whether a user may register a name by this."""
-        if not any(fnmatchcase(service, pattern) for pattern in self.names):
+    def covers(self, service: str, interfaces: Collection[str]) -> bool:
+        """Whether it is for a name with these interfaces."""
+        return _one_fits(service, self.names) and all(
+            _one_fits(one, self.interfaces) for one in interfaces
+        )
+
+    def fits(self, user: Principal, service: str, interfaces: Collection[str]) -> bool:
+        """Whether a user may register a name with these interfaces by this."""
+        if not self.covers(service, interfaces):
             return False
         open_to_all = not (self.roles or self.allow)
         return open_to_all or bool(user.roles & self.roles) or user.name in self.allow
+
+
+def _one_fits(name: str, patterns: Collection[str]) -> bool:
+    return any(fnmatchcase(name, pattern) for pattern in patterns)
 
 
 class NameAccess:
@@ -78,14 +98,15 @@ class NameAccess:
         self.register = None if register is None else tuple(register)
         self.rules = {(NAMESERVER, METHODS[name]): rule for name, rule in (rules or {}).items()}
         if self.register is not None:
-            self.rules[NAMESERVER, "register"] = Rule(self.checkers)
+            for method in ("register", "renew"):
+                self.rules[NAMESERVER, method] = Rule(self.checkers)
 
     def control(self, reactor: IReactorTime, **options: Any) -> AccessControl:
         """The nameserver's access control."""
         return AccessControl(reactor, rules=self.rules, **options)
 
-    def may_register(self, request: Request, service: str) -> None:
-        """Check that a client may register a name.
+    def may_register(self, request: Request, service: str, interfaces: Collection[str]) -> None:
+        """Check that a client may register a name with these interfaces, or keep it.
 
         :raises Forbidden: it may not.
         """
@@ -94,17 +115,17 @@ class NameAccess:
         user = request.user
         if user is None:
             raise Unauthenticated("to register, a service needs credentials", "missing")
-        if any(one.fits(user, service) for one in self.register):
+        if any(one.fits(user, service, interfaces) for one in self.register):
             return
         roles: set[str] = set()
         for one in self.register:
-            if any(fnmatchcase(service, pattern) for pattern in one.names):
+            if one.covers(service, interfaces):
                 roles |= one.roles
         role = " or ".join(sorted(roles))
-        text = f"{user.name} may not register {service!r}"
+        text = f"{user.name} may not register {service!r} with {', '.join(interfaces)}"
         if role:
             text += f": that needs the role {role}"
-        raise Forbidden(text, NAMESERVER, "register", role)
+        raise Forbidden(text, NAMESERVER, request.method, role)
 
 
 def read_access(path: str | os.PathLike[str]) -> NameAccess:
@@ -118,6 +139,7 @@ def read_access(path: str | os.PathLike[str]) -> NameAccess:
 
         [[register]]
         names = ["/shop/*"]
+        interfaces = ["org.example.shop.*"]
         roles = ["shop"]
 
         [watch]
@@ -157,6 +179,14 @@ def make_access(settings: Mapping[str, Any], where: str) -> NameAccess:
         if name in settings:
             roles, allow = _who(settings[name], (), f"{where}, {name}")
             rules[name] = Rule(checkers, roles, allow)
+    for name in LISTS:
+        if "list" in rules:  # a watcher gets the same, and the numbers are of the same
+            rules.setdefault(name, rules["list"])
+    if register is None:
+        log.warn(
+            "{where}: it has no [[register]], so everybody who can connect may register any name",
+            where=where,
+        )
     return NameAccess(checkers, register, rules)
 
 
@@ -190,11 +220,19 @@ def _users(value: Any) -> str | None:
 
 
 def _grant(table: Any, where: str) -> NameGrant:
-    roles, allow = _who(table, ("names",), where)
-    names = _texts(table, "names", where)
-    if not names:
-        raise AccessConfigError(f"{where}: it needs names: patterns such as '/shop/*'")
-    return NameGrant(tuple(names), roles, allow)
+    roles, allow = _who(table, ("names", "interfaces"), where)
+    names = _patterns(table, "names", "/shop/*", where)
+    interfaces = _patterns(table, "interfaces", "org.example.shop.*", where)
+    return NameGrant(names, interfaces, roles, allow)
+
+
+def _patterns(table: Mapping[str, Any], key: str, example: str, where: str) -> tuple[str, ...]:
+    found = _texts(table, key, where)
+    if not found:
+        raise AccessConfigError(
+            f"{where}: it needs {key}: patterns such as {example!r}, or '*' for all"
+        )
+    return tuple(found)
 
 
 def _who(table: Any, more: tuple[str, ...], where: str) -> tuple[frozenset[str], frozenset[str]]:

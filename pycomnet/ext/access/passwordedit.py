@@ -6,6 +6,7 @@ import contextlib
 import fcntl
 import os
 import secrets
+import stat
 from collections.abc import Iterator
 from typing import TypeVar
 
@@ -38,7 +39,7 @@ def set_password(path: str, name: str, password: str, scheme: str = "bcrypt") ->
     :returns: whether the user is new.
     :raises AccessConfigError: the file or the password is not valid.
     """
-    line = f"{check_name(name)}:{make_hash(password, scheme)}"
+    line = f"{check_name(name)}:{make_hash(password, scheme)}".encode()
     with _editing(path) as lines:
         at = _find(lines, name)
         if at is None:
@@ -71,14 +72,17 @@ def verify_password(path: str, name: str, password: str) -> bool:
     return bool(entry.hashed) and verify(password.encode(), entry.hashed)
 
 
-def _find(lines: list[str], name: str) -> int | None:
-    start = f"{name}:"
+def _find(lines: list[bytes], name: str) -> int | None:
+    start = f"{name}:".encode()
     return next((at for at, line in enumerate(lines) if line.startswith(start)), None)
 
 
 @contextlib.contextmanager
-def _editing(path: str, create: bool = True) -> Iterator[list[str]]:
+def _editing(path: str, create: bool = True) -> Iterator[list[bytes]]:
     """In a ``with`` block: the lines of a file, which is then replaced by them.
+
+    A line is what has a newline at its end, and nothing else: as for the server. What a comment has
+    after a carriage return, say, is no line.
 
     Two who edit it at the same time wait for each other, and whoever reads it reads one of the two.
     """
@@ -90,39 +94,48 @@ def _editing(path: str, create: bool = True) -> Iterator[list[str]]:
         raise AccessConfigError(f"{directory}: {problem.strerror}") from problem
     try:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        owner = None
-        lines: list[str] = []
+        before: os.stat_result | None = None
+        lines: list[bytes] = []
         if os.path.lexists(path) or not create:
             read_passwords(path)  # says what is wrong with it
-            with open(path, encoding="utf-8") as file:
-                info = os.fstat(file.fileno())
-                owner = info.st_uid, info.st_gid
-                lines = file.read().splitlines()
+            with open(path, "rb") as file:
+                before = os.fstat(file.fileno())
+                lines = file.read().split(b"\n")
+            if not lines[-1]:
+                del lines[-1]
             for number, line in enumerate(lines, 1):
-                fields = line.count(":") + 1
-                if line.strip() and not line.lstrip().startswith("#") and fields != HTPASSWD:
+                fields = line.count(b":") + 1
+                if line.strip() and not line.lstrip().startswith(b"#") and fields != HTPASSWD:
                     raise AccessConfigError(
                         f"{path}, line {number}: this is a file of the system's users: change it "
                         "with passwd(1)"
                     )
         yield lines
-        _replace(path, "".join(f"{line}\n" for line in lines), owner)
+        _replace(path, b"".join(line + b"\n" for line in lines), before)
     except OSError as problem:
         raise AccessConfigError(f"{path}: {problem.strerror}") from problem
     finally:
         os.close(lock)
 
 
-def _replace(path: str, text: str, owner: tuple[int, int] | None) -> None:
+def _replace(path: str, data: bytes, before: os.stat_result | None) -> None:
+    """Put another file in the place of one, with its owner and group.
+
+    Whoever could read it can read it again if that is its owner or its group: a server may run as
+    one of the group.
+    """
     temporary = os.path.join(
         os.path.dirname(path), f".{os.path.basename(path)}.{secrets.token_hex(8)}"
     )
     fd = private.open_file(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
     try:
-        with os.fdopen(fd, "w", encoding="utf-8") as file:
-            if owner is not None and owner != (os.geteuid(), os.getegid()):
-                os.fchown(fd, *owner)
-            file.write(text)
+        with os.fdopen(fd, "wb") as file:
+            if before is not None:
+                owner = before.st_uid, before.st_gid
+                if owner != (os.geteuid(), os.getegid()):
+                    os.fchown(fd, *owner)
+                os.fchmod(fd, 0o600 | before.st_mode & stat.S_IRGRP)
+            file.write(data)
             file.flush()
             os.fsync(fd)
         os.replace(temporary, path)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Iterator, Mapping
 
 import attrs
@@ -28,10 +27,12 @@ class PasswordEntry:
 
     :ivar hashed: the hash; empty for a user who can't log in.
     :ivar line: the line's number.
+    :ivar ends: the time of day at which the account ends, or None.
     """
 
     hashed: str = attrs.field(repr=False)
     line: int
+    ends: float | None = None
 
 
 @attrs.frozen
@@ -51,7 +52,20 @@ class PasswordEntries:
     files: tuple[str, ...]
 
 
-Stamp = tuple[tuple[int, int, int, int], ...]
+@attrs.frozen
+class FileStamp:
+    """What is different once a file has changed.
+
+    :ivar changed: the time of day of its last change.
+    """
+
+    inode: int
+    size: int
+    changed: float
+    times: tuple[int, int]
+
+
+Stamp = tuple[FileStamp, ...]
 
 
 def stamp_of(files: tuple[str, ...]) -> Stamp:
@@ -60,7 +74,10 @@ def stamp_of(files: tuple[str, ...]) -> Stamp:
     :raises OSError: one is not there.
     """
     found = (os.stat(path) for path in files)
-    return tuple((one.st_mtime_ns, one.st_size, one.st_ino, one.st_ctime_ns) for one in found)
+    return tuple(
+        FileStamp(one.st_ino, one.st_size, one.st_mtime, (one.st_mtime_ns, one.st_ctime_ns))
+        for one in found
+    )
 
 
 def read_lines(path: str) -> Iterator[tuple[int, str]]:
@@ -69,8 +86,11 @@ def read_lines(path: str) -> Iterator[tuple[int, str]]:
     :raises AccessConfigError: it can't be read, or others can change it.
     """
     try:
-        with open(path, "rb") as file:
-            private.check_file(os.fstat(file.fileno()), path, private.PLAIN)
+        # Whoever can write to its directory can put another file in its place, such as an old one.
+        private.check_directory(os.path.dirname(os.path.realpath(path)))
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # a pipe does not wait
+        with os.fdopen(fd, "rb") as file:
+            private.check_file(os.fstat(fd), path, private.PLAIN)
             data = file.read(MAX_FILE + 1)
     except private.NotPrivate as problem:
         raise AccessConfigError(str(problem)) from None
@@ -87,16 +107,15 @@ def read_lines(path: str) -> Iterator[tuple[int, str]]:
             yield number, line
 
 
-def read_passwords(path: str, now: float | None = None) -> PasswordEntries:
+def read_passwords(path: str) -> PasswordEntries:
     """Read a password file.
 
-    :param path: an htpasswd file (``user:hash``), or of the form of passwd(5). There ``x`` stands
-        for the hash in the file ``shadow`` of the same directory.
-    :param now: the time of day, by which accounts of shadow(5) expire.
+    :param path: an htpasswd file (``user:hash``), or of the form of passwd(5) or shadow(5). In
+        passwd(5), ``x`` stands for the hash in the file ``shadow`` of the same directory.
     :raises AccessConfigError: it says which line is wrong.
     """
     users: dict[str, PasswordEntry] = {}
-    hashes: dict[str, str] | None = None
+    hidden: dict[str, list[str]] | None = None
     shadow = os.path.join(os.path.dirname(path) or ".", "shadow")
     weak = unusable = 0
     why = ""
@@ -109,16 +128,20 @@ def read_passwords(path: str, now: float | None = None) -> PasswordEntries:
                 f"{where}: expected user:hash, or the seven fields of passwd(5); got "
                 f"{len(fields)} fields"
             )
+        in_shadow = len(fields) == SHADOW
         name, hashed = fields[:2]
         hashed = hashed.strip()
         if name in users:
             raise AccessConfigError(f"{where}: there is a line {users[name].line} of {name} before")
         if len(fields) == PASSWD and hashed == SHADOWED:
-            if hashes is None:
-                hashes = _read_shadow(path, shadow, time.time() if now is None else now)
+            if hidden is None:
+                hidden = _read_shadow(path, shadow)
                 files.append(shadow)
-            hashed = hashes.get(name, "!")
-        if len(fields) != HTPASSWD and (not hashed or hashed[0] in "!*"):
+            fields = hidden.get(name, [name, "!"])
+            hashed = fields[1]
+            in_shadow = True
+        is_htpasswd = len(fields) == HTPASSWD and not in_shadow
+        if not is_htpasswd and (not hashed or hashed[0] in "!*"):
             hashed = ""  # locked, or nothing is asked: nobody logs in so here
         if hashed:
             scheme = scheme_of(hashed)
@@ -130,17 +153,18 @@ def read_passwords(path: str, now: float | None = None) -> PasswordEntries:
                 check_usable(scheme)
                 weak += scheme.weak
             except AccessConfigError as problem:
-                if len(fields) == HTPASSWD:
+                if is_htpasswd:
                     raise AccessConfigError(f"{where}: {problem}") from None
                 unusable, why, hashed = unusable + 1, str(problem), ""
-        elif len(fields) == HTPASSWD:
+        elif is_htpasswd:
             raise AccessConfigError(f"{where}: {name} has no password")
-        users[name] = PasswordEntry(hashed, number)
+        ends = _end_of(fields) if in_shadow else None
+        users[name] = PasswordEntry(hashed, number, ends)
     return PasswordEntries(users, weak, unusable, why, tuple(files))
 
 
-def _read_shadow(path: str, shadow: str, now: float) -> dict[str, str]:
-    """The hashes of the accounts in shadow(5) that have not expired."""
+def _read_shadow(path: str, shadow: str) -> dict[str, list[str]]:
+    """The lines of shadow(5): name -> fields."""
     try:
         lines = list(read_lines(shadow))
     except AccessConfigError as problem:
@@ -154,10 +178,24 @@ def _read_shadow(path: str, shadow: str, now: float) -> dict[str, str]:
         fields = line.split(":")
         if len(fields) != SHADOW:
             raise AccessConfigError(f"{shadow}, line {number}: expected the nine fields of shadow")
-        expires = fields[7]
-        over = expires.isdecimal() and now >= int(expires) * DAY
-        found[fields[0]] = "!" if over else fields[1]
+        found[fields[0]] = fields
     return found
+
+
+def _end_of(fields: list[str]) -> float | None:
+    """The time of day at which an account of shadow(5) ends: on its day, or when its password has
+    been too old for too long. One whose password has to be changed at once has ended.
+    """
+    days = [int(field) if field.isascii() and field.isdecimal() else None for field in fields[2:]]
+    if len(days) < SHADOW - 2:
+        return None
+    changed, _, most, _, inactive, ends = days[:6]
+    if changed == 0:
+        return 0.0
+    found = [] if ends is None else [ends]
+    if changed is not None and most is not None and inactive is not None:
+        found.append(changed + most + inactive)
+    return float(min(found) * DAY) if found else None
 
 
 def read_groups(path: str) -> dict[str, frozenset[str]]:

@@ -6,6 +6,7 @@ import hashlib
 import hmac
 import os
 import secrets
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -43,7 +44,7 @@ class _Users:
         entry = self.entries.users.get(name)
         if entry is None:
             return None
-        return entry.hashed, self.groups.get(name, frozenset())
+        return entry.hashed, entry.ends, self.groups.get(name, frozenset())
 
 
 class PasswordFile(FileChecker[_Users]):
@@ -110,7 +111,8 @@ class PasswordFile(FileChecker[_Users]):
         users = self.current()
         name = credentials.username.decode("utf-8", "replace")
         entry: PasswordEntry | None = users.entries.users.get(name)
-        if entry is None or not entry.hashed:
+        over = entry is not None and entry.ends is not None and entry.ends <= time.time()
+        if entry is None or not entry.hashed or over:
             # As long as for a user who is there: with a hash of one of those.
             if users.hashes:
                 digest = hmac.digest(self._secret, name.encode(), hashlib.sha256)
@@ -120,7 +122,7 @@ class PasswordFile(FileChecker[_Users]):
         if not verify(credentials.password, entry.hashed):
             raise UnauthorizedLogin("no such user, or a wrong password")
         roles = users.groups.get(name, frozenset())
-        return Login(Principal(name, roles, "password"), users.stamp(name))
+        return Login(Principal(name, roles, "password"), users.stamp(name), entry.ends)
 
     def holds(self, login: Login) -> bool:
         users = self.latest()

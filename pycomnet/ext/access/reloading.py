@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from typing import Generic, TypeVar
 
 from pycomnet.errors import AccessConfigError, TokenError
@@ -13,6 +14,9 @@ from pycomnet.text.logs import Logger
 T = TypeVar("T")
 
 log = Logger()
+
+#: Seconds after which an empty file is meant to be empty.
+SETTLED = 3.0
 
 
 class FileChecker(Checker, Generic[T]):
@@ -54,6 +58,7 @@ class FileChecker(Checker, Generic[T]):
             self._current = self.read()
         except TokenError as problem:
             raise AccessConfigError(str(problem)) from None
+        self.version += 1
         after = self._seen()
         # Changed while it was read, or other files than before: the next look reads it again.
         self._stamp = after if before == after else None
@@ -77,25 +82,33 @@ class FileChecker(Checker, Generic[T]):
         """What was last read."""
         return self._current
 
-    def refresh(self) -> bool:
+    def refresh(self) -> None:
         with self._lock:
             if self._current is None:
                 self._read()
-                return True
+                return
             seen = self._seen()
             if seen is not None and seen == self._stamp:
-                return False
+                return
             try:
+                if seen is not None and self._is_being_written(seen):
+                    return  # the next look sees what has become of it
                 self._read()
-            except AccessConfigError as problem:
+            except Exception as problem:  # whatever is wrong: it has to go on with what there is
                 if str(problem) != self._logged:
                     self._logged = str(problem)
                     log.critical("what was read before stays in force: {problem}", problem=problem)
                 self._stamp = seen
-                return False
+                return
             self._logged = ""
             log.info("{files} was read again", files=", ".join(self.files()))
-            return True
+
+    def _is_being_written(self, seen: Stamp) -> bool:
+        """Whether a file has just been emptied, and not replaced: it is written to in place."""
+        return any(
+            not now.size and now.inode == before.inode and abs(time.time() - now.changed) < SETTLED
+            for now, before in zip(seen, self._stamp or (), strict=False)
+        )
 
 
 __all__ = ["FileChecker"]

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Collection, Mapping
+from types import FunctionType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import attrs
 
 from pycomnet.auth.principal import Principal
-from pycomnet.errors import Forbidden, Unauthenticated
+from pycomnet.errors import AccessConfigError, Forbidden, Unauthenticated
 from pycomnet.ext.access.checkers import Login, flatten
 from pycomnet.services.server.guarding import RULE
 from pycomnet.text.logs import Logger
@@ -22,12 +24,18 @@ T = TypeVar("T")
 
 log = Logger()
 
+#: functions that have got a rule
+_marked: weakref.WeakSet[FunctionType] = weakref.WeakSet()
+
 
 @attrs.frozen
 class AskedCall:
     """A call as the function of a rule sees it: before its arguments are decoded.
 
-    :ivar user: who calls; None if nobody has logged in.
+    :ivar user: the user whom a checker of this rule, or of its interface's, knows. None if nobody
+        has logged in, or the rule names no checker.
+    :ivar users: all checkers of the server that know the caller, and whom each knows. A name is one
+        of its checker only: anybody may have it at another.
     :ivar size: bytes of the request.
     :ivar connection: the connection that it came on.
     """
@@ -35,6 +43,7 @@ class AskedCall:
     interface: str
     method: str
     user: Principal | None
+    users: Mapping[Any, Principal]
     size: int
     connection: ServerConnection
 
@@ -57,6 +66,7 @@ class Rule:
     :ivar allow: to have one of these names. If both are empty, any user may.
     :ivar judges: functions, all of which have to allow a call.
     :ivar public: everybody may.
+    :ivar known: checkers whose users are known to the method, though it needs none.
     """
 
     checkers: tuple[Any, ...] | None = None
@@ -64,6 +74,7 @@ class Rule:
     allow: frozenset[str] = frozenset()
     judges: tuple[Judge, ...] = ()
     public: bool = False
+    known: tuple[Any, ...] = ()
 
     def make_gate(self, server: ServiceServer) -> AccessControl:
         """The access control of a server that was given none."""
@@ -72,9 +83,13 @@ class Rule:
         return AccessControl(server.reactor)
 
     def over(self, outer: Rule | None) -> Rule:
-        """This rule, of a method, over its interface's: what it does not say, that one does."""
-        if outer is None or self.public:
+        """This rule, of a method, over its interface's, or of a class over its base's: what it does
+        not say, that one does.
+        """
+        if outer is None:
             return self
+        if self.public:
+            return attrs.evolve(self, known=outer.checkers or outer.known)
         found = self
         if self.checkers is None:
             found = attrs.evolve(
@@ -83,6 +98,7 @@ class Rule:
                 roles=outer.roles,
                 allow=outer.allow,
                 public=outer.public and not self.judges,
+                known=outer.known,
             )
         return found if self.judges else attrs.evolve(found, judges=outer.judges)
 
@@ -129,6 +145,45 @@ class Rule:
             text = f"{call.interface}: {name} may not call {call.method} so"
             return Forbidden(text, call.interface, call.method)
         return None
+
+
+def class_rule(cls: type) -> Rule | None:
+    """The rule of a class: its own over those of its bases."""
+    found: Rule | None = None
+    for one in reversed(cls.__mro__):
+        own: Rule | None = vars(one).get(RULE)
+        if own is not None:
+            found = own.over(found)
+    return found
+
+
+def method_rule(cls: type, attribute: str) -> Rule | None:
+    """The rule of a method by itself.
+
+    :raises AccessConfigError: it has none, and has overridden one that has.
+    """
+    functions = [vars(one)[attribute] for one in cls.__mro__ if attribute in vars(one)]
+    rules: list[Rule | None] = [getattr(one, RULE, None) for one in functions]
+    if rules and rules[0] is None:
+        if any(rules):
+            raise AccessConfigError(
+                f"{cls.__qualname__}.{attribute} overrides a method that has an access rule, and "
+                "has none itself: say @access.auth(...), @access.rule(...) or @access.public"
+            )
+        _look_for_lost(cls, attribute)
+    return rules[0] if rules else None
+
+
+def _look_for_lost(cls: type, attribute: str) -> None:
+    """Warn of a rule that another decorator has taken away."""
+    name = f"{cls.__qualname__}.{attribute}"
+    for function in _marked:
+        if function.__qualname__ == name and function.__module__ == cls.__module__:
+            log.critical(
+                "{name} has an access rule that does not count: a decorator above it has made "
+                "another function, and should use functools.wraps",
+                name=name,
+            )
 
 
 def auth(
@@ -181,12 +236,19 @@ def _own(target: Any) -> Rule:
     if not callable(target):
         raise TypeError(f"a rule is for a method or for a class with an interface, not {target!r}")
     names = vars(target) if isinstance(target, type) else getattr(target, "__dict__", {})
-    found: Rule = names.get(RULE) or Rule()
-    return found
+    found: Rule | None = names.get(RULE)
+    if found is None and isinstance(target, type):
+        # @interface has made a subclass of a class that is no Service: it is the same class.
+        for base in target.__bases__:
+            if (base.__module__, base.__qualname__) == (target.__module__, target.__qualname__):
+                found = vars(base).get(RULE)
+    return found or Rule()
 
 
 def _set(target: T, made: Rule) -> T:
     setattr(target, RULE, made)
+    if isinstance(target, FunctionType):
+        _marked.add(target)
     return target
 
 
@@ -197,4 +259,4 @@ def _texts(what: str, value: str | Collection[str]) -> frozenset[str]:
     return found
 
 
-__all__ = ["AskedCall", "Rule", "auth", "public", "rule"]
+__all__ = ["AskedCall", "Rule", "auth", "class_rule", "method_rule", "public", "rule"]

@@ -17,8 +17,8 @@ from pycomnet.ext.access.checkers import Login
 from pycomnet.ext.access.reloading import FileChecker
 from pycomnet.mediator.server.model import READERS
 
-#: What a section may say beside the token: here, and in the file of ``twistd pycomnet-http-exec``,
-#: which may be the same.
+#: What a section may say beside the token: here, and in the file of ``twistd pycomnet-http-exec``.
+#: Its form is the same. Its tokens should be others: whoever has one of those can run code there.
 KEYS = ("roles", "expires")
 
 
@@ -39,7 +39,8 @@ class TokenFile(FileChecker[tuple[_Holder, ...]]):
         roles = deploy, read
         expires = 2027-01-01T00:00:00Z
 
-    It is of mode 0600, and read again when it changes. A token whose section has gone is withdrawn.
+    It is of mode 0600, and read again when it changes, as are the files of ``token_file=``. A token
+    whose section has gone is withdrawn.
 
     :param path: the file.
     """
@@ -60,7 +61,8 @@ class TokenFile(FileChecker[tuple[_Holder, ...]]):
         return hash(self.path)
 
     def files(self) -> tuple[str, ...]:
-        return (self.path,)
+        own = (one.token.file for one in self.latest() or ())
+        return (self.path, *(path for path in own if path is not None))
 
     def read(self) -> tuple[_Holder, ...]:
         known = load_tokens(self.path, (*KEYS, *READERS))

@@ -172,7 +172,7 @@ class PublisherService(Service):
             if connection is None:
                 continue
             try:
-                user = connection.user_of(self.published, "subscribe")
+                user = connection.user_of(connection.logins, self.published, "subscribe")
                 self._check_may_subscribe(user, patterns)
             except Forbidden as problem:
                 outlet.close(problem)

@@ -27,6 +27,10 @@ from pycomnet.wire.values import InvalidValue
 if TYPE_CHECKING:
     from pycomnet.services.client.pool import ClientConnection
 
+#: Seconds that a server has to reply to a login: it delays replies, and hundreds of others may wait
+#: before. Calls have timeouts of their own.
+LOGIN_TIMEOUT = 600.0
+
 
 class AddressSource(Enum):
     """Who has named the address of a server."""
@@ -43,9 +47,17 @@ class CallerCredentials(Protocol):
     """Credentials of a client.
 
     :ivar kind: the kind that a server has to take: ``password``, ``token`` ...
+    :ivar optional: whether a client that is refused with them goes on without a login.
+    :ivar asks: whether others may be given the next time: somebody is asked, or a file is read.
     """
 
     kind: str
+
+    @property
+    def optional(self) -> bool: ...
+
+    @property
+    def asks(self) -> bool: ...
 
     def suits(self, address: str, given: bool = False) -> bool:
         """Whether they are for the server at an address.
@@ -144,8 +156,12 @@ async def log_in(
     :raises ServiceUnreachable: the connection broke.
     """
     message = list(await credentials.message(address))
+    waiting = PendingLogin(connection, PLAIN.encode(message)).deferred
+    waiting.addTimeout(LOGIN_TIMEOUT, connection.reactor)
     try:
-        reply = await PendingLogin(connection, PLAIN.encode(message)).deferred
+        reply = await waiting
+    except defer.TimeoutError:
+        raise ServiceUnreachable(f"{address}: it does not answer the login") from None
     except Unauthenticated as problem:
         if problem.reason == "refused":
             credentials.refused(address)

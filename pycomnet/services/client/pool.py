@@ -36,6 +36,10 @@ if TYPE_CHECKING:
 SET_ASIDE = 5.0
 #: ... and one that does not answer. Once it answers, it is tried at once.
 SILENT_ASIDE = 30.0
+#: Seconds for which credentials that were refused are not given again to the same server; each
+#: further refusal doubles that, up to so many.
+FIRST_REFUSED = 1.0
+LONGEST_REFUSED = 30.0
 
 
 class ClientConnection(Connection):
@@ -166,6 +170,9 @@ class PooledServer:
         self._source = source
         #: the kinds of credentials that it takes, from the last hello
         self._kinds: object = None
+        #: the refusal of credentials that are not given again for so many seconds, until then
+        self._refusal: Unauthenticated | None = None
+        self._refused_for = self._refused_until = 0.0
         #: why it was given none, although there are some of these kinds
         self._withheld = ""
         #: the longest request that it takes, in bytes
@@ -193,11 +200,17 @@ class PooledServer:
             return defer.fail(problem)
         if self._attempt is not None:
             return self._connected.when_fired()
+        return self._attempt_by(self._connect())
+
+    def _attempt_by(
+        self, attempt: defer.Deferred[ClientConnection]
+    ) -> defer.Deferred[ClientConnection]:
+        """Share an attempt with all callers that need the connection; it may be over already."""
         connected = self._connected = OneShot(self._give_up)
         waiting = connected.when_fired()
-        self._attempt = self._connect()
-        self._attempt.addBoth(self._attempted)
-        connected.follow(self._attempt)
+        self._attempt = attempt
+        attempt.addBoth(self._attempted)
+        connected.follow(attempt)
         return waiting
 
     def _give_up(self) -> None:
@@ -211,6 +224,7 @@ class PooledServer:
     @deferred
     async def _connect(self) -> ClientConnection:
         context = self._context
+        self._check_refused()
         connection = ClientConnection(self, context)
         try:
             address = context.with_trust(
@@ -218,7 +232,10 @@ class PooledServer:
             )
             endpoint = endpoints.client_endpoint(context.reactor, address)
             await endpoint.connect(_OneConnection(connection))
-        except (defer.CancelledError, EndpointError):
+        except defer.CancelledError:
+            raise
+        except EndpointError:
+            self._set_aside()
             raise
         except Exception as problem:
             self._set_aside()
@@ -236,6 +253,7 @@ class PooledServer:
             self._set_aside()
             raise ServiceUnreachable(f"{self.address}: it does not say hello") from None
         except CertificateRefused:
+            self._set_aside()
             raise
         except ConnectionLost as lost:
             self._set_aside()
@@ -246,8 +264,10 @@ class PooledServer:
         self._kinds = info.get("login")
         try:
             await self._log_in(connection)
-        except BaseException:
+        except BaseException as problem:
             connection.abort(ConnectionLost("the login failed"))
+            if not isinstance(problem, defer.CancelledError):
+                self._set_aside()
             raise
         longest = info.get("request")
         self.longest = longest if isinstance(longest, int) else 1 << 32
@@ -262,8 +282,31 @@ class PooledServer:
         found = choose(mine, self._kinds, connection.transport, self.address, self._given)
         self._withheld = "" if found else withheld(mine, self._kinds, self.address)
         if found is not None:
-            reply = await log_in(connection, found, self.address)
+            self._check_refused()
+            try:
+                reply = await log_in(connection, found, self.address)
+            except Unauthenticated as problem:
+                if problem.reason != "refused":
+                    raise
+                if found.optional:
+                    return
+                if not found.asks:
+                    self._refused_again(problem)
+                raise
             self.services = reply["services"]
+            self._refusal, self._refused_for = None, 0.0
+
+    def _refused_again(self, problem: Unauthenticated) -> None:
+        """Credentials were refused, and will be the same the next time: do not give them for a
+        while. Else each call would be a wrong try, and slow the others down that are from here.
+        """
+        self._refusal = problem
+        self._refused_for = min(LONGEST_REFUSED, max(FIRST_REFUSED, 2 * self._refused_for))
+        self._refused_until = self._context.reactor.seconds() + self._refused_for
+
+    def _check_refused(self) -> None:
+        if self._refusal is not None and self._context.reactor.seconds() < self._refused_until:
+            raise Unauthenticated(str(self._refusal), self._refusal.reason)
 
     @property
     def has_credentials(self) -> bool:
@@ -295,10 +338,7 @@ class PooledServer:
         if self.connection is not connection or not self.has_credentials:
             return
         self.connection = None
-        connected = self._connected = OneShot(self._give_up)
-        self._attempt = self._again(connection)
-        self._attempt.addBoth(self._attempted)
-        connected.follow(self._attempt)
+        self._attempt_by(self._again(connection)).addErrback(lambda _: None)
 
     @deferred
     async def _again(self, connection: ClientConnection) -> ClientConnection:

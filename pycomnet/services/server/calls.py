@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import inspect
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Collection, Iterable
 from functools import partial
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any
 
-import attrs
 from twisted.internet import defer
 from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
@@ -27,7 +26,8 @@ from pycomnet.errors import (
 from pycomnet.services.binary import Binary
 from pycomnet.services.blocks import IncomingBlocks
 from pycomnet.services.deadlines import Deadlines
-from pycomnet.services.interface import Method, Service
+from pycomnet.services.interface import Service
+from pycomnet.services.server.bound import Bound, wrong_way
 from pycomnet.services.server.limits import PEEK, HeldBytes, ServerLimits
 from pycomnet.services.server.request import Request, ServerCall
 from pycomnet.services.server.streaming import InThread, StreamFeed, send_all
@@ -37,25 +37,6 @@ from pycomnet.wire.values import InvalidValue, TooManyItems, ValueNotReceivable,
 
 if TYPE_CHECKING:
     from pycomnet.services.server.connection import ServerConnection
-
-
-@attrs.define
-class Bound:
-    """A method of a service that was added.
-
-    :ivar direct: whether it is called at once, and may return its result (no stream).
-    :ivar checked: whether its arguments are checked against its declaration.
-    """
-
-    method: Method
-    function: Callable[[Request], Any]
-    direct: bool
-    checked: bool
-
-
-def _wrong_way(interface: str, name: str, bound: Bound) -> UnknownMethod:
-    how = "stream" if bound.method.stream else "invoke"
-    return UnknownMethod(f"{interface}: {name} is called with {how}()")
 
 
 class ServerCalls:
@@ -90,8 +71,12 @@ class ServerCalls:
         size = len(payload)
         held = self.held
         if held.size + size > held.most:
-            connection.refuse(call, held.no_room(size))
-            return
+            held.size += size
+            self.make_room()  # of those who have sent a part, and keep it
+            held.size -= size
+            if held.size + size > held.most:
+                connection.refuse(call, held.no_room(size))
+                return
         if (size > PEEK or connection.caller is not None) and not self._is_wanted(call, payload):
             return
         try:
@@ -100,6 +85,17 @@ class ServerCalls:
             self._not_found(call, payload, problem)
             return
         self.start(call, payload, asked)
+
+    def make_room(self) -> None:
+        """Refuse incomplete requests if more is held than is allowed."""
+
+    def may_continue(self, call: ServerCall, beginning: bytes) -> Exception | None:
+        """Why the rest of a long request is not wanted, by how it begins; None if it is."""
+        try:
+            interface, name = read_texts(beginning, 2)
+        except InvalidValue:
+            return PycomnetError("that is no request")
+        return self._unwanted(call, interface, name, len(beginning), True)
 
     def _is_wanted(self, call: ServerCall, payload: bytes) -> bool:
         """Whether a request may be decoded. If not, it is refused by its beginning alone.
@@ -112,24 +108,33 @@ class ServerCalls:
         except InvalidValue as problem:
             connection.violated("value", f"that is no request: {problem}")
             return False
-        bound = self.methods.get(interface, {}).get(name)
-        refused: Exception | None = None
-        caller = connection.caller
-        if caller is not None:
-            refused = caller.refusal(interface, name, len(payload))
-        if refused is not None:
-            pass
-        elif bound is None:
-            refused = self._unknown(connection, interface, name)
-        elif call.streaming is not bound.method.stream:
-            refused = _wrong_way(interface, name, bound)
-        elif self.leaving:
-            refused = ServerLeaving("the server is about to end")
-        elif self.running >= self.limits.running and len(self._queue) >= self.limits.queued:
-            refused = self._overloaded()
+        refused = self._unwanted(call, interface, name, len(payload))
         if refused is not None:
             connection.refuse(call, refused)
         return refused is None
+
+    def _unwanted(
+        self, call: ServerCall, interface: str, name: str, size: int, again: bool = False
+    ) -> Exception | None:
+        """Why a call is refused by its names and its size alone; None if it is not.
+
+        :param again: whether this is asked a second time, or will be.
+        """
+        caller = call.connection.caller
+        if caller is not None:
+            refused = caller.refusal(interface, name, size, again)
+            if refused is not None:
+                return refused
+        bound = self.methods.get(interface, {}).get(name)
+        if bound is None:
+            return self._unknown(call.connection, interface, name)
+        if call.streaming is not bound.method.stream:
+            return wrong_way(interface, name, bound)
+        if self.leaving:
+            return ServerLeaving("the server is about to end")
+        if self.running >= self.limits.running and len(self._queue) >= self.limits.queued:
+            return self._overloaded()
+        return None
 
     def _unknown(self, connection: ServerConnection, interface: str, name: str) -> Exception:
         methods: Iterable[str] | None = self.methods.get(interface)
@@ -167,6 +172,7 @@ class ServerCalls:
         if self.leaving:
             connection.refuse(call, ServerLeaving("the server is about to end"))
             return
+        call.called, call.logins = (interface, name), connection.logins
         if self.running >= self.limits.running:
             self._enqueue(call, function, asked, payload)
             return
@@ -219,18 +225,32 @@ class ServerCalls:
             else:
                 connection.refuse(call, self._unknown(connection, interface, name))
 
-    def withdraw(
-        self, connection: ServerConnection, refusal: Callable[[str, str], Exception | None]
-    ) -> None:
-        """A client may call less than before: close its streams that it could not open any more.
-
-        :param refusal: why a method of an interface may not be called, or None.
+    def withdraw(self, connections: Collection[ServerConnection]) -> None:
+        """Clients have other logins than before: end the streams and waiting calls that the logins
+        had let in that are no more. Other calls that run go on: they end by themselves.
         """
         for call in list(self._active):
-            if call.connection is connection and call.called is not None:
-                why = refusal(*call.called)
-                if why is not None:
-                    call.cancel(why)
+            connection = call.connection
+            caller = connection.caller
+            if connection not in connections or call.called is None or caller is None:
+                continue
+            if call.begun and not call.streaming:
+                continue
+            why = caller.outlived(call.logins, *call.called)
+            if why is None:
+                call.logins = connection.logins
+            elif call.running is not None:
+                call.cancel(why)
+            else:
+                connection.refuse(call, why)
+                self.forget(call)
+
+    def _still_refused(self, call: ServerCall) -> Exception | None:
+        """Why a call that has waited may not run any more; None if it may."""
+        caller = call.connection.caller
+        if caller is None or call.called is None:
+            return None
+        return caller.refusal(*call.called, call.size, True)
 
     def _enqueue(self, call: ServerCall, function: Bound, asked: list[Any], payload: bytes) -> None:
         if len(self._queue) >= self.limits.queued:
@@ -247,7 +267,7 @@ class ServerCalls:
     def _run(self, call: ServerCall, bound: Bound, request: Request) -> None:
         result: Any
         if call.streaming is not bound.method.stream:
-            refused = _wrong_way(request.interface, request.method, bound)
+            refused = wrong_way(request.interface, request.method, bound)
             call.connection.refuse(call, refused)
             return
         try:
@@ -255,6 +275,7 @@ class ServerCalls:
             if bound.method.thread:
                 result = self._in_thread(call, bound, request)
             else:
+                call.begun = True
                 result = bound.function(request)
             if call.streaming and isinstance(result, StreamFeed):
                 self._feed(call, result)
@@ -346,7 +367,7 @@ class ServerCalls:
     def _raised(self, failure: Failure, call: ServerCall) -> None:
         problem = failure.value
         assert problem is not None
-        if call.interrupt is not None and isinstance(problem, CANCELLED):
+        if call.interrupt is not None and (isinstance(problem, CANCELLED) or not call.begun):
             problem = call.interrupt
         self._failed(call, problem, failure)
         self._finished(call)
@@ -375,6 +396,11 @@ class ServerCalls:
         if call.over:
             return
         self._active.discard(call)
+        refused = self._still_refused(call)
+        if refused is not None:
+            call.connection.refuse(call, refused)
+            call.put_away()
+            return
         if isinstance(asked, bytes):
             try:
                 asked = call.connection.decode(asked)
@@ -389,8 +415,6 @@ class ServerCalls:
     def _dispatch(self, call: ServerCall, bound: Bound, asked: Any) -> None:
         interface, name, args = asked[:3]
         request = Request(call.connection, interface, name, args, call.expires)
-        if call.streaming:
-            call.called = interface, name
         if len(asked) > 4 and asked[4] and not call.streaming:
             self._wait_for(call, self._receive(call, bound, request, asked[4]))
         else:
@@ -419,8 +443,14 @@ class ServerCalls:
     def _in_thread(self, call: ServerCall, bound: Bound, request: Request) -> defer.Deferred[Any]:
         """Run a method in a thread. It can't be interrupted there, and counts until it has
         ended."""
-        name = f"{request.interface}.{request.method}"
-        return self._threads.run(name, lambda: None if call.over else bound.function(request))
+
+        def run() -> Any:
+            if call.over or call.interrupt is not None:
+                return None
+            call.begun = True
+            return bound.function(request)
+
+        return self._threads.run(f"{request.interface}.{request.method}", run)
 
     def _thread_of(self, bound: Bound, request: Request) -> InThread | None:
         """What runs a stream's iterator, if that may block."""
@@ -443,9 +473,13 @@ class ServerCalls:
             raise InvalidArguments(text)
         request.files = await incoming.receive()
         call.release = request.close_files
+        refused = self._still_refused(call)
+        if refused is not None:
+            raise refused
         bound.method.check(request.args)
         if bound.method.thread:
             return await self._in_thread(call, bound, request)
+        call.begun = True
         result = bound.function(request)
         return await result if inspect.isawaitable(result) else result
 

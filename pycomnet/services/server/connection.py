@@ -71,13 +71,15 @@ class ServerConnection(Connection):
         #: bytes of streams' values that wait to be written
         self._unwritten = 0
         #: bytes of incomplete requests that count as held; how many arrived since the last count
-        self._partial = self._uncounted = 0
+        self.partial = self._uncounted = 0
         self._user: str | None = None
         self._user_known = False
         self._hello: Any = None
         #: what access control knows of the client, and its ``heads``; None where all may call all
         self.caller: Caller | None = None
         self.heads: frozenset[bytes] | None = None
+        #: the logins that it has; never changed, but replaced
+        self.logins: Any = None
         #: the one of them that came last; nothing begins with an empty tuple
         self._head: bytes | tuple[()] = ()
         #: the login that is under way
@@ -99,44 +101,64 @@ class ServerConnection(Connection):
         super().dataReceived(data)
         if self.long:
             size = len(data)
-            self._partial += size
-            self.server.held.size += size
+            self._hold_partial(self.partial + size)
             self._uncounted += size
+            if self.heads is not None:
+                self._judge()
             if self._uncounted >= COUNT_AFTER or self.server.held.is_full():
                 self._count()
+                if self.server.held.is_full():
+                    self.server.make_room()
+
+    def _hold_partial(self, size: int) -> None:
+        held = self.server.held
+        held.size += size - self.partial
+        held.partial += size - self.partial
+        self.partial = size
 
     def _count(self) -> None:
-        """Count the bytes of incomplete requests, and refuse some if there are too many."""
+        """Count the bytes of incomplete requests."""
         self._uncounted = 0
-        while True:
-            partial = 0
-            for call in self.long:
-                assembly = call.stream.partial
-                if assembly is not None:
-                    partial += assembly.size
-            self.server.held.size += partial - self._partial
-            self._partial = partial
-            if not self.long or not self.server.held.is_full():
-                return
-            # Refuse the newest request: the others are nearer to completion.
-            call = next(reversed(self.long))
-            del self.long[call]
-            self.refuse(call, self.server.held.no_room())
+        parts = (call.stream.partial for call in self.long)
+        self._hold_partial(sum(part.size for part in parts if part is not None))
+
+    def _judge(self) -> None:
+        """Ask for the requests whose beginning has arrived whether they are allowed: the rest of
+        those that are not is not received.
+        """
+        for call in list(self.long):
+            part = call.stream.partial
+            if call.judged or part is None or part.size < PEEK:
+                continue
+            call.judged = True
+            why = self.server.may_continue(call, part.beginning(PEEK))
+            if why is not None:
+                self.drop(call, why)
+
+    def drop(self, call: ServerCall, why: Exception) -> None:
+        """Refuse a request of which a part has arrived."""
+        del self.long[call]
+        self.refuse(call, why)
+        self._count()
+
+    def drop_newest(self) -> None:
+        """Refuse the newest incomplete request: the others are nearer to completion."""
+        self.drop(next(reversed(self.long)), self.server.held.no_room())
 
     def held_bytes(self) -> int:
         """Includes what is held of its calls' requests: arguments, and blocks in memory."""
-        return super().held_bytes() + self.requests + self._partial
+        return super().held_bytes() + self.requests + self.partial
 
     def is_whole(self, call: ServerCall, size: int = 0) -> None:
         """A call's request is complete, with ``size`` bytes, or no more of it will arrive."""
         if call in self.long:
             del self.long[call]
-            released = min(size, self._partial) if self.long else self._partial
-            self._partial -= released
-            self.server.held.size -= released
+            released = min(size, self.partial) if self.long else self.partial
+            self._hold_partial(self.partial - released)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self._greeted()
+        self.server.strangers.known(self.transport)
         super().connectionLost(reason)
         self.server.disconnected(self)
 
@@ -145,7 +167,9 @@ class ServerConnection(Connection):
         self.abort(ConnectionLost(f"{self.peer} did not say hello in {HELLO_TIMEOUT:g} seconds"))
 
     def _greeted(self, _: object = None) -> None:
-        self.server.strangers.known(self.transport)
+        gate = self.server.gate
+        if gate is None or gate.serves_anybody():  # else it is a stranger until it has logged in
+            self.server.strangers.known(self.transport)
         if self._hello is not None:
             self._hello.cancel()
             self._hello = None
@@ -156,9 +180,15 @@ class ServerConnection(Connection):
         if gate is not None and self.caller is None and self.transport is not None:
             self.caller = gate.connected(self)
 
-    def set_heads(self, heads: frozenset[bytes] | None) -> None:
-        """Set how the requests begin that may run without a further question; None: all."""
+    def set_heads(self, heads: frozenset[bytes] | None, logins: Any) -> None:
+        """Set how the requests begin that may run without a further question; None: all.
+
+        :param logins: the logins by which they may.
+        """
         self.heads = heads
+        self.logins = logins
+        if logins and self.transport is not None:
+            self.server.strangers.known(self.transport)
         self._head = ()
 
     def _has_head(self, payload: bytes) -> bool:
@@ -169,12 +199,15 @@ class ServerConnection(Connection):
         self._head = head
         return True
 
-    def user_of(self, interface: str, method: str) -> Principal | None:
-        """The user that calls a method: the one who has logged in, else the certificate's name."""
-        if self.caller is not None:
-            found = self.caller.user(interface, method)
-            if found is not None:
-                return found
+    def user_of(self, logins: Any, interface: str, method: str) -> Principal | None:
+        """The user that calls a method: whom its rule knows. Without a rule it is the certificate's
+        name.
+
+        :param logins: the connection's, when the method began.
+        """
+        gate = self.server.gate
+        if gate is not None and logins is not None and gate.has_rule(interface, method):
+            return gate.user(logins, interface, method)
         return None if self.user is None else Principal(self.user, how="certificate")
 
     @property
@@ -262,6 +295,7 @@ class ServerConnection(Connection):
             return
         call = self._call_of(id)
         call.size = len(payload)
+        call.begun = True
         if expires is not None:
             call.seconds, call.expires = seconds, expires
         server.settle(call, result)
@@ -399,9 +433,9 @@ class ServerConnection(Connection):
             self.keeps(len(payload))
         return at_once
 
-    def session(self, interface: str) -> Any:
-        """The session of this client."""
-        return self.server.session(self, interface)
+    def session(self, interface: str, logins: Any) -> Any:
+        """The session of this client, with the logins that it had when a call began."""
+        return self.server.session(self, interface, logins)
 
 
 __all__ = ["ServerConnection"]

@@ -26,20 +26,24 @@ MAX_LOGIN = 16_384
 class Caller(Protocol):
     """What access control knows of a connection's caller.
 
-    It sets its connection's :attr:`~pycomnet.services.server.connection.ServerConnection.heads`.
+    It sets its connection's ``heads`` and ``logins``, with
+    :meth:`~pycomnet.services.server.connection.ServerConnection.set_heads`.
     """
 
-    @property
-    def identity(self) -> Hashable:
-        """Who it is, as a part of a session's key."""
-
-    def user(self, interface: str, method: str) -> Principal | None:
-        """The user that calls a method."""
-
-    def refusal(self, interface: str, method: str, size: int) -> Exception | None:
+    def refusal(
+        self, interface: str, method: str, size: int, again: bool = False
+    ) -> Exception | None:
         """Why a call is not allowed, or None. Its arguments were not decoded yet.
 
         :param size: bytes of the request.
+        :param again: whether it is asked again for the same call: its beginning has come, or it was
+            allowed when it came and is about to run now.
+        """
+
+    def outlived(self, before: Any, interface: str, method: str) -> Exception | None:
+        """Why a call that was let in by logins that the connection had then is not any more.
+
+        :param before: those logins. They do not count if the connection has others by now.
         """
 
     def sees(self, interface: str, method: str) -> bool:
@@ -64,8 +68,26 @@ class AccessGate(Protocol):
     def kinds(self) -> list[str]:
         """The kinds of credentials that it takes."""
 
+    def check_names(self) -> None:
+        """The server begins to listen. Check that each rule is for a method that is there.
+
+        :raises AccessConfigError: one is not.
+        """
+
     def sees(self, interface: str, method: str) -> bool:
         """Whether a client that has not logged in may know of a method."""
+
+    def serves_anybody(self) -> bool:
+        """Whether there is a method that needs no login."""
+
+    def user(self, logins: Any, interface: str, method: str) -> Principal | None:
+        """The user that calls a method, by the logins of a connection."""
+
+    def has_rule(self, interface: str, method: str) -> bool:
+        """Whether a method has a rule."""
+
+    def identity(self, logins: Any) -> Hashable:
+        """Who a caller is by its logins, as a part of a session's key."""
 
     def connected(self, connection: ServerConnection) -> Caller:
         """A client has connected."""

@@ -27,7 +27,7 @@ class Request(Live):
     :ivar connection: the connection that it came on; it may be lost by now.
     """
 
-    __slots__ = ("_expires", "args", "connection", "files", "interface", "method")
+    __slots__ = ("_expires", "_logins", "args", "connection", "files", "interface", "method")
 
     def __init__(
         self,
@@ -38,6 +38,8 @@ class Request(Live):
         expires: float | None,
     ) -> None:
         self.connection = connection
+        #: who the caller was when the method began
+        self._logins = connection.logins
         #: the reactor's time of the deadline
         self._expires = expires
         self.interface = interface
@@ -62,16 +64,17 @@ class Request(Live):
 
         :raises SessionTooLarge: it holds too much.
         """
-        return self.connection.session(self.interface)
+        return self.connection.session(self.interface, self._logins)
 
     @property
     def user(self) -> Principal | None:
-        """The caller: ``.name``, ``.roles`` and ``.how``, what proved the name.
+        """Who called when the method began: ``.name``, ``.roles`` and ``.how``, the proof.
 
-        Where the method's rule asked for credentials, it is the user whom that rule let in. Without
-        a login it is the name in the client's TLS certificate; None if there is none.
+        It is the user whom the method's rule let in. A public method of an interface with a rule
+        knows the users of that. Where there is no rule, it is the name in the client's TLS
+        certificate. Else it is None.
         """
-        return self.connection.user_of(self.interface, self.method)
+        return self.connection.user_of(self._logins, self.interface, self.method)
 
     @property
     def peer(self) -> str:
@@ -100,6 +103,7 @@ class ServerCall:
 
     __slots__ = (
         "asked",
+        "begun",
         "blocks",
         "bucket",
         "called",
@@ -108,6 +112,8 @@ class ServerCall:
         "fed",
         "held",
         "interrupt",
+        "judged",
+        "logins",
         "over",
         "release",
         "running",
@@ -132,8 +138,14 @@ class ServerCall:
         #: bytes of its blocks in memory
         self.blocks = 0
         self.streaming = streaming
-        #: of a stream: the interface and the method, once that runs
+        #: the interface and the method, and the logins that let it in, once it is accepted; not of
+        #: a call that runs at once
         self.called: tuple[str, str] | None = None
+        self.logins: Any = None
+        #: whether the method has begun
+        self.begun = False
+        #: whether it is known that its caller may send the rest of a long request
+        self.judged = False
         #: whether the request has arrived
         self.asked = False
         #: the length of its deadline in seconds, and the reactor's time of the deadline

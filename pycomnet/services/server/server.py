@@ -17,6 +17,7 @@ from pycomnet.errors import (
     CallInterrupted,
     PycomnetError,
     ServerLeaving,
+    Unauthenticated,
 )
 from pycomnet.far.live import Live
 from pycomnet.net import endpoints
@@ -49,7 +50,13 @@ class _Introspection(Service):
 
     @method("stat", idempotent=True)
     def stat(self, request: Any) -> dict[str, Any]:
-        """How the server is: its clients, what it does for them, and what it holds in memory."""
+        """How the server is: its clients, what it does for them, and what it holds in memory.
+
+        Where there are access rules, that is for users, and for who is on this machine.
+        """
+        connection = request.connection
+        if connection.caller is not None and not (connection.logins or connection.is_local):
+            raise Unauthenticated("stat is for users of this server", "missing")
         return self._server.stat()
 
 
@@ -88,6 +95,8 @@ class ServiceServer(ServerCalls, Live):
         self._context = context
         self._tracebacks = tracebacks
         self._stateful: set[str] = set()
+        #: the interfaces of services that are being added
+        self._adding: set[str] = set()
         self._sessions = Sessions(self.limits.sessions, reactor)
         self._hello: dict[str, Any] | None = None
         self._ports: list[Any] = []
@@ -121,12 +130,16 @@ class ServiceServer(ServerCalls, Live):
         if not service.interfaces:
             raise PycomnetError(f"{type(service).__qualname__} has no interface: use @interface")
         for name in service.interfaces:
-            if name in self.methods:
+            if name in self.methods or name in self._adding:
                 raise PycomnetError(f"there is a service with the interface {name!r} here already")
-        self._guard(service)
-        started = service.started(self)
-        if inspect.isawaitable(started):
-            await started
+        self._adding.update(service.interfaces)
+        try:
+            self._guard(service)
+            started = service.started(self)
+            if inspect.isawaitable(started):
+                await started
+        finally:
+            self._adding.difference_update(service.interfaces)
         self._bind(service)
         self.services.append(service)
         self._hello = None
@@ -205,6 +218,8 @@ class ServiceServer(ServerCalls, Live):
         """
         if self.leaving:
             raise PycomnetError("the server is closed")
+        if self.gate is not None:
+            self.gate.check_names()
         port = await endpoints.listen(self.reactor, description, _ServerFactory(self))
         self._ports.append(port)
         return endpoints.client_string(port, description, host)
@@ -279,16 +294,27 @@ class ServiceServer(ServerCalls, Live):
         if self._own_context and self._context is not None:
             await self._context.close()
 
+    def make_room(self) -> None:
+        """Refuse incomplete requests of the clients that hold most, until there is room."""
+        while self.held.is_full() and self.held.partial:
+            largest = max(self.connections, key=lambda one: one.partial)
+            if not largest.long:
+                return
+            largest.drop_newest()
+
     def shows_tracebacks(self, connection: ServerConnection) -> bool:
         """Whether a client may see tracebacks."""
         return connection.is_local if self._tracebacks is None else self._tracebacks
 
-    def session(self, connection: ServerConnection, interface: str) -> ClientSession:
-        """A client's session with an interface."""
+    def session(self, connection: ServerConnection, interface: str, logins: Any) -> ClientSession:
+        """A client's session with an interface.
+
+        :param logins: the client's, when the call began.
+        """
         if interface not in self._stateful:
             raise PycomnetError(f"{interface} is not stateful: it has no sessions")
-        caller = connection.caller
-        identity = None if caller is None else caller.identity
+        gate = self.gate
+        identity = None if gate is None or logins is None else gate.identity(logins)
         return self._sessions.get((interface, connection.client, connection.user, identity))
 
 

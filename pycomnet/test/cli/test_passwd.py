@@ -49,7 +49,6 @@ class PasswdTests(DirectoryCase):
         self.assertEqual(stat.S_IMODE(self.path.stat().st_mode), 0o600)
         text = "# our users\n\n" + self.path.read_text() + "# the end\n"
         self.path.write_text(text)
-        self.path.chmod(0o644)
         self.assertIn("added", self.passwd("bob", password="other\n").output)
         self.assertIn("changed", self.passwd("alice", password="new\r\n").output)
         self.assertEqual(stat.S_IMODE(self.path.stat().st_mode), 0o600)
@@ -104,6 +103,26 @@ class PasswdTests(DirectoryCase):
             self.assertEqual(result.exit_code, 1, text)
             self.assertIn(says, result.output)
             self.assertEqual(self.path.read_text(), text)
+
+    def test_comment_makes_no_users(self) -> None:
+        """Whatever separates lines for others: a server splits at newlines alone."""
+        hashed = hashes.make_hash("x")
+        for separator in ("\r", "\v", "\f", "\x1c", "\x85", "\u2028", "\u2029"):
+            text = f"# note{separator}mallory:{hashed}\nbob:{hashed}\r\n"
+            self.path.write_bytes(text.encode())
+            self.path.chmod(0o600)
+            self.assertEqual(list(read_passwords(str(self.path)).users), ["bob"])
+            self.assertEqual(self.passwd("alice").exit_code, 0)
+            self.assertEqual(list(read_passwords(str(self.path)).users), ["bob", "alice"])
+            self.assertTrue(self.path.read_bytes().startswith(text.encode()))
+
+    def test_group_that_could_read_it_still_can(self) -> None:
+        """A server may be of it; others, and who could write, can't any more."""
+        self.passwd("alice")
+        for before, after in ((0o640, 0o640), (0o644, 0o640), (0o600, 0o600)):
+            self.path.chmod(before)
+            self.passwd("bob")
+            self.assertEqual(stat.S_IMODE(self.path.stat().st_mode), after)
 
     def test_link_stays_a_link(self) -> None:
         """What it leads to is replaced."""
@@ -212,6 +231,9 @@ class IdentityTests(DirectoryCase):
         self.assertEqual(
             [one.kind for one in stored_credentials({"XDG_CONFIG_HOME": "/nowhere"})], ["peer"]
         )
+        # A gateway's token lets whoever has it run code: no service gets it.
+        gateways = {"XDG_CONFIG_HOME": "/nowhere", "PYCOMNET_TOKEN": "a-token-of-a-gateway"}
+        self.assertEqual([one.kind for one in stored_credentials(gateways)], ["peer"])
         self.assertRaises(AccessConfigError, stored_credentials, {"PYCOMNET_PASSWORD": "x"})
         self.assertEqual([one.kind for one in from_environment(environ)], kinds[:3])
         environ["PYCOMNET_CREDENTIALS_FOR"] = "tls:*.example.org:* unix:*"

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import pwd
 from typing import Any
 
 import pycomnet
 from pycomnet.ext import access
 
-USERS = access.AnyOf(access.PasswordFile(os.environ["PASSWD"]), access.PeerUsers())
+#: Also where the tests run as root, who has to be listed.
+ME = {os.getuid(): pwd.getpwuid(os.getuid()).pw_name}
+USERS = access.AnyOf(access.PasswordFile(os.environ["PASSWD"]), access.PeerUsers(ME))
 
 
 @access.auth(USERS)

@@ -31,6 +31,7 @@ class Table(access.Checker):
 
     def __init__(self, **users: tuple[str, str]) -> None:
         self.users = users
+        self._seen = dict(users)
         self.checked: list[str] = []
         self.expires: float | None = None
         self.problem: Exception | None = None
@@ -40,13 +41,16 @@ class Table(access.Checker):
             raise self.problem
         name = credentials.username.decode()
         self.checked.append(name)
+        self.refresh()  # as those do that have files
         found = self.users.get(name)
         if found is None or found[0].encode() != credentials.password:
             raise UnauthorizedLogin("no")
         return Login(Principal(name, frozenset(found[1].split()), "password"), found, self.expires)
 
-    def refresh(self) -> bool:
-        return True
+    def refresh(self) -> None:
+        if self.users != self._seen:
+            self._seen = dict(self.users)
+            self.version += 1
 
     def holds(self, login: Login) -> bool:
         return bool(self.users.get(login.user.name) == login.stamp)

@@ -468,7 +468,7 @@ class MessageTests(AccessCase):
             self.network.cut()
             self.network.deliver()
         self.network.wait(600, 30)
-        self.assertEqual((self.control._callers, self.control._waiting), ({}, 0))
+        self.assertEqual((self.control._callers, self.control.checks.slots.waiting), ({}, 0))
         self.assertEqual(self.shop.ran, [])
 
     def test_second_login_of_a_connection_replaces_the_first(self) -> None:

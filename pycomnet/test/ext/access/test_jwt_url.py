@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, ClassVar
 
@@ -10,6 +12,8 @@ from twisted.cred.error import UnauthorizedLogin
 
 from pycomnet.errors import AccessConfigError
 from pycomnet.ext.access import Jwt, jwt
+from pycomnet.ext.access.checkers import CheckLater
+from pycomnet.test.ext.access.test_passwords import looks
 from pycomnet.test.ext.access.test_tokens import AUDIENCE, ISSUER, JwtCase
 
 
@@ -28,6 +32,12 @@ class _Issuer(BaseHTTPRequestHandler):
             body = b""
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
+        if self.path == "/drip":
+            with contextlib.suppress(OSError):
+                for at in range(len(body)):
+                    self.wfile.write(body[at : at + 1])
+                    time.sleep(0.01)
+            return
         self.wfile.write(body)
 
     def log_message(self, format: str, *args: Any) -> None:
@@ -64,12 +74,12 @@ class UrlTests(JwtCase):
         checker = self.of_url()
         for _ in range(5):
             self.assertEqual(self.login(self.token(), checker).user.name, "alice")
-        self.assertFalse(checker.refresh())
+        self.assertFalse(looks(checker))
         self.assertEqual(len(_Issuer.asked), 1)
         self.patch(jwt, "MAX_AGE", 0.0)
         self.publish(two=self.other)
         login = self.login(self.token(), checker)
-        self.assertTrue(checker.refresh())
+        self.assertTrue(looks(checker))
         self.assertFalse(checker.holds(login))
 
     def test_new_key_is_looked_for_when_a_token_has_it(self) -> None:
@@ -79,8 +89,13 @@ class UrlTests(JwtCase):
         new = self.token(self.other, {"kid": "two"})
         for _ in range(5):
             self.assertRaises(UnauthorizedLogin, self.login, new, checker)
+            self.assertFalse(looks(checker))
         self.assertEqual(len(_Issuer.asked), 1)
         self.patch(jwt, "UNKNOWN_EVERY", 0.0)
+        # A check does not wait for the issuer: a reader asks it, and the token is tried again.
+        self.assertRaises(CheckLater, self.login, new, checker)
+        self.assertEqual(len(_Issuer.asked), 1)
+        self.assertTrue(looks(checker))
         self.login(new, checker)
         self.assertEqual(len(_Issuer.asked), 2)
 
@@ -90,9 +105,15 @@ class UrlTests(JwtCase):
         self.patch(jwt, "MAX_AGE", 0.0)
         for answer in ((404, b""), (200, b"rubbish"), (200, b"x" * (jwt.MAX_KEYS + 1))):
             _Issuer.answers = {"/keys": answer}
-            self.assertFalse(checker.refresh())
+            self.assertFalse(looks(checker))
             self.login(self.token(), checker)
             self.assertRaises(AccessConfigError, self.of_url)
+
+    def test_issuer_that_drips_is_given_up(self) -> None:
+        """Each byte may come in time, and all of them never."""
+        self.patch(jwt, "FETCH_TIMEOUT", 0.5)
+        _Issuer.answers = {"/drip": (200, b"x" * 100_000)}
+        self.assertRaises(AccessConfigError, self.of_url, "/drip")
 
     def test_redirection_is_not_followed(self) -> None:
         """It could lead to another's keys."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import pwd
 from typing import Any
 
@@ -13,8 +12,8 @@ from twisted.cred.error import UnauthorizedLogin
 from pycomnet.errors import AccessConfigError
 from pycomnet.ext.access import Certificates, PeerUsers
 from pycomnet.ext.access.messages import PeerProcess, ShownCertificate
-from pycomnet.ext.access.named import names_of
-from pycomnet.test.ext.access.test_passwords import FileCase
+from pycomnet.ext.access.named import names_of, overflow_uid
+from pycomnet.test.ext.access.test_passwords import FileCase, looks
 
 
 class CertificateTests(FileCase):
@@ -55,15 +54,25 @@ class CertificateTests(FileCase):
         login = self.login(checker, self.certificate("b.example.org"))
         self.assertEqual((login.user.name, login.user.roles), ("bob", {"clerk"}))
         self.file("groups", "boss: bob\n")
-        self.assertTrue(checker.refresh())
+        self.assertTrue(looks(checker))
         self.assertFalse(checker.holds(login))
         login = self.login(checker, self.certificate("c.example.org"))
         self.assertTrue(checker.holds(login))
         self.file("users", "bob: b.example.org\n")
-        self.assertTrue(checker.refresh())
+        self.assertTrue(looks(checker))
         self.assertFalse(checker.holds(login))
         twice = Certificates(self.file("twice", "bob: x\nalice: x\n"))
-        self.assertIn("alice and bob", str(self.assertRaises(AccessConfigError, twice.open)))
+        self.assertIn("of bob, too", str(self.assertRaises(AccessConfigError, twice.open)))
+
+    def test_name_in_a_file_may_have_colons(self) -> None:
+        """A file of users is no group(5): the other name would be a user."""
+        checker = Certificates(self.file("users", "alice: urn:svc:bob spiffe://td/x 2001:db8::1\n"))
+        for name, user in (("urn:svc:bob", "alice"), ("2001:db8::1", "alice"), ("bob", None)):
+            certificate = self.certificate("c.example.org", common_name=name)
+            if user is None:
+                self.assertRaises(UnauthorizedLogin, self.login, checker, certificate)
+            else:
+                self.assertEqual(self.login(checker, certificate).user.name, user)
 
 
 class PeerTests(FileCase):
@@ -71,10 +80,17 @@ class PeerTests(FileCase):
 
     def test_user_of_the_process_is_the_machines(self) -> None:
         """With their groups there as roles."""
-        me = pwd.getpwuid(os.getuid())
+        me = next(one for one in pwd.getpwall() if one.pw_uid not in (0, overflow_uid()))
         login = PeerUsers().check(PeerProcess(me.pw_uid, me.pw_gid))
         self.assertEqual((login.user.name, login.user.how), (me.pw_name, "peer"))
         self.assertTrue(login.user.roles)
+
+    def test_nobody_is_a_user_by_accident(self) -> None:
+        """Neither root, as which forwarders run, nor whom the system does not know here."""
+        for uid in (0, overflow_uid(), 60123):
+            self.assertRaises(UnauthorizedLogin, PeerUsers().check, PeerProcess(uid, 0))
+        listed = PeerUsers({"nobody": "x", overflow_uid(): "x"})
+        self.assertRaises(UnauthorizedLogin, listed.check, PeerProcess(overflow_uid(), 0))
 
     def test_listed_users_are_found_by_name_or_number(self) -> None:
         """Nobody else gets in."""

@@ -20,13 +20,13 @@ class NameAccessTests(NameserverCase):
     """A nameserver with rules."""
 
     def setUp(self) -> None:
-        table = Table(alice=("a", "shop"), bob=("b", ""), watcher=("w", "monitor"))
+        self.table = table = Table(alice=("a", "shop"), bob=("b", ""), watcher=("w", "monitor"))
         everybody = (table,)
         names = NameAccess(
             everybody,
             [
-                NameGrant(("/shop/*",), roles=frozenset({"shop"})),
-                NameGrant(("/bob/*", "bob"), allow=frozenset({"bob"})),
+                NameGrant(("/shop/*",), ("x", "org.shop.*"), roles=frozenset({"shop"})),
+                NameGrant(("/bob/*", "bob"), ("*",), allow=frozenset({"bob"})),
             ],
             {
                 "list": Rule(everybody),
@@ -36,7 +36,8 @@ class NameAccessTests(NameserverCase):
         self.options = {"may_register": names.may_register}
 
         def make_server(reactor: Any) -> Any:
-            return service.make_server(reactor, names.control(reactor, threads=reactor))
+            self.control = names.control(reactor, threads=reactor, clock=reactor.seconds)
+            return service.make_server(reactor, self.control)
 
         self.patch(servicecase, "make_server", make_server)
         super().setUp()
@@ -82,6 +83,45 @@ class NameAccessTests(NameserverCase):
         self.assertIsInstance(found, Unauthenticated)
         self.assertEqual(len(self.names.directory), 4)
 
+    def test_interfaces_are_registered_by_those_who_may(self) -> None:
+        """Clients look for these, so a name alone is no grant."""
+        for interfaces, right in (
+            (["x"], True),
+            (["x", "org.shop.buy"], True),
+            (["x", "com.example.bank"], False),
+            ([NAMESERVER], False),
+        ):
+            found = self.call(
+                "alice",
+                "register",
+                service="/shop/1",
+                interfaces=interfaces,
+                address="tcp:127.0.0.1:1",
+                secret="a secret of sixteen",
+            )
+            self.assertEqual(isinstance(found, dict), right, interfaces)
+        self.assertIsInstance(found, Forbidden)
+
+    def test_registration_is_kept_by_those_who_may(self) -> None:
+        """The secret of a lease is not enough: neither without a login nor by another."""
+        made = self.call(
+            "alice", "register", service="/shop/1", interfaces=["x"], address="tcp:127.0.0.1:1"
+        )
+        owner = {"lease": made["lease"], "secret": made["secret"]}
+        self.assertIn("ttl", self.call("alice", "renew", **owner))
+        self.assertIsInstance(self.call(None, "renew", **owner), Unauthenticated)
+        self.assertIsInstance(self.call("bob", "renew", **owner), Forbidden)
+        alice = self.as_user("alice")
+        self.result(alice.invoke("renew", owner))
+        self.table.users["alice"] = ("a", "")  # the role has gone
+        self.network.wait(3)
+        self.failure(alice.invoke("renew", owner), Forbidden)
+        del self.table.users["alice"]
+        self.network.wait(3)
+        calling = alice.invoke("renew", owner)
+        self.network.wait(1)
+        self.failureResultOf(calling, Unauthenticated)
+
     def test_listing_and_watching_are_for_those_who_may(self) -> None:
         """Locating is for everybody, as nothing is said of it."""
         self.call("bob", "register", service="bob", interfaces=["x"], address="tcp:127.0.0.1:1")
@@ -112,21 +152,37 @@ class FileTests(FileCase):
 
             [[register]]
             names = ["/shop/*"]
+            interfaces = ["org.shop.*"]
             roles = "shop"
 
             [[register]]
             names = ["/any/*"]
+            interfaces = ["*"]
 
             [watch]
             allow = ["monitor"]
+
+            [list]
+            roles = ["admin"]
             """,
         )
         found = read_access(path)
         kinds = [type(one).__name__ for one in found.checkers]
         self.assertEqual(kinds, ["PasswordFile", "Certificates", "PeerUsers"])
         assert found.register is not None
-        self.assertEqual(found.register[0], NameGrant(("/shop/*",), frozenset({"shop"})))
-        self.assertEqual(set(found.rules), {(NAMESERVER, "register"), (NAMESERVER, "watch")})
+        self.assertEqual(
+            found.register[0], NameGrant(("/shop/*",), ("org.shop.*",), frozenset({"shop"}))
+        )
+        self.assertEqual(
+            {method: rule.roles | rule.allow for (_, method), rule in found.rules.items()},
+            {
+                "register": set(),
+                "renew": set(),
+                "watch": {"monitor"},
+                "list_services": {"admin"},
+                "stat": {"admin"},
+            },
+        )
 
     def test_wrong_key_is_named(self) -> None:
         """And where it is."""
@@ -137,6 +193,7 @@ class FileTests(FileCase):
             ({**good, "register": {"names": ["x"]}}, "[[register]]"),
             ({**good, "register": [{"roles": ["x"]}]}, "register 1: it needs names"),
             ({**good, "register": [{"names": [1]}]}, "register 1: names"),
+            ({**good, "register": [{"names": ["x"]}]}, "register 1: it needs interfaces"),
             ({**good, "watch": {"users": ["x"]}}, "watch: no key 'users'"),
             ({"peers": 7}, "peers"),
             ({"jwt": {"keys": "x"}}, "jwt"),

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
+from typing import Any
 
 from twisted.cred.credentials import UsernamePassword
 from twisted.cred.error import UnauthorizedLogin
@@ -21,6 +23,13 @@ HASHES = {
     "bcrypt": "$2b$04$abcdefghijklmnopqrstuuE/EuGIRkO7jIiIc2pPNbIQj6cmVuWxO",
     "apr1": "$apr1$zZM8j58e$4zTZsgTQtCcA63O.vRaOR.",
 }
+
+
+def looks(checker: Any) -> bool:
+    """Have a checker look at its files; whether anything has changed."""
+    before = checker.version
+    checker.refresh()
+    return bool(checker.version != before)
 
 
 class FileCase(SynchronousTestCase):
@@ -152,10 +161,22 @@ class ReadTests(FileCase):
         self.assertIn("chmod", self.refused(self.file("passwd", text, 0o664)))
         self.assertIn("can't read", self.refused(str(self.directory / "nothing")))
 
+    def test_file_that_others_can_replace_is_refused(self) -> None:
+        """By its directory. What is no file is no file, and nobody waits for it."""
+        path = self.file("passwd", f"alice:{HASHES['bcrypt']}\n")
+        self.directory.chmod(0o777)
+        self.assertIn("chmod go-w", self.refused(path))
+        self.directory.chmod(0o1777)
+        self.assertEqual(len(read_passwords(path).users), 1)
+        self.directory.chmod(0o700)
+        os.mkfifo(self.directory / "pipe", 0o600)
+        self.assertIn("regular", self.refused(str(self.directory / "pipe")))
+
     def test_passwd_has_its_hashes_in_shadow(self) -> None:
         """The locked, the expired and those without a password can't log in."""
         hashed = HASHES["bcrypt"]
         names = ["alice", "locked", "star", "empty", "expired", "later", "unknown"]
+        names += ["inactive", "must change"]
         path = self.file(
             "passwd", "".join(f"{name}:x:1000:1000:,:/home:/bin/sh\n" for name in names), 0o644
         )
@@ -166,11 +187,18 @@ class ReadTests(FileCase):
             "empty": ":19000:0:99999:7::",
             "expired": f"{hashed}:19000:0:99999:7::19001",
             "later": f"{hashed}:19000:0:99999:7::20001",
+            "inactive": f"{hashed}:19000:0:100:7:30:",
+            "must change": f"{hashed}:0:0:99999:7::",
             "unknown": "$9$what:19000:0:99999:7::",
         }
         self.file("shadow", "".join(f"{name}:{rest}:\n" for name, rest in shadow.items()))
-        found = read_passwords(path, now=19_500 * 86_400)
-        able = {name for name, one in found.users.items() if one.hashed}
+        found = read_passwords(path)
+        now = 19_500 * 86_400.0
+        able = {
+            name
+            for name, one in found.users.items()
+            if one.hashed and not (one.ends is not None and one.ends <= now)
+        }
         self.assertEqual(able, {"alice", "later"})
         self.assertEqual(found.unusable, 1)
         self.assertEqual(set(found.users), set(names))
@@ -219,14 +247,14 @@ class CheckTests(FileCase):
         """Logins that went by what has changed don't hold; the others do."""
         self.file("passwd", f"alice:{self.one}\nbob:{self.one}\n")
         both = [self.checker.check(UsernamePassword(name, b"one")) for name in (b"alice", b"bob")]
-        self.assertFalse(self.checker.refresh())
+        self.assertFalse(looks(self.checker))
         self.file("passwd", f"alice:{self.two}\nbob:{self.one}\n")
-        self.assertTrue(self.checker.refresh())
+        self.assertTrue(looks(self.checker))
         self.assertEqual([self.checker.holds(login) for login in both], [False, True])
         self.assertFalse(self.accepted(self.checker, "alice", "one"))
         self.assertTrue(self.accepted(self.checker, "alice", "two"))
         self.file("passwd", f"alice:{self.two}\n")
-        self.assertTrue(self.checker.refresh())
+        self.assertTrue(looks(self.checker))
         self.assertFalse(self.checker.holds(both[1]))
 
     def test_broken_file_leaves_the_old_one_in_force(self) -> None:
@@ -239,14 +267,27 @@ class CheckTests(FileCase):
             break_it()
             with capturedLogs() as events:
                 for _ in range(3):
-                    self.assertFalse(self.checker.refresh())
+                    self.assertFalse(looks(self.checker))
             levels = [event["log_level"] for event in events]
             self.assertEqual(levels, [LogLevel.critical])
             self.assertTrue(self.accepted(self.checker, "alice", "one"))
             self.assertFalse(self.accepted(self.checker, "alice", "two"))
         self.file("passwd", f"alice:{self.two}\n")
-        self.assertTrue(self.checker.refresh())
+        self.assertTrue(looks(self.checker))
         self.assertTrue(self.accepted(self.checker, "alice", "two"))
+
+    def test_reader_that_fails_leaves_the_old_users_in_force(self) -> None:
+        """Whatever it raises: else nobody could log in, or everybody would stay."""
+        self.checker.open()
+
+        def read() -> Any:
+            raise RecursionError("what nobody thought of")
+
+        self.patch(self.checker, "read", read)
+        self.file("passwd", f"bob:{self.two}\n")
+        self.assertFalse(looks(self.checker))
+        self.assertTrue(self.accepted(self.checker, "alice", "one"))
+        self.flushLoggedErrors()
 
     def test_unknown_user_costs_one_hash_as_a_known_one_does(self) -> None:
         """So does an empty password; each of the same kind."""
@@ -263,6 +304,26 @@ class CheckTests(FileCase):
             before = len(hashed)
             self.accepted(self.checker, user, password)
             self.assertEqual(hashed[before:], [self.one], user)
+
+    def test_account_ends_on_its_day(self) -> None:
+        """Though no file changes then; a login of it ends, too. Of both forms."""
+        day = 86_400
+        today = int(time.time()) // day
+        shadow = f"alice:{self.one}:19000:0:99999:7::{today + 1}:\n"
+        self.file("shadow", shadow)
+        both = (
+            self.file("passwd", "alice:x:1000:1000:,:/home:/bin/sh\n", 0o644),
+            self.file("other", shadow),
+        )
+        real = time.time
+        for path in both:
+            checker = PasswordFile(path)
+            checker.open()
+            login = checker.check(UsernamePassword(b"alice", b"one"))
+            self.assertEqual(login.expires, (today + 1) * day)
+            self.patch(time, "time", lambda: real() + 2 * day)
+            self.assertFalse(self.accepted(checker, "alice", "one"))
+            self.patch(time, "time", real)
 
     def test_weak_hashes_are_warned_of(self) -> None:
         """Once for each reading, with their number."""

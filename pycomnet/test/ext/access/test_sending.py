@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+from random import Random
 from typing import Any
 
 from twisted.internet import defer
+from twisted.internet.address import IPv4Address
 
-from pycomnet.errors import CredentialsNotSent, ServiceNotFound
+from pycomnet.errors import (
+    CredentialsNotSent,
+    EndpointError,
+    ServiceNotFound,
+    ServiceUnreachable,
+    Unauthenticated,
+)
 from pycomnet.ext import access
 from pycomnet.services.client.context import Context
-from pycomnet.services.interface import Service, interface, method
-from pycomnet.test.ext.access.kit import SHOP, AccessCase
+from pycomnet.services.client.login import LOGIN_TIMEOUT
+from pycomnet.services.interface import INTROSPECTION, Service, interface, method
+from pycomnet.services.server.server import ServiceServer
+from pycomnet.test.ext.access.kit import SHOP, AccessCase, Table, make_shop
 from pycomnet.test.net.test_destinations import OTHERS, PATTERN
 from pycomnet.test.services.client.test_restarts import Names, serve
 
@@ -37,6 +47,27 @@ class SuitsTests(AccessCase):
         ):
             self.assertTrue(one.suits("tls:a:1", True))
             self.assertEqual(one.suits("tls:a:1"), not secret)
+
+
+class AskTests(AccessCase):
+    """Functions that ask for a password."""
+
+    def test_function_that_needs_an_argument_gets_the_address(self) -> None:
+        """One with a default remembers something by it, and is not for whom a record names."""
+
+        def keyword(*, prompt: str = "") -> str:
+            return "a password"
+
+        for function, shows in (
+            (lambda address: "a password", True),
+            (lambda: "a password", False),
+            (lambda password="a password": password, False),
+            (keyword, False),
+        ):
+            given = access.Password("alice", function)
+            self.assertEqual(given.suits("tcp:127.0.0.1:1"), shows)
+            message = self.successResultOf(given.message("tcp:127.0.0.1:1"))
+            self.assertEqual(list(message), ["password", "alice", "a password"])
 
 
 class RecordTests(AccessCase):
@@ -150,8 +181,6 @@ class RequestTests(AccessCase):
                 found.append(context)
                 return await context.at(request.args, SHOP).invoke("hours")
 
-        from pycomnet.services.server.server import ServiceServer
-
         own = Context(self.network, credentials=PASSWORD)
         relay = ServiceServer(self.network, threads=self.network, context=own)
         self.successResultOf(relay.add(Relay()))
@@ -161,3 +190,128 @@ class RequestTests(AccessCase):
         self.assertEqual(self.table.checked, [])
         self.failure(found[0].at(self.address, SHOP).invoke("buy"), CredentialsNotSent)
         self.assertEqual(self.result(own.at(self.address, SHOP).invoke("buy")), "alice")
+
+
+class BadInstanceTests(AccessCase):
+    """An instance that anybody may have registered, beside those that answer."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.names = Names()
+        _, self.nameserver = serve(self.network, self.names)
+
+    def put(self, *addresses: str) -> Context:
+        """A context whose nameserver has these instances."""
+        self.names.records = [
+            {"service": f"s{n}", "interfaces": [SHOP], "address": address}
+            for n, address in enumerate(addresses)
+        ]
+        return Context(self.network, nameserver=self.nameserver, random=Random(0))
+
+    def test_others_answer_whatever_is_wrong_with_one(self) -> None:
+        """It is set aside; the error is shown if there is no other."""
+        for bad in ("nonsense:x:1", "tls:127.0.0.1:1", f"{self.address}:timeout=never"):
+            for number in range(2):
+                context = self.put(*[bad, self.address, bad][number : number + 2])
+                shop = self.result(context.locate(SHOP))
+                for _ in range(4):
+                    calling = shop.invoke("hours")
+                    self.network.wait(3)
+                    self.assertEqual(self.successResultOf(calling), "9 to 5")
+        shop = self.result(self.put("nonsense:x:1").locate(SHOP))
+        self.failure(shop.invoke("hours"), EndpointError)
+
+    def test_server_that_refuses_the_password_is_set_aside(self) -> None:
+        """Another one knows the user."""
+        other_table = Table(alice=("another", ""))
+        control = access.AccessControl(self.network, threads=self.network)
+        other = ServiceServer(self.network, threads=self.network, access=control)
+        self.successResultOf(other.add(make_shop(other_table)()))
+        address = self.successResultOf(other.listen("tcp:0:interface=127.0.0.1"))
+        context = self.put(address, self.address)
+        context.credentials = (access.AtAddress("tcp:*", PASSWORD),)
+        shop = self.result(context.locate(SHOP))
+        for _ in range(6):
+            calling = shop.invoke("buy")
+            self.network.wait(2)
+            self.assertEqual(self.successResultOf(calling), "alice")
+        self.assertLess(len(other_table.checked), 4)
+
+    def test_refused_password_is_not_tried_for_each_call(self) -> None:
+        """It would slow down the others of this machine; after a while it is tried again."""
+        shop = self.context_of("alice", "wrong").at(self.address, SHOP)
+        for _ in range(20):
+            calling = shop.invoke("buy")
+            calling.addErrback(lambda failure: failure.trap(Unauthenticated))
+            self.network.wait(1.5)
+        self.assertLess(len(self.table.checked), 7)
+        self.table.users["alice"] = ("wrong", "")
+        self.network.wait(40)
+        self.assertEqual(self.result(shop.invoke("buy")), "alice")
+
+    def test_credentials_that_nobody_has_asked_for_may_be_refused(self) -> None:
+        """A command on a unix socket says who runs it; what is public is called all the same."""
+        refused = access.Password("alice", "wrong")
+        self.patch(access.Password, "optional", True)
+        shop = Context(self.network, credentials=refused).at(self.address, SHOP)
+        calling = shop.invoke("hours")
+        self.network.wait(1)
+        self.assertEqual(self.successResultOf(calling), "9 to 5")
+        self.assertEqual(self.failure(shop.invoke("buy"), Unauthenticated).reason, "missing")
+        self.assertTrue(access.PeerUser(if_known=True).optional)
+        self.assertFalse(access.PeerUser().optional)
+
+    def test_login_that_is_never_answered_is_given_up(self) -> None:
+        """Also by a call that has no timeout."""
+        self.network.runs_threads = False
+        context = Context(self.network, credentials=PASSWORD, timeout=None)
+        calling = context.at(self.address, SHOP).invoke("buy")
+        self.network.wait(LOGIN_TIMEOUT + 20, 5)
+        self.failureResultOf(calling, ServiceUnreachable)
+
+
+class StrangerTests(AccessCase):
+    """Clients that do not log in."""
+
+    def make_server(self) -> ServiceServer:
+        self.network.runs_threads = True
+        self.table = Table(alice=("a password", ""))
+        control = self.make_control()
+        server = ServiceServer(self.network, threads=self.network, access=control)
+
+        @access.auth(self.table)
+        @interface(SHOP)
+        class Closed(Service):
+            @method()
+            def buy(self, request: Any) -> str:
+                return str(request.user.name)
+
+        self.successResultOf(server.add(Closed()))
+        return server
+
+    def test_client_is_a_stranger_until_it_has_logged_in(self) -> None:
+        """Where nothing is for everybody: such clients make room for others."""
+        self.server.strangers.most = 5
+        alice = self.shop_for("alice")
+        self.assertEqual(self.result(alice.invoke("buy")), "alice")
+        contexts = [Context(self.network) for _ in range(20)]
+        for context in contexts:
+            context.at(self.address, SHOP).invoke("buy").addErrback(lambda _: None)
+            self.network.deliver()
+        self.assertLessEqual(len(self.server.connections), 7)
+        self.assertEqual(self.result(alice.invoke("buy")), "alice")
+        self.network.cut()
+        self.network.deliver()
+        self.assertEqual(len(self.server.strangers), 0)
+
+    def test_numbers_of_a_server_are_for_its_users(self) -> None:
+        """And for who is on its machine."""
+        for user in (None, "alice"):
+            context = self.context_of(user)
+            self.result(context.connect(self.address, INTROSPECTION))
+            self.network.wires[-1][1].transport.peerAddr = IPv4Address("TCP", "192.0.2.1", 1)
+            calling = context.at(self.address, INTROSPECTION).invoke("stat")
+            if user is None:
+                self.failure(calling, Unauthenticated)
+            else:
+                self.assertIn("memory", self.result(calling))

@@ -16,7 +16,7 @@ from twisted.cred.error import UnauthorizedLogin
 from pycomnet.auth.tokens import BearerToken
 from pycomnet.errors import AccessConfigError
 from pycomnet.ext.access import Jwt, TokenFile
-from pycomnet.test.ext.access.test_passwords import FileCase
+from pycomnet.test.ext.access.test_passwords import FileCase, looks
 
 ISSUER, AUDIENCE = "https://issuer.example", "shop"
 
@@ -50,7 +50,7 @@ class TokenFileTests(FileCase):
         alice = self.login(checker, "alice-token-123456")
         bob = self.login(checker, "bob-token-12345678")
         self.file("tokens", "[bob]\ntoken = bob-token-12345678\n")
-        self.assertTrue(checker.refresh())
+        self.assertTrue(looks(checker))
         self.assertEqual([checker.holds(alice), checker.holds(bob)], [False, True])
         self.assertRaises(UnauthorizedLogin, self.login, checker, "alice-token-123456")
 
@@ -112,7 +112,11 @@ class JwtCase(FileCase):
                 self.claims(**changes),
                 key or self.key,
                 "RS256",
-                headers={"kid": "one", **(header or {})},
+                headers={
+                    name: value
+                    for name, value in {"kid": "one", **(header or {})}.items()
+                    if value is not None or name == "typ"
+                },
             )
         )
 
@@ -226,19 +230,63 @@ class JwtTests(JwtCase):
         login = self.login(self.token())
         both = self.key_set(one=self.key, two=self.other)
         self.file("keys.json", both)
-        self.assertTrue(self.checker.refresh())
+        self.assertTrue(looks(self.checker))
         self.assertTrue(self.checker.holds(login))
         self.login(self.token(self.other, {"kid": "two"}))
         self.file("keys.json", self.key_set(two=self.other))
-        self.assertTrue(self.checker.refresh())
+        self.assertTrue(looks(self.checker))
         self.assertFalse(self.checker.holds(login))
         self.turn_away(self.token())
+
+    def test_key_that_is_replaced_under_its_name_ends_its_logins(self) -> None:
+        """A name is not the key. A token that names none is of the key that signed it."""
+        named = self.login(self.token())
+        unnamed = self.login(self.token(header={"kid": None}))
+        self.file("keys.json", self.key_set(one=self.other))
+        self.assertTrue(looks(self.checker))
+        self.assertFalse(self.checker.holds(named))
+        self.assertFalse(self.checker.holds(unnamed))
+        self.file("keys.json", self.key_set(two=self.key))
+        self.assertTrue(looks(self.checker))
+        self.assertTrue(self.checker.holds(named))
+        self.assertTrue(self.checker.holds(unnamed))
+
+    def test_keys_without_names_all_count(self) -> None:
+        """So do several of one name."""
+        for name in (None, "one"):
+            keys = [json.loads(self.key_set(one=one))["keys"][0] for one in (self.key, self.other)]
+            for key in keys:
+                key["kid"] = name
+                if name is None:
+                    del key["kid"]
+            self.path = self.file(f"{name}.json", json.dumps({"keys": keys}))
+            checker = self.make()
+            for key in (self.key, self.other):
+                self.login(self.token(key, {"kid": name}), checker)
+
+    def test_type_may_be_asked_for(self) -> None:
+        """Then an identity token of the same issuer is no access token."""
+        checker = self.make(type="at+jwt")
+        for type_, right in (
+            ("at+jwt", True),
+            ("AT+JWT", True),
+            ("application/at+jwt", True),
+            ("JWT", False),
+            (None, False),
+            ("logout+jwt", False),
+        ):
+            token = self.token(header={"typ": type_})
+            self.login(token)
+            if right:
+                self.login(token, checker)
+            else:
+                self.assertRaises(UnauthorizedLogin, self.login, token, checker)
 
     def test_broken_keys_leave_the_old_ones_in_force(self) -> None:
         """They are logged; at the start they are an error."""
         for text in ("", "[]", "{}", '{"keys": 7}', '{"keys": []}', '{"keys": [7]}', "[" * 9999):
             self.file("keys.json", text)
-            self.assertFalse(self.checker.refresh())
+            self.assertFalse(looks(self.checker))
             self.login(self.token())
             self.assertRaises(AccessConfigError, self.make)
         self.flushLoggedErrors()
