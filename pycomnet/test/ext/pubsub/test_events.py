@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from twisted.internet import defer
 
 import pycomnet
@@ -92,7 +94,12 @@ class EventTests(PublishCase):
     def test_what_can_not_be_published_is_the_publishers_error(self) -> None:
         """Nothing is counted or sent then."""
         one = self.subscribe()
-        for value, how in ((object(), {}), (1, {"subject": "a..b"}), (1, {"key": 5})):
+        wrong: list[tuple[Any, dict[str, Any]]] = [
+            (object(), {}),
+            (1, {"subject": "a..b"}),
+            (1, {"key": 5}),
+        ]
+        for value, how in wrong:
             self.failureResultOf(self.topic.publish(value, **how))
         self.publish("right")
         self.assertEqual([event.sequence for event in self.take(one, events=True)], [1])

@@ -115,7 +115,7 @@ class GroupTests(PublishCase):
 
     def take_to_end(self, one: Any) -> list[Any]:
         """All values, up to the end."""
-        found = []
+        found: list[Any] = []
         while True:
             receiving = one.receive()
             self.network.deliver()

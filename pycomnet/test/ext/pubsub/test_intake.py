@@ -117,7 +117,7 @@ class IntakeTests(SynchronousTestCase):
             items += intake.take(SIZE)
         self.assertEqual((intake.size, self.waiting.size), (0, 0))
         seen = [one for one in items if not isinstance(one, Missed)]
-        missed = sum(one.count for one in items if isinstance(one, Missed))
+        missed = sum(one.count or 0 for one in items if isinstance(one, Missed))
         self.assertEqual(len(seen) + missed, number)
         self.assertEqual(missed, intake.dropped)
         for key in "abc":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator, Iterator
-from typing import Any
+from typing import Any, cast
 
 from twisted.internet import defer
 from twisted.internet.task import deferLater
@@ -198,7 +198,7 @@ class RunningTests(ServiceCase):
 
     def test_what_makes_no_publisher_is_refused(self) -> None:
         """Where it is made."""
-        for wrong in (lambda: publisher(print), lambda: publisher("x", restart="sometimes")):
+        for wrong in (lambda: publisher(cast(Any, 5)), lambda: publisher("x", restart="sometimes")):
             with self.assertRaises((TypeError, ValueError)):
                 wrong()
         with self.assertRaises(TypeError):
