@@ -167,6 +167,10 @@ class SubjectIndex(Generic[T]):
                     path.pop()
                     del path[-1].parts[part]
 
+    def is_empty(self) -> bool:
+        """Whether nobody wants anything."""
+        return not (self._all or self._root.parts)
+
     def find(self, subject: str) -> tuple[T, ...]:
         """Those who want a subject, each once."""
         found = dict(self._all)

@@ -31,6 +31,10 @@ ALL, ONE = "all", "one"
 _NOTHING: Any = object()
 
 
+#: Subscribers that somebody waits for: nothing else may hold them.
+_kept: dict[defer.Deferred[Any], Subscriber] = {}
+
+
 class Subscriber(Live):
     """Gets the events of an interface's publishers. :func:`subscriber` makes it.
 
@@ -115,7 +119,11 @@ class Subscriber(Live):
             least. Fails with the error that keeps it from beginning. Cancelling it changes nothing.
         """
         self.start()
-        return self._subscribed.when_fired()
+        waiting = self._subscribed.when_fired()
+        if not waiting.called:
+            _kept[waiting] = self
+            waiting.addBoth(self._keep_no_more, waiting)
+        return waiting
 
     def receive(self) -> defer.Deferred[Any]:
         """The next value, or :class:`Gap`, or :class:`Restarted`.
@@ -235,7 +243,12 @@ class Subscriber(Live):
                 return defer.fail(self._over.with_traceback(None))
         waiter: defer.Deferred[Any] = defer.Deferred(self._forget)
         self._waiters.append((waiter, event))
-        return waiter
+        _kept[waiter] = self
+        return waiter.addBoth(self._keep_no_more, waiter)
+
+    def _keep_no_more(self, result: Any, waiter: defer.Deferred[Any]) -> Any:
+        _kept.pop(waiter, None)
+        return result
 
     def _forget(self, waiter: defer.Deferred[Any]) -> None:
         self._waiters = deque(one for one in self._waiters if one[0] is not waiter)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from typing import Any
 
 from twisted.internet import defer
@@ -137,6 +138,29 @@ class EventTests(PublishCase):
         self.network.deliver()
         self.assertEqual((self.topic.outlets, dict(self.topic._per_connection)), ({}, {}))
         self.failure(one.receive(), ChannelClosed)
+
+    def test_a_subscriber_that_nobody_holds_ends(self) -> None:
+        """As a stream does; one that somebody waits for does not."""
+        one = self.subscribe()
+        self._cleanups.clear()
+        receiving = one.receive()
+        del one
+        gc.collect()
+        self.network.deliver()
+        self.assertEqual(len(self.topic.outlets), 1)
+        self.publish("x")
+        self.assertEqual(self.successResultOf(receiving), "x")
+        del receiving
+        gc.collect()
+        self.network.deliver()
+        self.assertEqual(self.topic.outlets, {})
+
+    def test_a_burst_is_no_slowness(self) -> None:
+        """More in one turn than a bound has room for: what can be sent is, and nothing dropped."""
+        one = self.subscribe(bound=10_000)
+        for number in range(2000):
+            self.topic.publish(number)
+        self.assertEqual(self.take(one), list(range(2000)))
 
     def test_a_server_that_ends_ends_subscriptions_at_once(self) -> None:
         """It does not wait for them as for calls."""

@@ -62,6 +62,14 @@ class GroupTests(PublishCase):
         self.network.deliver()
         self.assertEqual(self.successResultOf(receiving).value, 3)
 
+    def test_bytes_that_are_not_acknowledged_are_bounded(self) -> None:
+        """Whatever their number may be: the publisher keeps them for others."""
+        self.member(prefetch=10_000, bound=10_000)
+        self.publish(*[bytes(1000)] * 100)
+        (outlet,) = self.topic.outlets.values()
+        self.assertLess(outlet.size, 12_000)
+        self.assertLess(self.topic.waiting.size, 2 * 12_000)
+
     def test_a_group_without_members_keeps_what_waits_for_a_minute(self) -> None:
         """Then it is forgotten."""
         one = self.member()

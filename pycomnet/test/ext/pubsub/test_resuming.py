@@ -39,6 +39,21 @@ class RetainTests(PublishCase):
         self.publish("new")
         self.assertEqual(self.take(one), ["new"])
 
+    def test_retained_events_that_wait_for_stalled_subscribers_are_bounded(self) -> None:
+        """They are counted as what is published; further subscriptions are refused."""
+        self.topic.waiting.most = 10_000_000
+        for number in range(5):
+            self.publish(bytes(1_000_000), key=str(number))
+        service = self.connect()
+        streams = [service.stream("subscribe", {}) for _ in range(6)]
+        self.network.deliver()
+        self.assertLess(self.topic.waiting.size, 11_100_000)
+        self.assertLess(len(self.topic.outlets), 6)
+        for one in streams:
+            one.close()
+        self.network.deliver()
+        self.assertEqual(self.topic.waiting.size, 0)
+
     def test_retained_events_are_bounded(self) -> None:
         """By number and by bytes; the oldest are forgotten."""
         retained = Retained(3, 10_000)

@@ -8,6 +8,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from pycomnet.ext.pubsub.errors import InvalidSubject
 from pycomnet.ext.pubsub.subjects import (
     Patterns,
+    SubjectIndex,
     check_pattern,
     check_patterns,
     check_subject,
@@ -89,6 +90,31 @@ class SubjectTests(SynchronousTestCase):
             ("a", ">"),
         ):
             self.assertFalse(covers(allowed, wanted), f"{allowed} {wanted}")
+
+    @given(st.lists(st.tuples(PATTERNS, st.integers(0, 3)), max_size=12), st.data())
+    def test_the_index_finds_those_whose_patterns_match(
+        self, added: list[tuple[str, int]], data: st.DataObject
+    ) -> None:
+        """Also after some were removed; nothing is left of them."""
+        index: SubjectIndex[int] = SubjectIndex()
+        wanted: dict[int, set[str]] = {}
+        for pattern, taker in added:
+            wanted.setdefault(taker, set()).add(pattern)
+        for taker, patterns in wanted.items():
+            index.add(patterns, taker)
+        for taker in list(wanted):
+            if data.draw(st.booleans()):
+                index.remove(wanted.pop(taker), taker)
+        subject = data.draw(st.one_of(SUBJECTS, st.just("")))
+        found = {
+            taker
+            for taker, patterns in wanted.items()
+            if any(matches(pattern, subject) for pattern in patterns)
+        }
+        self.assertEqual(set(index.find(subject)), found)
+        for taker, patterns in wanted.items():
+            index.remove(patterns, taker)
+        self.assertTrue(index.is_empty())
 
     @given(st.lists(PATTERNS, min_size=1, max_size=5), SUBJECTS)
     def test_patterns_together_match_what_any_of_them_does(
