@@ -428,7 +428,7 @@ def subscriber(
     bound: int | None = None,
     last: int | None = None,
     since: float | str | None = None,
-    retained: bool = True,
+    retained: bool | None = None,
     group: str | None = None,
     name: str | None = None,
     acknowledged: bool = False,
@@ -448,7 +448,7 @@ def subscriber(
     :param bound: the bytes that may wait at the publisher; by default 1 MiB.
     :param last: begin with so many events of the history.
     :param since: begin with the events of so many seconds, or of a time such as ``"5m"``.
-    :param retained: begin with the retained events.
+    :param retained: begin with the retained events; by default, if it is in no group.
     :param group: share the events with the other subscribers of this group: each goes to one. It
         is acknowledged when the next is asked for, or by :meth:`Event.acknowledge`; what is not
         goes to another when this one is lost.
@@ -477,7 +477,8 @@ def subscriber(
         seconds = duration("since", since) if isinstance(since, str) else real("since", since)
         beginning["since"] = seconds
     else:
-        beginning["retained"] = bool(retained)
+        grouped = group is not None or name is not None
+        beginning["retained"] = not grouped if retained is None else bool(retained)
     return Subscriber(
         interface,
         subjects,

@@ -56,7 +56,7 @@ class SubscribeRequest:
         self.after = _after(given.get("after"))
         self.last = whole("last", given["last"]) if "last" in given else None
         self.since = real("since", given["since"]) if "since" in given else None
-        self.retained = given.get("retained", self.after is None)
+        self.retained = given.get("retained", self.after is None and "group" not in given)
         self.group = given.get("group")
         self.durable = given.get("durable", False)
         self.prefetch = whole("prefetch", given.get("prefetch", PREFETCH), 1, limits.prefetch)
