@@ -438,7 +438,8 @@ def main() -> None:
             base = base or (seconds, used)
             print(
                 f"  {name:10} {deliveries / seconds:12,.0f} /s   "
-                f"{used / deliveries * 1e6:8.2f} us of processors each   pycomnet is {seconds / base[0]:5.2f} times as fast, "
+                f"{used / deliveries * 1e6:8.2f} us of processors each   "
+                f"pycomnet is {seconds / base[0]:5.2f} times as fast, "
                 f"with {base[1] / used:5.2f} of the processor time"
             )
 

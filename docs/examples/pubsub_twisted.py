@@ -48,7 +48,7 @@ async def main(reactor: Any) -> None:
         # Who is slow misses something, and is told; nobody else is held up.
         slow = subscriber("org.example.orders", bound=1 << 16, retained=False, **here)
         await slow.when_subscribed()
-        for number in range(200):
+        for _ in range(200):
             await service.topic.publish(bytes(50_000), subject="long")
         async for value in slow:
             if isinstance(value, Gap):

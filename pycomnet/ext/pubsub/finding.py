@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from twisted.internet import defer
 
 from pycomnet.ext.pubsub.feeds import PublisherFeed
-from pycomnet.ext.pubsub.watching import InterfaceWatch, Watcher
+from pycomnet.ext.pubsub.watching import InterfaceWatch, ServiceWatcher
 from pycomnet.services.client.instances import NamedRoute
 from pycomnet.services.client.remoteservice import RemoteService
 from pycomnet.text.logs import Logger
@@ -77,7 +77,7 @@ class Publishers:
             route = NamedRoute(context, interface, name)
             owner.add_feed(PublisherFeed(owner, RemoteService(context, route, interface), name))
         else:
-            self._watcher = Watcher(self._found, self._lost, self._complete, owner.failed)
+            self._watcher = ServiceWatcher(self._found, self._lost, self._complete, owner.failed)
             self._watch = InterfaceWatch.watch(context, interface, self._watcher)
 
     @property

@@ -19,7 +19,7 @@ _CUT = 1000
 
 
 @attrs.frozen
-class Kept:
+class KeptEvents:
     """How many events a history keeps; both are limits.
 
     :ivar count: so many.
@@ -36,20 +36,22 @@ class Kept:
         return self.count != 0 and not (self.count is None and self.seconds is None)
 
 
-def kept(value: int | str | timedelta | Kept | None) -> Kept:
+def kept(value: int | str | timedelta | KeptEvents | None) -> KeptEvents:
     """Read how many events are to be kept: a number of events, or a time such as ``"5m"``.
 
     :raises NumberRefused: it is neither.
     """
-    if isinstance(value, Kept):
+    if isinstance(value, KeptEvents):
         return value
     if value is None:
-        return Kept(count=0)
+        return KeptEvents(count=0)
     if isinstance(value, timedelta):
-        return Kept(seconds=real("history", value.total_seconds()))
+        return KeptEvents(seconds=real("history", value.total_seconds()))
     if isinstance(value, str):
-        return Kept(seconds=duration("history", value))
-    return Kept(count=whole("history", value, what="a number of events, or a time such as '5m',"))
+        return KeptEvents(seconds=duration("history", value))
+    return KeptEvents(
+        count=whole("history", value, what="a number of events, or a time such as '5m',")
+    )
 
 
 def duration(name: str, text: str) -> float:
@@ -70,7 +72,7 @@ class History:
     :param most: bytes that they may have together.
     """
 
-    def __init__(self, keep: Kept, most: int) -> None:
+    def __init__(self, keep: KeptEvents, most: int) -> None:
         self.keep = keep
         self.most = most
         self.size = 0
@@ -173,4 +175,4 @@ class Retained:
         return (event for event in self._events.values() if patterns.match(event.subject))
 
 
-__all__ = ["History", "Kept", "Retained", "duration", "kept"]
+__all__ = ["History", "KeptEvents", "Retained", "duration", "kept"]

@@ -32,7 +32,7 @@ class Policy(str, Enum):
 
 
 @attrs.define
-class Waiting:
+class WaitingBytes:
     """Counts the bytes that wait for all subscriptions of a publisher.
 
     An event that waits for several subscriptions is in memory once, and counts for each.
@@ -113,7 +113,12 @@ class Intake:
     )
 
     def __init__(
-        self, patterns: Patterns, policy: Policy, bound: int, history: History, waiting: Waiting
+        self,
+        patterns: Patterns,
+        policy: Policy,
+        bound: int,
+        history: History,
+        waiting: WaitingBytes,
     ) -> None:
         self.patterns = patterns
         self.policy = policy
@@ -373,4 +378,4 @@ class Intake:
         self.cursor = None
 
 
-__all__ = ["BOUND", "LEAST_BOUND", "Intake", "Item", "Missed", "Policy", "Told", "Waiting"]
+__all__ = ["BOUND", "LEAST_BOUND", "Intake", "Item", "Missed", "Policy", "Told", "WaitingBytes"]

@@ -7,7 +7,7 @@ from typing import Any
 
 import attrs
 
-from pycomnet.ext.pubsub.history import Kept, kept
+from pycomnet.ext.pubsub.history import KeptEvents, kept
 from pycomnet.ext.pubsub.intake import Policy
 from pycomnet.ext.pubsub.permissions import Grant, grants
 from pycomnet.ranges import check_fields, real
@@ -77,7 +77,7 @@ class TopicSettings:
     """
 
     retain: bool = False
-    history: Kept = attrs.field(default=None, converter=kept)
+    history: KeptEvents = attrs.field(default=None, converter=kept)
     block: float | bool = attrs.field(default=False, converter=_blocking)
     may_subscribe: tuple[Grant, ...] = attrs.field(default=True, converter=_may_subscribe)
     may_publish: tuple[Grant, ...] = attrs.field(default=False, converter=_may_publish)

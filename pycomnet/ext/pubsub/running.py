@@ -47,7 +47,7 @@ class Publication:
     subject: str = ""
 
 
-class Source(Protocol):
+class PublisherRun(Protocol):
     """One run of a publisher's code."""
 
     def start(self) -> defer.Deferred[None]:
@@ -311,7 +311,7 @@ class Running:
     def __init__(
         self,
         topic: Topic,
-        make: Callable[[], Source],
+        make: Callable[[], PublisherRun],
         reactor: IReactorTime,
         lazy: bool,
         restart: str,
@@ -321,7 +321,7 @@ class Running:
         self._reactor = reactor
         self._lazy = lazy
         self._restart = restart
-        self._source: Source | None = None
+        self._source: PublisherRun | None = None
         self._wanted = not lazy
         self._policy = retry_policy(FIRST_DELAY, MOST_DELAY)
         self._failures = 0

@@ -136,7 +136,7 @@ class PublisherService(Service):
     @method("topic", idempotent=True)
     def topic_state(self, request: Any) -> dict[str, Any]:
         """How many events and subscriptions there are, and what waits."""
-        return self.topic.stat()
+        return self.topic.figures.as_map()
 
     # -- who may ---------------------------------------------------------------------------------
 

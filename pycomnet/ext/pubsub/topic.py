@@ -15,9 +15,10 @@ from pycomnet.deferred import done
 from pycomnet.errors import InvalidArguments, Overloaded
 from pycomnet.ext.pubsub.errors import PublisherGone, SlowSubscriber
 from pycomnet.ext.pubsub.events import EncodedEvent, encode_event, restarted
+from pycomnet.ext.pubsub.figures import TopicFigures
 from pycomnet.ext.pubsub.groups import LINGER, GroupMember, SubscriberGroup
 from pycomnet.ext.pubsub.history import History, Retained
-from pycomnet.ext.pubsub.intake import Intake, Waiting
+from pycomnet.ext.pubsub.intake import Intake, WaitingBytes
 from pycomnet.ext.pubsub.limits import Clock, TopicSettings
 from pycomnet.ext.pubsub.outlets import Outlet, Subscription
 from pycomnet.ext.pubsub.stores import EventStore
@@ -32,8 +33,6 @@ MOST_SUBJECTS = 10_000
 MOST_PLACES = 1_000_000
 #: The most characters of a key.
 MAX_KEY = 255
-#: Seconds over which the rate is measured.
-RATE_TIME = 10.0
 
 Taker = Subscription | SubscriberGroup
 
@@ -62,7 +61,7 @@ class Topic:
         self.epoch = secrets.token_hex(8)
         self.history = History(settings.history, limits.history)
         self.retained = Retained(limits.keys, limits.retained)
-        self.waiting = Waiting(limits.waiting)
+        self.waiting = WaitingBytes(limits.waiting)
         self.outlets: dict[int, Outlet] = {}
         self.groups: dict[str, SubscriberGroup] = {}
         self.store = store
@@ -80,23 +79,21 @@ class Topic:
         self._keeps = bool(settings.history) or settings.retain
         self._last_id = 0
         self._next = 1
-        self._takers: dict[Taker, None] = {}
+        #: what gets events: subscriptions and groups
+        self.takers: dict[Taker, None] = {}
         self._per_connection: Counter[Any] = Counter()
         #: subject -> what wants it
         self._wanting: dict[str, tuple[Taker, ...]] = {}
         #: how many places those tuples have together
         self._places = 0
         self._index: SubjectIndex[Taker] = SubjectIndex()
-        self._stat: tuple[float, dict[str, Any]] | None = None
         #: what has something to send
         self._dirty: list[Taker | Outlet] = []
         self._turn: Any = None
         self._blockers: dict[Subscription, Any] = {}
         #: what is to be published once nothing blocks: value, key, subject, and the caller's
         self._held: deque[tuple[Any, str | None, str, defer.Deferred[None]]] = deque()
-        self._left = {"dropped": 0, "delivered": 0}
-        #: the reactor's time and the number of the last event then
-        self._marks: deque[tuple[float, int]] = deque()
+        self.figures = TopicFigures(self, reactor)
 
     def __repr__(self) -> str:
         return f"<Topic {self.interface}, {self.history.last} events, {len(self.outlets)} outlets>"
@@ -245,7 +242,7 @@ class Topic:
         self._turn = None
         if self._dirty:
             self._cork()
-            self._mark()
+            self.figures.mark()
             self._flush()
 
     def _flush(self) -> None:
@@ -260,7 +257,7 @@ class Topic:
     def tell_restarted(self, problem: str) -> None:
         """Tell all subscribers that the publisher's generator runs again."""
         payload = restarted(problem[:1000])
-        for taker in self._takers:
+        for taker in self.takers:
             taker.tell(payload)
             self.flush_later(taker)
 
@@ -360,7 +357,7 @@ class Topic:
         """A subscription's stream is over."""
         if self.outlets.pop(outlet.id, None) is None:
             return
-        self._left["delivered"] += outlet.sent
+        self.figures.delivered += outlet.sent
         self._per_connection[outlet.connection] -= 1
         if self._per_connection[outlet.connection] <= 0:
             del self._per_connection[outlet.connection]
@@ -375,15 +372,15 @@ class Topic:
 
     def add(self, taker: Taker) -> None:
         """Something wants events from now on."""
-        self._takers[taker] = None
+        self.takers[taker] = None
         self._index.add(taker.intake.patterns.texts, taker)
         self._forget_wanting()
 
     def _remove(self, taker: Taker) -> None:
-        self._takers.pop(taker, None)
+        self.takers.pop(taker, None)
         self._index.remove(taker.intake.patterns.texts, taker)
         self._forget_wanting()
-        self._left["dropped"] += taker.intake.dropped
+        self.figures.dropped += taker.intake.dropped
         taker.intake.clear()
 
     def change(self, taker: Taker, patterns: Patterns) -> None:
@@ -461,42 +458,6 @@ class Topic:
         """Keep a durable group's position."""
         assert self.store is not None
         return self.store.acknowledge(group.name, group.floor, above)
-
-    # -- figures ---------------------------------------------------------------------------------
-
-    def _mark(self) -> None:
-        now = self._reactor.seconds()
-        marks = self._marks
-        if not marks or now - marks[-1][0] >= 1.0:
-            marks.append((now, self.history.last))
-            while now - marks[0][0] > RATE_TIME:
-                marks.popleft()
-
-    def stat(self) -> dict[str, Any]:
-        """How it is, as the method ``topic`` returns it."""
-        now = self._reactor.seconds()
-        if self._stat is not None and now - self._stat[0] < 1.0:
-            return self._stat[1]  # it takes a look at each subscription
-        self._mark()
-        begun, number = self._marks[0]
-        seconds = now - begun
-        intakes = [taker.intake for taker in self._takers]
-        found = {
-            "epoch": self.epoch,
-            "sequence": self.history.last,
-            "subscriptions": len(self.outlets),
-            "groups": len(self.groups),
-            "rate": (self.history.last - number) / seconds if seconds > 0 else 0.0,
-            "dropped": self._left["dropped"] + sum(one.dropped for one in intakes),
-            "delivered": self._left["delivered"] + sum(one.sent for one in self.outlets.values()),
-            "queued": self.waiting.size,
-            "lag": max((one.lag() for one in self.outlets.values()), default=0),
-            "history": len(self.history),
-            "retained": len(self.retained),
-            "policies": self.settings.policies,
-        }
-        self._stat = now, found
-        return found
 
 
 __all__ = ["Topic"]

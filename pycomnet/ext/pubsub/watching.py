@@ -25,7 +25,7 @@ WILD = "*?["
 _watches: weakref.WeakKeyDictionary[Any, dict[str, InterfaceWatch]] = weakref.WeakKeyDictionary()
 
 
-class Watcher:
+class ServiceWatcher:
     """What is told of the services of an interface.
 
     :param found: called with the name of each, when it is registered.
@@ -53,14 +53,14 @@ class InterfaceWatch:
     def __init__(self, context: Context, interface: str) -> None:
         self._context = context
         self._interface = interface
-        self._watchers: dict[Watcher, None] = {}
+        self._watchers: dict[ServiceWatcher, None] = {}
         self._names: dict[str, None] = {}
         self._complete = False
         self._stream: Any = None
         self._running: defer.Deferred[None] | None = None
 
     @classmethod
-    def watch(cls, context: Context, interface: str, watcher: Watcher) -> InterfaceWatch:
+    def watch(cls, context: Context, interface: str, watcher: ServiceWatcher) -> InterfaceWatch:
         """Tell a watcher what there is, and what changes."""
         watches = _watches.setdefault(context.pool, {})
         found = watches.get(interface)
@@ -69,7 +69,7 @@ class InterfaceWatch:
         found.add(watcher)
         return found
 
-    def add(self, watcher: Watcher) -> None:
+    def add(self, watcher: ServiceWatcher) -> None:
         """Somebody wants to know."""
         self._watchers[watcher] = None
         for name in list(self._names):
@@ -80,7 +80,7 @@ class InterfaceWatch:
             self._running = defer.Deferred.fromCoroutine(self._watch())
             self._running.addErrback(self._failed)
 
-    def remove(self, watcher: Watcher) -> None:
+    def remove(self, watcher: ServiceWatcher) -> None:
         """Somebody does not any more."""
         self._watchers.pop(watcher, None)
         if not self._watchers:
@@ -154,4 +154,4 @@ class InterfaceWatch:
                 getattr(watcher, what)(*args)
 
 
-__all__ = ["InterfaceWatch", "Watcher"]
+__all__ = ["InterfaceWatch", "ServiceWatcher"]

@@ -8,7 +8,7 @@ from twisted.internet import defer
 from twisted.internet.interfaces import IReactorTime
 
 from pycomnet.ext.pubsub.events import EncodedEvent
-from pycomnet.ext.pubsub.history import Kept
+from pycomnet.ext.pubsub.history import KeptEvents
 
 
 class EventStore(Protocol):
@@ -23,7 +23,7 @@ class EventStore(Protocol):
     first: int
     last: int
 
-    def open(self, reactor: IReactorTime, keep: Kept) -> defer.Deferred[None]:
+    def open(self, reactor: IReactorTime, keep: KeptEvents) -> defer.Deferred[None]:
         """Open it.
 
         :param keep: how much it keeps.

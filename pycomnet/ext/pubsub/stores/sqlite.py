@@ -17,7 +17,7 @@ from twisted.python.failure import Failure
 from pycomnet.deferred import deferred
 from pycomnet.errors import Overloaded, StoreFailed
 from pycomnet.ext.pubsub.events import OVERHEAD, EncodedEvent
-from pycomnet.ext.pubsub.history import Kept
+from pycomnet.ext.pubsub.history import KeptEvents
 from pycomnet.net import private
 from pycomnet.services.threads import MethodThreads
 
@@ -77,7 +77,7 @@ class SQLiteEventStore:
         self._path = path
         self._most = most
         self._pool = threads
-        self._keep = Kept()
+        self._keep = KeptEvents()
         self._connection: Any = None
         self._writer: Any = None
         self._size = 0
@@ -96,7 +96,7 @@ class SQLiteEventStore:
     # -- beginning and end -----------------------------------------------------------------------
 
     @deferred
-    async def open(self, reactor: IReactorTime, keep: Kept) -> None:
+    async def open(self, reactor: IReactorTime, keep: KeptEvents) -> None:
         self._keep = keep
         self._hold()
         # One thread: SQLite's connection is used by one at a time.

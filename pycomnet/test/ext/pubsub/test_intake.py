@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from pycomnet.ext.pubsub.events import OVERHEAD, EncodedEvent
-from pycomnet.ext.pubsub.history import History, Kept
-from pycomnet.ext.pubsub.intake import Intake, Missed, Policy, Waiting
+from pycomnet.ext.pubsub.history import History, KeptEvents
+from pycomnet.ext.pubsub.intake import Intake, Missed, Policy, WaitingBytes
 from pycomnet.ext.pubsub.subjects import Patterns
 from pycomnet.test.properties import given
 
@@ -32,8 +32,8 @@ class IntakeTests(SynchronousTestCase):
     """An intake that has room for three events."""
 
     def make(self, policy: Policy, room: int = 3, most: int = 1 << 30) -> Intake:
-        self.waiting = Waiting(most)
-        self.history = History(Kept(count=10), 1 << 20)
+        self.waiting = WaitingBytes(most)
+        self.history = History(KeptEvents(count=10), 1 << 20)
         return Intake(Patterns([">"]), policy, room * SIZE, self.history, self.waiting)
 
     def test_drop_oldest_tells_what_is_missing_before_the_rest(self) -> None:

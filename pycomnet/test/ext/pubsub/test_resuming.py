@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from pycomnet.ext.pubsub import Gap
-from pycomnet.ext.pubsub.history import History, Kept, Retained, duration, kept
+from pycomnet.ext.pubsub.history import History, KeptEvents, Retained, duration, kept
 from pycomnet.ext.pubsub.subjects import Patterns
 from pycomnet.ranges import NumberRefused
 from pycomnet.test.ext.pubsub.kit import PublishCase
@@ -160,7 +160,7 @@ class MemoryTests(PublishCase):
     def test_a_history_keeps_what_it_is_to(self) -> None:
         """By number, by time and by bytes."""
 
-        def fill(keep: Kept, most: int = 1 << 20) -> list[int]:
+        def fill(keep: KeptEvents, most: int = 1 << 20) -> list[int]:
             history = History(keep, most)
             for number in range(1, 5001):
                 one = event(number)
@@ -173,15 +173,15 @@ class MemoryTests(PublishCase):
             self.assertEqual(history.size, 300 * len(numbers))
             return numbers
 
-        self.assertEqual(fill(Kept(count=0)), [])
-        self.assertEqual(fill(Kept(count=7)), list(range(4994, 5001)))
-        self.assertEqual(fill(Kept(seconds=3.0)), list(range(4997, 5001)))
-        self.assertEqual(len(fill(Kept(count=4000), 30_000)), 100)
+        self.assertEqual(fill(KeptEvents(count=0)), [])
+        self.assertEqual(fill(KeptEvents(count=7)), list(range(4994, 5001)))
+        self.assertEqual(fill(KeptEvents(seconds=3.0)), list(range(4997, 5001)))
+        self.assertEqual(len(fill(KeptEvents(count=4000), 30_000)), 100)
 
     def test_numbers_and_times_are_read(self) -> None:
         """As a setting has them."""
-        self.assertEqual(kept(5), Kept(count=5))
-        self.assertEqual(kept("5m"), Kept(seconds=300.0))
+        self.assertEqual(kept(5), KeptEvents(count=5))
+        self.assertEqual(kept("5m"), KeptEvents(seconds=300.0))
         self.assertEqual([duration("x", one) for one in ("90s", "2h", "7d")], [90, 7200, 604800])
         for wrong in ("", "m", "5x", "-1s", "nan", -1, 1.5, True):
             with self.assertRaises(NumberRefused, msg=repr(wrong)):
@@ -189,7 +189,7 @@ class MemoryTests(PublishCase):
 
     def test_times_are_found(self) -> None:
         """The last number before a time."""
-        history = History(Kept(count=100), 1 << 20)
+        history = History(KeptEvents(count=100), 1 << 20)
         for number in range(1, 11):
             one: Any = event(number)
             one.time = number * 10.0

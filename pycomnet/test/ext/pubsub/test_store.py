@@ -8,7 +8,7 @@ from typing import Any
 
 from pycomnet.errors import InvalidArguments, StoreFailed
 from pycomnet.ext.pubsub import Gap, SQLiteEventStore
-from pycomnet.ext.pubsub.history import Kept
+from pycomnet.ext.pubsub.history import KeptEvents
 from pycomnet.services.server.server import ServiceServer
 from pycomnet.test.ext.pubsub.kit import NAME, PublishCase
 from pycomnet.test.ext.pubsub.test_intake import event
@@ -214,14 +214,14 @@ class FileTests(StoreCase):
             os.path.join(self.directory, "other.db"), threads=self.network, **options
         )
 
-    def opened(self, keep: Kept, **options: Any) -> Any:
+    def opened(self, keep: KeptEvents, **options: Any) -> Any:
         made = self.store(**options)
         self.result(made.open(self.network, keep))
         return made
 
     def test_one_publisher_has_a_file(self) -> None:
         """Another one is refused, in this process or another."""
-        self.failure(self.new_store().open(self.network, Kept()), StoreFailed)
+        self.failure(self.new_store().open(self.network, KeptEvents()), StoreFailed)
 
     def test_files_of_others_are_left_alone(self) -> None:
         """No database, and another program's."""
@@ -229,35 +229,35 @@ class FileTests(StoreCase):
         with open(path, "wb") as file:
             file.write(b"not a database at all, but long enough to be read" * 100)
         os.chmod(path, 0o600)
-        self.failure(self.store().open(self.network, Kept()), StoreFailed)
+        self.failure(self.store().open(self.network, KeptEvents()), StoreFailed)
         os.unlink(path)
         connection = sqlite3.connect(path)
         connection.execute("CREATE TABLE theirs (x)")
         connection.commit()
         connection.close()
         os.chmod(path, 0o600)
-        self.failure(self.store().open(self.network, Kept()), StoreFailed)
+        self.failure(self.store().open(self.network, KeptEvents()), StoreFailed)
 
     def test_a_file_is_bounded(self) -> None:
         """By number, time and bytes; numbers go on after all were forgotten."""
-        store = self.opened(Kept(count=10), most=2000)
+        store = self.opened(KeptEvents(count=10), most=2000)
         for number in range(1, 31):
             self.result(store.append(event(number)))
         self.assertEqual((store.first, store.last), (25, 30))
         found = self.result(store.read(0))
         self.assertEqual([one.sequence for one in found], list(range(25, 31)))
         self.result(store.close())
-        store = self.opened(Kept(count=0))
+        store = self.opened(KeptEvents(count=0))
         self.result(store.append(event(31)))
         self.assertEqual((store.first, store.last), (32, 31))
         self.result(store.close())
-        store = self.opened(Kept(count=0))
+        store = self.opened(KeptEvents(count=0))
         self.assertEqual((store.first, store.last), (32, 31))
         self.result(store.close())
 
     def test_what_waits_is_written_before_it_is_closed(self) -> None:
         """Nothing that was accepted is lost."""
-        store = self.opened(Kept())
+        store = self.opened(KeptEvents())
         self.network.runs_threads = False
         waiting = [store.append(event(number)) for number in range(1, 6)]
         closing = store.close()
@@ -266,7 +266,7 @@ class FileTests(StoreCase):
         self.successResultOf(closing)
         for one in waiting:
             self.successResultOf(one)
-        store = self.opened(Kept())
+        store = self.opened(KeptEvents())
         self.assertEqual(store.last, 5)
         self.result(store.close())
 

@@ -1,0 +1,73 @@
+"""How a publisher is: events, subscribers, and what waits for them."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet.interfaces import IReactorTime
+
+if TYPE_CHECKING:
+    from pycomnet.ext.pubsub.topic import Topic
+
+#: Seconds over which the rate is measured; and for which figures are not looked up again.
+RATE_TIME, FRESH = 10.0, 1.0
+
+
+class TopicFigures:
+    """The figures of a topic.
+
+    :ivar dropped: events that were dropped for subscriptions that are over.
+    :ivar delivered: events that were sent to these.
+    """
+
+    def __init__(self, topic: Topic, reactor: IReactorTime) -> None:
+        self.dropped = 0
+        self.delivered = 0
+        self._topic = topic
+        self._reactor = reactor
+        #: the reactor's time, and the number of the last event then
+        self._marks: deque[tuple[float, int]] = deque()
+        self._last: tuple[float, dict[str, Any]] | None = None
+
+    def mark(self) -> None:
+        """Note how many events there are by now; it is called in each turn with events."""
+        now = self._reactor.seconds()
+        marks = self._marks
+        if not marks or now - marks[-1][0] >= FRESH:
+            marks.append((now, self._topic.history.last))
+            while now - marks[0][0] > RATE_TIME:
+                marks.popleft()
+
+    def as_map(self) -> dict[str, Any]:
+        """What the method ``topic`` returns. It takes a look at each subscription, so it is made
+        once a second at most."""
+        now = self._reactor.seconds()
+        if self._last is None or now - self._last[0] >= FRESH:
+            self._last = now, self._make(now)
+        return self._last[1]
+
+    def _make(self, now: float) -> dict[str, Any]:
+        topic = self._topic
+        self.mark()
+        begun, number = self._marks[0]
+        seconds = now - begun
+        outlets = topic.outlets.values()
+        dropped = sum(taker.intake.dropped for taker in topic.takers)
+        return {
+            "epoch": topic.epoch,
+            "sequence": topic.history.last,
+            "subscriptions": len(outlets),
+            "groups": len(topic.groups),
+            "rate": (topic.history.last - number) / seconds if seconds > 0 else 0.0,
+            "dropped": self.dropped + dropped,
+            "delivered": self.delivered + sum(one.sent for one in outlets),
+            "queued": topic.waiting.size,
+            "lag": max((one.lag() for one in outlets), default=0),
+            "history": len(topic.history),
+            "retained": len(topic.retained),
+            "policies": topic.settings.policies,
+        }
+
+
+__all__ = ["TopicFigures"]
