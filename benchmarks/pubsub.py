@@ -20,6 +20,7 @@ import resource
 import shutil
 import socket
 import statistics
+import struct
 import subprocess
 import sys
 import tempfile
@@ -353,8 +354,12 @@ def direct_round(
     subscribe: Callable[[Any, Job, str], None],
     port: int,
     broker_pid: int | None = None,
-) -> tuple[float, float]:
-    """Run a publisher and its subscribers. Returns the seconds, and those of all processors."""
+    raw: bool = False,
+) -> Any:
+    """Run a publisher and its subscribers. Returns the seconds, and those of all processors.
+
+    :param raw: return what the subscribers say instead.
+    """
     spawn = multiprocessing.get_context("spawn")
     mine, theirs = spawn.Pipe()
     publisher = spawn.Process(target=publish, args=(theirs, job, port), daemon=True)
@@ -374,6 +379,8 @@ def direct_round(
         begun, first = mine.recv()
         assert near.poll(300), "not all has come"
         ended, second = near.recv()
+        if raw:
+            return ended
         third = 0.0 if broker_pid is None else process_time(broker_pid)
         return ended - begun, first + second + third
     finally:
@@ -411,6 +418,184 @@ ROWS = {
     "128 B, one to 100": (100, 5_000, SMALL),
     "1 MB, one to 10": (10, 100, LONG),
 }
+
+
+# -- latency -------------------------------------------------------------------------------------
+
+#: Events a second, and events in all.
+RATE, TIMED = 1000, 3000
+STAMP = struct.Struct("d")
+
+
+def pycomnet_timed_publisher(pipe: Any, job: Job, port: int) -> None:
+    from twisted.internet import epollreactor
+
+    epollreactor.install()
+    from twisted.internet import defer
+    from twisted.internet.task import LoopingCall, deferLater, react
+
+    from pycomnet.ext.pubsub import publisher
+    from pycomnet.services.server.server import ServiceServer
+
+    @publisher(NAME)
+    class Events:
+        """Publishes."""
+
+    async def main(reactor: Any) -> None:
+        service: Any = Events()
+        server = ServiceServer(reactor)
+        await server.add(service)
+        pipe.send(await server.listen("tcp:0:interface=127.0.0.1"))
+        while len(service.topic.outlets) < job.subscribers:
+            await deferLater(reactor, 0.02)
+        left = [job.count]
+        over: Any = defer.Deferred()
+
+        def publish() -> None:
+            service.topic.publish(STAMP.pack(time.perf_counter()))
+            left[0] -= 1
+            if not left[0]:
+                looping.stop()
+                over.callback(None)
+
+        looping = LoopingCall(publish)
+        looping.start(1 / RATE)
+        await over
+        service.topic.end()
+        pipe.send((0.0, 0.0))
+        await defer.Deferred()
+
+    react(main)
+
+
+def pycomnet_timed_subscriber(pipe: Any, job: Job, address: str) -> None:
+    from twisted.internet import epollreactor
+
+    epollreactor.install()
+    from twisted.internet.task import react
+
+    from pycomnet.ext.pubsub import subscriber
+    from pycomnet.services.client.context import Context
+
+    async def main(reactor: Any) -> None:
+        client = subscriber(NAME, context=Context(reactor), address=address)
+        seen = []
+        async for value in client:
+            seen.append(time.perf_counter() - STAMP.unpack(value)[0])
+        pipe.send((quantiles(seen), 0.0))
+
+    react(main)
+
+
+def nats_timed_publisher(pipe: Any, job: Job, port: int) -> None:
+    import nats
+
+    async def main() -> None:
+        client = await nats.connect(f"nats://127.0.0.1:{port}")
+        pipe.send(f"nats://127.0.0.1:{port}")
+        await asyncio.to_thread(pipe.recv)
+        begun = time.perf_counter()
+        for number in range(job.count):
+            delay = begun + number / RATE - time.perf_counter()
+            if delay > 0:
+                await asyncio.sleep(delay)
+            await client.publish(NAME, STAMP.pack(time.perf_counter()))
+        await client.flush(60)
+        pipe.send((0.0, 0.0))
+        await asyncio.sleep(3600)
+
+    asyncio.run(main())
+
+
+def nats_timed_subscriber(pipe: Any, job: Job, address: str) -> None:
+    import nats
+
+    async def main() -> None:
+        client = await nats.connect(address)
+        seen: list[float] = []
+        over = asyncio.Event()
+
+        async def came(message: Any) -> None:
+            seen.append(time.perf_counter() - STAMP.unpack(message.data)[0])
+            if len(seen) == job.count:
+                over.set()
+
+        await client.subscribe(NAME, cb=came)
+        await client.flush()
+        pipe.send("there")
+        await over.wait()
+        pipe.send((quantiles(seen), 0.0))
+
+    asyncio.run(main())
+
+
+def redis_timed_publisher(pipe: Any, job: Job, port: int) -> None:
+    import redis
+
+    client = redis.Redis(port=port)
+    pipe.send(f"{port}")
+    pipe.recv()
+    begun = time.perf_counter()
+    for number in range(job.count):
+        delay = begun + number / RATE - time.perf_counter()
+        if delay > 0:
+            time.sleep(delay)
+        client.publish(NAME, STAMP.pack(time.perf_counter()))
+    pipe.send((0.0, 0.0))
+    time.sleep(3600)
+
+
+def redis_timed_subscriber(pipe: Any, job: Job, address: str) -> None:
+    import redis
+
+    client = redis.Redis(port=int(address)).pubsub()
+    client.subscribe(NAME)
+    client.get_message(timeout=60)
+    pipe.send("there")
+    seen: list[float] = []
+    for message in client.listen():
+        seen.append(time.perf_counter() - STAMP.unpack(message["data"])[0])
+        if len(seen) == job.count:
+            break
+    pipe.send((quantiles(seen), 0.0))
+
+
+def quantiles(seconds: list[float]) -> tuple[float, float]:
+    """The median and the 99th percentile."""
+    ordered = sorted(seconds)
+    return ordered[len(ordered) // 2], ordered[len(ordered) * 99 // 100]
+
+
+def timed_round(name: str) -> tuple[float, float]:
+    """One round of a peer: its p50 and p99 in seconds."""
+    job = Job(1, TIMED, SMALL)
+    port = free_port()
+    if name == "nats-py":
+        with broker("nats-server", "-a", "127.0.0.1", "-p", str(port), port=port) as pid:
+            publish, subscribe = nats_timed_publisher, nats_timed_subscriber
+            return timed(job, publish, subscribe, port, pid)
+    if name == "redis-py":
+        options = ("--bind", "127.0.0.1", "--port", str(port), "--save", "")
+        with broker("redis-server", *options, port=port) as pid:
+            return timed(job, redis_timed_publisher, redis_timed_subscriber, port, pid)
+    return timed(job, pycomnet_timed_publisher, pycomnet_timed_subscriber, port, None)
+
+
+def timed(job: Job, publish: Any, subscribe: Any, port: int, pid: int | None) -> Any:
+    return direct_round(job, publish, subscribe, port, pid, raw=True)
+
+
+def latency(peers: list[str], rounds: int) -> None:
+    """Latency one to one, at a rate that nobody has trouble with."""
+    peers = [name for name in peers if name != "pyzmq"]
+    seen: dict[str, list[tuple[float, float]]] = {name: [] for name in peers}
+    for _ in range(rounds):
+        for name in peers:
+            seen[name].append(timed_round(name))
+    print(f"latency one to one, {RATE} events a second")
+    for name in peers:
+        p50, p99 = (statistics.median(one[place] for one in seen[name]) for place in (0, 1))
+        print(f"  {name:10} p50 {p50 * 1e6:8,.0f} us   p99 {p99 * 1e6:8,.0f} us")
 
 
 # -- what only pycomnet is measured in -----------------------------------------------------------
@@ -546,9 +731,13 @@ def main() -> None:
     parser.add_argument("--only", help="rows whose name has this")
     parser.add_argument("--peers", default=",".join(PEERS))
     parser.add_argument("--scale", type=float, default=1.0, help="times the number of events")
+    parser.add_argument("--latency", action="store_true", help="measure the latency only")
     parser.add_argument("--idle", action="store_true", help="measure idle subscriptions only")
     parser.add_argument("--durable", action="store_true", help="measure durable events only")
     options = parser.parse_args()
+    if options.latency:
+        latency([name for name in options.peers.split(",") if available(name)], options.rounds)
+        return
     if options.idle or options.durable:
         if options.idle:
             idle()

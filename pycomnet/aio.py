@@ -285,7 +285,7 @@ def subscriber(interface: str, subjects: Any = None, **options: Any) -> Subscrib
 
     made = Subscriber()
     given = {key: _in(value) for key, value in options.items()}
-    made._wrapped = pubsub.subscriber(interface, subjects, **given)
+    made._wrapped = pubsub.subscriber(interface, subjects, **given)  # noqa: SLF001
     return made
 
 

@@ -130,7 +130,7 @@ class SubscriberGroup:
             placed = place(intake)
             if isinstance(placed, defer.Deferred):
                 await placed
-            intake.backlog.clear()  # what is retained is no part of the history
+            intake.forget_preloaded()  # what is retained is no part of the history
             if intake.cursor is None:
                 intake.cursor = self.topic.history.last
             self.begin_at(intake.cursor)

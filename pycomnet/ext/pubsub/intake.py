@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict, deque
 from collections.abc import Iterable
+from collections.abc import Set as AbstractSet
 from enum import Enum
 
 import attrs
@@ -79,6 +80,12 @@ class Told:
 Item = EncodedEvent | Missed | Told
 
 
+Conflated = OrderedDict[tuple[str, str | None], tuple[EncodedEvent, Missed | None]]
+#: Those of intakes with another policy; and numbers that are not wanted: never changed.
+NONE: Conflated = OrderedDict()
+NOTHING: AbstractSet[int] = frozenset()
+
+
 class Intake:
     """The events that a subscription is still to get, in their order.
 
@@ -132,9 +139,9 @@ class Intake:
         #: whether the store is being read
         self.reading = False
         #: events that come first; they are in memory elsewhere, too
-        self.backlog: deque[Item] = deque()
+        self.backlog: deque[Item] | tuple[()] = ()
         #: numbers of events of the history that are not wanted
-        self.skip: set[int] = set()
+        self.skip: AbstractSet[int] = NOTHING
         self._history = history
         self.waiting = waiting
         #: what was published and waits; :class:`Told` and :class:`Missed` among it
@@ -142,9 +149,9 @@ class Intake:
         #: what is missing before the first of the queue
         self._front: Missed | None = None
         #: with the policy ``latest``: the last event of each subject and key, and what it replaced
-        self._conflated: OrderedDict[tuple[str, str | None], tuple[EncodedEvent, Missed | None]] = (
-            OrderedDict()
-        )
+        self._conflated: Conflated = NONE
+        if policy is Policy.LATEST:
+            self._conflated = OrderedDict()
 
     def __len__(self) -> int:
         """How many events are queued, at about."""
@@ -256,6 +263,7 @@ class Intake:
         size = 0
         backlog = self.backlog
         while backlog and size < limit:
+            assert isinstance(backlog, deque)
             item = backlog.popleft()
             items.append(item)
             if type(item) is EncodedEvent:
@@ -297,7 +305,7 @@ class Intake:
         for _ in range(SCAN):
             if cursor >= history.last:
                 self.cursor = None
-                self.skip = set()
+                self.skip = NOTHING
                 return taken
             if taken >= limit:
                 break
@@ -320,7 +328,7 @@ class Intake:
         assert self.cursor is not None
         begin = self.cursor + 1
         count = first - begin if self.patterns.all and not self.skip else None
-        self.backlog.append(Missed(count, begin, first - 1))
+        self._before().append(Missed(count, begin, first - 1))
         self.cursor = first - 1
         self.lacking = False
 
@@ -338,12 +346,18 @@ class Intake:
         """Other events are wanted from now on; what is queued by the old patterns stays."""
         self.patterns = patterns
 
+    def _before(self) -> deque[Item]:
+        """The backlog: most subscriptions never have one."""
+        if not isinstance(self.backlog, deque):
+            self.backlog = deque()
+        return self.backlog
+
     def preload(self, events: Iterable[EncodedEvent]) -> None:
         """Events come before those of the history, and those that are published.
 
         :raises Overloaded: too much waits for all subscriptions by now.
         """
-        waiting, backlog = self.waiting, self.backlog
+        waiting, backlog = self.waiting, self._before()
         for event in events:
             if waiting.size > waiting.most:
                 raise Overloaded(f"{waiting.size} bytes of events wait here for subscribers")
@@ -352,30 +366,35 @@ class Intake:
 
     def preload_one(self, event: EncodedEvent) -> None:
         """As :meth:`preload`, for one that was read from a store: there are few at a time."""
-        self.backlog.append(event)
+        self._before().append(event)
         self.waiting.size += event.size
 
     def put_back(self, events: Iterable[EncodedEvent]) -> None:
         """Events come again, before all others."""
         for event in reversed(list(events)):
-            self.backlog.appendleft(event)
+            self._before().appendleft(event)
             self.waiting.size += event.size
 
     def rewind(self, cursor: int) -> None:
         """Forget what is queued, and read it from the history."""
         self._count(-self.size)
         self.queue.clear()
-        self._conflated.clear()
+        if self._conflated:
+            self._conflated.clear()
         self.cursor = cursor
 
     def clear(self) -> None:
         """Forget all."""
         self.rewind(0)
+        self.forget_preloaded()
+        self.cursor = None
+
+    def forget_preloaded(self) -> None:
+        """Forget what was to come before all else."""
         for item in self.backlog:
             if type(item) is EncodedEvent:
                 self.waiting.size -= item.size
-        self.backlog.clear()
-        self.cursor = None
+        self.backlog = ()
 
 
 __all__ = ["BOUND", "LEAST_BOUND", "Intake", "Item", "Missed", "Policy", "Told", "WaitingBytes"]

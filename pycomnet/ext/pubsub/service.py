@@ -21,7 +21,7 @@ from pycomnet.ext.pubsub.running import (
     runs_in_thread,
 )
 from pycomnet.ext.pubsub.stores.sqlite import SQLiteEventStore
-from pycomnet.ext.pubsub.subjects import Patterns, check_patterns, check_subject
+from pycomnet.ext.pubsub.subjects import Patterns, check_subject, patterns_of
 from pycomnet.ext.pubsub.subscribing import ARGUMENTS, SubscribeRequest
 from pycomnet.ext.pubsub.topic import Topic
 from pycomnet.services.interface import Service, interface, method
@@ -100,7 +100,7 @@ class PublisherService(Service):
         outlet = self._outlet(request)
         if not isinstance(outlet, Subscription):
             raise InvalidArguments("a group's subjects can't be changed: use another group")
-        patterns = Patterns(check_patterns(request.args["subjects"]))
+        patterns = patterns_of(request.args["subjects"])
         self._check_may_subscribe(request.user, patterns)
         self.topic.change(outlet, patterns)
         return {"sequence": self.topic.history.last}

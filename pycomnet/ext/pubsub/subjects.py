@@ -209,6 +209,19 @@ def is_wild(pattern: str) -> bool:
     return "*" in pattern or ALL in pattern
 
 
+#: The patterns of most subscriptions.
+EVERYTHING = Patterns((ALL,))
+
+
+def patterns_of(given: Any) -> Patterns:
+    """The patterns of a subscription, checked.
+
+    :raises InvalidSubject: one is none, or there are too many.
+    """
+    texts = check_patterns(given)
+    return EVERYTHING if texts == EVERYTHING.texts else Patterns(texts)
+
+
 __all__ = [
     "ALL",
     "MAX_PATTERNS",
@@ -220,4 +233,5 @@ __all__ = [
     "covers",
     "is_wild",
     "matches",
+    "patterns_of",
 ]

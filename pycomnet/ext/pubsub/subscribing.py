@@ -11,7 +11,7 @@ from pycomnet.errors import InvalidArguments, Overloaded
 from pycomnet.ext.pubsub.groups import GroupMember, SubscriberGroup
 from pycomnet.ext.pubsub.intake import BOUND, LEAST_BOUND, Intake, Policy
 from pycomnet.ext.pubsub.outlets import Outlet, Subscription
-from pycomnet.ext.pubsub.subjects import Patterns, check_patterns
+from pycomnet.ext.pubsub.subjects import patterns_of
 from pycomnet.ranges import real, whole
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ class SubscribeRequest:
         given = {key: value for key, value in (args or {}).items() if value is not None}
         limits = topic.settings.limits
         self.topic = topic
-        self.patterns = Patterns(check_patterns(given.get("subjects")))
+        self.patterns = patterns_of(given.get("subjects"))
         self.policy = self._policy(given.get("policy", Policy.DROP_OLDEST.value))
         self.bound = whole("bound", given.get("bound", BOUND), LEAST_BOUND, limits.bound)
         self.after = _after(given.get("after"))
