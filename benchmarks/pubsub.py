@@ -57,9 +57,11 @@ class Job:
     :ivar subscribers: how many there are, all in one process.
     :ivar count: events that are published.
     :ivar payload: of each.
+    :ivar stalled: how many further subscribers take nothing (of pycomnet only).
     """
 
-    def __init__(self, subscribers: int, count: int, payload: bytes) -> None:
+    def __init__(self, subscribers: int, count: int, payload: bytes, stalled: int = 0) -> None:
+        self.stalled = stalled
         self.subscribers = subscribers
         self.count = count
         self.payload = payload
@@ -87,7 +89,7 @@ def pycomnet_publisher(pipe: Any, job: Job, port: int) -> None:
         server = ServiceServer(reactor)
         await server.add(service)
         pipe.send(await server.listen("tcp:0:interface=127.0.0.1"))
-        while len(service.topic.outlets) < job.subscribers:
+        while len(service.topic.outlets) < job.subscribers + job.stalled:
             await deferLater(reactor, 0.02)
         begun, used = time.perf_counter(), cpu()
         publish, payload = service.topic.publish, job.payload
@@ -124,6 +126,11 @@ def pycomnet_subscribers(pipe: Any, job: Job, address: str) -> None:
 
     async def main(reactor: Any) -> None:
         used = cpu()
+        stalled = [
+            subscriber(NAME, context=Context(reactor), address=address) for _ in range(job.stalled)
+        ]
+        for each in stalled:
+            await each.when_subscribed()
         contexts = [Context(reactor) for _ in range(job.subscribers)]
         running = [defer.Deferred.fromCoroutine(one(context)) for context in contexts]
         counts = await defer.gatherResults(running)
@@ -671,6 +678,19 @@ def idle() -> None:
             process.join()
 
 
+def stalled(rounds: int) -> None:
+    """What one stalled subscriber costs a hundred others."""
+    found: dict[int, list[tuple[float, float]]] = {0: [], 1: []}
+    for _ in range(rounds):
+        for count in found:
+            found[count].append(pycomnet_round(Job(100, 5000, bytes(1024), count)))
+    for place, what in enumerate(("time", "processor time")):
+        without, with_one = (
+            statistics.median(one[place] for one in found[count]) for count in (0, 1)
+        )
+        print(f"one of 101 stalled: the others at {without / with_one:.2f} of their rate by {what}")
+
+
 def durable() -> None:
     """Durable events a second, and SQLite's commits one by one in the same directory."""
     import sqlite3
@@ -732,11 +752,15 @@ def main() -> None:
     parser.add_argument("--peers", default=",".join(PEERS))
     parser.add_argument("--scale", type=float, default=1.0, help="times the number of events")
     parser.add_argument("--latency", action="store_true", help="measure the latency only")
+    parser.add_argument("--stalled", action="store_true", help="measure a stalled subscriber only")
     parser.add_argument("--idle", action="store_true", help="measure idle subscriptions only")
     parser.add_argument("--durable", action="store_true", help="measure durable events only")
     options = parser.parse_args()
     if options.latency:
         latency([name for name in options.peers.split(",") if available(name)], options.rounds)
+        return
+    if options.stalled:
+        stalled(options.rounds)
         return
     if options.idle or options.durable:
         if options.idle:

@@ -14,6 +14,8 @@ from pycomnet.ranges import check_fields, real, whole
 
 #: A time in words: its unit -> seconds.
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+#: Events of histories that are looked at in one turn, for all subscriptions of a publisher.
+BUDGET = 20_000
 #: A list is cut when so many of its first entries are unused, and more than half of it.
 _CUT = 1000
 
@@ -76,6 +78,8 @@ class History:
         self.keep = keep
         self.most = most
         self.size = 0
+        #: how many events may still be looked at in this turn, so that others have theirs
+        self.budget = BUDGET
         #: the number of the last event that there was, kept or not
         self.last = 0
         self._events: list[EncodedEvent] = []
@@ -175,4 +179,4 @@ class Retained:
         return (event for event in self._events.values() if patterns.match(event.subject))
 
 
-__all__ = ["History", "KeptEvents", "Retained", "duration", "kept"]
+__all__ = ["BUDGET", "History", "KeptEvents", "Retained", "duration", "kept"]

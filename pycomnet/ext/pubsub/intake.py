@@ -302,7 +302,9 @@ class Intake:
         assert cursor is not None
         taken = 0
         self.lacking = False
-        for _ in range(SCAN):
+        looks = min(SCAN, max(0, history.budget))
+        history.budget -= looks
+        for _ in range(looks):
             if cursor >= history.last:
                 self.cursor = None
                 self.skip = NOTHING

@@ -147,6 +147,8 @@ class Subscription(Outlet):
             intake.size = size
             intake.waiting.size += event.size
             return
+        if self.call is None:
+            return  # it has ended while this event is handed out
         if size > self._few and not self.waiting:
             self.flush()  # before anything is dropped
         if not intake.offer(event):
@@ -155,6 +157,10 @@ class Subscription(Outlet):
             else:
                 bound = intake.bound
                 self.close(SlowSubscriber(f"over {bound} bytes of events wait for this subscriber"))
+
+    def ended(self) -> None:
+        self._few = -1
+        super().ended()
 
     def flush(self) -> None:
         intake, topic = self.intake, self.topic

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet import defer
@@ -161,6 +162,16 @@ class _Starting:
         self._outlet = outlet
         self._request = request
 
+    def run_when_affordable(self, intake: Intake) -> None:
+        """As :meth:`run`, in a later turn if others have looked through much in this one."""
+        topic = self._request.topic
+        if not topic.when_affordable(partial(self._run_later, intake)):
+            # Until then nothing is queued for it: it does not count yet.
+            intake.cursor, intake.reading = 0, True
+            return
+        topic.history.budget -= len(topic.retained) + 1
+        self.run(intake)
+
     def run(self, intake: Intake) -> None:
         """Find where to begin, say that the subscription counts, and send."""
         try:
@@ -172,6 +183,11 @@ class _Starting:
             placed.addCallbacks(self.ready, self.failed)
         else:
             self.ready(placed)
+
+    def _run_later(self, intake: Intake) -> None:
+        if self._outlet.call is not None:
+            intake.cursor, intake.reading = None, False
+            self.run_when_affordable(intake)
 
     def ready(self, resumed: bool) -> None:
         """The subscription counts."""
@@ -203,7 +219,7 @@ class SubscriptionStart(Subscription):
         request, self._request = self._request, None
         assert request is not None
         super().begin(call)
-        _Starting(self, request).run(self.intake)
+        _Starting(self, request).run_when_affordable(self.intake)
 
 
 class MemberStart(GroupMember):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 import time
 from collections import Counter, deque
+from collections.abc import Callable
 from typing import Any
 
 from twisted.internet import defer
@@ -17,7 +18,7 @@ from pycomnet.ext.pubsub.errors import PublisherGone, SlowSubscriber
 from pycomnet.ext.pubsub.events import EncodedEvent, encode_event, restarted
 from pycomnet.ext.pubsub.figures import TopicFigures
 from pycomnet.ext.pubsub.groups import LINGER, GroupMember, SubscriberGroup
-from pycomnet.ext.pubsub.history import History, Retained
+from pycomnet.ext.pubsub.history import BUDGET, History, Retained
 from pycomnet.ext.pubsub.intake import Intake, WaitingBytes
 from pycomnet.ext.pubsub.limits import Clock, TopicSettings
 from pycomnet.ext.pubsub.outlets import Outlet, Subscription
@@ -93,6 +94,8 @@ class Topic:
         self._blockers: dict[Subscription, Any] = {}
         #: what is to be published once nothing blocks: value, key, subject, and the caller's
         self._held: deque[tuple[Any, str | None, str, defer.Deferred[None]]] = deque()
+        #: subscriptions that are to begin when they may look through what is remembered
+        self._beginning: deque[Callable[[], None]] = deque()
         self.figures = TopicFigures(self, reactor)
 
     def __repr__(self) -> str:
@@ -238,9 +241,25 @@ class Topic:
         self._time = self.now()
         self._turn = self._reactor.callLater(0, self._next_turn)
 
+    def when_affordable(self, begin: Callable[[], None]) -> bool:
+        """Whether a subscription may look through what is remembered now.
+
+        :param begin: else it is called in a later turn.
+        """
+        if self.history.budget > 0:
+            return True
+        self._beginning.append(begin)
+        if self._turn is None:
+            self._cork()
+        return False
+
     def _next_turn(self) -> None:
         self._turn = None
-        if self._dirty:
+        self.history.budget = BUDGET
+        beginning, self._beginning = self._beginning, deque()
+        for begin in beginning:
+            begin()  # what can't be afforded in this turn comes here again
+        if self._dirty or self._beginning:
             self._cork()
             self.figures.mark()
             self._flush()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from pycomnet.ext.pubsub import Gap
-from pycomnet.ext.pubsub.history import History, KeptEvents, Retained, duration, kept
+from pycomnet.ext.pubsub.history import BUDGET, History, KeptEvents, Retained, duration, kept
 from pycomnet.ext.pubsub.subjects import Patterns
 from pycomnet.ranges import NumberRefused
 from pycomnet.test.ext.pubsub.kit import PublishCase
@@ -152,6 +152,37 @@ class HistoryTests(PublishCase):
             self.network.wait(10)
             found += self.take(one)
         self.assertEqual(found, [0, 1, 2])
+
+
+class BudgetTests(PublishCase):
+    """Much that is remembered, and many who want none of it."""
+
+    settings = {"history": 12_000, "retain": True}
+
+    def test_looking_through_it_leaves_others_their_turn(self) -> None:
+        """However many subscriptions look through all of it: so many events in a turn, and each
+        subscription gets what it wants."""
+        for number in range(12_000):
+            self.topic.publish(number, subject="a" if number else "b", key=str(number % 5000))
+        looked = []
+        original = self.topic.history.at
+        self.topic.history.at = lambda number: looked.append(number) or original(number)
+        service = self.connect()
+        streams = [service.stream("subscribe", {"subjects": ["b"], "last": 12_000}) for _ in "abcd"]
+        streams += [service.stream("subscribe", {"subjects": ["c"]}) for _ in range(4)]
+        for stream in streams:
+            stream.receive().addErrback(lambda _: None)
+        for _ in range(60):
+            for client, server in self.network.wires:
+                self.network._move(client, server)
+            before = len(looked)
+            self.network.advance(0)
+            self.assertLessEqual(len(looked) - before, BUDGET)
+        self.network.deliver()
+        self.assertEqual(len(looked), 4 * 12_000)
+        for stream in streams[:4]:
+            (item,) = self.result(stream.receive())[1:]
+            self.assertEqual(item[4], 0)
 
 
 class MemoryTests(PublishCase):
