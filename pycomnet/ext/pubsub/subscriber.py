@@ -153,6 +153,15 @@ class Subscriber(Live):
         return self
 
     async def __anext__(self) -> Any:
+        items = self._items
+        if items is not None and self._last is None and self.group is None:
+            # What `_take` does with the usual item, without another call for each value.
+            for item in items:
+                if type(item) is list and item[0] is not None:
+                    return item[4]
+                told = self._notice(item)
+                if told is not None:
+                    return told
         value = self._take(False)
         if value is not _NOTHING:
             return value

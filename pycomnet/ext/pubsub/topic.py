@@ -171,14 +171,17 @@ class Topic:
 
     def _publish(self, value: Any, key: str | None, subject: str) -> defer.Deferred[None]:
         number = self._next
+        store = self.store
+        if store is not None and store.is_full:
+            raise Overloaded(f"{self.interface}: too many events wait to be stored")
         # What is published in one turn has one time.
         time = self.now() if self._turn is None else self._time
         event = encode_event(number, subject, key, time, value, self._longest)
         self._next = number + 1
-        if self.store is None:
+        if store is None:
             self._commit(event)
             return done()
-        storing = self.store.append(event)
+        storing = store.append(event)
         storing.addCallbacks(self._stored, self._not_stored, callbackArgs=(event,))
         return storing
 

@@ -23,6 +23,10 @@ class EventStore(Protocol):
     first: int
     last: int
 
+    @property
+    def is_full(self) -> bool:
+        """Whether so much waits to be written that nothing more may be appended."""
+
     def open(self, reactor: IReactorTime, keep: KeptEvents) -> defer.Deferred[None]:
         """Open it.
 

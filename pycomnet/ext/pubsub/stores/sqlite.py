@@ -35,8 +35,8 @@ SIZE = 4 << 30
 BUSY = 10.0
 #: The most groups in a file.
 MAX_GROUPS = 10_000
-#: Changes that may wait to be written; with more, publishing fails.
-MAX_QUEUE = 100_000
+#: Events, and bytes of them, that may wait to be written; with more, publishing fails.
+MAX_QUEUE, MAX_QUEUED = 100_000, 64 << 20
 
 SCHEMA = """
 CREATE TABLE events (
@@ -83,6 +83,7 @@ class SQLiteEventStore:
         self._size = 0
         #: what is written next: events, and positions of groups; and who waits for it
         self._events: list[EncodedEvent] = []
+        self._queued = 0
         self._positions: dict[str, int] = {}
         self._numbers: list[tuple[str, int]] = []
         self._waiting: list[defer.Deferred[None]] = []
@@ -194,10 +195,13 @@ class SQLiteEventStore:
 
     # -- writing ---------------------------------------------------------------------------------
 
+    @property
+    def is_full(self) -> bool:
+        return len(self._events) >= MAX_QUEUE or self._queued >= MAX_QUEUED
+
     def append(self, event: EncodedEvent) -> defer.Deferred[None]:
-        if len(self._events) >= MAX_QUEUE:
-            return defer.fail(StoreFailed(f"{self._path}: {MAX_QUEUE} events wait to be written"))
         self._events.append(event)
+        self._queued += event.size
         return self._later()
 
     def acknowledge(self, name: str, floor: int, above: list[int]) -> defer.Deferred[None]:
@@ -218,6 +222,7 @@ class SQLiteEventStore:
         if self._writing is not None or not self._waiting:
             return
         events, self._events = self._events, []
+        self._queued = 0
         positions, self._positions = self._positions, {}
         numbers, self._numbers = self._numbers, []
         waiting, self._waiting = self._waiting, []

@@ -6,9 +6,10 @@ import os
 import sqlite3
 from typing import Any
 
-from pycomnet.errors import InvalidArguments, StoreFailed
+from pycomnet.errors import InvalidArguments, Overloaded, StoreFailed
 from pycomnet.ext.pubsub import Gap, SQLiteEventStore
 from pycomnet.ext.pubsub.history import KeptEvents
+from pycomnet.ext.pubsub.stores import sqlite as sqlite_store
 from pycomnet.services.server.server import ServiceServer
 from pycomnet.test.ext.pubsub.kit import NAME, PublishCase
 from pycomnet.test.ext.pubsub.test_intake import event
@@ -75,6 +76,20 @@ class DurableTests(StoreCase):
             runs += 1
             self.assertLess(runs, 5)
         self.assertEqual(self.topic.history.last, 50)
+
+    def test_what_waits_to_be_written_is_bounded(self) -> None:
+        """An event too many is refused, and nothing else ends."""
+        self.network.runs_threads = False
+        self.patch(sqlite_store, "MAX_QUEUED", 10_000)
+        publishing = [self.topic.publish(bytes(1000)) for _ in range(20)]
+        refused = [one for one in publishing if one.called]
+        for one in refused:
+            self.failureResultOf(one, Overloaded)
+        self.assertTrue(refused)
+        self.network.runs_threads = True
+        self.network.deliver()
+        self.assertEqual(self.topic.history.last, 20 - len(refused))
+        self.publish("fine")
 
     def test_numbers_epoch_and_events_survive_a_restart(self) -> None:
         """A subscriber goes on, without a gap."""

@@ -49,9 +49,11 @@ class RuleTests(ServiceCase):
         return Context(self.network, credentials=access.Password(user, self.table.users[user][0]))
 
     def subscribe(self, user: str | None, *subjects: str) -> Any:
-        return subscriber(
+        made = subscriber(
             NAME, subjects or None, context=self.context_of(user), address=self.address
         )
+        self.addCleanup(made.close)
+        return made
 
     def test_nobody_subscribes_without_credentials(self) -> None:
         """The rule of the interface is the rule of ``subscribe``."""
