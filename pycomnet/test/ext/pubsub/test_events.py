@@ -182,7 +182,7 @@ class EventTests(PublishCase):
         self.subscribe()
         other = self.result(self.other_context().connect(self.address))
         for number in (1, 2, -1):
-            args = {"id": number, "subjects": ["a"]}
+            args: dict[str, Any] = {"id": number, "subjects": ["a"]}
             self.failure(other.invoke("change", args), InvalidArguments)
             args = {"id": number, "sequences": [1]}
             self.failure(other.invoke("acknowledge", args), InvalidArguments)
@@ -221,7 +221,7 @@ class LimitTests(PublishCase):
     def test_arguments_out_of_range_are_refused(self) -> None:
         """Each as an error of the stream; nothing is left behind."""
         service = self.connect()
-        for args in (
+        refused: list[dict[str, Any]] = [
             {"bound": 1},
             {"bound": 1 << 40},
             {"policy": "none"},
@@ -239,7 +239,8 @@ class LimitTests(PublishCase):
             {"group": "g", "prefetch": 1 << 30},
             {"subjects": ["a"] * 65},
             {"nothing": 1},
-        ):
+        ]
+        for args in refused:
             self.failure(service.stream("subscribe", args).receive(), PycomnetError)
         self.assertEqual((self.topic.outlets, self.topic.groups), ({}, {}))
 

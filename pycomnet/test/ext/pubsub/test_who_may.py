@@ -39,7 +39,8 @@ class RuleTests(ServiceCase):
         class Guarded:
             """Publishes to users."""
 
-        self.service: Any = Guarded()
+        made: Any = Guarded
+        self.service = made()
         self.successResultOf(server.add(self.service))
         return server
 
