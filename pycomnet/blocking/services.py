@@ -29,7 +29,7 @@ _INNER |= {
     "disconnected",
 }
 _INNER |= {"context", "forget", "functions", "hello", "session", "shows_tracebacks", "too_late"}
-_INNER |= {"settle", "start"}
+_INNER |= {"settle", "start", "asking", "invoke_together", "reference", "refers_to"}
 
 
 @wraps_class(_remotestream.RemoteStream, (), _INNER)

@@ -11,6 +11,7 @@ from pycomnet.deferred import OneShot, deferred
 from pycomnet.errors import DeadlineExceeded, EndpointError, ServiceNotFound, ServiceUnreachable
 from pycomnet.net import endpoints
 from pycomnet.services.client.race import Race
+from pycomnet.services.client.reference import ServiceReference
 
 if TYPE_CHECKING:
     from pycomnet.services.client.context import Context
@@ -53,6 +54,10 @@ class Instances:
         """Whether it is worth trying again if no instance could be reached."""
         raise NotImplementedError
 
+    def reference(self, interface: str | None) -> ServiceReference:
+        """What is called, for others to call."""
+        raise NotImplementedError
+
 
 class AddressRoute(Instances):
     """One address."""
@@ -74,6 +79,9 @@ class AddressRoute(Instances):
 
     def may_return(self) -> bool:
         return self._peer.known
+
+    def reference(self, interface: str | None) -> ServiceReference:
+        return ServiceReference(interface, address=self._peer.address)
 
 
 class NamedRoute(Instances):
@@ -103,6 +111,10 @@ class NamedRoute(Instances):
 
     def may_return(self) -> bool:
         return True
+
+    def reference(self, interface: str | None) -> ServiceReference:
+        nameserver = self._context.nameserver_address
+        return ServiceReference(interface, nameserver=nameserver, service=self._service)
 
     def pick(self) -> PooledServer | None:
         peers = self._peers

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet import defer
@@ -56,6 +58,17 @@ class ClientConnection(Connection):
             self._reason = _lost(reason)
         super().connectionLost(reason)
         peer.left(self)
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """What is sent within is written together: at its end, or with the rest of this turn."""
+        corked, self.corked = self.corked, True
+        try:
+            yield
+        finally:
+            self.corked = corked
+            if self.lost is None:
+                self.flush_soon()
 
 
 class _OneConnection(Factory):

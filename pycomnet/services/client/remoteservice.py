@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from twisted.internet import defer
 
+from pycomnet.deferred import deferred
 from pycomnet.errors import (
     DeadlineExceeded,
     InvalidArguments,
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from pycomnet.services.client.context import Context
     from pycomnet.services.client.instances import Instances
     from pycomnet.services.client.pool import ClientConnection, PooledServer
+    from pycomnet.services.client.reference import ServiceReference
 
 #: Seconds between attempts to reach a service, the first and the longest.
 FIRST_RETRY = 0.05
@@ -68,6 +70,11 @@ class RemoteService(Live):
     def __repr__(self) -> str:
         return f"<RemoteService {self.interface} {self._route}>"
 
+    @property
+    def reference(self) -> ServiceReference:
+        """What it is, apart from this process."""
+        return self._route.reference(self.interface)
+
     def invoke(
         self,
         method: str,
@@ -106,6 +113,31 @@ class RemoteService(Live):
         if peer is None or connection is None:
             return self.repeat(method, args, expires, peer)
         return self._send(peer, connection, method, args, timeout, expires)
+
+    @deferred
+    async def invoke_together(
+        self, calls: Sequence[tuple[str, Any]], timeout: float | None = DEFAULT
+    ) -> list[defer.Deferred[Any]]:
+        """Call methods of one instance. All requests go in one write.
+
+        :param calls: each a method and its structured arguments.
+        :param timeout: seconds for all, as for :meth:`invoke`.
+        :returns: fires when they are sent, with a Deferred for each, in order, which is as that of
+            :meth:`invoke`. Fails if there is no connection. Cancelling it before sends none.
+        """
+        context = self.context
+        limited = context.limit(context.timeout if timeout is DEFAULT else timeout)
+        expires = None
+        if limited is not None:
+            if not 0 < limited <= MAX_SECONDS:
+                raise _no_time(calls[0][0] if calls else "a batch", limited)
+            expires = self._seconds() + limited
+        peer, connection = await self.reach(expires, self._route.pick())
+        left = context.left(expires)
+        with connection.together():
+            return [
+                self._send(peer, connection, method, args, left, expires) for method, args in calls
+            ]
 
     def _send(
         self,
