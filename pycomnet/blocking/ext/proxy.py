@@ -116,6 +116,8 @@ class Batch(Blocking):
         self._wrapped = batch
 
     def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(f"a batch has no attribute {name!r}")
         return BatchMethod(getattr(self._wrapped, name))
 
     def __getitem__(self, name: str) -> Any:
@@ -154,6 +156,10 @@ class Proxy(Blocking):
         return self._wrapped.record
 
     def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(
+                f"a proxy has no attribute {name!r}; a method of that name is proxy[{name!r}]"
+            )
         return ProxyMethod(getattr(self._wrapped, name))
 
     def __getitem__(self, name: str) -> Any:

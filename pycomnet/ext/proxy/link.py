@@ -134,9 +134,9 @@ class Link:
             return self._describing.when_fired()
         describing = self._describing = OneShot(self._give_up)
         waiting = describing.when_fired()
-        self._asking = self._ask()
-        self._asking.addBoth(self._asked)
-        describing.follow(self._asking)
+        asking = self._asking = self._ask()
+        asking.addBoth(self._asked)
+        describing.follow(asking)
         return waiting
 
     def _is_fresh(self) -> bool:
