@@ -7,12 +7,10 @@ from collections.abc import Iterator
 from inspect import Parameter
 from typing import Any
 
-from pycomnet.ext.proxy.signatures import TYPES, InterfaceSignature, MethodSignature
+from pycomnet.ext.proxy.signatures import OWN, TYPES, InterfaceSignature, MethodSignature
 from pycomnet.services.interface import Service
 from pycomnet.text.printable import visible_line
 
-#: What a Protocol may have beside the service's methods: those of each proxy.
-OWN = frozenset({"with_", "batch", "record"})
 #: Results that stand for one value after the other.
 STREAMS = ("AsyncIterator", "Iterator", "AsyncIterable", "Iterable", "Generator", "AsyncGenerator")
 _BY_NAME = (Parameter.POSITIONAL_OR_KEYWORD, Parameter.KEYWORD_ONLY)

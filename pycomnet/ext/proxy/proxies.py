@@ -14,7 +14,7 @@ from pycomnet.ext.proxy.batches import Batch
 from pycomnet.ext.proxy.errors import NoSuchMethod
 from pycomnet.ext.proxy.link import Callers, Link
 from pycomnet.ext.proxy.methods import NOT_GIVEN, CallOptions, ProxyMethod
-from pycomnet.ext.proxy.signatures import InterfaceSignature, is_attribute
+from pycomnet.ext.proxy.signatures import OWN, InterfaceSignature, is_attribute
 from pycomnet.services import default
 from pycomnet.services.client.context import NAMESERVER, Context
 from pycomnet.services.client.instances import addresses_of
@@ -28,8 +28,6 @@ T = TypeVar("T")
 
 #: The name of proxies on the wire: as registered types they arrive as what they are.
 WIRE_NAME = "pycomnet.proxy"
-#: The attributes that every proxy has. A remote method of such a name is called by ``proxy[name]``.
-OWN = ("batch", "record", "with_")
 
 
 class Proxy:

@@ -17,6 +17,8 @@ from pycomnet.text.printable import visible, visible_line
 TYPES: Mapping[str, type] = {
     kind.__name__: kind for kind in (bool, int, float, str, bytes, list, dict)
 }
+#: The attributes that every proxy has. A remote method of such a name is called by ``proxy[name]``.
+OWN = frozenset({"batch", "record", "with_"})
 
 
 class _LeftOut:
@@ -37,9 +39,10 @@ def is_name(name: object) -> bool:
 def is_attribute(name: object) -> bool:
     """Whether a remote method of this name can be an attribute of a proxy.
 
-    Names that begin with an underscore can't: programs look for such attributes on any object.
+    Names that begin with an underscore can't: programs look for such attributes on any object. Nor
+    can names of a proxy's own attributes.
     """
-    return is_name(name) and not str(name).startswith("_")
+    return is_name(name) and not str(name).startswith("_") and name not in OWN
 
 
 def kind_of(words: object) -> Any:
@@ -248,4 +251,4 @@ def described(method: MethodSignature) -> str:
     return f"{shown}{method.signature}" + ("  [stream]" if method.stream else "")
 
 
-__all__ = ["InterfaceSignature", "MethodSignature", "described", "is_attribute", "is_name"]
+__all__ = ["OWN", "InterfaceSignature", "MethodSignature", "described", "is_attribute", "is_name"]
