@@ -107,12 +107,12 @@ class BatchMethod(Blocking):
         return BatchedCall(self._wrapped(*to_deferred_api(args), **to_deferred_api(kwargs)))
 
 
-class Batch(Blocking):
+class CallBatch(Blocking):
     """Calls that are collected in a ``with`` block and sent at its end, in one write."""
 
     __slots__ = ()
 
-    def __init__(self, batch: batches.Batch) -> None:
+    def __init__(self, batch: batches.CallBatch) -> None:
         self._wrapped = batch
 
     def __getattr__(self, name: str) -> Any:
@@ -129,7 +129,7 @@ class Batch(Blocking):
     def __len__(self) -> int:
         return len(self._wrapped)
 
-    def __enter__(self) -> Batch:
+    def __enter__(self) -> CallBatch:
         self._check()
         return self
 
@@ -185,10 +185,10 @@ class Proxy(Blocking):
         )
         return made
 
-    def batch(self) -> Batch:
+    def batch(self) -> CallBatch:
         """Calls that go in one write: ``with proxy.batch() as calls: ...``."""
         self._check()
-        return Batch(self._wrapped.batch())
+        return CallBatch(self._wrapped.batch())
 
     def __dir__(self) -> list[str]:
         return dir(self._wrapped)
@@ -274,4 +274,12 @@ def from_reference(value: Any) -> Proxy:
     return made
 
 
-__all__ = ["Batch", "BatchedCall", "InterfaceDiffers", "NoSuchMethod", "Proxy", "locate", "proxy"]
+__all__ = [
+    "CallBatch",
+    "BatchedCall",
+    "InterfaceDiffers",
+    "NoSuchMethod",
+    "Proxy",
+    "locate",
+    "proxy",
+]

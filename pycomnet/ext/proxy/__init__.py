@@ -12,13 +12,13 @@
 
 from __future__ import annotations
 
-from pycomnet.ext.proxy.batches import Batch, BatchedCall
+from pycomnet.ext.proxy.batches import BatchedCall, CallBatch
 from pycomnet.ext.proxy.errors import InterfaceDiffers, NoSuchMethod
 from pycomnet.ext.proxy.methods import ProxyCall, ProxyMethod
 from pycomnet.ext.proxy.proxies import Proxy, locate, proxy
 
 __all__ = [
-    "Batch",
+    "CallBatch",
     "BatchedCall",
     "InterfaceDiffers",
     "NoSuchMethod",

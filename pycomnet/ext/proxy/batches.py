@@ -56,7 +56,7 @@ class BatchedCall:
 class BatchMethod:
     """A method in a batch: a call of it is collected."""
 
-    def __init__(self, batch: Batch, method: ProxyMethod) -> None:
+    def __init__(self, batch: CallBatch, method: ProxyMethod) -> None:
         self._batch = batch
         self._method = method
 
@@ -68,10 +68,10 @@ class BatchMethod:
 
         :raises TypeError: the arguments do not fit what is known of the method.
         """
-        return self._batch._add(self._method, args, kwargs)  # noqa: SLF001 - see Batch
+        return self._batch._add(self._method, args, kwargs)  # noqa: SLF001 - see CallBatch
 
 
-class Batch:
+class CallBatch:
     """Calls that are collected in a ``with`` block and sent at its end, in one write.
 
     Leaving the block waits until all are done. If one has failed, the block raises the first error;
@@ -90,7 +90,7 @@ class Batch:
         self._sent = False
 
     def __repr__(self) -> str:
-        return f"<Batch of {len(self._calls)} calls, {self._link!r}>"
+        return f"<CallBatch of {len(self._calls)} calls, {self._link!r}>"
 
     def __getattr__(self, name: str) -> BatchMethod:
         if not is_attribute(name):
@@ -118,7 +118,7 @@ class Batch:
         self._calls.append(call)
         return call
 
-    async def __aenter__(self) -> Batch:
+    async def __aenter__(self) -> CallBatch:
         return self
 
     async def __aexit__(
@@ -156,13 +156,13 @@ def _all(calls: list[defer.Deferred[Any]]) -> defer.Deferred[Any]:
     return defer.DeferredList(calls)
 
 
-def send_batch(batch: Batch) -> defer.Deferred[None]:
+def send_batch(batch: CallBatch) -> defer.Deferred[None]:
     """Send what a batch has collected, and wait until all of it is done.
 
     :returns: fires when each call has a result; fails with the first error. Cancelling it cancels
         the calls.
     """
-    return defer.Deferred.fromCoroutine(batch._send())  # noqa: SLF001 - see Batch
+    return defer.Deferred.fromCoroutine(batch._send())  # noqa: SLF001 - see CallBatch
 
 
-__all__ = ["Batch", "BatchMethod", "BatchedCall", "send_batch"]
+__all__ = ["CallBatch", "BatchMethod", "BatchedCall", "send_batch"]

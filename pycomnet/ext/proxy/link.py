@@ -57,6 +57,8 @@ class Link:
         self.expected = expected
         self.description: InterfaceSignature | None = None
         self._described_at = 0.0
+        #: the only interface at its address, if none is named
+        self._only: str | None = None
         self._make: Callable[[], RemoteService] | None = None
         self._reached: OneShot[RemoteService] = OneShot()
         self._describing: OneShot[InterfaceSignature] | None = None
@@ -94,7 +96,7 @@ class Link:
         where = self.reference
         if where is not None and where.interface is not None:
             return where.interface
-        return None if self.description is None else self.description.name
+        return self._only
 
     @property
     def key(self) -> Hashable:
@@ -163,7 +165,7 @@ class Link:
             said = {}
         said = said if isinstance(said, dict) else {}
         if name is None and len(said) == 1:
-            name = next(iter(said))
+            name = self._only = next(iter(said))
         found = InterfaceSignature.from_map(name or "", said.get(name))
         if self.expected is not None:
             self._compare(self.expected, found)

@@ -10,7 +10,7 @@ from typing import Any, TypeVar, overload
 from twisted.internet import defer
 
 from pycomnet.deferred import deferred
-from pycomnet.ext.proxy.batches import Batch
+from pycomnet.ext.proxy.batches import CallBatch
 from pycomnet.ext.proxy.errors import NoSuchMethod
 from pycomnet.ext.proxy.link import Callers, Link
 from pycomnet.ext.proxy.methods import NOT_GIVEN, CallOptions, ProxyMethod
@@ -27,7 +27,7 @@ from pycomnet.wire.kinds import register_type
 T = TypeVar("T")
 
 #: The name of proxies on the wire: as registered types they arrive as what they are.
-WIRE_NAME = "pycomnet.proxy"
+WIRE_NAME = "org.pycom.proxy"
 
 
 class Proxy:
@@ -111,9 +111,9 @@ class Proxy:
         )
         return Proxy(self._link, options, self.record)
 
-    def batch(self) -> Batch:
+    def batch(self) -> CallBatch:
         """Calls that go in one write: ``async with proxy.batch() as calls: ...``."""
-        return Batch(self._link, self._options)
+        return CallBatch(self._link, self._options)
 
     # -- what is done with any object ------------------------------------------------------------
 
