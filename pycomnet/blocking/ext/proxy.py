@@ -14,15 +14,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
-from typing import Any, TypeVar, overload
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
-from pycomnet.blocking import futures, services
+import pycomnet.blocking.services  # noqa: F401 - it has what services and streams become here
+from pycomnet.blocking import futures
 from pycomnet.blocking.waiting import wait_for
 from pycomnet.blocking.wrapper import Blocking, to_blocking_api, to_deferred_api, wraps_class
 from pycomnet.ext.proxy import batches, methods, proxies
 from pycomnet.ext.proxy.errors import InterfaceDiffers, NoSuchMethod
 from pycomnet.services.client.remoteservice import DEFAULT
 from pycomnet.services.interface import Service
+
+if TYPE_CHECKING:
+    from pycomnet.blocking import Context, RemoteService
 
 T = TypeVar("T")
 
@@ -120,7 +124,7 @@ class CallBatch(Blocking):
             raise AttributeError(f"a batch has no attribute {name!r}")
         return BatchMethod(getattr(self._wrapped, name))
 
-    def __getitem__(self, name: str) -> Any:
+    def __getitem__(self, name: str) -> BatchMethod:
         return BatchMethod(self._wrapped[name])
 
     def __iter__(self) -> Iterator[BatchedCall]:
@@ -162,7 +166,7 @@ class Proxy(Blocking):
             )
         return ProxyMethod(getattr(self._wrapped, name))
 
-    def __getitem__(self, name: str) -> Any:
+    def __getitem__(self, name: str) -> ProxyMethod:
         return ProxyMethod(self._wrapped[name])
 
     def with_(
@@ -221,17 +225,17 @@ Proxy.__doc__ = proxies.Documentation(  # type: ignore[assignment]
 
 @overload
 def proxy(
-    service: services.RemoteService | Proxy,
+    service: RemoteService | Proxy,
     *,
     interface: type[Service] | None = None,
-    context: services.Context | None = None,
+    context: Context | None = None,
 ) -> Proxy: ...
 @overload
 def proxy(
-    service: services.RemoteService | Proxy,
+    service: RemoteService | Proxy,
     *,
     interface: Callable[..., T],
-    context: services.Context | None = None,
+    context: Context | None = None,
 ) -> T: ...
 def proxy(service: Any, *, interface: Any = None, context: Any = None) -> Any:
     """A proxy of a service. It calls nothing before its first use.
@@ -251,7 +255,7 @@ def locate(
     interface: str,
     service: str | None = None,
     *,
-    context: services.Context | None = None,
+    context: Context | None = None,
     timeout: float | None = None,
 ) -> Proxy:
     """A proxy of any instance of a service that the nameserver knows.

@@ -166,7 +166,7 @@ class Link:
         said = said if isinstance(said, dict) else {}
         if name is None and len(said) == 1:
             name = self._only = next(iter(said))
-        found = InterfaceSignature.from_map(name or "", said.get(name))
+        found = InterfaceSignature.from_map(name or "", said.get(name) if name else None)
         if self.expected is not None:
             self._compare(self.expected, found)
         self._described_at = service.context.reactor.seconds()

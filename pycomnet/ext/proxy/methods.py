@@ -65,7 +65,7 @@ class ProxyCall(defer.Deferred[Any]):
     values of that can also be iterated over at once: ``async for value in proxy.ticks(): ...``
     """
 
-    def __init__(self, cancel: Callable[[], object]) -> None:
+    def __init__(self, cancel: Callable[[], None]) -> None:
         super().__init__(lambda _: cancel())
         self._stream: RemoteStream | None = None
 
@@ -133,16 +133,13 @@ class OnewayCalls:
     def add(self, name: str, call: defer.Deferred[Any]) -> None:
         """One more is under way."""
         self._running += 1
-        call.addErrback(
-            lambda failure: log.info(
-                "a oneway call of {method} failed: {error}",
-                method=name,
-                error=visible_line(message_of(failure.value)),
-            )
-        )
-        call.addBoth(self._ended)
+        call.addBoth(self._ended, name)
 
-    def _ended(self, _: object) -> None:
+    def _ended(self, result: object, name: str) -> None:
+        if isinstance(result, Failure):
+            assert result.value is not None
+            why = visible_line(message_of(result.value))
+            log.info("a oneway call of {method} failed: {error}", method=name, error=why)
         self._running -= 1
         self._fewer.notify_all()
 

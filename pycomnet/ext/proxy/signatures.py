@@ -53,7 +53,7 @@ def kind_of(words: object) -> Any:
     found = [TYPES.get(one) for one in text.split(" or ")]
     if any(one is None for one in found):
         return text
-    return functools.reduce(operator.or_, found)  # type: ignore[arg-type]
+    return functools.reduce(operator.or_, found)
 
 
 def _several(names: list[str]) -> str:

@@ -349,7 +349,7 @@ class BatchTests(ProxyCase):
     def test_batch_has_no_blocks_and_is_sent_once(self) -> None:
         """Blocks are refused; a call after the end is an error; names are those of proxies."""
         self.assertRaises(TypeError, self.proxy.with_(binary=True).batch)
-        kept = []
+        kept: list[Any] = []
         self.result(self.batch(self.known(), kept.append))
         self.assertRaises(RuntimeError, kept[0].add, a=1)
         self.assertRaises(AttributeError, lambda: kept[0]._sent_)

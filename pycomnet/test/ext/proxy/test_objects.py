@@ -121,7 +121,7 @@ class DescriptionTests(ProxyCase):
 
     def test_terminal_is_not_commanded(self) -> None:
         """Control characters in what a service says of itself are made visible."""
-        said = {
+        said: dict[str, Any] = {
             "doc": "\x1b[2Jdoc",
             "methods": {"a\x1b[2J": {"doc": "\x1b]0;title\x07", "args": {"\x1b[1m": "x\x1b[0m?"}}},
         }
@@ -133,7 +133,8 @@ class DescriptionTests(ProxyCase):
 
     def test_description_that_is_none_is_no_error(self) -> None:
         """Whatever a service says of itself: what can't be read counts as not said."""
-        for said in (None, 1, [], {"methods": 1}, {"methods": {1: 2, "a": 3}}):
+        whole: tuple[Any, ...] = (None, 1, [], {"methods": 1}, {"methods": {1: 2, "a": 3}})
+        for said in whole:
             InterfaceSignature.from_map("x", said).help()
         for each in (None, {"args": 1}, {"args": {1: "int"}}, {"args": {"a": 7}, "doc": 1}):
             declared = MethodSignature.from_map("m", each)
@@ -196,7 +197,7 @@ class AnyObjectTests(ProxyCase):
     def test_pickled_as_what_it_stands_for(self) -> None:
         """The interface and the address, and nothing of the context: no credentials, no secret."""
         self.context.client_id = b"secret-of-client"
-        self.context.credentials = "alice:secret"
+        self.context.__dict__["credentials"] = "alice:secret"
         data = pickle.dumps(self.proxy)
         self.assertNotIn(b"secret", data)
         again = pickle.loads(data)

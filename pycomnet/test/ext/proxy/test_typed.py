@@ -129,7 +129,8 @@ class StubTests(SynchronousTestCase):
             self.assertEqual(differences(made[name], found), [])
         add = made["Tools"].add
         self.assertEqual(
-            add.__doc__, inspect.getdoc(Tools.add).replace("\n\n", "\n\n        ") + "\n        "
+            add.__doc__,
+            str(inspect.getdoc(Tools.add)).replace("\n\n", "\n\n        ") + "\n        ",
         )
         self.assertEqual(
             str(inspect.signature(add)),
@@ -197,6 +198,7 @@ class StubTests(SynchronousTestCase):
                     ("__future__", "typing", "collections.abc", "twisted.internet.defer"),
                 )
             else:
+                assert isinstance(node, ast.Import), ast.dump(node)
                 self.assertEqual([alias.name for alias in node.names], ["builtins"])
 
     def assert_is_empty(self, node: ast.stmt) -> None:
