@@ -49,12 +49,19 @@ def start(function: Callable[[], Deferred[Any]]) -> Future[Any]:
             reactor.callFromThread(cancel)
 
     future.add_done_callback(done)
+    reactor.callFromThread(begin)
     if _thread.stopped:
-        _running.pop(future, None)
-        future.set_exception(stopped_error())
-    else:
-        reactor.callFromThread(begin)
+        _end(future)
     return future
+
+
+def _end(future: Future[Any]) -> None:
+    """End a call as the reactor has stopped, unless that was done."""
+    try:
+        del _running[future]
+    except KeyError:
+        return
+    _tell(future, Failure(stopped_error()))
 
 
 def _tell(future: Future[Any], outcome: Any) -> None:
@@ -70,9 +77,8 @@ def _tell(future: Future[Any], outcome: Any) -> None:
 
 
 def _end_all() -> None:
-    while _running:
-        future, _ = _running.popitem()
-        _tell(future, Failure(stopped_error()))
+    for future in list(_running):
+        _end(future)
 
 
 _thread.when_stopped.append(_end_all)

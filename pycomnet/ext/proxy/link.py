@@ -65,8 +65,8 @@ class Link:
         self._asking: defer.Deferred[Any] | None = None
         self._key: Hashable = None
         self.oneway = OnewayCalls()
-        #: the proxies, by their ids: they get the documentation when it comes
-        self.proxies: weakref.WeakValueDictionary[int, Proxy] = weakref.WeakValueDictionary()
+        #: the proxies, by their ids. A plain dict, as other threads may make proxies at any time.
+        self._proxies: dict[int, weakref.ref[Proxy]] = {}
         if isinstance(service, RemoteService):
             self.service = service
         elif isinstance(service, defer.Deferred):
@@ -89,6 +89,11 @@ class Link:
             raise TypeError(f"a proxy is for a service, not {type(service).__name__}")
         self.service = service
         return service
+
+    def register(self, proxy: Proxy) -> None:
+        """Notify a proxy of a new description, as long as it lives."""
+        key, proxies = id(proxy), self._proxies
+        proxies[key] = weakref.ref(proxy, lambda _: proxies.pop(key, None))
 
     @property
     def interface(self) -> str | None:
@@ -171,8 +176,10 @@ class Link:
             self._compare(self.expected, found)
         self._described_at = service.context.reactor.seconds()
         self.description = found
-        for proxy in list(self.proxies.values()):
-            proxy._described_anew()  # noqa: SLF001 - a proxy's names are its service's
+        for known in list(self._proxies.values()):
+            proxy = known()
+            if proxy is not None:
+                proxy._described_anew()  # noqa: SLF001 - a proxy's names are its service's
         return found
 
     def _compare(self, expected: type, found: InterfaceSignature) -> None:

@@ -52,7 +52,7 @@ class Proxy:
         self._link = link
         self._options = options or CallOptions()
         self.record = record
-        link.proxies[id(self)] = self
+        link.register(self)
 
     # -- methods ---------------------------------------------------------------------------------
 
@@ -85,7 +85,7 @@ class Proxy:
         """The service has described itself, perhaps in another way than before."""
         for name, value in list(self.__dict__.items()):
             if isinstance(value, ProxyMethod):
-                del self.__dict__[name]
+                self.__dict__.pop(name, None)
 
     def with_(
         self,
@@ -286,9 +286,7 @@ async def _locate(nameserver: RemoteService, args: Any, timeout: float | None) -
     if interface is None:  # one of several: each call says that it has to be named
         return _made(context.at(addresses_of(record)[0], None), record)
     named = record["service"] if service is not None or tags else None
-    address = context.nameserver_address
-    reference = ServiceReference(interface, nameserver=address, service=named)
-    return _made(context.refers_to(reference), record)
+    return _made(await context.locate(interface, named), record)
 
 
 def _made(service: RemoteService, record: Any) -> Proxy:
