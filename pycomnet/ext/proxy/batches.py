@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from types import TracebackType
 from typing import Any
 
@@ -10,9 +10,10 @@ from twisted.internet import defer
 from twisted.python.failure import Failure
 
 from pycomnet.ext.proxy.link import Link
-from pycomnet.ext.proxy.methods import CallOptions, ProxyMethod
+from pycomnet.ext.proxy.methods import NOT_GIVEN, CallOptions, ProxyMethod
 from pycomnet.ext.proxy.signatures import is_attribute
-from pycomnet.services.client.remoteservice import RemoteService
+from pycomnet.services.client.pending import PendingCall
+from pycomnet.services.client.remoteservice import DEFAULT
 
 #: The most calls that are sent before their results have come; a longer batch goes in parts.
 MOST_AT_ONCE = 10_000
@@ -21,32 +22,55 @@ MOST_AT_ONCE = 10_000
 class BatchedCall:
     """A call in a batch. It has a result once the batch is done."""
 
+    __slots__ = ("_args", "_ended", "_kwargs", "_method", "_outcome", "_value")
+
     def __init__(self, method: ProxyMethod, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        self.method = method
-        self.args = args
-        self.kwargs = kwargs
-        self.outcome: Any = None
-        self.is_done = False
+        self._method = method
+        self._args = args
+        self._kwargs = kwargs
+        #: the structured arguments, once they are known to be right
+        self._value = method.bound(args, kwargs)
+        self._outcome: Any = NOT_GIVEN
+        #: called when it has ended
+        self._ended: Callable[[], None] | None = None
 
     def __repr__(self) -> str:
-        state = "done" if self.is_done else "not sent yet"
-        return f"<call of {self.method!r}, {state}>"
+        state = "not done" if self._outcome is NOT_GIVEN else "done"
+        return f"<call of {self._method!r}, {state}>"
 
-    def take(self, outcome: Any) -> None:
-        """It has ended, with a result or a Failure."""
-        self.outcome = outcome
-        self.is_done = True
+    async def prepare(self, ended: Callable[[], None]) -> tuple[str, Any, BatchedCall]:
+        """What is sent for it.
+
+        :param ended: called when it has ended.
+        :raises TypeError: the arguments do not fit, or the method gives a stream.
+        """
+        self._ended = ended
+        if self._value is NOT_GIVEN:
+            _, self._value, _ = await self._method.prepared(self._args, self._kwargs)
+            self._method.check_single()
+        return self._method.__name__, self._value, self
+
+    def callback(self, result: Any) -> None:
+        """The result has come."""
+        self._outcome = result
+        ended, self._ended = self._ended, None
+        if ended is not None:
+            ended()
+
+    #: It has failed; its result is a Failure then.
+    errback = callback
 
     def result(self) -> Any:
         """The call's result; raises its error.
 
         :raises RuntimeError: the batch has not been sent.
         """
-        if not self.is_done:
+        outcome = self._outcome
+        if outcome is NOT_GIVEN:
             raise RuntimeError("a batch is sent at the end of its with block: take results there")
-        if isinstance(self.outcome, Failure):
-            self.outcome.raiseException()
-        return self.outcome
+        if isinstance(outcome, Failure):
+            outcome.raiseException()
+        return outcome
 
     def __await__(self) -> Generator[Any, Any, Any]:
         yield from ()
@@ -95,7 +119,8 @@ class CallBatch:
     def __getattr__(self, name: str) -> BatchMethod:
         if not is_attribute(name):
             raise AttributeError(f"a batch has no attribute {name!r}")
-        return self[name]
+        method = self.__dict__[name] = self[name]
+        return method
 
     def __getitem__(self, name: str) -> BatchMethod:
         if not isinstance(name, str):
@@ -113,7 +138,6 @@ class CallBatch:
     ) -> BatchedCall:
         if self._sent:
             raise RuntimeError("the batch has been sent: make another one")
-        method.check(args, kwargs)
         call = BatchedCall(method, args, kwargs)
         self._calls.append(call)
         return call
@@ -132,28 +156,49 @@ class CallBatch:
 
     async def _send(self) -> None:
         self._sent = True
-        ready: list[tuple[str, Any]] = []
-        service: RemoteService | None = None
+        service = await self._link.reach()
+        clock = service.context.reactor
+        began = clock.seconds()
+        ending = _Countdown()
+        ready = [await call.prepare(ending.one) for call in self._calls]
         timeout = self._options.timeout
-        for call in self._calls:
-            service, value, left = await call.method.prepared(call.args, call.kwargs)
-            call.method.check_single()
-            timeout = timeout if ready else left  # the first one may have waited
-            ready.append((call.method.__name__, value))
+        if timeout is not DEFAULT and timeout is not None:
+            timeout -= clock.seconds() - began
         for start in range(0, len(ready), MOST_AT_ONCE):
-            assert service is not None
             part = ready[start : start + MOST_AT_ONCE]
-            sent = await service.invoke_together(part, timeout)
-            for call, waiting in zip(self._calls[start:], sent, strict=False):
-                waiting.addBoth(call.take)
-            await _all(sent)
+            ended = ending.of(len(part))
+            ending.running = await service.invoke_together(part, timeout)
+            await ended
         for call in self._calls:
             call.result()
 
 
-def _all(calls: list[defer.Deferred[Any]]) -> defer.Deferred[Any]:
-    """Fires when all have fired. Cancelling it cancels them."""
-    return defer.DeferredList(calls)
+class _Countdown:
+    """Waits for the ends of some calls.
+
+    :ivar running: the calls, once they are sent.
+    """
+
+    def __init__(self) -> None:
+        self.running: list[PendingCall] = []
+        self._left = 0
+        self._ended: defer.Deferred[None] = defer.Deferred()
+
+    def of(self, count: int) -> defer.Deferred[None]:
+        """Fires when so many have ended. Cancelling it cancels those that have not."""
+        self._left = count
+        self._ended = defer.Deferred(self._cancel)
+        return self._ended
+
+    def one(self) -> None:
+        """One has ended."""
+        self._left -= 1
+        if not self._left and not self._ended.called:
+            self._ended.callback(None)
+
+    def _cancel(self, _: object) -> None:
+        for call in self.running:
+            call.cancel()
 
 
 def send_batch(batch: CallBatch) -> defer.Deferred[None]:

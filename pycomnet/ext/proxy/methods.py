@@ -244,16 +244,21 @@ class ProxyMethod:
             return self._open(service, value, left)
         return await self._send(service, value, left)
 
-    def check(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        """Check the arguments of a call that is for later.
+    def bound(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """The structured arguments of a call of a batch; :data:`NOT_GIVEN` if it is not known yet
+        whether these are right.
 
         :raises TypeError: they do not fit what is known of the method.
         """
-        if self._signature is None:
+        known = self._signature
+        if known is None:
             self._look()
-        if self._signature is not None:
-            self._bind(self._signature, args, kwargs)
+            known = self._signature
+            if known is None:
+                return NOT_GIVEN
+        if known.stream:
             self.check_single()
+        return self._bind(known, args, kwargs)
 
     def check_single(self) -> None:
         """Check that it gives one value, as far as is known.

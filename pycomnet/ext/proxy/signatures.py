@@ -136,6 +136,8 @@ class MethodSignature:
         if args:
             kwargs = self._with_positional(args, kwargs)
         names = kwargs.keys()
+        if names == self.required or self.required <= names <= self.every:
+            return kwargs
         if not names <= self.every:
             unknown = next(name for name in kwargs if name not in self.every)
             known = ", ".join(map(visible_line, self.declared)) or "none"
@@ -144,12 +146,10 @@ class MethodSignature:
                 f"its arguments are: {known}"
             )
         missing = [name for name in self.declared if name in self.required and name not in names]
-        if missing:
-            noun = "argument" if len(missing) == 1 else "arguments"
-            raise TypeError(
-                f"{self._shown}() missing {len(missing)} required {noun}: {_several(missing)}"
-            )
-        return kwargs
+        noun = "argument" if len(missing) == 1 else "arguments"
+        raise TypeError(
+            f"{self._shown}() missing {len(missing)} required {noun}: {_several(missing)}"
+        )
 
     def _with_positional(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
         if len(args) > len(self.positional):
@@ -160,10 +160,12 @@ class MethodSignature:
                 f"{self._shown}() takes {most} positional {noun} but {len(args)} {was} given"
             )
         found = dict(zip(self.positional, args, strict=False))
-        for name in kwargs:
-            if name in found:
-                raise TypeError(f"{self._shown}() got multiple values for argument '{name}'")
-        return {**found, **kwargs}
+        if kwargs:
+            for name in kwargs:
+                if name in found:
+                    raise TypeError(f"{self._shown}() got multiple values for argument '{name}'")
+            found.update(kwargs)
+        return found
 
     @property
     def _shown(self) -> str:

@@ -20,7 +20,7 @@ from pycomnet.net.backoff import Backoff, retry_policy
 from pycomnet.ranges import MAX_SECONDS, NumberRefused, real
 from pycomnet.services.binary import ReceivedFile
 from pycomnet.services.blocks import IncomingBlocks, OutgoingBlocks
-from pycomnet.services.client.pending import MOST_TURNS, PendingCall, not_sendable
+from pycomnet.services.client.pending import MOST_TURNS, PendingCall, Taker, not_sendable
 from pycomnet.services.client.remotestream import RemoteStream
 from pycomnet.wire.values import ValueNotSendable
 
@@ -116,14 +116,15 @@ class RemoteService(Live):
 
     @deferred
     async def invoke_together(
-        self, calls: Sequence[tuple[str, Any]], timeout: float | None = DEFAULT
-    ) -> list[defer.Deferred[Any]]:
+        self, calls: Sequence[tuple[str, Any, Taker]], timeout: float | None = DEFAULT
+    ) -> list[PendingCall]:
         """Call methods of one instance. All requests go in one write.
 
-        :param calls: each a method and its structured arguments.
+        :param calls: each a method, its structured arguments, and what takes its result: a
+            Deferred, or what is as short-lived but cheaper.
         :param timeout: seconds for all, as for :meth:`invoke`.
-        :returns: fires when they are sent, with a Deferred for each, in order, which is as that of
-            :meth:`invoke`. Fails if there is no connection. Cancelling it before sends none.
+        :returns: fires when they are sent, with what is under way, to be cancelled. Fails if there
+            is no connection; then no taker is told. Cancelling it before sends none.
         """
         context = self.context
         limited = context.limit(context.timeout if timeout is DEFAULT else timeout)
@@ -134,10 +135,49 @@ class RemoteService(Live):
             expires = self._seconds() + limited
         peer, connection = await self.reach(expires, self._route.pick())
         left = context.left(expires)
+        interface = self.interface or self.called_by(peer)
         with connection.together():
             return [
-                self._send(peer, connection, method, args, left, expires) for method, args in calls
+                self._send_for(taker, peer, connection, interface, method, args, left, expires)
+                for method, args, taker in calls
             ]
+
+    def _send_for(
+        self,
+        taker: Taker,
+        peer: PooledServer,
+        connection: ClientConnection,
+        interface: str,
+        method: str,
+        args: Any,
+        left: float | None,
+        expires: float | None,
+    ) -> PendingCall:
+        """As :meth:`_send`, for a taker in place of a Deferred."""
+        call = PendingCall(self, peer, connection, method, args, expires)
+        call.deferred = taker
+        peer.pending += 1
+        try:
+            payload = connection.encode([interface, method, args, left])
+            if len(payload) > peer.longest:
+                raise self._too_long(payload, peer)
+            call.id = connection.call("invoke", payload, call)
+        except ValueNotSendable as problem:
+            call.failed(not_sendable(connection, problem, method, args))
+        except Exception as problem:
+            call.failed(problem)
+        else:
+            if not peer.watched:
+                self.context.pool.liveness.watch(peer)
+            if expires is not None and left is not None:
+                call.bucket = self.context.deadlines.add(call, left, expires)
+        return call
+
+    def _too_long(self, payload: bytes, peer: PooledServer) -> InvalidArguments:
+        return InvalidArguments(
+            f"arguments of {len(payload)} bytes, and {peer.longest} are the most that"
+            f" {peer.address} takes: send what is long as Binary"
+        )
 
     def _send(
         self,
@@ -159,10 +199,7 @@ class RemoteService(Live):
             else:
                 payload = connection.encode([interface, method, args, timeout])
             if len(payload) > peer.longest:
-                raise InvalidArguments(
-                    f"arguments of {len(payload)} bytes, and {peer.longest} are the most that"
-                    f" {peer.address} takes: send what is long as Binary"
-                )
+                raise self._too_long(payload, peer)
             call.id = connection.call("invoke", payload, call)
         except ValueNotSendable as problem:
             return defer.fail(not_sendable(connection, problem, method, args))
@@ -173,8 +210,8 @@ class RemoteService(Live):
             self.context.pool.liveness.watch(peer)
         if expires is not None and timeout is not None:
             call.bucket = self.context.deadlines.add(call, timeout, expires)
-        assert call.deferred is not None
-        return call.deferred
+        waiting: defer.Deferred[Any] = call.deferred
+        return waiting
 
     def repeat(
         self,

@@ -15,12 +15,13 @@ from pycomnet.errors import (
     ServiceUnreachable,
     UnknownMethod,
 )
-from pycomnet.ext.proxy import locate, proxy
+from pycomnet.ext.proxy import batches, locate, proxy
 from pycomnet.ext.proxy.methods import MOST_ONEWAY
 from pycomnet.services.binary import Binary
 from pycomnet.services.client.remotestream import RemoteStream
 from pycomnet.services.interface import interface, method
 from pycomnet.test.ext.proxy.kit import ProxyCase, Tools
+from pycomnet.wire.values import ValueNotSendable
 
 
 class ArgumentTests(ProxyCase):
@@ -354,6 +355,40 @@ class BatchTests(ProxyCase):
         self.assertRaises(RuntimeError, kept[0].add, a=1)
         self.assertRaises(AttributeError, lambda: kept[0]._sent_)
         self.assertEqual((len(kept[0]), list(kept[0])), (0, []))
+
+    def test_argument_that_cannot_be_sent_fails_its_call_alone(self) -> None:
+        """The others are sent; the error says what and where it is."""
+        tools, kept = self.known(), []
+        made = self.batch(
+            tools, lambda calls: kept.extend([calls.anything(x=[object()]), calls.add(a=1)])
+        )
+        problem = self.failure(made, ValueNotSendable)
+        self.assertIn("args['x'][0]", str(problem))
+        self.assertEqual(kept[1].result(), 1)
+
+    def test_long_batch_goes_in_parts(self) -> None:
+        """So that it has no more calls under way than a server allows."""
+        self.patch(batches, "MOST_AT_ONCE", 10)
+        tools = self.known()
+        client, _ = self.writes()
+        made = self.batch(tools, lambda calls: [calls.add(a=n) for n in range(25)])
+        self.assertEqual([call.result() for call in self.result(made)], list(range(25)))
+        self.assertEqual(len(client), 3)
+
+    def test_cancelled_batch_cancels_its_calls(self) -> None:
+        """At the server as well."""
+        made = self.batch(self.known(), lambda calls: [calls.slow(), calls.slow(), calls.add(a=1)])
+        self.network.deliver()
+        made.cancel()
+        self.failure(made, defer.CancelledError)
+        self.assertEqual(self.tools.cancelled, 2)
+
+    def test_connection_that_breaks_fails_the_calls(self) -> None:
+        """As each call by itself: they may have run."""
+        made = self.batch(self.known(), lambda calls: [calls.slow(), calls.slow()])
+        self.network.deliver()
+        self.network.cut()
+        self.failure(made, CallInterrupted)
 
     def test_timeout_is_that_of_all(self) -> None:
         """The batch's calls share the deadline of ``with_``."""
