@@ -40,9 +40,7 @@ class ProxyMethod(Blocking):
         if method.is_known:
             self.__doc__ = method.__doc__
 
-    @property
-    def __signature__(self) -> Any:
-        return self._wrapped.__signature__
+    __signature__ = methods.SignatureOf(lambda method: method._wrapped.signature)  # noqa: SLF001
 
     def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
         """Call the method.

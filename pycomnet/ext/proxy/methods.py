@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from inspect import Signature
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -144,6 +145,22 @@ class OnewayCalls:
         self._fewer.notify_all()
 
 
+class SignatureOf:
+    """The attribute ``__signature__`` of objects that are called as functions.
+
+    Neither their class has one, nor do they while it is not known.
+    """
+
+    def __init__(self, signature: Callable[[Any], Signature | None]) -> None:
+        self._signature = signature
+
+    def __get__(self, instance: Any, owner: type) -> Signature:
+        found = None if instance is None else self._signature(instance)
+        if found is None:
+            raise AttributeError("__signature__")
+        return found
+
+
 class ProxyMethod:
     """A method of a service. Call it with the method's arguments.
 
@@ -167,10 +184,11 @@ class ProxyMethod:
         return f"<method {shown} of {self._link!r}>"
 
     @property
-    def __signature__(self) -> Any:
-        if self._signature is None:
-            raise AttributeError("__signature__")
-        return self._signature.signature
+    def signature(self) -> Signature | None:
+        """Its signature, once the service has described it."""
+        return None if self._signature is None else self._signature.signature
+
+    __signature__ = SignatureOf(lambda method: method.signature)
 
     @property
     def is_known(self) -> bool:

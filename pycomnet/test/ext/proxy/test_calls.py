@@ -363,7 +363,7 @@ class BatchTests(ProxyCase):
             tools, lambda calls: kept.extend([calls.anything(x=[object()]), calls.add(a=1)])
         )
         problem = self.failure(made, ValueNotSendable)
-        self.assertIn("args['x'][0]", str(problem))
+        self.assertIn('args["x"][0]', str(problem))
         self.assertEqual(kept[1].result(), 1)
 
     def test_long_batch_goes_in_parts(self) -> None:

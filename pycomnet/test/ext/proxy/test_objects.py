@@ -91,6 +91,8 @@ class DescriptionTests(ProxyCase):
             str(inspect.signature(add)), "(*args: 'Any', **kwargs: 'Any') -> 'defer.Deferred[Any]'"
         )
         self.assertIn("<method add of org.example.tools at tcp:127.0.0.1:", repr(add))
+        self.assertIn("args", str(inspect.signature(type(add).__call__)))
+        self.assertIsInstance(inspect.signature(type(add)), inspect.Signature)
         waiting: defer.Deferred[Any] = defer.Deferred()
         self.assertEqual(repr(proxy(waiting)), "<Proxy of a service that is not known yet>")
         self.assertEqual(self.tools.calls, [])
