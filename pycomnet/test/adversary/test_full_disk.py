@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +12,7 @@ import pytest_twisted
 import pycomnet
 from pycomnet.services.client.context import NAMESERVER
 from pycomnet.test.adversary.kit import BROKEN, MB, Victim, ready, start
+from pycomnet.test.disks import small_disk
 from pycomnet.test.system.daemons import Daemons
 
 pytestmark = pytest.mark.skipif(
@@ -39,15 +39,8 @@ class Calc(pycomnet.Service):
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of a megabyte."""
-    mounted = ["mount", "-t", "tmpfs", "-o", "size=1m,mode=700", "pycomnet-test", str(tmp_path)]
-    ran = subprocess.run(mounted, capture_output=True, text=True)
-    if ran.returncode and not os.environ.get("PYCOMNET_REQUIRE_ALL"):
-        pytest.skip(f"can't mount here: {ran.stderr.strip()}")
-    assert ran.returncode == 0, ran.stderr
-    try:
-        yield tmp_path
-    finally:
-        subprocess.run(["umount", "-l", str(tmp_path)], check=True)
+    with small_disk(tmp_path, "1m") as path:
+        yield path
 
 
 def fill(disk: Path) -> Path:

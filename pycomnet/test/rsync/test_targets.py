@@ -220,9 +220,11 @@ class TroubleTests(RSyncCase):
         for number, gateway in enumerate(gateways):
             sync.add_target(gateway, self.target(number), finished=is_finished(number))
 
+        pids = [dying.info["pid"]]
+
         def at_first(event: pycomnet.SyncEvent) -> None:
-            if event.kind == "sent" and event.target.startswith(dying.id):
-                os.kill(dying.info["pid"], signal.SIGKILL)
+            if pids and event.kind == "sent" and event.target.startswith(dying.id):
+                os.kill(pids.pop(), signal.SIGKILL)
 
         stop(slow_pid)
         try:

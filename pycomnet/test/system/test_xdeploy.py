@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -22,6 +23,7 @@ from twisted.internet.threads import deferToThread
 
 import pycomnet
 from pycomnet import xdeploy
+from pycomnet.test.disks import small_disk
 from pycomnet.test.needs import missing, needs
 from pycomnet.test.processes import still_there, versioned_python
 from pycomnet.test.system.nearby import PATIENCE, near
@@ -186,9 +188,9 @@ async def test_bare_python_without_network(place: Place, group: Any, tmp_path: P
         (tmp_path / "bare" / name).mkdir(parents=True)
         (tmp_path / "bare" / name / "__init__.py").write_text(f"raise ImportError('no {name}')")
     python = [sys.executable]
-    probe = subprocess.run(["unshare", "-n", "true"], capture_output=True)
-    if probe.returncode == 0:
-        python = ["unshare", "-n", sys.executable]
+    apart = ["unshare", "-n"]
+    if shutil.which("unshare") and not subprocess.run([*apart, "true"]).returncode:
+        python = [*apart, sys.executable]
     gateway = await group.makegateway(
         "popen", python=python, fork=False, env={"PYTHONPATH": str(tmp_path / "bare")}
     )
@@ -267,6 +269,7 @@ async def test_newest_pip_resolves_for_another_python(
     assert names == ["gamma-1.0-cp38-none-any.whl", "old-1.0-py3-none-any.whl"]
 
 
+@needs("pypy3")
 @pytest_twisted.ensureDeferred
 async def test_interpreter_is_chosen(place: Place, group: Any) -> None:
     """``python=`` names the environment's interpreter; it is not started if it is there already."""
@@ -490,15 +493,8 @@ def disk(tmp_path: Path) -> Iterator[Path]:
     """A small file system."""
     path = tmp_path / "disk"
     path.mkdir()
-    mounted = ["mount", "-t", "tmpfs", "-o", "size=2m,mode=700", "pycomnet-test", str(path)]
-    ran = subprocess.run(mounted, capture_output=True, text=True)
-    if ran.returncode and not os.environ.get("PYCOMNET_REQUIRE_ALL"):
-        pytest.skip(f"can't mount here: {ran.stderr.strip()}")
-    assert ran.returncode == 0, ran.stderr
-    try:
+    with small_disk(path, "2m"):
         yield path
-    finally:
-        subprocess.run(["umount", "-l", str(path)], check=True)
 
 
 @pytest_twisted.ensureDeferred
