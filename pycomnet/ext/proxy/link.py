@@ -10,6 +10,7 @@ from twisted.internet import defer
 
 from pycomnet.deferred import OneShot, deferred
 from pycomnet.errors import ServiceError
+from pycomnet.ext.proxy.descriptions import KnownInterface, keep_interface, known_interface
 from pycomnet.ext.proxy.differences import differences
 from pycomnet.ext.proxy.errors import InterfaceDiffers
 from pycomnet.ext.proxy.methods import OnewayCalls
@@ -68,7 +69,7 @@ class Link:
         #: the proxies, by their ids. A plain dict, as other threads may make proxies at any time.
         self._proxies: dict[int, weakref.ref[Proxy]] = {}
         if isinstance(service, RemoteService):
-            self.service = service
+            self._is_service(service)
         elif isinstance(service, defer.Deferred):
             service.addCallback(self._is_service)
             self._reached.follow(service)
@@ -88,7 +89,17 @@ class Link:
         if not isinstance(service, RemoteService):
             raise TypeError(f"a proxy is for a service, not {type(service).__name__}")
         self.service = service
+        known = known_interface(service.context, service.reference)
+        if known is not None and (
+            self.expected is None or not differences(self.expected, known.signature)
+        ):
+            self._take(known)
         return service
+
+    def _take(self, known: KnownInterface) -> None:
+        self.description, self._described_at = known.signature, known.at
+        if self.interface is None:
+            self._only = known.signature.name
 
     def register(self, proxy: Proxy) -> None:
         """Notify a proxy of a new description, as long as it lives."""
@@ -119,7 +130,7 @@ class Link:
         """The service: fires with it, or fails as the Deferred that it was made with."""
         if self.service is None and self._make is not None:
             try:
-                self.service = self._make()
+                self._is_service(self._make())
             except Exception:
                 return defer.fail()
             self._make = None
@@ -170,12 +181,14 @@ class Link:
             said = {}
         said = said if isinstance(said, dict) else {}
         if name is None and len(said) == 1:
-            name = self._only = next(iter(said))
+            name = self._only = next(iter(said))  # errors name it
         found = InterfaceSignature.from_map(name or "", said.get(name) if name else None)
+        described = KnownInterface(found, service.context.reactor.seconds())
+        if found.methods:
+            keep_interface(service.context, service.reference, described)
         if self.expected is not None:
             self._compare(self.expected, found)
-        self._described_at = service.context.reactor.seconds()
-        self.description = found
+        self._take(described)
         for known in list(self._proxies.values()):
             proxy = known()
             if proxy is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import weakref
 from typing import Any
 
 from twisted.internet import defer
@@ -15,9 +16,12 @@ from pycomnet.errors import (
     ServiceUnreachable,
     UnknownMethod,
 )
-from pycomnet.ext.proxy import batches, locate, proxy
+from pycomnet.ext.proxy import batches, descriptions, locate, proxy
 from pycomnet.ext.proxy.methods import MOST_ONEWAY
+from pycomnet.ext.proxy.signatures import InterfaceSignature
 from pycomnet.services.binary import Binary
+from pycomnet.services.client.context import Context
+from pycomnet.services.client.reference import ServiceReference
 from pycomnet.services.client.remotestream import RemoteStream
 from pycomnet.services.interface import interface, method
 from pycomnet.test.ext.proxy.kit import ProxyCase, Tools
@@ -121,13 +125,40 @@ class FirstUseTests(ProxyCase):
         for _ in range(2):
             self.failure(failed.add(a=1), ServiceUnreachable)
 
+    def test_second_proxy_of_a_service_asks_nothing(self) -> None:
+        """What one proxy has learnt, others of the same context know; not those of another one."""
+        self.known()
+        client, _ = self.writes()
+        second = proxy(self.context.at(self.address, "org.example.tools"))
+        self.assertEqual(self.result(second.add(a=1)), 1)
+        self.assertEqual(len(client), 1)
+        self.assertEqual(self.tools.calls, [("add", {"a": 1})])
+        other = proxy(self.proxy, context=Context(self.network))
+        self.assertEqual(self.result(other.add(a=1)), 1)
+        self.assertIn(("introspect", None), self.tools.calls)
+
+    def test_descriptions_that_are_kept_are_bounded(self) -> None:
+        """The oldest goes first, and all go with the context's connections."""
+        self.patch(descriptions, "MOST_KEPT", 3)
+        described = descriptions.KnownInterface(InterfaceSignature.from_map("i", None), 0.0)
+        context = Context(self.network)
+        references = [ServiceReference("i", address=f"tcp:h:{n}") for n in range(5)]
+        for each in references:
+            descriptions.keep_interface(context, each, described)
+        kept = [descriptions.known_interface(context, each) for each in references]
+        self.assertEqual([each is described for each in kept], [False, False, True, True, True])
+        pool = weakref.ref(context.pool)
+        del context
+        gc.collect()
+        self.assertIsNone(pool())
+
     def test_cancelled_first_call_leaves_the_others(self) -> None:
         """Each waits for itself; the request is cancelled when nobody waits for it."""
         first, second = self.proxy.add(a=1), self.proxy.add(a=2)
         first.cancel()
         self.failure(first, defer.CancelledError)
         self.assertEqual(self.result(second), 2)
-        other = proxy(self.remote)
+        other = proxy(self.proxy, context=Context(self.network))
         only = other.add(a=1)
         only.cancel()
         self.failure(only, defer.CancelledError)
