@@ -13,7 +13,8 @@ from twisted.python.failure import Failure
 from pycomnet.deferred import Condition, deferred
 from pycomnet.errors import DeadlineExceeded, message_of
 from pycomnet.ext.proxy.signatures import MethodSignature, described
-from pycomnet.services.client.remoteservice import DEFAULT, RemoteService
+from pycomnet.ranges import MAX_SECONDS
+from pycomnet.services.client.remoteservice import DEFAULT, RemoteService, no_time
 from pycomnet.services.client.remotestream import RemoteStream
 from pycomnet.text.logs import Logger
 from pycomnet.text.printable import visible_line
@@ -206,8 +207,8 @@ class ProxyMethod:
         self.__doc__ = known.doc or None
         self._every, self._required = known.every, known.required
         usual = known.declared is not None and not known.stream and self._options.is_default
-        if usual and self._link.results(known.name) is None:
-            self._invoke = service.invoke
+        usual = usual and self._link.results(known.name) is None
+        self._invoke = service.invoke if usual else None
 
     def __call__(self, /, *args: Any, **kwargs: Any) -> defer.Deferred[Any]:
         """Call the method.
@@ -315,6 +316,8 @@ class ProxyMethod:
         began = clock.seconds()
         timeout = self._options.timeout
         limited = timeout is not DEFAULT and timeout is not None
+        if limited and not 0 < timeout <= MAX_SECONDS:  # type: ignore[operator]
+            raise no_time(visible_line(self.__name__), timeout)  # type: ignore[arg-type]
         describing = self._link.describe(may_be_old=False)
         if limited:
             describing.addTimeout(timeout, clock)  # type: ignore[arg-type]

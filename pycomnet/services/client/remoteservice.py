@@ -45,7 +45,7 @@ class _Default:
 DEFAULT: Any = _Default()
 
 
-def _no_time(method: str, timeout: float) -> Exception:
+def no_time(method: str, timeout: float) -> Exception:
     """The error for a timeout that is not valid."""
     if timeout <= 0:
         return DeadlineExceeded(f"{method}: the deadline had passed before it was called")
@@ -102,7 +102,7 @@ class RemoteService(Live):
         expires = None
         if timeout is not None:
             if not 0 < timeout <= MAX_SECONDS:
-                return defer.fail(_no_time(method, timeout))
+                return defer.fail(no_time(method, timeout))
             expires = self._seconds() + timeout
         if attachments or with_binary:
             return defer.Deferred.fromCoroutine(
@@ -131,7 +131,7 @@ class RemoteService(Live):
         expires = None
         if limited is not None:
             if not 0 < limited <= MAX_SECONDS:
-                raise _no_time(calls[0][0] if calls else "a batch", limited)
+                raise no_time(calls[0][0] if calls else "a batch", limited)
             expires = self._seconds() + limited
         peer, connection = await self.reach(expires, self._route.pick())
         left = context.left(expires)
@@ -397,4 +397,4 @@ class RemoteService(Live):
         return self.invoke("introspect")
 
 
-__all__ = ["DEFAULT", "RemoteService"]
+__all__ = ["DEFAULT", "RemoteService", "no_time"]

@@ -220,6 +220,19 @@ class OptionTests(ProxyCase):
         self.network.advance(5)
         self.failureResultOf(call, DeadlineExceeded)
 
+    def test_timeout_that_is_none_sends_nothing(self) -> None:
+        """Zero, less, and what is no number of seconds; at first use and later, as for invoke."""
+        for tools in (self.proxy, self.known()):
+            writes, _ = self.writes()
+            for timeout, kind in (
+                (0, DeadlineExceeded),
+                (-1, DeadlineExceeded),
+                (1e300, ValueError),
+            ):
+                self.failure(tools.with_(timeout=timeout).add(a=1), kind)
+                self.failure(tools.with_(timeout=timeout)["add"](a=1), kind)
+            self.assertEqual(writes, [])
+
     def test_blocks_go_beside_the_arguments(self) -> None:
         """``attachments`` are sent, and with ``binary`` there are (result, files)."""
         self.network.runs_threads = True
