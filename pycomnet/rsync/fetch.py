@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import struct
 import threading
-from bisect import bisect_right
+from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -22,7 +22,6 @@ from twisted.python.failure import Failure
 from pycomnet.channels.channel import Channel
 from pycomnet.deferred import deferred
 from pycomnet.errors import ChannelClosed, PycomnetError
-from pycomnet.far.rsync.blocks import check_block
 from pycomnet.far.rsync.compose import Basis
 from pycomnet.far.rsync.entries import (
     DELTA,
@@ -34,10 +33,12 @@ from pycomnet.far.rsync.entries import (
 )
 from pycomnet.far.rsync.files import read_at
 from pycomnet.far.rsync.receive import Receiver
+from pycomnet.far.rsync.send import LISTS
 from pycomnet.gateways.gateway import Gateway
 from pycomnet.rsync.matching import Copy, Literal, Matcher, Sums
 from pycomnet.rsync.modules import SEND, far_modules
 from pycomnet.rsync.options import AnyPath, LinkPolicy, SyncError, SyncOptions, make_options
+from pycomnet.rsync.parts import Parts
 from pycomnet.rsync.result import EventKind, SyncEvent, TargetResult, shown_path
 from pycomnet.text.logs import Logger
 
@@ -46,8 +47,13 @@ log = Logger()
 
 #: Bytes of messages that the far side has not read; then it is given up, as it replies to none.
 UNREAD = 67108864
-#: Blocks of a file of which the sums are kept.
-MOST_BLOCKS = 4194304
+#: Long files whose sums or content come next: their old files are open.
+AHEAD = 16
+#: Files that the far side was asked for, and that wait for their content: it gets no reply to other
+#: lists until some have come.
+WAITING = 20000
+#: The most entries of a list: one that a far side makes has a few thousand.
+MOST_ENTRIES = 65536
 #: The bits of modes that are taken over: not that a program runs with its owner's rights, as the
 #: owner is another one here.
 MASK = 0o1777
@@ -313,12 +319,22 @@ class FetchReceiver(Receiver):
         self._listed: tuple[int, list[bytes]] = (0, [])
         #: number -> path of what is needed
         self._paths: dict[int, bytes] = {}
-        self._sums: dict[int, Sums] = {}
+        #: replies to lists that wait, with the paths of what each needs
+        self._held: deque[tuple[list[Any], dict[int, bytes]]] = deque()
+        #: files of which the sums are to be asked for
+        self._wanted: deque[int] = deque()
+        #: files of which the sums were asked for, until their content is here
+        self._asked: set[int] = set()
+        #: those whose sums are not complete, and the file whose sums are coming
+        self._awaited: set[int] = set()
+        self._coming: tuple[int, Sums] | None = None
 
     # -- what the far side sends -----------------------------------------------------------------
 
     def _list(self, message: list[Any]) -> None:
         batch = ReceivedBatch(message)
+        if len(batch.names) > MOST_ENTRIES:
+            raise BadBatch(f"a list of {len(batch.names)} entries, at most {MOST_ENTRIES}")
         paths: list[bytes] = []
         for directory, count, _ in batch.directories:
             names = batch.names[len(paths) : len(paths) + count]
@@ -331,41 +347,58 @@ class FetchReceiver(Receiver):
         kinds: tuple[EventKind, ...] = ("skipped", "noted", "failed")
         for kind, found in zip(kinds, (skipped, noted, failed), strict=True):
             for path, reason in found:
-                self._run.note(kind, bytes(path), str(reason))
+                if not isinstance(path, bytes):
+                    raise BadBatch(f"{type(path).__name__} is no path")
+                self._run.note(kind, path, str(reason))
 
     def _cannot_read(self, message: list[Any]) -> None:
         _, numbers, reasons = message
         for number, reason in zip(numbers_from("Q", numbers), reasons, strict=True):
-            self._run.note("failed", self._paths.pop(number), str(reason))
+            self._run.note("failed", self._settle(number), str(reason))
         self._forget(message)
+        self._reply()
 
     def _stopped(self, message: list[Any]) -> None:
         raise SyncError(str(message[1]))
 
     def _got_sums(self, message: list[Any]) -> None:
-        _, number, size, block, marker, part, complete = message
-        if block:
-            check_block(block)
-        sums = self._sums.get(number)
-        if sums is None:
-            sums = self._sums[number] = Sums(size, block, marker)
+        match message:
+            case [_, int(number), int(size), int(block), bytes(marker), bytes(part), complete]:
+                pass
+            case _:
+                raise BadBatch("sums that can't be read")
+        if number not in self._awaited:
+            raise BadBatch(f"sums of file {number}, which were not asked for")
+        if self._coming is None:
+            self._coming = number, Sums.announced(size, block, marker)
+        coming, sums = self._coming
+        if coming != number:
+            raise BadBatch("sums of two files at a time")
         sums.add(part)
-        if len(sums.strong) > MOST_BLOCKS:
-            raise BadBatch(f"sums of more than {MOST_BLOCKS} blocks")
         if complete:
             sums.complete = True
-            del self._sums[number]
+            self._coming = None
+            self._awaited.discard(number)
             self._match(number, sums)
 
     def _match(self, number: int, sums: Sums) -> None:
         """Find out which parts of a new file are here, and ask for the others."""
-        found = self.basis(self.pending[number]) if sums.block else None
-        if found is None:
-            self._run.put(["parts", number, b""])
-            return
-        size, descriptor = found
+        ranges: list[int] = []
+        try:
+            found = self.basis(self.pending[number]) if sums.block else None
+            if found is not None:
+                ranges = self._ranges(number, sums, *found)
+        except OSError:  # what can't be read is no basis
+            basis = self.bases.pop(number, None)
+            if basis is not None:
+                basis.close()
+        self._run.put(["parts", number, numbers_of("Q", ranges)])
+
+    def _ranges(self, number: int, sums: Sums, size: int, descriptor: int) -> list[int]:
+        """Offset and size of what of a new file is here, in the old one, which stays open."""
         read = read_at(descriptor)
-        here = _Parts(read)
+        here = Parts(read)
+        self.bases[number] = Basis(here.read, descriptor)
         at = 0
         for step in Matcher(read, size, sums).steps():
             if isinstance(step, Copy):
@@ -373,10 +406,9 @@ class FetchReceiver(Receiver):
                 at += step.size
             elif isinstance(step, Literal):
                 at += len(step.data)
-        self.bases[number] = Basis(here.read, descriptor)
         ranges = here.ranges()
         self._run.matched(here.size)
-        self._run.put(["parts", number, numbers_of("Q", ranges)])
+        return ranges
 
     # -- what the receiver says ------------------------------------------------------------------
 
@@ -387,24 +419,37 @@ class FetchReceiver(Receiver):
                 self._say_need(first, count, numbers, kinds, digests, done, what)
             case ["written" | "same" as kind, numbers]:
                 for number in numbers_from("Q", numbers):
-                    run.note("sent" if kind == "written" else "equal", self._paths.pop(number))
+                    run.note("sent" if kind == "written" else "equal", self._settle(number))
                 run.put(["settled", numbers])
+                self._reply()
             case ["failed", failures]:
                 for which, reason in failures:
                     run.note("failed", self._path(which), reason)
+                self._reply()
             case ["deleted", paths]:
                 for path in paths:
                     run.note("deleted", path)
             case ["again", number, _]:
                 run.put(["again", number])
+                self._asked.discard(number)
+                self._reply()
             case ["done"]:
                 run.put(["done"])
 
     def _path(self, which: int | bytes) -> bytes:
         if isinstance(which, bytes):
             return which
-        path = self._paths.pop(which, None)
-        return self._listed[1][which - self._listed[0]] if path is None else path
+        if which in self._paths:
+            return self._settle(which)
+        return self._listed[1][which - self._listed[0]]
+
+    def _settle(self, number: int) -> bytes:
+        """The path of a file that was needed; nothing more comes for it."""
+        self._asked.discard(number)
+        self._awaited.discard(number)
+        if self._coming is not None and self._coming[0] == number:
+            self._coming = None
+        return self._paths.pop(number)
 
     def _say_need(
         self,
@@ -425,59 +470,24 @@ class FetchReceiver(Receiver):
             for number, _ in needed:
                 run.note("sent", paths[number - first])
             numbers = kinds = digests = b""
-        else:
-            self._paths.update((number, paths[number - first]) for number, _ in needed)
-        run.put(["need", first, numbers, kinds, digests])
-        if not self.dry_run:
-            for number, kind in needed:
-                if kind == DELTA:
-                    run.put(["sums", number])
+            needed = []
+        if len(self._held) >= LISTS:
+            raise BadBatch(f"it sends lists, and not what it is asked for: {WAITING} files wait")
+        reply = ["need", first, numbers, kinds, digests]
+        self._held.append((reply, {number: paths[number - first] for number, _ in needed}))
+        self._reply()
 
-
-class _Parts:
-    """The parts of a new file that are here, in an old one.
-
-    :param read: reads the old file.
-    :ivar size: their size in all.
-    """
-
-    def __init__(self, read: Callable[[int, int], bytes]) -> None:
-        self._old = read
-        #: offset in the new file -> offset in the old one, and size
-        self._found: dict[int, tuple[int, int]] = {}
-        self._offsets: list[int] = []
-        self.size = 0
-
-    def add(self, offset: int, size: int, old: int) -> None:
-        """A part of the new file is at this offset of the old one."""
-        self._found.setdefault(offset, (old, size))
-
-    def ranges(self) -> list[int]:
-        """Offset and size of each part, one after the other, in order and without overlaps."""
-        ranges: list[int] = []
-        end = 0
-        kept: dict[int, tuple[int, int]] = {}
-        for offset, (old, size) in sorted(self._found.items()):
-            cut = max(0, end - offset)
-            if size <= cut:
-                continue
-            offset, old, size = offset + cut, old + cut, size - cut
-            kept[offset] = old, size
-            if ranges and ranges[-2] + ranges[-1] == offset:
-                ranges[-1] += size
-            else:
-                ranges += [offset, size]
-            end = offset + size
-            self.size += size
-        self._found = kept
-        self._offsets = list(kept)
-        return ranges
-
-    def read(self, offset: int, size: int) -> bytes:
-        """Read bytes of the new file from the old one; fewer at a part's end."""
-        place = bisect_right(self._offsets, offset) - 1
-        if place < 0:
-            return b""
-        begin = self._offsets[place]
-        old, length = self._found[begin]
-        return self._old(old + offset - begin, max(0, min(size, begin + length - offset)))
+    def _reply(self) -> None:
+        """Reply to lists, unless too much waits; and ask for the sums of the next long files."""
+        while self._held and len(self._paths) <= WAITING:
+            reply, paths = self._held.popleft()
+            self._paths.update(paths)
+            self._run.put(reply)
+            kinds = zip(paths, reply[3], strict=True)
+            self._wanted.extend(number for number, kind in kinds if kind == DELTA)
+        while self._wanted and len(self._asked) < AHEAD:
+            number = self._wanted.popleft()
+            if number in self._paths:
+                self._asked.add(number)
+                self._awaited.add(number)
+                self._run.put(["sums", number])

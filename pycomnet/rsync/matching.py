@@ -13,11 +13,13 @@ from collections.abc import Callable, Iterator
 
 import attrs
 
-from pycomnet.far.rsync.blocks import FOLLOWING, NO_ANCHOR, SUM, TreeDigest
+from pycomnet.far.rsync.blocks import FOLLOWING, NO_ANCHOR, SUM, TreeDigest, check_block
 from pycomnet.far.rsync.entries import PIECE
 
 #: Bytes of the new file that are read at a time.
 READ = 4194304
+#: Blocks of which the sums are kept, some 300 bytes each: what is behind them is not found.
+MOST_BLOCKS = 2097152
 #: Blocks in which anchors are looked for before the expected place is tried again, and at least so
 #: many bytes.
 AHEAD, AHEAD_BYTES = 4, 65536
@@ -62,6 +64,8 @@ class Sums:
         self.size = size
         self.block = block
         self.marker = marker
+        #: the number of blocks whose sums have not come
+        self._left = -(-size // block) if block else 0
         self.complete = False
         self.strong: list[bytes] = []
         #: where the anchor is, in each block
@@ -69,8 +73,26 @@ class Sums:
         #: the bytes of an anchor -> the blocks that have it
         self.anchors: dict[bytes, list[int]] = {}
 
+    @classmethod
+    def announced(cls, size: int, block: int, marker: bytes) -> Sums:
+        """Sums that another end sends.
+
+        :raises ValueError: no file has blocks of this size.
+        """
+        if block:
+            check_block(block)
+        return cls(size, block, marker)
+
     def add(self, part: bytes) -> None:
-        """The next sums, joined."""
+        """The next sums, joined. Those behind :data:`MOST_BLOCKS` are not kept.
+
+        :raises ValueError: the file has not as many blocks.
+        """
+        self._left -= len(part) // SUM.size
+        if self._left < 0:
+            raise ValueError(f"sums of more blocks than a file of {self.size} bytes has")
+        if len(self.strong) >= MOST_BLOCKS:
+            return
         anchors = self.anchors
         for strong, place, following in SUM.iter_unpack(part):
             if place != NO_ANCHOR:

@@ -57,7 +57,7 @@ class TargetResult:
     :ivar sent: files whose content was sent; with ``dry_run`` those that would be.
     :ivar made: directories and links that were made.
     :ivar changed: entries whose mode, owner or time was changed.
-    :ivar deleted: what was deleted.
+    :ivar deleted: what was deleted; without ``delete``, temporary files that a killed run has left.
     :ivar skipped: paths and why each was not sent.
     :ivar noted: paths of links that lead out of the tree, and where to.
     :ivar failed: paths and why each could not be sent or deleted.

@@ -51,7 +51,8 @@ class RSync:
         ``docs/**/tmp``. What they match is neither sent nor deleted.
     :param include: patterns of what takes part though ``exclude`` matches it.
     :param takes: a function: path relative to ``source`` -> whether it takes part. It is called in
-        a thread. What it leaves out is neither sent nor deleted.
+        a thread. What it leaves out is neither sent nor deleted; targets are told its names. If it
+        raises, this is the error of each target.
     :param delete: whether what is not in the source is deleted at the targets. Nothing is deleted
         if a part of the source could not be read.
     :param links: what is done with symbolic links. ``keep``: a link with the same text is made; but

@@ -19,7 +19,9 @@ from pycomnet.far.rsync.entries import (
     DELTA,
     DIGEST,
     END,
+    FILE,
     HOLE,
+    LEADER,
     MADE,
     PIECE,
     UNLESS_EQUAL,
@@ -28,6 +30,7 @@ from pycomnet.far.rsync.entries import (
 )
 from pycomnet.far.rsync.files import digest_of
 from pycomnet.far.rsync.scan import Batch
+from pycomnet.far.rsync.tree import time_of
 from pycomnet.gateways.gateway import Gateway
 from pycomnet.rsync import matching
 from pycomnet.rsync.lines import Lines
@@ -85,6 +88,10 @@ class Session:
         self._sums: dict[int, Sums] = {}
         #: files for which sums were requested
         self._asked: set[int] = set()
+        #: those whose sums are not complete
+        self._awaited: set[int] = set()
+        #: long files whose content was sent, or is being sent
+        self._sent: set[int] = set()
         self._attempts: dict[int, int] = {}
         self._done = False
         self._lines: Lines
@@ -102,7 +109,7 @@ class Session:
         asked = {
             "root": self._destination,
             "mode": status.st_mode & 0o7777,
-            "time": status.st_mtime_ns,
+            "time": time_of(status),
             "rules": [list(rule) for rule in options.rules],
             "delete": options.delete,
             "dry_run": options.dry_run,
@@ -193,16 +200,16 @@ class Session:
             case ["deleted", [*paths]]:
                 for path in paths:
                     self._note("deleted", path)
-            case ["sums", int(number), int(size), int(block), marker, part, complete]:
+            case ["sums", int(number), int(size), int(block), bytes(marker), bytes(part), complete]:
                 self._got_sums(number, size, block, marker, part, complete)
             case ["again", int(number), str(_)]:
                 self._again(number)
             case ["stopped", str(reason)]:
                 raise SyncError(reason)
-            case ["done"]:
+            case ["done"] if not self._paths and not self._announced:
                 self._done = True
             case _:
-                raise ValueError("that is no message of this protocol")
+                raise ValueError("that is no message of this protocol, or not now")
 
     def _written(self, kind: Literal["sent", "equal"], numbers: bytes) -> None:
         paths = [shown_path(self._settle(number)) for number in numbers_from("Q", numbers)]
@@ -213,9 +220,18 @@ class Session:
 
     def _settle(self, number: int) -> bytes:
         """The path of what was needed; it is settled now."""
+        path = self._path(number)
         self._sums.pop(number, None)
         self._digests.pop(number, None)
-        return self._paths.pop(number)
+        self._sent.discard(number)
+        del self._paths[number]
+        return path
+
+    def _path(self, number: int) -> bytes:
+        path = self._paths.get(number)
+        if path is None:
+            raise SyncError(f"the other end did not need entry {number}, or said that it is done")
+        return path
 
     def _failed(self, which: int | bytes, reason: str) -> None:
         if isinstance(which, bytes):
@@ -247,11 +263,14 @@ class Session:
         if batch.first != first or len(batch) != count:
             raise ValueError("a reply to another list")
         self._result.entries += count
-        for number, kind in zip(numbers_from("Q", done), what, strict=True):
+        for number, kind in zip(_numbers_of(batch, done), what, strict=True):
             self._note("made" if kind == MADE else "changed", paths[number - first])
         group: list[int] = []
         size = at = 0
-        for number, kind in zip(numbers_from("Q", numbers), kinds, strict=True):
+        for number, kind in zip(_numbers_of(batch, numbers), kinds, strict=True):
+            if batch.kinds[number - first] not in (FILE, LEADER):
+                # What is skipped has a name in the list. Its content is not for the other end.
+                raise ValueError(f"it needs entry {number}, which is no file that is sent")
             path = paths[number - first]
             if kind == UNLESS_EQUAL:
                 self._digests[number] = digests[at : at + DIGEST]
@@ -276,14 +295,23 @@ class Session:
     def _got_sums(
         self, number: int, size: int, block: int, marker: bytes, part: bytes, complete: bool
     ) -> None:
+        if number not in self._awaited:
+            raise ValueError("sums that were not asked for")
+        if complete:
+            self._awaited.discard(number)
+        if number not in self._asked:
+            return  # the file could not be read after all
         sums = self._sums.get(number)
         if sums is None:
-            sums = self._sums[number] = Sums(size, block, marker)
+            sums = self._sums[number] = Sums.announced(size, block, marker)
         sums.add(part)
-        sums.complete = complete
+        sums.complete = bool(complete)
 
     def _again(self, number: int) -> None:
         """What was sent was not one state of the file: send it again, whole."""
+        if number not in self._sent:
+            raise ValueError("that was not sent")
+        self._sent.discard(number)
         self._sums.pop(number, None)
         self._asked.discard(number)
         self._longs.append((number, False))
@@ -309,7 +337,7 @@ class Session:
         await self._lines.send(["unreadable", numbers_of("Q", [number for number, _ in failed])])
 
     async def _send_shorts(self, group: list[int]) -> None:
-        found = await self._source.shorts([(number, self._paths[number]) for number in group])
+        found = await self._source.shorts([(number, self._path(number)) for number in group])
         if found.failed:
             await self._unreadable(found.failed)
         equal = [
@@ -342,13 +370,15 @@ class Session:
         for each, by_delta in wanted:
             if by_delta and each not in self._asked:
                 self._asked.add(each)
+                self._awaited.add(each)
                 await self._lines.send(["sums", each])
 
     async def _send_long(self, number: int, delta: bool) -> None:
         if self._attempts.get(number, 0) >= TRIES:
             await self._unreadable([(number, "it changed each time while it was read")])
             return
-        file = self._source.long(number, self._paths[number])
+        file = self._source.long(number, self._path(number))
+        self._sent.add(number)
         try:
             try:
                 await file.open()
@@ -378,7 +408,7 @@ class Session:
 
     async def _begin(self, number: int, file: LongFile, block: int) -> None:
         assert file.status is not None
-        time, mode = file.status.st_mtime_ns, file.status.st_mode & 0o7777
+        time, mode = time_of(file.status), file.status.st_mode & 0o7777
         await self._lines.send(["long", number, block, time, mode, file.is_sparse])
 
     async def _end(self, file: LongFile, digest: bytes, block: int) -> None:
@@ -431,3 +461,17 @@ class Session:
                     await self._lines.raw(COPY + struct.pack(">QQ", step.offset, step.size))
                 elif not sums.complete:
                     await self._changed.wait()
+
+
+def _numbers_of(batch: Batch, packed: bytes) -> tuple[int, ...]:
+    """Numbers of entries of a list, in order, each once.
+
+    :raises ValueError: they are no such numbers.
+    """
+    numbers = numbers_from("Q", packed)
+    last = batch.first - 1
+    for number in numbers:
+        if not last < number < batch.end:
+            raise ValueError(f"entry {number} is not of this list, or came before")
+        last = number
+    return numbers

@@ -21,6 +21,7 @@ from twisted.internet.threads import deferToThreadPool
 from pycomnet.deferred import OneShot, deferred
 from pycomnet.far.rsync.entries import numbers_of
 from pycomnet.far.rsync.scan import Batch, Scan
+from pycomnet.far.rsync.tree import time_of
 from pycomnet.rsync.longfile import LongFile
 from pycomnet.rsync.options import SyncOptions
 
@@ -110,6 +111,8 @@ class Source:
         self._batches: dict[int, tuple[Batch, list[object]]] = {}
         self._made = 0
         self._ended = False
+        #: why there are no more batches, if the list could not be made
+        self._problem: BaseException | None = None
         self._next: OneShot[None] | None = None
         #: what was read, with the numbers of a message as the key
         self._shorts: OrderedDict[bytes, OneShot[Shorts]] = OrderedDict()
@@ -129,8 +132,13 @@ class Source:
 
     @deferred
     async def batch(self, place: int) -> tuple[Batch, list[object]] | None:
-        """The batch at a place, and its message; None behind the last."""
+        """The batch at a place, and its message; None behind the last.
+
+        If the list can't be made any further, this fails for each that asks for more.
+        """
         while place >= self._made and not self._ended:
+            if self._problem is not None:
+                raise self._problem
             if self._next is None:
                 self._next = waited = OneShot[None]()
                 self._read_next(waited)
@@ -153,6 +161,7 @@ class Source:
 
         def failed(failure: Any) -> None:
             self._next = None
+            self._problem = failure.value
             waited.fail(failure.value)
 
         self.in_thread(read).addCallbacks(done, failed)
@@ -222,7 +231,7 @@ class Source:
                 continue
             found.numbers.append(number)
             found.datas.append(data)
-            found.times.append(status.st_mtime_ns)
+            found.times.append(time_of(status))
             found.modes.append(status.st_mode & 0o7777)
         return found
 

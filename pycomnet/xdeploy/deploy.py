@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
+import itertools
 import json
-from typing import TYPE_CHECKING, Any
+import posixpath
+import re
+from typing import IO, TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorThreads
@@ -11,12 +15,20 @@ from twisted.python.failure import Failure
 
 from pycomnet.errors import ChannelClosed, ConnectionLost, RemoteError
 from pycomnet.services.threads import in_thread
-from pycomnet.xdeploy.farcode import ask, explained
+from pycomnet.text.printable import visible
+from pycomnet.xdeploy.farcode import ask, explained, no_message
 from pycomnet.xdeploy.interpreter import FarInterpreter
-from pycomnet.xdeploy.plan import PackageIndex, Plan
+from pycomnet.xdeploy.plan import PackageIndex, Plan, SourceFile
 from pycomnet.xdeploy.request import Venv, VenvProgress, VenvRequest
 from pycomnet.xdeploy.requirements import Requirements
-from pycomnet.xdeploy.resolve import BuildFailed, DeploymentFailed, Resolver
+from pycomnet.xdeploy.resolve import (
+    BuildFailed,
+    DeploymentFailed,
+    ResolutionFailed,
+    Resolver,
+    tail,
+)
+from pycomnet.xdeploy.wheelcache import WheelCache
 
 if TYPE_CHECKING:
     from pycomnet.channels.channel import Channel
@@ -24,6 +36,8 @@ if TYPE_CHECKING:
 
 #: Bytes of a wheel that are sent at a time.
 PIECE = 1 << 18
+#: What pip says if there is no version that fits.
+NOT_FOUND = ("No matching distribution found", "ResolutionImpossible")
 
 
 class Deployment:
@@ -43,6 +57,7 @@ class Deployment:
         #: why a file could not be sent
         self._problem: BaseException | None = None
         self.ready: dict[str, Any] = {}
+        self._resolved = False
         self._venv: Venv | None = None
 
     async def run(self) -> None:
@@ -87,18 +102,31 @@ class Deployment:
             case {
                 "identity": str(identity),
                 "path": str(path),
-                "root": str(),
+                "root": str(root),
                 "PATH": str(),
                 "about": bytes(about),
                 "made": bool(made),
-            }:
+            } if self._is_place(root, identity, path):
                 try:
                     packages = dict(json.loads(about)["packages"])
-                except (ValueError, KeyError, TypeError):
-                    raise _no_message(ready) from None
+                except (ValueError, KeyError, TypeError, RecursionError):
+                    raise no_message(ready) from None
+                if not all(isinstance(text, str) for text in itertools.chain(*packages.items())):
+                    raise no_message(ready)
                 python = f"{path}/bin/python"
                 return Venv(self._request.name, identity, path, python, packages, made)
-        raise _no_message(ready)
+        raise no_message(ready)
+
+    def _is_place(self, root: str, identity: str, path: str) -> bool:
+        """Whether an environment may be there: in the directory that was asked for."""
+        asked = self._request.directory
+        return (
+            posixpath.isabs(root)
+            and "\0" not in root
+            and re.fullmatch("[0-9a-f]{32}", identity) is not None
+            and path == f"{root}/environments/{identity}"
+            and (asked is None or not posixpath.isabs(asked) or posixpath.normpath(asked) == root)
+        )
 
     async def _answer(self, channel: Channel, message: Any) -> None:
         progress = self._request.progress
@@ -112,7 +140,8 @@ class Deployment:
                 await channel.send(None)  # the far side tries again
             case {"progress": [str(stage), int(done), int(total)]}:
                 progress(VenvProgress(stage, done, total))
-            case {"resolve": dict(facts)}:
+            case {"resolve": dict(facts)} if not self._resolved:
+                self._resolved = True  # each time, packages are downloaded and built here
                 await channel.send(await self._answer_plan(facts))
             case {"send": [*digests]} if all(map(self._is_planned, digests)):
                 # The far side reports its progress meanwhile.
@@ -121,7 +150,7 @@ class Deployment:
             case {"failed": [str(name), int(status), str(output)]}:
                 raise self._build_failed(name, status, output)
             case _:
-                raise _no_message(message)
+                raise no_message(message)
 
     def _is_planned(self, digest: object) -> bool:
         return isinstance(digest, str) and digest in self._plan.files()
@@ -129,7 +158,7 @@ class Deployment:
     async def _answer_plan(self, facts: dict[str, Any]) -> dict[str, Any]:
         """Make the plan, or what the far side needs to make it."""
         request = self._request
-        resolver = self._resolver(facts)
+        resolver = await self._resolver(facts)
         if not request.far:
             self._plan = await resolver.resolve(
                 request.requirements, upgrade=request.upgrade, projects=request.projects
@@ -146,7 +175,7 @@ class Deployment:
             "index": request.index.given,
         }
 
-    def _resolver(self, facts: dict[str, Any]) -> Resolver:
+    async def _resolver(self, facts: dict[str, Any]) -> Resolver:
         request = self._request
 
         def told(what: str) -> None:
@@ -155,25 +184,32 @@ class Deployment:
 
         try:
             interpreter = FarInterpreter.of(facts)
-            interpreter.tag_texts()
-        except (AttributeError, KeyError, TypeError, ValueError, IndexError):
-            raise _no_message(facts) from None
+        except (KeyError, ValueError):
+            raise no_message(facts) from None
+        reactor = IReactorThreads(self._gateway.link.reactor)
+        # There are some thousands. From then on they are known.
+        await in_thread(reactor, interpreter.tag_texts)
         return Resolver(
             interpreter,
-            IReactorThreads(self._gateway.link.reactor),
+            reactor,
             # An index that is given is the far machine's.
             index=PackageIndex() if request.far else request.index,
             cache=request.cache,
             told=told,
+            builds_here=self._gateway.spec.trusted is not False,
         )
 
     async def _send_all(self, channel: Channel, digests: list[str]) -> None:
-        """Send files one after the other; the far side knows how many bytes each has."""
+        """Send files one after the other; the far side knows how many bytes each has.
+
+        :raises OSError: a file can't be read, or has changed.
+        """
         reactor = IReactorThreads(self._gateway.link.reactor)
         files = self._plan.files()
         for digest in digests:
             with open(files[digest].path, "rb") as opened:
-                while piece := await in_thread(reactor, opened.read, PIECE):
+                reader = _Reader(files[digest], opened, self._request.cache)
+                while piece := await in_thread(reactor, reader.read):
                     await channel.send(piece)
 
     def _not_sent(self, failure: Failure, channel: Channel) -> None:
@@ -182,18 +218,51 @@ class Deployment:
             self._problem = failure.value
             channel.close(f"a wheel can't be read: {failure.getErrorMessage()}")
 
-    def _build_failed(self, name: str, status: int, output: str) -> BuildFailed:
+    def _build_failed(self, name: str, status: int, output: str) -> DeploymentFailed:
+        if self._request.far and any(text in output for text in NOT_FOUND):
+            return ResolutionFailed(
+                f"the far machine's pip finds nothing for {self._request.requirements}:\n"
+                f"{tail(output)}",
+                output,
+            )
         here = [build.output for build in self._plan.builds if build.sdist.name == name]
-        tried = "".join(f"\nWhen it was tried here:\n{text}" for text in here if text)
+        tried = "".join(f"\nWhen it was tried here:\n{tail(text)}" for text in here if text)
         return BuildFailed(
-            f"{name} can't be built at the far side: its build ended with status {status}:\n"
-            f"{output.strip()}{tried}",
+            f"{visible(name[:200])} can't be built at the far side: its build ended with status "
+            f"{status}:\n{tail(output)}{tried}",
             output,
         )
 
 
-def _no_message(message: object) -> DeploymentFailed:
-    return DeploymentFailed(f"the far side sent what is no message: {message!r:.200}")
+class _Reader:
+    """Reads a file of the cache, and finds out in time whether it is still the one of its hash.
+
+    The far side waits for as many bytes as it was told, so no other number is sent.
+    """
+
+    def __init__(self, file: SourceFile, opened: IO[bytes], cache: WheelCache) -> None:
+        self._file = file
+        self._opened = opened
+        self._cache = cache
+        self._left = file.size
+        self._found = hashlib.sha256()
+
+    def read(self) -> bytes:
+        """The next piece; the last one only if all is as it was.
+
+        :raises OSError: it is not.
+        """
+        piece = self._opened.read(min(PIECE, self._left))
+        self._left -= len(piece)
+        self._found.update(piece)
+        over = self._left == 0 or not piece
+        if over and (self._left or self._found.hexdigest() != self._file.sha256):
+            self._cache.forget(self._file)
+            raise OSError(
+                f"{self._file.path} is not what it was when it was put into the cache: it was "
+                "removed; try again"
+            )
+        return piece
 
 
 __all__ = ["Deployment"]

@@ -59,4 +59,17 @@ def explained(problem: RemoteError) -> DeploymentFailed:
     )
 
 
-__all__ = ["FAR_PACKAGE", "EnvironmentRefused", "ask", "explained", "far_modules", "start"]
+def no_message(message: object) -> DeploymentFailed:
+    """The error for what a far side of this version does not send."""
+    return DeploymentFailed(f"the far side sent what is no message: {message!r:.200}")
+
+
+__all__ = [
+    "FAR_PACKAGE",
+    "EnvironmentRefused",
+    "ask",
+    "explained",
+    "far_modules",
+    "no_message",
+    "start",
+]

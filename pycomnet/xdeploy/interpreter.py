@@ -15,11 +15,19 @@ from packaging.markers import default_environment
 from packaging.tags import Tag
 from packaging.utils import parse_wheel_filename
 
+from pycomnet.text.printable import visible
+
 #: The older names of some manylinux platforms (PEP 600).
 LEGACY = {17: "manylinux2014", 12: "manylinux2010", 5: "manylinux1"}
 #: The first glibc for which there are manylinux platforms.
 FIRST_GLIBC = {"x86_64": 5, "i686": 5}
 OTHER_FIRST_GLIBC = 17
+
+
+#: The most that a part of a version may be: there is a tag for each older version.
+MAX_NUMBER = 99
+#: The most characters of a text among the facts.
+MAX_TEXT = 4096
 
 
 @attrs.frozen
@@ -51,7 +59,12 @@ class FarInterpreter:
 
     @classmethod
     def of(cls, facts: dict[str, Any]) -> FarInterpreter:
-        """Read the facts that a far side has sent."""
+        """Read the facts that a far side has sent.
+
+        :raises KeyError, ValueError: they are none, or such that no interpreter has. They say how
+            many tags there are.
+        """
+        _check(facts)
         return cls(
             implementation=facts["implementation"],
             version=tuple(facts["version"]),
@@ -73,7 +86,7 @@ class FarInterpreter:
 
     def __str__(self) -> str:
         name = self.markers.get("platform_python_implementation", self.implementation)
-        return f"{name} {self.python_version} on {self.platform}"
+        return visible(f"{name[:100]} {self.python_version} on {self.platform[:100]}")
 
     @property
     def key(self) -> str:
@@ -107,6 +120,8 @@ class FarInterpreter:
         if "any" in platforms or not any(name.startswith("linux_") for name in platforms):
             return True
         own = own_interpreter()
+        if not self.libc[0]:
+            return False
         return self.libc[0] == own.libc[0] and _numbers(own.libc[1]) <= _numbers(self.libc[1])
 
     def is_like_this_one(self) -> bool:
@@ -118,6 +133,32 @@ class FarInterpreter:
             if name not in ("platform_release", "platform_version", "extra")
         )
         return same and set(tags_of(self)) == set(packaging_tags.sys_tags())
+
+
+def _check(facts: dict[str, Any]) -> None:
+    """Check the facts of a far side, which may be hostile.
+
+    :raises KeyError, ValueError: what is wrong.
+    """
+    version, libc, mac, markers = (facts[key] for key in ("version", "libc", "mac", "markers"))
+    texts = [facts[key] for key in ("implementation", "suffix", "platform", "executable")]
+    if not all(isinstance(each, (list, tuple)) for each in (version, libc, mac)):
+        raise ValueError("expected lists")
+    if not isinstance(markers, dict) or not markers.keys() <= default_environment().keys():
+        raise ValueError("expected markers")
+    texts += [*libc, *mac, *markers.values()]
+    if not all(isinstance(text, str) and len(text) <= MAX_TEXT for text in texts):
+        raise ValueError("expected short texts")
+    flags = [facts[key] for key in ("narrow", "free_threaded", "debug")]
+    if not all(isinstance(flag, bool) for flag in flags):
+        raise ValueError("expected flags")
+    if not all(type(part) is int for part in version):
+        raise ValueError("expected numbers")
+    if (len(version), len(libc), len(mac)) != (3, 2, 2):
+        raise ValueError("expected three numbers and two texts each")
+    numbers = [*version, *_numbers(libc[1])[:2], *_numbers(mac[0])[:2]]
+    if not all(0 <= number <= MAX_NUMBER for number in numbers):
+        raise ValueError("no such version")
 
 
 @functools.cache

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -91,14 +94,18 @@ class PackageIndex:
     """
 
     given: str | None = None
+    #: the directory that is given, wherever this program stands later
+    directory: str | None = attrs.field(init=False)
+
+    @directory.default
+    def _directory(self) -> str | None:
+        return None if self.given is None or "://" in self.given else os.path.abspath(self.given)
 
     def arguments(self) -> list[str]:
-        """pip's options."""
-        if self.given is None:
-            return []
-        if os.path.isdir(self.given):
-            return ["--no-index", "--find-links", os.path.abspath(self.given)]
-        return ["--index-url", self.given]
+        """pip's options. Others see them, so an address, which may have a password, is none."""
+        if self.directory is not None:
+            return ["--no-index", "--find-links", self.directory]
+        return []
 
     def environment(self) -> dict[str, str]:
         """The environment of pip: an index that is given is the only one."""
@@ -108,9 +115,9 @@ class PackageIndex:
                 env.pop(name, None)
             env["PIP_CONFIG_FILE"] = os.devnull
             # The processes in which pip installs what a build requires.
-            if os.path.isdir(self.given):
+            if self.directory is not None:
                 env["PIP_NO_INDEX"] = "1"
-                env["PIP_FIND_LINKS"] = os.path.abspath(self.given)
+                env["PIP_FIND_LINKS"] = self.directory
             else:
                 env["PIP_INDEX_URL"] = self.given
         env["PIP_DISABLE_PIP_VERSION_CHECK"] = "1"
@@ -119,8 +126,28 @@ class PackageIndex:
         return env
 
     def key(self) -> list[Any]:
-        """What identifies it."""
-        return [self.given, *(None if self.given else os.environ.get(name) for name in SOURCES)]
+        """What identifies it: the address or directory, or pip's configuration."""
+        if self.given is not None:
+            return [self.directory or self.given]
+        return [None, *(os.environ.get(name) for name in SOURCES), _configuration()]
+
+
+def _configuration() -> str:
+    """A hash of the files that pip's configuration is in, as they are now."""
+    home = os.path.expanduser("~")
+    user = os.environ.get("XDG_CONFIG_HOME") or os.path.join(home, ".config")
+    system = os.environ.get("XDG_CONFIG_DIRS") or "/etc/xdg"
+    places = [*(os.path.join(each, "pip") for each in system.split(os.pathsep)), "/etc"]
+    places += [os.path.join(home, ".pip"), os.path.join(user, "pip"), sys.prefix]
+    places.append(os.path.join(home, "Library", "Application Support", "pip"))
+    places.append("/Library/Application Support/pip")
+    paths = [os.path.join(place, "pip.conf") for place in places]
+    found = hashlib.sha256()
+    for path in [*paths, os.environ.get("PIP_CONFIG_FILE", "")]:
+        with contextlib.suppress(OSError):
+            data = Path(path).read_bytes()
+            found.update(f"{path}\0{len(data)}\0".encode(errors="surrogateescape") + data)
+    return found.hexdigest()
 
 
 __all__ = ["FarBuild", "PackageIndex", "Plan", "SourceFile"]

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import weakref
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import attrs
+from twisted.internet import defer
 from twisted.internet.interfaces import IReactorThreads
 
 from pycomnet.deferred import reporting
@@ -50,7 +52,8 @@ class SetupFile:
         Its sdist is made here, and installed as pip would do it. As an environment never changes,
         another one is made that has the project as well, and the environment's name then means
         that. This gateway moves to it: what its code imports or starts from now on comes from
-        there. Modules that are imported already stay as they are.
+        there. Modules that are imported already stay as they are, and submodules of packages that
+        are imported already still come from the old one.
 
         :param gateway: made by :func:`create_venv_gateway`.
         :param upgrade: whether to ask the index for what was resolved before.
@@ -61,8 +64,19 @@ class SetupFile:
         return _install(progress, self.directory, gateway, upgrade)
 
 
+#: Each project is added to what the one before has made.
+_installing: weakref.WeakKeyDictionary[Gateway, defer.DeferredLock] = weakref.WeakKeyDictionary()
+
+
 @reporting
 async def _install(
+    report: Callable[[VenvProgress], object], directory: Path, gateway: Gateway, upgrade: bool
+) -> Venv:
+    async with _installing.setdefault(gateway, defer.DeferredLock()):
+        return await _install_alone(report, directory, gateway, upgrade)
+
+
+async def _install_alone(
     report: Callable[[VenvProgress], object], directory: Path, gateway: Gateway, upgrade: bool
 ) -> Venv:
     request = request_for(gateway)

@@ -9,7 +9,6 @@ import json
 import re
 import sys
 import tarfile
-import tempfile
 import zipfile
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -25,8 +24,8 @@ from pycomnet.text.printable import visible
 from pycomnet.xdeploy.interpreter import FarInterpreter
 from pycomnet.xdeploy.pipfor import NO_PIP
 from pycomnet.xdeploy.plan import FarBuild, PackageIndex, Plan, SourceFile
-from pycomnet.xdeploy.requirements import Requirements
-from pycomnet.xdeploy.tool import Ran, run_tool
+from pycomnet.xdeploy.requirements import InvalidRequirements, Requirements
+from pycomnet.xdeploy.tool import Ran, run_tool, scratch
 from pycomnet.xdeploy.wheelcache import WheelCache
 
 if sys.version_info >= (3, 11):
@@ -37,6 +36,10 @@ else:
 #: What builds an sdist that does not say it (PEP 517).
 LEGACY_BACKEND = "setuptools.build_meta:__legacy__"
 LEGACY_REQUIRES = ("setuptools>=40.8.0", "wheel")
+#: Said where sdists are not taken.
+ONLY_WHEELS = (
+    " (only wheels are taken: the far side is not trusted, and could choose whose build runs here)"
+)
 #: The most characters of a tool's output in an error's message; ``output`` has all of it.
 MAX_SHOWN = 4000
 
@@ -64,6 +67,8 @@ class Resolver:
     """Resolves requirements for one interpreter.
 
     :param told: called with what it does now: ``"resolve"`` or ``"build NAME"``.
+    :param builds_here: whether pip may take sdists of the index, whose builds run on this machine:
+        also to learn what they depend on.
     """
 
     def __init__(
@@ -74,12 +79,14 @@ class Resolver:
         index: PackageIndex | None = None,
         cache: WheelCache | None = None,
         told: Callable[[str], object] = lambda stage: None,
+        builds_here: bool = True,
     ) -> None:
         self._interpreter = interpreter
         self._reactor = reactor
         self._index = PackageIndex() if index is None else index
         self._cache = cache or WheelCache()
         self._told = told
+        self._builds_here = builds_here
 
     async def resolve(
         self,
@@ -102,7 +109,7 @@ class Resolver:
             if plan is not None:
                 return plan
         self._told("resolve")
-        with tempfile.TemporaryDirectory(prefix="pycomnet-xdeploy-") as name:
+        async with scratch(self._reactor) as name:
             files = await self._download(requirements, projects, Path(name))
             plan = await self._planned(files)
         if key is not None:
@@ -113,7 +120,7 @@ class Resolver:
         """What a plan is kept under; None if it may be another one next time."""
         if not requirements.fixed or projects:
             return None
-        wanted = [requirements.lines, self._interpreter.key, self._index.key()]
+        wanted = [requirements.lines, self._interpreter.key, self._index.key(), self._builds_here]
         return hashlib.sha256(json.dumps(wanted).encode()).hexdigest()
 
     async def _download(
@@ -138,11 +145,14 @@ class Resolver:
                 )
             )
             facts = str(path)
-        ran = await self._pip(facts, "download", "--dest", str(files), "--requirement", str(wanted))
+        options = [] if self._builds_here else ["--only-binary", ":all:"]
+        options += ["--dest", str(files), "--requirement", str(wanted)]
+        ran = await self._pip(facts, "download", *options)
         if ran.status:
+            where = "" if self._builds_here else ONLY_WHEELS
             raise ResolutionFailed(
-                f"nothing can be found for {requirements or 'the project'} that "
-                f"{self._interpreter} can use:\n{_essence(ran.output)}",
+                f"nothing can be found for {requirements if requirements.lines else 'the project'} "
+                f"that {self._interpreter} can use{where}:\n{_essence(ran.output)}",
                 ran.output,
             )
         return [
@@ -173,7 +183,7 @@ class Resolver:
         output = ""
         if built is None:
             self._told(f"build {sdist.name}")
-            with tempfile.TemporaryDirectory(prefix="pycomnet-xdeploy-") as place:
+            async with scratch(self._reactor) as place:
                 ran = await self._pip(
                     "-", "wheel", "--no-deps", "--wheel-dir", place, str(sdist.path)
                 )
@@ -195,9 +205,14 @@ class Resolver:
             index=self._index,
             cache=self._cache,
             told=self._told,
+            builds_here=self._builds_here,
         )
         try:
             plan = await inner.resolve(Requirements.of(requires))
+        except InvalidRequirements as problem:
+            raise BuildFailed(
+                f"{sdist.name}: what its build requires is wrong: {problem}"
+            ) from None
         except ResolutionFailed as problem:
             raise BuildFailed(
                 f"{sdist.name} has no wheel that {self._interpreter} can use. It was to be built "
@@ -219,7 +234,7 @@ class Resolver:
         runs on this machine. A backend that can't run here is not asked; then the build there may
         fail, and says what it lacks.
         """
-        with tempfile.TemporaryDirectory(prefix="pycomnet-xdeploy-") as place:
+        async with scratch(self._reactor) as place:
             result = Path(place) / "result"
             try:
                 source = await in_thread(
@@ -256,14 +271,28 @@ def build_system(path: Path) -> tuple[str, list[str], list[str]]:
         table = tomllib.loads("" if text is None else text.decode())
     except (ValueError, UnicodeError) as problem:
         raise BuildFailed(f"{path.name}: its pyproject.toml can't be read: {problem}") from None
-    system: Mapping[str, Any] = table.get("build-system", {})
-    requires = list(system.get("requires", LEGACY_REQUIRES))
+    system: Any = table.get("build-system", {})
+    if not isinstance(system, Mapping):
+        raise BuildFailed(f"{path.name}: expected a table [build-system], not {system!r:.100}")
     backend = system.get("build-backend")
+    requires = list(_texts(path, system, "requires", LEGACY_REQUIRES))
+    backend_path = list(_texts(path, system, "backend-path", ()))
+    if not isinstance(backend, (str, type(None))):
+        raise BuildFailed(f"{path.name}: expected build-backend as text, not {backend!r:.100}")
     if backend is None:
         return LEGACY_BACKEND, ["."], list(dict.fromkeys([*requires, *LEGACY_REQUIRES]))
     if backend.startswith("setuptools."):
         requires.append("wheel")  # which setuptools asks for when it runs, until 70.1
-    return backend, list(system.get("backend-path", ())), requires
+    return backend, backend_path, requires
+
+
+def _texts(
+    path: Path, system: Mapping[str, Any], key: str, default: tuple[str, ...]
+) -> Iterable[str]:
+    found = system.get(key, default)
+    if not isinstance(found, (list, tuple)) or not all(isinstance(each, str) for each in found):
+        raise BuildFailed(f"{path.name}: expected {key} as a list of texts, not {found!r:.100}")
+    return found
 
 
 def _pyproject(path: Path) -> bytes | None:

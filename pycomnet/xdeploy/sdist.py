@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-import tempfile
 from pathlib import Path
 
 from twisted.internet.interfaces import IReactorThreads
@@ -13,7 +12,7 @@ from pycomnet.services.threads import in_thread
 from pycomnet.xdeploy.plan import PackageIndex, SourceFile
 from pycomnet.xdeploy.requirements import InvalidRequirements
 from pycomnet.xdeploy.resolve import BuildFailed, DeploymentFailed, tail
-from pycomnet.xdeploy.tool import run_tool
+from pycomnet.xdeploy.tool import run_tool, scratch
 from pycomnet.xdeploy.wheelcache import WheelCache
 
 #: What says that a directory is a project's.
@@ -45,7 +44,7 @@ async def make_sdist(
     :returns: the sdist; the same one as before, if the project has not changed.
     :raises BuildFailed: the project's build backend failed.
     """
-    with tempfile.TemporaryDirectory(prefix="pycomnet-xdeploy-") as place:
+    async with scratch(reactor) as place:
         argv = [sys.executable, "-m", "build", "--sdist", "--outdir", place, str(directory)]
         ran = await run_tool(reactor, argv, index.environment(), place)
         found = list(Path(place).glob("*.tar.gz"))

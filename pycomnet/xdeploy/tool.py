@@ -4,15 +4,23 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 import subprocess
+import tempfile
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import IO
 
 import attrs
 from twisted.internet import defer
 from twisted.internet.interfaces import IReactorThreads
 from twisted.internet.threads import deferToThreadPool
+
+from pycomnet.services.threads import in_thread
+
+#: The most bytes of what a program writes that are kept.
+MAX_OUTPUT = 1 << 20
 
 
 @attrs.frozen
@@ -20,7 +28,7 @@ class Ran:
     """How a program ended.
 
     :ivar status: its exit status, or minus the signal that ended it.
-    :ivar output: what it wrote to its standard output and error.
+    :ivar output: what it wrote to its standard output and error; of much, the begin and the end.
     """
 
     status: int
@@ -49,8 +57,10 @@ class _Program:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
-        output, _ = process.communicate()
-        return Ran(process.returncode, output.decode("utf-8", "replace"))
+        assert process.stdout is not None
+        with process.stdout as stream:
+            output = _bounded(stream)
+        return Ran(process.wait(), output)
 
     def end(self) -> None:
         with self._lock:
@@ -58,6 +68,19 @@ class _Program:
             if self._process is not None and self._process.poll() is None:
                 with contextlib.suppress(ProcessLookupError):
                     os.killpg(self._process.pid, signal.SIGKILL)
+
+
+def _bounded(stream: IO[bytes]) -> str:
+    """What a stream has, to its end; of much, the begin and the end."""
+    half = MAX_OUTPUT // 2
+    begin = stream.read(half)
+    end, size = b"", len(begin)
+    while piece := stream.read(half):
+        size += len(piece)
+        end = (end + piece)[-half:]
+    left_out = size - len(begin) - len(end)
+    cut = b"\n... %d bytes ...\n" % left_out if left_out else b""
+    return (begin + cut + end).decode("utf-8", "replace")
 
 
 def run_tool(
@@ -79,4 +102,18 @@ def run_tool(
     return ended
 
 
-__all__ = ["Ran", "run_tool"]
+@contextlib.asynccontextmanager
+async def scratch(reactor: IReactorThreads) -> AsyncIterator[str]:
+    """A directory for the time of a block.
+
+    What is in it may be large, so it is removed in a thread. What a killed program still writes
+    there does not hide why it was killed.
+    """
+    place = tempfile.mkdtemp(prefix="pycomnet-xdeploy-")
+    try:
+        yield place
+    finally:
+        await in_thread(reactor, shutil.rmtree, place, True)
+
+
+__all__ = ["MAX_OUTPUT", "Ran", "run_tool", "scratch"]

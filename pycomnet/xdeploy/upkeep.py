@@ -7,7 +7,7 @@ import attrs
 from pycomnet.deferred import deferred
 from pycomnet.errors import RemoteError
 from pycomnet.gateways.gateway import Gateway
-from pycomnet.xdeploy.farcode import FAR_PACKAGE, explained, far_modules
+from pycomnet.xdeploy.farcode import FAR_PACKAGE, explained, far_modules, no_message, start
 from pycomnet.xdeploy.requirements import check_name
 
 
@@ -60,19 +60,25 @@ async def list_venvs(gateway: Gateway, *, directory: str | None = None) -> list[
     :returns: fires with a list of :class:`ListedVenv`, by name; fails with
         :class:`EnvironmentRefused`, :class:`ConnectionLost`. Cancelling it drops the answer.
     """
-    found = await _call(gateway, "listed", directory)
-    assert isinstance(found, list)
-    return [
-        ListedVenv(
-            each["name"],
-            each["identity"],
-            each["path"],
-            dict(each["packages"]),
-            tuple(each["requirements"]),
-            each["interpreter"],
-        )
-        for each in found
-    ]
+    match await _call(gateway, "listed", directory):
+        case [*found]:
+            return [_listed(each) for each in found]
+        case other:
+            raise no_message(other)
+
+
+def _listed(each: object) -> ListedVenv:
+    match each:
+        case {
+            "name": str(name),
+            "identity": str(identity),
+            "path": str(path),
+            "packages": dict(packages),
+            "requirements": [*requirements],
+            "interpreter": str(interpreter),
+        } if all(isinstance(text, str) for text in (*packages, *packages.values(), *requirements)):
+            return ListedVenv(name, identity, path, packages, tuple(requirements), interpreter)
+    raise no_message(each)
 
 
 @deferred
@@ -82,12 +88,27 @@ async def remove_venv(gateway: Gateway, name: str, *, directory: str | None = No
     Its files are removed, too, unless another name means the same environment, or a gateway is in
     it: then :func:`prune` removes them later. Wheels stay in the store until :func:`prune`.
 
+    If it is just being made, this waits until it is.
+
     :returns: fires with whether there was one; fails as :func:`list`. Cancelling it changes nothing
-        there.
+        there any more.
     """
-    found = await _call(gateway, "removed", directory, check_name(name))
-    assert isinstance(found, list)
-    return bool(found[0])
+    channel = start(gateway, "upkeep:remove", root=directory, name=check_name(name))
+    try:
+        while True:
+            match await channel.receive():
+                case {"waiting": int() | None}:
+                    pass  # for another program that makes it
+                case {"free": True}:
+                    await channel.send(None)  # the far side tries again
+                case {"removed": [bool(found), bool()]}:
+                    return found
+                case other:
+                    raise no_message(other)
+    except RemoteError as problem:
+        raise explained(problem) from None
+    finally:
+        channel.close()
 
 
 @deferred
@@ -97,9 +118,11 @@ async def prune_venvs(gateway: Gateway, *, directory: str | None = None) -> Prun
     :returns: fires with :class:`Pruned`; fails as :func:`list`. Cancelling it changes nothing
         there.
     """
-    found = await _call(gateway, "pruned", directory)
-    assert isinstance(found, dict)
-    return Pruned(found["environments"], found["wheels"], found["bytes"])
+    match await _call(gateway, "pruned", directory):
+        case {"environments": int(environments), "wheels": int(wheels), "bytes": int(size)}:
+            return Pruned(environments, wheels, size)
+        case other:
+            raise no_message(other)
 
 
 __all__ = ["ListedVenv", "Pruned", "list_venvs", "prune_venvs", "remove_venv"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import weakref
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 #: Takes a lock on the environment's use, which ends with the process.
 KEEP = """\
 import fcntl, os
-fcntl.flock(os.open(path, os.O_RDWR | os.O_CREAT, 0o644), fcntl.LOCK_SH)
+fcntl.flock(os.open(path, os.O_RDWR | os.O_CREAT, 0o600), fcntl.LOCK_SH)
 """
 #: The environments of gateways that were made here, and what was asked for.
 _venvs: weakref.WeakKeyDictionary[Gateway, tuple[Venv, VenvRequest]] = weakref.WeakKeyDictionary()
@@ -32,7 +33,12 @@ _venvs: weakref.WeakKeyDictionary[Gateway, tuple[Venv, VenvRequest]] = weakref.W
 
 def remember(gateway: Gateway, venv: Venv, request: VenvRequest) -> None:
     """Remember in which environment a gateway is."""
-    _venvs[gateway] = venv, request
+    # Who is told of steps may refer to the gateway, which then would never go.
+    _venvs[gateway] = venv, attrs.evolve(request, progress=_nothing)
+
+
+def _nothing(progress: VenvProgress) -> None:
+    pass
 
 
 def venv_of(gateway: Gateway) -> Venv:
@@ -63,11 +69,15 @@ def _found(gateway: Gateway) -> tuple[Venv, VenvRequest]:
 def beside(gateway: Gateway, python: tuple[str, ...], **changes: Any) -> Spec:
     """The spec of a gateway where this one is, with another interpreter.
 
+    It is started from here only if this program's own interpreter runs there. Any other command may
+    be one that runs its arguments elsewhere (``sudo -u``, ``docker exec``, a script), and the far
+    side names the interpreter: it is started there.
+
     :param changes: of other keys of the spec.
     """
     spec = gateway.spec
     env = {**spec.env, **changes.pop("env", {})}
-    if spec.transport == "popen":
+    if spec.transport == "popen" and spec.via is None and spec.python in (None, (sys.executable,)):
         return attrs.evolve(spec, python=python, env=env, resume=False, **{"id": None, **changes})
     return Spec(
         transport="popen",
@@ -169,6 +179,7 @@ def create_venv_gateway(
 
     The environment is made if there is none of that name for these requirements. Wheels are found
     or built here, for the interpreter there, and sent. The far machine needs no pip and no network.
+    For a gateway that is not trusted only wheels are taken from the index: nothing of it is built.
 
     :param gateway: where; over any transport.
     :param name: the environment's name there, for the user that the gateway runs as.

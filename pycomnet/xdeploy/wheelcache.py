@@ -9,6 +9,7 @@ import os
 import shutil
 import stat
 import tarfile
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -51,7 +52,7 @@ class WheelCache:
     def prune(self) -> int:
         """Remove what was not used for long, and what is too much; return the bytes of that."""
         found = []
-        for path in self.path.glob("*/**/*"):
+        for path in self.path.glob("*/**/*"):  # those in "new" as well, if a program died
             with contextlib.suppress(OSError):
                 status = path.lstat()
                 if stat.S_ISREG(status.st_mode):
@@ -87,20 +88,36 @@ class WheelCache:
 
     def add(self, path: Path) -> SourceFile:
         """Move a file into the cache."""
-        found = hashlib.sha256()
-        with open(path, "rb") as file:
-            for piece in iter(lambda: file.read(1 << 20), b""):
-                found.update(piece)
-        digest = found.hexdigest()
+        digest = _hash_of(path)
         size = path.stat().st_size
         target = self.path / "files" / digest / path.name
-        if not target.exists():
-            target.parent.mkdir(parents=True, exist_ok=True)
-            part = target.with_name(f"{path.name}.{os.getpid()}")
+        if not target.exists() or _hash_of(target) != digest:
+            part = self._part()
             shutil.move(path, part)
-            part.rename(target)
+            self._put(part, target)
         self._used(target)
         return SourceFile(target, digest, size)
+
+    def forget(self, file: SourceFile) -> None:
+        """Remove a file that is damaged; it is downloaded or built again when it is wanted."""
+        file.path.unlink(missing_ok=True)
+
+    def _part(self) -> Path:
+        """A new file for what is not complete yet. Others may add the same."""
+        new = self.path / "new"
+        new.mkdir(parents=True, exist_ok=True)
+        fd, name = tempfile.mkstemp(dir=new)
+        os.close(fd)
+        return Path(name)
+
+    def _put(self, part: Path, target: Path) -> None:
+        """Give a file its place when it is complete."""
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            part.replace(target)
+        except FileNotFoundError:  # its directory was empty, and was removed meanwhile
+            target.parent.mkdir(parents=True, exist_ok=True)
+            part.replace(target)
 
     def read_plan(self, key: str) -> Plan | None:
         """The plan that was kept, if all its files are here."""
@@ -175,12 +192,18 @@ class WheelCache:
         return value if isinstance(value, dict) else None
 
     def _write(self, kind: str, key: str, value: dict[str, Any]) -> None:
-        path = self.path / kind / f"{key}.json"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(f"{path.name}.{os.getpid()}")
+        part = self._part()
         part.write_text(json.dumps(value))
         self._used(part)
-        part.rename(path)
+        self._put(part, self.path / kind / f"{key}.json")
+
+
+def _hash_of(path: Path) -> str:
+    found = hashlib.sha256()
+    with open(path, "rb") as file:
+        for piece in iter(lambda: file.read(1 << 20), b""):
+            found.update(piece)
+    return found.hexdigest()
 
 
 def _content_hash(path: Path) -> str:

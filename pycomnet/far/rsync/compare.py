@@ -22,12 +22,13 @@ from .entries import (
     SKIPPED,
     UNLESS_EQUAL,
     WHOLE,
+    BadBatch,
     ReceivedBatch,
     binary,
     check_name,
     numbers_of,
 )
-from .files import digest_of, read_at, temporary_name
+from .files import digest_of, other_temporary_name, read_at, temporary_name
 from .finish import NOT_EMPTY, make_room, reason_of
 from .folding import Folding
 from .times import Times
@@ -44,19 +45,45 @@ MODE = 0o7777
 class ListedDirectory(object):
     """What is known of a directory while its entries come.
 
-    :ivar open: it, open; None where it is not there yet, as nothing is to be changed; False if it
-        can't be made or opened.
+    :param tree: the tree that it is in; None where it is not there yet, as nothing is to be
+        changed; False if it can't be made or opened.
     :ivar there: the names in it.
     :ivar listed: the names that the other end has.
+    :ivar lowered: these with small ASCII letters.
+    :ivar folded: form as :func:`.folding.fold` makes it -> the name; None as long as all are ASCII
+        and differ.
     """
 
-    __slots__ = ("listed", "open", "path", "there")
+    __slots__ = ("folded", "listed", "lowered", "path", "there", "tree")
 
-    def __init__(self, path, opened, there=()):
+    def __init__(self, path, tree, there=()):
         self.path = path
-        self.open = opened
+        self.tree = tree
         self.there = frozenset(there)
         self.listed = set()
+        self.lowered = set()
+        self.folded = None
+
+    @property
+    def open(self):
+        """It, open; None or False where it is not there.
+
+        The tree is asked each time: between two entries it may have closed it.
+
+        :raises OSError: it is no longer there.
+        """
+        return self.tree.directory(self.path) if self.tree else self.tree
+
+    def list(self, listed):
+        """These names have come.
+
+        :raises BadBatch: one of them came before: what was made of it could be turned into
+            something else.
+        """
+        before = len(self.listed)
+        self.listed.update(listed)
+        if len(self.listed) != before + len(listed):
+            raise BadBatch("a name is listed twice in the directory %r" % (self.path,))
 
     def path_of(self, name):
         """The path of an entry of it."""
@@ -98,10 +125,18 @@ class Comparison(object):
         self._folding = Folding(receiver)
         #: the directory whose entries are not all here
         self._current = None
+        #: paths of the directories whose entries were all here
+        self._complete = set()
+        #: the number of the next list's first entry
+        self._next = 0
 
     def compare(self, message):
         """Compare a list; return the reply."""
         batch = ReceivedBatch(message)
+        if batch.first != self._next:
+            # Entries in between would count as deleted.
+            raise BadBatch("a list from entry %r on, expected %d" % (batch.first, self._next))
+        self._next += len(batch.names)
         need, kinds, digests, done, what = [], bytearray(), [], [], bytearray()
         texts, firsts = iter(batch.texts), iter(batch.firsts)
         owners = batch.owners if self._receiver.owners else ()
@@ -109,7 +144,7 @@ class Comparison(object):
         for path, count, flags in batch.directories:
             directory = self._enter(path)
             listed = batch.names[at : at + count]
-            directory.listed.update(listed)
+            directory.list(listed)
             refused = self._folding.conflicts(directory, listed)
             places = range(at, at + count)
             for each in places if refused else self._unlike(directory, batch, places):
@@ -125,7 +160,7 @@ class Comparison(object):
                 elif kind in (FILE, LEADER):
                     extra = batch.sizes[each]
                 try:
-                    if directory.open is False:
+                    if directory.tree is False:
                         raise OSError(None, "its directory can't be made or opened")
                     if name in refused:
                         raise names.NameRefused(refused[name])
@@ -169,9 +204,15 @@ class Comparison(object):
 
         Most of a tree that was sent before is. So this is fast, and leaves the rest to others.
         """
-        opened, receiver = directory.open, self._receiver
-        if not opened or receiver.checksum or receiver.owners or not self._flavour.is_exact:
+        receiver = self._receiver
+        if receiver.checksum or receiver.owners or not self._flavour.is_exact:
             return places
+        try:
+            opened = directory.open
+        except (OSError, IOError):
+            opened = None
+        if not opened:
+            return places  # whoever looks again, says why
         there, mask, native = directory.there, receiver.mask, self._flavour.native
         status_of, regular = opened.status, stat.S_IFREG
         names_, kinds, modes, sizes, times = (
@@ -216,32 +257,36 @@ class Comparison(object):
     def _enter(self, path):
         if self._current is not None and self._current.path == path:
             return self._current
+        if self._current is not None or path in self._complete:
+            raise BadBatch(
+                "the directory %r is listed twice, or before another one's end" % (path,)
+            )
         receiver = self._receiver
-        opened = None
+        tree = receiver.tree
         there = ()
         if path:
             for part in path.split(b"/"):
                 check_name(part)
         if path in self._finish.unmade:
-            opened = None if self._dry_run else False
-        elif receiver.tree is not None:
+            tree = None if self._dry_run else False
+        elif tree is not None:
             try:
-                opened = receiver.tree.directory(path)
-                there = opened.names()
+                there = tree.directory(path).names()
             except (OSError, IOError, names.NameRefused):
-                opened = False
-        if not path and opened:
+                tree = False
+        if not path and tree:
             mode, time = receiver.root_mode, receiver.root_time
-            as_wanted = self._is_as(opened, opened.own_status(), mode, time)
+            as_wanted = self._is_as(tree.root, tree.root.own_status(), mode, time)
             self._finish.directory(b"", mode, time, as_wanted)
-        self._current = ListedDirectory(path, opened, there)
+        self._current = ListedDirectory(path, tree, there)
         return self._current
 
     def _leave(self, directory, flags):
         if not flags & LAST:
             return
         self._current = None
-        if directory.open and not flags & INCOMPLETE:
+        self._complete.add(directory.path)
+        if directory.tree and not flags & INCOMPLETE:
             extra = directory.there - directory.listed
             if extra:
                 self._finish.extra(directory.path, self._folding.unlike(directory, extra))
@@ -249,7 +294,7 @@ class Comparison(object):
     def _status(self, entry):
         """The status of what is there in an entry's place, or None."""
         directory = entry.directory
-        if directory.open is None:
+        if directory.tree is None:
             return None
         if entry.name in directory.there or not self._flavour.is_exact:
             return directory.open.status(entry.native)
@@ -284,12 +329,19 @@ class Comparison(object):
         elif (
             is_directory(self._flavour, status)  # removed when the content is here
             and not self._receiver.deletes
-            and directory.open.child(entry.native).names()
+            and self._has_names(directory.open, entry.native)
         ):
             raise OSError(None, NOT_EMPTY)
         if not self._dry_run:
             self._receiver.pending[entry.number] = entry
         return need
+
+    def _has_names(self, opened, native):
+        inner = opened.child(native)
+        try:
+            return bool(inner.names())
+        finally:
+            inner.close()
 
     def _digest(self, entry):
         """The digest of a short file that is here; None if it can't be read."""
@@ -310,7 +362,9 @@ class Comparison(object):
         opened = entry.directory.open
         changed = self._set_owner(entry, status)
         is_link = self._flavour.is_link(status)
-        if not is_link and self._flavour.modes and stat.S_IMODE(status.st_mode) != entry.mode:
+        # Who sets an owner takes the set-user-id bits away.
+        other = changed or stat.S_IMODE(status.st_mode) != entry.mode
+        if other and not is_link and self._flavour.modes:
             changed = CHANGED
             if not self._dry_run:
                 opened.chmod(entry.native, entry.mode)
@@ -370,9 +424,7 @@ class Comparison(object):
         if status is None:
             made = entry.native
         else:
-            made = flavour.native(temporary_name(entry.name))
-            if opened.status(made) is not None:
-                opened.remove(made)
+            made = flavour.native(other_temporary_name())
         try:
             opened.symlink(flavour.link_text(text), made)
         except OSError as error:
@@ -380,16 +432,16 @@ class Comparison(object):
             if remedy is None:
                 raise
             raise OSError(error.errno, remedy)
-        if entry.owner:
-            opened.chown(made, *entry.owner)
-        opened.utime(made, entry.time)
-        if status is not None:
-            try:
+        try:
+            if entry.owner:
+                opened.chown(made, *entry.owner)
+            opened.utime(made, entry.time)
+            if status is not None:
                 if is_directory(flavour, status):
                     make_room(self._receiver, entry.directory.path, opened, entry.name)
                 opened.rename(made, entry.native)
-            except (OSError, IOError):
-                opened.remove(made)
-                raise
+        except (OSError, IOError):
+            opened.remove(made)
+            raise
         self._finish.touched.add(entry.directory.path)
         return MADE

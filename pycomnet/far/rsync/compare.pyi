@@ -7,11 +7,16 @@ USEFUL: int
 MODE: int
 
 class ListedDirectory:
-    open: Any
     path: bytes
+    tree: Any
     there: frozenset[bytes]
     listed: set[bytes]
-    def __init__(self, path: bytes, opened: Any, there: Iterable[bytes] = ()) -> None: ...
+    lowered: set[bytes]
+    folded: dict[bytes | str, bytes] | None
+    def __init__(self, path: bytes, tree: Any, there: Iterable[bytes] = ()) -> None: ...
+    @property
+    def open(self) -> Any: ...
+    def list(self, listed: Sequence[bytes]) -> None: ...
     def path_of(self, name: bytes) -> bytes: ...
 
 class TreeEntry:

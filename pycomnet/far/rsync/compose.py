@@ -153,7 +153,8 @@ class Composer(object):
             elif code == END:
                 return self._end(pieces.exactly(32))
             elif code == ABORT:
-                raise ContentRefused("it changed while it was read")
+                # Sending it again does not help if it can't be written.
+                raise self.problem or ContentRefused("it changed while it was read")
             else:
                 raise ValueError("a piece of a file begins with %r" % (code,))
 
@@ -236,7 +237,7 @@ def unpack(data, size):
 
     :raises ValueError: it is no such thing.
     """
-    if size > UNPACKED:
+    if not 0 < size <= UNPACKED:  # for zlib, 0 is no limit
         raise ValueError("compressed content of %d bytes, at most %d" % (size, UNPACKED))
     unpacker = zlib.decompressobj()
     try:

@@ -4,6 +4,8 @@ import errno
 import hashlib
 import os
 import random
+import re
+import stat
 
 from .entries import DIGEST
 
@@ -14,8 +16,14 @@ except ImportError:  # Windows
 
 #: A lock that is not waited for.
 LOCK = 0 if fcntl is None else fcntl.LOCK_EX | fcntl.LOCK_NB
+#: How often a temporary file is made anew that another run takes for one that was left.
+TRIES = 10
+#: Errors if another run does: it has locked it, or removed it.
+TAKEN = (errno.ENOENT, errno.EAGAIN, errno.EWOULDBLOCK)
 #: What temporary names begin with.
 TEMPORARY = b".pycomnet-"
+#: A temporary name: 20 digits; those of the probes for names that fold have one of four endings.
+_TEMPORARY_NAME = re.compile(b"\\.pycomnet-[0-9a-f]{20}(?:[Aa]|\xc3\xa9|e\xcc\x81)?\\Z")
 
 
 def temporary_name(name):
@@ -27,6 +35,11 @@ def other_temporary_name():
     """A temporary name that nobody else has."""
     number = random.SystemRandom().getrandbits(80)
     return TEMPORARY + ("%020x" % number).encode("ascii")
+
+
+def is_temporary(name):
+    """Whether a name has the form of the temporary ones. A user's may have it, too."""
+    return name.startswith(TEMPORARY) and _TEMPORARY_NAME.match(name) is not None
 
 
 class TemporaryNames(object):
@@ -89,19 +102,27 @@ class NewFile(object):
         self._native = native
         self.name = name
         self.temporary = temporary_name(name)
+        self.descriptor = self._create()
+        for _ in range(TRIES):
+            if self.descriptor is not None:
+                break
+            self.temporary = other_temporary_name()
+            self.descriptor = self._create()
+        else:
+            raise OSError(errno.EEXIST, "no temporary file can be made and locked")
+
+    def _create(self):
+        """Make and lock it; return its descriptor; None if another run has the name, or took it."""
         try:
-            self.descriptor = directory.create(native(self.temporary))
+            descriptor = self._directory.create(self._native(self.temporary))
         except OSError as error:
             if error.errno != errno.EEXIST:
                 raise
-            # What an earlier run has left; or another run writes it just now.
-            self.temporary = other_temporary_name()
-            self.descriptor = directory.create(native(self.temporary))
-        if fcntl is not None and type(self.descriptor) is int:
-            try:
-                fcntl.flock(self.descriptor, LOCK)
-            except (OSError, IOError):
-                pass
+            return None  # what an earlier run has left; or another run writes it just now
+        if lock(descriptor):
+            return descriptor
+        os.close(descriptor)
+        return None
 
     def commit(self, mode, time, owner=None):
         """Set what it shall have, and rename it.
@@ -116,14 +137,20 @@ class NewFile(object):
                 os.fchown(descriptor, *owner)
             os.fchmod(descriptor, mode)
             os.utime(descriptor, ns=(time, time))
-            self.close()
         else:
-            self.close()
+            if descriptor is not None and not can_lock(descriptor):
+                self.close()  # what is open can't be renamed on Windows
             if owner is not None:
                 directory.chown(name, *owner)
             directory.utime(name, time)
             directory.chmod(name, mode)
+        # It is locked until it has its name: else another run could put its own file in its place.
+        if self.descriptor is not None:
+            os.close(os.dup(descriptor))  # some file systems tell only here that a write has failed
+            if not is_at(directory, name, descriptor):
+                raise OSError(None, "another run has replaced its temporary file")
         directory.rename(name, self._native(self.name))
+        self.close()
 
     def close(self):
         """Close it; it stays."""
@@ -132,12 +159,17 @@ class NewFile(object):
             os.close(descriptor)
 
     def discard(self):
-        """Close and remove it."""
-        self.close()
+        """Remove it, if it still has its temporary name, and close it."""
+        name, descriptor = self._native(self.temporary), self.descriptor
         try:
-            self._directory.remove(self._native(self.temporary))
+            if descriptor is not None and not can_lock(descriptor):
+                self.close()
+            if self.descriptor is None or is_at(self._directory, name, descriptor):
+                self._directory.remove(name)
         except OSError:
             pass
+        finally:
+            self.close()
 
 
 def write_short(directory, native, temporary, name, data, mode, time, owner=None):
@@ -158,6 +190,17 @@ def write_short(directory, native, temporary, name, data, mode, time, owner=None
             new.discard()
             raise
         return
+    try:
+        _write_short(directory, temporary, name, data, mode, time, owner)
+    except (OSError, IOError) as error:
+        if error.errno not in TAKEN:
+            raise
+        # Another run took it for one that was left, before it was locked or after it was closed.
+        temporary = other_temporary_name()
+        _write_short(directory, temporary, name, data, mode, time, owner)
+
+
+def _write_short(directory, temporary, name, data, mode, time, owner):
     # What follows is most of the time that many files take.
     here = directory.descriptor
     descriptor = directory.create(temporary)
@@ -173,14 +216,76 @@ def write_short(directory, native, temporary, name, data, mode, time, owner=None
         finally:
             os.close(descriptor)
         os.rename(temporary, name, src_dir_fd=here, dst_dir_fd=here)
-    except BaseException:
-        directory.remove(temporary)
+    except BaseException as error:
+        if getattr(error, "errno", None) not in TAKEN:
+            directory.remove(temporary)
         raise
 
 
 def directory_is_at(directory):
     """Whether a directory is a descriptor, so that files have all that descriptors have."""
     return hasattr(directory, "descriptor")
+
+
+def remove_left(directory, name, dry_run=False):
+    """Remove a temporary file that a run has left which has ended.
+
+    :param directory: where it is, open.
+    :param name: its name, in the system's form.
+    :param dry_run: only say whether it would be removed.
+    :returns: whether it was: it stays if it is no regular file, another user's, or in use.
+    """
+    status = directory.status(name)
+    if status is None or not stat.S_ISREG(status.st_mode):
+        return False
+    if hasattr(os, "geteuid") and status.st_uid != os.geteuid():
+        return False
+    try:
+        descriptor = directory.open(name)
+    except (OSError, IOError):
+        return False
+    try:
+        if not is_left(descriptor):
+            return False
+        if can_lock(descriptor) and not is_at(directory, name, descriptor):
+            return False  # it has just been finished, or removed
+        if not dry_run and can_lock(descriptor):
+            return _removed(directory, name)  # while it is locked: nobody else takes the name
+    finally:
+        os.close(descriptor)
+    return dry_run or _removed(directory, name)
+
+
+def _removed(directory, name):
+    try:
+        directory.remove(name)
+    except OSError as error:
+        if error.errno != errno.ENOENT:
+            raise
+        return False
+    return True
+
+
+def lock(descriptor):
+    """Lock a file that was just made; False if another run takes it for one that was left."""
+    if not can_lock(descriptor):
+        return True
+    try:
+        fcntl.flock(descriptor, LOCK)
+    except (OSError, IOError) as error:
+        return error.errno not in TAKEN  # not all file systems have locks
+    return os.fstat(descriptor).st_nlink > 0
+
+
+def can_lock(descriptor):
+    """Whether this system locks files."""
+    return fcntl is not None and type(descriptor) is int
+
+
+def is_at(directory, name, descriptor):
+    """Whether the file that is open has that name."""
+    status, own = directory.status(name), os.fstat(descriptor)
+    return status is not None and (status.st_dev, status.st_ino) == (own.st_dev, own.st_ino)
 
 
 def is_left(descriptor):

@@ -5,8 +5,8 @@ import os
 import stat
 
 from .entries import MADE, binary
-from .files import TEMPORARY, is_left, temporary_name
-from .tree import is_directory, time_of
+from .files import is_left, is_temporary, other_temporary_name, remove_left
+from .tree import Tree, is_directory, time_of
 
 NO_LEADER = "the file that it is another name of is not there"
 NOT_EMPTY = "there is a directory that is not empty: it is replaced with delete only"
@@ -87,21 +87,32 @@ class Finish(object):
         if first not in self.leaders:
             raise OSError(None, NO_LEADER)
         leader_path, leader = self.leaders[first]
-        source = receiver.tree.directory(leader_path)
-        target = receiver.tree.directory(path)
-        other = source.status(native(leader))
-        if other is None:
+        with receiver.tree.hold(leader_path) as source, receiver.tree.hold(path) as target:
+            self._link_in(source, native(leader), target, path, name)
+
+    def _link_in(self, source, leader, target, path, name):
+        """Make a file's other name.
+
+        :param source: the directory of the file, and ``leader`` its name there.
+        :param target: the directory at ``path`` that gets the other name.
+        """
+        receiver = self._receiver
+        native = receiver.flavour.native
+        other = source.status(leader)
+        if other is None or not stat.S_ISREG(other.st_mode):
             raise OSError(None, NO_LEADER)
         status = target.status(native(name))
         if status is not None and _same_file(status, other):
             return
         if status is not None and is_directory(receiver.flavour, status):
             make_room(receiver, path, target, name)
-        made = native(temporary_name(name))
-        if target.status(made) is not None:
+        made = native(other_temporary_name())
+        target.link(source, leader, made)
+        try:
+            target.rename(made, native(name))
+        except (OSError, IOError):
             target.remove(made)
-        target.link(source, native(leader), made)
-        target.rename(made, native(name))
+            raise
         self.touched.add(path)
 
     def _end_directory(self, path, mode, time):
@@ -114,8 +125,8 @@ class Finish(object):
             opened = receiver.tree.directory(parent)
             name = receiver.flavour.native(last)
             status = opened.status(name)
-            if status is None:
-                return
+            if status is None or not is_directory(receiver.flavour, status):
+                return  # another entry has replaced it
         # The time first: the owner can set it whatever the mode is, on some systems.
         if time_of(status) != time:
             if name is None:
@@ -134,10 +145,12 @@ class Finish(object):
         receiver = self._receiver
         deleted = []
         for path, found in self._extra:
-            if not receiver.deletes or not clean:
-                found = [name for name in found if name.startswith(TEMPORARY)]
+            left_only = not receiver.deletes or not clean
+            if left_only:
+                found = [name for name in found if is_temporary(name)]
             if not found:
                 continue
+            remove = self._remove_left if left_only else self._remove
             try:
                 opened = receiver.tree.directory(path)
             except OSError:
@@ -145,7 +158,7 @@ class Finish(object):
             for name in found:
                 whole = path + b"/" + name if path else name
                 try:
-                    if self._remove(opened, whole, name) and not name.startswith(TEMPORARY):
+                    if remove(opened, whole, name):
                         deleted.append(binary(whole))
                 except (OSError, IOError) as error:
                     receiver.fail(whole, reason_of(error))
@@ -156,8 +169,64 @@ class Finish(object):
         if deleted:
             receiver.send(["deleted", deleted])
 
+    def _remove_left(self, opened, path, name):
+        """Remove a file that a run has left which has ended; False if it is none, or excluded."""
+        receiver = self._receiver
+        if not receiver.filter.takes(path):
+            return False
+        return remove_left(opened, receiver.flavour.native(name), receiver.dry_run)
+
     def _remove(self, opened, path, name):
         """Remove an entry and what is in it; False if something in it is excluded, and stays."""
+        gone = self._remove_or_enter(opened, path, name)
+        if gone is not None:
+            return gone
+        receiver = self._receiver
+        native = receiver.flavour.native(name)
+        # A tree of its own: it may be of any depth, and closes nothing that others have open.
+        tree = Tree(opened.child(native), receiver.flavour)
+        try:
+            all_gone = self._remove_in(tree, path)
+        finally:
+            tree.close()
+        if all_gone and not receiver.dry_run:
+            receiver.tree.forget(path)
+            opened.rmdir(native)
+        return all_gone
+
+    def _remove_in(self, tree, whole):
+        """Remove what is in a tree; False if something in it is excluded, and stays.
+
+        :param whole: the path of the tree's root.
+        """
+        receiver = self._receiver
+        #: path in the tree, names that are left to remove, whether all in it was removed
+        levels = [[b"", sorted(tree.root.names(), reverse=True), True]]
+        while True:
+            path, left, all_gone = level = levels[-1]
+            if left:
+                name = left.pop()
+                below = path + b"/" + name if path else name
+                gone = self._remove_or_enter(tree.directory(path), whole + b"/" + below, name)
+                if gone is None:
+                    found = tree.directory(below).names()
+                    levels.append([below, sorted(found, reverse=True), True])
+                elif not gone:
+                    level[2] = False
+                continue
+            levels.pop()
+            if not levels:
+                return all_gone
+            if not all_gone:
+                levels[-1][2] = False
+            elif not receiver.dry_run:
+                receiver.tree.forget(whole + b"/" + path)
+                tree.forget(path)
+                parent, _, name = path.rpartition(b"/")
+                tree.directory(parent).rmdir(receiver.flavour.native(name))
+
+    def _remove_or_enter(self, opened, path, name):
+        """Remove an entry: whether it was; None if it is a directory, which can be entered now."""
         receiver = self._receiver
         native = receiver.flavour.native(name)
         status = opened.status(native)
@@ -167,24 +236,18 @@ class Finish(object):
         if not receiver.filter.takes(path + b"/" if enters else path):
             return False
         if not enters:
-            if name.startswith(TEMPORARY) and self._is_in_use(opened, native):
+            if (
+                is_temporary(name)
+                and stat.S_ISREG(status.st_mode)
+                and self._is_in_use(opened, native)
+            ):
                 return False
             if not receiver.dry_run:
                 opened.remove(native)
             return True
         if not receiver.dry_run and status.st_mode & 0o700 != 0o700:
             opened.chmod(native, stat.S_IMODE(status.st_mode) | 0o700)
-        inner = opened.child(native)
-        try:
-            all_gone = True
-            for each in sorted(inner.names()):
-                all_gone = self._remove(inner, path + b"/" + each, each) and all_gone
-        finally:
-            inner.close()
-        if all_gone and not receiver.dry_run:
-            receiver.tree.forget(path)
-            opened.rmdir(native)
-        return all_gone
+        return None
 
     def _is_in_use(self, opened, native):
         try:

@@ -28,21 +28,39 @@ class Folding(object):
         self._known = {}
 
     def conflicts(self, directory, listed):
-        """The names of one directory that the destination would take for one: name -> reason."""
-        blob = b"\0".join(listed)
-        lowered = blob.lower()
-        if len(set(lowered.split(b"\0"))) == len(listed) and _is_ascii(blob):
+        """The names of a list that the destination would take for one: name -> reason.
+
+        Of a name that came in an earlier list of the same directory, only the later one is refused.
+
+        :param listed: the names; they are in the directory's ``listed`` already.
+        """
+        if not listed:
             return {}
+        blob = b"\0".join(listed)
+        directory.lowered.update(blob.lower().split(b"\0"))
+        if (
+            directory.folded is None
+            and len(directory.lowered) == len(directory.listed)
+            and _is_ascii(blob)
+        ):
+            return {}
+        if directory.folded is None:
+            earlier = directory.listed.difference(listed)
+            directory.folded = dict([(fold(name), name) for name in earlier])
         found = {}
         for name in listed:
             found.setdefault(fold(name), []).append(name)
+        for form, group in found.items():
+            if form in directory.folded:
+                group.insert(0, directory.folded[form])
+            directory.folded[form] = group[0]
         groups = [group for group in found.values() if len(group) > 1]
         if not groups or not self.folds(directory):
             return {}
         refused = {}
         for group in groups:
             shown = ", ".join([repr(name.decode("utf-8", "replace")).lstrip("u") for name in group])
-            for name in group:
+            for name in set(group).intersection(listed):
                 refused[name] = "the destination takes these for one name: %s" % shown
         return refused
 
@@ -57,8 +75,11 @@ class Folding(object):
     def folds(self, directory):
         """Whether the file system of a directory folds names."""
         receiver = self._receiver
-        opened = directory.open
-        if not opened or receiver.dry_run:
+        try:
+            opened = None if receiver.dry_run else directory.open
+        except (OSError, IOError):
+            opened = None
+        if not opened:
             return receiver.flavour.name == "nt"
         device = opened.own_status().st_dev
         if device not in self._known:
@@ -68,6 +89,7 @@ class Folding(object):
     def _probe(self, opened):
         native = self._receiver.flavour.native
         base = other_temporary_name()
+        # After a kill what is left is known by its name: is_temporary.
         for made, other in ((b"A", b"a"), (b"\xc3\xa9", b"e\xcc\x81")):
             name = native(base + made)
             try:

@@ -8,10 +8,18 @@ import stat
 
 from . import names
 from .blocks import block_size, check_block, choose_marker, sums
-from .compare import MODE, Comparison, ListedDirectory
+from .compare import MODE, Comparison
 from .compose import Basis, Composer, ContentRefused, Pieces, unpack
 from .entries import BadBatch, binary, numbers_from, numbers_of
-from .files import NewFile, TemporaryNames, is_left, read_at, temporary_name, write_short
+from .files import (
+    NewFile,
+    TemporaryNames,
+    is_left,
+    read_at,
+    remove_left,
+    temporary_name,
+    write_short,
+)
 from .finish import Finish, make_room, reason_of
 from .patterns import Filter
 from .tree import is_directory, open_tree
@@ -77,6 +85,8 @@ class Receiver(object):
             self.finish.run(self._ended)
             self.send(["done"])
         finally:
+            for number in list(self.bases):
+                self._close_basis(number)
             if self.tree is not None:
                 self.tree.close()
 
@@ -111,9 +121,6 @@ class Receiver(object):
         for number in numbers_from("Q", message[1]):
             entry = self.pending.pop(number)
             try:
-                entry.directory = ListedDirectory(
-                    entry.directory.path, self.tree.directory(entry.directory.path)
-                )
                 status = entry.directory.open.status(entry.native)
                 if status is None:
                     raise OSError(None, "it vanished meanwhile")
@@ -167,14 +174,15 @@ class Receiver(object):
     def _commit(self, new, entry, opened):
         path = entry.directory.path
         self.finish.touched.add(path)
+        given = entry.mode, entry.time, entry.owner
         try:
-            new.commit(entry.mode, entry.time, entry.owner)
+            new.commit(*given)
         except OSError:
             status = opened.status(entry.native)
             if status is None or not is_directory(self.flavour, status):
                 raise
             make_room(self, path, opened, entry.name)
-            opened.rename(self.flavour.native(new.temporary), entry.native)
+            new.commit(*given)
 
     def _long(self, message):
         """A long file; its content is on the raw channel."""
@@ -194,9 +202,11 @@ class Receiver(object):
                 composer.problem = error
             composer.run()
             self._commit(new, entry, opened)
-            left = self.flavour.native(temporary_name(entry.name))
-            if new.temporary != temporary_name(entry.name) and opened.status(left) is not None:
-                opened.remove(left)  # what an earlier run has left: its basis
+            if basis is not None:
+                basis.close()  # it may have the lock of what is removed now
+                basis = None
+            if new.temporary != temporary_name(entry.name):
+                remove_left(opened, self.flavour.native(temporary_name(entry.name)))
         except ContentRefused as error:
             new.discard()
             self.pending[number] = entry

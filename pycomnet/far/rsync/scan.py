@@ -20,14 +20,15 @@ from .entries import (
     LINK_INTO_TREE,
     SKIPPED,
 )
-from .files import TEMPORARY
+from .files import is_temporary
 from .finish import reason_of
-from .tree import time_of
+from .tree import EARLIEST, LATEST, time_of
 
 #: Entries in a batch, about: few enough that the other end has something to do soon.
 BATCH = 2000
 #: The entries of the first batches: they double, so that the other end begins at once.
 FIRST_BATCH = 250
+ODD_TIME = "its time can't be sent: the last change will be in the year %d"
 _KINDS = {
     stat.S_IFIFO: "a FIFO",
     stat.S_IFSOCK: "a socket",
@@ -43,7 +44,8 @@ class Batch(object):
     :ivar directories: path, number of entries, flags (``LAST``, ``INCOMPLETE``) of each directory.
     :ivar skipped: number and reason of what is not sent.
     :ivar failed: path and reason of what can't be read.
-    :ivar noted: number of links that lead out of the tree, and are kept, with where they lead.
+    :ivar noted: number and reason of what is sent, but for a part of it: links that lead out of
+        the tree, with where they lead; times that a list can't have.
     """
 
     def __init__(self, first):
@@ -194,14 +196,17 @@ class Scan(object):
         except OSError:
             return False
         mode = status.st_mode
-        if mode & 0o170000 != 0o100000 or (name[:1] == b"." and name.startswith(TEMPORARY)):
+        if mode & 0o170000 != 0o100000 or (name[:1] == b"." and is_temporary(name)):
+            return False
+        time = status.st_mtime_ns
+        if not EARLIEST < time < LATEST:
             return False
         batch = self._batch
         batch.names.append(name)
         batch.kinds.append(FILE)
         batch.modes.append(mode & 0o7777)
         batch.sizes.append(status.st_size)
-        batch.times.append(status.st_mtime_ns)
+        batch.times.append(time)
         return True
 
     def _entry(self, name, entry, path, below):
@@ -221,14 +226,15 @@ class Scan(object):
             self._add(name, SKIPPED)
             return True
         kind = stat.S_IFMT(status.st_mode)
-        if name.startswith(TEMPORARY):
-            return False
         if self._filter is not None and not self._filter.takes(
             path + b"/" if kind == stat.S_IFDIR else path
         ):
             return False
         if self._options.takes is not None and not self._options.takes(path):
             self._add(name, SKIPPED)
+            return True
+        if is_temporary(name) and kind in (stat.S_IFREG, stat.S_IFLNK):
+            self._skip(name, "its name is one of the temporary files of such runs")
             return True
         if self._flavour.is_link(status):
             return self._link(name, path, status, below)
@@ -261,15 +267,14 @@ class Scan(object):
 
     def _add(self, name, kind, status=None, size=0):
         batch = self._batch
+        time = 0 if status is None else time_of(status)
+        if time in (EARLIEST, LATEST):
+            batch.noted.append((batch.end, ODD_TIME % (1677 if time < 0 else 2262)))
         batch.names.append(name)
         batch.kinds.append(kind)
         batch.sizes.append(size)
-        if status is None:
-            batch.modes.append(0)
-            batch.times.append(0)
-        else:
-            batch.modes.append(status.st_mode & 0o7777)
-            batch.times.append(time_of(status))
+        batch.modes.append(0 if status is None else status.st_mode & 0o7777)
+        batch.times.append(time)
         if self._options.owners:
             batch.owners += (0, 0) if status is None else (status.st_uid, status.st_gid)
 

@@ -4,6 +4,7 @@ from typing import Any, Protocol
 from .patterns import Filter
 
 BATCH: int
+ODD_TIME: str
 FIRST_BATCH: int
 
 class _ScanOptions(Protocol):

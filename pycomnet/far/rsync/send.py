@@ -43,6 +43,8 @@ TRIES = 3
 #: A short file that has grown up to this size since it was listed is still sent in one piece.
 MOST = 1048576
 _FLAGS = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0)
+#: Whether an open file's status can be had: Jython's fstat does not take what its open returns.
+_FSTAT = hasattr(os, "fstat") and os.name != "java"
 #: Seconds; Python 2 has no clock that nobody sets.
 _clock = getattr(time, "monotonic", time.time)
 CHANGED = "it changed each time while it was read: try again later"
@@ -170,15 +172,23 @@ class Sender(object):
     def _open(self, path):
         """Open a regular file; return its descriptor and its status."""
         flags = _FLAGS if self._follows else _FLAGS | getattr(os, "O_NOFOLLOW", 0)
+        before = None if _FSTAT else self._status(None, path)
         descriptor = os.open(path, flags)
-        status = self._status(path)
-        if not stat.S_ISREG(status.st_mode):
+        try:
+            status = self._status(descriptor, path)
+            if before is not None and _print_of(before) != _print_of(status):
+                raise OSError(None, CHANGED)
+            if not stat.S_ISREG(status.st_mode):
+                raise OSError(None, "it is no regular file any more")
+        except BaseException:
             os.close(descriptor)
-            raise OSError(None, "it is no regular file any more")
+            raise
         return descriptor, status
 
-    def _status(self, path):
-        # By its path, as Jython has no fstat.
+    def _status(self, descriptor, path):
+        """The status of the file that was opened, whatever has its path by now."""
+        if _FSTAT:
+            return os.fstat(descriptor)
         return os.stat(path) if self._follows else os.lstat(path)
 
     def _short(self, group):
@@ -223,7 +233,7 @@ class Sender(object):
                 if status.st_size > MOST:
                     raise OSError(None, "it grew meanwhile: try again")
                 data = read(0, status.st_size + 1)
-                after = self._status(path)
+                after = self._status(descriptor, path)
                 if _print_of(after) == _print_of(status) and len(data) == status.st_size:
                     return data, status
                 status = after
@@ -274,13 +284,20 @@ class Sender(object):
             is_sparse = getattr(status, "st_blocks", size) * 512 < size
             mode = status.st_mode & 0o7777
             self._channel.send(["long", number, block, time_of(status), mode, is_sparse])
-            digest = TreeDigest(block)
+            read = read_at(descriptor)
+            digest = None
             try:
-                self._content(read_at(descriptor), size, parts, digest, is_sparse)
-                whole = _print_of(self._status(path)) == _print_of(status)
+                found = self._content(read, size, parts, TreeDigest(block), is_sparse)
+                after = self._status(descriptor, path)
+                is_as_before = _print_of(after) == _print_of(status)
+                # A log that only grows is whole up to where it ended. So it is read once more.
+                if is_as_before or (
+                    after.st_size >= size and _digest_again(read, size, block) == found
+                ):
+                    digest = found
             except (OSError, IOError):
-                whole = False
-            self._data.send(END + digest.digest() if whole else ABORT)
+                pass
+            self._data.send(ABORT if digest is None else END + digest)
         finally:
             os.close(descriptor)
 
@@ -300,6 +317,7 @@ class Sender(object):
         self._packing.measure(len(data), _clock() - began)
 
     def _content(self, read, size, parts, digest, is_sparse):
+        """Send a file's content; return its digest."""
         numbers = numbers_from("Q", parts) if parts else ()
         at = 0
         for offset, length in list(zip(numbers[::2], numbers[1::2])) + [(size, 0)]:
@@ -318,6 +336,14 @@ class Sender(object):
                     data = _exactly(read, at, min(PIECE, end - at))
                     digest.update(data)
                     at += len(data)
+        return digest.digest()
+
+
+def _digest_again(read, size, block):
+    digest = TreeDigest(block)
+    for at in range(0, size, PIECE):
+        digest.update(_exactly(read, at, min(PIECE, size - at)))
+    return digest.digest()
 
 
 def _exactly(read, offset, size):

@@ -5,9 +5,11 @@ without following a link. So whoever swaps a parent for a link while this runs c
 elsewhere.
 """
 
+import contextlib
 import errno
 import os
 import stat
+from collections import OrderedDict
 
 #: Flags to open a directory, where they are there.
 _DIRECTORY = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_NOFOLLOW", 0)
@@ -18,16 +20,23 @@ AT = all(
     function in getattr(os, "supports_dir_fd", ())
     for function in (os.open, os.stat, os.mkdir, os.rename, os.unlink, os.rmdir, os.utime)
 ) and os.listdir in getattr(os, "supports_fd", ())
+#: The first and the last time that a list can have, in nanoseconds: in the years 1677 and 2262.
+EARLIEST, LATEST = -(1 << 63), (1 << 63) - 1
 #: Directories that are kept open.
 KEPT = 32
+#: The descriptor of a directory that was closed: a number that no open file has. (With -1 or None
+#: some functions take the current directory.)
+CLOSED = 0x7FFFFFFF
 
 
 def time_of(status):
-    """The time of the last change, in nanoseconds."""
+    """The time of the last change, in nanoseconds; the nearest one that a list can have."""
     found = getattr(status, "st_mtime_ns", None)
     if found is None:
         found = int(status.st_mtime * 1000000 + 0.5) * 1000
-    return found
+    if EARLIEST <= found <= LATEST:
+        return found
+    return LATEST if found > 0 else EARLIEST
 
 
 def is_directory(flavour, status):
@@ -42,8 +51,10 @@ class AtDirectory(object):
         self.descriptor = descriptor
 
     def close(self):
-        """Close it."""
-        os.close(self.descriptor)
+        """Close it: whoever uses it afterwards gets an error."""
+        descriptor, self.descriptor = self.descriptor, CLOSED
+        if descriptor != CLOSED:
+            os.close(descriptor)
 
     def child(self, name):
         """Open a directory in it.
@@ -114,8 +125,35 @@ class AtDirectory(object):
         os.rmdir(name, dir_fd=self.descriptor)
 
     def chmod(self, name, mode):
-        """Set the mode of what is no link."""
-        os.chmod(name, mode, dir_fd=self.descriptor)
+        """Set the mode of what is no link.
+
+        :raises OSError: it is a link.
+        """
+        try:
+            descriptor = self.open(name)
+        except OSError as error:
+            if error.errno != errno.EACCES:
+                raise
+            return self._chmod_unreadable(name, mode)
+        try:
+            os.fchmod(descriptor, mode)
+        finally:
+            os.close(descriptor)
+
+    def _chmod_unreadable(self, name, mode):
+        """Set the mode of what can't be opened to read."""
+        if not hasattr(os, "O_PATH"):
+            # Not Linux: a link's own mode is set, if it is one.
+            os.chmod(name, mode, dir_fd=self.descriptor, follow_symlinks=False)
+            return
+        flags = os.O_PATH | os.O_NOFOLLOW | _CLOEXEC
+        descriptor = os.open(name, flags, dir_fd=self.descriptor)
+        try:
+            if stat.S_ISLNK(os.fstat(descriptor).st_mode):
+                raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+            os.chmod("/proc/self/fd/%d" % descriptor, mode)
+        finally:
+            os.close(descriptor)
 
     def chown(self, name, owner, group):
         """Set owner and group, of a link its own."""
@@ -224,8 +262,14 @@ class PathDirectory(object):
         self._os.rmdir(self._at(name))
 
     def chmod(self, name, mode):
-        """Set the mode of what is no link."""
-        self._os.chmod(self._at(name), mode)
+        """Set the mode of what is no link.
+
+        :raises OSError: it is a link.
+        """
+        path = self._at(name)
+        if self._flavour.is_link(self._os.lstat(path)):
+            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+        self._os.chmod(path, mode)
 
     def chown(self, name, owner, group):
         """Set owner and group, of a link its own."""
@@ -254,39 +298,74 @@ class Tree(object):
     def __init__(self, root, flavour):
         self.root = root
         self._native = flavour.native
-        self._open = {}
-        self._order = []
+        #: path -> directory; the last used one is the last
+        self._open = OrderedDict()
+        #: path -> how often it is held
+        self._held = {}
 
     def directory(self, path):
         """The directory of a path, relative to the root, as on the wire.
+
+        It may be closed by the next call: who needs it longer asks again, or holds it.
 
         :raises OSError: there is none; links are not followed.
         """
         if not path:
             return self.root
-        found = self._open.get(path)
-        if found is not None:
-            return found
-        parent, _, name = path.rpartition(b"/")
-        made = self.directory(parent).child(self._native(name))
-        self._open[path] = made
-        self._order.append(path)
-        if len(self._order) > KEPT:
-            self._open.pop(self._order.pop(0)).close()
-        return made
+        opened = self._open.pop(path, None)
+        if opened is not None:
+            self._open[path] = opened
+            return opened
+        missing = []
+        above = path
+        while above and above not in self._open:
+            above, _, name = above.rpartition(b"/")
+            missing.append(name)
+        opened = self._open[above] if above else self.root
+        while missing:
+            name = missing.pop()
+            opened = opened.child(self._native(name))
+            above = above + b"/" + name if above else name
+            self._open[above] = opened
+            self._close_oldest(above)
+        return opened
+
+    def _close_oldest(self, last):
+        """Close the one that was not used for longest, if there are too many.
+
+        :param last: the path of the one that is in use now.
+        """
+        if len(self._open) > KEPT:
+            for path in self._open:
+                if path != last and path not in self._held:
+                    self._open.pop(path).close()
+                    return
+
+    @contextlib.contextmanager
+    def hold(self, path):
+        """The directory of a path; it stays open as long as the ``with`` statement runs.
+
+        :raises OSError: there is none; links are not followed.
+        """
+        opened = self.directory(path)
+        self._held[path] = self._held.get(path, 0) + 1
+        try:
+            yield opened
+        finally:
+            self._held[path] -= 1
+            if not self._held[path]:
+                del self._held[path]
 
     def forget(self, path):
         """A directory is being removed: close it, and what is below it."""
-        for each in list(self._order):
+        for each in list(self._open):
             if each == path or each.startswith(path + b"/"):
-                self._order.remove(each)
                 self._open.pop(each).close()
 
     def close(self):
         """Close all."""
-        for each in self._order:
-            self._open.pop(each).close()
-        self._order = []
+        while self._open:
+            self._open.popitem()[1].close()
         self.root.close()
 
 

@@ -5,12 +5,14 @@ import os
 import signal
 import subprocess
 import tarfile
+import threading
 
-from .directory import remove_tree
+from .directory import clear
 from .interpreter import VenvRefused
+from .lookup import tell_free
 from .wheels import add
 
-#: The most characters of a build's output that an error has: its begin and its end.
+#: The most bytes of a build's output that an error has: its begin and its end.
 MAX_OUTPUT = 1 << 20
 
 #: The program that builds: it calls the backend's hook, in the sdist's directory.
@@ -61,12 +63,13 @@ def build_sdist(creation, build, identity, place):
         os.mkdir(target)
         python = directory.path("environments", identity, "bin", "python")
         with directory.lock("use-" + identity, shared=True):
-            run_hook(python, source, target, name, build["backend"], build["paths"])
+            argv = hook_argv(python, source, target, build["backend"], build["paths"])
+            run(argv, source, name, os.path.join(target, "output"), creation.channel)
         with open(os.path.join(target, "built")) as file:
             built = file.read()
         return add(directory, os.path.join(target, os.path.basename(built)))
     finally:
-        remove_tree(place)
+        clear(place)
 
 
 def receive_file(channel, path, digest, size):
@@ -121,36 +124,43 @@ def _extract(archive, target):
             continue
         if not inside:
             raise VenvRefused("an sdist has %r, which leads out of it" % (member.name,))
-        archive.extract(member, root)
+        # Files are ours, whoever is root, and we can write where others are still to come.
+        runs = 0o755 if member.isdir() or member.mode & 0o100 else 0o644
+        archive.extract(member, root, set_attrs=False)
+        if not (member.issym() or member.islnk()):
+            os.chmod(path, runs)
 
 
-def run_hook(python, source, target, name, backend, backend_path):
-    """Build the wheel of a directory.
+def hook_argv(python, source, target, backend, backend_path):
+    """What to run to build the wheel of a directory.
 
     :param python: the interpreter with what the build requires.
     :param target: the directory for the wheel, and for a file ``built`` with its name.
-    :param name: what is built, for the error.
     :param backend: the backend's module, perhaps with a colon and an object in it.
     :param backend_path: the directories to import it from, relative to the sdist's.
-    :raises HookFailed: it failed.
     """
-    argv = [python, "-I", "-c", HOOK, backend, target] + import_paths(source, backend_path)
-    run(argv, source, name, os.path.join(target, "output"))
+    return [python, "-I", "-c", HOOK, backend, target] + import_paths(source, backend_path)
 
 
-def run(argv, directory, name, output):
-    """Run a program that builds.
+def run(argv, directory, name, output, channel, more=None):
+    """Run a program that builds, until it ends or the near side ends the channel.
 
     :param argv: the interpreter and its arguments.
     :param directory: its working directory.
     :param name: what is built, for the error.
     :param output: the file for what it writes.
+    :param channel: the conversation. The near side has nothing to send, until it is told that the
+        program has ended, and replies.
+    :param more: variables that are set for it.
     :raises HookFailed: it failed.
+    :raises EOFError: the near side has ended the channel; then the program is killed, and what it
+        started.
     """
     environment = dict(os.environ)
     environment["PATH"] = os.path.dirname(argv[0]) + os.pathsep + environment.get("PATH", "")
     for variable in ("PYTHONPATH", "PYTHONHOME"):
         environment.pop(variable, None)
+    environment.update(more or {})
     with open(output, "wb") as file:
         process = subprocess.Popen(
             argv,
@@ -161,19 +171,35 @@ def run(argv, directory, name, output):
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
+        watcher = threading.Thread(target=_tell_when_ended, args=(channel, process))
         try:
-            status = process.wait()
+            watcher.start()
+            channel.receive()
         except BaseException:
-            os.killpg(process.pid, signal.SIGKILL)
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
             process.wait()
             raise
-    if status:
-        with open(output, "rb") as file:
-            text = file.read().decode("utf-8", "replace")
-        if len(text) > MAX_OUTPUT:
-            half = MAX_OUTPUT // 2
-            text = "%s\n... %d characters ...\n%s" % (text[:half], len(text), text[-half:])
-        raise HookFailed(name, status, text)
+        watcher.join()
+    if process.returncode:
+        raise HookFailed(name, process.returncode, read_output(output))
+
+
+def _tell_when_ended(channel, process):
+    process.wait()
+    tell_free(channel)
+
+
+def read_output(path):
+    """What a program has written; the begin and the end, if it is much."""
+    with open(path, "rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        if size <= MAX_OUTPUT:
+            return file.read().decode("utf-8", "replace")
+        begin = file.read(MAX_OUTPUT // 2).decode("utf-8", "replace")
+        file.seek(-(MAX_OUTPUT // 2), os.SEEK_END)
+        end = file.read().decode("utf-8", "replace")
+        return "%s\n... %d bytes in all ...\n%s" % (begin, size, end)
 
 
 def import_paths(source, backend_path):

@@ -6,20 +6,22 @@ import posixpath
 import subprocess
 import sys
 
-from .directory import read_json, write_json
+from .directory import read_json
 from .interpreter import VenvRefused
 from .lookup import base_executable
 
 #: The most modules that are compiled in this process, and not by others beside each other.
 MOST_HERE = 60
 
-#: The program that compiles: the paths come on standard input. What is no valid code is left out.
+#: The program that compiles: the paths come on standard input, each with that of its code. What is
+#: no valid code is left out.
 PROGRAM = """\
 import py_compile, sys, warnings
 warnings.simplefilter("ignore")
-for path in sys.stdin.buffer.read().decode("utf-8", "surrogateescape").split("\\0"):
+names = sys.stdin.buffer.read().decode("utf-8", "surrogateescape").split("\\0")
+for path, code in zip(names[::2], names[1::2]):
     try:
-        py_compile.compile(path, doraise=True)
+        py_compile.compile(path, code, doraise=True, optimize=0)
     except (py_compile.PyCompileError, ValueError, RecursionError):
         pass
 """
@@ -61,7 +63,7 @@ def read_wheels(directory, digests, compiled, progress):
                 for name in map(code_name, modules(about))
                 if os.path.exists(directory.path("wheels", digest, "site", name))
             ]
-            write_json(directory.path("wheels", digest, "wheel.json"), about)
+            directory.write(about, "wheels", digest, "wheel.json")
     return found
 
 
@@ -90,7 +92,8 @@ def _compile(paths):
             )
             processes.append((process, paths[number::count]))
         for process, share in processes:
-            text = "\0".join(share).encode("utf-8", "surrogateescape")
+            names = [each for path in share for each in (path, code_name(path))]
+            text = "\0".join(names).encode("utf-8", "surrogateescape")
             try:
                 process.stdin.write(text)
                 process.stdin.close()
@@ -115,7 +118,8 @@ def _compile_here(paths):
         warnings.simplefilter("ignore")
         for path in paths:
             try:
-                py_compile.compile(path, doraise=True)
+                # Whatever this process's options are: they are not those of who imports it.
+                py_compile.compile(path, code_name(path), doraise=True, optimize=0)
             except (py_compile.PyCompileError, ValueError, RecursionError):
                 pass
 

@@ -48,15 +48,16 @@ class Creation(object):
         """Make the environment; return the lock on its use."""
         self.channel.send({"resolve": facts()})
         plan = self.channel.receive()
-        if "requirements" in plan:
-            from .ownindex import resolve
+        if "requirements" not in plan:
+            return self.make_planned(plan)
+        from .ownindex import resolve
 
-            plan = resolve(self, plan)
-        return self.make_planned(plan)
+        with self.lock("making", shared=True):
+            return self.make_planned(resolve(self, plan))
 
-    def lock(self, name):
+    def lock(self, name, shared=False):
         """Take a lock. The near side is told when another process has it, and may stop waiting."""
-        return self.directory.lock(name, waits(self.channel))
+        return self.directory.lock(name, waits(self.channel), shared)
 
     def progress(self, stage, done, total):
         """Report progress, not too often."""
@@ -83,7 +84,8 @@ class Creation(object):
         while True:
             made = self.make_identity(identity, plan)
             # It may have been removed again before this has the lock on its use.
-            with directory.lock("use-" + identity, shared=True):
+            making = self.lock("making", shared=True)
+            with making, directory.lock("use-" + identity, shared=True):
                 if directory.environment(identity) is not None:
                     directory.write_name(
                         request["name"], record_of(request, identity, request["about"])
@@ -97,7 +99,7 @@ class Creation(object):
         directory = self.directory
         # "making" keeps wheels from being removed between the question whether they are there and
         # their use.
-        with directory.lock("making", shared=True), self.lock("environment-" + identity):
+        with self.lock("making", shared=True), self.lock("environment-" + identity):
             if directory.environment(identity) is not None:
                 return False
             self.fetch(plan["wheels"])
@@ -151,24 +153,24 @@ class Creation(object):
     def build(self, build):
         """Build an sdist, if that has not been done; return the wheel's hash."""
         from .building import build_sdist
-        from .directory import read_json, write_json
+        from .directory import read_json
         from .environments import identity_of
 
         directory = self.directory
         name, digest, _ = build["sdist"]
         needed = sorted(each for _, each, _ in build["wheels"])
         identity = identity_of(needed)
-        record = directory.path("built", "%s-%s.json" % (digest, identity))
+        record = ("built", "%s-%s.json" % (digest, identity))
         with self.lock("built-" + digest):
-            known = read_json(record)
-            if known is not None and directory.has_wheel(known["wheel"]):
+            known = read_json(directory.path(*record)) or {}
+            if directory.has_wheel(known.get("wheel", "none")):
                 return known["wheel"]
             self.make_identity(identity, {"wheels": build["wheels"], "builds": []})
             place = directory.fresh("build-" + digest)
             self.channel.send({"send": [digest]})
             self.progress("build", 0, 1)
             wheel = build_sdist(self, build, identity, place)
-            write_json(record, {"wheel": wheel, "sdist": name})
+            directory.write({"wheel": wheel, "sdist": name}, *record)
             self.progress("build", 1, 1)
             return wheel
 

@@ -11,13 +11,13 @@ import sys
 
 from . import wheels
 from .compiling import code_key, read_wheels
-from .directory import remove_tree, write_json
+from .directory import clear, remove_tree, write_json
 from .interpreter import VenvRefused, mark
 from .lookup import ABOUT, base_executable
 from .scripts import entry_scripts, shebang, with_interpreter
 
 #: A change of what environments are made of needs another number.
-FORMAT = 1
+FORMAT = 2
 
 
 def identity_of(sources):
@@ -57,12 +57,9 @@ def make(directory, identity, digests, about, progress, compiled=True):
             progress("install", number + 1, len(digests))
         about = dict(about, identity=identity, wheels=sorted(digests), packages=installed)
         write_json(os.path.join(place, ABOUT), about)
-        if os.path.lexists(target):  # one whose interpreter is gone
-            os.rename(target, directory.fresh("old-" + identity) + "/it")
-            remove_tree(directory.path("new", "old-" + identity))
-        os.rename(place, target)
+        directory.put(place, "environments", identity)  # perhaps for one whose interpreter is gone
     except BaseException:
-        remove_tree(place)
+        clear(place)
         raise
 
 
@@ -84,9 +81,19 @@ class Layout(object):
         self.headers = os.path.join("include", "site", version)
         #: directories that are there
         self.made = set()
+        #: files that an empty environment has: its interpreter, what activates it
+        self.own = set(
+            os.path.join(top, name) for top, _, names in os.walk(place) for name in names
+        )
 
     def directory(self, path):
-        """Make the directory of a file."""
+        """Make the directory of a file of a wheel.
+
+        :raises VenvRefused: the file is one that makes an environment.
+        """
+        if path in self.own:
+            name = os.path.relpath(path, self.place)
+            raise VenvRefused("a wheel has the file %s, which is the environment's" % name)
         parent = os.path.dirname(path)
         if parent not in self.made:
             os.makedirs(parent, exist_ok=True)
@@ -136,14 +143,14 @@ def install(source, wheel, layout):
     :param source: its directory in the store.
     :param wheel: what the store knows of it.
     """
-    rows = []
+    rows = {}
     site = layout.paths["purelib" if wheel["pure"] else "platlib"]
     for name, digest, size in wheel["files"]:
         link(os.path.join(source, "site", name), os.path.join(layout.place, site, name), layout)
-        rows.append((name, digest, size))
+        rows[name] = (digest, size)
     for name in wheel["code"].get(code_key(), ()):
         link(os.path.join(source, "site", name), os.path.join(layout.place, site, name), layout)
-        rows.append((name, "", ""))
+        rows[name] = ("", "")
     for scheme, name, digest, size in wheel["data"]:
         if scheme == "headers":
             where = os.path.join(layout.headers, wheel["name"])
@@ -157,14 +164,13 @@ def install(source, wheel, layout):
             digest, size = _write_script(path, with_interpreter(text, layout.python), layout)
         else:
             link(own, path, layout)
-        rows.append((posixpath.relpath(os.path.join(where, name), site), digest, size))
+        rows[posixpath.relpath(os.path.join(where, name), site)] = (digest, size)
     for name, text in entry_scripts(wheel["entry_points"]):
-        data = (shebang(layout.python) + text).encode("utf-8")
+        data = (shebang(layout.python) + text).encode("utf-8", "surrogateescape")
         path = os.path.join(layout.place, layout.paths["scripts"], name)
         digest, size = _write_script(path, data, layout)
-        rows.append(
-            (posixpath.relpath(os.path.join(layout.paths["scripts"], name), site), digest, size)
-        )
+        row = posixpath.relpath(os.path.join(layout.paths["scripts"], name), site)
+        rows[row] = (digest, size)
     _write_record(os.path.join(layout.place, site), wheel["dist_info"], rows)
 
 
@@ -199,7 +205,7 @@ def _write_record(site, dist_info, rows):
     name = dist_info + "/RECORD"
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerows(sorted(rows, key=lambda row: row[0]))
+    writer.writerows((row,) + rows[row] for row in sorted(rows))
     writer.writerow((name, "", ""))
     with open(os.path.join(site, name), "wb") as file:
         file.write(text.getvalue().encode("utf-8"))

@@ -3,7 +3,7 @@ from typing import Any, Final
 
 from .directory import VenvDirectory
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 
 def identity_of(sources: Iterable[str]) -> str: ...
 def make(
@@ -22,6 +22,7 @@ class Layout:
     paths: dict[str, str]
     headers: str
     made: set[str]
+    own: set[str]
     def __init__(self, place: str, target: str) -> None: ...
     def directory(self, path: str) -> None: ...
 

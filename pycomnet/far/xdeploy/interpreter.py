@@ -41,7 +41,11 @@ def check():
 
 
 def mark(executable=None):
-    """What environments of this interpreter have in common: a list."""
+    """What environments of this interpreter have in common: a list.
+
+    Unlike hosts may have one home: what was built on one of them may not run on another.
+    """
+    import sysconfig
     from importlib.machinery import EXTENSION_SUFFIXES
 
     return [
@@ -49,6 +53,8 @@ def mark(executable=None):
         sys.implementation.name,
         "%d.%d" % sys.version_info[:2],
         (EXTENSION_SUFFIXES or [""])[0],
+        sysconfig.get_platform(),
+        list(libc()),
     ]
 
 

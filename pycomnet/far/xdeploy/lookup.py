@@ -5,10 +5,14 @@ such environment, it imports ``deploy`` from the package that the near side offe
 A name's file is text for the same reason: its lines are compared, and nothing is parsed.
 """
 
+import errno
 import os
+import stat
 import sys
 import threading
 
+#: What ``flock`` fails with where a file system has no locks.
+NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
 #: The file in an environment that says what it is made of.
 ABOUT = "xdeploy.json"
 
@@ -29,17 +33,74 @@ def absolute(root):
 def make_directory(root, part):
     """Make a part of the directory, and before it the directory, if they are not there.
 
-    Whatever the user's umask is, nobody else may write to them.
+    They are for this user alone, as requirements may have passwords in them, and who can open a
+    lock can keep it. Whatever the user's umask is, nobody else may write to their parents. Nothing
+    is made in a directory that others may write to.
+
+    :returns: whether both are private.
     """
+    if not os.path.isabs(root):
+        raise OSError(errno.ENOENT, "this user has no home directory")
+    _make_parents(os.path.dirname(root))
     for path in (root, os.path.join(root, part)):
-        if not os.path.isdir(path):
-            os.makedirs(path, 0o755, exist_ok=True)
+        try:
+            os.mkdir(path, 0o700)
+        except OSError:
+            if not os.path.isdir(path):
+                raise
+        if not is_private(path):
+            return False
+    return True
 
 
-def is_private(root):
-    """Whether a directory belongs to this user, and nobody else may write to it."""
-    found = os.stat(root)
-    return found.st_uid == os.geteuid() and not found.st_mode & 0o022
+def _make_parents(path):
+    if os.path.isdir(path):
+        return
+    _make_parents(os.path.dirname(path))
+    try:
+        os.mkdir(path, 0o755)
+    except OSError:
+        if not os.path.isdir(path):  # else another one has made it meanwhile
+            raise
+
+
+def is_private(path):
+    """Whether a directory belongs to this user, and nobody else may write to it or replace it."""
+    found = os.stat(path)
+    if found.st_uid != os.geteuid() or found.st_mode & 0o022:
+        return False
+    return all(map(_is_safe, {os.path.dirname(path), os.path.dirname(os.path.realpath(path))}))
+
+
+def _is_safe(path):
+    """Whether nobody else may replace what is in a directory, or the directory.
+
+    Where others may write, as in ``/tmp``, they may not if it is sticky.
+    """
+    while True:
+        found = os.stat(path)
+        if found.st_uid not in (0, os.geteuid()):
+            return False
+        sticky, anyone, group = (found.st_mode & bit for bit in (0o1000, 0o002, 0o020))
+        if not sticky and (anyone or (group and not _is_own_group(found.st_gid))):
+            return False
+        parent = os.path.dirname(path)
+        if parent == path:
+            return True
+        path = parent
+
+
+def _is_own_group(gid):
+    """Whether a group has this user alone, as many systems give one to each user."""
+    import grp
+    import pwd
+
+    try:
+        user = pwd.getpwuid(os.geteuid())
+        group = grp.getgrgid(gid)
+    except KeyError:
+        return False
+    return user.pw_gid == gid and group.gr_name == user.pw_name and not group.gr_mem
 
 
 def base_executable():
@@ -115,7 +176,12 @@ class Lock(object):
         self._now = fcntl.LOCK_NB
         self._shared = shared
         self.path = path
-        self._fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+        self._fd = os.open(path, flags, 0o600)
+        found = os.fstat(self._fd)
+        if not stat.S_ISREG(found.st_mode) or found.st_uid != os.geteuid():
+            self.release()
+            raise OSError(errno.EPERM, "it is no file of this user", path)
 
     def take(self, wait=False):
         """Take it; return False if another has it."""
@@ -123,6 +189,15 @@ class Lock(object):
             self._lock(self._fd, self._kind if wait else self._kind | self._now)
         except BlockingIOError:
             return False
+        except OSError as problem:
+            self.release()
+            if problem.errno not in NO_LOCKS:
+                raise
+            raise OSError(
+                problem.errno,
+                "this file system has no locks (flock); directory= names another place",
+                self.path,
+            )
         except BaseException:
             self.release()
             raise
@@ -173,6 +248,11 @@ def waits(channel):
 def _tell_when_free(channel, path):
     with Lock(path, True) as lock:
         lock.take(True)
+    tell_free(channel)
+
+
+def tell_free(channel):
+    """Say that what this end waits for is over; then the near side replies."""
     try:
         channel.send({"free": True})
     except (EOFError, IOError):
@@ -243,12 +323,15 @@ def serve(channel, request):
         root = absolute(request["root"])
         if not can:
             _module(request, "interpreter").prepare(request["root"])
+        lock = None
         try:
-            make_directory(root, "locks")
-            lock = Lock(lock_path(root, "name-" + request["name"]), False)
+            if make_directory(root, "locks"):
+                lock = Lock(lock_path(root, "name-" + request["name"]), False)
         except (ImportError, OSError):
             _module(request, "directory").prepare(request["root"])  # it says what is wrong
             raise
+        if lock is None:
+            raise _module(request, "directory").not_private(root)
         wait = waits(channel)
         with lock:
             while use is None and not lock.take():

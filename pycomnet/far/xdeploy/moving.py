@@ -15,7 +15,7 @@ def move(old, new, lock):
     :param new: that of the other one.
     :param lock: the file of the lock on its use.
     """
-    fcntl.flock(os.open(lock, os.O_RDWR | os.O_CREAT, 0o644), fcntl.LOCK_SH)
+    fcntl.flock(os.open(lock, os.O_RDWR | os.O_CREAT, 0o600), fcntl.LOCK_SH)
     begin = old + os.sep
 
     def moved(path):

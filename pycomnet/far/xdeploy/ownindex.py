@@ -4,12 +4,14 @@ import os
 import sys
 
 from .building import receive_file, run
-from .directory import remove_tree
+from .directory import clear
 from .wheels import add
 
 
 def resolve(creation, plan):
     """Let pip find or build wheels, and put them into the store.
+
+    The caller has the lock "making", until the wheels are used: else they might be removed before.
 
     :param plan: a map: ``requirements``, ``sdists`` (files that are sent), ``pip`` (wheels of pip,
         if there is none here; they are sent), ``index`` (an address, or None).
@@ -17,39 +19,39 @@ def resolve(creation, plan):
     :raises HookFailed: pip failed.
     """
     directory, channel = creation.directory, creation.channel
-    with directory.lock("making", shared=True):
-        place = directory.fresh("pip-%d" % os.getpid())
-        try:
-            files = plan["sdists"] + plan["pip"]
-            paths = {}
-            channel.send({"send": [digest for _, digest, _ in files]})
-            for name, digest, size in files:
-                paths[digest] = os.path.join(place, os.path.basename(name))
-                receive_file(channel, paths[digest], digest, size)
-            if plan["pip"]:
-                # A wheel is a zip file, from which pip can run.
-                pip = [os.path.join(paths[digest], "pip") for _, digest, _ in plan["pip"]][:1]
-            else:
-                pip = ["-m", "pip"]
-            wanted = os.path.join(place, "requirements.txt")
-            with open(wanted, "w") as file:
-                for line in plan["requirements"]:
-                    file.write(line + "\n")
-                for _, digest, _ in plan["sdists"]:
-                    file.write(paths[digest] + "\n")
-            target = os.path.join(place, "wheels")
-            os.mkdir(target)
-            argv = [sys.executable] + pip + ["wheel", "--disable-pip-version-check", "--no-input"]
-            argv += ["--wheel-dir", target, "--requirement", wanted]
-            if plan["index"] and os.path.isdir(plan["index"]):
-                argv += ["--no-index", "--find-links", plan["index"]]
-            elif plan["index"]:
-                argv += ["--index-url", plan["index"]]
-            run(argv, place, "the requirements", os.path.join(place, "output"))
-            wheels = []
-            for name in sorted(os.listdir(target)):
-                path = os.path.join(target, name)
-                wheels.append([name, add(directory, path), os.path.getsize(path)])
-            return {"wheels": wheels, "builds": []}
-        finally:
-            remove_tree(place)
+    place = directory.scratch()
+    try:
+        files = plan["sdists"] + plan["pip"]
+        paths = {}
+        channel.send({"send": [digest for _, digest, _ in files]})
+        for name, digest, size in files:
+            paths[digest] = os.path.join(place, os.path.basename(name))
+            receive_file(channel, paths[digest], digest, size)
+        if plan["pip"]:
+            # A wheel is a zip file, from which pip can run.
+            pip = [os.path.join(paths[digest], "pip") for _, digest, _ in plan["pip"]][:1]
+        else:
+            pip = ["-m", "pip"]
+        wanted = os.path.join(place, "requirements.txt")
+        with open(wanted, "w") as file:
+            for line in plan["requirements"]:
+                file.write(line + "\n")
+            for _, digest, _ in plan["sdists"]:
+                file.write(paths[digest] + "\n")
+        target = os.path.join(place, "wheels")
+        os.mkdir(target)
+        argv = [sys.executable] + pip + ["wheel", "--disable-pip-version-check", "--no-input"]
+        argv += ["--wheel-dir", target, "--requirement", wanted]
+        if plan["index"] and os.path.isdir(plan["index"]):
+            argv += ["--no-index", "--find-links", plan["index"]]
+        # Others can see what a program is started with, and an address may have a password in it.
+        more = {"PIP_INDEX_URL": plan["index"]} if plan["index"] else {}
+        output = os.path.join(place, "output")
+        run(argv, place, "the requirements", output, channel, more)
+        wheels = []
+        for name in sorted(os.listdir(target)):
+            path = os.path.join(target, name)
+            wheels.append([name, add(directory, path), os.path.getsize(path)])
+        return {"wheels": wheels, "builds": []}
+    finally:
+        clear(place)

@@ -5,6 +5,9 @@ import re
 #: The most bytes of a line ``#!...`` that every kernel takes; Linux had 127 until 5.1.
 MAX_SHEBANG = 127
 
+#: For what can't be in single quotes: it is put in double ones, between them.
+SPECIAL = {"'": "'\"'\"'", "\\": "'\"\\\\\"'"}
+
 SCRIPT = """\
 # -*- coding: utf-8 -*-
 import re
@@ -23,12 +26,13 @@ def shebang(python):
     rest of the file is not code; for Python the shell's line is a string.
     """
     line = "#!%s\n" % python
-    if " " not in python and "\t" not in python and len(line.encode("utf-8")) <= MAX_SHEBANG:
+    size = len(line.encode("utf-8", "surrogateescape"))
+    if not re.search(r"\s", python) and size <= MAX_SHEBANG:
         return line
-    quoted = (
-        python.replace("\\", "\\\\").replace('"', '\\"').replace("$", "\\$").replace("`", "\\`")
-    )
-    return "#!/bin/sh\n'''exec' \"%s\" \"$0\" \"$@\"\n' '''\n" % quoted
+    # For the shell nothing is special in single quotes but these. For Python a backslash needs
+    # another one, and nothing else may have one.
+    word = re.sub(r"['\\]", lambda found: SPECIAL[found.group()], python)
+    return "#!/bin/sh\n'''exec' '%s' \"$0\" \"$@\"\n' '''\n" % word
 
 
 def entry_scripts(text):
@@ -74,4 +78,4 @@ def with_interpreter(data, python):
     line, _, rest = data.partition(b"\n")
     if not re.match(b"#!pythonw?([ \t\r]|$)", line):
         return data
-    return shebang(python).encode("utf-8") + rest
+    return shebang(python).encode("utf-8", "surrogateescape") + rest

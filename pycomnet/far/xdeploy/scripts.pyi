@@ -1,6 +1,7 @@
 from typing import Final
 
 MAX_SHEBANG: Final = 127
+SPECIAL: Final[dict[str, str]]
 SCRIPT: Final[str]
 
 def shebang(python: str) -> str: ...

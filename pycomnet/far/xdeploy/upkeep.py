@@ -3,6 +3,7 @@
 import os
 
 from .interpreter import check
+from .lookup import waits
 
 
 def listed(root):
@@ -18,20 +19,29 @@ def listed(root):
                     "identity": identity,
                     "path": directory.path("environments", identity),
                     "packages": about["packages"],
-                    "requirements": kept["requirements"],
+                    "requirements": kept.get("requirements", []),
                     "interpreter": about["interpreter"],
                 }
             )
     return found
 
 
-def removed(root, name):
+def remove(channel, root, name):
+    """Remove a name, and send ``{"removed": ...}``, what :func:`removed` returns.
+
+    If it is just being made, this waits, and the near side is told; it ends with the near side.
+    """
+    channel.send({"removed": removed(root, name, waits(channel))})
+
+
+def removed(root, name, waits=None):
     """Remove a name, and its environment, if no other name means that and nobody uses it.
 
+    :param waits: as for :meth:`VenvDirectory.lock`.
     :returns: whether there was such a name; and whether its environment is gone, too.
     """
     directory = _directory(root)
-    with directory.lock("name-" + name):
+    with directory.lock("name-" + name, waits):
         identity = directory.remove_name(name)
     if identity is None:
         return [False, False]
@@ -72,7 +82,7 @@ def _directory(root):
 
 def _remove_unnamed(directory, identity):
     """Remove an environment if nobody needs it; return whether it was removed."""
-    from .directory import remove_tree
+    from .directory import clear
 
     # What is being made may need another environment, to build something in it.
     making = directory.try_lock("making")
@@ -89,15 +99,14 @@ def _remove_unnamed(directory, identity):
             path = directory.path("environments", identity)
             if not os.path.isdir(path):
                 return False
-            gone = directory.path("new", "gone-%s-%d" % (identity, os.getpid()))
-            os.rename(path, gone)
-        remove_tree(gone)
+            gone = directory.take_away(path)
+    clear(gone)
     return True
 
 
 def _remove_wheel(directory, digest):
     """Remove a wheel that is in no environment; return whether it was removed."""
-    from .directory import remove_tree
+    from .directory import clear
 
     lock = directory.try_lock("wheel-" + digest)
     if lock is None:
@@ -112,9 +121,8 @@ def _remove_wheel(directory, digest):
                 about = directory.environment(identity)
                 if about is not None and digest in about["wheels"]:
                     return False
-            gone = directory.path("new", "gone-%s-%d" % (digest, os.getpid()))
-            os.rename(directory.path("wheels", digest), gone)
-    remove_tree(gone)
+            gone = directory.take_away(directory.path("wheels", digest))
+    clear(gone)
     return True
 
 

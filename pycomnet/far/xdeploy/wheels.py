@@ -8,10 +8,12 @@ import base64
 import hashlib
 import os
 import posixpath
+import stat
 import zipfile
 
-from .directory import remove_tree, write_json
+from .directory import clear, write_json
 from .interpreter import VenvRefused
+from .scripts import entry_scripts
 
 #: What a wheel may put elsewhere than into ``site-packages`` (the wheel's ``.data`` directory).
 SCHEMES = ("scripts", "data", "headers", "purelib", "platlib")
@@ -44,9 +46,9 @@ def receive(directory, digest, size, pieces, progress):
             )
         unpack(path, place)
         os.remove(path)
-        os.rename(place, directory.path("wheels", digest))
+        directory.put(place, "wheels", digest)
     except BaseException:
-        remove_tree(place)
+        clear(place)
         raise
 
 
@@ -62,9 +64,9 @@ def add(directory, path):
             place = directory.fresh(digest)
             try:
                 unpack(path, place)
-                os.rename(place, directory.path("wheels", digest))
+                directory.put(place, "wheels", digest)
             except BaseException:
-                remove_tree(place)
+                clear(place)
                 raise
     return digest
 
@@ -78,8 +80,10 @@ def unpack(path, place):
     try:
         with zipfile.ZipFile(path) as archive:
             about = _unpack(archive, place)
-    except (zipfile.BadZipFile, KeyError, UnicodeError) as problem:
-        raise VenvRefused("a wheel can't be unpacked: %s" % (problem,))
+    except (VenvRefused, OSError):
+        raise  # such as no room on the disk
+    except Exception as problem:  # what is no zip file, and how, has many kinds of errors
+        raise VenvRefused("a wheel can't be unpacked: %s: %s" % (type(problem).__name__, problem))
     write_json(os.path.join(place, "wheel.json"), about)
 
 
@@ -106,10 +110,15 @@ def _unpack(archive, place):
         "entry_points": "",
     }
     signed = (dist_info + "/RECORD", dist_info + "/RECORD.jws", dist_info + "/RECORD.p7s")
+    seen = set()
     for info in infos:
         name = info.filename
         _check_name(name)
-        if name in signed or name == dist_info + "/INSTALLER":
+        if name in seen:
+            raise VenvRefused("a wheel has the file %r twice" % (name,))
+        seen.add(name)
+        # Code is compiled here, and replaces what a wheel brings.
+        if name in signed or name == dist_info + "/INSTALLER" or "/__pycache__/" in "/" + name:
             continue
         if name.startswith(data):
             scheme, _, rest = name[len(data) :].partition("/")
@@ -122,6 +131,7 @@ def _unpack(archive, place):
     entry_points = dist_info + "/entry_points.txt"
     if entry_points in archive.namelist():
         about["entry_points"] = archive.read(entry_points).decode("utf-8")
+        entry_scripts(about["entry_points"])  # what is wrong is wrong now
     installer = os.path.join(place, "site", dist_info, "INSTALLER")
     with open(installer, "wb") as file:
         file.write(b"pycomnet\n")
@@ -152,15 +162,11 @@ def _extract(archive, info, root, name):
             found.update(piece)
             size += len(piece)
             file.write(piece)
-    if (info.external_attr >> 16) & 0o111:
-        os.chmod(path, 0o755 & ~_umask())
+        if (info.external_attr >> 16) & 0o111:
+            # Who may read it may run it. The umask can only be read by setting it, for all threads.
+            mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
+            os.chmod(path, mode | (mode & 0o444) >> 2)
     return [name, _as_record(found), size]
-
-
-def _umask():
-    mask = os.umask(0o022)
-    os.umask(mask)
-    return mask
 
 
 def record_hash(data):

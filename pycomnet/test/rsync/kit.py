@@ -29,6 +29,7 @@ from pycomnet.far.rsync.entries import (
 from pycomnet.far.rsync.files import digest_of
 from pycomnet.far.rsync.receive import Receiver
 from pycomnet.far.rsync.scan import Batch, Scan
+from pycomnet.far.rsync.tree import time_of
 from pycomnet.rsync.matching import Copy, Literal, Matcher, Sums
 from pycomnet.rsync.options import SyncOptions, make_options
 
@@ -75,13 +76,20 @@ class Sender:
     """The sending end of one run, without a gateway: it runs in turns with the receiver.
 
     :param cut: bytes of raw content after which the connection is lost.
+    :param lists_first: after so many lists what was asked for is sent before the next one; None:
+        all lists are sent first.
     :ivar outcome: kind -> paths: ``sent``, ``made``, ``changed``, ``equal``, ``deleted``; for
         ``failed``, ``skipped`` and ``noted`` a dict of paths to reasons.
     :ivar literal: bytes of content that were sent.
     """
 
     def __init__(
-        self, source: str | bytes, cut: int | None = None, scan: Any = None, **options: Any
+        self,
+        source: str | bytes,
+        cut: int | None = None,
+        scan: Any = None,
+        lists_first: int | None = None,
+        **options: Any,
     ) -> None:
         self.options: SyncOptions = make_options(**options)
         self.scan = scan or Scan(os.fsencode(source), self.options)
@@ -98,6 +106,8 @@ class Sender:
             "skipped": {},
             "noted": {},
         }
+        self._lists_first = lists_first
+        self._lists: deque[list[Any]] = deque()
         self._messages: deque[list[Any]] = deque()
         self._batches: list[Batch] = []
         self._sums: dict[int, Sums] = {}
@@ -108,19 +118,19 @@ class Sender:
         """Send it all to a receiver here."""
         for batch in self.scan.batches():
             self._batches.append(batch)
-            self._messages.append(batch.message())
+            self._lists.append(batch.message())
             for number, reason in batch.skipped:
                 self.outcome["skipped"][self._path(number)] = reason
             for number, reason in batch.noted:
                 self.outcome["noted"][self._path(number)] = reason
             for path, reason in batch.failed:
                 self.outcome["failed"][path] = reason
-        self._messages.append(["end", self.scan.clean])
+        self._lists.append(["end", self.scan.clean])
         status = os.stat(self.scan.root)
         options = {
             "root": os.fsencode(destination),
             "mode": status.st_mode & 0o7777,
-            "time": status.st_mtime_ns,
+            "time": time_of(status),
             "rules": self.options.rules,
             "delete": self.options.delete,
             "dry_run": self.options.dry_run,
@@ -144,6 +154,10 @@ class Sender:
 
     def receive(self) -> list[Any]:
         """The next message to the receiver."""
+        if self._lists and (self._lists_first != 0 or not self._messages):
+            if self._lists_first:
+                self._lists_first -= 1
+            return self._lists.popleft()
         if not self._messages:
             raise CutOff("nothing more comes")
         return self._messages.popleft()
@@ -183,7 +197,7 @@ class Sender:
             self._messages.append(["equal", numbers_of("Q", [number])])
             return
         self.literal += len(data)
-        mode, time = status.st_mode & 0o7777, status.st_mtime_ns
+        mode, time = status.st_mode & 0o7777, time_of(status)
         if len(data) <= SHORT:
             self._messages.append([
                 "short", numbers_of("Q", [number]), numbers_of("I", [len(data)]),

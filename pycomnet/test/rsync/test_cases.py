@@ -41,12 +41,13 @@ import stat
 from typing import Any
 from unittest import mock
 
-from twisted.trial.unittest import SynchronousTestCase
+from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
 from pycomnet.far.rsync import names, scan, times
-from pycomnet.far.rsync.entries import BadBatch
+from pycomnet.far.rsync.entries import ABORT, FILE, LAST, BadBatch, numbers_of
 from pycomnet.far.rsync.files import TEMPORARY, temporary_name
 from pycomnet.far.rsync.scan import Batch
+from pycomnet.far.rsync.tree import LATEST, AtDirectory
 from pycomnet.test.rsync.kit import CutOff, FakeWindows, Sender, sync, tree_of, write
 
 NOON = 1700000000123456789
@@ -250,6 +251,17 @@ class WindowsTests(CaseTests):
         self.assertEqual(done["sent"], [b"b"])
         self.assertEqual(tree_of(self.destination)[b"a"][3], b"old")
 
+    def test_case_in_several_lists(self) -> None:
+        """Of names that come in several lists the later ones are refused, with both names."""
+        for name in ("Name", "b", "c", "name", "\xc4", "\xe4"):
+            self.in_source(name, name.encode())
+        for most in (1, 2, 4):
+            with mock.patch.multiple(scan, FIRST_BATCH=most, BATCH=most):
+                done = self.send()
+            self.assertEqual(set(done["failed"]) - {b"Name", "\xc4".encode()},
+                             {b"name", "\xe4".encode()})  # fmt: skip
+            self.assertIn("'Name', 'name'", done["failed"][b"name"])
+
     def test_another_case(self) -> None:
         """With delete, what is listed in another case is not deleted."""
         self.in_source("File", b"new content")
@@ -345,6 +357,27 @@ class TimeTests(CaseTests):
         self.assertEqual(sync(self.source, self.destination)["sent"], [b"file"])
         self.assert_equal_trees()
 
+    def test_outside_of_64_bits(self) -> None:
+        """A time that no list can have becomes the nearest that one can; the result says so."""
+        self.in_source("other", b"other")
+        paths = [self.in_source("directory/file", b"content"), f"{self.source}/directory"]
+        os.symlink("nowhere", f"{self.source}/link")
+        paths.append(f"{self.source}/link")
+        for path in (*paths, self.source):
+            os.utime(path, ns=(10**19, 10**19), follow_symlinks=False)
+            if os.lstat(path).st_mtime_ns != 10**19:
+                raise SkipTest("this file system has no such times")
+        outcome = sync(self.source, self.destination, delete=True)
+        self.assertEqual(sorted(outcome["noted"]), [b"directory", b"directory/file", b"link"])
+        self.assertIn("2262", outcome["noted"][b"directory"])
+        self.assertEqual((outcome["failed"], outcome["deleted"]), ({}, []))
+        arrived = tree_of(self.destination)
+        self.assertEqual(arrived[b"directory/file"][2:4], (LATEST, b"content"))
+        self.assertEqual(arrived[b"directory"][2], LATEST)
+        self.assertEqual(arrived[b"other"], tree_of(self.source)[b"other"])
+        again = sync(self.source, self.destination)
+        self.assertEqual((again["sent"], again["changed"]), ([], []))
+
     def test_coarse_file_system(self) -> None:
         """Where times have seconds only, a truncated one is the same."""
         self.in_source("file", b"content", NOON)
@@ -408,6 +441,34 @@ class ContentTests(CaseTests):
         sync(self.source, self.destination)
         self.assertEqual(os.listdir(self.destination), [])
 
+    def test_given_up_and_not_writable(self) -> None:
+        """A file that can't be made here, and that its sender gives up, has failed once."""
+        self.in_source("full", b"1" * 100000)
+        self.in_source("other", b"2")
+        create = AtDirectory.create
+
+        class GivingUp(Sender):
+            """Says of each long file that it has changed meanwhile."""
+
+            def _content(self, number: int, digest: bytes = b"") -> None:
+                if self._path(number) != b"full":
+                    super()._content(number, digest)
+                    return
+                self._messages.append(["long", number, 4096, NOON, 0o644, False])
+                self.raw.put(ABORT)
+
+        def full(directory: AtDirectory, name: bytes) -> int:
+            if name == temporary_name(b"full") or not refused:
+                refused.append(name)
+                raise OSError(28, "No space left on device")
+            return create(directory, name)
+
+        refused: list[bytes] = []
+        with mock.patch.object(AtDirectory, "create", full):
+            outcome = GivingUp(self.source).run(self.destination)
+        self.assertEqual(outcome["failed"], {b"full": "No space left on device"})
+        self.assertEqual(outcome["sent"], [b"other"])
+
     def test_unreadable_file(self) -> None:
         """What can't be read has failed; the old content keeps its old time (case 21)."""
         self.in_source("a", b"new content")
@@ -442,6 +503,19 @@ class ContentTests(CaseTests):
 
 
 class AttributeTests(CaseTests):
+    def test_owner_and_set_user_id(self) -> None:
+        """A file that gets another owner keeps the set-user-id bit of its mode, in one run."""
+        if os.getuid():
+            raise SkipTest("only root gives files to others")
+        for root, owner in ((self.source, 1234), (self.destination, 1235)):
+            write(f"{root}/file", b"content", NOON)
+            os.chown(f"{root}/file", owner, owner)
+            os.chmod(f"{root}/file", 0o4755)
+        sync(self.source, self.destination, owners=True)
+        status = os.stat(f"{self.destination}/file")
+        self.assertEqual((status.st_uid, stat.S_IMODE(status.st_mode)), (1234, 0o4755))
+        self.assert_nothing_to_do(owners=True)
+
     def test_mode_alone(self) -> None:
         """A mode that has changed alone is set, as it is, in one run (case 20)."""
         path = self.in_source("file", b"content")
@@ -662,6 +736,58 @@ class HostileTests(CaseTests):
         done = sender.run(self.destination)
         self.assertEqual(os.listdir(self.outside), [])
         self.assertEqual(set(done["failed"]), {b"link/x"})
+
+    def test_names_that_come_twice(self) -> None:
+        """A name that is listed twice, and a directory that is, end the run."""
+        for lists, names_ in (
+            ([[b"", 2, 1]], [b"x", b"x"]),
+            ([[b"", 1, 0], [b"", 1, 1]], [b"x", b"x"]),
+            ([[b"", 1, 1], [b"", 1, 1]], [b"x", b"y"]),
+            ([[b"", 1, 0], [b"x", 0, 1], [b"", 1, 1]], [b"x", b"y"]),
+        ):
+            sender = self.hostile(
+                directories=lists, names=names_, kinds=bytearray([0, 2]), texts=[b"/"],
+                modes=[0o777] * 2, sizes=[0, 0], times=[NOON] * 2,
+            )  # fmt: skip
+            self.assertRaises(BadBatch, sender.run, self.destination)
+
+    def test_leader_that_is_a_link(self) -> None:
+        """No other name is made of what is no regular file, also if the system would."""
+        os.symlink(self.outside, f"{self.destination}/a")
+        sender = self.hostile(
+            directories=[[b"", 2, 1]], names=[b"a", b"b"], kinds=bytearray([5, 4]), firsts=[0],
+            modes=[0o644] * 2, sizes=[0, 0], times=[NOON] * 2,
+        )  # fmt: skip
+        equal = ["equal", numbers_of("Q", [0])]
+        with mock.patch.object(sender, "_content", lambda *_: sender._messages.append(equal)):
+            done = sender.run(self.destination)
+        self.assertEqual(set(done["failed"]), {b"b"})
+        self.assertEqual(os.listdir(self.destination), ["a"])
+
+    def test_directory_that_is_swapped_meanwhile(self) -> None:
+        """A directory that somebody swaps for a link during the run does not lend it its mode."""
+        self.in_source("d/file", b"content")
+        os.chmod(f"{self.source}/d", 0o755)
+        os.chmod(self.outside, 0o700)
+        sender = Sender(self.source)
+        written = sender._got_written
+
+        def swap(numbers: bytes) -> None:
+            written(numbers)
+            shutil.rmtree(f"{self.destination}/d")
+            os.symlink(self.outside, f"{self.destination}/d")
+
+        with mock.patch.object(sender, "_got_written", swap):
+            sender.run(self.destination)
+        self.assertEqual(stat.S_IMODE(os.stat(self.outside).st_mode), 0o700)
+
+    def test_lists_with_a_gap(self) -> None:
+        """A list that does not go on where the last ended is refused: nothing counts as deleted."""
+        kept = self.in_destination("a", b"old")
+        listed = {"names": [b"b"], "kinds": bytearray([FILE]), "directories": [[b"", 1, LAST]]}
+        sender = self.hostile(first=1, **listed)
+        self.assertRaises(BadBatch, sender.run, self.destination)
+        self.assertTrue(os.path.exists(kept))
 
     def test_columns_that_do_not_fit(self) -> None:
         """A list whose columns differ in length ends the run."""

@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import random
 import struct
+import zlib
 from collections.abc import Iterable
 from unittest import mock
 
 from twisted.trial.unittest import SynchronousTestCase
 
 from pycomnet.far.rsync.blocks import TreeDigest, sums
-from pycomnet.far.rsync.compose import Basis, Composer, ContentRefused, Pieces
+from pycomnet.far.rsync.compose import UNPACKED, Basis, Composer, ContentRefused, Pieces, unpack
 from pycomnet.far.rsync.entries import COPY, END, LITERAL
 from pycomnet.far.rsync.files import read_at
 
@@ -122,6 +123,13 @@ class ComposerTests(SynchronousTestCase):
             file.write(b"other")
         os.utime(self.path, (1, 1))
         self.assertRaises(ContentRefused, self.compose, pieces, new)
+
+    def test_size_of_compressed_content(self) -> None:
+        """Content is not unpacked beyond what its sender says, nor without a limit."""
+        data = zlib.compress(bytes(1000000))
+        self.assertEqual(unpack(data, 1000000), bytes(1000000))
+        for size in (0, UNPACKED + 1):
+            self.assertRaisesRegex(ValueError, "at most", unpack, data, size)
 
     def test_wrong_digest_is_refused(self) -> None:
         """Blocks in another order than the digest says."""

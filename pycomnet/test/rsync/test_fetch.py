@@ -5,14 +5,17 @@ from __future__ import annotations
 import os
 import signal
 import stat
+import struct
 from typing import Any
 from unittest import mock
 
 from twisted.internet import defer
 
 import pycomnet
-from pycomnet.far.rsync import entries
+from pycomnet.far.rsync import entries, scan
+from pycomnet.far.rsync.blocks import SUM
 from pycomnet.rsync import fetch
+from pycomnet.rsync.matching import Matcher
 from pycomnet.test.rsync.kit import tree_of, write
 from pycomnet.test.rsync.test_targets import NOON, RSyncCase
 
@@ -28,12 +31,17 @@ for message in channel:
 
 
 def batch(
-    names: list[bytes], kinds: list[int], directories: Any = None, texts: Any = (), size: int = 0
+    names: list[bytes],
+    kinds: list[int],
+    directories: Any = None,
+    texts: Any = (),
+    size: int = 0,
+    first: int = 0,
 ) -> list[Any]:
     """A list as a far side would send it."""
     count = len(names)
     return entries.pack(
-        0, directories or [[b"", count, 1]], names, bytearray(kinds), [0o644] * count,
+        first, directories or [[b"", count, 1]], names, bytearray(kinds), [0o644] * count,
         [size] * count, [NOON] * count, texts, [], [],
     )  # fmt: skip
 
@@ -129,6 +137,50 @@ class FetchTests(RSyncCase):
         await self.fetch()
         self.assertEqual(stat.S_IMODE(os.stat(f"{self.target()}/program").st_mode), 0o755)
         self.assertEqual((await self.fetch()).changed, [])
+
+    async def test_descriptors(self) -> None:
+        """Of many long files that have changed, few old ones are open at a time."""
+        for number in range(60):
+            self.in_source(f"long{number:02}", b"new" + b"%d" % number * 35000, NOON + 1)
+            write(f"{self.target()}/long{number:02}", b"old" + b"%d" % number * 35000, NOON)
+        before = len(os.listdir("/proc/self/fd"))
+        most = [0]
+
+        def count(event: pycomnet.SyncEvent) -> None:
+            most[0] = max(most[0], len(os.listdir("/proc/self/fd")))
+
+        result = await self.fetch(progress=count)
+        self.assertEqual(len(result.sent), 60)
+        self.assert_arrived()
+        self.assertLess(most[0] - before, fetch.AHEAD + 10)  # a pipe of the gateway, and the like
+
+    async def test_more_lists_than_wait(self) -> None:
+        """Lists whose files are not asked for yet are not lost."""
+        for number in range(40):
+            self.in_source(f"long{number:02}", b"new" * 30000, NOON + 1)
+            write(f"{self.target()}/long{number:02}", b"old" * 30000, NOON)
+        with (
+            mock.patch.object(scan, "FIRST_BATCH", 1),
+            mock.patch.object(scan, "BATCH", 3),
+            mock.patch.object(fetch, "WAITING", 2),
+            mock.patch.object(fetch, "AHEAD", 1),
+        ):
+            result = await self.fetch()
+        self.assertEqual(len(result.sent), 40)
+        self.assert_arrived()
+
+    async def test_old_file_that_can_not_be_read(self) -> None:
+        """An old file that can't be read while it is compared is no basis; the run goes on."""
+        for name in ("long", "other"):
+            self.in_source(name, b"new" * 30000, NOON + 1)
+            write(f"{self.target()}/{name}", b"old" * 30000, NOON)
+        gateway = await self.gateway()
+        before = os.listdir("/proc/self/fd")
+        with mock.patch.object(Matcher, "steps", side_effect=[OSError(5, "I/O"), iter([])]):
+            result = await pycomnet.fetch(gateway, self.source, self.target())
+        self.assertEqual(sorted(result.sent), ["long", "other"])
+        self.assert_arrived()
+        self.assertEqual(os.listdir("/proc/self/fd"), before)
 
     async def test_no_such_source(self) -> None:
         """A source that is not there is an error, in words."""
@@ -229,6 +281,17 @@ class HostileFarSideTests(RSyncCase):
         self.assertEqual([path for path, _ in result.failed], ["link/x"])
         self.assertEqual(os.listdir(self.outside), [])
 
+    async def test_directory_that_becomes_a_link(self) -> None:
+        """An empty directory whose name is listed again as a link does not lend it its mode."""
+        os.chmod(self.outside, 0o700)
+        directory = batch([b"d"], [entries.DIRECTORY], [[b"", 1, 1]])
+        link = batch([b"d"], [entries.LINK], [[b"", 1, 1]], [self.outside.encode()])
+        link[1] = 1
+        open_directory = batch([b"d"], [entries.DIRECTORY], [[b"", 1, 0]])
+        for lists in ([directory, link], [open_directory, link]):
+            self.assertIn("listed twice", await self.refused(*lists, ["end", True]))
+            self.assertEqual(stat.S_IMODE(os.stat(self.outside).st_mode), 0o700)
+
     async def test_links_that_were_not_asked_for(self) -> None:
         """With ``links="skip"`` a link that is sent all the same is not made."""
         result = await self.fetch_from(
@@ -241,6 +304,7 @@ class HostileFarSideTests(RSyncCase):
         """Messages that are none end the run, with an error."""
         listed = batch([b"x"], [entries.FILE], size=100000)
         number = entries.numbers_of("Q", [0])
+        empty = b"Z" + struct.pack(">II", 8, 0) + b"x" * 8
         for messages, pieces in (
             ([["nothing"]], ()),
             ([[]], ()),
@@ -253,10 +317,49 @@ class HostileFarSideTests(RSyncCase):
             ([listed, ["long", 0, 4096, NOON, 0, False]], (b"L\xff\xff\xff\xff",)),
             ([listed, ["long", 0, 4096, NOON, 0, False]], (b"H" + b"\x7f" * 8,)),
             ([listed, ["sums", 0, 2**60, 3, b"", b"", True]], ()),
+            ([["told", [], [], [[1000000, "a number"]]]], ()),
+            (
+                [listed, ["long", 0, 4096, NOON, 0, False]],
+                (empty,),
+            ),
             ([listed, ["unreadable", number, []]], ()),
         ):
             await self.refused(*messages, pieces=pieces)
             self.assertNotIn("x", os.listdir(self.target()))
+
+    async def test_sums(self) -> None:
+        """Sums are taken for the file that they were asked for, as many as it has blocks."""
+        names = [b"x", b"y"]
+        listed = batch(names, [entries.FILE] * 2, size=100000)
+        one = b"0" * SUM.size
+        for messages, reason in (
+            ([["sums", 0, 100000, 3, b"a", b"", False]], "blocks of 3 bytes"),
+            ([["sums", 0, 100000, 2**40, b"a", b"", False]], "blocks of"),
+            ([["sums", 0, 8192, 4096, b"a", one * 3, False]], "more blocks"),
+            ([["sums", 0, 8192, 4096, b"a", one, False]] * 3, "more blocks"),
+            ([["sums", 0, 0, 0, b"", one, False]], "more blocks"),
+            ([["sums", 7, 100000, 4096, b"a", b"", True]], "not asked for"),
+            (
+                [["sums", number, 100000, 4096, b"a", one, False] for number in (0, 1)],
+                "two files at a time",
+            ),
+            ([["sums", 0, 0, 0, b"", b"", True]] * 2, "not asked for"),
+            ([["sums", 0, 100000, 4096, 17, one, False]], "can't be read"),
+        ):
+            for name in names:
+                write(os.path.join(self.target(), os.fsdecode(name)), b"old" * 30000)
+            self.assertIn(reason, await self.refused(listed, *messages))
+
+    async def test_lists_without_end(self) -> None:
+        """A far side that lists, and serves nothing, is given up."""
+        lists = [
+            batch([b"%02d" % number], [entries.FILE], [[b"", 1, 0]], (), 1, number)
+            for number in range(40)
+        ]
+        with mock.patch.object(fetch, "WAITING", 4):
+            self.assertIn("not what it is asked for", await self.refused(*lists))
+        with mock.patch.object(fetch, "MOST_ENTRIES", 1):
+            self.assertIn("2 entries", await self.refused(batch([b"x", b"y"], [entries.FILE] * 2)))
 
     async def test_wrong_digest(self) -> None:
         """Content that is not what its digest says is asked for again, and not taken."""

@@ -4,20 +4,32 @@ from __future__ import annotations
 
 import os
 import signal
-from typing import Any
+from typing import Any, TypeVar
 from unittest import mock
 
 from twisted.internet import defer
+from twisted.trial.unittest import SkipTest
 
 import pycomnet
+from pycomnet.far.rsync import scan
+from pycomnet.far.rsync.tree import LATEST
 from pycomnet.rsync import longfile, session, source
 from pycomnet.rsync.longfile import LongFile
+from pycomnet.rsync.options import make_options
 from pycomnet.test.gateways.case import GatewayCase
 from pycomnet.test.processes import stop
 from pycomnet.test.rsync.kit import tree_of, write
 from pycomnet.test.waiting import until
 
+T = TypeVar("T")
 NOON = 1700000000123456789
+
+
+async def must(found: defer.Deferred[T | None]) -> T:
+    """What fires with something, not None."""
+    result = await found
+    assert result is not None
+    return result
 
 
 class RSyncCase(GatewayCase):
@@ -187,6 +199,38 @@ class TroubleTests(RSyncCase):
         problem = await self.failure(sync.send(), pycomnet.SyncError)
         self.assertIn("nowhere", str(problem))
 
+    async def test_source_that_breaks_off(self) -> None:
+        """A function that decides and fails, fails the run for each target, also a later one."""
+        for name in "abcd":
+            self.in_source(name)
+
+        def takes(path: str) -> bool:
+            return path != "b" or bool(1 // 0)
+
+        options = make_options(takes_path=takes)
+        with mock.patch.multiple(scan, FIRST_BATCH=1, BATCH=1):
+            tree = source.Source(self.source, options, self.reactor)
+            batch, _ = await must(tree.batch(0))
+            self.assertEqual(batch.names, [b"a"])
+            for _ in range(2):
+                await self.failure(tree.batch(1), ZeroDivisionError)
+            self.assertIs((await must(tree.batch(0)))[0], batch)
+
+    async def test_odd_times(self) -> None:
+        """Times that no list can have: all arrives at each target."""
+        for name, size in (("short", 1), ("long", 100000)):
+            os.utime(self.in_source(name, b"x" * size), ns=(10**19, 10**19))
+        os.utime(self.source, ns=(10**19, 10**19))
+        if os.stat(self.source).st_mtime_ns != 10**19:
+            raise SkipTest("this file system has no such times")
+        gateway = await self.gateway()
+        for run in (self.send(gateway), pycomnet.fetch(gateway, self.source, self.target(1))):
+            result = await run
+            self.assertEqual(sorted(result.sent), ["long", "short"])
+            self.assertEqual([path for path, _ in result.noted], ["long", "short"])
+        self.assertEqual(os.stat(f"{self.target()}/long").st_mtime_ns, LATEST)
+        self.assertEqual((await self.send(gateway)).sent, [])
+
     async def test_target_that_is_a_file(self) -> None:
         """A target that can't be made is an error of that target."""
         self.in_source("a")
@@ -344,6 +388,86 @@ class TroubleTests(RSyncCase):
         os.remove(f"{self.target()}/long")
         await self.send(gateway)
         await until(lambda: set(os.listdir("/proc/self/fd")) <= before, "all else is closed")
+
+    async def refused(self, messages: str, **options: Any) -> str:
+        """What a target's run ends with that gets a list and says these messages.
+
+        :param messages: an expression; ``pack`` makes numbers, ``count`` is that of the entries.
+        """
+        code = (
+            "import struct\n"
+            "pack = lambda *numbers: struct.pack('>%dQ' % len(numbers), *numbers)\n"
+            "count = len(channel.receive()[4])\n"
+            f"for message in {messages}:\n"
+            "    if message is None:\n"
+            "        while channel.receive()[0] != 'sums':\n"
+            "            pass\n"
+            "    else:\n"
+            "        channel.send(message)\n"
+            "for message in channel:\n"
+            "    pass\n"
+        )
+        sync = pycomnet.RSync(self.source, **options)
+        sync.add_target(await self.gateway(), self.target())
+        with mock.patch.object(session, "RECEIVE", code):
+            result = (await sync.send()).targets[0]
+        self.assertIsInstance(result.error, pycomnet.SyncError)
+        self.assertEqual(result.literal, 0)
+        return str(result.error)
+
+    async def test_what_is_not_for_the_other_end(self) -> None:
+        """A target gets no content of what has a name in the list only, nor of anything twice."""
+        self.in_source("a", b"secret")
+        os.symlink("/etc/hostname", f"{self.source}/b")
+        for number, options in (
+            (0, {"takes": lambda path: path != "a"}),
+            (1, {"links": "copy", "outside": "skip"}),
+            (1, {"links": "keep"}),
+        ):
+            need = f"[['need', 0, count, pack({number}), b'\\0', b'', b'', b'']]"
+            self.assertIn("no file that is sent", await self.refused(need, **options))
+        for numbers, count in (("2", 1), ("0, 0", 2)):
+            need = f"[['need', 0, count, pack({numbers}), b'\\0' * {count}, b'', b'', b'']]"
+            self.assertIn("not of this list", await self.refused(need))
+            done = f"[['need', 0, count, b'', b'', b'', pack({numbers}), b'\\1' * {count}]]"
+            self.assertIn("not of this list", await self.refused(done))
+        self.assertIn("not now", await self.refused("[['done']]"))
+        self.assertIn("not sent", await self.refused("[['again', 0, '']]"))
+
+    async def test_sums_of_the_other_end(self) -> None:
+        """Sums are taken for the file that they were asked for, as many as it has blocks."""
+        self.in_source("a", b"x" * 100000)
+        self.in_source("b", b"x" * 100000)
+        need = "['need', 0, count, pack(0), b'\\2', b'', b'', b''], None"
+        for sums, reason in (
+            ("['sums', 0, 100000, 3, b'a', b'', False]", "blocks of 3 bytes"),
+            ("['sums', 0, 100000, 1 << 40, b'a', b'', False]", "blocks of"),
+            ("['sums', 0, 8192, 4096, b'a', b'0' * 72, False]", "more blocks"),
+            ("['sums', 0, 0, 0, b'', b'0' * 24, False]", "more blocks"),
+            ("['sums', 1, 8192, 4096, b'a', b'', False]", "not asked for"),
+            ("['sums', 0, 8192, 4096, 5, b'', False]", "no message"),
+        ):
+            self.assertIn(reason, await self.refused(f"[{need}, {sums}]"))
+
+    async def test_done_before_it_was_sent(self) -> None:
+        """A target that says of a file that it is written, before it can be, is an error of it."""
+        for name, size in (("a", 1000000), ("b", 100000), ("c", 5)):
+            self.in_source(name, b"x" * size)
+        need = "['need', 0, count, pack(0, 1, 2), b'\\2\\0\\0', b'', b'', b'']"
+        sync = pycomnet.RSync(self.source)
+        sync.add_target(await self.gateway(), self.target())
+        code = (
+            f"import struct\npack = lambda *each: struct.pack('>%dQ' % len(each), *each)\n"
+            f"count = len(channel.receive()[4])\nchannel.send({need})\n"
+            "while channel.receive()[0] != 'sums':\n    pass\n"
+            "channel.send(['written', pack(1)])\n"
+            "channel.send(['sums', 0, 0, 0, b'', b'', True])\n"
+            "for message in channel:\n    pass\n"
+        )
+        with mock.patch.object(session, "RECEIVE", code):
+            result = (await sync.send()).targets[0]
+        self.assertIsInstance(result.error, pycomnet.SyncError)
+        self.assertIn("did not need", str(result.error))
 
     async def test_other_end_that_says_nonsense(self) -> None:
         """A target whose messages are none is an error of that target, in words."""

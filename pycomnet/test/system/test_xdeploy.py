@@ -187,15 +187,79 @@ async def test_bare_python_without_network(place: Place, group: Any, tmp_path: P
     for name in ("ensurepip", "pip"):
         (tmp_path / "bare" / name).mkdir(parents=True)
         (tmp_path / "bare" / name / "__init__.py").write_text(f"raise ImportError('no {name}')")
-    python = [sys.executable]
     apart = ["unshare", "-n"]
-    if shutil.which("unshare") and not subprocess.run([*apart, "true"]).returncode:
-        python = [*apart, sys.executable]
+    if not shutil.which("unshare") or subprocess.run([*apart, "true"]).returncode:
+        missing("a process can't be taken off the network here")
+    python = [*apart, sys.executable]
     gateway = await group.makegateway(
         "popen", python=python, fork=False, env={"PYTHONPATH": str(tmp_path / "bare")}
     )
     inside = await xdeploy.create_venv_gateway(gateway, "work", "alpha", **place.options())
     assert (await inside.call(describe))[0].startswith(str(place.root))
+    # It has no network, either.
+    assert await inside.call(namespace) == await gateway.call(namespace) != namespace()
+
+
+def namespace() -> str:
+    """The network that a process is in."""
+    import os
+
+    return os.readlink("/proc/self/ns/net")
+
+
+@pytest_twisted.ensureDeferred
+async def test_wrapper_of_the_interpreter_is_kept(place: Place, group: Any, tmp_path: Path) -> None:
+    """What a command does before it starts Python holds for the environment's gateway as well."""
+    wrapper = tmp_path / "wrapper"
+    wrapper.write_text(f'#!/bin/sh\nWRAPPED=yes\nexport WRAPPED\nexec {sys.executable} "$@"\n')
+    wrapper.chmod(0o755)
+    gateway = await group.makegateway("popen", python=[str(wrapper)], fork=False)
+    for options in ({}, {"python": sys.executable}):
+        inside = await xdeploy.create_venv_gateway(
+            gateway, "work", "alpha", **place.options(**options)
+        )
+        assert await inside.call("os:getenv", "WRAPPED") == "yes"
+        assert (await inside.call(describe))[0].startswith(str(place.root))
+
+
+@pytest_twisted.ensureDeferred
+async def test_relative_index_is_the_one_that_is_meant(
+    place: Place, group: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same relative path is another index in another directory."""
+    gateway = await group.makegateway("popen")
+    for number in ("1.0", "2.0"):
+        wheel(tmp_path / number / "wheels", "mine", number)
+        monkeypatch.chdir(tmp_path / number)
+        made = await xdeploy.create_venv(
+            gateway, f"work-{number}", "mine", **place.options(index="wheels")
+        )
+        assert made.packages == {"mine": number}
+
+
+@pytest_twisted.ensureDeferred
+async def test_nothing_is_built_for_a_far_side_that_is_not_trusted(
+    place: Place, group: Any, tmp_path: Path
+) -> None:
+    """A hostile far side chooses what is built by its facts; so for one only wheels are taken."""
+    log = tmp_path / "built here"
+    code = f"open({str(log)!r}, 'w').close()"
+    sdist(place.index, "native", code=code)
+    wheel(place.index, "native", tag="cp27-cp27mu-win32")
+    source = project(tmp_path / "project", "mine", requires=("beta",))
+    gateway = await group.makegateway("popen//trusted=no")
+    problem = await failure(
+        xdeploy.create_venv(gateway, "work", "native", **place.options()),
+        xdeploy.ResolutionFailed,
+    )
+    assert "not trusted" in str(problem)
+    assert not log.exists()
+    # A project was chosen here.
+    made = await xdeploy.create_venv(gateway, "work", "alpha", **place.options(install=source))
+    assert sorted(made.packages) == ["alpha", "beta", "mine"]
+    trusted = await group.makegateway("popen")
+    assert (await xdeploy.create_venv(trusted, "work", "native", **place.options())).made
+    assert log.exists()
 
 
 def versions() -> list[Any]:
@@ -488,6 +552,27 @@ async def test_cancelling_ends_the_build(place: Place, group: Any, tmp_path: Pat
     assert made.made
 
 
+@pytest_twisted.ensureDeferred
+async def test_cancelling_ends_the_far_build(place: Place, group: Any, tmp_path: Path) -> None:
+    """Cancelling ends a build at the far side, and gives back its locks."""
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    stuck = (
+        "import os, sys, time; os.environ.get('FAR_SIDE') or sys.exit('not here'); "
+        f"open({str(fifo)!r}, 'w').write(str(os.getpid())); time.sleep(10000)"
+    )
+    sdist(place.index, "stuck", code=stuck)
+    gateway = await group.makegateway("popen", env={"FAR_SIDE": "1"})
+    creating = xdeploy.create_venv(gateway, "work", "stuck", **place.options())
+    pid = int(await deferToThread(fifo.read_text))
+    creating.cancel()
+    with pytest.raises(defer.CancelledError):
+        await creating
+    assert not await deferToThread(still_there, [pid], PATIENCE)
+    made = await xdeploy.create_venv(gateway, "work", "alpha", **place.options())
+    assert made.made
+
+
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Path]:
     """A small file system."""
@@ -691,7 +776,6 @@ async def test_lost_interpreter_is_made_again(place: Place, group: Any, tmp_path
     gateway = await group.makegateway("popen")
     options = place.options(python=str(python))
     first = await xdeploy.create_venv(gateway, "work", "beta", **options)
-    os.utime(Path(first.python).resolve().parent)
     assert not (await xdeploy.create_venv(gateway, "work", "beta", **options)).made
     (Path(first.path) / "bin" / "python").unlink()
     again = await xdeploy.create_venv(gateway, "work", "beta", **options)
@@ -708,9 +792,29 @@ async def test_far_pip_and_index_are_used(place: Place, group: Any) -> None:
     inside = await xdeploy.create_venv_gateway(gateway, "work", "built", **options)
     assert (await inside.call(describe))[0].startswith(str(place.root))
     problem = await failure(
-        xdeploy.create_venv(gateway, "work", "nowhere", **options), xdeploy.BuildFailed
+        xdeploy.create_venv(gateway, "work", "nowhere", **options), xdeploy.ResolutionFailed
     )
     assert "No matching distribution found for nowhere" in str(problem)
+    sdist(place.index, "broken", fails=True)
+    problem = await failure(
+        xdeploy.create_venv(gateway, "work", "broken", **options), xdeploy.BuildFailed
+    )
+    assert "no such header" in str(problem)
+
+
+@pytest_twisted.ensureDeferred
+async def test_far_pips_of_one_gateway_run_at_once(place: Place, group: Any) -> None:
+    """Two environments that a gateway's pip makes at once are not in each other's way."""
+    env = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(place.index)}
+    gateway = await group.makegateway("popen", env=env)
+    options = place.options(index=None, far=True)
+    made = await defer.gatherResults(
+        [
+            xdeploy.create_venv(gateway, name, requirements, **options)
+            for name, requirements in (("one", "alpha"), ("two", "beta==1.0"))
+        ]
+    )
+    assert [each.packages["beta"] for each in made] == ["2.0", "1.0"]
 
 
 @pytest_twisted.ensureDeferred

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import json
+import sys
+import weakref
 from pathlib import Path
 from typing import Any, cast
 
@@ -17,21 +20,50 @@ from pycomnet.gateways.spec import Spec
 from pycomnet.test.cli.case import CommandCase
 from pycomnet.test.xdeploy.packages import project, wheel
 from pycomnet.xdeploy.deploy import Deployment
-from pycomnet.xdeploy.plan import PackageIndex
+from pycomnet.xdeploy.plan import PackageIndex, SourceFile
 from pycomnet.xdeploy.request import VenvProgress, VenvRequest
 from pycomnet.xdeploy.requirements import Requirements
-from pycomnet.xdeploy.venvgateway import beside
+from pycomnet.xdeploy.venvgateway import beside, remember, request_for
 from pycomnet.xdeploy.wheelcache import WheelCache
 
-READY = {
+READY: dict[str, Any] = {
     "identity": "0" * 32,
-    "path": "/there",
+    "path": "/root/environments/" + "0" * 32,
     "root": "/root",
     "PATH": "/bin",
     "about": json.dumps({"packages": {"a": "1.0"}}).encode(),
     "made": True,
 }
 FACTS = interpreter.facts()
+#: What an honest far side does not say of an environment: it would be another file's place.
+ELSEWHERE: list[dict[str, Any]] = [
+    {"path": "/tmp/evil"},
+    {"path": "/root/environments/../../tmp/evil"},
+    {"path": "environments/" + "0" * 32, "root": "."},
+    {"path": "/root\0/environments/" + "0" * 32, "root": "/root\0"},
+    {"identity": "../x", "path": "/root/environments/../x"},
+    {"identity": "0" * 31 + "\n", "path": "/root/environments/" + "0" * 31 + "\n"},
+]
+#: Facts that no interpreter has. With some there would be a billion tags.
+NO_FACTS: list[dict[str, Any]] = [
+    {"libc": ["glibc", "2.999999999"]},
+    {"libc": ["musl", "1.999999999"]},
+    {"libc": ["glibc", "2." + "9" * 10000]},
+    {"libc": ["glibc"]},
+    {"mac": ["10.99999999", "x86_64"], "platform": "macosx-10-x86_64"},
+    {"version": [3, 10**9, 0]},
+    {"version": [3, 11]},
+    {"version": [3, 11.0, 2]},
+    {"version": [3, True, 2]},
+    {"version": [-3, 11, 2]},
+    {"implementation": b"cpython"},
+    {"platform": "x" * 100000},
+    {"markers": 5},
+    {"markers": {**FACTS["markers"], "platform_version": b""}},
+    {"markers": {**FACTS["markers"], "another": "x"}},
+    {"markers": {5: "x"}},
+    {"narrow": "no"},
+]
 
 
 class ScriptedFarSide:
@@ -42,14 +74,16 @@ class ScriptedFarSide:
         self.sent: list[Any] = []
         self.closed = False
         self.link = self
-        self.reactor = None
+        self.reactor: Any = None
+        self.spec = Spec.parse("popen")
+        self.id = "master"
         self.request: dict[str, Any] = {}
 
     def offer_modules(self, offer: object) -> defer.Deferred[None]:
         return defer.succeed(None)
 
-    def remote_exec(self, code: object, request: dict[str, Any]) -> Any:
-        self.request = request
+    def remote_exec(self, code: object, request: Any = None, given: Any = None) -> Any:
+        self.request = request or given
         return self
 
     def receive(self) -> defer.Deferred[Any]:
@@ -73,7 +107,12 @@ class ConversationTests(SynchronousTestCase):
         self.steps: list[VenvProgress] = []
 
     def deployment(
-        self, *messages: Any, look: bool = False, requirements: str = "", progress: Any = None
+        self,
+        *messages: Any,
+        look: bool = False,
+        requirements: str = "",
+        progress: Any = None,
+        directory: str | None = None,
     ) -> Deployment:
         self.far = ScriptedFarSide(*messages)
         request = VenvRequest(
@@ -83,7 +122,7 @@ class ConversationTests(SynchronousTestCase):
             upgrade=False,
             index=PackageIndex(),
             projects=(),
-            directory=None,
+            directory=directory,
             far=False,
             progress=progress or self.steps.append,
             cache=WheelCache(self.mktemp()),
@@ -105,7 +144,14 @@ class ConversationTests(SynchronousTestCase):
         deployment = self.run_it({"waiting": 5}, {"ready": READY})
         self.assertEqual(
             deployment.venv,
-            xdeploy.Venv("work", "0" * 32, "/there", "/there/bin/python", {"a": "1.0"}, True),
+            xdeploy.Venv(
+                "work",
+                "0" * 32,
+                READY["path"],
+                f"{READY['path']}/bin/python",
+                {"a": "1.0"},
+                True,
+            ),
         )
         self.assertEqual(deployment.lock_path, "/root/locks/use-" + "0" * 32)
         self.assertEqual([step.stage for step in self.steps], ["waiting", "ready"])
@@ -149,13 +195,17 @@ class ConversationTests(SynchronousTestCase):
             {"ready": {}},
             {"ready": {**READY, "about": b"{"}},
             {"ready": {**READY, "about": b'{"packages": 5}'}},
+            {"ready": {**READY, "about": b"[" * 100000}},
+            {"ready": {**READY, "about": b'{"packages": {"a": 5}}'}},
             {"ready": {**READY, "path": 5}},
+            *({"ready": {**READY, **changes}} for changes in ELSEWHERE),
             {"waiting": "\x1b[2J"},
             {"progress": ["a", "b", "c"]},
             {"resolve": {}},
             {"resolve": {"implementation": 5, "version": 5}},
             {"resolve": {**FACTS, "suffix": 5, "implementation": "pypy"}},
             {"resolve": {**FACTS, "version": "three"}},
+            *({"resolve": {**FACTS, **changes}} for changes in NO_FACTS),
             {"send": ["../../etc/passwd"]},
             {"send": [["unhashable"]]},
             {"failed": [1]},
@@ -164,6 +214,23 @@ class ConversationTests(SynchronousTestCase):
             said = self.fails(xdeploy.DeploymentFailed, message)
             self.assertIn("no message", said, message)
             self.assertTrue(self.far.closed)
+
+    def test_it_is_in_the_directory_that_was_asked_for(self) -> None:
+        """Where a directory was asked for by its path, the environment is there."""
+        self.run_it({"ready": READY}, directory="/root/")
+        self.run_it({"ready": READY}, directory="~/here")
+        self.assertIn(
+            "no message",
+            self.fails(xdeploy.DeploymentFailed, {"ready": READY}, directory="/other"),
+        )
+
+    def test_failed_build_is_shown_in_part(self) -> None:
+        """An error's message has the end of what a build wrote, and controls no terminal."""
+        output = "begin" + "x" * 100000 + "\x1b[2Jend"
+        said = self.fails(xdeploy.BuildFailed, {"failed": ["a\x1b[2J" * 1000, 1, output]})
+        self.assertLess(len(said), 10000)
+        self.assertNotIn("\x1b", said)
+        self.assertTrue(said.endswith("end"))
 
     def test_far_errors_keep_their_type(self) -> None:
         """A refusal is one, and other errors of the far side are told with their type."""
@@ -192,19 +259,183 @@ class ConversationTests(SynchronousTestCase):
         self.assertTrue(self.far.request["upgrade"])
 
 
+class HostileUpkeepTests(SynchronousTestCase):
+    """What a hostile far side may answer when environments are listed and removed."""
+
+    def test_hostile_answer_is_an_error(self) -> None:
+        """It is an error of this package, and not a failure of this program."""
+        listed = {
+            "name": "work",
+            "identity": "0" * 32,
+            "path": "/p",
+            "packages": {"a": "1"},
+            "requirements": ["a"],
+            "interpreter": "3.11",
+        }
+        wrong = [{**listed, key: 5} for key in listed]
+        wrong += [{}, {**listed, "packages": {"a": 1}}, {**listed, "requirements": [[]]}]
+        rows: list[tuple[Any, list[Any]]] = [
+            (xdeploy.list, [5, None, [5], *([each] for each in wrong)]),
+            (xdeploy.prune, [5, {}, {"environments": "1", "wheels": 1, "bytes": 1}]),
+        ]
+        for function, answers in rows:
+            for answer in answers:
+                gateway: Any = ScriptedFarSide()
+                gateway.call = lambda *args, answer=answer: defer.succeed(answer)
+                failure = self.failureResultOf(function(gateway), xdeploy.DeploymentFailed)
+                self.assertIn("no message", str(failure.value))
+        for answer in (5, {"removed": [1, 2]}, {"removed": True}, {"waiting": "\x1b[2J"}):
+            gateway = ScriptedFarSide(answer)
+            failure = self.failureResultOf(
+                xdeploy.remove(gateway, "work"), xdeploy.DeploymentFailed
+            )
+            self.assertIn("no message", str(failure.value))
+        gateway.call = lambda *args: defer.succeed([listed])
+        [found] = self.successResultOf(xdeploy.list(gateway))
+        self.assertEqual((found.name, found.requirements), ("work", ("a",)))
+
+    def test_removal_waits_and_is_over(self) -> None:
+        """Whoever removes what is being made replies when that may be over, and then is done."""
+        far: Any = ScriptedFarSide({"waiting": 5}, {"free": True}, {"removed": [True, False]})
+        self.assertTrue(self.successResultOf(xdeploy.remove(far, "work")))
+        self.assertEqual((far.sent, far.closed), ([None], True))
+
+
+class OpenFarSide(ScriptedFarSide):
+    """One that waits when it has said all, until its channel is closed."""
+
+    def __init__(self, reactor: Any, *messages: Any) -> None:
+        super().__init__(*messages)
+        self.reactor = reactor
+        self.waiting: list[defer.Deferred[Any]] = []
+
+    def receive(self) -> defer.Deferred[Any]:
+        if self.messages:
+            return super().receive()
+        self.waiting.append(defer.Deferred())
+        return self.waiting[-1]
+
+    def close(self, error: object = None) -> None:
+        super().close(error)
+        while self.waiting:
+            self.waiting.pop().errback(ChannelClosed("closed"))
+
+
+class SendTests(TestCase):
+    """Plans and files that are sent to a scripted far side."""
+
+    timeout = 120
+
+    def setUp(self) -> None:
+        from twisted.internet import reactor
+
+        self.reactor: Any = reactor
+        self.cache = WheelCache(self.mktemp())
+
+    async def fails(self, *messages: Any, project: SourceFile | None = None) -> str:
+        """What the conversation ends with."""
+        self.far = OpenFarSide(self.reactor, *messages)
+        request = VenvRequest(
+            name="work",
+            requirements=Requirements.of(""),
+            python=None,
+            upgrade=False,
+            index=PackageIndex(),
+            projects=() if project is None else (project,),
+            directory=None,
+            far=project is not None,
+            progress=lambda step: None,
+            cache=self.cache,
+        )
+        with self.assertRaises(xdeploy.DeploymentFailed) as caught:
+            await Deployment(cast(Any, self.far), request).run()
+        self.assertTrue(self.far.closed)
+        return str(caught.exception)
+
+    async def test_plan_is_asked_for_once(self) -> None:
+        """For each plan packages may be downloaded and built here; so there is one."""
+        said = await self.fails({"resolve": FACTS}, {"resolve": FACTS})
+        self.assertIn("no message", said)
+        self.assertEqual(len(self.far.sent), 1)
+
+    async def test_changed_file_is_named_and_removed(self) -> None:
+        """A file that is not what it was is not sent as if it were, and goes out of the cache."""
+        data = bytes(1000000)
+        for changed in (data[:-1], data[:300000], b"", data[:-1] + b"x", b"x" + data):
+            path = Path(self.mktemp() + ".tar.gz")
+            path.write_bytes(data)
+            file = self.cache.add(path)
+            file.path.write_bytes(changed)
+            facts = {"resolve": {**FACTS, "pip": True}}
+            said = await self.fails(facts, {"send": [file.sha256]}, project=file)
+            self.assertIn(str(file.path), said)
+            self.assertLess(sum(map(len, self.far.sent[1:])), len(data))
+            self.assertFalse(file.path.exists())
+
+
+class MemoryTests(SynchronousTestCase):
+    """What is remembered of gateways."""
+
+    def test_gateway_goes_though_its_progress_refers_to_it(self) -> None:
+        """What is told of steps may refer to the gateway; it is not kept."""
+        gateway: Any = ScriptedFarSide()
+
+        def told(step: VenvProgress, gateway: Any = gateway) -> None:
+            pass
+
+        request = VenvRequest(
+            name="work",
+            requirements=Requirements.of(""),
+            python=None,
+            upgrade=False,
+            index=PackageIndex(),
+            projects=(),
+            directory=None,
+            far=False,
+            progress=told,
+            cache=WheelCache(self.mktemp()),
+        )
+        remember(gateway, cast(Any, None), request)
+        self.assertEqual(request_for(gateway).name, "work")
+        reference = weakref.ref(gateway)
+        del gateway, request, told
+        gc.collect()
+        self.assertIsNone(reference())
+
+
 class BesideTests(SynchronousTestCase):
     """The spec of a gateway beside another one."""
 
     def spec(self, text: str, **changes: Any) -> Spec:
         gateway = ScriptedFarSide()
-        gateway.spec, gateway.id = Spec.parse(text), "master"  # type: ignore[attr-defined]
+        gateway.spec = Spec.parse(text)
         return beside(cast(Any, gateway), ("/py",), **changes)
 
     def test_popen_keeps_its_spec(self) -> None:
         """On this machine: the same, with another interpreter."""
-        spec = self.spec("popen//id=x//nice=5//env:A=1//python=p", chdir="/d", env={"B": "2"})
+        spec = self.spec("popen//id=x//nice=5//env:A=1", chdir="/d", env={"B": "2"})
         self.assertEqual(spec, Spec.parse("popen//nice=5//env:A=1//env:B=2//python=/py//chdir=/d"))
         self.assertEqual(spec.env, {"A": "1", "B": "2"})
+
+    def test_own_interpreter_may_be_named(self) -> None:
+        """This program's own interpreter is no other for being named."""
+        gateway = ScriptedFarSide()
+        gateway.spec = Spec.parse("popen", python=[sys.executable])
+        self.assertEqual(beside(cast(Any, gateway), ("/py",)), Spec.parse("popen//python=/py"))
+
+    def test_what_a_far_side_names_is_started_there(self) -> None:
+        """A command may run its arguments as another user, in a container, or on another host."""
+        for python in (
+            "sudo -u nobody python3",
+            "docker exec -i box python3",
+            "unshare -n python3",
+            "ssh host python3",
+            "python3",
+            "/opt/wrapper",
+        ):
+            spec = self.spec(f"popen//nice=5//python={python}", chdir="/d")
+            self.assertEqual((spec.transport, spec.via, spec.python), ("popen", "master", ("/py",)))
+        self.assertEqual(self.spec("popen//via=other").via, "master")
 
     def test_others_go_through_the_gateway(self) -> None:
         """Elsewhere: through the gateway's connection."""
@@ -255,6 +486,18 @@ class RealTests(TestCase):
             self.assertEqual(found.packages, {"alpha": "1.0", "mine": "1.0"})
             channel = inside.remote_exec("import mine; channel.send(mine.VERSION)")
             self.assertEqual(await channel.receive(), "1.0")
+
+    async def test_projects_that_are_added_at_once_are_all_there(self) -> None:
+        """Of two projects that are installed at once, none is lost."""
+        sources = [project(self.path / name, name) for name in ("one", "two")]
+        self.patch_cache()
+        async with Group(self.reactor) as group:
+            gateway = await group.makegateway("popen")
+            inside = await xdeploy.create_venv_gateway(gateway, "work", **self.options)
+            made = await defer.gatherResults(
+                [xdeploy.SetupFile(source).sdist_remote_install(inside) for source in sources]
+            )
+            self.assertEqual([sorted(each.packages) for each in made], [["one"], ["one", "two"]])
 
     def patch_cache(self) -> None:
         """Use a cache of this test."""

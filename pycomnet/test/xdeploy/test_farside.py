@@ -10,6 +10,7 @@ import queue
 import subprocess
 import sys
 import tarfile
+import warnings
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -21,6 +22,7 @@ from pycomnet.far.xdeploy import (
     building,
     compiling,
     environments,
+    interpreter,
     lookup,
     scripts,
     upkeep,
@@ -140,7 +142,7 @@ class LockTests(DirectoryCase):
         VenvDirectory(str(self.path / "new" / "root"))
         lookup.make_directory(str(self.path / "other"), "locks")
         for path in ("new/root", "new/root/wheels", "other", "other/locks"):
-            self.assertEqual((self.path / path).stat().st_mode & 0o777, 0o755)
+            self.assertEqual((self.path / path).stat().st_mode & 0o777, 0o700)
 
     def test_writable_by_others(self) -> None:
         """A directory that others may write to is refused."""
@@ -252,14 +254,6 @@ class FindTests(DirectoryCase):
         Path(lookup.name_path(self.directory.root, "work")).write_text("k\n")
         self.assertFalse(self.found())
 
-    def test_directory_is_private_whatever_the_umask_is(self) -> None:
-        """Where the umask lets the group write, as in many systems, none is refused."""
-        self.addCleanup(os.umask, os.umask(0o002))
-        VenvDirectory(str(self.path / "new" / "root"))
-        lookup.make_directory(str(self.path / "other"), "locks")
-        for path in ("new/root", "new/root/wheels", "other", "other/locks"):
-            self.assertEqual((self.path / path).stat().st_mode & 0o777, 0o755)
-
     def test_writable_by_others(self) -> None:
         """Nothing is found in a directory that others may write to."""
         os.chmod(self.directory.root, 0o777)
@@ -310,6 +304,42 @@ class StoreTests(DirectoryCase):
         tag = sys.implementation.cache_tag
         self.assertEqual(names, [f"m{n}.{tag}.pyc" for n in range(5)])
         self.assertEqual(self.read(digest), [about])
+
+    def test_compiled_whatever_this_process_is_told(self) -> None:
+        """Options that let this process look for code elsewhere, or for other code, don't count."""
+        self.patch(sys, "pycache_prefix", str(self.path / "elsewhere"))
+        digest = self.add("a")
+        site = Path(self.directory.path("wheels", digest, "site"))
+        [about] = self.read(digest)
+        self.assertEqual(about["code"][compiling.code_key()], [compiling.code_name("a.py")])
+        self.assertTrue((site / compiling.code_name("a.py")).exists())
+        self.assertFalse((self.path / "elsewhere").exists())
+
+    def test_compiled_in_an_optimizing_process(self) -> None:
+        """``python -O`` compiles what others can use, too."""
+        digest = self.add("a")
+        code = (
+            "import sys\nfrom pycomnet.far.xdeploy import compiling, directory\n"
+            "root, digest = sys.argv[1:]\n"
+            "where = directory.VenvDirectory(root)\n"
+            "[about] = compiling.read_wheels(where, [digest], True, print)\n"
+        )
+        argv = [sys.executable, "-O", "-c", code, self.directory.root, digest]
+        subprocess.run(argv, check=True, capture_output=True)
+        [about] = self.read(digest, compiled=False)
+        self.assertEqual(about["code"][compiling.code_key()], [compiling.code_name("a.py")])
+
+    def test_umask_is_not_touched(self) -> None:
+        """What may be executed follows the umask, which is never set: threads share it."""
+        umask = os.umask
+        for mask, expected in ((0o077, 0o700), (0o022, 0o755), (0o027, 0o750)):
+            self.addCleanup(umask, umask(mask))
+            self.patch(os, "umask", lambda mask: self.fail("the umask was set"))
+            name = f"a{mask}"
+            digest = self.add(name, files={"run": "", "text": ""}, executable=("run",))
+            site = Path(self.directory.path("wheels", digest, "site"))
+            self.assertEqual((site / "run").stat().st_mode & 0o777, expected)
+            self.assertEqual((site / "text").stat().st_mode & 0o111, 0)
 
     def test_compilers_die(self) -> None:
         """If a process that compiles dies, the modules are compiled here."""
@@ -391,6 +421,22 @@ class StoreTests(DirectoryCase):
             archive.writestr("a-1.dist-info/WHEEL", "")
         self.assertRaises(VenvRefused, wheels.add, self.directory, str(path))
         self.assertRaisesRegex(VenvRefused, "version 2.0", self.add, "a", wheel_version="2.0")
+        self.assertRaisesRegex(VenvRefused, "unpacked", self.add, "a", entry_points="no section")
+        self.assertEqual(os.listdir(self.directory.path("wheels")), [])
+
+    def test_broken_wheel_is_refused(self) -> None:
+        """One with a file twice, or whose bytes are damaged, is refused; the error says why."""
+        path = wheel(self.path / "index", "a", files={"a.py": "x = 1\n" * 1000})
+        data = bytearray(path.read_bytes())
+        at = data.index(b"a.py") + len(b"a.py")
+        data[at : at + 4] = b"\xff\xff\xff\xff"
+        path.write_bytes(data)
+        self.assertRaisesRegex(VenvRefused, "unpacked", wheels.add, self.directory, str(path))
+        path = wheel(self.path / "index", "b")
+        with zipfile.ZipFile(path, "a") as archive, warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            archive.writestr("b.py", "other")
+        self.assertRaisesRegex(VenvRefused, "twice", wheels.add, self.directory, str(path))
 
 
 class ScriptTests(SynchronousTestCase):
@@ -403,6 +449,31 @@ class ScriptTests(SynchronousTestCase):
         self.assertEqual(scripts.shebang(longest), f"#!{longest}\n")
         for path in (longest + "b", "/a b/python", "/a\tb/python"):
             self.assertTrue(scripts.shebang(path).startswith("#!/bin/sh\n"))
+
+    def test_scripts_of_difficult_paths_run_without_a_warning(self) -> None:
+        """The shell starts the interpreter of any path; for Python its line is a plain string."""
+        for number, name in enumerate(
+            (
+                "a b",
+                "it's $HOME",
+                "`x` \\U \\$",
+                "''' \" ",
+                "a \\",
+                "new\nline",
+                "' '''Q",
+                "x" * 200,
+            )
+        ):
+            place = Path(self.mktemp()).absolute() / name
+            place.mkdir(parents=True)
+            python = place / "python"
+            python.symlink_to(sys.executable)
+            script = Path(f"script{number}").absolute()
+            script.write_text(scripts.shebang(str(python)) + "import sys\nprint(sys.argv[1:])\n")
+            script.chmod(0o755)
+            env = {**os.environ, "PYTHONWARNINGS": "error"}
+            ran = subprocess.run([script, "$x", "y z"], capture_output=True, text=True, env=env)
+            self.assertEqual((ran.stdout, ran.stderr), ("['$x', 'y z']\n", ""), name)
 
     def test_entry_points_become_scripts(self) -> None:
         """Those that ask for scripts, and of these no others' files."""
@@ -446,6 +517,9 @@ class InstallTests(DirectoryCase):
                     "zeta-1.0.data/scripts/run": "#!python\n",
                     "zeta-1.0.data/data/share/page": "page",
                     "zeta-1.0.data/platlib/low.py": "",
+                    # What is compiled here and what entry points ask for takes the place of these.
+                    f"zeta/__pycache__/__init__.{sys.implementation.cache_tag}.pyc": "old",
+                    "zeta-1.0.data/scripts/zeta": "#!python\n",
                 },
                 entry_points="[console_scripts]\nzeta = zeta:x\n",
             )
@@ -461,6 +535,7 @@ class InstallTests(DirectoryCase):
                 self.assertEqual(int(size), len(data))
             else:
                 self.assertTrue(name.endswith((".pyc", "/RECORD")), name)
+        self.assertEqual(len({name for name, _, _ in rows}), len(rows))
         recorded = {(site / name).resolve() for name, _, _ in rows}
         plain = self.make(self.add("other", files={}))
         basis = {path.relative_to(plain) for path in plain.rglob("*")}
@@ -474,12 +549,29 @@ class InstallTests(DirectoryCase):
         self.assertEqual(environments.identity_of(["a", "b"]), environments.identity_of(["b", "a"]))
         self.assertNotEqual(environments.identity_of(["a"]), environments.identity_of(["a", "b"]))
 
+    def test_identity_depends_on_the_system(self) -> None:
+        """What was made on one host is not for an unlike one that has the same home."""
+        one = environments.identity_of(["a"])
+        self.patch(interpreter, "libc", lambda: ("glibc", "2.5"))
+        self.assertNotEqual(environments.identity_of(["a"]), one)
+
     def test_two_wheels_of_one_distribution_are_refused(self) -> None:
         """Two wheels of one distribution are refused, and nothing stays."""
         digests = [self.add("a"), self.add("a", "2.0")]
         self.assertRaisesRegex(VenvRefused, "distribution a", self.make, *digests)
         self.assertEqual(os.listdir(self.directory.path("environments")), [])
         self.assertEqual(os.listdir(self.directory.path("new")), [])
+
+    def test_files_of_the_environment_are_not_a_wheels(self) -> None:
+        """A wheel can't replace the interpreter, nor what says that this is an environment."""
+        rows: list[dict[str, Any]] = [
+            {"files": {"a0-1.0.data/scripts/python": "#!python\n"}},
+            {"files": {"a1-1.0.data/data/pyvenv.cfg": ""}},
+            {"entry_points": "[console_scripts]\npython3 = a:b\n"},
+        ]
+        for number, options in enumerate(rows):
+            digest = self.add(f"a{number}", **options)
+            self.assertRaisesRegex(VenvRefused, "the environment's", self.make, digest)
 
     def test_shared_file_leaves_the_store_unchanged(self) -> None:
         """A file that two wheels have is that of the second; the store's is unchanged."""
@@ -618,6 +710,23 @@ class UpkeepTests(DirectoryCase):
             self.assertEqual(os.listdir(self.directory.path("new")), ["x"])
         self.assertEqual(self.pruned(), (1, 2))
         self.assertEqual(os.listdir(self.directory.path("new")), [])
+
+    def test_waiter_ends_with_the_near_side_and_removes_nothing(self) -> None:
+        """While a name is being made, its removal waits; if it is given up, the name stays."""
+        record = lookup.record_of({"key": "k", "python": None}, self.identity, "{}")
+        self.directory.write_name("work", record)
+        making = self.directory.lock("name-work")
+
+        def end() -> None:
+            raise EOFError
+
+        given_up: Any = WaitingChannel(end)
+        self.assertRaises(EOFError, upkeep.remove, given_up, self.directory.root, "work")
+        self.assertEqual(given_up.sent, [{"waiting": os.getpid()}])
+        given_up.ended = True
+        channel: Any = WaitingChannel(making.release)
+        upkeep.remove(channel, self.directory.root, "work")
+        self.assertEqual(channel.sent[-2:], [{"free": True}, {"removed": [True, True]}])
 
     def test_environment_of_two_names_stays_for_the_other(self) -> None:
         """Its files go with its last name."""

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
+import shutil
 import sys
 import tarfile
+import threading
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -23,7 +26,7 @@ from pycomnet.xdeploy.plan import FarBuild, PackageIndex, Plan
 from pycomnet.xdeploy.requirements import InvalidRequirements
 from pycomnet.xdeploy.resolve import LEGACY_BACKEND, BuildFailed, build_system
 from pycomnet.xdeploy.sdist import project_directory
-from pycomnet.xdeploy.tool import run_tool
+from pycomnet.xdeploy.tool import MAX_OUTPUT, run_tool, scratch
 from pycomnet.xdeploy.wheelcache import MAX_AGE, MIN_AGE, WheelCache
 
 
@@ -103,6 +106,66 @@ class CacheTests(PathCase):
         self.assertEqual([file.path.exists() for file in made], [False, False, True, True])
         self.assertEqual(cache.prune(), 0)
 
+    def test_several_threads_add_the_same(self) -> None:
+        """One that is done while another is in the middle is not in its way, nor is it cut."""
+        data = bytes(100000)
+        barrier = threading.Barrier(2, timeout=60)
+        rename, replace = os.rename, os.replace
+
+        def across(source: str, target: str) -> None:
+            raise OSError(errno.EXDEV, "Invalid cross-device link")
+
+        def both(source: Any, target: Any) -> None:
+            barrier.wait()  # both are complete, and none has its place
+            replace(source, target)
+
+        self.patch(shutil, "copyfile", self.halting(barrier))
+        self.patch(os, "rename", across)  # as from a /tmp in memory: files are copied
+        self.patch(os, "replace", both)
+        found: list[Any] = []
+
+        def run(number: int) -> None:
+            try:
+                place = self.path / str(number)
+                place.mkdir()
+                (place / "a.whl").write_bytes(data)
+                found.append(self.cache.add(place / "a.whl"))
+                self.cache.write_built(found[-1], found[-1])
+            except BaseException as problem:
+                found.append(problem)
+
+        threads = [threading.Thread(target=run, args=(number,)) for number in range(2)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        self.patch(os, "rename", rename)
+        self.assertEqual(found[0], found[1])
+        self.assertEqual(found[0].path.read_bytes(), data)
+        self.assertEqual(self.cache.read_built(found[0]), found[0])
+        self.assertEqual(os.listdir(self.cache.path / "new"), [])
+
+    def halting(self, barrier: threading.Barrier) -> Any:
+        """A copy that lets the other thread get as far before it ends."""
+        copyfile = shutil.copyfile
+
+        def copy(source: Any, target: Any, **options: Any) -> Any:
+            barrier.wait()
+            return copyfile(source, target, **options)
+
+        return copy
+
+    def test_damaged_file_is_replaced(self) -> None:
+        """One that has other bytes by now is replaced by what is added."""
+        one = self.cache.add(self.file("a.whl"))
+        for damaged in (b"daat", b"da"):
+            one.path.write_bytes(damaged)
+            self.assertEqual(self.cache.add(self.file("a.whl")), one)
+            self.assertEqual(one.path.read_bytes(), b"data")
+        self.cache.forget(one)
+        self.cache.forget(one)
+        self.assertFalse(one.path.exists())
+
     def test_same_file_is_kept_once(self) -> None:
         """The same file twice is one; names of the same content are several."""
         one = self.cache.add(self.file("a.whl"))
@@ -142,8 +205,9 @@ class IndexTests(PathCase):
         for name in ("PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "PIP_FIND_LINKS", "PIP_CONFIG_FILE"):
             self.patch(os, "environ", {**os.environ, name: "elsewhere", "PIP_CERT": "kept"})
         url = PackageIndex("http://127.0.0.1/simple")
-        self.assertEqual(url.arguments(), ["--index-url", "http://127.0.0.1/simple"])
+        self.assertEqual(url.arguments(), [], "others can see what a program is started with")
         env = url.environment()
+        self.assertEqual(env["PIP_INDEX_URL"], "http://127.0.0.1/simple")
         self.assertEqual(env["PIP_CERT"], "kept")
         self.assertNotIn("elsewhere", env.values())
         directory = PackageIndex(str(self.path))
@@ -160,6 +224,38 @@ class IndexTests(PathCase):
         self.patch(os, "environ", {**os.environ, "PIP_INDEX_URL": "b"})
         self.assertNotEqual(one.key(), key)
         self.assertNotEqual(PackageIndex("c").key(), key)
+
+    def test_directory_is_the_one_that_was_meant(self) -> None:
+        """A relative path means another directory in another place, and the same one later."""
+        for name in ("one", "two"):
+            (self.path / name / "wheels").mkdir(parents=True)
+        self.addCleanup(os.chdir, os.getcwd())
+        os.chdir(self.path / "one")
+        one = PackageIndex("wheels")
+        os.chdir(self.path / "two")
+        two = PackageIndex("wheels")
+        self.assertNotEqual(one.key(), two.key())
+        where = str(self.path / "one" / "wheels")
+        self.assertEqual(one.arguments(), ["--no-index", "--find-links", where])
+        self.assertEqual(one.environment()["PIP_FIND_LINKS"], where)
+        self.assertEqual(one.key(), PackageIndex(where).key())
+
+    def test_configuration_files_are_part_of_the_key(self) -> None:
+        """What pip is configured for in its files counts as what is in variables."""
+        self.patch(os, "environ", {**os.environ, "XDG_CONFIG_HOME": str(self.path)})
+        given = PackageIndex("http://127.0.0.1/simple").key()
+        found = []
+        (self.path / "pip").mkdir()
+        for text in (
+            None,
+            "[global]\nindex-url = http://a/\n",
+            "[global]\nindex-url = http://b/\n",
+        ):
+            if text is not None:
+                (self.path / "pip" / "pip.conf").write_text(text)
+            found.append(str(PackageIndex().key()))
+        self.assertEqual(len(set(found)), 3)
+        self.assertEqual(PackageIndex("http://127.0.0.1/simple").key(), given)
 
 
 class BuildSystemTests(PathCase):
@@ -201,7 +297,15 @@ class BuildSystemTests(PathCase):
 
     def test_broken(self) -> None:
         """What can't be read is an error that names the sdist."""
-        self.assertRaisesRegex(BuildFailed, "a-1.tar.gz", self.read, "[build-system")
+        for text in (
+            "[build-system",
+            "build-system = 5",
+            "[build-system]\nrequires = 'x'",
+            "[build-system]\nrequires = [5]",
+            "[build-system]\nrequires = []\nbuild-backend = 5",
+            "[build-system]\nrequires = []\nbuild-backend = 'b'\nbackend-path = 'x'",
+        ):
+            self.assertRaisesRegex(BuildFailed, "a-1.tar.gz", self.read, text)
 
 
 class ProjectTests(PathCase):
@@ -240,6 +344,35 @@ class ToolTests(TestCase):
         code = "import sys; print('a', flush=True); print('b', file=sys.stderr); sys.exit(3)"
         ran = await run_tool(self.reactor, [sys.executable, "-c", code], os.environ)
         self.assertEqual((ran.status, ran.output), (3, "a\nb\n"))
+
+    async def test_much_output_is_cut_in_the_middle(self) -> None:
+        """Of much output the begin and the end are kept."""
+        code = "print('begin')\nfor _ in range(20): print('x' * (1 << 20))\nprint('end')"
+        ran = await run_tool(self.reactor, [sys.executable, "-c", code], os.environ)
+        self.assertTrue(ran.output.startswith("begin\nx"))
+        self.assertTrue(ran.output.endswith("x\nend\n"))
+        self.assertIn(" bytes ...\n", ran.output)
+        self.assertLess(len(ran.output), MAX_OUTPUT + 100)
+
+    async def test_scratch_is_removed_in_a_thread(self) -> None:
+        """A large directory does not hold the program up, nor does what can't be removed."""
+        threads: list[Any] = []
+        rmtree = shutil.rmtree
+
+        def remove(*args: Any) -> None:
+            threads.append(threading.current_thread())
+            rmtree(*args)
+
+        self.patch(shutil, "rmtree", remove)
+        with self.assertRaises(ZeroDivisionError):
+            async with scratch(self.reactor) as place:
+                self.assertTrue(os.path.isdir(place))
+                raise ZeroDivisionError
+        self.assertFalse(os.path.exists(place))
+        self.assertNotIn(threading.current_thread(), threads)
+        async with scratch(self.reactor) as place:
+            os.rmdir(place)
+        self.assertEqual(len(threads), 2)
 
     async def test_missing_program_is_an_error(self) -> None:
         """A program that is not there is an error."""

@@ -1,0 +1,235 @@
+"""Temporary files: what a killed run has left goes; what a user has, and what is in use, stays."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from typing import Any
+from unittest import mock
+
+from pycomnet.far.rsync import files, names
+from pycomnet.far.rsync.files import (
+    TEMPORARY,
+    NewFile,
+    is_temporary,
+    remove_left,
+    temporary_name,
+    write_all,
+    write_short,
+)
+from pycomnet.far.rsync.tree import AtDirectory, PathDirectory
+from pycomnet.test.rsync.kit import Sender, sync, tree_of
+from pycomnet.test.rsync.test_cases import NOON, CaseTests
+
+LEFT = TEMPORARY.decode() + "0123456789abcdef0123"
+
+
+class LeftTests(CaseTests):
+    """What is at the destination only, and has a temporary file's name, or nearly."""
+
+    def test_form(self) -> None:
+        """Each temporary name has the form, and nothing else that begins as they do."""
+        made = [temporary_name(b"name"), files.other_temporary_name()]
+        made.append(files.TemporaryNames().next())
+        for name in made:
+            self.assertTrue(is_temporary(name), name)
+        for name in (
+            b"cache",
+            b"0" * 19,
+            b"0" * 21,
+            b"0" * 19 + b"g",
+            b"0" * 20 + b"\n",
+            b"A" * 20,
+        ):
+            self.assertFalse(is_temporary(TEMPORARY + name), name)
+
+    def test_left_file(self) -> None:
+        """What a killed run has left is removed without delete, and that is said."""
+        self.in_destination(LEFT, b"left")
+        self.in_destination("mine", b"mine")
+        self.assertEqual(
+            sync(self.source, self.destination, dry_run=True)["deleted"], [LEFT.encode()]
+        )
+        self.assertEqual(sorted(os.listdir(self.destination)), [LEFT, "mine"])
+        self.assertEqual(sync(self.source, self.destination)["deleted"], [LEFT.encode()])
+        self.assertEqual(os.listdir(self.destination), ["mine"])
+
+    def test_names_of_a_user(self) -> None:
+        """Directories, links and all that only begins with the prefix stay without delete."""
+        self.in_destination(".pycomnet-cache/file")
+        self.in_destination(".pycomnet-notes")
+        self.in_destination(f"{LEFT}/file")
+        os.symlink("x", f"{self.destination}/{LEFT[:-1]}4")
+        before = tree_of(self.destination)
+        done = sync(self.source, self.destination)
+        self.assertEqual((done["deleted"], done["failed"]), ([], {}))
+        self.assertEqual(set(tree_of(self.destination)), set(before))
+
+    def test_names_of_a_user_with_delete(self) -> None:
+        """With delete they go as all else, and each is named."""
+        self.in_destination(".pycomnet-cache/file")
+        self.in_destination(f"{LEFT}/file")
+        self.in_destination(f"{LEFT[:-1]}4")
+        done = sync(self.source, self.destination, delete=True)
+        self.assertEqual(sorted(done["deleted"]), sorted(
+            [b".pycomnet-cache", LEFT.encode(), LEFT[:-1].encode() + b"4"]
+        ))  # fmt: skip
+        self.assertEqual(os.listdir(self.destination), [])
+
+    def test_file_of_another_user(self) -> None:
+        """A file of that form that another user owns stays."""
+        self.in_destination(LEFT, b"left")
+        with mock.patch.object(os, "geteuid", lambda: os.getuid() + 1):
+            self.assertEqual(sync(self.source, self.destination)["deleted"], [])
+        self.assertEqual(os.listdir(self.destination), [LEFT])
+
+    def test_file_in_use(self) -> None:
+        """One that another run has locked stays, with delete as well."""
+        path = self.in_destination(LEFT, b"left")
+        with open(path, "rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            for delete in (False, True):
+                self.assertEqual(sync(self.source, self.destination, delete=delete)["deleted"], [])
+        self.assertEqual(os.listdir(self.destination), [LEFT])
+
+    def test_names_at_the_source(self) -> None:
+        """There what has the form is skipped, which is said; what only begins so is sent."""
+        self.in_source(".pycomnet-cache/file", b"content")
+        self.in_source(f"{LEFT}0/file", b"content")
+        self.in_source(".pycomnet-notes", b"content")
+        self.in_source(LEFT, b"left")
+        done = sync(self.source, self.destination)
+        self.assertEqual(set(done["skipped"]), {LEFT.encode()})
+        os.remove(f"{self.source}/{LEFT}")
+        os.utime(self.source, ns=(NOON, NOON))
+        sync(self.source, self.destination)
+        self.assert_equal_trees()
+
+
+class DisturbedDirectory(AtDirectory):
+    """A directory in which another run cleans up, at the worst moment.
+
+    :param when: ``create``: a file is made and not locked yet; ``rename``: it is finished.
+    :ivar removed: how many files the other run has removed.
+    """
+
+    def __init__(self, path: str, when: str, times: int = 1) -> None:
+        super().__init__(os.open(path, os.O_RDONLY))
+        self._when = when
+        self._times = times
+        self.removed = 0
+
+    def clean(self, when: str, name: bytes) -> None:
+        if when == self._when and self._times:
+            self._times -= 1
+            self.removed += remove_left(AtDirectory(self.descriptor), name)
+
+    def create(self, name: bytes) -> int:
+        descriptor = super().create(name)
+        self.clean("create", name)
+        return descriptor
+
+    def rename(self, name: bytes, other: bytes) -> None:
+        self.clean("rename", name)
+        super().rename(name, other)
+
+
+class TwoRunsTests(CaseTests):
+    """Several runs to one destination at once."""
+
+    def disturbed(self, when: str, times: int = 1) -> DisturbedDirectory:
+        opened = DisturbedDirectory(self.destination, when, times)
+        self.addCleanup(opened.close)
+        return opened
+
+    def test_no_half_file(self) -> None:
+        """What a third run has written by half does not get the name from the first one."""
+        content = os.urandom(300000)
+        self.in_source("file", content)
+        opened = self.disturbed("never")
+        for first in (opened, PathDirectory(self.destination.encode(), names.Posix())):
+            one = NewFile(first, names.Posix().native, b"file")
+            write_all(one.descriptor, b"one " * 10)
+            self.assertEqual(sync(self.source, self.destination)["failed"], {})  # the second
+            third = NewFile(opened, names.Posix().native, b"file")
+            write_all(third.descriptor, b"thr")
+            write_all(one.descriptor, b"end")
+            one.commit(0o644, NOON)
+            self.assertEqual(tree_of(self.destination)[b"file"][3], b"one " * 10 + b"end")
+            third.discard()
+            self.assertEqual(os.listdir(self.destination), ["file"])
+
+    def test_clean_up_before_the_lock(self) -> None:
+        """A file that is removed before it was locked is made again."""
+        opened = self.disturbed("create", 2)
+        new = NewFile(opened, names.Posix().native, b"long")
+        write_all(new.descriptor, b"content")
+        new.commit(0o644, NOON)
+        self.assertEqual(opened.removed, 2)
+        self.assertEqual(tree_of(self.destination)[b"long"][3], b"content")
+
+    def test_clean_up_before_the_rename(self) -> None:
+        """A file that is finished is not removed before it has its name."""
+        opened = self.disturbed("rename")
+        new = NewFile(opened, names.Posix().native, b"long")
+        new.commit(0o644, NOON)
+        self.assertEqual(opened.removed, 0)
+        self.assertEqual(os.listdir(self.destination), ["long"])
+
+    def test_clean_up_of_short_files(self) -> None:
+        """The same for those that come whole."""
+        opened = self.disturbed("create")
+        given = names.Posix().native, files.other_temporary_name()
+        write_short(opened, *given, b"short", b"content", 0o644, NOON)
+        self.assertEqual(opened.removed, 1)
+        self.assertEqual(tree_of(self.destination)[b"short"][3], b"content")
+        rename, temporary = os.rename, files.other_temporary_name()
+
+        def disturbed(name: bytes, *others: Any, **directories: Any) -> None:
+            if name == temporary:
+                self.assertTrue(remove_left(opened, name))
+            rename(name, *others, **directories)
+
+        with mock.patch.object(os, "rename", disturbed):
+            write_short(opened, given[0], temporary, b"short", b"new", 0o644, NOON)
+        self.assertEqual(tree_of(self.destination)[b"short"][3], b"new")
+        self.assertEqual(os.listdir(self.destination), ["short"])
+
+    def test_discarded(self) -> None:
+        """What has been replaced by another run's file is not removed."""
+        opened = self.disturbed("never")
+        new = NewFile(opened, names.Posix().native, b"long")
+        os.remove(f"{self.destination}/{new.temporary.decode()}")
+        other = NewFile(opened, names.Posix().native, b"long")
+        self.assertEqual(other.temporary, new.temporary)
+        self.assertRaises(OSError, new.commit, 0o644, NOON)
+        new.discard()
+        other.commit(0o644, NOON)
+        self.assertEqual(os.listdir(self.destination), ["long"])
+
+    def test_links(self) -> None:
+        """To replace something by a link or another name takes no other run's temporary file."""
+        first = self.in_source("first", b"content")
+        os.link(first, f"{self.source}/second")
+        os.symlink("first", f"{self.source}/link")
+        self.in_destination("second", b"other")
+        self.in_destination("link", b"other")
+        opened = self.disturbed("never")
+        others = [NewFile(opened, names.Posix().native, name) for name in (b"second", b"link")]
+        for other in others:
+            self.addCleanup(other.close)
+        self.assertEqual(sync(self.source, self.destination, hard_links=True)["failed"], {})
+        there = set(os.listdir(self.destination))
+        self.assertEqual(
+            there - {"first", "second", "link"}, {os.fsdecode(o.temporary) for o in others}
+        )
+
+    def test_left_basis(self) -> None:
+        """What an earlier run has left goes when its file is whole, though it was the basis."""
+        content = os.urandom(300000)
+        self.in_source("long", content)
+        self.in_destination(temporary_name(b"long").decode(), content[:200000])
+        sender = Sender(self.source)
+        self.assertEqual(sender.run(self.destination)["failed"], {})
+        self.assertLess(sender.literal, 150000)
+        self.assertEqual(os.listdir(self.destination), ["long"])
