@@ -568,7 +568,9 @@ class RSync:
     :param include: patterns of what takes part though ``exclude`` matches it.
     :param takes: a function: path relative to ``source`` -> whether it takes part. It is called
         in
-        a thread. What it leaves out is neither sent nor deleted.
+        a thread. What it leaves out is neither sent nor deleted; targets are told its names. If
+        it
+        raises, this is the error of each target.
     :param delete: whether what is not in the source is deleted at the targets. Nothing is
         deleted
         if a part of the source could not be read.
