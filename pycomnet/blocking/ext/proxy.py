@@ -223,14 +223,14 @@ Proxy.__doc__ = proxies.Documentation(  # type: ignore[assignment]
 
 @overload
 def proxy(
-    service: RemoteService | Proxy,
+    service: RemoteService | Proxy | proxies.Proxy,
     *,
     interface: type[Service] | None = None,
     context: Context | None = None,
 ) -> Proxy: ...
 @overload
 def proxy(
-    service: RemoteService | Proxy,
+    service: RemoteService | Proxy | proxies.Proxy,
     *,
     interface: Callable[..., T],
     context: Context | None = None,
@@ -239,7 +239,7 @@ def proxy(service: Any, *, interface: Any = None, context: Any = None) -> Any:
     """A proxy of a service. It calls nothing before its first use.
 
     :param service: what ``locate``, ``connect`` or ``nameserver`` of :mod:`pycomnet.blocking`
-        gives; or a proxy.
+        gives; or a proxy, also one with Deferreds, as methods get them.
     :param interface: as for :func:`pycomnet.ext.proxy.proxy`.
     :param context: as for :func:`pycomnet.ext.proxy.proxy`.
     """

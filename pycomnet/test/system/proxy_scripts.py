@@ -57,6 +57,11 @@ class Tools(pycomnet.Service):
         """What came, and a name that is a keyword."""
         return request.args
 
+    @pycomnet.method(thread=True)
+    def call_back(self, request: Any) -> Any:
+        """Calls a proxy that it gets, and waits for the result."""
+        return proxy(request.args["to"]).add(a=40, b=2)
+
     @pycomnet.method()
     def fail(self, request: Any) -> Any:
         """Raises."""
@@ -152,6 +157,7 @@ def said() -> None:
         assert again.add(a=1) == 1
         assert tool["import"](to=tool) == {"to": tool}
         assert isinstance(tool["import"](to=[tool])["to"][0], Proxy)
+        assert tool.call_back(to=tool) == 42
 
 
 def started() -> None:
