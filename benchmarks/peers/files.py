@@ -46,6 +46,10 @@ def fill_long(root: Path, size: int) -> Path:
     return path
 
 
+#: Bytes that a source and its targets take at most.
+ROOM = 4 << 30
+
+
 def memory() -> str | None:
     """A file system in memory, if there is one; None: where temporary files are.
 
@@ -53,8 +57,9 @@ def memory() -> str | None:
     made. So each measurement would pay for the trees that others have deleted.
     """
     shared = "/dev/shm"
-    usable = "TMPDIR" not in os.environ and os.access(shared, os.W_OK)
-    return shared if usable else None
+    if "TMPDIR" in os.environ or not os.access(shared, os.W_OK):
+        return None
+    return shared if shutil.disk_usage(shared).free > ROOM else None
 
 
 @contextmanager

@@ -36,7 +36,7 @@ from pycomnet.far.rsync.receive import Receiver
 from pycomnet.far.rsync.send import LISTS
 from pycomnet.gateways.gateway import Gateway
 from pycomnet.rsync.matching import Copy, Literal, Matcher, Sums
-from pycomnet.rsync.modules import SEND, far_modules
+from pycomnet.rsync.modules import SEND, offer
 from pycomnet.rsync.options import AnyPath, LinkPolicy, SyncError, SyncOptions, make_options
 from pycomnet.rsync.parts import Parts
 from pycomnet.rsync.result import EventKind, SyncEvent, TargetResult, shown_path
@@ -105,7 +105,7 @@ async def fetch(
         dry_run=dry_run,
     )
     result = TargetResult(f"{gateway.id}:{os.fsdecode(source)}")
-    gateway.offer_modules(far_modules()).addErrback(lambda _: None)
+    offer(gateway)
     data = gateway.newchannel(raw=True)
     asked = {
         "root": os.fsencode(source),

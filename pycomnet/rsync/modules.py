@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from pycomnet.far import rsync
 from pycomnet.gateways.modules import ModuleOffer
+
+if TYPE_CHECKING:
+    from pycomnet.gateways.gateway import Gateway
 
 #: The name of the package there.
 NAME = "_pycomnet_rsync"
@@ -11,6 +16,7 @@ SEND = f"from {NAME}.send import send\nsend(channel, data, options)\n"
 RECEIVE = f"from {NAME}.receive import receive\nreceive(channel, data, options)\n"
 
 
-def far_modules() -> ModuleOffer:
-    """The offer of the far side's modules."""
-    return ModuleOffer.far_package(NAME, rsync)
+def offer(gateway: Gateway) -> None:
+    """Offer the far side's modules to a gateway."""
+    # Whoever uses the gateway finds out if it is gone.
+    gateway.offer_modules(ModuleOffer.far_package(NAME, rsync)).addErrback(lambda _: None)

@@ -36,7 +36,7 @@ from pycomnet.rsync import matching
 from pycomnet.rsync.lines import Lines
 from pycomnet.rsync.longfile import UNIT, LongFile
 from pycomnet.rsync.matching import Copy, Matcher, More, Sums
-from pycomnet.rsync.modules import RECEIVE, far_modules
+from pycomnet.rsync.modules import RECEIVE, offer
 from pycomnet.rsync.options import SyncError, SyncOptions
 from pycomnet.rsync.result import EventKind, TargetResult, shown_path
 from pycomnet.rsync.source import TRIES, Source
@@ -104,7 +104,7 @@ class Session:
         """
         gateway, options = self._gateway, self._options
         status = self._source.status
-        gateway.offer_modules(far_modules()).addErrback(lambda _: None)
+        offer(gateway)
         data = gateway.newchannel(raw=True)
         asked = {
             "root": self._destination,

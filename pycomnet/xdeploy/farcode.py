@@ -22,9 +22,10 @@ class EnvironmentRefused(DeploymentFailed):
     """No environment can be made there: by that Python, or in that directory."""
 
 
-def far_modules() -> ModuleOffer:
-    """The offer of the far side's modules."""
-    return ModuleOffer.far_package(FAR_PACKAGE, xdeploy)
+def offer(gateway: Gateway) -> None:
+    """Offer the far side's modules to a gateway."""
+    # Whoever uses the gateway finds out if it is gone.
+    gateway.offer_modules(ModuleOffer.far_package(FAR_PACKAGE, xdeploy)).addErrback(lambda _: None)
 
 
 def start(gateway: Gateway, function: str, **kwargs: Any) -> Channel:
@@ -33,8 +34,7 @@ def start(gateway: Gateway, function: str, **kwargs: Any) -> Channel:
     :param function: ``module:function``, within the far side's package.
     :returns: the channel that the function gets.
     """
-    # Whoever uses the gateway finds out if it is gone.
-    gateway.offer_modules(far_modules()).addErrback(lambda _: None)
+    offer(gateway)
     module, _, name = function.partition(":")
     code = f"from {FAR_PACKAGE}.{module} import {name}\n{name}(channel, **given)\n"
     return gateway.remote_exec(code, given=kwargs)
@@ -46,7 +46,7 @@ def ask(gateway: Gateway, request: dict[str, Any]) -> Channel:
     :param request: as for ``serve`` in far/xdeploy/lookup.py.
     :returns: the channel of the conversation.
     """
-    gateway.offer_modules(far_modules()).addErrback(lambda _: None)
+    offer(gateway)
     return gateway.remote_exec(lookup, request={**request, "package": FAR_PACKAGE})
 
 
@@ -69,7 +69,7 @@ __all__ = [
     "EnvironmentRefused",
     "ask",
     "explained",
-    "far_modules",
     "no_message",
+    "offer",
     "start",
 ]

@@ -7,7 +7,7 @@ import attrs
 from pycomnet.deferred import deferred
 from pycomnet.errors import RemoteError
 from pycomnet.gateways.gateway import Gateway
-from pycomnet.xdeploy.farcode import FAR_PACKAGE, explained, far_modules, no_message, start
+from pycomnet.xdeploy.farcode import FAR_PACKAGE, explained, no_message, offer, start
 from pycomnet.xdeploy.requirements import check_name
 
 
@@ -44,8 +44,7 @@ class Pruned:
 
 
 async def _call(gateway: Gateway, function: str, *args: object) -> object:
-    # Whoever uses the gateway finds out if it is gone.
-    gateway.offer_modules(far_modules()).addErrback(lambda _: None)
+    offer(gateway)
     try:
         return await gateway.call(f"{FAR_PACKAGE}.upkeep:{function}", *args)
     except RemoteError as problem:

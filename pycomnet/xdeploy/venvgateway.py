@@ -69,15 +69,16 @@ def _found(gateway: Gateway) -> tuple[Venv, VenvRequest]:
 def beside(gateway: Gateway, python: tuple[str, ...], **changes: Any) -> Spec:
     """The spec of a gateway where this one is, with another interpreter.
 
-    It is started from here only if this program's own interpreter runs there. Any other command may
-    be one that runs its arguments elsewhere (``sudo -u``, ``docker exec``, a script), and the far
-    side names the interpreter: it is started there.
+    It is started from where that one was only if that is the interpreter of who started it. Any
+    other command may be one that runs its arguments elsewhere (``sudo -u``, ``docker exec``, a
+    script), and the far side names the interpreter: it is started there.
 
     :param changes: of other keys of the spec.
     """
     spec = gateway.spec
     env = {**spec.env, **changes.pop("env", {})}
-    if spec.transport == "popen" and spec.via is None and spec.python in (None, (sys.executable,)):
+    own = spec.python is None or (spec.via is None and _is_interpreter(spec.python))
+    if spec.transport == "popen" and own:
         return attrs.evolve(spec, python=python, env=env, resume=False, **{"id": None, **changes})
     return Spec(
         transport="popen",
@@ -91,6 +92,14 @@ def beside(gateway: Gateway, python: tuple[str, ...], **changes: Any) -> Spec:
         max_value=spec.max_value,
         max_items=spec.max_items,
         **changes,
+    )
+
+
+def _is_interpreter(python: tuple[str, ...]) -> bool:
+    """Whether this is an interpreter of this machine: this program's, or Jython, which can't start
+    gateways itself."""
+    return python == (sys.executable,) or (
+        len(python) == 1 and os.path.basename(python[0]) == "jython"
     )
 
 

@@ -206,7 +206,7 @@ def _write_short(directory, temporary, name, data, mode, time, owner):
     descriptor = directory.create(temporary)
     try:
         try:
-            fcntl.flock(descriptor, LOCK)
+            _lock_if_possible(descriptor)
             if data:
                 write_all(descriptor, data)
             if owner is not None:
@@ -271,10 +271,19 @@ def lock(descriptor):
     if not can_lock(descriptor):
         return True
     try:
+        _lock_if_possible(descriptor)
+    except (OSError, IOError):
+        return False
+    return os.fstat(descriptor).st_nlink > 0
+
+
+def _lock_if_possible(descriptor):
+    """Lock a file, if its file system has locks; raise an error of :data:`TAKEN` if another has."""
+    try:
         fcntl.flock(descriptor, LOCK)
     except (OSError, IOError) as error:
-        return error.errno not in TAKEN  # not all file systems have locks
-    return os.fstat(descriptor).st_nlink > 0
+        if error.errno in TAKEN:
+            raise
 
 
 def can_lock(descriptor):
@@ -290,7 +299,7 @@ def is_at(directory, name, descriptor):
 
 def is_left(descriptor):
     """Whether a file was left by a run that has ended: nobody has a lock on it."""
-    if fcntl is None or type(descriptor) is not int:
+    if not can_lock(descriptor):
         return True
     try:
         fcntl.flock(descriptor, LOCK)

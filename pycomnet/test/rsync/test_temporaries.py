@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 from typing import Any
@@ -158,6 +159,15 @@ class TwoRunsTests(CaseTests):
             self.assertEqual(tree_of(self.destination)[b"file"][3], b"one " * 10 + b"end")
             third.discard()
             self.assertEqual(os.listdir(self.destination), ["file"])
+
+    def test_file_systems_without_locks(self) -> None:
+        """Where nothing can be locked, short and long files arrive all the same."""
+        self.in_source("short", b"content")
+        self.in_source("long", os.urandom(300000))
+        problem = OSError(errno.ENOLCK, "No locks available")
+        with mock.patch.object(fcntl, "flock", side_effect=problem):
+            self.assertEqual(sync(self.source, self.destination)["failed"], {})
+        self.assertEqual(tree_of(self.destination), tree_of(self.source))
 
     def test_clean_up_before_the_lock(self) -> None:
         """A file that is removed before it was locked is made again."""

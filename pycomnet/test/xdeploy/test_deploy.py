@@ -435,7 +435,8 @@ class BesideTests(SynchronousTestCase):
         ):
             spec = self.spec(f"popen//nice=5//python={python}", chdir="/d")
             self.assertEqual((spec.transport, spec.via, spec.python), ("popen", "master", ("/py",)))
-        self.assertEqual(self.spec("popen//via=other").via, "master")
+        named = self.spec("popen//via=other//python=python3")
+        self.assertEqual((named.via, self.spec("popen//via=other").via), ("master", "other"))
 
     def test_others_go_through_the_gateway(self) -> None:
         """Elsewhere: through the gateway's connection."""
