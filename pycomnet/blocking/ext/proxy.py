@@ -110,7 +110,7 @@ class BatchMethod(Blocking):
 
 
 class CallBatch(Blocking):
-    """Calls that are collected in a ``with`` block and sent at its end, in one write."""
+    """Calls that are collected in a ``with`` block and sent at its end, in one request."""
 
     __slots__ = ()
 
@@ -187,10 +187,13 @@ class Proxy(Blocking):
         )
         return made
 
-    def batch(self) -> CallBatch:
-        """Calls that go in one write: ``with proxy.batch() as calls: ...``."""
+    def batch(self, stop_at_error: bool = False) -> CallBatch:
+        """Calls that go in one request: ``with proxy.batch() as calls: ...``.
+
+        :param stop_at_error: make one call after the other, and none after one that fails.
+        """
         self._check()
-        return CallBatch(self._wrapped.batch())
+        return CallBatch(self._wrapped.batch(stop_at_error))
 
     def __dir__(self) -> list[str]:
         return dir(self._wrapped)

@@ -1,61 +1,72 @@
-"""Batches: calls of one service that go in one write."""
+"""Batches: calls of one service that go in one request."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Generator, Iterator
 from types import TracebackType
 from typing import Any
 
 from twisted.internet import defer
 from twisted.python.failure import Failure
 
+from pycomnet.errors import CallSkipped
 from pycomnet.ext.proxy.link import Link
 from pycomnet.ext.proxy.methods import NOT_GIVEN, CallOptions, ProxyMethod
-from pycomnet.ext.proxy.signatures import is_attribute
-from pycomnet.services.client.pending import PendingCall
+from pycomnet.ext.proxy.signatures import MethodSignature, is_attribute
 from pycomnet.services.client.remoteservice import DEFAULT
 
 #: The most calls that are sent before their results have come; a longer batch goes in parts.
 MOST_AT_ONCE = 10_000
 
 
+#: A call's arguments as they were given: by position and by name.
+Given = tuple[tuple[Any, ...], dict[str, Any]]
+
+
 class BatchedCall:
     """A call in a batch. It has a result once the batch is done."""
 
-    __slots__ = ("_args", "_ended", "_kwargs", "_method", "_outcome", "_value")
+    __slots__ = ("_given", "_method", "_outcome", "value")
 
-    def __init__(self, method: ProxyMethod, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    def __init__(self, method: ProxyMethod, value: Any, given: Given | None = None) -> None:
         self._method = method
-        self._args = args
-        self._kwargs = kwargs
-        #: the structured arguments, once they are known to be right
-        self._value = method.bound(args, kwargs)
+        #: the structured arguments, once they are known to be right; until then what was given
+        self.value = value
+        self._given = given
         self._outcome: Any = NOT_GIVEN
-        #: called when it has ended
-        self._ended: Callable[[], None] | None = None
 
     def __repr__(self) -> str:
         state = "not done" if self._outcome is NOT_GIVEN else "done"
         return f"<call of {self._method!r}, {state}>"
 
-    async def prepare(self, ended: Callable[[], None]) -> tuple[str, Any, BatchedCall]:
-        """What is sent for it.
+    @property
+    def name(self) -> str:
+        """The method's name."""
+        return self._method.__name__
 
-        :param ended: called when it has ended.
+    @property
+    def is_ready(self) -> bool:
+        """Whether the structured arguments are known."""
+        return self._given is None
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether it has an error."""
+        return isinstance(self._outcome, Failure)
+
+    async def prepare(self) -> None:
+        """Find the structured arguments.
+
         :raises TypeError: the arguments do not fit, or the method gives a stream.
         """
-        self._ended = ended
-        if self._value is NOT_GIVEN:
-            _, self._value, _ = await self._method.prepared(self._args, self._kwargs)
+        if self._given is not None:
+            _, self.value, _ = await self._method.prepared(*self._given)
             self._method.check_single()
-        return self._method.__name__, self._value, self
+            self._given = None
 
     def callback(self, result: Any) -> None:
         """The result has come."""
         self._outcome = result
-        ended, self._ended = self._ended, None
-        if ended is not None:
-            ended()
 
     #: It has failed; its result is a Failure then.
     errback = callback
@@ -77,12 +88,25 @@ class BatchedCall:
         return self.result()
 
 
+class CollectedCalls(list[BatchedCall]):
+    """The calls of a batch.
+
+    :ivar sent: whether no more are taken.
+    """
+
+    sent = False
+
+
 class BatchMethod:
     """A method in a batch: a call of it is collected."""
 
-    def __init__(self, batch: CallBatch, method: ProxyMethod) -> None:
-        self._batch = batch
+    __slots__ = ("_calls", "_known", "_method")
+
+    def __init__(self, calls: CollectedCalls, method: ProxyMethod) -> None:
+        self._calls = calls
         self._method = method
+        #: what the service says of it, once that is known
+        self._known: MethodSignature | None = None
 
     def __repr__(self) -> str:
         return f"<in a batch: {self._method!r}>"
@@ -92,26 +116,39 @@ class BatchMethod:
 
         :raises TypeError: the arguments do not fit what is known of the method.
         """
-        return self._batch._add(self._method, args, kwargs)  # noqa: SLF001 - see CallBatch
+        if self._calls.sent:
+            raise RuntimeError("the batch has been sent: make another one")
+        known = self._known
+        if known is not None:
+            call = BatchedCall(self._method, known.bind(args, kwargs))
+        else:
+            method = self._method
+            value = method.bound(args, kwargs)
+            self._known = method.description
+            call = BatchedCall(method, value, (args, kwargs) if value is NOT_GIVEN else None)
+        self._calls.append(call)
+        return call
 
 
 class CallBatch:
-    """Calls that are collected in a ``with`` block and sent at its end, in one write.
+    """Calls that are collected in a ``with`` block and sent at its end, in one request.
 
     Leaving the block waits until all are done. If one has failed, the block raises the first error;
-    each :class:`BatchedCall` has its own. If the block itself raises, nothing is sent. Iterate over
-    the batch for its calls. All go to the same instance of the service.
+    each :class:`BatchedCall` has its own. With ``stop_at_error``, each begins when the one before
+    it is done, and none after one that fails: those have the error :class:`pycomnet.CallSkipped`.
+    If the block itself raises, nothing is sent. Iterate over the batch for its calls. All go to the
+    same instance of the service.
 
     It has no public attributes of its own, as these are the service's methods.
     """
 
-    def __init__(self, link: Link, options: CallOptions) -> None:
+    def __init__(self, link: Link, options: CallOptions, stop_at_error: bool = False) -> None:
         if not options.is_short:
             raise TypeError("a batch has no blocks of binary data, and no args for all its calls")
         self._link = link
         self._options = options
-        self._calls: list[BatchedCall] = []
-        self._sent = False
+        self._calls = CollectedCalls()
+        self._stop_at_error = stop_at_error
 
     def __repr__(self) -> str:
         return f"<CallBatch of {len(self._calls)} calls, {self._link!r}>"
@@ -125,22 +162,13 @@ class CallBatch:
     def __getitem__(self, name: str) -> BatchMethod:
         if not isinstance(name, str):
             raise TypeError(f"a method's name is a str, not {type(name).__name__}")
-        return BatchMethod(self, ProxyMethod(self._link, name, self._options))
+        return BatchMethod(self._calls, ProxyMethod(self._link, name, self._options))
 
     def __iter__(self) -> Iterator[BatchedCall]:
         return iter(self._calls)
 
     def __len__(self) -> int:
         return len(self._calls)
-
-    def _add(
-        self, method: ProxyMethod, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> BatchedCall:
-        if self._sent:
-            raise RuntimeError("the batch has been sent: make another one")
-        call = BatchedCall(method, args, kwargs)
-        self._calls.append(call)
-        return call
 
     async def __aenter__(self) -> CallBatch:
         return self
@@ -155,50 +183,26 @@ class CallBatch:
             await self._send()
 
     async def _send(self) -> None:
-        self._sent = True
+        calls = self._calls
+        calls.sent = True
         service = await self._link.reach()
         clock = service.context.reactor
         began = clock.seconds()
-        ending = _Countdown()
-        ready = [await call.prepare(ending.one) for call in self._calls]
+        for call in calls:
+            if not call.is_ready:
+                await call.prepare()
         timeout = self._options.timeout
         if timeout is not DEFAULT and timeout is not None:
             timeout -= clock.seconds() - began
-        for start in range(0, len(ready), MOST_AT_ONCE):
-            part = ready[start : start + MOST_AT_ONCE]
-            ended = ending.of(len(part))
-            ending.running = await service.invoke_together(part, timeout)
-            await ended
-        for call in self._calls:
+        for start in range(0, len(calls), MOST_AT_ONCE):
+            part = [(one.name, one.value, one) for one in calls[start : start + MOST_AT_ONCE]]
+            await service.invoke_together(part, timeout, self._stop_at_error)
+            if self._stop_at_error and any(one.has_failed for _, _, one in part):
+                for call in calls[start + MOST_AT_ONCE :]:
+                    call.errback(Failure(CallSkipped("a call before it in the batch has failed")))
+                break
+        for call in calls:
             call.result()
-
-
-class _Countdown:
-    """Waits for the ends of some calls.
-
-    :ivar running: the calls, once they are sent.
-    """
-
-    def __init__(self) -> None:
-        self.running: list[PendingCall] = []
-        self._left = 0
-        self._ended: defer.Deferred[None] = defer.Deferred()
-
-    def of(self, count: int) -> defer.Deferred[None]:
-        """Fires when so many have ended. Cancelling it cancels those that have not."""
-        self._left = count
-        self._ended = defer.Deferred(self._cancel)
-        return self._ended
-
-    def one(self) -> None:
-        """One has ended."""
-        self._left -= 1
-        if not self._left and not self._ended.called:
-            self._ended.callback(None)
-
-    def _cancel(self, _: object) -> None:
-        for call in self.running:
-            call.cancel()
 
 
 def send_batch(batch: CallBatch) -> defer.Deferred[None]:

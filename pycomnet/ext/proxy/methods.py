@@ -197,6 +197,11 @@ class ProxyMethod:
         return self._signature is not None
 
     @property
+    def description(self) -> MethodSignature | None:
+        """What the service says of it, once it has."""
+        return self._signature
+
+    @property
     def is_stream(self) -> bool:
         """Whether it gives one value after the other, as far as is known."""
         return self._signature is not None and self._signature.stream

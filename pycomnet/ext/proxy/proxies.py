@@ -111,9 +111,12 @@ class Proxy:
         )
         return Proxy(self._link, options, self.record)
 
-    def batch(self) -> CallBatch:
-        """Calls that go in one write: ``async with proxy.batch() as calls: ...``."""
-        return CallBatch(self._link, self._options)
+    def batch(self, stop_at_error: bool = False) -> CallBatch:
+        """Calls that go in one request: ``async with proxy.batch() as calls: ...``.
+
+        :param stop_at_error: make one call after the other, and none after one that fails.
+        """
+        return CallBatch(self._link, self._options, stop_at_error)
 
     # -- what is done with any object ------------------------------------------------------------
 

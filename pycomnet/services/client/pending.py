@@ -11,6 +11,7 @@ from pycomnet.errors import (
     CallInterrupted,
     ConnectionLost,
     DeadlineExceeded,
+    InvalidArguments,
     ServerLeaving,
     from_map,
 )
@@ -40,6 +41,14 @@ def not_sendable(
         ("args", "[2]", args, [None, None, args]),
     )
     return blame(connection.encode, problem, parts)
+
+
+def too_long(payload: bytes, peer: PooledServer) -> InvalidArguments:
+    """The error for a request that the server does not take."""
+    return InvalidArguments(
+        f"arguments of {len(payload)} bytes, and {peer.longest} are the most that"
+        f" {peer.address} takes: send what is long as Binary"
+    )
 
 
 class Taker(Protocol):
@@ -277,4 +286,4 @@ class PendingCall:
             connection.flush_soon()
 
 
-__all__ = ["PendingCall"]
+__all__ = ["PendingCall", "Taker", "not_sendable", "too_long"]

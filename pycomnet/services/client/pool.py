@@ -163,6 +163,8 @@ class PooledServer:
         self.services: dict[str, dict[str, Any]] = {}
         #: the longest request that it takes, in bytes
         self.longest = 1 << 32
+        #: the most calls of a batch; 0 if it takes no batches
+        self.batch = 0
         #: whether there has ever been a connection
         self.known = False
         self._context = context
@@ -235,6 +237,8 @@ class PooledServer:
         self.services = services if isinstance(services, dict) else {}
         longest = info.get("request")
         self.longest = longest if isinstance(longest, int) else 1 << 32
+        batch = info.get("batch")
+        self.batch = batch if isinstance(batch, int) and batch > 0 else 0
         self.is_back()
         self.known = True
         self.connection = connection

@@ -10,7 +10,6 @@ from twisted.internet import defer
 from pycomnet.deferred import deferred
 from pycomnet.errors import (
     DeadlineExceeded,
-    InvalidArguments,
     ServerLeaving,
     ServiceUnreachable,
     UnknownInterface,
@@ -20,8 +19,15 @@ from pycomnet.net.backoff import Backoff, retry_policy
 from pycomnet.ranges import MAX_SECONDS, NumberRefused, real
 from pycomnet.services.binary import ReceivedFile
 from pycomnet.services.blocks import IncomingBlocks, OutgoingBlocks
-from pycomnet.services.client.pending import MOST_TURNS, PendingCall, Taker, not_sendable
+from pycomnet.services.client.pending import (
+    MOST_TURNS,
+    PendingCall,
+    Taker,
+    not_sendable,
+    too_long,
+)
 from pycomnet.services.client.remotestream import RemoteStream
+from pycomnet.services.client.together import Together
 from pycomnet.wire.values import ValueNotSendable
 
 if TYPE_CHECKING:
@@ -116,15 +122,20 @@ class RemoteService(Live):
 
     @deferred
     async def invoke_together(
-        self, calls: Sequence[tuple[str, Any, Taker]], timeout: float | None = DEFAULT
-    ) -> list[PendingCall]:
+        self,
+        calls: Sequence[tuple[str, Any, Taker]],
+        timeout: float | None = DEFAULT,
+        one_by_one: bool = False,
+    ) -> None:
         """Call methods of one instance. All requests go in one write.
 
         :param calls: each a method, its structured arguments, and what takes its result: a
             Deferred, or what is as short-lived but cheaper.
         :param timeout: seconds for all, as for :meth:`invoke`.
-        :returns: fires when they are sent, with what is under way, to be cancelled. Fails if there
-            is no connection; then no taker is told. Cancelling it before sends none.
+        :param one_by_one: each begins when the one before has ended, and none after one that fails:
+            those fail with :class:`~pycomnet.errors.CallSkipped`.
+        :returns: fires when each has a result or an error. Fails if there is no connection; then no
+            taker is told. Cancelling it cancels the calls that have none.
         """
         context = self.context
         limited = context.limit(context.timeout if timeout is DEFAULT else timeout)
@@ -133,51 +144,17 @@ class RemoteService(Live):
             if not 0 < limited <= MAX_SECONDS:
                 raise no_time(calls[0][0] if calls else "a batch", limited)
             expires = self._seconds() + limited
+        if not calls:
+            return
         peer, connection = await self.reach(expires, self._route.pick())
-        left = context.left(expires)
-        interface = self.interface or self.called_by(peer)
-        with connection.together():
-            return [
-                self._send_for(taker, peer, connection, interface, method, args, left, expires)
-                for method, args, taker in calls
-            ]
-
-    def _send_for(
-        self,
-        taker: Taker,
-        peer: PooledServer,
-        connection: ClientConnection,
-        interface: str,
-        method: str,
-        args: Any,
-        left: float | None,
-        expires: float | None,
-    ) -> PendingCall:
-        """As :meth:`_send`, for a taker in place of a Deferred."""
-        call = PendingCall(self, peer, connection, method, args, expires)
-        call.deferred = taker
-        peer.pending += 1
+        together = Together(self, len(calls), expires, one_by_one)
+        sending = defer.Deferred.fromCoroutine(together.send(calls, peer, connection))
+        sending.addErrback(together.broken)
         try:
-            payload = connection.encode([interface, method, args, left])
-            if len(payload) > peer.longest:
-                raise self._too_long(payload, peer)
-            call.id = connection.call("invoke", payload, call)
-        except ValueNotSendable as problem:
-            call.failed(not_sendable(connection, problem, method, args))
-        except Exception as problem:
-            call.failed(problem)
-        else:
-            if not peer.watched:
-                self.context.pool.liveness.watch(peer)
-            if expires is not None and left is not None:
-                call.bucket = self.context.deadlines.add(call, left, expires)
-        return call
-
-    def _too_long(self, payload: bytes, peer: PooledServer) -> InvalidArguments:
-        return InvalidArguments(
-            f"arguments of {len(payload)} bytes, and {peer.longest} are the most that"
-            f" {peer.address} takes: send what is long as Binary"
-        )
+            await together.ended
+        except defer.CancelledError:
+            sending.cancel()
+            raise
 
     def _send(
         self,
@@ -199,7 +176,7 @@ class RemoteService(Live):
             else:
                 payload = connection.encode([interface, method, args, timeout])
             if len(payload) > peer.longest:
-                raise self._too_long(payload, peer)
+                raise too_long(payload, peer)
             call.id = connection.call("invoke", payload, call)
         except ValueNotSendable as problem:
             return defer.fail(not_sendable(connection, problem, method, args))

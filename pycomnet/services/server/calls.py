@@ -106,19 +106,28 @@ class ServerCalls:
         except InvalidValue as problem:
             connection.violated("value", f"that is no request: {problem}")
             return False
-        bound = self.methods.get(interface, {}).get(name)
-        refused: Exception | None = None
-        if bound is None:
-            refused = self._unknown(interface, name)
-        elif call.streaming is not bound.method.stream:
-            refused = _wrong_way(interface, name, bound)
-        elif self.leaving:
-            refused = ServerLeaving("the server is about to end")
-        elif self.running >= self.limits.running and len(self._queue) >= self.limits.queued:
-            refused = self._overloaded()
+        refused = self.refusal(call, interface, name)
         if refused is not None:
             connection.refuse(call, refused)
         return refused is None
+
+    def refusal(self, call: ServerCall, interface: str, name: str) -> Exception | None:
+        """Why a method may not be called now, or None. The arguments have not been decoded.
+
+        Each long request passes this, and each call of a batch.
+
+        :param call: the call; or the batch in which it is.
+        """
+        bound = self.methods.get(interface, {}).get(name)
+        if bound is None:
+            return self._unknown(interface, name)
+        if call.streaming is not bound.method.stream:
+            return _wrong_way(interface, name, bound)
+        if self.leaving:
+            return ServerLeaving("the server is about to end")
+        if self.running >= self.limits.running and len(self._queue) >= self.limits.queued:
+            return self._overloaded()
+        return None
 
     def _unknown(self, interface: str, name: str) -> Exception:
         methods = self.methods.get(interface)
@@ -138,14 +147,16 @@ class ServerCalls:
         try:
             interface, name, _, seconds = asked[:4]
             function = self.methods[interface][name]
-            if seconds is not None:
-                if not seconds > 0:  # written so that NaN fails, too
-                    raise DeadlineExceeded("its deadline had passed when it came")
-                call.expires = self.reactor.seconds() + seconds
-                call.seconds = seconds
+            late = seconds is not None and not seconds > 0  # written so that NaN is late, too
         except Exception as problem:
             self._not_found(call, payload, problem)
             return
+        if late:
+            connection.refuse(call, DeadlineExceeded("its deadline had passed when it came"))
+            return
+        if seconds is not None:
+            call.expires = self.reactor.seconds() + seconds
+            call.seconds = seconds
         if self.leaving:
             connection.refuse(call, ServerLeaving("the server is about to end"))
             return
@@ -205,13 +216,18 @@ class ServerCalls:
         if len(self._queue) >= self.limits.queued:
             call.connection.refuse(call, self._overloaded())
             return
-        self._active.add(call)
-        call.size = call.held = size = len(payload)
-        self._hold(call, size)
+        size = len(payload)
+        self.keep(call, size)
         if call.expires is not None:
             call.bucket = self._deadlines.add(call, call.seconds, call.expires)
         # A long request waits encoded: decoded, it may take many times the memory.
         self._queue.append((call, function, asked if size <= PEEK else payload))
+
+    def keep(self, call: ServerCall, size: int) -> None:
+        """Count a call among those that are not over, and its request's bytes as held."""
+        self._active.add(call)
+        call.size = call.held = size
+        self._hold(call, size)
 
     def _run(self, call: ServerCall, bound: Bound, request: Request) -> None:
         result: Any

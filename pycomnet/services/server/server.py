@@ -22,6 +22,7 @@ from pycomnet.net import endpoints
 from pycomnet.net.reactors import EndpointReactor
 from pycomnet.services.client.context import Context
 from pycomnet.services.interface import INTROSPECTION, Service, describe, interface, method
+from pycomnet.services.server.batches import BatchTurns
 from pycomnet.services.server.calls import Bound, ServerCalls
 from pycomnet.services.server.connection import ServerConnection
 from pycomnet.services.server.limits import ServerLimits
@@ -91,6 +92,7 @@ class ServiceServer(ServerCalls, Live):
         self._wire_limits = Limits(
             channels=self.limits.channels, value=self.limits.request, items=self.limits.items
         )
+        self.batches = BatchTurns(reactor)
         self._bind(_Introspection(self))
 
     @property
@@ -148,7 +150,11 @@ class ServiceServer(ServerCalls, Live):
                 for service in self.services
                 for name, declared in service.interfaces.items()
             }
-            self._hello = {"services": interfaces, "request": self.limits.request}
+            self._hello = {
+                "services": interfaces,
+                "request": self.limits.request,
+                "batch": self.limits.batch,
+            }
             if len(repr(self._hello)) > 50_000:  # the size of a hello is limited
                 short = {name: {"stateful": one["stateful"]} for name, one in interfaces.items()}
                 self._hello["services"] = short if len(repr(short)) < 50_000 else {}
@@ -231,6 +237,7 @@ class ServiceServer(ServerCalls, Live):
             )
         self._threads.close()
         self._deadlines.close()
+        self.batches.close()
         self._sessions.close()
         self.memory.stop()
         if self._own_context and self._context is not None:

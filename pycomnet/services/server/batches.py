@@ -1,0 +1,426 @@
+"""Batches: many calls that come in one request. They are run in parts, between other calls."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet.interfaces import IReactorTime
+
+from pycomnet.errors import DeadlineExceeded, InvalidArguments, PycomnetError
+from pycomnet.services.client.pending import NOTHING
+from pycomnet.services.server.request import PLAIN, Request, ServerCall
+from pycomnet.wire.values import InvalidValue, TooManyItems, ValueNotReceivable, read_texts
+
+if TYPE_CHECKING:
+    from pycomnet.services.server.calls import Bound
+    from pycomnet.services.server.connection import ServerConnection
+    from pycomnet.wire.mux import Stream
+
+#: The most seconds of a reactor's turn in which calls of batches begin, and how many begin between
+#: two looks at the clock.
+SLICE = 0.003
+LOOK_EVERY = 8
+#: The most methods of a batch. Which of them may be called is asked before it is decoded.
+MOST_METHODS = 100
+#: How many calls are admitted and decoded before they run, and about how many bytes.
+CHUNK = 64
+CHUNK_SIZE = 65_536
+#: Arguments up to this length are decoded together. So few bytes can't become large.
+SHORT = 512
+#: Outcomes of so many bytes are sent before the batch is done. With their numbers they fit a frame.
+MOST_HELD = 48_000
+
+
+class PartOfBatch(ServerCall):
+    """A call in a batch, that has not returned at once or has failed."""
+
+    __slots__ = ("_batch", "_place")
+
+    def __init__(self, batch: Batch, place: int) -> None:
+        super().__init__(batch.connection, None, False)
+        self.asked = True
+        self._batch = batch
+        self._place = place
+
+    def reply(self, payload: bytes) -> None:
+        """It has an encoded result."""
+        self.over = True
+        self._batch.told(self, self._place, payload, False)
+
+    def fail(self, payload: bytes) -> None:
+        """It has an encoded error."""
+        self.over = True
+        self._batch.told(self, self._place, payload, True)
+
+
+class Batch(ServerCall):
+    """A batch as the server's connection keeps it: a call that consists of calls."""
+
+    __slots__ = (
+        "_args",
+        "_bounds",
+        "_chunk",
+        "_chunk_at",
+        "_count",
+        "_interface",
+        "_names",
+        "_next",
+        "_one_by_one",
+        "_parts",
+        "_payloads",
+        "_places",
+        "_refused",
+        "_running",
+        "_size",
+        "_which",
+    )
+
+    def __init__(self, connection: ServerConnection, stream: Stream) -> None:
+        super().__init__(connection, stream, False)
+        self._interface = ""
+        #: its methods, by their numbers in it: their names; why those that were refused may not
+        #: be called
+        self._names: list[str] = []
+        self._bounds: list[Bound | None] = []
+        self._refused: dict[int, Exception] = {}
+        #: for each call the number of its method, and its encoded arguments
+        self._which: list[int] = []
+        self._args: list[Any] = []
+        self._one_by_one = False
+        #: how many calls may begin, and the number of the next one
+        self._count = self._next = 0
+        #: the decoded arguments of some calls (or why one may not begin), and the first's number
+        self._chunk: list[Any] = []
+        self._chunk_at = 0
+        #: the calls that have begun and have not ended
+        self._parts: set[PartOfBatch] = set()
+        #: the outcomes that were not sent yet: the calls' numbers, the encodings, their bytes
+        self._places: list[int] = []
+        self._payloads: list[bytes] = []
+        self._size = 0
+        #: whether calls are being begun
+        self._running = False
+
+    # -- its request -----------------------------------------------------------------------------
+
+    def begin(self, payload: bytes) -> None:
+        """The whole request has arrived."""
+        connection = self.connection
+        server = connection.server
+        size = len(payload)
+        if server.held.size + size > server.held.most:
+            connection.refuse(self, server.held.no_room(size))
+            return
+        try:
+            self._interface, joined = read_texts(payload, 2)
+        except InvalidValue as problem:
+            connection.violated("value", f"that is no batch: {problem}")
+            return
+        self._names = names = joined.split("\n", MOST_METHODS)
+        if len(names) > MOST_METHODS:
+            text = f"a batch calls {MOST_METHODS} methods at most: make several"
+            connection.refuse(self, InvalidArguments(text))
+            return
+        for number, name in enumerate(names):
+            refused = server.refusal(self, self._interface, name)
+            if refused is not None:
+                self._refused[number] = refused
+        if len(self._refused) == len(names):
+            connection.refuse(self, self._refused[0])  # nothing of it is decoded
+            return
+        try:
+            _, _, seconds, self._one_by_one, self._which, self._args = connection.decode(payload)[
+                :6
+            ]
+            self._check(seconds)
+        except InvalidValue as problem:
+            if isinstance(problem, TooManyItems):
+                connection.refuse(self, InvalidArguments(f"the batch: {problem}"))
+            else:
+                connection.violated("value", str(problem))
+            return
+        except (ValueError, TypeError) as problem:
+            connection.refuse(self, PycomnetError(f"that is no batch: {problem}"))
+            return
+        except (InvalidArguments, DeadlineExceeded) as problem:
+            connection.refuse(self, problem)
+            return
+        methods = server.methods[self._interface]
+        self._bounds = [methods.get(name) for name in names]
+        self._count = len(self._which)
+        server.keep(self, size)
+        server.batches.add(self)
+
+    def _check(self, seconds: Any) -> None:
+        which, args, most = self._which, self._args, self.connection.server.limits.batch
+        if not (type(which) is type(args) is list and len(which) == len(args)):
+            raise TypeError("the methods and the arguments are two arrays, of the same length")
+        if len(which) > most:
+            raise InvalidArguments(f"a batch of {len(which)} calls, and {most} are the most here")
+        methods = len(self._names)
+        if not all(type(number) is int and 0 <= number < methods for number in set(which)):
+            raise TypeError(f"a method is the number of one of {methods}")
+        if not set(map(type, args)) <= {bytes}:
+            raise TypeError("a call's arguments are a bin")
+        if seconds is not None:
+            if not isinstance(seconds, (int, float)):
+                raise TypeError("a deadline is a number of seconds")
+            if not seconds > 0:  # written so that NaN fails, too
+                raise DeadlineExceeded("its deadline had passed when it came")
+            self.seconds = seconds
+            self.expires = self.connection.reactor.seconds() + seconds
+
+    # -- its calls -------------------------------------------------------------------------------
+
+    def run(self, until: float) -> bool:
+        """Begin calls until a time.
+
+        :returns: whether it needs no further turn, or none before one of its calls has ended.
+        """
+        clock = self.connection.reactor.seconds
+        if self.expires is not None and clock() >= self.expires:
+            self._count = self._next  # the client knows that as well
+        self._running = True
+        begun = 0
+        try:
+            while self._next < self._count and not self.over:
+                if self._one_by_one and self._parts:
+                    break
+                begun += 1
+                if begun % LOOK_EVERY == 0 and clock() >= until:
+                    break
+                place = self._next
+                at = place - self._chunk_at
+                if at >= len(self._chunk):
+                    self._admit()
+                    at = 0
+                self._next += 1
+                args = self._chunk[at]
+                if type(args) is _Refused:
+                    self.connection.refuse(PartOfBatch(self, place), args.problem)
+                else:
+                    self._begin(place, self._which[place], args)
+        finally:
+            self._running = False
+        if self.over:
+            return True
+        if self._is_done():
+            self._finish()
+            return True
+        self._send()
+        return self._next >= self._count or (self._one_by_one and bool(self._parts))
+
+    def _admit(self) -> None:
+        """Decode the arguments of the next calls, if they may begin."""
+        server = self.connection.server
+        names, which, refused = self._names, self._which, self._refused
+        found: list[Any] = []
+        size = 0
+        is_short = True
+        for place in range(self._next, min(self._next + CHUNK, self._count)):
+            number = which[place]
+            problem = refused.get(number) or server.refusal(self, self._interface, names[number])
+            if problem is not None:
+                found.append(_Refused(problem))
+                is_short = False
+                continue
+            payload = self._args[place]
+            if len(payload) > SHORT:
+                is_short = False
+                size += len(payload)
+                if size > CHUNK_SIZE and found:
+                    break
+            found.append(payload)
+        self._chunk_at = self._next
+        values = self.connection.decode_run(found) if is_short else None
+        if values is None:
+            values = [one if type(one) is _Refused else self._decode(one) for one in found]
+        self._chunk = values
+
+    def _decode(self, payload: bytes) -> Any:
+        try:
+            return self.connection.decode(payload)
+        except TooManyItems as many:
+            return _Refused(InvalidArguments(f"the arguments: {many}"))
+        except InvalidValue as invalid:
+            self.connection.violated("value", str(invalid))
+            self.cancel(None)
+            return _Refused(invalid)
+        except ValueNotReceivable as unknown:
+            return _Refused(InvalidArguments(str(unknown)))
+
+    def _begin(self, place: int, number: int, args: Any) -> None:
+        """Run a call that was admitted: at once if that is possible, as
+        :meth:`ServerConnection.call_received` does.
+        """
+        connection = self.connection
+        server = connection.server
+        bound, name, expires = self._bounds[number], self._names[number], self.expires
+        assert bound is not None
+        if not bound.direct or server.running >= server.limits.running or server.leaving:
+            left = None if expires is None else expires - connection.reactor.seconds()
+            server.start(self._part(place), b"", [self._interface, name, args, left])
+            return
+        try:
+            if bound.checked:
+                bound.method.check(args)
+            result = bound.function(Request(connection, self._interface, name, args, expires))
+        except BaseException as problem:  # also SystemExit: a method must not end the server
+            connection.refuse(PartOfBatch(self, place), problem)
+            return
+        if type(result) in PLAIN:
+            try:
+                payload = NOTHING if result is None else connection.encode([result])
+            except Exception:
+                connection.answer(PartOfBatch(self, place), [result])  # which sends the reason
+                return
+            self._places.append(place)
+            self._payloads.append(payload)
+            self._size += len(payload)
+            if self._size > MOST_HELD:
+                self._send()
+            return
+        part = self._part(place)
+        if expires is not None:
+            part.seconds, part.expires = self.seconds, expires
+        server.settle(part, result)
+
+    def _part(self, place: int) -> PartOfBatch:
+        part = PartOfBatch(self, place)
+        self._parts.add(part)
+        return part
+
+    # -- its outcomes ----------------------------------------------------------------------------
+
+    def told(self, part: PartOfBatch, place: int, payload: bytes, failed: bool) -> None:
+        """One of its calls has ended."""
+        self._parts.discard(part)
+        if self.over:
+            return
+        self._places.append(place)
+        self._payloads.append(payload)
+        self._size += len(payload)
+        if failed and self._one_by_one:
+            self._count = self._next
+        if self._running:
+            if self._size > MOST_HELD:
+                self._send()
+        elif self._is_done():
+            self._finish()
+        else:
+            self._send()
+            if self._one_by_one:
+                self.connection.server.batches.add(self)
+
+    def _is_done(self) -> bool:
+        return self._next >= self._count and not self._parts
+
+    def _value(self) -> bytes:
+        """Encode the outcomes that were not sent."""
+        places, payloads = self._places, self._payloads
+        self._places, self._payloads = [], []
+        self._size = 0
+        first = places[0] if places else 0
+        row = places == list(range(first, first + len(places)))
+        return self.connection.encode([first if row else places, payloads])
+
+    def _send(self) -> None:
+        if self._places:
+            payload = self._value()
+            connection = self.connection
+            connection.mux.send(self.stream, payload)
+            if not connection.corked:
+                connection.flush_soon()
+            if connection.mux.scheduler.congested:
+                connection.keeps(len(payload))
+
+    def _finish(self) -> None:
+        connection = self.connection
+        payload = self._value()
+        self.reply(payload)
+        if not connection.corked:
+            connection.flush_soon()
+        if connection.mux.scheduler.congested:
+            connection.keeps(len(payload))
+        connection.server.forget(self)
+
+    # -- its end ---------------------------------------------------------------------------------
+
+    def cancel(self, why: Exception | None) -> None:
+        """Cancel it: no more of its calls begin.
+
+        :param why: None: those that have begun are cancelled as well, and nothing is sent.
+        """
+        if not self.asked:
+            self.connection.is_whole(self)
+        self._count = self._next
+        if why is None:
+            self.over = True
+            for part in list(self._parts):
+                part.cancel(None)
+            self._parts.clear()
+            self.connection.server.forget(self)
+        elif not self.over and not self._running and self._is_done():
+            self._finish()
+
+
+class _Refused:
+    """Why a call may not begin."""
+
+    __slots__ = ("problem",)
+
+    def __init__(self, problem: Exception) -> None:
+        self.problem = problem
+
+
+class BatchTurns:
+    """The batches of all clients, and whose turn it is.
+
+    In one turn of the reactor, calls of batches begin for :data:`SLICE` seconds at most; a call
+    that takes longer is not interrupted. Clients have their turns in rotation. The batches of one
+    client begin in the order in which they came.
+
+    :param reactor: for the time and delayed calls.
+    """
+
+    def __init__(self, reactor: IReactorTime) -> None:
+        self._reactor = reactor
+        #: the next one first
+        self._waiting: dict[ServerConnection, deque[Batch]] = {}
+        self._turn: Any = None
+
+    def add(self, batch: Batch) -> None:
+        """A batch has calls that may begin: they do so at once, if no batch was run this turn."""
+        self._waiting.setdefault(batch.connection, deque()).append(batch)
+        if self._turn is None:
+            self._run()
+
+    def _run(self) -> None:
+        self._turn = self._reactor.callLater(0, self._next_turn)
+        seconds = self._reactor.seconds
+        until = seconds() + SLICE
+        while self._waiting:
+            connection, batches = next(iter(self._waiting.items()))
+            if batches[0].run(until):
+                batches.popleft()
+            del self._waiting[connection]
+            if batches:
+                self._waiting[connection] = batches  # behind the others
+            if seconds() >= until:
+                break
+
+    def _next_turn(self) -> None:
+        self._turn = None
+        if self._waiting:
+            self._run()
+
+    def close(self) -> None:
+        """Forget all batches."""
+        self._waiting.clear()
+        if self._turn is not None:
+            self._turn.cancel()
+            self._turn = None
+
+
+__all__ = ["Batch", "BatchTurns"]
