@@ -30,7 +30,7 @@ _INNER |= {
     "disconnected",
 }
 _INNER |= {"context", "forget", "functions", "hello", "session", "shows_tracebacks", "too_late"}
-_INNER |= {"settle", "start"}
+_INNER |= {"keep", "refusal", "settle", "start"}
 
 
 @wraps_class(_remotestream.RemoteStream, (), _INNER)

@@ -14,55 +14,24 @@ from pycomnet.ext.proxy.link import Link
 from pycomnet.ext.proxy.methods import NOT_GIVEN, CallOptions, ProxyMethod
 from pycomnet.ext.proxy.signatures import MethodSignature, is_attribute
 from pycomnet.services.client.remoteservice import DEFAULT
+from pycomnet.services.client.together import SKIPPED
 
 #: The most calls that are sent before their results have come; a longer batch goes in parts.
 MOST_AT_ONCE = 10_000
 
 
-#: A call's arguments as they were given: by position and by name.
-Given = tuple[tuple[Any, ...], dict[str, Any]]
-
-
 class BatchedCall:
     """A call in a batch. It has a result once the batch is done."""
 
-    __slots__ = ("_given", "_method", "_outcome", "value")
+    __slots__ = ("_method", "_outcome")
 
-    def __init__(self, method: ProxyMethod, value: Any, given: Given | None = None) -> None:
+    def __init__(self, method: ProxyMethod) -> None:
         self._method = method
-        #: the structured arguments, once they are known to be right; until then what was given
-        self.value = value
-        self._given = given
         self._outcome: Any = NOT_GIVEN
 
     def __repr__(self) -> str:
         state = "not done" if self._outcome is NOT_GIVEN else "done"
         return f"<call of {self._method!r}, {state}>"
-
-    @property
-    def name(self) -> str:
-        """The method's name."""
-        return self._method.__name__
-
-    @property
-    def is_ready(self) -> bool:
-        """Whether the structured arguments are known."""
-        return self._given is None
-
-    @property
-    def has_failed(self) -> bool:
-        """Whether it has an error."""
-        return isinstance(self._outcome, Failure)
-
-    async def prepare(self) -> None:
-        """Find the structured arguments.
-
-        :raises TypeError: the arguments do not fit, or the method gives a stream.
-        """
-        if self._given is not None:
-            _, self.value, _ = await self._method.prepared(*self._given)
-            self._method.check_single()
-            self._given = None
 
     def callback(self, result: Any) -> None:
         """The result has come."""
@@ -79,7 +48,7 @@ class BatchedCall:
         outcome = self._outcome
         if outcome is NOT_GIVEN:
             raise RuntimeError("a batch is sent at the end of its with block: take results there")
-        if isinstance(outcome, Failure):
+        if type(outcome) is Failure:
             outcome.raiseException()
         return outcome
 
@@ -88,25 +57,47 @@ class BatchedCall:
         return self.result()
 
 
-class CollectedCalls(list[BatchedCall]):
+class CollectedCalls:
     """The calls of a batch.
 
+    :ivar calls: the method, the structured arguments and the call, of each.
+    :ivar unknown: of the calls whose methods were not known, by their places: the method, and the
+        arguments as they were given.
     :ivar sent: whether no more are taken.
     """
 
-    sent = False
+    def __init__(self) -> None:
+        self.calls: list[tuple[str, Any, BatchedCall]] = []
+        self.unknown: dict[int, tuple[ProxyMethod, tuple[Any, ...], dict[str, Any]]] = {}
+        self.sent = False
+
+    async def prepare(self) -> None:
+        """Find the structured arguments of the calls whose methods were not known.
+
+        :raises TypeError: some do not fit, or a method gives a stream.
+        """
+        while self.unknown:
+            place, (method, args, kwargs) = next(iter(self.unknown.items()))
+            _, value, _ = await method.prepared(args, kwargs)
+            method.check_single()
+            name, _, call = self.calls[place]
+            self.calls[place] = (name, value, call)
+            del self.unknown[place]
 
 
 class BatchMethod:
     """A method in a batch: a call of it is collected."""
 
-    __slots__ = ("_calls", "_known", "_method")
+    __slots__ = ("_collected", "_every", "_known", "_method", "_name", "_required")
 
-    def __init__(self, calls: CollectedCalls, method: ProxyMethod) -> None:
-        self._calls = calls
+    def __init__(self, collected: CollectedCalls, method: ProxyMethod) -> None:
+        self._collected = collected
         self._method = method
-        #: what the service says of it, once that is known
+        self._name = method.__name__
+        #: what the service says of it, once that is known, and what the fast path needs
         self._known: MethodSignature | None = None
+        self._required: frozenset[str] = frozenset()
+        self._every: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         return f"<in a batch: {self._method!r}>"
@@ -116,18 +107,35 @@ class BatchMethod:
 
         :raises TypeError: the arguments do not fit what is known of the method.
         """
-        if self._calls.sent:
+        collected = self._collected
+        if collected.sent:
             raise RuntimeError("the batch has been sent: make another one")
+        value: Any
         known = self._known
-        if known is not None:
-            call = BatchedCall(self._method, known.bind(args, kwargs))
+        if known is None:
+            value = self._first(args, kwargs)
+        elif args and not kwargs and len(args) == len(self._every):
+            value = dict(zip(self._every, args))  # noqa: B905 - their lengths were compared
+        elif kwargs and not args and kwargs.keys() == self._required:
+            value = kwargs
         else:
-            method = self._method
-            value = method.bound(args, kwargs)
-            self._known = method.description
-            call = BatchedCall(method, value, (args, kwargs) if value is NOT_GIVEN else None)
-        self._calls.append(call)
+            value = known.bind(args, kwargs)
+        call = BatchedCall(self._method)
+        collected.calls.append((self._name, value, call))
         return call
+
+    def _first(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """The structured arguments of a call, while its method may not be known."""
+        method, collected = self._method, self._collected
+        value = method.bound(args, kwargs)
+        known = self._known = method.description
+        if value is NOT_GIVEN:
+            collected.unknown[len(collected.calls)] = method, args, kwargs
+        elif known is not None:
+            self._required = known.required
+            if known.required <= set(known.positional) == known.every:
+                self._every = known.positional
+        return value
 
 
 class CallBatch:
@@ -147,11 +155,11 @@ class CallBatch:
             raise TypeError("a batch has no blocks of binary data, and no args for all its calls")
         self._link = link
         self._options = options
-        self._calls = CollectedCalls()
+        self._collected = CollectedCalls()
         self._stop_at_error = stop_at_error
 
     def __repr__(self) -> str:
-        return f"<CallBatch of {len(self._calls)} calls, {self._link!r}>"
+        return f"<CallBatch of {len(self)} calls, {self._link!r}>"
 
     def __getattr__(self, name: str) -> BatchMethod:
         if not is_attribute(name):
@@ -162,13 +170,13 @@ class CallBatch:
     def __getitem__(self, name: str) -> BatchMethod:
         if not isinstance(name, str):
             raise TypeError(f"a method's name is a str, not {type(name).__name__}")
-        return BatchMethod(self._calls, ProxyMethod(self._link, name, self._options))
+        return BatchMethod(self._collected, ProxyMethod(self._link, name, self._options))
 
     def __iter__(self) -> Iterator[BatchedCall]:
-        return iter(self._calls)
+        return (call for _, _, call in self._collected.calls)
 
     def __len__(self) -> int:
-        return len(self._calls)
+        return len(self._collected.calls)
 
     async def __aenter__(self) -> CallBatch:
         return self
@@ -183,26 +191,29 @@ class CallBatch:
             await self._send()
 
     async def _send(self) -> None:
-        calls = self._calls
-        calls.sent = True
+        collected = self._collected
+        collected.sent = True
         service = await self._link.reach()
         clock = service.context.reactor
         began = clock.seconds()
-        for call in calls:
-            if not call.is_ready:
-                await call.prepare()
+        await collected.prepare()
         timeout = self._options.timeout
         if timeout is not DEFAULT and timeout is not None:
             timeout -= clock.seconds() - began
+        calls = collected.calls
+        failed = False
         for start in range(0, len(calls), MOST_AT_ONCE):
-            part = [(one.name, one.value, one) for one in calls[start : start + MOST_AT_ONCE]]
-            await service.invoke_together(part, timeout, self._stop_at_error)
-            if self._stop_at_error and any(one.has_failed for _, _, one in part):
-                for call in calls[start + MOST_AT_ONCE :]:
-                    call.errback(Failure(CallSkipped("a call before it in the batch has failed")))
+            part = calls[start : start + MOST_AT_ONCE]
+            if await service.invoke_together(part, timeout, self._stop_at_error):
+                continue
+            failed = True
+            if self._stop_at_error:
+                for _, _, call in calls[start + MOST_AT_ONCE :]:
+                    call.errback(Failure(CallSkipped(SKIPPED)))
                 break
-        for call in calls:
-            call.result()
+        if failed:
+            for _, _, call in calls:
+                call.result()
 
 
 def send_batch(batch: CallBatch) -> defer.Deferred[None]:

@@ -8,7 +8,7 @@ from twisted.internet.interfaces import IReactorTime
 
 from pycomnet.errors import PeerSilent
 from pycomnet.services.client.pending import PendingCall
-from pycomnet.services.client.together import PendingBatch
+from pycomnet.services.client.pendingbatch import PendingBatch
 
 if TYPE_CHECKING:
     from pycomnet.services.client.pool import PooledServer

@@ -126,7 +126,7 @@ class RemoteService(Live):
         calls: Sequence[tuple[str, Any, Taker]],
         timeout: float | None = DEFAULT,
         one_by_one: bool = False,
-    ) -> None:
+    ) -> bool:
         """Call methods of one instance. All requests go in one write.
 
         :param calls: each a method, its structured arguments, and what takes its result: a
@@ -134,8 +134,8 @@ class RemoteService(Live):
         :param timeout: seconds for all, as for :meth:`invoke`.
         :param one_by_one: each begins when the one before has ended, and none after one that fails:
             those fail with :class:`~pycomnet.errors.CallSkipped`.
-        :returns: fires when each has a result or an error. Fails if there is no connection; then no
-            taker is told. Cancelling it cancels the calls that have none.
+        :returns: fires when each has a result or an error: whether all have results. Fails if there
+            is no connection; then no taker is told. Cancelling it cancels the calls that have none.
         """
         context = self.context
         limited = context.limit(context.timeout if timeout is DEFAULT else timeout)
@@ -145,7 +145,7 @@ class RemoteService(Live):
                 raise no_time(calls[0][0] if calls else "a batch", limited)
             expires = self._seconds() + limited
         if not calls:
-            return
+            return True
         peer, connection = await self.reach(expires, self._route.pick())
         together = Together(self, len(calls), expires, one_by_one)
         sending = defer.Deferred.fromCoroutine(together.send(calls, peer, connection))
@@ -155,6 +155,7 @@ class RemoteService(Live):
         except defer.CancelledError:
             sending.cancel()
             raise
+        return not together.failed
 
     def _send(
         self,

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections import deque
 from typing import TYPE_CHECKING, Any
 
-from twisted.internet.interfaces import IReactorTime
+from twisted.internet import defer
 
 from pycomnet.errors import DeadlineExceeded, InvalidArguments, PycomnetError
 from pycomnet.services.client.pending import NOTHING
@@ -17,9 +16,7 @@ if TYPE_CHECKING:
     from pycomnet.services.server.connection import ServerConnection
     from pycomnet.wire.mux import Stream
 
-#: The most seconds of a reactor's turn in which calls of batches begin, and how many begin between
-#: two looks at the clock.
-SLICE = 0.003
+#: How many calls begin between two looks at the clock.
 LOOK_EVERY = 8
 #: The most methods of a batch. Which of them may be called is asked before it is decoded.
 MOST_METHODS = 100
@@ -37,7 +34,7 @@ class PartOfBatch(ServerCall):
 
     __slots__ = ("_batch", "_place")
 
-    def __init__(self, batch: Batch, place: int) -> None:
+    def __init__(self, batch: ServerBatch, place: int) -> None:
         super().__init__(batch.connection, None, False)
         self.asked = True
         self._batch = batch
@@ -54,7 +51,7 @@ class PartOfBatch(ServerCall):
         self._batch.told(self, self._place, payload, True)
 
 
-class Batch(ServerCall):
+class ServerBatch(ServerCall):
     """A batch as the server's connection keeps it: a call that consists of calls."""
 
     __slots__ = (
@@ -64,6 +61,7 @@ class Batch(ServerCall):
         "_chunk_at",
         "_count",
         "_interface",
+        "_is_blocked",
         "_names",
         "_next",
         "_one_by_one",
@@ -72,6 +70,7 @@ class Batch(ServerCall):
         "_places",
         "_refused",
         "_running",
+        "_sent",
         "_size",
         "_which",
     )
@@ -99,8 +98,9 @@ class Batch(ServerCall):
         self._places: list[int] = []
         self._payloads: list[bytes] = []
         self._size = 0
-        #: whether calls are being begun
-        self._running = False
+        #: whether calls are being begun; whether outcomes wait to be sent, and when all are
+        self._running = self._is_blocked = False
+        self._sent: defer.Deferred[None] | None = None
 
     # -- its request -----------------------------------------------------------------------------
 
@@ -153,7 +153,7 @@ class Batch(ServerCall):
         server.batches.add(self)
 
     def _check(self, seconds: Any) -> None:
-        which, args, most = self._which, self._args, self.connection.server.limits.batch
+        which, args, most = self._which, self._args, self.connection.server.limits.most_batched
         if not (type(which) is type(args) is list and len(which) == len(args)):
             raise TypeError("the methods and the arguments are two arrays, of the same length")
         if len(which) > most:
@@ -182,25 +182,11 @@ class Batch(ServerCall):
         if self.expires is not None and clock() >= self.expires:
             self._count = self._next  # the client knows that as well
         self._running = True
-        begun = 0
         try:
-            while self._next < self._count and not self.over:
-                if self._one_by_one and self._parts:
+            while self._may_begin():
+                self._run_some()
+                if clock() >= until:
                     break
-                begun += 1
-                if begun % LOOK_EVERY == 0 and clock() >= until:
-                    break
-                place = self._next
-                at = place - self._chunk_at
-                if at >= len(self._chunk):
-                    self._admit()
-                    at = 0
-                self._next += 1
-                args = self._chunk[at]
-                if type(args) is _Refused:
-                    self.connection.refuse(PartOfBatch(self, place), args.problem)
-                else:
-                    self._begin(place, self._which[place], args)
         finally:
             self._running = False
         if self.over:
@@ -209,24 +195,84 @@ class Batch(ServerCall):
             self._finish()
             return True
         self._send()
-        return self._next >= self._count or (self._one_by_one and bool(self._parts))
+        return not self._may_begin()
+
+    def _may_begin(self) -> bool:
+        """Whether another call may begin now."""
+        if self._next >= self._count or self.over or self._is_blocked:
+            return False
+        return not (self._one_by_one and self._parts)
+
+    def _run_some(self) -> None:
+        """Begin the next calls: each that was admitted at once if that is possible, as
+        :meth:`ServerConnection.call_received` does.
+        """
+        connection, interface, expires = self.connection, self._interface, self.expires
+        server = connection.server
+        encode, most = connection.encode, server.limits.running
+        which, names, bounds = self._which, self._names, self._bounds
+        if self._next >= self._chunk_at + len(self._chunk):
+            self._admit()
+        at = self._next - self._chunk_at
+        for args in self._chunk[at : at + (1 if self._one_by_one else LOOK_EVERY)]:
+            place = self._next
+            if place >= self._count:  # a call has ended the batch
+                return
+            self._next = place + 1
+            number = which[place]
+            bound = bounds[number]
+            if type(args) is _Refused or bound is None:
+                connection.refuse(PartOfBatch(self, place), args.problem)
+                continue
+            if not bound.direct or server.running >= most or server.leaving:
+                left = None if expires is None else expires - connection.reactor.seconds()
+                asked = [interface, names[number], args, left]
+                server.start(self._part(place), b"", asked)
+                continue
+            try:
+                if bound.checked:
+                    bound.method.check(args)
+                result = bound.function(
+                    Request(connection, interface, names[number], args, expires)
+                )
+            except BaseException as problem:  # also SystemExit: a method must not end the server
+                connection.refuse(PartOfBatch(self, place), problem)
+                continue
+            if type(result) in PLAIN:
+                try:
+                    payload = NOTHING if result is None else encode([result])
+                except Exception:
+                    connection.answer(PartOfBatch(self, place), [result])  # which sends the reason
+                    continue
+                self._places.append(place)
+                self._payloads.append(payload)
+                self._size += len(payload)
+                if self._size > MOST_HELD:
+                    self._send()
+                continue
+            part = self._part(place)
+            if expires is not None:
+                part.seconds, part.expires = self.seconds, expires
+            server.settle(part, result)
 
     def _admit(self) -> None:
         """Decode the arguments of the next calls, if they may begin."""
         server = self.connection.server
         names, which, refused = self._names, self._which, self._refused
+        interface, refusal = self._interface, server.refusal
+        short = min(SHORT, server.limits.items)  # each item takes a byte at least
         found: list[Any] = []
         size = 0
         is_short = True
         for place in range(self._next, min(self._next + CHUNK, self._count)):
             number = which[place]
-            problem = refused.get(number) or server.refusal(self, self._interface, names[number])
+            problem = refused.get(number) or refusal(self, interface, names[number])
             if problem is not None:
                 found.append(_Refused(problem))
                 is_short = False
                 continue
             payload = self._args[place]
-            if len(payload) > SHORT:
+            if len(payload) > short:
                 is_short = False
                 size += len(payload)
                 if size > CHUNK_SIZE and found:
@@ -249,42 +295,6 @@ class Batch(ServerCall):
             return _Refused(invalid)
         except ValueNotReceivable as unknown:
             return _Refused(InvalidArguments(str(unknown)))
-
-    def _begin(self, place: int, number: int, args: Any) -> None:
-        """Run a call that was admitted: at once if that is possible, as
-        :meth:`ServerConnection.call_received` does.
-        """
-        connection = self.connection
-        server = connection.server
-        bound, name, expires = self._bounds[number], self._names[number], self.expires
-        assert bound is not None
-        if not bound.direct or server.running >= server.limits.running or server.leaving:
-            left = None if expires is None else expires - connection.reactor.seconds()
-            server.start(self._part(place), b"", [self._interface, name, args, left])
-            return
-        try:
-            if bound.checked:
-                bound.method.check(args)
-            result = bound.function(Request(connection, self._interface, name, args, expires))
-        except BaseException as problem:  # also SystemExit: a method must not end the server
-            connection.refuse(PartOfBatch(self, place), problem)
-            return
-        if type(result) in PLAIN:
-            try:
-                payload = NOTHING if result is None else connection.encode([result])
-            except Exception:
-                connection.answer(PartOfBatch(self, place), [result])  # which sends the reason
-                return
-            self._places.append(place)
-            self._payloads.append(payload)
-            self._size += len(payload)
-            if self._size > MOST_HELD:
-                self._send()
-            return
-        part = self._part(place)
-        if expires is not None:
-            part.seconds, part.expires = self.seconds, expires
-        server.settle(part, result)
 
     def _part(self, place: int) -> PartOfBatch:
         part = PartOfBatch(self, place)
@@ -310,7 +320,7 @@ class Batch(ServerCall):
             self._finish()
         else:
             self._send()
-            if self._one_by_one:
+            if self._one_by_one and self._may_begin():
                 self.connection.server.batches.add(self)
 
     def _is_done(self) -> bool:
@@ -326,14 +336,27 @@ class Batch(ServerCall):
         return self.connection.encode([first if row else places, payloads])
 
     def _send(self) -> None:
-        if self._places:
-            payload = self._value()
-            connection = self.connection
-            connection.mux.send(self.stream, payload)
-            if not connection.corked:
-                connection.flush_soon()
-            if connection.mux.scheduler.congested:
-                connection.keeps(len(payload))
+        if not self._places:
+            return
+        payload = self._value()
+        connection = self.connection
+        sent: defer.Deferred[None] = defer.Deferred()
+        if not connection.mux.send(self.stream, payload, sent):
+            # The client does not read as fast as its calls run: no more begin until it does.
+            self._is_blocked = True
+            self._sent = sent
+            sent.addCallback(self._unblocked, sent)
+            connection.keeps(len(payload))
+        if not connection.corked:
+            connection.flush_soon()
+
+    def _unblocked(self, _: object, sent: object) -> None:
+        """What had to wait has been sent."""
+        if sent is self._sent:
+            self._is_blocked = False
+            self._sent = None
+            if not self._running and self._may_begin():
+                self.connection.server.batches.add(self)
 
     def _finish(self) -> None:
         connection = self.connection
@@ -374,53 +397,4 @@ class _Refused:
         self.problem = problem
 
 
-class BatchTurns:
-    """The batches of all clients, and whose turn it is.
-
-    In one turn of the reactor, calls of batches begin for :data:`SLICE` seconds at most; a call
-    that takes longer is not interrupted. Clients have their turns in rotation. The batches of one
-    client begin in the order in which they came.
-
-    :param reactor: for the time and delayed calls.
-    """
-
-    def __init__(self, reactor: IReactorTime) -> None:
-        self._reactor = reactor
-        #: the next one first
-        self._waiting: dict[ServerConnection, deque[Batch]] = {}
-        self._turn: Any = None
-
-    def add(self, batch: Batch) -> None:
-        """A batch has calls that may begin: they do so at once, if no batch was run this turn."""
-        self._waiting.setdefault(batch.connection, deque()).append(batch)
-        if self._turn is None:
-            self._run()
-
-    def _run(self) -> None:
-        self._turn = self._reactor.callLater(0, self._next_turn)
-        seconds = self._reactor.seconds
-        until = seconds() + SLICE
-        while self._waiting:
-            connection, batches = next(iter(self._waiting.items()))
-            if batches[0].run(until):
-                batches.popleft()
-            del self._waiting[connection]
-            if batches:
-                self._waiting[connection] = batches  # behind the others
-            if seconds() >= until:
-                break
-
-    def _next_turn(self) -> None:
-        self._turn = None
-        if self._waiting:
-            self._run()
-
-    def close(self) -> None:
-        """Forget all batches."""
-        self._waiting.clear()
-        if self._turn is not None:
-            self._turn.cancel()
-            self._turn = None
-
-
-__all__ = ["Batch", "BatchTurns"]
+__all__ = ["ServerBatch"]

@@ -23,7 +23,7 @@ from pycomnet.net import endpoints
 from pycomnet.net.eager import BULK_SIZE
 from pycomnet.services.blocks import OutgoingBlocks, Owner
 from pycomnet.services.client.pending import NOTHING
-from pycomnet.services.server.batches import Batch
+from pycomnet.services.server.batches import ServerBatch
 from pycomnet.services.server.limits import PEEK
 from pycomnet.services.server.request import PLAIN, Request, ServerCall
 from pycomnet.wire.frames import NORMAL
@@ -240,7 +240,7 @@ class ServerConnection(Connection):
         return ServerCall(self, stream, True)
 
     def _batched(self, stream: Stream) -> ServerCall:
-        return Batch(self, stream)
+        return ServerBatch(self, stream)
 
     # -- answering -------------------------------------------------------------------------------
 

@@ -61,6 +61,11 @@ class ServerLimits:
     def __attrs_post_init__(self) -> None:
         check_fields(self)
 
+    @property
+    def most_batched(self) -> int:
+        """The most calls in a batch: each is two of its items, and there are some more."""
+        return min(self.batch, self.items // 3)
+
 
 @attrs.define
 class HeldBytes:

@@ -22,7 +22,7 @@ from pycomnet.net import endpoints
 from pycomnet.net.reactors import EndpointReactor
 from pycomnet.services.client.context import Context
 from pycomnet.services.interface import INTROSPECTION, Service, describe, interface, method
-from pycomnet.services.server.batches import BatchTurns
+from pycomnet.services.server.batchturns import BatchTurns
 from pycomnet.services.server.calls import Bound, ServerCalls
 from pycomnet.services.server.connection import ServerConnection
 from pycomnet.services.server.limits import ServerLimits
@@ -153,7 +153,7 @@ class ServiceServer(ServerCalls, Live):
             self._hello = {
                 "services": interfaces,
                 "request": self.limits.request,
-                "batch": self.limits.batch,
+                "batch": self.limits.most_batched,
             }
             if len(repr(self._hello)) > 50_000:  # the size of a hello is limited
                 short = {name: {"stateful": one["stateful"]} for name, one in interfaces.items()}
