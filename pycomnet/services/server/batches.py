@@ -68,7 +68,6 @@ class ServerBatch(ServerCall):
         "_parts",
         "_payloads",
         "_places",
-        "_refused",
         "_running",
         "_sent",
         "_size",
@@ -78,11 +77,9 @@ class ServerBatch(ServerCall):
     def __init__(self, connection: ServerConnection, stream: Stream) -> None:
         super().__init__(connection, stream, False)
         self._interface = ""
-        #: its methods, by their numbers in it: their names; why those that were refused may not
-        #: be called
+        #: its methods, by their numbers in it
         self._names: list[str] = []
         self._bounds: list[Bound | None] = []
-        self._refused: dict[int, Exception] = {}
         #: for each call the number of its method, and its encoded arguments
         self._which: list[int] = []
         self._args: list[Any] = []
@@ -122,29 +119,31 @@ class ServerBatch(ServerCall):
             text = f"a batch calls {MOST_METHODS} methods at most: make several"
             connection.refuse(self, InvalidArguments(text))
             return
-        for number, name in enumerate(names):
+        first: Exception | None = None
+        for name in names:
             refused = server.refusal(self, self._interface, name)
-            if refused is not None:
-                self._refused[number] = refused
-        if len(self._refused) == len(names):
-            connection.refuse(self, self._refused[0])  # nothing of it is decoded
+            if refused is None:
+                break
+            first = first or refused
+        else:
+            assert first is not None
+            connection.refuse(self, first)  # nothing of it is decoded
             return
         try:
-            _, _, seconds, self._one_by_one, self._which, self._args = connection.decode(payload)[
-                :6
-            ]
+            asked = connection.decode(payload)
+            _, _, seconds, self._one_by_one, self._which, self._args = asked[:6]
             self._check(seconds)
-        except InvalidValue as problem:
-            if isinstance(problem, TooManyItems):
-                connection.refuse(self, InvalidArguments(f"the batch: {problem}"))
-            else:
-                connection.violated("value", str(problem))
-            return
-        except (ValueError, TypeError) as problem:
-            connection.refuse(self, PycomnetError(f"that is no batch: {problem}"))
-            return
         except (InvalidArguments, DeadlineExceeded) as problem:
             connection.refuse(self, problem)
+            return
+        except TooManyItems as many:
+            connection.refuse(self, InvalidArguments(f"the batch: {many}"))
+            return
+        except InvalidValue as invalid:
+            connection.violated("value", str(invalid))
+            return
+        except (ValueError, TypeError, ArithmeticError) as wrong:
+            connection.refuse(self, PycomnetError(f"that is no batch: {wrong}"))
             return
         methods = server.methods[self._interface]
         self._bounds = [methods.get(name) for name in names]
@@ -182,6 +181,7 @@ class ServerBatch(ServerCall):
         if self.expires is not None and clock() >= self.expires:
             self._count = self._next  # the client knows that as well
         self._running = True
+        self._chunk, self._chunk_at = [], self._next  # who may call what may have changed since
         try:
             while self._may_begin():
                 self._run_some()
@@ -256,17 +256,16 @@ class ServerBatch(ServerCall):
             server.settle(part, result)
 
     def _admit(self) -> None:
-        """Decode the arguments of the next calls, if they may begin."""
+        """Decode the arguments of the next calls, if they may begin: they do in this turn."""
         server = self.connection.server
-        names, which, refused = self._names, self._which, self._refused
+        names, which = self._names, self._which
         interface, refusal = self._interface, server.refusal
         short = min(SHORT, server.limits.items)  # each item takes a byte at least
         found: list[Any] = []
         size = 0
         is_short = True
         for place in range(self._next, min(self._next + CHUNK, self._count)):
-            number = which[place]
-            problem = refused.get(number) or refusal(self, interface, names[number])
+            problem = refusal(self, interface, names[which[place]])
             if problem is not None:
                 found.append(_Refused(problem))
                 is_short = False

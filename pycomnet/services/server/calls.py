@@ -148,15 +148,15 @@ class ServerCalls:
             interface, name, _, seconds = asked[:4]
             function = self.methods[interface][name]
             late = seconds is not None and not seconds > 0  # written so that NaN is late, too
+            if seconds is not None:
+                call.expires = self.reactor.seconds() + seconds
+                call.seconds = seconds
         except Exception as problem:
             self._not_found(call, payload, problem)
             return
         if late:
             connection.refuse(call, DeadlineExceeded("its deadline had passed when it came"))
             return
-        if seconds is not None:
-            call.expires = self.reactor.seconds() + seconds
-            call.seconds = seconds
         if self.leaving:
             connection.refuse(call, ServerLeaving("the server is about to end"))
             return

@@ -263,7 +263,19 @@ class AdmissionTests(BatchCase):
         self.assertEqual(
             self.kinds("echo", "echo", ("note", {"n": 1})), [None, InvalidArguments, 1]
         )
-        self.assertEqual(asked, ["echo", "note", "echo", "echo", "note"])
+        self.assertEqual(asked, ["echo", "echo", "echo", "note"])
+
+    def test_call_that_waits_for_its_turn_is_asked_for_then(self) -> None:
+        """Who may call when the batch came may not call any more when the call begins."""
+        takers, ended = self.send("wait", "echo", "echo", one_by_one=True)
+        self.network.deliver()
+        self.assertEqual(self.worker.ran, ["wait"])
+        self.patch(self.server, "refusal", lambda *_: InvalidArguments("no more"))
+        self.worker.waiting[0].callback("waited")
+        self.assertFalse(self.result(ended))
+        self.assertEqual(self.worker.ran, ["wait"])
+        kinds = [taker.kind for taker in takers]
+        self.assertEqual(kinds, ["waited", InvalidArguments, CallSkipped])
 
     def test_value_that_cannot_be_received_fails_its_call_alone(self) -> None:
         """As it does alone."""
@@ -517,6 +529,7 @@ NONE: list[Any] = [
     ["t.batch", "note", "soon", False, [0], [b"\x81\xa1n\x01"]],
     ["t.batch", "note", 0, False, [0], [b"\x81\xa1n\x01"]],
     ["t.batch", "note", -1.0, False, [0], [b"\x81\xa1n\x01"]],
+    ["t.batch", "note", 10**400, False, [0], [b"\x81\xa1n\x01"]],
     ["t.batch", "note", float("nan"), False, [0], [b"\x81\xa1n\x01"]],
     ["t.batch", "\n" * 200, None, False, [0], [b"\xc0"]],
     ["t.batch", "note\n" + "\n".join(map(str, range(200))), None, False, [0], [b"\xc0"]],
