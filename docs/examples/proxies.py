@@ -77,7 +77,7 @@ async def use(tools: Any) -> None:
     # Options never share a call with arguments.
     assert await tools.with_(timeout=5).add(a=1) == 1
 
-    # Calls that go in one write.
+    # Calls that go in one request.
     async with tools.batch() as calls:
         sums = [calls.add(a=number, b=1) for number in range(1000)]
     assert [call.result() for call in sums] == list(range(1, 1001))

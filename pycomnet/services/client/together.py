@@ -240,10 +240,12 @@ def requests(
     most = min(most, MOST_CALLS)
     most_bytes = min(MOST_BYTES, longest // 2)
     numbers: dict[str, int] = {}
-    request = BatchRequest([])
+    batch: list[Call] = []
+    which: list[int] = []
+    encoded: list[bytes] = []
     size = 0
     for call in calls:
-        method = call[0]
+        method, args, _ = call
         alone: BatchRequest | None = None
         payload = b""
         number = numbers.get(method)
@@ -251,32 +253,31 @@ def requests(
             alone = BatchRequest([call])
         else:
             try:
-                payload = encode(call[1])
+                payload = encode(args)
             except ValueNotSendable as problem:
                 alone = BatchRequest([call], problem=problem)
         size += len(payload)
         if (
             alone is not None
             or size > most_bytes
-            or len(request.calls) >= most
+            or len(batch) >= most
             or (number is None and len(numbers) >= MOST_METHODS)
         ):
-            if request.calls:
-                yield request
-            request = BatchRequest([])
-            numbers, size, number = {}, len(payload), None
+            if batch:
+                yield BatchRequest(batch, list(numbers), which, encoded)
+            numbers, batch, which, encoded = {}, [], [], []
+            size, number = len(payload), None
             if alone is not None:
                 yield alone
                 continue
         if number is None:
             number = numbers[method] = len(numbers)
-            request.names.append(method)
             size += len(method)
-        request.calls.append(call)
-        request.which.append(number)
-        request.encoded.append(payload)
-    if request.calls:
-        yield request
+        batch.append(call)
+        which.append(number)
+        encoded.append(payload)
+    if batch:
+        yield BatchRequest(batch, list(numbers), which, encoded)
 
 
 class _Alone:

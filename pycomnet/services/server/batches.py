@@ -211,13 +211,14 @@ class ServerBatch(ServerCall):
         server = connection.server
         encode, most = connection.encode, server.limits.running
         which, names, bounds = self._which, self._names, self._bounds
+        add_place, add_payload, size = self._places.append, self._payloads.append, 0
         if self._next >= self._chunk_at + len(self._chunk):
             self._admit()
         at = self._next - self._chunk_at
         for args in self._chunk[at : at + (1 if self._one_by_one else LOOK_EVERY)]:
             place = self._next
             if place >= self._count:  # a call has ended the batch
-                return
+                break
             self._next = place + 1
             number = which[place]
             bound = bounds[number]
@@ -244,16 +245,17 @@ class ServerBatch(ServerCall):
                 except Exception:
                     connection.answer(PartOfBatch(self, place), [result])  # which sends the reason
                     continue
-                self._places.append(place)
-                self._payloads.append(payload)
-                self._size += len(payload)
-                if self._size > MOST_HELD:
-                    self._send()
+                add_place(place)
+                add_payload(payload)
+                size += len(payload)
                 continue
             part = self._part(place)
             if expires is not None:
                 part.seconds, part.expires = self.seconds, expires
             server.settle(part, result)
+        self._size += size
+        if self._size > MOST_HELD:
+            self._send()
 
     def _admit(self) -> None:
         """Decode the arguments of the next calls, if they may begin: they do in this turn."""
@@ -313,14 +315,13 @@ class ServerBatch(ServerCall):
         if failed and self._one_by_one:
             self._count = self._next
         if self._running:
-            if self._size > MOST_HELD:
-                self._send()
-        elif self._is_done():
+            return
+        if self._is_done():
             self._finish()
-        else:
-            self._send()
-            if self._one_by_one and self._may_begin():
-                self.connection.server.batches.add(self)
+            return
+        self._send()
+        if self._one_by_one and self._may_begin():
+            self.connection.server.batches.add(self)
 
     def _is_done(self) -> bool:
         return self._next >= self._count and not self._parts
@@ -328,14 +329,16 @@ class ServerBatch(ServerCall):
     def _value(self) -> bytes:
         """Encode the outcomes that were not sent."""
         places, payloads = self._places, self._payloads
-        self._places, self._payloads = [], []
-        self._size = 0
         first = places[0] if places else 0
         row = places == list(range(first, first + len(places)))
-        return self.connection.encode([first if row else places, payloads])
+        value = self.connection.encode([first if row else places, payloads])
+        places.clear()
+        payloads.clear()
+        self._size = 0
+        return value
 
     def _send(self) -> None:
-        if not self._places:
+        if not self._places or self.over:
             return
         payload = self._value()
         connection = self.connection

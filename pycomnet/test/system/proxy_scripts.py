@@ -124,6 +124,10 @@ def calls() -> None:
         failing = with_error.fail()
         raises(pycomnet.RemoteError, with_error.__exit__, None)
         raises(pycomnet.RemoteError, failing.result)
+        in_turn = tool.batch(stop_at_error=True)
+        failing, skipped = in_turn.fail(), in_turn.add(a=1)
+        raises(pycomnet.RemoteError, in_turn.__exit__, None)
+        raises(pycomnet.CallSkipped, skipped.result)
         assert locate("org.example.tools", timeout=BOUND).add(a=1) == 1
 
 

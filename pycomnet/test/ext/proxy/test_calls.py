@@ -10,6 +10,7 @@ from twisted.internet import defer
 
 from pycomnet.errors import (
     CallInterrupted,
+    CallSkipped,
     DeadlineExceeded,
     InvalidArguments,
     RemoteError,
@@ -409,6 +410,51 @@ class BatchTests(ProxyCase):
         problem = self.failure(made, ValueNotSendable)
         self.assertIn('args["x"][0]', str(problem))
         self.assertEqual(kept[1].result(), 1)
+
+    def test_batch_is_one_frame_each_way(self) -> None:
+        """A request and a reply, and not a call for each."""
+        tools = self.known()
+        client, _ = self.network.wires[0]
+        self.result(self.batch(tools, lambda calls: [calls.add(a=n) for n in range(100)]))
+        opened = client.protocol.mux.calls._table.next_id
+        self.result(self.batch(tools, lambda calls: [calls.add(a=n) for n in range(100)]))
+        self.assertEqual(client.protocol.mux.calls._table.next_id, opened + 2)
+
+    def test_positions_and_keywords_are_bound_as_in_a_call(self) -> None:
+        """Whatever way they are given, once the method is known and before."""
+        for tools in (self.known(), proxy(self.connect("org.example.tools"))):
+            made = self.batch(
+                tools,
+                lambda calls: [
+                    calls.add(1),
+                    calls.add(1, 2),
+                    calls.add(a=1),
+                    calls.add(1, b=3),
+                    calls.add(b=4, a=1),
+                ],
+            )
+            self.assertEqual([call.result() for call in self.result(made)], [1, 3, 1, 4, 5])
+
+    def test_stop_at_error_makes_one_call_after_the_other(self) -> None:
+        """And none after one that fails, in the same part or the next."""
+        self.patch(batches, "MOST_AT_ONCE", 4)
+        tools, kept = self.known(), []
+
+        async def run() -> None:
+            async with tools.batch(stop_at_error=True) as calls:
+                kept.extend([calls.slow(), calls.add(a=1), calls.fail(), calls.add(a=2)])
+                kept.extend([calls.add(a=3)])
+
+        made = defer.Deferred.fromCoroutine(run())
+        self.network.deliver()
+        self.assertEqual([name for name, _ in self.tools.calls], ["slow"])
+        self.tools.waiting[0].callback("slow")
+        self.failure(made, RemoteError)
+        self.assertEqual([call.result() for call in kept[:2]], ["slow", 1])
+        self.assertRaises(RemoteError, kept[2].result)
+        for call in kept[3:]:
+            self.assertRaises(CallSkipped, call.result)
+        self.assertEqual([name for name, _ in self.tools.calls], ["slow", "add"])
 
     def test_long_batch_goes_in_parts(self) -> None:
         """So that it has no more calls under way than a server allows."""
