@@ -181,12 +181,11 @@ class PendingBatch:
         for place, call, outcome in zip(places, calls, outcomes, strict=True):
             if type(outcome) is list:
                 call[2].callback(outcome[0])
-            elif isinstance(outcome, ServerLeaving):
+            elif self._may_call_again(outcome):
                 again.append((place, call))
             else:
                 together.fail(call[2], outcome)
         if again:  # it has not begun: that is as good as no outcome
-            self._peer.drop(self._connection)
             self._calls = self._calls or [None] * len(calls)
             for place, call in again:
                 self._calls[place] = call
@@ -195,6 +194,13 @@ class PendingBatch:
         self._left -= told
         self._peer.pending -= told
         together.told(told)
+
+    def _may_call_again(self, problem: Exception) -> bool:
+        """Whether an error says that a call has not begun and may be made again."""
+        if isinstance(problem, ServerLeaving):
+            self._peer.drop(self._connection)
+            return True
+        return False
 
     def _ended(self) -> None:
         """The server has closed the channel: what has no outcome has not begun."""
@@ -206,12 +212,12 @@ class PendingBatch:
         try:
             problem: Exception = from_map(self._connection.decode(payload))
         except InvalidValue as invalid:
-            problem = self._connection.violated("value", str(invalid))
+            self._end(self._connection.violated("value", str(invalid)))
+            return
         except ValueNotReceivable as unknown:
             problem = unknown
-        if isinstance(problem, ServerLeaving):
-            self._peer.drop(self._connection)
-        elif self._methods == 1 or self._has_outcomes or isinstance(problem, OF_ALL):
+        same = self._methods == 1 or isinstance(problem, OF_ALL)
+        if self._has_outcomes or (same and not self._may_call_again(problem)):
             self._end(problem)
             return
         self._together.repeat(self._rest())  # so each gets its own error

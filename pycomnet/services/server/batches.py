@@ -101,6 +101,22 @@ class ServerBatch(ServerCall):
 
     # -- its request -----------------------------------------------------------------------------
 
+    def refusal(self, interface: str, name: str) -> Exception | None:
+        """Why none of its calls is wanted.
+
+        :param name: the names of its methods, joined.
+        """
+        names = name.split("\n", MOST_METHODS)
+        if len(names) > MOST_METHODS:
+            return InvalidArguments(f"a batch calls {MOST_METHODS} methods at most: make several")
+        first: Exception | None = None
+        for one in names:
+            refused = self.connection.server.refusal(self, interface, one)
+            if refused is None:
+                return None
+            first = first or refused
+        return first
+
     def begin(self, payload: bytes) -> None:
         """The whole request has arrived."""
         connection = self.connection
@@ -114,21 +130,11 @@ class ServerBatch(ServerCall):
         except InvalidValue as problem:
             connection.violated("value", f"that is no batch: {problem}")
             return
-        self._names = names = joined.split("\n", MOST_METHODS)
-        if len(names) > MOST_METHODS:
-            text = f"a batch calls {MOST_METHODS} methods at most: make several"
-            connection.refuse(self, InvalidArguments(text))
+        refused = self.refusal(self._interface, joined)
+        if refused is not None:
+            connection.refuse(self, refused)  # nothing of it is decoded
             return
-        first: Exception | None = None
-        for name in names:
-            refused = server.refusal(self, self._interface, name)
-            if refused is None:
-                break
-            first = first or refused
-        else:
-            assert first is not None
-            connection.refuse(self, first)  # nothing of it is decoded
-            return
+        self._names = names = joined.split("\n")
         try:
             asked = connection.decode(payload)
             _, _, seconds, self._one_by_one, self._which, self._args = asked[:6]

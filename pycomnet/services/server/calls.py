@@ -106,7 +106,7 @@ class ServerCalls:
         except InvalidValue as problem:
             connection.violated("value", f"that is no request: {problem}")
             return False
-        refused = self.refusal(call, interface, name)
+        refused = call.refusal(interface, name)
         if refused is not None:
             connection.refuse(call, refused)
         return refused is None

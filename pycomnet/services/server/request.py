@@ -154,6 +154,10 @@ class ServerCall:
             self.connection.is_whole(self, len(payload))
         self.begin(payload)
 
+    def refusal(self, interface: str, name: str) -> Exception | None:
+        """Why it is not wanted, by the texts with which its request begins."""
+        return self.connection.server.refusal(self, interface, name)
+
     def begin(self, payload: bytes) -> None:
         """The whole request has arrived."""
         self.connection.server.begin(self, payload)

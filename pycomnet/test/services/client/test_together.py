@@ -12,6 +12,7 @@ from pycomnet.errors import (
     ProtocolViolation,
     PycomnetError,
     RemoteError,
+    ServerLeaving,
     error_map,
 )
 from pycomnet.services.client import together
@@ -294,12 +295,30 @@ class AnswerTests(BatchCase):
     def test_error_after_outcomes_repeats_nothing(self) -> None:
         """That breaks the protocol: nobody knows what has run."""
         self.values, self.end = ([0, [b"\x91\x07"]],), ERROR
-        self.last = error_map(PycomnetError("not this"), "")
+        for problem in (PycomnetError("not this"), ServerLeaving("not this")):
+            self.last = error_map(problem, "")
+            takers, ended = self.send("echo", ("note", {"n": 1}))
+            self.assertFalse(self.result(ended))
+            self.assertEqual(takers[0].kind, 7)
+            self.assertIn("not this", str(takers[1].outcome))
+            self.assertEqual(self.worker.ran, [])
+
+    def test_error_that_is_none_ends_the_connection(self) -> None:
+        """And nothing is repeated."""
+        for connection in self.server.connections:
+            connection.encode = lambda value: b"\xc1"
+        self.end, self.last = ERROR, None
         takers, ended = self.send("echo", ("note", {"n": 1}))
         self.assertFalse(self.result(ended))
-        self.assertEqual(takers[0].kind, 7)
-        self.assertIn("not this", str(takers[1].outcome))
+        self.assertEqual([one.kind for one in takers], [ProtocolViolation] * 2)
         self.assertEqual(self.worker.ran, [])
+
+    def test_leaving_server_refuses_the_whole(self) -> None:
+        """The calls are made where there is another; here it is the same one."""
+        self.end, self.last = ERROR, error_map(ServerLeaving("it ends"), "")
+        takers, ended = self.send(("note", {"n": 1}), ("note", {"n": 2}))
+        self.assertTrue(self.result(ended))
+        self.assertEqual([one.kind for one in takers], [1, 2])
 
 
 class SilentTests(BatchCase):
