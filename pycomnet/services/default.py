@@ -53,7 +53,8 @@ def guest_context() -> Context:
     if _guest is None:
         from twisted.internet import reactor
 
-        options = {name: value for name, value in _chosen().items() if name != "credentials"}
+        chosen = _chosen().items()
+        options = {name: value for name, value in chosen if not name.endswith("credentials")}
         _guest = _made(reactor, options, _forget_guest)
     return _guest
 
