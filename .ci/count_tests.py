@@ -1,6 +1,6 @@
 """Print how many tests passed and were skipped, by what trial and pytest said last in a log.
 
-Each may have run more than once.
+Each may have run more than once. Tests that failed once and then passed count by the second run.
 """
 
 import pathlib
@@ -8,7 +8,7 @@ import re
 import sys
 
 text = pathlib.Path(sys.argv[1]).read_text(encoding="utf-8", errors="replace")
-trial = re.findall(r"^PASSED(?: \((.*)\))?$", text, re.M)
+trial = re.findall(r"^(?:PASSED|FAILED)(?: \((.*)\))?$", text, re.M)
 pytest = re.findall(r"^(?:=+ )?((?:\d+ \w+(?:, )?)+) in [\d.]+s", text, re.M)
 if not trial or not pytest:
     sys.exit("cannot find the closing lines of trial and pytest in what they printed")

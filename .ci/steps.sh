@@ -2,7 +2,9 @@
 # commands, and the count of tests. Sourced, not run.
 
 step_limit=1500 # seconds; a step takes less than that, so this only ends what hangs
+again_limit=3 # tests of a step that may fail once
 done_steps=()
+unsteady=()
 current="setting up"
 passed=0
 skipped=0
@@ -21,6 +23,9 @@ finish() {
     if ((${#done_steps[@]})); then
         printf 'ok      %s\n' "${done_steps[@]}"
     fi
+    if ((${#unsteady[@]})); then
+        printf 'UNSTEADY: failed, and passed when run once more alone: %s\n' "${unsteady[@]}"
+    fi
     if ((status)); then
         echo "FAILED  $current (exit status $status)"
         exit 1
@@ -32,8 +37,47 @@ finish() {
 # options, under the time limit; what it prints is also kept in $log. It goes through a file, as a
 # pipe would stay open, and this script wait, for as long as a process that was left behind lives.
 step() {
+    run_step "$@"
+    done_steps+=("$1 ($((SECONDS - step_started)) s)")
+}
+
+# test_step NAME DIRECTORY COMMAND PREFIX: a step that runs tests. At most $again_limit that fail,
+# as a machine stood still for too long, are run once more, alone. PREFIX is a command that is given
+# their shell command. They are named in the summary: each is a fault to be mended.
+test_step() {
+    local tests status=0
+    run_step "$1" "$2" "$3" || status=$?
+    local first=$log.first
+    cp "$log" "$first"
+    : >"$log"
+    if ((status == 1)); then
+        tests=$(python3 "$root/.ci/failed_tests.py" "$first" "$again_limit") || return 1
+        run_step "$1: once more, alone" "$2" "$4 $(printf %q "$(again_command "$tests")")"
+        mapfile -t -O "${#unsteady[@]}" unsteady <<<"$tests"
+    elif ((status)); then
+        return "$status"
+    fi
+    cat "$first" >>"$log"
+    done_steps+=("$1 ($((SECONDS - step_started)) s)")
+}
+
+# again_command TESTS: the shell command that runs these, one on a line, of trial's or pytest's.
+again_command() {
+    local test
+    while read -r test; do
+        case $test in
+        *::*) printf '.venv/bin/pytest -q -n 0 %q && ' "$test" ;;
+        *) printf '.venv/bin/trial %q && ' "$test" ;;
+        esac
+    done <<<"$1"
+    echo true
+}
+
+# run_step NAME DIRECTORY COMMAND: what step does, without a line in the summary.
+run_step() {
     current=$1
-    local started=$SECONDS
+    step_started=$SECONDS
+    local status=0
     echo
     echo "== $1"
     : >"$log"
@@ -41,9 +85,9 @@ step() {
         >"$log" 2>&1 &
     running=$!
     tail -n +1 -f -s 0.2 --pid="$running" "$log"
-    wait "$running"
+    wait "$running" || status=$?
     running=
-    done_steps+=("$1 ($((SECONDS - started)) s)")
+    return "$status"
 }
 
 # copy NAME: a fresh copy of what git would commit, as a new clone has it, in $work/NAME.

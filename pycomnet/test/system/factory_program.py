@@ -34,6 +34,7 @@ def count(channel, total):
 
 #: Far code: numbers with much data, 6 MB; how many were sent is the length of a file.
 FLOOD = """
+begun.send(None)
 with open(path, "wb", 0) as file:
     for number in range(100):
         channel.send([number, b"x" * 60000])
@@ -92,7 +93,12 @@ async def main(reactor: Any, address: str, what: str, spec: str, *more: str) -> 
         await Deferred()
     elif what == "flood":
         [path] = more
-        channels = [gateway.remote_exec(FLOOD, path=f"{path}{number}") for number in range(4)]
+        begun = gateway.newchannel()
+        channels = [
+            gateway.remote_exec(FLOOD, path=f"{path}{number}", begun=begun) for number in range(4)
+        ]
+        for _ in channels:
+            await begun.receive()
         say([channel.id for channel in channels])
         await Deferred()
     elif what == "end":

@@ -62,7 +62,8 @@ here(subprocess.Popen({SETSID} + ['sleep', '300']).pid)
 channel.receive()
 """,
     "stubborn": f"""
-script = "trap '' TERM INT HUP; echo $$; while :; do sleep 300; done"
+# It would say of its killed sleep that it was killed, if that dies first.
+script = "exec 2>/dev/null; trap '' TERM INT HUP; echo $$; while :; do sleep 300; done"
 child = subprocess.Popen({SETSID} + ["sh", "-c", script], stdout=subprocess.PIPE)
 here(int(child.stdout.readline()))
 time.sleep(300)
