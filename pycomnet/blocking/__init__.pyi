@@ -16,8 +16,11 @@ from pycomnet.rsync.result import SyncEvent
 from pycomnet.rsync.result import SyncResult
 from pycomnet.rsync.result import TargetResult
 from pycomnet.services.binary import BlockLimits
+from pycomnet.services.client.login import CallerCredentials
 from pycomnet.services.interface import Service
+from pycomnet.services.server.guarding import AccessGate
 from pycomnet.services.server.limits import ServerLimits
+from pycomnet.services.server.request import ServerCall
 from random import Random
 from twisted.python.failure import Failure
 from types import ModuleType
@@ -207,8 +210,19 @@ class Context:
     :param max_items: elements, keys and values of one value, at all depths, 1024 at least. A
         value
         with more ends the connection.
+    :param credentials: who this client is, for servers that ask: one of
+        :class:`pycomnet.ext.access.Password`, ``Token``, ``ClientCertificate`` and ``PeerUser``,
+        or
+        a list, of which the first is given that a server takes. Passwords and tokens are for the
+        servers that the program names by their addresses; those that a nameserver has found get
+        the ones of :class:`pycomnet.ext.access.AtAddress` that are for them.
+    :param nameserver_credentials: ... and those that are for the nameserver; by default those of
+        ``credentials`` that are for its address by a pattern, or that are no secret.
+    :param trust_roots: a file or a directory with the certificates of authorities, for TLS
+        addresses that have no ``trustRoots=`` themselves; by default the system's. Those that a
+        nameserver has found never have them.
     """
-    def __init__(self, *, nameserver: str | None = ..., timeout: float | None = ..., balance: str = ..., keepalive: float | None = ..., silence: float | None = ..., random: Random | None = ..., blocks: BlockLimits | None = ..., max_value: int = ..., max_items: int = ...) -> None: ...
+    def __init__(self, *, nameserver: str | None = ..., timeout: float | None = ..., balance: str = ..., keepalive: float | None = ..., silence: float | None = ..., random: Random | None = ..., blocks: BlockLimits | None = ..., max_value: int = ..., max_items: int = ..., credentials: Any = ..., nameserver_credentials: Any = ..., trust_roots: str | os.PathLike[str] | None = ...) -> None: ...
     def __enter__(self) -> Context: ...
     def __exit__(self, *exception: object) -> None: ...
     def at(self, address: str, interface: str | None = ..., *, timeout: float | None = ...) -> RemoteService:
@@ -233,6 +247,15 @@ class Context:
             ``EndpointError``
             or ``UnknownInterface``. Cancelling it gives up.
         """
+    def for_request(self, expires: float | None, *, timeout: float | None = ...) -> Context:
+        """This context for a method of a service: until its deadline, and the addresses may be its
+        caller's.
+
+        :param timeout: seconds; then it is cancelled and raises TimeoutExpired.
+        """
+    @property
+    def has_credentials(self) -> bool:
+        """Whether there are any credentials."""
     def locate(self, interface: str, service: str | None = ..., *, timeout: float | None = ...) -> RemoteService:
         """Any instance of a service that the nameserver knows.
 
@@ -245,6 +268,14 @@ class Context:
         """
     def nameserver(self, *, timeout: float | None = ...) -> RemoteService:
         """The nameserver. Raises :class:`PycomnetError` if the context has no address.
+
+        :param timeout: seconds; then it is cancelled and raises TimeoutExpired.
+        """
+    @property
+    def nameserver_credentials(self) -> tuple[CallerCredentials, ...]:
+        """Those that may be for the nameserver."""
+    def with_trust(self, address: str, *, timeout: float | None = ...) -> str:
+        """An address, with the authorities that this context trusts if it has none itself.
 
         :param timeout: seconds; then it is cancelled and raises TimeoutExpired.
         """
@@ -678,8 +709,10 @@ class ServiceServer:
     :param threads: a thread pool for methods with ``thread=True``; by default one of its own,
         whose
         threads don't keep the process from ending.
+    :param access: who may call what: a :class:`pycomnet.ext.access.AccessControl`. By default
+        there is one as soon as a service has a rule.
     """
-    def __init__(self, *, context: Context | None = ..., limits: ServerLimits | None = ..., tracebacks: bool | None = ..., threads: Any = ...) -> None: ...
+    def __init__(self, *, context: Context | None = ..., limits: ServerLimits | None = ..., tracebacks: bool | None = ..., threads: Any = ..., access: AccessGate | None = ...) -> None: ...
     def __enter__(self) -> ServiceServer: ...
     def __exit__(self, *exception: object) -> None: ...
     def add(self, service: Service, *, timeout: float | None = ...) -> None:
@@ -706,6 +739,16 @@ class ServiceServer:
             :class:`~pycomnet.errors.EndpointError`: for an address that is in use, say.
             Cancelling
             it leaves nothing listening.
+        :param timeout: seconds; then it is cancelled and raises TimeoutExpired.
+        """
+    def make_room(self, *, timeout: float | None = ...) -> None:
+        """Refuse incomplete requests of the clients that hold most, until there is room.
+
+        :param timeout: seconds; then it is cancelled and raises TimeoutExpired.
+        """
+    def may_continue(self, call: ServerCall, beginning: bytes, *, timeout: float | None = ...) -> Exception | None:
+        """Why the rest of a long request is not wanted, by how it begins; None if it is.
+
         :param timeout: seconds; then it is cancelled and raises TimeoutExpired.
         """
     @property

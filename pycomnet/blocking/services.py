@@ -30,7 +30,7 @@ _INNER |= {
     "disconnected",
 }
 _INNER |= {"context", "forget", "functions", "hello", "session", "shows_tracebacks", "too_late"}
-_INNER |= {"keep", "refusal", "settle", "start"}
+_INNER |= {"keep", "refusal", "settle", "start", "announced", "withdraw"}
 
 
 @wraps_class(_remotestream.RemoteStream, (), _INNER)

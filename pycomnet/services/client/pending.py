@@ -13,6 +13,7 @@ from pycomnet.errors import (
     DeadlineExceeded,
     InvalidArguments,
     ServerLeaving,
+    Unauthenticated,
     from_map,
 )
 from pycomnet.wire.frames import ERROR, RESULT
@@ -191,6 +192,13 @@ class PendingCall:
             if not self.files and self.repeats < MOST_TURNS:
                 self._call_again(deferred)
                 return
+        if isinstance(problem, Unauthenticated) and problem.reason == "expired":
+            self.peer.log_in_again(self.connection)
+            if not self.files and self.repeats < MOST_REPEATS and self.peer.has_credentials:
+                self._call_again(deferred)
+                return
+        if isinstance(problem, Unauthenticated):
+            problem = self.peer.explained(problem)
         deferred.errback(Failure(problem))
 
     def _no_result(self) -> None:

@@ -13,6 +13,7 @@ from pycomnet.errors import (
     DeadlineExceeded,
     Overloaded,
     ServerLeaving,
+    Unauthenticated,
     from_map,
 )
 from pycomnet.services.client.pending import NOTHING, Taker
@@ -184,7 +185,7 @@ class PendingBatch:
             elif self._may_call_again(outcome):
                 again.append((place, call))
             else:
-                together.fail(call[2], outcome)
+                together.fail(call[2], self._explained(outcome))
         if again:  # it has not begun: that is as good as no outcome
             self._calls = self._calls or [None] * len(calls)
             for place, call in again:
@@ -200,7 +201,15 @@ class PendingBatch:
         if isinstance(problem, ServerLeaving):
             self._peer.drop(self._connection)
             return True
+        if isinstance(problem, Unauthenticated) and problem.reason == "expired":
+            self._peer.log_in_again(self._connection)
+            return self._peer.has_credentials
         return False
+
+    def _explained(self, problem: Exception) -> Exception:
+        if isinstance(problem, Unauthenticated):
+            return self._peer.explained(problem)
+        return problem
 
     def _ended(self) -> None:
         """The server has closed the channel: what has no outcome has not begun."""
@@ -218,7 +227,7 @@ class PendingBatch:
             problem = unknown
         same = self._methods == 1 or isinstance(problem, OF_ALL)
         if self._has_outcomes or (same and not self._may_call_again(problem)):
-            self._end(problem)
+            self._end(self._explained(problem))
             return
         self._together.repeat(self._rest())  # so each gets its own error
         self._together.told(0, self)

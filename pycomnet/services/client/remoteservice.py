@@ -12,6 +12,7 @@ from pycomnet.errors import (
     DeadlineExceeded,
     ServerLeaving,
     ServiceUnreachable,
+    Unauthenticated,
     UnknownInterface,
 )
 from pycomnet.far.live import Live
@@ -20,6 +21,7 @@ from pycomnet.ranges import MAX_SECONDS, NumberRefused, real
 from pycomnet.services.binary import ReceivedFile
 from pycomnet.services.blocks import IncomingBlocks, OutgoingBlocks
 from pycomnet.services.client.pending import (
+    MOST_REPEATS,
     MOST_TURNS,
     PendingCall,
     Taker,
@@ -236,8 +238,8 @@ class RemoteService(Live):
                 answer = await self._exchange(
                     peer, connection, method, args, expires, attachments, repeats
                 )
-            except ServerLeaving:  # the method did not run, or may run again
-                if repeats >= MOST_TURNS:
+            except (ServerLeaving, Unauthenticated) as problem:
+                if repeats >= self._most_repeats(problem):
                     raise
                 repeats += 1
                 continue
@@ -247,6 +249,13 @@ class RemoteService(Live):
             for file in files:
                 file.close()
             return value
+
+    def _most_repeats(self, problem: ServerLeaving | Unauthenticated) -> int:
+        """How often a call with blocks is repeated that did not run, or may run again."""
+        if isinstance(problem, ServerLeaving):
+            return MOST_TURNS
+        again = problem.reason == "expired" and self.context.has_credentials
+        return MOST_REPEATS if again else 0
 
     async def _exchange(
         self,

@@ -25,6 +25,8 @@ CHUNK = 64
 CHUNK_SIZE = 65_536
 #: Arguments up to this length are decoded together. So few bytes can't become large.
 SHORT = 512
+#: How many bytes a request has beside the texts with which it begins and its arguments.
+OVERHEAD = 14
 #: Outcomes of so many bytes are sent before the batch is done. With their numbers they fit a frame.
 MOST_HELD = 48_000
 
@@ -101,7 +103,7 @@ class ServerBatch(ServerCall):
 
     # -- its request -----------------------------------------------------------------------------
 
-    def refusal(self, interface: str, name: str) -> Exception | None:
+    def refusal(self, interface: str, name: str, size: int) -> Exception | None:
         """Why none of its calls is wanted.
 
         :param name: the names of its methods, joined.
@@ -111,7 +113,8 @@ class ServerBatch(ServerCall):
             return InvalidArguments(f"a batch calls {MOST_METHODS} methods at most: make several")
         first: Exception | None = None
         for one in names:
-            refused = self.connection.server.refusal(self, interface, one)
+            # The size is asked for when it is known which call has which.
+            refused = self.connection.server.refusal(self, interface, one, 0)
             if refused is None:
                 return None
             first = first or refused
@@ -130,7 +133,7 @@ class ServerBatch(ServerCall):
         except InvalidValue as problem:
             connection.violated("value", f"that is no batch: {problem}")
             return
-        refused = self.refusal(self._interface, joined)
+        refused = self.refusal(self._interface, joined, size)
         if refused is not None:
             connection.refuse(self, refused)  # nothing of it is decoded
             return
@@ -256,6 +259,7 @@ class ServerBatch(ServerCall):
                 size += len(payload)
                 continue
             part = self._part(place)
+            part.begun = True
             if expires is not None:
                 part.seconds, part.expires = self.seconds, expires
             server.settle(part, result)
@@ -273,12 +277,14 @@ class ServerBatch(ServerCall):
         size = 0
         is_short = True
         for place in range(self._next, min(self._next + CHUNK, self._count)):
-            problem = refusal(self, interface, names[which[place]])
+            payload = self._args[place]
+            name = names[which[place]]
+            size_alone = len(payload) + len(interface) + len(name) + OVERHEAD
+            problem = refusal(self, interface, name, size_alone, True)
             if problem is not None:
                 found.append(_Refused(problem))
                 is_short = False
                 continue
-            payload = self._args[place]
             if len(payload) > short:
                 is_short = False
                 size += len(payload)

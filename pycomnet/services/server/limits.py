@@ -76,6 +76,8 @@ class HeldBytes:
 
     most: int
     size: int = 0
+    #: those of incomplete requests
+    partial: int = 0
 
     def is_full(self) -> bool:
         """Whether more is held than is allowed."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from twisted.internet import defer
 
+from pycomnet.auth.principal import Principal
 from pycomnet.errors import ConnectionLost
 from pycomnet.far.live import Live
 from pycomnet.wire.frames import ERROR
@@ -30,7 +31,7 @@ class Request(Live):
     :ivar connection: the connection that it came on; it may be lost by now.
     """
 
-    __slots__ = ("_expires", "args", "connection", "files", "interface", "method")
+    __slots__ = ("_expires", "_logins", "args", "connection", "files", "interface", "method")
 
     def __init__(
         self,
@@ -41,6 +42,8 @@ class Request(Live):
         expires: float | None,
     ) -> None:
         self.connection = connection
+        #: who the caller was when the method began
+        self._logins = connection.logins
         #: the reactor's time of the deadline
         self._expires = expires
         self.interface = interface
@@ -65,12 +68,17 @@ class Request(Live):
 
         :raises SessionTooLarge: it holds too much.
         """
-        return self.connection.session(self.interface)
+        return self.connection.session(self.interface, self._logins)
 
     @property
-    def user(self) -> str | None:
-        """The caller's name in its TLS certificate; None if there is none."""
-        return self.connection.user
+    def user(self) -> Principal | None:
+        """Who called when the method began: ``.name``, ``.roles`` and ``.how``, the proof.
+
+        It is the user whom the method's rule let in. A public method of an interface with a rule
+        knows the users of that. Where there is no rule, it is the name in the client's TLS
+        certificate. Else it is None.
+        """
+        return self.connection.user_of(self._logins, self.interface, self.method)
 
     @property
     def peer(self) -> str:
@@ -86,8 +94,12 @@ class Request(Live):
         return max(0.0, expires - self.connection.reactor.seconds())
 
     def context(self) -> Context:
-        """A context for calls to other services, which have this call's deadline at most."""
-        return self.connection.server.context.until(self._expires)
+        """A context for calls to other services, which have this call's deadline at most.
+
+        Passwords and tokens of the server's context are sent to the addresses that they are for
+        (:class:`pycomnet.ext.access.AtAddress`), and to no others: those may be the caller's.
+        """
+        return self.connection.server.context.for_request(self._expires)
 
 
 class ServerCall:
@@ -95,12 +107,16 @@ class ServerCall:
 
     __slots__ = (
         "asked",
+        "begun",
         "blocks",
         "bucket",
+        "called",
         "connection",
         "expires",
         "held",
         "interrupt",
+        "judged",
+        "logins",
         "over",
         "release",
         "running",
@@ -128,6 +144,14 @@ class ServerCall:
         #: bytes of its blocks in memory
         self.blocks = 0
         self.streaming = streaming
+        #: the interface and the method, and the logins that let it in, once it is accepted; not of
+        #: a call that runs at once
+        self.called: tuple[str, str] | None = None
+        self.logins: Any = None
+        #: whether the method has begun
+        self.begun = False
+        #: whether it is known that its caller may send the rest of a long request
+        self.judged = False
         #: whether the request has arrived
         self.asked = False
         #: the length of its deadline in seconds, and the reactor's time of the deadline
@@ -154,9 +178,9 @@ class ServerCall:
             self.connection.is_whole(self, len(payload))
         self.begin(payload)
 
-    def refusal(self, interface: str, name: str) -> Exception | None:
-        """Why it is not wanted, by the texts with which its request begins."""
-        return self.connection.server.refusal(self, interface, name)
+    def refusal(self, interface: str, name: str, size: int) -> Exception | None:
+        """Why it is not wanted, by the texts with which its request begins, and its size."""
+        return self.connection.server.refusal(self, interface, name, size)
 
     def begin(self, payload: bytes) -> None:
         """The whole request has arrived."""

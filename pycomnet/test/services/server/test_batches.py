@@ -253,11 +253,11 @@ class AdmissionTests(BatchCase):
         refusal = self.server.refusal
         asked: list[str] = []
 
-        def ask(call: Any, interface: str, name: str) -> Any:
+        def ask(call: Any, interface: str, name: str, *rest: Any) -> Any:
             asked.append(name)
             if name == "echo" and asked.count(name) > 2:
                 return InvalidArguments("no more")
-            return refusal(call, interface, name)
+            return refusal(call, interface, name, *rest)
 
         self.patch(self.server, "refusal", ask)
         self.assertEqual(
