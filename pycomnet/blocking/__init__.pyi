@@ -628,13 +628,24 @@ class RSync:
             its user's home. It is made if it is not there.
         :param delete: as for the constructor, for this target.
         :param finished: called with the :class:`TargetResult` when this target is finished,
-            whatever the others do. ``send`` waits for what it returns.
+            whatever the others do. ``send`` waits for what it returns, and fails if it fails.
         :param timeout: seconds; then it is cancelled and raises TimeoutExpired.
         """
     def events(self) -> Iterator[SyncEvent]:
         """As :meth:`pycomnet.RSync.events`."""
+    @property
+    def results(self) -> list[TargetResult]:
+        """The result of each target of the last run, in the order in which they were added.
+
+        While a run goes on, they say how far it is.
+        """
     def send(self, progress: Callable[[SyncEvent], object] | None = ..., *, timeout: float | None = ...) -> SyncResult:
         """As :meth:`pycomnet.RSync.send`; ``progress`` is called in this thread."""
+    def watch(self, progress: Callable[[SyncEvent], object] | None = ..., *, timeout: float | None = ...) -> None:
+        """As :meth:`pycomnet.RSync.watch`; ``progress`` is called in this thread.
+
+        It does not return. What ends it is what it raises, such as KeyboardInterrupt.
+        """
 
 class RemoteService:
     """A remote service, whose methods can be called.
@@ -773,7 +784,7 @@ def connect(address: str, interface: str | None = ..., *, timeout: float | None 
     :param timeout: seconds; then it is cancelled and raises TimeoutExpired.
     """
 
-def fetch(gateway: Gateway, source: AnyPath, destination: AnyPath, *, exclude: Iterable[str | bytes] = ..., include: Iterable[str | bytes] = ..., delete: bool = ..., links: LinkPolicy = ..., outside: LinkPolicy | None = ..., hard_links: bool = ..., checksum: bool = ..., owners: bool = ..., compress: bool | None = ..., dry_run: bool = ..., progress: Callable[[SyncEvent], object] | None = ..., timeout: float | None = ...) -> TargetResult:
+def fetch(gateway: Gateway, source: AnyPath, destination: AnyPath, *, exclude: Iterable[str | bytes] = ..., include: Iterable[str | bytes] = ..., delete: bool = ..., links: LinkPolicy = ..., outside: LinkPolicy | None = ..., hard_links: bool = ..., checksum: bool = ..., owners: bool = ..., compress: bool | None = ..., dry_run: bool = ..., max_bytes: int | None = ..., max_entries: int | None = ..., progress: Callable[[SyncEvent], object] | None = ..., timeout: float | None = ...) -> TargetResult:
     """Make a directory here equal to a directory at a gateway.
 
     As :class:`~pycomnet.RSync`, the other way. Whatever the far side sends, nothing is written
@@ -784,12 +795,18 @@ def fetch(gateway: Gateway, source: AnyPath, destination: AnyPath, *, exclude: I
         for its user's home.
     :param destination: the directory here. It is made if it is not there.
     :param compress: whether content is compressed. By default where the line is slow.
-    :param progress: called with each :class:`SyncEvent`.
+    :param max_bytes: how many bytes the files may have that are written, where the far side is
+        not
+        trusted to stop. By default as many as there is room for.
+    :param max_entries: how many entries the source may have.
+    :param progress: called with each :class:`SyncEvent`. It may cancel what this returns. If it
+        raises, the run ends, and raises that.
     :returns: a :class:`TargetResult`: ``sent`` has what came. Raises
-        :class:`SyncError` if the source is no directory, or the far side does not keep to the
-        protocol; with :class:`ConnectionLost`. Cancelling it ends the run: each file here is
-        whole
-        then, old or new, and the next run goes on from there.
+        :class:`SyncError` if the source is no directory, has more than may come, or the far side
+        does not keep to the protocol; with :class:`ConnectionLost`. Cancelling it ends the
+        run, and it fails when nothing is written any more: each file here is whole then, old or
+        new, and the next run goes on from there.
+    :raises ValueError: an argument is not valid.
     :param timeout: seconds; then it is cancelled and raises TimeoutExpired.
     """
 

@@ -41,9 +41,7 @@ def default_context() -> Context:
     """The default context, on the global reactor."""
     global _context
     if _context is None:
-        from twisted.internet import reactor
-
-        _context = _made(reactor, _chosen(), _forget)
+        _context = _made(_chosen(), _forget)
     return _context
 
 
@@ -51,11 +49,9 @@ def guest_context() -> Context:
     """As the default context, but without its credentials: for services that others have named."""
     global _guest
     if _guest is None:
-        from twisted.internet import reactor
-
         chosen = _chosen().items()
         options = {name: value for name, value in chosen if not name.endswith("credentials")}
-        _guest = _made(reactor, options, _forget_guest)
+        _guest = _made(options, _forget_guest)
     return _guest
 
 
@@ -65,15 +61,18 @@ def _chosen() -> dict[str, Any]:
     return _options
 
 
-def _made(reactor: Any, options: dict[str, Any], forget: Callable[[], None]) -> Context:
-    """Make a context that is closed before the reactor stops."""
+def _made(options: dict[str, Any], forget: Callable[[], None]) -> Context:
+    """Make a context on the global reactor, which is closed before that stops."""
+    from twisted.internet import reactor
+
     made = Context(reactor, **options)
 
     def close() -> defer.Deferred[None]:
         forget()
         return made.close()
 
-    reactor.addSystemEventTrigger("before", "shutdown", close)
+    triggers: Any = reactor
+    triggers.addSystemEventTrigger("before", "shutdown", close)
     return made
 
 
