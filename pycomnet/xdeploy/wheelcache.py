@@ -6,7 +6,6 @@ import contextlib
 import hashlib
 import json
 import os
-import pwd
 import shutil
 import stat
 import tarfile
@@ -226,12 +225,16 @@ def _caches() -> Iterator[str]:
     if os.path.isabs(given):
         yield given
     yield os.path.expanduser("~/.cache")
-    with contextlib.suppress(KeyError):
+    with contextlib.suppress(ImportError, KeyError):
+        import pwd  # not on Windows
+
         yield os.path.join(pwd.getpwuid(os.geteuid()).pw_dir, ".cache")
 
 
 def _is_own(path: Path) -> bool:
     """Whether a directory belongs to this user; if it is not there, what it would be made in."""
+    if not hasattr(os, "geteuid"):
+        return True  # Windows, where a user's directories are closed to others
     for each in (path, *path.parents):
         with contextlib.suppress(OSError):
             return path.is_absolute() and each.stat().st_uid == os.geteuid()
