@@ -122,4 +122,36 @@ JOBS = (
         peers=("bare", "pycomnet"),
         timeout=180.0,
     ),
+    Job(
+        "rule",
+        (
+            Row(
+                "rule",
+                "a call with an access rule on its method: the processor time of one without",
+                "times",
+                "less",
+                Target("below", 1.03),
+                against=BEST,
+            ),
+        ),
+        peers=("pycomnet",),
+        timeout=180.0,
+    ),
+    Job(
+        "logins",
+        (
+            Row(
+                "logins_p99",
+                "200 logins at once (bcrypt, 12 rounds): a call of another client, p99",
+                "ms",
+                "less",
+                Target("below", 20),
+                against=BEST,
+            ),
+            Row("logins_max", "... the longest", "ms", "less", against=BEST),
+            Row("logins_took", "... the logins themselves", "s", "less", against=BEST),
+        ),
+        peers=("pycomnet",),
+        timeout=300.0,
+    ),
 )

@@ -180,7 +180,7 @@ def program(serve: Callable[[], None], run: Callable[[str, Amounts], Figures]) -
     :param serve: listens, calls :func:`announce` and serves until it is killed.
     """
     allow_connections()
-    if sys.argv[1:] == [SERVE]:
+    if sys.argv[1:2] == [SERVE]:
         serve()
     else:
         measure.answer(run)

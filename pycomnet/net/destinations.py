@@ -89,6 +89,7 @@ def foreign_address(address: str) -> str:
     :raises EndpointError: it is no endpoint string, or has a part twice.
     """
     endpoint = endpoints.parse(address)
+    endpoints.seconds(address, endpoint.options)
     if endpoint.kind in endpoints.TLS | {"tcp", "unix"}:
         names = ("path",) if endpoint.kind == "unix" else ("host", "port")
         options = endpoint.named(*names)

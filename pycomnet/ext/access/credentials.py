@@ -37,6 +37,11 @@ class Credentials:
     kind = ""
 
     @property
+    def optional(self) -> bool:
+        """Whether a client that is refused with them goes on without a login."""
+        return False
+
+    @property
     def asks(self) -> bool:
         """Whether others may be given the next time."""
         return False
@@ -140,14 +145,19 @@ class Token(Credentials):
 
 
 def _takes_address(value: Any) -> bool:
-    """Whether a function that asks shows who wants to know."""
+    """Whether a function that asks shows who wants to know: whether it needs one argument.
+
+    One that has a default does not: it may be a way to remember something.
+    """
     if not callable(value):
         return False
     try:
-        inspect.signature(value).bind("address")
+        parameters = inspect.signature(value).parameters.values()
     except (TypeError, ValueError):
         return False
-    return True
+    places = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    needed = [one for one in parameters if one.default is one.empty and one.kind in places]
+    return len(needed) == 1
 
 
 async def _ask(value: Asked, what: str, address: str) -> str:
@@ -196,9 +206,18 @@ class ClientCertificate(Credentials):
 
 @attrs.define(eq=False)
 class PeerUser(Credentials):
-    """The user that this process runs as, which the system tells the server of a unix socket."""
+    """The user that this process runs as, which the system tells the server of a unix socket.
+
+    :ivar if_known: whether a client whom the server does not know goes on without a login; else it
+        fails.
+    """
 
     kind = "peer"
+    if_known: bool = False
+
+    @property
+    def optional(self) -> bool:
+        return self.if_known
 
     def obstacle(self, transport: Any) -> str | None:
         if isinstance(transport.getPeer(), UNIXAddress):
@@ -227,6 +246,10 @@ class AtAddress(Credentials):
 
     def __repr__(self) -> str:
         return f"AtAddress({self.pattern!r}, {self.credentials!r})"
+
+    @property
+    def optional(self) -> bool:
+        return self.credentials.optional
 
     @property
     def asks(self) -> bool:

@@ -27,9 +27,9 @@ from pycomnet.wire.values import InvalidValue
 if TYPE_CHECKING:
     from pycomnet.services.client.pool import ClientConnection
 
-#: Seconds that a server has to reply to a login: it delays replies, by half a minute at most, and
-#: others may wait before.
-LOGIN_TIMEOUT = 120.0
+#: Seconds that a server has to reply to a login: it delays replies, and hundreds of others may wait
+#: before. Calls have timeouts of their own.
+LOGIN_TIMEOUT = 600.0
 
 
 class AddressSource(Enum):
@@ -47,10 +47,14 @@ class CallerCredentials(Protocol):
     """Credentials of a client.
 
     :ivar kind: the kind that a server has to take: ``password``, ``token`` ...
+    :ivar optional: whether a client that is refused with them goes on without a login.
     :ivar asks: whether others may be given the next time: somebody is asked, or a file is read.
     """
 
     kind: str
+
+    @property
+    def optional(self) -> bool: ...
 
     @property
     def asks(self) -> bool: ...

@@ -303,7 +303,11 @@ class PooledServer:
             try:
                 reply = await log_in(connection, found, self.address)
             except Unauthenticated as problem:
-                if problem.reason == "refused" and not found.asks:
+                if problem.reason != "refused":
+                    raise
+                if found.optional:
+                    return
+                if not found.asks:
                     self._refused_again(problem)
                 raise
             self.services = reply["services"]

@@ -6,6 +6,9 @@ from typing import Any
 
 import attrs
 
+from pycomnet.errors import EndpointError
+from pycomnet.net.destinations import foreign_address
+
 
 @attrs.frozen
 class ServiceReference:
@@ -23,12 +26,17 @@ class ServiceReference:
     service: str | None = None
 
     def as_list(self) -> list[str | None]:
-        """The reference as a value that can be sent."""
-        return [self.interface, self.address, self.nameserver, self.service]
+        """The reference as a value that can be sent.
+
+        Of the addresses it has where they lead: files of this machine are nothing to others.
+        """
+        return [self.interface, *_addresses(self.address, self.nameserver), self.service]
 
     @classmethod
     def from_list(cls, value: Any) -> ServiceReference:
         """The reference that :meth:`as_list` made, perhaps in another process.
+
+        Others may have written it: whom to take for the server is not for them to say.
 
         :raises ValueError: it is none.
         """
@@ -42,7 +50,15 @@ class ServiceReference:
             raise ValueError("a reference to a service has an address or a nameserver")
         if address is None and not interface:
             raise ValueError("a nameserver finds a service by its interface, which is missing")
+        try:
+            address, nameserver = _addresses(address, nameserver)
+        except EndpointError as problem:
+            raise ValueError(f"a reference to a service has the wrong address: {problem}") from None
         return cls(interface, address, nameserver, service)
+
+
+def _addresses(*addresses: str | None) -> list[str | None]:
+    return [None if each is None else foreign_address(each) for each in addresses]
 
 
 __all__ = ["ServiceReference"]

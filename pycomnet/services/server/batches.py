@@ -64,6 +64,7 @@ class ServerBatch(ServerCall):
         "_count",
         "_interface",
         "_is_blocked",
+        "_judged",
         "_names",
         "_next",
         "_one_by_one",
@@ -97,13 +98,17 @@ class ServerBatch(ServerCall):
         self._places: list[int] = []
         self._payloads: list[bytes] = []
         self._size = 0
+        #: how many of its calls it was asked of whether they may begin; some are asked of again
+        self._judged = 0
         #: whether calls are being begun; whether outcomes wait to be sent, and when all are
         self._running = self._is_blocked = False
         self._sent: defer.Deferred[None] | None = None
 
     # -- its request -----------------------------------------------------------------------------
 
-    def refusal(self, interface: str, name: str, size: int) -> Exception | None:
+    def refusal(
+        self, interface: str, name: str, size: int, again: bool = False
+    ) -> Exception | None:
         """Why none of its calls is wanted.
 
         :param name: the names of its methods, joined.
@@ -114,7 +119,7 @@ class ServerBatch(ServerCall):
         first: Exception | None = None
         for one in names:
             # The size is asked for when it is known which call has which.
-            refused = self.connection.server.refusal(self, interface, one, 0)
+            refused = self.connection.server.refusal(self, interface, one, 0, again)
             if refused is None:
                 return None
             first = first or refused
@@ -133,7 +138,7 @@ class ServerBatch(ServerCall):
         except InvalidValue as problem:
             connection.violated("value", f"that is no batch: {problem}")
             return
-        refused = self.refusal(self._interface, joined, size)
+        refused = self.refusal(self._interface, joined, size, True)
         if refused is not None:
             connection.refuse(self, refused)  # nothing of it is decoded
             return
@@ -280,7 +285,8 @@ class ServerBatch(ServerCall):
             payload = self._args[place]
             name = names[which[place]]
             size_alone = len(payload) + len(interface) + len(name) + OVERHEAD
-            problem = refusal(self, interface, name, size_alone, True)
+            problem = refusal(self, interface, name, size_alone, place < self._judged)
+            self._judged = max(self._judged, place + 1)
             if problem is not None:
                 found.append(_Refused(problem))
                 is_short = False

@@ -114,7 +114,7 @@ class ServerCalls:
             interface, name = read_texts(beginning, 2)
         except InvalidValue:
             return PycomnetError("that is no request")
-        return call.refusal(interface, name, len(beginning))
+        return call.refusal(interface, name, len(beginning), True)
 
     def _is_wanted(self, call: ServerCall, payload: bytes) -> bool:
         """Whether a request may be decoded. If not, it is refused by its beginning alone.
@@ -142,7 +142,7 @@ class ServerCalls:
 
         :param call: the call; or the batch in which it is.
         :param size: bytes of the request.
-        :param again: whether it was asked for when it came, and is about to run now.
+        :param again: whether this is asked a second time, or will be.
         """
         caller = call.connection.caller
         if caller is not None:

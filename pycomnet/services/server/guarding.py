@@ -37,7 +37,8 @@ class Caller(Protocol):
         """Why a call is not allowed, or None. Its arguments were not decoded yet.
 
         :param size: bytes of the request.
-        :param again: whether it was allowed when it came, and is about to run now.
+        :param again: whether it is asked again for the same call: its beginning has come, or it was
+            allowed when it came and is about to run now.
         """
 
     def outlived(self, before: Any, interface: str, method: str) -> Exception | None:

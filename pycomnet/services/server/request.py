@@ -178,9 +178,14 @@ class ServerCall:
             self.connection.is_whole(self, len(payload))
         self.begin(payload)
 
-    def refusal(self, interface: str, name: str, size: int) -> Exception | None:
-        """Why it is not wanted, by the texts with which its request begins, and its size."""
-        return self.connection.server.refusal(self, interface, name, size)
+    def refusal(
+        self, interface: str, name: str, size: int, again: bool = False
+    ) -> Exception | None:
+        """Why it is not wanted, by the texts with which its request begins, and its size.
+
+        :param again: whether this is asked a second time, or will be.
+        """
+        return self.connection.server.refusal(self, interface, name, size, again)
 
     def begin(self, payload: bytes) -> None:
         """The whole request has arrived."""

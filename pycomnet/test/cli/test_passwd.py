@@ -231,6 +231,9 @@ class IdentityTests(DirectoryCase):
         self.assertEqual(
             [one.kind for one in stored_credentials({"XDG_CONFIG_HOME": "/nowhere"})], ["peer"]
         )
+        # A gateway's token lets whoever has it run code: no service gets it.
+        gateways = {"XDG_CONFIG_HOME": "/nowhere", "PYCOMNET_TOKEN": "a-token-of-a-gateway"}
+        self.assertEqual([one.kind for one in stored_credentials(gateways)], ["peer"])
         self.assertRaises(AccessConfigError, stored_credentials, {"PYCOMNET_PASSWORD": "x"})
         self.assertEqual([one.kind for one in from_environment(environ)], kinds[:3])
         environ["PYCOMNET_CREDENTIALS_FOR"] = "tls:*.example.org:* unix:*"

@@ -92,6 +92,11 @@ class ForeignTests(SynchronousTestCase):
         ):
             self.assertEqual(foreign_address(given), counts)
 
+    def test_timeout_is_a_number_of_seconds(self) -> None:
+        """Which a reactor can wait."""
+        for wrong in ("never", "nan", "1e308", "-1", "9" * 400):
+            self.assertRaises(EndpointError, foreign_address, f"tcp:127.0.0.1:1:timeout={wrong}")
+
     def test_part_that_is_there_twice_is_refused(self) -> None:
         """Everywhere: one reader would take the one, another the other."""
         for address in DOUBLED:

@@ -276,6 +276,19 @@ class CheckTests(FileCase):
         self.assertTrue(looks(self.checker))
         self.assertTrue(self.accepted(self.checker, "alice", "two"))
 
+    def test_reader_that_fails_leaves_the_old_users_in_force(self) -> None:
+        """Whatever it raises: else nobody could log in, or everybody would stay."""
+        self.checker.open()
+
+        def read() -> Any:
+            raise RecursionError("what nobody thought of")
+
+        self.patch(self.checker, "read", read)
+        self.file("passwd", f"bob:{self.two}\n")
+        self.assertFalse(looks(self.checker))
+        self.assertTrue(self.accepted(self.checker, "alice", "one"))
+        self.flushLoggedErrors()
+
     def test_unknown_user_costs_one_hash_as_a_known_one_does(self) -> None:
         """So does an empty password; each of the same kind."""
         from pycomnet.ext.access import passwords

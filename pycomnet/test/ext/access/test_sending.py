@@ -49,6 +49,27 @@ class SuitsTests(AccessCase):
             self.assertEqual(one.suits("tls:a:1"), not secret)
 
 
+class AskTests(AccessCase):
+    """Functions that ask for a password."""
+
+    def test_function_that_needs_an_argument_gets_the_address(self) -> None:
+        """One with a default remembers something by it, and is not for whom a record names."""
+
+        def keyword(*, prompt: str = "") -> str:
+            return "a password"
+
+        for function, shows in (
+            (lambda address: "a password", True),
+            (lambda: "a password", False),
+            (lambda password="a password": password, False),
+            (keyword, False),
+        ):
+            given = access.Password("alice", function)
+            self.assertEqual(given.suits("tcp:127.0.0.1:1"), shows)
+            message = self.successResultOf(given.message("tcp:127.0.0.1:1"))
+            self.assertEqual(list(message), ["password", "alice", "a password"])
+
+
 class RecordTests(AccessCase):
     """Servers that a nameserver has found."""
 
@@ -227,6 +248,18 @@ class BadInstanceTests(AccessCase):
         self.table.users["alice"] = ("wrong", "")
         self.network.wait(40)
         self.assertEqual(self.result(shop.invoke("buy")), "alice")
+
+    def test_credentials_that_nobody_has_asked_for_may_be_refused(self) -> None:
+        """A command on a unix socket says who runs it; what is public is called all the same."""
+        refused = access.Password("alice", "wrong")
+        self.patch(access.Password, "optional", True)
+        shop = Context(self.network, credentials=refused).at(self.address, SHOP)
+        calling = shop.invoke("hours")
+        self.network.wait(1)
+        self.assertEqual(self.successResultOf(calling), "9 to 5")
+        self.assertEqual(self.failure(shop.invoke("buy"), Unauthenticated).reason, "missing")
+        self.assertTrue(access.PeerUser(if_known=True).optional)
+        self.assertFalse(access.PeerUser().optional)
 
     def test_login_that_is_never_answered_is_given_up(self) -> None:
         """Also by a call that has no timeout."""

@@ -20,6 +20,7 @@ from pycomnet.nameserver.service import NameService
 from pycomnet.nameserver.stores.memory import MemoryStore
 from pycomnet.services import default
 from pycomnet.services.client.context import Context
+from pycomnet.services.client.reference import ServiceReference
 from pycomnet.services.interface import Service, interface, method
 from pycomnet.test.ext.proxy.kit import ProxyCase, Tools
 from pycomnet.test.services.network import ServiceCase
@@ -208,6 +209,16 @@ class AnyObjectTests(ProxyCase):
         bound = proxy(again, context=Context(self.network))
         self.assertEqual(self.result(bound.add(a=1)), 1)
 
+    def test_addresses_keep_where_they_lead_alone(self) -> None:
+        """Files of a machine, and whom it takes for the server, are neither sent nor taken."""
+        whole = "tls:h:1:trustRoots=/etc/mine:hostname=other:timeout=3"
+        for place in ({"address": whole}, {"nameserver": whole}):
+            sent = ServiceReference("i", **place).as_list()
+            self.assertIn("tls:h:1:timeout=3", sent)
+            given = [whole if each == "tls:h:1:timeout=3" else each for each in sent]
+            self.assertEqual(ServiceReference.from_list(given).as_list(), sent)
+            self.assertNotIn("mine", repr(ServiceReference.from_list(given)))
+
     def test_unpickled_proxy_calls_without_credentials(self) -> None:
         """By itself it has a context of its own, and not the program's, which has credentials."""
         guest = Context(self.network)
@@ -229,6 +240,7 @@ class AnyObjectTests(ProxyCase):
         for value in (None, [], ["i", None, None, None], ["i", 1, None, None], ["i", "a", "b", 0]):
             self.assertRaises(ValueError, from_reference, value)
         self.assertRaises(ValueError, from_reference, [None, None, "tcp:h:1", None])
+        self.assertRaises(ValueError, from_reference, ["i", "tcp:h", None, None])
 
 
 class ArgumentTests(ProxyCase):
