@@ -56,7 +56,7 @@ class Assembly(object):
         """The first bytes of what has arrived, ``size`` at most."""
         if self._buffer is not None:
             return self._buffer.getvalue()[:size]
-        return b"".join([bytes(piece[:size]) for piece in self._pieces])[:size]
+        return b"".join([piece[:size] for piece in self._pieces])[:size]
 
     def finish(self):
         """The value's encoding; or, if it is bytes, a memoryview whose ``obj`` is the value.

@@ -113,6 +113,10 @@ class LoginChecks:
                     trying = throttle.begin(place, given.key)
                 verdict = await self._ask(given, checkers)
                 break
+            except defer.CancelledError:
+                if throttle is not None and trying is not None:
+                    throttle.failed(trying)
+                raise
             finally:
                 self.slots.release()
         if verdict.logins:

@@ -43,11 +43,13 @@ class _Failures:
     """Of one key.
 
     :ivar count: how many, with those that are under way.
+    :ivar under_way: how many of them are.
     :ivar last: the reactor's time of the last.
     :ivar until: that until which nothing is tried.
     """
 
     count: int = 0
+    under_way: int = 0
     last: float = 0.0
     until: float = 0.0
 
@@ -138,9 +140,11 @@ class Throttle:
         if self._names:
             counts.append((_everywhere(user), USER_FREE))
         # A user who has logged in from here may do so with several programs at the same time.
-        several = self.is_trusted(place, user) and (place, user) not in self._failures
+        here = self._failures.get((place, user))
+        several = self.is_trusted(place, user) and (here is None or here.count == here.under_way)
         for key, free in counts:
             failures = self._count(key)
+            failures.under_way += 1
             delay = delay_after(failures.count - free)
             found.counted[key] = delay, failures.until
             found.delay = max(found.delay, delay)
@@ -154,11 +158,15 @@ class Throttle:
             failures.until = max(failures.until, until)
 
     def failed(self, one: Try) -> float:
-        """The credentials of a try were wrong. Returns the seconds to delay the reply."""
+        """The credentials of a try were wrong, or nobody has waited to hear whether they were.
+
+        :returns: the seconds to delay the reply.
+        """
         now = self._reactor.seconds()
         for key, (delay, _) in one.counted.items():
             failures = self._failures.get(key)
             if failures is not None:
+                failures.under_way -= 1
                 self._stop(key, failures, now + delay)
         return one.delay
 
@@ -166,7 +174,11 @@ class Throttle:
         """The credentials of a try were right."""
         self.undo(one)
         key = one.place, one.user
-        self._failures.pop(key, None)
+        failures = self._failures.get(key)
+        if failures is not None:  # some are under way: whether they are right is still to be seen
+            failures.count, failures.until = failures.under_way, 0.0
+            if not failures.count:
+                del self._failures[key]
         self._trusted[key] = self._reactor.seconds()
         self._trusted.move_to_end(key)
         if len(self._trusted) > KNOWN:
@@ -179,6 +191,7 @@ class Throttle:
             if failures is None:
                 continue
             failures.count -= 1
+            failures.under_way -= 1
             if failures.count <= 0:
                 del self._failures[key]
             else:

@@ -111,6 +111,17 @@ class CountTests(SynchronousTestCase):
         self.assertEqual(self.throttle.wait("here", "carol"), 0)
         self.assertEqual(self.throttle.begin("here", "alice").delay, 0.5)
 
+    def test_programs_of_a_user_log_in_at_the_same_time(self) -> None:
+        """After the first of them; until one is wrong."""
+        self.succeeds("here", "alice")
+        tries = [self.throttle.begin("here", "alice") for _ in range(4)]
+        self.assertEqual(self.throttle.wait("here", "alice"), 0)
+        for one in tries[:3]:
+            self.throttle.succeeded(one)
+        self.throttle.failed(tries[3])
+        tries = [self.throttle.begin("here", "alice") for _ in range(2)]
+        self.assertGreater(self.throttle.wait("here", "alice"), 0)
+
     def test_token_that_is_tried_again_slows_itself(self) -> None:
         """And no other: nobody guesses a token, and there is no user to guess for."""
         self.throttle = Throttle(self.clock, TOKENS_FREE, False)
