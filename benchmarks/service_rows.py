@@ -72,6 +72,42 @@ JOBS = (
         timeout=120.0,
     ),
     Job(
+        "proxy",
+        (
+            Row(
+                "proxy_one",
+                "two ints added through a proxy, one by one",
+                "us",
+                "less",
+                Target("times", 3),
+                against=BEST,
+            ),
+            Row(
+                "proxy_invoke",
+                "... to invoke, the processor time of 64 in flight",
+                "times",
+                "less",
+                Target("below", 1.1),
+                against="pycomnet",
+            ),
+        ),
+        peers=("pycomnet", "pyro5", "rpyc"),
+    ),
+    Job(
+        "batch",
+        (
+            Row(
+                "batch",
+                "1,000 such calls in a batch",
+                "ms",
+                "less",
+                Target("times", 5),
+                against="pyro5",
+            ),
+        ),
+        peers=("pycomnet", "pyro5"),
+    ),
+    Job(
         "idle",
         (
             Row(

@@ -282,6 +282,12 @@ class CallInterrupted(ServiceError):
     code = "interrupted"
 
 
+class CallSkipped(ServiceError):
+    """A call of a batch that ends at the first error was not run, as one before it has failed."""
+
+    code = "skipped"
+
+
 class ServiceUnreachable(ServiceError):
     """No connection to the service's address could be made; nothing was run."""
 

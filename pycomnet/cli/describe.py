@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -14,22 +14,24 @@ if TYPE_CHECKING:
     from pycomnet.cli.program import CommandProgram
     from pycomnet.services.client.context import Context
 
-#: No publisher is described.
-NONE: Mapping[str, Any] = {}
+#: What is shown of a publisher: numbers.
+FIGURES = ("sequence", "rate", "subscriptions", "lag", "dropped", "history")
 
 EPILOG = """\b
 Examples:
   pycomnet describe org.example.calc
   pycomnet describe --address tcp:127.0.0.1:2013
   pycomnet describe --json org.pycom.nameserver
+  pycomnet describe --stub org.example.calc > calc_types.py
 """
 
 
 @click.command("describe", epilog=EPILOG, short_help="Show what a service offers.")
 @target_options
 @click.option("--json", "in_json", is_flag=True, help="Print JSON, for programs.")
+@click.option("--stub", is_flag=True, help="Print Python source: typing.Protocols for proxies.")
 @click.argument("interface", required=False)
-def describe(target: Target, in_json: bool, interface: str | None) -> None:
+def describe(target: Target, in_json: bool, stub: bool, interface: str | None) -> None:
     """Show the methods of a service with INTERFACE, and their documentation.
 
     With --address, INTERFACE may be left out: then all interfaces at that address are shown.
@@ -39,13 +41,34 @@ def describe(target: Target, in_json: bool, interface: str | None) -> None:
     if interface is None and target.address is None:
         raise click.UsageError("give an INTERFACE, or the address of a service with --address")
 
-    run_command(lambda program: show_interfaces(program, target, interface, in_json))
+    if in_json and stub:
+        raise click.UsageError("give --json or --stub, not both")
+    shown = as_indented_json if in_json else as_stub if stub else as_text
+    run_command(lambda program: show_interfaces(program, target, interface, shown))
+
+
+def as_indented_json(interfaces: dict[str, Any]) -> str:
+    """The result of ``introspect`` for programs."""
+    return as_json(interfaces, 2)
+
+
+def as_stub(interfaces: dict[str, Any]) -> str:
+    """The result of ``introspect`` as Python source, for type checkers."""
+    from pycomnet.ext.proxy.stubs import stub_of
+
+    return stub_of(interfaces).removesuffix("\n")
 
 
 async def show_interfaces(
-    program: CommandProgram, target: Target, interface: str | None, in_json: bool = False
+    program: CommandProgram,
+    target: Target,
+    interface: str | None,
+    shown: Callable[[dict[str, Any]], str] | None = None,
 ) -> int:
-    """Print what a service offers. If its name is unknown, suggest a similar one."""
+    """Print what a service offers. If its name is unknown, suggest a similar one.
+
+    :param shown: makes what is printed of the result of ``introspect``; by default text.
+    """
     from pycomnet.cli.call import put
     from pycomnet.errors import ServiceNotFound, UnknownInterface
     from pycomnet.services.interface import INTROSPECTION
@@ -55,11 +78,12 @@ async def show_interfaces(
         try:
             service = await target.find(context, interface or INTROSPECTION)
             found = await service.introspect()
-            topics = await topics_of(context, target, found)
+            if shown is not as_stub:
+                found = {**found, **await topics_of(context, target, found)}
         except (ServiceNotFound, UnknownInterface) as problem:
             program.say(await explained(problem, target, context, interface or ""))
             return 1
-    put(program, as_json({**found, **topics}, 2) if in_json else as_text(found, topics))
+    put(program, (shown or as_text)(found))
     return 0
 
 
@@ -75,21 +99,21 @@ async def topics_of(
         if {"subscribe", "topic"} <= set(declared.get("methods", ())):
             try:
                 service = await target.find(context, name)
-                found[name] = {**declared, "topic": await service.invoke("topic")}
+                state = await service.invoke("topic")
             except PycomnetError:
                 continue  # perhaps this user may not call it
+            if isinstance(state, dict) and all(
+                isinstance(state.get(figure), (int, float)) for figure in FIGURES
+            ):
+                found[name] = {**declared, "topic": state}
     return found
 
 
-def as_text(interfaces: dict[str, Any], topics: Mapping[str, Any] = NONE) -> str:
-    """The result of ``introspect`` as text for people.
-
-    :param topics: what :func:`topics_of` returns.
-    """
+def as_text(interfaces: dict[str, Any]) -> str:
+    """The result of ``introspect`` as text for people."""
     if not interfaces:
         return "nothing is offered there"
-    shown = {**interfaces, **topics}
-    return "\n\n".join(_interface(name, found) for name, found in sorted(shown.items()))
+    return "\n\n".join(_interface(name, found) for name, found in sorted(interfaces.items()))
 
 
 def _topic(state: Mapping[str, Any]) -> str:

@@ -21,6 +21,7 @@ from pycomnet.services.binary import BlockLimits
 from pycomnet.services.client.instances import AddressRoute, NamedRoute
 from pycomnet.services.client.login import AddressSource, as_credentials
 from pycomnet.services.client.pool import Pool, PooledServer
+from pycomnet.services.client.reference import ServiceReference
 from pycomnet.services.client.remoteservice import RemoteService
 from pycomnet.services.deadlines import Deadlines
 from pycomnet.wire.frames import MAX_VALUE
@@ -210,6 +211,28 @@ class Context(Live):
             return address
         options = {**endpoint.options, "trustRoots": self._trust_roots}
         return str(attrs.evolve(endpoint, options=options))
+
+    def refers_to(self, reference: ServiceReference) -> RemoteService:
+        """The service that a reference says, not connected yet.
+
+        :raises EndpointError: it has an address that is none.
+        """
+        interface = reference.interface
+        if reference.address is not None:
+            return self.at(reference.address, interface)
+        assert interface is not None
+        context = self.asking(reference.nameserver)
+        return RemoteService(context, NamedRoute(context, interface, reference.service), interface)
+
+    def asking(self, nameserver: str | None) -> Context:
+        """This context, with another nameserver; it shares the connections."""
+        nameserver = None if nameserver is None else endpoints.clean(nameserver)
+        if nameserver == self.nameserver_address:
+            return self
+        other = object.__new__(type(self))
+        other.__dict__.update(self.__dict__)
+        other.nameserver_address = nameserver
+        return other
 
     # -- time ------------------------------------------------------------------------------------
 

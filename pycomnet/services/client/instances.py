@@ -13,6 +13,7 @@ from pycomnet.net import endpoints
 from pycomnet.net.destinations import foreign_address
 from pycomnet.services.client.login import AddressSource
 from pycomnet.services.client.race import Race
+from pycomnet.services.client.reference import ServiceReference
 
 if TYPE_CHECKING:
     from pycomnet.services.client.context import Context
@@ -55,6 +56,10 @@ class Instances:
         """Whether it is worth trying again if no instance could be reached."""
         raise NotImplementedError
 
+    def reference(self, interface: str | None) -> ServiceReference:
+        """What is called, for others to call."""
+        raise NotImplementedError
+
 
 class AddressRoute(Instances):
     """One address."""
@@ -76,6 +81,9 @@ class AddressRoute(Instances):
 
     def may_return(self) -> bool:
         return self._peer.known
+
+    def reference(self, interface: str | None) -> ServiceReference:
+        return ServiceReference(interface, address=self._peer.address)
 
 
 class NamedRoute(Instances):
@@ -105,6 +113,10 @@ class NamedRoute(Instances):
 
     def may_return(self) -> bool:
         return True
+
+    def reference(self, interface: str | None) -> ServiceReference:
+        nameserver = self._context.nameserver_address
+        return ServiceReference(interface, nameserver=nameserver, service=self._service)
 
     def pick(self) -> PooledServer | None:
         peers = self._peers

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet import defer
@@ -65,6 +67,17 @@ class ClientConnection(Connection):
             self._reason = _lost(reason)
         super().connectionLost(reason)
         peer.left(self)
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """What is sent within is written together: at its end, or with the rest of this turn."""
+        corked, self.corked = self.corked, True
+        try:
+            yield
+        finally:
+            self.corked = corked
+            if self.lost is None:
+                self.flush_soon()
 
 
 class _OneConnection(Factory):
@@ -177,6 +190,8 @@ class PooledServer:
         self._withheld = ""
         #: the longest request that it takes, in bytes
         self.longest = 1 << 32
+        #: the most calls of a batch; 0 if it takes no batches
+        self.batch = 0
         #: whether there has ever been a connection
         self.known = False
         self._context = context
@@ -271,6 +286,8 @@ class PooledServer:
             raise
         longest = info.get("request")
         self.longest = longest if isinstance(longest, int) else 1 << 32
+        batch = info.get("batch")
+        self.batch = batch if isinstance(batch, int) and batch > 0 else 0
         self.is_back()
         self.known = True
         self.connection = connection

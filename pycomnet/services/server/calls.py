@@ -30,7 +30,7 @@ from pycomnet.services.interface import Service
 from pycomnet.services.server.bound import Bound, wrong_way
 from pycomnet.services.server.limits import PEEK, HeldBytes, ServerLimits
 from pycomnet.services.server.request import Request, ServerCall
-from pycomnet.services.server.streaming import InThread, StreamFeed, send_all
+from pycomnet.services.server.streaming import FeedCalls, InThread, StreamFeed, send_all
 from pycomnet.services.server.tasks import CANCELLED, Tasks
 from pycomnet.services.threads import MethodThreads
 from pycomnet.wire.values import InvalidValue, TooManyItems, ValueNotReceivable, read_texts
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from pycomnet.services.server.connection import ServerConnection
 
 
-class ServerCalls:
+class ServerCalls(FeedCalls):
     """The calls of a server, and what they share.
 
     :ivar methods: interface -> name -> method.
@@ -95,7 +95,7 @@ class ServerCalls:
             interface, name = read_texts(beginning, 2)
         except InvalidValue:
             return PycomnetError("that is no request")
-        return self._unwanted(call, interface, name, len(beginning), True)
+        return call.refusal(interface, name, len(beginning), True)
 
     def _is_wanted(self, call: ServerCall, payload: bytes) -> bool:
         """Whether a request may be decoded. If not, it is refused by its beginning alone.
@@ -108,16 +108,21 @@ class ServerCalls:
         except InvalidValue as problem:
             connection.violated("value", f"that is no request: {problem}")
             return False
-        refused = self._unwanted(call, interface, name, len(payload))
+        refused = call.refusal(interface, name, len(payload))
         if refused is not None:
             connection.refuse(call, refused)
         return refused is None
 
-    def _unwanted(
+    def refusal(
         self, call: ServerCall, interface: str, name: str, size: int, again: bool = False
     ) -> Exception | None:
-        """Why a call is refused by its names and its size alone; None if it is not.
+        """Why a method may not be called now, or None. The arguments have not been decoded.
 
+        Each long request passes this, each call of a batch, and each call of a client that may not
+        call everything.
+
+        :param call: the call; or the batch in which it is.
+        :param size: bytes of the request.
         :param again: whether this is asked a second time, or will be.
         """
         caller = call.connection.caller
@@ -161,13 +166,15 @@ class ServerCalls:
         try:
             interface, name, _, seconds = asked[:4]
             function = self.methods[interface][name]
+            late = seconds is not None and not seconds > 0  # written so that NaN is late, too
             if seconds is not None:
-                if not seconds > 0:  # written so that NaN fails, too
-                    raise DeadlineExceeded("its deadline had passed when it came")
                 call.expires = self.reactor.seconds() + seconds
                 call.seconds = seconds
         except Exception as problem:
             self._not_found(call, payload, problem)
+            return
+        if late:
+            connection.refuse(call, DeadlineExceeded("its deadline had passed when it came"))
             return
         if self.leaving:
             connection.refuse(call, ServerLeaving("the server is about to end"))
@@ -256,13 +263,18 @@ class ServerCalls:
         if len(self._queue) >= self.limits.queued:
             call.connection.refuse(call, self._overloaded())
             return
-        self._active.add(call)
-        call.size = call.held = size = len(payload)
-        self._hold(call, size)
+        size = len(payload)
+        self.keep(call, size)
         if call.expires is not None:
             call.bucket = self._deadlines.add(call, call.seconds, call.expires)
         # A long request waits encoded: decoded, it may take many times the memory.
         self._queue.append((call, function, asked if size <= PEEK else payload))
+
+    def keep(self, call: ServerCall, size: int) -> None:
+        """Count a call among those that are not over, and its request's bytes as held."""
+        self._active.add(call)
+        call.size = call.held = size
+        self._hold(call, size)
 
     def _run(self, call: ServerCall, bound: Bound, request: Request) -> None:
         result: Any
@@ -286,36 +298,6 @@ class ServerCalls:
             self._failed(call, problem, None)
             return
         self.settle(call, result)
-
-    def _feed(self, call: ServerCall, feed: StreamFeed) -> None:
-        """Let a service send the values of a stream itself."""
-        self._active.add(call)
-        call.release = feed.ended
-        call.fed = True
-        if call.expires is not None:
-            call.bucket = self._deadlines.add(call, call.seconds, call.expires)
-        try:
-            feed.begin(call)
-        except BaseException as problem:
-            call.release = None
-            self._failed(call, problem, None)
-            self.forget(call)
-
-    def end_feed(self, call: ServerCall, problem: BaseException | None = None) -> None:
-        """End a stream whose values a service has sent itself.
-
-        :param problem: the error that its caller gets; None for the normal end.
-        """
-        if problem is None:
-            call.connection.end(call)
-        else:
-            call.connection.refuse(call, problem)
-        self.forget(call)
-
-    def end_feeds(self, problem: Exception) -> None:
-        """End all such streams: they would not end by themselves."""
-        for call in [call for call in self._active if call.fed]:
-            call.cancel(problem)
 
     def settle(self, call: ServerCall, result: Any) -> None:
         """Answer a call with what its method has returned."""

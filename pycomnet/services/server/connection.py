@@ -24,18 +24,17 @@ from pycomnet.net import endpoints
 from pycomnet.net.eager import BULK_SIZE
 from pycomnet.services.blocks import OutgoingBlocks, Owner
 from pycomnet.services.client.pending import NOTHING
+from pycomnet.services.server.batches import ServerBatch
 from pycomnet.services.server.guarding import Caller, LoginCall, head_of
 from pycomnet.services.server.limits import PEEK
-from pycomnet.services.server.request import Request, ServerCall
-from pycomnet.wire.frames import ERROR, NORMAL
+from pycomnet.services.server.request import PLAIN, Request, ServerCall
+from pycomnet.wire.frames import NORMAL
 from pycomnet.wire.mux import Limits, LocalError, Stream
 from pycomnet.wire.values import ValueNotSendable, blame
 
 if TYPE_CHECKING:
     from pycomnet.services.server.server import ServiceServer
 
-#: Types of results that are sent as they are. Other results may be Deferreds, or come with blocks.
-PLAIN = frozenset((type(None), bool, int, float, str, bytes, list, dict))
 #: Seconds that a client has to send its hello after it has connected.
 HELLO_TIMEOUT = 20.0
 #: While a connection has incomplete requests, all arriving bytes count as theirs. After this many
@@ -62,6 +61,7 @@ class ServerConnection(Connection):
         self.acceptors = {
             "invoke": self._invoked,
             "stream": self._streamed,
+            "batch": self._batched,
             "login": self._logging_in,
         }
         self.mux.expect_calls(("invoke",))
@@ -316,6 +316,9 @@ class ServerConnection(Connection):
     def _streamed(self, stream: Stream) -> ServerCall:
         return ServerCall(self, stream, True)
 
+    def _batched(self, stream: Stream) -> ServerCall:
+        return ServerBatch(self, stream)
+
     def _logging_in(self, stream: Stream) -> LoginCall:
         return LoginCall(self, stream)
 
@@ -335,9 +338,7 @@ class ServerConnection(Connection):
         except Exception as problem:
             self.refuse(call, problem)  # the code of the result's own types may have raised it
             return
-        call.over = True
-        stream, call.stream = call.stream, None  # the stream keeps the call: see PendingCall.closed
-        self.mux.reply_on(stream, payload)
+        call.reply(payload)
         if not self.corked:
             self.flush_soon()
         if self.mux.scheduler.congested:
@@ -359,9 +360,9 @@ class ServerConnection(Connection):
         """Send the reason why a call has no result."""
         if call.over:
             return
-        call.over = True
+        call.over = True  # the error's own code may call this
         payload = self._refusal(problem, failure)
-        self.mux.close(call.stream, ERROR, payload)
+        call.fail(payload)
         if not self.corked:
             self.flush_soon()
         if self.mux.scheduler.congested:

@@ -10,6 +10,7 @@ from twisted.python.failure import Failure
 
 from pycomnet.auth.principal import Principal
 from pycomnet.errors import ConnectionLost, Unauthenticated
+from pycomnet.wire.frames import ERROR
 
 if TYPE_CHECKING:
     from pycomnet.services.interface import Service
@@ -191,6 +192,17 @@ class LoginCall:
             self.connection.login = self
             self._checking = gate.log_in(self.connection, payload)
             self._checking.addCallbacks(self._accepted, self._refused)
+
+    def reply(self, payload: bytes) -> None:
+        """Send the encoded reply."""
+        self.over = True
+        stream, self.stream = self.stream, None
+        self.connection.mux.reply_on(stream, payload)
+
+    def fail(self, payload: bytes) -> None:
+        """Send the encoded error."""
+        self.over = True
+        self.connection.mux.close(self.stream, ERROR, payload)
 
     def _accepted(self, reply: Any) -> None:
         self._ended()

@@ -10,11 +10,15 @@ from twisted.internet import defer
 from pycomnet.auth.principal import Principal
 from pycomnet.errors import ConnectionLost
 from pycomnet.far.live import Live
+from pycomnet.wire.frames import ERROR
 
 if TYPE_CHECKING:
     from pycomnet.services.client.context import Context
     from pycomnet.services.server.connection import ServerConnection
     from pycomnet.wire.mux import Stream
+
+#: Types of results that are sent as they are. Other results may be Deferreds, or come with blocks.
+PLAIN = frozenset((type(None), bool, int, float, str, bytes, list, dict))
 
 
 class Request(Live):
@@ -123,15 +127,18 @@ class ServerCall:
         "streaming",
     )
 
-    def __init__(self, connection: ServerConnection, stream: Stream, streaming: bool) -> None:
+    def __init__(
+        self, connection: ServerConnection, stream: Stream | None, streaming: bool
+    ) -> None:
         self.connection = connection
-        #: None once the call has been answered
+        #: None once the call has been answered, and of a call in a batch
         self.stream: Any = stream
-        stream.app = self
-        # A request longer than a window is received as a whole; its length has a limit.
-        if stream.receiving:
-            connection.mux.demand_read(stream)
-            connection.long[self] = None
+        if stream is not None:
+            stream.app = self
+            # A request longer than a window is received as a whole; its length has a limit.
+            if stream.receiving:
+                connection.mux.demand_read(stream)
+                connection.long[self] = None
         #: bytes of the request; and how many of them are counted as held while it waits or runs
         self.size = 0
         self.held = 0
@@ -172,6 +179,19 @@ class ServerCall:
         self.asked = True
         if self.connection.long:
             self.connection.is_whole(self, len(payload))
+        self.begin(payload)
+
+    def refusal(
+        self, interface: str, name: str, size: int, again: bool = False
+    ) -> Exception | None:
+        """Why it is not wanted, by the texts with which its request begins, and its size.
+
+        :param again: whether this is asked a second time, or will be.
+        """
+        return self.connection.server.refusal(self, interface, name, size, again)
+
+    def begin(self, payload: bytes) -> None:
+        """The whole request has arrived."""
         self.connection.server.begin(self, payload)
 
     def run_arrived(self, payloads: list[bytes], cost: int) -> None:
@@ -193,6 +213,17 @@ class ServerCall:
         self.connection.server.too_late(self)
 
     # -- its end ---------------------------------------------------------------------------------
+
+    def reply(self, payload: bytes) -> None:
+        """Send the encoded result: the call is over."""
+        self.over = True
+        stream, self.stream = self.stream, None  # the stream keeps the call: see PendingCall.closed
+        self.connection.mux.reply_on(stream, payload)
+
+    def fail(self, payload: bytes) -> None:
+        """Send the encoded error: the call is over."""
+        self.over = True
+        self.connection.mux.close(self.stream, ERROR, payload)
 
     def cancel(self, why: Exception | None) -> None:
         """Cancel the call; ``why`` is the error for the caller, or None to send nothing."""
@@ -222,4 +253,4 @@ class ServerCall:
             release()
 
 
-__all__ = ["ServerCall", "Request"]
+__all__ = ["PLAIN", "ServerCall", "Request"]

@@ -24,6 +24,7 @@ from pycomnet.net import endpoints
 from pycomnet.net.reactors import EndpointReactor
 from pycomnet.services.client.context import Context
 from pycomnet.services.interface import INTROSPECTION, Service, describe, interface, method
+from pycomnet.services.server.batchturns import BatchTurns
 from pycomnet.services.server.calls import Bound, ServerCalls
 from pycomnet.services.server.connection import ServerConnection
 from pycomnet.services.server.guarding import AccessGate, find_rule
@@ -105,6 +106,7 @@ class ServiceServer(ServerCalls, Live):
         self._wire_limits = Limits(
             channels=self.limits.channels, value=self.limits.request, items=self.limits.items
         )
+        self.batches = BatchTurns(reactor)
         self.gate: AccessGate | None = None
         if access is not None:
             self._set_gate(access)
@@ -185,7 +187,11 @@ class ServiceServer(ServerCalls, Live):
         """The application's part of this server's hello."""
         if self._hello is None:
             interfaces = self.announced(None if self.gate is None else self.gate.sees)
-            self._hello = {"services": interfaces, "request": self.limits.request}
+            self._hello = {
+                "services": interfaces,
+                "request": self.limits.request,
+                "batch": self.limits.most_batched,
+            }
             if self.gate is not None:
                 self._hello["login"] = self.gate.kinds()
             if len(repr(self._hello)) > 50_000:  # the size of a hello is limited
@@ -287,6 +293,7 @@ class ServiceServer(ServerCalls, Live):
             )
         self._threads.close()
         self._deadlines.close()
+        self.batches.close()
         self._sessions.close()
         if self.gate is not None:
             self.gate.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 from hypothesis import given, settings
@@ -17,6 +18,7 @@ from pycomnet.ext.access.audit import FREE_LINES
 from pycomnet.ext.access.messages import KINDS, read_message
 from pycomnet.services.server.guarding import head_of, make_heads
 from pycomnet.test.ext.access.kit import SHOP, AccessCase
+from pycomnet.test.services.server.test_batches import Taken
 from pycomnet.wire.codec import make_codec
 from pycomnet.wire.values import InvalidValue, PureCodec
 
@@ -176,6 +178,20 @@ class CallAuditTests(AccessCase):
             for _ in range(3):
                 self.assertEqual(self.result(shop.invoke("buy")), "alice")
             self.result(shop.stream("news").receive())
-        found = [event["audit"] for event in events if "audit" in event]
-        calls = [(one["user"], one["method"]) for one in found if one["event"] == "call"]
-        self.assertEqual(calls, [("alice", "buy")] * 3 + [("alice", "news")])
+        self.assertEqual(called(events), [("alice", "buy")] * 3 + [("alice", "news")])
+
+    def test_each_call_of_a_batch_has_a_line(self) -> None:
+        """Once, also if the batch waits between them and who may call is asked anew."""
+        shop = self.shop_for("alice")
+        calls = [(name, None, Taken()) for name in ("buy", "hours", "buy", "buy")]
+        with capturedLogs() as events:
+            ended = shop.invoke_together(calls, one_by_one=True)
+            self.network.wait(1)
+            self.successResultOf(ended)
+        self.assertEqual(called(events).count(("alice", "buy")), 3)
+
+
+def called(events: Sequence[Any]) -> list[tuple[str, str]]:
+    """The users and the methods of the calls that were logged."""
+    found = [event["audit"] for event in events if "audit" in event]
+    return [(one["user"], one["method"]) for one in found if one["event"] == "call"]
