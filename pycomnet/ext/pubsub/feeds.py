@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 #: Seconds between attempts to subscribe again, at first and at most.
 FIRST_RETRY, LONGEST_RETRY = 0.05, 5.0
+#: Of so many counts of events it is known how far they were received.
+MOST_POSITIONS = 32
 #: The most characters of an epoch.
 MAX_EPOCH = 64
 #: Errors after which a subscription is tried again.
@@ -64,6 +66,8 @@ class PublisherFeed:
         self.name = name
         self.service = service
         self.epoch: str | None = None
+        #: the number up to which all has come
+        self.position = 0
         self.gone = False
         self.over = False
         #: weak: a subscriber that nobody holds ends, and this with it
@@ -91,12 +95,13 @@ class PublisherFeed:
             raise defer.CancelledError
         return owner
 
-    def returns(self, epoch: str | None, durable: bool) -> None:
+    def returns(self, epoch: str | None, durable: bool, position: int) -> None:
         """Its events were followed before, up to the owner's position; None: they were not.
 
         That some are missing since then was told when it had gone, unless it has them.
         """
         self.epoch = epoch
+        self.position = position
         self._is_told = epoch is not None and not durable
 
     def start(self) -> None:
@@ -137,8 +142,7 @@ class PublisherFeed:
             self._owner.feed_ended(self, problem)
 
     def _gap(self, why: str) -> Gap:
-        position = self._owner.positions.get(self.epoch or "", 0)
-        return Gap(None, position + 1, 0, None, why, self.name)
+        return Gap(None, self.position + 1, 0, None, why, self.name)
 
     # -- the stream ------------------------------------------------------------------------------
 
@@ -172,22 +176,24 @@ class PublisherFeed:
 
     def _arguments(self) -> dict[str, Any]:
         owner = self._owner
-        after = [[epoch, number] for epoch, number in owner.positions.items()]
-        if owner.group:
-            after = []
         found = dict(owner.wanted())
         if self.epoch is None:
             found.update(owner.beginning)
-        if after:
-            found["after"] = after
-        elif self.epoch is not None and not owner.group:
-            found["after"] = [[self.epoch, 0]]
+        if not owner.group:
+            # Those of other publishers as well: this may be one of them, under another name.
+            positions = dict(owner.positions)
+            if self.epoch is not None:
+                positions.pop(self.epoch, None)
+                positions[self.epoch] = self.position  # the last, as the first may be too many
+            if positions:
+                latest = list(positions.items())[-MOST_POSITIONS:]
+                found["after"] = [[epoch, number] for epoch, number in latest]
         return found
 
     def _begun(self, stream: Any, welcome: Any) -> None:
         if not (
             isinstance(welcome, dict)
-            and all(type(welcome.get(key)) is int for key in ("id", "sequence"))
+            and all(type(welcome.get(key)) is int for key in ("id", "begins"))
             and isinstance(welcome.get("epoch"), str)
             and len(welcome["epoch"]) <= MAX_EPOCH
         ):
@@ -199,11 +205,7 @@ class PublisherFeed:
         self._is_told = False
         self.epoch = epoch
         self.durable = welcome.get("durable") is True
-        if epoch not in owner.positions:
-            history = owner.positions
-            history[epoch] = 0 if owner.group else self._first_position(welcome)
-            while len(history) > owner.MOST_POSITIONS:
-                history.popitem(last=False)
+        self._has(welcome["begins"])
         self._id = welcome["id"]
         service = self.service
         self._other_way = RemoteService(
@@ -211,11 +213,15 @@ class PublisherFeed:
         )
         owner.subscribed(self)
 
-    def _first_position(self, welcome: dict[str, Any]) -> int:
-        """Where it goes on if no event has come by then."""
-        replays = self._owner.beginning.keys() & {"last", "since"}
-        position: int = welcome["sequence"]
-        return 0 if replays else position
+    def _has(self, position: int) -> None:
+        """All up to a number has come."""
+        assert self.epoch is not None
+        self.position = position
+        positions = self._owner.positions
+        positions[self.epoch] = position
+        positions.move_to_end(self.epoch)
+        if len(positions) > MOST_POSITIONS:
+            positions.popitem(last=False)
 
     def _deliver(self, batch: Any) -> None:
         """Hand a batch to the subscriber: its user has taken all of the last one."""
@@ -226,10 +232,9 @@ class PublisherFeed:
         for item in batch:
             if type(item) is not list or len(item) < (5 if type(item[0]) is int else 3):
                 raise PycomnetError(f"{self.service}: that is no event")
-        assert self.epoch is not None
         owner = self._owner
-        if upto > owner.positions.get(self.epoch, 0):
-            owner.positions[self.epoch] = upto
+        if upto > self.position:
+            self._has(upto)
         if owner.group:
             batch = self._new_ones(batch)
         if not batch:

@@ -48,8 +48,8 @@ class Publishers:
         self._service = service
         self._one = one
         self._feeds: dict[str, PublisherFeed] = {}
-        #: publishers that are gone and may come back: name -> epoch, and whether it is durable
-        self._epochs: OrderedDict[str, tuple[str, bool]] = OrderedDict()
+        #: publishers that are gone and may come back: epoch, whether it is durable, and position
+        self._epochs: OrderedDict[str, tuple[str, bool, int]] = OrderedDict()
         self._watcher: Any = None
         self._watch: InterfaceWatch | None = None
 
@@ -96,7 +96,7 @@ class Publishers:
         if feed.name is not None and self._feeds.get(feed.name) is feed and feed.gone:
             del self._feeds[feed.name]
             if feed.epoch is not None:
-                self._epochs[feed.name] = feed.epoch, feed.durable
+                self._epochs[feed.name] = feed.epoch, feed.durable, feed.position
                 self._epochs.move_to_end(feed.name)
                 if len(self._epochs) > MOST_PUBLISHERS:
                     self._epochs.popitem(last=False)
@@ -116,7 +116,7 @@ class Publishers:
         context, interface = self._context, self._owner.interface
         service = RemoteService(context, NamedRoute(context, interface, name), interface)
         made = PublisherFeed(self._owner, service, name)
-        made.returns(*self._epochs.pop(name, (None, False)))
+        made.returns(*self._epochs.pop(name, (None, False, 0)))
         self._feeds[name] = made
         self._owner.add_feed(made)
 

@@ -66,14 +66,19 @@ class Outlet(StreamFeed):
         self.call = None
         self.topic.leave(self)
 
-    def welcome(self, resumed: bool) -> None:
-        """Say that the subscription counts."""
+    def welcome(self, resumed: bool, begins: int) -> None:
+        """Say that the subscription counts.
+
+        :param resumed: whether it goes on where the subscriber was.
+        :param begins: the number behind which its events begin.
+        """
         assert self.call is not None
         topic = self.topic
         said = {
             "id": self.id,
             "epoch": topic.epoch,
             "sequence": topic.history.last,
+            "begins": begins,
             "resumed": resumed,
             "durable": topic.store is not None,
         }

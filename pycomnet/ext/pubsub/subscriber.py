@@ -14,7 +14,7 @@ from twisted.python.failure import Failure
 from pycomnet.deferred import OneShot, deferred
 from pycomnet.errors import ChannelClosed, InvalidArguments, PycomnetError
 from pycomnet.ext.pubsub.events import Event, Gap, Restarted
-from pycomnet.ext.pubsub.feeds import PublisherFeed
+from pycomnet.ext.pubsub.feeds import MOST_POSITIONS, PublisherFeed
 from pycomnet.ext.pubsub.finding import Publishers
 from pycomnet.ext.pubsub.history import duration
 from pycomnet.ext.pubsub.intake import LEAST_BOUND, Policy
@@ -47,9 +47,6 @@ class Subscriber(Live):
 
     :ivar missed: how many events are missing so far, as far as that is known.
     """
-
-    #: Of so many counts of events it is known how far they were received.
-    MOST_POSITIONS = 32
 
     def __init__(
         self,
@@ -346,7 +343,7 @@ class Subscriber(Live):
         """The numbers of a group's events that have come, and whether the user has done with
         them."""
         found = self._had.setdefault(epoch, OrderedDict())
-        if len(self._had) > self.MOST_POSITIONS:
+        if len(self._had) > MOST_POSITIONS:
             self._had.popitem(last=False)
         return found
 

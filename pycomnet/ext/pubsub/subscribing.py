@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet import defer
@@ -158,24 +157,25 @@ def _after(value: Any) -> dict[str, int] | None:
 class _Starting:
     """What a new outlet does before its first event."""
 
-    def __init__(self, outlet: Outlet, request: SubscribeRequest) -> None:
+    def __init__(self, outlet: Outlet, intake: Intake, request: SubscribeRequest) -> None:
         self._outlet = outlet
+        self._intake = intake
         self._request = request
 
-    def run_when_affordable(self, intake: Intake) -> None:
+    def run_when_affordable(self) -> None:
         """As :meth:`run`, in a later turn if others have looked through much in this one."""
         topic = self._request.topic
-        if not topic.when_affordable(partial(self._run_later, intake)):
+        if not topic.when_affordable(self._run_later):
             # Until then nothing is queued for it: it does not count yet.
-            intake.cursor, intake.reading = 0, True
+            self._intake.cursor, self._intake.reading = 0, True
             return
         topic.history.budget -= len(topic.retained) + 1
-        self.run(intake)
+        self.run()
 
-    def run(self, intake: Intake) -> None:
+    def run(self) -> None:
         """Find where to begin, say that the subscription counts, and send."""
         try:
-            placed = self._request.place(intake)
+            placed = self._request.place(self._intake)
         except Overloaded as problem:
             self._outlet.close(problem)
             return
@@ -184,18 +184,19 @@ class _Starting:
         else:
             self.ready(placed)
 
-    def _run_later(self, intake: Intake) -> None:
+    def _run_later(self) -> None:
         if self._outlet.call is not None:
-            intake.cursor, intake.reading = None, False
-            self.run_when_affordable(intake)
+            self._intake.cursor, self._intake.reading = None, False
+            self.run_when_affordable()
 
     def ready(self, resumed: bool) -> None:
         """The subscription counts."""
         outlet = self._outlet
         if outlet.call is None:
             return  # it has gone meanwhile
-        outlet.welcome(resumed)
         topic = outlet.topic
+        cursor = self._intake.cursor
+        outlet.welcome(resumed, topic.history.last if cursor is None else cursor)
         if topic.over:
             outlet.finish(topic.problem)
         else:
@@ -219,7 +220,7 @@ class SubscriptionStart(Subscription):
         request, self._request = self._request, None
         assert request is not None
         super().begin(call)
-        _Starting(self, request).run_when_affordable(self.intake)
+        _Starting(self, self.intake, request).run_when_affordable()
 
 
 class MemberStart(GroupMember):
@@ -242,11 +243,11 @@ class MemberStart(GroupMember):
         elif found is not group:
             self.group = found
         super().begin(call)
-        starting = _Starting(self, request)
+        starting = _Starting(self, self.group.intake, request)
         if found is not None:
             found.when_ready().addCallbacks(lambda _: starting.ready(True), starting.failed)
         elif not group.durable:
-            starting.run(group.intake)
+            starting.run()
             group.start()
         else:
             group.load(request.place).addCallbacks(starting.ready, starting.failed)

@@ -132,6 +132,28 @@ class HistoryTests(PublishCase):
         self.network.wait(10)
         self.assertEqual(found + self.take(one), [*range(9)])
 
+    def test_what_other_publishers_have_counts_for_nothing(self) -> None:
+        """A subscriber of many publishers knows the position of each."""
+        one = self.subscribe()
+        self.publish(1, 2)
+        self.assertEqual(self.take(one), [1, 2])
+        one.positions.clear()
+        one.positions.update({f"epoch {number}": number for number in range(100)})
+        self.network.cut()
+        self.publish(3)
+        self.network.wait(10)
+        self.assertEqual(self.take(one), [3])
+
+    def test_a_connection_lost_before_the_first_event_loses_nothing(self) -> None:
+        """The welcome has said where the events begin."""
+        self.publish(*range(5))
+        for options in ({"last": 0}, {"since": 0.0}, {}):
+            one = self.subscribe(**options)
+            self.network.cut()
+            self.publish("new")
+            self.network.wait(10)
+            self.assertEqual(self.take(one), ["new"])
+
     def test_a_publisher_that_begins_anew_is_told(self) -> None:
         """And all that the new one remembers comes."""
         one = self.subscribe()
