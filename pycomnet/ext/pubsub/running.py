@@ -127,8 +127,9 @@ class InThread:
         self._values: deque[tuple[Any, _Outcome | None]] = deque()
         self._draining = False
         self._stopped = False
-        #: what is published and not acknowledged by the topic
+        #: what is published and not acknowledged by the topic; and how much of that there may be
         self._pending = 0
+        self._most = max(1, min(AHEAD, topic.settings.limits.blocked))
         #: why a value was refused
         self._problem: BaseException | None = None
         #: how the thread has ended, once it has
@@ -215,6 +216,8 @@ class InThread:
         if self._outcome is None or self._values or self._pending:
             return
         (failure,), self._outcome = self._outcome, None
+        if failure is None and self._problem is not None:
+            failure = Failure(self._problem)  # of the last value
         if failure is None:
             self._over.callback(None)
         else:
@@ -223,7 +226,7 @@ class InThread:
     def _drain(self) -> None:
         values = self._values
         for _ in range(TURN):
-            if not values or self._pending >= AHEAD:
+            if not values or self._pending >= self._most:
                 break
             value, outcome = values.popleft()
             publishing = publish_to(self._topic, value)
@@ -235,7 +238,7 @@ class InThread:
             else:
                 publishing.addErrback(self._refused)
         with self._changed:
-            self._draining = bool(values) and self._pending < AHEAD
+            self._draining = bool(values) and self._pending < self._most
             self._changed.notify_all()
             again = self._draining
         if again:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 from collections.abc import Callable
 from typing import Any, ClassVar
 
@@ -50,8 +51,8 @@ class PublisherService(Service):
         """Open the history. A subclass with a ``started`` of its own has to await this first."""
         settings = self.settings
         store = settings.store
-        if isinstance(store, str):
-            store = SQLiteEventStore(store)
+        if isinstance(store, (str, os.PathLike)):
+            store = SQLiteEventStore(os.fspath(store))
         self.topic = Topic(self.published, settings, server.reactor, store)
         self._reactor = server.reactor
         self._checking: Any = None
@@ -64,11 +65,15 @@ class PublisherService(Service):
     async def _open(self, store: Any) -> None:
         topic, limits = self.topic, self.settings.limits
         await store.open(self._reactor, self.settings.history)
-        recent = await store.recent(limits.history)
-        retained = []
-        if self.settings.retain:
-            retained = await store.retained(limits.keys, limits.retained)
-        topic.restore(recent, retained)
+        try:
+            recent = await store.recent(limits.history)
+            retained = []
+            if self.settings.retain:
+                retained = await store.retained(limits.keys, limits.retained)
+            topic.restore(recent, retained)
+        except BaseException:
+            await store.close()
+            raise
         self.running()
 
     def running(self) -> None:

@@ -12,7 +12,14 @@ from twisted.trial.unittest import TestCase
 
 import pycomnet
 from pycomnet.errors import ChannelClosed, RemoteError
-from pycomnet.ext.pubsub import Publication, PublisherService, Restarted, publisher, subscriber
+from pycomnet.ext.pubsub import (
+    Publication,
+    PublisherService,
+    Restarted,
+    TopicLimits,
+    publisher,
+    subscriber,
+)
 from pycomnet.services.interface import Service
 from pycomnet.services.launch.loading import load
 from pycomnet.test.services.network import ServiceCase
@@ -258,6 +265,32 @@ class ThreadTests(TestCase):
         while len(found) < 20_000:
             found += yield one.receive_many()
         self.assertEqual(found, list(range(20_000)))
+        yield self.assertFailure(one.receive(), ChannelClosed)
+
+    @defer.inlineCallbacks
+    def test_the_last_value_may_be_the_wrong_one(self) -> Any:
+        """Its error is the publisher's, though the generator has ended by then."""
+
+        def wrong() -> Iterator[Any]:
+            yield object()
+
+        one = yield self.serve(wrong, history=10, block=True, lazy=True)
+        problem = yield self.assertFailure(one.receive(), RemoteError)
+        self.assertIn("object", str(problem))
+        self.flushLoggedErrors()
+
+    @defer.inlineCallbacks
+    def test_a_fast_generator_is_as_far_ahead_as_the_publisher_allows(self) -> Any:
+        """Events that may wait for a subscriber that blocks are few: none is refused."""
+        one = yield self.serve(
+            lambda: iter([bytes(10_000)] * 500),
+            block=True,
+            lazy=True,
+            limits=TopicLimits(blocked=3),
+        )
+        found = 0
+        while found < 500:
+            found += len((yield one.receive_many()))
         yield self.assertFailure(one.receive(), ChannelClosed)
 
     @defer.inlineCallbacks
