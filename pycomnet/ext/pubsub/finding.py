@@ -91,6 +91,12 @@ class Publishers:
         if watch is not None:
             watch.remove(self._watcher)
 
+    def let_go(self, feeds: list[PublisherFeed]) -> None:
+        """Nobody holds the subscriber any more: end, with these feeds."""
+        self.close()
+        for feed in feeds:
+            feed.close()
+
     def ended(self, feed: PublisherFeed) -> None:
         """A publisher's feed is over."""
         if feed.name is not None and self._feeds.get(feed.name) is feed and feed.gone:

@@ -327,7 +327,7 @@ class Subscriber(Live):
         if finder is not None and not self._closed:
             # The garbage collector calls this in any thread, at any time.
             reactor = IReactorFromThreads(finder.reactor)
-            reactor.callFromThread(_let_go, finder, list(self._feeds))
+            reactor.callFromThread(finder.let_go, list(self._feeds))
 
     # -- what feeds call -------------------------------------------------------------------------
 
@@ -409,12 +409,6 @@ class Subscriber(Live):
         for waiter, _ in waiters:
             if not waiter.called:
                 waiter.errback(Failure(self._over))
-
-
-def _let_go(finder: Publishers, feeds: list[PublisherFeed]) -> None:
-    finder.close()
-    for feed in feeds:
-        feed.close()
 
 
 def _first_error(failure: Failure) -> Failure:
