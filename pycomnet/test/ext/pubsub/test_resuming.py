@@ -147,7 +147,8 @@ class HistoryTests(PublishCase):
     def test_a_connection_lost_before_the_first_event_loses_nothing(self) -> None:
         """The welcome has said where the events begin."""
         self.publish(*range(5))
-        for options in ({"last": 0}, {"since": 0.0}, {}):
+        beginnings: list[dict[str, Any]] = [{"last": 0}, {"since": 0.0}, {}]
+        for options in beginnings:
             one = self.subscribe(**options)
             self.network.cut()
             self.publish("new")
@@ -186,7 +187,7 @@ class BudgetTests(PublishCase):
         subscription gets what it wants."""
         for number in range(12_000):
             self.topic.publish(number, subject="a" if number else "b", key=str(number % 5000))
-        looked = []
+        looked: list[int] = []
         original = self.topic.history.at
         self.topic.history.at = lambda number: looked.append(number) or original(number)
         service = self.connect()
