@@ -153,8 +153,8 @@ class Subscription(Outlet):
             intake.size = size
             intake.waiting.size += event.size
             return
-        if self.call is None:
-            return  # it has ended while this event is handed out
+        if self.call is None or intake.cursor is not None:
+            return  # it has ended while this event is handed out; or the history has it
         if size > self._few and not self.waiting:
             self.flush()  # before anything is dropped
         if not intake.offer(event):
@@ -200,12 +200,12 @@ class Subscription(Outlet):
 
 def last_of(items: list[Item], topic: Topic, intake: Intake) -> int:
     """The number up to which all is sent with these items."""
-    if not intake.has_more():
-        return topic.history.last
+    # Not `topic.history.last`: an event that is being handed out may not be queued here yet.
+    upto = 0 if intake.has_more() else topic.offered
     for item in reversed(items):
         if type(item) is EncodedEvent:
-            return item.sequence
-    return 0
+            return max(upto, item.sequence)
+    return upto
 
 
 __all__ = ["BATCH", "Outlet", "Subscription", "last_of"]

@@ -119,8 +119,7 @@ class SubscribeRequest:
         elif self.since is not None:
             time = topic.now() - self.since
             if topic.store is not None:
-                _begin(intake, topic, 0)
-                intake.reading = True
+                intake.cursor, intake.reading = 0, True
                 finding = topic.store.before(time)
                 return finding.addCallback(lambda number: _found(intake, topic, number))
             _begin(intake, topic, topic.history.before(time))
@@ -132,7 +131,8 @@ class SubscribeRequest:
 
 
 def _begin(intake: Intake, topic: Topic, cursor: int) -> None:
-    intake.cursor = min(cursor, topic.history.last)
+    """Have the events behind a number come; there may be none by now."""
+    intake.cursor = cursor if cursor < topic.history.last else None
 
 
 def _found(intake: Intake, topic: Topic, number: int) -> bool:

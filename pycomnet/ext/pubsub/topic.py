@@ -66,6 +66,8 @@ class Topic:
         self.outlets: dict[int, Outlet] = {}
         self.groups: dict[str, SubscriberGroup] = {}
         self.store = store
+        #: the number of the last event that was offered to all that want it
+        self.offered = 0
         #: whether it has ended, and the error if that is why
         self.over = False
         self.problem: BaseException | None = None
@@ -124,7 +126,7 @@ class Topic:
             self.history.append(event)
         for event in retained if self.settings.retain else ():
             self.retained.put(event)
-        self.history.last = self.store.last
+        self.history.last = self.offered = self.store.last
         self._next = self.store.last + 1
         if recent:  # time goes on where it was, if the clock was set back
             behind = recent[-1].time - self.now()
@@ -171,6 +173,7 @@ class Topic:
                 if not taker.dirty:
                     taker.dirty = True
                     dirty.append(taker)
+            self.offered = number
         except Exception:
             return defer.fail()
         return done()
@@ -228,6 +231,7 @@ class Topic:
             if not taker.dirty:
                 taker.dirty = True
                 dirty.append(taker)
+        self.offered = event.sequence
         if dirty and self._turn is None:
             self._cork()
             self._flush()

@@ -132,6 +132,36 @@ class HistoryTests(PublishCase):
         self.network.wait(10)
         self.assertEqual(found + self.take(one), [*range(9)])
 
+    def test_a_connection_that_is_cut_within_a_turn_loses_nothing(self) -> None:
+        """A batch that is sent to make room says that all before the next event has come, and not
+        that this one has."""
+        one = self.subscribe()
+        for number in range(4):  # the first goes at once, two when the last would be too many
+            self.topic.publish([number, bytes(25_000)])
+        for outlet in self.topic.outlets.values():
+            outlet.connection.flush()
+        for client, server in self.network.wires:
+            self.network._move(server, client)
+        self.network.cut()
+        found = self.take(one)
+        self.network.wait(10)
+        self.publish([4, b""])
+        found += self.take(one)
+        self.assertEqual([each[0] for each in found], [0, 1, 2, 3, 4])
+
+    def test_a_long_event_comes_once_while_the_history_is_read(self) -> None:
+        """It is in the history that the subscription is still to read, and is not queued as
+        well."""
+        for number in range(3):
+            self.topic.publish([number, b""])
+        self.network.deliver()
+        one = self.subscribe()
+        outlet = next(iter(self.topic.outlets.values()))
+        outlet.intake.cursor = 1  # as after a turn in which others had looked through much
+        self.topic.publish([3, bytes(100_000)])
+        self.network.deliver()
+        self.assertEqual([each[0] for each in self.take(one)], [1, 2, 3])
+
     def test_what_other_publishers_have_counts_for_nothing(self) -> None:
         """A subscriber of many publishers knows the position of each."""
         one = self.subscribe()
