@@ -108,8 +108,8 @@ Examples:
             "metrics",
             None,
             None,
-            "An endpoint for Prometheus, over HTTP: the figures of publishers, at /metrics. It asks "
-            "for no token: for this machine, or with TLS and clients' certificates.",
+            "An endpoint for Prometheus, over HTTP: the figures of publishers, at /metrics. For "
+            "this machine, or with TLS and clients' certificates, as it asks for no token.",
         ],
     ]
     optFlags = [

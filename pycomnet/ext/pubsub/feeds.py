@@ -34,15 +34,9 @@ FIRST_RETRY, LONGEST_RETRY = 0.05, 5.0
 MOST_POSITIONS = 32
 #: The most characters of an epoch.
 MAX_EPOCH = 64
-#: Errors after which a subscription is tried again.
-PASSING = (
-    CallInterrupted,
-    ConnectionLost,
-    Overloaded,
-    ServerLeaving,
-    ServiceNotFound,
-    ServiceUnreachable,
-)
+#: Errors after which a subscription is tried again; of these, the first are of the connection.
+LOST = (CallInterrupted, ConnectionLost, ServerLeaving, ServiceNotFound, ServiceUnreachable)
+PASSING = (*LOST, Overloaded)
 #: So many numbers of events of a group, which may come again, are remembered.
 MOST_HAD = 20_000
 #: The most numbers in one acknowledgement.
@@ -255,7 +249,7 @@ class PublisherFeed:
         if self._other_way is None:
             return defer.succeed(None)  # the next stream begins with them
         changing = self._other_way.invoke("change", {"id": self._id, "subjects": subjects})
-        return changing.addErrback(lambda failure: failure.trap(*PASSING) and None)
+        return changing.addErrback(lambda failure: failure.trap(*LOST) and None)
 
     def acknowledge(self, number: int) -> defer.Deferred[None]:
         """Tell the publisher that an event is done with."""

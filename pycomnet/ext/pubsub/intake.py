@@ -302,13 +302,12 @@ class Intake:
         assert cursor is not None
         taken = 0
         self.lacking = False
-        looks = min(SCAN, max(0, history.budget))
-        history.budget -= looks
+        looks = max(0, min(SCAN, history.budget)) // patterns.cost
+        begin, end = cursor, False
         for _ in range(looks):
             if cursor >= history.last:
-                self.cursor = None
-                self.skip = NOTHING
-                return taken
+                end = True
+                break
             if taken >= limit:
                 break
             if cursor + 1 < history.first:
@@ -319,7 +318,10 @@ class Intake:
             if patterns.match(event.subject) and cursor not in skip:
                 items.append(event)
                 taken += event.size
-        self.cursor = cursor
+        history.budget -= (cursor - begin + 1) * patterns.cost
+        self.cursor = None if end else cursor
+        if end:
+            self.skip = NOTHING
         return taken
 
     def lost(self, first: int) -> None:

@@ -17,7 +17,8 @@ from pycomnet.ranges import check_fields, real
 class TopicLimits:
     """A publisher's limits on its subscribers, and on what it remembers.
 
-    :ivar subscriptions: at a time, of all clients.
+    :ivar subscriptions: at a time, of all clients. A subscription counts once for each eight parts
+        of its patterns.
     :ivar per_connection: of one connection.
     :ivar groups: groups at a time.
     :ivar bound: bytes that a subscriber may have wait for it.

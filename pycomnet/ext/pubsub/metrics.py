@@ -11,8 +11,8 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from pycomnet.ext.pubsub.topic import Topic
 from pycomnet.services.interface import Service
 
-#: What each is called behind ``pycomnet_topic_``; the key of what the method ``topic`` returns; what
-#: it is.
+#: What each is called behind ``pycomnet_topic_``, its key in what the method ``topic`` returns, and
+#: what it is.
 COUNTERS = (
     ("events", "sequence", "Events that were published."),
     ("delivered", "delivered", "Events that were sent, to each subscription."),

@@ -40,6 +40,7 @@ class Outlet(StreamFeed):
         "sent",
         "topic",
         "waiting",
+        "weight",
     )
 
     #: what the connection asks of a token: whether it was told already
@@ -53,6 +54,8 @@ class Outlet(StreamFeed):
         self.waiting = True
         self.dirty = False
         self.sent = 0
+        #: for how many it counts
+        self.weight = 1
         self._is_ending = False
         self._ending: BaseException | None = None
 
@@ -140,6 +143,7 @@ class Subscription(Outlet):
     def __init__(self, topic: Topic, intake: Intake) -> None:
         super().__init__(topic)
         self.intake = intake
+        self.weight = intake.patterns.weight
         #: so many bytes may wait before they are sent within a turn
         self._few = min(BATCH, intake.bound)
 

@@ -95,7 +95,7 @@ class PublisherService(Service):
         """Get the events from now on, or from an earlier one on: docs/protocol.rst."""
         asked = SubscribeRequest(request.args, self.topic)
         self._check_may_subscribe(request.user, asked.patterns)
-        self.topic.check_room(request.connection)
+        self.topic.check_room(request.connection, 1 if asked.group else asked.patterns.weight)
         self._check_later()
         return asked.open()
 

@@ -169,7 +169,7 @@ class _Starting:
             # Until then nothing is queued for it: it does not count yet.
             self._intake.cursor, self._intake.reading = 0, True
             return
-        topic.history.budget -= len(topic.retained) + 1
+        topic.history.budget -= (len(topic.retained) + 1) * self._intake.patterns.cost
         self.run()
 
     def run(self) -> None:
@@ -236,7 +236,7 @@ class MemberStart(GroupMember):
         request, self._request = self._request, None
         assert request is not None
         topic, group = self.topic, self.group
-        topic.check_room(call.connection)
+        topic.check_room(call.connection, self.weight)
         found = topic.groups.get(group.name)
         if found is None:
             topic.add_group(group)

@@ -84,6 +84,8 @@ class Topic:
         self._next = 1
         #: what gets events: subscriptions and groups
         self.takers: dict[Taker, None] = {}
+        #: what subscriptions count for: all, and those of each connection
+        self._weight = 0
         self._per_connection: Counter[Any] = Counter()
         #: subject -> what wants it
         self._wanting: dict[str, tuple[Taker, ...]] = {}
@@ -278,11 +280,13 @@ class Topic:
 
     def _next_turn(self) -> None:
         self._turn = None
-        self.history.budget = BUDGET
+        history = self.history
+        # Who has looked through more than that in one turn has the others' turns come first.
+        history.budget = min(BUDGET, history.budget + BUDGET)
         beginning, self._beginning = self._beginning, deque()
         for begin in beginning:
             begin()  # what can't be afforded in this turn comes here again
-        if self._dirty or self._beginning:
+        if self._dirty or self._beginning or history.budget <= 0:
             self._cork()
             self.figures.mark()
             self._flush()
@@ -383,24 +387,33 @@ class Topic:
 
     # -- subscriptions ---------------------------------------------------------------------------
 
-    def check_room(self, connection: Any) -> None:
-        """Raise Overloaded if a connection may have no further subscription."""
+    def check_room(self, connection: Any, weight: int = 1) -> None:
+        """Raise Overloaded if a connection may have no further subscription.
+
+        :param weight: for how many it counts, by its patterns.
+        """
         limits = self.settings.limits
-        if len(self.outlets) >= limits.subscriptions:
+        if self._weight + weight > limits.subscriptions:
             raise Overloaded(f"there are {len(self.outlets)} subscriptions, and may be no more")
-        if self._per_connection[connection] >= limits.per_connection:
+        if self._per_connection[connection] + weight > limits.per_connection:
             raise Overloaded(
                 f"this connection has {limits.per_connection} subscriptions, and may have no more"
             )
 
+    def _count(self, connection: Any, weight: int) -> None:
+        self._weight += weight
+        self._per_connection[connection] += weight
+        if self._per_connection[connection] <= 0:
+            del self._per_connection[connection]
+
     def join(self, outlet: Outlet) -> None:
         """A subscription's stream has begun: it counts from here."""
         connection = outlet.connection
-        self.check_room(connection)
+        self.check_room(connection, outlet.weight)
         self._last_id += 1
         outlet.id = self._last_id
         self.outlets[outlet.id] = outlet
-        self._per_connection[connection] += 1
+        self._count(connection, outlet.weight)
         if isinstance(outlet, Subscription):
             self.add(outlet)
         elif isinstance(outlet, GroupMember):
@@ -413,9 +426,7 @@ class Topic:
         if self.outlets.pop(outlet.id, None) is None:
             return
         self.figures.delivered += outlet.sent
-        self._per_connection[outlet.connection] -= 1
-        if self._per_connection[outlet.connection] <= 0:
-            del self._per_connection[outlet.connection]
+        self._count(outlet.connection, -outlet.weight)
         if isinstance(outlet, Subscription):
             self._remove(outlet)
             self.unblocked(outlet)
@@ -438,8 +449,16 @@ class Topic:
         self.figures.dropped += taker.intake.dropped
         taker.intake.clear()
 
-    def change(self, taker: Taker, patterns: Patterns) -> None:
-        """Something wants other events from now on."""
+    def change(self, taker: Subscription, patterns: Patterns) -> None:
+        """A subscription wants other events from now on.
+
+        :raises Overloaded: it would be one too many, as it counts for more.
+        """
+        more = patterns.weight - taker.weight
+        if more > 0:
+            self.check_room(taker.connection, more)
+        self._count(taker.connection, more)
+        taker.weight = patterns.weight
         self._index.remove(taker.intake.patterns.texts, taker)
         taker.intake.change(patterns)
         self._index.add(patterns.texts, taker)

@@ -209,6 +209,20 @@ class LimitTests(PublishCase):
         other = self.result(self.other_context().connect(self.address))
         self.failure(other.stream("subscribe", {}).receive(), Overloaded)
 
+    def test_a_subscription_with_many_patterns_counts_for_several(self) -> None:
+        """Also when it asks for them later; each part of a pattern takes memory here."""
+        service = self.connect()
+        many = [f"{n}.b.c.d" for n in range(7)]  # 28 parts: as four subscriptions
+        self.failure(service.stream("subscribe", {"subjects": many}).receive(), Overloaded)
+        one, other = self.subscribe("a"), self.subscribe("b")
+        self.failure(one.change(many[:5]), Overloaded)
+        self.result(one.change(many[:4]))
+        self.failure(service.stream("subscribe", {}).receive(), Overloaded)
+        self.result(one.change("a"))
+        self.subscribe()
+        self.result(other.close())
+        self.subscribe()
+
     def test_events_and_groups_are_limited(self) -> None:
         """Bytes of an event, and groups at a time."""
         problem = self.failureResultOf(self.topic.publish(bytes(1001)), InvalidArguments).value

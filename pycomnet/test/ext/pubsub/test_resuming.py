@@ -233,6 +233,16 @@ class BudgetTests(PublishCase):
             self.assertLessEqual(len(looked) - before, BUDGET)
         self.network.deliver()
         self.assertEqual(len(looked), 4 * 12_000)
+        looked.clear()
+        costly = service.stream("subscribe", {"subjects": ["*.*"] + ["b"] * 9, "last": 12_000})
+        costly.receive()
+        for _ in range(4):
+            for client, server in self.network.wires:
+                self.network._move(client, server)
+            before = len(looked)
+            self.network.advance(0)
+            # A pattern with a wildcard has to be matched: it costs as much again.
+            self.assertLessEqual(len(looked) - before, BUDGET // 2)
         for stream in streams[:4]:
             (item,) = self.result(stream.receive())[1:]
             self.assertEqual(item[4], 0)
