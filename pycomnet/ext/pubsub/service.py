@@ -23,7 +23,7 @@ from pycomnet.ext.pubsub.running import (
 )
 from pycomnet.ext.pubsub.stores.sqlite import SQLiteEventStore
 from pycomnet.ext.pubsub.subjects import Patterns, check_subject, patterns_of
-from pycomnet.ext.pubsub.subscribing import ARGUMENTS, SubscribeRequest
+from pycomnet.ext.pubsub.subscribing import ARGUMENTS, SubscribeRequest, owner_name
 from pycomnet.ext.pubsub.topic import Topic
 from pycomnet.services.interface import Service, interface, method
 from pycomnet.services.server.guarding import RULE
@@ -64,12 +64,11 @@ class PublisherService(Service):
     @deferred
     async def _open(self, store: Any) -> None:
         topic, limits = self.topic, self.settings.limits
-        await store.open(self._reactor, self.settings.history)
+        keys = limits.keys if self.settings.retain else 0
+        await store.open(self._reactor, self.settings.history, keys)
         try:
             recent = await store.recent(limits.history)
-            retained = []
-            if self.settings.retain:
-                retained = await store.retained(limits.keys, limits.retained)
+            retained = await store.retained(limits.retained) if keys else []
             topic.restore(recent, retained)
         except BaseException:
             await store.close()
@@ -93,7 +92,7 @@ class PublisherService(Service):
     @method("subscribe", stream=True, args=ARGUMENTS)
     def subscribe(self, request: Any) -> Outlet:
         """Get the events from now on, or from an earlier one on: docs/protocol.rst."""
-        asked = SubscribeRequest(request.args, self.topic)
+        asked = SubscribeRequest(request.args, self.topic, request.user)
         self._check_may_subscribe(request.user, asked.patterns)
         self.topic.check_room(request.connection, 1 if asked.group else asked.patterns.weight)
         self._check_later()
@@ -121,6 +120,13 @@ class PublisherService(Service):
             raise InvalidArguments(f"sequences: expected at most {MAX_ACKNOWLEDGED} int")
         noting = outlet.group.acknowledge(outlet, sequences)
         return noting.addCallback(lambda count: {"count": count})
+
+    @method("forget", args={"group": "str"}, results={"found": "bool"})
+    def forget(self, request: Any) -> Any:
+        """Forget a durable group of this user's, which has no subscribers, and its position."""
+        name = request.args["group"]
+        forgetting = self.topic.groups.forget(owner_name(request.user), name)
+        return forgetting.addCallback(lambda found: {"found": found})
 
     @method(
         "publish",

@@ -15,6 +15,7 @@ from pycomnet.ext.pubsub.subjects import patterns_of
 from pycomnet.ranges import real, whole
 
 if TYPE_CHECKING:
+    from pycomnet.auth.principal import Principal
     from pycomnet.ext.pubsub.topic import Topic
 
 #: The arguments of ``subscribe``.
@@ -42,11 +43,12 @@ class SubscribeRequest:
     """What a subscriber asks for.
 
     :param args: the arguments of ``subscribe``.
+    :param user: who asks; None for nobody in particular.
     :raises InvalidArguments: one is not valid.
     :raises InvalidSubject: a pattern is none.
     """
 
-    def __init__(self, args: Any, topic: Topic) -> None:
+    def __init__(self, args: Any, topic: Topic, user: Principal | None) -> None:
         given = {key: value for key, value in (args or {}).items() if value is not None}
         limits = topic.settings.limits
         self.topic = topic
@@ -58,6 +60,7 @@ class SubscribeRequest:
         self.since = real("since", given["since"]) if "since" in given else None
         self.retained = given.get("retained", self.after is None and "group" not in given)
         self.group = given.get("group")
+        self.owner = owner_name(user)
         self.durable = given.get("durable", False)
         self.prefetch = whole("prefetch", given.get("prefetch", PREFETCH), 1, limits.prefetch)
         if self.group is None:
@@ -93,17 +96,15 @@ class SubscribeRequest:
     def _group(self) -> SubscriberGroup:
         topic = self.topic
         assert self.group is not None
-        found = topic.groups.get(self.group)
+        found = topic.groups.get((self.owner, self.group, self.durable))
         if found is not None:
             if found.intake.patterns.texts != self.patterns.texts:
                 have = ", ".join(found.intake.patterns.texts)
                 raise InvalidArguments(f"group {self.group!r} is for other subjects: {have}")
-            if found.durable is not self.durable:
-                raise InvalidArguments(f"group {self.group!r} has another value of durable")
             return found
         policy = Policy.DISCONNECT if self.durable else self.policy
         intake = Intake(self.patterns, policy, self.bound, topic.history, topic.waiting)
-        return SubscriberGroup(self.group, topic, intake, self.durable)
+        return SubscriberGroup(self.owner, self.group, topic, intake, self.durable)
 
     # -- where to begin --------------------------------------------------------------------------
 
@@ -128,6 +129,11 @@ class SubscribeRequest:
         elif self.retained:
             intake.preload(topic.retained.matching(intake.patterns))
         return False
+
+
+def owner_name(user: Principal | None) -> str:
+    """Whose a user's groups are: nobody else's subscriptions are in them."""
+    return "" if user is None else user.name
 
 
 def _begin(intake: Intake, topic: Topic, cursor: int) -> None:
@@ -237,9 +243,9 @@ class MemberStart(GroupMember):
         assert request is not None
         topic, group = self.topic, self.group
         topic.check_room(call.connection, self.weight)
-        found = topic.groups.get(group.name)
+        found = topic.groups.get(group.identity)
         if found is None:
-            topic.add_group(group)
+            topic.groups.add(group)
         elif found is not group:
             self.group = found
         super().begin(call)
@@ -253,4 +259,4 @@ class MemberStart(GroupMember):
             group.load(request.place).addCallbacks(starting.ready, starting.failed)
 
 
-__all__ = ["ARGUMENTS", "SubscribeRequest"]
+__all__ = ["ARGUMENTS", "SubscribeRequest", "owner_name"]

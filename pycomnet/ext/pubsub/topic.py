@@ -17,13 +17,14 @@ from pycomnet.errors import InvalidArguments, Overloaded
 from pycomnet.ext.pubsub.errors import PublisherGone, SlowSubscriber
 from pycomnet.ext.pubsub.events import EncodedEvent, batch, encode_event, restarted
 from pycomnet.ext.pubsub.figures import TopicFigures
-from pycomnet.ext.pubsub.groups import LINGER, GroupMember, SubscriberGroup
+from pycomnet.ext.pubsub.groups import GroupMember, SubscriberGroup
 from pycomnet.ext.pubsub.history import BUDGET, History, Retained
 from pycomnet.ext.pubsub.intake import Item, WaitingBytes
 from pycomnet.ext.pubsub.limits import Clock, TopicSettings
 from pycomnet.ext.pubsub.outlets import Outlet, Subscription
 from pycomnet.ext.pubsub.stores import EventStore
 from pycomnet.ext.pubsub.subjects import Patterns, SubjectIndex, check_subject
+from pycomnet.ext.pubsub.topicgroups import TopicGroups
 from pycomnet.text.logs import Logger
 
 log = Logger()
@@ -64,7 +65,7 @@ class Topic:
         self.retained = Retained(limits.keys, limits.retained)
         self.waiting = WaitingBytes(limits.waiting)
         self.outlets: dict[int, Outlet] = {}
-        self.groups: dict[str, SubscriberGroup] = {}
+        self.groups = TopicGroups(self, reactor)
         self.store = store
         #: the number of the last event that was offered to all that want it
         self.offered = 0
@@ -339,11 +340,10 @@ class Topic:
     def close(self) -> None:
         """Forget all; the server ends."""
         self.end(PublisherGone(f"{self.interface} has ended"))
-        timers = [self._turn, *(group.timer for group in self.groups.values())]
-        timers += self._blockers.values()
+        timers = [self._turn, *self._blockers.values()]
         self._turn = None
         self._blockers.clear()
-        self.groups.clear()
+        self.groups.close()
         for timer in timers:
             if timer is not None and timer.active():
                 timer.cancel()
@@ -428,11 +428,11 @@ class Topic:
         self.figures.delivered += outlet.sent
         self._count(outlet.connection, -outlet.weight)
         if isinstance(outlet, Subscription):
-            self._remove(outlet)
+            self.remove(outlet)
             self.unblocked(outlet)
         elif isinstance(outlet, GroupMember):
             outlet.group.left(outlet)
-            self._end_later(outlet.group)
+            self.groups.left(outlet.group)
         if self.watched is not None and not self.outlets:
             self.watched(False)
 
@@ -442,7 +442,8 @@ class Topic:
         self._index.add(taker.intake.patterns.texts, taker)
         self._forget_wanting()
 
-    def _remove(self, taker: Taker) -> None:
+    def remove(self, taker: Taker) -> None:
+        """It does not any more."""
         self.takers.pop(taker, None)
         self._index.remove(taker.intake.patterns.texts, taker)
         self._forget_wanting()
@@ -463,33 +464,6 @@ class Topic:
         taker.intake.change(patterns)
         self._index.add(patterns.texts, taker)
         self._forget_wanting()
-
-    def add_group(self, group: SubscriberGroup) -> None:
-        """A group's first member has come.
-
-        :raises Overloaded: there are too many groups.
-        """
-        if len(self.groups) >= self.settings.limits.groups:
-            raise Overloaded(f"there are {len(self.groups)} groups, and may be no more")
-        self.groups[group.name] = group
-        self.add(group)
-
-    def _end_later(self, group: SubscriberGroup) -> None:
-        if not group.members and self.groups.get(group.name) is group and group.timer is None:
-            group.timer = self._reactor.callLater(LINGER, self._end_group, group)
-
-    def _end_group(self, group: SubscriberGroup) -> None:
-        group.timer = None
-        if not group.members:
-            self.groups.pop(group.name, None)
-            self._remove(group)
-
-    # -- the store -------------------------------------------------------------------------------
-
-    def acknowledged(self, group: SubscriberGroup, above: list[int]) -> defer.Deferred[None]:
-        """Keep a durable group's position."""
-        assert self.store is not None
-        return self.store.acknowledge(group.name, group.floor, above)
 
 
 __all__ = ["Topic"]

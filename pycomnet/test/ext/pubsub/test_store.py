@@ -203,7 +203,7 @@ class DurableGroupTests(StoreCase):
         self.network.wait(10)
         (event,) = self.take(one, events=True)
         self.assertEqual(event.value, 3)
-        self.assertEqual(self.result(self.topic.store.group("billing"))[0], 3)
+        self.assertEqual(self.result(self.topic.store.group("", "billing")).floor, 3)
 
     def test_a_group_that_falls_behind_reads_the_file(self) -> None:
         """More than its bound: nothing is lost."""
