@@ -25,7 +25,8 @@ from pycomnet.ext.pubsub.running import Publication
 from pycomnet.ext.pubsub.service import PublisherService, publisher
 from pycomnet.ext.pubsub.stores import EventStore
 from pycomnet.ext.pubsub.stores.sqlite import SQLiteEventStore
-from pycomnet.ext.pubsub.subscriber import Subscriber, subscriber
+from pycomnet.ext.pubsub.subscribe import subscriber
+from pycomnet.ext.pubsub.subscriber import Subscriber
 from pycomnet.ext.pubsub.topic import Topic
 
 __all__ = [

@@ -184,6 +184,7 @@ class SubscriberGroup:
         if not self.intake.offer(event):
             # Only of a durable one: the store has what is dropped here.
             self.intake.rewind(self._position)
+            self.intake.skip = set(self._acknowledged)
 
     def pump(self) -> None:
         """Hand out what there is to the members that have room."""
