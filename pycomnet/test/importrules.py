@@ -76,7 +76,7 @@ TWISTED_PRIVATES = "pycomnet.net._twisted"
 UPWARD = frozenset(
     {
         ("pycomnet.gateways.transports", "pycomnet.mediator.client.gatewaytransport"),
-        ("pycomnet.ext.pubsub.subscriber", "pycomnet.blocking.ext.pubsub"),
+        ("pycomnet.ext.pubsub.blockingdoor", "pycomnet.blocking.ext.pubsub"),
     }
 )
 

@@ -6,7 +6,6 @@ What :func:`pycomnet.ext.pubsub.subscriber` makes can be used so as well; this i
 from __future__ import annotations
 
 import functools
-from collections import deque
 from collections.abc import Iterator
 from typing import Any
 
@@ -32,8 +31,7 @@ class Subscriber(Blocking):
 
     def __init__(self, wrapped: _pubsub.Subscriber) -> None:
         self._wrapped = wrapped
-        #: what was taken from the reactor's thread, and not given yet
-        self._taken: deque[Any] = deque()
+        self._taken = wrapped.taken
 
     def get(self, timeout: float | None = None) -> Any:
         """The next value, :class:`Gap` or :class:`Restarted`.
@@ -120,19 +118,11 @@ class Subscriber(Blocking):
         self.close()
 
 
-def of(wrapped: _pubsub.Subscriber) -> Subscriber:
-    """The blocking form of a subscriber: always the same one."""
-    found: Subscriber | None = wrapped.blocking_form
-    if found is None:
-        found = wrapped.blocking_form = Subscriber(wrapped)
-    return found
-
-
 @functools.wraps(_pubsub.subscriber)
 def subscriber(*args: Any, **options: Any) -> Subscriber:
     """As :func:`pycomnet.ext.pubsub.subscriber`, without Deferreds."""
     given = {key: to_deferred_api(value) for key, value in options.items()}
-    return of(_pubsub.subscriber(*args, **given))
+    return Subscriber(_pubsub.subscriber(*args, **given))
 
 
 __all__ = ["Subscriber", "publisher", "subscriber"]

@@ -14,7 +14,7 @@ from pycomnet.wire.codec import make_codec
 
 #: What an event takes beside its payload, in bytes, at about: bounds count it.
 OVERHEAD = 200
-_ARRAY16 = struct.Struct(">BH").pack
+_ARRAY16, _ARRAY32 = struct.Struct(">BH").pack, struct.Struct(">BI").pack
 _encode: Callable[[object], bytes] = make_codec().encode
 
 
@@ -93,7 +93,10 @@ def _read(block: Any, most: int) -> list[Any]:
 def batch(upto: int, items: Sequence[bytes]) -> bytes:
     """A batch of docs/protocol.rst, of encoded items."""
     count = len(items) + 1
-    head = bytes([0x90 | count]) if count < 16 else _ARRAY16(0xDC, count)
+    if count < 16:
+        head = bytes([0x90 | count])
+    else:
+        head = _ARRAY16(0xDC, count) if count < 1 << 16 else _ARRAY32(0xDD, count)
     return b"".join([head, _encode(upto), *items])
 
 
@@ -116,7 +119,7 @@ class Gap:
 
     :ivar count: how many; None if that is not known.
     :ivar first: the number of the first that may be missing, and
-    :ivar last: ... of the last one.
+    :ivar last: ... of the last one; None if that is not known.
     :ivar key: with the policy ``latest``: the key whose newer event follows.
     :ivar why: ``bound`` (the subscriber was slow), ``history`` (it was away for longer than the
         publisher remembers), ``restarted`` (the publisher began anew), or ``gone`` (it has ended
@@ -126,7 +129,7 @@ class Gap:
 
     count: int | None
     first: int = 0
-    last: int = 0
+    last: int | None = None
     key: str | None = None
     why: str = "bound"
     publisher: str | None = None
@@ -154,16 +157,20 @@ class Event:
     :ivar publisher: the publisher's name; None if there is only one address.
     """
 
-    __slots__ = ("_blocks", "_epoch", "_source", "key", "sequence", "subject", "time", "value")
+    __slots__ = ("_blocks", "_source", "key", "sequence", "subject", "time", "value")
 
-    def __init__(self, item: Sequence[Any], source: Any, epoch: str | None) -> None:
+    def __init__(self, item: Sequence[Any], source: Any) -> None:
         self.sequence, self.subject, self.key, self.time, self.value = item[:5]
         self._blocks = item[5] if len(item) > 5 else ()
         self._source = source
-        self._epoch = epoch
 
     def __repr__(self) -> str:
         return f"<Event {self.sequence} {self.subject!r}: {self.value!r}>"
+
+    @property
+    def source(self) -> Any:
+        """The publisher's count that it belongs to."""
+        return self._source
 
     @property
     def publisher(self) -> str | None:
@@ -179,10 +186,11 @@ class Event:
         """Tell the publisher that this event is done; in a group only.
 
         :returns: a Deferred that fires when the publisher has noted it, in its store if the group
-            is a durable one. Fails as a call does; then the event may come again. Fails with
-            ``CallInterrupted`` if the publisher has begun anew since it came: it counts anew.
+            is a durable one. Fails with ``CallInterrupted`` if the connection is lost before: then
+            the event may come again to another; or if the publisher has begun anew since, and
+            counts anew. Fails as a call does if the publisher refuses it for good.
         """
-        return self._source.acknowledge(self.sequence, self._epoch)
+        return self._source.acknowledge(self.sequence)
 
 
 __all__ = [

@@ -9,18 +9,20 @@ from typing import TYPE_CHECKING, Any
 from twisted.internet import defer
 from twisted.python.failure import Failure
 
-from pycomnet.deferred import OneShot
+from pycomnet.deferred import OneShot, deferred
 from pycomnet.errors import (
     CallInterrupted,
     ChannelClosed,
     ConnectionLost,
+    DeadlineExceeded,
     Overloaded,
-    PycomnetError,
     ServerLeaving,
     ServiceNotFound,
     ServiceUnreachable,
 )
+from pycomnet.ext.pubsub.acknowledging import FIRST_RETRY, LONGEST_RETRY, Acknowledgements
 from pycomnet.ext.pubsub.events import Gap
+from pycomnet.ext.pubsub.received import EventCount, Welcome, take_apart
 from pycomnet.net.backoff import Backoff
 from pycomnet.services.client.instances import AddressRoute
 from pycomnet.services.client.remoteservice import RemoteService
@@ -28,21 +30,15 @@ from pycomnet.services.client.remoteservice import RemoteService
 if TYPE_CHECKING:
     from pycomnet.ext.pubsub.subscriber import Subscriber
 
-#: Seconds between attempts to subscribe again, at first and at most.
-FIRST_RETRY, LONGEST_RETRY = 0.05, 5.0
-#: Of so many counts of events it is known how far they were received.
+#: Of so many counts of events of one publisher it is known how far they were received.
 MOST_POSITIONS = 32
-#: The largest number of an event.
-MAX_NUMBER = (1 << 53) - 1
-#: The most characters of an epoch.
-MAX_EPOCH = 64
+#: Seconds in which a publisher has to confirm a subscription.
+WELCOME = 60.0
+#: After so many refusals in a row, those who wait for the subscription are told.
+TRIES = 5
 #: Errors after which a subscription is tried again; of these, the first are of the connection.
 LOST = (CallInterrupted, ConnectionLost, ServerLeaving, ServiceNotFound, ServiceUnreachable)
 PASSING = (*LOST, Overloaded)
-#: So many numbers of events of a group, which may come again, are remembered.
-MOST_HAD = 20_000
-#: The most numbers in one acknowledgement.
-MOST_ACKNOWLEDGED = 1000
 
 
 class PublisherFeed:
@@ -51,7 +47,10 @@ class PublisherFeed:
     :param service: the publisher, which finds it again.
     :param name: its name, or None.
     :param known: whether it has to be there: then its absence is an error, and not waited for.
-    :ivar epoch: the epoch of its events; None before the first welcome.
+    :ivar count: the count that its events belong to; None before the first welcome.
+    :ivar counts: epoch -> each count of it that is known.
+    :ivar away: whether it could not be subscribed to when that was last tried.
+    :ivar durable: whether its events survive its restarts.
     :ivar gone: whether the nameserver does not have it any more.
     :ivar over: whether nothing more comes.
     """
@@ -61,36 +60,32 @@ class PublisherFeed:
     ) -> None:
         self.name = name
         self.service = service
-        self.epoch: str | None = None
-        #: the number up to which all has come
-        self.position = 0
+        self.count: EventCount | None = None
+        self.counts: OrderedDict[str, EventCount] = OrderedDict()
+        self.away = False
+        self.durable = False
         self.gone = False
         self.over = False
         #: weak: a subscriber that nobody holds ends, and this with it
         self._reference = weakref.ref(owner)
         self._reactor = service.context.reactor
         self._known = known
+        #: whether the user was told that what follows is another count
         self._is_told = False
-        #: whether its events survive its restarts
-        self.durable = False
         self._stream: Any = None
         self._running: defer.Deferred[None] | None = None
         self._consumed: defer.Deferred[None] | None = None
-        self._id = 0
-        #: where acknowledgements and changes go: to the connection of the stream
-        self._other_way: RemoteService | None = None
-        #: numbers to be acknowledged in this turn, and who waits for that
-        self._numbers: list[int] = []
-        self._noted: OneShot[None] = OneShot()
-        self._turn: Any = None
-        self._retry = Backoff(self._reactor, FIRST_RETRY, LONGEST_RETRY)
-        #: the subjects that the stream was asked for
+        #: what the stream was asked for: subjects, and positions
         self._subjects: list[str] = []
-
-    @property
-    def is_connected(self) -> bool:
-        """Whether its stream has begun, and is not lost."""
-        return self._other_way is not None
+        self._after: dict[str, int] = {}
+        self._id = 0
+        #: where acknowledgements and changes go: to the connection of the stream, and no other
+        self._other_way: RemoteService | None = None
+        self._connection: Any = None
+        #: fires when the stream that is being opened has begun, or could not be
+        self._opened: OneShot[None] = OneShot()
+        self._failures = 0
+        self._acknowledgements = Acknowledgements(self._reactor, self._send_acknowledgement)
 
     @property
     def _owner(self) -> Subscriber:
@@ -99,14 +94,16 @@ class PublisherFeed:
             raise defer.CancelledError
         return owner
 
-    def returns(self, epoch: str | None, durable: bool, position: int) -> None:
-        """Its events were followed before, up to the owner's position; None: they were not.
+    def follows(self, former: PublisherFeed) -> None:
+        """It is the publisher of a former feed, which has gone.
 
-        That some are missing since then was told when it had gone, unless it has them.
+        That events are missing since then was told when it had gone, unless it has them.
         """
-        self.epoch = epoch
-        self.position = position
-        self._is_told = epoch is not None and not durable
+        for epoch, count in former.counts.items():
+            self.counts[epoch] = EventCount(self, epoch, count)
+        if former.count is not None:
+            self.count = self.counts[former.count.epoch]
+            self._is_told = former.gone and not former.durable
 
     def start(self) -> None:
         """Begin."""
@@ -117,13 +114,10 @@ class PublisherFeed:
         """Receive no more."""
         self.over = True
         running, self._running = self._running, None
-        if self._turn is not None:
-            self._turn.cancel()
-            self._send_acknowledgements()
+        self._acknowledgements.flush()
         if running is not None:
             running.cancel()
-        if self._stream is not None:
-            self._stream.close()
+        self._end_stream()
 
     def lost(self) -> None:
         """The nameserver does not have it any more: once its stream breaks, it is over."""
@@ -133,6 +127,7 @@ class PublisherFeed:
 
     def _ended(self, result: Any) -> None:
         self.over = True
+        self._opened.fire(None)
         if self._running is None:
             return  # it was closed
         self._running = None
@@ -140,24 +135,30 @@ class PublisherFeed:
         if isinstance(result, Failure):
             if result.check(defer.CancelledError) is None:
                 problem = result.value
-            elif self.epoch is not None and not self.durable and self._reference() is not None:
-                self._owner.put(self, [self._gap("gone")])
+            elif self.count is not None and not self.durable and self._reference() is not None:
+                self._tell_gap("gone", self.count.position)
         if self._reference() is not None:
             self._owner.feed_ended(self, problem)
 
-    def _gap(self, why: str) -> Gap:
-        return Gap(None, self.position + 1, 0, None, why, self.name)
+    def _tell_gap(self, why: str, position: int, last: int | None = None) -> None:
+        gap = Gap(None, position + 1, last, None, why, self.name)
+        self._owner.tell(self.count or EventCount(self, ""), gap)
 
     # -- the stream ------------------------------------------------------------------------------
 
     async def _run(self) -> None:
         backoff = Backoff(self._reactor, FIRST_RETRY, LONGEST_RETRY)
         while True:
+            self._close_door()
             self._stream = stream = self.service.stream("subscribe", self._arguments())
             try:
-                self._begun(stream, await stream.receive())
+                waiting = stream.receive()
+                waiting.addTimeout(WELCOME, self._reactor)
+                self._begun(stream, Welcome(await waiting, self.service))
                 backoff.reset()
-                self._known = False
+                if self._subjects != self._owner.subjects:  # they were changed meanwhile
+                    await self.change(self._owner.subjects)
+                self._owner.check_subscribed()
                 while True:
                     # One batch ahead of the user: so a lost connection is noticed, and made again,
                     # while the user has not taken all that had come.
@@ -167,96 +168,109 @@ class PublisherFeed:
                     self._deliver(batch)
             except ChannelClosed:
                 return
-            except PASSING as problem:
-                self._other_way = None
+            except (*PASSING, defer.TimeoutError) as problem:
                 if self.gone:
                     raise defer.CancelledError from None
                 if self._known and isinstance(problem, (ServiceUnreachable, ServiceNotFound)):
                     raise
+                was_open = self._other_way is not None
+                self._end_stream()
+                if not was_open:
+                    self._not_opened(problem)
             finally:
-                self._other_way = None
-                stream.close()
+                self._end_stream()
             await backoff.wait()
+
+    def _close_door(self) -> None:
+        """Have those wait who want to say something to the publisher."""
+        if self._opened.fired:
+            self._opened = OneShot()
+
+    def _end_stream(self) -> None:
+        if self._other_way is not None:
+            self._close_door()
+        self._other_way = self._connection = None
+        self._acknowledgements.interrupt()
+        stream, self._stream = self._stream, None
+        if stream is not None:
+            stream.close()
+
+    def _not_opened(self, problem: Exception) -> None:
+        """The stream could not begin."""
+        self.away = True
+        self._failures += 1
+        if isinstance(problem, defer.TimeoutError):
+            text = f"{self.service} has not confirmed a subscription in {WELCOME:g} seconds"
+            problem = DeadlineExceeded(text)
+        if isinstance(problem, DeadlineExceeded) or (
+            isinstance(problem, Overloaded) and self._failures >= TRIES
+        ):
+            self._owner.not_subscribed(problem)
+        self._owner.check_subscribed()
+        self._opened.fire(None)
 
     def _arguments(self) -> dict[str, Any]:
         owner = self._owner
         found = dict(owner.wanted())
-        self._subjects = owner.subjects
-        if self.epoch is None:
+        self._subjects = found["subjects"]
+        self._after = {}
+        if self.count is None:
             found.update(owner.beginning)
         if not owner.group:
-            # Those of other publishers as well: this may be one of them, under another name.
-            # Not of those that live elsewhere: that is their business.
-            positions = owner.positions_but(self)
-            if self.epoch is not None:
-                positions.pop(self.epoch, None)
-                positions[self.epoch] = self.position  # the last, as the first may be too many
-            if positions:
-                latest = list(positions.items())[-MOST_POSITIONS:]
-                found["after"] = [[epoch, number] for epoch, number in latest]
+            # This publisher's, and those of durable ones that are gone: it may be one of them,
+            # under another name. Those of others are not its business.
+            after = owner.left_positions(self)
+            for epoch, count in self.counts.items():
+                after.pop(epoch, None)
+                after[epoch] = count.position
+            self._after = dict(list(after.items())[-MOST_POSITIONS:])
+            if self._after:
+                found["after"] = [[epoch, number] for epoch, number in self._after.items()]
         return found
 
-    def _begun(self, stream: Any, welcome: Any) -> None:
-        if not (
-            isinstance(welcome, dict)
-            and all(is_number(welcome.get(key)) for key in ("id", "begins"))
-            and isinstance(welcome.get("epoch"), str)
-            and len(welcome["epoch"]) <= MAX_EPOCH
-        ):
-            raise PycomnetError(f"{self.service}: it is no publisher, as it sent no welcome")
-        owner = self._owner
-        epoch = welcome["epoch"]
-        if owner.has_other(self, epoch):
-            raise PycomnetError(f"{self.service}: it says that it is another publisher: {epoch!r}")
-        if self.epoch is not None and epoch != self.epoch and not self._is_told:
-            owner.put(self, [self._gap("restarted")])
+    def _begun(self, stream: Any, welcome: Welcome) -> None:
+        owner, epoch = self._owner, welcome.epoch
+        known = self._after.get(epoch)
+        if self.count is not None and self.count.epoch != epoch:
+            if not self._is_told:
+                self._tell_gap("restarted", self.count.position)
+        elif known is not None and not welcome.is_resumed:
+            self._tell_gap("restarted", known)  # its events have another beginning
+        elif known is not None and welcome.begins > known:
+            self._tell_gap("history", known, welcome.begins)
         self._is_told = False
-        self.epoch = epoch
-        self.durable = welcome.get("durable") is True
-        self._has(welcome["begins"])
-        self._id = welcome["id"]
+        count = self.counts.get(epoch)
+        if count is None:
+            count = EventCount(self, epoch, owner.take_over(self, epoch))
+        self.counts[epoch] = count
+        self.counts.move_to_end(epoch)
+        if len(self.counts) > MOST_POSITIONS:
+            self.counts.popitem(last=False)
+        self.count = count
+        count.position = welcome.begins
+        self.durable = welcome.is_durable
+        self.away = self._known = False
+        self._failures = 0
+        self._id = welcome.id
         service = self.service
+        self._connection = stream.peer.connection
         self._other_way = RemoteService(
             service.context, AddressRoute(stream.peer), service.interface
         )
-        if self._subjects is not owner.subjects:  # they were changed meanwhile
-            self.change(owner.subjects).addErrback(self._not_changed)
-        owner.subscribed(self)
-
-    def _not_changed(self, failure: Failure) -> None:
-        """Other subjects were asked for while there was no stream, and are refused."""
-        if self._reference() is not None:
-            problem: Any = failure.value
-            self._owner.put(self, [problem])
-
-    def _has(self, position: int) -> None:
-        """All up to a number has come."""
-        assert self.epoch is not None
-        self.position = position
-        positions = self._owner.positions
-        positions[self.epoch] = position
-        positions.move_to_end(self.epoch)
-        if len(positions) > MOST_POSITIONS:
-            positions.popitem(last=False)
+        self._opened.fire(None)
 
     def _deliver(self, batch: Any) -> None:
         """Hand a batch to the subscriber: its user has taken all of the last one."""
-        if not isinstance(batch, list) or not batch or not is_number(batch[0]):
-            raise PycomnetError(f"{self.service}: that is no batch of events")
-        upto = batch[0]
-        del batch[0]
-        for item in batch:
-            if type(item) is not list or not is_item(item):
-                raise PycomnetError(f"{self.service}: that is no event")
+        count = self.count
+        assert count is not None
+        upto = take_apart(batch, count)
         owner = self._owner
-        if upto > self.position:
-            self._has(upto)
+        count.position = max(count.position, upto)
         if owner.group:
-            batch = self._new_ones(batch)
-        if not batch:
-            return
-        self._consumed = defer.Deferred()
-        owner.put(self, batch)
+            batch = count.new_ones(batch)
+        if batch:
+            self._consumed = defer.Deferred()
+            owner.put(count, batch)
 
     def consumed(self) -> None:
         """The user has taken all of the last batch."""
@@ -266,119 +280,42 @@ class PublisherFeed:
 
     # -- the other way ---------------------------------------------------------------------------
 
-    def change(self, subjects: list[str]) -> defer.Deferred[Any]:
-        """Ask for other subjects."""
-        if self._other_way is None:
-            return defer.succeed(None)  # it is said to the next stream, or as soon as this begins
-        self._subjects = subjects
-        changing = self._other_way.invoke("change", {"id": self._id, "subjects": subjects})
-        return changing.addErrback(self._unless_lost, self._id)
+    def _invoke(self, method: str, **args: Any) -> defer.Deferred[Any]:
+        """Call a method about this subscription, on the connection of its stream."""
+        way, stream = self._other_way, self._stream
+        if way is None or stream.peer.connection is not self._connection:
+            # On another connection its number may be another's subscription.
+            return defer.fail(CallInterrupted("the connection to the publisher is lost"))
+        return way.invoke(method, {"id": self._id, **args})
 
-    def _unless_lost(self, failure: Failure, id: int) -> Failure | None:
-        """The next stream begins with what was asked for, if this one is lost."""
-        is_lost = failure.check(*LOST) is not None or not self.is_connected or self._id != id
-        return None if is_lost else failure
+    def is_behind(self, subjects: list[str]) -> bool:
+        """Whether it can be told other subjects now, and was not."""
+        return not (self.over or self.away or self._subjects == subjects)
 
-    def acknowledge(self, number: int, epoch: str | None) -> defer.Deferred[None]:
-        """Tell the publisher that an event is done with.
+    @deferred
+    async def change(self, subjects: list[str]) -> None:
+        """Ask for other subjects, if the publisher can be reached."""
+        while self.is_behind(subjects):
+            way = self._other_way
+            if way is None:
+                await self._opened.when_fired()
+                continue
+            try:
+                await self._invoke("change", subjects=subjects)
+            except LOST:
+                if way is self._other_way:
+                    # That it is lost is noticed when the user has taken what is here. The next
+                    # stream begins with what counts by then.
+                    self.away = True
+                continue
+            self._subjects = subjects
 
-        :param epoch: the epoch of the event.
-        """
-        if epoch != self.epoch:
-            return defer.fail(CallInterrupted(f"{self.service} has begun anew since that event"))
-        self._had[number] = True
-        self._numbers.append(number)
-        waiting = self._noted.when_fired()
-        if len(self._numbers) >= MOST_ACKNOWLEDGED:
-            self._send_acknowledgements()
-        elif self._turn is None:
-            self._turn = self._reactor.callLater(0, self._send_acknowledgements)
-        return waiting
+    def acknowledge(self, number: int) -> defer.Deferred[None]:
+        """Tell the publisher that an event of its present count is done with."""
+        return self._acknowledgements.add(number)
 
-    @property
-    def _had(self) -> OrderedDict[int, bool]:
-        """Of a group: numbers that have come before, and whether the user has done with them."""
-        assert self.epoch is not None
-        owner = self._reference()
-        return OrderedDict() if owner is None else owner.had(self.epoch)
-
-    def _new_ones(self, batch: list[Any]) -> list[Any]:
-        """What of a batch has not come before.
-
-        The publisher sends again what was not acknowledged when the connection was lost. Of that,
-        what is done with is acknowledged again; the user has the rest already.
-        """
-        had = self._had
-        left = []
-        for item in batch:
-            number = item[0]
-            if number is None:
-                left.append(item)
-            elif number not in had:
-                had[number] = False
-                left.append(item)
-            elif had[number]:
-                self.acknowledge(number, self.epoch).addErrback(lambda _: None)
-        while len(had) > MOST_HAD:
-            had.popitem(last=False)
-        return left
-
-    def _send_acknowledgements(self) -> None:
-        turn, self._turn = self._turn, None
-        if turn is not None and turn.active():
-            turn.cancel()
-        numbers, self._numbers = self._numbers, []
-        noted, self._noted = self._noted, OneShot()
-        if not numbers:
-            return
-        if self._other_way is None:
-            noted.fail(CallInterrupted("there is no connection to the publisher at the moment"))
-            return
-        way = self._other_way
-        sent = way.invoke("acknowledge", {"id": self._id, "sequences": numbers})
-        sent.addCallbacks(
-            self._acknowledged, self._not_acknowledged, (noted,), {}, (noted, way, numbers)
-        )
-
-    def _acknowledged(self, _: object, noted: OneShot[None]) -> None:
-        self._retry.reset()
-        noted.fire(None)
-
-    def _not_acknowledged(
-        self, failure: Failure, noted: OneShot[None], way: RemoteService, numbers: list[int]
-    ) -> None:
-        noted.fail(failure.value)
-        if way is not self._other_way or self.over:
-            return  # the publisher gives them to another, or again: then they are acknowledged
-        self._numbers[:0] = numbers
-        if self._turn is None:
-            delay = self._retry.next_delay()
-            self._turn = self._reactor.callLater(delay, self._send_acknowledgements)
-
-
-def is_number(value: Any) -> bool:
-    """Whether a value may be the number of an event."""
-    return type(value) is int and 0 <= value <= MAX_NUMBER
-
-
-def is_item(item: list[Any]) -> bool:
-    """Whether a list is an event, or a notice, as docs/protocol.rst has it."""
-    if not item or item[0] is None:
-        return len(item) >= 3 and type(item[1]) is str
-    if len(item) < 5 or not is_number(item[0]) or type(item[1]) is not str:
-        return False
-    if not (item[2] is None or type(item[2]) is str) or type(item[3]) is not float:
-        return False
-    return len(item) == 5 or (
-        type(item[5]) is list
-        and all(
-            type(block) is list
-            and len(block) == 2
-            and (block[0] is None or type(block[0]) is str)
-            and type(block[1]) is bytes
-            for block in item[5]
-        )
-    )
+    def _send_acknowledgement(self, numbers: list[int]) -> defer.Deferred[Any]:
+        return self._invoke("acknowledge", sequences=numbers)
 
 
 __all__ = ["PublisherFeed"]

@@ -15,6 +15,7 @@ from pycomnet.services.client.remoteservice import RemoteService
 from pycomnet.text.logs import Logger
 
 if TYPE_CHECKING:
+    from pycomnet.ext.pubsub.received import EventCount
     from pycomnet.ext.pubsub.subscriber import Subscriber
     from pycomnet.services.client.context import Context
 
@@ -48,8 +49,10 @@ class Publishers:
         self._service = service
         self._one = one
         self._feeds: dict[str, PublisherFeed] = {}
-        #: publishers that are gone and may come back: epoch, whether it is durable, and position
-        self._epochs: OrderedDict[str, tuple[str, bool, int]] = OrderedDict()
+        #: how each is registered; the nameserver tells again of the same registration
+        self._registrations: dict[str, Any] = {}
+        #: the feeds of publishers that are gone, and may come back
+        self._former: OrderedDict[str, PublisherFeed] = OrderedDict()
         self._watcher: Any = None
         self._watch: InterfaceWatch | None = None
 
@@ -100,12 +103,44 @@ class Publishers:
     def ended(self, feed: PublisherFeed) -> None:
         """A publisher's feed is over."""
         if feed.name is not None and self._feeds.get(feed.name) is feed and feed.gone:
-            del self._feeds[feed.name]
-            if feed.epoch is not None:
-                self._epochs[feed.name] = feed.epoch, feed.durable, feed.position
-                self._epochs.move_to_end(feed.name)
-                if len(self._epochs) > MOST_PUBLISHERS:
-                    self._epochs.popitem(last=False)
+            self._leave(feed.name, feed)
+
+    def _leave(self, name: str, feed: PublisherFeed) -> None:
+        del self._feeds[name]
+        self._registrations.pop(name, None)
+        if feed.count is not None:
+            self._former[name] = feed
+            self._former.move_to_end(name)
+            if len(self._former) > MOST_PUBLISHERS:
+                self._former.popitem(last=False)
+
+    # -- publishers that come back under another name --------------------------------------------
+
+    def left_positions(self) -> dict[str, int]:
+        """The positions of durable publishers that are gone: epoch -> number.
+
+        If several had one epoch, only one can have had its events: the lowest loses none.
+        """
+        found: dict[str, int] = {}
+        for count in self._left():
+            found[count.epoch] = min(count.position, found.get(count.epoch, count.position))
+        return found
+
+    def _left(self) -> list[EventCount]:
+        return [
+            feed.count for feed in self._former.values() if feed.durable and feed.count is not None
+        ]
+
+    def take_over(self, epoch: str) -> EventCount | None:
+        """A publisher has come with an epoch. Returns what is known of it from one that is gone."""
+        found = [count for count in self._left() if count.epoch == epoch]
+        for count in found:
+            name = count.feed.name
+            if name is not None:
+                del self._former[name]
+        return min(found, key=lambda count: count.position, default=None)
+
+    # -- what the nameserver tells ---------------------------------------------------------------
 
     def _failed(self, problem: Exception) -> None:
         owner = self._reference()
@@ -114,29 +149,41 @@ class Publishers:
 
     def _complete(self) -> None:
         self.complete = True
-        self._owner.check_subscribed()
+        owner = self._reference()
+        if owner is not None:
+            owner.check_subscribed()
 
-    def _found(self, name: str) -> None:
+    def _found(self, name: str, registration: Any) -> None:
+        owner = self._reference()
+        if owner is None:
+            return
         feed = self._feeds.get(name)
-        if feed is not None and not (feed.over and feed.gone):
+        if feed is not None and (
+            not feed.over or (self._registrations.get(name) == registration and not feed.gone)
+        ):
             feed.gone = False
+            self._registrations[name] = registration
             return
         if feed is None and len(self._feeds) >= MOST_PUBLISHERS:
             log.warn("{name} is not followed: there are too many publishers", name=name)
             return
-        context, interface = self._context, self._owner.interface
+        context, interface = self._context, owner.interface
         service = RemoteService(context, NamedRoute(context, interface, name), interface)
-        made = PublisherFeed(self._owner, service, name)
-        made.returns(*self._epochs.pop(name, (None, False, 0)))
+        made = PublisherFeed(owner, service, name)
+        # One that is over, and did not go, has ended, and was started again.
+        former = feed or self._former.pop(name, None)
+        if former is not None:
+            made.follows(former)
         self._feeds[name] = made
-        self._owner.add_feed(made)
+        self._registrations[name] = registration
+        owner.add_feed(made)
 
     def _lost(self, name: str) -> None:
         feed = self._feeds.get(name)
         if feed is not None:
             feed.lost()
-            if feed.over:
-                self._feeds.pop(name, None)
+            if feed.over and self._feeds.get(name) is feed:
+                self._leave(name, feed)
 
 
 __all__ = ["Publishers"]

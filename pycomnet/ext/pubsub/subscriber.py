@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import AsyncIterator, Iterable, Iterator
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet import defer
@@ -12,10 +11,12 @@ from twisted.internet.interfaces import IReactorFromThreads
 from twisted.python.failure import Failure
 
 from pycomnet.deferred import OneShot, deferred
-from pycomnet.errors import ChannelClosed, InvalidArguments, PycomnetError
+from pycomnet.errors import CallInterrupted, ChannelClosed, InvalidArguments
+from pycomnet.ext.pubsub.blockingdoor import BlockingDoor
 from pycomnet.ext.pubsub.events import Event, Gap, Restarted
-from pycomnet.ext.pubsub.feeds import MOST_POSITIONS, PublisherFeed, is_number
+from pycomnet.ext.pubsub.feeds import LOST, PublisherFeed
 from pycomnet.ext.pubsub.finding import Publishers
+from pycomnet.ext.pubsub.received import EventCount
 from pycomnet.ext.pubsub.subjects import check_patterns
 from pycomnet.far.live import Live
 from pycomnet.ranges import whole
@@ -33,7 +34,7 @@ _NOTHING: Any = object()
 _kept: dict[defer.Deferred[Any], Subscriber] = {}
 
 
-class Subscriber(Live):
+class Subscriber(BlockingDoor, Live):
     """Gets the events of an interface's publishers. :func:`subscriber` makes it.
 
     It begins when it is first used. Iterate over it with ``async for``, or call :meth:`receive`:
@@ -60,16 +61,15 @@ class Subscriber(Live):
         wanted: dict[str, Any],
         beginning: dict[str, Any],
     ) -> None:
+        super().__init__()
         patterns = subjects if isinstance(subjects, str) or subjects is None else list(subjects)
         self.interface = interface
+        #: what all publishers were asked for
         self.subjects = list(check_patterns(patterns))
         self.group = group
         self.missed = 0
         #: how the first subscription at a publisher begins
         self.beginning = beginning
-        #: epoch -> the number up to which everything has come
-        self.positions: OrderedDict[str, int] = OrderedDict()
-        self._had: OrderedDict[str, OrderedDict[int, bool]] = OrderedDict()
         self._wanted = wanted
         self._durable = durable
         self._given = context
@@ -82,15 +82,13 @@ class Subscriber(Live):
         self._closed = False
         self._feeds: dict[PublisherFeed, None] = {}
         #: what has come, with where it has come from; and what of that is being taken
-        self._batches: deque[tuple[PublisherFeed, str | None, list[Any]]] = deque()
-        self._feed: Any = None
-        self._epoch: str | None = None
+        self._batches: deque[tuple[EventCount, list[Any]]] = deque()
+        self._source: Any = None
         self._items: Iterator[Any] | None = None
         self._waiters: deque[tuple[defer.Deferred[Any], bool]] = deque()
         self._over: Exception | None = None
         self._subscribed: OneShot[None] = OneShot()
-        #: this without Deferreds, once it was used so
-        self.blocking_form: Any = None
+        self._changing = defer.DeferredLock()
         #: in a group: what was given, and is done with when the next is asked for
         self._given_last: list[Event] = []
 
@@ -153,11 +151,10 @@ class Subscriber(Live):
         if items is not None and self.group is None:
             # What `_take` does with the usual item, without another call for each value.
             for item in items:
-                if type(item) is list and item[0] is not None:
+                if type(item) is list:
                     return item[4]
-                told = self._notice(item)
-                if told is not None:
-                    return told
+                if self._is_told(item):
+                    return item
         try:
             return await self._receive(False)
         except ChannelClosed:
@@ -171,41 +168,41 @@ class Subscriber(Live):
             except ChannelClosed:
                 return
 
-    def change(self, subjects: str | Iterable[str]) -> defer.Deferred[None]:
+    @deferred
+    async def change(self, subjects: str | Iterable[str]) -> None:
         """Get other subjects from now on.
 
-        :returns: fires when all publishers that it is connected to have confirmed it; to others it
-            says so when it is. Fails with ``InvalidSubject``, ``Forbidden`` or ``Overloaded``: then
-            all goes on as it was. Fails with ``InvalidArguments`` in a group, which has one filter.
+        :returns: fires when all publishers that can be reached have confirmed it; what they send to
+            others begins with it. Fails with ``InvalidSubject``, ``Forbidden`` or ``Overloaded``:
+            then all goes on as it was. Fails with ``InvalidArguments`` in a group, which has one
+            filter.
         """
+        wanted = list(check_patterns(subjects if isinstance(subjects, str) else list(subjects)))
         if self.group is not None:
-            return defer.fail(InvalidArguments("a group's subjects can't be changed: use another"))
-        before, given = self.subjects, subjects if isinstance(subjects, str) else list(subjects)
-        self.subjects = wanted = list(check_patterns(given))
-
-        def failed(failure: Failure) -> Failure:
-            if self.subjects is wanted:
-                self.subjects = before
-                for feed in self._feeds:
-                    feed.change(before).addErrback(lambda _: None)
-            return _first_error(failure)
-
-        changing = [feed.change(wanted) for feed in self._feeds]
-        done = defer.gatherResults(changing, consumeErrors=True)
-        return done.addCallbacks(lambda _: None, failed)
+            raise InvalidArguments("a group's subjects can't be changed: use another group")
+        await self._changing.acquire()
+        try:
+            # Also those that are found, or begin again, meanwhile.
+            while behind := [feed for feed in self._feeds if feed.is_behind(wanted)]:
+                changing = [feed.change(wanted) for feed in behind]
+                await defer.gatherResults(changing, consumeErrors=True)
+            self.subjects = wanted
+        except BaseException as problem:
+            again = [feed.change(self.subjects) for feed in self._feeds]
+            undoing = defer.DeferredList(again, consumeErrors=True)
+            undoing.addCallback(lambda _: self._changing.release())
+            if isinstance(problem, defer.FirstError):
+                raise problem.subFailure.value from None
+            raise
+        self._changing.release()
 
     @deferred
     async def close(self) -> None:
         """Get no more events, and end the subscriptions. Cancelling it changes nothing."""
         self._closed = True
-        if self._finder is not None:
-            self._finder.close()
-        for feed in list(self._feeds):
-            feed.close()
-        self._feeds.clear()
+        self._finish(ChannelClosed("the subscriber was closed here"))
         self._batches.clear()
         self._items = None
-        self._finish(ChannelClosed("the subscriber was closed here"))
 
     async def __aenter__(self) -> Subscriber:
         self.start()
@@ -223,31 +220,23 @@ class Subscriber(Live):
         noting = defer.gatherResults([one.acknowledge() for one in given], consumeErrors=True)
         return noting.addCallbacks(lambda _: None, _first_error)
 
-    # -- without Deferreds -----------------------------------------------------------------------
+    def _acknowledge_given(self) -> None:
+        """The next value is asked for."""
+        given, self._given_last = self._given_last, []
+        for one in given:
+            one.acknowledge().addErrback(self._not_acknowledged, one)
 
-    def __iter__(self) -> Iterator[Any]:
-        return iter(self._blocking())
-
-    def __getitem__(self, index: int | slice) -> Any:
-        return self._blocking()[index]
-
-    def get(self, timeout: float | None = None) -> Any:
-        """The next value, in a program without a reactor of its own.
-
-        :param timeout: seconds; after that :class:`~pycomnet.errors.TimeoutExpired` is raised.
-        """
-        return self._blocking().get(timeout)
-
-    def _blocking(self) -> Any:
-        # The API without Deferreds is above this layer.
-        return import_module("pycomnet.blocking.ext.pubsub").of(self)
+    def _not_acknowledged(self, failure: Failure, event: Event) -> None:
+        if failure.check(CallInterrupted, *LOST) is None:
+            # Its publisher gives no more than it may have unacknowledged: nothing would follow.
+            self.put(event.source, [failure.value])
 
     # -- taking ----------------------------------------------------------------------------------
 
     def _receive(self, event: bool) -> defer.Deferred[Any]:
         self.start()
         if self._given_last:
-            self.acknowledge_last().addErrback(lambda _: None)  # if it fails, they come again
+            self._acknowledge_given()
         if not self._waiters:
             try:
                 value = self._take(event)
@@ -275,7 +264,7 @@ class Subscriber(Live):
             try:
                 value = self._take(events)
             except Exception as problem:
-                self._batches.appendleft((self._feed, self._epoch, [problem]))
+                self._batches.appendleft((self._source, [problem]))
                 break
             if value is _NOTHING:
                 break
@@ -288,45 +277,33 @@ class Subscriber(Live):
             items = self._items
             if items is not None:
                 for item in items:
-                    if type(item) is list and item[0] is not None:
+                    if type(item) is list:
                         if self.group is None and not event:
                             return item[4]
                         return self._event(item, event)
-                    told = self._notice(item)
-                    if told is not None:
-                        return told
+                    if self._is_told(item):
+                        return item
                 self._items = None
-                self._feed.consumed()
+                self._source.consumed()
             if not self._batches:
                 return _NOTHING
-            self._feed, self._epoch, found = self._batches.popleft()
+            self._source, found = self._batches.popleft()
             self._items = iter(found)
 
     def _event(self, item: list[Any], event: bool) -> Any:
-        made = Event(item, self._feed, self._epoch)
+        made = Event(item, self._source)
         if event:
             return made
         self._given_last.append(made)
         return made.value
 
-    def _notice(self, item: Any) -> Gap | Restarted | None:
+    def _is_told(self, item: Gap | Restarted | Exception) -> bool:
+        """Whether the user is to have what is no event."""
         if isinstance(item, Exception):
             raise item
-        name = self._feed.name
         if isinstance(item, Gap):
-            found: Gap | Restarted = item
-        elif item[1] == "gap":
-            if len(item) < 6 or not all(one is None or is_number(one) for one in item[2:5]):
-                raise PycomnetError(f"{self.interface}: a gap that can't be read")
-            count, first, last, key = item[2:6]
-            found = Gap(count, first, last, key, "bound" if count is not None else "history", name)
-        elif item[1] == "restarted":
-            found = Restarted(str(item[2]), name)
-        else:
-            return None  # of a later version
-        if isinstance(found, Gap):
-            self.missed += found.count or 0
-        return found if self._gaps else None
+            self.missed += item.count or 0
+        return self._gaps
 
     def __del__(self) -> None:
         finder = self.__dict__.get("_finder")
@@ -345,36 +322,33 @@ class Subscriber(Live):
             found["durable"] = self._durable
         return found
 
-    def had(self, epoch: str) -> OrderedDict[int, bool]:
-        """The numbers of a group's events that have come, and whether the user has done with
-        them."""
-        found = self._had.setdefault(epoch, OrderedDict())
-        if len(self._had) > MOST_POSITIONS:
-            self._had.popitem(last=False)
-        return found
+    def left_positions(self, feed: PublisherFeed) -> dict[str, int]:
+        """The positions of publishers that are gone, one of which a feed's may be."""
+        return {} if self._finder is None else self._finder.left_positions()
 
-    def positions_but(self, feed: PublisherFeed) -> dict[str, int]:
-        """The positions of all publishers, but of those others that are connected."""
-        others = {one.epoch for one in self._feeds if one is not feed and one.is_connected}
-        return {epoch: at for epoch, at in self.positions.items() if epoch not in others}
-
-    def has_other(self, feed: PublisherFeed, epoch: str) -> bool:
-        """Whether another publisher that is connected has this epoch."""
-        return any(
-            one.epoch == epoch and one is not feed and one.is_connected for one in self._feeds
-        )
+    def take_over(self, feed: PublisherFeed, epoch: str) -> EventCount | None:
+        """A feed's publisher has an epoch: what is known of it from one that is gone."""
+        return None if self._finder is None else self._finder.take_over(epoch)
 
     def add_feed(self, feed: PublisherFeed) -> None:
         """There is a publisher."""
         self._feeds[feed] = None
         feed.start()
 
-    def put(self, feed: PublisherFeed, items: list[Any]) -> None:
+    def put(self, source: EventCount, items: list[Any]) -> None:
         """Something has come."""
         if self._closed:
             return
-        self._batches.append((feed, feed.epoch, items))
+        self._batches.append((source, items))
         self._give()
+
+    def tell(self, source: EventCount, gap: Gap) -> None:
+        """Events are missing here; how often in a row does not matter."""
+        if self._batches:
+            last, items = self._batches[-1]
+            if last.feed is source.feed and isinstance(items[-1], Gap) and items[-1].why == gap.why:
+                return
+        self.put(source, [gap])
 
     def _give(self) -> None:
         while self._waiters:
@@ -390,16 +364,20 @@ class Subscriber(Live):
             self._waiters.popleft()
             waiter.callback(value)
 
-    def subscribed(self, feed: PublisherFeed) -> None:
-        """A publisher has confirmed a subscription."""
-        if self._finder is None or self._finder.complete:
-            self.check_subscribed()
-
     def check_subscribed(self) -> None:
-        """Whether all publishers that are known have confirmed."""
-        waiting = [one for one in self._feeds if one.epoch is None and not one.over]
-        if self._feeds and not waiting:
+        """Whether all publishers that are known, and can be reached, have confirmed."""
+        finder = self._finder
+        if finder is None or not finder.complete:
+            return
+        waiting = [one for one in self._feeds if one.count is None and not one.away]
+        if not waiting and any(not one.away for one in self._feeds):
             self._subscribed.fire(None)
+
+    def not_subscribed(self, problem: Exception) -> None:
+        """A publisher has not confirmed a subscription for a while; it is tried again."""
+        if not self._subscribed.fired and all(one.away for one in self._feeds):
+            subscribed, self._subscribed = self._subscribed, OneShot()
+            subscribed.fail(problem)
 
     def feed_ended(self, feed: PublisherFeed, problem: BaseException | None) -> None:
         """Nothing more comes from a publisher."""
@@ -407,20 +385,29 @@ class Subscriber(Live):
         if problem is not None:
             error = problem if isinstance(problem, Exception) else Exception(str(problem))
             self._subscribed.fail(error)
-            self.put(feed, [error])
+            self.put(feed.count or EventCount(feed, ""), [error])
         finder = self._finder
         if finder is not None:
             finder.ended(feed)
             if not self._feeds and finder.complete and not feed.gone:
                 self._finish(ChannelClosed(f"the publishers of {self.interface} have ended"))
+            else:
+                self.check_subscribed()
 
     def failed(self, problem: Exception) -> None:
         """The publishers can't be found."""
         self._finish(problem)
 
     def _finish(self, problem: Exception) -> None:
+        """Nothing more comes, from whatever publisher: what is here can still be taken."""
         if self._over is None:
             self._over = problem
+        if self._finder is not None:
+            self._finder.close()
+        feeds = list(self._feeds)
+        self._feeds.clear()
+        for feed in feeds:
+            feed.close()
         self._subscribed.fail(problem)
         waiters, self._waiters = self._waiters, deque()
         for waiter, _ in waiters:

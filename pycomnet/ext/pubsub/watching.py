@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -21,14 +20,13 @@ log = Logger()
 
 #: Characters that make a nameserver's pattern of a name.
 WILD = "*?["
-#: pool of connections -> interface -> its watch
-_watches: weakref.WeakKeyDictionary[Any, dict[str, InterfaceWatch]] = weakref.WeakKeyDictionary()
 
 
 class ServiceWatcher:
     """What is told of the services of an interface.
 
-    :param found: called with the name of each, when it is registered.
+    :param found: called with the name of each, when it is registered, and with what tells this
+        registration from others of the name. It may be told again.
     :param lost: called with the name of one that is not registered any more.
     :param complete: called when all that there are have been told.
     :param failed: called with the error if the nameserver can't be watched at all.
@@ -36,7 +34,7 @@ class ServiceWatcher:
 
     def __init__(
         self,
-        found: Callable[[str], object],
+        found: Callable[[str, Any], object],
         lost: Callable[[str], object],
         complete: Callable[[], object],
         failed: Callable[[Exception], object],
@@ -48,32 +46,40 @@ class ServiceWatcher:
 
 
 class InterfaceWatch:
-    """Watches a nameserver for the services of an interface, as long as somebody wants to know."""
+    """Watches a nameserver for the services of an interface, as long as somebody wants to know.
+
+    :param context: it shares the connections of who began, but not the deadline of its request.
+    """
 
     def __init__(self, context: Context, interface: str) -> None:
-        self._context = context
+        self._context = context.without_deadline()
         self._interface = interface
         self._watchers: dict[ServiceWatcher, None] = {}
-        self._names: dict[str, None] = {}
+        #: name -> its registration
+        self._names: dict[str, Any] = {}
         self._complete = False
         self._stream: Any = None
         self._running: defer.Deferred[None] | None = None
+        #: what it is found by
+        self.key: Any = None
 
     @classmethod
     def watch(cls, context: Context, interface: str, watcher: ServiceWatcher) -> InterfaceWatch:
-        """Tell a watcher what there is, and what changes."""
-        watches = _watches.setdefault(context.pool, {})
-        found = watches.get(interface)
-        if found is None:
-            found = watches[interface] = cls(context, interface)
+        """Tell a watcher what there is, and what changes.
+
+        Who asks the same nameserver, as the same user, on the same connections, shares a watch.
+        """
+        key = cls, interface, context.nameserver_identity
+        found: InterfaceWatch = context.pool.shared.setdefault(key, cls(context, interface))
+        found.key = key
         found.add(watcher)
         return found
 
     def add(self, watcher: ServiceWatcher) -> None:
         """Somebody wants to know."""
         self._watchers[watcher] = None
-        for name in list(self._names):
-            watcher.found(name)
+        for name, registration in list(self._names.items()):
+            watcher.found(name, registration)
         if self._complete:
             watcher.complete()
         if self._running is None:
@@ -87,9 +93,9 @@ class InterfaceWatch:
             self._end()
 
     def _end(self) -> None:
-        watches = _watches.get(self._context.pool, {})
-        if watches.get(self._interface) is self:
-            del watches[self._interface]
+        shared = self._context.pool.shared
+        if shared.get(self.key) is self:
+            del shared[self.key]
         running, self._running = self._running, None
         if running is not None:
             running.cancel()
@@ -104,7 +110,7 @@ class InterfaceWatch:
         self._end()
         problem: Any = failure.value
         for watcher in watchers:
-            watcher.failed(problem)
+            self._call(watcher.failed, problem)
 
     async def _watch(self) -> None:
         interface, context = self._interface, self._context
@@ -132,8 +138,8 @@ class InterfaceWatch:
                 name = event["record"]["service"]
                 if seen is not None:
                     seen.add(name)
-                self._names[name] = None
-                self._tell("found", name)
+                self._names[name] = registration = event["record"].get("fence")
+                self._tell("found", name, registration)
             elif kind == "delete":
                 self._lost(event["service"])
             elif seen is not None:  # the end of the snapshot
@@ -151,12 +157,16 @@ class InterfaceWatch:
     def _tell(self, what: str, *args: Any) -> None:
         for watcher in list(self._watchers):
             if watcher in self._watchers:
-                try:
-                    getattr(watcher, what)(*args)
-                except defer.CancelledError:
-                    pass  # its subscriber was collected, and is let go in another turn
-                except Exception:  # a defect: the others are told
-                    log.failure("a watcher of {interface} has failed", interface=self._interface)
+                self._call(getattr(watcher, what), *args)
+
+    def _call(self, function: Callable[..., object], *args: Any) -> None:
+        """Tell one watcher: what it raises is not the others' end."""
+        try:
+            function(*args)
+        except defer.CancelledError:
+            pass  # its subscriber was collected, and is let go in another turn
+        except Exception:  # a defect
+            log.failure("a watcher of {interface} has failed", interface=self._interface)
 
 
 __all__ = ["InterfaceWatch", "ServiceWatcher"]
