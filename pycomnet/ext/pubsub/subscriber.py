@@ -319,7 +319,8 @@ class Subscriber(Live):
             if len(item) < 6 or not all(one is None or is_number(one) for one in item[2:5]):
                 raise PycomnetError(f"{self.interface}: a gap that can't be read")
             count, first, last, key = item[2:6]
-            found = Gap(count, first, last, key, "bound" if count is not None else "history", name)
+            why = item[6] if len(item) > 6 and type(item[6]) is str else "bound"
+            found = Gap(count, first, last, key, why, name)
         elif item[1] == "restarted":
             found = Restarted(str(item[2]), name)
         else:
