@@ -103,18 +103,18 @@ class SlowTests(PublishCase):
         """One client's stalled subscriptions take all that may wait: they lose it; what waits for
         others does so as before."""
         self.topic.waiting.most = 4 << 20
-        greedy = self.other_context()
+        greedy, kept = self.other_context(), []
         for _ in range(6):
             service = self.result(greedy.connect(self.address))
             stream = service.stream("subscribe", {"bound": 8 << 20, "subjects": ["a"]})
             self.result(stream.receive())
+            kept.append(stream)
         good = self.subscribe("b")
         outlet = list(self.topic.outlets.values())[-1]
         outlet.waiting = True  # as one whose connection takes no more for the moment
         for number in range(30):
-            self.topic.publish([number, bytes(4000)], subject="b")
-        for _ in range(20):
             self.topic.publish(bytes(1 << 20), subject="a")
+            self.topic.publish([number, bytes(4000)], subject="b")
         self.assertLessEqual(self.topic.waiting.size, 8 << 20)
         outlet.callback(None)
         self.network.deliver()
