@@ -337,12 +337,23 @@ class PublisherFeed:
         way = self._other_way
         sent = way.invoke("acknowledge", {"id": self._id, "sequences": numbers})
         sent.addCallbacks(
-            self._acknowledged, self._not_acknowledged, (noted,), {}, (noted, way, numbers)
+            self._acknowledged,
+            self._not_acknowledged,
+            (noted, len(numbers)),
+            {},
+            (noted, way, numbers),
         )
 
-    def _acknowledged(self, _: object, noted: OneShot[None]) -> None:
+    def _acknowledged(self, result: Any, noted: OneShot[None], count: int) -> None:
         self._retry.reset()
-        noted.fire(None)
+        if isinstance(result, dict) and result.get("count") == count:
+            noted.fire(None)
+            return
+        noted.fail(
+            CallInterrupted(
+                "the connection was lost since these events came: some may have gone to others"
+            )
+        )
 
     def _not_acknowledged(
         self, failure: Failure, noted: OneShot[None], way: RemoteService, numbers: list[int]

@@ -133,6 +133,17 @@ class GroupTests(PublishCase):
         self.network.deliver()
         self.assertEqual(list(outlet.unacknowledged), [5])  # type: ignore[attr-defined]
 
+    def test_an_acknowledgement_that_comes_too_late_fails(self) -> None:
+        """The event has gone to another member meanwhile: who was lost is not told otherwise."""
+        one = self.member()
+        self.publish(1)
+        (event,) = self.take(one, events=True)
+        self.network.cut()
+        other = self.member()
+        self.assertEqual(self.take(other), [1])
+        self.network.wait(10)
+        self.failure(event.acknowledge(), CallInterrupted)
+
     def test_what_could_not_be_acknowledged_is_acknowledged_later(self) -> None:
         """A server that is busy for a while does not stop a group for good."""
         one = self.member(prefetch=3)
