@@ -37,7 +37,7 @@ class Acknowledgements:
         self._reactor = reactor
         self._send = send
         #: those of this turn, and who waits for them
-        self._numbers: list[int] = []
+        self._numbers: dict[int, None] = {}
         self._noted: OneShot[None] = OneShot()
         self._turn: Any = None
         #: those that were refused for now
@@ -53,7 +53,7 @@ class Acknowledgements:
         :returns: fires when the publisher has noted it. Fails with ``CallInterrupted`` if the
             stream is lost before, and as a call does if the publisher refuses it.
         """
-        self._numbers.append(number)
+        self._numbers[number] = None
         waiting = self._noted.when_fired()
         if len(self._numbers) >= MOST_ACKNOWLEDGED:
             self.flush()
@@ -66,10 +66,10 @@ class Acknowledgements:
         turn, self._turn = self._turn, None
         if turn is not None and turn.active():
             turn.cancel()
-        numbers, self._numbers = self._numbers, []
+        numbers, self._numbers = self._numbers, {}
         noted, self._noted = self._noted, OneShot()
         if numbers:
-            self._try(numbers, noted)
+            self._try(list(numbers), noted)
 
     def interrupt(self) -> None:
         """The stream is lost."""
@@ -86,12 +86,16 @@ class Acknowledgements:
     def _try(self, numbers: list[int], noted: OneShot[None]) -> None:
         sent = self._send(numbers)
         sent.addCallbacks(
-            self._accepted, self._failed, (noted,), {}, (numbers, noted, self._streams)
+            self._accepted, self._failed, (noted, len(numbers)), {}, (numbers, noted, self._streams)
         )
 
-    def _accepted(self, _: object, noted: OneShot[None]) -> None:
+    def _accepted(self, result: Any, noted: OneShot[None], count: int) -> None:
         self._backoff.reset()
-        noted.fire(None)
+        if isinstance(result, dict) and result.get("count") == count:
+            noted.fire(None)
+            return
+        text = "the connection was lost since these events came: some may have gone to others"
+        noted.fail(CallInterrupted(text))
 
     def _failed(
         self, failure: Failure, numbers: list[int], noted: OneShot[None], stream: int

@@ -100,9 +100,9 @@ def batch(upto: int, items: Sequence[bytes]) -> bytes:
     return b"".join([head, _encode(upto), *items])
 
 
-def gap(count: int | None, first: int, last: int, key: str | None) -> bytes:
+def gap(count: int | None, first: int, last: int, key: str | None, why: str) -> bytes:
     """The notice of events that are missing."""
-    return _encode([None, "gap", count, first, last, key])
+    return _encode([None, "gap", count, first, last, key, why])
 
 
 def restarted(message: str) -> bytes:

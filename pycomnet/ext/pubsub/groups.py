@@ -84,6 +84,9 @@ class SubscriberGroup:
     :ivar floor: all events up to this number are acknowledged, or were not wanted.
     """
 
+    #: what is retained is no part of the history
+    wants_retained = False
+
     def __init__(self, owner: str, name: str, topic: Topic, intake: Intake, durable: bool) -> None:
         self.owner = owner
         self.name = name
@@ -183,8 +186,7 @@ class SubscriberGroup:
             self.pump()
         if not self.intake.offer(event):
             # Only of a durable one: the store has what is dropped here.
-            self.intake.rewind(self._position)
-            self.intake.skip = set(self._acknowledged)
+            self._rewind()
 
     def pump(self) -> None:
         """Hand out what there is to the members that have room."""
@@ -249,6 +251,24 @@ class SubscriberGroup:
 
     def tell(self, payload: bytes) -> None:
         """A notice for its members: a group is not told of restarts, as any member may get it."""
+
+    @property
+    def held(self) -> int:
+        """Bytes that wait for its members."""
+        return self.intake.held
+
+    def yield_memory(self) -> bool:
+        """Too much waits for all, and most for this one. Returns whether less waits now."""
+        intake = self.intake
+        if not (self.durable and self._ready.fired):
+            return intake.shrink()
+        before = intake.held
+        self._rewind()  # the store has it
+        return intake.held < before
+
+    def _rewind(self) -> None:
+        self.intake.rewind(self._position)
+        self.intake.skip = set(self._acknowledged)
 
     # -- acknowledging ---------------------------------------------------------------------------
 

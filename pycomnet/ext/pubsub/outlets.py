@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 BATCH = 1 << 16
 
 
+#: Policies by which events are dropped, and the stream goes on.
+DROPPING = (Policy.DROP_OLDEST, Policy.DROP_NEWEST, Policy.LATEST)
+
+
 class Outlet(StreamFeed):
     """One subscriber's stream.
 
@@ -140,6 +144,9 @@ class Subscription(Outlet):
 
     __slots__ = ("_few", "intake")
 
+    #: whether what is retained comes in the place of what the history has lost
+    wants_retained = True
+
     def __init__(self, topic: Topic, intake: Intake) -> None:
         super().__init__(topic)
         self.intake = intake
@@ -201,6 +208,22 @@ class Subscription(Outlet):
     def lag(self) -> int:
         return len(self.intake)
 
+    @property
+    def held(self) -> int:
+        """Bytes that wait for it."""
+        return self.intake.held
+
+    def yield_memory(self) -> bool:
+        """Too much waits for all, and most for this one: it loses some, as its policy says.
+
+        :returns: whether less waits now.
+        """
+        intake = self.intake
+        if 2 * intake.size >= intake.held and intake.policy in DROPPING:
+            return intake.shrink()
+        self.close(SlowSubscriber("too much waits for all, and most of it for this one"))
+        return self.call is None
+
 
 def last_of(items: list[Item], topic: Topic, intake: Intake) -> int:
     """The number up to which all is sent with these items."""
@@ -208,7 +231,12 @@ def last_of(items: list[Item], topic: Topic, intake: Intake) -> int:
     upto = 0 if intake.has_more() else topic.offered
     for item in reversed(items):
         if type(item) is EncodedEvent:
-            return max(upto, item.sequence)
+            upto = max(upto, item.sequence)
+            break
+    if intake.policy is Policy.LATEST:
+        first = intake.untold()
+        if first is not None:
+            upto = min(upto, first - 1)
     return upto
 
 

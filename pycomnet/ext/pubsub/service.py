@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any, ClassVar
 
 from pycomnet.deferred import deferred
-from pycomnet.errors import Forbidden, InvalidArguments
+from pycomnet.errors import Forbidden, InvalidArguments, Overloaded
 from pycomnet.ext.pubsub import permissions
 from pycomnet.ext.pubsub.groups import GroupMember
 from pycomnet.ext.pubsub.limits import TopicSettings
@@ -33,6 +33,8 @@ MAX_ACKNOWLEDGED = 10_000
 #: Seconds between checks whether subscribers still may have what they get, where that depends on
 #: who they are.
 CHECK_EVERY = 2.0
+#: How many are checked before others have their turn.
+CHECKED = 100
 
 
 class PublisherService(Service):
@@ -139,6 +141,8 @@ class PublisherService(Service):
         subject = check_subject(args.get("subject") or "")
         if not permissions.may_have(self.settings.may_publish, request.user, subject):
             raise self._forbidden(request.user, "publish", subject)
+        if not self.topic.has_room:  # the rest is for the publisher's own
+            raise Overloaded(f"{self.published}: too many events wait to be published")
         value: Any = args.get("value")
         publishing = self.topic.publish(value, args.get("key"), subject)
         # It fires when this event is the last that is published.
@@ -172,9 +176,12 @@ class PublisherService(Service):
         if self._checking is None and not permissions.is_open(self.settings.may_subscribe):
             self._checking = self._reactor.callLater(CHECK_EVERY, self._check_all)
 
-    def _check_all(self) -> None:
+    def _check_all(self, left: list[Outlet] | None = None) -> None:
         self._checking = None
-        for outlet in list(self.topic.outlets.values()):
+        if left is None:
+            left = list(self.topic.outlets.values())
+        now, left = left[:CHECKED], left[CHECKED:]
+        for outlet in now:
             connection = outlet.connection
             if isinstance(outlet, Subscription):
                 patterns = outlet.intake.patterns
@@ -187,7 +194,9 @@ class PublisherService(Service):
                 self._check_may_subscribe(user, patterns)
             except Forbidden as problem:
                 outlet.close(problem)
-        if self.topic.outlets:
+        if left:
+            self._checking = self._reactor.callLater(0, self._check_all, left)
+        elif self.topic.outlets:
             self._check_later()
 
 

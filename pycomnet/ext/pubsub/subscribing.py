@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from twisted.internet import defer
 from twisted.python.failure import Failure
 
-from pycomnet.errors import InvalidArguments, Overloaded
+from pycomnet.errors import InvalidArguments
 from pycomnet.ext.pubsub.groups import GroupMember, SubscriberGroup
 from pycomnet.ext.pubsub.intake import BOUND, LEAST_BOUND, Intake, Policy
 from pycomnet.ext.pubsub.outlets import Outlet, Subscription
@@ -126,8 +126,12 @@ class SubscribeRequest:
             _begin(intake, topic, topic.history.before(time))
         elif self.after is not None and not self.retained:
             _begin(intake, topic, topic.first - 1)
+            # What is older than the history, and still holds.
+            intake.preload(topic.retained_between(intake.patterns, 0, topic.first))
         elif self.retained:
             intake.preload(topic.retained.matching(intake.patterns))
+        if topic.waiting.size > topic.waiting.most:
+            topic.relieve()
         return False
 
 
@@ -180,11 +184,7 @@ class _Starting:
 
     def run(self) -> None:
         """Find where to begin, say that the subscription counts, and send."""
-        try:
-            placed = self._request.place(self._intake)
-        except Overloaded as problem:
-            self._outlet.close(problem)
-            return
+        placed = self._request.place(self._intake)
         if isinstance(placed, defer.Deferred):
             placed.addCallbacks(self.ready, self.failed)
         else:

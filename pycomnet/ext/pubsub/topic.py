@@ -19,7 +19,7 @@ from pycomnet.ext.pubsub.events import EncodedEvent, batch, encode_event, restar
 from pycomnet.ext.pubsub.figures import TopicFigures
 from pycomnet.ext.pubsub.groups import GroupMember, SubscriberGroup
 from pycomnet.ext.pubsub.history import BUDGET, History, Retained
-from pycomnet.ext.pubsub.intake import Item, WaitingBytes
+from pycomnet.ext.pubsub.intake import ALWAYS, Item, WaitingBytes
 from pycomnet.ext.pubsub.limits import Clock, TopicSettings
 from pycomnet.ext.pubsub.outlets import Outlet, Subscription
 from pycomnet.ext.pubsub.stores import EventStore
@@ -36,7 +36,14 @@ MOST_PLACES = 1_000_000
 #: The most characters of a key.
 MAX_KEY = 255
 
+#: To so much of what may wait it is reduced, if there is more.
+RELIEF = 7 / 8
+
 Taker = Subscription | SubscriberGroup
+
+
+def _held(taker: Taker) -> int:
+    return taker.held
 
 
 class Topic:
@@ -117,6 +124,11 @@ class Topic:
         """The number of the oldest event that is kept; one more than the last, if none is."""
         return self.history.first if self.store is None else self.store.first
 
+    def retained_between(self, patterns: Patterns, first: int, last: int) -> list[EncodedEvent]:
+        """What is retained of a subscription's subjects, with numbers between these two."""
+        found = self.retained.matching(patterns)
+        return [event for event in found if first <= event.sequence < last]
+
     def restore(self, recent: list[EncodedEvent], retained: list[EncodedEvent]) -> None:
         """Go on with what a store has.
 
@@ -177,6 +189,8 @@ class Topic:
                     taker.dirty = True
                     dirty.append(taker)
             self.offered = number
+            if self.waiting.size > self.waiting.most:
+                self.relieve()
         except Exception:
             return defer.fail()
         return done()
@@ -194,7 +208,7 @@ class Topic:
     def _publish(self, value: Any, key: str | None, subject: str) -> defer.Deferred[None]:
         number = self._next
         store = self.store
-        if store is not None and store.is_full:
+        if store is not None and store.fullness >= 1:
             raise Overloaded(f"{self.interface}: too many events wait to be stored")
         # What is published in one turn has one time.
         time = self.now() if self._turn is None else self._time
@@ -235,6 +249,8 @@ class Topic:
                 taker.dirty = True
                 dirty.append(taker)
         self.offered = event.sequence
+        if self.waiting.size > self.waiting.most:
+            self.relieve()
         if dirty and self._turn is None:
             self._cork()
             self._flush()
@@ -313,6 +329,20 @@ class Topic:
         payload = batch(upto, [item.payload for item in items])
         self._last_batch = upto, items, payload
         return payload
+
+    def relieve(self) -> None:
+        """More waits than may: those for which most does lose some, and nobody else."""
+        waiting = self.waiting
+        while waiting.size > waiting.most * RELIEF:
+            most = max(self.takers, key=_held, default=None)
+            if most is None or most.held <= ALWAYS or not most.yield_memory():
+                return
+
+    @property
+    def has_room(self) -> bool:
+        """Whether half of what may wait to be published is left: clients may use no more."""
+        held = len(self._held) >= self.settings.limits.blocked / 2
+        return not held and (self.store is None or self.store.fullness < 0.5)
 
     def tell_restarted(self, problem: str) -> None:
         """Tell all subscribers that the publisher's generator runs again."""

@@ -41,8 +41,8 @@ class EventStore(Protocol):
     last: int
 
     @property
-    def is_full(self) -> bool:
-        """Whether so much waits to be written that nothing more may be appended."""
+    def fullness(self) -> float:
+        """How much waits to be written, as a share of what may: from 1 on, nothing is appended."""
 
     def open(self, reactor: IReactorTime, keep: KeptEvents, keys: int) -> defer.Deferred[None]:
         """Open it.

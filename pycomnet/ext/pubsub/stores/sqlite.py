@@ -232,8 +232,8 @@ class SQLiteEventStore:
     # -- writing ---------------------------------------------------------------------------------
 
     @property
-    def is_full(self) -> bool:
-        return len(self._events) >= MAX_QUEUE or self._queued >= MAX_QUEUED
+    def fullness(self) -> float:
+        return max(len(self._events) / MAX_QUEUE, self._queued / MAX_QUEUED)
 
     def append(self, event: EncodedEvent) -> defer.Deferred[None]:
         self._events.append(event)
