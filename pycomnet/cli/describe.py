@@ -96,7 +96,7 @@ async def topics_of(
 
     found = {}
     for name, declared in interfaces.items():
-        if {"subscribe", "topic"} <= set(declared.get("methods", ())):
+        if is_publisher(declared):
             try:
                 service = await target.find(context, name)
                 state = await service.invoke("topic")
@@ -107,6 +107,25 @@ async def topics_of(
             ):
                 found[name] = {**declared, "topic": state}
     return found
+
+
+def is_publisher(declared: Mapping[str, Any]) -> bool:
+    """Whether an interface has the methods of a publisher: by their names and declarations.
+
+    A method of that name of another service may do anything.
+    """
+    from pycomnet.ext.pubsub.subscribing import ARGUMENTS
+
+    methods = declared.get("methods", {})
+    subscribe, topic = methods.get("subscribe"), methods.get("topic")
+    return (
+        isinstance(subscribe, dict)
+        and isinstance(topic, dict)
+        and subscribe.get("stream") is True
+        and isinstance(subscribe.get("args"), dict)
+        and ARGUMENTS.keys() <= subscribe["args"].keys()
+        and topic.get("idempotent") is True
+    )
 
 
 def as_text(interfaces: dict[str, Any]) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -31,8 +31,8 @@ Exit status:
 """
 #: The most rows of the table, and seconds between two drawings of it.
 ROWS, INTERVAL = 40, 0.5
-#: The most characters of a value in the table.
-SHOWN = 60
+#: The most characters of a value in the table, and the seconds that a rate is of.
+SHOWN, RATE_TIME = 60, 5.0
 
 
 @attrs.frozen
@@ -144,6 +144,46 @@ def notice(event: Any) -> str:
     return f"the publisher{who} begins anew: {event.message}"
 
 
+class SubjectRow:
+    """What the table shows of a subject.
+
+    :ivar count: how many events came.
+    """
+
+    def __init__(self, now: float) -> None:
+        self.count = 0
+        self._value: Any = None
+        self._text: str | None = None
+        #: times, and how many had come by then: the oldest is that from which the rate is counted
+        self._marks: deque[tuple[float, int]] = deque([(now, 0)])
+
+    def add(self, value: Any) -> None:
+        """An event has come."""
+        self.count += 1
+        self._value, self._text = value, None
+
+    def rate(self, now: float) -> float:
+        """How many came in a second, of late."""
+        marks = self._marks
+        while len(marks) > 1 and now - marks[1][0] >= RATE_TIME:
+            marks.popleft()
+        begun, before = marks[0]
+        if now > marks[-1][0]:
+            marks.append((now, self.count))
+        return (self.count - before) / max(now - begun, 0.001)
+
+    @property
+    def text(self) -> str:
+        """The last value, as it is shown: made once, however often the table is drawn."""
+        from pycomnet.text.printable import visible_line
+
+        if self._text is None:
+            text = visible_line(as_json(self._value))
+            self._text = text if len(text) <= SHOWN else f"{text[:SHOWN]}..."
+            self._value = None
+        return self._text
+
+
 class EventTable:
     """A table of subjects: how many events each has, how many a second, and the last value."""
 
@@ -154,11 +194,10 @@ class EventTable:
 
         self._interface = interface
         self._reactor: Any = program.reactor
-        self._begun = self._reactor.seconds()
         self._notice = ""
         self._missing = 0
-        #: subject -> how many came, and what came last; the one that came last is the last
-        self._rows: OrderedDict[str, tuple[int, Any]] = OrderedDict()
+        #: subject -> its row; the one of which an event came last is the last
+        self._rows: OrderedDict[str, SubjectRow] = OrderedDict()
         self._live = Live(
             self.table(), console=Console(), auto_refresh=False, redirect_stdout=False
         )
@@ -175,8 +214,11 @@ class EventTable:
             self._notice = notice(event)
             self._missing += (event.count or 0) if isinstance(event, Gap) else 0
             return
-        count, _ = self._rows.pop(event.subject, (0, None))
-        self._rows[event.subject] = count + 1, event.value
+        row = self._rows.get(event.subject)
+        if row is None:
+            row = self._rows[event.subject] = SubjectRow(self._reactor.seconds())
+        row.add(event.value)
+        self._rows.move_to_end(event.subject)
         if len(self._rows) > ROWS:
             self._rows.popitem(last=False)
 
@@ -187,18 +229,16 @@ class EventTable:
 
         from pycomnet.text.printable import visible_line
 
-        seconds = max(self._reactor.seconds() - self._begun, 0.001)
+        now = self._reactor.seconds()
         missing = f"{self._missing} events missing   {self._notice}" if self._notice else ""
         # As texts: what a publisher says is no markup.
         title, caption = Text(visible_line(self._interface)), Text(visible_line(missing))
         table = Table(title=title, caption=caption if missing else None)
         for name in ("subject", "events", "a second", "last value"):
             table.add_column(name, justify="left" if name in ("subject", "last value") else "right")
-        for subject, (count, value) in sorted(self._rows.items()):
-            text = visible_line(as_json(value))
-            shown = text if len(text) <= SHOWN else f"{text[:SHOWN]}..."
-            rate = f"{count / seconds:.1f}"
-            table.add_row(Text(visible_line(subject) or "-"), str(count), rate, Text(shown))
+        for subject, row in sorted(self._rows.items()):
+            name, rate = Text(visible_line(subject) or "-"), f"{row.rate(now):.1f}"
+            table.add_row(name, str(row.count), rate, Text(row.text))
         return table
 
     def _draw(self) -> None:
@@ -211,4 +251,4 @@ class EventTable:
         self._live.stop()
 
 
-__all__ = ["EventLines", "EventTable", "SubOptions", "notice", "show_events", "sub"]
+__all__ = ["EventLines", "EventTable", "SubOptions", "SubjectRow", "notice", "show_events", "sub"]

@@ -15,7 +15,7 @@ from pycomnet.net.backoff import Backoff
 
 #: The most numbers in one acknowledgement.
 MOST_ACKNOWLEDGED = 1000
-#: Seconds between attempts to acknowledge, at first and at most.
+#: Seconds between attempts, at first and at most.
 FIRST_RETRY, LONGEST_RETRY = 0.05, 5.0
 #: What may pass while the connection lasts.
 REFUSED_FOR_NOW = (Overloaded, DeadlineExceeded)

@@ -33,7 +33,7 @@ class EventCount:
     def __init__(self, feed: PublisherFeed, epoch: str, before: EventCount | None = None) -> None:
         self.feed = feed
         self.epoch = epoch
-        self.position = 0 if before is None else before.position
+        self.position: int = 0 if before is None else before.position
         self.had: OrderedDict[int, bool] = OrderedDict() if before is None else before.had
 
     @property

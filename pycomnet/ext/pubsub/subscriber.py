@@ -192,7 +192,7 @@ class Subscriber(BlockingDoor, Live):
             undoing = defer.DeferredList(again, consumeErrors=True)
             undoing.addCallback(lambda _: self._changing.release())
             if isinstance(problem, defer.FirstError):
-                raise problem.subFailure.value from None
+                problem.subFailure.raiseException()
             raise
         self._changing.release()
 

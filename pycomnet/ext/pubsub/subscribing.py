@@ -11,6 +11,7 @@ from pycomnet.errors import InvalidArguments
 from pycomnet.ext.pubsub.groups import GroupMember, SubscriberGroup
 from pycomnet.ext.pubsub.intake import BOUND, LEAST_BOUND, Intake, Policy
 from pycomnet.ext.pubsub.outlets import Outlet, Subscription
+from pycomnet.ext.pubsub.received import is_number
 from pycomnet.ext.pubsub.subjects import patterns_of
 from pycomnet.ranges import real, whole
 
@@ -112,7 +113,7 @@ class SubscribeRequest:
         """Have the events begin where they are to. Returns whether the epoch was known."""
         topic = self.topic
         known = None if self.after is None else self.after.get(topic.epoch)
-        if known is not None:
+        if known is not None and known <= topic.history.last:
             _begin(intake, topic, known)
             return True
         if self.last is not None:
@@ -160,7 +161,8 @@ def _after(value: Any) -> dict[str, int] | None:
     for one in value:
         if not (isinstance(one, (list, tuple)) and len(one) == 2 and isinstance(one[0], str)):
             raise InvalidArguments("after: a position is an array of an epoch and a number")
-        found[one[0]] = whole("after", one[1])
+        if is_number(one[1]):  # another publisher may have said another number: that is not ours
+            found[one[0]] = one[1]
     return found
 
 

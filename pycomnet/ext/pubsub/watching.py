@@ -9,7 +9,8 @@ from twisted.internet import defer
 from twisted.python.failure import Failure
 
 from pycomnet.errors import InvalidArguments
-from pycomnet.ext.pubsub.feeds import FIRST_RETRY, LONGEST_RETRY, PASSING
+from pycomnet.ext.pubsub.acknowledging import FIRST_RETRY, LONGEST_RETRY
+from pycomnet.ext.pubsub.feeds import PASSING
 from pycomnet.net.backoff import Backoff
 from pycomnet.text.logs import Logger
 

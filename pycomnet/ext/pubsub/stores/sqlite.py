@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import secrets
 import sqlite3
@@ -21,6 +20,7 @@ from pycomnet.ext.pubsub.events import OVERHEAD, EncodedEvent
 from pycomnet.ext.pubsub.history import KeptEvents
 from pycomnet.ext.pubsub.stores import StoredGroup, groups
 from pycomnet.net import private
+from pycomnet.net.filelock import FileLock, FileLocked
 from pycomnet.services.threads import MethodThreads
 
 T = TypeVar("T")
@@ -113,7 +113,7 @@ class SQLiteEventStore:
         self._waiting: list[defer.Deferred[None]] = []
         self._writing: defer.Deferred[Any] | None = None
         self._failed: StoreFailed | None = None
-        self._file = -1
+        self._lock = FileLock(path)
 
     def __repr__(self) -> str:
         return f"<SQLiteEventStore {self._path}>"
@@ -130,39 +130,23 @@ class SQLiteEventStore:
         try:
             await self._run(self._open)
         except BaseException:
-            self._let_go()
+            self._lock.release()
             raise
 
     def _hold(self) -> None:
-        """Create the file if there is none, and lock it for this publisher alone.
-
-        The lock is that of a file beside it: closing a descriptor of the file itself would release
-        the locks that SQLite has there, those of another store in this process too.
-        """
+        """Create the file if there is none, and lock it for this publisher alone."""
         try:
             private.check_directory(os.path.dirname(os.path.abspath(self._path)))
-            self._file = private.open_file(f"{self._path}.lock", os.O_RDWR | os.O_CREAT)
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            self._let_go()
+            self._lock.acquire()
+            private.create_file(self._path)
+        except FileLocked:
             raise StoreFailed(f"{self._path}: another publisher has it open") from None
         except private.NotPrivate as problem:
-            self._let_go()
+            self._lock.release()
             raise StoreFailed(str(problem)) from None
         except OSError as problem:
-            self._let_go()
+            self._lock.release()
             raise StoreFailed(f"{self._path}: can't open it: {problem.strerror}") from problem
-        # Nobody else has it open now.
-        try:
-            os.close(private.open_file(self._path, os.O_RDWR | os.O_CREAT))
-        except (private.NotPrivate, OSError) as problem:
-            self._let_go()
-            raise StoreFailed(f"{self._path}: can't open it: {problem}") from problem
-
-    def _let_go(self) -> None:
-        if self._file >= 0:
-            os.close(self._file)
-            self._file = -1
 
     def _open(self) -> None:
         connection = sqlite3.connect(
@@ -220,7 +204,7 @@ class SQLiteEventStore:
                 await self._run(connection.close)
         if self._writer is not None:
             self._writer.close()
-        self._let_go()
+        self._lock.release()
 
     async def _run(self, function: Callable[[], T]) -> T:
         try:

@@ -76,7 +76,7 @@ class _Stream:
             return  # a connection's end was taken for the publisher's: it may tell too much
         missing = set(range(last.number + 1, event.number))
         for gap in gaps:
-            told = missing.intersection(range(gap.first, gap.last + 1))
+            told = missing.intersection(range(gap.first, (gap.last or 0) + 1))
             if gap.count is not None and gap.count != len(told):
                 yield f"{gap} tells {gap.count} events, {len(told)} are missing there"
             missing -= told
