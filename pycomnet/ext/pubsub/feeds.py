@@ -32,8 +32,9 @@ if TYPE_CHECKING:
 
 #: Of so many counts of events of one publisher it is known how far they were received.
 MOST_POSITIONS = 32
-#: Seconds in which a publisher has to confirm a subscription.
-WELCOME = 60.0
+#: Seconds in which a publisher has to be reached, and to confirm a subscription: those who wait for
+#: all publishers do not wait longer.
+REACHED_IN, WELCOME = 5.0, 60.0
 #: After so many refusals in a row, those who wait for the subscription are told.
 TRIES = 5
 #: Errors after which a subscription is tried again; of these, the first are of the connection.
@@ -151,6 +152,7 @@ class PublisherFeed:
         while True:
             self._close_door()
             self._stream = stream = self.service.stream("subscribe", self._arguments())
+            reaching = self._reactor.callLater(REACHED_IN, self._not_reached, stream)
             try:
                 waiting = stream.receive()
                 waiting.addTimeout(WELCOME, self._reactor)
@@ -178,6 +180,8 @@ class PublisherFeed:
                 if not was_open:
                     self._not_opened(problem)
             finally:
+                if reaching.active():
+                    reaching.cancel()
                 self._end_stream()
             await backoff.wait()
 
@@ -194,6 +198,11 @@ class PublisherFeed:
         stream, self._stream = self._stream, None
         if stream is not None:
             stream.close()
+
+    def _not_reached(self, stream: Any) -> None:
+        """The time to reach the publisher is over; it is tried on."""
+        if stream.peer is None:
+            self._not_opened(ServiceUnreachable(f"{self.service} was not reached"))
 
     def _not_opened(self, problem: Exception) -> None:
         """The stream could not begin."""
