@@ -156,6 +156,27 @@ class ForgedTests(FoundCase):
         found = [each for each in self.take(one) if getattr(each, "publisher", "") != "liar"]
         self.assertEqual(found, [3, 4])
 
+    def test_a_durable_publisher_that_moves_goes_on_where_it_was(self) -> None:
+        """Under another name; whatever position another has said for its epoch meanwhile."""
+        kept = {**WELCOMED, "durable": True}
+        held = self.register("old", self.serve(Scripted({**kept, "begins": 5})))
+        liar = self.register("z-liar", self.serve(Scripted({**kept, "begins": 500})))
+        self.follow()
+        self.unregister(held)
+        self.unregister(liar)
+        self.network.cut()
+        self.network.wait(2)
+        again = {**kept, "begins": 5, "resumed": True}
+        held = self.register("new", self.serve(first := Scripted(again, [9])))
+        self.network.wait(2)
+        self.assertEqual(first.asked[0]["after"], [[WELCOMED["epoch"], 5]])
+        self.unregister(held)
+        self.network.cut()
+        self.network.wait(2)
+        self.register("newest", self.serve(second := Scripted({**again, "begins": 9})))
+        self.network.wait(2)
+        self.assertEqual(second.asked[0]["after"], [[WELCOMED["epoch"], 9]])
+
     def test_numbers_that_another_marked_in_a_group_still_come(self) -> None:
         """What was done with is known of each publisher for itself."""
         event = [1, "", None, 0.0, "forged"]
@@ -316,12 +337,11 @@ class ComingTests(FoundCase):
     def test_gaps_of_restarts_do_not_pile_up(self) -> None:
         """While the user takes nothing, one says it all."""
         one = self.subscribe()
-        self.publish(1)
         for number in range(30):
             self.topic.epoch = f"{number:016}"
             self.network.cut()
             self.network.wait(2)
-        self.assertLess(len(one._batches), 4)
+        self.assertEqual(len(one._batches), 1)
 
 
 class SubscribedTests(FoundCase):
