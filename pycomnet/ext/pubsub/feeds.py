@@ -358,7 +358,8 @@ class PublisherFeed:
     def _not_acknowledged(
         self, failure: Failure, noted: OneShot[None], way: RemoteService, numbers: list[int]
     ) -> None:
-        noted.fail(failure.value)
+        problem: Any = failure.value
+        noted.fail(problem)
         if way is not self._other_way or self.over:
             return  # the publisher gives them to another, or again: then they are acknowledged
         self._numbers[:0] = numbers

@@ -171,7 +171,7 @@ class EventTests(PublishCase):
 
     def test_what_a_publisher_sends_is_checked(self) -> None:
         """An item that is none ends the feed with an error, and gives the user nothing."""
-        for item in (
+        wrong: list[Any] = [
             [],
             ["x", "gap", 1],
             [5, 1, None, 0.0, "value"],
@@ -179,14 +179,16 @@ class EventTests(PublishCase):
             [5, "", None, "now", "value"],
             [5, "", None, 0.0, "value", 8],
             [1 << 60, "", None, 0.0, "value"],
-        ):
+        ]
+        for item in wrong:
             self.assertFalse(is_item(item), item)
-        for item in (
+        right: list[Any] = [
             [5, "", None, 0.0, None],
             [5, "", "k", 0.0, None, [[None, b"x"]]],
             [None, "gap", 1, 1, 1, None, "bound"],
             [None, "later", "of a later version"],
-        ):
+        ]
+        for item in right:
             self.assertTrue(is_item(item), item)
         for number in (-1, 1 << 53, True, 1.0, None):
             self.assertFalse(is_number(number), number)
