@@ -252,7 +252,7 @@ class Topic:
         self.offered = event.sequence
         if self.waiting.size > self.waiting.most:
             self.relieve()
-        if dirty and self._turn is None:
+        if self._turn is None:
             self._cork()
             self._flush()
 
