@@ -60,6 +60,8 @@ def encode_event(
     """
     if type(value) is not tuple:
         payload = _encode([sequence, subject, key, time, value])
+        if len(payload) <= most:
+            return EncodedEvent(sequence, subject, key, time, payload)
     elif value and type(value[-1]) is Binary:
         first = next(place for place, part in enumerate(value) if type(part) is Binary)
         plain = value[0] if first == 1 else None if first == 0 else value[:first]

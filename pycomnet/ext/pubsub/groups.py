@@ -12,6 +12,7 @@ from pycomnet.deferred import OneShot, deferred, done
 from pycomnet.ext.pubsub.events import EncodedEvent
 from pycomnet.ext.pubsub.intake import Intake, Item
 from pycomnet.ext.pubsub.outlets import BATCH, Outlet, last_of
+from pycomnet.ext.pubsub.reading import read_on
 
 if TYPE_CHECKING:
     from pycomnet.ext.pubsub.topic import Topic
@@ -207,7 +208,7 @@ class SubscriberGroup:
         if intake.reading:
             return False
         if intake.lacking:
-            self.topic.read_on(intake, self)
+            read_on(self.topic, intake, self)
         elif intake.has_more():
             if not self._is_full():
                 self.topic.flush_later(self)
@@ -264,6 +265,11 @@ class SubscriberGroup:
         if self.timer is not None:
             self.timer.cancel()
             self.timer = None
+
+    def close(self, problem: BaseException | None) -> None:
+        """End the streams of all members."""
+        for member in list(self.members):
+            member.close(problem)
 
     def left(self, member: GroupMember) -> None:
         """A member's stream is over: what it had not acknowledged goes to others."""

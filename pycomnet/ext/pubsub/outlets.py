@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 from pycomnet.errors import PycomnetError
 from pycomnet.ext.pubsub.errors import SlowSubscriber
-from pycomnet.ext.pubsub.events import EncodedEvent, batch
+from pycomnet.ext.pubsub.events import EncodedEvent
 from pycomnet.ext.pubsub.intake import Intake, Item, Policy
+from pycomnet.ext.pubsub.reading import read_on
 from pycomnet.services.server.streaming import StreamFeed
 
 if TYPE_CHECKING:
@@ -94,7 +95,7 @@ class Outlet(StreamFeed):
             payload = items[0].alone()
             self.sent += 1
         else:
-            payload = batch(upto, [item.payload for item in items])
+            payload = self.topic.batch(upto, items)
             self.sent += len(items)
         self.waiting = True
         try:
@@ -176,7 +177,7 @@ class Subscription(Outlet):
             elif intake.reading:
                 return
             elif intake.lacking:
-                topic.read_on(intake, self)
+                read_on(topic, intake, self)
                 return
             elif intake.has_more():
                 topic.flush_later(self)

@@ -15,11 +15,11 @@ from twisted.python.failure import Failure
 from pycomnet.deferred import done
 from pycomnet.errors import InvalidArguments, Overloaded
 from pycomnet.ext.pubsub.errors import PublisherGone, SlowSubscriber
-from pycomnet.ext.pubsub.events import EncodedEvent, encode_event, restarted
+from pycomnet.ext.pubsub.events import EncodedEvent, batch, encode_event, restarted
 from pycomnet.ext.pubsub.figures import TopicFigures
 from pycomnet.ext.pubsub.groups import LINGER, GroupMember, SubscriberGroup
 from pycomnet.ext.pubsub.history import BUDGET, History, Retained
-from pycomnet.ext.pubsub.intake import Intake, WaitingBytes
+from pycomnet.ext.pubsub.intake import Item, WaitingBytes
 from pycomnet.ext.pubsub.limits import Clock, TopicSettings
 from pycomnet.ext.pubsub.outlets import Outlet, Subscription
 from pycomnet.ext.pubsub.stores import EventStore
@@ -77,7 +77,7 @@ class Topic:
         self._time = 0.0
         self._longest = limits.event
         self._retains = settings.retain
-        self._keeps = bool(settings.history) or settings.retain
+        self._keeps = bool(settings.history) or settings.retain or store is not None
         self._last_id = 0
         self._next = 1
         #: what gets events: subscriptions and groups
@@ -96,6 +96,8 @@ class Topic:
         self._held: deque[tuple[Any, str | None, str, defer.Deferred[None]]] = deque()
         #: subscriptions that are to begin when they may look through what is remembered
         self._beginning: deque[Callable[[], None]] = deque()
+        #: the batch that was encoded last in this turn
+        self._last_batch: tuple[int, list[Item], bytes] | None = None
         self.figures = TopicFigures(self, reactor)
 
     def __repr__(self) -> str:
@@ -147,7 +149,8 @@ class Topic:
             back what was published.
         """
         try:
-            if subject not in self._wanting:
+            takers = self._wanting.get(subject)
+            if takers is None:
                 check_subject(subject)
             if key is not None and not (type(key) is str and len(key) <= MAX_KEY):
                 raise InvalidArguments(f"a key is a str of at most {MAX_KEY} characters")
@@ -155,9 +158,22 @@ class Topic:
                 raise PublisherGone(f"{self.interface} has ended: nothing can be published")
             if self._blockers or self._held:
                 return self._hold(value, key, subject)
-            return self._publish(value, key, subject)
+            if self._keeps or takers is None or self._turn is None:
+                return self._publish(value, key, subject)
+            # What that does for an event of which there are many in this turn, without more calls.
+            number = self._next
+            event = encode_event(number, subject, key, self._time, value, self._longest)
+            self._next = number + 1
+            self.history.last = number
+            dirty = self._dirty
+            for taker in takers:
+                taker.offer(event)
+                if not taker.dirty:
+                    taker.dirty = True
+                    dirty.append(taker)
         except Exception:
             return defer.fail()
+        return done()
 
     def _hold(self, value: Any, key: str | None, subject: str) -> defer.Deferred[None]:
         if len(self._held) >= self.settings.limits.blocked:
@@ -275,6 +291,19 @@ class Topic:
                 taker.flush()
             except Exception:  # a defect: the others' events go on
                 log.failure("{interface}: can't send to {taker}", interface=self, taker=taker)
+        self._last_batch = None
+
+    def batch(self, upto: int, items: list[Item]) -> bytes:
+        """Encode a batch: once for all that get the same in a turn.
+
+        :param upto: the number up to which all is sent with it.
+        """
+        last = self._last_batch
+        if last is not None and last[0] == upto and last[1] == items:
+            return last[2]
+        payload = batch(upto, [item.payload for item in items])
+        self._last_batch = upto, items, payload
+        return payload
 
     def tell_restarted(self, problem: str) -> None:
         """Tell all subscribers that the publisher's generator runs again."""
@@ -433,48 +462,6 @@ class Topic:
             self._remove(group)
 
     # -- the store -------------------------------------------------------------------------------
-
-    def read_on(self, intake: Intake, taker: Taker | Outlet) -> None:
-        """The history in memory does not go back far enough: read it from the store."""
-        cursor = intake.cursor
-        if cursor is None or not intake.lacking:
-            return
-        store = self.store
-        if store is None or cursor + 1 < store.first:
-            intake.lost(self.history.first if store is None else store.first)
-            self.flush_later(taker)
-            return
-        intake.lacking = False
-        intake.reading = True
-        store.read(cursor).addCallbacks(
-            self._was_read, self._was_not_read, (intake, taker, cursor), {}, (intake, taker)
-        )
-
-    def _was_read(
-        self, events: list[EncodedEvent], intake: Intake, taker: Taker | Outlet, cursor: int
-    ) -> None:
-        intake.reading = False
-        if intake.cursor != cursor:
-            return  # it has ended, or begun elsewhere
-        match, skip = intake.patterns.match, intake.skip
-        for event in events:
-            if event.sequence > self.history.last:
-                break  # it is durable, and not published yet
-            if event.sequence != intake.cursor + 1:
-                intake.lost(event.sequence)  # the store has forgotten some meanwhile
-            intake.cursor = event.sequence
-            if match(event.subject) and event.sequence not in skip:
-                intake.preload_one(event)
-        if not events:
-            intake.lost(self.history.first)
-        self.flush_later(taker)
-
-    def _was_not_read(self, failure: Failure, intake: Intake, taker: Taker | Outlet) -> None:
-        intake.reading = False
-        log.failure("{interface}: the history can't be read", failure, interface=self.interface)
-        for outlet in list(taker.members) if isinstance(taker, SubscriberGroup) else [taker]:
-            if isinstance(outlet, Outlet):
-                outlet.close(failure.value)
 
     def acknowledged(self, group: SubscriberGroup, above: list[int]) -> defer.Deferred[None]:
         """Keep a durable group's position."""
