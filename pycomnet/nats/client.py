@@ -56,6 +56,7 @@ class NatsClient:
     :ivar settings: those that it was given.
     :ivar connection: the current one; None while there is none.
     :ivar connected: called after each connection is made, before anything that waits is sent.
+    :ivar max_payload: the most bytes of a message that the last server allowed.
     :ivar reconnects: how many times it was connected again.
     """
 
@@ -65,6 +66,7 @@ class NatsClient:
         self.connection: NatsConnection | None = None
         self.connected: list[Callable[[], object]] = []
         self.reconnects = 0
+        self.max_payload = 1 << 20
         self._servers = list(settings.servers)
         self._next = 0
         self._subscriptions: dict[bytes, NatsSubscription] = {}
@@ -111,6 +113,11 @@ class NatsClient:
     def is_connected(self) -> bool:
         """Whether there is a connection."""
         return self.connection is not None
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it was closed, or has given up."""
+        return self._over is not None
 
     async def _run(self) -> None:
         settings = self.settings
@@ -189,6 +196,7 @@ class NatsClient:
 
     def _begin(self, connection: NatsConnection) -> None:
         self.connection = connection
+        self.max_payload = connection.max_payload
         first = [one.command for one in self._subscriptions.values()]
         if first:
             connection.write([b"".join(first)])
@@ -296,10 +304,9 @@ class NatsClient:
         :param headers: as they are sent; empty for none.
         """
         length = len(payload) + len(headers)
-        connection = self.connection
-        if connection is not None and length > connection.max_payload:
+        if length > self.max_payload:
             raise InvalidArguments(
-                f"a message of {length} bytes, the server allows {connection.max_payload}"
+                f"a message of {length} bytes, the NATS server allows {self.max_payload}"
             )
         if headers:
             head = b"HPUB %b %d %d\r\n%b" % (to, len(headers), length, headers)
@@ -466,6 +473,11 @@ class NatsClient:
         what = f"an answer of {subject}, {timeout:g} s"
         return waiting.addTimeout(timeout, self.reactor, _to_timeout(what))
 
+    def new_token(self) -> str:
+        """A part of a subject that no other client has."""
+        self._last_request += 1
+        return f"{self._inbox[7:]}-{self._last_request:x}"
+
     def _expect(self) -> tuple[bytes, defer.Deferred[NatsMessage]]:
         if not self._has_inbox:
             self._has_inbox = True
@@ -534,9 +546,7 @@ def _to_timeout(what: str) -> Callable[[Any, float], Any]:
 
 
 @deferred
-async def connect(
-    servers: Any, reactor: EndpointReactor, **options: Any
-) -> NatsClient:
+async def connect(servers: Any, reactor: EndpointReactor, **options: Any) -> NatsClient:
     """Connect to NATS.
 
     :param servers: ``"nats://a:4222,nats://b:4222"``, a list of such addresses, or

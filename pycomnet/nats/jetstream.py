@@ -12,17 +12,21 @@ from twisted.internet import defer
 from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 
-from pycomnet.deferred import deferred
+from pycomnet.deferred import Condition, deferred
 from pycomnet.nats.client import NO_RESPONDERS, NatsClient, encode_json
 from pycomnet.nats.errors import (
     JetStreamError,
     NatsClosed,
+    NatsError,
     NatsProtocolError,
     NatsTimeout,
     NoResponders,
 )
 from pycomnet.nats.messages import NatsMessage
 from pycomnet.net.backoff import Backoff
+from pycomnet.text.logs import Logger
+
+log = Logger()
 
 #: JetStream's numbers of errors.
 NO_STREAM, NO_CONSUMER, STREAM_IN_USE = 10059, 10014, 10058
@@ -91,15 +95,23 @@ class JetStream:
         return await self.call(f"STREAM.UPDATE.{name}", {**have, **config})
 
     @deferred
-    async def create_consumer(self, stream: str, config: dict[str, Any]) -> str:
-        """Create a consumer, or find the durable one of its name. Fires with its name."""
+    async def create_consumer(self, stream: str, config: dict[str, Any]) -> tuple[str, int]:
+        """Create a consumer, or find the durable one of its name.
+
+        :returns: fires with its name, and how many messages wait for it.
+        """
         durable = config.get("durable_name")
         what = f"DURABLE.CREATE.{stream}.{durable}" if durable else f"CREATE.{stream}"
         found = await self.call(f"CONSUMER.{what}", {"stream_name": stream, "config": config})
         name = found.get("name")
         if not isinstance(name, str) or not name.isprintable() or set(name) & set(" .*>"):
             raise NatsProtocolError("JetStream has given a consumer no name")
-        return name
+        pending = found.get("num_pending")
+        return name, pending if type(pending) is int else 0
+
+    def consumer_info(self, stream: str, consumer: str) -> defer.Deferred[dict[str, Any]]:
+        """A consumer's configuration and state."""
+        return self.call(f"CONSUMER.INFO.{stream}.{consumer}")
 
     def delete_consumer(self, stream: str, consumer: str) -> defer.Deferred[dict[str, Any]]:
         """Delete a consumer."""
@@ -130,11 +142,13 @@ def read_answer(message: NatsMessage) -> dict[str, Any]:
 class Delivery:
     """What a consumer says of a message that it delivers.
 
+    :ivar consumer: the consumer's name.
     :ivar stream_sequence: the message's number in the stream.
     :ivar consumer_sequence: how many this consumer has delivered.
     :ivar pending: how many wait for the consumer behind this one.
     """
 
+    consumer: bytes
     stream_sequence: int
     consumer_sequence: int
     pending: int
@@ -153,7 +167,7 @@ def read_delivery(message: NatsMessage) -> Delivery:
         raise NatsProtocolError("a message of JetStream without its number")
     if not all(one.isdigit() and len(one) < 21 for one in numbers):
         raise NatsProtocolError("a message of JetStream with another number")
-    return Delivery(int(numbers[0]), int(numbers[1]), int(numbers[3]))
+    return Delivery(words[first - 2], int(numbers[0]), int(numbers[1]), int(numbers[3]))
 
 
 class ConsumerReader:
@@ -184,6 +198,8 @@ class ConsumerReader:
         self._inbox = f"_INBOX.{secrets.token_hex(11)}"
         self._pulls = 0
         self._left = 0
+        #: whether the next message is longer than a pull may be
+        self._is_long = False
         self._arrived = 0.0
         self._waiting: defer.Deferred[str] | None = None
         self._room: defer.Deferred[None] | None = None
@@ -211,6 +227,10 @@ class ConsumerReader:
             running.addErrback(lambda failure: failure.trap(defer.CancelledError) and None)
             running.cancel()
 
+    def again(self) -> None:
+        """Have the consumer made again: what it has delivered has not all come."""
+        self._over("make")
+
     def check(self) -> None:
         """The user may have room again."""
         room, self._room = self._room, None
@@ -223,9 +243,11 @@ class ConsumerReader:
         while True:
             try:
                 consumer = await self._make()
-            except (NatsTimeout, NatsClosed):
-                if self._client.when_ended().called:
+            except NatsError as problem:
+                passes = self.ready.called or isinstance(problem, (NatsTimeout, NatsClosed))
+                if self._client.is_over or not passes:
                     raise
+                log.warn("{stream}: {why}", stream=self._stream, why=str(problem))
                 await backoff.wait()
                 continue
             if not self.ready.called:
@@ -249,22 +271,23 @@ class ConsumerReader:
         if client.connection is None:
             return "make"
         self._pulls += 1
-        self._left = self._batch
+        self._left = 1 if self._is_long else self._batch
         self._arrived = reactor.seconds()
         waiting = self._waiting = defer.Deferred()
         asked = {
-            "batch": self._batch,
+            "batch": self._left,
             "expires": PULL * SECOND,
             "idle_heartbeat": HEARTBEAT * SECOND,
-            "max_bytes": PULL_BYTES,
         }
+        if not self._is_long:
+            asked["max_bytes"] = PULL_BYTES
+        self._is_long = False
         client.publish(
             f"$JS.API.CONSUMER.MSG.NEXT.{self._stream}.{consumer}",
             encode_json(asked),
             f"{self._inbox}.{self._pulls}",
         )
-        watch = reactor.callLater(HEARTBEAT, self._watch, waiting)
-        self._timer = watch
+        self._timer: Any = reactor.callLater(HEARTBEAT, self._watch, waiting)
         try:
             return await waiting
         finally:
@@ -307,7 +330,10 @@ class ConsumerReader:
             self._over(what)
 
     def _ended(self, status: int, why: str) -> str:
-        if status in (404, 408) or (status == 409 and "bytes" in why):
+        if status == 409 and "bytes" in why:
+            self._is_long = True
+            return "again"
+        if status in (404, 408):
             return "again"
         if status == NO_RESPONDERS or "deleted" in why or "leadership" in why or "push" in why:
             return "make"
@@ -360,6 +386,7 @@ class StreamPublisher:
         self._is_blocked = False
         self._timer: Any = None
         self._sent_at = 0.0
+        self._empty = Condition()
         self._subscription = client.subscribe(f"{self._inbox}.*", self._came)
         client.connected.append(self._again)
 
@@ -394,6 +421,11 @@ class StreamPublisher:
             self._sent_at = made.begun
             self._timer = self._client.reactor.callLater(self._retry, self._tick)
         return made.waiting
+
+    async def when_empty(self) -> None:
+        """Wait until nothing waits."""
+        while self._waiting:
+            await self._empty.wait()
 
     def close(self) -> None:
         """Give up what waits."""
@@ -463,6 +495,8 @@ class StreamPublisher:
         self.size -= one.size
         if not one.waiting.called:
             one.waiting.callback(result)
+        if not self._waiting:
+            self._empty.notify_all()
 
 
 __all__ = [

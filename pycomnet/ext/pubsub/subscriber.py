@@ -12,15 +12,13 @@ from twisted.internet.interfaces import IReactorFromThreads
 from twisted.python.failure import Failure
 
 from pycomnet.deferred import OneShot, deferred
-from pycomnet.errors import ChannelClosed, InvalidArguments, PycomnetError
+from pycomnet.errors import ChannelClosed, PycomnetError
 from pycomnet.ext.pubsub.events import Event, Gap, Restarted
 from pycomnet.ext.pubsub.feeds import MOST_POSITIONS, PublisherFeed
 from pycomnet.ext.pubsub.finding import Publishers
-from pycomnet.ext.pubsub.history import duration
-from pycomnet.ext.pubsub.intake import LEAST_BOUND, Policy
 from pycomnet.ext.pubsub.subjects import check_patterns
 from pycomnet.far.live import Live
-from pycomnet.ranges import real, whole
+from pycomnet.ranges import whole
 from pycomnet.services.default import default_context
 
 if TYPE_CHECKING:
@@ -79,7 +77,7 @@ class Subscriber(Live):
         self._service = service
         self._which = which
         self._gaps = gaps
-        self._finder: Publishers | None = None
+        self._finder: Any = None
         self._begun = False
         self._closed = False
         self._feeds: dict[PublisherFeed, None] = {}
@@ -105,9 +103,12 @@ class Subscriber(Live):
         if self._begun:
             return
         self._begun = True
-        context = self._given or default_context()
-        self._finder = Publishers(self, context, self._address, self._service, self._which == ONE)
+        self._finder = self._make_finder(self._given or default_context())
         self._finder.start()
+
+    def _make_finder(self, context: Context) -> Any:
+        """What finds the publishers, and has them followed."""
+        return Publishers(self, context, self._address, self._service, self._which == ONE)
 
     def when_subscribed(self) -> defer.Deferred[None]:
         """Wait until a subscription counts: what is published from then on comes.
@@ -416,82 +417,4 @@ def _first_error(failure: Failure) -> Failure:
     return problem.subFailure if isinstance(problem, defer.FirstError) else failure
 
 
-def subscriber(
-    interface: str,
-    subjects: str | Iterable[str] | None = None,
-    *,
-    context: Context | None = None,
-    address: str | None = None,
-    service: str | None = None,
-    which: str = ALL,
-    policy: str = Policy.DROP_OLDEST.value,
-    bound: int | None = None,
-    last: int | None = None,
-    since: float | str | None = None,
-    retained: bool | None = None,
-    group: str | None = None,
-    name: str | None = None,
-    acknowledged: bool = False,
-    prefetch: int | None = None,
-    gaps: bool = True,
-) -> Subscriber:
-    """Subscribe to the publishers of an interface; it begins when it is first used.
-
-    :param subjects: patterns of subjects, such as ``"eu.*"`` or ``"eu.>"``; by default all.
-    :param context: where the nameserver and the connections are; by default the default context.
-    :param address: of the only publisher, without a nameserver.
-    :param service: the name of the only publisher at the nameserver.
-    :param which: ``"all"`` publishers of the interface, merged; or any ``"one"`` of them.
-    :param policy: what is dropped when this program is slower than the publisher:
-        ``"drop_oldest"``, ``"drop_newest"``, ``"latest"`` (keep the last of each key),
-        ``"disconnect"`` or ``"block"`` (the publisher waits, if it allows that).
-    :param bound: the bytes that may wait at the publisher; by default 1 MiB.
-    :param last: begin with so many events of the history.
-    :param since: begin with the events of so many seconds, or of a time such as ``"5m"``.
-    :param retained: begin with the retained events; by default, if it is in no group.
-    :param group: share the events with the other subscribers of this group: each goes to one. It
-        is acknowledged when the next is asked for, or by :meth:`Event.acknowledge`; what is not
-        goes to another when this one is lost.
-    :param name: with ``acknowledged``: the name of a group whose position the publisher keeps in
-        its store, also over restarts of both ends.
-    :param prefetch: in a group: how many unacknowledged events this one may have.
-    :param gaps: give a :class:`Gap` where events are missing, and :class:`Restarted`.
-    """
-    if not isinstance(interface, str) or not interface:
-        raise InvalidArguments(f"subscriber: expected an interface's name, not {interface!r}")
-    if which not in (ALL, ONE):
-        raise InvalidArguments(f"which: {ALL!r} or {ONE!r}, not {which!r}")
-    if acknowledged is not (name is not None):
-        raise InvalidArguments("a position is kept for name=... with acknowledged=True: give both")
-    if name is not None and group is not None:
-        raise InvalidArguments("name: the name of a group that is kept; it has no other group=")
-    wanted: dict[str, Any] = {"policy": Policy(policy).value}
-    if bound is not None:
-        wanted["bound"] = whole("bound", bound, LEAST_BOUND)
-    if prefetch is not None:
-        wanted["prefetch"] = whole("prefetch", prefetch, 1)
-    beginning: dict[str, Any] = {}
-    if last is not None:
-        beginning["last"] = whole("last", last)
-    elif since is not None:
-        seconds = duration("since", since) if isinstance(since, str) else real("since", since)
-        beginning["since"] = seconds
-    else:
-        grouped = group is not None or name is not None
-        beginning["retained"] = not grouped if retained is None else bool(retained)
-    return Subscriber(
-        interface,
-        subjects,
-        context,
-        address,
-        service,
-        which,
-        gaps,
-        group if name is None else name,
-        name is not None,
-        wanted,
-        beginning,
-    )
-
-
-__all__ = ["Subscriber", "subscriber"]
+__all__ = ["ALL", "ONE", "Subscriber"]
