@@ -15,7 +15,8 @@ works.
 
 from __future__ import annotations
 
-from pycomnet.nats.client import NatsClient, connect
+from pycomnet.nats.client import NatsClient
+from pycomnet.nats.connecting import connect
 from pycomnet.nats.errors import (
     JetStreamError,
     NatsAddressError,

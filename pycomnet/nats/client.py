@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import secrets
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -21,12 +19,12 @@ from pycomnet.nats.errors import (
     NatsClosed,
     NatsError,
     NatsPermissionDenied,
-    NatsTimeout,
     NatsUnreachable,
-    NoResponders,
 )
 from pycomnet.nats.messages import NatsMessage, check_subject, encode_headers
-from pycomnet.nats.settings import MOST_LEARNED, NatsServer, NatsSettings
+from pycomnet.nats.pool import ServerPool
+from pycomnet.nats.requests import NatsRequests, to_timeout
+from pycomnet.nats.settings import NatsServer, NatsSettings
 from pycomnet.nats.subscription import BYTES, MESSAGES, NatsSubscription
 from pycomnet.net.backoff import Backoff
 from pycomnet.net.endpoints import client_endpoint, explain
@@ -43,7 +41,6 @@ SOON = 1 << 16
 MOST_REFUSALS = 3
 #: Errors that another try, or another server, does not mend.
 _FINAL = (CredentialsNotSent, NatsAddressError, EndpointError)
-NO_RESPONDERS = 503
 
 
 class NatsClient:
@@ -67,8 +64,7 @@ class NatsClient:
         self.connected: list[Callable[[], object]] = []
         self.reconnects = 0
         self.max_payload = 1 << 20
-        self._servers = list(settings.servers)
-        self._next = 0
+        self._servers = ServerPool(settings)
         self._subscriptions: dict[bytes, NatsSubscription] = {}
         self._last_sid = 0
         #: what is to be written, in its order, and its size
@@ -81,10 +77,7 @@ class NatsClient:
         self._ended: OneShot[None] = OneShot()
         self._over: Exception | None = None
         #: answers to requests: one subscription for all of them
-        self._inbox = f"_INBOX.{secrets.token_hex(11)}"
-        self._requests: dict[bytes, defer.Deferred[NatsMessage]] = {}
-        self._last_request = 0
-        self._has_inbox = False
+        self._requests = NatsRequests(self)
 
     def __repr__(self) -> str:
         where = "closed" if self._over else "not connected" if self.connection is None else ""
@@ -125,8 +118,7 @@ class NatsClient:
         refusals = tried = 0
         problems: list[str] = []
         while True:
-            server = self._servers[self._next % len(self._servers)]
-            self._next += 1
+            server = self._servers.take()
             tried += 1
             try:
                 connection = await self._open(server)
@@ -173,7 +165,7 @@ class NatsClient:
             self.settings,
             self.reactor,
             self._subscriptions,
-            self._told,
+            self._servers.learn,
             self._complained,
             self._resumed,
         )
@@ -238,31 +230,12 @@ class NatsClient:
         for subscription in list(self._subscriptions.values()):
             subscription.end(problem)
         self._subscriptions.clear()
-        requests, self._requests = self._requests, {}
-        for waiting in requests.values():
-            if not waiting.called:
-                waiting.errback(Failure(problem))
+        self._requests.fail(problem)
         self._room.notify_all()
         if isinstance(problem, NatsClosed):
             self._ended.fire(None)
         else:
             self._ended.fail(problem)
-
-    def _told(self, info: dict[str, Any], server: NatsServer) -> None:
-        """Learn of other servers."""
-        addresses = info.get("connect_urls")
-        if not self.settings.learn or not isinstance(addresses, list):
-            return
-        known = {(one.host, one.port) for one in self._servers}
-        count = sum(one.learned for one in self._servers)
-        for address in addresses[:MOST_LEARNED]:
-            found = self.settings.learned(address, server)
-            if found is not None and (found.host, found.port) not in known:
-                if count >= MOST_LEARNED:
-                    break
-                count += 1
-                known.add((found.host, found.port))
-                self._servers.append(found)
 
     def _complained(self, text: str) -> None:
         """The server has refused a subject."""
@@ -384,7 +357,7 @@ class NatsClient:
         self._out.append(PING)
         self._size += len(PING)
         self._flush()
-        waiting.addTimeout(timeout, self.reactor, _to_timeout(f"a ping, {timeout:g} s"))
+        waiting.addTimeout(timeout, self.reactor, to_timeout(f"a ping, {timeout:g} s"))
         await waiting
 
     # -- subscriptions ---------------------------------------------------------------------------
@@ -464,44 +437,18 @@ class NatsClient:
             :class:`~pycomnet.nats.NoResponders` if nobody subscribes to the subject, or as
             :meth:`publish`. Cancelling it forgets the answer.
         """
-        token, waiting = self._expect()
+        token, waiting = self._requests.expect()
         try:
-            self.publish(subject, payload, f"{self._inbox}.{token.decode()}", headers)
+            self.publish(subject, payload, self._requests.reply(token), headers)
         except Exception:
-            self._requests.pop(token, None)
+            self._requests.forget(token)
             return defer.fail()
         what = f"an answer of {subject}, {timeout:g} s"
-        return waiting.addTimeout(timeout, self.reactor, _to_timeout(what))
+        return waiting.addTimeout(timeout, self.reactor, to_timeout(what))
 
     def new_token(self) -> str:
         """A part of a subject that no other client has."""
-        self._last_request += 1
-        return f"{self._inbox[7:]}-{self._last_request:x}"
-
-    def _expect(self) -> tuple[bytes, defer.Deferred[NatsMessage]]:
-        if not self._has_inbox:
-            self._has_inbox = True
-            self._subscribe(f"{self._inbox}.*".encode(), self._answered)
-        self._last_request += 1
-        token = b"%x" % self._last_request
-
-        def forget(_: object) -> None:
-            self._requests.pop(token, None)
-
-        waiting: defer.Deferred[NatsMessage] = defer.Deferred(forget)
-        self._requests[token] = waiting
-        return token, waiting
-
-    def _answered(self, batch: list[NatsMessage]) -> None:
-        for message in batch:
-            token = message.raw_subject.rpartition(b".")[2]
-            waiting = self._requests.pop(token, None)
-            if waiting is None or waiting.called:
-                continue
-            if message.status == NO_RESPONDERS and not message.payload:
-                waiting.errback(Failure(NoResponders("nobody answers to this subject")))
-            else:
-                waiting.callback(message)
+        return self._requests.new_token()
 
     # -- the end ---------------------------------------------------------------------------------
 
@@ -536,43 +483,4 @@ class NatsClient:
                 self._running.cancel()
 
 
-def _to_timeout(what: str) -> Callable[[Any, float], Any]:
-    def turn(result: Any, _: float) -> Any:
-        if isinstance(result, Failure) and result.check(defer.CancelledError) is not None:
-            raise NatsTimeout(f"NATS: no answer in time: {what}")
-        return result
-
-    return turn
-
-
-@deferred
-async def connect(servers: Any, reactor: EndpointReactor, **options: Any) -> NatsClient:
-    """Connect to NATS.
-
-    :param servers: ``"nats://a:4222,nats://b:4222"``, a list of such addresses, or
-        :class:`~pycomnet.nats.NatsSettings`.
-    :param options: those of :class:`~pycomnet.nats.NatsSettings`.
-    :returns: fires with a client that is connected. Fails as :meth:`NatsClient.start`. Cancelling
-        it ends the attempt.
-    """
-    if isinstance(servers, NatsSettings):
-        if options:
-            raise NatsAddressError("give options to NatsSettings, or to connect")
-        settings = servers
-    else:
-        settings = NatsSettings(servers=servers, **options)
-    client = NatsClient(settings, reactor)
-    try:
-        await client.start()
-    except defer.CancelledError:
-        await client.close()
-        raise
-    return client
-
-
-def encode_json(value: Any) -> bytes:
-    """What JetStream's requests have."""
-    return json.dumps(value, separators=(",", ":")).encode()
-
-
-__all__ = ["NatsClient", "connect", "encode_json"]
+__all__ = ["NatsClient"]

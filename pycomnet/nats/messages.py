@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
+from typing import Any
 
 from pycomnet.errors import InvalidArguments
 
@@ -97,4 +99,9 @@ def check_subject(subject: str, pattern: bool = False) -> bytes:
     raise InvalidArguments(f"expected {what}, not {shown[:80]}")
 
 
-__all__ = ["NatsMessage", "check_subject", "encode_headers"]
+def encode_json(value: Any) -> bytes:
+    """What JetStream's requests have."""
+    return json.dumps(value, separators=(",", ":")).encode()
+
+
+__all__ = ["NatsMessage", "encode_json", "check_subject", "encode_headers"]

@@ -26,7 +26,7 @@ from pycomnet.ext.pubsub.via.coding import (
     read_notice,
 )
 from pycomnet.ext.pubsub.via.naming import NatsNames
-from pycomnet.ext.pubsub.via.streams import GroupReader, StreamReader, find_stream
+from pycomnet.ext.pubsub.via.streams import EventStreamReader, GroupReader, find_stream
 from pycomnet.ext.pubsub.via.tracking import REPEATED, PublisherTrack
 from pycomnet.ext.pubsub.via.waiting import WaitingEvents
 from pycomnet.nats import NatsClient, NatsError, NatsMessage, NatsSettings
@@ -100,7 +100,7 @@ class NatsFeed:
         self._sources: OrderedDict[str, NatsSource] = OrderedDict()
         self._is_busy = False
         self._subscriptions: list[Any] = []
-        self.reader: StreamReader | GroupReader | None = None
+        self.reader: EventStreamReader | GroupReader | None = None
         self._running: defer.Deferred[None] | None = None
         self._ending: Any = None
         self._is_ending = False
@@ -134,7 +134,7 @@ class NatsFeed:
         elif self.group is None:
             if policy is not Policy.LATEST:
                 self._waiting.policy = Policy.BLOCK  # no more is asked for than fits
-            self.reader = StreamReader(self, stream)
+            self.reader = EventStreamReader(self, stream)
         else:
             self.reader = GroupReader(self, stream)
         self._subscriptions.append(client.subscribe(names.notices, self._told))
@@ -217,7 +217,7 @@ class NatsFeed:
         self.patterns = Patterns(subjects)
         for source in self._sources.values():
             source.track.change()
-        if isinstance(self.reader, StreamReader):
+        if isinstance(self.reader, EventStreamReader):
             await self.reader.change()
         elif self.epoch is not None:
             before = self._subscriptions[:-2]
@@ -363,7 +363,7 @@ class NatsFeed:
                 checking = defer.Deferred.fromCoroutine(self._check_end(self.reader))
                 checking.addErrback(lambda _: None)
 
-    async def _check_end(self, reader: StreamReader | GroupReader) -> None:
+    async def _check_end(self, reader: EventStreamReader | GroupReader) -> None:
         """All publishers have ended: this ends once all that they published was taken."""
         while not self.over:
             try:

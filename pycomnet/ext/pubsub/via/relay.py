@@ -15,8 +15,9 @@ from pycomnet.ext.pubsub.via.clients import SharedClient
 from pycomnet.ext.pubsub.via.coding import END, GONE, HERE, RESTARTED, EventHead, notice
 from pycomnet.ext.pubsub.via.naming import KEEPS, RETAINS, NatsNames
 from pycomnet.nats import JetStream, NatsClient, NatsError, NatsMessage, NatsSettings
-from pycomnet.nats.jetstream import SECOND, StreamPublisher
+from pycomnet.nats.jetstream import SECOND
 from pycomnet.nats.messages import encode_headers
+from pycomnet.nats.storing import StreamPublisher
 from pycomnet.text.logs import Logger
 
 log = Logger()
@@ -237,7 +238,7 @@ class NatsTopic(Topic):
         """Fires when what was published is on its way, and the connection is not used any more."""
         ending = self._ending
         if ending is not None:
-            ending.addTimeout(LEAVING, self._reactor)  # type: ignore[arg-type]
+            ending.addTimeout(LEAVING, self._reactor)
             ending.addErrback(lambda _: None)
             await ending
         await self.relay.close()

@@ -14,10 +14,10 @@ from pycomnet.errors import PycomnetError
 from pycomnet.ext.pubsub.via.coding import UnreadableMessage, read_event
 from pycomnet.ext.pubsub.via.naming import RETAINS, NatsNames
 from pycomnet.nats import JetStreamError, NatsClient, NatsMessage, NatsProtocolError, NatsTimeout
+from pycomnet.nats.consuming import ConsumerReader
 from pycomnet.nats.jetstream import (
     NO_STREAM,
     SECOND,
-    ConsumerReader,
     JetStream,
     read_delivery,
 )
@@ -87,7 +87,7 @@ def where_to_begin(beginning: dict[str, Any], last: int, now: float) -> dict[str
     return {"deliver_policy": "by_start_sequence", "opt_start_seq": last + 1}
 
 
-class StreamReader:
+class EventStreamReader:
     """Reads a stream for one subscriber, in order, and goes on where it was.
 
     :param stream: the stream when the subscriber came.
@@ -374,4 +374,4 @@ def _delivered(info: dict[str, Any]) -> int | None:
     return number if type(number) is int else None
 
 
-__all__ = ["EventStream", "GroupReader", "StreamReader", "find_stream", "where_to_begin"]
+__all__ = ["EventStream", "GroupReader", "EventStreamReader", "find_stream", "where_to_begin"]
