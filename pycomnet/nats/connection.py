@@ -333,6 +333,8 @@ class NatsConnection(Protocol):
             self.fail(NatsAuthFailed(f"{self.server} refuses these credentials: {text}"))
         else:
             self.fail(NatsError(f"{self.server}: {text}"))
+        if self._problem is not None:
+            self.accepted.fail(self._problem)
 
 
 __all__ = ["PING", "NatsConnection", "NatsGreeting", "tls_creator"]

@@ -99,6 +99,8 @@ class NatsFeed:
         self.client: NatsClient = self._shared.client
         self._sources: OrderedDict[str, NatsSource] = OrderedDict()
         self._is_busy = False
+        #: where publishers answer
+        self._answers = ""
         self._subscriptions: list[Any] = []
         self.reader: EventStreamReader | GroupReader | None = None
         self._running: defer.Deferred[None] | None = None
@@ -140,9 +142,9 @@ class NatsFeed:
         self._subscriptions.append(client.subscribe(names.notices, self._told))
         if self.reader is not None:
             await self.reader.start()
-        answers = f"{names.interface}.!!.answer.{client.new_token()}"
-        self._subscriptions.append(client.subscribe(answers, self._told))
-        client.publish(names.who, b"", answers)
+        self._answers = f"{names.interface}.!!.answer.{client.new_token()}"
+        self._subscriptions.append(client.subscribe(self._answers, self._told))
+        client.publish(names.who, b"", self._answers)
         await client.flush()
         self.epoch = BEGUN
         self._owner.subscribed(self)  # type: ignore[arg-type]
@@ -227,6 +229,7 @@ class NatsFeed:
             self._subscriptions += rest
             for subscription in before:
                 subscription.close()
+            self.client.publish(self.names.who, b"", self._answers)
             await self.client.flush()
 
     # -- what comes ------------------------------------------------------------------------------

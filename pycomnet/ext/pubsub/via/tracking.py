@@ -66,11 +66,14 @@ class PublisherTrack:
         """The publisher says where it is: what follows is expected."""
         if self.position is None:
             self.position = self._base = position
+        elif self._base is None:
+            self._base = position
 
     def change(self) -> None:
-        """Other subjects are subscribed to: those before are not expected."""
+        """Other subjects are subscribed to: the first event of each is as it comes, until the
+        publisher says where it is."""
         self._last.clear()
-        self._base = self.position
+        self._base = None
 
     def _begin(self, number: int, subject: str) -> None:
         self.position = number
