@@ -201,13 +201,13 @@ class NatsFeed:
             running.cancel()
         if self._watching is not None:
             self._watching.cancel()
-        if self.reader is not None:
-            self.reader.close()
+        closing = done() if self.reader is None else self.reader.close()
         for subscription in self._subscriptions:
             subscription.close()
         self._subscriptions.clear()
         self._waiting.clear()
-        self._shared.release(flush=True).addErrback(lambda _: None)
+        closing.addBoth(lambda _: self._shared.release(flush=True))
+        closing.addErrback(lambda _: None)
 
     def change(self, subjects: list[str]) -> defer.Deferred[Any]:
         """Ask for other subjects."""

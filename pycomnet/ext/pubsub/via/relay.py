@@ -80,15 +80,16 @@ def stream_config(
 class NatsRelay:
     """Hands events to NATS.
 
+    :ivar client: the client.
     :ivar stream: what publishes to JetStream; None where no events are kept.
     """
 
     def __init__(self, topic: Topic, shared: SharedClient) -> None:
         self.names = NatsNames(topic.interface)
         self.stream: StreamPublisher | None = None
+        self.client: NatsClient = shared.client
         self._topic = topic
         self._shared = shared
-        self._client: NatsClient = shared.client
         self._epoch = topic.epoch
         self._head = EventHead(topic.epoch)
         #: subject -> the number of its last event
@@ -101,7 +102,7 @@ class NatsRelay:
 
     async def open(self) -> None:
         """Connect, and have JetStream keep the events if that is asked for."""
-        topic, client = self._topic, self._client
+        topic, client = self._topic, self.client
         await self._shared.start()
         config = stream_config(self.names, topic.settings, client.settings)
         if config is not None:
@@ -112,7 +113,7 @@ class NatsRelay:
 
     def publish(self, event: EncodedEvent) -> defer.Deferred[Any]:
         """Publish an event; fires when it is on its way or, with JetStream, stored."""
-        subject, number, client = event.subject, event.sequence, self._client
+        subject, number, client = event.subject, event.sequence, self.client
         last = self._last
         payload = self._head.message(last.get(subject, self._unknown), event.payload)
         to = self.names.subject(subject, event.key)
@@ -146,7 +147,7 @@ class NatsRelay:
     ) -> None:
         said = notice(what, self._epoch, self._topic.history.last, text, problem)
         try:
-            self._client.publish(to, said)
+            self.client.publish(to, said)
         except NatsError as why:
             log.warn("{interface}: {why}", interface=self.names.interface, why=str(why))
 

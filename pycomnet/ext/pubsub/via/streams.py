@@ -10,10 +10,18 @@ from typing import TYPE_CHECKING, Any
 import attrs
 from twisted.internet import defer
 
+from pycomnet.deferred import deferred, done
 from pycomnet.errors import PycomnetError
 from pycomnet.ext.pubsub.via.coding import UnreadableMessage, read_event
 from pycomnet.ext.pubsub.via.naming import RETAINS, NatsNames
-from pycomnet.nats import JetStreamError, NatsClient, NatsMessage, NatsProtocolError, NatsTimeout
+from pycomnet.nats import (
+    JetStreamError,
+    NatsClient,
+    NatsError,
+    NatsMessage,
+    NatsProtocolError,
+    NatsTimeout,
+)
 from pycomnet.nats.consuming import ConsumerReader
 from pycomnet.nats.jetstream import (
     NO_STREAM,
@@ -161,9 +169,10 @@ class EventStreamReader:
         self._reader = self._make_reader()
         return self.start()
 
-    def close(self) -> None:
+    def close(self) -> defer.Deferred[None]:
         """Read no more."""
         self._reader.stop()
+        return done()
 
     def check(self) -> None:
         """There may be room again."""
@@ -294,15 +303,30 @@ class GroupReader:
         else:
             self._feed.fail(failure.value)
 
-    def close(self) -> None:
+    @deferred
+    async def close(self) -> None:
         """Hand back what is not done, and read no more."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
         self._reader.stop()
-        for held in self._held.values():
-            self._say(held, b"-NAK")
-        self._held.clear()
+        held, self._held = list(self._held.values()), {}
+        client, names = self._feed.client, self._feed.names
+        if not held or not client.is_connected:
+            return
+        first = held[0]
+        try:
+            info = await self._jetstream.consumer_info(names.stream, self._name)
+            await client.request(first.reply, b"-NAK", 1.0)
+            if info.get("num_waiting") == 1:
+                # Only this member waits, which is gone: nats-server 2.9 takes the first event out
+                # of its queue for it, finds that out, and does not put it back.
+                await self._jetstream.consumer_info(names.stream, self._name)
+                self._say(first, b"-NAK")
+        except NatsError:
+            self._say(first, b"-NAK")
+        for one in held[1:]:
+            self._say(one, b"-NAK")
 
     def check(self) -> None:
         """There may be room again."""
