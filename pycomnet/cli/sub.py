@@ -188,8 +188,10 @@ class EventTable:
         from pycomnet.text.printable import visible_line
 
         seconds = max(self._reactor.seconds() - self._begun, 0.001)
-        missing = f"{self._missing} events missing   {self._notice}" if self._notice else None
-        table = Table(title=self._interface, caption=missing)
+        missing = f"{self._missing} events missing   {self._notice}" if self._notice else ""
+        # As texts: what a publisher says is no markup.
+        title, caption = Text(visible_line(self._interface)), Text(visible_line(missing))
+        table = Table(title=title, caption=caption if missing else None)
         for name in ("subject", "events", "a second", "last value"):
             table.add_column(name, justify="left" if name in ("subject", "last value") else "right")
         for subject, (count, value) in sorted(self._rows.items()):

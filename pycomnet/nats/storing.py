@@ -50,7 +50,7 @@ class StreamPublisher:
         give_up: float = 60.0,
     ) -> None:
         self._client = client
-        self._bound = bound
+        self.bound = bound
         self._retry = retry
         self._give_up = give_up
         self.size = 0
@@ -69,7 +69,7 @@ class StreamPublisher:
     @property
     def is_full(self) -> bool:
         """Whether too much waits."""
-        return self.size >= self._bound
+        return self.size >= self.bound
 
     @property
     def pending(self) -> int:

@@ -20,12 +20,12 @@ from __future__ import annotations
 from pycomnet.ext.pubsub.errors import InvalidSubject, PublisherGone, SlowSubscriber
 from pycomnet.ext.pubsub.events import Event, Gap, Restarted
 from pycomnet.ext.pubsub.limits import TopicLimits, TopicSettings
-from pycomnet.ext.pubsub.options import subscriber
 from pycomnet.ext.pubsub.permissions import Grant, allow
 from pycomnet.ext.pubsub.running import Publication
 from pycomnet.ext.pubsub.service import PublisherService, publisher
 from pycomnet.ext.pubsub.stores import EventStore
 from pycomnet.ext.pubsub.stores.sqlite import SQLiteEventStore
+from pycomnet.ext.pubsub.subscribe import subscriber
 from pycomnet.ext.pubsub.subscriber import Subscriber
 from pycomnet.ext.pubsub.topic import Topic
 

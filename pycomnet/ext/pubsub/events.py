@@ -97,9 +97,9 @@ def batch(upto: int, items: Sequence[bytes]) -> bytes:
     return b"".join([head, _encode(upto), *items])
 
 
-def gap(count: int | None, first: int, last: int, key: str | None) -> bytes:
+def gap(count: int | None, first: int, last: int, key: str | None, why: str) -> bytes:
     """The notice of events that are missing."""
-    return _encode([None, "gap", count, first, last, key])
+    return _encode([None, "gap", count, first, last, key, why])
 
 
 def restarted(message: str) -> bytes:
@@ -154,12 +154,13 @@ class Event:
     :ivar publisher: the publisher's name; None if there is only one address.
     """
 
-    __slots__ = ("_blocks", "_source", "key", "sequence", "subject", "time", "value")
+    __slots__ = ("_blocks", "_epoch", "_source", "key", "sequence", "subject", "time", "value")
 
-    def __init__(self, item: Sequence[Any], source: Any) -> None:
+    def __init__(self, item: Sequence[Any], source: Any, epoch: str | None) -> None:
         self.sequence, self.subject, self.key, self.time, self.value = item[:5]
         self._blocks = item[5] if len(item) > 5 else ()
         self._source = source
+        self._epoch = epoch
 
     def __repr__(self) -> str:
         return f"<Event {self.sequence} {self.subject!r}: {self.value!r}>"
@@ -178,9 +179,10 @@ class Event:
         """Tell the publisher that this event is done; in a group only.
 
         :returns: a Deferred that fires when the publisher has noted it, in its store if the group
-            is a durable one. Fails as a call does; then the event may come again.
+            is a durable one. Fails as a call does; then the event may come again. Fails with
+            ``CallInterrupted`` if the publisher has begun anew since it came: it counts anew.
         """
-        return self._source.acknowledge(self.sequence)
+        return self._source.acknowledge(self.sequence, self._epoch)
 
 
 __all__ = [

@@ -32,17 +32,13 @@ if TYPE_CHECKING:
 FIRST_RETRY, LONGEST_RETRY = 0.05, 5.0
 #: Of so many counts of events it is known how far they were received.
 MOST_POSITIONS = 32
+#: The largest number of an event.
+MAX_NUMBER = (1 << 53) - 1
 #: The most characters of an epoch.
 MAX_EPOCH = 64
-#: Errors after which a subscription is tried again.
-PASSING = (
-    CallInterrupted,
-    ConnectionLost,
-    Overloaded,
-    ServerLeaving,
-    ServiceNotFound,
-    ServiceUnreachable,
-)
+#: Errors after which a subscription is tried again; of these, the first are of the connection.
+LOST = (CallInterrupted, ConnectionLost, ServerLeaving, ServiceNotFound, ServiceUnreachable)
+PASSING = (*LOST, Overloaded)
 #: So many numbers of events of a group, which may come again, are remembered.
 MOST_HAD = 20_000
 #: The most numbers in one acknowledgement.
@@ -87,6 +83,14 @@ class PublisherFeed:
         self._numbers: list[int] = []
         self._noted: OneShot[None] = OneShot()
         self._turn: Any = None
+        self._retry = Backoff(self._reactor, FIRST_RETRY, LONGEST_RETRY)
+        #: the subjects that the stream was asked for
+        self._subjects: list[str] = []
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether its stream has begun, and is not lost."""
+        return self._other_way is not None
 
     @property
     def _owner(self) -> Subscriber:
@@ -177,11 +181,13 @@ class PublisherFeed:
     def _arguments(self) -> dict[str, Any]:
         owner = self._owner
         found = dict(owner.wanted())
+        self._subjects = owner.subjects
         if self.epoch is None:
             found.update(owner.beginning)
         if not owner.group:
             # Those of other publishers as well: this may be one of them, under another name.
-            positions = dict(owner.positions)
+            # Not of those that live elsewhere: that is their business.
+            positions = owner.positions_but(self)
             if self.epoch is not None:
                 positions.pop(self.epoch, None)
                 positions[self.epoch] = self.position  # the last, as the first may be too many
@@ -193,13 +199,15 @@ class PublisherFeed:
     def _begun(self, stream: Any, welcome: Any) -> None:
         if not (
             isinstance(welcome, dict)
-            and all(type(welcome.get(key)) is int for key in ("id", "begins"))
+            and all(is_number(welcome.get(key)) for key in ("id", "begins"))
             and isinstance(welcome.get("epoch"), str)
             and len(welcome["epoch"]) <= MAX_EPOCH
         ):
             raise PycomnetError(f"{self.service}: it is no publisher, as it sent no welcome")
         owner = self._owner
         epoch = welcome["epoch"]
+        if owner.has_other(self, epoch):
+            raise PycomnetError(f"{self.service}: it says that it is another publisher: {epoch!r}")
         if self.epoch is not None and epoch != self.epoch and not self._is_told:
             owner.put(self, [self._gap("restarted")])
         self._is_told = False
@@ -211,7 +219,15 @@ class PublisherFeed:
         self._other_way = RemoteService(
             service.context, AddressRoute(stream.peer), service.interface
         )
+        if self._subjects is not owner.subjects:  # they were changed meanwhile
+            self.change(owner.subjects).addErrback(self._not_changed)
         owner.subscribed(self)
+
+    def _not_changed(self, failure: Failure) -> None:
+        """Other subjects were asked for while there was no stream, and are refused."""
+        if self._reference() is not None:
+            problem: Any = failure.value
+            self._owner.put(self, [problem])
 
     def _has(self, position: int) -> None:
         """All up to a number has come."""
@@ -225,12 +241,12 @@ class PublisherFeed:
 
     def _deliver(self, batch: Any) -> None:
         """Hand a batch to the subscriber: its user has taken all of the last one."""
-        if not isinstance(batch, list) or not batch or type(batch[0]) is not int:
+        if not isinstance(batch, list) or not batch or not is_number(batch[0]):
             raise PycomnetError(f"{self.service}: that is no batch of events")
         upto = batch[0]
         del batch[0]
         for item in batch:
-            if type(item) is not list or len(item) < (5 if type(item[0]) is int else 3):
+            if type(item) is not list or not is_item(item):
                 raise PycomnetError(f"{self.service}: that is no event")
         owner = self._owner
         if upto > self.position:
@@ -253,12 +269,23 @@ class PublisherFeed:
     def change(self, subjects: list[str]) -> defer.Deferred[Any]:
         """Ask for other subjects."""
         if self._other_way is None:
-            return defer.succeed(None)  # the next stream begins with them
+            return defer.succeed(None)  # it is said to the next stream, or as soon as this begins
+        self._subjects = subjects
         changing = self._other_way.invoke("change", {"id": self._id, "subjects": subjects})
-        return changing.addErrback(lambda failure: failure.trap(*PASSING) and None)
+        return changing.addErrback(self._unless_lost, self._id)
 
-    def acknowledge(self, number: int) -> defer.Deferred[None]:
-        """Tell the publisher that an event is done with."""
+    def _unless_lost(self, failure: Failure, id: int) -> Failure | None:
+        """The next stream begins with what was asked for, if this one is lost."""
+        is_lost = failure.check(*LOST) is not None or not self.is_connected or self._id != id
+        return None if is_lost else failure
+
+    def acknowledge(self, number: int, epoch: str | None) -> defer.Deferred[None]:
+        """Tell the publisher that an event is done with.
+
+        :param epoch: the epoch of the event.
+        """
+        if epoch != self.epoch:
+            return defer.fail(CallInterrupted(f"{self.service} has begun anew since that event"))
         self._had[number] = True
         self._numbers.append(number)
         waiting = self._noted.when_fired()
@@ -291,7 +318,7 @@ class PublisherFeed:
                 had[number] = False
                 left.append(item)
             elif had[number]:
-                self.acknowledge(number).addErrback(lambda _: None)
+                self.acknowledge(number, self.epoch).addErrback(lambda _: None)
         while len(had) > MOST_HAD:
             had.popitem(last=False)
         return left
@@ -307,8 +334,62 @@ class PublisherFeed:
         if self._other_way is None:
             noted.fail(CallInterrupted("there is no connection to the publisher at the moment"))
             return
-        sent = self._other_way.invoke("acknowledge", {"id": self._id, "sequences": numbers})
-        sent.addCallbacks(lambda _: noted.fire(None), lambda failure: noted.fail(failure.value))
+        way = self._other_way
+        sent = way.invoke("acknowledge", {"id": self._id, "sequences": numbers})
+        sent.addCallbacks(
+            self._acknowledged,
+            self._not_acknowledged,
+            (noted, len(numbers)),
+            {},
+            (noted, way, numbers),
+        )
+
+    def _acknowledged(self, result: Any, noted: OneShot[None], count: int) -> None:
+        self._retry.reset()
+        if isinstance(result, dict) and result.get("count") == count:
+            noted.fire(None)
+            return
+        noted.fail(
+            CallInterrupted(
+                "the connection was lost since these events came: some may have gone to others"
+            )
+        )
+
+    def _not_acknowledged(
+        self, failure: Failure, noted: OneShot[None], way: RemoteService, numbers: list[int]
+    ) -> None:
+        noted.fail(failure.value)
+        if way is not self._other_way or self.over:
+            return  # the publisher gives them to another, or again: then they are acknowledged
+        self._numbers[:0] = numbers
+        if self._turn is None:
+            delay = self._retry.next_delay()
+            self._turn = self._reactor.callLater(delay, self._send_acknowledgements)
+
+
+def is_number(value: Any) -> bool:
+    """Whether a value may be the number of an event."""
+    return type(value) is int and 0 <= value <= MAX_NUMBER
+
+
+def is_item(item: list[Any]) -> bool:
+    """Whether a list is an event, or a notice, as docs/protocol.rst has it."""
+    if not item or item[0] is None:
+        return len(item) >= 3 and type(item[1]) is str
+    if len(item) < 5 or not is_number(item[0]) or type(item[1]) is not str:
+        return False
+    if not (item[2] is None or type(item[2]) is str) or type(item[3]) is not float:
+        return False
+    return len(item) == 5 or (
+        type(item[5]) is list
+        and all(
+            type(block) is list
+            and len(block) == 2
+            and (block[0] is None or type(block[0]) is str)
+            and type(block[1]) is bytes
+            for block in item[5]
+        )
+    )
 
 
 __all__ = ["PublisherFeed"]

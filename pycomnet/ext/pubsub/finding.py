@@ -77,7 +77,7 @@ class Publishers:
             route = NamedRoute(context, interface, name)
             owner.add_feed(PublisherFeed(owner, RemoteService(context, route, interface), name))
         else:
-            self._watcher = ServiceWatcher(self._found, self._lost, self._complete, owner.failed)
+            self._watcher = ServiceWatcher(self._found, self._lost, self._complete, self._failed)
             self._watch = InterfaceWatch.watch(context, interface, self._watcher)
 
     @property
@@ -106,6 +106,11 @@ class Publishers:
                 self._epochs.move_to_end(feed.name)
                 if len(self._epochs) > MOST_PUBLISHERS:
                     self._epochs.popitem(last=False)
+
+    def _failed(self, problem: Exception) -> None:
+        owner = self._reference()
+        if owner is not None:
+            owner.failed(problem)
 
     def _complete(self) -> None:
         self.complete = True

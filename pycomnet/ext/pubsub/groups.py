@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from twisted.internet import defer
 
 from pycomnet.deferred import OneShot, deferred, done
+from pycomnet.errors import InvalidArguments
 from pycomnet.ext.pubsub.events import EncodedEvent
 from pycomnet.ext.pubsub.intake import Intake, Item
 from pycomnet.ext.pubsub.outlets import BATCH, Outlet, last_of
@@ -77,12 +78,21 @@ class GroupMember(Outlet):
 class SubscriberGroup:
     """The members of a group, and what waits for them.
 
+    :param owner: the user whose it is, by name; empty for all who have no login.
     :param durable: whether its position is in the topic's store.
+    :ivar failed: whether it could not be read there.
     :ivar floor: all events up to this number are acknowledged, or were not wanted.
     """
 
-    def __init__(self, name: str, topic: Topic, intake: Intake, durable: bool) -> None:
+    #: what is retained is no part of the history
+    wants_retained = False
+
+    def __init__(self, owner: str, name: str, topic: Topic, intake: Intake, durable: bool) -> None:
+        self.owner = owner
         self.name = name
+        self.failed = False
+        #: its number in the store
+        self.id = 0
         self.topic = topic
         self.intake = intake
         self.durable = durable
@@ -98,6 +108,11 @@ class SubscriberGroup:
         self._position = 0
         self._pumping = False
         self._ready: OneShot[None] = OneShot()
+
+    @property
+    def identity(self) -> tuple[str, str, bool]:
+        """What tells it apart from others."""
+        return self.owner, self.name, self.durable
 
     def when_ready(self) -> defer.Deferred[None]:
         """Fires when it knows where it begins."""
@@ -121,10 +136,17 @@ class SubscriberGroup:
         intake.cursor = self.topic.history.last
         intake.reading = True
         try:
-            found = await store.group(self.name)
+            found = await store.group(self.owner, self.name)
             intake.reading = False
             if found is not None:
-                self.begin_at(*found)
+                if found.patterns != intake.patterns.texts:
+                    have = ", ".join(found.patterns)
+                    raise InvalidArguments(
+                        f"group {self.name!r} is for other subjects: {have}; forget it first, or "
+                        "use another name"
+                    )
+                self.id = found.id
+                self.begin_at(found.floor, found.above)
                 self._ready.fire(None)
                 return True
             intake.cursor = None
@@ -136,8 +158,12 @@ class SubscriberGroup:
                 intake.cursor = self.topic.history.last
             self.begin_at(intake.cursor)
             intake.reading = True
-            await store.acknowledge(self.name, self.floor, [])
+            most = self.topic.settings.limits.groups_per_user
+            texts = intake.patterns.texts
+            made = await store.add_group(self.owner, self.name, texts, self.floor, most)
+            self.id = made.id
         except Exception as problem:
+            self.failed = True
             self._ready.fail(problem)
             raise
         finally:
@@ -160,7 +186,7 @@ class SubscriberGroup:
             self.pump()
         if not self.intake.offer(event):
             # Only of a durable one: the store has what is dropped here.
-            self.intake.rewind(self._position)
+            self._rewind()
 
     def pump(self) -> None:
         """Hand out what there is to the members that have room."""
@@ -226,6 +252,24 @@ class SubscriberGroup:
     def tell(self, payload: bytes) -> None:
         """A notice for its members: a group is not told of restarts, as any member may get it."""
 
+    @property
+    def held(self) -> int:
+        """Bytes that wait for its members."""
+        return self.intake.held
+
+    def yield_memory(self) -> bool:
+        """Too much waits for all, and most for this one. Returns whether less waits now."""
+        intake = self.intake
+        if not (self.durable and self._ready.fired):
+            return intake.shrink()
+        before = intake.held
+        self._rewind()  # the store has it
+        return intake.held < before
+
+    def _rewind(self) -> None:
+        self.intake.rewind(self._position)
+        self.intake.skip = set(self._acknowledged)
+
     # -- acknowledging ---------------------------------------------------------------------------
 
     def acknowledge(self, member: GroupMember, sequences: Iterable[int]) -> defer.Deferred[Any]:
@@ -240,7 +284,9 @@ class SubscriberGroup:
         self._raise_floor()
         if self.durable and found:
             above = [one for one in found if one > self.floor]
-            stored = self.topic.acknowledged(self, above)
+            store = self.topic.store
+            assert store is not None
+            stored = store.acknowledge(self.id, self.floor, above)
         else:
             stored = done()
         self.pump()

@@ -9,14 +9,14 @@ from enum import Enum
 
 import attrs
 
-from pycomnet.errors import Overloaded
 from pycomnet.ext.pubsub.events import EncodedEvent, gap
 from pycomnet.ext.pubsub.history import History
 from pycomnet.ext.pubsub.subjects import Patterns
 
 #: The most events of the history that are looked at before others have their turn.
 SCAN = 5_000
-#: Bytes that may wait for each subscription, however much waits for all of them together.
+#: Bytes that may wait for each subscription, however much waits for all of them together; nothing
+#: is taken from one that holds no more.
 ALWAYS = 1 << 16
 #: The smallest bound of a subscription, and the default, in bytes.
 LEAST_BOUND, BOUND = 1024, 1 << 20
@@ -36,11 +36,16 @@ class Policy(str, Enum):
 class WaitingBytes:
     """Counts the bytes that wait for all subscriptions of a publisher.
 
-    An event that waits for several subscriptions is in memory once, and counts for each.
+    An event that waits for several subscriptions is in memory once, and counts for each. If there
+    are too many, those for which most waits lose some: see ``Topic.relieve``.
     """
 
     most: int
     size: int = 0
+
+
+#: Why events are missing: the bound was reached, or the history does not go back so far.
+BOUND_REACHED, FORGOTTEN = "bound", "history"
 
 
 class Missed:
@@ -49,9 +54,17 @@ class Missed:
     :ivar count: how many; None if that is not known.
     """
 
-    __slots__ = ("count", "first", "key", "last")
+    __slots__ = ("count", "first", "key", "last", "why")
 
-    def __init__(self, count: int | None, first: int, last: int, key: str | None = None) -> None:
+    def __init__(
+        self,
+        count: int | None,
+        first: int,
+        last: int,
+        key: str | None = None,
+        why: str = BOUND_REACHED,
+    ) -> None:
+        self.why = why
         self.count = count
         self.first = first
         self.last = last
@@ -65,7 +78,7 @@ class Missed:
     @property
     def payload(self) -> bytes:
         """Its notice, encoded."""
-        return gap(self.count, self.first, self.last, self.key)
+        return gap(self.count, self.first, self.last, self.key, self.why)
 
 
 class Told:
@@ -111,6 +124,7 @@ class Intake:
         "lacking",
         "patterns",
         "policy",
+        "preloaded",
         "queue",
         "queues",
         "reading",
@@ -133,6 +147,8 @@ class Intake:
         self.queues = policy is not Policy.LATEST
         self.bound = bound
         self.size = 0
+        #: bytes of the backlog
+        self.preloaded = 0
         self.dropped = 0
         self.cursor: int | None = None
         self.lacking = False
@@ -177,9 +193,9 @@ class Intake:
         self.queue.append(event)
         self.size += size
         self.waiting.size += size
-        if self.size > self.bound or self.waiting.size > self.waiting.most:
+        if self.size > self.bound:
             if policy is Policy.DROP_OLDEST:
-                self._drop_oldest()
+                self._drop_oldest(self.bound)
             elif len(self.queue) > 1 and self._is_over(0):
                 return False
         return True
@@ -195,19 +211,29 @@ class Intake:
 
     def _is_over(self, more: int) -> bool:
         """Whether ``more`` bytes more are too many."""
-        size = self.size + more
-        return size > self.bound or (self.waiting.size + more > self.waiting.most and size > ALWAYS)
+        return self.size + more > self.bound
 
     def _count(self, size: int) -> None:
         self.size += size
         self.waiting.size += size
 
-    def _drop_oldest(self) -> None:
-        queue, waiting, front = self.queue, self.waiting, self._front
+    @property
+    def held(self) -> int:
+        """Bytes that wait here."""
+        return self.size + self.preloaded
+
+    def shrink(self) -> bool:
+        """Drop about half of what is queued. Returns whether that was any."""
+        before = self.size
+        bound = max(ALWAYS, before // 2)
+        self._drop_oldest(bound)
+        self._drop_conflated(bound)
+        return self.size < before
+
+    def _drop_oldest(self, bound: int) -> None:
+        queue, front = self.queue, self._front
         size = before = self.size
-        while len(queue) > 1 and (
-            size > self.bound or (waiting.size + size - before > waiting.most and size > ALWAYS)
-        ):
+        while len(queue) > 1 and size > bound:
             oldest = queue.popleft()
             if type(oldest) is not EncodedEvent:
                 continue
@@ -242,7 +268,11 @@ class Intake:
             missed.add(old)
         conflated[name] = event, missed
         self._count(event.size)
-        while len(conflated) > 1 and self._is_over(0):
+        self._drop_conflated(self.bound)
+
+    def _drop_conflated(self, bound: int) -> None:
+        conflated = self._conflated
+        while len(conflated) > 1 and self.size > bound:
             _, (oldest, missed) = conflated.popitem(last=False)
             self._count(-oldest.size)
             self.dropped += 1
@@ -269,6 +299,7 @@ class Intake:
             if type(item) is EncodedEvent:
                 size += item.size
         self.waiting.size -= size
+        self.preloaded -= size
         if self.cursor is not None and size < limit and not self.reading:
             size += self._replay(items, limit - size)
         if self.cursor is not None or size >= limit:
@@ -302,13 +333,12 @@ class Intake:
         assert cursor is not None
         taken = 0
         self.lacking = False
-        looks = min(SCAN, max(0, history.budget))
-        history.budget -= looks
+        looks = max(0, min(SCAN, history.budget)) // patterns.cost
+        begin, end = cursor, False
         for _ in range(looks):
             if cursor >= history.last:
-                self.cursor = None
-                self.skip = NOTHING
-                return taken
+                end = True
+                break
             if taken >= limit:
                 break
             if cursor + 1 < history.first:
@@ -319,7 +349,10 @@ class Intake:
             if patterns.match(event.subject) and cursor not in skip:
                 items.append(event)
                 taken += event.size
-        self.cursor = cursor
+        history.budget -= (cursor - begin + 1) * patterns.cost
+        self.cursor = None if end else cursor
+        if end:
+            self.skip = NOTHING
         return taken
 
     def lost(self, first: int) -> None:
@@ -330,7 +363,7 @@ class Intake:
         assert self.cursor is not None
         begin = self.cursor + 1
         count = first - begin if self.patterns.all and not self.skip else None
-        self._before().append(Missed(count, begin, first - 1))
+        self._before().append(Missed(count, begin, first - 1, why=FORGOTTEN))
         self.cursor = first - 1
         self.lacking = False
 
@@ -354,27 +387,27 @@ class Intake:
             self.backlog = deque()
         return self.backlog
 
+    def untold(self) -> int | None:
+        """The first number that is missing, and is told with an event that is queued; None if there
+        is none. Only with the policy ``latest``."""
+        firsts = (missed.first for _, missed in self._conflated.values() if missed is not None)
+        return min(firsts, default=None)
+
     def preload(self, events: Iterable[EncodedEvent]) -> None:
-        """Events come before those of the history, and those that are published.
-
-        :raises Overloaded: too much waits for all subscriptions by now.
-        """
-        waiting, backlog = self.waiting, self._before()
+        """Events come before those of the history, and those that are published."""
+        backlog = self._before()
+        size = 0
         for event in events:
-            if waiting.size > waiting.most:
-                raise Overloaded(f"{waiting.size} bytes of events wait here for subscribers")
             backlog.append(event)
-            waiting.size += event.size
-
-    def preload_one(self, event: EncodedEvent) -> None:
-        """As :meth:`preload`, for one that was read from a store: there are few at a time."""
-        self._before().append(event)
-        self.waiting.size += event.size
+            size += event.size
+        self.preloaded += size
+        self.waiting.size += size
 
     def put_back(self, events: Iterable[EncodedEvent]) -> None:
         """Events come again, before all others."""
         for event in reversed(list(events)):
             self._before().appendleft(event)
+            self.preloaded += event.size
             self.waiting.size += event.size
 
     def rewind(self, cursor: int) -> None:
@@ -393,9 +426,8 @@ class Intake:
 
     def forget_preloaded(self) -> None:
         """Forget what was to come before all else."""
-        for item in self.backlog:
-            if type(item) is EncodedEvent:
-                self.waiting.size -= item.size
+        self.waiting.size -= self.preloaded
+        self.preloaded = 0
         self.backlog = ()
 
 

@@ -17,9 +17,12 @@ from pycomnet.ranges import check_fields, real
 class TopicLimits:
     """A publisher's limits on its subscribers, and on what it remembers.
 
-    :ivar subscriptions: at a time, of all clients.
+    :ivar subscriptions: at a time, of all clients. A subscription counts once for each eight parts
+        of its patterns.
     :ivar per_connection: of one connection.
     :ivar groups: groups at a time.
+    :ivar groups_per_user: groups of one user, at a time, and in the store. All without a login are
+        one user here.
     :ivar bound: bytes that a subscriber may have wait for it.
     :ivar waiting: bytes that may wait for all of them. An event counts for each subscriber that it
         waits for, though it is in memory once.
@@ -34,6 +37,7 @@ class TopicLimits:
     subscriptions: int = 100_000
     per_connection: int = 1000
     groups: int = 1000
+    groups_per_user: int = 100
     bound: int = 64 << 20
     waiting: int = 1 << 30
     event: int = 32 << 20
@@ -67,7 +71,7 @@ class TopicSettings:
 
     :ivar retain: keep the last event of each subject and key, for those who subscribe later.
     :ivar history: how much is kept for those who come back: a number of events, or a time such as
-        ``"5m"``.
+        ``"5m"``. By default nothing; with a store, what that keeps.
     :ivar block: whether subscribers may choose the policy ``block``; or the most seconds for which
         one may hold up the publisher. Then its subscription is ended.
     :ivar may_subscribe: which users may subscribe to what; by default everybody whom the access
@@ -83,6 +87,10 @@ class TopicSettings:
     may_publish: tuple[Grant, ...] = attrs.field(default=False, converter=_may_publish)
     store: Any = None
     limits: TopicLimits = attrs.Factory(TopicLimits)
+
+    def __attrs_post_init__(self) -> None:
+        if self.store is not None and not self.history:
+            object.__setattr__(self, "history", KeptEvents())
 
     @property
     def policies(self) -> list[str]:

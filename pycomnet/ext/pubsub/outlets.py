@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 BATCH = 1 << 16
 
 
+#: Policies by which events are dropped, and the stream goes on.
+DROPPING = (Policy.DROP_OLDEST, Policy.DROP_NEWEST, Policy.LATEST)
+
+
 class Outlet(StreamFeed):
     """One subscriber's stream.
 
@@ -40,6 +44,7 @@ class Outlet(StreamFeed):
         "sent",
         "topic",
         "waiting",
+        "weight",
     )
 
     #: what the connection asks of a token: whether it was told already
@@ -53,6 +58,8 @@ class Outlet(StreamFeed):
         self.waiting = True
         self.dirty = False
         self.sent = 0
+        #: for how many it counts
+        self.weight = 1
         self._is_ending = False
         self._ending: BaseException | None = None
 
@@ -137,9 +144,13 @@ class Subscription(Outlet):
 
     __slots__ = ("_few", "intake")
 
+    #: whether what is retained comes in the place of what the history has lost
+    wants_retained = True
+
     def __init__(self, topic: Topic, intake: Intake) -> None:
         super().__init__(topic)
         self.intake = intake
+        self.weight = intake.patterns.weight
         #: so many bytes may wait before they are sent within a turn
         self._few = min(BATCH, intake.bound)
 
@@ -153,8 +164,8 @@ class Subscription(Outlet):
             intake.size = size
             intake.waiting.size += event.size
             return
-        if self.call is None:
-            return  # it has ended while this event is handed out
+        if self.call is None or intake.cursor is not None:
+            return  # it has ended while this event is handed out; or the history has it
         if size > self._few and not self.waiting:
             self.flush()  # before anything is dropped
         if not intake.offer(event):
@@ -197,15 +208,36 @@ class Subscription(Outlet):
     def lag(self) -> int:
         return len(self.intake)
 
+    @property
+    def held(self) -> int:
+        """Bytes that wait for it."""
+        return self.intake.held
+
+    def yield_memory(self) -> bool:
+        """Too much waits for all, and most for this one: it loses some, as its policy says.
+
+        :returns: whether less waits now.
+        """
+        intake = self.intake
+        if 2 * intake.size >= intake.held and intake.policy in DROPPING:
+            return intake.shrink()
+        self.close(SlowSubscriber("too much waits for all, and most of it for this one"))
+        return self.call is None
+
 
 def last_of(items: list[Item], topic: Topic, intake: Intake) -> int:
     """The number up to which all is sent with these items."""
-    if not intake.has_more():
-        return topic.history.last
+    # Not `topic.history.last`: an event that is being handed out may not be queued here yet.
+    upto = 0 if intake.has_more() else topic.offered
     for item in reversed(items):
         if type(item) is EncodedEvent:
-            return item.sequence
-    return 0
+            upto = max(upto, item.sequence)
+            break
+    if intake.policy is Policy.LATEST:
+        first = intake.untold()
+        if first is not None:
+            upto = min(upto, first - 1)
+    return upto
 
 
 __all__ = ["BATCH", "Outlet", "Subscription", "last_of"]

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from twisted.python.failure import Failure
 
+from pycomnet.errors import Overloaded
 from pycomnet.ext.pubsub.events import EncodedEvent
 from pycomnet.ext.pubsub.intake import Intake
 from pycomnet.text.logs import Logger
@@ -26,8 +27,15 @@ def read_on(topic: Topic, intake: Intake, taker: Any) -> None:
         return
     store = topic.store
     if store is None or cursor + 1 < store.first:
-        intake.lost(topic.history.first if store is None else store.first)
+        _lose(topic, intake, taker, topic.history.first if store is None else store.first)
         topic.flush_later(taker)
+        return
+    if topic.history.budget <= 0:
+        topic.flush_later(taker)  # others have had much read in this turn
+        return
+    if topic.waiting.size > topic.waiting.most:
+        # It may come again; what is read for it is in memory for it alone.
+        taker.close(Overloaded(f"{topic.interface}: too much waits for subscribers"))
         return
     intake.lacking = False
     intake.reading = True
@@ -47,13 +55,23 @@ def _was_read(
         if event.sequence > topic.history.last:
             break  # it is durable, and not published yet
         if event.sequence != intake.cursor + 1:
-            intake.lost(event.sequence)  # the store has forgotten some meanwhile
+            _lose(topic, intake, taker, event.sequence)  # the store has forgotten some meanwhile
         intake.cursor = event.sequence
         if match(event.subject) and event.sequence not in skip:
-            intake.preload_one(event)
+            intake.preload([event])
+    topic.history.budget -= len(events) * intake.patterns.cost
     if not events:
-        intake.lost(topic.history.first)
+        _lose(topic, intake, taker, topic.history.first)
     topic.flush_later(taker)
+
+
+def _lose(topic: Topic, intake: Intake, taker: Any, first: int) -> None:
+    """What is before a number is lost, but for what is retained of it."""
+    assert intake.cursor is not None
+    begin = intake.cursor + 1
+    intake.lost(first)
+    if topic.settings.retain and taker.wants_retained:
+        intake.preload(topic.retained_between(intake.patterns, begin, first))
 
 
 def _was_not_read(failure: Failure, topic: Topic, intake: Intake, taker: Any) -> None:

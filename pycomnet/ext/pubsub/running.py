@@ -129,7 +129,8 @@ class InThread:
         self._stopped = False
         #: what is published and not acknowledged by the topic; and how much of that there may be
         self._pending = 0
-        self._most = max(1, min(AHEAD, topic.settings.limits.blocked))
+        # The other half may be clients'.
+        self._most = max(1, min(AHEAD, topic.settings.limits.blocked // 2))
         #: why a value was refused
         self._problem: BaseException | None = None
         #: how the thread has ended, once it has
@@ -228,6 +229,8 @@ class InThread:
         for _ in range(TURN):
             if not values or self._pending >= self._most:
                 break
+            if self._pending and not self._topic.has_room:
+                break  # it goes on when what waits is published
             value, outcome = values.popleft()
             publishing = publish_to(self._topic, value)
             if outcome is not None:
@@ -238,7 +241,8 @@ class InThread:
             else:
                 publishing.addErrback(self._refused)
         with self._changed:
-            self._draining = bool(values) and self._pending < self._most
+            waits = self._pending >= self._most or (self._pending and not self._topic.has_room)
+            self._draining = bool(values) and not waits
             self._changed.notify_all()
             again = self._draining
         if again:
@@ -330,6 +334,7 @@ class Running:
         self._failures = 0
         self._begun = 0.0
         self._timer: Any = None
+        self._stopping: Any = None
         self._closed = False
 
     def start(self) -> None:
@@ -345,18 +350,28 @@ class Running:
         source = self._source
         if not is_watched:
             self._cancel()
-            if source is not None:
-                source.stop()
+            # In another turn: it may be its own event that has ended the last subscription, and
+            # what runs can't be cancelled.
+            if source is not None and self._stopping is None:
+                self._stopping = self._reactor.callLater(0, self._stop_unwanted)
         elif source is None:
             self._run()
         elif isinstance(source, InThread):
             source.resume()
+
+    def _stop_unwanted(self) -> None:
+        self._stopping = None
+        if not self._wanted and self._source is not None:
+            self._source.stop()
 
     def close(self) -> None:
         """End it; a thread that blocks ends with the process, or with its next value."""
         self._closed = True
         self._wanted = False
         self._cancel()
+        if self._stopping is not None:
+            self._stopping.cancel()
+            self._stopping = None
         if self._source is not None:
             self._source.stop()
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any, ClassVar
 
 from pycomnet.deferred import deferred
-from pycomnet.errors import Forbidden, InvalidArguments
+from pycomnet.errors import Forbidden, InvalidArguments, Overloaded
 from pycomnet.ext.pubsub import permissions
 from pycomnet.ext.pubsub.groups import GroupMember
 from pycomnet.ext.pubsub.limits import TopicSettings
@@ -23,7 +23,7 @@ from pycomnet.ext.pubsub.running import (
 )
 from pycomnet.ext.pubsub.stores.sqlite import SQLiteEventStore
 from pycomnet.ext.pubsub.subjects import Patterns, check_subject, patterns_of
-from pycomnet.ext.pubsub.subscribing import ARGUMENTS, SubscribeRequest
+from pycomnet.ext.pubsub.subscribing import ARGUMENTS, SubscribeRequest, owner_name
 from pycomnet.ext.pubsub.topic import Topic
 from pycomnet.ext.pubsub.via.relay import check_settings, via_topic
 from pycomnet.nats.settings import NatsSettings, read_via
@@ -35,6 +35,8 @@ MAX_ACKNOWLEDGED = 10_000
 #: Seconds between checks whether subscribers still may have what they get, where that depends on
 #: who they are.
 CHECK_EVERY = 2.0
+#: How many are checked before others have their turn.
+CHECKED = 100
 
 
 class PublisherService(Service):
@@ -71,12 +73,11 @@ class PublisherService(Service):
     @deferred
     async def _open(self, store: Any) -> None:
         topic, limits = self.topic, self.settings.limits
-        await store.open(self._reactor, self.settings.history)
+        keys = limits.keys if self.settings.retain else 0
+        await store.open(self._reactor, self.settings.history, keys)
         try:
             recent = await store.recent(limits.history)
-            retained = []
-            if self.settings.retain:
-                retained = await store.retained(limits.keys, limits.retained)
+            retained = await store.retained(limits.retained) if keys else []
             topic.restore(recent, retained)
         except BaseException:
             await store.close()
@@ -100,9 +101,9 @@ class PublisherService(Service):
     @method("subscribe", stream=True, args=ARGUMENTS)
     def subscribe(self, request: Any) -> Outlet:
         """Get the events from now on, or from an earlier one on: docs/protocol.rst."""
-        asked = SubscribeRequest(request.args, self.topic)
+        asked = SubscribeRequest(request.args, self.topic, request.user)
         self._check_may_subscribe(request.user, asked.patterns)
-        self.topic.check_room(request.connection)
+        self.topic.check_room(request.connection, 1 if asked.group else asked.patterns.weight)
         self._check_later()
         return asked.open()
 
@@ -129,6 +130,13 @@ class PublisherService(Service):
         noting = outlet.group.acknowledge(outlet, sequences)
         return noting.addCallback(lambda count: {"count": count})
 
+    @method("forget", args={"group": "str"}, results={"found": "bool"})
+    def forget(self, request: Any) -> Any:
+        """Forget a durable group of this user's, which has no subscribers, and its position."""
+        name = request.args["group"]
+        forgetting = self.topic.groups.forget(owner_name(request.user), name)
+        return forgetting.addCallback(lambda found: {"found": found})
+
     @method(
         "publish",
         args={"value": "any?", "subject": "str?", "key": "str?"},
@@ -140,6 +148,8 @@ class PublisherService(Service):
         subject = check_subject(args.get("subject") or "")
         if not permissions.may_have(self.settings.may_publish, request.user, subject):
             raise self._forbidden(request.user, "publish", subject)
+        if not self.topic.has_room:  # the rest is for the publisher's own
+            raise Overloaded(f"{self.published}: too many events wait to be published")
         value: Any = args.get("value")
         publishing = self.topic.publish(value, args.get("key"), subject)
         # It fires when this event is the last that is published.
@@ -173,9 +183,12 @@ class PublisherService(Service):
         if self._checking is None and not permissions.is_open(self.settings.may_subscribe):
             self._checking = self._reactor.callLater(CHECK_EVERY, self._check_all)
 
-    def _check_all(self) -> None:
+    def _check_all(self, left: list[Outlet] | None = None) -> None:
         self._checking = None
-        for outlet in list(self.topic.outlets.values()):
+        if left is None:
+            left = list(self.topic.outlets.values())
+        now, left = left[:CHECKED], left[CHECKED:]
+        for outlet in now:
             connection = outlet.connection
             if isinstance(outlet, Subscription):
                 patterns = outlet.intake.patterns
@@ -188,7 +201,9 @@ class PublisherService(Service):
                 self._check_may_subscribe(user, patterns)
             except Forbidden as problem:
                 outlet.close(problem)
-        if self.topic.outlets:
+        if left:
+            self._checking = self._reactor.callLater(0, self._check_all, left)
+        elif self.topic.outlets:
             self._check_later()
 
 

@@ -12,9 +12,9 @@ from twisted.internet.interfaces import IReactorFromThreads
 from twisted.python.failure import Failure
 
 from pycomnet.deferred import OneShot, deferred
-from pycomnet.errors import ChannelClosed, PycomnetError
+from pycomnet.errors import ChannelClosed, InvalidArguments, PycomnetError
 from pycomnet.ext.pubsub.events import Event, Gap, Restarted
-from pycomnet.ext.pubsub.feeds import MOST_POSITIONS, PublisherFeed
+from pycomnet.ext.pubsub.feeds import MOST_POSITIONS, PublisherFeed, is_number
 from pycomnet.ext.pubsub.finding import Publishers
 from pycomnet.ext.pubsub.subjects import check_patterns
 from pycomnet.far.live import Live
@@ -82,16 +82,17 @@ class Subscriber(Live):
         self._closed = False
         self._feeds: dict[PublisherFeed, None] = {}
         #: what has come, with where it has come from; and what of that is being taken
-        self._batches: deque[tuple[PublisherFeed, list[Any]]] = deque()
+        self._batches: deque[tuple[PublisherFeed, str | None, list[Any]]] = deque()
         self._feed: Any = None
+        self._epoch: str | None = None
         self._items: Iterator[Any] | None = None
         self._waiters: deque[tuple[defer.Deferred[Any], bool]] = deque()
         self._over: Exception | None = None
         self._subscribed: OneShot[None] = OneShot()
         #: this without Deferreds, once it was used so
         self.blocking_form: Any = None
-        #: in a group: what was given last, and is done with when the next is asked for
-        self._last: Event | None = None
+        #: in a group: what was given, and is done with when the next is asked for
+        self._given_last: list[Event] = []
 
     def __repr__(self) -> str:
         return f"<Subscriber {self.interface} {' '.join(self.subjects)}>"
@@ -152,7 +153,7 @@ class Subscriber(Live):
 
     async def __anext__(self) -> Any:
         items = self._items
-        if items is not None and self._last is None and self.group is None:
+        if items is not None and self.group is None:
             # What `_take` does with the usual item, without another call for each value.
             for item in items:
                 if type(item) is list and item[0] is not None:
@@ -160,9 +161,6 @@ class Subscriber(Live):
                 told = self._notice(item)
                 if told is not None:
                     return told
-        value = self._take(False)
-        if value is not _NOTHING:
-            return value
         try:
             return await self._receive(False)
         except ChannelClosed:
@@ -179,14 +177,25 @@ class Subscriber(Live):
     def change(self, subjects: str | Iterable[str]) -> defer.Deferred[None]:
         """Get other subjects from now on.
 
-        :returns: fires when all publishers have confirmed it. Fails with ``InvalidSubject`` or
-            ``Forbidden``.
+        :returns: fires when all publishers that it is connected to have confirmed it; to others it
+            says so when it is. Fails with ``InvalidSubject``, ``Forbidden`` or ``Overloaded``: then
+            all goes on as it was. Fails with ``InvalidArguments`` in a group, which has one filter.
         """
-        given = subjects if isinstance(subjects, str) else list(subjects)
-        self.subjects = list(check_patterns(given))
-        changing = [feed.change(self.subjects) for feed in self._feeds]
+        if self.group is not None:
+            return defer.fail(InvalidArguments("a group's subjects can't be changed: use another"))
+        before, given = self.subjects, subjects if isinstance(subjects, str) else list(subjects)
+        self.subjects = wanted = list(check_patterns(given))
+
+        def failed(failure: Failure) -> Failure:
+            if self.subjects is wanted:
+                self.subjects = before
+                for feed in self._feeds:
+                    feed.change(before).addErrback(lambda _: None)
+            return _first_error(failure)
+
+        changing = [feed.change(wanted) for feed in self._feeds]
         done = defer.gatherResults(changing, consumeErrors=True)
-        return done.addCallbacks(lambda _: None, _first_error)
+        return done.addCallbacks(lambda _: None, failed)
 
     @deferred
     async def close(self) -> None:
@@ -209,12 +218,13 @@ class Subscriber(Live):
         await self.close()
 
     def acknowledge_last(self) -> defer.Deferred[None]:
-        """In a group: the last value that was given is done with.
+        """In a group: the values that were given are done with.
 
         :returns: fires when the publisher has noted it.
         """
-        last, self._last = self._last, None
-        return defer.succeed(None) if last is None else last.acknowledge()
+        given, self._given_last = self._given_last, []
+        noting = defer.gatherResults([one.acknowledge() for one in given], consumeErrors=True)
+        return noting.addCallbacks(lambda _: None, _first_error)
 
     # -- without Deferreds -----------------------------------------------------------------------
 
@@ -239,6 +249,8 @@ class Subscriber(Live):
 
     def _receive(self, event: bool) -> defer.Deferred[Any]:
         self.start()
+        if self._given_last:
+            self.acknowledge_last().addErrback(lambda _: None)  # if it fails, they come again
         if not self._waiters:
             try:
                 value = self._take(event)
@@ -266,7 +278,7 @@ class Subscriber(Live):
             try:
                 value = self._take(events)
             except Exception as problem:
-                self._batches.appendleft((self._feed, [problem]))
+                self._batches.appendleft((self._feed, self._epoch, [problem]))
                 break
             if value is _NOTHING:
                 break
@@ -275,10 +287,6 @@ class Subscriber(Live):
 
     def _take(self, event: bool) -> Any:
         """The next value that is there."""
-        last = self._last
-        if last is not None:
-            self._last = None
-            last.acknowledge().addErrback(lambda _: None)  # if it fails, the event comes again
         while True:
             items = self._items
             if items is not None:
@@ -294,14 +302,14 @@ class Subscriber(Live):
                 self._feed.consumed()
             if not self._batches:
                 return _NOTHING
-            self._feed, found = self._batches.popleft()
+            self._feed, self._epoch, found = self._batches.popleft()
             self._items = iter(found)
 
     def _event(self, item: list[Any], event: bool) -> Any:
-        made = Event(item, self._feed)
+        made = Event(item, self._feed, self._epoch)
         if event:
             return made
-        self._last = made
+        self._given_last.append(made)
         return made.value
 
     def _notice(self, item: Any) -> Gap | Restarted | None:
@@ -311,10 +319,11 @@ class Subscriber(Live):
         if isinstance(item, Gap):
             found: Gap | Restarted = item
         elif item[1] == "gap":
-            if len(item) < 6 or not all(type(one) in (int, type(None)) for one in item[2:5]):
+            if len(item) < 6 or not all(one is None or is_number(one) for one in item[2:5]):
                 raise PycomnetError(f"{self.interface}: a gap that can't be read")
             count, first, last, key = item[2:6]
-            found = Gap(count, first, last, key, "bound" if count is not None else "history", name)
+            why = item[6] if len(item) > 6 and type(item[6]) is str else "bound"
+            found = Gap(count, first, last, key, why, name)
         elif item[1] == "restarted":
             found = Restarted(str(item[2]), name)
         else:
@@ -348,6 +357,17 @@ class Subscriber(Live):
             self._had.popitem(last=False)
         return found
 
+    def positions_but(self, feed: PublisherFeed) -> dict[str, int]:
+        """The positions of all publishers, but of those others that are connected."""
+        others = {one.epoch for one in self._feeds if one is not feed and one.is_connected}
+        return {epoch: at for epoch, at in self.positions.items() if epoch not in others}
+
+    def has_other(self, feed: PublisherFeed, epoch: str) -> bool:
+        """Whether another publisher that is connected has this epoch."""
+        return any(
+            one.epoch == epoch and one is not feed and one.is_connected for one in self._feeds
+        )
+
     def add_feed(self, feed: PublisherFeed) -> None:
         """There is a publisher."""
         self._feeds[feed] = None
@@ -357,7 +377,7 @@ class Subscriber(Live):
         """Something has come."""
         if self._closed:
             return
-        self._batches.append((feed, items))
+        self._batches.append((feed, feed.epoch, items))
         self._give()
 
     def _give(self) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from twisted.internet import defer
 from twisted.python.failure import Failure
 
-from pycomnet.errors import InvalidArguments, Overloaded
+from pycomnet.errors import InvalidArguments
 from pycomnet.ext.pubsub.groups import GroupMember, SubscriberGroup
 from pycomnet.ext.pubsub.intake import BOUND, LEAST_BOUND, Intake, Policy
 from pycomnet.ext.pubsub.outlets import Outlet, Subscription
@@ -15,6 +15,7 @@ from pycomnet.ext.pubsub.subjects import patterns_of
 from pycomnet.ranges import real, whole
 
 if TYPE_CHECKING:
+    from pycomnet.auth.principal import Principal
     from pycomnet.ext.pubsub.topic import Topic
 
 #: The arguments of ``subscribe``.
@@ -42,11 +43,12 @@ class SubscribeRequest:
     """What a subscriber asks for.
 
     :param args: the arguments of ``subscribe``.
+    :param user: who asks; None for nobody in particular.
     :raises InvalidArguments: one is not valid.
     :raises InvalidSubject: a pattern is none.
     """
 
-    def __init__(self, args: Any, topic: Topic) -> None:
+    def __init__(self, args: Any, topic: Topic, user: Principal | None) -> None:
         given = {key: value for key, value in (args or {}).items() if value is not None}
         limits = topic.settings.limits
         self.topic = topic
@@ -58,6 +60,7 @@ class SubscribeRequest:
         self.since = real("since", given["since"]) if "since" in given else None
         self.retained = given.get("retained", self.after is None and "group" not in given)
         self.group = given.get("group")
+        self.owner = owner_name(user)
         self.durable = given.get("durable", False)
         self.prefetch = whole("prefetch", given.get("prefetch", PREFETCH), 1, limits.prefetch)
         if self.group is None:
@@ -93,17 +96,15 @@ class SubscribeRequest:
     def _group(self) -> SubscriberGroup:
         topic = self.topic
         assert self.group is not None
-        found = topic.groups.get(self.group)
+        found = topic.groups.get((self.owner, self.group, self.durable))
         if found is not None:
             if found.intake.patterns.texts != self.patterns.texts:
                 have = ", ".join(found.intake.patterns.texts)
                 raise InvalidArguments(f"group {self.group!r} is for other subjects: {have}")
-            if found.durable is not self.durable:
-                raise InvalidArguments(f"group {self.group!r} has another value of durable")
             return found
         policy = Policy.DISCONNECT if self.durable else self.policy
         intake = Intake(self.patterns, policy, self.bound, topic.history, topic.waiting)
-        return SubscriberGroup(self.group, topic, intake, self.durable)
+        return SubscriberGroup(self.owner, self.group, topic, intake, self.durable)
 
     # -- where to begin --------------------------------------------------------------------------
 
@@ -119,20 +120,29 @@ class SubscribeRequest:
         elif self.since is not None:
             time = topic.now() - self.since
             if topic.store is not None:
-                _begin(intake, topic, 0)
-                intake.reading = True
+                intake.cursor, intake.reading = 0, True
                 finding = topic.store.before(time)
                 return finding.addCallback(lambda number: _found(intake, topic, number))
             _begin(intake, topic, topic.history.before(time))
         elif self.after is not None and not self.retained:
             _begin(intake, topic, topic.first - 1)
+            # What is older than the history, and still holds.
+            intake.preload(topic.retained_between(intake.patterns, 0, topic.first))
         elif self.retained:
             intake.preload(topic.retained.matching(intake.patterns))
+        if topic.waiting.size > topic.waiting.most:
+            topic.relieve()
         return False
 
 
+def owner_name(user: Principal | None) -> str:
+    """Whose a user's groups are: nobody else's subscriptions are in them."""
+    return "" if user is None else user.name
+
+
 def _begin(intake: Intake, topic: Topic, cursor: int) -> None:
-    intake.cursor = min(cursor, topic.history.last)
+    """Have the events behind a number come; there may be none by now."""
+    intake.cursor = cursor if cursor < topic.history.last else None
 
 
 def _found(intake: Intake, topic: Topic, number: int) -> bool:
@@ -169,16 +179,12 @@ class _Starting:
             # Until then nothing is queued for it: it does not count yet.
             self._intake.cursor, self._intake.reading = 0, True
             return
-        topic.history.budget -= len(topic.retained) + 1
+        topic.history.budget -= (len(topic.retained) + 1) * self._intake.patterns.cost
         self.run()
 
     def run(self) -> None:
         """Find where to begin, say that the subscription counts, and send."""
-        try:
-            placed = self._request.place(self._intake)
-        except Overloaded as problem:
-            self._outlet.close(problem)
-            return
+        placed = self._request.place(self._intake)
         if isinstance(placed, defer.Deferred):
             placed.addCallbacks(self.ready, self.failed)
         else:
@@ -236,10 +242,10 @@ class MemberStart(GroupMember):
         request, self._request = self._request, None
         assert request is not None
         topic, group = self.topic, self.group
-        topic.check_room(call.connection)
-        found = topic.groups.get(group.name)
+        topic.check_room(call.connection, self.weight)
+        found = topic.groups.get(group.identity)
         if found is None:
-            topic.add_group(group)
+            topic.groups.add(group)
         elif found is not group:
             self.group = found
         super().begin(call)
@@ -253,4 +259,4 @@ class MemberStart(GroupMember):
             group.load(request.place).addCallbacks(starting.ready, starting.failed)
 
 
-__all__ = ["ARGUMENTS", "SubscribeRequest"]
+__all__ = ["ARGUMENTS", "SubscribeRequest", "owner_name"]

@@ -17,13 +17,14 @@ from pycomnet.errors import InvalidArguments, Overloaded
 from pycomnet.ext.pubsub.errors import PublisherGone, SlowSubscriber
 from pycomnet.ext.pubsub.events import EncodedEvent, batch, encode_event, restarted
 from pycomnet.ext.pubsub.figures import TopicFigures
-from pycomnet.ext.pubsub.groups import LINGER, GroupMember, SubscriberGroup
+from pycomnet.ext.pubsub.groups import GroupMember, SubscriberGroup
 from pycomnet.ext.pubsub.history import BUDGET, History, Retained
-from pycomnet.ext.pubsub.intake import Item, WaitingBytes
+from pycomnet.ext.pubsub.intake import ALWAYS, Item, WaitingBytes
 from pycomnet.ext.pubsub.limits import Clock, TopicSettings
 from pycomnet.ext.pubsub.outlets import Outlet, Subscription
 from pycomnet.ext.pubsub.stores import EventStore
 from pycomnet.ext.pubsub.subjects import Patterns, SubjectIndex, check_subject
+from pycomnet.ext.pubsub.topicgroups import TopicGroups
 from pycomnet.text.logs import Logger
 
 log = Logger()
@@ -35,7 +36,14 @@ MOST_PLACES = 1_000_000
 #: The most characters of a key.
 MAX_KEY = 255
 
+#: To so much of what may wait it is reduced, if there is more.
+RELIEF = 7 / 8
+
 Taker = Subscription | SubscriberGroup
+
+
+def _held(taker: Taker) -> int:
+    return taker.held
 
 
 class Topic:
@@ -64,8 +72,10 @@ class Topic:
         self.retained = Retained(limits.keys, limits.retained)
         self.waiting = WaitingBytes(limits.waiting)
         self.outlets: dict[int, Outlet] = {}
-        self.groups: dict[str, SubscriberGroup] = {}
+        self.groups = TopicGroups(self, reactor)
         self.store = store
+        #: the number of the last event that was offered to all that want it
+        self.offered = 0
         #: whether it has ended, and the error if that is why
         self.over = False
         self.problem: BaseException | None = None
@@ -82,6 +92,8 @@ class Topic:
         self._next = 1
         #: what gets events: subscriptions and groups
         self.takers: dict[Taker, None] = {}
+        #: what subscriptions count for: all, and those of each connection
+        self._weight = 0
         self._per_connection: Counter[Any] = Counter()
         #: subject -> what wants it
         self._wanting: dict[str, tuple[Taker, ...]] = {}
@@ -112,6 +124,11 @@ class Topic:
         """The number of the oldest event that is kept; one more than the last, if none is."""
         return self.history.first if self.store is None else self.store.first
 
+    def retained_between(self, patterns: Patterns, first: int, last: int) -> list[EncodedEvent]:
+        """What is retained of a subscription's subjects, with numbers between these two."""
+        found = self.retained.matching(patterns)
+        return [event for event in found if first <= event.sequence < last]
+
     def restore(self, recent: list[EncodedEvent], retained: list[EncodedEvent]) -> None:
         """Go on with what a store has.
 
@@ -124,7 +141,7 @@ class Topic:
             self.history.append(event)
         for event in retained if self.settings.retain else ():
             self.retained.put(event)
-        self.history.last = self.store.last
+        self.history.last = self.offered = self.store.last
         self._next = self.store.last + 1
         if recent:  # time goes on where it was, if the clock was set back
             behind = recent[-1].time - self.now()
@@ -171,6 +188,9 @@ class Topic:
                 if not taker.dirty:
                     taker.dirty = True
                     dirty.append(taker)
+            self.offered = number
+            if self.waiting.size > self.waiting.most:
+                self.relieve()
         except Exception:
             return defer.fail()
         return done()
@@ -188,7 +208,7 @@ class Topic:
     def _publish(self, value: Any, key: str | None, subject: str) -> defer.Deferred[None]:
         number = self._next
         store = self.store
-        if store is not None and store.is_full:
+        if store is not None and store.fullness >= 1:
             raise Overloaded(f"{self.interface}: too many events wait to be stored")
         # What is published in one turn has one time.
         time = self.now() if self._turn is None else self._time
@@ -228,6 +248,9 @@ class Topic:
             if not taker.dirty:
                 taker.dirty = True
                 dirty.append(taker)
+        self.offered = event.sequence
+        if self.waiting.size > self.waiting.most:
+            self.relieve()
         if dirty and self._turn is None:
             self._cork()
             self._flush()
@@ -274,11 +297,13 @@ class Topic:
 
     def _next_turn(self) -> None:
         self._turn = None
-        self.history.budget = BUDGET
+        history = self.history
+        # Who has looked through more than that in one turn has the others' turns come first.
+        history.budget = min(BUDGET, history.budget + BUDGET)
         beginning, self._beginning = self._beginning, deque()
         for begin in beginning:
             begin()  # what can't be afforded in this turn comes here again
-        if self._dirty or self._beginning:
+        if self._dirty or self._beginning or history.budget <= 0:
             self._cork()
             self.figures.mark()
             self._flush()
@@ -304,6 +329,20 @@ class Topic:
         payload = batch(upto, [item.payload for item in items])
         self._last_batch = upto, items, payload
         return payload
+
+    def relieve(self) -> None:
+        """More waits than may: those for which most does lose some, and nobody else."""
+        waiting = self.waiting
+        while waiting.size > waiting.most * RELIEF:
+            most = max(self.takers, key=_held, default=None)
+            if most is None or most.held <= ALWAYS or not most.yield_memory():
+                return
+
+    @property
+    def has_room(self) -> bool:
+        """Whether half of what may wait to be published is left: clients may use no more."""
+        held = len(self._held) >= self.settings.limits.blocked / 2
+        return not held and (self.store is None or self.store.fullness < 0.5)
 
     def tell_restarted(self, problem: str) -> None:
         """Tell all subscribers that the publisher's generator runs again."""
@@ -331,11 +370,10 @@ class Topic:
     def close(self) -> None:
         """Forget all; the server ends."""
         self.end(PublisherGone(f"{self.interface} has ended"))
-        timers = [self._turn, *(group.timer for group in self.groups.values())]
-        timers += self._blockers.values()
+        timers = [self._turn, *self._blockers.values()]
         self._turn = None
         self._blockers.clear()
-        self.groups.clear()
+        self.groups.close()
         for timer in timers:
             if timer is not None and timer.active():
                 timer.cancel()
@@ -383,24 +421,33 @@ class Topic:
 
     # -- subscriptions ---------------------------------------------------------------------------
 
-    def check_room(self, connection: Any) -> None:
-        """Raise Overloaded if a connection may have no further subscription."""
+    def check_room(self, connection: Any, weight: int = 1) -> None:
+        """Raise Overloaded if a connection may have no further subscription.
+
+        :param weight: for how many it counts, by its patterns.
+        """
         limits = self.settings.limits
-        if len(self.outlets) >= limits.subscriptions:
+        if self._weight + weight > limits.subscriptions:
             raise Overloaded(f"there are {len(self.outlets)} subscriptions, and may be no more")
-        if self._per_connection[connection] >= limits.per_connection:
+        if self._per_connection[connection] + weight > limits.per_connection:
             raise Overloaded(
                 f"this connection has {limits.per_connection} subscriptions, and may have no more"
             )
 
+    def _count(self, connection: Any, weight: int) -> None:
+        self._weight += weight
+        self._per_connection[connection] += weight
+        if self._per_connection[connection] <= 0:
+            del self._per_connection[connection]
+
     def join(self, outlet: Outlet) -> None:
         """A subscription's stream has begun: it counts from here."""
         connection = outlet.connection
-        self.check_room(connection)
+        self.check_room(connection, outlet.weight)
         self._last_id += 1
         outlet.id = self._last_id
         self.outlets[outlet.id] = outlet
-        self._per_connection[connection] += 1
+        self._count(connection, outlet.weight)
         if isinstance(outlet, Subscription):
             self.add(outlet)
         elif isinstance(outlet, GroupMember):
@@ -413,15 +460,13 @@ class Topic:
         if self.outlets.pop(outlet.id, None) is None:
             return
         self.figures.delivered += outlet.sent
-        self._per_connection[outlet.connection] -= 1
-        if self._per_connection[outlet.connection] <= 0:
-            del self._per_connection[outlet.connection]
+        self._count(outlet.connection, -outlet.weight)
         if isinstance(outlet, Subscription):
-            self._remove(outlet)
+            self.remove(outlet)
             self.unblocked(outlet)
         elif isinstance(outlet, GroupMember):
             outlet.group.left(outlet)
-            self._end_later(outlet.group)
+            self.groups.left(outlet.group)
         if self.watched is not None and not self.outlets:
             self.watched(False)
 
@@ -431,46 +476,28 @@ class Topic:
         self._index.add(taker.intake.patterns.texts, taker)
         self._forget_wanting()
 
-    def _remove(self, taker: Taker) -> None:
+    def remove(self, taker: Taker) -> None:
+        """It does not any more."""
         self.takers.pop(taker, None)
         self._index.remove(taker.intake.patterns.texts, taker)
         self._forget_wanting()
         self.figures.dropped += taker.intake.dropped
         taker.intake.clear()
 
-    def change(self, taker: Taker, patterns: Patterns) -> None:
-        """Something wants other events from now on."""
+    def change(self, taker: Subscription, patterns: Patterns) -> None:
+        """A subscription wants other events from now on.
+
+        :raises Overloaded: it would be one too many, as it counts for more.
+        """
+        more = patterns.weight - taker.weight
+        if more > 0:
+            self.check_room(taker.connection, more)
+        self._count(taker.connection, more)
+        taker.weight = patterns.weight
         self._index.remove(taker.intake.patterns.texts, taker)
         taker.intake.change(patterns)
         self._index.add(patterns.texts, taker)
         self._forget_wanting()
-
-    def add_group(self, group: SubscriberGroup) -> None:
-        """A group's first member has come.
-
-        :raises Overloaded: there are too many groups.
-        """
-        if len(self.groups) >= self.settings.limits.groups:
-            raise Overloaded(f"there are {len(self.groups)} groups, and may be no more")
-        self.groups[group.name] = group
-        self.add(group)
-
-    def _end_later(self, group: SubscriberGroup) -> None:
-        if not group.members and self.groups.get(group.name) is group and group.timer is None:
-            group.timer = self._reactor.callLater(LINGER, self._end_group, group)
-
-    def _end_group(self, group: SubscriberGroup) -> None:
-        group.timer = None
-        if not group.members:
-            self.groups.pop(group.name, None)
-            self._remove(group)
-
-    # -- the store -------------------------------------------------------------------------------
-
-    def acknowledged(self, group: SubscriberGroup, above: list[int]) -> defer.Deferred[None]:
-        """Keep a durable group's position."""
-        assert self.store is not None
-        return self.store.acknowledge(group.name, group.floor, above)
 
 
 __all__ = ["Topic"]

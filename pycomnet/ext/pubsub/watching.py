@@ -151,7 +151,12 @@ class InterfaceWatch:
     def _tell(self, what: str, *args: Any) -> None:
         for watcher in list(self._watchers):
             if watcher in self._watchers:
-                getattr(watcher, what)(*args)
+                try:
+                    getattr(watcher, what)(*args)
+                except defer.CancelledError:
+                    pass  # its subscriber was collected, and is let go in another turn
+                except Exception:  # a defect: the others are told
+                    log.failure("a watcher of {interface} has failed", interface=self._interface)
 
 
 __all__ = ["InterfaceWatch", "ServiceWatcher"]

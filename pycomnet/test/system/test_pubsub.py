@@ -28,6 +28,10 @@ from pycomnet.test.system.daemons import (
     environment,
 )
 
+#: What a launcher logs once it is found.
+REGISTERED = "registered '"
+#: Options of one that takes the place of one that was killed, once that one's lease is over.
+SOON = ("--ttl", "2", "--wait")
 #: The publisher of the wish, with the imports that it needs and a shorter sleep.
 DEMO = """
 import random
@@ -114,7 +118,7 @@ def script(source: str) -> str:
 def test_the_wishs_example_runs_as_it_stands(started: Daemons, nameserver: str) -> None:
     """A launcher runs the generator, which sleeps; the client prints ten numbers, and ends."""
     daemon = publish(started, nameserver, "demo", DEMO)
-    daemon.wait_for("registered")
+    daemon.wait_for(REGISTERED)
     printed = script(CLIENT.format(nameserver=nameserver))
     numbers = eval(printed)
     assert len(numbers) == 10
@@ -131,13 +135,13 @@ async def test_a_killed_publisher_is_found_again_and_the_gap_is_told(
     """Killed, back at another port: events flow, and a gap is where some may be missing
     (paho 375, nats.net.v1 125)."""
     source = COUNTER.format(options="history=100_000")
-    first = publish(started, nameserver, "count", source, "--name", "counter", "--ttl", "2")
-    await first.seen("registered")
+    first = publish(started, nameserver, "count", source, "--name", "counter", *SOON)
+    await first.seen(REGISTERED)
     one = subscriber("org.example.count", context=context)
     got = [await one.receive() for _ in range(50)]
     first.process.kill()
     await first.ended()
-    second = publish(started, nameserver, "count", source, "--name", "counter", "--ttl", "2")
+    second = publish(started, nameserver, "count", source, "--name", "counter", *SOON)
     while not any(value[0] == second.pid for value in got if not isinstance(value, Gap)):
         got.append(await one.receive())
     await one.close()
@@ -163,7 +167,7 @@ async def test_all_publishers_of_an_interface_are_merged(
         for name in names[:2]
     }
     for one in ones.values():
-        await one.seen("registered")
+        await one.seen(REGISTERED)
     client = subscriber("org.example.merged", context=context)
     await client.when_subscribed()
     events = client.events()
@@ -224,14 +228,14 @@ async def test_kills_lose_nothing_and_what_is_acknowledged_comes_once(
     written = started.directory / "taken"
 
     def start() -> Daemon:
-        return publish(started, nameserver, "kept_module", source, "--name", "keeper", "--ttl", "2")
+        return publish(started, nameserver, "kept_module", source, "--name", "keeper", *SOON)
 
     def take() -> subprocess.Popen[bytes]:
         text = TAKER.format(nameserver=nameserver, path=str(written))
         return subprocess.Popen([sys.executable, "-c", text], env=environment())
 
     keeper = start()
-    await keeper.seen("registered")
+    await keeper.seen(REGISTERED)
     client = subscriber("org.example.kept", context=context, name="living", acknowledged=True)
     await client.when_subscribed()
     got: list[Any] = []
@@ -269,7 +273,7 @@ async def test_kills_lose_nothing_and_what_is_acknowledged_comes_once(
             taker.wait()
         await keeper.ended()
         keeper = start()
-        await keeper.seen("registered")
+        await keeper.seen(REGISTERED)
         if kill % 2:
             taker = take()
     before = len(confirmed)
@@ -334,7 +338,7 @@ async def test_a_hundred_stalled_subscribers_are_bounded_and_hurt_nobody(
     """40 MB are published: the process grows by what may wait, another subscriber gets each
     event or is told, and once the stalled ones are gone nothing waits any more."""
     daemon = publish(started, nameserver, "flood", FLOOD, "--name", "flood")
-    await daemon.seen("registered")
+    await daemon.seen(REGISTERED)
     service = await context.locate("org.example.flood")
     await service.invoke("flood", {"count": 100})
     before = await service.invoke("memory")
@@ -393,7 +397,7 @@ def test_commands_publish_subscribe_and_describe(
 ) -> None:
     """``pycomnet pub`` values and lines, ``pycomnet sub`` with patterns, and what ``describe``
     says of the topic."""
-    publish(started, nameserver, "board", BOARD, "--name", "board").wait_for("registered")
+    publish(started, nameserver, "board", BOARD, "--name", "board").wait_for(REGISTERED)
     env = environment(PYCOMNET_NAMESERVER=nameserver)
 
     def run(*args: str, text: str = "", status: int = 0) -> str:

@@ -7,6 +7,7 @@ import fcntl
 import os
 import secrets
 import sqlite3
+import time
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -15,9 +16,10 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 
 from pycomnet.deferred import deferred
-from pycomnet.errors import Overloaded, StoreFailed
+from pycomnet.errors import StoreFailed
 from pycomnet.ext.pubsub.events import OVERHEAD, EncodedEvent
 from pycomnet.ext.pubsub.history import KeptEvents
+from pycomnet.ext.pubsub.stores import StoredGroup, groups
 from pycomnet.net import private
 from pycomnet.services.threads import MethodThreads
 
@@ -28,13 +30,11 @@ APPLICATION, VERSION = 0x70636576, 1
 #: The most changes in one transaction.
 MAX_BATCH = 5_000
 #: About how many bytes, and how many events, one read gives.
-READ, READ_EVENTS = 1 << 20, 5_000
+READ, READ_EVENTS = 1 << 17, 1_000
 #: Bytes of all events in a file, unless it is made with another limit.
 SIZE = 4 << 30
 #: Seconds to wait for another process that has the file open: one before this may be closing it.
 BUSY = 10.0
-#: The most groups in a file.
-MAX_GROUPS = 10_000
 #: Events, and bytes of them, that may wait to be written; with more, publishing fails.
 MAX_QUEUE, MAX_QUEUED = 100_000, 64 << 20
 
@@ -46,13 +46,28 @@ CREATE TABLE events (
     time REAL NOT NULL,
     payload BLOB NOT NULL
 );
-CREATE INDEX events_by_key ON events (subject, key, sequence);
 CREATE INDEX events_by_time ON events (time);
-CREATE TABLE groups (name TEXT PRIMARY KEY, floor INTEGER NOT NULL) WITHOUT ROWID;
-CREATE TABLE acknowledged (
+CREATE TABLE retained (
+    place TEXT PRIMARY KEY,
+    sequence INTEGER NOT NULL UNIQUE,
+    subject TEXT NOT NULL,
+    key TEXT,
+    time REAL NOT NULL,
+    payload BLOB NOT NULL
+);
+CREATE TABLE groups (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    owner TEXT NOT NULL,
     name TEXT NOT NULL,
+    patterns TEXT NOT NULL,
+    floor INTEGER NOT NULL,
+    used REAL NOT NULL,
+    UNIQUE (owner, name)
+);
+CREATE TABLE acknowledged (
+    id INTEGER NOT NULL,
     sequence INTEGER NOT NULL,
-    PRIMARY KEY (name, sequence)
+    PRIMARY KEY (id, sequence)
 ) WITHOUT ROWID;
 CREATE TABLE state (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 """
@@ -68,24 +83,33 @@ class SQLiteEventStore:
     :param path: of the file; it is created if there is none.
     :param most: bytes of all events; the oldest are forgotten.
     :param threads: a thread pool; by default one of its own.
+    :param clock: tells the time of day: groups that nobody has used for long may be forgotten.
     """
 
-    def __init__(self, path: str, most: int = SIZE, threads: Any = None) -> None:
+    def __init__(
+        self,
+        path: str,
+        most: int = SIZE,
+        threads: Any = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
         self.epoch = ""
         self.first = 1
         self.last = 0
         self._path = path
         self._most = most
         self._pool = threads
+        self._clock = clock
         self._keep = KeptEvents()
+        self._keys = 0
         self._connection: Any = None
         self._writer: Any = None
         self._size = 0
         #: what is written next: events, and positions of groups; and who waits for it
         self._events: list[EncodedEvent] = []
         self._queued = 0
-        self._positions: dict[str, int] = {}
-        self._numbers: list[tuple[str, int]] = []
+        self._positions: dict[int, int] = {}
+        self._numbers: list[tuple[int, int]] = []
         self._waiting: list[defer.Deferred[None]] = []
         self._writing: defer.Deferred[Any] | None = None
         self._failed: StoreFailed | None = None
@@ -97,8 +121,9 @@ class SQLiteEventStore:
     # -- beginning and end -----------------------------------------------------------------------
 
     @deferred
-    async def open(self, reactor: IReactorTime, keep: KeptEvents) -> None:
+    async def open(self, reactor: IReactorTime, keep: KeptEvents, keys: int = 0) -> None:
         self._keep = keep
+        self._keys = keys
         self._hold()
         # One thread: SQLite's connection is used by one at a time.
         self._writer = MethodThreads(reactor, 1, self._pool)
@@ -109,19 +134,30 @@ class SQLiteEventStore:
             raise
 
     def _hold(self) -> None:
-        """Create the file if there is none, and lock it for this publisher alone."""
+        """Create the file if there is none, and lock it for this publisher alone.
+
+        The lock is that of a file beside it: closing a descriptor of the file itself would release
+        the locks that SQLite has there, those of another store in this process too.
+        """
         try:
             private.check_directory(os.path.dirname(os.path.abspath(self._path)))
-            self._file = private.open_file(self._path, os.O_RDWR | os.O_CREAT)
+            self._file = private.open_file(f"{self._path}.lock", os.O_RDWR | os.O_CREAT)
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             self._let_go()
             raise StoreFailed(f"{self._path}: another publisher has it open") from None
         except private.NotPrivate as problem:
+            self._let_go()
             raise StoreFailed(str(problem)) from None
         except OSError as problem:
             self._let_go()
             raise StoreFailed(f"{self._path}: can't open it: {problem.strerror}") from problem
+        # Nobody else has it open now.
+        try:
+            os.close(private.open_file(self._path, os.O_RDWR | os.O_CREAT))
+        except (private.NotPrivate, OSError) as problem:
+            self._let_go()
+            raise StoreFailed(f"{self._path}: can't open it: {problem}") from problem
 
     def _let_go(self) -> None:
         if self._file >= 0:
@@ -196,17 +232,17 @@ class SQLiteEventStore:
     # -- writing ---------------------------------------------------------------------------------
 
     @property
-    def is_full(self) -> bool:
-        return len(self._events) >= MAX_QUEUE or self._queued >= MAX_QUEUED
+    def fullness(self) -> float:
+        return max(len(self._events) / MAX_QUEUE, self._queued / MAX_QUEUED)
 
     def append(self, event: EncodedEvent) -> defer.Deferred[None]:
         self._events.append(event)
         self._queued += event.size
         return self._later()
 
-    def acknowledge(self, name: str, floor: int, above: list[int]) -> defer.Deferred[None]:
-        self._positions[name] = max(floor, self._positions.get(name, 0))
-        self._numbers += ((name, number) for number in above)
+    def acknowledge(self, id: int, floor: int, above: list[int]) -> defer.Deferred[None]:
+        self._positions[id] = max(floor, self._positions.get(id, 0))
+        self._numbers += ((id, number) for number in above)
         return self._later()
 
     def _later(self) -> defer.Deferred[None]:
@@ -232,7 +268,7 @@ class SQLiteEventStore:
         self._writing.addBoth(self._written, waiting)
 
     def _commit(
-        self, events: list[EncodedEvent], positions: dict[str, int], numbers: list[tuple[str, int]]
+        self, events: list[EncodedEvent], positions: dict[int, int], numbers: list[tuple[int, int]]
     ) -> tuple[int, int, int]:
         """Write all in one transaction; in the thread. Returns the first and last number, and the
         size."""
@@ -241,23 +277,15 @@ class SQLiteEventStore:
         connection.execute("BEGIN IMMEDIATE")
         try:
             if events:
-                rows = [(e.sequence, e.subject, e.key, e.time, e.payload) for e in events]
+                rows = map(_row, events)
                 connection.executemany("INSERT INTO events VALUES (?, ?, ?, ?, ?)", rows)
                 size += sum(event.size for event in events)
                 last = events[-1].sequence
                 connection.execute("UPDATE state SET value = ? WHERE key = 'last'", (str(last),))
                 first, size = self._trim(connection, first, last, size, events[-1].time)
-            if numbers:
-                connection.executemany("INSERT OR IGNORE INTO acknowledged VALUES (?, ?)", numbers)
-            for name, floor in positions.items():
-                connection.execute(
-                    "INSERT INTO groups VALUES (?, ?) ON CONFLICT (name) "
-                    "DO UPDATE SET floor = max(floor, excluded.floor)",
-                    (name, floor),
-                )
-                connection.execute(
-                    "DELETE FROM acknowledged WHERE name = ? AND sequence <= ?", (name, floor)
-                )
+                if self._keys:
+                    self._retain(connection, events)
+            groups.keep_positions(connection, positions, numbers, self._clock())
             connection.execute("COMMIT")
         except BaseException:
             with contextlib.suppress(sqlite3.Error):
@@ -294,6 +322,16 @@ class SQLiteEventStore:
             connection.execute("DELETE FROM events WHERE sequence < ?", (wanted,))
         return wanted, size
 
+    def _retain(self, connection: Any, events: list[EncodedEvent]) -> None:
+        """Keep the last event of each subject and key, however old it gets."""
+        rows = [(f"{e.subject} {'' if e.key is None else '=' + e.key}", *_row(e)) for e in events]
+        connection.executemany("INSERT OR REPLACE INTO retained VALUES (?, ?, ?, ?, ?, ?)", rows)
+        connection.execute(
+            "DELETE FROM retained WHERE sequence <= "
+            "(SELECT sequence FROM retained ORDER BY sequence DESC LIMIT 1 OFFSET ?)",
+            (self._keys,),
+        )
+
     def _written(self, result: Any, waiting: list[defer.Deferred[None]]) -> None:
         self._writing = None
         if isinstance(result, Failure):
@@ -324,8 +362,8 @@ class SQLiteEventStore:
         def read() -> list[EncodedEvent]:
             found = []
             size = 0
-            for sequence, subject, key, time, payload in self._connection.execute(query, args):
-                event = EncodedEvent(sequence, subject, key, time, payload)
+            for row in self._connection.execute(query, args):
+                event = EncodedEvent(*row)
                 found.append(event)
                 size += event.size
                 if size >= READ:
@@ -345,19 +383,15 @@ class SQLiteEventStore:
         return await self._run(lambda: self._last(query, min(size, 16 * READ)))
 
     @deferred
-    async def retained(self, count: int, size: int) -> list[EncodedEvent]:
-        query = (
-            f"SELECT {_COLUMNS} FROM events WHERE sequence IN "
-            "(SELECT max(sequence) FROM events GROUP BY subject, key ORDER BY 1 DESC LIMIT ?) "
-            "ORDER BY sequence DESC"
-        )
-        return await self._run(lambda: self._last(query, size, count))
+    async def retained(self, size: int) -> list[EncodedEvent]:
+        query = f"SELECT {_COLUMNS} FROM retained ORDER BY sequence DESC"
+        return await self._run(lambda: self._last(query, size))
 
-    def _last(self, query: str, size: int, *args: Any) -> list[EncodedEvent]:
+    def _last(self, query: str, size: int) -> list[EncodedEvent]:
         """Events in their order, of a query that has the last first; in the thread."""
         found: list[EncodedEvent] = []
         left = size
-        for row in self._connection.execute(query, args):
+        for row in self._connection.execute(query):
             event = EncodedEvent(*row)
             left -= event.size
             if left < 0 and found:
@@ -371,20 +405,29 @@ class SQLiteEventStore:
         found = await self._run(lambda: self._connection.execute(query, (time,)).fetchone()[0])
         return self.first - 1 if found is None else int(found)
 
-    @deferred
-    async def group(self, name: str) -> tuple[int, list[int]] | None:
-        def read() -> tuple[int, list[int]] | None:
-            execute = self._connection.execute
-            row = execute("SELECT floor FROM groups WHERE name = ?", (name,)).fetchone()
-            if row is None:
-                count = execute("SELECT count(*) FROM groups").fetchone()[0]
-                if count >= MAX_GROUPS:
-                    raise Overloaded(f"there are {count} durable groups, and may be no more")
-                return None
-            query = "SELECT sequence FROM acknowledged WHERE name = ? ORDER BY sequence"
-            return row[0], [number for (number,) in execute(query, (name,))]
+    # -- groups ----------------------------------------------------------------------------------
 
-        return await self._run(read)
+    @deferred
+    async def group(self, owner: str, name: str) -> StoredGroup | None:
+        return await self._run(lambda: groups.find(self._connection, owner, name))
+
+    @deferred
+    async def add_group(
+        self, owner: str, name: str, patterns: tuple[str, ...], floor: int, most: int
+    ) -> StoredGroup:
+        def add() -> StoredGroup:
+            now = self._clock()
+            return groups.add(self._connection, owner, name, patterns, floor, most, now)
+
+        return await self._run(add)
+
+    @deferred
+    async def forget_group(self, owner: str, name: str) -> bool:
+        return await self._run(lambda: groups.forget(self._connection, owner, name))
+
+
+def _row(event: EncodedEvent) -> tuple[int, str, str | None, float, bytes]:
+    return event.sequence, event.subject, event.key, event.time, event.payload
 
 
 __all__ = ["SQLiteEventStore"]

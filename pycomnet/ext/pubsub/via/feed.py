@@ -67,9 +67,9 @@ class NatsSource:
         """The user has taken all of a batch."""
         self._feed.consumed()
 
-    def acknowledge(self, number: int) -> defer.Deferred[None]:
+    def acknowledge(self, number: int, epoch: str | None) -> defer.Deferred[None]:
         """An event is done with."""
-        return self._feed.acknowledge(self.epoch, number)
+        return self._feed.acknowledge(epoch or self.epoch, number)
 
 
 class NatsFeed:
@@ -82,6 +82,7 @@ class NatsFeed:
     #: what a subscriber looks at of each feed
     name: str | None = None
     gone = False
+    is_connected = True
 
     def __init__(self, owner: Subscriber, context: Context, settings: NatsSettings) -> None:
         self.epoch: str | None = None
@@ -214,8 +215,6 @@ class NatsFeed:
         return defer.Deferred.fromCoroutine(self._change(subjects))
 
     async def _change(self, subjects: list[str]) -> None:
-        if self.group is not None:
-            raise InvalidArguments("a group's subjects can't be changed: use another group")
         self.patterns = Patterns(subjects)
         for source in self._sources.values():
             source.track.change()

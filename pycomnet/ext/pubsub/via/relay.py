@@ -218,6 +218,12 @@ class NatsTopic(Topic):
             return relaying
         return relaying.addCallback(lambda _: None)
 
+    @property
+    def has_room(self) -> bool:
+        relay = self.relay
+        stores = relay.stream is None or 2 * relay.stream.size < relay.stream.bound
+        return super().has_room and stores and not relay.client.is_congested
+
     def tell_restarted(self, problem: str) -> None:
         super().tell_restarted(problem)
         self.relay.tell(RESTARTED, problem[:1000])

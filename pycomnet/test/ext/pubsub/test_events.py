@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import weakref
 from typing import Any
 
 from twisted.internet import defer
@@ -16,8 +17,10 @@ from pycomnet.errors import (
     PycomnetError,
     RemoteError,
 )
-from pycomnet.ext.pubsub import InvalidSubject, TopicLimits, allow
-from pycomnet.test.ext.pubsub.kit import PublishCase
+from pycomnet.ext.pubsub import InvalidSubject, TopicLimits, allow, subscriber
+from pycomnet.ext.pubsub.feeds import is_item, is_number
+from pycomnet.services.client.context import Context
+from pycomnet.test.ext.pubsub.kit import NAME, PublishCase
 
 
 class EventTests(PublishCase):
@@ -155,6 +158,39 @@ class EventTests(PublishCase):
         self.network.deliver()
         self.assertEqual(self.topic.outlets, {})
 
+    def test_one_that_looks_for_publishers_and_is_held_by_nobody_ends(self) -> None:
+        """The watch of the nameserver does not hold it."""
+        context = Context(self.network, nameserver="tcp:127.0.0.1:1")
+        one = subscriber(NAME, context=context)
+        one.start()
+        reference = weakref.ref(one)
+        del one
+        gc.collect()
+        self.assertIsNone(reference())
+        self.network.deliver()
+
+    def test_what_a_publisher_sends_is_checked(self) -> None:
+        """An item that is none ends the feed with an error, and gives the user nothing."""
+        for item in (
+            [],
+            ["x", "gap", 1],
+            [5, 1, None, 0.0, "value"],
+            [5, "", {}, 0.0, "value"],
+            [5, "", None, "now", "value"],
+            [5, "", None, 0.0, "value", 8],
+            [1 << 60, "", None, 0.0, "value"],
+        ):
+            self.assertFalse(is_item(item), item)
+        for item in (
+            [5, "", None, 0.0, None],
+            [5, "", "k", 0.0, None, [[None, b"x"]]],
+            [None, "gap", 1, 1, 1, None, "bound"],
+            [None, "later", "of a later version"],
+        ):
+            self.assertTrue(is_item(item), item)
+        for number in (-1, 1 << 53, True, 1.0, None):
+            self.assertFalse(is_number(number), number)
+
     def test_a_burst_is_no_slowness(self) -> None:
         """More in one turn than a bound has room for: what can be sent is, and nothing dropped."""
         one = self.subscribe(bound=10_000)
@@ -209,6 +245,20 @@ class LimitTests(PublishCase):
         other = self.result(self.other_context().connect(self.address))
         self.failure(other.stream("subscribe", {}).receive(), Overloaded)
 
+    def test_a_subscription_with_many_patterns_counts_for_several(self) -> None:
+        """Also when it asks for them later; each part of a pattern takes memory here."""
+        service = self.connect()
+        many = [f"{n}.b.c.d" for n in range(7)]  # 28 parts: as four subscriptions
+        self.failure(service.stream("subscribe", {"subjects": many}).receive(), Overloaded)
+        one, other = self.subscribe("a"), self.subscribe("b")
+        self.failure(one.change(many[:5]), Overloaded)
+        self.result(one.change(many[:4]))
+        self.failure(service.stream("subscribe", {}).receive(), Overloaded)
+        self.result(one.change("a"))
+        self.subscribe()
+        self.result(other.close())
+        self.subscribe()
+
     def test_events_and_groups_are_limited(self) -> None:
         """Bytes of an event, and groups at a time."""
         problem = self.failureResultOf(self.topic.publish(bytes(1001)), InvalidArguments).value
@@ -242,7 +292,7 @@ class LimitTests(PublishCase):
         ]
         for args in refused:
             self.failure(service.stream("subscribe", args).receive(), PycomnetError)
-        self.assertEqual((self.topic.outlets, self.topic.groups), ({}, {}))
+        self.assertEqual((self.topic.outlets, len(self.topic.groups)), ({}, 0))
 
 
 class PermissionTests(PublishCase):

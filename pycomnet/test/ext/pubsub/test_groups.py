@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from pycomnet.errors import InvalidArguments
+from twisted.internet import defer
+
+from pycomnet.errors import CallInterrupted, InvalidArguments, Overloaded
+from pycomnet.services.client.remoteservice import RemoteService
 from pycomnet.test.ext.pubsub.kit import PublishCase
 
 
@@ -81,7 +84,7 @@ class GroupTests(PublishCase):
         self.assertEqual(self.take(other), ["a", "b"])
         self.result(other.close())
         self.network.wait(61, step=5)
-        self.assertEqual((self.topic.groups, self.topic.waiting.size), ({}, 0))
+        self.assertEqual((len(self.topic.groups), self.topic.waiting.size), (0, 0))
 
     def test_a_group_that_nobody_serves_is_bounded(self) -> None:
         """The oldest events are dropped, and a member is told."""
@@ -102,6 +105,64 @@ class GroupTests(PublishCase):
         invoke = outlet.group.acknowledge  # type: ignore[attr-defined]
         self.assertEqual(self.successResultOf(invoke(outlet, [7, 1, 1])), 1)
         self.assertEqual(self.successResultOf(invoke(outlet, [1])), 0)
+
+    def test_an_event_of_another_epoch_is_not_acknowledged(self) -> None:
+        """The publisher began anew, and counts from 1 again: its new events come."""
+        one = self.member()
+        self.publish("a1", "a2", "a3")
+        old = self.take(one, events=True)
+        self.restart()
+        self.network.wait(10)
+        for event in old:
+            self.failure(event.acknowledge(), CallInterrupted)
+        self.publish("b1", "b2", "b3", "b4")
+        gap, *found = self.take(one, events=True)
+        self.assertEqual(gap.why, "restarted")
+        self.assertEqual([each.value for each in found], ["b1", "b2", "b3", "b4"])
+
+    def test_values_that_were_taken_together_are_acknowledged_with_the_next(self) -> None:
+        """Not before: who is killed while working at them loses none."""
+        one = self.member()
+        self.publish(1, 2, 3, 4)
+        self.assertEqual(self.result(one.receive_many(10)), [1, 2, 3, 4])
+        self.network.deliver()
+        (outlet,) = self.topic.outlets.values()
+        self.assertEqual(list(outlet.unacknowledged), [1, 2, 3, 4])  # type: ignore[attr-defined]
+        self.publish(5)
+        self.assertEqual(self.result(one.receive()), 5)
+        self.network.deliver()
+        self.assertEqual(list(outlet.unacknowledged), [5])  # type: ignore[attr-defined]
+
+    def test_an_acknowledgement_that_comes_too_late_fails(self) -> None:
+        """The event has gone to another member meanwhile: who was lost is not told otherwise."""
+        one = self.member()
+        self.publish(1)
+        (event,) = self.take(one, events=True)
+        self.network.cut()
+        other = self.member()
+        self.assertEqual(self.take(other), [1])
+        self.network.wait(10)
+        self.failure(event.acknowledge(), CallInterrupted)
+
+    def test_what_could_not_be_acknowledged_is_acknowledged_later(self) -> None:
+        """A server that is busy for a while does not stop a group for good."""
+        one = self.member(prefetch=3)
+        refused: list[int] = []
+        original = RemoteService.invoke
+
+        def invoke(service: Any, name: str, *args: Any, **options: Any) -> Any:
+            if name == "acknowledge" and len(refused) < 5:
+                refused.append(1)
+                return defer.fail(Overloaded("for a moment"))
+            return original(service, name, *args, **options)
+
+        self.patch(RemoteService, "invoke", invoke)
+        self.publish(*range(20))
+        found: list[Any] = []
+        for _ in range(40):
+            found += self.take(one)
+            self.network.wait(5)
+        self.assertEqual((found, len(refused)), ([*range(20)], 5))
 
     def test_a_group_has_one_filter(self) -> None:
         """A member with another one is refused."""

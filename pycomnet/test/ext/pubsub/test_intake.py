@@ -82,15 +82,18 @@ class IntakeTests(SynchronousTestCase):
             self.assertTrue(intake.offer(event(1, size=8 << 20)))
             self.assertEqual(shown(intake.take(1)), [1])
 
-    def test_all_together_are_bounded(self) -> None:
-        """Who holds much loses some when all hold too much; who holds little does not."""
-        intake = self.make(Policy.DROP_OLDEST, room=10_000, most=1 << 18)
-        little = Intake(Patterns([">"]), Policy.DROP_OLDEST, 1 << 20, self.history, self.waiting)
-        little.offer(event(1))
-        for number in range(1, 3000):
-            intake.offer(event(number))
-        self.assertLessEqual(self.waiting.size, 1 << 18)
-        self.assertEqual((little.dropped, len(little)), (0, 1))
+    def test_who_has_to_give_memory_back_drops_half(self) -> None:
+        """With any policy by which events are dropped; what is missing is told."""
+        for policy in (Policy.DROP_OLDEST, Policy.DROP_NEWEST, Policy.LATEST):
+            intake = self.make(policy, room=2000)
+            for number in range(1, 1001):
+                intake.offer(event(number, str(number)))
+            before = intake.held
+            self.assertTrue(intake.shrink())
+            self.assertLessEqual(intake.held, before // 2)
+            self.assertEqual(self.waiting.size, intake.held)
+            gap, *rest = intake.take(1 << 20)
+            self.assertEqual((gap.first, gap.count), (1, 1000 - len(rest)))
 
     @given(
         st.sampled_from(list(Policy)),

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from pycomnet.ext.pubsub import Gap
+from pycomnet.errors import Forbidden
+from pycomnet.ext.pubsub import Gap, subscriber
 from pycomnet.ext.pubsub.history import BUDGET, History, KeptEvents, Retained, duration, kept
 from pycomnet.ext.pubsub.subjects import Patterns
 from pycomnet.ranges import NumberRefused
-from pycomnet.test.ext.pubsub.kit import PublishCase
+from pycomnet.test.ext.pubsub.kit import NAME, PublishCase
 from pycomnet.test.ext.pubsub.test_intake import event
 
 
@@ -40,7 +41,7 @@ class RetainTests(PublishCase):
         self.assertEqual(self.take(one), ["new"])
 
     def test_retained_events_that_wait_for_stalled_subscribers_are_bounded(self) -> None:
-        """They are counted as what is published; further subscriptions are refused."""
+        """They are counted as what is published; who has most of them is ended."""
         self.topic.waiting.most = 10_000_000
         for number in range(5):
             self.publish(bytes(1_000_000), key=str(number))
@@ -53,6 +54,27 @@ class RetainTests(PublishCase):
             one.close()
         self.network.deliver()
         self.assertEqual(self.topic.waiting.size, 0)
+
+    def test_who_comes_back_has_what_is_retained(self) -> None:
+        """After a gap, as the history does not have it: the state that was published meanwhile."""
+        one = self.subscribe()
+        self.publish("old", key="k")
+        self.assertEqual(self.take(one), ["old"])
+        self.network.cut()
+        self.topic.publish("new", key="k")
+        self.network.wait(10)
+        self.assertEqual(self.take(one), [Gap(1, 2, 2, why="history"), "new"])
+
+    def test_who_comes_back_to_a_new_publisher_has_what_that_retains(self) -> None:
+        """Though it was published before."""
+        one = self.subscribe()
+        self.publish("old", key="k")
+        self.assertEqual(self.take(one), ["old"])
+        self.restart()
+        self.topic.publish("new", key="k")
+        self.network.wait(10)
+        gap, *values = self.take(one)
+        self.assertEqual((gap.why, values), ("restarted", ["new"]))
 
     def test_retained_events_are_bounded(self) -> None:
         """By number and by bytes; the oldest are forgotten."""
@@ -105,7 +127,7 @@ class HistoryTests(PublishCase):
         self.publish(*range(5, 30))
         self.network.wait(10)
         found = self.take(one)
-        self.assertEqual(found, [Gap(15, 6, 20), *range(20, 30)])
+        self.assertEqual(found, [Gap(15, 6, 20, why="history"), *range(20, 30)])
         self.assertEqual(one.missed, 15)
 
     def test_with_a_filter_the_numbers_are_told_and_not_how_many(self) -> None:
@@ -131,6 +153,65 @@ class HistoryTests(PublishCase):
         found = self.take(one)
         self.network.wait(10)
         self.assertEqual(found + self.take(one), [*range(9)])
+
+    def test_a_connection_that_is_cut_within_a_turn_loses_nothing(self) -> None:
+        """A batch that is sent to make room says that all before the next event has come, and not
+        that this one has."""
+        one = self.subscribe()
+        for number in range(4):  # the first goes at once, two when the last would be too many
+            self.topic.publish([number, bytes(25_000)])
+        for outlet in self.topic.outlets.values():
+            outlet.connection.flush()
+        for client, server in self.network.wires:
+            self.network._move(server, client)
+        self.network.cut()
+        found = self.take(one)
+        self.network.wait(10)
+        self.publish([4, b""])
+        found += self.take(one)
+        self.assertEqual([each[0] for each in found], [0, 1, 2, 3, 4])
+
+    def test_a_long_event_comes_once_while_the_history_is_read(self) -> None:
+        """It is in the history that the subscription is still to read, and is not queued as
+        well."""
+        for number in range(3):
+            self.topic.publish([number, b""])
+        self.network.deliver()
+        one = self.subscribe()
+        outlet = next(iter(self.topic.outlets.values()))
+        outlet.intake.cursor = 1  # as after a turn in which others had looked through much
+        self.topic.publish([3, bytes(100_000)])
+        self.network.deliver()
+        self.assertEqual([each[0] for each in self.take(one)], [1, 2, 3])
+
+    def test_a_change_while_the_stream_begins_counts(self) -> None:
+        """It is said as soon as there is a stream."""
+        one = subscriber(NAME, "a", context=self.context, address=self.address)
+        self.addCleanup(one.close)
+        one.start()
+        self.result(one.change("b"))
+        self.result(one.when_subscribed())
+        self.network.deliver()
+        self.publish(1, subject="a")
+        self.publish(2, subject="b")
+        self.assertEqual(self.take(one), [2])
+
+    def test_a_change_that_is_refused_changes_nothing(self) -> None:
+        """Nor does it when the subscriber connects again."""
+        one = self.subscribe("a")
+        original = type(self.service)._check_may_subscribe
+
+        def check(service: Any, user: Any, patterns: Patterns) -> None:
+            if "secret" in patterns.texts:
+                raise Forbidden("no", NAME, "subscribe")
+            original(service, user, patterns)
+
+        self.patch(type(self.service), "_check_may_subscribe", check)
+        self.failure(one.change("secret"), Forbidden)
+        self.network.cut()
+        self.network.wait(5)
+        self.publish(1, subject="a")
+        self.assertEqual((self.take(one), one.subjects), ([1], ["a"]))
 
     def test_what_other_publishers_have_counts_for_nothing(self) -> None:
         """A subscriber of many publishers knows the position of each."""
@@ -203,6 +284,16 @@ class BudgetTests(PublishCase):
             self.assertLessEqual(len(looked) - before, BUDGET)
         self.network.deliver()
         self.assertEqual(len(looked), 4 * 12_000)
+        looked.clear()
+        costly = service.stream("subscribe", {"subjects": ["*.*"] + ["b"] * 9, "last": 12_000})
+        costly.receive()
+        for _ in range(4):
+            for client, server in self.network.wires:
+                self.network._move(client, server)
+            before = len(looked)
+            self.network.advance(0)
+            # A pattern with a wildcard has to be matched: it costs as much again.
+            self.assertLessEqual(len(looked) - before, BUDGET // 2)
         for stream in streams[:4]:
             (item,) = self.result(stream.receive())[1:]
             self.assertEqual(item[4], 0)

@@ -108,6 +108,32 @@ class RunningTests(ServiceCase):
         self.assertEqual(self.result(again.receive()), 0)
         self.assertEqual(log, ["begun", "closed", "begun"])
 
+    def test_a_lazy_one_stops_though_its_own_event_ends_the_last_subscription(self) -> None:
+        """The subscriber was too slow, and is disconnected while the generator runs."""
+        closed = []
+
+        def numbers() -> Any:
+            try:
+                while True:
+                    yield bytes(1 << 17)
+            finally:
+                closed.append(True)
+
+        self.serve(numbers, lazy=True, thread=False)
+        made = subscriber(
+            NAME, context=self.context, address=self.address, policy="disconnect", bound=1 << 17
+        )
+        self.addCleanup(made.close)
+        made.start()
+        for _ in range(40):
+            self.network.advance(0)
+            for client, server in list(self.network.wires):
+                self.network._move(client, server)
+                self.network._move(server, client)
+            if closed:
+                break
+        self.assertEqual(closed, [True])
+
     def test_its_end_is_the_subscribers_end(self) -> None:
         """Whether they were there or come later."""
 

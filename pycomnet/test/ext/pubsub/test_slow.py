@@ -99,6 +99,28 @@ class SlowTests(PublishCase):
         self.network.deliver()
         self.assertTrue(self.topic.publish("free").called)
 
+    def test_who_holds_most_gives_way_and_nobody_else(self) -> None:
+        """One client's stalled subscriptions take all that may wait: they lose it; what waits for
+        others does so as before."""
+        self.topic.waiting.most = 4 << 20
+        greedy, kept = self.other_context(), []
+        for _ in range(6):
+            service = self.result(greedy.connect(self.address))
+            stream = service.stream("subscribe", {"bound": 8 << 20, "subjects": ["a"]})
+            self.result(stream.receive())
+            kept.append(stream)
+        good = self.subscribe("b")
+        outlet = list(self.topic.outlets.values())[-1]
+        outlet.waiting = True  # as one whose connection takes no more for the moment
+        for number in range(30):
+            self.topic.publish(bytes(1 << 20), subject="a")
+            self.topic.publish([number, bytes(4000)], subject="b")
+        self.assertLessEqual(self.topic.waiting.size, 8 << 20)
+        outlet.callback(None)
+        self.network.deliver()
+        found = [each[0] for each in self.take(good)]
+        self.assertEqual(found, [*range(30)])
+
     def test_one_long_event_after_another_disconnects_nobody(self) -> None:
         """8 MB, and again after 70 seconds (redis 3893), with any policy."""
         for policy in ("drop_oldest", "drop_newest", "latest", "disconnect", "block"):

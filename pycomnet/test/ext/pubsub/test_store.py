@@ -7,7 +7,7 @@ import sqlite3
 from typing import Any
 
 from pycomnet.errors import InvalidArguments, Overloaded, StoreFailed
-from pycomnet.ext.pubsub import Gap, SQLiteEventStore
+from pycomnet.ext.pubsub import Gap, SQLiteEventStore, TopicLimits
 from pycomnet.ext.pubsub.history import KeptEvents
 from pycomnet.ext.pubsub.stores import sqlite as sqlite_store
 from pycomnet.services.server.server import ServiceServer
@@ -138,7 +138,7 @@ class DurableTests(StoreCase):
         self.publish(*range(150))
         self.network.wait(10)
         found = self.take(one)
-        self.assertEqual(found, [Gap(50, 2, 51), *range(50, 150)])
+        self.assertEqual(found, [Gap(50, 2, 51, why="history"), *range(50, 150)])
 
     def test_a_store_that_fails_ends_the_publisher(self) -> None:
         """With the error: what is not durable is not published."""
@@ -150,6 +150,42 @@ class DurableTests(StoreCase):
         self.assertIn("database", str(problem))
         self.assertTrue(self.topic.over)
         self.topic.store._connection = sqlite3.connect(":memory:", check_same_thread=False)
+
+
+class KeepAllTests(StoreCase):
+    """A store without a word on the history."""
+
+    settings = {"retain": True}
+
+    def test_a_store_keeps_what_it_may(self) -> None:
+        """All events, and what is retained: a restart is no gap."""
+        one = self.subscribe(name="billing", acknowledged=True)
+        self.result(one.close())
+        self.publish(1, 2, 3, key="k")
+        self.restart()
+        self.assertEqual(self.take(self.subscribe()), [3])
+        self.assertEqual(self.take(self.subscribe(last=10)), [1, 2, 3])
+        again = self.subscribe(name="billing", acknowledged=True)
+        self.assertEqual(self.take(again), [1, 2, 3])
+
+
+class ReadingTests(StoreCase):
+    """Many who read far back, and take nothing."""
+
+    settings = {"history": 100_000, "limits": TopicLimits(history=1 << 16, waiting=4 << 20)}
+
+    def test_what_is_read_for_them_is_bounded(self) -> None:
+        """Each event is in memory for one alone: those beyond the bound are to come again."""
+        for number in range(200):
+            self.publish([number, bytes(20_000)])
+        context, kept = self.other_context(), []
+        for _ in range(60):
+            service = self.result(context.connect(self.address))
+            stream = service.stream("subscribe", {"last": 200, "bound": 1024})
+            stream.receive().addErrback(lambda _: None)
+            kept.append(stream)
+            self.network.deliver()
+        self.assertLess(self.topic.waiting.size, (4 << 20) + (1 << 18))
 
 
 class DurableGroupTests(StoreCase):
@@ -203,7 +239,7 @@ class DurableGroupTests(StoreCase):
         self.network.wait(10)
         (event,) = self.take(one, events=True)
         self.assertEqual(event.value, 3)
-        self.assertEqual(self.result(self.topic.store.group("billing"))[0], 3)
+        self.assertEqual(self.result(self.topic.store.group("", "billing")).floor, 3)
 
     def test_a_group_that_falls_behind_reads_the_file(self) -> None:
         """More than its bound: nothing is lost."""
@@ -211,6 +247,57 @@ class DurableGroupTests(StoreCase):
         self.publish(*range(60))
         self.assertLessEqual(self.topic.waiting.size, 2000)
         self.assertEqual(self.take(one), list(range(60)))
+
+    def test_a_group_keeps_its_subjects(self) -> None:
+        """Nobody moves it on with others, also while its subscribers are away."""
+        made = self.subscribe("bills.>", name="billing", acknowledged=True)
+        self.publish(1, 2, subject="bills.x")
+        self.assertEqual(self.result(made.receive()), 1)
+        self.result(made.close())
+        self.network.wait(70)
+        other = {"group": "billing", "durable": True, "subjects": ["public.>"]}
+        problem = self.failure(self.connect().stream("subscribe", other).receive())
+        self.assertIn("is for other subjects: bills.>", str(problem))
+        again = self.subscribe("bills.>", name="billing", acknowledged=True)
+        self.assertEqual(self.take(again), [1, 2])
+
+    def test_a_group_in_memory_and_a_durable_one_of_one_name_are_two(self) -> None:
+        """Neither takes the other's name."""
+        memory = self.subscribe(group="billing")
+        self.publish(1)
+        durable = self.named()
+        self.publish(2)
+        self.assertEqual((self.take(memory), self.take(durable)), ([1, 2], [2]))
+
+    def test_a_group_is_forgotten(self) -> None:
+        """By its user, once it has no subscribers; then it begins anew."""
+        one = self.named()
+        self.publish(1)
+        service = self.connect()
+        self.failure(service.invoke("forget", {"group": "billing"}), InvalidArguments)
+        self.result(one.close())
+        for there in (True, False):
+            found = self.result(service.invoke("forget", {"group": "billing"}))
+            self.assertIs(found["found"], there)
+        self.publish(2)
+        again = self.named()
+        self.publish(3)
+        self.assertEqual(self.take(again), [3])
+
+    def test_what_was_acknowledged_does_not_come_again_after_a_rewind(self) -> None:
+        """The bound was reached in the meantime, and the file is read once more."""
+        one = self.named(bound=4096)
+        self.publish(*range(20))
+        for each in self.take(one, events=True)[1:]:
+            self.result(each.acknowledge())
+        self.result(one.close())
+        self.network.wait(70, step=10)
+        again = self.named(bound=4096)
+        self.assertEqual(self.take(again, events=True)[0].value, 0)  # and reads the rest
+        self.result(again.close())
+        self.network.deliver()
+        self.publish(*range(100, 130))  # more than its bound, while the group is in memory
+        self.assertEqual(self.take(self.named(bound=4096)), [0, *range(100, 130)])
 
     def test_members_share_a_durable_group(self) -> None:
         """Each event goes to one, and to the other if the first is lost."""
@@ -230,13 +317,54 @@ class FileTests(StoreCase):
         )
 
     def opened(self, keep: KeptEvents, **options: Any) -> Any:
+        keys = options.pop("keys", 0)
         made = self.store(**options)
-        self.result(made.open(self.network, keep))
+        self.result(made.open(self.network, keep, keys))
         return made
 
     def test_one_publisher_has_a_file(self) -> None:
         """Another one is refused, in this process or another."""
         self.failure(self.new_store().open(self.network, KeptEvents()), StoreFailed)
+
+    def test_who_is_refused_takes_no_lock_from_who_has_it(self) -> None:
+        """Closing any descriptor of a file would release the locks that SQLite has on it."""
+
+        def locks() -> list[str]:
+            number = f":{os.stat(self.path).st_ino} "
+            with open("/proc/locks") as file:
+                return [line for line in file if number in line and "POSIX" in line]
+
+        before = locks()
+        self.assertTrue(before)
+        self.failure(self.new_store().open(self.network, KeptEvents()), StoreFailed)
+        self.assertEqual(locks(), before)
+
+    def test_durable_groups_of_a_user_are_limited(self) -> None:
+        """Those that nobody has used for long make room."""
+        now = [1000.0]
+        made = self.opened(KeptEvents(), clock=lambda: now[0])
+        for name in "abc":
+            self.result(made.add_group("alice", name, (">",), 0, 3))
+        self.failure(made.add_group("alice", "d", (">",), 0, 3), Overloaded)
+        self.result(made.add_group("bob", "a", (">",), 5, 3))
+        now[0] += 31 * 86400
+        used = self.result(made.group("alice", "c"))
+        self.result(made.acknowledge(used.id, 1, [3]))
+        self.result(made.add_group("alice", "d", (">",), 0, 3))
+        self.assertIsNone(self.result(made.group("alice", "a")))
+        found = self.result(made.group("alice", "c"))
+        self.assertEqual((found.floor, found.above), (1, (3,)))
+        self.assertEqual(self.result(made.group("bob", "a")).floor, 5)
+        self.result(made.close())
+
+    def test_what_is_retained_outlives_the_history(self) -> None:
+        """The last of each subject and key; no more of them than may be."""
+        made = self.opened(KeptEvents(count=2), keys=3)
+        for number, key in enumerate(["a", "b", None, "c", "c", "c"], 1):
+            self.result(made.append(event(number, key)))
+        found = self.result(made.retained(1 << 20))
+        self.assertEqual([one.key for one in found], ["b", None, "c"])
+        self.result(made.close())
 
     def test_files_of_others_are_left_alone(self) -> None:
         """No database, and another program's."""

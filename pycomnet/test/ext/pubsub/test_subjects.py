@@ -51,9 +51,18 @@ class SubjectTests(SynchronousTestCase):
         """64 of them, and none twice."""
         with self.assertRaises(InvalidSubject):
             check_patterns([f"a{n}" for n in range(65)])
+        with self.assertRaises(InvalidSubject):
+            check_patterns([".".join("abcdefgh") + f".{n}" for n in range(32)])
         self.assertEqual(check_patterns(["a", "b", "a"]), ("a", "b"))
         self.assertEqual(check_patterns(["a", ">"]), (">",))
         self.assertEqual(check_patterns(None), (">",))
+
+    def test_what_patterns_cost_is_counted(self) -> None:
+        """Those with wildcards, as each is looked at; and the parts of all, as they take memory."""
+        self.assertEqual((Patterns([">"]).cost, Patterns([">"]).weight), (1, 1))
+        found = Patterns([f"*.*.*.{n}" for n in range(64)])
+        self.assertEqual((found.cost, found.weight), (65, 32))
+        self.assertEqual(Patterns(["a.b", "c"]).cost, 1)
 
     def test_patterns_match_what_the_protocol_says(self) -> None:
         """One part for ``*``, one or more for ``>``, and the empty subject for ``>`` alone."""

@@ -92,6 +92,26 @@ class RuleTests(ServiceCase):
         self.failure(alice.invoke("publish", args), Forbidden)
         self.failure(bob.invoke("publish", {**args, "subject": "orders.new"}), Forbidden)
 
+    def test_groups_of_two_users_are_two(self) -> None:
+        """Each has its events, whatever the other calls its group."""
+        ones = []
+        for user in ("alice", "bob"):
+            made = subscriber(
+                NAME,
+                "public.>",
+                context=self.context_of(user),
+                address=self.address,
+                group="workers",
+            )
+            self.addCleanup(made.close)
+            self.result(made.when_subscribed())
+            ones.append(made)
+        for number in range(3):
+            self.service.topic.publish(number, subject="public.x")
+        self.network.deliver()
+        for one in ones:
+            self.assertEqual([self.result(one.receive()) for _ in range(3)], [0, 1, 2])
+
     def test_who_may_no_more_gets_no_more(self) -> None:
         """A user that is removed, and one that loses a role, within five seconds; others go on."""
         alice, bob = self.subscribe("alice", "public.>"), self.subscribe("bob", "orders.*")

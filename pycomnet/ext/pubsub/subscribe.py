@@ -1,4 +1,4 @@
-"""What ``subscriber(...)`` takes: checked, and made a subscriber."""
+"""``subscriber()``: makes a subscriber of what its user says."""
 
 from __future__ import annotations
 
@@ -9,26 +9,12 @@ from pycomnet.errors import InvalidArguments
 from pycomnet.ext.pubsub.history import duration
 from pycomnet.ext.pubsub.intake import LEAST_BOUND, Policy
 from pycomnet.ext.pubsub.subscriber import ALL, ONE, Subscriber
-from pycomnet.ext.pubsub.via.feed import NatsFinder
-from pycomnet.nats.settings import NatsSettings, read_via
+from pycomnet.ext.pubsub.via.subscriber import NatsSubscriber
+from pycomnet.nats.settings import read_via
 from pycomnet.ranges import real, whole
 
 if TYPE_CHECKING:
     from pycomnet.services.client.context import Context
-
-
-class NatsSubscriber(Subscriber):
-    """A subscriber whose events come through NATS.
-
-    :param settings: the servers.
-    """
-
-    def __init__(self, settings: NatsSettings, *args: Any) -> None:
-        super().__init__(*args)
-        self._settings = settings
-
-    def _make_finder(self, context: Context) -> NatsFinder:
-        return NatsFinder(self, context, self._settings)
 
 
 def subscriber(
@@ -107,4 +93,4 @@ def subscriber(
     return NatsSubscriber(read_via(via), *given, wanted, beginning)
 
 
-__all__ = ["NatsSubscriber", "subscriber"]
+__all__ = ["subscriber"]
