@@ -379,6 +379,10 @@ class Topic:
             if timer is not None and timer.active():
                 timer.cancel()
 
+    def closed(self) -> defer.Deferred[None]:
+        """Fires when nothing of it is open any more, after :meth:`close`."""
+        return done() if self.store is None else self.store.close()
+
     # -- subscribers that block ------------------------------------------------------------------
 
     def blocked(self, subscription: Subscription) -> None:
