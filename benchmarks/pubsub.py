@@ -755,7 +755,13 @@ def main() -> None:
     parser.add_argument("--stalled", action="store_true", help="measure a stalled subscriber only")
     parser.add_argument("--idle", action="store_true", help="measure idle subscriptions only")
     parser.add_argument("--durable", action="store_true", help="measure durable events only")
+    parser.add_argument("--nats", action="store_true", help="measure via= beside clients of NATS")
     options = parser.parse_args()
+    if options.nats:
+        from nats_rows import through_nats
+
+        through_nats(options.rounds, options.scale)
+        return
     if options.latency:
         latency([name for name in options.peers.split(",") if available(name)], options.rounds)
         return

@@ -170,7 +170,7 @@ class SubjectRow:
         begun, before = marks[0]
         if now > marks[-1][0]:
             marks.append((now, self.count))
-        return (self.count - before) / max(now - begun, 0.001)
+        return (self.count - before) / max(now - begun, 1.0)
 
     @property
     def text(self) -> str:
@@ -237,8 +237,8 @@ class EventTable:
         for name in ("subject", "events", "a second", "last value"):
             table.add_column(name, justify="left" if name in ("subject", "last value") else "right")
         for subject, row in sorted(self._rows.items()):
-            name, rate = Text(visible_line(subject) or "-"), f"{row.rate(now):.1f}"
-            table.add_row(name, str(row.count), rate, Text(row.text))
+            shown, rate = Text(visible_line(subject) or "-"), f"{row.rate(now):.1f}"
+            table.add_row(shown, str(row.count), rate, Text(row.text))
         return table
 
     def _draw(self) -> None:

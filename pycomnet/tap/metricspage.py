@@ -7,6 +7,7 @@ from typing import Any
 
 from twisted.application import service
 from twisted.internet import defer
+from twisted.python.failure import Failure
 from twisted.web.resource import Resource
 from twisted.web.server import Site
 
@@ -70,7 +71,11 @@ class MetricsService(service.Service):
 
     def startService(self) -> None:
         super().startService()
-        self._start().addErrback(lambda failure: self._failed(failure.value))
+        self._start().addErrback(self._not_started)
+
+    def _not_started(self, failure: Failure) -> None:
+        problem: Any = failure.value
+        self._failed(problem)
 
     @deferred
     async def _start(self) -> None:

@@ -26,18 +26,30 @@ class TopicFigures:
         self.delivered = 0
         self._topic = topic
         self._reactor = reactor
-        #: the reactor's time, and the number of the last event then
+        #: the reactor's time, and the number of the last event then; the first is older than what
+        #: the rate is measured over, or the beginning
         self._marks: deque[tuple[float, int]] = deque()
+        self.begin(0)
         self._last: tuple[float, dict[str, Any]] | None = None
+
+    def begin(self, last: int) -> None:
+        """There are so many events, which were published before."""
+        self._begun = self._reactor.seconds()
+        self._marks.clear()
+        self._marks.append((self._begun, last))
 
     def mark(self) -> None:
         """Note how many events there are by now; it is called in each turn with events."""
         now = self._reactor.seconds()
         marks = self._marks
-        if not marks or now - marks[-1][0] >= FRESH:
+        if now - marks[-1][0] >= FRESH:
             marks.append((now, self._topic.history.last))
-            while now - marks[0][0] > RATE_TIME:
-                marks.popleft()
+            self._forget(now)
+
+    def _forget(self, now: float) -> None:
+        marks = self._marks
+        while len(marks) > 1 and now - marks[1][0] >= RATE_TIME:
+            marks.popleft()
 
     def as_map(self) -> dict[str, Any]:
         """What the method ``topic`` returns. It takes a look at each subscription, so it is made
@@ -49,9 +61,9 @@ class TopicFigures:
 
     def _make(self, now: float) -> dict[str, Any]:
         topic = self._topic
-        self.mark()
-        begun, number = self._marks[0]
-        seconds = now - begun
+        self._forget(now)
+        _, number = self._marks[0]
+        seconds = min(RATE_TIME, now - self._begun)
         outlets = topic.outlets.values()
         dropped = sum(taker.intake.dropped for taker in topic.takers)
         return {

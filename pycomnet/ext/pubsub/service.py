@@ -25,6 +25,8 @@ from pycomnet.ext.pubsub.stores.sqlite import SQLiteEventStore
 from pycomnet.ext.pubsub.subjects import Patterns, check_subject, patterns_of
 from pycomnet.ext.pubsub.subscribing import ARGUMENTS, SubscribeRequest, owner_name
 from pycomnet.ext.pubsub.topic import Topic
+from pycomnet.ext.pubsub.via.relay import check_settings, via_topic
+from pycomnet.nats.settings import NatsSettings, read_via
 from pycomnet.services.interface import Service, interface, method
 from pycomnet.services.server.guarding import RULE
 
@@ -42,11 +44,13 @@ class PublisherService(Service):
 
     :cvar published: its interface.
     :cvar settings: how it publishes.
+    :cvar via: the NATS servers through which it publishes.
     :ivar topic: what it publishes to, once it has started.
     """
 
     published: ClassVar[str] = ""
     settings: ClassVar[TopicSettings] = TopicSettings()
+    via: ClassVar[NatsSettings | None] = None
     topic: Topic
 
     def started(self, server: Any) -> Any:
@@ -58,6 +62,9 @@ class PublisherService(Service):
         self.topic = Topic(self.published, settings, server.reactor, store)
         self._reactor = server.reactor
         self._checking: Any = None
+        if self.via is not None:
+            self.topic, opening = via_topic(self, server)
+            return opening.addCallback(lambda _: self.running())
         if store is None:
             self.running()
             return None
@@ -87,7 +94,7 @@ class PublisherService(Service):
             self._checking = None
         topic = self.topic
         topic.close()
-        return None if topic.store is None else topic.store.close()
+        return topic.closed()
 
     # -- what subscribers call -------------------------------------------------------------------
 
@@ -237,6 +244,7 @@ def publisher(
     lazy: bool = False,
     restart: str = NEVER,
     thread: bool | None = None,
+    via: Any = None,
     **settings: Any,
 ) -> Callable[[Any], Any]:
     """Make a publisher of a generator, an async generator, a function or a class.
@@ -257,6 +265,9 @@ def publisher(
         error.
     :param thread: whether it runs in a thread of its own: by default a plain generator or function
         does, which may block.
+    :param via: publish through NATS: ``"nats://a:4222,b:4222"``, or
+        :class:`~pycomnet.nats.NatsSettings`. With ``history`` or ``retain`` JetStream keeps the
+        events.
     :param settings: those of :class:`~pycomnet.ext.pubsub.limits.TopicSettings`: ``retain``,
         ``history``, ``block``, ``may_subscribe``, ``may_publish``, ``store``, ``limits``.
     """
@@ -265,10 +276,13 @@ def publisher(
     if restart not in RESTARTS:
         raise ValueError(f"restart: {', '.join(RESTARTS)}, not {restart!r}")
     how = TopicSettings(**settings)
+    servers = None if via is None else read_via(via)
+    if servers is not None:
+        check_settings(how, lazy)
 
     def mark(target: Any) -> Any:
         if isinstance(target, type):
-            return _class_publisher(target, name, how)
+            return _class_publisher(target, name, how, servers)
         if not callable(target):
             raise TypeError(f"a publisher is a function or a class, not {target!r}")
         in_thread = runs_in_thread(target) if thread is None else thread
@@ -287,6 +301,7 @@ def publisher(
                 "restart": restart,
                 "published": name,
                 "settings": how,
+                "via": servers,
             },
         )
         rule = getattr(target, RULE, None)
@@ -297,7 +312,9 @@ def publisher(
     return mark
 
 
-def _class_publisher(cls: type, name: str, settings: TopicSettings) -> Any:
+def _class_publisher(
+    cls: type, name: str, settings: TopicSettings, via: NatsSettings | None
+) -> Any:
     """A class, with the methods of a publisher beside its own."""
     names = {
         "__module__": cls.__module__,
@@ -305,6 +322,7 @@ def _class_publisher(cls: type, name: str, settings: TopicSettings) -> Any:
         "__doc__": cls.__doc__,
         "published": name,
         "settings": settings,
+        "via": via,
     }
     bases = (cls,) if issubclass(cls, PublisherService) else (cls, PublisherService)
     return interface(name)(type(cls)(cls.__name__, bases, names))

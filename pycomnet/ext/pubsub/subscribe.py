@@ -9,6 +9,8 @@ from pycomnet.errors import InvalidArguments
 from pycomnet.ext.pubsub.history import duration
 from pycomnet.ext.pubsub.intake import LEAST_BOUND, Policy
 from pycomnet.ext.pubsub.subscriber import ALL, ONE, Subscriber
+from pycomnet.ext.pubsub.via.subscriber import NatsSubscriber
+from pycomnet.nats.settings import read_via
 from pycomnet.ranges import real, whole
 
 if TYPE_CHECKING:
@@ -33,6 +35,7 @@ def subscriber(
     acknowledged: bool = False,
     prefetch: int | None = None,
     gaps: bool = True,
+    via: Any = None,
 ) -> Subscriber:
     """Subscribe to the publishers of an interface; it begins when it is first used.
 
@@ -54,6 +57,8 @@ def subscriber(
     :param name: with ``acknowledged``: the name of a group whose position the publisher keeps in
         its store, also over restarts of both ends.
     :param prefetch: in a group: how many unacknowledged events this one may have.
+    :param via: the publishers are behind NATS: ``"nats://a:4222,b:4222"``, or
+        :class:`~pycomnet.nats.NatsSettings`. The nameserver is not asked then.
     :param gaps: give a :class:`Gap` where events are missing, and :class:`Restarted`.
     """
     if not isinstance(interface, str) or not interface:
@@ -78,19 +83,14 @@ def subscriber(
     else:
         grouped = group is not None or name is not None
         beginning["retained"] = not grouped if retained is None else bool(retained)
-    return Subscriber(
-        interface,
-        subjects,
-        context,
-        address,
-        service,
-        which,
-        gaps,
-        group if name is None else name,
-        name is not None,
-        wanted,
-        beginning,
-    )
+    durable = name is not None
+    group = group if name is None else name
+    given = interface, subjects, context, address, service, which, gaps, group, durable
+    if via is None:
+        return Subscriber(*given, wanted, beginning)
+    if address is not None or service is not None or which != ALL:
+        raise InvalidArguments("address=, service= and which= do not go with via=")
+    return NatsSubscriber(read_via(via), *given, wanted, beginning)
 
 
 __all__ = ["subscriber"]

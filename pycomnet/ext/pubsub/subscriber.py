@@ -77,7 +77,7 @@ class Subscriber(BlockingDoor, Live):
         self._service = service
         self._which = which
         self._gaps = gaps
-        self._finder: Publishers | None = None
+        self._finder: Any = None
         self._begun = False
         self._closed = False
         self._feeds: dict[PublisherFeed, None] = {}
@@ -102,9 +102,12 @@ class Subscriber(BlockingDoor, Live):
         if self._begun:
             return
         self._begun = True
-        context = self._given or default_context()
-        self._finder = Publishers(self, context, self._address, self._service, self._which == ONE)
+        self._finder = self._make_finder(self._given or default_context())
         self._finder.start()
+
+    def _make_finder(self, context: Context) -> Any:
+        """What finds the publishers, and has them followed."""
+        return Publishers(self, context, self._address, self._service, self._which == ONE)
 
     def when_subscribed(self) -> defer.Deferred[None]:
         """Wait until a subscription counts: what is published from then on comes.

@@ -143,6 +143,7 @@ class Topic:
             self.retained.put(event)
         self.history.last = self.offered = self.store.last
         self._next = self.store.last + 1
+        self.figures.begin(self.store.last)
         if recent:  # time goes on where it was, if the clock was set back
             behind = recent[-1].time - self.now()
             self._offset += max(0.0, behind)
@@ -251,7 +252,7 @@ class Topic:
         self.offered = event.sequence
         if self.waiting.size > self.waiting.most:
             self.relieve()
-        if dirty and self._turn is None:
+        if self._turn is None:
             self._cork()
             self._flush()
 
@@ -297,6 +298,7 @@ class Topic:
 
     def _next_turn(self) -> None:
         self._turn = None
+        self.figures.mark()
         history = self.history
         # Who has looked through more than that in one turn has the others' turns come first.
         history.budget = min(BUDGET, history.budget + BUDGET)
@@ -305,7 +307,6 @@ class Topic:
             begin()  # what can't be afforded in this turn comes here again
         if self._dirty or self._beginning or history.budget <= 0:
             self._cork()
-            self.figures.mark()
             self._flush()
 
     def _flush(self) -> None:
@@ -377,6 +378,10 @@ class Topic:
         for timer in timers:
             if timer is not None and timer.active():
                 timer.cancel()
+
+    def closed(self) -> defer.Deferred[None]:
+        """Fires when nothing of it is open any more, after :meth:`close`."""
+        return done() if self.store is None else self.store.close()
 
     # -- subscribers that block ------------------------------------------------------------------
 

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -397,7 +398,10 @@ def test_commands_publish_subscribe_and_describe(
 ) -> None:
     """``pycomnet pub`` values and lines, ``pycomnet sub`` with patterns, and what ``describe``
     says of the topic."""
-    publish(started, nameserver, "board", BOARD, "--name", "board").wait_for(REGISTERED)
+    options = ("--name", "board", "--metrics", "tcp:0:interface=127.0.0.1")
+    board = publish(started, nameserver, "board", BOARD, *options)
+    page = board.wait_for(r"metrics are at (\S+),")[1]
+    board.wait_for(REGISTERED)
     env = environment(PYCOMNET_NAMESERVER=nameserver)
 
     def run(*args: str, text: str = "", status: int = 0) -> str:
@@ -424,5 +428,8 @@ def test_commands_publish_subscribe_and_describe(
     assert "publishes: 5 events so far" in run("describe", "org.example.board")
     described = json.loads(run("describe", "--json", "org.example.board"))
     assert described["org.example.board"]["topic"]["sequence"] == 5
+    with urllib.request.urlopen(f"http://{page.removeprefix('tcp:')}/metrics") as answer:
+        figures = answer.read().decode()
+    assert 'pycomnet_topic_events_total{interface="org.example.board"} 5.0\n' in figures
     assert "does not begin with an interface" in run("sub", "org.nobody.>", status=1)
     assert "subject" in run("pub", "org.example.board.a..b", "1", status=1)

@@ -156,12 +156,13 @@ class RandomDurableTests(StoreCase):
             members.append((f"m{next(names)}", one))
 
         def take(one: Any, most: int) -> list[Any]:
-            receiving: defer.Deferred[list[Any]] = one.receive_many(most, True)
+            receiving: defer.Deferred[Any] = one.receive_many(most, True)
             if not receiving.called:
                 receiving.cancel()
                 receiving.addErrback(lambda _: None)
                 return []
-            return list(self.successResultOf(receiving))
+            found: Any = self.successResultOf(receiving)
+            return list(found)
 
         def work(share: float = 0.9) -> None:
             history.extend(entry_of(item, "p") for item in take(everything, 1000))

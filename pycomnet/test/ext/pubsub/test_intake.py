@@ -93,6 +93,7 @@ class IntakeTests(SynchronousTestCase):
             self.assertLessEqual(intake.held, before // 2)
             self.assertEqual(self.waiting.size, intake.held)
             gap, *rest = intake.take(1 << 20)
+            assert isinstance(gap, Missed)
             self.assertEqual((gap.first, gap.count), (1, 1000 - len(rest)))
 
     @given(
