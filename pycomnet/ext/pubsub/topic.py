@@ -124,11 +124,6 @@ class Topic:
         """The number of the oldest event that is kept; one more than the last, if none is."""
         return self.history.first if self.store is None else self.store.first
 
-    def retained_between(self, patterns: Patterns, first: int, last: int) -> list[EncodedEvent]:
-        """What is retained of a subscription's subjects, with numbers between these two."""
-        found = self.retained.matching(patterns)
-        return [event for event in found if first <= event.sequence < last]
-
     def restore(self, recent: list[EncodedEvent], retained: list[EncodedEvent]) -> None:
         """Go on with what a store has.
 
