@@ -740,6 +740,17 @@ class ServiceServer:
         :param timeout: seconds that the calls have; then they are cancelled.
         :returns: when nothing listens and runs any more. Cancelling it cancels the calls.
         """
+    def end_feed(self, call: ServerCall, problem: BaseException | None = ..., *, timeout: float | None = ...) -> None:
+        """End a stream whose values a service has sent itself.
+
+        :param problem: the error that its caller gets; None for the normal end.
+        :param timeout: seconds; then it is cancelled and raises TimeoutExpired.
+        """
+    def end_feeds(self, problem: Exception, *, timeout: float | None = ...) -> None:
+        """End all such streams: they would not end by themselves.
+
+        :param timeout: seconds; then it is cancelled and raises TimeoutExpired.
+        """
     def listen(self, description: str, host: str | None = ..., *, timeout: float | None = ...) -> str:
         """Listen for clients.
 

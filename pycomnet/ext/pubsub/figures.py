@@ -42,8 +42,11 @@ class TopicFigures:
         """Note how many events there are by now; it is called in each turn with events."""
         now = self._reactor.seconds()
         marks = self._marks
-        if now - marks[-1][0] >= FRESH:
-            marks.append((now, self._topic.history.last))
+        mark = now, self._topic.history.last
+        if len(marks) > 1 and now - marks[-2][0] < FRESH:
+            marks[-1] = mark
+        else:
+            marks.append(mark)
             self._forget(now)
 
     def _forget(self, now: float) -> None:

@@ -178,5 +178,9 @@ class Retained:
         """Those that a subscription wants, in the order in which they were published."""
         return (event for event in self._events.values() if patterns.match(event.subject))
 
+    def between(self, patterns: Patterns, first: int, last: int) -> list[EncodedEvent]:
+        """Those of them with numbers from ``first`` on, and before ``last``."""
+        return [event for event in self.matching(patterns) if first <= event.sequence < last]
+
 
 __all__ = ["BUDGET", "History", "KeptEvents", "Retained", "duration", "kept"]

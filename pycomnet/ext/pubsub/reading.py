@@ -71,7 +71,7 @@ def _lose(topic: Topic, intake: Intake, taker: Any, first: int) -> None:
     begin = intake.cursor + 1
     intake.lost(first)
     if topic.settings.retain and taker.wants_retained:
-        intake.preload(topic.retained_between(intake.patterns, begin, first))
+        intake.preload(topic.retained.between(intake.patterns, begin, first))
 
 
 def _was_not_read(failure: Failure, topic: Topic, intake: Intake, taker: Any) -> None:

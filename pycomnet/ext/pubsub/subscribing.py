@@ -128,7 +128,7 @@ class SubscribeRequest:
         elif self.after is not None and not self.retained:
             _begin(intake, topic, topic.first - 1)
             # What is older than the history, and still holds.
-            intake.preload(topic.retained_between(intake.patterns, 0, topic.first))
+            intake.preload(topic.retained.between(intake.patterns, 0, topic.first))
         elif self.retained:
             intake.preload(topic.retained.matching(intake.patterns))
         if topic.waiting.size > topic.waiting.most:

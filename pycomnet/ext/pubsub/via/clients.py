@@ -9,6 +9,7 @@ from twisted.internet import defer
 
 from pycomnet.deferred import deferred
 from pycomnet.nats import NatsClient, NatsSettings
+from pycomnet.net.reactors import EndpointReactor
 
 #: A context or a server -> settings -> its client.
 _clients: weakref.WeakKeyDictionary[Any, dict[NatsSettings, SharedClient]] = (
@@ -22,7 +23,7 @@ class SharedClient:
     :ivar client: the client; it may not be connected yet.
     """
 
-    def __init__(self, settings: NatsSettings, reactor: Any) -> None:
+    def __init__(self, settings: NatsSettings, reactor: EndpointReactor) -> None:
         self.client = NatsClient(settings, reactor)
         self._settings = settings
         self._users = 0

@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from twisted.internet import defer
+from twisted.internet.interfaces import IReactorTime
 
 from pycomnet.deferred import deferred, done
 from pycomnet.errors import InvalidArguments, Overloaded
 from pycomnet.ext.pubsub.events import EncodedEvent, encode_event
-from pycomnet.ext.pubsub.limits import Clock, TopicSettings
+from pycomnet.ext.pubsub.limits import TopicSettings
 from pycomnet.ext.pubsub.topic import Topic
 from pycomnet.ext.pubsub.via.clients import SharedClient
 from pycomnet.ext.pubsub.via.coding import END, GONE, HERE, RESTARTED, EventHead, notice
@@ -185,14 +186,10 @@ class NatsTopic(Topic):
         self,
         interface: str,
         settings: TopicSettings,
-        reactor: Any,
+        reactor: IReactorTime,
         shared: SharedClient,
-        clock: Clock | None = None,
     ) -> None:
-        if clock is None:
-            super().__init__(interface, settings, reactor)
-        else:
-            super().__init__(interface, settings, reactor, None, clock)
+        super().__init__(interface, settings, reactor)
         self._keeps = True  # no way past `_publish`
         self.relay = NatsRelay(self, shared)
         self._is_leaving = False
