@@ -249,7 +249,7 @@ class WaitingTests(SynchronousTestCase):
             for one in batch[1] if batch else ():
                 if isinstance(one, Gap):
                     assert one.first == position + 1
-                    assert one.count == one.last - one.first + 1
+                    assert one.last is not None and one.count == one.last - one.first + 1
                     position = one.last
                 else:
                     assert one[0] == position + 1
