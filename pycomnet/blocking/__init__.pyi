@@ -274,8 +274,18 @@ class Context:
     @property
     def nameserver_credentials(self) -> tuple[CallerCredentials, ...]:
         """Those that may be for the nameserver."""
+    @property
+    def nameserver_identity(self) -> tuple[Any, ...]:
+        """Contexts that share connections ask the same nameserver, as the same user, if this is
+        equal.
+        """
     def with_trust(self, address: str, *, timeout: float | None = ...) -> str:
         """An address, with the authorities that this context trusts if it has none itself.
+
+        :param timeout: seconds; then it is cancelled and raises TimeoutExpired.
+        """
+    def without_deadline(self, *, timeout: float | None = ...) -> Context:
+        """This context, for what goes on after a request is over: its calls have no deadline.
 
         :param timeout: seconds; then it is cancelled and raises TimeoutExpired.
         """
