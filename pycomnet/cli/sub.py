@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -31,6 +31,8 @@ Exit status:
 """
 #: The most rows of the table, and seconds between two drawings of it.
 ROWS, INTERVAL = 40, 0.5
+#: The rate is that of so many drawings.
+RATE_DRAWINGS = 10
 #: The most characters of a value in the table.
 SHOWN = 60
 
@@ -154,7 +156,10 @@ class EventTable:
 
         self._interface = interface
         self._reactor: Any = program.reactor
-        self._begun = self._reactor.seconds()
+        #: when it was drawn, and how many events each subject had then: for the rates
+        self._drawn: deque[tuple[float, dict[str, int]]] = deque(
+            [(self._reactor.seconds(), {})], RATE_DRAWINGS
+        )
         self._notice = ""
         self._missing = 0
         #: subject -> how many came, and what came last; the one that came last is the last
@@ -187,7 +192,8 @@ class EventTable:
 
         from pycomnet.text.printable import visible_line
 
-        seconds = max(self._reactor.seconds() - self._begun, 0.001)
+        before, counts = self._drawn[0]
+        seconds = max(self._reactor.seconds() - before, 0.001)
         missing = f"{self._missing} events missing   {self._notice}" if self._notice else ""
         # As texts: what a publisher says is no markup.
         title, caption = Text(visible_line(self._interface)), Text(visible_line(missing))
@@ -197,12 +203,14 @@ class EventTable:
         for subject, (count, value) in sorted(self._rows.items()):
             text = visible_line(as_json(value))
             shown = text if len(text) <= SHOWN else f"{text[:SHOWN]}..."
-            rate = f"{count / seconds:.1f}"
+            rate = f"{(count - counts.get(subject, 0)) / seconds:.1f}"
             table.add_row(Text(visible_line(subject) or "-"), str(count), rate, Text(shown))
         return table
 
     def _draw(self) -> None:
         self._live.update(self.table(), refresh=True)
+        counts = {subject: count for subject, (count, _) in self._rows.items()}
+        self._drawn.append((self._reactor.seconds(), counts))
 
     def close(self) -> None:
         """Draw it for the last time."""
