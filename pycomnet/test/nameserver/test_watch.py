@@ -14,7 +14,7 @@ from pycomnet.nameserver.queries import Query
 from pycomnet.nameserver.records import CHANGED, UNREGISTERED
 from pycomnet.nameserver.watch import Watch
 from pycomnet.test.nameserver.kit import Registry
-from pycomnet.test.properties import given, settings
+from pycomnet.test.properties import examples, given, settings
 
 
 class View:
@@ -222,7 +222,7 @@ class ChangeTests(WatchCase):
         assert view.revision is not None
         self.assertTrue(self.directory.log.knows(view.revision))
 
-    @settings(max_examples=80, deadline=None)
+    @settings(max_examples=examples(80), deadline=None)
     @given(
         st.lists(
             st.tuples(
