@@ -27,6 +27,7 @@ from pycomnet.far.rsync.entries import (
     numbers_of,
 )
 from pycomnet.far.rsync.files import digest_of
+from pycomnet.far.rsync.nested import place_of
 from pycomnet.far.rsync.receive import Receiver
 from pycomnet.far.rsync.scan import Batch, Scan
 from pycomnet.far.rsync.tree import time_of
@@ -131,6 +132,7 @@ class Sender:
             "root": os.fsencode(destination),
             "mode": status.st_mode & 0o7777,
             "time": time_of(status),
+            "place": place_of(self.scan.root),
             "rules": self.options.rules,
             "delete": self.options.delete,
             "dry_run": self.options.dry_run,
