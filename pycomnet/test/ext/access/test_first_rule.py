@@ -7,8 +7,8 @@ from typing import Any
 from pycomnet.errors import Unauthenticated
 from pycomnet.ext import access
 from pycomnet.ext.access.rules import Rule
+from pycomnet.services.binary import Binary
 from pycomnet.services.client.context import Context
-from pycomnet.services.blocks import Binary
 from pycomnet.services.interface import Service, interface, method
 from pycomnet.services.server.server import ServiceServer
 from pycomnet.test.ext.access.kit import SHOP, AccessCase, Table, make_shop
@@ -94,8 +94,8 @@ class FirstRuleTests(AccessCase):
 
     def test_further_kind(self) -> None:
         """A rule that takes another kind than those that the hello named."""
-        tokens = Table()
-        tokens.credentialInterfaces = access.TokenFile.credentialInterfaces  # type: ignore[misc]
+        tokens: Any = Table()
+        tokens.credentialInterfaces = access.TokenFile.credentialInterfaces
         self.successResultOf(self.open_server.add(make_plain("first", tokens)()))
         remote = self.connected(access.Password("alice", "a password"))
         self.open_shop()
