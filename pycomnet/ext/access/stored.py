@@ -135,7 +135,9 @@ def _of_table(table: dict[str, Any], where: str) -> Credentials:
         frozenset({"user", "password"}): lambda: Password(given["user"], given["password"]),
         frozenset({"token"}): lambda: Token(given["token"]),
         frozenset({"token_file"}): lambda: Token.from_file(os.path.expanduser(given["token_file"])),
-        frozenset({"certificate"}): lambda: ClientCertificate(*[_path(given["certificate"])] * 2),
+        frozenset({"certificate"}): lambda: ClientCertificate(
+            _path(given["certificate"]), _path(given["certificate"])
+        ),
         frozenset({"certificate", "private_key"}): lambda: ClientCertificate(
             _path(given["certificate"]), _path(given["private_key"])
         ),
