@@ -169,8 +169,10 @@ class Nt(Unicode):
         return link.replace("\\", "/").encode("utf-8")
 
     def is_link(self, status):
-        """A link or a junction. Before Python 3.8 the kind of a reparse point is not known, so it is
-        taken for one: else what a junction leads to could be deleted.
+        """A link or a junction.
+
+        Before Python 3.8 the kind of a reparse point is not known, so it is taken for one: else
+        what a junction leads to could be deleted.
         """
         if stat.S_ISLNK(status.st_mode):
             return True
