@@ -8,7 +8,6 @@ from unittest import mock
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from pycomnet.far.rsync import nested
 from pycomnet.far.rsync.entries import BadBatch
 from pycomnet.far.rsync.nested import place_of, refuse_nested
 from pycomnet.test.rsync.kit import Sender, tree_of, write
@@ -76,7 +75,7 @@ class NestedTests(SynchronousTestCase):
     def test_system_without_inodes(self) -> None:
         """What can't be compared is not refused."""
         status = mock.Mock(st_dev=1, st_ino=0)
-        with mock.patch.object(nested.os, "stat", return_value=status):
+        with mock.patch("pycomnet.far.rsync.nested.os.stat", return_value=status):
             place = place_of(self.source)
             refuse_nested(place, self.source, lambda path: True)
 
