@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary, WeakValueDictionary
 
 import attrs
 
 from pycomnet.net import endpoints
+
+if TYPE_CHECKING:
+    from pycomnet.services.server.request import Request
 
 
 @attrs.define(eq=False)  # held by its records alone, so it goes with the last of them
@@ -23,11 +26,11 @@ class Registrant:
 
 
 class Clients:
-    """Finds the client of a connection.
+    """Finds the client that makes a request.
 
-    A client is the name in its certificate. Without a certificate it is the machine that the
-    connection comes from. On this machine, where all connections come from the same address, it is
-    the connection.
+    A client is the user who has logged in, where the nameserver's rules ask for that; else the name
+    in its certificate. Without both it is the machine that the connection comes from. On this
+    machine, where all connections come from the same address, it is the connection.
     """
 
     def __init__(self) -> None:
@@ -37,13 +40,14 @@ class Clients:
     def __len__(self) -> int:
         return len(self._named) + len(self._connections)
 
-    def of(self, connection: Any) -> Registrant:
-        """The client of a connection.
-
-        :param connection: a :class:`~pycomnet.services.server.connection.ServerConnection`.
-        """
+    def of(self, request: Request) -> Registrant:
+        """The client that makes a request."""
+        connection: Any = request.connection
+        user = request.user
+        if user is not None:  # of another kind of credentials, the name is another user's
+            return self._with_name(f"user, {user.how}", user.name)
         if connection.user is not None:
-            return self._with_name("user", connection.user)
+            return self._with_name("user, certificate", connection.user)
         address = connection.transport.getPeer()
         if hasattr(address, "host") and not endpoints.is_local_address(address):
             return self._with_name("host", address.host)
