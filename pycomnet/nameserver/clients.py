@@ -1,4 +1,4 @@
-"""Who registers: the clients whose registrations are counted; and who may remove those of others."""
+"""Who registers, and is counted as one client; and who may remove what others registered."""
 
 from __future__ import annotations
 
