@@ -38,7 +38,7 @@ with Group() as group:
         sync.send(timeout=300).raise_for_failures()
 """
 #: Bytes of the tree's files: some long ones, of which parts change, and many short ones.
-SIZES = {"long": 30_000_000, "middle": 400_000, **{f"short{n}": 1000 for n in range(300)}}
+SIZES = {"long": 12_000_000, "middle": 400_000, **{f"short{n}": 1000 for n in range(200)}}
 TEMPORARY = re.compile(r"\.pycomnet-[0-9a-f]{20}")
 #: Seconds for a process to end.
 PATIENCE = 120
@@ -171,6 +171,8 @@ def run(kills: int, seed: int, base: Path) -> None:
         trees.change()
         if killed_run(trees, way, whom, chance.random() * took[way]):
             done[f"{whom} end of a {way}"] += 1
+            if not done.total() % 10:
+                print(f"{done.total()} kills", file=sys.stderr)
         try:
             most = max(most, trees.check())
         except Fault as fault:

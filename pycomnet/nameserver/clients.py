@@ -1,12 +1,15 @@
-"""Who registers: the clients whose registrations are counted."""
+"""Who registers, and is counted as one client; and who may remove what others registered."""
 
 from __future__ import annotations
 
+import os
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary, WeakValueDictionary
 
 import attrs
 
+from pycomnet.auth.admission import peer_credentials
 from pycomnet.net import endpoints
 
 if TYPE_CHECKING:
@@ -61,3 +64,21 @@ class Clients:
         if client is None:
             client = self._named[kind, name] = Registrant()
         return client
+
+
+def is_operator(request: Request, operators: Collection[str]) -> bool:
+    """Whether a request is an operator's, who may remove what others have registered.
+
+    If there is a rule for it, these are the users whom that lets in; else the nameserver's own user
+    and root over a unix socket, and
+
+    :param operators: names in certificates.
+    """
+    connection = request.connection
+    gate = connection.server.gate
+    if gate is not None and gate.has_rule(request.interface, request.method):
+        return request.user is not None  # it has let the caller in
+    if connection.user is not None and connection.user in operators:
+        return True
+    peer = peer_credentials(connection.transport)
+    return peer is not None and peer.uid in (os.geteuid(), 0)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import secrets
 import time
 from collections import Counter
@@ -12,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 from twisted.internet import defer, task
 from twisted.internet.interfaces import IReactorTime
 
-from pycomnet.auth.admission import peer_credentials
 from pycomnet.deferred import Condition
 from pycomnet.errors import (
     NameserverFull,
@@ -23,7 +21,7 @@ from pycomnet.errors import (
     StoreFailed,
     TooManyRegistrations,
 )
-from pycomnet.nameserver.clients import Clients, Registrant
+from pycomnet.nameserver.clients import Clients, Registrant, is_operator
 from pycomnet.nameserver.directory import Directory
 from pycomnet.nameserver.expiry import Expiry
 from pycomnet.nameserver.queries import Query
@@ -281,7 +279,7 @@ class NameService(Service):
         """
         taken = Arguments("remove", request.args, self.limits)
         service = taken.text("service", wild=False)
-        if not self._is_operator(request):
+        if not is_operator(request, self._operators):
             raise NotLeaseOwner(
                 "only an operator removes what others have registered: connect over a unix socket "
                 "as the nameserver's own user or root, or with a certificate of a name that it was "
@@ -297,16 +295,6 @@ class NameService(Service):
             log.info("{service} was removed by {peer}", service=service, peer=request.peer)
             return {"service": service}
         raise StoreFailed("the registration is being changed too often")
-
-    def _is_operator(self, request: Request) -> bool:
-        connection = request.connection
-        gate = connection.server.gate
-        if gate is not None and gate.has_rule(request.interface, request.method):
-            return request.user is not None  # it has let the caller in
-        if connection.user is not None and connection.user in self._operators:
-            return True
-        peer = peer_credentials(connection.transport)
-        return peer is not None and peer.uid in (os.geteuid(), 0)
 
     # -- questions -------------------------------------------------------------------------------
 
