@@ -385,8 +385,8 @@ async def test_what_a_killed_member_had_goes_to_another(
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_server_without_jetstream_says_so(tmp_path: Path) -> None:
-    """A publisher that wants a history does not start; the error says what to do."""
+async def test_a_server_without_jetstream_says_so(tmp_path: Path, context: Any) -> None:
+    """A publisher that wants a history does not start; the plain kind goes on without."""
     from twisted.internet import reactor
 
     config = tmp_path / "nats.conf"
@@ -399,6 +399,12 @@ async def test_a_server_without_jetstream_says_so(tmp_path: Path) -> None:
         with pytest.raises(Exception, match="JetStream"):
             async with Publishing("org.example.none", plain.address, history=10):
                 pass
+        async with Publishing("org.example.none", plain.address) as topic:
+            one = subscriber("org.example.none", context=context, via=plain.address)
+            await within(one.when_subscribed())
+            await topic.publish(1)
+            assert await take(one, 1) == [1]
+            await one.close()
 
 
 @pytest_twisted.ensureDeferred
