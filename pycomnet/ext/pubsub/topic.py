@@ -6,6 +6,7 @@ import secrets
 import time
 from collections import Counter, deque
 from collections.abc import Callable
+from operator import attrgetter
 from typing import Any
 
 from twisted.internet import defer
@@ -29,10 +30,8 @@ from pycomnet.text.logs import Logger
 
 log = Logger()
 
-#: For so many subjects it is remembered which subscriptions want them.
-MOST_SUBJECTS = 10_000
-#: ... and so many places of subscriptions.
-MOST_PLACES = 1_000_000
+#: For so many subjects, with so many places of subscriptions, it is remembered who wants them.
+MOST_SUBJECTS, MOST_PLACES = 10_000, 1_000_000
 #: The most characters of a key.
 MAX_KEY = 255
 
@@ -40,10 +39,6 @@ MAX_KEY = 255
 RELIEF = 7 / 8
 
 Taker = Subscription | SubscriberGroup
-
-
-def _held(taker: Taker) -> int:
-    return taker.held
 
 
 class Topic:
@@ -213,19 +208,24 @@ class Topic:
         if store is None:
             self._commit(event)
             return done()
+        # Not the store's: who waits for it may cancel it, as a client does that is cut off.
+        published: defer.Deferred[None] = defer.Deferred(lambda _: None)
         storing = store.append(event)
-        storing.addCallbacks(self._stored, self._not_stored, callbackArgs=(event,))
-        return storing
+        storing.addCallbacks(self._stored, self._not_stored, (published, event), {}, (published,))
+        return published
 
-    def _stored(self, _: Any, event: EncodedEvent) -> None:
+    def _stored(self, _: Any, published: defer.Deferred[None], event: EncodedEvent) -> None:
         if not self.over:
             self._commit(event)
+        if not published.called:
+            published.callback(None)
 
-    def _not_stored(self, failure: Failure) -> Failure:
+    def _not_stored(self, failure: Failure, published: defer.Deferred[None]) -> None:
         if not self.over:
             log.failure("{interface}: an event can't be stored", failure, interface=self.interface)
             self.end(failure.value)
-        return failure
+        if not published.called:
+            published.errback(failure)
 
     def _commit(self, event: EncodedEvent) -> None:
         """An event is published: hand it to those who want it."""
@@ -330,7 +330,7 @@ class Topic:
         """More waits than may: those for which most does lose some, and nobody else."""
         waiting = self.waiting
         while waiting.size > waiting.most * RELIEF:
-            most = max(self.takers, key=_held, default=None)
+            most = max(self.takers, key=attrgetter("held"), default=None)
             if most is None or most.held <= ALWAYS or not most.yield_memory():
                 return
 

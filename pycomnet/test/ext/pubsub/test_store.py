@@ -6,6 +6,8 @@ import os
 import sqlite3
 from typing import Any
 
+import attrs
+
 from pycomnet.errors import InvalidArguments, Overloaded, StoreFailed
 from pycomnet.ext.pubsub import Gap, SQLiteEventStore, TopicLimits
 from pycomnet.ext.pubsub.history import KeptEvents
@@ -64,6 +66,21 @@ class DurableTests(StoreCase):
         self.network.deliver()
         self.successResultOf(publishing)
         self.assertEqual(self.successResultOf(receiving), 1)
+
+    def test_a_client_that_is_cut_off_while_it_publishes_ends_nothing(self) -> None:
+        """Its event is stored and published, and so are those that follow."""
+        self.service.settings = attrs.evolve(self.service.settings, may_publish=True)
+        service = self.connect()
+        self.network.runs_threads = False
+        calling = service.invoke("publish", {"value": 1})
+        self.network.deliver()
+        self.network.cut()
+        self.failure(calling)
+        self.network.runs_threads = True
+        self.network.deliver()
+        self.publish(2)
+        self.assertFalse(self.topic.over)
+        self.assertEqual(self.take(self.subscribe(last=10)), [1, 2])
 
     def test_many_events_are_one_commit(self) -> None:
         """While one is written, the others wait for the next."""
