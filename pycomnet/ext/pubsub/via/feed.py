@@ -6,6 +6,7 @@ import weakref
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Any
 
+import attrs
 from twisted.internet import defer
 from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
@@ -274,6 +275,8 @@ class NatsFeed:
                 missed = source.track.missing(item, previous, self.patterns.all)
                 if missed is REPEATED:
                     return
+                if missed is not None:
+                    missed = attrs.evolve(missed, why="history")
             if not self.patterns.match(item[1]):
                 return
         if not self._waiting.put(source, item, size, missed):
@@ -322,7 +325,7 @@ class NatsFeed:
                     source.track.begins(number)
             elif what == RESTARTED:
                 self._waiting.tell(source or self._source(epoch), [None, "restarted", text])
-            elif what == END:
+            elif what == END and (source is None or not source.is_over):
                 (source or self._source(epoch)).is_over = True
                 if problem is not None:
                     self._end_of(problem)
