@@ -106,6 +106,7 @@ class PublisherFeed:
         """
         self.epoch = epoch
         self.position = position
+        self.durable = durable
         self._is_told = epoch is not None and not durable
 
     def start(self) -> None:
@@ -140,10 +141,15 @@ class PublisherFeed:
         if isinstance(result, Failure):
             if result.check(defer.CancelledError) is None:
                 problem = result.value
-            elif self.epoch is not None and not self.durable and self._reference() is not None:
+            elif self._tells_end and self._reference() is not None:
                 self._owner.put(self, [self._gap("gone")])
         if self._reference() is not None:
             self._owner.feed_ended(self, problem)
+
+    @property
+    def _tells_end(self) -> bool:
+        """Whether events may be missing if it does not come back, and that was not told yet."""
+        return self.epoch is not None and not self.durable and not self._is_told
 
     def _gap(self, why: str) -> Gap:
         return Gap(None, self.position + 1, 0, None, why, self.name)

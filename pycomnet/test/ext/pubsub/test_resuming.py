@@ -6,6 +6,7 @@ from typing import Any
 
 from pycomnet.errors import Forbidden
 from pycomnet.ext.pubsub import Gap, subscriber
+from pycomnet.ext.pubsub.feeds import PublisherFeed
 from pycomnet.ext.pubsub.history import BUDGET, History, KeptEvents, Retained, duration, kept
 from pycomnet.ext.pubsub.subjects import Patterns
 from pycomnet.ranges import NumberRefused
@@ -212,6 +213,20 @@ class HistoryTests(PublishCase):
         self.network.wait(5)
         self.publish(1, subject="a")
         self.assertEqual((self.take(one), one.subjects), ([1], ["a"]))
+
+    def test_one_that_is_lost_again_before_it_is_back_tells_nothing_more(self) -> None:
+        """If its events are durable nothing is missing; else that was told when it had gone."""
+        for durable in (True, False):
+            one = self.subscribe()
+            service = self.context.at("tcp:127.0.0.1:1", NAME)
+            feed = PublisherFeed(one, service, "other")
+            feed.returns("epoch", durable, 5)
+            one.add_feed(feed)
+            self.network.deliver()
+            feed.lost()
+            self.network.deliver()
+            self.assertTrue(feed.over)
+            self.assertEqual(self.take(one), [])
 
     def test_what_other_publishers_have_counts_for_nothing(self) -> None:
         """A subscriber of many publishers knows the position of each."""
