@@ -96,7 +96,7 @@ async def topics_of(
 
     found = {}
     for name, declared in interfaces.items():
-        if {"subscribe", "topic"} <= set(declared.get("methods", ())):
+        if is_publisher(declared.get("methods", {})):
             try:
                 service = await target.find(context, name)
                 state = await service.invoke("topic")
@@ -107,6 +107,15 @@ async def topics_of(
             ):
                 found[name] = {**declared, "topic": state}
     return found
+
+
+def is_publisher(methods: dict[str, Any]) -> bool:
+    """Whether methods are a publisher's, so that calling ``topic`` is known to do no harm."""
+    return (
+        {"subscribe", "topic", "change", "acknowledge"} <= set(methods)
+        and bool(methods["subscribe"].get("stream"))
+        and bool(methods["topic"].get("idempotent"))
+    )
 
 
 def as_text(interfaces: dict[str, Any]) -> str:

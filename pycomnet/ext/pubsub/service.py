@@ -301,7 +301,7 @@ def publisher(
             {
                 "__module__": target.__module__,
                 "__qualname__": target.__qualname__,
-                "__doc__": inspect.getdoc(target),
+                "__doc__": inspect.getdoc(target) or "",  # and not that of the base class
                 "function": staticmethod(target),
                 "in_thread": in_thread,
                 "lazy": lazy,

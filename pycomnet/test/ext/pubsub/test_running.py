@@ -229,6 +229,15 @@ class RunningTests(ServiceCase):
             self.network.advance(0)
         self.assertLess(service.topic.history.last, 5000)
 
+    def test_a_generator_without_a_docstring_has_none(self) -> None:
+        """What it offers is not described by the words for a class of ours."""
+
+        @publisher("org.example.silent")
+        def silent() -> Iterator[int]:
+            yield 1
+
+        self.assertEqual(silent.__doc__, "")
+
     def test_a_class_does_not_replace_what_subscribers_call(self) -> None:
         """Nor the checks of their rights."""
         with self.assertRaises(TypeError) as caught:
