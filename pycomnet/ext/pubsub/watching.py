@@ -21,8 +21,17 @@ log = Logger()
 
 #: Characters that make a nameserver's pattern of a name.
 WILD = "*?["
-#: pool of connections -> interface -> its watch
-_watches: weakref.WeakKeyDictionary[Any, dict[str, InterfaceWatch]] = weakref.WeakKeyDictionary()
+#: What tells watches of one pool apart: the nameserver, whose addresses these are, and
+#: the interface.
+WatchKey = tuple[Any, Any, str]
+#: pool of connections -> its watches
+_watches: weakref.WeakKeyDictionary[Any, dict[WatchKey, InterfaceWatch]] = (
+    weakref.WeakKeyDictionary()
+)
+
+
+def _key(context: Context, interface: str) -> WatchKey:
+    return context.nameserver_address, context.source, interface
 
 
 class ServiceWatcher:
@@ -51,7 +60,8 @@ class InterfaceWatch:
     """Watches a nameserver for the services of an interface, as long as somebody wants to know."""
 
     def __init__(self, context: Context, interface: str) -> None:
-        self._context = context
+        # It is shared, so it goes on when the deadline of who came first is over.
+        self._context = context.without_deadline()
         self._interface = interface
         self._watchers: dict[ServiceWatcher, None] = {}
         self._names: dict[str, None] = {}
@@ -63,9 +73,10 @@ class InterfaceWatch:
     def watch(cls, context: Context, interface: str, watcher: ServiceWatcher) -> InterfaceWatch:
         """Tell a watcher what there is, and what changes."""
         watches = _watches.setdefault(context.pool, {})
-        found = watches.get(interface)
+        key = _key(context, interface)
+        found = watches.get(key)
         if found is None:
-            found = watches[interface] = cls(context, interface)
+            found = watches[key] = cls(context, interface)
         found.add(watcher)
         return found
 
@@ -88,8 +99,9 @@ class InterfaceWatch:
 
     def _end(self) -> None:
         watches = _watches.get(self._context.pool, {})
-        if watches.get(self._interface) is self:
-            del watches[self._interface]
+        key = _key(self._context, self._interface)
+        if watches.get(key) is self:
+            del watches[key]
         running, self._running = self._running, None
         if running is not None:
             running.cancel()

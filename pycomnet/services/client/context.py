@@ -245,6 +245,10 @@ class Context(Live):
             return self
         return self._copy(expires=expires if self.expires is None else min(expires, self.expires))
 
+    def without_deadline(self) -> Context:
+        """This context, for what others go on using when its deadline is over."""
+        return self if self.expires is None else self._copy(expires=None)
+
     def for_request(self, expires: float | None) -> Context:
         """This context for a method of a service: until its deadline, and the addresses may be its
         caller's.

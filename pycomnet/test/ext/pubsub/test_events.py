@@ -19,6 +19,7 @@ from pycomnet.errors import (
 )
 from pycomnet.ext.pubsub import InvalidSubject, TopicLimits, allow, subscriber
 from pycomnet.ext.pubsub.feeds import is_item, is_number
+from pycomnet.ext.pubsub.watching import InterfaceWatch, ServiceWatcher
 from pycomnet.services.client.context import Context
 from pycomnet.test.ext.pubsub.kit import NAME, PublishCase
 
@@ -168,6 +169,18 @@ class EventTests(PublishCase):
         gc.collect()
         self.assertIsNone(reference())
         self.network.deliver()
+
+    def test_a_watch_is_shared_by_those_who_ask_the_same_nameserver(self) -> None:
+        """And by nobody else; it has no deadline, though who began it has one."""
+        context = Context(self.network, nameserver="tcp:127.0.0.1:1")
+        watcher = ServiceWatcher(*[lambda *_: None] * 4)
+        first = InterfaceWatch.watch(context.until(self.network.seconds() + 1), NAME, watcher)
+        self.addCleanup(first.remove, watcher)
+        self.assertIs(InterfaceWatch.watch(context, NAME, watcher), first)
+        other = InterfaceWatch.watch(context.asking("tcp:127.0.0.1:3"), NAME, watcher)
+        self.addCleanup(other.remove, watcher)
+        self.assertIsNot(other, first)
+        self.assertIsNone(first._context.expires)
 
     def test_what_a_publisher_sends_is_checked(self) -> None:
         """An item that is none ends the feed with an error, and gives the user nothing."""
