@@ -279,6 +279,11 @@ class Context:
 
         :param timeout: seconds; then it is cancelled and raises TimeoutExpired.
         """
+    def without_deadline(self, *, timeout: float | None = ...) -> Context:
+        """This context, for what others go on using when its deadline is over.
+
+        :param timeout: seconds; then it is cancelled and raises TimeoutExpired.
+        """
 
 class Gateway:
     """A far side.
