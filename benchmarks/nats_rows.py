@@ -169,8 +169,9 @@ def one_round(name: str, job: Job) -> tuple[float, float]:
         return found
 
 
-def through_nats(rounds: int, scale: float) -> None:
-    """Measure, and show what each has to the others."""
+def through_nats(rounds: int, scale: float) -> dict[int, dict[str, float]]:
+    """Measure, and show what each has to the others: subscribers -> name -> deliveries a second."""
+    found: dict[int, dict[str, float]] = {}
     for subscribers, count in ((100, 5_000), (1, 100_000)):
         job = Job(subscribers, int(count * scale), SMALL)
         seen: dict[str, list[tuple[float, float]]] = {name: [] for name in PAIRS}
@@ -182,8 +183,10 @@ def through_nats(rounds: int, scale: float) -> None:
         ours = [statistics.median(one[place] for one in seen["via="]) for place in (0, 1)]
         for name in PAIRS:
             took, used = (statistics.median(one[place] for one in seen[name]) for place in (0, 1))
+            found.setdefault(subscribers, {})[name] = deliveries / took
             print(
                 f"  {name:14} {deliveries / took:10,.0f} a second   {used / deliveries * 1e6:6.2f} "
                 f"us of processors; via= has {took / ours[0]:.2f} of its rate, "
                 f"{used / ours[1]:.2f} by processor time"
             )
+    return found

@@ -6,7 +6,7 @@ medians are shown as ratios. Absolute figures are of this machine; with other pr
 the ratios say something, and processor time is shown beside them.
 
 Peers that are not installed are left out: nats-py with nats-server, redis-py with redis-server,
-pyzmq.
+pyzmq. *bare* writes to sockets, and reads them.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import contextlib
 import multiprocessing
 import os
 import resource
+import selectors
 import shutil
 import socket
 import statistics
@@ -328,6 +329,45 @@ def redis_round(job: Job) -> tuple[float, float]:
         return direct_round(job, redis_publisher, redis_subscribers, port, pid)
 
 
+# -- bare sockets --------------------------------------------------------------------------------
+
+
+def bare_publisher(pipe: Any, job: Job, port: int) -> None:
+    """Writes the same bytes to each of its connections: what nobody does faster in Python."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        pipe.send(str(listener.getsockname()[1]))
+        ends = [listener.accept()[0] for _ in range(job.subscribers)]
+    begun, used = time.perf_counter(), cpu()
+    for _ in range(job.count):
+        for end in ends:
+            end.sendall(job.payload)
+    pipe.send((begun, cpu() - used))
+    time.sleep(3600)
+
+
+def bare_subscribers(pipe: Any, job: Job, address: str) -> None:
+    used = cpu()
+    total = job.count * len(job.payload)
+    buffer = bytearray(1 << 20)
+    with selectors.DefaultSelector() as selector:
+        for _ in range(job.subscribers):
+            end = socket.create_connection(("127.0.0.1", int(address)))
+            selector.register(end, selectors.EVENT_READ, [total])
+        left = job.subscribers
+        while left:
+            for key, _ in selector.select():
+                assert isinstance(key.fileobj, socket.socket)
+                key.data[0] -= key.fileobj.recv_into(buffer)
+                if not key.data[0]:
+                    selector.unregister(key.fileobj)
+                    left -= 1
+    pipe.send((time.perf_counter(), cpu() - used))
+
+
+def bare_round(job: Job) -> tuple[float, float]:
+    return direct_round(job, bare_publisher, bare_subscribers, 0)
+
+
 @contextlib.contextmanager
 def broker(program: str, *args: str, port: int) -> Iterator[int]:
     """A broker's process; its id, once it listens."""
@@ -401,6 +441,7 @@ PEERS: dict[str, Callable[[Job], tuple[float, float]]] = {
     "nats-py": nats_round,
     "redis-py": redis_round,
     "pyzmq": zmq_round,
+    "bare": bare_round,
 }
 
 
@@ -592,9 +633,10 @@ def timed(job: Job, publish: Any, subscribe: Any, port: int, pid: int | None) ->
     return direct_round(job, publish, subscribe, port, pid, raw=True)
 
 
-def latency(peers: list[str], rounds: int) -> None:
-    """Latency one to one, at a rate that nobody has trouble with."""
-    peers = [name for name in peers if name != "pyzmq"]
+def latency(peers: list[str], rounds: int) -> dict[str, tuple[float, float]]:
+    """Latency one to one, at a rate that nobody has trouble with; p50 and p99, in seconds."""
+    peers = [name for name in peers if name not in ("pyzmq", "bare")]
+    found = {}
     seen: dict[str, list[tuple[float, float]]] = {name: [] for name in peers}
     for _ in range(rounds):
         for name in peers:
@@ -603,6 +645,8 @@ def latency(peers: list[str], rounds: int) -> None:
     for name in peers:
         p50, p99 = (statistics.median(one[place] for one in seen[name]) for place in (0, 1))
         print(f"  {name:10} p50 {p50 * 1e6:8,.0f} us   p99 {p99 * 1e6:8,.0f} us")
+        found[name] = p50, p99
+    return found
 
 
 # -- what only pycomnet is measured in -----------------------------------------------------------
@@ -660,8 +704,8 @@ def memory() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
 
 
-def idle() -> None:
-    """What an idle subscription takes at its publisher."""
+def idle() -> float:
+    """What an idle subscription takes at its publisher, in bytes."""
     spawn = multiprocessing.get_context("spawn")
     mine, theirs = spawn.Pipe()
     publisher = spawn.Process(target=idle_publisher, args=(theirs,), daemon=True)
@@ -671,16 +715,19 @@ def idle() -> None:
     subscribers.start()
     try:
         assert mine.poll(300), "they do not all subscribe"
-        print(f"idle subscriptions: {mine.recv():,.0f} bytes each at the publisher, of 10,000")
+        found: float = mine.recv()
+        print(f"idle subscriptions: {found:,.0f} bytes each at the publisher, of 10,000")
+        return found
     finally:
         for process in (publisher, subscribers):
             process.kill()
             process.join()
 
 
-def stalled(rounds: int) -> None:
-    """What one stalled subscriber costs a hundred others."""
+def stalled(rounds: int) -> float:
+    """What one stalled subscriber costs a hundred others: their share of the rate without it."""
     found: dict[int, list[tuple[float, float]]] = {0: [], 1: []}
+    shares = []
     for _ in range(rounds):
         for count in found:
             found[count].append(pycomnet_round(Job(100, 5000, bytes(1024), count)))
@@ -689,10 +736,13 @@ def stalled(rounds: int) -> None:
             statistics.median(one[place] for one in found[count]) for count in (0, 1)
         )
         print(f"one of 101 stalled: the others at {without / with_one:.2f} of their rate by {what}")
+        shares.append(without / with_one)
+    return shares[0]
 
 
-def durable() -> None:
+def durable() -> tuple[float, float]:
     """Durable events a second, and SQLite's commits one by one in the same directory."""
+    found: list[float] = []
     import sqlite3
 
     from twisted.internet import defer
@@ -719,6 +769,7 @@ def durable() -> None:
             rates.append(10_000 / (time.perf_counter() - begun))
             rates.append(one_by_one())
         ours, theirs = statistics.median(rates[::2]), statistics.median(rates[1::2])
+        found.extend((ours, theirs))
         print(
             f"durable: {ours:,.0f} events a second, 500 at a time; SQLite commits one by one: "
             f"{theirs:,.0f}; {ours / theirs:.1f} times as many"
@@ -743,6 +794,7 @@ def durable() -> None:
         pass
     finally:
         shutil.rmtree(directory)
+    return found[0], found[1]
 
 
 def main() -> None:
@@ -755,6 +807,7 @@ def main() -> None:
     parser.add_argument("--stalled", action="store_true", help="measure a stalled subscriber only")
     parser.add_argument("--idle", action="store_true", help="measure idle subscriptions only")
     parser.add_argument("--durable", action="store_true", help="measure durable events only")
+    parser.add_argument("--rst", type=Path, metavar="FILE", help="measure all, write a table")
     parser.add_argument("--nats", action="store_true", help="measure via= beside clients of NATS")
     options = parser.parse_args()
     if options.nats:
@@ -775,27 +828,42 @@ def main() -> None:
             durable()
         return
     peers = [name for name in options.peers.split(",") if available(name)]
-    for row, (subscribers, count, payload) in ROWS.items():
-        if options.only and options.only not in row:
-            continue
-        job = Job(subscribers, max(1, int(count * options.scale)), payload)
-        seen: dict[str, list[tuple[float, float]]] = {name: [] for name in peers}
-        for _ in range(options.rounds):
-            for name in peers:
-                seen[name].append(PEERS[name](job))
-        print(f"{row}: {job.count} events, {job.subscribers} subscribers")
-        deliveries = job.count * job.subscribers
-        base = None
+    if options.rst is not None:
+        from pubsub_table import write_table
+
+        write_table(options.rst, peers, options.rounds, options.scale)
+        return
+    for row in ROWS:
+        if not options.only or options.only in row:
+            throughput(row, peers, options.rounds, options.scale)
+
+
+def throughput(
+    row: str, peers: list[str], rounds: int, scale: float
+) -> dict[str, tuple[float, float]]:
+    """Measure a row: deliveries a second, and microseconds of all processors for each."""
+    subscribers, count, payload = ROWS[row]
+    job = Job(subscribers, max(1, int(count * scale)), payload)
+    if payload is SMALL:
+        peers = [name for name in peers if name != "bare"]
+    seen: dict[str, list[tuple[float, float]]] = {name: [] for name in peers}
+    for _ in range(rounds):
         for name in peers:
-            seconds = statistics.median(one[0] for one in seen[name])
-            used = statistics.median(one[1] for one in seen[name])
-            base = base or (seconds, used)
-            print(
-                f"  {name:10} {deliveries / seconds:12,.0f} /s   "
-                f"{used / deliveries * 1e6:8.2f} us of processors each   "
-                f"pycomnet is {seconds / base[0]:5.2f} times as fast, "
-                f"with {base[1] / used:5.2f} of the processor time"
-            )
+            seen[name].append(PEERS[name](job))
+    print(f"{row}: {job.count} events, {job.subscribers} subscribers")
+    deliveries = job.count * job.subscribers
+    found = {}
+    for name in peers:
+        seconds, used = (statistics.median(one[place] for one in seen[name]) for place in (0, 1))
+        found[name] = deliveries / seconds, used / deliveries * 1e6
+        base = found[peers[0]]
+        print(
+            f"  {name:10} {found[name][0]:12,.0f} /s   "
+            f"{found[name][1]:8.2f} us of processors each   "
+            f"{peers[0]} is {base[0] / found[name][0]:5.2f} times as fast, "
+            f"with {base[1] / found[name][1]:5.2f} of the processor time"
+        )
+    return found
 
 
 if __name__ == "__main__":

@@ -165,6 +165,8 @@ class NatsConnection(Protocol):
         self._silent = 0
         self._timer: Any = None
         self._problem: BaseException | None = None
+        #: whether something has come that is not NATS's protocol
+        self._is_broken = False
         self.write: Callable[[eager.Pieces], None] = eager.nowhere
 
     def __repr__(self) -> str:
@@ -279,10 +281,13 @@ class NatsConnection(Protocol):
 
     def dataReceived(self, data: bytes) -> None:
         self._silent = 0
+        if self._is_broken:
+            return
         try:
             self._parser.feed(data)
         except NatsError as problem:
             self.fail(problem)
+            self._is_broken = True
             self.abort()
         touched = self._touched
         if touched:

@@ -21,7 +21,9 @@ from pycomnet.text.logs import Logger
 log = Logger()
 
 #: JetStream's numbers of errors.
-NO_STREAM, NO_CONSUMER, STREAM_IN_USE = 10059, 10014, 10058
+NO_STREAM, STREAM_IN_USE = 10059, 10058
+#: ... where the account, or the server, has no JetStream.
+NO_JETSTREAM = (10039, 10076)
 #: JetStream has times in nanoseconds.
 SECOND = 1_000_000_000
 
@@ -159,6 +161,7 @@ def read_delivery(message: NatsMessage) -> Delivery:
 
 
 __all__ = [
+    "NO_JETSTREAM",
     "NO_STREAM",
     "SECOND",
     "Delivery",

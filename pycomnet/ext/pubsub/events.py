@@ -122,8 +122,8 @@ class Gap:
     :ivar last: ... of the last one; None if that is not known.
     :ivar key: with the policy ``latest``: the key whose newer event follows.
     :ivar why: ``bound`` (the subscriber was slow), ``history`` (it was away for longer than the
-        publisher remembers), ``restarted`` (the publisher began anew), or ``gone`` (it has ended
-        without a word).
+        publisher remembers), ``restarted`` (the publisher began anew), ``gone`` (it has ended
+        without a word), or ``lost`` (NATS has not delivered them).
     :ivar publisher: the publisher's name; None if there is only one address.
     """
 

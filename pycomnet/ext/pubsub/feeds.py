@@ -104,6 +104,7 @@ class PublisherFeed:
             self.counts[epoch] = EventCount(self, epoch, count)
         if former.count is not None:
             self.count = self.counts[former.count.epoch]
+            self.durable = former.durable
             self._is_told = former.gone and not former.durable
 
     def start(self) -> None:
@@ -136,10 +137,15 @@ class PublisherFeed:
         if isinstance(result, Failure):
             if result.check(defer.CancelledError) is None:
                 problem = result.value
-            elif self.count is not None and not self.durable and self._reference() is not None:
+            elif self.count is not None and self._tells_end and self._reference() is not None:
                 self._tell_gap("gone", self.count.position)
         if self._reference() is not None:
             self._owner.feed_ended(self, problem)
+
+    @property
+    def _tells_end(self) -> bool:
+        """Whether events may be missing if it does not come back, and that was not told yet."""
+        return not self.durable and not self._is_told
 
     def _tell_gap(self, why: str, position: int, last: int | None = None) -> None:
         gap = Gap(None, position + 1, last, None, why, self.name)

@@ -202,9 +202,8 @@ class Intake:
 
     def tell(self, payload: bytes) -> None:
         """Put a notice behind what is queued."""
-        if self.policy is Policy.LATEST:
-            self.queue.append(Told(payload))  # before what follows; events have no order there
-        elif self.queue and isinstance(self.queue[-1], Told):
+        # With `latest` it is before all events: they have no order there.
+        if self.queue and isinstance(self.queue[-1], Told):
             self.queue[-1] = Told(payload)  # one after the other says no more than the last
         else:
             self.queue.append(Told(payload))

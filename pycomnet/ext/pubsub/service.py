@@ -207,6 +207,13 @@ class PublisherService(Service):
             self._check_later()
 
 
+#: What a class that is decorated may not have: subscribers, or the rights' checks, would miss it.
+OWN_NAMES = (
+    *("subscribe", "change", "acknowledge", "forget", "publish"),
+    *("topic", "topic_state", "running", "published", "settings"),
+)
+
+
 class FunctionPublisher(PublisherService):
     """A publisher that runs a generator or a function.
 
@@ -294,7 +301,7 @@ def publisher(
             {
                 "__module__": target.__module__,
                 "__qualname__": target.__qualname__,
-                "__doc__": inspect.getdoc(target),
+                "__doc__": inspect.getdoc(target) or "",  # and not that of the base class
                 "function": staticmethod(target),
                 "in_thread": in_thread,
                 "lazy": lazy,
@@ -316,6 +323,12 @@ def _class_publisher(
     cls: type, name: str, settings: TopicSettings, via: NatsSettings | None
 ) -> Any:
     """A class, with the methods of a publisher beside its own."""
+    own = [name for name in OWN_NAMES if name in vars(cls)]
+    if own and not issubclass(cls, PublisherService):
+        raise TypeError(
+            f"{cls.__qualname__}: publishers have {', '.join(own)} already, for their subscribers: "
+            "give yours another name"
+        )
     names = {
         "__module__": cls.__module__,
         "__qualname__": cls.__qualname__,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -32,7 +33,7 @@ from pycomnet.nats import (
 )
 from pycomnet.services.server.server import ServiceServer
 from pycomnet.test.needs import needs
-from pycomnet.test.system.daemons import PATIENCE, environment
+from pycomnet.test.system.daemons import PATIENCE, daemons, environment
 from pycomnet.test.system.natsserver import PROGRAM, NatsServerProcess, nats_server
 
 pytestmark = needs(PROGRAM)
@@ -339,6 +340,47 @@ async def test_acknowledged_events_are_not_given_again(
             await within(second.receive())
 
 
+DEMO = """
+import itertools, time
+from pycomnet.ext.pubsub import publisher
+
+@publisher("demo.through.nats", via={via!r})
+def pub_demo():
+    for number in itertools.count():
+        yield number
+        time.sleep(0.01)
+"""
+CLIENT = """
+from pycomnet.ext.pubsub import subscriber
+
+client = subscriber("demo.through.nats", via={via!r})
+print(client[:10])
+"""
+
+
+def test_the_first_example_runs_through_nats(server: NatsServerProcess, tmp_path: Path) -> None:
+    """A launcher runs a generator that sleeps; a script without a reactor prints ten numbers."""
+    with daemons(tmp_path) as started:
+        nameserver = started.nameserver()
+        (tmp_path / "through.py").write_text(DEMO.format(via=server.address))
+        daemon = started.start("pycomnet-service", "--nameserver", nameserver, "through")
+        daemon.wait_for("registered")
+        ran = subprocess.run(
+            [sys.executable, "-c", CLIENT.format(via=server.address)],
+            env=environment(),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+        )
+        assert not ran.returncode, ran.stderr
+        numbers = eval(ran.stdout)
+        assert numbers == list(range(numbers[0], numbers[0] + 10))
+        daemon.signal(signal.SIGTERM)
+        daemon.wait_for("all services have ended")
+        daemon.wait()
+
+
 WORKER = """
 import sys
 import pycomnet
@@ -385,8 +427,8 @@ async def test_what_a_killed_member_had_goes_to_another(
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_server_without_jetstream_says_so(tmp_path: Path) -> None:
-    """A publisher that wants a history does not start; the error says what to do."""
+async def test_a_server_without_jetstream_says_so(tmp_path: Path, context: Any) -> None:
+    """A publisher that wants a history does not start; the plain kind goes on without."""
     from twisted.internet import reactor
 
     config = tmp_path / "nats.conf"
@@ -399,6 +441,12 @@ async def test_a_server_without_jetstream_says_so(tmp_path: Path) -> None:
         with pytest.raises(Exception, match="JetStream"):
             async with Publishing("org.example.none", plain.address, history=10):
                 pass
+        async with Publishing("org.example.none", plain.address) as topic:
+            one = subscriber("org.example.none", context=context, via=plain.address)
+            await within(one.when_subscribed())
+            await topic.publish(1)
+            assert await take(one, 1) == [1]
+            await one.close()
 
 
 @pytest_twisted.ensureDeferred

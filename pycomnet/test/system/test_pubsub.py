@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import select
 import signal
 import subprocess
 import sys
+import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -160,7 +163,7 @@ async def test_all_publishers_of_an_interface_are_merged(
     started: Daemons, nameserver: str, context: Any
 ) -> None:
     """With their names, each in its own order; one that comes later as well, and one that ends
-    leaves the others."""
+    leaves the others. Who wants one of them gets one, and another when that is killed."""
     source = COUNTER.format(options="").replace("example.count", "example.merged")
     names = ["a", "b", "c"]
     ones = {
@@ -170,7 +173,12 @@ async def test_all_publishers_of_an_interface_are_merged(
     for one in ones.values():
         await one.seen(REGISTERED)
     client = subscriber("org.example.merged", context=context)
+    single = subscriber("org.example.merged", context=context, which="one")
     await client.when_subscribed()
+    await single.when_subscribed()
+    found = [await single.receive() for _ in range(50)]
+    first = found[0][0]
+    assert found == [(first, number) for number in range(found[0][1], found[0][1] + 50)]
     events = client.events()
     seen: dict[str, list[int]] = {name: [] for name in names}
 
@@ -185,10 +193,21 @@ async def test_all_publishers_of_an_interface_are_merged(
     await until(lambda: all(len(seen[name]) > 20 for name in "ab"))
     ones["c"] = publish(started, nameserver, "merged", source, "--name", "c", "--ttl", "2")
     await until(lambda: len(seen["c"]) > 20)
-    ones["a"].process.kill()
-    have = len(seen["b"]) + 200
-    await until(lambda: len(seen["b"]) > have)
+    killed = next(name for name, one in ones.items() if one.pid == first)
+    ones[killed].process.kill()
+    left = "b" if killed == "a" else "a"
+    have = len(seen[left]) + 200
+    await until(lambda: len(seen[left]) > have)
     await client.close()
+    later = await single.receive()
+    while not isinstance(later, Gap):
+        assert later[0] == first
+        later = await single.receive()
+    assert later.why == "restarted"
+    pid, number = await single.receive()
+    assert pid in {one.pid for name, one in ones.items() if name != killed}
+    assert await single.receive() == (pid, number + 1)
+    await single.close()
     for numbers in seen.values():
         assert numbers == list(range(numbers[0], numbers[0] + len(numbers)))
 
@@ -203,8 +222,10 @@ class Kept:
 """
 #: Takes events, and writes what it has taken to a file before it asks for the next.
 TAKER = """
+import contextlib
 import json
 import os
+import select
 import pycomnet
 pycomnet.configure(nameserver={nameserver!r})
 from pycomnet.ext.pubsub import Gap, subscriber
@@ -223,7 +244,7 @@ async def test_kills_lose_nothing_and_what_is_acknowledged_comes_once(
     """A publisher with a store is killed again and again while clients publish: all that was
     confirmed comes, in its order; nothing comes twice to a subscriber that acknowledges and lives;
     everything comes to one that is killed as well."""
-    kills = 50 if os.environ.get("PYCOMNET_TEST_LONG") else 4
+    kills = 2  # benchmarks/pubsub_faults.py does more, and cuts connections as well
     (started.directory / "kept").mkdir(mode=0o700)
     source = KEEPER.format(path=str(started.directory / "kept" / "events.db"))
     written = started.directory / "taken"
@@ -433,3 +454,41 @@ def test_commands_publish_subscribe_and_describe(
     assert 'pycomnet_topic_events_total{interface="org.example.board"} 5.0\n' in figures
     assert "does not begin with an interface" in run("sub", "org.nobody.>", status=1)
     assert "subject" in run("pub", "org.example.board.a..b", "1", status=1)
+
+
+def test_a_terminal_shows_a_table_until_it_is_interrupted(
+    started: Daemons, nameserver: str
+) -> None:
+    """Subjects, how many events each has had, and the last value; what a publisher says is text
+    and no markup. Ctrl-C ends it, and the terminal is left as it was."""
+    source = BOARD.replace("example.board", "example.table")
+    board = publish(started, nameserver, "table", source, "--name", "table")
+    board.wait_for(REGISTERED)
+    env = environment(PYCOMNET_NAMESERVER=nameserver, TERM="xterm", COLUMNS="100")
+    publishing = [*COMMAND, "pub", "org.example.table.eu.created", "1", '"[/x]"']
+    subprocess.run(publishing, env=env, check=True, timeout=PATIENCE)
+    mine, theirs = os.openpty()
+    command = [*COMMAND, "sub", "org.example.table.>", "--last", "10"]
+    process = subprocess.Popen(command, env=env, stdin=theirs, stdout=theirs, stderr=theirs)
+    os.close(theirs)
+    shown = b""
+    end = time.monotonic() + PATIENCE
+    try:
+        while b"eu.created" not in shown and time.monotonic() < end:
+            if select.select([mine], [], [], 1.0)[0]:
+                shown += os.read(mine, 65536)
+        process.send_signal(signal.SIGINT)
+        while process.poll() is None and time.monotonic() < end:
+            if select.select([mine], [], [], 0.1)[0]:
+                with contextlib.suppress(OSError):  # the other end is closed
+                    shown += os.read(mine, 65536)
+    finally:
+        process.kill()
+        process.wait()
+        os.close(mine)
+    text = shown.decode()
+    assert process.returncode in (130, -signal.SIGINT), text
+    for part in ("org.example.table", "a second", "eu.created", '"[/x]"'):
+        assert part in text, text
+    assert "Traceback" not in text
+    assert text.rindex("\x1b[?25h") > text.rindex("\x1b[?25l")  # the cursor is shown again

@@ -128,7 +128,8 @@ class MakeTests(SynchronousTestCase):
         os.environ["PYCOMNET_USER"], os.environ["PYCOMNET_PASSWORD"] = "alice", "a secret"
         os.environ["PYCOMNET_TOKEN"] = "a-token-of-a-gateway"
         made: Any = self.make(f"{MODULE}:Calc")
-        self.assertEqual([one.kind for one in made.context.credentials], ["password", "peer"])
+        kinds = ["password", "certificate", "peer"]
+        self.assertEqual([one.kind for one in made.context.credentials], kinds)
         self.assertEqual(
             [name for name in CREDENTIAL_VARIABLES if os.environ.get(name)], ["PYCOMNET_TOKEN"]
         )

@@ -27,8 +27,6 @@ T = TypeVar("T")
 
 #: SQLite's application_id of our files ("pcev"), and the version of the tables.
 APPLICATION, VERSION = 0x70636576, 1
-#: The most changes in one transaction.
-MAX_BATCH = 5_000
 #: About how many bytes, and how many events, one read gives.
 READ, READ_EVENTS = 1 << 17, 1_000
 #: Bytes of all events in a file, unless it is made with another limit.
@@ -327,6 +325,8 @@ class SQLiteEventStore:
             )
             waiting, self._waiting = waiting + self._waiting, []
             self._events.clear()
+            self._positions.clear()
+            self._numbers.clear()
         else:
             self.first, self.last, self._size = result
         for one in waiting:

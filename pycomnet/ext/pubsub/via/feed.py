@@ -334,7 +334,7 @@ class NatsFeed:
                     source.track.begins(number)
             elif what == RESTARTED:
                 self._waiting.tell(source or self._source(epoch), Restarted(text))
-            elif what == END:
+            elif what == END and (source is None or not source.is_over):
                 (source or self._source(epoch)).is_over = True
                 if problem is not None:
                     self._end_of(problem)

@@ -24,6 +24,7 @@ from pycomnet.nats import (
 )
 from pycomnet.nats.consuming import ConsumerReader
 from pycomnet.nats.jetstream import (
+    NO_JETSTREAM,
     NO_STREAM,
     SECOND,
     JetStream,
@@ -61,7 +62,7 @@ async def find_stream(client: NatsClient, names: NatsNames) -> EventStream | Non
     try:
         found = await JetStream(client).stream_info(names.stream)
     except JetStreamError as problem:
-        if problem.number in (NO_STREAM, 0):
+        if problem.number in (NO_STREAM, *NO_JETSTREAM, 0):
             return None
         raise
     except NatsTimeout:
@@ -241,6 +242,7 @@ class GroupReader:
         self._first = stream.last
         prefetch: int = feed.wanted.get("prefetch", PREFETCH)
         self._most = prefetch
+        self._batch = max(1, prefetch // 2)
         self._settings = feed.client.settings
         #: by their numbers in the stream; and by epoch and number
         self._had: OrderedDict[int, _Held] = OrderedDict()
@@ -254,8 +256,8 @@ class GroupReader:
             feed.names.stream,
             self._make,
             self._came,
-            lambda: len(self._held) < self._most,
-            max(1, prefetch // 2),
+            self._has_room,
+            self._batch,
         )
 
     async def _make(self) -> str:
@@ -330,8 +332,11 @@ class GroupReader:
 
     def check(self) -> None:
         """There may be room again."""
-        if len(self._held) < self._most:
+        if self._has_room():
             self._reader.check()
+
+    def _has_room(self) -> bool:
+        return len(self._held) + self._batch <= self._most
 
     async def is_at_end(self) -> bool:
         """Whether all that the stream has was delivered, and is done with by all members."""

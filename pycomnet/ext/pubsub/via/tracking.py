@@ -46,12 +46,12 @@ class PublisherTrack:
         if everything:
             if number == position + 1:
                 return None
-            return Gap(number - position - 1, position + 1, number - 1)
+            return Gap(number - position - 1, position + 1, number - 1, why="lost")
         known = self._last.get(subject, self._base)
         self._note(subject, number)
         if previous is None or known is None or previous <= known:
             return None
-        return Gap(None, known + 1, previous)
+        return Gap(None, known + 1, previous, why="lost")
 
     def skip(self, item: list[Any]) -> None:
         """An event has come before which others are not expected."""

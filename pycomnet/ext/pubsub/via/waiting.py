@@ -8,6 +8,9 @@ from typing import Any
 from pycomnet.ext.pubsub.events import OVERHEAD, Gap
 from pycomnet.ext.pubsub.intake import Policy
 
+#: How many publishers' gaps wait, and how much that is no event.
+MOST_SOURCES, MOST_TOLD = 1000, 16
+
 
 class WaitingEvent:
     """An event or a notice that waits.
@@ -47,6 +50,8 @@ class WaitingEvents:
         self._behind: dict[Any, Gap] = {}
         #: ... and before the first
         self._before: dict[Any, Gap] = {}
+        #: how many wait that are no events
+        self._told = 0
 
     def __len__(self) -> int:
         return len(self._queue) + len(self._latest)
@@ -68,7 +73,7 @@ class WaitingEvents:
             if self.policy is Policy.DISCONNECT:
                 return False
             if self.policy is Policy.DROP_NEWEST:
-                self._behind[source] = _dropped(item, missed)
+                self._note(self._behind, source, _dropped(item, missed))
                 self.dropped += 1
                 return True
             if self.policy is Policy.DROP_OLDEST:
@@ -79,15 +84,24 @@ class WaitingEvents:
 
     def _drop_oldest(self, size: int) -> None:
         queue = self._queue
+        told: list[WaitingEvent] = []
         while queue and self.size + size > self.bound:
-            oldest = queue[0]
+            oldest = queue.popleft()
             if type(oldest.item) is not list or oldest.item[0] is None:
-                break  # it is no event, and is told
-            queue.popleft()
+                told.append(oldest)  # it is no event
+                continue
             self.size -= oldest.size
             self.dropped += 1
             gap = _dropped(oldest.item, oldest.missed)
-            self._before[oldest.source] = _sum(self._before.get(oldest.source), gap)
+            self._note(self._before, oldest.source, gap)
+
+        queue.extendleft(reversed(told))
+
+    def _note(self, gaps: dict[Any, Gap], source: Any, gap: Gap) -> None:
+        """Events of a source are missing behind those that are missing by now."""
+        gaps[source] = _sum(gaps.get(source), gap)
+        if len(gaps) > MOST_SOURCES:
+            del gaps[next(iter(gaps))]
 
     def _replace(self, source: Any, item: list[Any], size: int, missed: Gap | None) -> None:
         latest = self._latest
@@ -105,11 +119,13 @@ class WaitingEvents:
             self.size -= oldest.size
             self.dropped += 1
             gap = _dropped(oldest.item, oldest.missed)
-            self._before[oldest.source] = _sum(self._before.get(oldest.source), gap)
+            self._note(self._before, oldest.source, gap)
 
     def tell(self, source: Any, item: Any) -> None:
-        """Something that is no event has come; it is never dropped."""
-        self._queue.append(WaitingEvent(source, item, 0))
+        """Something that is no event has come; it is only dropped if there are many."""
+        if self._told < MOST_TOLD:
+            self._told += 1
+            self._queue.append(WaitingEvent(source, item, 0))
 
     def take(self, size: int) -> tuple[Any, list[Any]] | None:
         """Up to so many bytes of what waits, and the publisher that it is from."""
@@ -128,6 +144,7 @@ class WaitingEvents:
         while queue and queue[0].source is source and taken < size:
             one = queue.popleft()
             taken += one.size
+            self._told -= not one.size
             if one.missed is not None:
                 found.append(one.missed)
             found.append(one.item)
@@ -144,7 +161,7 @@ class WaitingEvents:
         self._latest.clear()
         self._behind.clear()
         self._before.clear()
-        self.size = 0
+        self.size = self._told = 0
 
 
 def _dropped(item: list[Any], missed: Gap | None, key: str | None = None) -> Gap:
@@ -159,7 +176,8 @@ def _sum(first: Gap | None, second: Gap) -> Gap:
         return second
     unknown = first.count is None or second.count is None
     count = None if unknown else (first.count or 0) + (second.count or 0)
-    return Gap(count, first.first, second.last, second.key or first.key)
+    why = first.why if first.why == second.why else "lost"
+    return Gap(count, first.first, second.last, second.key or first.key, why)
 
 
 def _both(first: Gap | None, second: Gap | None) -> Gap | None:

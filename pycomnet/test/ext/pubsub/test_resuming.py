@@ -6,7 +6,9 @@ from typing import Any
 
 from pycomnet.errors import Forbidden
 from pycomnet.ext.pubsub import Gap, subscriber
+from pycomnet.ext.pubsub.feeds import PublisherFeed
 from pycomnet.ext.pubsub.history import BUDGET, History, KeptEvents, Retained, duration, kept
+from pycomnet.ext.pubsub.received import EventCount
 from pycomnet.ext.pubsub.subjects import Patterns
 from pycomnet.ranges import NumberRefused
 from pycomnet.test.ext.pubsub.kit import NAME, PublishCase
@@ -212,6 +214,23 @@ class HistoryTests(PublishCase):
         self.network.wait(5)
         self.publish(1, subject="a")
         self.assertEqual((self.take(one), one.subjects), ([1], ["a"]))
+
+    def test_one_that_is_lost_again_before_it_is_back_tells_nothing_more(self) -> None:
+        """If its events are durable nothing is missing; else that was told when it had gone."""
+        for durable in (True, False):
+            one = self.subscribe()
+            service = self.context.at("tcp:127.0.0.1:1", NAME)
+            former = PublisherFeed(one, service, "other")
+            former.count = former.counts["epoch"] = EventCount(former, "epoch")
+            former.durable, former.gone = durable, True
+            feed = PublisherFeed(one, service, "other")
+            feed.follows(former)
+            one.add_feed(feed)
+            self.network.deliver()
+            feed.lost()
+            self.network.deliver()
+            self.assertTrue(feed.over)
+            self.assertEqual(self.take(one), [])
 
     def test_a_connection_lost_before_the_first_event_loses_nothing(self) -> None:
         """The welcome has said where the events begin."""

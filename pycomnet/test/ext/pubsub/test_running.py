@@ -229,6 +229,28 @@ class RunningTests(ServiceCase):
             self.network.advance(0)
         self.assertLess(service.topic.history.last, 5000)
 
+    def test_a_generator_without_a_docstring_has_none(self) -> None:
+        """What it offers is not described by the words for a class of ours."""
+
+        @publisher("org.example.silent")
+        def silent() -> Iterator[int]:
+            yield 1
+
+        self.assertEqual(silent.__doc__, "")
+
+    def test_a_class_does_not_replace_what_subscribers_call(self) -> None:
+        """Nor the checks of their rights."""
+        with self.assertRaises(TypeError) as caught:
+
+            @publisher("org.example.own")
+            class Own:
+                """With a method of a publisher's name."""
+
+                def publish(self) -> None:
+                    """Something else."""
+
+        self.assertIn("publishers have publish already", str(caught.exception))
+
     def test_what_makes_no_publisher_is_refused(self) -> None:
         """Where it is made."""
         for wrong in (lambda: publisher(cast(Any, 5)), lambda: publisher("x", restart="sometimes")):

@@ -112,8 +112,8 @@ class CoreTests(ViaCase):
         self.nats.drops = False
         self.publish(4, subject="b")
         self.publish(5, subject="a")
-        self.assertEqual(self.take(everything), [1, Gap(2, 2, 3), 4, 5])
-        self.assertEqual(self.take(some), [1, Gap(None, 2, 3), 5])
+        self.assertEqual(self.take(everything), [1, Gap(2, 2, 3, why="lost"), 4, 5])
+        self.assertEqual(self.take(some), [1, Gap(None, 2, 3, why="lost"), 5])
 
     def test_the_first_event_may_be_the_lost_one(self) -> None:
         """The publisher has said where it was."""
@@ -123,7 +123,7 @@ class CoreTests(ViaCase):
         self.publish(2)
         self.nats.drops = False
         self.publish(3)
-        self.assertEqual(self.take(one), [Gap(1, 2, 2), 3])
+        self.assertEqual(self.take(one), [Gap(1, 2, 2, why="lost"), 3])
 
     def test_a_slow_subscriber_hurts_itself_alone(self) -> None:
         """Its bound holds; it is told what is missing, and another has all."""

@@ -118,6 +118,11 @@ def item(number: int, subject: str = "", key: str | None = None) -> list[Any]:
     return [number, subject, key, 0.0, number]
 
 
+def lost(count: int | None, first: int, last: int) -> Gap:
+    """Events that NATS has not delivered."""
+    return Gap(count, first, last, why="lost")
+
+
 class TrackTests(SynchronousTestCase):
     """What is missing."""
 
@@ -126,14 +131,14 @@ class TrackTests(SynchronousTestCase):
         track = PublisherTrack()
         self.assertIsNone(track.missing(item(5), None, True))
         self.assertIsNone(track.missing(item(6), None, True))
-        self.assertEqual(track.missing(item(9), None, True), Gap(2, 7, 8))
+        self.assertEqual(track.missing(item(9), None, True), lost(2, 7, 8))
         self.assertIs(track.missing(item(8), None, True), REPEATED)
 
     def test_a_publisher_that_has_said_where_it_is(self) -> None:
         """From there on each event is expected."""
         track = PublisherTrack()
         track.begins(3)
-        self.assertEqual(track.missing(item(5), None, True), Gap(1, 4, 4))
+        self.assertEqual(track.missing(item(5), None, True), lost(1, 4, 4))
         track.begins(0)
         self.assertIsNone(track.missing(item(6), None, True))
 
@@ -143,8 +148,8 @@ class TrackTests(SynchronousTestCase):
         self.assertIsNone(track.missing(item(12, "a"), 4, False))
         self.assertIsNone(track.missing(item(20, "a"), 12, False))
         self.assertIsNone(track.missing(item(21, "b"), 0, False))
-        self.assertEqual(track.missing(item(30, "a"), 25, False), Gap(None, 21, 25))
-        self.assertEqual(track.missing(item(31, "c"), 15, False), Gap(None, 11, 15))
+        self.assertEqual(track.missing(item(30, "a"), 25, False), lost(None, 21, 25))
+        self.assertEqual(track.missing(item(31, "c"), 15, False), lost(None, 11, 15))
         self.assertIsNone(track.missing(item(32, "c"), None, False))
 
     def test_other_subjects_begin_anew(self) -> None:
@@ -153,7 +158,7 @@ class TrackTests(SynchronousTestCase):
         track.missing(item(2, "a"), 0, False)
         track.change()
         self.assertIsNone(track.missing(item(9, "b"), 1, False))
-        self.assertEqual(track.missing(item(12, "b"), 11, False), Gap(None, 10, 11))
+        self.assertEqual(track.missing(item(12, "b"), 11, False), lost(None, 10, 11))
 
     @given(st.lists(st.booleans(), max_size=60), st.booleans())
     def test_a_loss_is_always_told(self, arrive: list[bool], everything: bool) -> None:
@@ -174,6 +179,9 @@ class TrackTests(SynchronousTestCase):
             if everything:
                 lost.clear()
             lost.discard(subject)
+
+
+NOTICE = [None, "restarted", "x"]
 
 
 class WaitingTests(SynchronousTestCase):
@@ -247,6 +255,8 @@ class WaitingTests(SynchronousTestCase):
             nonlocal position
             batch = waiting.take(1000)
             for one in batch[1] if batch else ():
+                if one == NOTICE:
+                    continue
                 if isinstance(one, Gap):
                     assert one.first == position + 1
                     assert one.last is not None and one.count == one.last - one.first + 1
@@ -261,6 +271,9 @@ class WaitingTests(SynchronousTestCase):
                     number += 1
                     waiting.put("s", item(number), 800, None)
                     assert waiting.size <= 3000
+                    assert len(waiting) < 20
+                elif what == "tell":
+                    waiting.tell("s", NOTICE)
                 else:
                     take()
         while len(waiting):
