@@ -81,6 +81,8 @@ class NatsTestServer(Factory):
         self.user: dict[str, str] = {}
         self.is_silent = False
         self.drops = False
+        #: what is published there is lost
+        self.loses = ""
         self.sides: list[ServerSide] = []
         self.lines: list[bytes] = []
         self.published: list[tuple[str, str, bytes, bytes]] = []
@@ -102,7 +104,7 @@ class NatsTestServer(Factory):
         subject = words[1].decode()
         reply = words[2].decode() if len(words) - numbers == 3 else ""
         self.published.append((subject, reply, body[:size], body[size:]))
-        if self.drops:
+        if self.drops or (self.loses and covers(self.loses, subject)):
             return
         found = False
         groups: set[tuple[str, str]] = set()

@@ -57,11 +57,11 @@ class NatsSource:
 
     __slots__ = ("_feed", "epoch", "is_over", "name", "track")
 
-    def __init__(self, feed: NatsFeed, epoch: str, position: int | None) -> None:
+    def __init__(self, feed: NatsFeed, epoch: str, track: PublisherTrack) -> None:
         self.name: str | None = None
         self.epoch = epoch
         self.is_over = False
-        self.track = PublisherTrack(position)
+        self.track = track
         self._feed = feed
 
     def consumed(self) -> None:
@@ -109,6 +109,8 @@ class NatsFeed:
         self._is_busy = False
         #: where publishers answer
         self._answers = ""
+        #: how often the client was connected again when publishers were asked where they are
+        self._reconnects: int | None = None
         self._subscriptions: list[Any] = []
         self.reader: EventStreamReader | GroupReader | None = None
         self._running: defer.Deferred[None] | None = None
@@ -154,7 +156,8 @@ class NatsFeed:
         self._subscriptions.append(client.subscribe(self._answers, self._told))
         client.publish(names.who, b"", self._answers)
         await client.flush()
-        self.count = NatsSource(self, BEGUN, None)
+        self._reconnects = client.reconnects
+        self.count = NatsSource(self, BEGUN, PublisherTrack())
         self._owner.check_subscribed()
 
     def _check_core(self, policy: Policy) -> None:
@@ -242,6 +245,7 @@ class NatsFeed:
                 subscription.close()
             self.client.publish(self.names.who, b"", self._answers)
             await self.client.flush()
+            self._reconnects = self.client.reconnects
 
     # -- what comes ------------------------------------------------------------------------------
 
@@ -302,12 +306,22 @@ class NatsFeed:
         """Whether the user has all that has come."""
         return not self._waiting and not self._is_busy
 
-    def _source(self, epoch: str, position: int | None = None) -> NatsSource:
+    def _source(self, epoch: str) -> NatsSource:
         sources = self._sources
-        made = sources[epoch] = NatsSource(self, epoch, position)
+        made = sources[epoch] = NatsSource(self, epoch, self._track())
         if len(sources) > MOST_SOURCES:
             sources.popitem(last=False)
         return made
+
+    def _track(self) -> PublisherTrack:
+        """What is known of a publisher of which nothing has come yet.
+
+        If the connection was cut since publishers were asked where they are, the answer may be
+        among what was lost, and so may all events up to the next that comes.
+        """
+        if self.reader is not None or self._reconnects in (None, self.client.reconnects):
+            return PublisherTrack()
+        return PublisherTrack(0, False)
 
     def _unreadable(self, message: NatsMessage, problem: PycomnetError) -> None:
         log.warn("{subject}: {why}", subject=message.subject, why=str(problem))

@@ -18,13 +18,17 @@ class PublisherTrack:
     Who subscribes to everything gets numbers without holes. Who does not knows from each event
     which was the one before with its subject.
 
+    :param is_certain: whether all that follows the position is expected; else some of it, up to
+        the first that comes, may be from before the subscription, so nobody knows how many are
+        missing.
     :ivar position: the number of the last event; None before the first, if that is not known.
     """
 
-    __slots__ = ("_base", "_last", "position")
+    __slots__ = ("_base", "_is_certain", "_last", "position")
 
-    def __init__(self, position: int | None = None) -> None:
+    def __init__(self, position: int | None = None, is_certain: bool = True) -> None:
         self.position = position
+        self._is_certain = is_certain
         #: events up to this one are not expected
         self._base = position
         self._last: dict[str, int] = {}
@@ -44,9 +48,11 @@ class PublisherTrack:
             return REPEATED
         self.position = number
         if everything:
+            is_certain, self._is_certain = self._is_certain, True
             if number == position + 1:
                 return None
-            return Gap(number - position - 1, position + 1, number - 1, why="lost")
+            count = number - position - 1 if is_certain else None
+            return Gap(count, position + 1, number - 1, why="lost")
         known = self._last.get(subject, self._base)
         self._note(subject, number)
         if previous is None or known is None or previous <= known:

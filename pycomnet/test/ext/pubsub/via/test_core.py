@@ -17,6 +17,7 @@ from pycomnet.ext.pubsub import (
     publisher,
     subscriber,
 )
+from pycomnet.ext.pubsub.via.naming import NatsNames
 from pycomnet.nats import NatsAuthFailed, NatsUnreachable
 from pycomnet.services.client.context import Context
 from pycomnet.services.server.server import ServiceServer
@@ -266,6 +267,18 @@ class ConnectionTests(ViaCase):
         got = self.take(one)
         self.assertEqual((got[0], got[-1]), (1, 3))
         self.assertTrue(2 in got or any(isinstance(value, Gap) for value in got), got)
+
+    def test_a_publisher_whose_first_events_are_cut_off_leaves_a_gap(self) -> None:
+        """Nothing of it had come, not even where it is: how many are missing is not known."""
+        self.nats.loses = f"{NatsNames(NAME).interface}.!!.>"
+        one = self.subscribe()
+        self.nats.drops = True
+        self.publish(1, 2)
+        self.nats.drops = False
+        self.network.cut()
+        self.network.wait(10)
+        self.publish(3)
+        self.assertEqual(self.take(one), [Gap(None, 1, 2, why="lost"), 3])
 
     def test_a_publisher_waits_while_nats_is_away(self) -> None:
         """What it returns fires when there is room again."""

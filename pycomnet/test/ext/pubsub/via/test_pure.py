@@ -142,6 +142,16 @@ class TrackTests(SynchronousTestCase):
         track.begins(0)
         self.assertIsNone(track.missing(item(6), None, True))
 
+    def test_a_beginning_that_nobody_knows_is_a_gap_without_a_count(self) -> None:
+        """It may have been lost from its first event on; what is lost later is counted."""
+        track = PublisherTrack(0, False)
+        track.begins(200)
+        self.assertEqual(track.missing(item(201), None, True), lost(None, 1, 200))
+        self.assertEqual(track.missing(item(204), None, True), lost(2, 202, 203))
+        self.assertIsNone(PublisherTrack(0, False).missing(item(1), None, True))
+        some = PublisherTrack(0, False)
+        self.assertEqual(some.missing(item(9, "a"), 7, False), lost(None, 1, 7))
+
     def test_some_subjects_are_followed_by_the_one_before(self) -> None:
         """Others' numbers are no gap."""
         track = PublisherTrack(10)
