@@ -90,7 +90,8 @@ class FileTests(SQLiteCase):
         def locks() -> list[str]:
             number = f":{os.stat(self.path).st_ino} "
             with open("/proc/locks") as file:
-                return [line for line in file if number in line and "POSIX" in line]
+                found = [line for line in file if number in line and "POSIX" in line]
+            return [line.partition(":")[2] for line in found]  # without its number in the list
 
         before = locks()
         self.assertTrue(before)
