@@ -30,7 +30,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"interfaces", "forks", "ranges"}),
     frozenset({"net"}),
     frozenset({"auth"}),
-    frozenset({"channels"}),
+    frozenset({"channels", "etcd"}),
     frozenset({"gateways"}),
     frozenset({"mediator", "factory"}),
     frozenset({"services", "nameserver"}),
