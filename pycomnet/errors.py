@@ -445,6 +445,28 @@ class StoreFailed(NameserverError):
     code = "store"
 
 
+class StoreCutOff(StoreFailed):
+    """The nameserver is cut off from the store that it shares with others. Nothing was changed;
+    another nameserver may do it. Clients that know several try them."""
+
+    code = "store-cut-off"
+
+
+class StoreUncertain(NameserverError):
+    """The store did not answer: the change may have been made, or is made yet. Repeat it.
+
+    Registering again with the same secret returns the lease if it was made.
+    """
+
+    code = "store-uncertain"
+
+
+class NameserverStale(NameserverError):
+    """The nameserver was cut off from its store for too long: what it knows is too old to tell."""
+
+    code = "stale"
+
+
 class StoreConflict(StoreFailed):
     """A store has another registration of that name than the one that was to be replaced."""
 

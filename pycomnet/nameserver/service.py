@@ -9,26 +9,25 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Collection
 from typing import TYPE_CHECKING, Any
 
-from twisted.internet import defer, task
+from twisted.internet import defer
 from twisted.internet.interfaces import IReactorTime
 
 from pycomnet.auth.admission import peer_credentials
-from pycomnet.deferred import Condition
 from pycomnet.errors import (
+    LeaseLost,
     NameserverFull,
     NotLeaseOwner,
-    ServerLeaving,
     ServiceNotFound,
     StoreConflict,
     StoreFailed,
     TooManyRegistrations,
 )
+from pycomnet.interfaces import ISharedNameStore
 from pycomnet.nameserver.clients import Clients, Registrant
 from pycomnet.nameserver.directory import Directory
 from pycomnet.nameserver.expiry import Expiry
-from pycomnet.nameserver.queries import Query
 from pycomnet.nameserver.queue import Turns
-from pycomnet.nameserver.records import Record
+from pycomnet.nameserver.records import Delete, Record
 from pycomnet.nameserver.requests import (
     WILD,
     Arguments,
@@ -36,7 +35,8 @@ from pycomnet.nameserver.requests import (
     query,
     registration,
 )
-from pycomnet.nameserver.watch import Watch
+from pycomnet.nameserver.shared import MAX_STALE, SharedMemory
+from pycomnet.nameserver.watches import Watches
 from pycomnet.net.reactors import EndpointReactor
 from pycomnet.services.client.context import NAMESERVER
 from pycomnet.services.interface import Service, interface, method
@@ -52,8 +52,6 @@ log = Logger()
 
 #: How often a registration is tried when others for the same name come in between.
 ATTEMPTS = 10
-#: Events that a watcher gets before others have their turn.
-EVENTS = 100
 #: Lists that go through all names at a time; further ones wait.
 SCANS = 2
 #: About how many bytes of addresses and metadata one page of ``list_services`` has.
@@ -80,6 +78,7 @@ class NameService(Service):
     :param operators: names in certificates whose holders may remove what others registered.
     :param may_register: raises an error if a client may not register a name with interfaces, or
         keep it.
+    :param max_stale: seconds for which it answers while it is cut off from a store that it shares.
     :param log_length: changes kept for watchers; by default that of :class:`ChangeLog`.
     """
 
@@ -94,6 +93,7 @@ class NameService(Service):
         version: str = "",
         operators: Collection[str] = (),
         may_register: Callable[[Request, str, Collection[str]], None] | None = None,
+        max_stale: float = MAX_STALE,
         **options: Any,
     ) -> None:
         self.limits = limits or NameserverLimits()
@@ -110,12 +110,11 @@ class NameService(Service):
         self._begun = 0.0
         self._counts: Counter[str] = Counter()
         self._expiry = Expiry(self.directory, store, reactor, seconds)
-        self._leaving = False
-        #: fires at the next change
-        self._next_change = Condition()
-        self._watching = 0
-        #: watches by their connection
-        self._watches: Counter[Any] = Counter()
+        shared = ISharedNameStore(store, None)
+        self._shared = None if shared is None else SharedMemory(shared, max_stale)
+        self._watches = Watches(
+            self.directory, self.limits, reactor, seconds, self._shared is not None
+        )
         self._turns: dict[Any, Turns] = {}
         self._clients = Clients()
         self._scans = defer.DeferredSemaphore(SCANS)
@@ -125,7 +124,8 @@ class NameService(Service):
     async def _open(self) -> None:
         await self._store.open(self.directory)
         self._begun = self._seconds()
-        self.directory.listen(self._changed)
+        self.directory.listen(self._expiry.schedule)
+        self._watches.start()
         self._expiry.schedule()
         log.info(
             "{count} registrations in {store}", count=len(self.directory), store=self._store.name
@@ -138,14 +138,13 @@ class NameService(Service):
 
     def leave(self) -> None:
         """End all watches, as the server is about to end; they would not end by themselves."""
-        self._leaving = True
         self._store.leave()
-        self._next_change.notify_all()
+        self._watches.leave()
 
     def stopped(self) -> defer.Deferred[None]:
         """Close the store, once all pending changes are committed."""
         self.leave()
-        self.directory.unlisten(self._changed)
+        self.directory.unlisten(self._expiry.schedule)
         self._expiry.stop()
         return self._store.close()
 
@@ -200,7 +199,12 @@ class NameService(Service):
         directory = self.directory
         record.client = client
         for _ in range(ATTEMPTS):
-            put = directory.proposal(record, self._seconds())
+            if self._shared is None:
+                put = directory.proposal(record, self._seconds())
+            else:
+                put = await self._shared.proposed(
+                    record.service, lambda: directory.proposal(record, self._seconds())
+                )
             self._check_room(record, client)
             client.asked += 1
             try:
@@ -239,8 +243,22 @@ class NameService(Service):
 
         If it is over already, the error says so: register again.
         """
-        taken = Arguments("renew", request.args, self.limits)
-        owner = taken.lease()
+        owner = Arguments("renew", request.args, self.limits).lease()
+        if self._shared is None:
+            return self._renew(request, owner)
+        try:
+            return self._renew(request, owner)
+        except (LeaseLost, NotLeaseOwner):
+            return self._renew_late(request, owner)
+
+    async def _renew_late(self, request: Request, owner: tuple[int, str]) -> Any:
+        """The memory says no: that may be late."""
+        assert self._shared is not None
+        await self._shared.owned(owner[0], lambda: self.directory.owned(*owner, self._seconds()))
+        renewed = self._renew(request, owner)
+        return await renewed if isinstance(renewed, defer.Deferred) else renewed
+
+    def _renew(self, request: Request, owner: tuple[int, str]) -> Any:
         now = self._seconds()
         if self._may_register is not None:
             owned = self.directory.owned(*owner, now)
@@ -261,7 +279,7 @@ class NameService(Service):
         """End a lease at once, which frees the name."""
         lease, secret = Arguments("unregister", request.args, self.limits).lease()
         for _ in range(ATTEMPTS):
-            removal = self.directory.removal(lease, secret, self._seconds())
+            removal = await self._removal(lease, secret)
             try:
                 await self._store.commit(removal)
             except StoreConflict:
@@ -269,6 +287,12 @@ class NameService(Service):
             self._counts["unregistered"] += 1
             return {"service": removal.service}
         raise StoreFailed("the registration is being changed too often")
+
+    async def _removal(self, lease: int, secret: str) -> Delete:
+        def look() -> Delete:
+            return self.directory.removal(lease, secret, self._seconds())
+
+        return look() if self._shared is None else await self._shared.owned(lease, look)
 
     @method(args={"service": "str"}, results={"service": "str"})
     async def remove(self, request: Request) -> dict[str, Any]:
@@ -323,8 +347,10 @@ class NameService(Service):
             # The usual request. If the name is found, it was a valid one, and needs no check.
             record = self.directory.locate(args["interface"], None, NO_TAGS, now)
             if record is not None:
-                return record.as_map(now)
-        return self._locate(args, now).as_map(now)
+                found = record.as_map(now)
+                return found if self._shared is None else self._shared.aged(found)
+        found = self._locate(args, now).as_map(now)
+        return found if self._shared is None else self._shared.aged(found)
 
     def _locate(self, args: Any, now: float) -> Record:
         taken = Arguments("locate", args, self.limits)
@@ -335,6 +361,8 @@ class NameService(Service):
             raise taken.refused("interface", "one, or a service")
         record = self.directory.locate(name, service, tags, now)
         if record is None:
+            if self._shared is not None:
+                self._shared.staleness()  # if it is that stale, it doesn't know
             self._counts["not found"] += 1
             raise ServiceNotFound(_not_found(name, service, tags))
         return record
@@ -362,6 +390,8 @@ class NameService(Service):
         limit = taken.whole("limit", self.limits.page, 1, self.limits.page)
         after = taken.begin("after")
         assert limit is not None
+        if self._shared is not None:
+            self._shared.staleness()
         self._counts["listed"] += 1
         page = self.directory.page(wanted, after, limit, self._seconds())
         found = page.records
@@ -370,7 +400,7 @@ class NameService(Service):
             await self._scans.acquire()
             try:
                 while page.after is not None and len(found) < limit and size < PAGE_BYTES:
-                    await self._breathe()
+                    await self._watches.breathe()
                     page = self.directory.page(
                         wanted, page.after, limit - len(found), self._seconds()
                     )
@@ -381,7 +411,8 @@ class NameService(Service):
         while size > PAGE_BYTES and len(found) > 1:
             size -= _size(found.pop())
         now = self._seconds()
-        return [record.as_map(now) for record in found]
+        maps = [record.as_map(now) for record in found]
+        return maps if self._shared is None else [self._shared.aged(one) for one in maps]
 
     @method(
         stream=True,
@@ -400,35 +431,8 @@ class NameService(Service):
         taken = Arguments("watch", request.args, self.limits)
         wanted = query(taken, self.limits)
         revision = taken.whole("revision", None, 0, (1 << 63) - 1)
-        key = request.connection
-        if self._watching >= self.limits.watches:
-            raise NameserverFull(f"there are {self.limits.watches} watches, and may be no more")
-        if self._watches[key] >= self.limits.connection_watches:
-            raise NameserverFull(
-                f"a client may have {self.limits.connection_watches} watches, and no more"
-            )
-        self._watches[key] += 1
-        self._watching += 1
-        try:
-            async for event in self._events(wanted, revision):
-                yield event
-        finally:
-            self._watching -= 1
-            self._watches[key] -= 1
-            if not self._watches[key]:
-                del self._watches[key]
-
-    async def _events(self, wanted: Query, revision: int | None) -> AsyncIterator[dict[str, Any]]:
-        watch = Watch(self.directory, wanted, revision)
-        while not self._leaving:
-            if watch.caught_up:
-                await self._next_change.wait()
-                continue
-            for event in watch.take(EVENTS, self._seconds()):
-                yield event
-            if not watch.caught_up:
-                await self._breathe()
-        raise ServerLeaving("the nameserver is about to end")
+        async for event in self._watches.events(request.connection, wanted, revision):
+            yield event
 
     @method(
         results="a map of counts, revisions, the uptime, the version and the store",
@@ -445,24 +449,22 @@ class NameService(Service):
             "services": len(directory),
             "bytes": directory.size,
             "interfaces": directory.interfaces,
-            "watches": self._watching,
+            "watches": self._watches.count,
             "connections": len(self._server.connections),
             "memory": self._server.memory.as_map(),
             "revision": directory.log.last,
             "oldest_revision": directory.log.first,
+            **({} if self._shared is None else self._shared.freshness()),
             "counts": {name: self._counts[name] for name in COUNTS},
         }
 
-    # -- time ------------------------------------------------------------------------------------
-
-    def _breathe(self) -> defer.Deferred[None]:
-        """Let others have their turn."""
-        waiting: defer.Deferred[None] = task.deferLater(self._reactor, 0)
-        return waiting
-
-    def _changed(self) -> None:
-        self._next_change.notify_all()
-        self._expiry.schedule()
+    @method(
+        results="a map of nameservers and members, lists of maps; empty without a shared store",
+        idempotent=True,
+    )
+    def cluster(self, request: Request) -> Any:
+        """The nameservers that share this one's store, and the store's own members."""
+        return {} if self._shared is None else self._shared.cluster()
 
 
 #: What the server of a nameserver allows its clients. Requests are short. A watch is a call that

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import zip_longest
 from typing import Any
 
 from pycomnet.errors import RevisionTooOld
@@ -82,12 +83,16 @@ class Watch:
             ]
         events = []
         steps = log.after(self._revision, limit)
-        for step in steps:
-            event = self._event(step, now)
+        told = self._revision
+        for step, following in zip_longest(steps, steps[1:]):
+            if following is None or following.revision != step.revision:
+                told = step.revision
+            # Else there is more of its group: who goes on after this event gets the group again.
+            event = self._event(step, told, now)
             if event is not None:
                 events.append(event)
-        if steps:
-            self._revision = steps[-1].revision
+        # Without any, the log has reached a revision that nothing has changed in.
+        self._revision = told if steps else log.last
         if self._mark is not None and self._revision >= self._mark:
             self._mark = None
             events.append({"event": END_OF_SNAPSHOT, "revision": self._revision})
@@ -98,14 +103,14 @@ class Watch:
             events.append({"event": PROGRESS, "revision": self._revision})
         return events
 
-    def _event(self, step: Step, now: float) -> dict[str, Any] | None:
+    def _event(self, step: Step, revision: int, now: float) -> dict[str, Any] | None:
         if step.new is not None and self._query.matches(step.new):
-            return {"event": PUT, "revision": step.revision, "record": step.new.as_map(now)}
+            return {"event": PUT, "revision": revision, "record": step.new.as_map(now)}
         if step.old is not None and self._query.matches(step.old):
             why = step.why if step.new is None else CHANGED
             return {
                 "event": DELETE,
-                "revision": step.revision,
+                "revision": revision,
                 "service": step.service,
                 "why": why,
             }

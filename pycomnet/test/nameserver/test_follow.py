@@ -112,7 +112,7 @@ class FollowTests(NameserverCase):
 
     def test_closed_follower_leaves_no_watch(self) -> None:
         """Whoever wants no more has no watch left at the nameserver."""
-        self.assertEqual(self.names._watching, 1)
+        self.assertEqual(self.names._watches.count, 1)
         self.following.cancel()
         self.network.deliver()
-        self.assertEqual(self.names._watching, 0)
+        self.assertEqual(self.names._watches.count, 0)

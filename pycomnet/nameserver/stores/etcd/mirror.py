@@ -1,0 +1,405 @@
+"""Follows etcd by a watch, tells the nameserver what changes, and knows how old that is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet import defer
+from twisted.internet.interfaces import IReactorTime
+
+from pycomnet.errors import StoreCutOff
+from pycomnet.etcd import (
+    EtcdAuthFailed,
+    EtcdClient,
+    EtcdClosed,
+    EtcdError,
+    EtcdPermissionDenied,
+    EtcdWatch,
+    KeyEvent,
+    KeyRange,
+    KeyValue,
+    PutRequest,
+    RangeRequest,
+    unchanged,
+)
+from pycomnet.nameserver.records import EXPIRED, Change, Record
+from pycomnet.nameserver.stores.etcd.keys import (
+    Base,
+    Bases,
+    ForeignValue,
+    Layout,
+    base_value,
+    read_record,
+    read_why,
+)
+from pycomnet.net.backoff import Backoff
+from pycomnet.text.logs import Logger
+
+if TYPE_CHECKING:
+    from pycomnet.interfaces import INameFollower
+
+log = Logger()
+
+#: Records in one answer while all are read: about a megabyte.
+PAGE = 4_000
+#: Seconds before etcd is tried again, the first time and the longest.
+FIRST_DELAY, LONGEST_DELAY = 0.2, 3.0
+#: Errors that waiting does not solve, when a nameserver starts.
+REFUSED = (EtcdAuthFailed, EtcdPermissionDenied, EtcdClosed)
+#: The reason of a removal that happened while the nameserver was cut off, and is no longer kept.
+UNSEEN = EXPIRED
+
+
+class Expected:
+    """A change that this nameserver has asked etcd for.
+
+    :ivar record: the record, or None for a removal.
+    :ivar seen: fires with the revision once the follower was told.
+    """
+
+    __slots__ = ("record", "seen")
+
+    def __init__(self, record: Record | None) -> None:
+        self.record = record
+        self.seen: defer.Deferred[int] = defer.Deferred()
+
+    def is_seen(self, revision: int) -> None:
+        """The follower was told of it."""
+        if not self.seen.called:
+            self.seen.callback(revision)
+
+
+class Mirror:
+    """What the nameserver knows of etcd. It is a watch's handler.
+
+    :param revisions: makes bases of fences: above all earlier fences.
+    :param seconds: the clock of staleness.
+    :ivar base: the fences' base now.
+    :ivar bases: all of them.
+    :ivar position: etcd's revision up to which the follower was told everything.
+    :ivar comparisons: how often all records were read again.
+    """
+
+    def __init__(
+        self,
+        client: EtcdClient,
+        layout: Layout,
+        follower: INameFollower,
+        reactor: IReactorTime,
+        seconds: Callable[[], float],
+        revisions: Callable[[], int],
+    ) -> None:
+        self.base = Base(0, "", 0)
+        self.bases = Bases()
+        self.position = 0
+        self.comparisons = 0
+        #: when the memory was known to be complete, by the clock of staleness
+        self.fresh = float("-inf")
+        self.problem = "it has not loaded yet"
+        self._client = client
+        self._layout = layout
+        self._follower = follower
+        self._reactor = reactor
+        self._seconds = seconds
+        self._revisions = revisions
+        self._watch: EtcdWatch | None = None
+        self._expected: dict[bytes, Expected] = {}
+        self._waiting: dict[Callable[[], bool], defer.Deferred[None]] = {}
+        self._own_key = b""
+        self._own_value: Callable[[bytes], None] = lambda value: None
+        self._comparing: defer.Deferred[None] | None = None
+        self._stopped = False
+
+    # -- beginning and end -----------------------------------------------------------------------
+
+    async def load(self) -> None:
+        """Read everything, and watch from there on. It waits until etcd is there.
+
+        :raises EtcdError: etcd refuses this nameserver.
+        """
+        begun, revision, kvs = await self._insist(None)
+        self._follower.load((record, record.ttl) for record, _ in self._read(kvs))
+        self.position, self.fresh = revision, begun
+        self._follower.loaded(self.base.number + revision)
+        self._start_watch()
+
+    def stop(self) -> None:
+        """Follow no longer; whoever waits for anything gets an error."""
+        self._stopped = True
+        if self._watch is not None:
+            self._watch.stop()
+        if self._comparing is not None:
+            self._comparing.cancel()
+        waiting, self._waiting = self._waiting, {}
+        for one in waiting.values():
+            if not one.called:
+                one.errback(StoreCutOff("the store is being closed"))
+
+    def watch_own(self, key: bytes, value: Callable[[bytes], None]) -> None:
+        """Have a function called with the value of a key whenever the watch brings one."""
+        self._own_key, self._own_value = key, value
+
+    def _start_watch(self) -> None:
+        if self._watch is not None:
+            self._watch.stop()
+        self._watch = self._client.watch(
+            self._layout.everything, self, start_revision=self.position + 1
+        )
+
+    def watch_anew(self) -> None:
+        """The watch brings nothing: begin another, perhaps at another member."""
+        if self._comparing is None and not self._stopped:
+            self._start_watch()
+
+    # -- reading everything ----------------------------------------------------------------------
+
+    async def _insist(self, below: int | None) -> tuple[float, int, list[KeyValue]]:
+        """Read all records, until that succeeds.
+
+        :param below: the base that is over, after etcd was restored; None: it need not be.
+        :returns: when it began, etcd's revision, and the records.
+        """
+        backoff = Backoff(self._reactor, FIRST_DELAY, LONGEST_DELAY)
+        while True:
+            try:
+                await self._settle_base(below)
+                begun = self._seconds()
+                return (begun, *await self._read_all())
+            except REFUSED:
+                raise
+            except EtcdError as problem:
+                if str(problem) != self.problem:
+                    self.problem = str(problem)
+                    log.warn("can't read from etcd: {problem}; trying again", problem=problem)
+            await backoff.wait()
+
+    async def _settle_base(self, below: int | None) -> None:
+        """Have the fences' base be one for this cluster, as it is now."""
+        while True:
+            answer = await self._client.range(KeyRange(self._layout.base))
+            cluster = f"{answer.header.cluster_id:x}"
+            found = Base.of(answer.kvs[0]) if answer.kvs else None
+            is_over = found is None or (below is not None and found.number <= below)
+            if found is not None and found.cluster == cluster and not is_over:
+                self.learn_base(found)
+                return
+            number = max(self._revisions(), (found.number if found else 0) + 1, (below or 0) + 1)
+            if found is not None:
+                log.warn("etcd was restored: fences go on from {number}", number=number)
+            # Whoever is first writes it; the other reads it then.
+            await self._client.txn(
+                [unchanged(self._layout.base, found.revision if found else 0)],
+                [PutRequest(self._layout.base, base_value(number, answer.header.cluster_id))],
+            )
+
+    def learn_base(self, base: Base) -> None:
+        """Fences have another base now."""
+        self.base = base
+        self.bases.add(base.number)
+
+    async def _read_all(self) -> tuple[int, list[KeyValue]]:
+        keys = self._layout.records
+        answer = await self._client.range(RangeRequest(keys, limit=PAGE))
+        revision, kvs = answer.header.revision, list(answer.kvs)
+        while answer.more:
+            rest = KeyRange(kvs[-1].key + b"\0", keys.end)
+            answer = await self._client.range(RangeRequest(rest, limit=PAGE, revision=revision))
+            kvs += answer.kvs
+        return revision, kvs
+
+    def _read(self, kvs: Iterable[KeyValue]) -> Iterable[tuple[Record, bytes]]:
+        """The records of keys, each with its nonce."""
+        for kv in kvs:
+            service = self._layout.service(kv.key)
+            found = None if service is None else self._read_one(service, kv)
+            if found is not None:
+                yield found
+
+    def _read_one(self, service: str, kv: KeyValue) -> tuple[Record, bytes] | None:
+        try:
+            record, nonce, base = read_record(service, kv)
+        except ForeignValue as problem:
+            log.error(
+                "the value of {key} in etcd is no registration ({problem}): it is left out",
+                key=ascii(kv.key),
+                problem=problem,
+            )
+            return None
+        self.bases.add(base)
+        return record, nonce
+
+    # -- comparing after a gap -------------------------------------------------------------------
+
+    def _compare(self, restored: bool = False) -> None:
+        """Read everything again, and tell of what is different."""
+        if self._comparing is not None or self._stopped:
+            return
+        if self._watch is not None:
+            self._watch.stop()
+            self._watch = None
+        below = self.base.number if restored else None
+        self._comparing = defer.Deferred.fromCoroutine(self._compared(below))
+        self._comparing.addErrback(self._not_compared)
+
+    async def _compared(self, below: int | None) -> None:
+        begun, revision, kvs = await self._insist(below)
+        self.comparisons += 1
+        group = self.base.number + revision
+        changes: list[Change] = []
+        here: set[str] = set()
+        own: list[Expected] = []
+        for record, nonce in self._read(kvs):
+            here.add(record.service)
+            if self._follower.fence_of(record.service) == record.fence:
+                continue
+            expected = self._expected.pop(nonce, None)
+            if expected is not None and expected.record is not None:
+                own.append(expected)
+                expected.record.fence = record.fence
+                record = expected.record
+            changes.append(Change(group, record.service, record))
+        gone = [name for name in self._follower.names() if name not in here]
+        changes += [Change(group, name, None, UNSEEN) for name in gone]
+        log.info("compared with etcd: {count} differences", count=len(changes))
+        self._comparing = None
+        self.position, self.fresh = revision, begun
+        self._told(changes, group)
+        for expected in own:
+            assert expected.record is not None
+            expected.is_seen(expected.record.fence)
+        self._start_watch()
+
+    def _not_compared(self, failure: Any) -> None:
+        self._comparing = None
+        if self._stopped or failure.check(defer.CancelledError, EtcdClosed):
+            return
+        self.problem = str(failure.value)
+        log.failure("etcd refuses this nameserver; trying again", failure)
+        self._reactor.callLater(LONGEST_DELAY, self._compare)
+
+    # -- what the watch says ---------------------------------------------------------------------
+
+    def created(self, revision: int) -> None:
+        """A member watches now."""
+        if revision < self.position:
+            self._compare(restored=True)
+
+    def progress(self, revision: int) -> None:
+        """Nothing is concluded from it: it has been told too early (etcd 15220)."""
+
+    def disconnected(self, reason: Exception) -> None:
+        """The watch looks for another member."""
+        self.problem = str(reason)
+
+    def compacted(self, revision: int) -> None:
+        """Changes are missing."""
+        log.warn("changes that this nameserver has missed are not kept by etcd: comparing")
+        self._compare()
+
+    def cancelled(self, reason: Exception) -> None:
+        """etcd refuses the watch."""
+        if not self._stopped:
+            self.problem = str(reason)
+            log.warn("etcd has ended the watch: {reason}; comparing", reason=reason)
+            self._compare()
+
+    def events(self, events: list[KeyEvent], revision: int) -> None:
+        """Keys have changed."""
+        layout, follower = self._layout, self._follower
+        changes: list[Change] = []
+        own: list[tuple[Expected, int]] = []
+        removed: dict[int, tuple[str, str, bytes]] = {}
+        here: dict[str, bool] = {}
+        for event in events:
+            if event.kv.key == layout.why and not event.deleted:
+                try:
+                    removed[event.kv.mod_revision] = read_why(event.kv.value)
+                except ForeignValue:
+                    continue
+        for event in events:
+            kv = event.kv
+            service = layout.service(kv.key)
+            if service is None:
+                self._other(event)
+                continue
+            known = here.get(service)
+            if known is None:
+                known = follower.fence_of(service) is not None
+            if not event.deleted:
+                found = self._read_one(service, kv)
+                if found is not None:
+                    record, nonce = found
+                    expected = self._expected.pop(nonce, None)
+                    if expected is not None and expected.record is not None:
+                        expected.record.fence = record.fence
+                        record = expected.record
+                        own.append((expected, record.fence))
+                    changes.append(Change(self.base.number + kv.mod_revision, service, record))
+                    here[service] = True
+                    continue
+                # What is no registration takes its name: nobody else may have it.
+            if known:
+                fence = self.base.number + kv.mod_revision
+                name, why, nonce = removed.get(kv.mod_revision, ("", EXPIRED, b""))
+                changes.append(Change(fence, service, None, why if name == service else EXPIRED))
+                here[service] = False
+                expected = self._expected.pop(nonce, None) if name == service else None
+                if expected is not None:
+                    own.append((expected, fence))
+        self.position = events[-1].kv.mod_revision
+        self._told(changes, self.base.number + self.position)
+        for expected, fence in own:
+            expected.is_seen(fence)
+
+    def _other(self, event: KeyEvent) -> None:
+        kv = event.kv
+        if kv.key == self._own_key:
+            if not event.deleted:
+                self._own_value(kv.value)
+        elif kv.key == self._layout.base and not event.deleted:
+            try:
+                self.learn_base(Base.of(kv))
+            except ForeignValue as problem:
+                log.error("the base of fences in etcd is not valid: {problem}", problem=problem)
+
+    def _told(self, changes: list[Change], revision: int) -> None:
+        if changes:
+            self._follower.changed(changes)
+        self._follower.reached(revision)
+        for condition, waiting in list(self._waiting.items()):
+            if condition() and self._waiting.pop(condition, None) is not None:
+                waiting.callback(None)
+
+    # -- waiting ---------------------------------------------------------------------------------
+
+    def expect(self, nonce: bytes, record: Record | None) -> Expected:
+        """A change with this nonce is about to be asked for."""
+        expected = self._expected[nonce] = Expected(record)
+        return expected
+
+    def forget(self, nonce: bytes) -> None:
+        """It will not come any more."""
+        self._expected.pop(nonce, None)
+
+    def when(self, condition: Callable[[], bool], timeout: float) -> defer.Deferred[None]:
+        """Fires when the follower was told of so much that a condition holds.
+
+        :returns: fails with StoreCutOff after ``timeout`` seconds.
+        """
+        if condition():
+            return defer.succeed(None)
+        waiting: defer.Deferred[None] = defer.Deferred()
+        if self._stopped:
+            return defer.fail(StoreCutOff("the store is being closed"))
+        self._waiting[condition] = waiting
+        waiting.addTimeout(timeout, self._reactor)
+
+        def late(failure: Any) -> Any:
+            self._waiting.pop(condition, None)
+            failure.trap(defer.TimeoutError)
+            raise StoreCutOff(
+                f"etcd has not told this nameserver of its changes in {timeout:g} seconds"
+            )
+
+        return waiting.addErrback(late)

@@ -1,0 +1,343 @@
+"""A store in an etcd cluster: any number of nameservers share it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import time
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet import defer, task
+from twisted.internet.interfaces import IReactorTime
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from pycomnet.deferred import deferred
+from pycomnet.errors import LeaseLost, PycomnetError, StoreCutOff, StoreFailed
+from pycomnet.etcd import EtcdClient, EtcdError, EtcdLeaseNotFound, KeyRange, MemberInfo
+from pycomnet.interfaces import INameFollower, ISharedNameStore
+from pycomnet.nameserver.records import Delete, Put, Record, decode, encode
+from pycomnet.nameserver.stores.etcd.commits import PATIENCE, REQUEST, Commits, reading
+from pycomnet.nameserver.stores.etcd.keys import ForeignValue, Layout
+from pycomnet.nameserver.stores.etcd.mirror import Mirror
+from pycomnet.nameserver.stores.local import Revisions, first_revision
+from pycomnet.text.logs import Logger
+from pycomnet.wire.values import InvalidValue
+
+log = Logger()
+
+#: Seconds between a nameserver's signs of life.
+BEAT = 1.0
+#: Seconds of the lease of a nameserver's key.
+BEAT_LEASE = 10
+#: Seconds without the own sign of life, after which a nameserver is cut off.
+CUT_OFF = 3.0
+#: ... after which it begins another watch, each time.
+WATCH_ANEW = 6.0
+#: The highest number of a lease in etcd.
+MAX_LEASE = (1 << 63) - 1
+
+
+@implementer(ISharedNameStore)
+class EtcdStore:
+    """A store that several nameservers share.
+
+    :param make_client: makes a client of the cluster, not connected yet.
+    :param name: what ``stat`` shows: the members' addresses and the prefix, without secrets.
+    :param endpoints: the members, for ``cluster``.
+    :param identity: names this nameserver among the others; by default it is random.
+    :param about: what ``cluster`` shows of this nameserver, such as its version.
+    :param seconds: the clock of staleness.
+    """
+
+    ends_leases = True
+
+    def __init__(
+        self,
+        make_client: Callable[[], EtcdClient],
+        reactor: IReactorTime,
+        *,
+        name: str = "etcd:",
+        start: bytes = b"/pycomnet/names/",
+        endpoints: tuple[str, ...] = (),
+        identity: str | None = None,
+        about: dict[str, Any] | None = None,
+        seconds: Callable[[], float] = time.monotonic,
+        revisions: Revisions = first_revision,
+    ) -> None:
+        self.name = name
+        self.identity = identity or secrets.token_hex(4)
+        self._make_client = make_client
+        self._reactor = reactor
+        self._layout = Layout(start)
+        self._endpoints = endpoints
+        self._about = {"id": self.identity, "pid": os.getpid(), **(about or {})}
+        self._seconds = seconds
+        self._revisions = revisions
+        self._client: Any = None
+        self._follower: Any = None
+        self._mirror: Mirror | None = None
+        self._commits: Commits | None = None
+        self._beating: Any = None
+        self._opening: defer.Deferred[None] | None = None
+        #: the times at which signs of life were sent that the watch has not brought back
+        self._sent: dict[int, float] = {}
+        self._beats = 0
+        self._beat_lease = 0
+        self._was_cut_off = False
+        self._anew_at = 0.0
+
+    # -- beginning and end -----------------------------------------------------------------------
+
+    @deferred
+    async def open(self, follower: INameFollower) -> None:
+        client = self._client = self._make_client()
+        self._follower = follower
+        self._beat_lease = 0
+        self._sent.clear()
+        mirror = self._mirror = Mirror(
+            client, self._layout, follower, self._reactor, self._seconds, self._revisions
+        )
+        mirror.watch_own(self._layout.nameserver(self.identity), self._beat_seen)
+        # It goes on connecting, whatever becomes of this.
+        client.connect().addErrback(lambda failure: failure.trap(PycomnetError))
+        self._opening = defer.Deferred.fromCoroutine(mirror.load())
+        try:
+            await self._opening
+        except defer.CancelledError:
+            raise StoreFailed("the store was closed before it was open") from None
+        except (EtcdError, ForeignValue) as problem:
+            raise StoreFailed(f"{self.name}: {problem}") from problem
+        finally:
+            self._opening = None
+        self._commits = Commits(client, self._layout, mirror, follower, self._reactor)
+        self._beating = task.LoopingCall(self._beat)
+        self._beating.clock = self._reactor
+        self._beating.start(BEAT)
+
+    def leave(self) -> None:
+        return None
+
+    @deferred
+    async def close(self) -> None:
+        commits, self._commits = self._commits, None
+        client, self._client = self._client, None
+        if client is None:
+            return
+        if self._opening is not None:
+            self._opening.cancel()
+        if commits is not None:
+            ended = commits.finished()
+            ended.addTimeout(PATIENCE, self._reactor)
+            try:
+                await ended
+            except defer.TimeoutError:
+                log.warn("{count} changes have no known outcome", count=commits.pending)
+            commits.stop()
+        if self._beating is not None:
+            self._beating.stop()
+            self._beating = None
+        if self._beat_lease:
+            with contextlib.suppress(EtcdError):  # then it ends by itself
+                await client.revoke(self._beat_lease, timeout=1.0)
+        if self._mirror is not None:
+            self._mirror.stop()
+        await client.close()
+
+    # -- changes ---------------------------------------------------------------------------------
+
+    def commit(self, change: Put | Delete) -> defer.Deferred[int]:
+        if self._commits is None:
+            return defer.fail(StoreFailed("the store is closed"))
+        problem = self._refusal()
+        return self._commits.commit(change) if problem is None else defer.fail(problem)
+
+    def renew(self, record: Record) -> defer.Deferred[None]:
+        problem = self._refusal()
+        if problem is not None:
+            return defer.fail(problem)
+        renewing: defer.Deferred[Any] = self._client.keepalive(record.lease, timeout=REQUEST)
+        return renewing.addCallbacks(_nothing, _not_renewed, errbackArgs=(record,))
+
+    def _refusal(self) -> StoreCutOff | None:
+        """The error if this nameserver is cut off."""
+        stale = self.staleness()
+        if not stale:
+            return None
+        problem = self._mirror.problem if self._mirror is not None else "it is closed"
+        return StoreCutOff(
+            f"this nameserver has been cut off from etcd for {stale:.1f} s ({problem}): nothing "
+            "was changed; ask another nameserver"
+        )
+
+    # -- how old its memory is -------------------------------------------------------------------
+
+    def staleness(self) -> float:
+        if self._mirror is None:
+            return float("inf")
+        stale = self._seconds() - self._mirror.fresh
+        return stale if stale > CUT_OFF else 0.0
+
+    def freshness(self) -> dict[str, object]:
+        mirror = self._mirror
+        if mirror is None:
+            return {}
+        return {
+            "id": self.identity,
+            "cut_off": self.staleness() > 0,
+            "stale": round(self._seconds() - mirror.fresh, 3),
+            "comparisons": mirror.comparisons,
+        }
+
+    @deferred
+    async def refresh(self, service: str) -> None:
+        mirror, follower = self._following()
+        problem = self._refusal()
+        if problem is not None:
+            raise problem
+        before = follower.fence_of(service)
+        answer = await reading(self._client.range(KeyRange(self._layout.record(service))))
+        now = answer.kvs[0].mod_revision if answer.kvs else 0
+        before_revision = 0 if before is None else mirror.bases.revision(before)
+        if now == before_revision:
+            return
+        await mirror.when(
+            lambda: (
+                follower.fence_of(service) != before or mirror.position >= answer.header.revision
+            ),
+            PATIENCE,
+        )
+
+    @deferred
+    async def refresh_lease(self, lease: int) -> None:
+        if not 0 < lease <= MAX_LEASE:
+            return
+        problem = self._refusal()
+        if problem is not None:
+            raise problem
+        found = await reading(self._client.time_to_live(lease, keys=True))
+        for key in found.keys:
+            service = self._layout.service(key)
+            if service is not None:
+                await self.refresh(service)
+
+    def _following(self) -> tuple[Mirror, INameFollower]:
+        if self._mirror is None or self._client is None:
+            raise StoreCutOff("the store is closed")
+        return self._mirror, self._follower
+
+    # -- signs of life ---------------------------------------------------------------------------
+
+    async def _beat(self) -> None:
+        client, mirror = self._client, self._mirror
+        if client is None or mirror is None:
+            return
+        self._tell(mirror)
+        now = self._seconds()
+        self._beats += 1
+        number = self._beats
+        self._sent[number] = now
+        if len(self._sent) > 100:
+            del self._sent[min(self._sent)]
+        value = encode({**self._about, "beat": number})
+        try:
+            if not self._beat_lease:
+                granted = await client.grant(BEAT_LEASE, timeout=BEAT)
+                self._beat_lease = granted.id
+            elif number % 3 == 0:
+                await client.keepalive(self._beat_lease, timeout=BEAT)
+            key = self._layout.nameserver(self.identity)
+            await client.put(key, value, lease=self._beat_lease, timeout=BEAT)
+        except EtcdLeaseNotFound:
+            self._beat_lease = 0
+        except EtcdError as problem:
+            mirror.problem = str(problem)
+        except Exception:
+            log.failure("can't send a sign of life")
+
+    def _beat_seen(self, value: bytes) -> None:
+        try:
+            number = decode(value)["beat"]
+            sent = self._sent.pop(number, None)
+        except (InvalidValue, ValueError, TypeError, KeyError):
+            return
+        if sent is not None and self._mirror is not None:
+            self._mirror.fresh = max(self._mirror.fresh, sent)
+            for earlier in [one for one in self._sent if one < number]:
+                del self._sent[earlier]
+
+    def _tell(self, mirror: Mirror) -> None:
+        """Log when it is cut off, and when no longer; and try another watch."""
+        stale = self.staleness()
+        if bool(stale) != self._was_cut_off:
+            self._was_cut_off = bool(stale)
+            if stale:
+                log.warn(
+                    "this nameserver is cut off from etcd ({problem}): it takes no registrations",
+                    problem=mirror.problem,
+                )
+            else:
+                log.info("this nameserver follows etcd again")
+        if not stale:
+            self._anew_at = 0.0
+        elif self._seconds() > self._anew_at:
+            if self._anew_at:
+                mirror.watch_anew()
+            self._anew_at = self._seconds() + WATCH_ANEW
+
+    # -- the cluster -----------------------------------------------------------------------------
+
+    @deferred
+    async def cluster(self) -> dict[str, list[dict[str, object]]]:
+        self._following()
+        found = await reading(self._client.range(self._layout.nameservers))
+        nameservers: list[dict[str, object]] = []
+        for kv in found.kvs:
+            try:
+                about = decode(kv.value)
+            except (InvalidValue, ValueError):
+                continue
+            if isinstance(about, dict):
+                nameservers.append(about)
+        members = await reading(self._client.member_list())
+        return {"nameservers": nameservers, "members": await self._statuses(members)}
+
+    async def _statuses(self, members: list[MemberInfo]) -> list[dict[str, object]]:
+        by_id: dict[int, dict[str, object]] = {}
+        asked = [self._client.status(one, timeout=REQUEST) for one in self._endpoints]
+        for endpoint, (ok, status) in zip(
+            self._endpoints, await defer.DeferredList(asked, consumeErrors=True), strict=True
+        ):
+            if ok:
+                by_id[status.header.member_id] = {
+                    "endpoint": endpoint,
+                    "version": status.version,
+                    "leader": status.is_leader,
+                    "bytes": status.db_size,
+                    "errors": list(status.errors),
+                }
+        return [
+            {
+                "name": one.name,
+                "urls": list(one.client_urls),
+                "reached": one.id in by_id,
+                **by_id.get(one.id, {}),
+            }
+            for one in members
+        ]
+
+
+def _nothing(result: object) -> None:
+    return None
+
+
+def _not_renewed(failure: Failure, record: Record) -> None:
+    if failure.check(EtcdLeaseNotFound):
+        raise LeaseLost(f"lease {record.lease} is over: register again")
+    failure.trap(EtcdError)
+    raise StoreCutOff(f"etcd has not renewed lease {record.lease}: {failure.value}")
+
+
+__all__ = ["EtcdStore"]

@@ -1,0 +1,126 @@
+"""The watches of a nameserver's clients: how many there are, and what each waits for."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+from twisted.internet import defer, task
+from twisted.internet.interfaces import IReactorTime
+
+from pycomnet.deferred import Condition
+from pycomnet.errors import NameserverFull, ServerLeaving
+from pycomnet.nameserver.directory import Directory
+from pycomnet.nameserver.queries import Query
+from pycomnet.nameserver.requests import NameserverLimits
+from pycomnet.nameserver.watch import Watch
+
+#: Events that a watcher gets before others have their turn.
+EVENTS = 100
+#: Seconds that a watcher may wait for a revision that another nameserver has told it of, and this
+#: one has not reached yet. A nameserver that follows its store reaches it within one.
+AHEAD = 5.0
+
+
+class Watches:
+    """All watches.
+
+    :param directory: what they watch.
+    :param limits: how many there may be.
+    :param shared: whether revisions may come from other nameservers on the same store.
+    :ivar count: how many there are.
+    """
+
+    def __init__(
+        self,
+        directory: Directory,
+        limits: NameserverLimits,
+        reactor: IReactorTime,
+        seconds: Callable[[], float],
+        shared: bool,
+    ) -> None:
+        self.count = 0
+        self._directory = directory
+        self._limits = limits
+        self._reactor = reactor
+        self._seconds = seconds
+        self._shared = shared
+        self._leaving = False
+        #: fires at the next change
+        self._next_change = Condition()
+        #: watches by their connection
+        self._by_connection: Counter[Any] = Counter()
+
+    def start(self) -> None:
+        """Begin to follow the directory."""
+        self._directory.listen(self._next_change.notify_all)
+
+    def leave(self) -> None:
+        """End all of them."""
+        self._leaving = True
+        self._directory.unlisten(self._next_change.notify_all)
+        self._next_change.notify_all()
+
+    async def events(
+        self, connection: Any, wanted: Query, revision: int | None
+    ) -> AsyncIterator[dict[str, Any]]:
+        """The events of one watch.
+
+        :param connection: the client's, which may have some watches only.
+        :param revision: go on after that one; None begins with a snapshot.
+        :raises NameserverFull: there are too many.
+        :raises RevisionTooOld: as :class:`Watch` does.
+        """
+        limits = self._limits
+        if self.count >= limits.watches:
+            raise NameserverFull(f"there are {limits.watches} watches, and may be no more")
+        if self._by_connection[connection] >= limits.connection_watches:
+            raise NameserverFull(
+                f"a client may have {limits.connection_watches} watches, and no more"
+            )
+        self._by_connection[connection] += 1
+        self.count += 1
+        try:
+            if self._shared and revision is not None:
+                await self._reach(revision)
+            watch = Watch(self._directory, wanted, revision)
+            while not self._leaving:
+                if watch.caught_up:
+                    await self._next_change.wait()
+                    continue
+                for event in watch.take(EVENTS, self._seconds()):
+                    yield event
+                if not watch.caught_up:
+                    await self.breathe()
+            raise ServerLeaving("the nameserver is about to end")
+        finally:
+            self.count -= 1
+            self._by_connection[connection] -= 1
+            if not self._by_connection[connection]:
+                del self._by_connection[connection]
+
+    async def _reach(self, revision: int) -> None:
+        """Wait until the log has come to a revision; not for long, as it may not exist."""
+        log = self._directory.log
+        if revision <= log.last:
+            return
+        reached: defer.Deferred[None] = defer.Deferred()
+
+        def look() -> None:
+            if revision <= log.last and not reached.called:
+                reached.callback(None)
+
+        self._directory.listen(look, reached=True)
+        reached.addTimeout(AHEAD, self._reactor)
+        try:
+            await reached
+        except defer.TimeoutError:
+            pass  # then the watch says that it doesn't know that revision
+        finally:
+            self._directory.unlisten(look)
+
+    def breathe(self) -> defer.Deferred[None]:
+        """Let others have their turn."""
+        waiting: defer.Deferred[None] = task.deferLater(self._reactor, 0)
+        return waiting
