@@ -19,12 +19,14 @@ class PycomnetError(Exception):
     raises the same class, if it is imported there.
 
     :cvar fields: the names of attributes that are sent with it, beside its message.
+    :cvar elsewhere: whether nothing was done, and another server of the same may do it.
     :ivar code: its stable name, or an empty text.
     :ivar formatted: the traceback in the other process, if that process sent it.
     """
 
     code: str = ""
     fields: ClassVar[tuple[str, ...]] = ()
+    elsewhere: ClassVar[bool] = False
     formatted: str = ""
 
     def __str__(self) -> str:
@@ -450,6 +452,7 @@ class StoreCutOff(StoreFailed):
     another nameserver may do it. Clients that know several try them."""
 
     code = "store-cut-off"
+    elsewhere = True
 
 
 class StoreUncertain(NameserverError):
@@ -465,6 +468,7 @@ class NameserverStale(NameserverError):
     """The nameserver was cut off from its store for too long: what it knows is too old to tell."""
 
     code = "stale"
+    elsewhere = True
 
 
 class StoreConflict(StoreFailed):

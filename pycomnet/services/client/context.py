@@ -17,13 +17,15 @@ from pycomnet.far.live import Live
 from pycomnet.net import endpoints
 from pycomnet.net.destinations import leads_to
 from pycomnet.net.reactors import EndpointReactor
+from pycomnet.net.several import clean_addresses, split_addresses
 from pycomnet.ranges import optional_real, whole
 from pycomnet.services.binary import BlockLimits
-from pycomnet.services.client.instances import AddressRoute, NamedRoute
+from pycomnet.services.client.instances import AddressRoute, Instances, NamedRoute
 from pycomnet.services.client.login import AddressSource, as_credentials
 from pycomnet.services.client.pool import Pool, PooledServer
 from pycomnet.services.client.reference import ServiceReference
 from pycomnet.services.client.remoteservice import RemoteService
+from pycomnet.services.client.severaladdresses import SeveralAddresses
 from pycomnet.services.deadlines import Deadlines
 from pycomnet.wire.frames import MAX_VALUE
 from pycomnet.wire.mux import Limits
@@ -50,7 +52,8 @@ class Context(Live):
     """Calls services: it has one connection for each address, and knows the nameserver.
 
     :param reactor: what it connects with.
-    :param nameserver: a nameserver's address, an endpoint string.
+    :param nameserver: a nameserver's address, an endpoint string; or several with commas between
+        them, of nameservers on one store. One of them is asked until it fails, then another.
     :param timeout: seconds that a call has unless it says how many; None for ever.
     :param balance: how calls are spread over the instances of a service: ``"round_robin"``, or
         ``"least_pending"`` for the one with the fewest calls of this context under way.
@@ -96,7 +99,7 @@ class Context(Live):
         if balance not in ("round_robin", "least_pending"):
             raise ValueError(f"balance: round_robin or least_pending, not {balance!r}")
         self.reactor = reactor
-        self.nameserver_address = None if nameserver is None else endpoints.clean(nameserver)
+        self.nameserver_address = None if nameserver is None else clean_addresses(nameserver)
         self.timeout = optional_real("timeout", timeout)
         self.least_pending = balance == "least_pending"
         self.keepalive = optional_real("keepalive", keepalive)
@@ -116,6 +119,8 @@ class Context(Live):
         self.expires: float | None = None
         #: identifies this client to stateful services; a secret
         self.client_id = secrets.token_bytes(16)
+        #: keeps the route to the nameserver, if it has several addresses
+        self._several: SeveralAddresses | None = None
         self.deadlines = Deadlines(reactor)
         self.pool = Pool(self)
         forks.watch(self.pool)
@@ -180,9 +185,21 @@ class Context(Live):
         """The nameserver. Fails with :class:`PycomnetError` if the context has no address."""
         if self.nameserver_address is None:
             raise PycomnetError("this context has no nameserver: give its address as nameserver=")
+        return RemoteService(self, self._nameserver_route(self.nameserver_address), NAMESERVER)
+
+    def _nameserver_route(self, address: str) -> Instances:
         source = AddressSource.NAMESERVER if self._for_nameserver else AddressSource.OTHERS
-        peer = self.peer(self.nameserver_address, source)
-        return RemoteService(self, AddressRoute(peer), NAMESERVER)
+        peers = [self.peer(one, source) for one in split_addresses(address)]
+        if len(peers) == 1:
+            return AddressRoute(peers[0])
+        # All that ask it go to the same one of them. The pool has the route as long as anybody
+        # uses it, and the context that of its own nameserver.
+        key = address, source
+        route = self.pool.several.get(key)
+        if route is None:
+            route = SeveralAddresses(peers, self.reactor, self.random)
+            self.pool.several[key] = self._several = route
+        return route
 
     def peer(self, address: str, source: AddressSource | None = None) -> PooledServer:
         """The peer of an address. It is made if there is none.
@@ -232,8 +249,9 @@ class Context(Live):
 
         What the context has for its own nameserver is for no other.
         """
-        nameserver = endpoints.clean(nameserver)
-        if self.nameserver_address is not None and leads_to(nameserver, self.nameserver_address):
+        nameserver = clean_addresses(nameserver)
+        own = [] if self.nameserver_address is None else split_addresses(self.nameserver_address)
+        if all(any(leads_to(one, each) for each in own) for one in split_addresses(nameserver)):
             return self
         return self._copy(nameserver_address=nameserver, _for_nameserver=())
 

@@ -18,6 +18,7 @@ from pycomnet.errors import (
 )
 from pycomnet.net import endpoints
 from pycomnet.net.destinations import foreign_address
+from pycomnet.net.several import are_local_clients
 from pycomnet.services.client.login import AddressSource
 from pycomnet.services.client.race import Race
 from pycomnet.services.client.reference import ServiceReference
@@ -42,7 +43,12 @@ MOST_ADDRESSES = 8
 
 
 class Instances:
-    """Where the calls of a service go."""
+    """Where the calls of a service go.
+
+    :cvar interchangeable: whether an instance may say that another one is to be called instead.
+    """
+
+    interchangeable = False
 
     def pick(self) -> PooledServer | None:
         """The instance for the next call, or None if no instance is known."""
@@ -219,7 +225,7 @@ class NamedRoute(Instances):
     def _is_near(self) -> bool:
         """Whether the nameserver is on this machine."""
         here = self._context.nameserver_address
-        return here is not None and endpoints.is_local_client(here)
+        return here is not None and are_local_clients(here)
 
     def _choose(self, addresses: list[str], known: dict[str, PooledServer]) -> PooledServer:
         """Choose one of an instance's addresses. If the nameserver is on this machine, a local

@@ -12,6 +12,7 @@ from pycomnet.errors import (
     ConnectionLost,
     DeadlineExceeded,
     InvalidArguments,
+    PycomnetError,
     ServerLeaving,
     Unauthenticated,
     from_map,
@@ -182,7 +183,7 @@ class PendingCall:
         if deferred is None:
             return
         try:
-            problem: Exception = from_map(self.connection.decode(payload))
+            problem: PycomnetError = from_map(self.connection.decode(payload))
         except InvalidValue as invalid:
             problem = self.connection.violated("value", str(invalid))
         except ValueNotReceivable as unknown:
@@ -192,6 +193,9 @@ class PendingCall:
             if not self.files and self.repeats < MOST_TURNS:
                 self._call_again(deferred)
                 return
+        if problem.elsewhere and not self.files and self.service.goes_elsewhere(self.peer):
+            self._call_again(deferred)
+            return
         if isinstance(problem, Unauthenticated) and problem.reason == "expired":
             self.peer.log_in_again(self.connection)
             if not self.files and self.repeats < MOST_REPEATS and self.peer.has_credentials:

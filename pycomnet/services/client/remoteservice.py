@@ -305,6 +305,13 @@ class RemoteService(Live):
         """Whether there is another instance that is not set aside."""
         return self._route.has_other(peer, now)
 
+    def goes_elsewhere(self, peer: PooledServer) -> bool:
+        """Whether another instance does what this one can't now; then that one gets the calls."""
+        if not self._route.interchangeable:
+            return False
+        peer.set_aside()
+        return self._route.has_other(peer, self.context.reactor.seconds())
+
     def called_by(self, peer: PooledServer) -> str:
         """The interface; when none is named, the server's only one.
 
