@@ -30,18 +30,46 @@ from pycomnet.etcd.values import (
 _NO_HEADER = AnswerHeader()
 
 
+#: The ids in a header, two varints of mostly ten bytes, are the same in all answers of a member:
+#: the bytes -> the cluster's and the member's id.
+_ids: dict[bytes, tuple[int, int]] = {}
+_IDS_SIZE, _MOST_IDS = 22, 64
+
+
 def _header(data: bytes, at: int, end: int) -> AnswerHeader:
     cluster = member = revision = term = 0
+    if end - at > _IDS_SIZE:  # those of a transaction's answers have no ids
+        known = _ids.get(data[at : at + _IDS_SIZE])
+        if known is not None:
+            cluster, member = known
+            at += _IDS_SIZE
+        else:
+            _learn_ids(data, at)
     for tag, value, _ in fields(data, at, end):
-        if tag == 0o10:
-            cluster = value
-        elif tag == 0o20:
-            member = value
-        elif tag == 0o30:
+        if tag == 0o30:
             revision = value
         elif tag == 0o40:
             term = value
+        elif tag == 0o10:
+            cluster = value
+        elif tag == 0o20:
+            member = value
     return AnswerHeader(cluster, member, signed(revision), term)
+
+
+def _learn_ids(data: bytes, at: int) -> None:
+    """Keep the ids of a header, if they are its first two fields and have the usual size."""
+    split = at + _IDS_SIZE
+    if data[at] != 0o10 or data[split] != 0o30:
+        return
+    try:
+        (_, cluster, _), (tag, member, _) = fields(data, at, split)
+    except (EtcdProtocolViolation, ValueError):
+        return
+    if tag == 0o20:
+        if len(_ids) >= _MOST_IDS:
+            _ids.clear()
+        _ids[data[at:split]] = (cluster, member)
 
 
 def _key_value(data: bytes, at: int, end: int) -> KeyValue:

@@ -19,6 +19,7 @@ from pycomnet.etcd import frames
 from pycomnet.etcd.errors import EtcdError, EtcdProtocolViolation, EtcdUnavailable
 from pycomnet.etcd.headers import RequestHeaders
 from pycomnet.etcd.http2 import Http2Connection
+from pycomnet.net.eager import Pieces, nowhere, writer
 from pycomnet.net.endpoints import explain
 
 #: Seconds between two looks at a connection.
@@ -63,6 +64,8 @@ class MemberConnection(Protocol):
         self._timer: IDelayedCall | None = None
         self._reason: EtcdError | None = None
         self._is_over = False
+        self._is_reading = False
+        self._write_now: Callable[[Pieces], None] = nowhere
         #: whether something came since the last tick, and for how many ticks nothing did
         self._heard = False
         self._silent = 0
@@ -76,13 +79,17 @@ class MemberConnection(Protocol):
         self.http2.on_draining = lambda: draining(self)
 
     def _write(self, data: bytes) -> None:
-        if self.transport is not None:
+        if self._is_reading:
+            # What the answers of one read have caused: at once, and not in the reactor's next turn.
+            self._write_now((data,))
+        elif self.transport is not None:
             self.transport.write(data)
 
     def connectionMade(self) -> None:
         transport: Any = self.transport
         if hasattr(transport, "setTcpNoDelay"):
             transport.setTcpNoDelay(True)
+        self._write_now = writer(transport)
         transport.registerProducer(self, True)
         self._timer = self._clock.callLater(TICK, self._tick)
         self.http2.start()
@@ -91,11 +98,14 @@ class MemberConnection(Protocol):
         self._heard = True
         if self._is_over:
             return
+        self._is_reading = True
         try:
             self.http2.receive(data)
         except EtcdProtocolViolation as problem:
             self.http2.goaway(frames.PROTOCOL_ERROR, str(problem))
             self.end(problem)
+        finally:
+            self._is_reading = False
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self._over(self._reason or EtcdUnavailable(f"the connection is lost: {explain(reason)}"))

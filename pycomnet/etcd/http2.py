@@ -23,6 +23,8 @@ MOST_UNREAD = 1000
 
 _unpack = frames.HEAD.unpack_from
 _pack = frames.HEAD.pack
+_WHOLE_END = frames.END_HEADERS | frames.END_STREAM
+_WHOLE_FLAGS = (frames.END_HEADERS, _WHOLE_END)
 
 
 class Http2Connection:
@@ -36,7 +38,9 @@ class Http2Connection:
     """
 
     def __init__(self, write: Callable[[bytes], object], headers: RequestHeaders) -> None:
-        self._write = write
+        self._transmit = write
+        #: what is written while data are read, to be sent as one
+        self._pieces: list[bytes] | None = None
         self._headers = headers
         self._answers = AnswerHeaders()
         self.streams: dict[int, Http2Stream] = {}
@@ -72,6 +76,12 @@ class Http2Connection:
             frames.WINDOW_UPDATE: self._window_frame,
             frames.CONTINUATION: self._continuation,
         }
+
+    def _write(self, data: bytes) -> None:
+        if self._pieces is None:
+            self._transmit(data)
+        else:
+            self._pieces.append(data)
 
     # -- what this end sends -----------------------------------------------------------------------
 
@@ -223,8 +233,9 @@ class Http2Connection:
 
     def _close(self, stream: Http2Stream) -> None:
         del self.streams[stream.id]
-        self._blocked.pop(stream.id, None)
-        stream.unsent = None
+        if stream.unsent is not None:
+            self._blocked.pop(stream.id, None)
+            stream.unsent = None
         while self._waiting and len(self.streams) < self._max_streams and not self.is_draining:
             waiting, self._waiting = self._waiting, deque()
             first = waiting.popleft()
@@ -235,11 +246,12 @@ class Http2Connection:
         """The connection is lost: tell all streams."""
         self.is_draining = True
         waiting, self._waiting = self._waiting, deque()
-        streams, self.streams = self.streams, {}
+        streams = list(self.streams.values())
+        self.streams.clear()
         self._blocked.clear()
         for one in waiting:
             one[0].lost(reason, False)
-        for stream in list(streams.values()):
+        for stream in streams:
             stream.unsent = None
             stream.lost(reason, True)
 
@@ -252,32 +264,63 @@ class Http2Connection:
         """
         if self._rest:
             data = self._rest + data
+        self._pieces = []
+        try:
+            at = self._read(data)
+        finally:
+            pieces, self._pieces = self._pieces, None
+            if pieces:
+                self._transmit(b"".join(pieces))
+        self._rest = data[at:] if at < len(data) else b""
+
+    def _read(self, data: bytes) -> int:
+        """Read all whole frames; returns where they end."""
         at, size = 0, len(data)
+        streams, answers = self.streams, self._answers
         while size - at >= 9:
             word, flags, ident = _unpack(data, at)
             length, kind = word >> 8, word & 255
-            if length > frames.FRAME_SIZE:
-                raise EtcdProtocolViolation(
-                    f"a frame of {length} bytes, expected at most {frames.FRAME_SIZE}"
-                )
             start = at + 9
             end = start + length
-            if end > size:
+            if length > frames.FRAME_SIZE:
                 break
+            if end > size:
+                return at
             at = end
-            ident &= 0x7FFFFFFF
-            if self._block is not None and kind != frames.CONTINUATION:
-                raise EtcdProtocolViolation("a frame within a header block")
-            if kind == frames.DATA:
-                self._data_frame(ident, flags, data, start, end)
-            elif kind == frames.HEADERS:
-                self._headers_frame(ident, flags, data[start:end])
-            elif kind in self._readers:
-                if not self._has_settings and kind != frames.SETTINGS:
-                    raise EtcdProtocolViolation("the first frame has to be SETTINGS")
-                self._readers[kind](ident, flags, data[start:end])
-            # Others are extensions, and PRIORITY is for servers: to be ignored.
-        self._rest = data[at:] if at < size else b""
+            if kind <= 1 and self._block is None:
+                # Nearly all frames are of these kinds, and most have no other flags.
+                if kind:
+                    if flags in _WHOLE_FLAGS:
+                        stream = streams.get(ident)
+                        if stream is not None:
+                            self.received += 1
+                            headers = answers.decode(data[start:end])
+                            if flags == _WHOLE_END:
+                                self._answer_ended(stream)
+                                stream.headers_received(headers, True)
+                            else:
+                                stream.headers_received(headers, False)
+                            continue
+                    self._headers_frame(ident & 0x7FFFFFFF, flags, data[start:end])
+                else:
+                    self._data_frame(ident & 0x7FFFFFFF, flags, data, start, end)
+                continue
+            self._other_frame(kind, ident & 0x7FFFFFFF, flags, data[start:end])
+        else:
+            return at
+        raise EtcdProtocolViolation(
+            f"a frame of {length} bytes, expected at most {frames.FRAME_SIZE}"
+        )
+
+    def _other_frame(self, kind: int, ident: int, flags: int, payload: bytes) -> None:
+        if self._block is not None and kind != frames.CONTINUATION:
+            raise EtcdProtocolViolation("a frame within a header block")
+        if not self._has_settings and kind != frames.SETTINGS:
+            raise EtcdProtocolViolation("the first frame has to be SETTINGS")
+        reader = self._readers.get(kind)
+        # Others are extensions, and PRIORITY is for servers: to be ignored.
+        if reader is not None:
+            reader(ident, flags, payload)
 
     def _known(self, ident: int) -> Http2Stream | None:
         """An open stream; None if it was closed before."""
@@ -354,11 +397,14 @@ class Http2Connection:
         self.received += 1
         is_end = bool(flags & frames.END_STREAM)
         if is_end:
-            if not stream.is_ended or stream.unsent is not None:
-                # It answers before it has the whole request: it wants no more.
-                self._write(frames.reset(ident, frames.CANCEL))
-            self._close(stream)
+            self._answer_ended(stream)
         stream.headers_received(headers, is_end)
+
+    def _answer_ended(self, stream: Http2Stream) -> None:
+        if not stream.is_ended or stream.unsent is not None:
+            # It answers before it has the whole request: it wants no more.
+            self._write(frames.reset(stream.id, frames.CANCEL))
+        self._close(stream)
 
     def _reset_frame(self, ident: int, flags: int, payload: bytes) -> None:
         if len(payload) != 4:
