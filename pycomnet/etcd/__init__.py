@@ -1,11 +1,12 @@
 """A client of etcd, version 3, for Twisted. It needs the extra ``etcd``."""
 
-from pycomnet.etcd.client import EtcdClient, EtcdWatch, EtcdWatchHandler
+from pycomnet.etcd.client import EtcdClient
 from pycomnet.etcd.errors import (
     EtcdAuthFailed,
     EtcdClosed,
     EtcdCompacted,
     EtcdError,
+    EtcdLeaseExists,
     EtcdLeaseNotFound,
     EtcdNoSpace,
     EtcdOverloaded,
@@ -45,6 +46,7 @@ from pycomnet.etcd.values import (
     prefix,
     unchanged,
 )
+from pycomnet.etcd.watches import EtcdWatch, EtcdWatchHandler
 
 __all__ = [
     "AlarmType",
@@ -59,6 +61,7 @@ __all__ = [
     "EtcdClosed",
     "EtcdCompacted",
     "EtcdError",
+    "EtcdLeaseExists",
     "EtcdLeaseNotFound",
     "EtcdNoSpace",
     "EtcdOverloaded",

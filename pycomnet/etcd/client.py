@@ -2,17 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 
+from pycomnet.errors import EndpointError
+from pycomnet.etcd.answers import (
+    decode_alarms,
+    decode_delete,
+    decode_grant,
+    decode_header,
+    decode_leases,
+    decode_members,
+    decode_put,
+    decode_range,
+    decode_status,
+    decode_time_to_live,
+    decode_txn,
+)
+from pycomnet.etcd.cluster import Cluster
+from pycomnet.etcd.errors import EtcdUnavailable
+from pycomnet.etcd.keepalives import Keepalives
+from pycomnet.etcd.requests import (
+    encode_delete,
+    encode_numbers,
+    encode_put,
+    encode_range,
+    encode_txn,
+)
 from pycomnet.etcd.values import (
     AnswerHeader,
     Compare,
     DeleteAnswer,
+    DeleteRequest,
     Grant,
-    KeyEvent,
     KeyRange,
     KeyValue,
     MemberAlarm,
@@ -20,69 +44,20 @@ from pycomnet.etcd.values import (
     MemberStatus,
     Operation,
     PutAnswer,
+    PutRequest,
     RangeAnswer,
     RangeRequest,
     TimeToLive,
     TxnAnswer,
+    TxnRequest,
 )
+from pycomnet.etcd.watches import EtcdWatch, EtcdWatchHandler
 from pycomnet.net.reactors import EndpointReactor
+from pycomnet.ranges import real
 
-
-class EtcdWatchHandler(Protocol):
-    """What a watch calls."""
-
-    def created(self, revision: int) -> None:
-        """A member watches now; again after each change of the member.
-
-        :param revision: the store's at that time. A watch without ``start_revision`` has all later
-            changes.
-        """
-
-    def events(self, events: list[KeyEvent], revision: int) -> Deferred[None] | None:
-        """Keys have changed. Each change comes once, in the order of revisions; those of one
-        revision come in one call.
-
-        :param events: in order; the last one has the highest ``mod_revision``.
-        :param revision: the store's, when the member sent them; not less than the events'.
-        :returns: None, or what fires when the handler can take more. Until then the member is
-            slowed down, by HTTP/2's flow control.
-        """
-
-    def progress(self, revision: int) -> None:
-        """All changes up to this revision have been given."""
-
-    def disconnected(self, reason: Exception) -> None:
-        """The member is lost, frozen or has no leader. The watch goes on by itself at another one;
-        then :meth:`created` comes, and what changed meanwhile.
-        """
-
-    def compacted(self, revision: int) -> None:
-        """The watch has ended: changes are missing that are no longer kept.
-
-        Read the range and begin a new watch after the answer's revision.
-
-        :param revision: the oldest that is still kept.
-        """
-
-    def cancelled(self, reason: Exception) -> None:
-        """The watch has ended: etcd refuses it (no permission, say), or the client is closed. Not
-        called after :meth:`EtcdWatch.stop`.
-        """
-
-
-class EtcdWatch:
-    """A watch that goes on at another member when its own is lost.
-
-    :ivar next_revision: the first revision whose changes have not been given yet; 0: not known.
-    """
-
-    next_revision: int
-
-    def stop(self) -> None:
-        """End it: the handler is not called any more."""
-
-    def request_progress(self) -> None:
-        """Ask for a call of ``progress`` soon."""
+_KV = "/etcdserverpb.KV"
+_LEASE = "/etcdserverpb.Lease"
+_MAINTENANCE = "/etcdserverpb.Maintenance"
 
 
 class EtcdClient:
@@ -111,7 +86,16 @@ class EtcdClient:
         password: str | None = None,
         timeout: float = 5.0,
     ) -> None:
-        raise NotImplementedError
+        if not endpoints:
+            raise EndpointError("an etcd client needs at least one endpoint")
+        if (user is None) != (password is None):
+            raise ValueError("a user needs a password, and a password a user")
+        real("timeout", timeout, above=True)
+        login = None if user is None or password is None else (user, password)
+        self._cluster = Cluster(endpoints, reactor, login, timeout)
+        self._keepalives = Keepalives(self._cluster, reactor)
+        self._reactor = reactor
+        self._timeout = timeout
 
     def connect(self) -> Deferred[None]:
         """Connect to the members. It goes on connecting and reconnecting until :meth:`close`.
@@ -119,25 +103,41 @@ class EtcdClient:
         :returns: fires when the first member is connected (and the user authenticated); fails with
             EtcdUnavailable after ``timeout``, or EtcdAuthFailed. Then it still goes on.
         """
-        raise NotImplementedError
+        connected = self._cluster.open()
+        connected.addTimeout(self._timeout, self._reactor, self._not_connected)
+        return connected
+
+    def _not_connected(self, result: object, timeout: float) -> NoReturn:
+        raise EtcdUnavailable(f"no member within {timeout:g} s: {self._cluster.problem()}")
 
     def close(self) -> Deferred[None]:
         """Close all connections; what is in progress fails: reads with EtcdClosed, writes with
         EtcdUncertain. Watches are cancelled with EtcdClosed.
         """
-        raise NotImplementedError
+        self._cluster.close()
+        return succeed(None)
 
     def range(
         self, request: RangeRequest | KeyRange, *, timeout: float | None = None
     ) -> Deferred[RangeAnswer]:
         """Read a range of keys."""
-        raise NotImplementedError
+        if isinstance(request, KeyRange):
+            request = RangeRequest(request)
+        return self._cluster.call(
+            f"{_KV}/Range",
+            encode_range(request),
+            decode_range,
+            timeout=timeout,
+            needs_leader=not request.serializable,
+        )
 
     def get(
         self, key: bytes, *, serializable: bool = False, timeout: float | None = None
     ) -> Deferred[KeyValue | None]:
         """Read a key; None: it does not exist."""
-        raise NotImplementedError
+        request = RangeRequest(KeyRange(key), serializable=serializable)
+        reading = self.range(request, timeout=timeout)
+        return reading.addCallback(lambda answer: answer.kvs[0] if answer.kvs else None)
 
     def put(
         self,
@@ -149,13 +149,15 @@ class EtcdClient:
         timeout: float | None = None,
     ) -> Deferred[PutAnswer]:
         """Write a key."""
-        raise NotImplementedError
+        message = encode_put(PutRequest(key, value, lease, previous))
+        return self._write(f"{_KV}/Put", message, decode_put, timeout)
 
     def delete(
         self, keys: bytes | KeyRange, *, previous: bool = False, timeout: float | None = None
     ) -> Deferred[DeleteAnswer]:
         """Delete a key or a range."""
-        raise NotImplementedError
+        message = encode_delete(DeleteRequest(_range_of(keys), previous))
+        return self._write(f"{_KV}/DeleteRange", message, decode_delete, timeout)
 
     def txn(
         self,
@@ -166,13 +168,20 @@ class EtcdClient:
         timeout: float | None = None,
     ) -> Deferred[TxnAnswer]:
         """Execute a transaction."""
-        raise NotImplementedError
+        message = encode_txn(TxnRequest(tuple(compares), tuple(success), tuple(failure)))
+        return self._write(f"{_KV}/Txn", message, decode_txn, timeout)
+
+    def _write(
+        self, path: str, message: bytes, decode: Callable[[bytes], Any], timeout: float | None
+    ) -> Deferred[Any]:
+        return self._cluster.call(path, message, decode, timeout=timeout, is_write=True)
 
     def compact(
         self, revision: int, *, physical: bool = False, timeout: float | None = None
     ) -> Deferred[AnswerHeader]:
         """Forget what is older than a revision."""
-        raise NotImplementedError
+        message = encode_numbers(revision, physical)
+        return self._write(f"{_KV}/Compact", message, decode_header, timeout)
 
     def grant(self, ttl: int, *, id: int = 0, timeout: float | None = None) -> Deferred[Grant]:
         """Make a lease.
@@ -180,11 +189,12 @@ class EtcdClient:
         :param ttl: whole seconds; etcd grants at least 2.
         :param id: of its own; 0: etcd chooses one.
         """
-        raise NotImplementedError
+        return self._write(f"{_LEASE}/LeaseGrant", encode_numbers(ttl, id), decode_grant, timeout)
 
     def revoke(self, lease: int, *, timeout: float | None = None) -> Deferred[AnswerHeader]:
         """End a lease, and its keys."""
-        raise NotImplementedError
+        message = encode_numbers(lease)
+        return self._write(f"{_LEASE}/LeaseRevoke", message, decode_header, timeout)
 
     def keepalive(self, lease: int, *, timeout: float | None = None) -> Deferred[int]:
         """Renew a lease, on one stream to the leader that all renewals share.
@@ -192,17 +202,19 @@ class EtcdClient:
         :returns: fires with the seconds that it now lives; fails with EtcdLeaseNotFound, or with
             EtcdUnavailable or EtcdTimeout: then it may have been renewed.
         """
-        raise NotImplementedError
+        return self._keepalives.renew(lease, self._timeout if timeout is None else timeout)
 
     def time_to_live(
         self, lease: int, *, keys: bool = False, timeout: float | None = None
     ) -> Deferred[TimeToLive]:
         """The time that a lease has; its ``ttl`` is -1 if there is none."""
-        raise NotImplementedError
+        message = encode_numbers(lease, keys)
+        path = f"{_LEASE}/LeaseTimeToLive"
+        return self._cluster.call(path, message, decode_time_to_live, timeout=timeout)
 
     def leases(self, *, timeout: float | None = None) -> Deferred[list[int]]:
         """The ids of all leases, as a member knows them."""
-        raise NotImplementedError
+        return self._cluster.call(f"{_LEASE}/LeaseLeases", b"", decode_leases, timeout=timeout)
 
     def watch(
         self,
@@ -225,27 +237,53 @@ class EtcdClient:
         :param require_leader: whether the watch goes to another member if its member loses the
             leader (etcd says so after about 3 election timeouts).
         """
-        raise NotImplementedError
+        watch = EtcdWatch(
+            self._cluster,
+            _range_of(keys),
+            handler,
+            start_revision,
+            previous,
+            progress,
+            fragment,
+            require_leader,
+        )
+        self._cluster.want(watch)
+        return watch
 
     def status(
         self, endpoint: str | None = None, *, timeout: float | None = None
     ) -> Deferred[MemberStatus]:
         """The status of the member at an endpoint, or of any."""
-        raise NotImplementedError
+        member = None
+        if endpoint is not None:
+            member = next((one for one in self._cluster.members if one.endpoint == endpoint), None)
+            if member is None:
+                raise EndpointError(f"{endpoint!r} is none of this client's endpoints")
+        path = f"{_MAINTENANCE}/Status"
+        return self._cluster.call(
+            path, b"", decode_status, timeout=timeout, needs_leader=False, member=member
+        )
 
     def member_list(self, *, timeout: float | None = None) -> Deferred[list[MemberInfo]]:
         """The members of the cluster."""
-        raise NotImplementedError
+        path = "/etcdserverpb.Cluster/MemberList"
+        return self._cluster.call(path, b"", decode_members, timeout=timeout, needs_leader=False)
 
     def alarms(self, *, timeout: float | None = None) -> Deferred[list[MemberAlarm]]:
         """The alarms that are raised."""
-        raise NotImplementedError
+        path = f"{_MAINTENANCE}/Alarm"
+        return self._cluster.call(path, b"", decode_alarms, timeout=timeout)
 
     def disarm(
         self, alarm: MemberAlarm, *, timeout: float | None = None
     ) -> Deferred[list[MemberAlarm]]:
         """Turn off an alarm, when its cause is gone."""
-        raise NotImplementedError
+        message = encode_numbers(2, alarm.member_id, alarm.kind)
+        return self._write(f"{_MAINTENANCE}/Alarm", message, decode_alarms, timeout)
 
 
-__all__ = ["EtcdClient", "EtcdWatch", "EtcdWatchHandler"]
+def _range_of(keys: bytes | KeyRange) -> KeyRange:
+    return KeyRange(keys) if isinstance(keys, bytes) else keys
+
+
+__all__ = ["EtcdClient"]

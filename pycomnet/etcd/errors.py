@@ -67,6 +67,10 @@ class EtcdLeaseNotFound(EtcdError, LookupError):
     """There is no such lease: it has expired, was revoked, or never was."""
 
 
+class EtcdLeaseExists(EtcdError):
+    """There is a lease of that id already."""
+
+
 class EtcdRequestRefused(EtcdError, ValueError):
     """The request is not valid: too large, too many operations, a key twice; the message says."""
 
@@ -84,6 +88,7 @@ __all__ = [
     "EtcdClosed",
     "EtcdCompacted",
     "EtcdError",
+    "EtcdLeaseExists",
     "EtcdLeaseNotFound",
     "EtcdNoSpace",
     "EtcdOverloaded",
