@@ -77,7 +77,7 @@ def unframed(data: bytes) -> bytes:
     compressed, size = _PREFIX.unpack_from(data)
     if compressed or size != len(data) - 5:
         raise EtcdProtocolViolation("an answer that is not one uncompressed message")
-    return data[5:]
+    return bytes(data[5:])  # many frames come as a bytearray
 
 
 class MessageReader:

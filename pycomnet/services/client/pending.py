@@ -183,7 +183,7 @@ class PendingCall:
         if deferred is None:
             return
         try:
-            problem: PycomnetError = from_map(self.connection.decode(payload))
+            problem: Exception = from_map(self.connection.decode(payload))
         except InvalidValue as invalid:
             problem = self.connection.violated("value", str(invalid))
         except ValueNotReceivable as unknown:
@@ -193,7 +193,8 @@ class PendingCall:
             if not self.files and self.repeats < MOST_TURNS:
                 self._call_again(deferred)
                 return
-        if problem.elsewhere and not self.files and self.service.goes_elsewhere(self.peer):
+        elsewhere = isinstance(problem, PycomnetError) and problem.elsewhere
+        if elsewhere and not self.files and self.service.goes_elsewhere(self.peer):
             self._call_again(deferred)
             return
         if isinstance(problem, Unauthenticated) and problem.reason == "expired":

@@ -226,7 +226,9 @@ class Commits:
                     raise StoreFailed("the lease has ended before etcd answered") from None
                 leased = False
             else:
-                if await self._is_done(write, answer):
+                revision = await self._revision(write, answer)
+                if revision is not None:
+                    await self._told(write, revision)
                     return
                 continue
             if not write.is_seen:
@@ -276,31 +278,44 @@ class Commits:
         write.sent = True
         return self._client.txn(compares, success, failure, timeout=REQUEST)
 
-    async def _is_done(self, write: Write, answer: TxnAnswer) -> bool:
-        """Whether an answer is the end of it; then the follower has been told, or will be.
+    async def _told(self, write: Write, revision: int) -> None:
+        """Wait until the follower was told of a change that etcd has made.
+
+        If it was told in a comparison of all, the watch does not bring it any more.
+        """
+        mirror = self._mirror
+        while not write.is_seen and mirror.position < revision:
+            if self._closed:
+                raise EtcdClosed("the store is closed")
+            try:
+                await mirror.when(lambda: write.is_seen or mirror.position >= revision, PATIENCE)
+            except StoreCutOff:
+                continue  # its caller was told that it is uncertain
+        mirror.forget(write.nonce)
+        write.fire(mirror.base.number + revision)
+
+    async def _revision(self, write: Write, answer: TxnAnswer) -> int | None:
+        """etcd's revision of a change that it has made; None: it has to be asked for again.
 
         :raises StoreConflict: something else is there.
         """
         change = write.change
         if answer.succeeded:
             self._end_former(change, answer)
-            return True
+            return answer.header.revision
         found, base = (_first(one) for one in answer.answers)
         if found is not None and isinstance(change, Put) and self._is_own(write, found):
-            return True  # an earlier try succeeded, whose answer was lost
+            return found.mod_revision  # an earlier try succeeded, whose answer was lost
         if base is not None and base.mod_revision != self._mirror.base.revision:
             self._mirror.learn_base(Base.of(base))
-            return False
+            return None
         if write.lost:
             # An earlier try may have succeeded before this: then the watch has it.
             await self._mirror.when(
                 lambda: write.is_seen or self._mirror.position >= answer.header.revision, PATIENCE
             )
-            if write.is_seen:
-                return True
-            if isinstance(change, Delete) and found is None:
-                write.fire(self._mirror.base.number + answer.header.revision)
-                return True
+            if write.is_seen or (isinstance(change, Delete) and found is None):
+                return answer.header.revision
         follower, service = self._follower, change.service
         await self._mirror.when(lambda: follower.fence_of(service) != change.replaces, PATIENCE)
         raise StoreConflict("another registration is there")

@@ -102,7 +102,7 @@ class SeveralTests(SynchronousTestCase):
         def cut_off(*args: Any) -> Any:
             raise StoreCutOff("cut off")
 
-        self.names[used]._store.commit = cut_off  # type: ignore[method-assign]
+        self.names[used]._store.commit = cut_off  # type: ignore[assignment]
         wanted = {"service": "a", "interfaces": ["x"], "address": "tcp:h:1"}
         self.result(nameserver.invoke("register", wanted))
         self.assertEqual(len(self.names[1 - used].directory), 1)
@@ -115,7 +115,7 @@ class SeveralTests(SynchronousTestCase):
             raise StoreCutOff("cut off")
 
         for names in self.names:
-            names._store.commit = cut_off  # type: ignore[method-assign]
+            names._store.commit = cut_off  # type: ignore[assignment]
         wanted = {"service": "a", "interfaces": ["x"], "address": "tcp:h:1"}
         refused = nameserver.invoke("register", wanted)
         self.network.wait(3.0)
@@ -129,7 +129,7 @@ class SeveralTests(SynchronousTestCase):
         def cut_off(*args: Any) -> Any:
             raise StoreCutOff("cut off")
 
-        self.names[0]._store.commit = cut_off  # type: ignore[method-assign]
+        self.names[0]._store.commit = cut_off  # type: ignore[assignment]
         wanted = {"service": "a", "interfaces": ["x"], "address": "tcp:h:1"}
         refused = nameserver.invoke("register", wanted)
         self.network.deliver()
