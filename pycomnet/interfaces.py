@@ -151,6 +151,12 @@ class ISharedNameStore(INameStore):
     def refresh_lease(lease: int) -> Deferred[None]:
         """The same for the name that is registered with a lease."""
 
+    def tell(about: dict[str, object]) -> None:
+        """Have the other nameservers see more of this one, by ``cluster``.
+
+        :param about: its ``version`` and ``addresses``.
+        """
+
     def freshness() -> dict[str, object]:
         """What ``stat`` shows of how this nameserver follows the store."""
 

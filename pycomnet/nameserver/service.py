@@ -37,15 +37,12 @@ from pycomnet.nameserver.requests import (
 )
 from pycomnet.nameserver.shared import MAX_STALE, SharedMemory
 from pycomnet.nameserver.watches import Watches
-from pycomnet.net.reactors import EndpointReactor
 from pycomnet.services.client.context import NAMESERVER
 from pycomnet.services.interface import Service, interface, method
-from pycomnet.services.server.server import ServerLimits, ServiceServer
 from pycomnet.text.logs import Logger
 
 if TYPE_CHECKING:
     from pycomnet.interfaces import INameStore
-    from pycomnet.services.server.guarding import AccessGate
     from pycomnet.services.server.request import Request
 
 log = Logger()
@@ -135,6 +132,11 @@ class NameService(Service):
         """Open the store and load all of it; nothing is served before."""
         self._server = server
         return defer.Deferred.fromCoroutine(self._open())
+
+    def listens(self, addresses: list[str]) -> None:
+        """It is served at these addresses now: others that share the store see them."""
+        if self._shared is not None:
+            self._shared.tell({"version": self._version, "addresses": list(addresses)})
 
     def leave(self) -> None:
         """End all watches, as the server is about to end; they would not end by themselves."""
@@ -465,19 +467,6 @@ class NameService(Service):
     def cluster(self, request: Request) -> Any:
         """The nameservers that share this one's store, and the store's own members."""
         return {} if self._shared is None else self._shared.cluster()
-
-
-#: What the server of a nameserver allows its clients. Requests are short. A watch is a call that
-#: runs, and there are many; a registration is one that waits for the disk, and delays no other.
-#: Some 200 requests are answered in a turn, within milliseconds.
-SERVER_LIMITS = ServerLimits(
-    running=100_000, queued=1_000, request=256 << 10, channels=4_096, read=16 << 10
-)
-
-
-def make_server(reactor: EndpointReactor, access: AccessGate | None = None) -> ServiceServer:
-    """A server for a :class:`NameService`, with the limits that it needs."""
-    return ServiceServer(reactor, limits=SERVER_LIMITS, access=access)
 
 
 #: What ``stat`` counts.

@@ -78,6 +78,10 @@ class SharedMemory:
         """What ``stat`` shows of it."""
         return self._store.freshness()
 
+    def tell(self, about: dict[str, object]) -> None:
+        """What the others see of this nameserver."""
+        self._store.tell(about)
+
     def cluster(self) -> Deferred[dict[str, list[dict[str, object]]]]:
         """Who shares the store, and its members."""
         return self._store.cluster()

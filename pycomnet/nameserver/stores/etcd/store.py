@@ -117,6 +117,10 @@ class EtcdStore:
         self._beating.clock = self._reactor
         self._beating.start(BEAT)
 
+    def tell(self, about: dict[str, object]) -> None:
+        """Have others see more of this nameserver, by ``cluster``."""
+        self._about.update(about)
+
     def leave(self) -> None:
         return None
 
@@ -241,7 +245,8 @@ class EtcdStore:
         self._sent[number] = now
         if len(self._sent) > 100:
             del self._sent[min(self._sent)]
-        value = encode({**self._about, "beat": number})
+        stale = round(now - mirror.fresh, 3)
+        value = encode({**self._about, "beat": number, "stale": stale})
         try:
             if not self._beat_lease:
                 granted = await client.grant(BEAT_LEASE, timeout=BEAT)

@@ -8,7 +8,8 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 
 from pycomnet.errors import EndpointError, NameserverError, ServiceUnreachable, StoreCutOff
-from pycomnet.nameserver.service import NameService, make_server
+from pycomnet.nameserver.service import NameService
+from pycomnet.nameserver.serving import make_server
 from pycomnet.nameserver.stores.memory import MemoryStore
 from pycomnet.net.several import are_local_clients, clean_addresses, split_addresses
 from pycomnet.services.client.context import NAMESERVER, Context
