@@ -11,12 +11,16 @@ from typing import Any
 import pytest
 import pytest_twisted
 from twisted.internet import defer
+from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import TestCase
 
 from pycomnet.nameserver.stores import make_store
 from pycomnet.test.nameserver.conformance import StoreConformance
 from pycomnet.test.needs import needs
+from pycomnet.test.system.daemons import daemons
+from pycomnet.test.system.etcdkills import run_kills
 from pycomnet.test.system.etcds import EtcdMembers
+from pycomnet.test.system.histories import Operation, lost, violations
 
 pytestmark = needs("etcd")
 
@@ -64,3 +68,42 @@ async def test_store_on_real_members_conforms(members: EtcdMembers, name: str) -
     finally:
         for function, args, named in reversed(case._cleanups):
             await defer.maybeDeferred(function, *args, **named)
+
+
+def test_checker_sees_what_can_not_have_been() -> None:
+    """The checker finds two owners, a fence that falls, a lease that was lost, and a record."""
+
+    def one(client: str, kind: str, begin: float, end: float, **more: Any) -> Operation:
+        return Operation(client, kind, "s", begin, end, **{"outcome": "ok", "ttl": 4.0, **more})
+
+    first = one("a", "register", 0.0, 1.0, fence=5)
+    assert violations([first, one("b", "register", 4.5, 5.0, fence=6)]) == []
+    ended, next_one = one("a", "unregister", 2.0, 2.1), one("b", "register", 2.2, 2.3, fence=6)
+    assert violations([first, ended, next_one]) == []
+    (two,) = violations([first, one("b", "register", 2.0, 3.0, fence=6)])
+    assert "two owners" in two
+    (fence,) = violations([first, one("b", "register", 5.0, 6.0, fence=5)])
+    assert "did not grow" in fence
+    (renewal,) = violations([first, one("a", "renew", 2.0, 2.1, outcome="lease-lost")])
+    assert "in time" in renewal
+    assert violations([first, one("a", "renew", 4.0, 4.1, outcome="lease-lost")]) == []
+    assert lost([first], 2.0, {"s": 5}) == []
+    assert lost([first], 2.0, {}) and lost([first], 4.5, {}) == []
+
+
+@pytest_twisted.ensureDeferred
+async def test_leader_killed_under_load_loses_nothing(tmp_path: Path) -> None:
+    """One kill of the leader of three; benchmarks/etcd_kills.py has many."""
+    from twisted.internet import reactor
+
+    directory = Path(tempfile.mkdtemp(prefix="pycomnet-etcd-", dir=MEMORY))
+    three = EtcdMembers(directory, 3)
+    try:
+        await deferToThread(three.start)
+        with daemons(tmp_path) as started:
+            run = await run_kills(reactor, three, started, kills=1, between=1.0)
+    finally:
+        three.stop()
+        shutil.rmtree(directory, ignore_errors=True)
+    assert run.problems == []
+    assert run.operations > 50
