@@ -245,27 +245,18 @@ class NameService(Service):
 
         If it is over already, the error says so: register again.
         """
-        owner = Arguments("renew", request.args, self.limits).lease()
-        if self._shared is None:
-            return self._renew(request, owner)
-        try:
-            return self._renew(request, owner)
-        except (LeaseLost, NotLeaseOwner):
-            return self._renew_late(request, owner)
-
-    async def _renew_late(self, request: Request, owner: tuple[int, str]) -> Any:
-        """The memory says no: that may be late."""
-        assert self._shared is not None
-        await self._shared.owned(owner[0], lambda: self.directory.owned(*owner, self._seconds()))
-        renewed = self._renew(request, owner)
-        return await renewed if isinstance(renewed, defer.Deferred) else renewed
-
-    def _renew(self, request: Request, owner: tuple[int, str]) -> Any:
+        taken = Arguments("renew", request.args, self.limits)
+        owner = taken.lease()
         now = self._seconds()
-        if self._may_register is not None:
-            owned = self.directory.owned(*owner, now)
-            self._may_register(request, owned.service, owned.interfaces)
-        record = self.directory.renew(*owner, now)
+        try:
+            if self._may_register is not None:
+                owned = self.directory.owned(*owner, now)
+                self._may_register(request, owned.service, owned.interfaces)
+            record = self.directory.renew(*owner, now)
+        except (LeaseLost, NotLeaseOwner):
+            if self._shared is None:
+                raise
+            return self._renew_late(request, owner)
         if record.client is None:
             # It was registered before this nameserver was started, or at another one. Now its
             # client is known. It stays, however many registrations that client has.
@@ -275,6 +266,13 @@ class NameService(Service):
         answer = {"ttl": record.ttl, "fence": record.fence}
         renewed = self._store.renew(record)
         return answer if renewed is None else renewed.addCallback(lambda _: answer)
+
+    async def _renew_late(self, request: Request, owner: tuple[int, str]) -> Any:
+        """The memory says no: it may be late."""
+        assert self._shared is not None
+        await self._shared.owned(owner[0], lambda: self.directory.owned(*owner, self._seconds()))
+        renewed = self.renew(request)
+        return await renewed if isinstance(renewed, defer.Deferred) else renewed
 
     @method(args={"lease": "int", "secret": "str"}, results={"service": "str"})
     async def unregister(self, request: Request) -> dict[str, Any]:

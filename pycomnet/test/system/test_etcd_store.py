@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 import shutil
+import signal
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import pytest_twisted
-from twisted.internet import defer
+from twisted.internet import defer, task
 from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import TestCase
 
+from pycomnet.errors import StoreCutOff
 from pycomnet.nameserver.stores import make_store
+from pycomnet.services.client.context import Context
 from pycomnet.test.nameserver.conformance import StoreConformance
 from pycomnet.test.needs import needs
-from pycomnet.test.system.daemons import daemons
-from pycomnet.test.system.etcdkills import run_kills
+from pycomnet.test.system.daemons import PATIENCE, Daemon, Daemons, daemons
+from pycomnet.test.system.etcdkills import READY, run_kills
 from pycomnet.test.system.etcds import EtcdMembers
 from pycomnet.test.system.histories import Operation, lost, violations
+from pycomnet.test.system.nameserverload import Follower
 
 pytestmark = needs("etcd")
 
@@ -107,3 +112,119 @@ async def test_leader_killed_under_load_loses_nothing(tmp_path: Path) -> None:
         shutil.rmtree(directory, ignore_errors=True)
     assert run.problems == []
     assert run.operations > 50
+
+
+@pytest.fixture
+def started(tmp_path_factory: Any) -> Iterator[Daemons]:
+    """Daemons of a test, with a directory of their own."""
+    with daemons(Path(tmp_path_factory.mktemp("e"))) as found:
+        yield found
+
+
+def start(started: Daemons, store: str, *more: str) -> Daemon:
+    """Start a nameserver on a store."""
+    listen = ("--listen", "tcp:0:interface=127.0.0.1")
+    return started.start("pycomnet-nameserver", *listen, "--store", store, *more)
+
+
+async def until(condition: Any) -> None:
+    """Wait until something holds."""
+    from twisted.internet import reactor
+
+    begun = time.monotonic()
+    while not await condition():
+        assert time.monotonic() - begun < PATIENCE
+        await task.deferLater(reactor, 0.05)  # type: ignore[arg-type]
+
+
+async def asked(nameserver: Any) -> dict[str, Any]:
+    """What the cluster shows of the nameserver that is asked."""
+    mine = (await nameserver.invoke("stat"))["id"]
+    found: list[dict[str, Any]] = (await nameserver.invoke("cluster"))["nameservers"]
+    return next(one for one in found if one["id"] == mine)
+
+
+@pytest_twisted.ensureDeferred
+async def test_nameserver_killed_is_replaced_by_the_other(
+    members: EtcdMembers, started: Daemons
+) -> None:
+    """When a nameserver is killed, clients and watchers go on at the other one: what was registered
+    at the dead one is there, and watchers get no second snapshot."""
+    from twisted.internet import reactor
+
+    store = f"etcd:{members.urls}//prefix=/killed/"
+    both = [start(started, store) for _ in range(2)]
+    addresses = [(await one.seen(READY))[1] for one in both]
+    context = Context(reactor, nameserver=",".join(addresses))  # type: ignore[arg-type]
+    follower = Follower(reactor, ",".join(addresses))
+    try:
+        nameserver = await context.nameserver()
+        wanted = {"interfaces": ["x"], "address": "tcp:127.0.0.1:1"}
+        first = await nameserver.invoke("register", {"service": "a", **wanted})
+        follower.start()
+
+        async def knows() -> bool:
+            return set(follower.services) == {"a"}
+
+        await until(knows)
+        # The one that is asked.
+        pid = (await asked(nameserver))["pid"]
+        (used,) = (one for one in both if one.pid == pid)
+        used.signal(signal.SIGKILL)
+        await used.ended()
+        found = await nameserver.invoke("locate", {"service": "a"})
+        assert found["fence"] == first["fence"] and "stale" not in found
+        await nameserver.invoke("renew", {"lease": first["lease"], "secret": first["secret"]})
+        second = await nameserver.invoke("register", {"service": "b", **wanted})
+        assert second["fence"] > first["fence"]
+
+        async def seen() -> bool:
+            return set(follower.services) == {"a", "b"}
+
+        await until(seen)
+        assert follower.snapshots == 1
+    finally:
+        await follower.close()
+        await context.close()
+
+
+@pytest_twisted.ensureDeferred
+async def test_nameserver_waits_for_etcd_and_says_when_it_is_cut_off(started: Daemons) -> None:
+    """It starts before etcd; while etcd is frozen it refuses changes and marks what it finds; it
+    recovers by itself."""
+    from twisted.internet import reactor
+
+    directory = Path(tempfile.mkdtemp(prefix="pycomnet-etcd-", dir=MEMORY))
+    alone = EtcdMembers(directory)
+    daemon = start(started, f"etcd:{alone.urls}")
+    context: Any = None
+    try:
+        await daemon.seen("can't read from etcd")
+        await deferToThread(alone.start)
+        context = Context(reactor, nameserver=(await daemon.seen(READY))[1])  # type: ignore[arg-type]
+        nameserver = await context.nameserver()
+        wanted = {"interfaces": ["x"], "address": "tcp:127.0.0.1:1", "ttl": 600.0}
+        await nameserver.invoke("register", {"service": "a", **wanted})
+        alone.members[0].send(signal.SIGSTOP)
+
+        async def stale() -> bool:
+            return "stale" in await nameserver.invoke("locate", {"service": "a"})
+
+        await until(stale)
+        with pytest.raises(StoreCutOff):
+            await nameserver.invoke("register", {"service": "b", **wanted})
+        alone.members[0].send(signal.SIGCONT)
+
+        async def fresh() -> bool:
+            return not await stale()
+
+        await until(fresh)
+        await nameserver.invoke("register", {"service": "b", **wanted})
+        found = await nameserver.invoke("cluster")
+        assert [one["name"] for one in found["members"]] == ["m0"]
+        assert found["nameservers"][0]["addresses"] == [context.nameserver_address]
+    finally:
+        alone.stop()
+        if context is not None:
+            await context.close()
+        shutil.rmtree(directory, ignore_errors=True)
