@@ -422,6 +422,7 @@ class Http2Connection:
             raise EtcdProtocolViolation("a SETTINGS frame that is none")
         if flags & frames.ACK:
             return
+        change = 0
         for key, value in frames.SETTING.iter_unpack(payload):
             if key == frames.HEADER_TABLE_SIZE:
                 self._headers.limit_table(value)
@@ -434,9 +435,12 @@ class Http2Connection:
             elif key == frames.INITIAL_WINDOW_SIZE:
                 if value > frames.MAX_WINDOW:
                     raise EtcdProtocolViolation(f"an INITIAL_WINDOW_SIZE of {value}")
-                self._change_windows(value - self._first_window)
+                change += value - self._first_window
                 self._first_window = value
+        # First the answer: what comes after it goes by the new settings.
         self._answer(frames.frame(frames.SETTINGS, frames.ACK, 0))
+        if change:
+            self._change_windows(change)
         if not self._has_settings:
             self._has_settings = True
             self.on_settings()

@@ -1,0 +1,99 @@
+"""Renewals of leases: one stream to the leader, each with an answer of its own."""
+
+from __future__ import annotations
+
+from pycomnet.etcd import EtcdClosed, EtcdLeaseNotFound, EtcdTimeout
+from pycomnet.etcd.protobuf import number_field
+from pycomnet.test.etcd.kit import Call, EtcdTestCase, header, numbers_of
+
+
+def renewed(call: Call, lease: int, ttl: int = 10) -> None:
+    """Answer a renewal."""
+    call.send(header(1) + number_field(2, lease) + number_field(3, ttl))
+
+
+class KeepaliveTests(EtcdTestCase):
+    """Two members."""
+
+    members = 2
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.etcd = self.connected()
+
+    def leases(self, call: Call) -> list[int]:
+        """What a stream was asked to renew."""
+        return [numbers_of(message).get(1, 0) for message in call.messages()]
+
+    def test_all_renewals_go_on_one_stream(self) -> None:
+        """Those of one turn in one frame; each is answered by its lease."""
+        renewals = [self.etcd.keepalive(lease) for lease in (7, 8, 9)]
+        call = self.call("LeaseKeepAlive")
+        self.assertEqual(self.leases(call), [7, 8, 9])
+        for lease, ttl in ((9, 11), (7, 12), (8, 0)):
+            renewed(call, lease, ttl)
+        self.run_all()
+        self.assertEqual(self.successResultOf(renewals[0]), 12)
+        self.assertEqual(self.successResultOf(renewals[2]), 11)
+        self.fails(renewals[1], EtcdLeaseNotFound)
+        again = [self.etcd.keepalive(lease) for lease in (7, 9)]
+        before = len(self.peer().transport.value())
+        self.reactor.advance(0)
+        # Two messages of 7 bytes in one frame.
+        self.assertEqual(len(self.peer().transport.value()) - before, 9 + 14)
+        self.run_all()
+        self.assertEqual(self.leases(call)[3:], [7, 9])
+        self.assertFalse(self.has_call("LeaseKeepAlive"))
+        for lease in (7, 9):
+            renewed(call, lease)
+        self.run_all()
+        self.assertEqual([self.successResultOf(one) for one in again], [10, 10])
+
+    def test_a_stream_that_is_lost_is_begun_again(self) -> None:
+        """At another member, with all that had no answer."""
+        renewals = [self.etcd.keepalive(lease) for lease in (7, 8)]
+        call = self.call("LeaseKeepAlive")
+        renewed(call, 7)
+        self.run_all()
+        self.closed.add(1)
+        self.peer(1).lose()
+        self.run_for(1)
+        again = self.call("LeaseKeepAlive", 2)
+        self.assertEqual(self.leases(again), [8])
+        renewed(again, 8)
+        self.run_all()
+        self.assertEqual([self.successResultOf(one) for one in renewals], [10, 10])
+
+    def test_the_stream_follows_the_leader(self) -> None:
+        """A follower would pass each renewal on by a request."""
+        renewal = self.etcd.keepalive(7, timeout=60)
+        self.call("LeaseKeepAlive", 1)
+        self.leader, self.term = 2, 2
+        self.run_for(6)
+        call = self.call("LeaseKeepAlive", 2)
+        self.assertEqual(self.leases(call), [7])
+        renewed(call, 7)
+        self.run_all()
+        self.successResultOf(renewal)
+
+    def test_a_renewal_that_is_late_fails(self) -> None:
+        """Its answer, when it comes, is not taken for that of the next one."""
+        late = self.etcd.keepalive(7, timeout=1)
+        call = self.call("LeaseKeepAlive")
+        self.run_for(1.5)
+        self.fails(late, EtcdTimeout)
+        following = self.etcd.keepalive(7)
+        self.run_all()
+        renewed(call, 7, 5)
+        self.run_all()
+        self.assertNoResult(following)
+        renewed(call, 7, 6)
+        self.run_all()
+        self.assertEqual(self.successResultOf(following), 6)
+
+    def test_closing_ends_all(self) -> None:
+        """They may have been renewed."""
+        renewal = self.etcd.keepalive(7)
+        self.run_all()
+        self.etcd.close()
+        self.fails(renewal, EtcdClosed)
