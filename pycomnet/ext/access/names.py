@@ -35,9 +35,11 @@ else:
 log = Logger()
 
 #: The tables of the file that are about one method, and that method.
-METHODS = {"list": "list_services", "locate": "locate", "watch": "watch", "stat": "stat"}
+METHODS = {"list": "list_services", "locate": "locate"} | {
+    name: name for name in ("watch", "stat", "cluster")
+}
 #: ... and those that show the same as ``list``: without a table of their own, they have its rule.
-LISTS = ("watch", "stat")
+LISTS = ("watch", "stat", "cluster")
 #: The keys that name checkers, and all keys of the file.
 CHECKERS = ("password_file", "groups", "token_file", "jwt", "certificates", "peers")
 KEYS = (*CHECKERS, "register", *METHODS)

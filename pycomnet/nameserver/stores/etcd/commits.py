@@ -40,7 +40,7 @@ from pycomnet.nameserver.stores.etcd.keys import (
     NONCE,
     Base,
     ForeignValue,
-    Layout,
+    KeyLayout,
     lease_seconds,
     read_record,
     record_value,
@@ -113,7 +113,7 @@ class Commits:
     def __init__(
         self,
         client: EtcdClient,
-        layout: Layout,
+        layout: KeyLayout,
         mirror: Mirror,
         follower: INameFollower,
         reactor: IReactorTime,

@@ -24,7 +24,7 @@ class ForeignValue(ValueError):
 
 
 @attrs.frozen
-class Layout:
+class KeyLayout:
     """The keys under a prefix, such as ``b"/pycomnet/names/"``."""
 
     start: bytes

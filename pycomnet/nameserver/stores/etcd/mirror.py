@@ -28,7 +28,7 @@ from pycomnet.nameserver.stores.etcd.keys import (
     Base,
     Bases,
     ForeignValue,
-    Layout,
+    KeyLayout,
     base_value,
     read_record,
     read_why,
@@ -84,7 +84,7 @@ class Mirror:
     def __init__(
         self,
         client: EtcdClient,
-        layout: Layout,
+        layout: KeyLayout,
         follower: INameFollower,
         reactor: IReactorTime,
         seconds: Callable[[], float],

@@ -20,7 +20,7 @@ from pycomnet.etcd import EtcdClient, EtcdError, EtcdLeaseNotFound, KeyRange, Me
 from pycomnet.interfaces import INameFollower, ISharedNameStore
 from pycomnet.nameserver.records import Delete, Put, Record, decode, encode
 from pycomnet.nameserver.stores.etcd.commits import PATIENCE, REQUEST, Commits, reading
-from pycomnet.nameserver.stores.etcd.keys import ForeignValue, Layout
+from pycomnet.nameserver.stores.etcd.keys import ForeignValue, KeyLayout
 from pycomnet.nameserver.stores.etcd.mirror import Mirror
 from pycomnet.nameserver.stores.local import Revisions, first_revision
 from pycomnet.text.logs import Logger
@@ -71,7 +71,7 @@ class EtcdStore:
         self.identity = identity or secrets.token_hex(4)
         self._make_client = make_client
         self._reactor = reactor
-        self._layout = Layout(start)
+        self._layout = KeyLayout(start)
         self._endpoints = endpoints
         self._about = {"id": self.identity, "pid": os.getpid(), **(about or {})}
         self._seconds = seconds
