@@ -107,9 +107,10 @@ class Cluster:
 
     def open(self) -> Deferred[None]:
         """Begin to connect; fires when requests can be sent."""
-        for member in self.members:
-            member.start()
-        self._poll = self._reactor.callLater(SOON, self._ask_all)
+        if self._poll is None and not self.is_closed:
+            for member in self.members:
+                member.start()
+            self._poll = self._reactor.callLater(SOON, self._ask_all)
         return self._connected.when_fired()
 
     def close(self) -> None:
@@ -118,7 +119,7 @@ class Cluster:
             return
         self.is_closed = True
         reason = EtcdClosed("the client is closed")
-        if self._poll is not None:
+        if self._poll is not None and self._poll.active():
             self._poll.cancel()
         delayed, self._delayed = self._delayed, {}
         for timer in delayed.values():
@@ -149,18 +150,19 @@ class Cluster:
         ready = [member for member in self.members if member.is_ready]
         if not ready:
             return None
-        term = max(member.term for member in ready)
+        # The member with the latest term knows best; the leader itself may not have said it yet.
+        leader = max(ready, key=lambda member: member.term).leader
 
         def rank(member: Member) -> tuple[bool, bool, bool, bool]:
             return (
                 bool(tried) and tried is not None and member in tried,
                 member.suspect_until > now,
-                not (member.is_leader and member.term == term),
+                not leader or member.id != leader,
                 member.leader == 0,
             )
 
         best = min(ready, key=rank)
-        if not tried and best.is_leader and best.suspect_until <= now:
+        if not tried and leader and best.id == leader and best.suspect_until <= now:
             self._best = best
         return best
 
@@ -199,8 +201,9 @@ class Cluster:
 
     def _soon(self) -> None:
         """Ask for the leader soon."""
-        if self._poll is not None and self._poll.getTime() - self._reactor.seconds() > SOON:
-            self._poll.reset(SOON)
+        poll = self._poll
+        if poll is not None and poll.active() and poll.getTime() - self._reactor.seconds() > SOON:
+            poll.reset(SOON)
 
     def _ask_now(self) -> None:
         """Ask for the leader at once."""
@@ -211,6 +214,8 @@ class Cluster:
         for member in self.members:
             if member.is_ready:
                 self._ask(member)
+        if self.is_closed:
+            return
         leads = any(
             member.is_ready and member.is_leader and member.suspect_until <= self._reactor.seconds()
             for member in self.members
@@ -240,8 +245,9 @@ class Cluster:
         asking.addCallbacks(told, lambda failure: self._asked.discard(member))
 
     def _look_for_leader(self) -> None:
-        best = self.pick()
-        if best is not None and best.is_leader and best is not self._leader:
+        self.pick()
+        best = self._best
+        if best is not None and best is not self._leader:
             self._leader = best
             for stream in list(self._streams):
                 stream.leader_changed(best)
