@@ -116,7 +116,7 @@ class UnaryCall(Http2Stream):
 
     def _succeed(self) -> None:
         try:
-            result = self._decode(unframed(self._answer))
+            result = self._decode(bytes(unframed(self._answer)))
         except EtcdProtocolViolation as problem:
             self._finished(self, problem, True)
             return

@@ -37,6 +37,10 @@ from pycomnet.text.logs import Logger
 POLL, SOON = 5.0, 0.2
 #: How long a member that let a request time out is asked last.
 SUSPECT = 3.0
+#: Followers notice only after an election timeout (a second, by default) that the leader is gone.
+#: What they get before that they send to it, and it is lost. So when the leader's connection is
+#: lost, requests wait until a member says that there is another one, at most so many seconds.
+HOLD = 2.5
 #: The first and the longest delay before a request is repeated at the same member.
 FIRST_DELAY, LONGEST_DELAY = 0.05, 0.5
 #: How often a request gets a new token.
@@ -92,6 +96,8 @@ class Cluster:
         self._streams: dict[LongStream, None] = {}
         self._asked: set[Member] = set()
         self._leader: Member | None = None
+        #: the id of the leader that was lost, while requests wait for another one
+        self._lost_leader = 0
         self._delayed: dict[object, IDelayedCall] = {}
         self._poll: IDelayedCall | None = None
         self._best: Member | None = None
@@ -101,9 +107,10 @@ class Cluster:
 
     def open(self) -> Deferred[None]:
         """Begin to connect; fires when requests can be sent."""
-        for member in self.members:
-            member.start()
-        self._poll = self._reactor.callLater(SOON, self._ask_all)
+        if self._poll is None and not self.is_closed:
+            for member in self.members:
+                member.start()
+            self._poll = self._reactor.callLater(SOON, self._ask_all)
         return self._connected.when_fired()
 
     def close(self) -> None:
@@ -112,7 +119,7 @@ class Cluster:
             return
         self.is_closed = True
         reason = EtcdClosed("the client is closed")
-        if self._poll is not None:
+        if self._poll is not None and self._poll.active():
             self._poll.cancel()
         delayed, self._delayed = self._delayed, {}
         for timer in delayed.values():
@@ -143,18 +150,19 @@ class Cluster:
         ready = [member for member in self.members if member.is_ready]
         if not ready:
             return None
-        term = max(member.term for member in ready)
+        # The member with the latest term knows best; the leader itself may not have said it yet.
+        leader = max(ready, key=lambda member: member.term).leader
 
         def rank(member: Member) -> tuple[bool, bool, bool, bool]:
             return (
                 bool(tried) and tried is not None and member in tried,
                 member.suspect_until > now,
-                not (member.is_leader and member.term == term),
+                not leader or member.id != leader,
                 member.leader == 0,
             )
 
         best = min(ready, key=rank)
-        if not tried and best.is_leader and best.suspect_until <= now:
+        if not tried and leader and best.id == leader and best.suspect_until <= now:
             self._best = best
         return best
 
@@ -165,19 +173,49 @@ class Cluster:
             return
         if member.is_ready:
             self._ask(member)
+        elif member.lost_id:
+            self._hold(member.lost_id)
         else:
             self._soon()
         self._serve()
 
+    def _hold(self, leader: int) -> None:
+        """The leader is lost: let requests wait for another one."""
+        self._lost_leader = leader
+        timer = self._delayed.pop(HOLD, None)
+        if timer is not None:
+            timer.cancel()
+        self._later(HOLD, HOLD, self._release)
+        self._ask_now()
+
+    def _release(self) -> None:
+        """Let the requests go."""
+        self._lost_leader = 0
+        self._serve()
+
+    def _is_held(self, call: UnaryCall, member: Member) -> bool:
+        """Whether a call has to wait for another leader."""
+        if not call.needs_leader or call.fixed is not None or member.is_leader:
+            return False
+        return member.leader in (0, self._lost_leader)
+
     def _soon(self) -> None:
         """Ask for the leader soon."""
-        if self._poll is not None and self._poll.getTime() - self._reactor.seconds() > SOON:
-            self._poll.reset(SOON)
+        poll = self._poll
+        if poll is not None and poll.active() and poll.getTime() - self._reactor.seconds() > SOON:
+            poll.reset(SOON)
+
+    def _ask_now(self) -> None:
+        """Ask for the leader at once."""
+        if self._poll is not None and self._poll.active():
+            self._poll.reset(0)
 
     def _ask_all(self) -> None:
         for member in self.members:
             if member.is_ready:
                 self._ask(member)
+        if self.is_closed:
+            return
         leads = any(
             member.is_ready and member.is_leader and member.suspect_until <= self._reactor.seconds()
             for member in self.members
@@ -198,13 +236,18 @@ class Cluster:
             if changed and not self.is_closed:
                 self._best = None
                 self._look_for_leader()
+                if self._lost_leader and (
+                    member.leader not in (0, self._lost_leader) or member.is_leader
+                ):
+                    self._release()
 
         asking = self.call(STATUS, b"", decode_status, needs_leader=False, member=member)
         asking.addCallbacks(told, lambda failure: self._asked.discard(member))
 
     def _look_for_leader(self) -> None:
-        best = self.pick()
-        if best is not None and best.is_leader and best is not self._leader:
+        self.pick()
+        best = self._best
+        if best is not None and best is not self._leader:
             self._leader = best
             for stream in list(self._streams):
                 stream.leader_changed(best)
@@ -245,7 +288,12 @@ class Cluster:
                 token = b""
             else:
                 self._authenticate()
-        if member is None or not member.is_ready or token is None:
+        if (
+            member is None
+            or not member.is_ready
+            or token is None
+            or (self._lost_leader and self._is_held(call, member))
+        ):
             self._waiting[call] = None
             return
         call.begin(member, token)

@@ -383,7 +383,7 @@ class Http2Connection:
             raise EtcdProtocolViolation("a CONTINUATION frame that continues nothing")
         _, first, block = self._block
         block += payload
-        if len(block) > MAX_HEADERS or not payload:
+        if len(block) > MAX_HEADERS or not (payload or flags & frames.END_HEADERS):
             raise EtcdProtocolViolation(f"a header block of more than {MAX_HEADERS} bytes")
         if flags & frames.END_HEADERS:
             self._block = None

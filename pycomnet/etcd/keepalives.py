@@ -7,7 +7,6 @@ renews without writing anything to its disk.
 from __future__ import annotations
 
 from collections import deque
-from typing import Any
 
 from twisted.internet.defer import Deferred, fail
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -69,7 +68,7 @@ class Keepalives:
         if self._cluster.is_closed:
             return fail(EtcdClosed("the client is closed"))
         renewal = _Renewal(lease)
-        renewal.result = Deferred(lambda _: self._deadlines.remove(renewal))
+        renewal.result = Deferred(lambda _: self._cancel(renewal))
         self._deadlines.add(renewal, timeout)
         waiting = self._waiting.get(lease)
         if waiting is None:
@@ -118,9 +117,7 @@ class Keepalives:
         try:
             lease, ttl = decode_keepalive(message)
         except EtcdProtocolViolation as problem:
-            if self._stream is not None:
-                self._stream.stop()
-            self._ended(problem)
+            self._restart(problem)
             return
         waiting = self._waiting.get(lease)
         if waiting is None:
@@ -178,18 +175,33 @@ class Keepalives:
             self._is_wanted = True
             self._cluster.want(self)
 
-    def _expired(self, renewal: Any) -> None:
+    def _expired(self, renewal: _Renewal) -> None:
+        self._remove(renewal)
+        why = f" ({self._problem})" if self._stream is None and self._problem else ""
+        text = f"lease {renewal.lease:x} was not renewed within {renewal.timeout:g} s{why}"
+        error = EtcdTimeout(text)
+        # Its answer may still come, and must not be taken for that of the next one.
+        self._restart(error)
+        if not renewal.result.called:
+            renewal.result.errback(Failure(error))
+
+    def _cancel(self, renewal: _Renewal) -> None:
+        """Nobody waits for it. Its answer takes it from its queue, while the stream lives."""
+        self._deadlines.remove(renewal)
+        if self._stream is None:
+            self._remove(renewal)
+
+    def _remove(self, renewal: _Renewal) -> None:
         waiting = self._waiting.get(renewal.lease)
-        # An answer that comes for it later must not be taken for that of the next one: it stays
-        # in its queue while the stream lives.
-        if waiting is not None and self._stream is None and renewal in waiting:
+        if waiting is not None and renewal in waiting:
             waiting.remove(renewal)
             if not waiting:
                 del self._waiting[renewal.lease]
-        if not renewal.result.called:
-            why = f" ({self._problem})" if self._stream is None and self._problem else ""
-            text = f"lease {renewal.lease:x} was not renewed within {renewal.timeout:g} s{why}"
-            renewal.result.errback(Failure(EtcdTimeout(text)))
+
+    def _restart(self, error: EtcdError) -> None:
+        if self._stream is not None:
+            self._stream.stop()
+            self._ended(error)
 
 
 __all__ = ["Keepalives"]

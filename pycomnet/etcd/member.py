@@ -29,6 +29,8 @@ class Member:
     :param changed: called when it is connected, and when it is not any more.
     :ivar id: the member's, once it has told it; so are ``leader``, whom it takes for the leader,
         and ``term``.
+    :ivar lost_id: the id that it had when its connection was lost just now, if it was the leader;
+        else 0.
     :ivar problem: why it is not connected; None if it is.
     :ivar suspect_until: it has let a request time out, and is asked last until then.
     """
@@ -55,7 +57,7 @@ class Member:
         self._pending: Deferred[Any] | None = None
         self._leaving: Deferred[None] | None = None
         self._is_stopped = True
-        self.id = self.leader = self.term = 0
+        self.id = self.leader = self.term = self.lost_id = 0
         self.problem: EtcdError | None = EtcdUnavailable("not connected yet")
         self.suspect_until = 0.0
 
@@ -81,6 +83,7 @@ class Member:
                 await self._wait_for(self._connect())
             except (EtcdError, EndpointError) as problem:
                 self.problem = EtcdUnavailable(f"{self.endpoint}: {problem}")
+                self.lost_id = 0
                 self._changed(self)
             else:
                 since = self._reactor.seconds()
@@ -148,6 +151,7 @@ class Member:
     def _left(self, reason: EtcdError) -> None:
         self._connection = None
         self.problem = EtcdUnavailable(f"{self.endpoint}: {reason}")
+        self.lost_id = self.id if self.is_leader else 0
         self.id = self.leader = 0
         # The connections' streams are told after this; so they find another member.
         leaving, self._leaving = self._leaving, None

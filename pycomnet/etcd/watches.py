@@ -211,18 +211,20 @@ class EtcdWatch:
             self.stop()
             self._tell(handler.compacted, answer.compact_revision)
             return
-        error = error_of(UNAVAILABLE, answer.cancel_reason, False)
+        # Some versions put gRPC's own words before it.
+        reason = answer.cancel_reason.rpartition(" desc = ")[2]
+        error = error_of(UNAVAILABLE, reason, False)
         # etcd 3.4 says that permission is denied if a token has expired.
         if isinstance(error, EtcdPermissionDenied) and self._token and not self._was_denied:
             self._was_denied = True
-            error = TokenRefused(answer.cancel_reason)
-        if isinstance(error, TokenRefused) or answer.cancel_reason == "etcdserver: no leader":
+            error = TokenRefused(reason)
+        if isinstance(error, TokenRefused) or reason == "etcdserver: no leader":
             self._lost(error)
             return
         self.stop()
         if not isinstance(error, EtcdPermissionDenied):
-            reason = answer.cancel_reason or "it does not say why"
-            error = EtcdRequestRefused(f"etcd has cancelled the watch: {reason}")
+            why = reason or "it does not say why"
+            error = EtcdRequestRefused(f"etcd has cancelled the watch: {why}")
         self._tell(handler.cancelled, error)
 
     def _lost(self, error: EtcdError) -> None:

@@ -303,6 +303,7 @@ def bytes_of(message: bytes) -> dict[int, bytes]:
 
 
 __all__ = [
+    "ANSWER",
     "Call",
     "EtcdTestCase",
     "Peer",

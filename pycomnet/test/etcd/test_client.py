@@ -25,7 +25,15 @@ from pycomnet.etcd import (
     prefix,
 )
 from pycomnet.etcd.protobuf import message_field, number_field
-from pycomnet.test.etcd.kit import Call, EtcdTestCase, bytes_of, header, key_value, numbers_of
+from pycomnet.test.etcd.kit import (
+    ANSWER,
+    Call,
+    EtcdTestCase,
+    bytes_of,
+    header,
+    key_value,
+    numbers_of,
+)
 
 
 class MethodTests(EtcdTestCase):
@@ -153,6 +161,67 @@ class FailingTests(EtcdTestCase):
 
     members = 3
 
+    def lose_leader(self, following: int) -> None:
+        """The first member is lost, and another one is the leader then."""
+        self.leader, self.term = following, 2
+        self.closed.add(1)
+        self.peer(1).lose()
+
+    def test_requests_wait_for_another_leader(self) -> None:
+        """A follower would send to the lost one what it gets, until it notices."""
+        client = self.connected()
+        self.closed.add(1)
+        self.peer(1).lose()
+        writing, old = client.put(b"a", b"b"), client.get(b"a", serializable=True)
+        self.run_for(1)
+        ports = [port for port in (2, 3) if self.has_call("Range", port)]
+        self.assertEqual(len(ports), 1, "a read that needs no leader goes at once")
+        self.call("Range", ports[0]).answer(header(1))
+        self.assertFalse(self.has_call("Put", 2) or self.has_call("Put", 3))
+        self.leader, self.term = 3, 2
+        self.run_for(0.5)
+        self.call("Put", 3).answer(header(1))
+        self.run_all()
+        self.successResultOf(writing)
+        self.assertIsNone(self.successResultOf(old))
+
+    def test_requests_do_not_wait_for_ever(self) -> None:
+        """The leader may live, and only its connections to here may be cut."""
+        client = self.connected()
+        self.closed.add(1)
+        self.peer(1).lose()
+        writing = client.put(b"a", b"b")
+        self.run_for(3)
+        port = 2 if self.has_call("Put", 2) else 3
+        self.call("Put", port).answer(header(1))
+        self.run_all()
+        self.successResultOf(writing)
+
+    def test_a_leader_that_is_connected_again_gets_requests_at_once(self) -> None:
+        """It is the leader still."""
+        client = self.connected()
+        self.peer(1).lose()
+        writing = client.put(b"a", b"b")
+        self.run_for(0.5)
+        self.call("Put", 1).answer(header(1))
+        self.run_all()
+        self.successResultOf(writing)
+
+    def test_a_long_answer_comes_in_many_frames(self) -> None:
+        """It is one message."""
+        client = self.connected()
+        reading = client.get(b"a")
+        message = header(7) + message_field(2, key_value(b"a", b"x" * 100_000, 6))
+        framed = b"\0" + len(message).to_bytes(4, "big") + message
+        call = self.call("Range")
+        call.peer.server.send_headers(call.stream, ANSWER)
+        for at in range(0, len(framed), 16384):
+            call.peer.server.send_data(call.stream, framed[at : at + 16384])
+        call.has_answered = True
+        call.end()
+        self.run_all()
+        self.assertEqual(len(self.successResultOf(reading).value), 100_000)
+
     def test_requests_go_to_the_leader(self) -> None:
         """Wherever it stands in the list, and to the new one when it changes."""
         self.leader = 2
@@ -173,12 +242,10 @@ class FailingTests(EtcdTestCase):
         client = self.connected()
         reading = client.get(b"a")
         self.call("Range", 1)
-        self.closed.add(1)
-        self.peer(1).lose()
-        self.run_all()
+        self.lose_leader(2)
+        self.run_for(0.5)
         self.assertNoResult(reading)
-        port = 2 if self.has_call("Range", 2) else 3
-        self.call("Range", port).answer(header(1))
+        self.call("Range", 2).answer(header(1))
         self.run_all()
         self.assertIsNone(self.successResultOf(reading))
 
@@ -258,9 +325,10 @@ class FailingTests(EtcdTestCase):
         self.run_all()
         first, second = (one for one in self.peer(1).calls if one.method == "Put")
         old = self.peer(1)
+        self.leader, self.term = 2, 2
         old.protocol.dataReceived(frames.goaway(first.stream, 0))
-        port = 2 if self.has_call("Put", 2) else 3
-        elsewhere = self.call("Put", port)
+        self.run_for(0.5)
+        elsewhere = self.call("Put", 2)
         self.assertEqual(bytes_of(elsewhere.message), bytes_of(second.message))
         for call in (first, elsewhere):
             call.answer(header(1))
@@ -296,10 +364,10 @@ class FailingTests(EtcdTestCase):
         self.run_all()
         self.peer(1).is_frozen = True
         self.closed.add(1)
+        self.leader, self.term = 2, 2
         self.run_for(5)
         self.assertIn("silent", str(self.fails(writing, EtcdUncertain)))
-        port = 2 if self.has_call("Range", 2) else 3
-        self.call("Range", port).answer(header(1))
+        self.call("Range", 2).answer(header(1))
         self.run_all()
         self.assertIsNone(self.successResultOf(reading))
 

@@ -387,7 +387,7 @@ class WrongTests(SynchronousTestCase):
         pair = self.begun()
         pair.http2.receive(frames.frame(200, 0xFF, 1, b"x") + frames.settings({99: 1}))
 
-    @settings(max_examples=300, deadline=None)
+    @settings(max_examples=100, deadline=None)
     @given(st.lists(st.integers(1, 40), max_size=30), st.integers(0, 3))
     def test_bytes_may_come_in_any_pieces(self, sizes: list[int], padding: int) -> None:
         """The same is told."""
@@ -410,7 +410,7 @@ class WrongTests(SynchronousTestCase):
             ],
         )
 
-    @settings(max_examples=500, deadline=None)
+    @settings(max_examples=150, deadline=None)
     @given(
         st.lists(
             st.tuples(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from twisted.internet.defer import CancelledError
+
 from pycomnet.etcd import EtcdClosed, EtcdLeaseNotFound, EtcdTimeout
 from pycomnet.etcd.protobuf import number_field
 from pycomnet.test.etcd.kit import Call, EtcdTestCase, header, numbers_of
@@ -77,11 +79,27 @@ class KeepaliveTests(EtcdTestCase):
         self.successResultOf(renewal)
 
     def test_a_renewal_that_is_late_fails(self) -> None:
-        """Its answer, when it comes, is not taken for that of the next one."""
-        late = self.etcd.keepalive(7, timeout=1)
+        """Its answer can't be taken for that of the next one: there is another stream."""
+        late, other = self.etcd.keepalive(7, timeout=1), self.etcd.keepalive(8, timeout=60)
         call = self.call("LeaseKeepAlive")
         self.run_for(1.5)
         self.fails(late, EtcdTimeout)
+        self.assertTrue(call.is_reset)
+        following = self.etcd.keepalive(7)
+        again = self.call("LeaseKeepAlive")
+        self.assertEqual(sorted(self.leases(again)), [7, 8])
+        renewed(again, 7, 6)
+        renewed(again, 8, 5)
+        self.run_all()
+        self.assertEqual(self.successResultOf(following), 6)
+        self.assertEqual(self.successResultOf(other), 5)
+
+    def test_a_renewal_may_be_cancelled(self) -> None:
+        """The next answer for its lease is its own, and not that of the next one."""
+        cancelled = self.etcd.keepalive(7)
+        call = self.call("LeaseKeepAlive")
+        cancelled.cancel()
+        self.failureResultOf(cancelled, CancelledError)
         following = self.etcd.keepalive(7)
         self.run_all()
         renewed(call, 7, 5)

@@ -233,7 +233,7 @@ class AnswerTests(SynchronousTestCase):
             [TxnAnswer(AnswerHeader(), False, [])],
         )
 
-    @settings(max_examples=400, deadline=None)
+    @settings(max_examples=200, deadline=None)
     @given(st.binary(max_size=60))
     def test_hostile_bytes_raise_one_error(self, data: bytes) -> None:
         """In each decoder; it is that one or none."""
