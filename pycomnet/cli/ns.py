@@ -10,6 +10,7 @@ import attrs
 import click
 
 from pycomnet.cli.identity import Identity, identity_options
+from pycomnet.cli.ns_store import export_command, import_command
 from pycomnet.cli.options import SuggestingGroup
 from pycomnet.cli.remote import TIMEOUT, Target, as_json, explained
 from pycomnet.services.nameserveraddress import DEFAULT_NAMESERVER, NAMESERVER_VARIABLE
@@ -328,6 +329,9 @@ async def remove(program: CommandProgram, context: Context, service: str) -> int
     await nameserver.invoke("remove", {"service": service})
     return 0
 
+
+ns.add_command(export_command)
+ns.add_command(import_command)
 
 HEAD = ["SERVICE", "ADDRESS", "INTERFACES", "TAGS", "SECONDS LEFT"]
 NONE = "no service is registered"
