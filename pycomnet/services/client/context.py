@@ -18,9 +18,10 @@ from pycomnet.net import endpoints
 from pycomnet.net.destinations import leads_to
 from pycomnet.net.reactors import EndpointReactor
 from pycomnet.net.several import clean_addresses, split_addresses
-from pycomnet.ranges import optional_real, whole
+from pycomnet.ranges import optional_real, real, whole
 from pycomnet.services.binary import BlockLimits
 from pycomnet.services.client.instances import AddressRoute, Instances, NamedRoute
+from pycomnet.services.client.located import LastAnswers
 from pycomnet.services.client.login import AddressSource, as_credentials
 from pycomnet.services.client.pool import Pool, PooledServer
 from pycomnet.services.client.reference import ServiceReference
@@ -44,6 +45,8 @@ TIMEOUT = 30.0
 #: Seconds that a server may leave pings unanswered while calls wait for it: within that time, and
 #: within a method that blocks the reactor for less, nothing is lost.
 SILENCE = 15.0
+#: Seconds for which a nameserver's last answer is used while none can be reached.
+KEEP_LOCATED = 300.0
 #: The interface of nameservers.
 NAMESERVER = "org.pycom.nameserver"
 
@@ -77,6 +80,8 @@ class Context(Live):
     :param trust_roots: a file or a directory with the certificates of authorities, for TLS
         addresses that have no ``trustRoots=`` themselves; by default the system's. Those that a
         nameserver has found never have them.
+    :param keep_located: seconds for which ``locate`` goes by a nameserver's last answer while none
+        can be reached; then the service's ``stale`` says how old that is. 0 for none.
     """
 
     def __init__(
@@ -95,6 +100,7 @@ class Context(Live):
         credentials: Any = None,
         nameserver_credentials: Any = None,
         trust_roots: str | os.PathLike[str] | None = None,
+        keep_located: float = KEEP_LOCATED,
     ) -> None:
         if balance not in ("round_robin", "least_pending"):
             raise ValueError(f"balance: round_robin or least_pending, not {balance!r}")
@@ -122,6 +128,8 @@ class Context(Live):
         #: keeps the route to the nameserver, if it has several addresses
         self._several: SeveralAddresses | None = None
         self.deadlines = Deadlines(reactor)
+        #: what nameservers have answered last
+        self.located = LastAnswers(real("keep_located", keep_located))
         self.pool = Pool(self)
         forks.watch(self.pool)
 
@@ -167,7 +175,8 @@ class Context(Live):
         :param service: the service's name, to find only this service.
         :returns: fires with it; its calls find the service again when it restarts, at whatever
             address. Fails with :class:`~pycomnet.errors.ServiceNotFound`, or
-            ``ServiceUnreachable`` if the nameserver can't be reached. Cancelling it gives up.
+            ``ServiceUnreachable`` if the nameserver can't be reached and there is no answer of it
+            from before (``keep_located``). Cancelling it gives up.
         """
         if not isinstance(interface, str) or not interface:
             raise InvalidArguments(

@@ -79,6 +79,12 @@ class RemoteService(Live):
         return f"<RemoteService {self.interface} {self._route}>"
 
     @property
+    def stale(self) -> float:
+        """How old what the nameserver has said of it is, in seconds, if the nameserver can't be
+        reached or is cut off from its store; else 0.0."""
+        return self._route.stale
+
+    @property
     def reference(self) -> ServiceReference:
         """What it is, apart from this process."""
         return self._route.reference(self.interface)
