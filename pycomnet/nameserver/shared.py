@@ -5,17 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from twisted.internet import defer
+
 from pycomnet.errors import LeaseLost, NameserverStale, NotLeaseOwner, ServiceNameTaken
 
 if TYPE_CHECKING:
-    from twisted.internet.defer import Deferred
-
     from pycomnet.interfaces import ISharedNameStore
 
 T = TypeVar("T")
 
 #: Seconds for which a nameserver that is cut off from its store answers what it knew last.
 MAX_STALE = 600.0
+#: Second looks at the store at a time: whoever asks for leases that are none floods no store.
+LOOKS = 32
 
 
 class SharedMemory:
@@ -28,6 +30,7 @@ class SharedMemory:
     def __init__(self, store: ISharedNameStore, max_stale: float = MAX_STALE) -> None:
         self._store = store
         self._max_stale = max_stale
+        self._looks = defer.DeferredSemaphore(LOOKS)
 
     async def proposed(self, service: str, propose: Callable[[], T]) -> T:
         """What a function makes of the memory; it is asked again before it refuses.
@@ -37,7 +40,7 @@ class SharedMemory:
         try:
             return propose()
         except ServiceNameTaken:
-            await self._store.refresh(service)
+            await self._looks.run(self._store.refresh, service)
         return propose()
 
     async def owned(self, lease: int, look: Callable[[], T]) -> T:
@@ -48,7 +51,7 @@ class SharedMemory:
         try:
             return look()
         except (LeaseLost, NotLeaseOwner):
-            await self._store.refresh_lease(lease)
+            await self._looks.run(self._store.refresh_lease, lease)
         return look()
 
     def aged(self, found: dict[str, Any]) -> dict[str, Any]:
@@ -82,6 +85,6 @@ class SharedMemory:
         """What the others see of this nameserver."""
         self._store.tell(about)
 
-    def cluster(self) -> Deferred[dict[str, list[dict[str, object]]]]:
+    def cluster(self) -> defer.Deferred[dict[str, list[dict[str, object]]]]:
         """Who shares the store, and its members."""
         return self._store.cluster()

@@ -371,6 +371,10 @@ class ModelClient:
         request = PutRequest(key, value, lease)
         return self._run("put", lambda: self.model.execute(request), False, timeout)
 
+    def delete(self, key: bytes) -> Any:
+        request = DeleteRequest(KeyRange(key))
+        return self._run("delete", lambda: self.model.execute(request), False, None)
+
     def txn(
         self, compares: Any, success: Any = (), failure: Any = (), *, timeout: float | None = None
     ) -> Any:

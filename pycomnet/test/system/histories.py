@@ -91,10 +91,10 @@ def violations(operations: list[Operation]) -> list[str]:
             ]
     for service, registered in by_service.items():
         # Fences grow with real time.
-        for first in registered:
-            for second in registered:
-                if first.end < second.begin and first.fence >= second.fence:
-                    found.append(f"the fence of {service} did not grow: {first}, then {second}")
+        for one in registered:
+            for after in registered:
+                if one.end < after.begin and one.fence >= after.fence:
+                    found.append(f"the fence of {service} did not grow: {one}, then {after}")
     return found
 
 

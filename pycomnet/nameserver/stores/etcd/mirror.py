@@ -10,6 +10,7 @@ from twisted.internet.interfaces import IReactorTime
 
 from pycomnet.errors import StoreCutOff
 from pycomnet.etcd import (
+    AnswerHeader,
     EtcdAuthFailed,
     EtcdClient,
     EtcdClosed,
@@ -118,7 +119,7 @@ class Mirror:
 
         :raises EtcdError: etcd refuses this nameserver.
         """
-        begun, revision, kvs = await self._insist(None)
+        begun, revision, kvs = await self._insist()
         self._follower.load((record, record.ttl) for record, _ in self._read(kvs))
         self.position, self.fresh = revision, begun
         self._follower.loaded(self.base.number + revision)
@@ -154,16 +155,15 @@ class Mirror:
 
     # -- reading everything ----------------------------------------------------------------------
 
-    async def _insist(self, below: int | None) -> tuple[float, int, list[KeyValue]]:
+    async def _insist(self) -> tuple[float, int, list[KeyValue]]:
         """Read all records, until that succeeds.
 
-        :param below: the base that is over, after etcd was restored; None: it need not be.
         :returns: when it began, etcd's revision, and the records.
         """
         backoff = Backoff(self._reactor, FIRST_DELAY, LONGEST_DELAY)
         while True:
             try:
-                await self._settle_base(below)
+                await self._settle_base()
                 begun = self._seconds()
                 return (begun, *await self._read_all())
             except REFUSED:
@@ -174,17 +174,23 @@ class Mirror:
                     log.warn("can't read from etcd: {problem}; trying again", problem=problem)
             await backoff.wait()
 
-    async def _settle_base(self, below: int | None) -> None:
-        """Have the fences' base be one for this cluster, as it is now."""
+    async def _settle_base(self) -> None:
+        """Have the fences' base be one for this cluster, as it is now.
+
+        After a restore it has to be a higher one than before.
+        """
+        below, position = self.base.number, self.position
         while True:
             answer = await self._client.range(KeyRange(self._layout.base))
             cluster = f"{answer.header.cluster_id:x}"
             found = Base.of(answer.kvs[0]) if answer.kvs else None
-            is_over = found is None or (below is not None and found.number <= below)
+            # The read is linearizable: no member is that far behind.
+            restored = answer.header.revision < position
+            is_over = restored and found is not None and found.number <= below
             if found is not None and found.cluster == cluster and not is_over:
                 self.learn_base(found)
                 return
-            number = max(self._revisions(), (found.number if found else 0) + 1, (below or 0) + 1)
+            number = max(self._revisions(), (found.number if found else 0) + 1, below + 1)
             if found is not None:
                 log.warn("etcd was restored: fences go on from {number}", number=number)
             # Whoever is first writes it; the other reads it then.
@@ -231,19 +237,27 @@ class Mirror:
 
     # -- comparing after a gap -------------------------------------------------------------------
 
-    def _compare(self, restored: bool = False) -> None:
+    def verify(self, before: int, header: AnswerHeader) -> None:
+        """A write was answered: if its revision is none that could be, etcd was restored.
+
+        :param before: the position when it was sent.
+        """
+        if header.revision <= before or f"{header.cluster_id:x}" != self.base.cluster:
+            log.warn("etcd was restored, or is another: comparing")
+            self._compare()
+
+    def _compare(self) -> None:
         """Read everything again, and tell of what is different."""
         if self._comparing is not None or self._stopped:
             return
         if self._watch is not None:
             self._watch.stop()
             self._watch = None
-        below = self.base.number if restored else None
-        self._comparing = defer.Deferred.fromCoroutine(self._compared(below))
+        self._comparing = defer.Deferred.fromCoroutine(self._compared())
         self._comparing.addErrback(self._not_compared)
 
-    async def _compared(self, below: int | None) -> None:
-        begun, revision, kvs = await self._insist(below)
+    async def _compared(self) -> None:
+        begun, revision, kvs = await self._insist()
         self.comparisons += 1
         group = self.base.number + revision
         changes: list[Change] = []
@@ -281,9 +295,7 @@ class Mirror:
     # -- what the watch says ---------------------------------------------------------------------
 
     def created(self, revision: int) -> None:
-        """A member watches now."""
-        if revision < self.position:
-            self._compare(restored=True)
+        """A member watches now. It may be behind; then it brings what is new later."""
 
     def progress(self, revision: int) -> None:
         """Nothing is concluded from it: it has been told too early (etcd 15220)."""
@@ -357,7 +369,9 @@ class Mirror:
         if kv.key == self._own_key:
             if not event.deleted:
                 self._own_value(kv.value)
-        elif kv.key == self._layout.base and not event.deleted:
+        elif kv.key == self._layout.base and event.deleted:
+            self._compare()  # which writes another
+        elif kv.key == self._layout.base:
             try:
                 self.learn_base(Base.of(kv))
             except ForeignValue as problem:

@@ -254,7 +254,9 @@ class EtcdStore:
             elif number % 3 == 0:
                 await client.keepalive(self._beat_lease, timeout=BEAT)
             key = self._layout.nameserver(self.identity)
-            await client.put(key, value, lease=self._beat_lease, timeout=BEAT)
+            before = mirror.position
+            answer = await client.put(key, value, lease=self._beat_lease, timeout=BEAT)
+            mirror.verify(before, answer.header)
         except EtcdLeaseNotFound:
             self._beat_lease = 0
         except EtcdError as problem:

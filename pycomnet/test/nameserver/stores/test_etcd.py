@@ -413,6 +413,25 @@ class FenceTests(EtcdCase):
         before, after = self.restore(self.model.cluster_id)
         self.assertGreater(after, before)
 
+    def test_member_that_is_behind_is_no_restore(self) -> None:
+        """A watch that goes on at a member that lags changes nothing."""
+        self.put(self.a)
+        mirror = self.a.store._mirror
+        assert mirror is not None
+        base = mirror.base
+        mirror.created(1)
+        self.run_for(2.0)
+        self.assertEqual((mirror.base, mirror.comparisons), (base, 0))
+
+    def test_lost_base_is_written_again(self) -> None:
+        """If somebody deletes the base, another one is written, and all go on."""
+        first = self.put(self.a)
+        self.base = 2_000_000
+        self.done(self.model.client().delete(b"/pycomnet/names/base"))
+        self.run_for(3.0)
+        self.assertGreater(self.put(self.b, "s", "tcp:h:2"), max(first, self.base))
+        self.assertEqual(self.a.names, {"s": "tcp:h:2"})
+
     def test_removed_after_a_restore(self) -> None:
         """A registration from before the restore can be removed: its revision is known."""
         self.put(self.a, "s")
