@@ -48,6 +48,8 @@ PAGE = 4_000
 FIRST_DELAY, LONGEST_DELAY = 0.2, 3.0
 #: Errors that waiting does not solve, when a nameserver starts.
 REFUSED = (EtcdAuthFailed, EtcdPermissionDenied, EtcdClosed)
+#: Why it is cut off if no error says why.
+LATE = "its own signs of life do not come back"
 #: The reason of a removal that happened while the nameserver was cut off, and is no longer kept.
 UNSEEN = EXPIRED
 
@@ -122,6 +124,7 @@ class Mirror:
         begun, revision, kvs = await self._insist()
         self._follower.load((record, record.ttl) for record, _ in self._read(kvs))
         self.position, self.fresh = revision, begun
+        self.problem = LATE
         self._follower.loaded(self.base.number + revision)
         self._start_watch()
 
@@ -278,6 +281,7 @@ class Mirror:
         log.info("compared with etcd: {count} differences", count=len(changes))
         self._comparing = None
         self.position, self.fresh = revision, begun
+        self.problem = LATE
         self._told(changes, group)
         for expected in own:
             assert expected.record is not None
@@ -296,6 +300,7 @@ class Mirror:
 
     def created(self, revision: int) -> None:
         """A member watches now. It may be behind; then it brings what is new later."""
+        self.problem = LATE
 
     def progress(self, revision: int) -> None:
         """Nothing is concluded from it: it has been told too early (etcd 15220)."""

@@ -32,8 +32,9 @@ log = Logger()
 BEAT = 1.0
 #: Seconds of the lease of a nameserver's key.
 BEAT_LEASE = 10
-#: Seconds without the own sign of life, after which a nameserver is cut off.
-CUT_OFF = 3.0
+#: A nameserver is cut off if the latest sign of life that came back is older than so many seconds.
+#: Each call looks, so it knows within five; less would be too few on a busy machine.
+CUT_OFF = 4.5
 #: ... after which it begins another watch, each time.
 WATCH_ANEW = 6.0
 #: The highest number of a lease in etcd.
