@@ -37,7 +37,7 @@ class SeenFollower(Follower):
         super().changed(changes)
         now = time.monotonic()
         for change in changes:
-            self.seen[change.service] = now
+            self.seen.setdefault(change.service, now)
 
 
 async def in_flight(one: Callable[[str], Any], names: list[str], many: int) -> float:

@@ -32,6 +32,8 @@ log = Logger()
 BEAT = 1.0
 #: Seconds of the lease of a nameserver's key.
 BEAT_LEASE = 10
+#: Signs of life after which that lease is renewed; those without an answer; those not come back.
+KEEPALIVE_EVERY, MOST_UNANSWERED, MOST_SENT = 3, 4, 100
 #: A nameserver is cut off if the latest sign of life that came back is older than so many seconds.
 #: Each call looks, so it knows within five; less would be too few on a busy machine.
 CUT_OFF = 4.5
@@ -86,6 +88,7 @@ class EtcdStore:
         #: the times at which signs of life were sent that the watch has not brought back
         self._sent: dict[int, float] = {}
         self._beats = 0
+        self._unanswered = 0
         self._beat_lease = 0
         self._was_cut_off = False
         self._anew_at = 0.0
@@ -235,35 +238,46 @@ class EtcdStore:
 
     # -- signs of life ---------------------------------------------------------------------------
 
-    async def _beat(self) -> None:
-        client, mirror = self._client, self._mirror
-        if client is None or mirror is None:
+    def _beat(self) -> None:
+        """Send a sign of life; also if the one before has no answer yet, as that may be lost."""
+        mirror = self._mirror
+        if self._client is None or mirror is None:
             return
         self._tell(mirror)
-        now = self._seconds()
-        self._beats += 1
-        number = self._beats
-        self._sent[number] = now
-        if len(self._sent) > 100:
-            del self._sent[min(self._sent)]
-        stale = round(now - mirror.fresh, 3)
-        value = encode({**self._about, "beat": number, "stale": stale})
+        if self._unanswered >= MOST_UNANSWERED:
+            return
+        self._unanswered += 1
+        sending = defer.Deferred.fromCoroutine(self._send_beat(self._client, mirror))
+        sending.addErrback(self._not_sent, mirror)
+
+    async def _send_beat(self, client: EtcdClient, mirror: Mirror) -> None:
         try:
             if not self._beat_lease:
-                granted = await client.grant(BEAT_LEASE, timeout=BEAT)
-                self._beat_lease = granted.id
-            elif number % 3 == 0:
-                await client.keepalive(self._beat_lease, timeout=BEAT)
+                self._beat_lease = (await client.grant(BEAT_LEASE, timeout=REQUEST)).id
+            self._beats += 1
+            number, now = self._beats, self._seconds()
+            self._sent[number] = now
+            if len(self._sent) > MOST_SENT:
+                del self._sent[min(self._sent)]
+            if number % KEEPALIVE_EVERY == 0:
+                renewing = client.keepalive(self._beat_lease, timeout=REQUEST)
+                renewing.addErrback(self._not_sent, mirror)
+            stale = round(now - mirror.fresh, 3)
+            value = encode({**self._about, "beat": number, "stale": stale})
             key = self._layout.nameserver(self.identity)
             before = mirror.position
-            answer = await client.put(key, value, lease=self._beat_lease, timeout=BEAT)
+            answer = await client.put(key, value, lease=self._beat_lease, timeout=REQUEST)
             mirror.verify(before, answer.header)
-        except EtcdLeaseNotFound:
+        finally:
+            self._unanswered -= 1
+
+    def _not_sent(self, failure: Failure, mirror: Mirror) -> None:
+        if failure.check(EtcdLeaseNotFound):
             self._beat_lease = 0
-        except EtcdError as problem:
-            mirror.problem = str(problem)
-        except Exception:
-            log.failure("can't send a sign of life")
+        elif failure.check(EtcdError):
+            mirror.problem = str(failure.value)
+        elif not failure.check(defer.CancelledError):
+            log.failure("can't send a sign of life", failure)
 
     def _beat_seen(self, value: bytes) -> None:
         try:
