@@ -36,7 +36,7 @@ class UnaryCall(Http2Stream):
     :param needs_leader: whether a member that knows no leader shall refuse it.
     :ivar result: fires with the result.
     :ivar member: the one that has it now, or None.
-    :ivar tried: those that have failed.
+    :ivar tried: those that have failed, if any has.
     """
 
     __slots__ = (
@@ -69,6 +69,7 @@ class UnaryCall(Http2Stream):
         is_write: bool = False,
         needs_leader: bool = True,
         fixed: Member | None = None,
+        cancelled: Callable[[Any], object] | None = None,
     ) -> None:
         Http2Stream.__init__(self)
         self.path = path
@@ -79,7 +80,7 @@ class UnaryCall(Http2Stream):
         self.needs_leader = needs_leader
         self.fixed = fixed
         self.member: Member | None = None
-        self.tried: set[Member] = set()
+        self.tried: set[Member] | None = None
         self.attempts = 0
         self.token: bytes = b""
         self.tokens = 0
@@ -89,7 +90,7 @@ class UnaryCall(Http2Stream):
         self.reason: EtcdError | None = None
         self._answer = b""
         self._has_headers = False
-        self.result: Deferred[Any] = Deferred()
+        self.result: Deferred[Any] = Deferred(cancelled)
 
     def begin(self, member: Member, token: bytes) -> None:
         """It is sent to a member."""
@@ -284,7 +285,7 @@ class Late(Protocol):
     due: float
 
 
-class Deadlines:
+class CallDeadlines:
     """Ends calls that are late. Calls with the same timeout share a timer.
 
     :param expired: called with each late call.
@@ -340,4 +341,4 @@ class Deadlines:
         self._calls.clear()
 
 
-__all__ = ["Deadlines", "StreamCall", "UnaryCall"]
+__all__ = ["CallDeadlines", "StreamCall", "UnaryCall"]

@@ -15,7 +15,7 @@ from twisted.python.failure import Failure
 
 from pycomnet.deferred import OneShot
 from pycomnet.etcd.answers import decode_status, decode_token
-from pycomnet.etcd.calls import Deadlines, UnaryCall
+from pycomnet.etcd.calls import CallDeadlines, UnaryCall
 from pycomnet.etcd.errors import (
     EtcdAuthFailed,
     EtcdClosed,
@@ -88,7 +88,7 @@ class Cluster:
         #: the header with the token, once there is one; empty without authentication
         self._token: bytes | None = None if user is not None else b""
         self._is_authenticating = False
-        self._deadlines = Deadlines(reactor, self._expired)
+        self._deadlines = CallDeadlines(reactor, self._expired)
         #: calls that wait for a member, or for the token
         self._waiting: dict[UnaryCall, None] = {}
         self._wanting: dict[LongStream, None] = {}
@@ -155,7 +155,7 @@ class Cluster:
 
         def rank(member: Member) -> tuple[bool, bool, bool, bool]:
             return (
-                bool(tried) and tried is not None and member in tried,
+                tried is not None and member in tried,
                 member.suspect_until > now,
                 not leader or member.id != leader,
                 member.leader == 0,
@@ -272,8 +272,16 @@ class Cluster:
         """
         if self.is_closed:
             return fail(EtcdClosed("the client is closed"))
-        call = UnaryCall(path, message, decode, self._finished, is_write, needs_leader, member)
-        call.result = Deferred(lambda _: self._cancel(call))
+        call = UnaryCall(
+            path,
+            message,
+            decode,
+            self._finished,
+            is_write,
+            needs_leader,
+            member,
+            lambda _: self._cancel(call),
+        )
         self._deadlines.add(call, self.timeout if timeout is None else timeout)
         self._send(call)
         return call.result
@@ -379,18 +387,19 @@ class Cluster:
         """Nothing has happened: send it to another member, or later to the same."""
         call.reason = error
         call.member = None
+        tried = call.tried = call.tried or set()
         if member is not None:
-            call.tried.add(member)
+            tried.add(member)
         ready = {one for one in self.members if one.is_ready}
         self._best = None
         self._soon()
-        if call.fixed is None and ready - call.tried:
+        if call.fixed is None and ready - tried:
             self._send(call)
             return
         if call.fixed is not None and not call.fixed.is_ready:
             self._fail(call, error)
             return
-        call.tried.clear()
+        call.tried = None
         delay = min(FIRST_DELAY * 2 ** min(call.attempts, 10), LONGEST_DELAY)
         self._later(call, delay, lambda: self._send(call))
 

@@ -39,6 +39,16 @@ def frame(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:
     return _pack(len(payload) << 8 | kind, flags, stream) + payload
 
 
+def headers(stream: int, block: bytes, size: int = FRAME_SIZE) -> bytes:
+    """A HEADERS frame, and as many CONTINUATION frames as the block needs."""
+    if len(block) <= size:
+        return _pack(len(block) << 8 | HEADERS, END_HEADERS, stream) + block
+    parts = [block[at : at + size] for at in range(0, len(block), size)]
+    kinds = [HEADERS] + [CONTINUATION] * (len(parts) - 1)
+    flags = [0] * (len(parts) - 1) + [END_HEADERS]
+    return b"".join(map(frame, kinds, flags, [stream] * len(parts), parts))
+
+
 def settings(values: dict[int, int]) -> bytes:
     """A SETTINGS frame."""
     return frame(SETTINGS, 0, 0, b"".join(SETTING.pack(*item) for item in values.items()))

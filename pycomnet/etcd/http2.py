@@ -125,7 +125,7 @@ class Http2Connection:
         window = self._first_window
         stream.receive_window = STREAM_WINDOW
         stream.unacknowledged = 0
-        head = self._header_frames(ident, block)
+        head = frames.headers(ident, block, self._frame_size)
         if size <= self._frame_size and size <= window and size <= self._send_window:
             # Nearly all requests: one write of both frames.
             self._send_window -= size
@@ -148,16 +148,6 @@ class Http2Connection:
             self.on_draining()
             for stream in list(self.streams.values()):
                 stream.going_away()
-
-    def _header_frames(self, ident: int, block: bytes) -> bytes:
-        size = self._frame_size
-        if len(block) <= size:
-            return _pack(len(block) << 8 | frames.HEADERS, frames.END_HEADERS, ident) + block
-        parts = [block[at : at + size] for at in range(0, len(block), size)]
-        written = frames.frame(frames.HEADERS, 0, ident, parts[0])
-        for part in parts[1:-1]:
-            written += frames.frame(frames.CONTINUATION, 0, ident, part)
-        return written + frames.frame(frames.CONTINUATION, frames.END_HEADERS, ident, parts[-1])
 
     def send(self, stream: Http2Stream, data: bytes, is_end: bool = False) -> None:
         """Send more data of a request that was begun and not ended."""

@@ -13,7 +13,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.python.failure import Failure
 
 from pycomnet.etcd.answers import decode_keepalive
-from pycomnet.etcd.calls import Deadlines, StreamCall
+from pycomnet.etcd.calls import CallDeadlines, StreamCall
 from pycomnet.etcd.cluster import Cluster
 from pycomnet.etcd.errors import (
     EtcdClosed,
@@ -50,7 +50,7 @@ class Keepalives:
     def __init__(self, cluster: Cluster, clock: IReactorTime) -> None:
         self._cluster = cluster
         self._clock = clock
-        self._deadlines = Deadlines(clock, self._expired)
+        self._deadlines = CallDeadlines(clock, self._expired)
         #: lease -> its renewals that are not answered, in the order in which they were sent
         self._waiting: dict[int, deque[_Renewal]] = {}
         #: the leases to be sent in this turn of the reactor

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
+import textwrap
 from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +21,7 @@ from twisted.internet.defer import DeferredList, ensureDeferred
 from twisted.internet.endpoints import TCP4ClientEndpoint, TCP4ServerEndpoint
 from twisted.internet.protocol import Factory, Protocol
 
+import pycomnet
 from pycomnet.etcd import (
     EtcdAuthFailed,
     EtcdClient,
@@ -45,6 +49,7 @@ pytestmark = needs("etcd")
 #: The members' disk is memory, where there is one: the tests are not about disks.
 MEMORY = "/dev/shm" if Path("/dev/shm").is_dir() else None
 KB = 1024
+ROOT = Path(pycomnet.__file__).parent.parent
 
 
 def endpoint(member: EtcdMember, kind: str = "tcp") -> str:
@@ -270,6 +275,26 @@ async def test_a_watch_after_a_compaction(one: Running) -> None:
     late = Seen()
     client.watch(prefix(b"old/"), late, start_revision=last)
     await until(lambda: late.revisions == [last], "what is still there")
+
+
+@pytest_twisted.ensureDeferred
+async def test_the_howtos_program_runs(one: Running, tmp_path: Path) -> None:
+    """It says what it should."""
+    text = (ROOT / "docs" / "howto" / "etcd.rst").read_text()
+    block = text.partition(":caption: jobs.py\n")[2].partition("\nGive it")[0]
+    (tmp_path / "jobs.py").write_text(textwrap.dedent(block))
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, str(tmp_path / "jobs.py"), endpoint(one.members[0])]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=60)
+    assert done.stderr == ""
+    assert sorted(done.stdout.splitlines()) == [
+        "deleted jobs/1",
+        "mine",
+        "put jobs/1",
+        "renewed for 10 seconds",
+        "taken",
+        "watching",
+    ]
 
 
 class Cutting(Protocol):
