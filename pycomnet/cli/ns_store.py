@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from typing import IO, TYPE_CHECKING, Any
 
 import click
@@ -26,20 +26,21 @@ def export_command(store: str) -> None:
     The lines have no secrets, but who changes them decides who owns what. An SQLite file is
     exported while no nameserver uses it.
     """
+    _run(lambda program: export_store(program, store))
 
-    async def export(program: CommandProgram) -> int:
-        from pycomnet.nameserver.moving import export_records
-        from pycomnet.nameserver.stores import make_store
 
-        lines = await export_records(make_store(store, program.reactor))
-        for line in lines:
-            waiting = program.print_text(line + "\n")
-            if waiting is not None:
-                await waiting
-        program.say(f"{len(lines)} registrations")
-        return 0
+async def export_store(program: CommandProgram, store: str) -> int:
+    """Print the lines."""
+    from pycomnet.nameserver.moving import export_records
+    from pycomnet.nameserver.stores import make_store
 
-    _run(export)
+    lines = await export_records(make_store(store, program.reactor))
+    for line in lines:
+        waiting = program.print_text(line + "\n")
+        if waiting is not None:
+            await waiting
+    program.say(f"{len(lines)} registrations")
+    return 0
 
 
 @click.command("import", short_help="Register what another store has had.")
@@ -51,18 +52,19 @@ def import_command(store: str, file: IO[str]) -> None:
     Owners keep their leases and secrets, so they go on renewing, and each lease begins with its
     whole length. Names that are registered in STORE stay as they are; then the status is 1.
     """
+    _run(lambda program: import_store(program, store, file))
 
-    async def bring(program: CommandProgram) -> int:
-        from pycomnet.nameserver.moving import import_records
-        from pycomnet.nameserver.stores import make_store
 
-        done, taken = await import_records(make_store(store, program.reactor), file)
-        program.say(f"{done} registrations are there now")
-        for name in taken:
-            program.say(f"{name!r} is registered there already, and stays as it is")
-        return 1 if taken else 0
+async def import_store(program: CommandProgram, store: str, lines: Iterable[str]) -> int:
+    """Register what the lines have."""
+    from pycomnet.nameserver.moving import import_records
+    from pycomnet.nameserver.stores import make_store
 
-    _run(bring)
+    done, taken = await import_records(make_store(store, program.reactor), lines)
+    program.say(f"{done} registrations are there now")
+    for name in taken:
+        program.say(f"{name!r} is registered there already, and stays as it is")
+    return 1 if taken else 0
 
 
 def _run(command: Callable[[CommandProgram], Coroutine[Any, Any, int]]) -> None:
