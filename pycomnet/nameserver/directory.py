@@ -23,6 +23,9 @@ from pycomnet.nameserver.records import NEVER, Change, Delete, Put, Record
 STRIDE = 2_000
 #: If an interface has no more instances than this, a list is made of these, not of all names.
 FEW = 2_000
+#: Seconds by which a store that ends leases itself may be late: leases of whole seconds, and a
+#: moment until it looks. Who waits for a name waits for that, too.
+STORE_LATE = 2.0
 #: Bytes of a secret's digest. The secret can't be computed from what is in the store.
 DIGEST = 16
 
@@ -194,6 +197,8 @@ class Directory:
     def taken(self, held: Record, now: float) -> ServiceNameTaken:
         """The error for a client that wants a name which another owner has."""
         left = held.time_left(now)
+        if held.ends == NEVER:
+            left += STORE_LATE
         return ServiceNameTaken(
             f"{held.service!r} is registered for {held.address} until its lease ends in "
             f"{left:.1f} s, unless its owner renews it",

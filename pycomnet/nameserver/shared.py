@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from twisted.internet import defer
 
 from pycomnet.errors import LeaseLost, NameserverStale, NotLeaseOwner, ServiceNameTaken
+from pycomnet.nameserver.turnstile import Turnstile
 
 if TYPE_CHECKING:
     from pycomnet.interfaces import ISharedNameStore
@@ -30,7 +31,7 @@ class SharedMemory:
     def __init__(self, store: ISharedNameStore, max_stale: float = MAX_STALE) -> None:
         self._store = store
         self._max_stale = max_stale
-        self._looks = defer.DeferredSemaphore(LOOKS)
+        self._looks = Turnstile(LOOKS)
 
     async def proposed(self, service: str, propose: Callable[[], T]) -> T:
         """What a function makes of the memory; it is asked again before it refuses.
@@ -40,7 +41,7 @@ class SharedMemory:
         try:
             return propose()
         except ServiceNameTaken:
-            await self._looks.run(self._store.refresh, service)
+            await self._looks.run(lambda: self._store.refresh(service))
         return propose()
 
     async def owned(self, lease: int, look: Callable[[], T]) -> T:
@@ -51,7 +52,7 @@ class SharedMemory:
         try:
             return look()
         except (LeaseLost, NotLeaseOwner):
-            await self._looks.run(self._store.refresh_lease, lease)
+            await self._looks.run(lambda: self._store.refresh_lease(lease))
         return look()
 
     def aged(self, found: dict[str, Any]) -> dict[str, Any]:

@@ -125,7 +125,8 @@ class LagTests(SharedCase):
         """What is so is told: a taken name, a lost lease, another's lease."""
         held = self.register(self.a)
         args = {"service": "s", "interfaces": [CALC], "address": "tcp:127.0.0.1:2"}
-        self.refused(self.b, ServiceNameTaken, "register", **args)
+        taken = self.refused(self.b, ServiceNameTaken, "register", **args)
+        self.assertGreater(taken.ttl, 30.0)  # whoever waits so long finds that the lease is over
         self.refused(self.b, LeaseLost, "renew", lease=1, secret=SECRET)
         self.refused(self.b, NotLeaseOwner, "renew", lease=held["lease"], secret=SECRET)
 

@@ -47,6 +47,7 @@ from pycomnet.nameserver.stores.etcd.keys import (
     why_value,
 )
 from pycomnet.nameserver.stores.etcd.mirror import Expected, Mirror
+from pycomnet.nameserver.turnstile import Turnstile
 from pycomnet.net.backoff import Backoff
 from pycomnet.text.logs import Logger
 
@@ -124,7 +125,7 @@ class Commits:
         self._follower = follower
         self._reactor = reactor
         self._queues: dict[str, deque[Write]] = {}
-        self._turns = defer.DeferredSemaphore(IN_FLIGHT)
+        self._turns = Turnstile(IN_FLIGHT)
         self._idle: defer.Deferred[None] | None = None
         self._closed = False
 
@@ -135,7 +136,7 @@ class Commits:
         queue = self._queues.get(change.service)
         if queue is None:
             self._queues[change.service] = deque([write])
-            defer.Deferred.fromCoroutine(self._work(change.service))
+            self._begin(change.service)
         else:
             queue.append(write)
         return write.deferred
@@ -172,28 +173,33 @@ class Commits:
             )
         write.fire(Failure(problem))
 
-    async def _work(self, service: str) -> None:
-        """Make the changes of a name, until there are none."""
+    def _begin(self, service: str) -> None:
+        """Make the first change of a name when it is its turn, and then the next."""
+        write = self._queues[service][0]
+        making = self._turns.run(lambda: defer.Deferred.fromCoroutine(self._work(write)))
+        making.addCallback(self._next, service)
+
+    def _next(self, _: object, service: str) -> None:
         queue = self._queues[service]
-        while queue:
-            write = queue[0]
-            if not write.deferred.called:
-                await self._turns.acquire()
-                try:
-                    if not write.deferred.called:
-                        write.timer.reset(PATIENCE)
-                        await self._make(write)
-                except Exception as problem:
-                    if not isinstance(problem, (StoreFailed, EtcdClosed)):
-                        log.failure("can't commit {service}", service=service)
-                    self._mirror.forget(write.nonce)
-                    write.fire(Failure(_explained(problem)))
-                finally:
-                    self._turns.release()
-            queue.popleft()
+        queue.popleft()
+        if queue:
+            self._begin(service)
+            return
         del self._queues[service]
         if self._idle is not None and not self._queues and not self._idle.called:
             self._idle.callback(None)
+
+    async def _work(self, write: Write) -> None:
+        if write.deferred.called:
+            return  # it has waited for too long
+        write.timer.reset(PATIENCE)
+        try:
+            await self._make(write)
+        except Exception as problem:
+            if not isinstance(problem, (StoreFailed, EtcdClosed)):
+                log.failure("can't commit {service}", service=write.change.service)
+            self._mirror.forget(write.nonce)
+            write.fire(Failure(_explained(problem)))
 
     async def _make(self, write: Write) -> None:
         change = write.change
@@ -311,9 +317,11 @@ class Commits:
             return None
         if write.lost:
             # An earlier try may have succeeded before this: then the watch has it.
-            await self._mirror.when(
-                lambda: write.is_seen or self._mirror.position >= answer.header.revision, PATIENCE
-            )
+            mirror, after = self._mirror, answer.header.revision
+            try:
+                await mirror.when(lambda: write.is_seen or mirror.position >= after, PATIENCE)
+            except StoreCutOff:
+                return None  # not known yet
             if write.is_seen or (isinstance(change, Delete) and found is None):
                 return answer.header.revision
         follower, service = self._follower, change.service

@@ -26,6 +26,7 @@ class EtcdStoreTests(StoreConformance, TestCase):
     """It passes what every store has to."""
 
     in_order = False
+    many = 500
 
     def setUp(self) -> None:
         from twisted.internet import reactor
@@ -246,6 +247,28 @@ class UncertainTests(EtcdCase):
         self.run_for(1.0)
         self.successResultOf(removing)
         self.assertEqual(self.a.names, {})
+
+    def test_lost_change_that_was_replaced_is_a_conflict_in_the_end(self) -> None:
+        """If others have replaced what was registered before its outcome was known, that is told
+        once the watch has shown what has happened."""
+        self.a.client.lose = 1
+        self.a.client.hold()
+        putting = self.a.store.commit(Put(record("s", address="tcp:h:1")))
+        self.clock.advance(0)
+        self.clock.advance(0)
+        self.a.client.cut = True
+        self.run_for(0.5)
+        self.assertEqual(self.b.names, {"s": "tcp:h:1"})
+        self.put(self.b, "s", "tcp:h:2")
+        self.a.client.cut = False
+        self.run_for(6.0)
+        self.failureResultOf(putting, StoreUncertain)
+        self.assertEqual(self.a.store._commits.pending, 1)  # type: ignore[union-attr]
+        self.a.client.release()
+        self.a.client.mend()
+        self.run_for(6.0)
+        self.assertEqual(self.a.store._commits.pending, 0)  # type: ignore[union-attr]
+        self.assertEqual(self.a.names, self.b.names)
 
     def test_lease_that_ends_before_the_transaction_is_granted_again(self) -> None:
         """If the lease has ended between the two steps, it is granted again."""
