@@ -264,7 +264,7 @@ class UncertainTests(EtcdCase):
         self.run_for(6.0)
         self.failureResultOf(putting, StoreUncertain)
         self.assertEqual(self.a.store._commits.pending, 1)  # type: ignore[union-attr]
-        self.a.client.release()
+        self.a.client.held = False
         self.a.client.mend()
         self.run_for(6.0)
         self.assertEqual(self.a.store._commits.pending, 0)  # type: ignore[union-attr]
