@@ -129,7 +129,9 @@ class Http2Tests(SynchronousTestCase):
             pair.deliver()
         self.assertGreater(sizes[0], 60)
         self.assertEqual([sizes[1], sizes[4], sizes[5]], [7, 8, 7])
-        requests = [dict(e.headers) for e in pair.got if isinstance(e, RequestReceived)]
+        requests: list[Any] = [
+            dict(event.headers) for event in pair.got if isinstance(event, RequestReceived)
+        ]
         self.assertEqual(
             [request.get("hasleader") for request in requests],
             [None, None, "true", None, "true", None],
@@ -162,7 +164,8 @@ class Http2Tests(SynchronousTestCase):
         pair.http2.request(stream, "/S/M", False, literal(b"x", b"y" * 40_000), b"d", True)
         pair.deliver()
         request = next(event for event in pair.got if isinstance(event, RequestReceived))
-        self.assertEqual(len(dict(request.headers)["x"]), 40_000)
+        found: Any = dict(request.headers)
+        self.assertEqual(len(found["x"]), 40_000)
         pair.server.send_headers(1, [(":status", "200"), ("x", "~" * 30_000)])
         pair.deliver()
         self.assertEqual(len(stream.told[0][0][b"x"]), 30_000)
