@@ -31,6 +31,7 @@ from pycomnet.etcd.member import Member
 from pycomnet.etcd.requests import encode_authenticate
 from pycomnet.etcd.values import MemberStatus
 from pycomnet.net.reactors import EndpointReactor
+from pycomnet.ranges import real
 from pycomnet.text.logs import Logger
 
 #: Seconds between two questions for the leader: while one is known, and while none is.
@@ -182,9 +183,6 @@ class Cluster:
     def _hold(self, leader: int) -> None:
         """The leader is lost: let requests wait for another one."""
         self._lost_leader = leader
-        timer = self._delayed.pop(HOLD, None)
-        if timer is not None:
-            timer.cancel()
         self._later(HOLD, HOLD, self._release)
         self._ask_now()
 
@@ -282,7 +280,11 @@ class Cluster:
             member,
             lambda _: self._cancel(call),
         )
-        self._deadlines.add(call, self.timeout if timeout is None else timeout)
+        if timeout is None:
+            timeout = self.timeout
+        else:
+            real("timeout", timeout, above=True)
+        self._deadlines.add(call, timeout)
         self._send(call)
         return call.result
 
@@ -356,6 +358,9 @@ class Cluster:
             del self._delayed[key]
             function()
 
+        before = self._delayed.pop(key, None)
+        if before is not None:
+            before.cancel()
         self._delayed[key] = self._reactor.callLater(delay, run)
 
     def _finished(self, call: UnaryCall, error: EtcdError | None, was_processed: bool) -> None:
