@@ -69,7 +69,7 @@ class UnaryCall(Http2Stream):
         is_write: bool = False,
         needs_leader: bool = True,
         fixed: Member | None = None,
-        cancelled: Callable[[Any], object] | None = None,
+        cancelled: Callable[[Any], None] | None = None,
     ) -> None:
         Http2Stream.__init__(self)
         self.path = path

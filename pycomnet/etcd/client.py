@@ -202,7 +202,9 @@ class EtcdClient:
         :returns: fires with the seconds that it now lives; fails with EtcdLeaseNotFound, or with
             EtcdUnavailable or EtcdTimeout: then it may have been renewed.
         """
-        return self._keepalives.renew(lease, self._timeout if timeout is None else timeout)
+        if timeout is None:
+            timeout = self._timeout
+        return self._keepalives.renew(lease, real("timeout", timeout, above=True))
 
     def time_to_live(
         self, lease: int, *, keys: bool = False, timeout: float | None = None

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
-from twisted.internet.defer import CancelledError, Deferred, fail
+from twisted.internet.defer import Deferred, fail
 from twisted.internet.interfaces import IDelayedCall
 from twisted.python.failure import Failure
 
@@ -25,12 +25,12 @@ from pycomnet.etcd.errors import (
     EtcdUnavailable,
     EtcdUncertain,
 )
-from pycomnet.etcd.grpc import NO_AUTHENTICATION, TokenRefused
-from pycomnet.etcd.headers import literal
+from pycomnet.etcd.grpc import TokenRefused
+from pycomnet.etcd.login import AUTHENTICATE, EtcdLogin
 from pycomnet.etcd.member import Member
-from pycomnet.etcd.requests import encode_authenticate
 from pycomnet.etcd.values import MemberStatus
 from pycomnet.net.reactors import EndpointReactor
+from pycomnet.ranges import real
 from pycomnet.text.logs import Logger
 
 #: Seconds between two questions for the leader: while one is known, and while none is.
@@ -47,7 +47,6 @@ FIRST_DELAY, LONGEST_DELAY = 0.05, 0.5
 MOST_TOKENS = 2
 
 STATUS = "/etcdserverpb.Maintenance/Status"
-AUTHENTICATE = "/etcdserverpb.Auth/Authenticate"
 
 
 class LongStream(Protocol):
@@ -81,13 +80,16 @@ class Cluster:
         timeout: float,
     ) -> None:
         self._reactor = reactor
-        self._user = user
         self.timeout = timeout
         self.members = [Member(endpoint, reactor, self._changed) for endpoint in endpoints]
         self.is_closed = False
-        #: the header with the token, once there is one; empty without authentication
-        self._token: bytes | None = None if user is not None else b""
-        self._is_authenticating = False
+        self._login = EtcdLogin(
+            user,
+            lambda message: self.call(AUTHENTICATE, message, decode_token),
+            self._serve,
+            self._user_refused,
+            self._no_token,
+        )
         self._deadlines = CallDeadlines(reactor, self._expired)
         #: calls that wait for a member, or for the token
         self._waiting: dict[UnaryCall, None] = {}
@@ -182,9 +184,6 @@ class Cluster:
     def _hold(self, leader: int) -> None:
         """The leader is lost: let requests wait for another one."""
         self._lost_leader = leader
-        timer = self._delayed.pop(HOLD, None)
-        if timer is not None:
-            timer.cancel()
         self._later(HOLD, HOLD, self._release)
         self._ask_now()
 
@@ -282,7 +281,11 @@ class Cluster:
             member,
             lambda _: self._cancel(call),
         )
-        self._deadlines.add(call, self.timeout if timeout is None else timeout)
+        if timeout is None:
+            timeout = self.timeout
+        else:
+            real("timeout", timeout, above=True)
+        self._deadlines.add(call, timeout)
         self._send(call)
         return call.result
 
@@ -290,12 +293,12 @@ class Cluster:
         member = call.fixed
         if member is None:
             member = self.pick(call.tried)
-        token = self._token
+        token = self._login.header
         if token is None:
             if call.path == AUTHENTICATE or call.path == STATUS:
                 token = b""
             else:
-                self._authenticate()
+                self._login.begin()
         if (
             member is None
             or not member.is_ready
@@ -312,8 +315,8 @@ class Cluster:
         member = self.pick()
         if member is None:
             return
-        if self._token is None:
-            self._authenticate()
+        if self._login.header is None:
+            self._login.begin()
         else:
             self._connected.fire(None)
             wanting, self._wanting = self._wanting, {}
@@ -336,12 +339,12 @@ class Cluster:
             self._later(stream, delay, lambda: self.want(stream))
             return
         member = self.pick()
-        if member is not None and self._token is not None:
-            stream.begin(member, self._token)
+        if member is not None and self._login.header is not None:
+            stream.begin(member, self._login.header)
             return
         self._wanting[stream] = None
         if member is not None:
-            self._authenticate()
+            self._login.begin()
 
     def forget(self, stream: LongStream) -> None:
         """A stream has ended."""
@@ -356,6 +359,9 @@ class Cluster:
             del self._delayed[key]
             function()
 
+        before = self._delayed.pop(key, None)
+        if before is not None:
+            before.cancel()
         self._delayed[key] = self._reactor.callLater(delay, run)
 
     def _finished(self, call: UnaryCall, error: EtcdError | None, was_processed: bool) -> None:
@@ -367,9 +373,8 @@ class Cluster:
             self._fail(call, error)
             return
         member = call.member
-        if isinstance(error, TokenRefused) and self._user is not None:
-            if self._token == call.token:
-                self._token = None
+        if isinstance(error, TokenRefused) and self._login.has_user:
+            self._login.forget(call.token)
             call.tokens += 1
             if call.tokens <= MOST_TOKENS:
                 self._send(call)
@@ -451,40 +456,22 @@ class Cluster:
 
     def refuse_token(self, token: bytes) -> None:
         """A member has refused this token: get another one."""
-        if self._user is not None and self._token == token:
-            self._token = None
+        self._login.forget(token)
 
-    def _authenticate(self) -> None:
-        if self._is_authenticating or self._user is None:
-            return
-        self._is_authenticating = True
+    def _user_refused(self, error: EtcdAuthFailed) -> None:
+        """There will be no token: what waits for it has failed."""
+        self._connected.fail(error)
+        waiting, self._waiting = self._waiting, {}
+        wanting, self._wanting = self._wanting, {}
+        for call in waiting:
+            self._fail(call, error)
+        for stream in wanting:
+            stream.refused(error)
 
-        def got(token: str) -> None:
-            self._is_authenticating = False
-            self._token = literal(b"token", token.encode(), secret=True)
-            self._serve()
-
-        def failed(failure: Failure) -> None:
-            self._is_authenticating = False
-            problem = failure.value
-            if self.is_closed or failure.check(CancelledError):
-                return
-            if str(problem) == NO_AUTHENTICATION:
-                self._token = b""
-                self._serve()
-            elif isinstance(problem, EtcdAuthFailed):
-                self._connected.fail(problem)
-                waiting, self._waiting = self._waiting, {}
-                wanting, self._wanting = self._wanting, {}
-                for call in waiting:
-                    self._fail(call, problem)
-                for stream in wanting:
-                    stream.refused(problem)
-            elif self._waiting or self._wanting:
-                self._later("authenticate", LONGEST_DELAY, self._authenticate)
-
-        message = encode_authenticate(*self._user)
-        self.call(AUTHENTICATE, message, decode_token).addCallbacks(got, failed)
+    def _no_token(self) -> None:
+        """There was no answer: ask again, if anybody needs it."""
+        if not self.is_closed and (self._waiting or self._wanting):
+            self._later("login", LONGEST_DELAY, self._login.begin)
 
 
 def _uncertain(error: EtcdError) -> EtcdUncertain:

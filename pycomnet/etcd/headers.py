@@ -39,6 +39,9 @@ class RequestHeaders:
         self._scheme = scheme
         self._encoder = Encoder()
         self._blocks: dict[tuple[str, bool], bytes] = {}
+        #: all headers that were put into the table, and the room that they take there
+        self._known: set[tuple[str, str]] = set()
+        self._used = 0
 
     def limit_table(self, size: int) -> None:
         """The member allows a table of this size."""
@@ -67,11 +70,17 @@ class RequestHeaders:
         ]
         if needs_leader:
             headers.append(("hasleader", "true"))
+        for name, value in set(headers) - self._known:
+            self._used += len(name.encode()) + len(value.encode()) + 32
+        self._known.update(headers)
+        if self._used > _TABLE:
+            # Then do without: a block is kept only while nothing falls out of the table.
+            self.limit_table(0)
         block = self._encoder.encode(headers, huffman=False)
         # What was kept may use places that have moved.
         self._blocks.clear()
         if self._encoder.header_table_size in (0, _TABLE):
-            # All are in the table, which has room for all requests of a client; or there is none.
+            # All are in the table now, or there is none: the next block changes nothing in it.
             self._blocks[path, needs_leader] = self._encoder.encode(headers, huffman=False)
         return block
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from itertools import zip_longest
 from typing import Any
 
@@ -9,7 +10,7 @@ from pycomnet.errors import RevisionTooOld
 from pycomnet.nameserver.changelog import Step
 from pycomnet.nameserver.directory import Directory
 from pycomnet.nameserver.queries import Query
-from pycomnet.nameserver.records import CHANGED
+from pycomnet.nameserver.records import CHANGED, Record
 
 #: The kinds of a watcher's events.
 PUT = "put"
@@ -62,11 +63,12 @@ class Watch:
             and self._revision == self._directory.log.last
         )
 
-    def take(self, limit: int, now: float) -> list[dict[str, Any]]:
+    def take(self, limit: int, now: float) -> Iterator[dict[str, Any]]:
         """The next events.
 
         :param limit: the most events, not counting marks.
-        :returns: the events; maybe none, although it has not caught up.
+        :returns: the events; maybe none, although it has not caught up. The map of a record is made
+            when its event is taken from the iterator, so a watcher that is slow holds one such map.
         :raises RevisionTooOld: it was so slow that it has missed changes.
         """
         self._check()
@@ -76,19 +78,20 @@ class Watch:
             self._after = page.after
             if page.after is None:
                 self._mark = log.last
-            return [
-                {"event": PUT, "revision": record.fence, "record": record.as_map(now)}
+            revision = self._revision
+            return (
+                _put(record.fence, record, now)
                 for record in page.records
-                if record.fence <= self._revision
-            ]
-        events = []
+                if record.fence <= revision
+            )
+        events: list[tuple[int, Record] | dict[str, Any]] = []
         steps = log.after(self._revision, limit)
         told = self._revision
         for step, following in zip_longest(steps, steps[1:]):
             if following is None or following.revision != step.revision:
                 told = step.revision
             # Else there is more of its group: who goes on after this event gets the group again.
-            event = self._event(step, told, now)
+            event = self._event(step, told)
             if event is not None:
                 events.append(event)
         # Without any, the log has reached a revision that nothing has changed in.
@@ -101,11 +104,11 @@ class Watch:
             # Otherwise its last revision would become too old to go on from.
             self._silent = 0
             events.append({"event": PROGRESS, "revision": self._revision})
-        return events
+        return (_put(*event, now) if isinstance(event, tuple) else event for event in events)
 
-    def _event(self, step: Step, revision: int, now: float) -> dict[str, Any] | None:
+    def _event(self, step: Step, revision: int) -> tuple[int, Record] | dict[str, Any] | None:
         if step.new is not None and self._query.matches(step.new):
-            return {"event": PUT, "revision": revision, "record": step.new.as_map(now)}
+            return revision, step.new
         if step.old is not None and self._query.matches(step.old):
             why = step.why if step.new is None else CHANGED
             return {
@@ -115,3 +118,7 @@ class Watch:
                 "why": why,
             }
         return None
+
+
+def _put(revision: int, record: Record, now: float) -> dict[str, Any]:
+    return {"event": PUT, "revision": revision, "record": record.as_map(now)}

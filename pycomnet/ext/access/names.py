@@ -35,8 +35,13 @@ else:
 log = Logger()
 
 #: The tables of the file that are about one method, and that method.
-METHODS = {"list": "list_services", "locate": "locate"} | {
-    name: name for name in ("watch", "stat", "cluster")
+METHODS = {
+    "list": "list_services",
+    "locate": "locate",
+    "watch": "watch",
+    "stat": "stat",
+    "cluster": "cluster",
+    "remove": "remove",
 }
 #: ... and those that show the same as ``list``: without a table of their own, they have its rule.
 LISTS = ("watch", "stat", "cluster")

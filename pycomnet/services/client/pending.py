@@ -197,12 +197,11 @@ class PendingCall:
         if elsewhere and not self.files and self.service.goes_elsewhere(self.peer):
             self._call_again(deferred)
             return
-        if isinstance(problem, Unauthenticated) and problem.reason == "expired":
-            self.peer.log_in_again(self.connection)
-            if not self.files and self.repeats < MOST_REPEATS and self.peer.has_credentials:
+        if isinstance(problem, Unauthenticated):
+            again = self.peer.may_log_in(self.connection, problem)
+            if again and not self.files and self.repeats < MOST_REPEATS:
                 self._call_again(deferred)
                 return
-        if isinstance(problem, Unauthenticated):
             problem = self.peer.explained(problem)
         deferred.errback(Failure(problem))
 

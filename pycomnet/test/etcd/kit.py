@@ -130,7 +130,8 @@ class Peer:
     def happened(self, event: Any) -> None:
         """Keep what a request says."""
         if isinstance(event, RequestReceived):
-            call = Call(self, event.stream_id, dict(event.headers))
+            headers: Any = dict(event.headers)
+            call = Call(self, event.stream_id, headers)
             self.streams[event.stream_id] = call
             self.calls.append(call)
         elif isinstance(event, DataReceived):
@@ -203,7 +204,7 @@ class EtcdTestCase(SynchronousTestCase):
 
     def accept(self) -> bool:
         """Accept the connections that were asked for."""
-        asked = list(self.reactor.tcpClients)
+        asked: list[Any] = list(self.reactor.tcpClients)
         del self.reactor.tcpClients[:]
         for _, port, factory, *_ in asked:
             if port in self.closed:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from twisted.internet.defer import CancelledError
 
 from pycomnet.errors import EndpointError
@@ -220,7 +222,8 @@ class FailingTests(EtcdTestCase):
         call.has_answered = True
         call.end()
         self.run_all()
-        self.assertEqual(len(self.successResultOf(reading).value), 100_000)
+        found: Any = self.successResultOf(reading)
+        self.assertEqual(len(found.value), 100_000)
 
     def test_requests_go_to_the_leader(self) -> None:
         """Wherever it stands in the list, and to the new one when it changes."""

@@ -8,7 +8,6 @@ from h2.config import H2Configuration
 from h2.connection import H2Connection
 from h2.events import DataReceived, RequestReceived, StreamEnded
 from h2.settings import SettingCodes
-from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -16,6 +15,7 @@ from pycomnet.etcd import EtcdProtocolViolation, frames
 from pycomnet.etcd.headers import AnswerHeaders, Headers, RequestHeaders, literal
 from pycomnet.etcd.http2 import CONNECTION_WINDOW, MOST_UNREAD, Http2Connection
 from pycomnet.etcd.streams import STREAM_WINDOW, Http2Stream
+from pycomnet.test.properties import examples, given, settings
 
 
 class Kept(Http2Stream):
@@ -129,7 +129,9 @@ class Http2Tests(SynchronousTestCase):
             pair.deliver()
         self.assertGreater(sizes[0], 60)
         self.assertEqual([sizes[1], sizes[4], sizes[5]], [7, 8, 7])
-        requests = [dict(e.headers) for e in pair.got if isinstance(e, RequestReceived)]
+        requests: list[Any] = [
+            dict(event.headers) for event in pair.got if isinstance(event, RequestReceived)
+        ]
         self.assertEqual(
             [request.get("hasleader") for request in requests],
             [None, None, "true", None, "true", None],
@@ -145,6 +147,16 @@ class Http2Tests(SynchronousTestCase):
                 pair.deliver()
             found = [event for event in pair.got if isinstance(event, RequestReceived)]
             self.assertEqual(len(found), 4)
+
+    def test_more_headers_than_the_table_has_room_for(self) -> None:
+        """Then all blocks do without it; none names what has fallen out."""
+        pair = Pair()
+        paths = [f"/S/{number}/{'x' * 500}" for number in range(12)]
+        for path in paths * 2:
+            pair.http2.request(Kept(), path, False, b"", b"", True)
+            pair.deliver()
+        found: list[Any] = [event for event in pair.got if isinstance(event, RequestReceived)]
+        self.assertEqual([dict(event.headers)[":path"] for event in found], paths * 2)
 
     def test_a_literal_header_is_read(self) -> None:
         """Of any length, and a secret one is in no table."""
@@ -162,7 +174,8 @@ class Http2Tests(SynchronousTestCase):
         pair.http2.request(stream, "/S/M", False, literal(b"x", b"y" * 40_000), b"d", True)
         pair.deliver()
         request = next(event for event in pair.got if isinstance(event, RequestReceived))
-        self.assertEqual(len(dict(request.headers)["x"]), 40_000)
+        found: Any = dict(request.headers)
+        self.assertEqual(len(found["x"]), 40_000)
         pair.server.send_headers(1, [(":status", "200"), ("x", "~" * 30_000)])
         pair.deliver()
         self.assertEqual(len(stream.told[0][0][b"x"]), 30_000)
@@ -387,7 +400,7 @@ class WrongTests(SynchronousTestCase):
         pair = self.begun()
         pair.http2.receive(frames.frame(200, 0xFF, 1, b"x") + frames.settings({99: 1}))
 
-    @settings(max_examples=100, deadline=None)
+    @settings(max_examples=examples(200))
     @given(st.lists(st.integers(1, 40), max_size=30), st.integers(0, 3))
     def test_bytes_may_come_in_any_pieces(self, sizes: list[int], padding: int) -> None:
         """The same is told."""
@@ -410,7 +423,7 @@ class WrongTests(SynchronousTestCase):
             ],
         )
 
-    @settings(max_examples=150, deadline=None)
+    @settings(max_examples=examples(600))
     @given(
         st.lists(
             st.tuples(

@@ -7,7 +7,6 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
-from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -46,6 +45,7 @@ from pycomnet.etcd.protobuf import (
     varint,
 )
 from pycomnet.test.etcd.kit import bytes_of, header, key_value, numbers_of
+from pycomnet.test.properties import examples, given, settings
 
 DECODERS: list[Callable[[bytes], Any]] = [
     function
@@ -233,7 +233,7 @@ class AnswerTests(SynchronousTestCase):
             [TxnAnswer(AnswerHeader(), False, [])],
         )
 
-    @settings(max_examples=200, deadline=None)
+    @settings(max_examples=examples(400))
     @given(st.binary(max_size=60))
     def test_hostile_bytes_raise_one_error(self, data: bytes) -> None:
         """In each decoder; it is that one or none."""
@@ -241,7 +241,7 @@ class AnswerTests(SynchronousTestCase):
             with contextlib.suppress(EtcdProtocolViolation):
                 decode(data)
 
-    @settings(max_examples=200, deadline=None)
+    @settings(max_examples=examples(400))
     @given(st.data())
     def test_damaged_answers_raise_one_error(self, data: st.DataObject) -> None:
         """A real answer, of which some bytes are others."""

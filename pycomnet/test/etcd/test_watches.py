@@ -228,7 +228,8 @@ class WatchTests(EtcdTestCase):
     def test_a_slow_handler_slows_the_member_down(self) -> None:
         """What waits for it is at most the stream's window, and then comes whole."""
         _, call = self.watch()
-        self.seen.waiting = waiting = Deferred()
+        waiting: Deferred[None] = Deferred()
+        self.seen.waiting = waiting
         server = call.peer.server
         sent = 0
         while True:
