@@ -59,7 +59,7 @@ class LongStream(Protocol):
         """There will be no member: the user is refused, or the client closed."""
 
     def leader_changed(self, leader: Member) -> None:
-        """There is another leader."""
+        """A member is the leader; perhaps it was that before."""
 
 
 class Cluster:
@@ -97,7 +97,6 @@ class Cluster:
         #: all that were begun and not forgotten
         self._streams: dict[LongStream, None] = {}
         self._asked: set[Member] = set()
-        self._leader: Member | None = None
         #: the id of the leader that was lost, while requests wait for another one
         self._lost_leader = 0
         self._delayed: dict[object, IDelayedCall] = {}
@@ -246,8 +245,7 @@ class Cluster:
     def _look_for_leader(self) -> None:
         self.pick()
         best = self._best
-        if best is not None and best is not self._leader:
-            self._leader = best
+        if best is not None:
             for stream in list(self._streams):
                 stream.leader_changed(best)
 

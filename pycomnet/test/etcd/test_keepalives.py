@@ -78,6 +78,21 @@ class KeepaliveTests(EtcdTestCase):
         self.run_all()
         self.successResultOf(renewal)
 
+    def test_the_stream_comes_back_to_a_leader_that_was_lost(self) -> None:
+        """Only its connection was lost, and it is the leader still."""
+        first = self.etcd.keepalive(7, timeout=60)
+        self.call("LeaseKeepAlive", 1)
+        self.closed.add(1)
+        self.peer(1).lose()
+        self.run_for(1)
+        elsewhere = self.call("LeaseKeepAlive", 2)
+        self.closed.clear()
+        self.run_for(3)
+        self.assertTrue(elsewhere.is_reset)
+        renewed(self.call("LeaseKeepAlive", 1), 7)
+        self.run_all()
+        self.assertEqual(self.successResultOf(first), 10)
+
     def test_a_renewal_that_is_late_fails(self) -> None:
         """Its answer can't be taken for that of the next one: there is another stream."""
         late, other = self.etcd.keepalive(7, timeout=1), self.etcd.keepalive(8, timeout=60)
