@@ -167,7 +167,7 @@ async def import_records(store: INameStore, lines: Iterable[str]) -> tuple[int, 
             )
         for start in range(0, len(records), AT_ONCE):
             some = records[start : start + AT_ONCE]
-            asked = [store.commit(Put(record)) for record in some]
+            asked = [store.commit(Put(record, keeps_lease=True)) for record in some]
             results: Any = await defer.DeferredList(asked, consumeErrors=True)
             for record, (ok, result) in zip(some, results, strict=True):
                 if ok:

@@ -210,7 +210,9 @@ class NameService(Service):
             try:
                 return await self._store.commit(put)
             except StoreConflict:
-                continue  # another client was quicker: perhaps the name is taken now
+                # Another client was quicker: perhaps the name is taken now. A lease that it had is
+                # not granted again, as its end may be on its way.
+                record.lease = self._random_lease()
             finally:
                 client.asked -= 1
         raise StoreFailed(f"{record.service!r} is registered by too many at the same time")
@@ -310,7 +312,7 @@ class NameService(Service):
                 "given with --operator; or let the nameserver's --access say who may, [remove]"
             )
         for _ in range(ATTEMPTS):
-            removal = self.directory.removal_of(service, self._seconds())
+            removal = await self._removal_of(service)
             try:
                 await self._store.commit(removal)
             except StoreConflict:
@@ -319,6 +321,12 @@ class NameService(Service):
             log.info("{service} was removed by {peer}", service=service, peer=request.peer)
             return {"service": service}
         raise StoreFailed("the registration is being changed too often")
+
+    async def _removal_of(self, service: str) -> Delete:
+        def look() -> Delete:
+            return self.directory.removal_of(service, self._seconds())
+
+        return look() if self._shared is None else await self._shared.proposed(service, look)
 
     # -- questions -------------------------------------------------------------------------------
 

@@ -7,7 +7,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from twisted.internet import defer
 
-from pycomnet.errors import LeaseLost, NameserverStale, NotLeaseOwner, ServiceNameTaken
+from pycomnet.errors import (
+    LeaseLost,
+    NameserverStale,
+    NotLeaseOwner,
+    ServiceNameTaken,
+    ServiceNotFound,
+)
 from pycomnet.nameserver.turnstile import Turnstile
 
 if TYPE_CHECKING:
@@ -36,11 +42,12 @@ class SharedMemory:
     async def proposed(self, service: str, propose: Callable[[], T]) -> T:
         """What a function makes of the memory; it is asked again before it refuses.
 
-        :param propose: raises ServiceNameTaken by what the memory has of the name.
+        :param propose: raises ServiceNameTaken or ServiceNotFound by what the memory has of the
+            name.
         """
         try:
             return propose()
-        except ServiceNameTaken:
+        except (ServiceNameTaken, ServiceNotFound):
             await self._looks.run(lambda: self._store.refresh(service))
         return propose()
 

@@ -6,7 +6,9 @@ does the same is tested against real members, in pycomnet/test/system.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from itertools import groupby
 from typing import Any
 
@@ -21,8 +23,10 @@ from pycomnet.etcd import (
     DeleteRequest,
     EtcdClosed,
     EtcdCompacted,
+    EtcdError,
+    EtcdLeaseExists,
     EtcdLeaseNotFound,
-    EtcdRequestRefused,
+    EtcdOverloaded,
     EtcdTimeout,
     EtcdUnavailable,
     EtcdUncertain,
@@ -63,6 +67,8 @@ class EtcdModel:
     :ivar cluster_id: another one after a restore.
     :ivar history: all changes since the start, or since the last restore.
     :ivar compacted: the revision up to which changes are forgotten.
+    :ivar most_bytes: answers with more bytes of values are refused, as by the client's own limit.
+    :ivar refusal: while it is set, transactions fail with it.
     """
 
     def __init__(self, clock: Any) -> None:
@@ -73,6 +79,8 @@ class EtcdModel:
         self.leases: dict[int, ModelLease] = {}
         self.history: list[KeyEvent] = []
         self.compacted = 0
+        self.most_bytes = 1 << 26
+        self.refusal: Exception | None = None
         self.clients: list[ModelClient] = []
         self._last_lease = 1 << 60
         #: no lease ends before
@@ -112,20 +120,29 @@ class EtcdModel:
 
     def snapshot(self) -> dict[str, Any]:
         """All that a snapshot of a member has."""
-        return {"keys": dict(self.keys), "revision": self.revision}
+        return {
+            "keys": dict(self.keys),
+            "revision": self.revision,
+            "leases": {number: lease.ttl for number, lease in self.leases.items()},
+        }
 
     def restore(self, snapshot: dict[str, Any], cluster_id: int) -> None:
-        """Begin again with a snapshot: what came after it is lost, and watches break."""
+        """Begin again with a snapshot: what came after it is lost, and connections break.
+
+        As with real members, nobody is told: a watch whose next revision is in the cluster's future
+        waits until the revisions have come so far.
+        """
         self.cluster_id = cluster_id
         self.keys = dict(snapshot["keys"])
         self.revision = snapshot["revision"]
-        self.history.clear()
-        self.compacted = self.revision
+        self.history = [one for one in self.history if one.kv.mod_revision <= self.revision]
+        now = self.clock.seconds()
         self.leases = {
-            kv.lease: ModelLease(30, self.clock.seconds() + 30, {kv.key})
-            for kv in self.keys.values()
-            if kv.lease
+            number: ModelLease(ttl, now + ttl) for number, ttl in snapshot["leases"].items()
         }
+        for kv in self.keys.values():
+            if kv.lease:
+                self.leases[kv.lease].keys.add(kv.key)
         self._first_end = 0.0
         for client in self.clients:
             client.reconnect()
@@ -137,6 +154,8 @@ class EtcdModel:
                 raise EtcdCompacted("etcdserver: mvcc: required revision has been compacted")
             found = self._found(request.keys)
             limit = request.limit or len(found) + 1
+            if sum(len(kv.value) for kv in found[:limit]) > self.most_bytes:
+                raise EtcdOverloaded("the answer is too long")
             return RangeAnswer(self.header, found[:limit], len(found) > limit, len(found))
         if isinstance(request, PutRequest):
             previous = self.keys.get(request.key)
@@ -157,6 +176,8 @@ class EtcdModel:
 
     def txn(self, compares: Any, success: Any, failure: Any) -> TxnAnswer:
         """Execute a transaction, in one revision."""
+        if self.refusal is not None:
+            raise self.refusal
         held = all(self._holds(one) for one in compares)
         for one in success if held else ():
             if isinstance(one, PutRequest) and one.lease and one.lease not in self.leases:
@@ -215,7 +236,7 @@ class EtcdModel:
 
     def grant(self, ttl: int, number: int) -> Grant:
         if number in self.leases:
-            raise EtcdRequestRefused("etcdserver: lease already exists")
+            raise EtcdLeaseExists("etcdserver: lease already exists")
         if not number:
             self._last_lease += 1
             number = self._last_lease
@@ -272,7 +293,8 @@ class ModelClient:
 
     :ivar cut: while it is set, nothing reaches the cluster, and nothing comes from it.
     :ivar held: while it is set, no event comes: its member lags.
-    :ivar lose: the answers of so many further writes are lost; they are executed.
+    :ivar losing: of which kind of write so many further answers are lost; they are executed.
+    :ivar late: of which kind of write so many further ones are executed only by :meth:`arrive`.
     :ivar requests: the names of all requests.
     """
 
@@ -280,13 +302,31 @@ class ModelClient:
         self.model = model
         self.cut = False
         self.held = False
-        self.lose = 0
+        self.losing: Counter[str] = Counter()
+        self.late: Counter[str] = Counter()
+        self._on_the_way: list[Callable[[], Any]] = []
         self.requests: list[str] = []
         self.watches: list[ModelWatch] = []
         self._waiting: list[tuple[list[KeyEvent], int]] = []
         self._closed = False
 
     # -- what a test does ------------------------------------------------------------------------
+
+    @property
+    def lose(self) -> int:
+        """The answers of so many further transactions are lost."""
+        return self.losing["txn"]
+
+    @lose.setter
+    def lose(self, count: int) -> None:
+        self.losing["txn"] = count
+
+    def arrive(self) -> None:
+        """What is late is executed now; nobody hears of its outcome."""
+        late, self._on_the_way = self._on_the_way, []
+        for action in late:
+            with suppress(EtcdError):
+                action()
 
     def mend(self) -> None:
         """It is connected again."""
@@ -340,25 +380,32 @@ class ModelClient:
             answer.addErrback(lambda failure: failure)
             canceller = failing
         else:
-            canceller = self.model.clock.callLater(0, self._execute, action, write, answer)
+            canceller = self.model.clock.callLater(0, self._execute, name, action, write, answer)
         wrapped: defer.Deferred[Any] = defer.Deferred(
             lambda _: canceller.cancel() if canceller.active() else None
         )
         answer.chainDeferred(wrapped)
         return wrapped
 
-    def _execute(self, action: Callable[[], Any], write: bool, answer: defer.Deferred[Any]) -> None:
+    def _execute(
+        self, name: str, action: Callable[[], Any], write: bool, answer: defer.Deferred[Any]
+    ) -> None:
         if self.cut:
             answer.errback(EtcdUncertain("lost") if write else EtcdUnavailable("lost"))
             return
         self.model.expire()
+        if write and self.late[name]:
+            self.late[name] -= 1
+            self._on_the_way.append(action)
+            answer.errback(EtcdUncertain("no answer"))
+            return
         try:
             result = action()
         except Exception as problem:
             answer.errback(problem)
             return
-        if write and self.lose:
-            self.lose -= 1
+        if write and self.losing[name]:
+            self.losing[name] -= 1
             answer.errback(EtcdUncertain("the answer was lost"))
         else:
             answer.callback(result)
@@ -367,13 +414,21 @@ class ModelClient:
         wanted = RangeRequest(request) if isinstance(request, KeyRange) else request
         return self._run("range", lambda: self.model.execute(wanted), False, timeout)
 
-    def put(self, key: bytes, value: bytes, *, lease: int = 0, timeout: float | None = None) -> Any:
-        request = PutRequest(key, value, lease)
-        return self._run("put", lambda: self.model.execute(request), False, timeout)
+    def put(
+        self,
+        key: bytes,
+        value: bytes,
+        *,
+        lease: int = 0,
+        previous: bool = False,
+        timeout: float | None = None,
+    ) -> Any:
+        request = PutRequest(key, value, lease, previous=previous)
+        return self._run("put", lambda: self.model.execute(request), True, timeout)
 
     def delete(self, key: bytes) -> Any:
         request = DeleteRequest(KeyRange(key))
-        return self._run("delete", lambda: self.model.execute(request), False, None)
+        return self._run("delete", lambda: self.model.execute(request), True, None)
 
     def txn(
         self, compares: Any, success: Any = (), failure: Any = (), *, timeout: float | None = None
@@ -381,10 +436,10 @@ class ModelClient:
         return self._run("txn", lambda: self.model.txn(compares, success, failure), True, timeout)
 
     def grant(self, ttl: int, *, id: int = 0, timeout: float | None = None) -> Any:
-        return self._run("grant", lambda: self.model.grant(ttl, id), False, timeout)
+        return self._run("grant", lambda: self.model.grant(ttl, id), True, timeout)
 
     def revoke(self, lease: int, *, timeout: float | None = None) -> Any:
-        return self._run("revoke", lambda: self.model.revoke(lease), False, timeout)
+        return self._run("revoke", lambda: self.model.revoke(lease), True, timeout)
 
     def keepalive(self, lease: int, *, timeout: float | None = None) -> Any:
         return self._run("keepalive", lambda: self.model.keepalive(lease), False, timeout)

@@ -11,7 +11,7 @@ from twisted.internet import defer
 from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 
-from pycomnet.errors import StoreConflict, StoreCutOff, StoreFailed, StoreUncertain
+from pycomnet.errors import StoreConflict, StoreCutOff, StoreFailed
 from pycomnet.etcd import (
     Compare,
     DeleteAnswer,
@@ -19,10 +19,9 @@ from pycomnet.etcd import (
     EtcdClient,
     EtcdClosed,
     EtcdError,
+    EtcdLeaseExists,
     EtcdLeaseNotFound,
-    EtcdNoSpace,
     EtcdOverloaded,
-    EtcdRequestRefused,
     EtcdTimeout,
     EtcdUnavailable,
     EtcdUncertain,
@@ -38,7 +37,6 @@ from pycomnet.etcd import (
 from pycomnet.nameserver.records import Delete, Put
 from pycomnet.nameserver.stores.etcd.keys import (
     NONCE,
-    Base,
     ForeignValue,
     KeyLayout,
     lease_seconds,
@@ -46,7 +44,14 @@ from pycomnet.nameserver.stores.etcd.keys import (
     record_value,
     why_value,
 )
-from pycomnet.nameserver.stores.etcd.mirror import Expected, Mirror
+from pycomnet.nameserver.stores.etcd.mirror import Mirror
+from pycomnet.nameserver.stores.etcd.writes import (
+    PATIENCE,
+    Write,
+    explained,
+    not_made,
+    uncertain,
+)
 from pycomnet.nameserver.turnstile import Turnstile
 from pycomnet.net.backoff import Backoff
 from pycomnet.text.logs import Logger
@@ -57,8 +62,6 @@ if TYPE_CHECKING:
 log = Logger()
 T = TypeVar("T")
 
-#: Seconds after which a caller learns that the outcome is not known yet.
-PATIENCE = 5.0
 #: Seconds that a change waits for its turn: for one of the same name, or as there are too many.
 QUEUED = 20.0
 #: Seconds for one request to etcd.
@@ -71,38 +74,6 @@ FIRST_DELAY, LONGEST_DELAY = 0.05, 1.0
 LEASE_BITS = 53
 #: Errors after which nothing has changed and another member, or a later time, may do better.
 PASSING = (EtcdUnavailable, EtcdTimeout, EtcdOverloaded)
-
-
-class Write:
-    """A change that was requested.
-
-    :ivar deferred: fires with its revision.
-    :ivar sent: whether etcd may have got it.
-    :ivar lost: whether an answer never came.
-    """
-
-    __slots__ = ("change", "deferred", "expected", "lost", "nonce", "sent", "timer")
-
-    def __init__(self, change: Put | Delete) -> None:
-        self.change = change
-        self.deferred: defer.Deferred[int] = defer.Deferred()
-        self.nonce = secrets.token_bytes(NONCE)
-        self.sent = False
-        self.lost = False
-        self.expected: Expected | None = None
-        self.timer: Any = None
-
-    @property
-    def is_seen(self) -> bool:
-        """Whether the watch has brought it."""
-        return self.expected is not None and self.expected.seen.called
-
-    def fire(self, result: int | Failure) -> None:
-        """It has an outcome, for whoever still waits."""
-        if self.timer is not None and self.timer.active():
-            self.timer.cancel()
-        if not self.deferred.called:
-            self.deferred.callback(result)
 
 
 class Commits:
@@ -128,6 +99,8 @@ class Commits:
         self._turns = Turnstile(IN_FLIGHT)
         self._idle: defer.Deferred[None] | None = None
         self._closed = False
+        #: the kind of error that was logged last; each is logged once
+        self._logged: type[Exception] | None = None
 
     def commit(self, change: Put | Delete) -> defer.Deferred[int]:
         """Request a change."""
@@ -161,17 +134,7 @@ class Commits:
                 self._late(write)
 
     def _late(self, write: Write) -> None:
-        service = write.change.service
-        if write.sent:
-            problem: Exception = StoreUncertain(
-                f"{service!r}: etcd has not answered in {PATIENCE:g} s; the change may be made, or "
-                "is made yet: repeat it"
-            )
-        else:
-            problem = StoreCutOff(
-                f"{service!r}: nothing was changed, as it has waited for etcd for too long"
-            )
-        write.fire(Failure(problem))
+        write.fire(Failure(uncertain(write) if write.sent or write.lost else not_made(write)))
 
     def _begin(self, service: str) -> None:
         """Make the first change of a name when it is its turn, and then the next."""
@@ -195,84 +158,151 @@ class Commits:
         write.timer.reset(PATIENCE)
         try:
             await self._make(write)
+            self._logged = None
         except Exception as problem:
-            if not isinstance(problem, (StoreFailed, EtcdClosed)):
-                log.failure("can't commit {service}", service=write.change.service)
+            self._log(write, problem)
             self._mirror.forget(write.nonce)
-            write.fire(Failure(_explained(problem)))
+            result = explained(problem)
+            if write.lost and write.granted and not self._closed:
+                # A try that is still on its way may not register any more.
+                try:
+                    await self._end_granted(write)
+                except EtcdError:
+                    result = uncertain(write)
+                write.fire(Failure(result))
+            else:
+                write.fire(Failure(result))
+                if write.granted and not self._closed:
+                    self._end_granted(write).addErrback(lambda failure: failure.trap(EtcdError))
+
+    def _log(self, write: Write, problem: Exception) -> None:
+        if isinstance(problem, (StoreFailed, EtcdClosed)):
+            return
+        if not isinstance(problem, EtcdError):
+            log.failure("can't commit {service}", service=write.change.service)
+        elif type(problem) is not self._logged:
+            self._logged = type(problem)
+            log.error("etcd takes no registrations: {problem}", problem=problem)
+
+    def _end_granted(self, write: Write) -> defer.Deferred[Any]:
+        """End the lease of a registration that is not made."""
+        ending: defer.Deferred[Any] = self._client.revoke(write.granted, timeout=REQUEST)
+        return ending.addErrback(lambda failure: failure.trap(EtcdLeaseNotFound))
 
     async def _make(self, write: Write) -> None:
-        change = write.change
+        change, mirror = write.change, self._mirror
         fence = self._follower.fence_of(change.service)
         if fence != change.replaces or (fence is None and isinstance(change, Delete)):
             raise StoreConflict("another registration is there")
-        record = change.record if isinstance(change, Put) else None
-        expected = write.expected = self._mirror.expect(write.nonce, record)
-        expected.seen.addCallback(write.fire)
+        write.expect(mirror)
         backoff = Backoff(self._reactor, FIRST_DELAY, LONGEST_DELAY)
-        leased = False
+        leased = isinstance(change, Delete)
         while not write.is_seen:
             if self._closed:
                 raise EtcdClosed("the store is closed")
             try:
-                if not leased and isinstance(change, Put):
-                    await self._lease(change)
+                await mirror.when(lambda: not mirror.is_comparing, PATIENCE)
+                if not leased:
+                    await self._lease(write)
                     leased = True
                 if write.deferred.called and not write.sent:
-                    raise StoreCutOff("it was given up before it was sent")
+                    raise not_made(write)
                 answer = await self._request(write)
             except PASSING as problem:
-                if not write.lost:
-                    raise StoreCutOff(f"etcd can't be written: {problem}") from problem
+                write.sent, write.problem = write.lost, str(problem)
+                if write.deferred.called and not write.lost:
+                    raise not_made(write) from problem
             except EtcdUncertain:
                 write.lost = write.lost or write.sent
             except EtcdLeaseNotFound:
                 if write.lost:
                     # If it was registered, it no longer is.
                     raise StoreFailed("the lease has ended before etcd answered") from None
-                leased = False
+                write.sent, leased = False, False
+                self._renumber(write)
+            except StoreCutOff:
+                if not write.lost:
+                    raise
+            except EtcdClosed:
+                raise
+            except EtcdError as problem:
+                # What was lost may be there, whatever is refused now.
+                if not write.lost:
+                    raise
+                self._log(write, problem)
+                write.fire(Failure(uncertain(write)))
             else:
-                revision = await self._revision(write, answer)
-                if revision is not None:
-                    await self._told(write, revision)
+                made = await self._made(write, answer)
+                if made is not None:
+                    await self._told(write, *made)
                     return
+                write.sent = write.lost
                 continue
             if not write.is_seen:
                 await backoff.wait()
 
-    async def _lease(self, put: Put) -> None:
-        """Have the lease of a registration live for its whole time."""
+    async def _lease(self, write: Write) -> None:
+        """Have the lease of a registration live for its whole time.
+
+        A number is granted just once: the end of a former lease of that number may be on its way.
+        """
+        put = write.change
+        assert isinstance(put, Put)
         record = put.record
         seconds = lease_seconds(record.ttl)
-        if put.replaces is not None:
+        if put.replaces is not None and not write.granted:
             try:
-                granted = await self._client.keepalive(record.lease, timeout=REQUEST)
+                # A lease's time can't be changed.
+                if await self._client.keepalive(record.lease, timeout=REQUEST) == seconds:
+                    return
             except EtcdLeaseNotFound:
                 pass
-            else:
-                if granted == seconds:
-                    return
-                # A lease's time can't be changed.
-                record.lease = secrets.randbits(LEASE_BITS)
-        try:
-            await self._client.grant(seconds, id=record.lease, timeout=REQUEST)
-        except EtcdRequestRefused as problem:
-            if "already exists" not in str(problem):
+            self._renumber(write)
+        while True:
+            try:
+                await self._client.grant(seconds, id=record.lease, timeout=REQUEST)
+            except EtcdUncertain:
+                write.granted = record.lease
                 raise
-            # Its grant was answered by nobody. It is this one's: numbers are random.
-            await self._client.keepalive(record.lease, timeout=REQUEST)
+            except EtcdLeaseExists:
+                # It is this one's only if nobody has answered its grant.
+                if write.granted == record.lease:
+                    try:
+                        await self._client.keepalive(record.lease, timeout=REQUEST)
+                    except EtcdLeaseNotFound:
+                        pass
+                    else:
+                        return
+                self._renumber(write)
+            else:
+                write.granted = record.lease
+                return
+
+    def _renumber(self, write: Write) -> None:
+        """Have another lease."""
+        put = write.change
+        assert isinstance(put, Put)
+        if put.keeps_lease:
+            raise StoreFailed(
+                f"lease {put.record.lease} of {put.service!r} is used in this etcd already, by "
+                "another prefix perhaps, or has ended: import into another cluster, or let the "
+                "service register"
+            )
+        write.granted = 0
+        put.record.lease = secrets.randbits(LEASE_BITS)
 
     def _request(self, write: Write) -> defer.Deferred[TxnAnswer]:
         change, mirror = write.change, self._mirror
+        write.base, write.position = mirror.base, mirror.position
         key = self._layout.record(change.service)
         before = 0 if change.replaces is None else mirror.bases.revision(change.replaces)
         compares: list[Compare] = [
-            unchanged(key, before),
-            unchanged(self._layout.base, mirror.base.revision),
+            unchanged(key, write.over or before),
+            unchanged(self._layout.base, write.base.revision),
         ]
         success: list[Any]
         if isinstance(change, Put):
-            value = record_value(change.record, write.nonce, mirror.base.number)
+            value = record_value(change.record, write.nonce, write.base.number)
             success = [PutRequest(key, value, change.record.lease, previous=True)]
         else:
             why = why_value(change.service, change.why, write.nonce)
@@ -284,49 +314,75 @@ class Commits:
         write.sent = True
         return self._client.txn(compares, success, failure, timeout=REQUEST)
 
-    async def _told(self, write: Write, revision: int) -> None:
+    async def _told(self, write: Write, revision: int, fence: int) -> None:
         """Wait until the follower was told of a change that etcd has made.
 
         If it was told in a comparison of all, the watch does not bring it any more.
         """
         mirror = self._mirror
-        while not write.is_seen and mirror.position < revision:
+
+        def is_told() -> bool:
+            return write.is_seen or (not mirror.is_comparing and mirror.position >= revision)
+
+        while not is_told():
             if self._closed:
                 raise EtcdClosed("the store is closed")
             try:
-                await mirror.when(lambda: write.is_seen or mirror.position >= revision, PATIENCE)
+                await mirror.when(is_told, PATIENCE)
             except StoreCutOff:
                 continue  # its caller was told that it is uncertain
         mirror.forget(write.nonce)
-        write.fire(mirror.base.number + revision)
+        write.fire(fence)
 
-    async def _revision(self, write: Write, answer: TxnAnswer) -> int | None:
-        """etcd's revision of a change that it has made; None: it has to be asked for again.
+    async def _made(self, write: Write, answer: TxnAnswer) -> tuple[int, int] | None:
+        """etcd's revision of a change that it has made, and the fence; None: ask again.
 
         :raises StoreConflict: something else is there.
         """
-        change = write.change
+        change, mirror, after = write.change, self._mirror, answer.header.revision
+        number = write.base.number
+        restored = mirror.verify(write.position, answer.header, answer.succeeded)
         if answer.succeeded:
             self._end_former(change, answer)
-            return answer.header.revision
+            if restored and isinstance(change, Put):
+                # Its fence may be lower than others: make it again, under the base to come.
+                self._again(write, after)
+                return None
+            return after, number + after
         found, base = (_first(one) for one in answer.answers)
+        rebased = base is None or base.mod_revision != write.base.revision
+        if rebased:
+            mirror.rebased(base)
         if found is not None and isinstance(change, Put) and self._is_own(write, found):
-            return found.mod_revision  # an earlier try succeeded, whose answer was lost
-        if base is not None and base.mod_revision != self._mirror.base.revision:
-            self._mirror.learn_base(Base.of(base))
+            # An earlier try succeeded, whose answer was lost.
+            if restored or rebased:
+                self._again(write, found.mod_revision)
+                return None
+            return found.mod_revision, number + found.mod_revision
+        if restored or rebased:
             return None
         if write.lost:
             # An earlier try may have succeeded before this: then the watch has it.
-            mirror, after = self._mirror, answer.header.revision
             try:
-                await mirror.when(lambda: write.is_seen or mirror.position >= after, PATIENCE)
+                await mirror.when(
+                    lambda: write.is_seen or (not mirror.is_comparing and mirror.position >= after),
+                    PATIENCE,
+                )
             except StoreCutOff:
                 return None  # not known yet
             if write.is_seen or (isinstance(change, Delete) and found is None):
-                return answer.header.revision
+                return after, number + after
         follower, service = self._follower, change.service
-        await self._mirror.when(lambda: follower.fence_of(service) != change.replaces, PATIENCE)
+        await mirror.when(lambda: follower.fence_of(service) != change.replaces, PATIENCE)
         raise StoreConflict("another registration is there")
+
+    def _again(self, write: Write, revision: int) -> None:
+        """Make a registration that etcd has once more: etcd was restored, and its fence is low."""
+        self._mirror.forget(write.nonce)
+        write.nonce = secrets.token_bytes(NONCE)
+        write.over = revision
+        write.lost = True
+        write.expect(self._mirror)
 
     def _is_own(self, write: Write, found: KeyValue) -> bool:
         try:
@@ -350,17 +406,6 @@ class Commits:
 
 def _first(answer: Any) -> KeyValue | None:
     return answer.kvs[0] if isinstance(answer, RangeAnswer) and answer.kvs else None
-
-
-def _explained(problem: Exception) -> Exception:
-    """The store's error for one of etcd's."""
-    if isinstance(problem, (StoreFailed, StoreUncertain)):
-        return problem
-    if isinstance(problem, EtcdNoSpace):
-        return StoreFailed(f"etcd's database is full: {problem}")
-    if isinstance(problem, EtcdClosed):
-        return StoreCutOff("the store is closed")
-    return StoreFailed(f"etcd: {problem}")
 
 
 async def reading(request: Awaitable[T]) -> T:

@@ -20,8 +20,8 @@ from pycomnet.etcd import (
     KeyEvent,
     KeyRange,
     KeyValue,
+    PutAnswer,
     PutRequest,
-    RangeRequest,
     unchanged,
 )
 from pycomnet.nameserver.records import EXPIRED, Change, Record
@@ -34,6 +34,7 @@ from pycomnet.nameserver.stores.etcd.keys import (
     read_record,
     read_why,
 )
+from pycomnet.nameserver.stores.etcd.pages import read_all
 from pycomnet.net.backoff import Backoff
 from pycomnet.text.logs import Logger
 
@@ -42,8 +43,6 @@ if TYPE_CHECKING:
 
 log = Logger()
 
-#: Records in one answer while all are read: about a megabyte.
-PAGE = 4_000
 #: Seconds before etcd is tried again, the first time and the longest.
 FIRST_DELAY, LONGEST_DELAY = 0.2, 3.0
 #: Errors that waiting does not solve, when a nameserver starts.
@@ -112,6 +111,10 @@ class Mirror:
         self._own_key = b""
         self._own_value: Callable[[bytes], None] = lambda value: None
         self._comparing: defer.Deferred[None] | None = None
+        #: whether the base of fences has to be raised in any case
+        self._restored = False
+        #: the revision of the latest sign of life that was answered
+        self.last_beat = 0
         self._stopped = False
 
     # -- beginning and end -----------------------------------------------------------------------
@@ -168,7 +171,7 @@ class Mirror:
             try:
                 await self._settle_base()
                 begun = self._seconds()
-                return (begun, *await self._read_all())
+                return (begun, *await read_all(self._client, self._layout.records))
             except REFUSED:
                 raise
             except EtcdError as problem:
@@ -189,9 +192,12 @@ class Mirror:
             found = Base.of(answer.kvs[0]) if answer.kvs else None
             # The read is linearizable: no member is that far behind.
             restored = answer.header.revision < position
-            is_over = restored and found is not None and found.number <= below
+            is_over = found is not None and (
+                found.number < below or ((restored or self._restored) and found.number <= below)
+            )
             if found is not None and found.cluster == cluster and not is_over:
                 self.learn_base(found)
+                self._restored = False
                 return
             number = max(self._revisions(), (found.number if found else 0) + 1, below + 1)
             if found is not None:
@@ -207,15 +213,16 @@ class Mirror:
         self.base = base
         self.bases.add(base.number)
 
-    async def _read_all(self) -> tuple[int, list[KeyValue]]:
-        keys = self._layout.records
-        answer = await self._client.range(RangeRequest(keys, limit=PAGE))
-        revision, kvs = answer.header.revision, list(answer.kvs)
-        while answer.more:
-            rest = KeyRange(kvs[-1].key + b"\0", keys.end)
-            answer = await self._client.range(RangeRequest(rest, limit=PAGE, revision=revision))
-            kvs += answer.kvs
-        return revision, kvs
+    def rebased(self, found: KeyValue | None) -> None:
+        """The base in etcd is not the one that a change was sent with.
+
+        If another nameserver has raised it, etcd was restored: this one has to compare, too.
+        """
+        base = None if found is None else Base.of(found)
+        if base is not None and base.number == self.base.number:
+            self.learn_base(base)
+        else:
+            self._compare()  # which writes one if there is none
 
     def _read(self, kvs: Iterable[KeyValue]) -> Iterable[tuple[Record, bytes]]:
         """The records of keys, each with its nonce."""
@@ -240,19 +247,55 @@ class Mirror:
 
     # -- comparing after a gap -------------------------------------------------------------------
 
-    def verify(self, before: int, header: AnswerHeader) -> None:
-        """A write was answered: if its revision is none that could be, etcd was restored.
+    @property
+    def is_comparing(self) -> bool:
+        """Whether everything is being read again: the position is of no worth until then."""
+        return self._comparing is not None
+
+    def verify(self, before: int, header: AnswerHeader, written: bool = True) -> bool:
+        """A request was answered: if its revision is none that could be, etcd was restored.
 
         :param before: the position when it was sent.
+        :param written: whether it has made a revision.
+        :returns: whether it was restored; then a comparison has begun.
         """
-        if header.revision <= before or f"{header.cluster_id:x}" != self.base.cluster:
-            log.warn("etcd was restored, or is another: comparing")
-            self._compare()
+        least = before + 1 if written else before
+        if header.revision >= least and f"{header.cluster_id:x}" == self.base.cluster:
+            return False
+        log.warn("etcd was restored, or is another: comparing")
+        self._compare()
+        return True
 
-    def _compare(self) -> None:
-        """Read everything again, and tell of what is different."""
+    def beat_answered(self, before: int, last: int, answer: PutAnswer, in_time: bool) -> None:
+        """A sign of life was answered: what it replaced has to be the one before it.
+
+        :param before: the position when it was sent.
+        :param last: :attr:`last_beat` at that time.
+        :param in_time: whether the lease of the one before can't have ended by time.
+        """
+        revision, previous = answer.header.revision, answer.previous
+        seen = 0 if previous is None else previous.mod_revision
+        if last <= seen:
+            self.last_beat = max(revision, self.last_beat)
+            self.verify(before, answer.header)
+            return
+        self.last_beat = revision
+        if self.verify(before, answer.header):
+            return
+        if seen or in_time:
+            log.warn("etcd was restored: it has lost a sign of life; comparing")
+            self._compare(restored=True)
+        else:
+            self._compare()  # it may have been
+
+    def _compare(self, restored: bool = False) -> None:
+        """Read everything again, and tell of what is different.
+
+        :param restored: whether the base of fences has to be raised in any case.
+        """
         if self._comparing is not None or self._stopped:
             return
+        self._restored = restored
         if self._watch is not None:
             self._watch.stop()
             self._watch = None
@@ -270,8 +313,11 @@ class Mirror:
             here.add(record.service)
             if self._follower.fence_of(record.service) == record.fence:
                 continue
-            expected = self._expected.pop(nonce, None)
-            if expected is not None and expected.record is not None:
+            expected = self._expected.get(nonce)
+            # With a base that is over, its fence may be too low: then it is made again.
+            is_valid = record.fence > self.base.number
+            if is_valid and expected is not None and expected.record is not None:
+                del self._expected[nonce]
                 own.append(expected)
                 expected.record.fence = record.fence
                 record = expected.record
@@ -374,11 +420,9 @@ class Mirror:
         if kv.key == self._own_key:
             if not event.deleted:
                 self._own_value(kv.value)
-        elif kv.key == self._layout.base and event.deleted:
-            self._compare()  # which writes another
         elif kv.key == self._layout.base:
             try:
-                self.learn_base(Base.of(kv))
+                self.rebased(None if event.deleted else kv)
             except ForeignValue as problem:
                 log.error("the base of fences in etcd is not valid: {problem}", problem=problem)
 

@@ -19,9 +19,10 @@ from pycomnet.errors import LeaseLost, PycomnetError, StoreCutOff, StoreFailed
 from pycomnet.etcd import EtcdClient, EtcdError, EtcdLeaseNotFound, KeyRange, MemberInfo
 from pycomnet.interfaces import INameFollower, ISharedNameStore
 from pycomnet.nameserver.records import Delete, Put, Record, decode, encode
-from pycomnet.nameserver.stores.etcd.commits import PATIENCE, REQUEST, Commits, reading
+from pycomnet.nameserver.stores.etcd.commits import REQUEST, Commits, reading
 from pycomnet.nameserver.stores.etcd.keys import ForeignValue, KeyLayout
 from pycomnet.nameserver.stores.etcd.mirror import Mirror
+from pycomnet.nameserver.stores.etcd.writes import PATIENCE
 from pycomnet.nameserver.stores.local import Revisions, first_revision
 from pycomnet.text.logs import Logger
 from pycomnet.wire.values import InvalidValue
@@ -265,9 +266,10 @@ class EtcdStore:
             stale = round(now - mirror.fresh, 3)
             value = encode({**self._about, "beat": number, "stale": stale})
             key = self._layout.nameserver(self.identity)
-            before = mirror.position
-            answer = await client.put(key, value, lease=self._beat_lease, timeout=REQUEST)
-            mirror.verify(before, answer.header)
+            before, last, in_time = mirror.position, mirror.last_beat, not self.staleness()
+            lease = self._beat_lease
+            answer = await client.put(key, value, lease=lease, previous=True, timeout=REQUEST)
+            mirror.beat_answered(before, last, answer, in_time)
         finally:
             self._unanswered -= 1
 
