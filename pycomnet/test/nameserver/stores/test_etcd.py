@@ -512,6 +512,21 @@ class LayoutTests(SynchronousTestCase):
         ):
             self.assertRaises(StoreFailed, describe, wrong)
 
+    def test_passwords_go_over_tls(self) -> None:
+        """A password is sent in clear on this machine only, or if that is asked for."""
+        login = "//user=u//password-file=p"
+        for wrong in (
+            f"http://10.0.0.5{login}",
+            f"https://a,http://b{login}",
+            f"http://127.0.0.1,http://b{login}",
+            f"http://10.0.0.5{login}//plain-login=no",
+        ):
+            with self.assertRaisesRegex(StoreFailed, "plain-login=yes"):
+                describe(wrong)
+        for right in ("https://a", "http://127.0.0.1", "http://[::1]", "http://localhost"):
+            self.assertFalse(describe(right + login).plain_login)
+        self.assertTrue(describe(f"http://10.0.0.5{login}//plain-login=yes").plain_login)
+
     def test_constants_fit_each_other(self) -> None:
         """A nameserver that is cut off knows within five seconds, and not by one lost beat."""
         self.assertLess(stores.CUT_OFF, 5.0)
