@@ -15,6 +15,7 @@ from pycomnet.errors import (
     ServiceNameTaken,
     StoreCutOff,
 )
+from pycomnet.etcd import TimeToLive
 from pycomnet.nameserver.service import NameService
 from pycomnet.nameserver.serving import make_server
 from pycomnet.nameserver.stores.etcd.store import EtcdStore
@@ -24,6 +25,8 @@ from pycomnet.test.services.network import Network
 
 CALC = "org.example.calc"
 SECRET = "sixteen characters"
+BASE = 1_000_000
+SOME = range(1, 101)
 
 
 class Front:
@@ -37,7 +40,7 @@ class Front:
             network,
             identity=str(port),
             seconds=network.seconds,
-            revisions=lambda: 1_000_000,
+            revisions=lambda: BASE,
         )
         self.names = NameService(store, network, seconds=network.seconds, max_stale=60.0)
         self.server = make_server(network)
@@ -120,6 +123,43 @@ class LagTests(SharedCase):
         args = {"service": "s", "interfaces": [CALC], "address": "tcp:127.0.0.1:2"}
         given = self.successResultOf(self.pending(self.b, "register", **args))
         self.assertGreater(given["fence"], held["fence"])
+
+    def test_name_is_not_refused_on_the_way_to_now(self) -> None:
+        """Whoever had the name in between does not matter, while the memory comes to what was read:
+        the name was free then."""
+        former = self.register(self.a)
+        self.b.etcd.hold()
+        self.invoke(self.a, "unregister", lease=former["lease"], secret=former["secret"])
+        between = self.register(self.a, address="tcp:127.0.0.1:3")
+        owner = {"lease": between["lease"], "secret": between["secret"]}
+        self.invoke(self.a, "unregister", **owner)
+        args = {"service": "s", "interfaces": [CALC], "address": "tcp:127.0.0.1:2"}
+        calling = self.b.client.invoke("register", args)
+        self.run_for(0.2)
+        self.b.etcd.release_until(between["fence"] - BASE)
+        self.run_for(0.2)
+        self.assertNoResult(calling)
+        self.b.etcd.release()
+        self.run_for(0.3)
+        self.assertGreater(self.successResultOf(calling)["fence"], between["fence"])
+
+    def test_lease_is_not_lost_by_what_a_member_says_of_leases(self) -> None:
+        """What a member knows of leases may be late; the memory goes by what is written."""
+        none = TimeToLive(self.model.header, 0, -1, 0, [])
+        self.patch(self.model, "time_to_live", lambda lease: none)
+        self.b.etcd.hold()
+        held = self.register(self.a)
+        owner = {"lease": held["lease"], "secret": held["secret"]}
+        self.successResultOf(self.pending(self.b, "renew", **owner))
+
+    def test_lost_leases_share_one_question(self) -> None:
+        """However many leases are asked for that are none, etcd is asked one question at a time."""
+        before = len(self.b.etcd.requests)
+        asked = [self.b.client.invoke("renew", {"lease": one, "secret": SECRET}) for one in SOME]
+        self.run_for(0.3)
+        for one in asked:
+            self.failureResultOf(one, LeaseLost)
+        self.assertLess(self.b.etcd.requests[before:].count("range"), 5)
 
     def test_what_etcd_confirms_is_refused(self) -> None:
         """What is so is told: a taken name, a lost lease, another's lease."""

@@ -9,6 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 from zope.interface.verify import verifyObject
 
 from pycomnet.errors import LeaseLost, StoreConflict, StoreCutOff, StoreFailed, StoreUncertain
+from pycomnet.etcd import EtcdLeaseNotFound
 from pycomnet.interfaces import ISharedNameStore
 from pycomnet.nameserver.records import EXPIRED, UNREGISTERED, Delete, Put
 from pycomnet.nameserver.stores.etcd import store as stores
@@ -142,6 +143,28 @@ class SharingTests(EtcdCase):
         renewing = self.b.store.renew(held)
         self.run_for(0.2)
         self.failureResultOf(renewing, LeaseLost)
+
+    def test_lease_that_a_member_does_not_know_yet_is_renewed(self) -> None:
+        """A member that says there is no lease, while its key is there, is asked again."""
+        self.put(self.a, ttl=5.0)
+        held, _ = self.a.follower.records["s"]
+        self.run_for(2.0)
+        answers, keepalive = [EtcdLeaseNotFound("not yet")] * 2, self.model.keepalive
+
+        def renew(lease: int) -> int:
+            if lease == held.lease and answers:
+                raise answers.pop()
+            return keepalive(lease)
+
+        self.patch(self.model, "keepalive", renew)
+        self.done(self.a.store.renew(held))
+        self.assertEqual(answers, [])
+        self.run_for(2.0)
+        self.assertIn("s", self.a.names)
+        answers += [EtcdLeaseNotFound("never")] * 100
+        renewing = self.a.store.renew(held)
+        self.run_for(1.5)
+        self.failureResultOf(renewing, StoreCutOff)
 
     def test_two_at_once_have_one_winner(self) -> None:
         """Of two who register a name at the same moment one gets it; the other learns who."""
@@ -464,6 +487,33 @@ class FenceTests(EtcdCase):
         self.run_for(3.0)
         self.done(self.a.store.commit(Delete("s", self.a.follower.fence_of("s"))))
         self.assertEqual((self.a.names, self.b.names), ({}, {}))
+
+
+class ClosingTests(EtcdCase):
+    """A nameserver that is about to end."""
+
+    def test_calls_while_it_closes_go_elsewhere(self) -> None:
+        """All that is asked for while a change has no outcome yet fails so that others are asked."""
+        self.put(self.a)
+        held, _ = self.a.follower.records["s"]
+        self.a.client.cut = True
+        waiting = self.a.store.commit(Put(record("t")))
+        closing = self.a.store.close()
+        asked = [
+            self.a.store.commit(Put(record("u"))),
+            self.a.store.commit(Delete("s", held.fence)),
+            self.a.store.renew(held),
+            self.a.store.refresh("s"),
+            self.a.store.refresh_lease(held.lease),
+            self.a.store.cluster(),
+        ]
+        self.assertNoResult(closing)
+        for one in asked:
+            self.failureResultOf(one, StoreCutOff)
+        self.done(closing, seconds=10.0)
+        self.failureResultOf(waiting)
+        self.failureResultOf(self.a.store.renew(held), StoreCutOff)
+        self.assertEqual(self.a.store.staleness(), float("inf"))
 
 
 class LayoutTests(SynchronousTestCase):
