@@ -78,6 +78,11 @@ class SharedMemory:
             )
         return round(stale, 3)
 
+    @property
+    def is_cut_off(self) -> bool:
+        """Whether the nameserver is cut off from its store."""
+        return self._store.staleness() > 0
+
     def freshness(self) -> dict[str, object]:
         """What ``stat`` shows of it."""
         return self._store.freshness()

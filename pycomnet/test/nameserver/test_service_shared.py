@@ -12,6 +12,7 @@ from pycomnet.errors import (
     NameserverStale,
     NotLeaseOwner,
     RevisionTooOld,
+    ServerLeaving,
     ServiceNameTaken,
     StoreCutOff,
 )
@@ -253,6 +254,47 @@ class WatchTests(SharedCase):
         self.assertEqual(found, [])
         self.run_for(6.0)
         self.assertIsInstance(found[0], RevisionTooOld)
+
+    def test_watch_at_a_nameserver_that_is_cut_off_ends(self) -> None:
+        """Its watcher is sent elsewhere, once; one that begins there ends when that is too old."""
+        self.register(self.a, ttl=600.0)
+        events, _ = self.watch(self.a)
+        revision = events[-1]["revision"]
+        self.a.etcd.cut = True
+        self.run_for(7.0)
+        self.assertIsInstance(events[-1], NameserverStale)
+        late, _ = self.watch(self.a, revision=revision)
+        self.run_for(20.0)
+        self.assertEqual(late, [])
+        self.run_for(40.0)
+        self.assertIsInstance(late[-1], NameserverStale)
+        new, _ = self.watch(self.a)
+        self.assertIsInstance(new[0], NameserverStale)
+        self.a.etcd.mend()
+        self.run_for(3.0)
+        found, _ = self.watch(self.a, revision=revision)
+        self.register(self.b, "t")
+        self.run_for(10.0)
+        self.assertEqual([one["record"]["service"] for one in found], ["t"])
+
+    def test_watcher_does_not_go_back_in_time(self) -> None:
+        """A nameserver that is cut off does not say that a later revision is none: the watcher
+        would take a snapshot of what was before."""
+        self.register(self.a, "s")
+        self.a.etcd.cut = True
+        self.register(self.b, "t")
+        events, _ = self.watch(self.b)
+        self.run_for(3.0)
+        found, _ = self.watch(self.a, revision=events[-1]["revision"])
+        self.run_for(6.0)
+        self.assertEqual([type(one) for one in found], [NameserverStale])
+
+    def test_watch_that_waits_ends_with_the_nameserver(self) -> None:
+        """A watcher that waits for a revision holds up no end."""
+        found, _ = self.watch(self.b, revision=1 << 60)
+        self.b.names.leave()
+        self.run_for(0.3)
+        self.assertEqual([type(one) for one in found], [ServerLeaving])
 
     def test_watcher_converges_when_changes_were_compacted(self) -> None:
         """A comparison reaches watchers as differences; those cut off within them get them again

@@ -493,7 +493,7 @@ class ClosingTests(EtcdCase):
     """A nameserver that is about to end."""
 
     def test_calls_while_it_closes_go_elsewhere(self) -> None:
-        """All that is asked for while a change has no outcome yet fails so that others are asked."""
+        """What is asked for while a change has no outcome yet fails, so that others are asked."""
         self.put(self.a)
         held, _ = self.a.follower.records["s"]
         self.a.client.cut = True
