@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from random import Random
 from typing import Any
 
 from twisted.internet import defer
@@ -17,6 +18,7 @@ from pycomnet.errors import (
     StoreCutOff,
 )
 from pycomnet.etcd import TimeToLive
+from pycomnet.nameserver.follow import follow
 from pycomnet.nameserver.service import NameService
 from pycomnet.nameserver.serving import make_server
 from pycomnet.nameserver.stores.etcd.store import EtcdStore
@@ -203,6 +205,62 @@ class CutOffTests(SharedCase):
         """Each nameserver sees all."""
         found = self.invoke(self.b, "cluster")
         self.assertEqual([one["id"] for one in found["nameservers"]], ["2012", "2013"])
+
+
+class SeveralTests(SharedCase):
+    """A client that knows both."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        addresses = f"{self.a.address},{self.b.address}"
+        self.context = Context(self.network, nameserver=addresses, random=Random(1))
+        self.both: Any = self.successResultOf(self.context.nameserver())
+
+    def count(self, front: Front, what: str) -> int:
+        """What a nameserver says of itself."""
+        counts = self.invoke(front, "stat")
+        found: int = {**counts, **counts["counts"]}[what]
+        return found
+
+    def test_follower_leaves_a_nameserver_that_is_cut_off(self) -> None:
+        """It goes on at the other one, without a snapshot."""
+        events: list[Any] = []
+
+        async def take() -> None:
+            async for event in follow(self.both, self.network, service="*"):
+                events.append(event)
+
+        following = defer.Deferred.fromCoroutine(take())
+        following.addErrback(lambda failure: failure.trap(defer.CancelledError))
+        self.addCleanup(following.cancel)
+        self.run_for(0.5)
+        here, other = (self.a, self.b) if self.count(self.a, "watches") else (self.b, self.a)
+        self.register(here)
+        here.etcd.cut = True
+        self.register(other, "t")
+        self.run_for(8.0)
+        self.assertEqual([one["event"] for one in events], ["end-of-snapshot", "put", "put"])
+        self.assertEqual((self.count(here, "watches"), self.count(other, "watches")), (0, 1))
+
+    def test_reads_stay_where_they_are_if_all_refuse_changes(self) -> None:
+        """A refusal that all have in common moves no client to and fro."""
+        self.register(self.a, ttl=600.0)
+        self.a.etcd.cut = self.b.etcd.cut = True
+        self.run_for(5.0)
+        args = {"service": "t", "interfaces": [CALC], "address": "tcp:127.0.0.1:2"}
+        for _ in range(6):
+            asking = (
+                self.both.invoke("register", args),
+                self.both.invoke("locate", {"service": "s"}),
+            )
+            self.run_for(0.3)
+            self.failureResultOf(asking[0], StoreCutOff)
+            located = self.both.invoke("locate", {"service": "s"})
+            self.run_for(0.3)
+            self.successResultOf(asking[1])
+            self.successResultOf(located)
+        found = sorted(self.count(front, "located") for front in (self.a, self.b))
+        self.assertLessEqual(found[0], 2)
 
 
 class WatchTests(SharedCase):
