@@ -121,8 +121,8 @@ class Mirror:
 
         :raises EtcdError: etcd refuses this nameserver.
         """
-        begun, revision, kvs = await self._insist()
-        self._follower.load((record, record.ttl) for record, _ in self._read(kvs))
+        begun, revision, found = await self._insist()
+        self._follower.load((record, record.ttl) for record, _ in found)
         self.position, self.fresh = revision, begun
         self.problem = LATE
         self._follower.loaded(self.base.number + revision)
@@ -158,10 +158,10 @@ class Mirror:
 
     # -- reading everything ----------------------------------------------------------------------
 
-    async def _insist(self) -> tuple[float, int, list[KeyValue]]:
+    async def _insist(self) -> tuple[float, int, list[tuple[Record, bytes]]]:
         """Read all records, until that succeeds.
 
-        :returns: when it began, etcd's revision, and the records.
+        :returns: when it began, etcd's revision, and the records, each with its nonce.
         """
         backoff = Backoff(self._reactor, FIRST_DELAY, LONGEST_DELAY)
         while True:
@@ -207,15 +207,16 @@ class Mirror:
         self.base = base
         self.bases.add(base.number)
 
-    async def _read_all(self) -> tuple[int, list[KeyValue]]:
+    async def _read_all(self) -> tuple[int, list[tuple[Record, bytes]]]:
         keys = self._layout.records
         answer = await self._client.range(RangeRequest(keys, limit=PAGE))
-        revision, kvs = answer.header.revision, list(answer.kvs)
+        # Each page is decoded when it comes: others have their turn between them.
+        revision, found = answer.header.revision, list(self._read(answer.kvs))
         while answer.more:
-            rest = KeyRange(kvs[-1].key + b"\0", keys.end)
+            rest = KeyRange(answer.kvs[-1].key + b"\0", keys.end)
             answer = await self._client.range(RangeRequest(rest, limit=PAGE, revision=revision))
-            kvs += answer.kvs
-        return revision, kvs
+            found += self._read(answer.kvs)
+        return revision, found
 
     def _read(self, kvs: Iterable[KeyValue]) -> Iterable[tuple[Record, bytes]]:
         """The records of keys, each with its nonce."""
@@ -260,13 +261,13 @@ class Mirror:
         self._comparing.addErrback(self._not_compared)
 
     async def _compared(self) -> None:
-        begun, revision, kvs = await self._insist()
+        begun, revision, found = await self._insist()
         self.comparisons += 1
         group = self.base.number + revision
         changes: list[Change] = []
         here: set[str] = set()
         own: list[Expected] = []
-        for record, nonce in self._read(kvs):
+        for record, nonce in found:
             here.add(record.service)
             if self._follower.fence_of(record.service) == record.fence:
                 continue

@@ -12,6 +12,7 @@ from pycomnet.errors import LeaseLost, StoreConflict, StoreCutOff, StoreFailed, 
 from pycomnet.etcd import EtcdLeaseNotFound
 from pycomnet.interfaces import ISharedNameStore
 from pycomnet.nameserver.records import EXPIRED, UNREGISTERED, Delete, Put
+from pycomnet.nameserver.stores.etcd import mirror as mirrors
 from pycomnet.nameserver.stores.etcd import store as stores
 from pycomnet.nameserver.stores.etcd.description import describe
 from pycomnet.nameserver.stores.etcd.keys import Bases, ForeignValue, lease_seconds, read_why
@@ -487,6 +488,30 @@ class FenceTests(EtcdCase):
         self.run_for(3.0)
         self.done(self.a.store.commit(Delete("s", self.a.follower.fence_of("s"))))
         self.assertEqual((self.a.names, self.b.names), ({}, {}))
+
+
+class ReadingTests(EtcdCase):
+    """Reading everything."""
+
+    def test_each_page_is_decoded_when_it_comes(self) -> None:
+        """Decoding all at once would let nobody else have a turn for seconds."""
+        self.patch(mirrors, "PAGE", 10)
+        for number in range(60):
+            self.a.store.commit(Put(record(f"s{number:02}")))
+        self.run_for(0.5)
+        decoded: dict[str, int] = {}
+        read_record = mirrors.read_record
+
+        def read(service: str, kv: Any) -> Any:
+            decoded[service] = self.b.client.requests.count("range")
+            return read_record(service, kv)
+
+        self.patch(mirrors, "read_record", read)
+        self.model.compact()
+        self.b.client.watches[0].handler.compacted(self.model.revision)
+        self.run_for(1.0)
+        self.assertEqual(len(decoded), 60)
+        self.assertEqual(sorted(decoded.values()).count(decoded["s00"]), 10)
 
 
 class ClosingTests(EtcdCase):
