@@ -451,8 +451,9 @@ class StoreFailed(NameserverError):
 
 
 class StoreCutOff(StoreFailed):
-    """The nameserver is cut off from the store that it shares with others. Nothing was changed;
-    another nameserver may do it. Clients that know several try them."""
+    """The nameserver is cut off from the store that it shares with others. Nothing was changed,
+    but a lease that was to be renewed may have been; another nameserver may do it. Clients that
+    know several try them."""
 
     code = "store-cut-off"
     elsewhere = True

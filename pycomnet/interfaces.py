@@ -149,7 +149,7 @@ class ISharedNameStore(INameStore):
         """
 
     def refresh_lease(lease: int) -> Deferred[None]:
-        """The same for the name that is registered with a lease."""
+        """The same for whatever is registered with a lease."""
 
     def tell(about: dict[str, object]) -> None:
         """Have the other nameservers see more of this one, by ``cluster``.

@@ -23,8 +23,10 @@ store_option = click.option(
 def export_command(store: str) -> None:
     """Print all registrations of STORE, a line of JSON each, for "pycomnet ns import".
 
-    The lines have no secrets, but who changes them decides who owns what. An SQLite file is
-    exported while no nameserver uses it.
+    The first line has the store's revision. The lines have digests of the owners' secrets, and who
+    changes them decides who owns what: keep them in a file that only you can read (umask 077). An
+    SQLite file is exported while no nameserver uses it. With etcd, it waits until etcd is there,
+    and "pycomnet ns cluster" shows it as a nameserver meanwhile.
     """
     _run(lambda program: export_store(program, store))
 
@@ -39,7 +41,7 @@ async def export_store(program: CommandProgram, store: str) -> int:
         waiting = program.print_text(line + "\n")
         if waiting is not None:
             await waiting
-    program.say(f"{len(lines)} registrations")
+    program.say(f"{len(lines) - 1} registrations")
     return 0
 
 
@@ -50,7 +52,8 @@ def import_command(store: str, file: IO[str]) -> None:
     """Register in STORE what FILE has, the output of "pycomnet ns export"; - is standard input.
 
     Owners keep their leases and secrets, so they go on renewing, and each lease begins with its
-    whole length. Names that are registered in STORE stay as they are; then the status is 1.
+    whole length. Names that are registered in STORE stay as they are; then the status is 1. A
+    prefix of an etcd can't be moved to another prefix of it: both would have the same leases.
     """
     _run(lambda program: import_store(program, store, file))
 

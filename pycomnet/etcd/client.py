@@ -52,6 +52,7 @@ from pycomnet.etcd.values import (
     TxnRequest,
 )
 from pycomnet.etcd.watches import EtcdWatch, EtcdWatchHandler
+from pycomnet.net.endpoints import is_exposed
 from pycomnet.net.reactors import EndpointReactor
 from pycomnet.ranges import real
 
@@ -74,6 +75,8 @@ class EtcdClient:
         ``tls:HOST:2379:trustRoots=FILE``.
     :param user: the user's name, if the cluster has authentication; then ``password`` is needed.
     :param timeout: seconds for a request, unless it says other.
+    :param plain_login: whether the password and its tokens may go to other machines without TLS.
+        To this machine's own addresses they always may.
     :param reactor: connects, and is the clock.
     """
 
@@ -85,11 +88,18 @@ class EtcdClient:
         user: str | None = None,
         password: str | None = None,
         timeout: float = 5.0,
+        plain_login: bool = False,
     ) -> None:
         if not endpoints:
             raise EndpointError("an etcd client needs at least one endpoint")
         if (user is None) != (password is None):
             raise ValueError("a user needs a password, and a password a user")
+        exposed = [one for one in endpoints if is_exposed(one)]
+        if user is not None and exposed and not plain_login:
+            raise EndpointError(
+                f"{exposed[0]} has no TLS: everybody on the way would read the password; connect "
+                "with tls:, or pass plain_login=True if the network is trusted"
+            )
         real("timeout", timeout, above=True)
         login = None if user is None or password is None else (user, password)
         self._cluster = Cluster(endpoints, reactor, login, timeout)

@@ -74,16 +74,14 @@ class ChangeLog:
         """Whether it has all changes after a revision."""
         return self.first <= revision <= self.last
 
-    def after(self, revision: int, limit: int) -> Sequence[Step]:
+    def after(self, revision: int, limit: int, skip: int = 0) -> Sequence[Step]:
         """The changes after a revision that it knows, the earliest first.
 
-        :param limit: the most changes, or more if they end within a group of one revision.
+        :param limit: the most changes; they may end within a group of one revision.
+        :param skip: how many to leave out: those of a group that were taken before.
         """
         if revision == self.last:
             return ()
         steps = self._steps
-        at = bisect_right(steps, revision, lo=self._begin, key=attrgetter("revision"))
-        end = at + limit
-        while 0 < end < len(steps) and steps[end].revision == steps[end - 1].revision:
-            end += 1
-        return steps[at:end]
+        at = bisect_right(steps, revision, lo=self._begin, key=attrgetter("revision")) + skip
+        return steps[at : at + limit]

@@ -95,17 +95,45 @@ def as_line(record: Record) -> str:
     )
 
 
-def from_line(line: str) -> tuple[Record, int]:
-    """The record of a line, and the fence that it had: a store gives it another.
+def first_line(revision: int) -> str:
+    """The line before all records.
+
+    :param revision: the store's: at least every fence that it has given, also those of
+        registrations that are gone.
+    """
+    return json.dumps({"format": FORMAT, "revision": revision})
+
+
+def from_first_line(line: str) -> int:
+    """The revision of the line before all records.
 
     :raises InvalidRegistration: it is none.
     """
+    found = _map_of(line)
+    revision = found.get("revision")
+    if not isinstance(revision, int) or isinstance(revision, bool):
+        raise InvalidRegistration(
+            f"expected the first line of an export, with its revision, got {line[:60]!r}"
+        )
+    return revision
+
+
+def _map_of(line: str) -> dict[str, Any]:
     try:
         found = json.loads(line)
     except ValueError as problem:
         raise InvalidRegistration(f"expected a line of JSON: {problem}") from None
     if not isinstance(found, dict) or found.get("format") != FORMAT:
         raise InvalidRegistration(f"expected a map of format {FORMAT}, got {line[:60]!r}")
+    return found
+
+
+def from_line(line: str) -> tuple[Record, int]:
+    """The record of a line, and the fence that it had: a store gives it another.
+
+    :raises InvalidRegistration: it is none.
+    """
+    found = _map_of(line)
     for key, kind in _KINDS.items():
         if not isinstance(found.get(key), kind) or isinstance(found[key], bool):
             raise InvalidRegistration(f"{key}: expected {kind}, got {found.get(key)!r}")
@@ -132,14 +160,15 @@ def from_line(line: str) -> tuple[Record, int]:
 
 @deferred
 async def export_records(store: INameStore) -> list[str]:
-    """All registrations of a store, a line each, in the order of their names.
+    """The store's revision, and all registrations, a line each, in the order of their names.
 
     :param store: not open; it is closed afterwards.
     """
     contents = StoreContents()
     try:
         await store.open(contents)
-        return [as_line(contents.records[name]) for name in sorted(contents.records)]
+        records = [as_line(contents.records[name]) for name in sorted(contents.records)]
+        return [first_line(contents.revision), *records]
     finally:
         await store.close()
 
@@ -152,10 +181,16 @@ async def import_records(store: INameStore, lines: Iterable[str]) -> tuple[int, 
     :param store: not open; it is closed afterwards.
     :returns: fires with how many are registered now, and the names that others have there. Fails
         with InvalidRegistration if a line is none, or if fences would fall; then nothing was done.
+        Fails with StoreFailed if another prefix of that etcd uses a lease; then those before it are
+        registered.
     """
-    read = [from_line(line) for line in lines if line.strip()]
+    wanted = [line for line in lines if line.strip()]
+    if not wanted:
+        raise InvalidRegistration("there is no line: expected what an export has printed")
+    read = [from_line(line) for line in wanted[1:]]
     records = [record for record, _ in read]
     highest = max((fence for _, fence in read), default=0)
+    highest = max(highest, from_first_line(wanted[0]))
     contents = StoreContents()
     done, taken = 0, []
     try:
@@ -181,4 +216,12 @@ async def import_records(store: INameStore, lines: Iterable[str]) -> tuple[int, 
     return done, taken
 
 
-__all__ = ["StoreContents", "as_line", "export_records", "from_line", "import_records"]
+__all__ = [
+    "StoreContents",
+    "as_line",
+    "export_records",
+    "first_line",
+    "from_first_line",
+    "from_line",
+    "import_records",
+]

@@ -107,9 +107,7 @@ class NameService(Service):
         self._expiry = Expiry(self.directory, store, reactor, seconds)
         shared = ISharedNameStore(store, None)
         self._shared = None if shared is None else SharedMemory(shared, max_stale)
-        self._watches = Watches(
-            self.directory, self.limits, reactor, seconds, self._shared is not None
-        )
+        self._watches = Watches(self.directory, self.limits, reactor, seconds, self._shared)
         self._turns: dict[Any, Turns] = {}
         self._clients = Clients()
         self._scans = defer.DeferredSemaphore(SCANS)
@@ -426,7 +424,8 @@ class NameService(Service):
         First there is a put for each registration that matches, as for list_services, and the
         end-of-snapshot. Then there is an event for each change. To go on later without a snapshot,
         pass the revision of the last event. If that is too old, or if the watcher is too slow, the
-        error says so: then begin anew.
+        error says so: then begin anew. A nameserver that is cut off from a store that it shares
+        ends its watches: go on at another one.
         """
         taken = Arguments("watch", request.args, self.limits)
         wanted = query(taken, self.limits)

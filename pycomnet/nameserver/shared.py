@@ -23,7 +23,7 @@ T = TypeVar("T")
 
 #: Seconds for which a nameserver that is cut off from its store answers what it knew last.
 MAX_STALE = 600.0
-#: Second looks at the store at a time: whoever asks for leases that are none floods no store.
+#: Second looks at names in the store at a time. Those for leases share one question.
 LOOKS = 32
 
 
@@ -59,7 +59,7 @@ class SharedMemory:
         try:
             return look()
         except (LeaseLost, NotLeaseOwner):
-            await self._looks.run(lambda: self._store.refresh_lease(lease))
+            await self._store.refresh_lease(lease)
         return look()
 
     def aged(self, found: dict[str, Any]) -> dict[str, Any]:
@@ -84,6 +84,11 @@ class SharedMemory:
                 f"for {self._max_stale:g} s only (--max-stale): ask another"
             )
         return round(stale, 3)
+
+    @property
+    def is_cut_off(self) -> bool:
+        """Whether the nameserver is cut off from its store."""
+        return self._store.staleness() > 0
 
     def freshness(self) -> dict[str, object]:
         """What ``stat`` shows of it."""

@@ -36,6 +36,8 @@ class Watch:
         self._directory = directory
         self._query = query
         self._revision = directory.log.last if revision is None else revision
+        #: the changes after it, of one group, that were taken already
+        self._taken = 0
         #: the name that the snapshot goes on after, or None when there is none to take
         self._after: str | None = "" if revision is None else None
         #: the revision at which the snapshot ends, or None
@@ -85,12 +87,14 @@ class Watch:
                 if record.fence <= revision
             )
         events: list[tuple[int, Record] | dict[str, Any]] = []
-        steps = log.after(self._revision, limit)
-        told = self._revision
-        for step, following in zip_longest(steps, steps[1:]):
+        found = log.after(self._revision, limit + 1, self._taken)
+        steps, told = found[:limit], self._revision
+        for step, following in zip_longest(steps, found[1:]):
             if following is None or following.revision != step.revision:
-                told = step.revision
-            # Else there is more of its group: who goes on after this event gets the group again.
+                told, self._taken = step.revision, 0
+            else:
+                # There is more of its group: who goes on after this event gets the group again.
+                self._taken += 1
             event = self._event(step, told)
             if event is not None:
                 events.append(event)

@@ -10,10 +10,11 @@ from twisted.internet import defer, task
 from twisted.internet.interfaces import IReactorTime
 
 from pycomnet.deferred import Condition
-from pycomnet.errors import NameserverFull, ServerLeaving
+from pycomnet.errors import NameserverFull, NameserverStale, ServerLeaving
 from pycomnet.nameserver.directory import Directory
 from pycomnet.nameserver.queries import Query
 from pycomnet.nameserver.requests import NameserverLimits
+from pycomnet.nameserver.shared import SharedMemory
 from pycomnet.nameserver.watch import Watch
 
 #: Events that a watcher gets before others have their turn.
@@ -21,6 +22,10 @@ EVENTS = 100
 #: Seconds that a watcher may wait for a revision that another nameserver has told it of, and this
 #: one has not reached yet. A nameserver that follows its store reaches it within one.
 AHEAD = 5.0
+#: Why a watch ends.
+ENDS = "the nameserver is about to end"
+#: Seconds between two looks whether this nameserver is cut off from a store that it shares.
+LOOK = 1.0
 
 
 class Watches:
@@ -28,7 +33,7 @@ class Watches:
 
     :param directory: what they watch.
     :param limits: how many there may be.
-    :param shared: whether revisions may come from other nameservers on the same store.
+    :param shared: knows how old the memory is, if other nameservers are on the same store.
     :ivar count: how many there are.
     """
 
@@ -38,7 +43,7 @@ class Watches:
         limits: NameserverLimits,
         reactor: IReactorTime,
         seconds: Callable[[], float],
-        shared: bool,
+        shared: SharedMemory | None,
     ) -> None:
         self.count = 0
         self._directory = directory
@@ -47,6 +52,13 @@ class Watches:
         self._seconds = seconds
         self._shared = shared
         self._leaving = False
+        self._looking = task.LoopingCall(self._look)
+        self._looking.clock = reactor
+        self._is_cut_off = False
+        #: how often this nameserver was cut off
+        self._cuts = 0
+        #: the watches that wait for a revision
+        self._reaching: set[defer.Deferred[None]] = set()
         #: fires at the next change
         self._next_change = Condition()
         #: watches by their connection
@@ -55,12 +67,40 @@ class Watches:
     def start(self) -> None:
         """Begin to follow the directory."""
         self._directory.listen(self._next_change.notify_all)
+        if self._shared is not None:
+            self._looking.start(LOOK, now=False)
 
     def leave(self) -> None:
         """End all of them."""
         self._leaving = True
         self._directory.unlisten(self._next_change.notify_all)
+        if self._looking.running:
+            self._looking.stop()
         self._next_change.notify_all()
+        for one in list(self._reaching):
+            if not one.called:
+                one.callback(None)
+
+    def _look(self) -> None:
+        """Have watches end when this nameserver is cut off: others tell them what is new."""
+        assert self._shared is not None
+        was, self._is_cut_off = self._is_cut_off, self._shared.is_cut_off
+        if self._is_cut_off:
+            self._cuts += not was
+            self._next_change.notify_all()
+
+    def _check(self, cuts: int) -> None:
+        """Check that a watch that began after so many cuts may go on.
+
+        One that begins while it is cut off gets what there is, until that is too old.
+        """
+        if self._shared is None:
+            return
+        self._shared.staleness()
+        if cuts != self._cuts:
+            raise NameserverStale(
+                "this nameserver has been cut off from its store, and has no news: go on at another"
+            )
 
     async def events(
         self, connection: Any, wanted: Query, revision: int | None
@@ -71,6 +111,7 @@ class Watches:
         :param revision: go on after that one; None begins with a snapshot.
         :raises NameserverFull: there are too many.
         :raises RevisionTooOld: as :class:`Watch` does.
+        :raises NameserverStale: this nameserver is cut off from a store that it shares.
         """
         limits = self._limits
         if self.count >= limits.watches:
@@ -82,10 +123,12 @@ class Watches:
         self._by_connection[connection] += 1
         self.count += 1
         try:
-            if self._shared and revision is not None:
+            if self._shared is not None and revision is not None:
                 await self._reach(revision)
             watch = Watch(self._directory, wanted, revision)
+            cuts = self._cuts
             while not self._leaving:
+                self._check(cuts)
                 if watch.caught_up:
                     await self._next_change.wait()
                     continue
@@ -93,7 +136,7 @@ class Watches:
                     yield event
                 if not watch.caught_up:
                     await self.breathe()
-            raise ServerLeaving("the nameserver is about to end")
+            raise ServerLeaving(ENDS)
         finally:
             self.count -= 1
             self._by_connection[connection] -= 1
@@ -112,13 +155,22 @@ class Watches:
                 reached.callback(None)
 
         self._directory.listen(look, reached=True)
+        self._reaching.add(reached)
         reached.addTimeout(AHEAD, self._reactor)
         try:
             await reached
         except defer.TimeoutError:
-            pass  # then the watch says that it doesn't know that revision
+            # Else the watch says that it doesn't know that revision.
+            if self._shared is not None and self._shared.is_cut_off:
+                raise NameserverStale(
+                    f"this nameserver is cut off from its store, and has not come to revision "
+                    f"{revision}: ask another"
+                ) from None
         finally:
+            self._reaching.discard(reached)
             self._directory.unlisten(look)
+        if self._leaving:
+            raise ServerLeaving(ENDS)
 
     def breathe(self) -> defer.Deferred[None]:
         """Let others have their turn."""

@@ -42,8 +42,9 @@ and without TLS it does not listen where other machines could connect, unless yo
 sqlite:PATH keeps registrations over restarts and crashes; one nameserver uses it alone. memory:
 does not keep them. A relative path is in the directory that twistd runs in (--rundir).
 etcd:URL,URL//OPTION=VALUE... keeps them in an etcd cluster, which any number of nameservers share;
-the options are prefix=, ca=, cert=, key=, hostname=, user= and password-file=. The nameserver waits
-for etcd, and answers from memory for --max-stale seconds if it is cut off.
+the options are prefix=, ca=, cert=, key=, hostname=, user=, password-file= and plain-login=yes (the
+password goes over http: to other machines). The nameserver waits for etcd, and answers from memory
+for --max-stale seconds if it is cut off.
 
 If an address is in use or the store can't be opened, the nameserver exits with status 1 and an
 error message. "pycomnet ns --help" describes the commands that query it.

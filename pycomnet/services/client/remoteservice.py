@@ -316,11 +316,16 @@ class RemoteService(Live):
         return self._route.has_other(peer, now)
 
     def goes_elsewhere(self, peer: PooledServer) -> bool:
-        """Whether another instance does what this one can't now; then that one gets the calls."""
+        """Whether another instance does what this one can't now; then that one gets the calls.
+
+        If all have said so, it stays as it is: nothing is gained by going to and fro.
+        """
         if not self._route.interchangeable:
             return False
+        if not self._route.has_other(peer, self.context.reactor.seconds()):
+            return False
         peer.set_aside()
-        return self._route.has_other(peer, self.context.reactor.seconds())
+        return True
 
     def called_by(self, peer: PooledServer) -> str:
         """The interface; when none is named, the server's only one.

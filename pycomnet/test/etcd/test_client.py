@@ -143,6 +143,17 @@ class MethodTests(EtcdTestCase):
         with self.assertRaises(EndpointError):
             self.client().status("tcp:elsewhere:1")
 
+    def test_passwords_go_over_tls(self) -> None:
+        """A password is sent in clear on this machine only, or if that is asked for."""
+        login: Any = {"user": "root", "password": "secret"}
+        for endpoints in (["tcp:10.0.0.5:2379"], ["tls:a:2379", "tcp:b:2379"]):
+            with self.assertRaisesRegex(EndpointError, "plain_login=True"):
+                EtcdClient(endpoints, self.reactor, **login)
+            EtcdClient(endpoints, self.reactor, plain_login=True, **login).close()
+            EtcdClient(endpoints, self.reactor).close()
+        local = ["tcp:localhost:2379", "tls:a:2379", "unix:/run/etcd"]
+        EtcdClient(local, self.reactor, **login).close()
+
     def test_a_closed_client_refuses(self) -> None:
         """What is in progress fails: a write may have been executed."""
         client = self.connected()

@@ -344,6 +344,14 @@ class ModelClient:
         for events, revision in waiting:
             self.deliver(events, revision)
 
+    def release_until(self, last: int) -> None:
+        """Its member catches up to a revision, in one message, and lags on."""
+        now = [one for one in self._waiting if one[1] <= last]
+        self._waiting = self._waiting[len(now) :]
+        self.held = False
+        self.deliver([event for events, _ in now for event in events], last)
+        self.held = True
+
     def reconnect(self) -> None:
         """Its watches go on, where they were."""
         self._waiting.clear()

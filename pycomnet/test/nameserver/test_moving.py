@@ -17,7 +17,7 @@ from pycomnet.nameserver.moving import (
     from_line,
     import_records,
 )
-from pycomnet.nameserver.records import Put
+from pycomnet.nameserver.records import Delete, Put
 from pycomnet.nameserver.stores.etcd.store import EtcdStore
 from pycomnet.nameserver.stores.sqlite import SQLiteStore
 from pycomnet.test.nameserver.conformance import FIELDS, fields
@@ -72,7 +72,7 @@ class MovingTests(TestCase):
         path = self.mktemp()
         await self.filled(path)
         lines = await export_records(self.file(path))
-        await import_records(self.etcd(), lines[:1])
+        await import_records(self.etcd(), lines[:2])
         self.assertEqual(await import_records(self.etcd(), lines), (1, ["a"]))
 
     @deferred
@@ -82,7 +82,41 @@ class MovingTests(TestCase):
         await self.filled(path, revision=1 << 60)
         lines = await export_records(self.file(path))
         await self.assertFailure(import_records(self.file(other), lines), InvalidRegistration)
-        self.assertEqual(await export_records(self.file(other)), [])
+        self.assertEqual(len(await export_records(self.file(other))), 1)
+
+    @deferred
+    async def test_fences_of_what_is_gone_do_not_fall(self) -> None:
+        """A name that was registered last and is gone has had the highest fence: it counts."""
+        path, other = self.mktemp(), self.mktemp()
+        await self.filled(path, revision=1000)
+        store, follower = self.file(path, 1000), Follower()
+        await store.open(follower)
+        await store.commit(Put(record("gone")))
+        highest = follower.fence_of("gone")
+        assert highest is not None
+        await store.commit(Delete("gone", highest))
+        await store.close()
+        lines = await export_records(self.file(path))
+        self.assertNotIn("gone", "".join(lines))
+        between = self.file(other, highest - 1)
+        await self.assertFailure(import_records(between, lines), InvalidRegistration)
+
+    @deferred
+    async def test_leases_of_another_prefix_are_not_shared(self) -> None:
+        """Into another prefix of the same etcd nothing is moved: ending one would end the other."""
+        path = self.mktemp()
+        await self.filled(path)
+        await import_records(self.etcd(), await export_records(self.file(path)))
+        lines = await export_records(self.etcd())
+        second = EtcdStore(self.model.client, self.reactor, start=b"/other/")  # type: ignore[arg-type]
+        await self.assertFailure(import_records(second, lines), StoreFailed)
+
+    @deferred
+    async def test_import_wants_what_an_export_has_printed(self) -> None:
+        """Without the first line it is not known which fences there were."""
+        lines = [as_line(record("a"))]
+        await self.assertFailure(import_records(self.etcd(), lines), InvalidRegistration)
+        await self.assertFailure(import_records(self.etcd(), []), InvalidRegistration)
 
     @deferred
     async def test_store_that_is_in_use_is_told(self) -> None:

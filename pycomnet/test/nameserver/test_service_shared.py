@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from random import Random
 from typing import Any
 
 from twisted.internet import defer
@@ -12,9 +13,14 @@ from pycomnet.errors import (
     NameserverStale,
     NotLeaseOwner,
     RevisionTooOld,
+    ServerLeaving,
     ServiceNameTaken,
+    ServiceNotFound,
     StoreCutOff,
 )
+from pycomnet.etcd import TimeToLive
+from pycomnet.nameserver import service as services
+from pycomnet.nameserver.follow import follow
 from pycomnet.nameserver.service import NameService
 from pycomnet.nameserver.serving import make_server
 from pycomnet.nameserver.stores.etcd.store import EtcdStore
@@ -24,6 +30,8 @@ from pycomnet.test.services.network import Network
 
 CALC = "org.example.calc"
 SECRET = "sixteen characters"
+BASE = 1_000_000
+SOME = range(1, 101)
 
 
 class Front:
@@ -37,7 +45,7 @@ class Front:
             network,
             identity=str(port),
             seconds=network.seconds,
-            revisions=lambda: 1_000_000,
+            revisions=lambda: BASE,
         )
         self.names = NameService(store, network, seconds=network.seconds, max_stale=60.0)
         self.server = make_server(network)
@@ -121,6 +129,62 @@ class LagTests(SharedCase):
         given = self.successResultOf(self.pending(self.b, "register", **args))
         self.assertGreater(given["fence"], held["fence"])
 
+    def test_name_is_not_refused_on_the_way_to_now(self) -> None:
+        """Whoever had the name in between does not matter, while the memory comes to what was read:
+        the name was free then."""
+        former = self.register(self.a)
+        self.b.etcd.hold()
+        self.invoke(self.a, "unregister", lease=former["lease"], secret=former["secret"])
+        between = self.register(self.a, address="tcp:127.0.0.1:3")
+        owner = {"lease": between["lease"], "secret": between["secret"]}
+        self.invoke(self.a, "unregister", **owner)
+        args = {"service": "s", "interfaces": [CALC], "address": "tcp:127.0.0.1:2"}
+        calling = self.b.client.invoke("register", args)
+        self.run_for(0.2)
+        self.b.etcd.release_until(between["fence"] - BASE)
+        self.run_for(0.2)
+        self.assertNoResult(calling)
+        self.b.etcd.release()
+        self.run_for(0.3)
+        self.assertGreater(self.successResultOf(calling)["fence"], between["fence"])
+
+    def test_lease_is_not_lost_by_what_a_member_says_of_leases(self) -> None:
+        """What a member knows of leases may be late; the memory goes by what is written."""
+        none = TimeToLive(self.model.header, 0, -1, 0, [])
+        self.patch(self.model, "time_to_live", lambda lease: none)
+        self.b.etcd.hold()
+        held = self.register(self.a)
+        owner = {"lease": held["lease"], "secret": held["secret"]}
+        self.successResultOf(self.pending(self.b, "renew", **owner))
+
+    def test_lost_leases_share_one_question(self) -> None:
+        """However many leases are asked for that are none, etcd is asked one question at a time."""
+        before = len(self.b.etcd.requests)
+        asked = [self.b.client.invoke("renew", {"lease": one, "secret": SECRET}) for one in SOME]
+        self.run_for(0.3)
+        for one in asked:
+            self.failureResultOf(one, LeaseLost)
+        self.assertLess(self.b.etcd.requests[before:].count("range"), 5)
+
+    def test_new_name_is_removed_where_it_is_not_known_yet(self) -> None:
+        """An operator removes what is registered, though the memory has no such name."""
+        self.patch(services, "is_operator", lambda request, operators: True)
+        self.b.etcd.hold()
+        self.register(self.a)
+        self.successResultOf(self.pending(self.b, "remove", service="s"))
+        self.assertEqual(len(self.a.names.directory), 0)
+        self.refused(self.b, ServiceNotFound, "remove", service="s")
+
+    def test_lease_that_was_ended_is_not_granted_again(self) -> None:
+        """An owner who registers again, where it is not known yet that its lease was ended, gets
+        another one: the end of the first may be on its way."""
+        held = self.register(self.a, secret=SECRET)
+        self.b.etcd.hold()
+        self.invoke(self.a, "unregister", lease=held["lease"], secret=SECRET)
+        args = {"service": "s", "interfaces": [CALC], "address": "tcp:h:2", "secret": SECRET}
+        given = self.successResultOf(self.pending(self.b, "register", **args))
+        self.assertNotEqual(given["lease"], held["lease"])
+
     def test_what_etcd_confirms_is_refused(self) -> None:
         """What is so is told: a taken name, a lost lease, another's lease."""
         held = self.register(self.a)
@@ -162,6 +226,62 @@ class CutOffTests(SharedCase):
         """Each nameserver sees all."""
         found = self.invoke(self.b, "cluster")
         self.assertEqual([one["id"] for one in found["nameservers"]], ["2012", "2013"])
+
+
+class SeveralTests(SharedCase):
+    """A client that knows both."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        addresses = f"{self.a.address},{self.b.address}"
+        self.context = Context(self.network, nameserver=addresses, random=Random(1))
+        self.both: Any = self.successResultOf(self.context.nameserver())
+
+    def count(self, front: Front, what: str) -> int:
+        """What a nameserver says of itself."""
+        counts = self.invoke(front, "stat")
+        found: int = {**counts, **counts["counts"]}[what]
+        return found
+
+    def test_follower_leaves_a_nameserver_that_is_cut_off(self) -> None:
+        """It goes on at the other one, without a snapshot."""
+        events: list[Any] = []
+
+        async def take() -> None:
+            async for event in follow(self.both, self.network, service="*"):
+                events.append(event)
+
+        following = defer.Deferred.fromCoroutine(take())
+        following.addErrback(lambda failure: failure.trap(defer.CancelledError))
+        self.addCleanup(following.cancel)
+        self.run_for(0.5)
+        here, other = (self.a, self.b) if self.count(self.a, "watches") else (self.b, self.a)
+        self.register(here)
+        here.etcd.cut = True
+        self.register(other, "t")
+        self.run_for(8.0)
+        self.assertEqual([one["event"] for one in events], ["end-of-snapshot", "put", "put"])
+        self.assertEqual((self.count(here, "watches"), self.count(other, "watches")), (0, 1))
+
+    def test_reads_stay_where_they_are_if_all_refuse_changes(self) -> None:
+        """A refusal that all have in common moves no client to and fro."""
+        self.register(self.a, ttl=600.0)
+        self.a.etcd.cut = self.b.etcd.cut = True
+        self.run_for(5.0)
+        args = {"service": "t", "interfaces": [CALC], "address": "tcp:127.0.0.1:2"}
+        for _ in range(6):
+            asking = (
+                self.both.invoke("register", args),
+                self.both.invoke("locate", {"service": "s"}),
+            )
+            self.run_for(0.3)
+            self.failureResultOf(asking[0], StoreCutOff)
+            located = self.both.invoke("locate", {"service": "s"})
+            self.run_for(0.3)
+            self.successResultOf(asking[1])
+            self.successResultOf(located)
+        found = sorted(self.count(front, "located") for front in (self.a, self.b))
+        self.assertLessEqual(found[0], 2)
 
 
 class WatchTests(SharedCase):
@@ -213,6 +333,47 @@ class WatchTests(SharedCase):
         self.assertEqual(found, [])
         self.run_for(6.0)
         self.assertIsInstance(found[0], RevisionTooOld)
+
+    def test_watch_at_a_nameserver_that_is_cut_off_ends(self) -> None:
+        """Its watcher is sent elsewhere, once; one that begins there ends when that is too old."""
+        self.register(self.a, ttl=600.0)
+        events, _ = self.watch(self.a)
+        revision = events[-1]["revision"]
+        self.a.etcd.cut = True
+        self.run_for(7.0)
+        self.assertIsInstance(events[-1], NameserverStale)
+        late, _ = self.watch(self.a, revision=revision)
+        self.run_for(20.0)
+        self.assertEqual(late, [])
+        self.run_for(40.0)
+        self.assertIsInstance(late[-1], NameserverStale)
+        new, _ = self.watch(self.a)
+        self.assertIsInstance(new[0], NameserverStale)
+        self.a.etcd.mend()
+        self.run_for(3.0)
+        found, _ = self.watch(self.a, revision=revision)
+        self.register(self.b, "t")
+        self.run_for(10.0)
+        self.assertEqual([one["record"]["service"] for one in found], ["t"])
+
+    def test_watcher_does_not_go_back_in_time(self) -> None:
+        """A nameserver that is cut off does not say that a later revision is none: the watcher
+        would take a snapshot of what was before."""
+        self.register(self.a, "s")
+        self.a.etcd.cut = True
+        self.register(self.b, "t")
+        events, _ = self.watch(self.b)
+        self.run_for(3.0)
+        found, _ = self.watch(self.a, revision=events[-1]["revision"])
+        self.run_for(6.0)
+        self.assertEqual([type(one) for one in found], [NameserverStale])
+
+    def test_watch_that_waits_ends_with_the_nameserver(self) -> None:
+        """A watcher that waits for a revision holds up no end."""
+        found, _ = self.watch(self.b, revision=1 << 60)
+        self.b.names.leave()
+        self.run_for(0.3)
+        self.assertEqual([type(one) for one in found], [ServerLeaving])
 
     def test_watcher_converges_when_changes_were_compacted(self) -> None:
         """A comparison reaches watchers as differences; those cut off within them get them again

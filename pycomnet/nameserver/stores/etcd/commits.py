@@ -322,7 +322,7 @@ class Commits:
         mirror = self._mirror
 
         def is_told() -> bool:
-            return write.is_seen or (not mirror.is_comparing and mirror.position >= revision)
+            return write.is_seen or mirror.has_reached(revision)
 
         while not is_told():
             if self._closed:
@@ -365,7 +365,7 @@ class Commits:
             # An earlier try may have succeeded before this: then the watch has it.
             try:
                 await mirror.when(
-                    lambda: write.is_seen or (not mirror.is_comparing and mirror.position >= after),
+                    lambda: write.is_seen or mirror.has_reached(after),
                     PATIENCE,
                 )
             except StoreCutOff:

@@ -12,7 +12,7 @@ from twisted.internet.interfaces import IReactorTime
 
 from pycomnet.errors import StoreFailed
 from pycomnet.interfaces import INameStore
-from pycomnet.net.endpoints import Endpoint
+from pycomnet.net.endpoints import Endpoint, is_exposed
 
 #: Where an option begins.
 _OPTION = re.compile(r"//(?=[a-z_-]+=)")
@@ -22,9 +22,11 @@ PORT = 2379
 PREFIX = "/pycomnet/names/"
 EXPECTED = (
     "etcd:https://a:2379,https://b:2379, with any of //prefix=/KEYS/ //ca=FILE //cert=FILE "
-    "//key=FILE //hostname=NAME //user=NAME //password-file=FILE"
+    "//key=FILE //hostname=NAME //user=NAME //password-file=FILE //plain-login=yes"
 )
-OPTIONS = frozenset({"prefix", "ca", "cert", "key", "hostname", "user", "password-file"})
+OPTIONS = frozenset(
+    {"prefix", "ca", "cert", "key", "hostname", "user", "password-file", "plain-login"}
+)
 
 
 @attrs.frozen
@@ -35,12 +37,14 @@ class EtcdDescription:
     :ivar prefix: of all keys.
     :ivar user: the user's name, or None.
     :ivar password_file: the file whose first line is the password.
+    :ivar plain_login: whether the password may go to other machines without TLS.
     """
 
     endpoints: tuple[str, ...]
     prefix: str = PREFIX
     user: str | None = None
     password_file: str | None = None
+    plain_login: bool = False
 
     @property
     def password(self) -> str | None:
@@ -80,7 +84,16 @@ def describe(rest: str) -> EtcdDescription:
     if not start.endswith("/"):
         start += "/"
     endpoints = tuple(_endpoint(url, found) for url in urls.split(","))
-    return EtcdDescription(endpoints, start, user, password_file)
+    plain = found.get("plain-login")
+    if plain not in (None, "yes"):
+        raise StoreFailed(f"etcd: plain-login={plain} is neither left out nor plain-login=yes")
+    exposed = [url for url, one in zip(urls.split(","), endpoints, strict=True) if is_exposed(one)]
+    if user is not None and plain is None and exposed:
+        raise StoreFailed(
+            f"etcd: {exposed[0]!r} has no TLS: everybody on the way would read the password of "
+            "user=; say https:, or plain-login=yes if the network is trusted"
+        )
+    return EtcdDescription(endpoints, start, user, password_file, plain is not None)
 
 
 def _endpoint(url: str, found: dict[str, str]) -> str:
@@ -113,7 +126,11 @@ def make(rest: str, reactor: IReactorTime) -> INameStore:
 
     def make_client() -> EtcdClient:
         return EtcdClient(
-            described.endpoints, network, user=described.user, password=described.password
+            described.endpoints,
+            network,
+            user=described.user,
+            password=described.password,
+            plain_login=described.plain_login,
         )
 
     # No paths of keys and no user's name.

@@ -111,6 +111,8 @@ class Mirror:
         self._own_key = b""
         self._own_value: Callable[[bytes], None] = lambda value: None
         self._comparing: defer.Deferred[None] | None = None
+        #: whether everything is being read again: the position is of no worth until then
+        self.is_comparing = False
         #: whether the base of fences has to be raised in any case
         self._restored = False
         #: the revision of the latest sign of life that was answered
@@ -124,8 +126,8 @@ class Mirror:
 
         :raises EtcdError: etcd refuses this nameserver.
         """
-        begun, revision, kvs = await self._insist()
-        self._follower.load((record, record.ttl) for record, _ in self._read(kvs))
+        begun, revision, found = await self._insist()
+        self._follower.load((record, record.ttl) for record, _ in found)
         self.position, self.fresh = revision, begun
         self.problem = LATE
         self._follower.loaded(self.base.number + revision)
@@ -161,17 +163,17 @@ class Mirror:
 
     # -- reading everything ----------------------------------------------------------------------
 
-    async def _insist(self) -> tuple[float, int, list[KeyValue]]:
+    async def _insist(self) -> tuple[float, int, list[tuple[Record, bytes]]]:
         """Read all records, until that succeeds.
 
-        :returns: when it began, etcd's revision, and the records.
+        :returns: when it began, etcd's revision, and the records, each with its nonce.
         """
         backoff = Backoff(self._reactor, FIRST_DELAY, LONGEST_DELAY)
         while True:
             try:
                 await self._settle_base()
                 begun = self._seconds()
-                return (begun, *await read_all(self._client, self._layout.records))
+                return (begun, *await read_all(self._client, self._layout.records, self._read))
             except REFUSED:
                 raise
             except EtcdError as problem:
@@ -247,10 +249,9 @@ class Mirror:
 
     # -- comparing after a gap -------------------------------------------------------------------
 
-    @property
-    def is_comparing(self) -> bool:
-        """Whether everything is being read again: the position is of no worth until then."""
-        return self._comparing is not None
+    def has_reached(self, revision: int) -> bool:
+        """Whether the follower was told everything up to a revision."""
+        return self.position >= revision and not self.is_comparing
 
     def verify(self, before: int, header: AnswerHeader, written: bool = True) -> bool:
         """A request was answered: if its revision is none that could be, etcd was restored.
@@ -295,7 +296,8 @@ class Mirror:
         """
         if self._comparing is not None or self._stopped:
             return
-        self._restored = restored
+        self._restored = self._restored or restored
+        self.is_comparing = True
         if self._watch is not None:
             self._watch.stop()
             self._watch = None
@@ -303,13 +305,13 @@ class Mirror:
         self._comparing.addErrback(self._not_compared)
 
     async def _compared(self) -> None:
-        begun, revision, kvs = await self._insist()
+        begun, revision, found = await self._insist()
         self.comparisons += 1
         group = self.base.number + revision
         changes: list[Change] = []
         here: set[str] = set()
         own: list[Expected] = []
-        for record, nonce in self._read(kvs):
+        for record, nonce in found:
             here.add(record.service)
             if self._follower.fence_of(record.service) == record.fence:
                 continue
@@ -325,7 +327,7 @@ class Mirror:
         gone = [name for name in self._follower.names() if name not in here]
         changes += [Change(group, name, None, UNSEEN) for name in gone]
         log.info("compared with etcd: {count} differences", count=len(changes))
-        self._comparing = None
+        self._comparing, self.is_comparing = None, False
         self.position, self.fresh = revision, begun
         self.problem = LATE
         self._told(changes, group)

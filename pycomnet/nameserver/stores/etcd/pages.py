@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
+from typing import TypeVar
+
 from pycomnet.etcd import (
     EtcdClient,
     EtcdOverloaded,
@@ -13,6 +16,7 @@ from pycomnet.etcd import (
 from pycomnet.text.logs import Logger
 
 log = Logger()
+T = TypeVar("T")
 
 #: Records in one answer while all are read. The largest are of 30 kB, and the client
 #: takes 64 MiB. Where an answer is too long or too slow all the same, fewer are asked for.
@@ -21,12 +25,15 @@ PAGE = 500
 SLOW_PAGE, READING = 50, 20.0
 
 
-async def read_all(client: EtcdClient, keys: KeyRange) -> tuple[int, list[KeyValue]]:
+async def read_all(
+    client: EtcdClient, keys: KeyRange, decode: Callable[[list[KeyValue]], Iterable[T]]
+) -> tuple[int, list[T]]:
     """Read a range, of one revision.
 
+    :param decode: what a page has. It is called as the page comes: others have their turn between.
     :returns: the revision, and all of it.
     """
-    revision, kvs, start, page = 0, list[KeyValue](), keys.key, PAGE
+    revision, found, start, page = 0, list[T](), keys.key, PAGE
     while True:
         wanted = RangeRequest(KeyRange(start, keys.end), limit=page, revision=revision)
         try:
@@ -42,9 +49,9 @@ async def read_all(client: EtcdClient, keys: KeyRange) -> tuple[int, list[KeyVal
             )
             continue
         revision = revision or answer.header.revision
-        kvs += answer.kvs
+        found += decode(answer.kvs)
         if not answer.more:
-            return revision, kvs
+            return revision, found
         start = answer.kvs[-1].key + b"\0"
 
 

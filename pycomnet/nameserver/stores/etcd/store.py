@@ -16,10 +16,18 @@ from zope.interface import implementer
 
 from pycomnet.deferred import deferred
 from pycomnet.errors import LeaseLost, PycomnetError, StoreCutOff, StoreFailed
-from pycomnet.etcd import EtcdClient, EtcdError, EtcdLeaseNotFound, KeyRange, MemberInfo
+from pycomnet.etcd import (
+    EtcdClient,
+    EtcdError,
+    EtcdLeaseNotFound,
+    EtcdUncertain,
+    KeyRange,
+    MemberInfo,
+)
 from pycomnet.interfaces import INameFollower, ISharedNameStore
 from pycomnet.nameserver.records import Delete, Put, Record, decode, encode
-from pycomnet.nameserver.stores.etcd.commits import REQUEST, Commits, reading
+from pycomnet.nameserver.stores.etcd.barrier import Barrier
+from pycomnet.nameserver.stores.etcd.commits import PASSING, REQUEST, Commits, reading
 from pycomnet.nameserver.stores.etcd.keys import ForeignValue, KeyLayout
 from pycomnet.nameserver.stores.etcd.mirror import Mirror
 from pycomnet.nameserver.stores.etcd.writes import PATIENCE
@@ -40,6 +48,10 @@ KEEPALIVE_EVERY, MOST_UNANSWERED, MOST_SENT = 3, 4, 100
 CUT_OFF = 4.5
 #: ... after which it begins another watch, each time.
 WATCH_ANEW = 6.0
+#: Seconds for which a lease that was not renewed is renewed again, and the seconds between.
+RENEWING, RENEW_AGAIN = 2.5, 0.25
+#: What is told while it ends.
+CLOSED = "this nameserver is about to end: nothing was changed; ask another nameserver"
 #: The highest number of a lease in etcd.
 MAX_LEASE = (1 << 63) - 1
 
@@ -85,6 +97,7 @@ class EtcdStore:
         self._mirror: Mirror | None = None
         self._commits: Commits | None = None
         self._beating: Any = None
+        self._barrier = Barrier(self._catch_up)
         self._opening: defer.Deferred[None] | None = None
         #: the times at which signs of life were sent that the watch has not brought back
         self._sent: dict[int, float] = {}
@@ -151,27 +164,70 @@ class EtcdStore:
         if self._beat_lease:
             with contextlib.suppress(EtcdError):  # then it ends by itself
                 await client.revoke(self._beat_lease, timeout=1.0)
-        if self._mirror is not None:
-            self._mirror.stop()
+        mirror, self._mirror = self._mirror, None
+        if mirror is not None:
+            mirror.stop()
         await client.close()
 
     # -- changes ---------------------------------------------------------------------------------
 
     def commit(self, change: Put | Delete) -> defer.Deferred[int]:
-        if self._commits is None:
-            return defer.fail(StoreFailed("the store is closed"))
         problem = self._refusal()
-        return self._commits.commit(change) if problem is None else defer.fail(problem)
+        if problem is not None:
+            return defer.fail(problem)
+        if self._commits is None:
+            return defer.fail(StoreCutOff("the store is not open yet"))
+        return self._commits.commit(change)
 
     def renew(self, record: Record) -> defer.Deferred[None]:
         problem = self._refusal()
         if problem is not None:
             return defer.fail(problem)
         renewing: defer.Deferred[Any] = self._client.keepalive(record.lease, timeout=REQUEST)
-        return renewing.addCallbacks(_nothing, _not_renewed, errbackArgs=(record,))
+        return renewing.addCallbacks(_nothing, self._not_renewed, errbackArgs=(record,))
+
+    def _not_renewed(self, failure: Failure, record: Record) -> Any:
+        failure.trap(EtcdError)
+        return defer.Deferred.fromCoroutine(self._renew_again(record, failure.value))
+
+    async def _renew_again(self, record: Record, problem: Any) -> None:
+        """A lease was not renewed: there may be no leader, or a member knows no such lease.
+
+        Leases are not linearizable: a leader may not have applied the grant yet, or be none any
+        more. Keys are: while there is the key, there is the lease.
+        """
+        key = KeyRange(self._layout.record(record.service))
+        until = self._reactor.seconds() + RENEWING
+        while True:
+            client = self._client
+            if client is None:
+                raise StoreCutOff(CLOSED)
+            if isinstance(problem, EtcdLeaseNotFound):
+                answer = await reading(client.range(key, timeout=REQUEST))
+                if not answer.kvs or answer.kvs[0].lease != record.lease:
+                    raise LeaseLost(f"lease {record.lease} is over: register again")
+            elif not isinstance(problem, (*PASSING, EtcdUncertain)):
+                break
+            if self._reactor.seconds() >= until:
+                break
+            await task.deferLater(self._reactor, RENEW_AGAIN)
+            client = self._client
+            if client is None:
+                raise StoreCutOff(CLOSED)
+            try:
+                await client.keepalive(record.lease, timeout=REQUEST)
+            except EtcdError as later:
+                problem = later
+            else:
+                return
+        raise StoreCutOff(
+            f"etcd has not answered for lease {record.lease}, which may have been renewed: {problem}"
+        )
 
     def _refusal(self) -> StoreCutOff | None:
-        """The error if this nameserver is cut off."""
+        """The error if this nameserver is cut off, or about to end."""
+        if self._client is None:
+            return StoreCutOff(CLOSED)
         stale = self.staleness()
         if not stale:
             return None
@@ -206,35 +262,36 @@ class EtcdStore:
         problem = self._refusal()
         if problem is not None:
             raise problem
-        before = follower.fence_of(service)
         answer = await reading(self._client.range(KeyRange(self._layout.record(service))))
         now = answer.kvs[0].mod_revision if answer.kvs else 0
-        before_revision = 0 if before is None else mirror.bases.revision(before)
-        if now == before_revision:
-            return
-        await mirror.when(
-            lambda: (
-                follower.fence_of(service) != before or mirror.position >= answer.header.revision
-            ),
-            PATIENCE,
-        )
+
+        def is_known() -> bool:
+            fence = follower.fence_of(service)
+            known = 0 if fence is None else mirror.bases.revision(fence)
+            return known == now or mirror.has_reached(answer.header.revision)
+
+        await mirror.when(is_known, PATIENCE)
 
     @deferred
     async def refresh_lease(self, lease: int) -> None:
         if not 0 < lease <= MAX_LEASE:
             return
+        # Not by the lease: what etcd says of leases is not linearizable.
+        await self._barrier.wait()
+
+    async def _catch_up(self) -> None:
+        """Know all that there was when it began."""
+        mirror, _ = self._following()
         problem = self._refusal()
         if problem is not None:
             raise problem
-        found = await reading(self._client.time_to_live(lease, keys=True))
-        for key in found.keys:
-            service = self._layout.service(key)
-            if service is not None:
-                await self.refresh(service)
+        answer = await reading(self._client.range(KeyRange(self._layout.base)))
+        # If it is others' changes that are later, the next sign of life brings it there.
+        await mirror.when(lambda: mirror.has_reached(answer.header.revision), PATIENCE)
 
     def _following(self) -> tuple[Mirror, INameFollower]:
         if self._mirror is None or self._client is None:
-            raise StoreCutOff("the store is closed")
+            raise StoreCutOff(CLOSED)
         return self._mirror, self._follower
 
     # -- signs of life ---------------------------------------------------------------------------
@@ -355,13 +412,6 @@ class EtcdStore:
 
 def _nothing(result: object) -> None:
     return None
-
-
-def _not_renewed(failure: Failure, record: Record) -> None:
-    if failure.check(EtcdLeaseNotFound):
-        raise LeaseLost(f"lease {record.lease} is over: register again")
-    failure.trap(EtcdError)
-    raise StoreCutOff(f"etcd has not renewed lease {record.lease}: {failure.value}")
 
 
 __all__ = ["EtcdStore"]

@@ -9,8 +9,11 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 from zope.interface.verify import verifyObject
 
 from pycomnet.errors import LeaseLost, StoreConflict, StoreCutOff, StoreFailed, StoreUncertain
+from pycomnet.etcd import EtcdLeaseNotFound
 from pycomnet.interfaces import ISharedNameStore
 from pycomnet.nameserver.records import EXPIRED, UNREGISTERED, Delete, Put
+from pycomnet.nameserver.stores.etcd import keys, pages
+from pycomnet.nameserver.stores.etcd import mirror as mirrors
 from pycomnet.nameserver.stores.etcd import store as stores
 from pycomnet.nameserver.stores.etcd.description import describe
 from pycomnet.nameserver.stores.etcd.keys import Bases, ForeignValue, lease_seconds, read_why
@@ -142,6 +145,28 @@ class SharingTests(EtcdCase):
         renewing = self.b.store.renew(held)
         self.run_for(0.2)
         self.failureResultOf(renewing, LeaseLost)
+
+    def test_lease_that_a_member_does_not_know_yet_is_renewed(self) -> None:
+        """A member that says there is no lease, while its key is there, is asked again."""
+        self.put(self.a, ttl=5.0)
+        held, _ = self.a.follower.records["s"]
+        self.run_for(2.0)
+        answers, keepalive = [EtcdLeaseNotFound("not yet")] * 2, self.model.keepalive
+
+        def renew(lease: int) -> int:
+            if lease == held.lease and answers:
+                raise answers.pop()
+            return keepalive(lease)
+
+        self.patch(self.model, "keepalive", renew)
+        self.done(self.a.store.renew(held))
+        self.assertEqual(answers, [])
+        self.run_for(2.0)
+        self.assertIn("s", self.a.names)
+        answers += [EtcdLeaseNotFound("never")] * 100
+        renewing = self.a.store.renew(held)
+        self.run_for(4.0)
+        self.failureResultOf(renewing, StoreCutOff)
 
     def test_two_at_once_have_one_winner(self) -> None:
         """Of two who register a name at the same moment one gets it; the other learns who."""
@@ -466,6 +491,57 @@ class FenceTests(EtcdCase):
         self.assertEqual((self.a.names, self.b.names), ({}, {}))
 
 
+class ReadingTests(EtcdCase):
+    """Reading everything."""
+
+    def test_each_page_is_decoded_when_it_comes(self) -> None:
+        """Decoding all at once would let nobody else have a turn for seconds."""
+        self.patch(pages, "PAGE", 10)
+        for number in range(60):
+            self.a.store.commit(Put(record(f"s{number:02}")))
+        self.run_for(0.5)
+        decoded: dict[str, int] = {}
+        read_record = keys.read_record
+
+        def read(service: str, kv: Any) -> Any:
+            decoded[service] = self.b.client.requests.count("range")
+            return read_record(service, kv)
+
+        self.patch(mirrors, "read_record", read)
+        self.model.compact()
+        self.b.client.watches[0].handler.compacted(self.model.revision)
+        self.run_for(1.0)
+        self.assertEqual(len(decoded), 60)
+        self.assertEqual(sorted(decoded.values()).count(decoded["s00"]), 10)
+
+
+class ClosingTests(EtcdCase):
+    """A nameserver that is about to end."""
+
+    def test_calls_while_it_closes_go_elsewhere(self) -> None:
+        """What is asked for while a change has no outcome yet fails, so that others are asked."""
+        self.put(self.a)
+        held, _ = self.a.follower.records["s"]
+        self.a.client.cut = True
+        waiting = self.a.store.commit(Put(record("t")))
+        closing = self.a.store.close()
+        asked = [
+            self.a.store.commit(Put(record("u"))),
+            self.a.store.commit(Delete("s", held.fence)),
+            self.a.store.renew(held),
+            self.a.store.refresh("s"),
+            self.a.store.refresh_lease(held.lease),
+            self.a.store.cluster(),
+        ]
+        self.assertNoResult(closing)
+        for one in asked:
+            self.failureResultOf(one, StoreCutOff)
+        self.done(closing, seconds=10.0)
+        self.failureResultOf(waiting)
+        self.failureResultOf(self.a.store.renew(held), StoreCutOff)
+        self.assertEqual(self.a.store.staleness(), float("inf"))
+
+
 class LayoutTests(SynchronousTestCase):
     """Keys, values and descriptions."""
 
@@ -511,6 +587,21 @@ class LayoutTests(SynchronousTestCase):
             "http://a:port",
         ):
             self.assertRaises(StoreFailed, describe, wrong)
+
+    def test_passwords_go_over_tls(self) -> None:
+        """A password is sent in clear on this machine only, or if that is asked for."""
+        login = "//user=u//password-file=p"
+        for wrong in (
+            f"http://10.0.0.5{login}",
+            f"https://a,http://b{login}",
+            f"http://127.0.0.1,http://b{login}",
+            f"http://10.0.0.5{login}//plain-login=no",
+        ):
+            with self.assertRaisesRegex(StoreFailed, "plain-login=yes"):
+                describe(wrong)
+        for right in ("https://a", "http://127.0.0.1", "http://[::1]", "http://localhost"):
+            self.assertFalse(describe(right + login).plain_login)
+        self.assertTrue(describe(f"http://10.0.0.5{login}//plain-login=yes").plain_login)
 
     def test_constants_fit_each_other(self) -> None:
         """A nameserver that is cut off knows within five seconds, and not by one lost beat."""

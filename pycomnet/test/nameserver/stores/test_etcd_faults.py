@@ -11,6 +11,7 @@ from pycomnet.etcd import (
     EtcdLeaseExists,
     EtcdNoSpace,
     EtcdPermissionDenied,
+    EtcdTimeout,
     EtcdUnavailable,
     PutRequest,
 )
@@ -175,6 +176,29 @@ class RefusedTests(FaultCase):
         self.run_for(1.5)
         self.successResultOf(putting)
 
+    def test_renewal_waits_for_a_new_leader(self) -> None:
+        """So does a renewal; in the end the error does not say that nothing has changed."""
+        self.put(self.a, "s")
+        held = self.a.follower.records["s"][0]
+        keepalive, until = self.model.keepalive, self.clock.seconds() + 1.5
+
+        def leaderless(number: int) -> int:
+            if number == held.lease and self.clock.seconds() < until:
+                raise EtcdTimeout("no answer")
+            return keepalive(number)
+
+        self.model.keepalive = leaderless  # type: ignore[method-assign]
+        renewing = self.a.store.renew(held)
+        self.run_for(1.0)
+        self.assertNoResult(renewing)
+        self.run_for(1.5)
+        self.successResultOf(renewing)
+        until = float("inf")
+        renewing = self.a.store.renew(held)
+        self.run_for(5.0)
+        problem = self.failureResultOf(renewing, StoreCutOff).value
+        self.assertIn("may have been renewed", str(problem))
+
     def test_gives_up_what_was_never_made(self) -> None:
         """Without a leader for longer, the error says that nothing was changed, and nothing is."""
         self.model.refusal = EtcdUnavailable("etcdserver: no leader")
@@ -225,7 +249,7 @@ class RefusedTests(FaultCase):
         client.range = limited  # type: ignore[method-assign]
         self.put(self.a, "s")
         reading = defer.Deferred.fromCoroutine(
-            pages.read_all(client, self.a.store._layout.records)  # type: ignore[arg-type]
+            pages.read_all(client, self.a.store._layout.records, list)  # type: ignore[arg-type]
         )
         self.run_for(5.0)
         _, found = self.successResultOf(reading)
@@ -355,7 +379,7 @@ class RestoreTests(FaultCase):
                 self.model.execute(PutRequest(self.a.store._layout.base, value))
             return real(*args)
 
-        self.model.txn = txn  # type: ignore[method-assign]
+        self.model.txn = txn  # type: ignore[assignment,method-assign]
         self.assertGreater(self.put(self.a, "s"), 3_000_000)
 
     def test_nothing_is_compared_where_nothing_was_restored(self) -> None:
