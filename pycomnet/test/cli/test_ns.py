@@ -213,7 +213,7 @@ class NsTests(CommandCase):
 
         self.assertEqual(await self.status_of(export), 0)
         lines = self.stdout.splitlines()
-        self.assertEqual([json.loads(line)["service"] for line in lines], ["org.moved"])
+        self.assertEqual([json.loads(line)["service"] for line in lines[1:]], ["org.moved"])
 
         async def bring(program: CommandProgram) -> int:
             return await import_store(program, new, lines)

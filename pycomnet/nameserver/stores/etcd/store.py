@@ -221,7 +221,7 @@ class EtcdStore:
             else:
                 return
         raise StoreCutOff(
-            f"etcd has not answered for lease {record.lease}, which may have been renewed: {problem}"
+            f"etcd has not answered for lease {record.lease}, it may have been renewed: {problem}"
         )
 
     def _refusal(self) -> StoreCutOff | None:

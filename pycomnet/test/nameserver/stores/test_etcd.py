@@ -163,6 +163,7 @@ class SharingTests(EtcdCase):
         self.assertEqual(answers, [])
         self.run_for(2.0)
         self.assertIn("s", self.a.names)
+        self.done(self.a.store.renew(held))
         answers += [EtcdLeaseNotFound("never")] * 100
         renewing = self.a.store.renew(held)
         self.run_for(4.0)

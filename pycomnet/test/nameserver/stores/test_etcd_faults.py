@@ -277,29 +277,12 @@ class RestoreTests(FaultCase):
             self.model.execute(PutRequest(b"/other", b"%d" % number))
         return last
 
-    def test_fences_grow_before_anybody_has_noticed(self) -> None:
-        """A registration that is the first thing after the restore has a higher fence, too, and
-        whoever has acknowledged it knows of it."""
-        last = self.restore()
-        self.done(self.b.store.close(), 2.0)
-        fence = self.a.follower.fence_of("lost")
-        putting = self.a.store.commit(Put(record("lost", address="tcp:h:99"), fence))
-        self.run_for(0.2)
-        for _ in range(40):
-            if putting.called:
-                break
-            self.run_for(0.1)
-        outcome: list[Any] = []
-        putting.addBoth(outcome.append)
-        if isinstance(outcome[0], int):
-            self.assertGreater(outcome[0], last)
-            self.assertEqual(self.a.names["lost"], "tcp:h:99")
-        else:
-            outcome[0].trap(StoreConflict, StoreUncertain)
-            self.assertGreater(self.put(self.a, "lost", "tcp:h:99"), last)
+    def first_after_restore(self, lost: int) -> None:
+        """A name that was gone, of which the memory has nothing, is registered before a sign of
+        life has shown the restore: its fence is the highest, and is known where it was given.
 
-    def test_new_name_has_a_higher_fence_at_once(self) -> None:
-        """So has a name that was gone, of which the memory has nothing."""
+        :param lost: how many transactions have no answer.
+        """
         self.put(self.a, "kept")
         self.run_for(1.0)
         snapshot = self.model.snapshot()
@@ -309,16 +292,25 @@ class RestoreTests(FaultCase):
         self.done(self.b.store.commit(Delete("n", last)))
         self.base = 2_000_000
         self.model.restore(snapshot, self.model.cluster_id)
+        self.a.client.lose = lost
         putting = self.a.store.commit(Put(record("n")))
         for _ in range(40):
             self.clock.advance(0)
-        self.run_for(0.2)
+        self.run_for(0.4)
         fence = self.successResultOf(putting)
         self.assertGreater(fence, last)
         self.assertIn("n", self.a.names)
         self.run_for(3.0)
         self.assert_agree()
         self.assertEqual(self.a.follower.fence_of("n"), fence)
+
+    def test_first_registration_has_the_highest_fence(self) -> None:
+        """An answer whose revision is none that could be is no success yet."""
+        self.first_after_restore(lost=0)
+
+    def test_first_registration_whose_answer_was_lost_has_the_highest_fence(self) -> None:
+        """Nor is the registration that the next try finds."""
+        self.first_after_restore(lost=1)
 
     def test_all_compare_when_one_raises_the_base(self) -> None:
         """A nameserver that learns of a higher base compares, though no revision goes back."""
