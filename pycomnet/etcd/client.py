@@ -125,6 +125,7 @@ class EtcdClient:
         EtcdUncertain. Watches are cancelled with EtcdClosed.
         """
         self._cluster.close()
+        self._keepalives.close()
         return succeed(None)
 
     def range(

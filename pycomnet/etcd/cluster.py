@@ -46,11 +46,16 @@ FIRST_DELAY, LONGEST_DELAY = 0.05, 0.5
 #: How often a request gets a new token.
 MOST_TOKENS = 2
 
+#: The key of the timer of the next question for a token.
+LOGIN = "login"
 STATUS = "/etcdserverpb.Maintenance/Status"
 
 
 class LongStream(Protocol):
     """A stream that goes on for ever, and moves to another member when its own is lost."""
+
+    #: members that it leaves, if there are others
+    avoided: set[Member]
 
     def begin(self, member: Member, token: bytes) -> None:
         """Begin at a member, with a token as a header."""
@@ -296,7 +301,7 @@ class Cluster:
             if call.path == AUTHENTICATE or call.path == STATUS:
                 token = b""
             else:
-                self._login.begin()
+                self._log_in()
         if (
             member is None
             or not member.is_ready
@@ -314,7 +319,7 @@ class Cluster:
         if member is None:
             return
         if self._login.header is None:
-            self._login.begin()
+            self._log_in()
         else:
             self._connected.fire(None)
             wanting, self._wanting = self._wanting, {}
@@ -336,13 +341,17 @@ class Cluster:
         if delay:
             self._later(stream, delay, lambda: self.want(stream))
             return
-        member = self.pick()
+        member = self.pick(stream.avoided)
         if member is not None and self._login.header is not None:
             stream.begin(member, self._login.header)
             return
         self._wanting[stream] = None
         if member is not None:
-            self._login.begin()
+            self._log_in()
+
+    def after(self, delay: float, function: Callable[[], object]) -> IDelayedCall:
+        """Call a function later, for a stream."""
+        return self._reactor.callLater(delay, function)
 
     def forget(self, stream: LongStream) -> None:
         """A stream has ended."""
@@ -374,15 +383,18 @@ class Cluster:
         if isinstance(error, TokenRefused) and self._login.has_user:
             self._login.forget(call.token)
             call.tokens += 1
+            call.member = None  # it has not executed it
             if call.tokens <= MOST_TOKENS:
                 self._send(call)
                 return
         if not was_processed or (error.status is not None and isinstance(error, EtcdUnavailable)):
             self._repeat(call, member, error)
-        elif error.status is not None or isinstance(error, EtcdOverloaded):
+        elif error.status is not None:
             self._fail(call, error)
         elif call.is_write:
             self._fail(call, _uncertain(error))
+        elif isinstance(error, EtcdOverloaded):
+            self._fail(call, error)
         else:
             self._repeat(call, member, error)
 
@@ -466,10 +478,15 @@ class Cluster:
         for stream in wanting:
             stream.refused(error)
 
+    def _log_in(self) -> None:
+        """Ask for a token, unless it was not given a moment ago."""
+        if LOGIN not in self._delayed:
+            self._login.begin()
+
     def _no_token(self) -> None:
         """There was no answer: ask again, if anybody needs it."""
         if not self.is_closed and (self._waiting or self._wanting):
-            self._later("login", LONGEST_DELAY, self._login.begin)
+            self._later(LOGIN, LONGEST_DELAY, self._login.begin)
 
 
 def _uncertain(error: EtcdError) -> EtcdUncertain:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import struct
 
+from pycomnet.etcd.errors import EtcdProtocolViolation
+
 DATA, HEADERS, PRIORITY, RST_STREAM, SETTINGS = 0, 1, 2, 3, 4
 PUSH_PROMISE, PING, GOAWAY, WINDOW_UPDATE, CONTINUATION = 5, 6, 7, 8, 9
 
@@ -67,3 +69,10 @@ def reset(stream: int, code: int) -> bytes:
 def goaway(last: int, code: int, text: bytes = b"") -> bytes:
     """A GOAWAY frame."""
     return frame(GOAWAY, 0, 0, TWO_NUMBERS.pack(last, code) + text)
+
+
+def unpadded(data: bytes, start: int, end: int) -> tuple[int, int]:
+    """Where the payload of a padded frame begins and ends, without its padding."""
+    if start == end or data[start] >= end - start:
+        raise EtcdProtocolViolation("a frame's padding is longer than the frame")
+    return start + 1, end - data[start]

@@ -138,8 +138,11 @@ def error_of(status: int, message: str, is_write: bool) -> EtcdError:
         if status == UNAUTHENTICATED or message in _OLD_TOKEN:
             kind = TokenRefused
         elif status == RESOURCE_EXHAUSTED:
-            # gRPC's own: the request is larger than the member accepts.
+            # gRPC's own: the request is larger than the member accepts, or the answer larger than
+            # it sends; that it finds after the request was executed.
             kind = EtcdRequestRefused if "larger than max" in message else EtcdOverloaded
+            if is_write and "trying to send" in message:
+                kind = EtcdUncertain
         elif status in _REFUSED:
             kind = EtcdRequestRefused
         elif status == PERMISSION_DENIED:

@@ -25,6 +25,7 @@ _unpack = frames.HEAD.unpack_from
 _pack = frames.HEAD.pack
 _WHOLE_END = frames.END_HEADERS | frames.END_STREAM
 _WHOLE_FLAGS = (frames.END_HEADERS, _WHOLE_END)
+_Request = tuple[Http2Stream, str, bool, bytes, bytes, bool]
 
 
 class Http2Connection:
@@ -53,7 +54,7 @@ class Http2Connection:
         self._rest = b""
         self._next_id = 1
         #: the requests that wait until the member allows more streams
-        self._waiting: deque[tuple[Http2Stream, str, bool, bytes, bytes, bool]] = deque()
+        self._waiting: deque[_Request] = deque()
         self._max_streams = 1 << 31
         self._first_window = frames.FIRST_WINDOW
         self._frame_size = frames.FRAME_SIZE
@@ -108,21 +109,22 @@ class Http2Connection:
         """Begin a request, or let it wait until the member allows one more stream.
 
         :param extra: further headers, encoded by :func:`~pycomnet.etcd.headers.literal`.
-        :param data: the first data.
-        :param is_end: whether these are all.
+        :param data: the first data; ``is_end``: whether these are all.
         """
+        request = stream, path, needs_leader, extra, data, is_end
         if self._waiting or len(self.streams) >= self._max_streams:
             stream.unsent = None
-            self._waiting.append((stream, path, needs_leader, extra, data, is_end))
-            return
+            self._waiting.append(request)
+        else:
+            self._begin(request)
+
+    def _begin(self, request: _Request) -> None:
+        stream, path, needs_leader, extra, data, is_end = request
         ident = stream.id = self._next_id
         self._next_id = ident + 2
         self.streams[ident] = stream
-        if ident >= LAST_STREAM:
-            self._drain()
         block = self._headers.block(path, needs_leader) + extra
-        size = len(data)
-        window = self._first_window
+        size, window = len(data), self._first_window
         stream.receive_window = STREAM_WINDOW
         stream.unacknowledged = 0
         head = frames.headers(ident, block, self._frame_size)
@@ -135,12 +137,19 @@ class Http2Connection:
             if data or is_end:
                 head += _pack(size << 8, is_end, ident) + data
             self._write(head)
-            return
-        self._write(head)
-        stream.send_window = window
-        stream.unsent = bytearray(data)
-        stream.is_ended = is_end
-        self._pump(stream)
+        else:
+            self._write(head)
+            stream.send_window = window
+            stream.unsent = bytearray(data)
+            stream.is_ended = is_end
+            self._pump(stream)
+        if ident >= LAST_STREAM:
+            self._drain()
+
+    def _begin_waiting(self) -> None:
+        """Begin the requests that wait, as far as the member allows more streams."""
+        while self._waiting and len(self.streams) < self._max_streams and not self.is_draining:
+            self._begin(self._waiting.popleft())
 
     def _drain(self) -> None:
         if not self.is_draining:
@@ -226,11 +235,8 @@ class Http2Connection:
         if stream.unsent is not None:
             self._blocked.pop(stream.id, None)
             stream.unsent = None
-        while self._waiting and len(self.streams) < self._max_streams and not self.is_draining:
-            waiting, self._waiting = self._waiting, deque()
-            first = waiting.popleft()
-            self.request(*first)
-            self._waiting.extendleft(reversed(waiting))
+        if self._waiting:
+            self._begin_waiting()
 
     def lose(self, reason: Exception) -> None:
         """The connection is lost: tell all streams."""
@@ -338,24 +344,19 @@ class Http2Connection:
         if is_end:
             self._close(stream)
         if flags & frames.PADDED:
-            start, end = self._unpadded(data, start, end)
+            start, end = frames.unpadded(data, start, end)
             if not is_end:
                 self._refill(stream, size - (end - start))
             size = end - start
         if size and stream.data_received(data[start:end]) and not is_end:
-            self._refill(stream, size)
+            self.taken(stream, size)  # unless that has ended it
         if is_end:
             stream.data_ended()
-
-    def _unpadded(self, data: bytes, start: int, end: int) -> tuple[int, int]:
-        if start == end or data[start] >= end - start:
-            raise EtcdProtocolViolation("a frame's padding is longer than the frame")
-        return start + 1, end - data[start]
 
     def _headers_frame(self, ident: int, flags: int, payload: bytes) -> None:
         start, end = 0, len(payload)
         if flags & frames.PADDED:
-            start, end = self._unpadded(payload, 0, end)
+            start, end = frames.unpadded(payload, 0, end)
         if flags & frames.WITH_PRIORITY:
             start += 5
             if start > end:
@@ -382,13 +383,12 @@ class Http2Connection:
     def _headers_received(self, ident: int, flags: int, block: bytes) -> None:
         stream = self._known(ident)
         headers = self._answers.decode(block)
-        if stream is None:
-            return
-        self.received += 1
-        is_end = bool(flags & frames.END_STREAM)
-        if is_end:
-            self._answer_ended(stream)
-        stream.headers_received(headers, is_end)
+        if stream is not None:
+            self.received += 1
+            is_end = bool(flags & frames.END_STREAM)
+            if is_end:
+                self._answer_ended(stream)
+            stream.headers_received(headers, is_end)
 
     def _answer_ended(self, stream: Http2Stream) -> None:
         if not stream.is_ended or stream.unsent is not None:
@@ -402,7 +402,7 @@ class Http2Connection:
         stream = self._known(ident)
         if stream is None:
             return
-        code = frames.NUMBER.unpack(payload)[0]
+        (code,) = frames.NUMBER.unpack(payload)
         self._close(stream)
         reason = EtcdProtocolViolation(f"the member has reset the stream (code {code})")
         stream.lost(reason, code != frames.REFUSED_STREAM)
@@ -431,6 +431,7 @@ class Http2Connection:
         self._answer(frames.frame(frames.SETTINGS, frames.ACK, 0))
         if change:
             self._change_windows(change)
+        self._begin_waiting()
         if not self._has_settings:
             self._has_settings = True
             self.on_settings()

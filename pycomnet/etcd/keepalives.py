@@ -62,6 +62,13 @@ class Keepalives:
         self._is_wanted = False
         self._failures = 0
         self._problem: EtcdError | None = None
+        #: when the latest answer came
+        self._heard = float("-inf")
+        self.avoided: set[Member] = set()
+
+    def close(self) -> None:
+        """The client is closed."""
+        self.refused(EtcdClosed("the client is closed"))
 
     def renew(self, lease: int, timeout: float) -> Deferred[int]:
         """Renew a lease; see :meth:`pycomnet.etcd.EtcdClient.keepalive`."""
@@ -94,6 +101,7 @@ class Keepalives:
 
     def begin(self, member: Member, token: bytes) -> None:
         """Begin the stream, with all that is not answered."""
+        self._forget_late()
         leases = [renewal.lease for queue in self._waiting.values() for renewal in queue]
         if not leases:
             self._is_wanted = False
@@ -114,6 +122,7 @@ class Keepalives:
 
     def _answered(self, message: bytes) -> None:
         self._failures = 0
+        self._heard = self._clock.seconds()
         try:
             lease, ttl = decode_keepalive(message)
         except EtcdProtocolViolation as problem:
@@ -160,7 +169,7 @@ class Keepalives:
             self._stream = None
         waiting, self._waiting = self._waiting, {}
         if self._cluster.is_closed:
-            self._deadlines.stop()
+            self._deadlines.stop()  # also if no stream was begun
         for queue in waiting.values():
             for renewal in queue:
                 self._deadlines.remove(renewal)
@@ -176,14 +185,30 @@ class Keepalives:
             self._cluster.want(self)
 
     def _expired(self, renewal: _Renewal) -> None:
-        self._remove(renewal)
         why = f" ({self._problem})" if self._stream is None and self._problem else ""
         text = f"lease {renewal.lease:x} was not renewed within {renewal.timeout:g} s{why}"
         error = EtcdTimeout(text)
-        # Its answer may still come, and must not be taken for that of the next one.
-        self._restart(error)
         if not renewal.result.called:
             renewal.result.errback(Failure(error))
+        if self._stream is None:
+            self._remove(renewal)
+            return
+        # Its answer may still come, and is not that of the next one: it keeps its place. If nothing
+        # has come since it was sent, or one of this lease before it is late, too, the stream is
+        # of no use.
+        queue = self._waiting.get(renewal.lease, ())
+        is_silent = self._heard < renewal.due - renewal.timeout
+        if is_silent or (queue and queue[0] is not renewal and queue[0].result.called):
+            self._restart(error)
+
+    def _forget_late(self) -> None:
+        """A new stream answers only what is sent on it."""
+        for lease, queue in list(self._waiting.items()):
+            left = deque(one for one in queue if not one.result.called)
+            if left:
+                self._waiting[lease] = left
+            else:
+                del self._waiting[lease]
 
     def _cancel(self, renewal: _Renewal) -> None:
         """Nobody waits for it. Its answer takes it from its queue, while the stream lives."""

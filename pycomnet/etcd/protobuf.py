@@ -23,6 +23,11 @@ _MOST_BYTES = 10
 #: The varints that are encoded often.
 _SMALL = [bytes([number]) if number < 128 else b"" for number in range(128)]
 
+#: A field takes sixty times the memory of the bytes that it may have come in. So a message may have
+#: so many, and that is looked at each time after so many bytes.
+MOST_FIELDS = 1 << 20
+_LOOK = 1 << 16
+
 Fields = list[tuple[int, int, int]]
 
 
@@ -66,8 +71,13 @@ def fields(data: bytes, at: int, end: int) -> Fields:
     :raises EtcdProtocolViolation: it is no message.
     """
     found: Fields = []
+    stop = at
     try:
         while at < end:
+            if at >= stop:
+                if len(found) > MOST_FIELDS:
+                    raise EtcdProtocolViolation(f"a message of over {MOST_FIELDS} protobuf fields")
+                stop = at + _LOOK
             tag = data[at]
             at += 1
             if tag > 127:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall
 from twisted.python.failure import Failure
 
 from pycomnet.etcd.answers import WatchAnswer, decode_watch
@@ -20,6 +21,7 @@ from pycomnet.etcd.errors import (
     EtcdPermissionDenied,
     EtcdProtocolViolation,
     EtcdRequestRefused,
+    EtcdTimeout,
 )
 from pycomnet.etcd.grpc import UNAVAILABLE, TokenRefused, error_of
 from pycomnet.etcd.member import Member
@@ -30,6 +32,8 @@ from pycomnet.text.logs import Logger
 PATH = "/etcdserverpb.Watch/Watch"
 #: The first and the longest delay before a watch is begun again, in seconds.
 FIRST_DELAY, LONGEST_DELAY = 0.05, 1.0
+#: Seconds in which a member has to begin a watch; else another one is asked.
+CREATED = 5.0
 
 
 class EtcdWatchHandler(Protocol):
@@ -115,10 +119,39 @@ class EtcdWatch:
         self._is_created = False
         self._failures = 0
         self._was_denied = False
+        self._member: Member | None = None
+        self._creating: IDelayedCall | None = None
+        #: members that did not bring anything
+        self.avoided: set[Member] = set()
+
+    def move(self) -> None:
+        """Go on at another member, as this one brings nothing although there should be something.
+
+        A member may answer requests while its watches hang.
+        """
+        if self._stream is not None:
+            self._leave(EtcdTimeout("the member's watch brings nothing"))
+
+    def _leave(self, error: EtcdError) -> None:
+        if self._member is not None:
+            self.avoided.add(self._member)
+            if self.avoided.issuperset(self._cluster.members):
+                self.avoided = {self._member}
+        self._lost(error)
+
+    def _not_created(self) -> None:
+        self._creating = None
+        self._leave(EtcdTimeout(f"the member has not begun the watch within {CREATED:g} s"))
+
+    def _created_or_lost(self) -> None:
+        if self._creating is not None:
+            self._creating.cancel()
+            self._creating = None
 
     def stop(self) -> None:
         """End it: the handler is not called any more."""
         self._handler = None
+        self._created_or_lost()
         self._cluster.forget(self)
         if self._stream is not None:
             self._stream.stop()
@@ -131,10 +164,12 @@ class EtcdWatch:
 
     def begin(self, member: Member, token: bytes) -> None:
         """Begin at a member; the cluster calls this."""
+        self._member = member
         self._token = token
         self._part = []
         self._stream = StreamCall(self._received, self._ended)
         create = encode_watch(self._keys, self.next_revision, *self._options)
+        self._creating = self._cluster.after(CREATED, self._not_created)
         self._stream.start(member, PATH, token, create, self._require_leader)
 
     def refused(self, error: EtcdError) -> None:
@@ -179,6 +214,7 @@ class EtcdWatch:
             self._cancelled(answer, handler)
             return None
         if answer.created:
+            self._created_or_lost()
             self._is_created = True
             self._failures = 0
             self._was_denied = False
@@ -204,6 +240,7 @@ class EtcdWatch:
         if not events:
             return None
         self.next_revision = events[-1].kv.mod_revision + 1
+        self.avoided.clear()
         return self._tell(handler.events, events, answer.revision)
 
     def _cancelled(self, answer: WatchAnswer, handler: EtcdWatchHandler) -> None:
@@ -235,6 +272,7 @@ class EtcdWatch:
     def _ended(self, error: EtcdError) -> None:
         """The stream is lost: go on at another member."""
         self._stream = None
+        self._created_or_lost()
         handler = self._handler
         if handler is None:
             return

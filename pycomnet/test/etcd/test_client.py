@@ -432,6 +432,31 @@ class TokenTests(EtcdTestCase):
         self.successResultOf(reading)
         self.successResultOf(writing)
 
+    def test_a_write_whose_token_was_refused_was_not_executed(self) -> None:
+        """It is not uncertain when no new token comes in time; nor is its member slow."""
+        self.log_in(b"tok.1")
+        writing = self.etcd.put(b"a", b"b", timeout=2)
+        self.call("Put").end(16, "etcdserver: invalid auth token")
+        self.run_for(2.5)
+        self.fails(writing, EtcdUnavailable)
+
+    def test_tokens_are_not_asked_for_all_the_time(self) -> None:
+        """When there was no answer it waits, whoever comes meanwhile; and a close ends that."""
+        for number in range(3):
+            self.etcd.get(b"a").addErrback(lambda failure: None)
+            self.run_all()
+            if number == 0:
+                self.call("Authenticate").end(2, "unknown")
+                self.run_all()
+        self.assertFalse(self.has_call("Authenticate"))
+        self.run_for(1)
+        self.call("Authenticate").end(2, "unknown")
+        self.run_all()
+        self.etcd.close()
+        self.connecting.addErrback(lambda failure: None)
+        self.run_all()
+        self.assertEqual(self.reactor.getDelayedCalls(), [])
+
     def test_a_token_that_is_refused_again_and_again_is_an_error(self) -> None:
         """After two new ones."""
         self.log_in(b"tok.1")

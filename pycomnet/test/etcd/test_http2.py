@@ -234,6 +234,37 @@ class Http2Tests(SynchronousTestCase):
         pair.deliver()
         self.assertEqual(pair.bodies()[7], b"4")
 
+    def test_more_streams_are_begun_when_the_server_allows_more(self) -> None:
+        """Also if none ends, in their order."""
+        pair = Pair(MAX_CONCURRENT_STREAMS=0)
+        for number in range(5):
+            pair.ask(b"%d" % number)
+        pair.deliver()
+        self.assertEqual(pair.bodies(), {})
+        pair.server.update_settings({SettingCodes.MAX_CONCURRENT_STREAMS: 3})
+        pair.deliver()
+        self.assertEqual(pair.bodies(), {1: b"0", 3: b"1", 5: b"2"})
+        pair.server.update_settings({SettingCodes.MAX_CONCURRENT_STREAMS: 100})
+        pair.deliver()
+        self.assertEqual(sorted(pair.bodies()), [1, 3, 5, 7, 9])
+
+    def test_a_stream_that_its_data_end_gets_no_window(self) -> None:
+        """Nothing is written for a stream after it was reset."""
+        pair = Pair()
+        stream = pair.ask()
+        pair.deliver()
+
+        def end(data: bytes) -> bool:
+            pair.http2.reset(stream)
+            return True
+
+        stream.data_received = end  # type: ignore[method-assign]
+        stream.unacknowledged = STREAM_WINDOW // 2
+        pair.server.send_headers(1, [(":status", "200")])
+        pair.server.send_data(1, b"x")
+        pair.http2.receive(pair.server.data_to_send())
+        self.assertEqual(pair.written, frames.reset(1, frames.CANCEL))
+
     def test_what_is_not_taken_is_not_let_in_again(self) -> None:
         """The stream's window is refilled when it is taken; the connection's always."""
         pair = Pair()
@@ -292,6 +323,21 @@ class Http2Tests(SynchronousTestCase):
         self.assertEqual(stream.id, (1 << 31) - 1)
         self.assertTrue(pair.http2.is_draining)
         self.assertEqual(told, ["draining"])
+
+    def test_the_last_stream_may_end_when_it_is_told(self) -> None:
+        """It is told that the connection drains when it was begun, not before."""
+        pair = Pair()
+        pair.http2._next_id = (1 << 31) - 1
+        stream = Kept()
+        stream.going_away = lambda: pair.http2.reset(stream)  # type: ignore[method-assign]
+        pair.http2.request(stream, "/S/M", False, b"", b"q", True)
+        kinds = []
+        data = pair.written
+        while data:
+            size = int.from_bytes(data[:3], "big")
+            kinds.append(data[3])
+            data = data[9 + size :]
+        self.assertEqual(kinds, [frames.HEADERS, frames.DATA, frames.RST_STREAM])
 
     def test_an_answer_before_the_whole_request_stops_it(self) -> None:
         """What is not sent yet is not wanted any more."""

@@ -109,6 +109,61 @@ class KeepaliveTests(EtcdTestCase):
         self.assertEqual(self.successResultOf(following), 6)
         self.assertEqual(self.successResultOf(other), 5)
 
+    def test_a_late_renewal_does_not_stop_the_others(self) -> None:
+        """While others are answered the stream stays; the late answer is taken for its own."""
+        late = self.etcd.keepalive(7, timeout=1)
+        call = self.call("LeaseKeepAlive")
+        for _ in range(6):
+            other = self.etcd.keepalive(8)
+            self.run_all(0.25)
+            renewed(call, 8)
+            self.run_all()
+            self.successResultOf(other)
+        self.fails(late, EtcdTimeout)
+        self.assertFalse(call.is_reset)
+        following = self.etcd.keepalive(7, timeout=1)
+        self.run_all()
+        renewed(call, 7, 5)
+        self.run_all()
+        self.assertNoResult(following)
+        renewed(call, 7, 6)
+        self.run_all()
+        self.assertEqual(self.successResultOf(following), 6)
+
+    def test_an_answer_that_never_comes_delays_the_next_one_once(self) -> None:
+        """If one lease is late twice, there is another stream."""
+
+        def ask(lease: int) -> None:
+            self.etcd.keepalive(lease, timeout=1).addErrback(lambda failure: None)
+
+        def go_on(turns: int) -> None:
+            for _ in range(turns):
+                ask(8)
+                self.run_all(0.25)
+                if call.is_reset:
+                    return
+                renewed(call, 8)
+
+        ask(7)
+        call = self.call("LeaseKeepAlive")
+        go_on(8)
+        self.assertFalse(call.is_reset)
+        ask(7)
+        go_on(8)
+        self.assertTrue(call.is_reset)
+
+    def test_closing_leaves_no_timer(self) -> None:
+        """Also when no renewal waits any more."""
+        renewal = self.etcd.keepalive(7, timeout=60)
+        self.call("LeaseKeepAlive")
+        renewal.cancel()
+        self.failureResultOf(renewal, CancelledError)
+        self.peer(1).lose()
+        self.run_for(3)
+        self.etcd.close()
+        self.run_all()
+        self.assertEqual(self.reactor.getDelayedCalls(), [])
+
     def test_a_renewal_may_be_cancelled(self) -> None:
         """The next answer for its lease is its own, and not that of the next one."""
         cancelled = self.etcd.keepalive(7)

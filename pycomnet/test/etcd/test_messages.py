@@ -18,6 +18,7 @@ from pycomnet.etcd import (
     DeleteAnswer,
     DeleteRequest,
     EtcdProtocolViolation,
+    EtcdRequestRefused,
     EtcdUncertain,
     KeyRange,
     KeyValue,
@@ -33,9 +34,10 @@ from pycomnet.etcd import (
     TxnAnswer,
     TxnRequest,
     answers,
+    protobuf,
     requests,
 )
-from pycomnet.etcd.grpc import MAX_MESSAGE, MessageReader, check_status, framed, unframed
+from pycomnet.etcd.grpc import MAX_MESSAGE, MessageReader, check_status, error_of, framed, unframed
 from pycomnet.etcd.protobuf import (
     bytes_field,
     fields,
@@ -283,3 +285,24 @@ class GrpcTests(SynchronousTestCase):
             self.assertIsInstance(error, EtcdUncertain)
         encoded = {b"grpc-status": b"3", b"grpc-message": b"100%25%1B[2J"}
         self.assertNotIn("\x1b", str(check_status(encoded, True)))
+
+
+class BoundTests(SynchronousTestCase):
+    """What a member can do to the client."""
+
+    def test_messages_of_too_many_fields_are_refused(self) -> None:
+        """Each takes far more memory than the two bytes that it comes in."""
+        self.patch(protobuf, "MOST_FIELDS", 1000)
+        data = b"\x08\x01" * 100_000
+        with self.assertRaisesRegex(EtcdProtocolViolation, "over 1000"):
+            fields(data, 0, len(data))
+        few = message_field(1, b"x" * 1000) * 900
+        self.assertEqual(len(fields(few, 0, len(few))), 900)
+
+    def test_a_write_whose_answer_is_too_large_was_executed(self) -> None:
+        """The member has executed it before it finds that it can't send the answer."""
+        text = "grpc: trying to send message larger than max (9 vs. 8)"
+        self.assertIs(type(error_of(8, text, True)), EtcdUncertain)
+        self.assertIs(type(error_of(8, text, False)), EtcdRequestRefused)
+        text = "grpc: received message larger than max (9 vs. 8)"
+        self.assertIs(type(error_of(8, text, True)), EtcdRequestRefused)

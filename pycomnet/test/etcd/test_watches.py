@@ -103,6 +103,30 @@ class WatchTests(EtcdTestCase):
         self.peer(port).lose()
         self.run_for(1)
 
+    def test_a_member_that_begins_no_watch_is_left(self) -> None:
+        """It may answer everything else."""
+        self.etcd.watch(prefix(b"a"), self.seen)
+        hanging = self.call("Watch")
+        self.run_for(5.5)
+        self.assertTrue(hanging.is_reset)
+        self.call("Watch", 2).send(CREATED)
+        self.run_for(6)
+        self.assertFalse(self.has_call("Watch", 1))
+
+    def test_a_watch_that_brings_nothing_is_moved(self) -> None:
+        """To the other member; and back, if that brings nothing either."""
+        watch, call = self.watch(start_revision=4)
+        watch.move()
+        self.run_for(0.25)
+        self.assertTrue(call.is_reset)
+        other = self.call("Watch", 2)
+        self.assertEqual(numbers_of(bytes_of(other.message)[1])[3], 4)
+        other.send(CREATED)
+        self.run_all()
+        watch.move()
+        self.run_for(0.25)
+        self.call("Watch", 1)
+
     def test_a_watch_says_what_it_wants(self) -> None:
         """Its range, from when on, and what events shall have."""
         watch, call = self.watch(start_revision=3, previous=True, progress=True)

@@ -277,6 +277,11 @@ class ModelWatch:
     def request_progress(self) -> None:
         pass
 
+    def move(self) -> None:
+        """It goes on at another member."""
+        self.client.moves += 1
+        self.client.model.clock.callLater(0, self.client.resume, self)
+
     def deliver(self, events: list[KeyEvent], revision: int) -> None:
         wanted = [
             one
@@ -306,6 +311,7 @@ class ModelClient:
         self.late: Counter[str] = Counter()
         self._on_the_way: list[Callable[[], Any]] = []
         self.requests: list[str] = []
+        self.moves = 0
         self.watches: list[ModelWatch] = []
         self._waiting: list[tuple[list[KeyEvent], int]] = []
         self._closed = False
@@ -468,6 +474,10 @@ class ModelClient:
         self.watches.append(watch)
         self.model.clock.callLater(0, self._created, watch)
         return watch
+
+    def resume(self, watch: ModelWatch) -> None:
+        """A watch goes on, where it was."""
+        self._created(watch)
 
     def _created(self, watch: ModelWatch) -> None:
         if watch not in self.watches or self.cut:

@@ -161,6 +161,8 @@ class Commits:
             self._logged = None
         except Exception as problem:
             self._log(write, problem)
+            if write.is_seen:
+                return  # it is registered, and its owner knows
             self._mirror.forget(write.nonce)
             result = explained(problem)
             if write.lost and write.granted and not self._closed:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet import defer
-from twisted.internet.interfaces import IReactorTime
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from pycomnet.errors import StoreCutOff
 from pycomnet.etcd import (
@@ -117,6 +117,7 @@ class Mirror:
         self._restored = False
         #: the revision of the latest sign of life that was answered
         self.last_beat = 0
+        self._retrying: IDelayedCall | None = None
         self._stopped = False
 
     # -- beginning and end -----------------------------------------------------------------------
@@ -140,6 +141,8 @@ class Mirror:
             self._watch.stop()
         if self._comparing is not None:
             self._comparing.cancel()
+        if self._retrying is not None and self._retrying.active():
+            self._retrying.cancel()
         waiting, self._waiting = self._waiting, {}
         for one in waiting.values():
             if not one.called:
@@ -157,9 +160,12 @@ class Mirror:
         )
 
     def watch_anew(self) -> None:
-        """The watch brings nothing: begin another, perhaps at another member."""
+        """The watch brings nothing: go on at another member."""
         if self._comparing is None and not self._stopped:
-            self._start_watch()
+            if self._watch is None:
+                self._start_watch()
+            else:
+                self._watch.move()
 
     # -- reading everything ----------------------------------------------------------------------
 
@@ -342,7 +348,7 @@ class Mirror:
             return
         self.problem = str(failure.value)
         log.failure("etcd refuses this nameserver; trying again", failure)
-        self._reactor.callLater(LONGEST_DELAY, self._compare)
+        self._retrying = self._reactor.callLater(LONGEST_DELAY, self._compare)
 
     # -- what the watch says ---------------------------------------------------------------------
 

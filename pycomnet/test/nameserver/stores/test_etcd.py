@@ -12,11 +12,17 @@ from pycomnet.errors import LeaseLost, StoreConflict, StoreCutOff, StoreFailed, 
 from pycomnet.etcd import EtcdLeaseNotFound
 from pycomnet.interfaces import ISharedNameStore
 from pycomnet.nameserver.records import EXPIRED, UNREGISTERED, Delete, Put
-from pycomnet.nameserver.stores.etcd import keys, pages
 from pycomnet.nameserver.stores.etcd import mirror as mirrors
+from pycomnet.nameserver.stores.etcd import pages
 from pycomnet.nameserver.stores.etcd import store as stores
 from pycomnet.nameserver.stores.etcd.description import describe
-from pycomnet.nameserver.stores.etcd.keys import Bases, ForeignValue, lease_seconds, read_why
+from pycomnet.nameserver.stores.etcd.keys import (
+    Bases,
+    ForeignValue,
+    lease_seconds,
+    read_record,
+    read_why,
+)
 from pycomnet.nameserver.stores.etcd.store import EtcdStore
 from pycomnet.test.nameserver.conformance import StoreConformance
 from pycomnet.test.nameserver.etcdmodel import EtcdModel, ModelClient
@@ -502,7 +508,6 @@ class ReadingTests(EtcdCase):
             self.a.store.commit(Put(record(f"s{number:02}")))
         self.run_for(0.5)
         decoded: dict[str, int] = {}
-        read_record = keys.read_record
 
         def read(service: str, kv: Any) -> Any:
             decoded[service] = self.b.client.requests.count("range")

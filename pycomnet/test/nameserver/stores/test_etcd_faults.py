@@ -16,7 +16,7 @@ from pycomnet.etcd import (
     PutRequest,
 )
 from pycomnet.nameserver.records import Delete, Put
-from pycomnet.nameserver.stores.etcd import pages
+from pycomnet.nameserver.stores.etcd import commits, pages
 from pycomnet.nameserver.stores.etcd.keys import base_value
 from pycomnet.test.nameserver.kit import record
 from pycomnet.test.nameserver.stores.test_etcd import EtcdCase, Front
@@ -156,9 +156,8 @@ class RefusedTests(FaultCase):
     def test_refusals_are_logged_once(self) -> None:
         """A thousand registrations that etcd has no space for make no thousand tracebacks."""
         logged: list[Any] = []
-        module = __import__("pycomnet.nameserver.stores.etcd.commits", fromlist=["log"])
         for level in ("error", "failure"):
-            self.patch(module.log, level, lambda text, *args, **more: logged.append(text))
+            self.patch(commits.log, level, lambda text, *args, **more: logged.append(text))
         self.model.refusal = EtcdNoSpace("etcdserver: mvcc: database space exceeded")
         asked = [self.a.store.commit(Put(record(f"s{number}"))) for number in range(50)]
         self.run_for(1.0)
