@@ -16,10 +16,13 @@ from twisted.internet import defer, task
 from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import TestCase
 
-from pycomnet.errors import StoreCutOff
+from pycomnet.errors import StoreCutOff, StoreFailed
+from pycomnet.nameserver.moving import StoreContents
+from pycomnet.nameserver.records import Delete, Put
 from pycomnet.nameserver.stores import make_store
 from pycomnet.services.client.context import Context
 from pycomnet.test.nameserver.conformance import StoreConformance
+from pycomnet.test.nameserver.kit import record
 from pycomnet.test.needs import needs
 from pycomnet.test.system.daemons import PATIENCE, Daemon, Daemons, daemons
 from pycomnet.test.system.etcdkills import READY, run_kills
@@ -73,6 +76,32 @@ async def test_store_on_real_members_conforms(members: EtcdMembers, name: str) -
     finally:
         for function, args, named in reversed(case._cleanups):
             await defer.maybeDeferred(function, *args, **named)
+
+
+@pytest_twisted.ensureDeferred
+async def test_lease_of_another_prefix_is_not_shared(members: EtcdMembers) -> None:
+    """Where a number is used already, real members say so by the error that the store expects."""
+    from twisted.internet import reactor
+
+    first, second = (
+        make_store(f"etcd:{members.urls}//prefix=/leases-{number}/", reactor)  # type: ignore[arg-type]
+        for number in (1, 2)
+    )
+    for store in (first, second):
+        await store.open(StoreContents())
+    try:
+        one, other, moved = record("s"), record("s"), record("t")
+        await first.commit(Put(one))
+        other.lease = moved.lease = one.lease
+        await second.commit(Put(other))
+        assert other.lease != one.lease
+        with pytest.raises(StoreFailed, match="import into another cluster"):
+            await second.commit(Put(moved, keeps_lease=True))
+        await second.commit(Delete("s", other.fence))
+        await first.renew(one)
+    finally:
+        for store in (first, second):
+            await store.close()
 
 
 def test_checker_sees_what_can_not_have_been() -> None:
