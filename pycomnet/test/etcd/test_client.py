@@ -14,6 +14,7 @@ from pycomnet.etcd import (
     EtcdLeaseNotFound,
     EtcdNoSpace,
     EtcdOverloaded,
+    EtcdProtocolViolation,
     EtcdRequestRefused,
     EtcdTimeout,
     EtcdUnavailable,
@@ -153,6 +154,16 @@ class MethodTests(EtcdTestCase):
             EtcdClient(endpoints, self.reactor).close()
         local = ["tcp:localhost:2379", "tls:a:2379", "unix:/run/etcd"]
         EtcdClient(local, self.reactor, **login).close()
+
+    def test_data_before_the_headers_are_refused(self) -> None:
+        """They are no answer of gRPC."""
+        client = self.connected()
+        reading = client.get(b"a")
+        call = self.call("Range")
+        data = frames.frame(frames.DATA, 0, call.stream, b"x")
+        self.peer().protocol.dataReceived(data)
+        self.run_all()
+        self.fails(reading, EtcdProtocolViolation)
 
     def test_a_closed_client_refuses(self) -> None:
         """What is in progress fails: a write may have been executed."""
