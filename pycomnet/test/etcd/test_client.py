@@ -14,7 +14,6 @@ from pycomnet.etcd import (
     EtcdLeaseNotFound,
     EtcdNoSpace,
     EtcdOverloaded,
-    EtcdProtocolViolation,
     EtcdRequestRefused,
     EtcdTimeout,
     EtcdUnavailable,
@@ -156,14 +155,15 @@ class MethodTests(EtcdTestCase):
         EtcdClient(local, self.reactor, **login).close()
 
     def test_data_before_the_headers_are_refused(self) -> None:
-        """They are no answer of gRPC."""
+        """They are no answer of gRPC; a write may have been executed."""
         client = self.connected()
-        reading = client.get(b"a")
-        call = self.call("Range")
+        writing = client.put(b"a", b"b")
+        call = self.call("Put")
         data = frames.frame(frames.DATA, 0, call.stream, b"x")
         self.peer().protocol.dataReceived(data)
         self.run_all()
-        self.fails(reading, EtcdProtocolViolation)
+        self.fails(writing, EtcdUncertain)
+        self.assertTrue(call.is_reset)
 
     def test_a_closed_client_refuses(self) -> None:
         """What is in progress fails: a write may have been executed."""
