@@ -126,7 +126,9 @@ class UnaryCall(Http2Stream):
         self.result.callback(result)
 
     def data_received(self, data: bytes) -> bool:
-        if not self._answer:
+        if not self._has_headers:
+            self._stop(EtcdProtocolViolation("data before the headers"), False)
+        elif not self._answer:
             # Nearly all answers come in one frame.
             self._answer = data
         elif isinstance(self._answer, bytearray):

@@ -1,7 +1,8 @@
 """The errors of the etcd client.
 
 What a caller has to tell apart first: :class:`EtcdUncertain` means that the request may have been
-executed. After every other error, nothing has changed.
+executed. After every other error nothing has changed; but a renewal of a lease that fails with
+:class:`EtcdTimeout` or :class:`EtcdUnavailable` may have been done: doing it twice does no harm.
 """
 
 from __future__ import annotations

@@ -154,6 +154,17 @@ class MethodTests(EtcdTestCase):
         local = ["tcp:localhost:2379", "tls:a:2379", "unix:/run/etcd"]
         EtcdClient(local, self.reactor, **login).close()
 
+    def test_data_before_the_headers_are_refused(self) -> None:
+        """They are no answer of gRPC; a write may have been executed."""
+        client = self.connected()
+        writing = client.put(b"a", b"b")
+        call = self.call("Put")
+        data = frames.frame(frames.DATA, 0, call.stream, b"x")
+        self.peer().protocol.dataReceived(data)
+        self.run_all()
+        self.fails(writing, EtcdUncertain)
+        self.assertTrue(call.is_reset)
+
     def test_a_closed_client_refuses(self) -> None:
         """What is in progress fails: a write may have been executed."""
         client = self.connected()

@@ -156,9 +156,12 @@ class KeepaliveTests(EtcdTestCase):
         """Also when no renewal waits any more."""
         renewal = self.etcd.keepalive(7, timeout=60)
         self.call("LeaseKeepAlive")
+        self.closed.update((1, 2))
+        for port in (1, 2):
+            self.peer(port).lose()
         renewal.cancel()
         self.failureResultOf(renewal, CancelledError)
-        self.peer(1).lose()
+        self.closed.clear()
         self.run_for(3)
         self.etcd.close()
         self.run_all()

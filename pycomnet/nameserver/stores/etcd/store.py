@@ -133,7 +133,7 @@ class EtcdStore:
         self._commits = Commits(client, self._layout, mirror, follower, self._reactor)
         self._beating = task.LoopingCall(self._beat)
         self._beating.clock = self._reactor
-        self._beating.start(BEAT)
+        self._beating.start(BEAT).addErrback(_beat_failed)
 
     def tell(self, about: dict[str, object]) -> None:
         """Have others see more of this nameserver, by ``cluster``."""
@@ -408,6 +408,10 @@ class EtcdStore:
             }
             for one in members
         ]
+
+
+def _beat_failed(failure: Failure) -> None:
+    log.failure("no more signs of life are sent: this nameserver counts as cut off soon", failure)
 
 
 def _nothing(result: object) -> None:
