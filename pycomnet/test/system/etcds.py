@@ -27,15 +27,17 @@ class EtcdMember:
     """One member, as a process.
 
     :ivar url: for clients.
+    :ivar directory: of its data.
     """
 
     def __init__(self, directory: Path, name: str, client: int, peer: int, cluster: str) -> None:
         self.name = name
+        self.directory = directory / name
         self.url = f"http://127.0.0.1:{client}"
         self._log = directory / f"{name}.log"
         peers = f"http://127.0.0.1:{peer}"
         self._command = [
-            *("etcd", "--name", name, "--data-dir", str(directory / name)),
+            *("etcd", "--name", name, "--data-dir", str(self.directory)),
             *("--listen-client-urls", self.url, "--advertise-client-urls", self.url),
             *("--listen-peer-urls", peers, "--initial-advertise-peer-urls", peers),
             *("--initial-cluster", cluster, "--initial-cluster-token", directory.name),

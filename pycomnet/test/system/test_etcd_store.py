@@ -16,7 +16,8 @@ from twisted.internet import defer, task
 from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import TestCase
 
-from pycomnet.errors import StoreCutOff, StoreFailed
+from pycomnet.errors import StoreConflict, StoreCutOff, StoreFailed, StoreUncertain
+from pycomnet.etcd import EtcdClient
 from pycomnet.nameserver.moving import StoreContents
 from pycomnet.nameserver.records import Delete, Put
 from pycomnet.nameserver.stores import make_store
@@ -102,6 +103,73 @@ async def test_lease_of_another_prefix_is_not_shared(members: EtcdMembers) -> No
     finally:
         for store in (first, second):
             await store.close()
+
+
+@pytest_twisted.ensureDeferred
+async def test_older_data_is_found_and_fences_grow(tmp_path: Path) -> None:
+    """A member that comes back with older data is found, under the same id, though others have
+    written so much in it that no revision goes back."""
+    from twisted.internet import reactor
+
+    running = EtcdMembers(Path(tempfile.mkdtemp(prefix="pycomnet-etcd-", dir=MEMORY)))
+    member = running.members[0]
+    data, saved = member.directory, tmp_path / "saved"
+    store = make_store(f"etcd:{running.urls}", reactor)  # type: ignore[arg-type]
+    client = EtcdClient([f"tcp:{member.url[7:]}"], reactor)  # type: ignore[arg-type]
+    contents = StoreContents()
+    try:
+        running.start()
+        await store.open(contents)
+        await store.commit(Put(record("kept", ttl=600.0)))
+        member.kill()
+        shutil.copytree(data, saved)
+        running.start()
+        last = 0
+        for number in range(10):
+            await until_committed(store, contents, "lost", f"tcp:h:{number}")
+            last = contents.fence_of("lost") or 0
+        first = await latest_beat(store)
+        while await latest_beat(store) < first + 2:
+            await task.deferLater(reactor, 0.05)  # type: ignore[arg-type]
+        member.kill()
+        shutil.rmtree(data)
+        shutil.copytree(saved, data)
+        running.start()
+        await client.connect()
+        for number in range(100):
+            await client.put(b"/other", b"%d" % number)
+        deadline = time.monotonic() + PATIENCE
+        while set(contents.records) != {"kept"}:
+            assert time.monotonic() < deadline, contents.records
+            await task.deferLater(reactor, 0.05)  # type: ignore[arg-type]
+        await until_committed(store, contents, "lost", "tcp:h:99")
+        assert (contents.fence_of("lost") or 0) > last
+    finally:
+        await client.close()
+        await store.close()
+        running.stop()
+        shutil.rmtree(data.parent, ignore_errors=True)
+
+
+async def latest_beat(store: Any) -> int:
+    """The number of the nameserver's latest sign of life."""
+    found: int = (await store.cluster())["nameservers"][0]["beat"]
+    return found
+
+
+async def until_committed(store: Any, contents: StoreContents, name: str, address: str) -> None:
+    """Register a name, as soon as etcd takes it."""
+    from twisted.internet import reactor
+
+    deadline = time.monotonic() + PATIENCE
+    while time.monotonic() < deadline:
+        try:
+            wanted = record(name, address=address, ttl=600.0)
+            await store.commit(Put(wanted, contents.fence_of(name)))
+            return
+        except (StoreFailed, StoreConflict, StoreUncertain):
+            await task.deferLater(reactor, 0.05)  # type: ignore[arg-type]
+    raise AssertionError(f"{name} can't be registered")
 
 
 def test_checker_sees_what_can_not_have_been() -> None:
