@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from pycomnet.errors import InvalidRegistration as InvalidRegistration
     from pycomnet.errors import LeaseLost as LeaseLost
     from pycomnet.errors import NameserverFull as NameserverFull
+    from pycomnet.errors import NameserverStale as NameserverStale
     from pycomnet.errors import NotLeaseOwner as NotLeaseOwner
     from pycomnet.errors import Overloaded as Overloaded
     from pycomnet.errors import PeerSilent as PeerSilent
@@ -46,7 +47,9 @@ if TYPE_CHECKING:
     from pycomnet.errors import ServiceUnreachable as ServiceUnreachable
     from pycomnet.errors import SessionTooLarge as SessionTooLarge
     from pycomnet.errors import SpecError as SpecError
+    from pycomnet.errors import StoreCutOff as StoreCutOff
     from pycomnet.errors import StoreFailed as StoreFailed
+    from pycomnet.errors import StoreUncertain as StoreUncertain
     from pycomnet.errors import TokenError as TokenError
     from pycomnet.errors import TooManyRegistrations as TooManyRegistrations
     from pycomnet.errors import UnknownInterface as UnknownInterface
@@ -146,6 +149,9 @@ _WHERE = {
     "Spec": "pycomnet.gateways.spec",
     "SpecError": "pycomnet.errors",
     "StoreFailed": "pycomnet.errors",
+    "NameserverStale": "pycomnet.errors",
+    "StoreUncertain": "pycomnet.errors",
+    "StoreCutOff": "pycomnet.errors",
     "SyncError": "pycomnet.rsync.options",
     "SyncEvent": "pycomnet.rsync.result",
     "SyncFailures": "pycomnet.rsync.result",

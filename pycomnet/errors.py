@@ -19,12 +19,14 @@ class PycomnetError(Exception):
     raises the same class, if it is imported there.
 
     :cvar fields: the names of attributes that are sent with it, beside its message.
+    :cvar elsewhere: whether nothing was done, and another server of the same may do it.
     :ivar code: its stable name, or an empty text.
     :ivar formatted: the traceback in the other process, if that process sent it.
     """
 
     code: str = ""
     fields: ClassVar[tuple[str, ...]] = ()
+    elsewhere: ClassVar[bool] = False
     formatted: str = ""
 
     def __str__(self) -> str:
@@ -446,6 +448,31 @@ class StoreFailed(NameserverError):
     """A nameserver's store can't read or write, for example on a full disk. Nothing was changed."""
 
     code = "store"
+
+
+class StoreCutOff(StoreFailed):
+    """The nameserver is cut off from the store that it shares with others. Nothing was changed,
+    but a lease that was to be renewed may have been; another nameserver may do it. Clients that
+    know several try them."""
+
+    code = "store-cut-off"
+    elsewhere = True
+
+
+class StoreUncertain(NameserverError):
+    """The store did not answer: the change may have been made, or is made yet. Repeat it.
+
+    Registering again with the same secret returns the lease if it was made.
+    """
+
+    code = "store-uncertain"
+
+
+class NameserverStale(NameserverError):
+    """The nameserver was cut off from its store for too long: what it knows is too old to tell."""
+
+    code = "stale"
+    elsewhere = True
 
 
 class StoreConflict(StoreFailed):

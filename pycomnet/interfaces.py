@@ -36,8 +36,20 @@ class INameFollower(Interface):
     def changed(changes: Sequence[Change]) -> None:
         """Take changes that have been committed.
 
-        :param changes: a sequence of ``Change``, with revisions above all before.
+        :param changes: a sequence of ``Change``, with revisions above all before. Several changes
+            with one revision are a group: all of it is in one call, and its records have their
+            fences already. A store that has missed revisions tells of what is different so.
         """
+
+    def reached(revision: int) -> None:
+        """Everything up to a revision was told: nothing that is registered has changed since.
+
+        Only for a store that several nameservers share, whose revisions grow for other reasons,
+        too.
+        """
+
+    def names() -> Iterator[str]:
+        """Iterate over the names that are registered, while nothing changes."""
 
     def fence_of(service: str) -> int | None:
         """The fence of what is registered under a name, also after its lease, or None.
@@ -81,7 +93,7 @@ class INameStore(Interface):
         """Keep or remove a registration, so that it survives whatever the store survives.
 
         The changes of one turn of the reactor may be committed together. The order of the calls is
-        the order of the revisions.
+        the order of the revisions: of all changes, or at least of those of each name.
 
         :param change: its ``replaces`` has to be the fence of what is there, after all changes that
             were requested before.
@@ -91,7 +103,11 @@ class INameStore(Interface):
             :class:`~pycomnet.errors.StoreConflict` if something else than ``replaces`` is there,
                 once the follower was told of that. It fails with
                 :class:`~pycomnet.errors.StoreFailed` if the change could not be kept, and then
-                nothing has changed. It can't be cancelled.
+                nothing has changed; :class:`~pycomnet.errors.StoreCutOff` is the one that another
+                nameserver may do better with. It fails with
+            :class:`~pycomnet.errors.StoreUncertain` if it isn't known whether the change was kept.
+                Then the store goes on until it knows, and the follower is told of what is there. It
+                can't be cancelled.
         """
 
     def renew(record: Record) -> Deferred[None] | None:
@@ -110,4 +126,43 @@ class INameStore(Interface):
 
         :returns: a Deferred that fires when nothing is open any more. A store that was not opened
             can be closed, and so can a closed one.
+        """
+
+
+class ISharedNameStore(INameStore):
+    """A store that several nameservers share, so that this one's memory may be behind.
+
+    It ends leases itself, and tells the follower of ``reached``.
+    """
+
+    def staleness() -> float:
+        """How old what the follower knows may be, in seconds.
+
+        :returns: 0.0 while it follows closely.
+        """
+
+    def refresh(service: str) -> Deferred[None]:
+        """Have the follower know of all changes of a name that were acknowledged before this call.
+
+        :returns: a Deferred that fires when it does; it fails with
+            :class:`~pycomnet.errors.StoreCutOff`.
+        """
+
+    def refresh_lease(lease: int) -> Deferred[None]:
+        """The same for whatever is registered with a lease."""
+
+    def tell(about: dict[str, object]) -> None:
+        """Have the other nameservers see more of this one, by ``cluster``.
+
+        :param about: its ``version`` and ``addresses``.
+        """
+
+    def freshness() -> dict[str, object]:
+        """What ``stat`` shows of how this nameserver follows the store."""
+
+    def cluster() -> Deferred[dict[str, list[dict[str, object]]]]:
+        """The nameservers that share the store, and its members.
+
+        :returns: a Deferred that fires with ``{"nameservers": [...], "members": [...]}``; it fails
+            with :class:`~pycomnet.errors.StoreCutOff`.
         """

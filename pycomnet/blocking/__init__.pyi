@@ -17,6 +17,7 @@ from pycomnet.rsync.result import SyncResult
 from pycomnet.rsync.result import TargetResult
 from pycomnet.services.binary import BlockLimits
 from pycomnet.services.client.login import CallerCredentials
+from pycomnet.services.client.pool import PooledServer
 from pycomnet.services.interface import Service
 from pycomnet.services.server.guarding import AccessGate
 from pycomnet.services.server.limits import ServerLimits
@@ -193,7 +194,8 @@ def ChannelGateway(channel: Channel, *, timeout: float | None = ..., **options: 
 class Context:
     """Calls services: it has one connection for each address, and knows the nameserver.
 
-    :param nameserver: a nameserver's address, an endpoint string.
+    :param nameserver: a nameserver's address, an endpoint string; or several with commas between
+        them, of nameservers on one store. One of them is asked until it fails, then another.
     :param timeout: seconds that a call has unless it says how many; None for ever.
     :param balance: how calls are spread over the instances of a service: ``"round_robin"``, or
         ``"least_pending"`` for the one with the fewest calls of this context under way.
@@ -221,8 +223,11 @@ class Context:
     :param trust_roots: a file or a directory with the certificates of authorities, for TLS
         addresses that have no ``trustRoots=`` themselves; by default the system's. Those that a
         nameserver has found never have them.
+    :param keep_located: seconds for which ``locate`` goes by a nameserver's last answer while
+        none
+        can be reached; then the service's ``stale`` says how old that is. 0 for none.
     """
-    def __init__(self, *, nameserver: str | None = ..., timeout: float | None = ..., balance: str = ..., keepalive: float | None = ..., silence: float | None = ..., random: Random | None = ..., blocks: BlockLimits | None = ..., max_value: int = ..., max_items: int = ..., credentials: Any = ..., nameserver_credentials: Any = ..., trust_roots: str | os.PathLike[str] | None = ...) -> None: ...
+    def __init__(self, *, nameserver: str | None = ..., timeout: float | None = ..., balance: str = ..., keepalive: float | None = ..., silence: float | None = ..., random: Random | None = ..., blocks: BlockLimits | None = ..., max_value: int = ..., max_items: int = ..., credentials: Any = ..., nameserver_credentials: Any = ..., trust_roots: str | os.PathLike[str] | None = ..., keep_located: float = ...) -> None: ...
     def __enter__(self) -> Context: ...
     def __exit__(self, *exception: object) -> None: ...
     def at(self, address: str, interface: str | None = ..., *, timeout: float | None = ...) -> RemoteService:
@@ -263,7 +268,9 @@ class Context:
         :param service: the service's name, to find only this service.
         :returns: it; its calls find the service again when it restarts, at whatever
             address. Raises :class:`~pycomnet.errors.ServiceNotFound`, or
-            ``ServiceUnreachable`` if the nameserver can't be reached. Cancelling it gives up.
+            ``ServiceUnreachable`` if the nameserver can't be reached and there is no answer of
+            it
+            from before (``keep_located``). Cancelling it gives up.
         :param timeout: seconds; then it is cancelled and raises TimeoutExpired.
         """
     def nameserver(self, *, timeout: float | None = ...) -> RemoteService:
@@ -666,6 +673,11 @@ class RemoteService:
 
     :ivar interface: the interface whose methods are called.
     """
+    def goes_elsewhere(self, peer: PooledServer, *, timeout: float | None = ...) -> bool:
+        """Whether another instance does what this one can't now; then that one gets the calls.
+
+        :param timeout: seconds; then it is cancelled and raises TimeoutExpired.
+        """
     @property
     def interface(self) -> str | None:
         """The interface whose methods are called."""
@@ -685,6 +697,11 @@ class RemoteService:
         :returns: the method's result. Raises a
             :class:`~pycomnet.errors.ServiceError`, whose subclasses tell what went wrong, or
             :class:`RemoteError` if the method raised. Cancelling it cancels the method.
+        """
+    @property
+    def stale(self) -> float:
+        """How old what the nameserver has said of it is, in seconds, if the nameserver can't be
+        reached or is cut off from its store; else 0.0.
         """
     def stream(self, method: str, args: Any = ..., timeout: float | None = ...) -> RemoteStream:
         """Call a method that gives one value after the other.

@@ -10,6 +10,7 @@ import attrs
 import click
 
 from pycomnet.cli.identity import Identity, identity_options
+from pycomnet.cli.ns_store import export_command, import_command
 from pycomnet.cli.options import SuggestingGroup
 from pycomnet.cli.remote import TIMEOUT, Target, as_json, explained
 from pycomnet.services.nameserveraddress import DEFAULT_NAMESERVER, NAMESERVER_VARIABLE
@@ -29,6 +30,7 @@ Examples:
   pycomnet ns watch --interface 'org.example.*'
   pycomnet ns --nameserver unix:/run/names remove org.example.calc-7
   pycomnet ns --nameserver tcp:ns.example.org:2012 stat
+  pycomnet ns --nameserver tcp:a:2012,tcp:b:2012 cluster
 
 A PATTERN is a name, or has a shell's wildcards * ? [...]; then quote it.
 
@@ -69,7 +71,7 @@ class Asking:
     "ns",
     cls=SuggestingGroup,
     epilog=EPILOG,
-    short_help="Query the nameserver: list, locate, watch, stat, remove.",
+    short_help="Query the nameserver: list, locate, watch, stat, cluster, remove.",
 )
 @click.option(
     "--nameserver",
@@ -77,7 +79,7 @@ class Asking:
     envvar=NAMESERVER_VARIABLE,
     default=DEFAULT_NAMESERVER,
     show_default=True,
-    help=f"The nameserver's address; {NAMESERVER_VARIABLE} sets it, too.",
+    help=f"The nameserver's address, or several with commas; {NAMESERVER_VARIABLE} sets it, too.",
 )
 @click.option(
     "--timeout",
@@ -266,6 +268,48 @@ def _shown(value: Any) -> str:
     return str(value)
 
 
+@ns.command("cluster", short_help="Show the nameservers on one store, and its members.")
+@_json_option()
+@click.pass_obj
+def cluster_command(asking: Asking, in_json: bool) -> None:
+    """Show the nameservers that share a store (etcd), and the members of the store itself."""
+    _run(asking, lambda program, context: cluster(program, context, in_json))
+
+
+async def cluster(program: CommandProgram, context: Context, in_json: bool) -> int:
+    """Print the result of the nameserver's ``cluster``, with how stale each nameserver is."""
+    nameserver = await context.nameserver()
+    found = await nameserver.invoke("cluster")
+    if not found:
+        program.say("this nameserver has its store alone: there is no cluster")
+        return 0
+    if in_json:
+        await _put(program, [as_json(found)])
+        return 0
+    rows = [["NAMESERVER", "ADDRESSES", "VERSION", "SECONDS STALE"]]
+    for one in found["nameservers"]:
+        addresses = " ".join(one.get("addresses", ())) or "-"
+        stale = one.get("stale")
+        shown = "-" if stale is None else f"{stale:.1f}"
+        rows.append([str(one.get("id")), addresses, str(one.get("version", "-")), shown])
+    await _put(program, [*table(rows), ""])
+    rows = [["MEMBER", "URLS", "VERSION", "STATE", "BYTES"]]
+    for one in found["members"]:
+        state = "leader" if one.get("leader") else "follower"
+        state = ", ".join([state, *one.get("errors", ())]) if one["reached"] else "not reached"
+        rows.append(
+            [
+                str(one["name"]),
+                " ".join(one["urls"]) or "-",
+                str(one.get("version", "-")),
+                state,
+                str(one.get("bytes", "-")),
+            ]
+        )
+    await _put(program, table(rows))
+    return 0
+
+
 @ns.command("remove", short_help="Remove the registration of a dead service.")
 @click.argument("service")
 @click.pass_obj
@@ -285,6 +329,9 @@ async def remove(program: CommandProgram, context: Context, service: str) -> int
     await nameserver.invoke("remove", {"service": service})
     return 0
 
+
+ns.add_command(export_command)
+ns.add_command(import_command)
 
 HEAD = ["SERVICE", "ADDRESS", "INTERFACES", "TAGS", "SECONDS LEFT"]
 NONE = "no service is registered"

@@ -31,7 +31,7 @@ class Step:
 
 
 class ChangeLog:
-    """The last changes, in order. Revisions grow, but not by one.
+    """The last changes, in order. Revisions grow, but not by one; those of a group are equal.
 
     :param start: the revision before the first change.
     :param length: how many changes are kept.
@@ -55,8 +55,12 @@ class ChangeLog:
         self.first = self.last = revision
         self._steps, self._begin = [], 0
 
+    def reach(self, revision: int) -> None:
+        """Nothing else has changed up to a revision."""
+        self.last = max(self.last, revision)
+
     def add(self, step: Step) -> None:
-        """Add a change, of a revision above all before it."""
+        """Add a change, of a revision above all before it, or of the group of the last one."""
         self._steps.append(step)
         self.last = step.revision
         if len(self) > self.length:
@@ -70,9 +74,14 @@ class ChangeLog:
         """Whether it has all changes after a revision."""
         return self.first <= revision <= self.last
 
-    def after(self, revision: int, limit: int) -> Sequence[Step]:
-        """The changes after a revision that it knows, the earliest first."""
+    def after(self, revision: int, limit: int, skip: int = 0) -> Sequence[Step]:
+        """The changes after a revision that it knows, the earliest first.
+
+        :param limit: the most changes; they may end within a group of one revision.
+        :param skip: how many to leave out: those of a group that were taken before.
+        """
         if revision == self.last:
             return ()
-        at = bisect_right(self._steps, revision, lo=self._begin, key=attrgetter("revision"))
-        return self._steps[at : at + limit]
+        steps = self._steps
+        at = bisect_right(steps, revision, lo=self._begin, key=attrgetter("revision")) + skip
+        return steps[at : at + limit]

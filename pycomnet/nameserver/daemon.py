@@ -14,7 +14,8 @@ from twisted.python.failure import Failure
 from pycomnet.deferred import deferred
 from pycomnet.errors import LaunchFailed, PycomnetError
 from pycomnet.nameserver.requests import NameserverLimits
-from pycomnet.nameserver.service import NameService, make_server
+from pycomnet.nameserver.service import NameService
+from pycomnet.nameserver.serving import make_server
 from pycomnet.net.reactors import EndpointReactor
 from pycomnet.text.logs import Logger
 
@@ -90,6 +91,7 @@ class NameserverService(service.Service):
             await self.server.add(self.names)
         for description in self._listen:
             self.addresses.append(await self.server.listen(description))
+        self.names.listens(self.addresses)
         self.log.info("the nameserver is at {addresses}", addresses=", ".join(self.addresses))
 
     def _give_up(self, failure: Failure) -> None:

@@ -23,6 +23,9 @@ from pycomnet.nameserver.records import NEVER, Change, Delete, Put, Record
 STRIDE = 2_000
 #: If an interface has no more instances than this, a list is made of these, not of all names.
 FEW = 2_000
+#: Seconds by which a store that ends leases itself may be late: leases of whole seconds, and a
+#: moment until it looks. Who waits for a name waits for that, too.
+STORE_LATE = 2.0
 #: Bytes of a secret's digest. The secret can't be computed from what is in the store.
 DIGEST = 16
 
@@ -71,6 +74,8 @@ class Directory:
         self._index = Index()
         self._leases = Leases()
         self._listeners: dict[Callable[[], None], None] = {}
+        #: who waits for the log to reach a revision
+        self._reaching: dict[Callable[[], None], None] = {}
 
     def __len__(self) -> int:
         return len(self._index)
@@ -113,7 +118,8 @@ class Directory:
         for change in changes:
             record = change.record
             if record is not None:
-                record.fence = change.revision
+                # A group's records have fences of their own, below the group's revision.
+                record.fence = record.fence or change.revision
                 record.ends = now + record.ttl if self._ends_leases else NEVER
                 old = self._index.put(record)
                 if self._ends_leases:
@@ -128,7 +134,13 @@ class Directory:
                     old.client.registered -= 1
                     old.client = None  # the log has the record for longer
             self.log.add(Step(change.revision, change.service, old, record, change.why))
-        for listener in list(self._listeners):
+        for listener in [*self._listeners, *self._reaching]:
+            listener()
+
+    def reached(self, revision: int) -> None:
+        """The store has told of everything up to a revision."""
+        self.log.reach(revision)
+        for listener in list(self._reaching):
             listener()
 
     def fence_of(self, service: str) -> int | None:
@@ -141,19 +153,27 @@ class Directory:
         record = self._index.names.get(service)
         return 0 if record is None else record.size
 
+    def names(self) -> Iterator[str]:
+        """All names that are registered, their leases over or not; nothing may change meanwhile."""
+        return iter(self._index.names)
+
     def times_left(self) -> Iterator[tuple[str, float]]:
         """Each name, and the seconds that its lease has left."""
         now = self._seconds()
         for record in self._index.names.values():
             yield record.service, record.time_left(now)
 
-    def listen(self, listener: Callable[[], None]) -> None:
-        """Have a function called after each group of changes."""
-        self._listeners[listener] = None
+    def listen(self, listener: Callable[[], None], reached: bool = False) -> None:
+        """Have a function called after each group of changes.
+
+        :param reached: also when the log reaches a revision without a change.
+        """
+        (self._reaching if reached else self._listeners)[listener] = None
 
     def unlisten(self, listener: Callable[[], None]) -> None:
         """Undo :meth:`listen`."""
         self._listeners.pop(listener, None)
+        self._reaching.pop(listener, None)
 
     # -- owners ----------------------------------------------------------------------------------
 
@@ -177,6 +197,8 @@ class Directory:
     def taken(self, held: Record, now: float) -> ServiceNameTaken:
         """The error for a client that wants a name which another owner has."""
         left = held.time_left(now)
+        if held.ends == NEVER:
+            left += STORE_LATE
         return ServiceNameTaken(
             f"{held.service!r} is registered for {held.address} until its lease ends in "
             f"{left:.1f} s, unless its owner renews it",

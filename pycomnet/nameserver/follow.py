@@ -11,10 +11,12 @@ from pycomnet.errors import (
     CallInterrupted,
     ConnectionLost,
     DeadlineExceeded,
+    NameserverStale,
     Overloaded,
     RevisionTooOld,
     ServerLeaving,
     ServiceUnreachable,
+    StoreCutOff,
 )
 from pycomnet.nameserver.watch import DELETE, END_OF_SNAPSHOT, PUT
 from pycomnet.net.backoff import Backoff
@@ -32,9 +34,11 @@ _PASSING = (
     CallInterrupted,
     ConnectionLost,
     DeadlineExceeded,
+    NameserverStale,
     Overloaded,
     ServerLeaving,
     ServiceUnreachable,
+    StoreCutOff,
 )
 
 

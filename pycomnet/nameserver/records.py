@@ -95,10 +95,12 @@ class Put:
     :ivar record: without its fence, which the store sets.
     :ivar replaces: the fence of the record that it replaces, or None if there must be none of that
         name.
+    :ivar keeps_lease: whether it may get no lease of another number: its owner has that one.
     """
 
     record: Record
     replaces: int | None = None
+    keeps_lease: bool = False
 
     @property
     def service(self) -> str:

@@ -8,25 +8,24 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Collection
 from typing import TYPE_CHECKING, Any
 
-from twisted.internet import defer, task
+from twisted.internet import defer
 from twisted.internet.interfaces import IReactorTime
 
-from pycomnet.deferred import Condition
 from pycomnet.errors import (
+    LeaseLost,
     NameserverFull,
     NotLeaseOwner,
-    ServerLeaving,
     ServiceNotFound,
     StoreConflict,
     StoreFailed,
     TooManyRegistrations,
 )
+from pycomnet.interfaces import ISharedNameStore
 from pycomnet.nameserver.clients import Clients, Registrant, is_operator
 from pycomnet.nameserver.directory import Directory
 from pycomnet.nameserver.expiry import Expiry
-from pycomnet.nameserver.queries import Query
 from pycomnet.nameserver.queue import Turns
-from pycomnet.nameserver.records import Record
+from pycomnet.nameserver.records import Delete, Record
 from pycomnet.nameserver.requests import (
     WILD,
     Arguments,
@@ -34,24 +33,20 @@ from pycomnet.nameserver.requests import (
     query,
     registration,
 )
-from pycomnet.nameserver.watch import Watch
-from pycomnet.net.reactors import EndpointReactor
+from pycomnet.nameserver.shared import MAX_STALE, SharedMemory
+from pycomnet.nameserver.watches import Watches
 from pycomnet.services.client.context import NAMESERVER
 from pycomnet.services.interface import Service, interface, method
-from pycomnet.services.server.server import ServerLimits, ServiceServer
 from pycomnet.text.logs import Logger
 
 if TYPE_CHECKING:
     from pycomnet.interfaces import INameStore
-    from pycomnet.services.server.guarding import AccessGate
     from pycomnet.services.server.request import Request
 
 log = Logger()
 
 #: How often a registration is tried when others for the same name come in between.
 ATTEMPTS = 10
-#: Events that a watcher gets before others have their turn.
-EVENTS = 100
 #: Lists that go through all names at a time; further ones wait.
 SCANS = 2
 #: About how many bytes of addresses and metadata one page of ``list_services`` has.
@@ -78,6 +73,7 @@ class NameService(Service):
     :param operators: names in certificates whose holders may remove what others registered.
     :param may_register: raises an error if a client may not register a name with interfaces, or
         keep it.
+    :param max_stale: seconds for which it answers while it is cut off from a store that it shares.
     :param log_length: changes kept for watchers; by default that of :class:`ChangeLog`.
     """
 
@@ -92,6 +88,7 @@ class NameService(Service):
         version: str = "",
         operators: Collection[str] = (),
         may_register: Callable[[Request, str, Collection[str]], None] | None = None,
+        max_stale: float = MAX_STALE,
         **options: Any,
     ) -> None:
         self.limits = limits or NameserverLimits()
@@ -108,12 +105,9 @@ class NameService(Service):
         self._begun = 0.0
         self._counts: Counter[str] = Counter()
         self._expiry = Expiry(self.directory, store, reactor, seconds)
-        self._leaving = False
-        #: fires at the next change
-        self._next_change = Condition()
-        self._watching = 0
-        #: watches by their connection
-        self._watches: Counter[Any] = Counter()
+        shared = ISharedNameStore(store, None)
+        self._shared = None if shared is None else SharedMemory(shared, max_stale)
+        self._watches = Watches(self.directory, self.limits, reactor, seconds, self._shared)
         self._turns: dict[Any, Turns] = {}
         self._clients = Clients()
         self._scans = defer.DeferredSemaphore(SCANS)
@@ -123,7 +117,8 @@ class NameService(Service):
     async def _open(self) -> None:
         await self._store.open(self.directory)
         self._begun = self._seconds()
-        self.directory.listen(self._changed)
+        self.directory.listen(self._expiry.schedule)
+        self._watches.start()
         self._expiry.schedule()
         log.info(
             "{count} registrations in {store}", count=len(self.directory), store=self._store.name
@@ -134,16 +129,20 @@ class NameService(Service):
         self._server = server
         return defer.Deferred.fromCoroutine(self._open())
 
+    def listens(self, addresses: list[str]) -> None:
+        """It is served at these addresses now: others that share the store see them."""
+        if self._shared is not None:
+            self._shared.tell({"version": self._version, "addresses": list(addresses)})
+
     def leave(self) -> None:
         """End all watches, as the server is about to end; they would not end by themselves."""
-        self._leaving = True
         self._store.leave()
-        self._next_change.notify_all()
+        self._watches.leave()
 
     def stopped(self) -> defer.Deferred[None]:
         """Close the store, once all pending changes are committed."""
         self.leave()
-        self.directory.unlisten(self._changed)
+        self.directory.unlisten(self._expiry.schedule)
         self._expiry.stop()
         return self._store.close()
 
@@ -198,13 +197,20 @@ class NameService(Service):
         directory = self.directory
         record.client = client
         for _ in range(ATTEMPTS):
-            put = directory.proposal(record, self._seconds())
+            if self._shared is None:
+                put = directory.proposal(record, self._seconds())
+            else:
+                put = await self._shared.proposed(
+                    record.service, lambda: directory.proposal(record, self._seconds())
+                )
             self._check_room(record, client)
             client.asked += 1
             try:
                 return await self._store.commit(put)
             except StoreConflict:
-                continue  # another client was quicker: perhaps the name is taken now
+                # Another client was quicker: perhaps the name is taken now. A lease that it had is
+                # not granted again, as its end may be on its way.
+                record.lease = self._random_lease()
             finally:
                 client.asked -= 1
         raise StoreFailed(f"{record.service!r} is registered by too many at the same time")
@@ -240,10 +246,15 @@ class NameService(Service):
         taken = Arguments("renew", request.args, self.limits)
         owner = taken.lease()
         now = self._seconds()
-        if self._may_register is not None:
-            owned = self.directory.owned(*owner, now)
-            self._may_register(request, owned.service, owned.interfaces)
-        record = self.directory.renew(*owner, now)
+        try:
+            if self._may_register is not None:
+                owned = self.directory.owned(*owner, now)
+                self._may_register(request, owned.service, owned.interfaces)
+            record = self.directory.renew(*owner, now)
+        except (LeaseLost, NotLeaseOwner):
+            if self._shared is None:
+                raise
+            return self._renew_late(request, owner)
         if record.client is None:
             # It was registered before this nameserver was started, or at another one. Now its
             # client is known. It stays, however many registrations that client has.
@@ -254,12 +265,19 @@ class NameService(Service):
         renewed = self._store.renew(record)
         return answer if renewed is None else renewed.addCallback(lambda _: answer)
 
+    async def _renew_late(self, request: Request, owner: tuple[int, str]) -> Any:
+        """The memory says no: it may be late."""
+        assert self._shared is not None
+        await self._shared.owned(owner[0], lambda: self.directory.owned(*owner, self._seconds()))
+        renewed = self.renew(request)
+        return await renewed if isinstance(renewed, defer.Deferred) else renewed
+
     @method(args={"lease": "int", "secret": "str"}, results={"service": "str"})
     async def unregister(self, request: Request) -> dict[str, Any]:
         """End a lease at once, which frees the name."""
         lease, secret = Arguments("unregister", request.args, self.limits).lease()
         for _ in range(ATTEMPTS):
-            removal = self.directory.removal(lease, secret, self._seconds())
+            removal = await self._removal(lease, secret)
             try:
                 await self._store.commit(removal)
             except StoreConflict:
@@ -267,6 +285,12 @@ class NameService(Service):
             self._counts["unregistered"] += 1
             return {"service": removal.service}
         raise StoreFailed("the registration is being changed too often")
+
+    async def _removal(self, lease: int, secret: str) -> Delete:
+        def look() -> Delete:
+            return self.directory.removal(lease, secret, self._seconds())
+
+        return look() if self._shared is None else await self._shared.owned(lease, look)
 
     @method(args={"service": "str"}, results={"service": "str"})
     async def remove(self, request: Request) -> dict[str, Any]:
@@ -286,7 +310,7 @@ class NameService(Service):
                 "given with --operator; or let the nameserver's --access say who may, [remove]"
             )
         for _ in range(ATTEMPTS):
-            removal = self.directory.removal_of(service, self._seconds())
+            removal = await self._removal_of(service)
             try:
                 await self._store.commit(removal)
             except StoreConflict:
@@ -295,6 +319,12 @@ class NameService(Service):
             log.info("{service} was removed by {peer}", service=service, peer=request.peer)
             return {"service": service}
         raise StoreFailed("the registration is being changed too often")
+
+    async def _removal_of(self, service: str) -> Delete:
+        def look() -> Delete:
+            return self.directory.removal_of(service, self._seconds())
+
+        return look() if self._shared is None else await self._shared.proposed(service, look)
 
     # -- questions -------------------------------------------------------------------------------
 
@@ -315,8 +345,10 @@ class NameService(Service):
             # The usual request. If the name is found, it was a valid one, and needs no check.
             record = self.directory.locate(args["interface"], None, NO_TAGS, now)
             if record is not None:
-                return record.as_map(now)
-        return self._locate(args, now).as_map(now)
+                found = record.as_map(now)
+                return found if self._shared is None else self._shared.aged(found)
+        found = self._locate(args, now).as_map(now)
+        return found if self._shared is None else self._shared.aged(found)
 
     def _locate(self, args: Any, now: float) -> Record:
         taken = Arguments("locate", args, self.limits)
@@ -327,6 +359,8 @@ class NameService(Service):
             raise taken.refused("interface", "one, or a service")
         record = self.directory.locate(name, service, tags, now)
         if record is None:
+            if self._shared is not None:
+                self._shared.staleness()  # if it is that stale, it doesn't know
             self._counts["not found"] += 1
             raise ServiceNotFound(_not_found(name, service, tags))
         return record
@@ -354,6 +388,8 @@ class NameService(Service):
         limit = taken.whole("limit", self.limits.page, 1, self.limits.page)
         after = taken.begin("after")
         assert limit is not None
+        if self._shared is not None:
+            self._shared.staleness()
         self._counts["listed"] += 1
         page = self.directory.page(wanted, after, limit, self._seconds())
         found = page.records
@@ -362,7 +398,7 @@ class NameService(Service):
             await self._scans.acquire()
             try:
                 while page.after is not None and len(found) < limit and size < PAGE_BYTES:
-                    await self._breathe()
+                    await self._watches.breathe()
                     page = self.directory.page(
                         wanted, page.after, limit - len(found), self._seconds()
                     )
@@ -373,7 +409,8 @@ class NameService(Service):
         while size > PAGE_BYTES and len(found) > 1:
             size -= _size(found.pop())
         now = self._seconds()
-        return [record.as_map(now) for record in found]
+        maps = [record.as_map(now) for record in found]
+        return maps if self._shared is None else [self._shared.aged(one) for one in maps]
 
     @method(
         stream=True,
@@ -387,40 +424,14 @@ class NameService(Service):
         First there is a put for each registration that matches, as for list_services, and the
         end-of-snapshot. Then there is an event for each change. To go on later without a snapshot,
         pass the revision of the last event. If that is too old, or if the watcher is too slow, the
-        error says so: then begin anew.
+        error says so: then begin anew. A nameserver that is cut off from a store that it shares
+        ends its watches: go on at another one.
         """
         taken = Arguments("watch", request.args, self.limits)
         wanted = query(taken, self.limits)
         revision = taken.whole("revision", None, 0, (1 << 63) - 1)
-        key = request.connection
-        if self._watching >= self.limits.watches:
-            raise NameserverFull(f"there are {self.limits.watches} watches, and may be no more")
-        if self._watches[key] >= self.limits.connection_watches:
-            raise NameserverFull(
-                f"a client may have {self.limits.connection_watches} watches, and no more"
-            )
-        self._watches[key] += 1
-        self._watching += 1
-        try:
-            async for event in self._events(wanted, revision):
-                yield event
-        finally:
-            self._watching -= 1
-            self._watches[key] -= 1
-            if not self._watches[key]:
-                del self._watches[key]
-
-    async def _events(self, wanted: Query, revision: int | None) -> AsyncIterator[dict[str, Any]]:
-        watch = Watch(self.directory, wanted, revision)
-        while not self._leaving:
-            if watch.caught_up:
-                await self._next_change.wait()
-                continue
-            for event in watch.take(EVENTS, self._seconds()):
-                yield event
-            if not watch.caught_up:
-                await self._breathe()
-        raise ServerLeaving("the nameserver is about to end")
+        async for event in self._watches.events(request.connection, wanted, revision):
+            yield event
 
     @method(
         results="a map of counts, revisions, the uptime, the version and the store",
@@ -437,37 +448,22 @@ class NameService(Service):
             "services": len(directory),
             "bytes": directory.size,
             "interfaces": directory.interfaces,
-            "watches": self._watching,
+            "watches": self._watches.count,
             "connections": len(self._server.connections),
             "memory": self._server.memory.as_map(),
             "revision": directory.log.last,
             "oldest_revision": directory.log.first,
+            **({} if self._shared is None else self._shared.freshness()),
             "counts": {name: self._counts[name] for name in COUNTS},
         }
 
-    # -- time ------------------------------------------------------------------------------------
-
-    def _breathe(self) -> defer.Deferred[None]:
-        """Let others have their turn."""
-        waiting: defer.Deferred[None] = task.deferLater(self._reactor, 0)
-        return waiting
-
-    def _changed(self) -> None:
-        self._next_change.notify_all()
-        self._expiry.schedule()
-
-
-#: What the server of a nameserver allows its clients. Requests are short. A watch is a call that
-#: runs, and there are many; a registration is one that waits for the disk, and delays no other.
-#: Some 200 requests are answered in a turn, within milliseconds.
-SERVER_LIMITS = ServerLimits(
-    running=100_000, queued=1_000, request=256 << 10, channels=4_096, read=16 << 10
-)
-
-
-def make_server(reactor: EndpointReactor, access: AccessGate | None = None) -> ServiceServer:
-    """A server for a :class:`NameService`, with the limits that it needs."""
-    return ServiceServer(reactor, limits=SERVER_LIMITS, access=access)
+    @method(
+        results="a map of nameservers and members, lists of maps; empty without a shared store",
+        idempotent=True,
+    )
+    def cluster(self, request: Request) -> Any:
+        """The nameservers that share this one's store, and the store's own members."""
+        return {} if self._shared is None else self._shared.cluster()
 
 
 #: What ``stat`` counts.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import zip_longest
 from typing import Any
 
 from pycomnet.errors import RevisionTooOld
@@ -35,6 +36,8 @@ class Watch:
         self._directory = directory
         self._query = query
         self._revision = directory.log.last if revision is None else revision
+        #: the changes after it, of one group, that were taken already
+        self._taken = 0
         #: the name that the snapshot goes on after, or None when there is none to take
         self._after: str | None = "" if revision is None else None
         #: the revision at which the snapshot ends, or None
@@ -84,13 +87,19 @@ class Watch:
                 if record.fence <= revision
             )
         events: list[tuple[int, Record] | dict[str, Any]] = []
-        steps = log.after(self._revision, limit)
-        for step in steps:
-            event = self._event(step)
+        found = log.after(self._revision, limit + 1, self._taken)
+        steps, told = found[:limit], self._revision
+        for step, following in zip_longest(steps, found[1:]):
+            if following is None or following.revision != step.revision:
+                told, self._taken = step.revision, 0
+            else:
+                # There is more of its group: who goes on after this event gets the group again.
+                self._taken += 1
+            event = self._event(step, told)
             if event is not None:
                 events.append(event)
-        if steps:
-            self._revision = steps[-1].revision
+        # Without any, the log has reached a revision that nothing has changed in.
+        self._revision = told if steps else log.last
         if self._mark is not None and self._revision >= self._mark:
             self._mark = None
             events.append({"event": END_OF_SNAPSHOT, "revision": self._revision})
@@ -101,14 +110,14 @@ class Watch:
             events.append({"event": PROGRESS, "revision": self._revision})
         return (_put(*event, now) if isinstance(event, tuple) else event for event in events)
 
-    def _event(self, step: Step) -> tuple[int, Record] | dict[str, Any] | None:
+    def _event(self, step: Step, revision: int) -> tuple[int, Record] | dict[str, Any] | None:
         if step.new is not None and self._query.matches(step.new):
-            return step.revision, step.new
+            return revision, step.new
         if step.old is not None and self._query.matches(step.old):
             why = step.why if step.new is None else CHANGED
             return {
                 "event": DELETE,
-                "revision": step.revision,
+                "revision": revision,
                 "service": step.service,
                 "why": why,
             }

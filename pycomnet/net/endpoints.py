@@ -188,6 +188,14 @@ def is_local_client(description: str) -> bool:
     return is_loopback(host) or host in UNSPECIFIED
 
 
+def is_exposed(description: str) -> bool:
+    """Whether what is sent to an address can be read on the way: it leaves the machine without TLS.
+
+    :param description: a client's endpoint string.
+    """
+    return parse(description).kind not in TLS and not is_local_client(description)
+
+
 def is_local_address(address: object) -> bool:
     """Whether a transport's address (of its peer, or its own) is on this machine only."""
     if isinstance(address, UNIXAddress):
@@ -433,6 +441,7 @@ __all__ = [
     "client_string",
     "describe_address",
     "explain",
+    "is_exposed",
     "is_local",
     "is_local_address",
     "is_local_client",

@@ -12,6 +12,7 @@ from twisted.python import usage
 from pycomnet.errors import AccessConfigError, EndpointError, PycomnetError, StoreFailed
 from pycomnet.nameserver.changelog import LENGTH
 from pycomnet.nameserver.requests import NameserverLimits
+from pycomnet.nameserver.shared import MAX_STALE
 from pycomnet.nameserver.stores import make_store
 from pycomnet.net.clock import use_monotonic_clock
 from pycomnet.net.endpoints import is_local, is_tls, parse
@@ -40,6 +41,10 @@ and without TLS it does not listen where other machines could connect, unless yo
 
 sqlite:PATH keeps registrations over restarts and crashes; one nameserver uses it alone. memory:
 does not keep them. A relative path is in the directory that twistd runs in (--rundir).
+etcd:URL,URL//OPTION=VALUE... keeps them in an etcd cluster, which any number of nameservers share;
+the options are prefix=, ca=, cert=, key=, hostname=, user=, password-file= and plain-login=yes (the
+password goes over http: to other machines). The nameserver waits for etcd, and answers from memory
+for --max-stale seconds if it is cut off.
 
 If an address is in use or the store can't be opened, the nameserver exits with status 1 and an
 error message. "pycomnet ns --help" describes the commands that query it.
@@ -48,9 +53,21 @@ Examples:
   twistd -n {NAME}
   twistd -n {NAME} --listen tcp:2012 --insecure --store sqlite:/var/lib/names.sqlite
   twistd -n {NAME} --listen unix:/run/names --store memory:
+  twistd -n {NAME} --store etcd:https://a:2379,https://b:2379,https://c:2379//ca=/etc/etcd/ca.pem
 """
     optParameters = [
-        ["store", "s", DEFAULT_STORE, "Where registrations are kept: sqlite:PATH or memory:"],
+        [
+            "store",
+            "s",
+            DEFAULT_STORE,
+            "Where registrations are kept: sqlite:PATH, memory: or etcd:URL,URL",
+        ],
+        [
+            "max-stale",
+            None,
+            MAX_STALE,
+            "Seconds for which services are found while the nameserver is cut off from etcd.",
+        ],
         ["max-services", None, LIMITS.services, "The most registrations in all."],
         [
             "max-per-client",
@@ -121,6 +138,7 @@ Examples:
         if self["access"] is None or self["access"].register is None:
             self._check_exposure()
         self["history"] = count(self, "history")
+        self["max-stale"] = seconds(self, "max-stale")
         self["limits"] = attrs.evolve(
             LIMITS,
             services=count(self, "max-services"),
@@ -172,6 +190,7 @@ def makeService(options: Options) -> IService:
         version=pycomnet.__version__,
         operators=options["operators"],
         log_length=options["history"],
+        max_stale=options["max-stale"],
         **guarded,
     )
     return nameserver

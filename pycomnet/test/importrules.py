@@ -30,7 +30,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"interfaces", "forks", "ranges"}),
     frozenset({"net"}),
     frozenset({"auth"}),
-    frozenset({"channels", "nats"}),
+    frozenset({"channels", "etcd", "nats"}),
     frozenset({"gateways"}),
     frozenset({"mediator", "factory"}),
     frozenset({"services", "nameserver"}),

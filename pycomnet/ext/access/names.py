@@ -40,10 +40,11 @@ METHODS = {
     "locate": "locate",
     "watch": "watch",
     "stat": "stat",
+    "cluster": "cluster",
     "remove": "remove",
 }
 #: ... and those that show the same as ``list``: without a table of their own, they have its rule.
-LISTS = ("watch", "stat")
+LISTS = ("watch", "stat", "cluster")
 #: The keys that name checkers, and all keys of the file.
 CHECKERS = ("password_file", "groups", "token_file", "jwt", "certificates", "peers")
 KEYS = (*CHECKERS, "register", *METHODS)

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 #: scheme -> the module and a function in it, which takes what follows the colon, and the reactor
 SCHEMES = {
+    "etcd": "pycomnet.nameserver.stores.etcd.description:make",
     "memory": "pycomnet.nameserver.stores.memory:make",
     "sqlite": "pycomnet.nameserver.stores.sqlite:make",
 }
@@ -23,12 +24,14 @@ SCHEMES = {
 def make_store(description: str, reactor: IReactorTime) -> INameStore:
     """Make the store that a description names; it is not opened yet.
 
-    :param description: ``memory:`` or ``sqlite:PATH``.
+    :param description: ``memory:``, ``sqlite:PATH`` or ``etcd:URL,URL//OPTION=VALUE``.
     :raises StoreFailed: the description names no store.
     """
     scheme, colon, rest = description.partition(":")
     if not colon or scheme not in SCHEMES:
-        raise StoreFailed(f"{description!r} is no store: expected sqlite:PATH or memory:")
+        raise StoreFailed(
+            f"{description!r} is no store: expected sqlite:PATH, memory: or etcd:URL,URL"
+        )
     module, _, name = SCHEMES[scheme].partition(":")
     make: Callable[[str, Any], INameStore] = getattr(import_module(module), name)
     return make(rest, reactor)

@@ -17,13 +17,16 @@ from pycomnet.far.live import Live
 from pycomnet.net import endpoints
 from pycomnet.net.destinations import leads_to
 from pycomnet.net.reactors import EndpointReactor
-from pycomnet.ranges import optional_real, whole
+from pycomnet.net.several import clean_addresses, split_addresses
+from pycomnet.ranges import optional_real, real, whole
 from pycomnet.services.binary import BlockLimits
-from pycomnet.services.client.instances import AddressRoute, NamedRoute
+from pycomnet.services.client.instances import AddressRoute, Instances, NamedRoute
+from pycomnet.services.client.located import LastAnswers
 from pycomnet.services.client.login import AddressSource, as_credentials
 from pycomnet.services.client.pool import Pool, PooledServer
 from pycomnet.services.client.reference import ServiceReference
 from pycomnet.services.client.remoteservice import RemoteService
+from pycomnet.services.client.severaladdresses import SeveralAddresses
 from pycomnet.services.deadlines import Deadlines
 from pycomnet.wire.frames import MAX_VALUE
 from pycomnet.wire.mux import Limits
@@ -42,6 +45,8 @@ TIMEOUT = 30.0
 #: Seconds that a server may leave pings unanswered while calls wait for it: within that time, and
 #: within a method that blocks the reactor for less, nothing is lost.
 SILENCE = 15.0
+#: Seconds for which a nameserver's last answer is used while none can be reached.
+KEEP_LOCATED = 300.0
 #: The interface of nameservers.
 NAMESERVER = "org.pycom.nameserver"
 
@@ -50,7 +55,8 @@ class Context(Live):
     """Calls services: it has one connection for each address, and knows the nameserver.
 
     :param reactor: what it connects with.
-    :param nameserver: a nameserver's address, an endpoint string.
+    :param nameserver: a nameserver's address, an endpoint string; or several with commas between
+        them, of nameservers on one store. One of them is asked until it fails, then another.
     :param timeout: seconds that a call has unless it says how many; None for ever.
     :param balance: how calls are spread over the instances of a service: ``"round_robin"``, or
         ``"least_pending"`` for the one with the fewest calls of this context under way.
@@ -74,6 +80,8 @@ class Context(Live):
     :param trust_roots: a file or a directory with the certificates of authorities, for TLS
         addresses that have no ``trustRoots=`` themselves; by default the system's. Those that a
         nameserver has found never have them.
+    :param keep_located: seconds for which ``locate`` goes by a nameserver's last answer while none
+        can be reached; then the service's ``stale`` says how old that is. 0 for none.
     """
 
     def __init__(
@@ -92,11 +100,12 @@ class Context(Live):
         credentials: Any = None,
         nameserver_credentials: Any = None,
         trust_roots: str | os.PathLike[str] | None = None,
+        keep_located: float = KEEP_LOCATED,
     ) -> None:
         if balance not in ("round_robin", "least_pending"):
             raise ValueError(f"balance: round_robin or least_pending, not {balance!r}")
         self.reactor = reactor
-        self.nameserver_address = None if nameserver is None else endpoints.clean(nameserver)
+        self.nameserver_address = None if nameserver is None else clean_addresses(nameserver)
         self.timeout = optional_real("timeout", timeout)
         self.least_pending = balance == "least_pending"
         self.keepalive = optional_real("keepalive", keepalive)
@@ -116,7 +125,11 @@ class Context(Live):
         self.expires: float | None = None
         #: identifies this client to stateful services; a secret
         self.client_id = secrets.token_bytes(16)
+        #: keeps the route to the nameserver, if it has several addresses
+        self._several: SeveralAddresses | None = None
         self.deadlines = Deadlines(reactor)
+        #: what nameservers have answered last
+        self.located = LastAnswers(real("keep_located", keep_located))
         self.pool = Pool(self)
         forks.watch(self.pool)
 
@@ -162,7 +175,8 @@ class Context(Live):
         :param service: the service's name, to find only this service.
         :returns: fires with it; its calls find the service again when it restarts, at whatever
             address. Fails with :class:`~pycomnet.errors.ServiceNotFound`, or
-            ``ServiceUnreachable`` if the nameserver can't be reached. Cancelling it gives up.
+            ``ServiceUnreachable`` if the nameserver can't be reached and there is no answer of it
+            from before (``keep_located``). Cancelling it gives up.
         """
         if not isinstance(interface, str) or not interface:
             raise InvalidArguments(
@@ -180,9 +194,21 @@ class Context(Live):
         """The nameserver. Fails with :class:`PycomnetError` if the context has no address."""
         if self.nameserver_address is None:
             raise PycomnetError("this context has no nameserver: give its address as nameserver=")
+        return RemoteService(self, self._nameserver_route(self.nameserver_address), NAMESERVER)
+
+    def _nameserver_route(self, address: str) -> Instances:
         source = AddressSource.NAMESERVER if self._for_nameserver else AddressSource.OTHERS
-        peer = self.peer(self.nameserver_address, source)
-        return RemoteService(self, AddressRoute(peer), NAMESERVER)
+        peers = [self.peer(one, source) for one in split_addresses(address)]
+        if len(peers) == 1:
+            return AddressRoute(peers[0])
+        # All that ask it go to the same one of them. The pool has the route as long as anybody
+        # uses it, and the context that of its own nameserver.
+        key = address, source
+        route = self.pool.several.get(key)
+        if route is None:
+            route = SeveralAddresses(peers, self.reactor, self.random)
+            self.pool.several[key] = self._several = route
+        return route
 
     def peer(self, address: str, source: AddressSource | None = None) -> PooledServer:
         """The peer of an address. It is made if there is none.
@@ -239,8 +265,9 @@ class Context(Live):
 
         What the context has for its own nameserver is for no other.
         """
-        nameserver = endpoints.clean(nameserver)
-        if self.nameserver_address is not None and leads_to(nameserver, self.nameserver_address):
+        nameserver = clean_addresses(nameserver)
+        own = [] if self.nameserver_address is None else split_addresses(self.nameserver_address)
+        if all(any(leads_to(one, each) for each in own) for one in split_addresses(nameserver)):
             return self
         return self._copy(nameserver_address=nameserver, _for_nameserver=())
 

@@ -9,16 +9,22 @@ from twisted.internet import defer
 
 from pycomnet.deferred import OneShot, deferred
 from pycomnet.errors import (
+    CallInterrupted,
     CredentialsNotSent,
     DeadlineExceeded,
     EndpointError,
     Forbidden,
+    NameserverStale,
+    Overloaded,
+    ServerLeaving,
     ServiceNotFound,
     ServiceUnreachable,
     Unauthenticated,
 )
 from pycomnet.net import endpoints
 from pycomnet.net.destinations import foreign_address
+from pycomnet.net.several import are_local_clients
+from pycomnet.services.client.located import KnownInstances
 from pycomnet.services.client.login import AddressSource
 from pycomnet.services.client.race import Race
 from pycomnet.services.client.reference import ServiceReference
@@ -34,6 +40,15 @@ REFRESH = 10.0
 LOOK_TIMEOUT = 3.0
 #: The most instances of an interface that a caller keeps: each may get a connection.
 MOST_INSTANCES = 100_000
+#: Errors of a query that no nameserver has answered.
+NO_ANSWER = (
+    CallInterrupted,
+    DeadlineExceeded,
+    NameserverStale,
+    Overloaded,
+    ServerLeaving,
+    ServiceUnreachable,
+)
 #: How often one of the instances is asked for, by those who may not list them.
 ASKED_FOR_ONE = 3
 #: The key in a record's metadata for its addresses, if there are several: the first is one that
@@ -43,7 +58,14 @@ MOST_ADDRESSES = 8
 
 
 class Instances:
-    """Where the calls of a service go."""
+    """Where the calls of a service go.
+
+    :cvar interchangeable: whether an instance may say that another one is to be called instead.
+    :ivar stale: the age in seconds of what it goes by, if that is old; else 0.0.
+    """
+
+    interchangeable = False
+    stale = 0.0
 
     def pick(self) -> PooledServer | None:
         """The instance for the next call, or None if no instance is known."""
@@ -210,17 +232,36 @@ class NamedRoute(Instances):
             return self._looking.when_fired()
         looking = self._looking = OneShot()
         waiting = looking.when_fired()
-        looking.follow(self._look().addBoth(self._looked_up))
+        looking.follow(self._look().addErrback(self._go_by_last).addBoth(self._looked_up))
         return waiting
 
     def _looked_up(self, result: Any) -> Any:
         self._looking = None
         return result
 
+    @property
+    def _key(self) -> tuple[str, str, str | None]:
+        return str(self._context.nameserver_address), self._interface, self._service
+
+    def _go_by_last(self, failure: Any) -> Any:
+        """No nameserver has answered: go by the last answer, if there is one."""
+        context = self._context
+        if failure.check(ServiceNotFound):
+            context.located.forget(self._key)
+        now = context.reactor.seconds()
+        last = context.located.get(self._key, now)
+        if last is None or not failure.check(*NO_ANSWER):
+            return failure
+        self.stale = max(now - last.time, 0.001)
+        self._looked = now
+        if not self._peers:
+            self._set_peers([self._choose(list(one), {}) for one in last.instances])
+        return None
+
     def _is_near(self) -> bool:
         """Whether the nameserver is on this machine."""
         here = self._context.nameserver_address
-        return here is not None and endpoints.is_local_client(here)
+        return here is not None and are_local_clients(here)
 
     def _choose(self, addresses: list[str], known: dict[str, PooledServer]) -> PooledServer:
         """Choose one of an instance's addresses. If the nameserver is on this machine, a local
@@ -242,6 +283,8 @@ class NamedRoute(Instances):
         nameserver = await self._context.nameserver()
         known = {peer.address: peer for peer in self._peers}
         found: dict[str, PooledServer] = {}
+        instances: list[tuple[str, ...]] = []
+        stale = 0.0
         elsewhere: list[str] = []
         near = self._is_near()
         async for record in self._records(nameserver):
@@ -254,6 +297,8 @@ class NamedRoute(Instances):
             if addresses:
                 peer = self._choose(addresses, known)
                 found[peer.address] = peer
+                instances.append(tuple(addresses))
+                stale = max(stale, _staleness(record))
             if len(found) >= MOST_INSTANCES:
                 break
         if not found and elsewhere:
@@ -264,7 +309,9 @@ class NamedRoute(Instances):
         if not found:
             raise ServiceNotFound(f"there is no {self}")
         self._set_peers(list(found.values()))
-        self._looked = self._context.reactor.seconds()
+        self._looked = now = self._context.reactor.seconds()
+        self.stale = stale
+        self._context.located.put(self._key, KnownInstances(tuple(instances), now - stale))
 
     async def _records(self, nameserver: RemoteService) -> AsyncIterator[Any]:
         """What the nameserver has of them."""
@@ -287,6 +334,11 @@ class NamedRoute(Instances):
             # Who may not list may still ask for one, and gets any of them each time.
             for _ in range(ASKED_FOR_ONE):
                 yield await nameserver.invoke("locate", wanted, LOOK_TIMEOUT)
+
+
+def _staleness(record: Any) -> float:
+    stale = record.get("stale", 0.0)
+    return stale if isinstance(stale, float) and stale > 0 else 0.0
 
 
 def addresses_of(record: Any) -> list[str]:

@@ -12,6 +12,7 @@ from pycomnet.errors import (
     ConnectionLost,
     DeadlineExceeded,
     InvalidArguments,
+    PycomnetError,
     ServerLeaving,
     Unauthenticated,
     from_map,
@@ -192,6 +193,10 @@ class PendingCall:
             if not self.files and self.repeats < MOST_TURNS:
                 self._call_again(deferred)
                 return
+        elsewhere = isinstance(problem, PycomnetError) and problem.elsewhere
+        if elsewhere and not self.files and self.service.goes_elsewhere(self.peer):
+            self._call_again(deferred)
+            return
         if isinstance(problem, Unauthenticated):
             again = self.peer.may_log_in(self.connection, problem)
             if again and not self.files and self.repeats < MOST_REPEATS:

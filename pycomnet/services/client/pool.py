@@ -33,6 +33,7 @@ from pycomnet.services.client.login import AddressSource, address_with, choose, 
 if TYPE_CHECKING:
     from pycomnet.services.client.context import Context
     from pycomnet.services.client.login import CallerCredentials
+    from pycomnet.services.client.severaladdresses import SeveralAddresses
 
 #: Seconds for which an address that refuses connections is not tried, if there are others.
 SET_ASIDE = 5.0
@@ -112,6 +113,10 @@ class Pool(Live):
         self.shared: dict[Any, Any] = {}
         #: weak: callers and connections hold the peers, so that unused addresses are forgotten
         self.peers: weakref.WeakValueDictionary[tuple[str, AddressSource], PooledServer] = (
+            weakref.WeakValueDictionary()
+        )
+        #: routes to several addresses, as long as anybody uses them
+        self.several: weakref.WeakValueDictionary[tuple[str, AddressSource], SeveralAddresses] = (
             weakref.WeakValueDictionary()
         )
         self.closed = False
@@ -393,6 +398,10 @@ class PooledServer:
     def _set_aside(self, seconds: float = SET_ASIDE) -> None:
         self.aside_until = self._context.reactor.seconds() + seconds
         self._context.pool.changes += 1
+
+    def set_aside(self) -> None:
+        """It can't do what others may: they get the calls for a while."""
+        self._set_aside()
 
     def is_silent(self) -> None:
         """The server does not answer: other instances get the calls until it does."""

@@ -8,6 +8,7 @@ import attrs
 
 from pycomnet.errors import EndpointError
 from pycomnet.net.destinations import foreign_address
+from pycomnet.net.several import split_addresses
 
 
 @attrs.frozen
@@ -16,7 +17,7 @@ class ServiceReference:
 
     :ivar interface: its interface; None for the only one at the address.
     :ivar address: where it is; None if a nameserver finds it.
-    :ivar nameserver: the address of the nameserver that finds it.
+    :ivar nameserver: the address of the nameserver that finds it, or several with commas.
     :ivar service: its name there; None for any instance.
     """
 
@@ -30,7 +31,12 @@ class ServiceReference:
 
         Of the addresses it has where they lead: files of this machine are nothing to others.
         """
-        return [self.interface, *_addresses(self.address, self.nameserver), self.service]
+        return [
+            self.interface,
+            _foreign(self.address),
+            _all_foreign(self.nameserver),
+            self.service,
+        ]
 
     @classmethod
     def from_list(cls, value: Any) -> ServiceReference:
@@ -51,14 +57,20 @@ class ServiceReference:
         if address is None and not interface:
             raise ValueError("a nameserver finds a service by its interface, which is missing")
         try:
-            address, nameserver = _addresses(address, nameserver)
+            address, nameserver = _foreign(address), _all_foreign(nameserver)
         except EndpointError as problem:
             raise ValueError(f"a reference to a service has the wrong address: {problem}") from None
         return cls(interface, address, nameserver, service)
 
 
-def _addresses(*addresses: str | None) -> list[str | None]:
-    return [None if each is None else foreign_address(each) for each in addresses]
+def _foreign(address: str | None) -> str | None:
+    return None if address is None else foreign_address(address)
+
+
+def _all_foreign(addresses: str | None) -> str | None:
+    if addresses is None:
+        return None
+    return ",".join(dict.fromkeys(map(foreign_address, split_addresses(addresses))))
 
 
 __all__ = ["ServiceReference"]

@@ -79,6 +79,12 @@ class RemoteService(Live):
         return f"<RemoteService {self.interface} {self._route}>"
 
     @property
+    def stale(self) -> float:
+        """How old what the nameserver has said of it is, in seconds, if the nameserver can't be
+        reached or is cut off from its store; else 0.0."""
+        return self._route.stale
+
+    @property
     def reference(self) -> ServiceReference:
         """What it is, apart from this process."""
         return self._route.reference(self.interface)
@@ -308,6 +314,18 @@ class RemoteService(Live):
     def has_other(self, peer: PooledServer, now: float) -> bool:
         """Whether there is another instance that is not set aside."""
         return self._route.has_other(peer, now)
+
+    def goes_elsewhere(self, peer: PooledServer) -> bool:
+        """Whether another instance does what this one can't now; then that one gets the calls.
+
+        If all have said so, it stays as it is: nothing is gained by going to and fro.
+        """
+        if not self._route.interchangeable:
+            return False
+        if not self._route.has_other(peer, self.context.reactor.seconds()):
+            return False
+        peer.set_aside()
+        return True
 
     def called_by(self, peer: PooledServer) -> str:
         """The interface; when none is named, the server's only one.

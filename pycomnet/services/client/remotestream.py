@@ -16,6 +16,7 @@ from pycomnet.errors import (
     ChannelClosed,
     ConnectionLost,
     DeadlineExceeded,
+    PycomnetError,
     RemoteError,
     Unauthenticated,
     from_map,
@@ -123,6 +124,8 @@ class RemoteStream(ValueIterator, Live):
             if isinstance(found, Unauthenticated):
                 self._peer.may_log_in(self._core.connection, found)  # for the next one
                 found = self._peer.explained(found)
+            elif isinstance(found, PycomnetError) and found.elsewhere:
+                self._service.goes_elsewhere(self._peer)  # the next one
             raise found
         return failure
 

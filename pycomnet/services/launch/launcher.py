@@ -24,6 +24,7 @@ from pycomnet.errors import (
 from pycomnet.net import endpoints
 from pycomnet.net.destinations import foreign_address
 from pycomnet.net.reactors import EndpointReactor
+from pycomnet.net.several import are_local_clients
 from pycomnet.services.client.context import Context
 from pycomnet.services.client.instances import ADDRESSES
 from pycomnet.services.interface import Service
@@ -334,7 +335,7 @@ class Launcher(service.Service):
         reach = [one for one in addresses if not endpoints.is_local_client(one)]
         if not reach:
             text = "only programs on this machine can reach {address}"
-            if endpoints.is_local_client(self._config.nameserver):
+            if are_local_clients(self._config.nameserver):
                 self.log.info(text, address=", ".join(addresses))
             else:
                 text += ", and the nameserver is elsewhere: say --listen tcp:PORT, or --advertise"

@@ -24,6 +24,7 @@ from pycomnet.errors import (
     PycomnetError,
     ServiceNameTaken,
     ServiceUnreachable,
+    StoreUncertain,
 )
 from pycomnet.far.live import Live
 from pycomnet.net.backoff import retry_policy
@@ -198,6 +199,8 @@ class Registration(Live):
         except (ServiceUnreachable, ValueNotSendable):  # the request was not sent
             self._unanswered = before
             raise
+        except StoreUncertain:
+            raise  # the nameserver has not learned whether it is registered
         except NameserverError:
             self._unanswered = False
             raise

@@ -12,13 +12,28 @@ from click.testing import CliRunner
 from twisted.internet import defer
 
 from pycomnet.cli.app import root
-from pycomnet.cli.ns import event_line, list_services, locate, remove, stat, table, watch
+from pycomnet.cli.ns import cluster, event_line, list_services, locate, remove, stat, table, watch
+from pycomnet.cli.ns_store import export_store, import_store
 from pycomnet.cli.program import CommandProgram
 from pycomnet.errors import InvalidArguments, NotLeaseOwner
 from pycomnet.nameserver.daemon import NameserverService
+from pycomnet.nameserver.records import Put
+from pycomnet.nameserver.stores import make_store
 from pycomnet.nameserver.stores.memory import MemoryStore
 from pycomnet.services.client.context import NAMESERVER, Context
 from pycomnet.test.cli.case import CommandCase
+from pycomnet.test.nameserver.kit import Follower, record
+
+
+class ClusterAnswer:
+    """A store that others share: what it says of its cluster."""
+
+    def __init__(self, found: dict[str, Any]) -> None:
+        self._found = found
+
+    def cluster(self) -> defer.Deferred[dict[str, Any]]:
+        return defer.succeed(self._found)
+
 
 ANY: dict[str, Any] = {"service": None, "interface": None, "tags": []}
 
@@ -161,6 +176,52 @@ class NsTests(CommandCase):
         self.assertEqual((shown["services"].strip(), shown["registered"].strip()), ("2", "2"))
         self.assertEqual(shown["version"].strip(), "")
         self.assertRegex(shown["memory"], r"^ +held 0, most \d+, largest 0, refused 0$")
+
+    async def test_cluster_of_one_is_said_so(self) -> None:
+        """A nameserver with a store of its own has no cluster."""
+        await self.start()
+        self.assertEqual(await self.run_it(cluster, False), 0)
+        self.assertIn("there is no cluster", self.stderr)
+
+    async def test_cluster_prints_nameservers_and_members(self) -> None:
+        """Nameservers, then members, each with its state; or JSON."""
+        await self.start()
+        nameservers = [{"id": "aa", "addresses": ["tcp:a:1"], "version": "1", "stale": 0.25}]
+        reached = {"leader": True, "version": "3.4", "bytes": 7, "errors": ["no space"]}
+        members = [
+            {"name": "m0", "urls": ["http://a"], "reached": True, **reached},
+            {"name": "m1", "urls": [], "reached": False},
+        ]
+        found = {"nameservers": nameservers, "members": members}
+        self.patch(self.nameserver.names, "_shared", ClusterAnswer(found))
+        self.assertEqual(await self.run_it(cluster, False), 0)
+        lines = [line.split() for line in self.stdout.splitlines()]
+        self.assertEqual(lines[1], ["aa", "tcp:a:1", "1", "0.2"])
+        self.assertEqual(lines[4], ["m0", "http://a", "3.4", "leader,", "no", "space", "7"])
+        self.assertEqual(lines[5], ["m1", "-", "-", "not", "reached", "-"])
+
+    async def test_export_and_import_move_registrations(self) -> None:
+        """What one prints the other registers; names that are taken are told, with status 1."""
+        old, new = (f"sqlite:{self.mktemp()}" for _ in range(2))
+        store = make_store(old, self.reactor)
+        await store.open(Follower())
+        await store.commit(Put(record("org.moved")))
+        await store.close()
+
+        async def export(program: CommandProgram) -> int:
+            return await export_store(program, old)
+
+        self.assertEqual(await self.status_of(export), 0)
+        lines = self.stdout.splitlines()
+        self.assertEqual([json.loads(line)["service"] for line in lines[1:]], ["org.moved"])
+
+        async def bring(program: CommandProgram) -> int:
+            return await import_store(program, new, lines)
+
+        self.assertEqual(await self.status_of(bring), 0)
+        self.assertIn("1 registrations are there now", self.stderr)
+        self.assertEqual(await self.status_of(bring), 1)
+        self.assertIn("'org.moved' is registered there already", self.stderr)
 
     async def test_watch_prints_snapshot_and_changes(self) -> None:
         """What is there, the end of that, and what changes, until it is interrupted."""

@@ -31,9 +31,13 @@ class StoreConformance:
     object, each over what the one before it kept.
 
     :cvar survives: whether what was committed is there when the store is opened again.
+    :cvar in_order: whether revisions are in the order of the calls for all names together.
+    :cvar many: how many it is asked to keep at once.
     """
 
     survives = True
+    in_order = True
+    many = 3000
 
     async def opened(self: Any) -> tuple[Any, Follower]:
         """An open store and who follows it. It is closed at the end of the test."""
@@ -122,7 +126,9 @@ class StoreConformance:
         fence = await first
         await self.assertFailure(second, StoreConflict)
         self.assertEqual(known, [fence])  # by then the follower knows what is there instead
-        self.assertGreater(await other, fence)
+        if self.in_order:
+            self.assertGreater(await other, fence)
+        self.assertNotEqual(await other, fence)
         self.assertEqual(follower.records["a"][0].address, "tcp:h:1")
 
     @deferred
@@ -146,9 +152,11 @@ class StoreConformance:
     async def test_thousands_at_once_are_kept_in_order(self: Any) -> None:
         """Thousands at once, some of which go at once, are all kept, in order."""
         store, follower = await self.opened()
-        names = [f"service-{number}" for number in range(3000)]
+        names = [f"service-{number}" for number in range(self.many)]
         revisions = await defer.gatherResults([store.commit(Put(record(n))) for n in names])
-        self.assertEqual(revisions, sorted(set(revisions)))
+        self.assertEqual(len(set(revisions)), self.many)
+        if self.in_order:
+            self.assertEqual(revisions, sorted(revisions))
         doomed = names[::3]
         await defer.gatherResults([store.commit(Delete(n, follower.fence_of(n))) for n in doomed])
         self.assertEqual(set(follower.records), set(names) - set(doomed))
@@ -186,7 +194,8 @@ class StoreConformance:
 
     @deferred
     async def test_reopened_leases_have_the_time_left(self: Any) -> None:
-        """After a clean stop, leases have the time left that they had then."""
+        """After a clean stop, leases have the time left that they had then; or the store ends them,
+        and nobody knows."""
         store, follower = await self.opened()
         await store.commit(Put(record("a", ttl=30.0)))
         await store.commit(Put(record("b", ttl=30.0)))
@@ -194,7 +203,7 @@ class StoreConformance:
         await store.close()
         if self.survives:
             _, again = await self.opened()
-            self.assertEqual(again.records["a"][1], 4.25)
+            self.assertEqual(again.records["a"][1], 30.0 if store.ends_leases else 4.25)
             self.assertEqual(again.records["b"][1], 30.0)
 
     @deferred

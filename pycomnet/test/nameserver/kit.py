@@ -108,14 +108,22 @@ class Follower:
     def changed(self, changes: Any) -> None:
         for change in changes:
             assert self.revision is not None, "changed before it was loaded"
-            assert change.revision > self.revision
+            grouped = bool(changes) and change is not changes[0]
+            assert change.revision > self.revision or (grouped and change.revision == self.revision)
             self.revision = change.revision
             self.changes.append(change)
             if change.record is None:
                 del self.records[change.service]
             else:
-                change.record.fence = change.revision
+                change.record.fence = change.record.fence or change.revision
                 self.records[change.service] = change.record, change.record.ttl
+
+    def reached(self, revision: int) -> None:
+        assert self.revision is not None
+        self.revision = max(self.revision, revision)
+
+    def names(self) -> Iterator[str]:
+        return iter(self.records)
 
     def fence_of(self, service: str) -> int | None:
         return self.records[service][0].fence if service in self.records else None

@@ -9,7 +9,8 @@ from twisted.internet import defer
 from pycomnet.nameserver import follow as follow_module
 from pycomnet.nameserver.follow import follow
 from pycomnet.nameserver.records import Delete, Put
-from pycomnet.nameserver.service import NameService, make_server
+from pycomnet.nameserver.service import NameService
+from pycomnet.nameserver.serving import make_server
 from pycomnet.nameserver.stores.memory import MemoryStore
 from pycomnet.services.client.context import NAMESERVER, Context
 from pycomnet.test.nameserver.kit import record
@@ -112,7 +113,7 @@ class FollowTests(NameserverCase):
 
     def test_closed_follower_leaves_no_watch(self) -> None:
         """Whoever wants no more has no watch left at the nameserver."""
-        self.assertEqual(self.names._watching, 1)
+        self.assertEqual(self.names._watches.count, 1)
         self.following.cancel()
         self.network.deliver()
-        self.assertEqual(self.names._watching, 0)
+        self.assertEqual(self.names._watches.count, 0)

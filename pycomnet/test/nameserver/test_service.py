@@ -305,9 +305,11 @@ class QuestionTests(NameserverCase):
         self.assertEqual(
             set(described),
             {"register", "renew", "unregister", "locate", "list_services", "watch", "stat"}
-            | {"introspect", "remove"},
+            | {"introspect", "remove", "cluster"},
         )
         self.assertTrue(all(one["doc"] for one in described.values()))
         self.assertEqual(described["renew"]["args"], {"lease": "int", "secret": "str"})
         again = {name for name, one in described.items() if one["idempotent"]}
-        self.assertEqual(again, {"renew", "locate", "list_services", "introspect", "stat"})
+        self.assertEqual(
+            again, {"renew", "locate", "list_services", "introspect", "stat", "cluster"}
+        )

@@ -79,12 +79,15 @@ class WatchTests(NameserverCase):
         stream.take()
         stream.stream.close()
         self.network.deliver()
-        self.assertEqual((self.names._watching, self.names._next_change.waiting), (0, 0))
+        self.assertEqual(
+            (self.names._watches.count, self.names._watches._next_change.waiting), (0, 0)
+        )
         Stream(self).take()
-        self.assertEqual(self.names._watching, 1)
+        self.assertEqual(self.names._watches.count, 1)
         self.network.cut()
         self.network.deliver()
-        self.assertEqual((self.names._watching, dict(self.names._watches)), (0, {}))
+        self.assertEqual(self.names._watches.count, 0)
+        self.assertEqual(dict(self.names._watches._by_connection), {})
 
     def test_watchers_are_told_when_nameserver_ends(self) -> None:
         """When the nameserver ends, watchers are told."""

@@ -11,9 +11,9 @@ from twisted.trial.unittest import SynchronousTestCase
 from pycomnet.errors import RevisionTooOld
 from pycomnet.nameserver.changelog import ChangeLog, Step
 from pycomnet.nameserver.queries import Query
-from pycomnet.nameserver.records import CHANGED, UNREGISTERED
+from pycomnet.nameserver.records import CHANGED, UNREGISTERED, Change
 from pycomnet.nameserver.watch import Watch
-from pycomnet.test.nameserver.kit import Registry
+from pycomnet.test.nameserver.kit import Registry, record
 from pycomnet.test.properties import examples, given, settings
 
 
@@ -278,3 +278,57 @@ class ChangeLogTests(SynchronousTestCase):
         self.assertFalse(log.knows(log.first - 1))
         self.assertFalse(log.knows(log.last + 1))
         self.assertEqual(len(log.after(log.first, 3)), 3)
+
+
+class GroupTests(WatchCase):
+    """Changes of one revision: the differences of a comparison."""
+
+    def setUp(self) -> None:
+        self.registry = Registry(log_length=5000)
+        self.directory = self.registry.directory
+        self.before = self.directory.log.last
+        self.group = self.before + 10_000
+        names = [f"s{number:04}" for number in range(1000)]
+        changes = [Change(self.group, name, record(name)) for name in names]
+        for number, change in enumerate(changes):
+            assert change.record is not None
+            change.record.fence = self.before + 1 + number
+        self.directory.changed(changes)
+        self.names = names
+
+    def test_group_is_taken_bit_by_bit(self) -> None:
+        """However large a group is, a watcher gets no more at a time than of other changes."""
+        view = self.view(revision=self.before)
+        sizes = []
+        while not view.watch.caught_up:
+            sizes.append(len(view.step(100)))
+        self.assertEqual(sizes, [100] * 10)
+        self.assertEqual(sorted(view.services), self.names)
+        revisions = [event["revision"] for event in view.events]
+        self.assertEqual(revisions, [self.before] * 999 + [self.group])
+
+    def test_who_leaves_within_a_group_gets_it_again(self) -> None:
+        """The revision of each event but the last is the one before the group."""
+        view = self.view(revision=self.before)
+        for _ in range(3):
+            view.step(100)
+        again = self.view(revision=view.revision)
+        again.catch_up(70)
+        self.assertEqual(sorted(again.services), self.names)
+
+    def test_group_that_is_forgotten_within_is_told(self) -> None:
+        """A watcher whose group is no longer whole has missed changes."""
+        view = self.view(revision=self.before)
+        view.step(100)
+        for number in range(4500):
+            self.directory.log.add(Step(self.group + 1 + number, "t", None, None))
+        self.assertRaises(RevisionTooOld, view.step)
+
+    def test_changes_after_a_group_follow(self) -> None:
+        """What comes while a watcher is within a group is told after it."""
+        view = self.view(revision=self.before)
+        view.step(999)
+        self.directory.changed([Change(self.group + 1, "s0999", None, UNREGISTERED)])
+        self.assertEqual([event["revision"] for event in view.step(1)], [self.group])
+        self.assertEqual([event["event"] for event in view.step(1)], ["delete"])
+        self.assertTrue(view.watch.caught_up)

@@ -1,0 +1,136 @@
+"""The nameserver on etcd beside bare etcd, in one run: registering, and what another one sees.
+
+Three members on this machine, a client of them, and two stores, as two nameservers have them, in
+this process. "Bare" is a grant and a transaction by the same client. Rounds of both take turns, so
+that their ratio says something on a busy machine. ``python benchmarks/etcd_names.py``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import secrets
+import shutil
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from twisted.internet import defer, task
+
+from pycomnet.etcd import EtcdClient, PutRequest, RangeRequest, prefix, unchanged
+from pycomnet.nameserver.records import Put
+from pycomnet.nameserver.stores import make_store
+from pycomnet.test.nameserver.kit import Follower, record
+from pycomnet.test.system.etcds import EtcdMembers
+
+
+class SeenFollower(Follower):
+    """A follower that notes when it was told of each name."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: dict[str, float] = {}
+
+    def changed(self, changes: Any) -> None:
+        super().changed(changes)
+        now = time.monotonic()
+        for change in changes:
+            self.seen.setdefault(change.service, now)
+
+
+async def in_flight(one: Callable[[str], Any], names: list[str], many: int) -> float:
+    """The seconds that some calls take, so many at a time."""
+    waiting = iter(names)
+
+    async def work() -> None:
+        for name in waiting:
+            await one(name)
+
+    begun = time.monotonic()
+    await defer.gatherResults([defer.Deferred.fromCoroutine(work()) for _ in range(many)])
+    return time.monotonic() - begun
+
+
+async def measure(reactor: Any, members: EtcdMembers, rounds: int, count: int) -> None:
+    """Print the ratios."""
+    endpoints = [one.url.replace("http://", "tcp:") for one in members.members]
+    client = EtcdClient(endpoints, reactor)
+    await client.connect()
+    stores, followers = [], [SeenFollower(), SeenFollower()]
+    for follower in followers:
+        store = make_store(f"etcd:{members.urls}", reactor)
+        await store.open(follower)
+        stores.append(store)
+
+    async def bare(name: str) -> None:
+        key, lease = b"/bare/" + name.encode(), secrets.randbits(53)
+        await client.grant(30, id=lease)
+        await client.txn(
+            [unchanged(key, 0)],
+            [PutRequest(key, bytes(150), lease, previous=True)],
+            [RangeRequest(prefix(key))],
+        )
+
+    acknowledged: dict[str, float] = {}
+
+    async def register(name: str) -> None:
+        wanted = record(name)
+        wanted.lease = secrets.randbits(53)
+        await stores[0].commit(Put(wanted))
+        acknowledged[name] = time.monotonic()
+
+    for many, some in ((1, count // 10), (64, count)):
+        ratios, rates = [], []
+        for turn in range(rounds):
+            names = [f"n{many}-{turn}-{number}" for number in range(some)]
+            alone = await in_flight(bare, names, many)
+            ours = await in_flight(register, names, many)
+            ratios.append(alone / ours)
+            rates.append(some / ours)
+        print(
+            f"register, {many} in flight: {statistics.median(rates):.0f}/s, "
+            f"{statistics.median(ratios):.2f} of bare's rate ({min(ratios):.2f} to "
+            f"{max(ratios):.2f})"
+        )
+    await task.deferLater(reactor, 0.5)
+    late = sorted(followers[1].seen[name] - when for name, when in acknowledged.items())
+    print(
+        f"seen at the other nameserver after the acknowledgement: median "
+        f"{1e3 * statistics.median(late):.2f} ms, p99 {1e3 * late[len(late) * 99 // 100]:.2f} ms"
+    )
+    loading = make_store(f"etcd:{members.urls}", reactor)
+    begun = time.process_time()
+    follower = Follower()
+    await loading.open(follower)
+    spent = time.process_time() - begun
+    print(f"{len(follower.records)} records loaded with {spent:.2f} s of processor time")
+    for store in (*stores, loading):
+        await store.close()
+    await client.close()
+
+
+def main() -> None:
+    """Run it."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--count", type=int, default=2_000)
+    parser.add_argument("--directory", default=None, help="for the members' data")
+    found = parser.parse_args()
+    directory = Path(tempfile.mkdtemp(prefix="pycomnet-etcd-", dir=found.directory))
+    members = EtcdMembers(directory, 3)
+    try:
+        members.start()
+        task.react(
+            lambda reactor: defer.Deferred.fromCoroutine(
+                measure(reactor, members, found.rounds, found.count)
+            )
+        )
+    finally:
+        members.stop()
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,370 @@
+"""Decodes answers: etcd's messages, as what the client's methods return.
+
+Tags are written in octal: the last digit is the kind, 0 for numbers and 2 for bytes, and the others
+are the field's number in etcd's ``rpc.proto`` and ``kv.proto``.
+"""
+
+from __future__ import annotations
+
+import attrs
+
+from pycomnet.etcd.errors import EtcdProtocolViolation
+from pycomnet.etcd.protobuf import fields, signed, text
+from pycomnet.etcd.requests import MAX_DEPTH
+from pycomnet.etcd.values import (
+    Answer,
+    AnswerHeader,
+    DeleteAnswer,
+    Grant,
+    KeyEvent,
+    KeyValue,
+    MemberAlarm,
+    MemberInfo,
+    MemberStatus,
+    PutAnswer,
+    RangeAnswer,
+    TimeToLive,
+    TxnAnswer,
+)
+
+_NO_HEADER = AnswerHeader()
+
+
+#: The ids in a header, two varints of mostly ten bytes, are the same in all answers of a member:
+#: the bytes -> the cluster's and the member's id.
+_ids: dict[bytes, tuple[int, int]] = {}
+_IDS_SIZE, _MOST_IDS = 22, 64
+
+
+def _header(data: bytes, at: int, end: int) -> AnswerHeader:
+    cluster = member = revision = term = 0
+    if end - at > _IDS_SIZE:  # those of a transaction's answers have no ids
+        known = _ids.get(data[at : at + _IDS_SIZE])
+        if known is not None:
+            cluster, member = known
+            at += _IDS_SIZE
+        else:
+            _learn_ids(data, at)
+    for tag, value, _ in fields(data, at, end):
+        if tag == 0o30:
+            revision = value
+        elif tag == 0o40:
+            term = value
+        elif tag == 0o10:
+            cluster = value
+        elif tag == 0o20:
+            member = value
+    return AnswerHeader(cluster, member, signed(revision), term)
+
+
+def _learn_ids(data: bytes, at: int) -> None:
+    """Keep the ids of a header, if they are its first two fields and have the usual size."""
+    split = at + _IDS_SIZE
+    if data[at] != 0o10 or data[split] != 0o30:
+        return
+    try:
+        (_, cluster, _), (tag, member, _) = fields(data, at, split)
+    except (EtcdProtocolViolation, ValueError):
+        return
+    if tag == 0o20:
+        if len(_ids) >= _MOST_IDS:
+            _ids.clear()
+        _ids[data[at:split]] = (cluster, member)
+
+
+def _key_value(data: bytes, at: int, end: int) -> KeyValue:
+    key = value = b""
+    created = changed = version = lease = 0
+    for tag, first, last in fields(data, at, end):
+        if tag == 0o12:
+            key = data[first:last]
+        elif tag == 0o52:
+            value = data[first:last]
+        elif tag == 0o20:
+            created = first
+        elif tag == 0o30:
+            changed = first
+        elif tag == 0o40:
+            version = first
+        elif tag == 0o60:
+            lease = first
+    return KeyValue(key, value, signed(created), signed(changed), signed(version), signed(lease))
+
+
+def _range(data: bytes, at: int, end: int) -> RangeAnswer:
+    header, kvs, more, count = _NO_HEADER, [], False, 0
+    for tag, first, last in fields(data, at, end):
+        if tag == 0o22:
+            kvs.append(_key_value(data, first, last))
+        elif tag == 0o12:
+            header = _header(data, first, last)
+        elif tag == 0o30:
+            more = first != 0
+        elif tag == 0o40:
+            count = signed(first)
+    return RangeAnswer(header, kvs, more, count)
+
+
+def _put(data: bytes, at: int, end: int) -> PutAnswer:
+    header, previous = _NO_HEADER, None
+    for tag, first, last in fields(data, at, end):
+        if tag == 0o12:
+            header = _header(data, first, last)
+        elif tag == 0o22:
+            previous = _key_value(data, first, last)
+    return PutAnswer(header, previous)
+
+
+def _delete(data: bytes, at: int, end: int) -> DeleteAnswer:
+    header, deleted, previous = _NO_HEADER, 0, []
+    for tag, first, last in fields(data, at, end):
+        if tag == 0o12:
+            header = _header(data, first, last)
+        elif tag == 0o20:
+            deleted = signed(first)
+        elif tag == 0o32:
+            previous.append(_key_value(data, first, last))
+    return DeleteAnswer(header, deleted, previous)
+
+
+def _txn(data: bytes, at: int, end: int, depth: int) -> TxnAnswer:
+    if depth > MAX_DEPTH:
+        raise EtcdProtocolViolation(f"an answer is nested deeper than {MAX_DEPTH}")
+    header, succeeded = _NO_HEADER, False
+    answers: list[Answer] = []
+    for tag, first, last in fields(data, at, end):
+        if tag == 0o12:
+            header = _header(data, first, last)
+        elif tag == 0o20:
+            succeeded = first != 0
+        elif tag == 0o32:
+            answers.append(_operation(data, first, last, depth))
+    return TxnAnswer(header, succeeded, answers)
+
+
+def _operation(data: bytes, at: int, end: int, depth: int) -> Answer:
+    """A ResponseOp."""
+    found: Answer | None = None
+    for tag, first, last in fields(data, at, end):
+        if tag == 0o12:
+            found = _range(data, first, last)
+        elif tag == 0o22:
+            found = _put(data, first, last)
+        elif tag == 0o32:
+            found = _delete(data, first, last)
+        elif tag == 0o42:
+            found = _txn(data, first, last, depth + 1)
+    if found is None:
+        raise EtcdProtocolViolation("a transaction's answer has a result of no known kind")
+    return found
+
+
+def decode_range(data: bytes) -> RangeAnswer:
+    """A RangeResponse."""
+    return _range(data, 0, len(data))
+
+
+def decode_put(data: bytes) -> PutAnswer:
+    """A PutResponse."""
+    return _put(data, 0, len(data))
+
+
+def decode_delete(data: bytes) -> DeleteAnswer:
+    """A DeleteRangeResponse."""
+    return _delete(data, 0, len(data))
+
+
+def decode_txn(data: bytes) -> TxnAnswer:
+    """A TxnResponse."""
+    return _txn(data, 0, len(data), 0)
+
+
+def decode_header(data: bytes) -> AnswerHeader:
+    """An answer that has no more than a header: CompactionResponse, LeaseRevokeResponse."""
+    for tag, first, last in fields(data, 0, len(data)):
+        if tag == 0o12:
+            return _header(data, first, last)
+    return _NO_HEADER
+
+
+def decode_grant(data: bytes) -> Grant:
+    """A LeaseGrantResponse."""
+    lease = ttl = 0
+    for tag, first, _ in fields(data, 0, len(data)):
+        if tag == 0o20:
+            lease = signed(first)
+        elif tag == 0o30:
+            ttl = signed(first)
+    return Grant(decode_header(data), lease, ttl)
+
+
+def decode_keepalive(data: bytes) -> tuple[int, int]:
+    """A LeaseKeepAliveResponse: the lease and its ttl."""
+    lease = ttl = 0
+    for tag, first, _ in fields(data, 0, len(data)):
+        if tag == 0o20:
+            lease = first
+        elif tag == 0o30:
+            ttl = first
+    return signed(lease), signed(ttl)
+
+
+def decode_time_to_live(data: bytes) -> TimeToLive:
+    """A LeaseTimeToLiveResponse."""
+    lease = ttl = granted = 0
+    keys = []
+    for tag, first, last in fields(data, 0, len(data)):
+        if tag == 0o20:
+            lease = signed(first)
+        elif tag == 0o30:
+            ttl = signed(first)
+        elif tag == 0o40:
+            granted = signed(first)
+        elif tag == 0o52:
+            keys.append(data[first:last])
+    return TimeToLive(decode_header(data), lease, ttl, granted, keys)
+
+
+def decode_leases(data: bytes) -> list[int]:
+    """A LeaseLeasesResponse."""
+    found = []
+    for tag, at, end in fields(data, 0, len(data)):
+        if tag == 0o22:
+            found += [signed(value) for one, value, _ in fields(data, at, end) if one == 0o10]
+    return found
+
+
+def decode_members(data: bytes) -> list[MemberInfo]:
+    """A MemberListResponse."""
+    return [
+        _member(data, first, last) for tag, first, last in fields(data, 0, len(data)) if tag == 0o22
+    ]
+
+
+def _member(data: bytes, at: int, end: int) -> MemberInfo:
+    ident, name, is_learner = 0, "", False
+    peers, clients = [], []
+    for tag, first, last in fields(data, at, end):
+        if tag == 0o10:
+            ident = first
+        elif tag == 0o22:
+            name = text(data, first, last)
+        elif tag == 0o32:
+            peers.append(text(data, first, last))
+        elif tag == 0o42:
+            clients.append(text(data, first, last))
+        elif tag == 0o50:
+            is_learner = first != 0
+    return MemberInfo(ident, name, peers, clients, is_learner)
+
+
+def decode_status(data: bytes) -> MemberStatus:
+    """A StatusResponse."""
+    version, errors = "", []
+    numbers = dict.fromkeys((0o30, 0o40, 0o50, 0o60, 0o70, 0o110, 0o120), 0)
+    for tag, first, last in fields(data, 0, len(data)):
+        if tag in numbers:
+            numbers[tag] = first
+        elif tag == 0o22:
+            version = text(data, first, last)
+        elif tag == 0o102:
+            errors.append(text(data, first, last))
+    return MemberStatus(
+        header=decode_header(data),
+        version=version,
+        db_size=signed(numbers[0o30]),
+        leader=numbers[0o40],
+        raft_index=numbers[0o50],
+        raft_term=numbers[0o60],
+        raft_applied_index=numbers[0o70],
+        errors=errors,
+        db_size_in_use=signed(numbers[0o110]),
+        is_learner=numbers[0o120] != 0,
+    )
+
+
+def decode_alarms(data: bytes) -> list[MemberAlarm]:
+    """An AlarmResponse."""
+    found = []
+    for tag, at, end in fields(data, 0, len(data)):
+        if tag == 0o22:
+            alarm = dict.fromkeys((0o10, 0o20), 0)
+            alarm.update((one, value) for one, value, _ in fields(data, at, end))
+            found.append(MemberAlarm(alarm[0o10], alarm[0o20]))
+    return found
+
+
+def decode_token(data: bytes) -> str:
+    """An AuthenticateResponse: its token."""
+    for tag, first, last in fields(data, 0, len(data)):
+        if tag == 0o22:
+            return text(data, first, last)
+    return ""
+
+
+@attrs.frozen
+class WatchAnswer:
+    """A WatchResponse."""
+
+    revision: int
+    created: bool
+    cancelled: bool
+    compact_revision: int
+    cancel_reason: str
+    fragment: bool
+    events: list[KeyEvent]
+
+
+def decode_watch(data: bytes) -> WatchAnswer:
+    """A WatchResponse."""
+    revision, reason, events = 0, "", []
+    numbers = dict.fromkeys((0o30, 0o40, 0o50, 0o70), 0)
+    for tag, first, last in fields(data, 0, len(data)):
+        if tag == 0o132:
+            events.append(_event(data, first, last))
+        elif tag == 0o12:
+            revision = _header(data, first, last).revision
+        elif tag in numbers:
+            numbers[tag] = first
+        elif tag == 0o62:
+            reason = text(data, first, last)
+    return WatchAnswer(
+        revision=revision,
+        created=numbers[0o30] != 0,
+        cancelled=numbers[0o40] != 0,
+        compact_revision=signed(numbers[0o50]),
+        cancel_reason=reason,
+        fragment=numbers[0o70] != 0,
+        events=events,
+    )
+
+
+def _event(data: bytes, at: int, end: int) -> KeyEvent:
+    kind, kv, previous = 0, KeyValue(b""), None
+    for tag, first, last in fields(data, at, end):
+        if tag == 0o22:
+            kv = _key_value(data, first, last)
+        elif tag == 0o10:
+            kind = first
+        elif tag == 0o32:
+            previous = _key_value(data, first, last)
+    return KeyEvent(kind == 1, kv, previous)
+
+
+__all__ = [
+    "WatchAnswer",
+    "decode_alarms",
+    "decode_delete",
+    "decode_grant",
+    "decode_header",
+    "decode_keepalive",
+    "decode_leases",
+    "decode_members",
+    "decode_put",
+    "decode_range",
+    "decode_status",
+    "decode_time_to_live",
+    "decode_token",
+    "decode_txn",
+    "decode_watch",
+]

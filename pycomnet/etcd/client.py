@@ -1,0 +1,302 @@
+"""The etcd client: keys, transactions, leases, watches and the cluster, over several members."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn
+
+from twisted.internet.defer import Deferred, succeed
+
+from pycomnet.errors import EndpointError
+from pycomnet.etcd.answers import (
+    decode_alarms,
+    decode_delete,
+    decode_grant,
+    decode_header,
+    decode_leases,
+    decode_members,
+    decode_put,
+    decode_range,
+    decode_status,
+    decode_time_to_live,
+    decode_txn,
+)
+from pycomnet.etcd.cluster import Cluster
+from pycomnet.etcd.errors import EtcdUnavailable
+from pycomnet.etcd.keepalives import Keepalives
+from pycomnet.etcd.requests import (
+    encode_delete,
+    encode_numbers,
+    encode_put,
+    encode_range,
+    encode_txn,
+)
+from pycomnet.etcd.values import (
+    AnswerHeader,
+    Compare,
+    DeleteAnswer,
+    DeleteRequest,
+    Grant,
+    KeyRange,
+    KeyValue,
+    MemberAlarm,
+    MemberInfo,
+    MemberStatus,
+    Operation,
+    PutAnswer,
+    PutRequest,
+    RangeAnswer,
+    RangeRequest,
+    TimeToLive,
+    TxnAnswer,
+    TxnRequest,
+)
+from pycomnet.etcd.watches import EtcdWatch, EtcdWatchHandler
+from pycomnet.net.endpoints import is_exposed
+from pycomnet.net.reactors import EndpointReactor
+from pycomnet.ranges import real
+
+_KV = "/etcdserverpb.KV"
+_LEASE = "/etcdserverpb.Lease"
+_MAINTENANCE = "/etcdserverpb.Maintenance"
+
+
+class EtcdClient:
+    """A client of an etcd cluster, version 3.4 or later.
+
+    Each method returns a Deferred. It fails with an error of :mod:`pycomnet.etcd.errors`; only
+    :class:`~pycomnet.etcd.errors.EtcdUncertain` means that something may have changed. Cancelling
+    it cancels the request; a write may still be executed.
+
+    Reads, and writes that surely were not executed, go to another member when one fails, until the
+    time is over.
+
+    :param endpoints: of the members: endpoint strings, such as ``tcp:HOST:2379`` and
+        ``tls:HOST:2379:trustRoots=FILE``.
+    :param user: the user's name, if the cluster has authentication; then ``password`` is needed.
+    :param timeout: seconds for a request, unless it says other.
+    :param plain_login: whether the password and its tokens may go to other machines without TLS.
+        To this machine's own addresses they always may.
+    :param reactor: connects, and is the clock.
+    """
+
+    def __init__(
+        self,
+        endpoints: Sequence[str],
+        reactor: EndpointReactor,
+        *,
+        user: str | None = None,
+        password: str | None = None,
+        timeout: float = 5.0,
+        plain_login: bool = False,
+    ) -> None:
+        if not endpoints:
+            raise EndpointError("an etcd client needs at least one endpoint")
+        if (user is None) != (password is None):
+            raise ValueError("a user needs a password, and a password a user")
+        exposed = [one for one in endpoints if is_exposed(one)]
+        if user is not None and exposed and not plain_login:
+            raise EndpointError(
+                f"{exposed[0]} has no TLS: everybody on the way would read the password; connect "
+                "with tls:, or pass plain_login=True if the network is trusted"
+            )
+        real("timeout", timeout, above=True)
+        login = None if user is None or password is None else (user, password)
+        self._cluster = Cluster(endpoints, reactor, login, timeout)
+        self._keepalives = Keepalives(self._cluster, reactor)
+        self._reactor = reactor
+        self._timeout = timeout
+
+    def connect(self) -> Deferred[None]:
+        """Connect to the members. It goes on connecting and reconnecting until :meth:`close`.
+
+        :returns: fires when the first member is connected (and the user authenticated); fails with
+            EtcdUnavailable after ``timeout``, or EtcdAuthFailed. Then it still goes on.
+        """
+        connected = self._cluster.open()
+        connected.addTimeout(self._timeout, self._reactor, self._not_connected)
+        return connected
+
+    def _not_connected(self, result: object, timeout: float) -> NoReturn:
+        raise EtcdUnavailable(f"no member within {timeout:g} s: {self._cluster.problem()}")
+
+    def close(self) -> Deferred[None]:
+        """Close all connections; what is in progress fails: reads with EtcdClosed, writes with
+        EtcdUncertain. Watches are cancelled with EtcdClosed.
+        """
+        self._cluster.close()
+        self._keepalives.close()
+        return succeed(None)
+
+    def range(
+        self, request: RangeRequest | KeyRange, *, timeout: float | None = None
+    ) -> Deferred[RangeAnswer]:
+        """Read a range of keys."""
+        if isinstance(request, KeyRange):
+            request = RangeRequest(request)
+        return self._cluster.call(
+            f"{_KV}/Range",
+            encode_range(request),
+            decode_range,
+            timeout=timeout,
+            needs_leader=not request.serializable,
+        )
+
+    def get(
+        self, key: bytes, *, serializable: bool = False, timeout: float | None = None
+    ) -> Deferred[KeyValue | None]:
+        """Read a key; None: it does not exist."""
+        request = RangeRequest(KeyRange(key), serializable=serializable)
+        reading = self.range(request, timeout=timeout)
+        return reading.addCallback(lambda answer: answer.kvs[0] if answer.kvs else None)
+
+    def put(
+        self,
+        key: bytes,
+        value: bytes,
+        *,
+        lease: int = 0,
+        previous: bool = False,
+        timeout: float | None = None,
+    ) -> Deferred[PutAnswer]:
+        """Write a key."""
+        message = encode_put(PutRequest(key, value, lease, previous))
+        return self._write(f"{_KV}/Put", message, decode_put, timeout)
+
+    def delete(
+        self, keys: bytes | KeyRange, *, previous: bool = False, timeout: float | None = None
+    ) -> Deferred[DeleteAnswer]:
+        """Delete a key or a range."""
+        message = encode_delete(DeleteRequest(_range_of(keys), previous))
+        return self._write(f"{_KV}/DeleteRange", message, decode_delete, timeout)
+
+    def txn(
+        self,
+        compares: Sequence[Compare] = (),
+        success: Sequence[Operation] = (),
+        failure: Sequence[Operation] = (),
+        *,
+        timeout: float | None = None,
+    ) -> Deferred[TxnAnswer]:
+        """Execute a transaction."""
+        message = encode_txn(TxnRequest(tuple(compares), tuple(success), tuple(failure)))
+        return self._write(f"{_KV}/Txn", message, decode_txn, timeout)
+
+    def _write(
+        self, path: str, message: bytes, decode: Callable[[bytes], Any], timeout: float | None
+    ) -> Deferred[Any]:
+        return self._cluster.call(path, message, decode, timeout=timeout, is_write=True)
+
+    def compact(
+        self, revision: int, *, physical: bool = False, timeout: float | None = None
+    ) -> Deferred[AnswerHeader]:
+        """Forget what is older than a revision."""
+        message = encode_numbers(revision, physical)
+        return self._write(f"{_KV}/Compact", message, decode_header, timeout)
+
+    def grant(self, ttl: int, *, id: int = 0, timeout: float | None = None) -> Deferred[Grant]:
+        """Make a lease.
+
+        :param ttl: whole seconds; etcd grants at least 2.
+        :param id: of its own; 0: etcd chooses one.
+        """
+        return self._write(f"{_LEASE}/LeaseGrant", encode_numbers(ttl, id), decode_grant, timeout)
+
+    def revoke(self, lease: int, *, timeout: float | None = None) -> Deferred[AnswerHeader]:
+        """End a lease, and its keys."""
+        message = encode_numbers(lease)
+        return self._write(f"{_LEASE}/LeaseRevoke", message, decode_header, timeout)
+
+    def keepalive(self, lease: int, *, timeout: float | None = None) -> Deferred[int]:
+        """Renew a lease, on one stream to the leader that all renewals share.
+
+        :returns: fires with the seconds that it now lives; fails with EtcdLeaseNotFound, or with
+            EtcdUnavailable or EtcdTimeout: then it may have been renewed.
+        """
+        if timeout is None:
+            timeout = self._timeout
+        return self._keepalives.renew(lease, real("timeout", timeout, above=True))
+
+    def time_to_live(
+        self, lease: int, *, keys: bool = False, timeout: float | None = None
+    ) -> Deferred[TimeToLive]:
+        """The time that a lease has; its ``ttl`` is -1 if there is none."""
+        message = encode_numbers(lease, keys)
+        path = f"{_LEASE}/LeaseTimeToLive"
+        return self._cluster.call(path, message, decode_time_to_live, timeout=timeout)
+
+    def leases(self, *, timeout: float | None = None) -> Deferred[list[int]]:
+        """The ids of all leases, as a member knows them."""
+        return self._cluster.call(f"{_LEASE}/LeaseLeases", b"", decode_leases, timeout=timeout)
+
+    def watch(
+        self,
+        keys: bytes | KeyRange,
+        handler: EtcdWatchHandler,
+        *,
+        start_revision: int = 0,
+        previous: bool = False,
+        progress: bool = False,
+        fragment: bool = True,
+        require_leader: bool = True,
+    ) -> EtcdWatch:
+        """Watch keys.
+
+        :param start_revision: the first revision whose changes are wanted; 0: from now on.
+        :param previous: whether events have the record before.
+        :param progress: whether etcd tells the progress at times when nothing changes (every ten
+            minutes by default; ask with :meth:`EtcdWatch.request_progress` for more).
+        :param fragment: whether etcd may send many events in parts; they are given whole.
+        :param require_leader: whether the watch goes to another member if its member loses the
+            leader (etcd says so after about 3 election timeouts).
+        """
+        watch = EtcdWatch(
+            self._cluster,
+            _range_of(keys),
+            handler,
+            start_revision,
+            previous,
+            progress,
+            fragment,
+            require_leader,
+        )
+        self._cluster.want(watch)
+        return watch
+
+    def status(
+        self, endpoint: str | None = None, *, timeout: float | None = None
+    ) -> Deferred[MemberStatus]:
+        """The status of the member at an endpoint, or of any."""
+        member = None
+        if endpoint is not None:
+            member = next((one for one in self._cluster.members if one.endpoint == endpoint), None)
+            if member is None:
+                raise EndpointError(f"{endpoint!r} is none of this client's endpoints")
+        path = f"{_MAINTENANCE}/Status"
+        return self._cluster.call(
+            path, b"", decode_status, timeout=timeout, needs_leader=False, member=member
+        )
+
+    def member_list(self, *, timeout: float | None = None) -> Deferred[list[MemberInfo]]:
+        """The members of the cluster."""
+        path = "/etcdserverpb.Cluster/MemberList"
+        return self._cluster.call(path, b"", decode_members, timeout=timeout, needs_leader=False)
+
+    def alarms(self, *, timeout: float | None = None) -> Deferred[list[MemberAlarm]]:
+        """The alarms that are raised."""
+        path = f"{_MAINTENANCE}/Alarm"
+        return self._cluster.call(path, b"", decode_alarms, timeout=timeout)
+
+    def disarm(
+        self, alarm: MemberAlarm, *, timeout: float | None = None
+    ) -> Deferred[list[MemberAlarm]]:
+        """Turn off an alarm, when its cause is gone."""
+        message = encode_numbers(2, alarm.member_id, alarm.kind)
+        return self._write(f"{_MAINTENANCE}/Alarm", message, decode_alarms, timeout)
+
+
+def _range_of(keys: bytes | KeyRange) -> KeyRange:
+    return KeyRange(keys) if isinstance(keys, bytes) else keys
+
+
+__all__ = ["EtcdClient"]

@@ -1,0 +1,138 @@
+"""HTTP/2's header blocks (HPACK, RFC 7541), encoded and decoded once each.
+
+A client sends the same few headers again and again, and gets the same few back. Both directions
+keep blocks whose meaning can't change:
+
+* Requests use the dynamic table. A block of headers that are all in the table leaves the table as
+  it is; it is kept until another request puts something into the table.
+* The member is told that our table has no room. So its blocks mean the same at any time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from hpack import Decoder, Encoder
+from hpack.exceptions import HPACKError
+
+from pycomnet.etcd.errors import EtcdProtocolViolation
+
+#: The most decoded bytes of a block.
+MAX_HEADERS = 1 << 16
+#: Blocks of at most so many bytes are kept, and so many of them.
+_KEPT_SIZE, _MOST_KEPT = 512, 256
+#: The table that requests use; a member may allow less.
+_TABLE = 4096
+
+Headers = Mapping[bytes, bytes]
+
+
+class RequestHeaders:
+    """Encodes the headers of requests.
+
+    :param authority: the member's host and port.
+    :param scheme: ``http`` or ``https``.
+    """
+
+    def __init__(self, authority: str, scheme: str) -> None:
+        self._authority = authority
+        self._scheme = scheme
+        self._encoder = Encoder()
+        self._blocks: dict[tuple[str, bool], bytes] = {}
+        #: all headers that were put into the table, and the room that they take there
+        self._known: set[tuple[str, str]] = set()
+        self._used = 0
+
+    def limit_table(self, size: int) -> None:
+        """The member allows a table of this size."""
+        size = min(size, _TABLE)
+        if size != self._encoder.header_table_size:
+            self._encoder.header_table_size = size
+            self._blocks.clear()
+
+    def block(self, path: str, needs_leader: bool) -> bytes:
+        """The block of a request, to be sent at once, before any other.
+
+        :param path: ``/SERVICE/METHOD``.
+        :param needs_leader: whether the member shall refuse it while it knows no leader.
+        """
+        kept = self._blocks.get((path, needs_leader))
+        if kept is not None:
+            return kept
+        headers = [
+            (":method", "POST"),
+            (":scheme", self._scheme),
+            (":path", path),
+            (":authority", self._authority),
+            ("te", "trailers"),
+            ("content-type", "application/grpc"),
+            ("user-agent", "pycomnet-etcd"),
+        ]
+        if needs_leader:
+            headers.append(("hasleader", "true"))
+        for name, value in set(headers) - self._known:
+            self._used += len(name.encode()) + len(value.encode()) + 32
+        self._known.update(headers)
+        if self._used > _TABLE:
+            # Then do without: a block is kept only while nothing falls out of the table.
+            self.limit_table(0)
+        block = self._encoder.encode(headers, huffman=False)
+        # What was kept may use places that have moved.
+        self._blocks.clear()
+        if self._encoder.header_table_size in (0, _TABLE):
+            # All are in the table now, or there is none: the next block changes nothing in it.
+            self._blocks[path, needs_leader] = self._encoder.encode(headers, huffman=False)
+        return block
+
+
+def literal(name: bytes, value: bytes, secret: bool = False) -> bytes:
+    """A header that is in no table, to be put after a block.
+
+    :param secret: whether nobody on the way may put it into a table either.
+    """
+    return b"\x10"[:secret] + b"\0"[secret:] + _string(name) + _string(value)
+
+
+def _string(value: bytes) -> bytes:
+    size = len(value)
+    if size < 127:
+        return bytes([size]) + value
+    out = bytearray([127])
+    size -= 127
+    while size > 127:
+        out.append(size & 127 | 128)
+        size >>= 7
+    out.append(size)
+    return bytes(out) + value
+
+
+class AnswerHeaders:
+    """Decodes the headers of answers, from a member that uses no dynamic table."""
+
+    def __init__(self) -> None:
+        self._decoder = Decoder(max_header_list_size=MAX_HEADERS)
+        self._decoder.header_table_size = 0
+        self._decoder.max_allowed_table_size = 0
+        self._kept: dict[bytes, Headers] = {}
+
+    def decode(self, block: bytes) -> Headers:
+        """Decode a block.
+
+        :returns: name -> value; of a name that comes more than once the last value.
+        :raises EtcdProtocolViolation: it is no block.
+        """
+        kept = self._kept.get(block)
+        if kept is not None:
+            return kept
+        try:
+            headers = dict(self._decoder.decode(block, raw=True))
+        except (HPACKError, IndexError, ValueError) as problem:
+            raise EtcdProtocolViolation(f"headers that can't be read: {problem}") from problem
+        if len(block) <= _KEPT_SIZE:
+            if len(self._kept) >= _MOST_KEPT:
+                self._kept.clear()
+            self._kept[block] = headers
+        return headers
+
+
+__all__ = ["MAX_HEADERS", "AnswerHeaders", "Headers", "RequestHeaders", "literal"]

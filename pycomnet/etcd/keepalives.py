@@ -1,0 +1,232 @@
+"""Renews leases: all of a client's on one stream to the leader.
+
+A follower passes each renewal on by a request of its own, which takes ten times as long. etcd
+renews without writing anything to its disk.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+
+from twisted.internet.defer import Deferred, fail
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.python.failure import Failure
+
+from pycomnet.etcd.answers import decode_keepalive
+from pycomnet.etcd.calls import CallDeadlines, StreamCall
+from pycomnet.etcd.cluster import Cluster
+from pycomnet.etcd.errors import (
+    EtcdClosed,
+    EtcdError,
+    EtcdLeaseNotFound,
+    EtcdProtocolViolation,
+    EtcdTimeout,
+)
+from pycomnet.etcd.grpc import TokenRefused, framed
+from pycomnet.etcd.member import Member
+from pycomnet.etcd.requests import encode_numbers
+
+PATH = "/etcdserverpb.Lease/LeaseKeepAlive"
+#: The first and the longest delay before the stream is begun again, in seconds.
+FIRST_DELAY, LONGEST_DELAY = 0.05, 1.0
+
+
+class _Renewal:
+    __slots__ = ("due", "lease", "result", "timeout")
+
+    def __init__(self, lease: int) -> None:
+        self.lease = lease
+        self.timeout = self.due = 0.0
+        self.result: Deferred[int] = Deferred()
+
+
+class Keepalives:
+    """The stream of renewals. It is begun with the first one.
+
+    :param cluster: has the members.
+    :param clock: measures timeouts.
+    """
+
+    def __init__(self, cluster: Cluster, clock: IReactorTime) -> None:
+        self._cluster = cluster
+        self._clock = clock
+        self._deadlines = CallDeadlines(clock, self._expired)
+        #: lease -> its renewals that are not answered, in the order in which they were sent
+        self._waiting: dict[int, deque[_Renewal]] = {}
+        #: the leases to be sent in this turn of the reactor
+        self._unsent: list[int] = []
+        self._flushing: IDelayedCall | None = None
+        self._stream: StreamCall | None = None
+        self._member: Member | None = None
+        self._token = b""
+        self._is_wanted = False
+        self._failures = 0
+        self._problem: EtcdError | None = None
+        #: when the latest answer came
+        self._heard = float("-inf")
+        self.avoided: set[Member] = set()
+
+    def close(self) -> None:
+        """The client is closed."""
+        self.refused(EtcdClosed("the client is closed"))
+
+    def renew(self, lease: int, timeout: float) -> Deferred[int]:
+        """Renew a lease; see :meth:`pycomnet.etcd.EtcdClient.keepalive`."""
+        if self._cluster.is_closed:
+            return fail(EtcdClosed("the client is closed"))
+        renewal = _Renewal(lease)
+        renewal.result = Deferred(lambda _: self._cancel(renewal))
+        self._deadlines.add(renewal, timeout)
+        waiting = self._waiting.get(lease)
+        if waiting is None:
+            waiting = self._waiting[lease] = deque()
+        waiting.append(renewal)
+        if self._stream is not None:
+            self._unsent.append(lease)
+            if self._flushing is None:
+                self._flushing = self._clock.callLater(0, self._flush)
+        elif not self._is_wanted:
+            self._is_wanted = True
+            self._cluster.want(self)
+        return renewal.result
+
+    def _flush(self) -> None:
+        """Send the renewals of this turn in as few frames as possible."""
+        self._flushing = None
+        leases, self._unsent = self._unsent, []
+        if self._stream is not None and leases:
+            self._stream.send_framed(b"".join([framed(encode_numbers(one)) for one in leases]))
+
+    # -- the stream --------------------------------------------------------------------------------
+
+    def begin(self, member: Member, token: bytes) -> None:
+        """Begin the stream, with all that is not answered."""
+        self._forget_late()
+        leases = [renewal.lease for queue in self._waiting.values() for renewal in queue]
+        if not leases:
+            self._is_wanted = False
+            self._cluster.forget(self)
+            return
+        self._token = token
+        self._member = member
+        stream = self._stream = StreamCall(self._answered, self._ended)
+        self._unsent = []
+        stream.start(member, PATH, token, encode_numbers(leases[0]), True)
+        self._unsent = leases[1:]
+        self._flush_now()
+
+    def _flush_now(self) -> None:
+        if self._flushing is not None:
+            self._flushing.cancel()
+        self._flush()
+
+    def _answered(self, message: bytes) -> None:
+        self._failures = 0
+        self._heard = self._clock.seconds()
+        try:
+            lease, ttl = decode_keepalive(message)
+        except EtcdProtocolViolation as problem:
+            self._restart(problem)
+            return
+        waiting = self._waiting.get(lease)
+        if waiting is None:
+            return
+        renewal = waiting.popleft()
+        if not waiting:
+            del self._waiting[lease]
+        self._deadlines.remove(renewal)
+        if renewal.result.called:
+            return
+        if ttl > 0:
+            renewal.result.callback(ttl)
+        else:
+            error = EtcdLeaseNotFound(f"there is no lease {lease:x}: it has expired or was revoked")
+            renewal.result.errback(Failure(error))
+
+    def _ended(self, error: EtcdError) -> None:
+        """The stream is lost: begin another one. Renewing twice does no harm."""
+        self._stream = self._member = None
+        if isinstance(error, EtcdClosed):
+            self.refused(error)
+            return
+        if isinstance(error, TokenRefused):
+            self._cluster.refuse_token(self._token)
+        self._problem = error
+        delay = min(FIRST_DELAY * 2 ** min(self._failures, 10), LONGEST_DELAY)
+        self._failures += 1
+        self._is_wanted = True
+        self._cluster.want(self, delay)
+
+    def refused(self, error: EtcdError) -> None:
+        """There will be no stream."""
+        self._is_wanted = False
+        self._cluster.forget(self)
+        if self._flushing is not None:
+            self._flushing.cancel()
+            self._flushing = None
+        if self._stream is not None:
+            self._stream.stop()
+            self._stream = None
+        waiting, self._waiting = self._waiting, {}
+        if self._cluster.is_closed:
+            self._deadlines.stop()  # also if no stream was begun
+        for queue in waiting.values():
+            for renewal in queue:
+                self._deadlines.remove(renewal)
+                if not renewal.result.called:
+                    renewal.result.errback(Failure(error))
+
+    def leader_changed(self, leader: Member) -> None:
+        """Move to the leader."""
+        if self._stream is not None and self._member is not leader:
+            self._stream.stop()
+            self._stream = None
+            self._is_wanted = True
+            self._cluster.want(self)
+
+    def _expired(self, renewal: _Renewal) -> None:
+        why = f" ({self._problem})" if self._stream is None and self._problem else ""
+        text = f"lease {renewal.lease:x} was not renewed within {renewal.timeout:g} s{why}"
+        error = EtcdTimeout(text)
+        if not renewal.result.called:
+            renewal.result.errback(Failure(error))
+        if self._stream is None:
+            self._remove(renewal)
+            return
+        # Its answer may still come, and is not that of the next one: it keeps its place. If nothing
+        # has come since it was sent, or one of this lease before it is late, too, the stream is
+        # of no use.
+        queue = self._waiting.get(renewal.lease, ())
+        is_silent = self._heard < renewal.due - renewal.timeout
+        if is_silent or (queue and queue[0] is not renewal and queue[0].result.called):
+            self._restart(error)
+
+    def _forget_late(self) -> None:
+        """A new stream answers only what is sent on it."""
+        for lease, queue in list(self._waiting.items()):
+            left = deque(one for one in queue if not one.result.called)
+            if left:
+                self._waiting[lease] = left
+            else:
+                del self._waiting[lease]
+
+    def _cancel(self, renewal: _Renewal) -> None:
+        """Nobody waits for it. Its answer takes it from its queue, while the stream lives."""
+        self._deadlines.remove(renewal)
+        if self._stream is None:
+            self._remove(renewal)
+
+    def _remove(self, renewal: _Renewal) -> None:
+        waiting = self._waiting.get(renewal.lease)
+        if waiting is not None and renewal in waiting:
+            waiting.remove(renewal)
+            if not waiting:
+                del self._waiting[renewal.lease]
+
+    def _restart(self, error: EtcdError) -> None:
+        if self._stream is not None:
+            self._stream.stop()
+            self._ended(error)
+
+
+__all__ = ["Keepalives"]

@@ -1,0 +1,296 @@
+"""Watches keys, on one stream for each watch, which moves to another member when its own is lost.
+
+With a stream of its own, a watch whose handler is slow slows down no other, and each says for
+itself whether it needs a leader.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall
+from twisted.python.failure import Failure
+
+from pycomnet.etcd.answers import WatchAnswer, decode_watch
+from pycomnet.etcd.calls import StreamCall
+from pycomnet.etcd.cluster import Cluster
+from pycomnet.etcd.errors import (
+    EtcdClosed,
+    EtcdError,
+    EtcdPermissionDenied,
+    EtcdProtocolViolation,
+    EtcdRequestRefused,
+    EtcdTimeout,
+)
+from pycomnet.etcd.grpc import UNAVAILABLE, TokenRefused, error_of
+from pycomnet.etcd.member import Member
+from pycomnet.etcd.requests import WATCH_PROGRESS, encode_watch
+from pycomnet.etcd.values import KeyEvent, KeyRange
+from pycomnet.text.logs import Logger
+
+PATH = "/etcdserverpb.Watch/Watch"
+#: The first and the longest delay before a watch is begun again, in seconds.
+FIRST_DELAY, LONGEST_DELAY = 0.05, 1.0
+#: Seconds in which a member has to begin a watch; else another one is asked.
+CREATED = 5.0
+
+
+class EtcdWatchHandler(Protocol):
+    """What a watch calls."""
+
+    def created(self, revision: int) -> None:
+        """A member watches now; again after each change of the member.
+
+        :param revision: the store's at that time, at this member. A watch without
+            ``start_revision`` has all later changes. If it stays under what was seen before, the
+            cluster was restored from an older copy.
+        """
+
+    def events(self, events: list[KeyEvent], revision: int) -> Deferred[None] | None:
+        """Keys have changed.
+
+        Each change comes once, in the order of revisions; those of one revision come in one call.
+
+        :param events: in order; the last one has the highest ``mod_revision``.
+        :param revision: the store's, when the member sent them; not less than the events'.
+        :returns: None, or what fires when the handler can take more. Until then the member is
+            slowed down, by HTTP/2's flow control.
+        """
+
+    def progress(self, revision: int) -> None:
+        """The member says that all changes up to this revision were sent.
+
+        Some versions of etcd say so too early if they are asked (etcd issue 15220). So a watch that
+        moves goes on after the last event, and not after this revision.
+        """
+
+    def disconnected(self, reason: Exception) -> None:
+        """The member is lost, frozen or has no leader.
+
+        The watch goes on by itself at another one; then :meth:`created` comes, and what changed
+        meanwhile.
+        """
+
+    def compacted(self, revision: int) -> None:
+        """The watch has ended: changes are missing that are no longer kept.
+
+        Read the range and begin a new watch after the answer's revision.
+
+        :param revision: the oldest that is still kept.
+        """
+
+    def cancelled(self, reason: Exception) -> None:
+        """The watch has ended: etcd refuses it (no permission, say), or the client is closed.
+
+        Not called after :meth:`EtcdWatch.stop`.
+        """
+
+
+class EtcdWatch:
+    """A watch that goes on at another member when its own is lost.
+
+    :ivar next_revision: the first revision whose changes have not been given yet; 0: not known.
+    """
+
+    log = Logger()
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        keys: KeyRange,
+        handler: EtcdWatchHandler,
+        start_revision: int,
+        previous: bool,
+        progress: bool,
+        fragment: bool,
+        require_leader: bool,
+    ) -> None:
+        self._cluster = cluster
+        self._keys = keys
+        self._handler: EtcdWatchHandler | None = handler
+        self.next_revision = start_revision
+        self._options = (previous, progress, fragment)
+        self._require_leader = require_leader
+        self._stream: StreamCall | None = None
+        self._token = b""
+        #: the events of a revision that may have more in the next fragment
+        self._part: list[KeyEvent] = []
+        self._is_created = False
+        self._failures = 0
+        self._was_denied = False
+        self._member: Member | None = None
+        self._creating: IDelayedCall | None = None
+        #: members that did not bring anything
+        self.avoided: set[Member] = set()
+
+    def move(self) -> None:
+        """Go on at another member, as this one brings nothing although there should be something.
+
+        A member may answer requests while its watches hang.
+        """
+        if self._stream is not None:
+            self._leave(EtcdTimeout("the member's watch brings nothing"))
+
+    def _leave(self, error: EtcdError) -> None:
+        if self._member is not None:
+            self.avoided.add(self._member)
+            if self.avoided.issuperset(self._cluster.members):
+                self.avoided = {self._member}
+        self._lost(error)
+
+    def _not_created(self) -> None:
+        self._creating = None
+        self._leave(EtcdTimeout(f"the member has not begun the watch within {CREATED:g} s"))
+
+    def _created_or_lost(self) -> None:
+        if self._creating is not None:
+            self._creating.cancel()
+            self._creating = None
+
+    def stop(self) -> None:
+        """End it: the handler is not called any more."""
+        self._handler = None
+        self._created_or_lost()
+        self._cluster.forget(self)
+        if self._stream is not None:
+            self._stream.stop()
+            self._stream = None
+
+    def request_progress(self) -> None:
+        """Ask for a call of ``progress`` soon."""
+        if self._stream is not None:
+            self._stream.send(WATCH_PROGRESS)
+
+    def begin(self, member: Member, token: bytes) -> None:
+        """Begin at a member; the cluster calls this."""
+        self._member = member
+        self._token = token
+        self._part = []
+        self._stream = StreamCall(self._received, self._ended)
+        create = encode_watch(self._keys, self.next_revision, *self._options)
+        self._creating = self._cluster.after(CREATED, self._not_created)
+        self._stream.start(member, PATH, token, create, self._require_leader)
+
+    def refused(self, error: EtcdError) -> None:
+        """There will be no member; the cluster calls this."""
+        handler = self._handler
+        self.stop()
+        if handler is not None:
+            self._tell(handler.cancelled, error)
+
+    def leader_changed(self, leader: Member) -> None:
+        """A watch stays where it is: a follower has all changes too."""
+
+    def _tell(self, method: object, *arguments: object) -> Deferred[None] | None:
+        """Call a method of the handler. If it raises, the watch has ended."""
+        try:
+            waiting = method(*arguments)  # type: ignore[operator]
+        except Exception:
+            self._handler_failed(Failure())
+            return None
+        if isinstance(waiting, Deferred):
+            return waiting.addErrback(self._handler_failed)
+        return None
+
+    def _handler_failed(self, failure: Failure) -> None:
+        self.log.failure("a watch's handler has failed; the watch has ended", failure)
+        handler = self._handler
+        self.stop()
+        if handler is not None:
+            self._tell(handler.cancelled, failure.value)
+
+    def _received(self, message: bytes) -> Deferred[None] | None:
+        """An answer came."""
+        handler = self._handler
+        if handler is None:
+            return None
+        try:
+            answer = decode_watch(message)
+        except EtcdProtocolViolation as problem:
+            self._lost(problem)
+            return None
+        if answer.cancelled:
+            self._cancelled(answer, handler)
+            return None
+        if answer.created:
+            self._created_or_lost()
+            self._is_created = True
+            self._failures = 0
+            self._was_denied = False
+            if self.next_revision == 0:
+                self.next_revision = answer.revision + 1
+            return self._tell(handler.created, answer.revision)
+        if answer.events or self._part:
+            return self._events(answer, handler)
+        return self._tell(handler.progress, answer.revision)
+
+    def _events(self, answer: WatchAnswer, handler: EtcdWatchHandler) -> Deferred[None] | None:
+        """Give events on: each once, and those of a revision together."""
+        seen = self.next_revision
+        events = self._part + [one for one in answer.events if one.kv.mod_revision >= seen]
+        self._part = []
+        if answer.fragment and events:
+            last = events[-1].kv.mod_revision
+            whole = len(events)
+            while whole and events[whole - 1].kv.mod_revision == last:
+                whole -= 1
+            self._part = events[whole:]
+            events = events[:whole]
+        if not events:
+            return None
+        self.next_revision = events[-1].kv.mod_revision + 1
+        self.avoided.clear()
+        return self._tell(handler.events, events, answer.revision)
+
+    def _cancelled(self, answer: WatchAnswer, handler: EtcdWatchHandler) -> None:
+        if answer.compact_revision:
+            self.stop()
+            self._tell(handler.compacted, answer.compact_revision)
+            return
+        # Some versions put gRPC's own words before it.
+        reason = answer.cancel_reason.rpartition(" desc = ")[2]
+        error = error_of(UNAVAILABLE, reason, False)
+        # etcd 3.4 says that permission is denied if a token has expired.
+        if isinstance(error, EtcdPermissionDenied) and self._token and not self._was_denied:
+            self._was_denied = True
+            error = TokenRefused(reason)
+        if isinstance(error, TokenRefused) or reason == "etcdserver: no leader":
+            self._lost(error)
+            return
+        self.stop()
+        if not isinstance(error, EtcdPermissionDenied):
+            why = reason or "it does not say why"
+            error = EtcdRequestRefused(f"etcd has cancelled the watch: {why}")
+        self._tell(handler.cancelled, error)
+
+    def _lost(self, error: EtcdError) -> None:
+        if self._stream is not None:
+            self._stream.stop()
+        self._ended(error)
+
+    def _ended(self, error: EtcdError) -> None:
+        """The stream is lost: go on at another member."""
+        self._stream = None
+        self._created_or_lost()
+        handler = self._handler
+        if handler is None:
+            return
+        if isinstance(error, EtcdClosed):
+            self.refused(error)
+            return
+        if isinstance(error, TokenRefused):
+            self._cluster.refuse_token(self._token)
+        elif isinstance(error, EtcdPermissionDenied):
+            self.refused(error)
+            return
+        if self._is_created:
+            self._is_created = False
+            self._tell(handler.disconnected, error)
+        if self._handler is not None:
+            delay = min(FIRST_DELAY * 2 ** min(self._failures, 10), LONGEST_DELAY)
+            self._failures += 1
+            self._cluster.want(self, delay)
+
+
+__all__ = ["EtcdWatch", "EtcdWatchHandler"]

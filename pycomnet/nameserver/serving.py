@@ -1,0 +1,23 @@
+"""The server of a nameserver, with the limits that it needs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pycomnet.net.reactors import EndpointReactor
+from pycomnet.services.server.server import ServerLimits, ServiceServer
+
+if TYPE_CHECKING:
+    from pycomnet.services.server.guarding import AccessGate
+
+#: What the server of a nameserver allows its clients. Requests are short. A watch is a call that
+#: runs, and there are many; a registration is one that waits for the disk, and delays no other.
+#: Some 200 requests are answered in a turn, within milliseconds.
+SERVER_LIMITS = ServerLimits(
+    running=100_000, queued=1_000, request=256 << 10, channels=4_096, read=16 << 10
+)
+
+
+def make_server(reactor: EndpointReactor, access: AccessGate | None = None) -> ServiceServer:
+    """A server for a :class:`NameService`, with the limits that it needs."""
+    return ServiceServer(reactor, limits=SERVER_LIMITS, access=access)

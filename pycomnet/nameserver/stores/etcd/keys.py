@@ -1,0 +1,191 @@
+"""How registrations are laid out in etcd: keys, values, and the bases of fences."""
+
+from __future__ import annotations
+
+from bisect import bisect_left, insort
+from typing import Any
+
+import attrs
+
+from pycomnet.etcd import KeyRange, KeyValue, prefix
+from pycomnet.nameserver.records import Record, decode, encode
+from pycomnet.wire.values import InvalidValue
+
+#: The number of this layout; values of another are not read.
+FORMAT = 1
+#: Bytes of a nonce: it tells a transaction's outcome from that of any other.
+NONCE = 12
+#: The shortest lease that etcd grants, in seconds.
+MIN_LEASE = 2
+
+
+class ForeignValue(ValueError):
+    """A value under the prefix that this store has not written."""
+
+
+@attrs.frozen
+class KeyLayout:
+    """The keys under a prefix, such as ``b"/pycomnet/names/"``."""
+
+    start: bytes
+
+    @property
+    def everything(self) -> KeyRange:
+        """All keys."""
+        return prefix(self.start)
+
+    @property
+    def records(self) -> KeyRange:
+        """The keys of all registrations."""
+        return prefix(self.start + b"s/")
+
+    @property
+    def nameservers(self) -> KeyRange:
+        """The keys of all nameservers that run."""
+        return prefix(self.start + b"n/")
+
+    @property
+    def why(self) -> bytes:
+        """The key of the latest removal's reason."""
+        return self.start + b"why"
+
+    @property
+    def base(self) -> bytes:
+        """The key of the fences' base."""
+        return self.start + b"base"
+
+    def record(self, service: str) -> bytes:
+        """The key of a registration."""
+        return self.start + b"s/" + service.encode("utf-8", "surrogatepass")
+
+    def service(self, key: bytes) -> str | None:
+        """The service whose registration has a key; None for other keys."""
+        begin = len(self.start) + 2
+        if key[len(self.start) : begin] != b"s/":
+            return None
+        try:
+            return key[begin:].decode("utf-8", "surrogatepass")
+        except UnicodeDecodeError:
+            return None
+
+    def nameserver(self, identity: str) -> bytes:
+        """The key of a nameserver."""
+        return self.start + b"n/" + identity.encode()
+
+
+def _fields(value: bytes, kinds: tuple[Any, ...]) -> list[Any]:
+    """What a value has after its format's number."""
+    try:
+        found = decode(value)
+    except (InvalidValue, ValueError) as problem:
+        raise ForeignValue(str(problem)) from None
+    if not isinstance(found, list) or len(found) != len(kinds) + 1 or found[0] != FORMAT:
+        raise ForeignValue(f"expected a list of {len(kinds) + 1}, of format {FORMAT}")
+    for field, kind in zip(found[1:], kinds, strict=True):
+        if not isinstance(field, kind) or isinstance(field, bool):
+            raise ForeignValue(f"expected {kind}, got {type(field).__name__}")
+    return found[1:]
+
+
+_RECORD = (bytes, int, list, str, bytes, list, (int, float), bytes)
+
+
+def record_value(record: Record, nonce: bytes, base: int) -> bytes:
+    """The value of a registration."""
+    return encode(
+        [
+            FORMAT,
+            nonce,
+            base,
+            list(record.interfaces),
+            record.address,
+            record.metadata,
+            list(record.tags),
+            record.ttl,
+            record.secret,
+        ]
+    )
+
+
+def read_record(service: str, kv: KeyValue) -> tuple[Record, bytes, int]:
+    """A registration from etcd: the record with its fence, the nonce, and the fence's base.
+
+    :raises ForeignValue: it isn't one.
+    """
+    nonce, base, interfaces, address, metadata, tags, ttl, secret = _fields(kv.value, _RECORD)
+    if not interfaces or not all(isinstance(one, str) for one in (*interfaces, *tags)):
+        raise ForeignValue("expected names as interfaces and tags")
+    record = Record(
+        service,
+        tuple(interfaces),
+        address,
+        metadata,
+        tuple(tags),
+        float(ttl),
+        kv.lease,
+        secret,
+        base + kv.mod_revision,
+    )
+    return record, nonce, base
+
+
+def why_value(service: str, why: str, nonce: bytes) -> bytes:
+    """The value that says why a registration is removed."""
+    return encode([FORMAT, service, why, nonce])
+
+
+def read_why(value: bytes) -> tuple[str, str, bytes]:
+    """The service, the reason and the nonce of a removal."""
+    service, why, nonce = _fields(value, (str, str, bytes))
+    return service, why, nonce
+
+
+def base_value(base: int, cluster: int) -> bytes:
+    """The value of the fences' base.
+
+    :param cluster: the id of the cluster that it is for; 64 bits.
+    """
+    return encode([FORMAT, base, f"{cluster:x}"])
+
+
+@attrs.frozen
+class Base:
+    """The base that fences have now.
+
+    :ivar number: is added to etcd's revisions.
+    :ivar cluster: the id of the cluster that it was written in, in hexadecimal digits.
+    :ivar revision: the ``mod_revision`` of its key; transactions compare it.
+    """
+
+    number: int
+    cluster: str
+    revision: int
+
+    @classmethod
+    def of(cls, kv: KeyValue) -> Base:
+        """Read it from its key's value."""
+        number, cluster = _fields(kv.value, (int, str))
+        return cls(number, cluster, kv.mod_revision)
+
+
+class Bases:
+    """All bases that there have been, to turn a fence into etcd's revision."""
+
+    def __init__(self) -> None:
+        self._numbers: list[int] = []
+
+    def add(self, number: int) -> None:
+        """There is another base, or one that is known."""
+        at = bisect_left(self._numbers, number)
+        if self._numbers[at : at + 1] != [number]:
+            insort(self._numbers, number)
+
+    def revision(self, fence: int) -> int:
+        """The ``mod_revision`` of the registration with a fence: one of the latest base before."""
+        at = bisect_left(self._numbers, fence)
+        return fence - self._numbers[at - 1] if at else 0
+
+
+def lease_seconds(ttl: float) -> int:
+    """The whole seconds of a lease for a time to live."""
+    return max(MIN_LEASE, -int(-ttl // 1))

@@ -1,0 +1,476 @@
+"""Follows etcd by a watch, tells the nameserver what changes, and knows how old that is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet import defer
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+
+from pycomnet.errors import StoreCutOff
+from pycomnet.etcd import (
+    AnswerHeader,
+    EtcdAuthFailed,
+    EtcdClient,
+    EtcdClosed,
+    EtcdError,
+    EtcdPermissionDenied,
+    EtcdWatch,
+    KeyEvent,
+    KeyRange,
+    KeyValue,
+    PutAnswer,
+    PutRequest,
+    unchanged,
+)
+from pycomnet.nameserver.records import EXPIRED, Change, Record
+from pycomnet.nameserver.stores.etcd.keys import (
+    Base,
+    Bases,
+    ForeignValue,
+    KeyLayout,
+    base_value,
+    read_record,
+    read_why,
+)
+from pycomnet.nameserver.stores.etcd.pages import read_all
+from pycomnet.net.backoff import Backoff
+from pycomnet.text.logs import Logger
+
+if TYPE_CHECKING:
+    from pycomnet.interfaces import INameFollower
+
+log = Logger()
+
+#: Seconds before etcd is tried again, the first time and the longest.
+FIRST_DELAY, LONGEST_DELAY = 0.2, 3.0
+#: Errors that waiting does not solve, when a nameserver starts.
+REFUSED = (EtcdAuthFailed, EtcdPermissionDenied, EtcdClosed)
+#: Why it is cut off if no error says why.
+LATE = "its own signs of life do not come back"
+#: The reason of a removal that happened while the nameserver was cut off, and is no longer kept.
+UNSEEN = EXPIRED
+
+
+class Expected:
+    """A change that this nameserver has asked etcd for.
+
+    :ivar record: the record, or None for a removal.
+    :ivar seen: fires with the revision once the follower was told.
+    """
+
+    __slots__ = ("record", "seen")
+
+    def __init__(self, record: Record | None) -> None:
+        self.record = record
+        self.seen: defer.Deferred[int] = defer.Deferred()
+
+    def is_seen(self, revision: int) -> None:
+        """The follower was told of it."""
+        if not self.seen.called:
+            self.seen.callback(revision)
+
+
+class Mirror:
+    """What the nameserver knows of etcd. It is a watch's handler.
+
+    :param revisions: makes bases of fences: above all earlier fences.
+    :param seconds: the clock of staleness.
+    :ivar base: the fences' base now.
+    :ivar bases: all of them.
+    :ivar position: etcd's revision up to which the follower was told everything.
+    :ivar comparisons: how often all records were read again.
+    """
+
+    def __init__(
+        self,
+        client: EtcdClient,
+        layout: KeyLayout,
+        follower: INameFollower,
+        reactor: IReactorTime,
+        seconds: Callable[[], float],
+        revisions: Callable[[], int],
+    ) -> None:
+        self.base = Base(0, "", 0)
+        self.bases = Bases()
+        self.position = 0
+        self.comparisons = 0
+        #: when the memory was known to be complete, by the clock of staleness
+        self.fresh = float("-inf")
+        self.problem = "it has not loaded yet"
+        self._client = client
+        self._layout = layout
+        self._follower = follower
+        self._reactor = reactor
+        self._seconds = seconds
+        self._revisions = revisions
+        self._watch: EtcdWatch | None = None
+        self._expected: dict[bytes, Expected] = {}
+        self._waiting: dict[Callable[[], bool], defer.Deferred[None]] = {}
+        self._own_key = b""
+        self._own_value: Callable[[bytes], None] = lambda value: None
+        self._comparing: defer.Deferred[None] | None = None
+        #: whether everything is being read again: the position is of no worth until then
+        self.is_comparing = False
+        #: whether the base of fences has to be raised in any case
+        self._restored = False
+        #: the revision of the latest sign of life that was answered
+        self.last_beat = 0
+        self._retrying: IDelayedCall | None = None
+        self._stopped = False
+
+    # -- beginning and end -----------------------------------------------------------------------
+
+    async def load(self) -> None:
+        """Read everything, and watch from there on. It waits until etcd is there.
+
+        :raises EtcdError: etcd refuses this nameserver.
+        """
+        begun, revision, found = await self._insist()
+        self._follower.load((record, record.ttl) for record, _ in found)
+        self.position, self.fresh = revision, begun
+        self.problem = LATE
+        self._follower.loaded(self.base.number + revision)
+        self._start_watch()
+
+    def stop(self) -> None:
+        """Follow no longer; whoever waits for anything gets an error."""
+        self._stopped = True
+        if self._watch is not None:
+            self._watch.stop()
+        if self._comparing is not None:
+            self._comparing.cancel()
+        if self._retrying is not None and self._retrying.active():
+            self._retrying.cancel()
+        waiting, self._waiting = self._waiting, {}
+        for one in waiting.values():
+            if not one.called:
+                one.errback(StoreCutOff("the store is being closed"))
+
+    def watch_own(self, key: bytes, value: Callable[[bytes], None]) -> None:
+        """Have a function called with the value of a key whenever the watch brings one."""
+        self._own_key, self._own_value = key, value
+
+    def _start_watch(self) -> None:
+        if self._watch is not None:
+            self._watch.stop()
+        self._watch = self._client.watch(
+            self._layout.everything, self, start_revision=self.position + 1
+        )
+
+    def watch_anew(self) -> None:
+        """The watch brings nothing: go on at another member."""
+        if self._comparing is None and not self._stopped:
+            if self._watch is None:
+                self._start_watch()
+            else:
+                self._watch.move()
+
+    # -- reading everything ----------------------------------------------------------------------
+
+    async def _insist(self) -> tuple[float, int, list[tuple[Record, bytes]]]:
+        """Read all records, until that succeeds.
+
+        :returns: when it began, etcd's revision, and the records, each with its nonce.
+        """
+        backoff = Backoff(self._reactor, FIRST_DELAY, LONGEST_DELAY)
+        while True:
+            try:
+                await self._settle_base()
+                begun = self._seconds()
+                return (begun, *await read_all(self._client, self._layout.records, self._read))
+            except REFUSED:
+                raise
+            except EtcdError as problem:
+                if str(problem) != self.problem:
+                    self.problem = str(problem)
+                    log.warn("can't read from etcd: {problem}; trying again", problem=problem)
+            await backoff.wait()
+
+    async def _settle_base(self) -> None:
+        """Have the fences' base be one for this cluster, as it is now.
+
+        After a restore it has to be a higher one than before.
+        """
+        below, position = self.base.number, self.position
+        while True:
+            answer = await self._client.range(KeyRange(self._layout.base))
+            cluster = f"{answer.header.cluster_id:x}"
+            found = Base.of(answer.kvs[0]) if answer.kvs else None
+            # The read is linearizable: no member is that far behind.
+            restored = answer.header.revision < position
+            is_over = found is not None and (
+                found.number < below or ((restored or self._restored) and found.number <= below)
+            )
+            if found is not None and found.cluster == cluster and not is_over:
+                self.learn_base(found)
+                self._restored = False
+                return
+            number = max(self._revisions(), (found.number if found else 0) + 1, below + 1)
+            if found is not None:
+                log.warn("etcd was restored: fences go on from {number}", number=number)
+            # Whoever is first writes it; the other reads it then.
+            await self._client.txn(
+                [unchanged(self._layout.base, found.revision if found else 0)],
+                [PutRequest(self._layout.base, base_value(number, answer.header.cluster_id))],
+            )
+
+    def learn_base(self, base: Base) -> None:
+        """Fences have another base now."""
+        self.base = base
+        self.bases.add(base.number)
+
+    def rebased(self, found: KeyValue | None) -> None:
+        """The base in etcd is not the one that a change was sent with.
+
+        If another nameserver has raised it, etcd was restored: this one has to compare, too.
+        """
+        base = None if found is None else Base.of(found)
+        if base is not None and base.number == self.base.number:
+            self.learn_base(base)
+        else:
+            self._compare()  # which writes one if there is none
+
+    def _read(self, kvs: Iterable[KeyValue]) -> Iterable[tuple[Record, bytes]]:
+        """The records of keys, each with its nonce."""
+        for kv in kvs:
+            service = self._layout.service(kv.key)
+            found = None if service is None else self._read_one(service, kv)
+            if found is not None:
+                yield found
+
+    def _read_one(self, service: str, kv: KeyValue) -> tuple[Record, bytes] | None:
+        try:
+            record, nonce, base = read_record(service, kv)
+        except ForeignValue as problem:
+            log.error(
+                "the value of {key} in etcd is no registration ({problem}): it is left out",
+                key=ascii(kv.key),
+                problem=problem,
+            )
+            return None
+        self.bases.add(base)
+        return record, nonce
+
+    # -- comparing after a gap -------------------------------------------------------------------
+
+    def has_reached(self, revision: int) -> bool:
+        """Whether the follower was told everything up to a revision."""
+        return self.position >= revision and not self.is_comparing
+
+    def verify(self, before: int, header: AnswerHeader, written: bool = True) -> bool:
+        """A request was answered: if its revision is none that could be, etcd was restored.
+
+        :param before: the position when it was sent.
+        :param written: whether it has made a revision.
+        :returns: whether it was restored; then a comparison has begun.
+        """
+        least = before + 1 if written else before
+        if header.revision >= least and f"{header.cluster_id:x}" == self.base.cluster:
+            return False
+        log.warn("etcd was restored, or is another: comparing")
+        self._compare()
+        return True
+
+    def beat_answered(self, before: int, last: int, answer: PutAnswer, in_time: bool) -> None:
+        """A sign of life was answered: what it replaced has to be the one before it.
+
+        :param before: the position when it was sent.
+        :param last: :attr:`last_beat` at that time.
+        :param in_time: whether the lease of the one before can't have ended by time.
+        """
+        revision, previous = answer.header.revision, answer.previous
+        seen = 0 if previous is None else previous.mod_revision
+        if last <= seen:
+            self.last_beat = max(revision, self.last_beat)
+            self.verify(before, answer.header)
+            return
+        self.last_beat = revision
+        if self.verify(before, answer.header):
+            return
+        if seen or in_time:
+            log.warn("etcd was restored: it has lost a sign of life; comparing")
+            self._compare(restored=True)
+        else:
+            self._compare()  # it may have been
+
+    def _compare(self, restored: bool = False) -> None:
+        """Read everything again, and tell of what is different.
+
+        :param restored: whether the base of fences has to be raised in any case.
+        """
+        if self._comparing is not None or self._stopped:
+            return
+        self._restored = self._restored or restored
+        self.is_comparing = True
+        if self._watch is not None:
+            self._watch.stop()
+            self._watch = None
+        self._comparing = defer.Deferred.fromCoroutine(self._compared())
+        self._comparing.addErrback(self._not_compared)
+
+    async def _compared(self) -> None:
+        begun, revision, found = await self._insist()
+        self.comparisons += 1
+        group = self.base.number + revision
+        changes: list[Change] = []
+        here: set[str] = set()
+        own: list[Expected] = []
+        for record, nonce in found:
+            here.add(record.service)
+            if self._follower.fence_of(record.service) == record.fence:
+                continue
+            expected = self._expected.get(nonce)
+            # With a base that is over, its fence may be too low: then it is made again.
+            is_valid = record.fence > self.base.number
+            if is_valid and expected is not None and expected.record is not None:
+                del self._expected[nonce]
+                own.append(expected)
+                expected.record.fence = record.fence
+                record = expected.record
+            changes.append(Change(group, record.service, record))
+        gone = [name for name in self._follower.names() if name not in here]
+        changes += [Change(group, name, None, UNSEEN) for name in gone]
+        log.info("compared with etcd: {count} differences", count=len(changes))
+        self._comparing, self.is_comparing = None, False
+        self.position, self.fresh = revision, begun
+        self.problem = LATE
+        self._told(changes, group)
+        for expected in own:
+            assert expected.record is not None
+            expected.is_seen(expected.record.fence)
+        self._start_watch()
+
+    def _not_compared(self, failure: Any) -> None:
+        self._comparing = None
+        if self._stopped or failure.check(defer.CancelledError, EtcdClosed):
+            return
+        self.problem = str(failure.value)
+        log.failure("etcd refuses this nameserver; trying again", failure)
+        self._retrying = self._reactor.callLater(LONGEST_DELAY, self._compare)
+
+    # -- what the watch says ---------------------------------------------------------------------
+
+    def created(self, revision: int) -> None:
+        """A member watches now. It may be behind; then it brings what is new later."""
+        self.problem = LATE
+
+    def progress(self, revision: int) -> None:
+        """Nothing is concluded from it: it has been told too early (etcd 15220)."""
+
+    def disconnected(self, reason: Exception) -> None:
+        """The watch looks for another member."""
+        self.problem = str(reason)
+
+    def compacted(self, revision: int) -> None:
+        """Changes are missing."""
+        log.warn("changes that this nameserver has missed are not kept by etcd: comparing")
+        self._compare()
+
+    def cancelled(self, reason: Exception) -> None:
+        """etcd refuses the watch."""
+        if not self._stopped:
+            self.problem = str(reason)
+            log.warn("etcd has ended the watch: {reason}; comparing", reason=reason)
+            self._compare()
+
+    def events(self, events: list[KeyEvent], revision: int) -> None:
+        """Keys have changed."""
+        layout, follower = self._layout, self._follower
+        changes: list[Change] = []
+        own: list[tuple[Expected, int]] = []
+        removed: dict[int, tuple[str, str, bytes]] = {}
+        here: dict[str, bool] = {}
+        for event in events:
+            if event.kv.key == layout.why and not event.deleted:
+                try:
+                    removed[event.kv.mod_revision] = read_why(event.kv.value)
+                except ForeignValue:
+                    continue
+        for event in events:
+            kv = event.kv
+            service = layout.service(kv.key)
+            if service is None:
+                self._other(event)
+                continue
+            known = here.get(service)
+            if known is None:
+                known = follower.fence_of(service) is not None
+            if not event.deleted:
+                found = self._read_one(service, kv)
+                if found is not None:
+                    record, nonce = found
+                    expected = self._expected.pop(nonce, None)
+                    if expected is not None and expected.record is not None:
+                        expected.record.fence = record.fence
+                        record = expected.record
+                        own.append((expected, record.fence))
+                    changes.append(Change(self.base.number + kv.mod_revision, service, record))
+                    here[service] = True
+                    continue
+                # What is no registration takes its name: nobody else may have it.
+            if known:
+                fence = self.base.number + kv.mod_revision
+                name, why, nonce = removed.get(kv.mod_revision, ("", EXPIRED, b""))
+                changes.append(Change(fence, service, None, why if name == service else EXPIRED))
+                here[service] = False
+                expected = self._expected.pop(nonce, None) if name == service else None
+                if expected is not None:
+                    own.append((expected, fence))
+        self.position = events[-1].kv.mod_revision
+        self._told(changes, self.base.number + self.position)
+        for expected, fence in own:
+            expected.is_seen(fence)
+
+    def _other(self, event: KeyEvent) -> None:
+        kv = event.kv
+        if kv.key == self._own_key:
+            if not event.deleted:
+                self._own_value(kv.value)
+        elif kv.key == self._layout.base:
+            try:
+                self.rebased(None if event.deleted else kv)
+            except ForeignValue as problem:
+                log.error("the base of fences in etcd is not valid: {problem}", problem=problem)
+
+    def _told(self, changes: list[Change], revision: int) -> None:
+        if changes:
+            self._follower.changed(changes)
+        self._follower.reached(revision)
+        for condition, waiting in list(self._waiting.items()):
+            if condition() and self._waiting.pop(condition, None) is not None:
+                waiting.callback(None)
+
+    # -- waiting ---------------------------------------------------------------------------------
+
+    def expect(self, nonce: bytes, record: Record | None) -> Expected:
+        """A change with this nonce is about to be asked for."""
+        expected = self._expected[nonce] = Expected(record)
+        return expected
+
+    def forget(self, nonce: bytes) -> None:
+        """It will not come any more."""
+        self._expected.pop(nonce, None)
+
+    def when(self, condition: Callable[[], bool], timeout: float) -> defer.Deferred[None]:
+        """Fires when the follower was told of so much that a condition holds.
+
+        :returns: fails with StoreCutOff after ``timeout`` seconds.
+        """
+        if condition():
+            return defer.succeed(None)
+        waiting: defer.Deferred[None] = defer.Deferred()
+        if self._stopped:
+            return defer.fail(StoreCutOff("the store is being closed"))
+        self._waiting[condition] = waiting
+        waiting.addTimeout(timeout, self._reactor)
+
+        def late(failure: Any) -> Any:
+            self._waiting.pop(condition, None)
+            failure.trap(defer.TimeoutError)
+            raise StoreCutOff(
+                f"etcd has not told this nameserver of its changes in {timeout:g} seconds"
+            )
+
+        return waiting.addErrback(late)

@@ -1,0 +1,58 @@
+"""Reads all keys of a range in etcd, page by page."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import TypeVar
+
+from pycomnet.etcd import (
+    EtcdClient,
+    EtcdOverloaded,
+    EtcdTimeout,
+    KeyRange,
+    KeyValue,
+    RangeRequest,
+)
+from pycomnet.text.logs import Logger
+
+log = Logger()
+T = TypeVar("T")
+
+#: Records in one answer while all are read. The largest are of 30 kB, and the client
+#: takes 64 MiB. Where an answer is too long or too slow all the same, fewer are asked for.
+PAGE = 500
+#: The smallest page for an etcd that is slow, and seconds for a page.
+SLOW_PAGE, READING = 50, 20.0
+
+
+async def read_all(
+    client: EtcdClient, keys: KeyRange, decode: Callable[[list[KeyValue]], Iterable[T]]
+) -> tuple[int, list[T]]:
+    """Read a range, of one revision.
+
+    :param decode: what a page has. It is called as the page comes: others have their turn between.
+    :returns: the revision, and all of it.
+    """
+    revision, found, start, page = 0, list[T](), keys.key, PAGE
+    while True:
+        wanted = RangeRequest(KeyRange(start, keys.end), limit=page, revision=revision)
+        try:
+            answer = await client.range(wanted, timeout=READING)
+        except (EtcdOverloaded, EtcdTimeout) as problem:
+            if page <= (1 if isinstance(problem, EtcdOverloaded) else SLOW_PAGE):
+                raise
+            page = max(1, page // 2)
+            log.warn(
+                "can't read so many records of etcd at a time ({problem}): asking for {page}",
+                problem=problem,
+                page=page,
+            )
+            continue
+        revision = revision or answer.header.revision
+        found += decode(answer.kvs)
+        if not answer.more:
+            return revision, found
+        start = answer.kvs[-1].key + b"\0"
+
+
+__all__ = ["read_all"]

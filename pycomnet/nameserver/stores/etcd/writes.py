@@ -1,0 +1,111 @@
+"""A change that was requested of the store on etcd, and the errors that it may end with."""
+
+from __future__ import annotations
+
+import secrets
+from typing import Any
+
+from twisted.internet import defer
+from twisted.python.failure import Failure
+
+from pycomnet.errors import StoreCutOff, StoreFailed, StoreUncertain
+from pycomnet.etcd import EtcdClosed, EtcdNoSpace
+from pycomnet.nameserver.records import Delete, Put
+from pycomnet.nameserver.stores.etcd.keys import NONCE, Base
+from pycomnet.nameserver.stores.etcd.mirror import Expected, Mirror
+
+#: Seconds after which a caller learns that the outcome is not known yet.
+PATIENCE = 5.0
+#: The base of what was not sent yet.
+NO_BASE = Base(0, "", 0)
+
+
+class Write:
+    """A change that was requested.
+
+    :ivar deferred: fires with its revision.
+    :ivar sent: whether etcd may have got it.
+    :ivar lost: whether an answer never came.
+    :ivar granted: the lease that was granted for it, or may have been; 0: none was.
+    :ivar base: the base of fences that it was sent with.
+    :ivar position: the mirror's position when it was sent.
+    :ivar over: the revision of this very registration, if it is made again under another base.
+    :ivar problem: why it was not made yet.
+    """
+
+    __slots__ = (
+        "base",
+        "change",
+        "deferred",
+        "expected",
+        "granted",
+        "lost",
+        "nonce",
+        "over",
+        "position",
+        "problem",
+        "sent",
+        "timer",
+    )
+
+    def __init__(self, change: Put | Delete) -> None:
+        self.change = change
+        self.deferred: defer.Deferred[int] = defer.Deferred()
+        self.nonce = secrets.token_bytes(NONCE)
+        self.sent = False
+        self.lost = False
+        self.granted = 0
+        self.base: Base = NO_BASE
+        self.position = 0
+        self.over = 0
+        self.problem = "it had to wait for others"
+        self.expected: Expected | None = None
+        self.timer: Any = None
+
+    @property
+    def is_seen(self) -> bool:
+        """Whether the watch has brought it."""
+        return self.expected is not None and self.expected.seen.called
+
+    def expect(self, mirror: Mirror) -> None:
+        """Fire with what the watch brings."""
+        record = self.change.record if isinstance(self.change, Put) else None
+        self.expected = mirror.expect(self.nonce, record)
+        self.expected.seen.addCallback(self.fire)
+
+    def fire(self, result: int | Failure) -> None:
+        """It has an outcome, for whoever still waits."""
+        if self.timer is not None and self.timer.active():
+            self.timer.cancel()
+        if not self.deferred.called:
+            self.deferred.callback(result)
+
+
+def not_made(write: Write) -> StoreCutOff:
+    """The error of a change that has waited for too long, and was not made."""
+    return StoreCutOff(
+        f"{write.change.service!r}: nothing was changed, as it has waited for etcd for too long "
+        f"({write.problem})"
+    )
+
+
+def uncertain(write: Write) -> StoreUncertain:
+    """The error of a change that may be made."""
+    return StoreUncertain(
+        f"{write.change.service!r}: etcd has not answered in {PATIENCE:g} s; the change may be "
+        "made, or is made yet: repeat it"
+    )
+
+
+def explained(problem: Exception) -> Exception:
+    """The store's error for one of etcd's."""
+    if isinstance(problem, (StoreFailed, StoreUncertain)):
+        return problem
+    if isinstance(problem, EtcdNoSpace):
+        return StoreFailed(f"etcd's database is full: {problem}")
+    if isinstance(problem, EtcdClosed):
+        return StoreCutOff("the store is closed")
+    return StoreFailed(f"etcd: {problem}")
+
+
+__all__ = ["PATIENCE", "Write", "explained", "not_made", "uncertain"]

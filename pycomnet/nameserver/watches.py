@@ -1,0 +1,178 @@
+"""The watches of a nameserver's clients: how many there are, and what each waits for."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+from twisted.internet import defer, task
+from twisted.internet.interfaces import IReactorTime
+
+from pycomnet.deferred import Condition
+from pycomnet.errors import NameserverFull, NameserverStale, ServerLeaving
+from pycomnet.nameserver.directory import Directory
+from pycomnet.nameserver.queries import Query
+from pycomnet.nameserver.requests import NameserverLimits
+from pycomnet.nameserver.shared import SharedMemory
+from pycomnet.nameserver.watch import Watch
+
+#: Events that a watcher gets before others have their turn.
+EVENTS = 100
+#: Seconds that a watcher may wait for a revision that another nameserver has told it of, and this
+#: one has not reached yet. A nameserver that follows its store reaches it within one.
+AHEAD = 5.0
+#: Why a watch ends.
+ENDS = "the nameserver is about to end"
+#: Seconds between two looks whether this nameserver is cut off from a store that it shares.
+LOOK = 1.0
+
+
+class Watches:
+    """All watches.
+
+    :param directory: what they watch.
+    :param limits: how many there may be.
+    :param shared: knows how old the memory is, if other nameservers are on the same store.
+    :ivar count: how many there are.
+    """
+
+    def __init__(
+        self,
+        directory: Directory,
+        limits: NameserverLimits,
+        reactor: IReactorTime,
+        seconds: Callable[[], float],
+        shared: SharedMemory | None,
+    ) -> None:
+        self.count = 0
+        self._directory = directory
+        self._limits = limits
+        self._reactor = reactor
+        self._seconds = seconds
+        self._shared = shared
+        self._leaving = False
+        self._looking = task.LoopingCall(self._look)
+        self._looking.clock = reactor
+        self._is_cut_off = False
+        #: how often this nameserver was cut off
+        self._cuts = 0
+        #: the watches that wait for a revision
+        self._reaching: set[defer.Deferred[None]] = set()
+        #: fires at the next change
+        self._next_change = Condition()
+        #: watches by their connection
+        self._by_connection: Counter[Any] = Counter()
+
+    def start(self) -> None:
+        """Begin to follow the directory."""
+        self._directory.listen(self._next_change.notify_all)
+        if self._shared is not None:
+            self._looking.start(LOOK, now=False)
+
+    def leave(self) -> None:
+        """End all of them."""
+        self._leaving = True
+        self._directory.unlisten(self._next_change.notify_all)
+        if self._looking.running:
+            self._looking.stop()
+        self._next_change.notify_all()
+        for one in list(self._reaching):
+            if not one.called:
+                one.callback(None)
+
+    def _look(self) -> None:
+        """Have watches end when this nameserver is cut off: others tell them what is new."""
+        assert self._shared is not None
+        was, self._is_cut_off = self._is_cut_off, self._shared.is_cut_off
+        if self._is_cut_off:
+            self._cuts += not was
+            self._next_change.notify_all()
+
+    def _check(self, cuts: int) -> None:
+        """Check that a watch that began after so many cuts may go on.
+
+        One that begins while it is cut off gets what there is, until that is too old.
+        """
+        if self._shared is None:
+            return
+        self._shared.staleness()
+        if cuts != self._cuts:
+            raise NameserverStale(
+                "this nameserver has been cut off from its store, and has no news: go on at another"
+            )
+
+    async def events(
+        self, connection: Any, wanted: Query, revision: int | None
+    ) -> AsyncIterator[dict[str, Any]]:
+        """The events of one watch.
+
+        :param connection: the client's, which may have some watches only.
+        :param revision: go on after that one; None begins with a snapshot.
+        :raises NameserverFull: there are too many.
+        :raises RevisionTooOld: as :class:`Watch` does.
+        :raises NameserverStale: this nameserver is cut off from a store that it shares.
+        """
+        limits = self._limits
+        if self.count >= limits.watches:
+            raise NameserverFull(f"there are {limits.watches} watches, and may be no more")
+        if self._by_connection[connection] >= limits.connection_watches:
+            raise NameserverFull(
+                f"a client may have {limits.connection_watches} watches, and no more"
+            )
+        self._by_connection[connection] += 1
+        self.count += 1
+        try:
+            if self._shared is not None and revision is not None:
+                await self._reach(revision)
+            watch = Watch(self._directory, wanted, revision)
+            cuts = self._cuts
+            while not self._leaving:
+                self._check(cuts)
+                if watch.caught_up:
+                    await self._next_change.wait()
+                    continue
+                for event in watch.take(EVENTS, self._seconds()):
+                    yield event
+                if not watch.caught_up:
+                    await self.breathe()
+            raise ServerLeaving(ENDS)
+        finally:
+            self.count -= 1
+            self._by_connection[connection] -= 1
+            if not self._by_connection[connection]:
+                del self._by_connection[connection]
+
+    async def _reach(self, revision: int) -> None:
+        """Wait until the log has come to a revision; not for long, as it may not exist."""
+        log = self._directory.log
+        if revision <= log.last:
+            return
+        reached: defer.Deferred[None] = defer.Deferred()
+
+        def look() -> None:
+            if revision <= log.last and not reached.called:
+                reached.callback(None)
+
+        self._directory.listen(look, reached=True)
+        self._reaching.add(reached)
+        reached.addTimeout(AHEAD, self._reactor)
+        try:
+            await reached
+        except defer.TimeoutError:
+            # Else the watch says that it doesn't know that revision.
+            if self._shared is not None and self._shared.is_cut_off:
+                raise NameserverStale(
+                    f"this nameserver is cut off from its store, and has not come to revision "
+                    f"{revision}: ask another"
+                ) from None
+        finally:
+            self._reaching.discard(reached)
+            self._directory.unlisten(look)
+        if self._leaving:
+            raise ServerLeaving(ENDS)
+
+    def breathe(self) -> defer.Deferred[None]:
+        """Let others have their turn."""
+        waiting: defer.Deferred[None] = task.deferLater(self._reactor, 0)
+        return waiting

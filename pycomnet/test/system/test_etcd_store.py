@@ -1,0 +1,327 @@
+"""The store on etcd, on real members."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_twisted
+from twisted.internet import defer, task
+from twisted.internet.threads import deferToThread
+from twisted.trial.unittest import TestCase
+
+from pycomnet.errors import StoreConflict, StoreCutOff, StoreFailed, StoreUncertain
+from pycomnet.etcd import EtcdClient
+from pycomnet.nameserver.moving import StoreContents
+from pycomnet.nameserver.records import Delete, Put
+from pycomnet.nameserver.stores import make_store
+from pycomnet.services.client.context import Context
+from pycomnet.test.nameserver.conformance import StoreConformance
+from pycomnet.test.nameserver.kit import record
+from pycomnet.test.needs import needs
+from pycomnet.test.system.daemons import PATIENCE, Daemon, Daemons, daemons
+from pycomnet.test.system.etcdkills import READY, run_kills
+from pycomnet.test.system.etcds import EtcdMembers
+from pycomnet.test.system.histories import Operation, lost, violations
+from pycomnet.test.system.nameserverload import Follower
+
+pytestmark = needs("etcd")
+
+#: Its disk is memory, where there is one: the tests are not about disks.
+MEMORY = "/dev/shm" if Path("/dev/shm").is_dir() else None
+
+
+@pytest.fixture(scope="module")
+def members() -> Iterator[EtcdMembers]:
+    directory = Path(tempfile.mkdtemp(prefix="pycomnet-etcd-", dir=MEMORY))
+    running = EtcdMembers(directory)
+    try:
+        running.start()
+        yield running
+    finally:
+        running.stop()
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+class EtcdConformance(StoreConformance, TestCase):
+    """What every store does, on a prefix of the test's own."""
+
+    __test__ = False  # the test below runs each
+    in_order = False
+    many = 300
+    urls = ""
+
+    def make_store(self) -> Any:
+        from twisted.internet import reactor
+
+        return make_store(f"etcd:{self.urls}//prefix=/{self.id()}/", reactor)  # type: ignore[arg-type]
+
+
+TESTS = [name for name in dir(EtcdConformance) if name.startswith("test_")]
+
+
+@pytest.mark.parametrize("name", TESTS)
+@pytest_twisted.ensureDeferred
+async def test_store_on_real_members_conforms(members: EtcdMembers, name: str) -> None:
+    """The suite that every store passes."""
+    case = EtcdConformance(name)
+    case.urls = members.urls
+    try:
+        await defer.maybeDeferred(getattr(case, name))
+    finally:
+        for function, args, named in reversed(case._cleanups):
+            await defer.maybeDeferred(function, *args, **named)
+
+
+@pytest_twisted.ensureDeferred
+async def test_lease_of_another_prefix_is_not_shared(members: EtcdMembers) -> None:
+    """Where a number is used already, real members say so by the error that the store expects."""
+    from twisted.internet import reactor
+
+    first, second = (
+        make_store(f"etcd:{members.urls}//prefix=/leases-{number}/", reactor)  # type: ignore[arg-type]
+        for number in (1, 2)
+    )
+    for store in (first, second):
+        await store.open(StoreContents())
+    try:
+        one, other, moved = record("s"), record("s"), record("t")
+        await first.commit(Put(one))
+        other.lease = moved.lease = one.lease
+        await second.commit(Put(other))
+        assert other.lease != one.lease
+        with pytest.raises(StoreFailed, match="import into another cluster"):
+            await second.commit(Put(moved, keeps_lease=True))
+        await second.commit(Delete("s", other.fence))
+        await defer.maybeDeferred(first.renew, one)
+    finally:
+        for store in (first, second):
+            await store.close()
+
+
+@pytest_twisted.ensureDeferred
+async def test_older_data_is_found_and_fences_grow(tmp_path: Path) -> None:
+    """A member that comes back with older data is found, under the same id, though others have
+    written so much in it that no revision goes back."""
+    from twisted.internet import reactor
+
+    running = EtcdMembers(Path(tempfile.mkdtemp(prefix="pycomnet-etcd-", dir=MEMORY)))
+    member = running.members[0]
+    data, saved = member.directory, tmp_path / "saved"
+    store = make_store(f"etcd:{running.urls}", reactor)  # type: ignore[arg-type]
+    client = EtcdClient([f"tcp:{member.url[7:]}"], reactor)  # type: ignore[arg-type]
+    contents = StoreContents()
+    try:
+        running.start()
+        await store.open(contents)
+        await store.commit(Put(record("kept", ttl=600.0)))
+        member.kill()
+        shutil.copytree(data, saved)
+        running.start()
+        last = 0
+        for number in range(10):
+            await until_committed(store, contents, "lost", f"tcp:h:{number}")
+            last = contents.fence_of("lost") or 0
+        first = await latest_beat(store)
+        while await latest_beat(store) < first + 2:
+            await task.deferLater(reactor, 0.05)  # type: ignore[arg-type]
+        member.kill()
+        shutil.rmtree(data)
+        shutil.copytree(saved, data)
+        running.start()
+        await client.connect()
+        for number in range(100):
+            await client.put(b"/other", b"%d" % number)
+        deadline = time.monotonic() + PATIENCE
+        while set(contents.records) != {"kept"}:
+            assert time.monotonic() < deadline, contents.records
+            await task.deferLater(reactor, 0.05)  # type: ignore[arg-type]
+        await until_committed(store, contents, "lost", "tcp:h:99")
+        assert (contents.fence_of("lost") or 0) > last
+    finally:
+        await client.close()
+        await store.close()
+        running.stop()
+        shutil.rmtree(data.parent, ignore_errors=True)
+
+
+async def latest_beat(store: Any) -> int:
+    """The number of the nameserver's latest sign of life."""
+    found: int = (await store.cluster())["nameservers"][0]["beat"]
+    return found
+
+
+async def until_committed(store: Any, contents: StoreContents, name: str, address: str) -> None:
+    """Register a name, as soon as etcd takes it."""
+    from twisted.internet import reactor
+
+    deadline = time.monotonic() + PATIENCE
+    while time.monotonic() < deadline:
+        try:
+            wanted = record(name, address=address, ttl=600.0)
+            await store.commit(Put(wanted, contents.fence_of(name)))
+            return
+        except (StoreFailed, StoreConflict, StoreUncertain):
+            await task.deferLater(reactor, 0.05)  # type: ignore[arg-type]
+    raise AssertionError(f"{name} can't be registered")
+
+
+def test_checker_sees_what_can_not_have_been() -> None:
+    """The checker finds two owners, a fence that falls, a lease that was lost, and a record."""
+
+    def one(client: str, kind: str, begin: float, end: float, **more: Any) -> Operation:
+        return Operation(client, kind, "s", begin, end, **{"outcome": "ok", "ttl": 4.0, **more})
+
+    first = one("a", "register", 0.0, 1.0, fence=5)
+    assert violations([first, one("b", "register", 4.5, 5.0, fence=6)]) == []
+    ended, next_one = one("a", "unregister", 2.0, 2.1), one("b", "register", 2.2, 2.3, fence=6)
+    assert violations([first, ended, next_one]) == []
+    (two,) = violations([first, one("b", "register", 2.0, 3.0, fence=6)])
+    assert "two owners" in two
+    (fence,) = violations([first, one("b", "register", 5.0, 6.0, fence=5)])
+    assert "did not grow" in fence
+    (renewal,) = violations([first, one("a", "renew", 2.0, 2.1, outcome="lease-lost")])
+    assert "in time" in renewal
+    assert violations([first, one("a", "renew", 4.0, 4.1, outcome="lease-lost")]) == []
+    assert lost([first], 2.0, {"s": 5}) == []
+    assert lost([first], 2.0, {}) and lost([first], 4.5, {}) == []
+
+
+@pytest_twisted.ensureDeferred
+async def test_leader_killed_under_load_loses_nothing(tmp_path: Path) -> None:
+    """One kill of the leader of three; benchmarks/etcd_kills.py has many."""
+    from twisted.internet import reactor
+
+    directory = Path(tempfile.mkdtemp(prefix="pycomnet-etcd-", dir=MEMORY))
+    three = EtcdMembers(directory, 3)
+    try:
+        await deferToThread(three.start)
+        with daemons(tmp_path) as started:
+            run = await run_kills(reactor, three, started, kills=1, between=1.0)
+    finally:
+        three.stop()
+        shutil.rmtree(directory, ignore_errors=True)
+    assert run.problems == []
+    assert run.operations > 50
+
+
+@pytest.fixture
+def started(tmp_path_factory: Any) -> Iterator[Daemons]:
+    """Daemons of a test, with a directory of their own."""
+    with daemons(Path(tmp_path_factory.mktemp("e"))) as found:
+        yield found
+
+
+def start(started: Daemons, store: str, *more: str) -> Daemon:
+    """Start a nameserver on a store."""
+    listen = ("--listen", "tcp:0:interface=127.0.0.1")
+    return started.start("pycomnet-nameserver", *listen, "--store", store, *more)
+
+
+async def until(condition: Any) -> None:
+    """Wait until something holds."""
+    from twisted.internet import reactor
+
+    begun = time.monotonic()
+    while not await condition():
+        assert time.monotonic() - begun < PATIENCE
+        await task.deferLater(reactor, 0.05)  # type: ignore[arg-type]
+
+
+async def asked(nameserver: Any) -> dict[str, Any]:
+    """What the cluster shows of the nameserver that is asked."""
+    mine = (await nameserver.invoke("stat"))["id"]
+    found: list[dict[str, Any]] = (await nameserver.invoke("cluster"))["nameservers"]
+    return next(one for one in found if one["id"] == mine)
+
+
+@pytest_twisted.ensureDeferred
+async def test_nameserver_killed_is_replaced_by_the_other(
+    members: EtcdMembers, started: Daemons
+) -> None:
+    """When a nameserver is killed, clients and watchers go on at the other one: what was registered
+    at the dead one is there, and watchers get no second snapshot."""
+    from twisted.internet import reactor
+
+    store = f"etcd:{members.urls}//prefix=/killed/"
+    both = [start(started, store) for _ in range(2)]
+    addresses = [(await one.seen(READY))[1] for one in both]
+    context = Context(reactor, nameserver=",".join(addresses))  # type: ignore[arg-type]
+    follower = Follower(reactor, ",".join(addresses))
+    try:
+        nameserver = await context.nameserver()
+        wanted = {"interfaces": ["x"], "address": "tcp:127.0.0.1:1"}
+        first = await nameserver.invoke("register", {"service": "a", **wanted})
+        follower.start()
+
+        async def knows() -> bool:
+            return set(follower.services) == {"a"}
+
+        await until(knows)
+        # The one that is asked.
+        pid = (await asked(nameserver))["pid"]
+        (used,) = (one for one in both if one.pid == pid)
+        used.signal(signal.SIGKILL)
+        await used.ended()
+        found = await nameserver.invoke("locate", {"service": "a"})
+        assert found["fence"] == first["fence"] and "stale" not in found
+        await nameserver.invoke("renew", {"lease": first["lease"], "secret": first["secret"]})
+        second = await nameserver.invoke("register", {"service": "b", **wanted})
+        assert second["fence"] > first["fence"]
+
+        async def seen() -> bool:
+            return set(follower.services) == {"a", "b"}
+
+        await until(seen)
+        assert follower.snapshots == 1
+    finally:
+        await follower.close()
+        await context.close()
+
+
+@pytest_twisted.ensureDeferred
+async def test_nameserver_waits_for_etcd_and_says_when_it_is_cut_off(started: Daemons) -> None:
+    """It starts before etcd; while etcd is frozen it refuses changes and marks what it finds; it
+    recovers by itself."""
+    from twisted.internet import reactor
+
+    directory = Path(tempfile.mkdtemp(prefix="pycomnet-etcd-", dir=MEMORY))
+    alone = EtcdMembers(directory)
+    daemon = start(started, f"etcd:{alone.urls}")
+    context: Any = None
+    try:
+        await daemon.seen("can't read from etcd")
+        await deferToThread(alone.start)
+        context = Context(reactor, nameserver=(await daemon.seen(READY))[1])  # type: ignore[arg-type]
+        nameserver = await context.nameserver()
+        wanted = {"interfaces": ["x"], "address": "tcp:127.0.0.1:1", "ttl": 600.0}
+        await nameserver.invoke("register", {"service": "a", **wanted})
+        alone.members[0].send(signal.SIGSTOP)
+
+        async def stale() -> bool:
+            return "stale" in await nameserver.invoke("locate", {"service": "a"})
+
+        await until(stale)
+        with pytest.raises(StoreCutOff):
+            await nameserver.invoke("register", {"service": "b", **wanted})
+        alone.members[0].send(signal.SIGCONT)
+
+        async def fresh() -> bool:
+            return not await stale()
+
+        await until(fresh)
+        await nameserver.invoke("register", {"service": "b", **wanted})
+        found = await nameserver.invoke("cluster")
+        assert [one["name"] for one in found["members"]] == ["m0"]
+        assert found["nameservers"][0]["addresses"] == [context.nameserver_address]
+    finally:
+        alone.stop()
+        if context is not None:
+            await context.close()
+        shutil.rmtree(directory, ignore_errors=True)
