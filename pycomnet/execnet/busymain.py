@@ -1,0 +1,76 @@
+"""``main_thread_only``: code that waits too long for the main thread fails, as in execnet.
+
+The far side says when a request begins. After :data:`BEGIN_TIMEOUT` seconds without that, it is
+asked whether requests wait for its main thread: it may only be slow.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet.interfaces import IReactorTime
+
+from pycomnet.channels.core import ChannelCore
+from pycomnet.execnet.channel import Channel
+from pycomnet.execnet.errors import MAIN_THREAD_ONLY_DEADLOCK_TEXT, RemoteError
+
+if TYPE_CHECKING:
+    from pycomnet.channels.channel import Channel as _Channel
+    from pycomnet.gateways.gateway import Gateway
+
+#: Seconds that a request may wait for the main thread.
+BEGIN_TIMEOUT = 1.0
+#: Seconds between the far side's answer and the end of a request: it may have begun meanwhile.
+SETTLE = 0.25
+
+
+class BusyMain:
+    """The requests of one gateway that have not begun. All of it is in the reactor's thread.
+
+    :param gateway: the gateway.
+    :param reactor: for the timeouts.
+    """
+
+    def __init__(self, gateway: Gateway, reactor: IReactorTime) -> None:
+        self._gateway = gateway
+        self._reactor: IReactorTime = reactor
+        self._waiting: dict[int, Any] = {}
+        self._control: _Channel | None = None
+
+    def watch(self, control: _Channel) -> None:
+        """Learn from this channel which requests have begun."""
+        self._control = control
+        control.setcallback(self._begun, lambda _: None)
+
+    def add(self, core: ChannelCore) -> None:
+        """A request has been made."""
+        call = self._reactor.callLater(BEGIN_TIMEOUT, self._ask, core)
+        self._waiting[core.stream.id] = call
+
+    def _begun(self, id: object) -> None:
+        call = self._waiting.pop(id, None) if isinstance(id, int) else None
+        if call is not None and call.active():
+            call.cancel()
+
+    def _ask(self, core: ChannelCore) -> None:
+        if core.over is not None or not self._gateway.isalive():
+            self._waiting.pop(core.stream.id, None)
+            return
+        self._gateway.remote_status().addCallbacks(self._answered, lambda _: None, (core,))
+
+    def _answered(self, status: dict[str, Any], core: ChannelCore) -> None:
+        if core.stream.id not in self._waiting:
+            return
+        waits = bool(status["queued"])
+        then = self._fail if waits else self._ask
+        seconds = SETTLE if waits else BEGIN_TIMEOUT
+        self._waiting[core.stream.id] = self._reactor.callLater(seconds, then, core)
+
+    def _fail(self, core: ChannelCore) -> None:
+        del self._waiting[core.stream.id]
+        channel = None if core.handle is None else core.handle()
+        if isinstance(channel, Channel) and core.over is None:
+            channel.end_here(RemoteError(MAIN_THREAD_ONLY_DEADLOCK_TEXT))
+
+
+__all__ = ["BusyMain"]

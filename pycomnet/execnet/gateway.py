@@ -1,0 +1,259 @@
+"""Gateways with execnet's methods and meanings."""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
+
+from pycomnet import forks
+from pycomnet.blocking.waiting import running_reactor, wait_for
+from pycomnet.channels.channel import ChannelCore
+from pycomnet.errors import PycomnetError
+from pycomnet.errors import RemoteError as _RemoteError
+from pycomnet.execnet import farside
+from pycomnet.execnet.busymain import BusyMain
+from pycomnet.execnet.channel import Channel
+from pycomnet.execnet.channelfactory import ChannelFactory
+from pycomnet.execnet.errors import RemoteError
+from pycomnet.execnet.inbox import CallbackThread
+from pycomnet.execnet.outbox import Outbox
+from pycomnet.execnet.source import Source, task_of
+from pycomnet.execnet.xspec import XSpec
+from pycomnet.far.execnet.execmodel import ExecModel
+from pycomnet.far.live import Live
+
+if TYPE_CHECKING:
+    from pycomnet.execnet.multi import Group
+    from pycomnet.gateways.gateway import Gateway as _Gateway
+
+#: Seconds that running code has to complete once its gateway is told to exit; as in execnet.
+EXIT_GRACE = 5.0
+#: Seconds after which it is killed.
+EXIT_TIMEOUT = 10.0
+
+
+class RInfo:
+    """Facts about a gateway's interpreter: ``executable``, ``version_info``, ``cwd`` ..."""
+
+    def __init__(self, facts: dict[str, Any]) -> None:
+        self.__dict__.update(facts)
+
+    def __repr__(self) -> str:
+        inner = ", ".join(f"{key}={value}" for key, value in sorted(self.__dict__.items()))
+        return f"<{type(self).__name__} {inner!r}>"
+
+    if TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any: ...
+
+
+class RemoteStatus(RInfo):
+    """What a gateway does: ``numexecuting``, ``numchannels``, ``execmodel``."""
+
+
+class Gateway(Live):
+    """A Python interpreter, and the way to it. Made by ``makegateway``.
+
+    :ivar id: its name in its group.
+    :ivar spec: its :class:`XSpec`.
+    :ivar execmodel: threads and locks for this side.
+    :ivar remoteaddress: of a gateway by ssh or a socket, where it is.
+    """
+
+    def __init__(self, gateway: _Gateway, group: Group, spec: XSpec) -> None:
+        #: the gateway of pycomnet
+        self.inner = gateway
+        self._group = group
+        self.id: str = gateway.id
+        self.spec = spec
+        self.execmodel: ExecModel = group.execmodel
+        self.era = forks.era
+        if spec.ssh or spec.vagrant_ssh or spec.socket:
+            self.remoteaddress: str = spec.ssh or spec.vagrant_ssh or spec.socket
+        self.callbacks = CallbackThread(f"execnet {gateway.id}")
+        self.outbox = Outbox(running_reactor())
+        self._connection = gateway.link.connection
+        self._connection.make_handle = _HandleMaker(self)
+        self._cache_rinfo: RInfo | None = None
+        self._ready: Future[dict[str, Any]] = Future()
+        self._ended = threading.Event()
+        self._exits = False
+        self._busy: BusyMain | None = None
+        if spec.execmodel == "main_thread_only":
+            self._busy = BusyMain(gateway, running_reactor())
+        farside.begin(gateway, str(spec.execmodel), spec.chdir).addBoth(self._begun)
+        gateway.join().addBoth(self._gone)
+
+    # -- in the reactor's thread -----------------------------------------------------------------
+
+    def _begun(self, outcome: Any) -> None:
+        if isinstance(outcome, Failure):
+            self._ready.set_exception(_translated(outcome.value))
+        else:
+            control = outcome.pop("control")
+            if self._busy is not None:
+                self._busy.watch(control)
+            outcome["version_info"] = tuple(outcome["version_info"])
+            self._ready.set_result(outcome)
+
+    def _gone(self, _: object) -> None:
+        self._ended.set()
+        self.callbacks.stop()
+
+    def _open(self, code: str, **kwargs: Any) -> Channel:
+        return self._of(self.inner.remote_exec(code, **kwargs).core)
+
+    def _of(self, core: ChannelCore) -> Channel:
+        return Channel.of(self, core)
+
+    def _begin_exit(self) -> None:
+        exiting: Deferred[None] = self.inner.exit(EXIT_TIMEOUT, grace=EXIT_GRACE)
+        exiting.addErrback(lambda _: None)
+
+    # -- for users -------------------------------------------------------------------------------
+
+    def __repr__(self) -> str:
+        state = "receive-live" if self.hasreceiver() else "not receiving"
+        count = len(self._channelfactory.channels())
+        return (
+            f"<{type(self).__name__} id={self.id!r} {state}, {self.execmodel.backend} model, "
+            f"{count} active channels>"
+        )
+
+    def remote_exec(self, source: Source, **kwargs: object) -> Channel:
+        """Run code there, with a channel to it as the global ``channel``.
+
+        :param source: text; a module, whose source is run; or a function, whose first parameter is
+            ``channel``, and which gets ``kwargs``.
+        :raises ValueError: the function can't run on its own.
+        :raises OSError: the gateway is gone.
+        """
+        task = task_of(source, kwargs)
+        self._wait_ready()
+
+        def start() -> Channel:
+            channel = self._open(farside.RUN, task=task, given=kwargs)
+            if self._busy is not None:
+                self._busy.add(channel.core)
+            return channel
+
+        channel: Channel = self._ask(start, "remote_exec")
+        return channel
+
+    def newchannel(self) -> Channel:
+        """A channel, to be sent over another one to code there."""
+        channel: Channel = self._ask(
+            lambda: self._of(self.inner.newchannel().core), "newchannel"
+        )
+        return channel
+
+    def remote_status(self) -> RemoteStatus:
+        """What it does at the moment."""
+        self._wait_ready()
+        found = self._ask(self.inner.remote_status, "remote_status")
+        return RemoteStatus(
+            {
+                "numexecuting": found["running"] + found["queued"],
+                # without the one of this question, and those of the connection itself
+                "numchannels": found["channels"],
+                "execmodel": self.spec.execmodel,
+            }
+        )
+
+    def _rinfo(self, update: bool = False) -> RInfo:
+        """Facts about its interpreter, as they were at first, or are now."""
+        if update:
+            self._wait_ready()
+            channel = self._ask(lambda: self._open(farside.RINFO), "_rinfo")
+            facts = channel.receive()
+            facts["version_info"] = tuple(facts["version_info"])
+            self._cache_rinfo = RInfo(facts)
+        elif self._cache_rinfo is None:
+            self._cache_rinfo = RInfo(self._wait_ready())
+        return self._cache_rinfo
+
+    def reconfigure(self, py2str_as_py3str: bool = True, py3str_as_py2str: bool = False) -> None:
+        """Accepted, and without effect: text arrives as text, and bytes as bytes."""
+
+    def remote_init_threads(self, num: int | None = None) -> None:
+        """Accepted, and without effect: code runs in as many threads as it needs."""
+
+    def hasreceiver(self) -> bool:
+        """Whether it is connected."""
+        return self.is_connected() and not self._exits
+
+    def is_connected(self) -> bool:
+        """Whether there is a connection, be it to a gateway that exits."""
+        return self._connection.lost is None
+
+    def exit(self) -> None:
+        """End it. Code that runs there has :data:`EXIT_GRACE` seconds to complete."""
+        self._group._unregister(self)  # noqa: SLF001 - execnet's name
+        if not self._exits and self.era == forks.era:
+            self._exits = True
+            running_reactor().callFromThread(self._begin_exit)
+
+    def join(self, timeout: float | None = None) -> None:
+        """Wait until it has ended; :meth:`exit` tells it to."""
+        self._ended.wait(timeout)
+
+    def kill(self) -> None:
+        """End it at once, whatever it does."""
+        if self.era == forks.era:
+            wait_for(lambda: self.inner.exit(0), None, "exit")
+
+    def has_ended(self) -> bool:
+        """Whether it is gone."""
+        return self._ended.is_set()
+
+    @property
+    def _channelfactory(self) -> ChannelFactory:
+        return ChannelFactory(self._connection.mux, self.newchannel)
+
+    def wait_begun(self) -> None:
+        """Wait until it has all that its spec says.
+
+        :raises RemoteError: it can't have that.
+        """
+        self._wait_ready()
+
+    def _wait_ready(self) -> dict[str, Any]:
+        facts = self._ready.result()
+        return facts
+
+    def _ask(self, function: Callable[[], Any], what: str) -> Any:
+        try:
+            return wait_for(function, None, what)
+        except PycomnetError as problem:
+            raise _translated(problem) from None
+
+
+def _translated(problem: BaseException) -> BaseException:
+    """execnet's exception for one of pycomnet's."""
+    if isinstance(problem, _RemoteError):
+        return RemoteError(problem.formatted or problem.message)
+    if isinstance(problem, PycomnetError):
+        return OSError(str(problem))
+    return problem
+
+
+class _HandleMaker:
+    """Makes the channels that come from a gateway, without keeping that alive."""
+
+    def __init__(self, gateway: Gateway) -> None:
+        self._gateway = weakref.ref(gateway)
+
+    def __call__(self, core: ChannelCore) -> object:
+        gateway = self._gateway()
+        if gateway is None:
+            raise ValueError("the gateway is gone")
+        return Channel.of(gateway, core)
+
+
+__all__ = ["Gateway", "RInfo", "RemoteStatus"]

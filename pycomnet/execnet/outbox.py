@@ -1,0 +1,75 @@
+"""What other threads send over a connection, in their order.
+
+A thread encodes its value itself and goes on. The reactor is woken once for all that waits then.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from twisted.python.failure import Failure
+
+from pycomnet.channels.core import ChannelCore
+from pycomnet.wire.frames import FRAGMENT, bin32
+
+#: After so many values of one turn they are written, while others still wait.
+CROWD = 512
+
+
+class Outbox:
+    """Values that wait for the reactor's thread.
+
+    :param reactor: whose thread that is.
+    """
+
+    def __init__(self, reactor: Any) -> None:
+        self._call_in_reactor: Callable[..., Any] = reactor.callFromThread
+        self._waiting: deque[tuple[ChannelCore, Any]] = deque()
+        self._told = False
+
+    def send(self, core: ChannelCore, value: object) -> None:
+        """Send a value over a channel.
+
+        :raises TypeError: it can't be sent; the message says why.
+        """
+        if type(value) is bytes and len(value) > FRAGMENT:
+            self.put(core, value)
+            return
+        connection = core.connection
+        try:
+            payload = connection.pack(value, connection.hook, connection.options)
+        except Exception:
+            payload = connection.encode(value)
+        self.put(core, (payload,))
+
+    def put(self, core: ChannelCore, what: Any) -> None:
+        """Queue an encoded value in a tuple, long bytes as they are, or a function to be called."""
+        self._waiting.append((core, what))
+        if not self._told:
+            self._told = True
+            self._call_in_reactor(self._hand_over)
+
+    def _hand_over(self) -> None:
+        self._told = False
+        waiting = self._waiting
+        count = 0
+        while waiting:
+            core, what = waiting.popleft()
+            if type(what) is tuple:
+                sent = core.send(what[0])
+            elif type(what) is bytes:
+                sent = core.send(what, bin32(len(what)))
+            else:
+                what()
+                continue
+            if not sent.called or isinstance(sent.result, Failure):
+                sent.addErrback(_drop)
+            count += 1
+            if not count % CROWD:
+                core.connection.flush()
+
+
+def _drop(_: Failure) -> None:
+    """The channel was closed meanwhile, as its next ``send`` and ``receive`` say."""

@@ -1,0 +1,322 @@
+"""execnet's dump format: values in bytes that any Python reads.
+
+A version byte, the opcodes of one value, and STOP. An opcode pushes a value on a stack, or makes
+one of those on top of it. Numbers of four bytes and floats are big-endian. Reading it builds plain
+values and nothing else, so it is safe on bytes from anywhere. What is read is limited by what is
+there: a length that is written alone reserves no memory.
+"""
+
+import struct
+from io import BytesIO
+
+VERSION = b"\x02"
+_PY2 = str is bytes
+_INT4 = struct.Struct("!i")
+_FLOAT = struct.Struct("!d")
+_COMPLEX = struct.Struct("!dd")
+_text = type("".encode("ascii").decode("ascii"))
+_long = type(1 << 80)
+_MIN, _MAX = -(1 << 31), (1 << 31) - 1
+
+
+class DataFormatError(Exception):
+    """A value can't be dumped, or bytes are no dumped value."""
+
+
+class DumpError(DataFormatError):
+    """A value can't be dumped."""
+
+
+class LoadError(DataFormatError):
+    """Bytes are no dumped value."""
+
+
+class opcode(object):
+    """The codes of the format."""
+
+    BUILDTUPLE = b"@"
+    BYTES = b"A"
+    CHANNEL = b"B"
+    FALSE = b"C"
+    FLOAT = b"D"
+    FROZENSET = b"E"
+    INT = b"F"
+    LONG = b"G"
+    LONGINT = b"H"
+    LONGLONG = b"I"
+    NEWDICT = b"J"
+    NEWLIST = b"K"
+    NONE = b"L"
+    PY2STRING = b"M"
+    PY3STRING = b"N"
+    SET = b"O"
+    SETITEM = b"P"
+    STOP = b"Q"
+    TRUE = b"R"
+    UNICODE = b"S"
+    COMPLEX = b"T"
+
+
+# -- writing ---------------------------------------------------------------------------------------
+
+
+def dumps(obj):
+    """Dump a value.
+
+    :param obj: None, bool, int, float, complex, bytes, text, and lists, tuples, dicts, sets and
+        frozensets of these.
+    :returns: bytes.
+    :raises DumpError: the value, or something in it, has another type.
+    """
+    return VERSION + dumps_internal(obj)
+
+
+def dumps_internal(obj):
+    """As :func:`dumps`, without the version."""
+    pieces = []
+    try:
+        _save(obj, pieces.append)
+    except RuntimeError:  # Python 3's RecursionError is one
+        raise DumpError("can't serialize a value that nests that deep, or holds itself")
+    pieces.append(opcode.STOP)
+    return b"".join(pieces)
+
+
+def dump(byteio, obj):
+    """Dump a value into a binary file."""
+    byteio.write(dumps(obj))
+
+
+def _sized(code, data, write):
+    if len(data) > _MAX:
+        raise DumpError("can't serialize %d bytes in one value" % len(data))
+    write(code + _INT4.pack(len(data)))
+    write(data)
+
+
+def _save(obj, write):
+    save = _SAVERS.get(type(obj))
+    if save is None:
+        raise DumpError("can't serialize %s" % (type(obj),))
+    save(obj, write)
+
+
+def _save_int(obj, write):
+    if _MIN <= obj <= _MAX:
+        write(opcode.INT + _INT4.pack(obj))
+        return
+    try:
+        digits = str(obj)
+    except ValueError as error:  # Python's limit of digits
+        raise DumpError("can't serialize an int: %s" % error)
+    _sized(opcode.LONGINT, digits.rstrip("L").encode("ascii"), write)
+
+
+def _save_text(obj, write):
+    try:
+        data = obj.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise DumpError("can't serialize text that is not valid Unicode: %s" % error)
+    _sized(opcode.UNICODE if _PY2 else opcode.PY3STRING, data, write)
+
+
+def _save_bytes(obj, write):
+    _sized(opcode.PY2STRING if _PY2 else opcode.BYTES, obj, write)
+
+
+def _save_list(obj, write):
+    write(opcode.NEWLIST + _INT4.pack(len(obj)))
+    for index, item in enumerate(obj):
+        _save_int(index, write)
+        _save(item, write)
+        write(opcode.SETITEM)
+
+
+def _save_dict(obj, write):
+    write(opcode.NEWDICT)
+    for key, value in obj.items():
+        _save(key, write)
+        _save(value, write)
+        write(opcode.SETITEM)
+
+
+def _saves_items(code):
+    def save(obj, write):
+        for item in obj:
+            _save(item, write)
+        write(code + _INT4.pack(len(obj)))
+
+    return save
+
+
+_SAVERS = {
+    type(None): lambda obj, write: write(opcode.NONE),
+    bool: lambda obj, write: write(opcode.TRUE if obj else opcode.FALSE),
+    int: _save_int,
+    _long: _save_int,
+    float: lambda obj, write: write(opcode.FLOAT + _FLOAT.pack(obj)),
+    complex: lambda obj, write: write(opcode.COMPLEX + _COMPLEX.pack(obj.real, obj.imag)),
+    bytes: _save_bytes,
+    _text: _save_text,
+    list: _save_list,
+    dict: _save_dict,
+    tuple: _saves_items(opcode.BUILDTUPLE),
+    set: _saves_items(opcode.SET),
+    frozenset: _saves_items(opcode.FROZENSET),
+}
+
+
+# -- reading ---------------------------------------------------------------------------------------
+
+
+def loads(bytestring, py2str_as_py3str=False, py3str_as_py2str=False):
+    """Load a value from bytes.
+
+    :param py2str_as_py3str: Python 3 reads Python 2's ``str`` as text, and not as bytes.
+    :param py3str_as_py2str: text of Python 3 is read as bytes, which Python 2 calls ``str``.
+    :raises LoadError: the bytes are no dumped value.
+    :raises EOFError: there are too few.
+    """
+    return load(BytesIO(bytestring), py2str_as_py3str, py3str_as_py2str)
+
+
+def load(io, py2str_as_py3str=False, py3str_as_py2str=False):
+    """Load a value from a binary file; as :func:`loads`."""
+    return Unserializer(io, None, (py2str_as_py3str, py3str_as_py2str)).load(versioned=True)
+
+
+class Unserializer(object):
+    """Reads one value.
+
+    :param stream: a binary file.
+    :param strconfig: the two flags of :func:`loads`.
+    """
+
+    def __init__(self, stream, channel_or_gateway=None, strconfig=None):
+        self.stream = stream
+        self._py2_text, self._py3_bytes = strconfig or (True, False)
+        self._stack = []
+        #: lists that are being read, with the lengths that they have to reach
+        self._lists = []
+
+    def load(self, versioned=False):
+        """Read it.
+
+        :param versioned: whether the format's version comes first.
+        """
+        if versioned:
+            version = self.stream.read(1)
+            if version != VERSION:
+                raise LoadError("wrong dumpformat version %r" % version)
+        stack = self._stack
+        try:
+            while True:
+                code = self._read(1)
+                if code == opcode.STOP:
+                    break
+                read = _READERS.get(code)
+                if read is None:
+                    raise LoadError("unknown opcode %r: this is no dumped value" % code)
+                read(self, stack)
+        except (IndexError, TypeError, ValueError) as error:
+            # too little on the stack; a key that can't be one; text that is no UTF-8, digits that
+            # are no number
+            raise LoadError("not a dumped value: %s" % error)
+        if len(stack) != 1 or any(len(items) != size for items, size in self._lists):
+            raise LoadError("not a dumped value: it is not complete, or more than one")
+        return stack.pop()
+
+    def _read(self, size):
+        data = self.stream.read(size) if size else b""
+        if len(data) != size:
+            raise EOFError("a dumped value ends after %d of %d bytes" % (len(data), size))
+        return data
+
+    def _size(self):
+        size = _INT4.unpack(self._read(4))[0]
+        if size < 0:
+            raise LoadError("not a dumped value: it has a size below zero")
+        return size
+
+    def _sized(self):
+        return self._read(self._size())
+
+    def _top(self, stack):
+        size = self._size()
+        if size > len(stack):
+            raise LoadError("not a dumped value: %d items, and %d are there" % (size, len(stack)))
+        items = stack[len(stack) - size :]
+        del stack[len(stack) - size :]
+        return items
+
+    def _int(self, stack):
+        stack.append(_INT4.unpack(self._read(4))[0])
+
+    def _long_int(self, stack):
+        stack.append(int(self._sized()))
+
+    def _float(self, stack):
+        stack.append(_FLOAT.unpack(self._read(8))[0])
+
+    def _complex(self, stack):
+        stack.append(complex(*_COMPLEX.unpack(self._read(16))))
+
+    def _bytes(self, stack):
+        stack.append(self._sized())
+
+    def _unicode(self, stack):
+        stack.append(self._sized().decode("utf-8"))
+
+    def _py3_string(self, stack):
+        data = self._sized()
+        stack.append(data if self._py3_bytes else data.decode("utf-8"))
+
+    def _py2_string(self, stack):
+        data = self._sized()
+        # latin-1 has a character for each byte, whatever Python 2 had meant.
+        stack.append(data.decode("latin-1") if self._py2_text and not _PY2 else data)
+
+    def _new_list(self, stack):
+        items = []
+        self._lists.append((items, self._size()))
+        stack.append(items)
+
+    def _set_item(self, stack):
+        value = stack.pop()
+        key = stack.pop()
+        holder = stack[-1]
+        if type(holder) is list:
+            if key != len(holder):
+                raise LoadError("not a dumped value: a list's items are not in order")
+            holder.append(value)
+        elif type(holder) is dict:
+            holder[key] = value
+        else:
+            raise LoadError("not a dumped value: an item of what is no list or dict")
+
+    def _no_channel(self, stack):
+        raise LoadError("a channel can be sent over a channel, and not loaded from a dump")
+
+
+_READERS = {
+    opcode.NONE: lambda self, stack: stack.append(None),
+    opcode.TRUE: lambda self, stack: stack.append(True),
+    opcode.FALSE: lambda self, stack: stack.append(False),
+    opcode.INT: Unserializer._int,
+    opcode.LONG: Unserializer._int,
+    opcode.LONGINT: Unserializer._long_int,
+    opcode.LONGLONG: Unserializer._long_int,
+    opcode.FLOAT: Unserializer._float,
+    opcode.COMPLEX: Unserializer._complex,
+    opcode.BYTES: Unserializer._bytes,
+    opcode.UNICODE: Unserializer._unicode,
+    opcode.PY2STRING: Unserializer._py2_string,
+    opcode.PY3STRING: Unserializer._py3_string,
+    opcode.NEWLIST: Unserializer._new_list,
+    opcode.NEWDICT: lambda self, stack: stack.append({}),
+    opcode.SETITEM: Unserializer._set_item,
+    opcode.BUILDTUPLE: lambda self, stack: stack.append(tuple(self._top(stack))),
+    opcode.SET: lambda self, stack: stack.append(set(self._top(stack))),
+    opcode.FROZENSET: lambda self, stack: stack.append(frozenset(self._top(stack))),
+    opcode.CHANNEL: Unserializer._no_channel,
+}

@@ -1,0 +1,175 @@
+"""The far side of a gateway of the drop-in: its channels, and how it runs code.
+
+:func:`begin` is run once, when the gateway has been made. It gives the far side's channels
+execnet's meanings, where those differ.
+"""
+
+import os
+import sys
+
+from .dumpformat import DataFormatError, DumpError, LoadError, dumps, loads, opcode
+from .execmodel import ExecModel, get_execmodel
+
+
+class TimeoutError(IOError):
+    """Nothing has come in time."""
+
+
+#: The far side's own classes, once :func:`begin` has been called.
+Channel = None
+RemoteError = None
+
+
+def begin(channel, plain, not_sendable, given):
+    """Make this the far side of a gateway of the drop-in.
+
+    :param plain: the class of the far side's channels.
+    :param not_sendable: its exception for a value that can't be sent.
+    :param given: ``execmodel``, ``chdir``.
+    """
+    global Channel, RemoteError
+    link = channel.link
+    RemoteError = plain.RemoteError
+    Channel = link.channel_class = channel_class(plain, not_sendable)
+    gateway = link.gateway
+    gateway.execmodel = get_execmodel(str(given["execmodel"]))
+    gateway._channelfactory = Channels(link.mux)
+    take_output_back()
+    directory = given.get("chdir")
+    if directory:
+        if not os.path.isdir(directory):
+            os.makedirs(directory)
+        os.chdir(directory)
+    facts = rinfo()
+    facts["control"] = None
+    if gateway.execmodel.backend == "main_thread_only":
+        gateway.control = facts["control"] = gateway.newchannel()
+    channel.send(facts)
+
+
+def take_output_back():
+    """Drop what is printed, and write errors to standard error, both without the connection."""
+    null = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(null, 1)
+    finally:
+        os.close(null)
+    sys.stdout, sys.stderr = sys.__stdout__, sys.__stderr__
+
+
+def rinfo():
+    """Facts about this interpreter."""
+    return {
+        "executable": sys.executable,
+        "version_info": list(sys.version_info[:5]),
+        "platform": str(sys.platform),
+        "cwd": os.getcwd(),
+        "pid": os.getpid(),
+    }
+
+
+class Channels(object):
+    """``gateway._channelfactory``: the open channels.
+
+    :param mux: the connection's state.
+    """
+
+    finished = False
+
+    def __init__(self, mux):
+        self._mux = mux
+
+    @property
+    def _channels(self):
+        return dict((id, stream.app) for id, stream in self._mux.streams.items())
+
+    def channels(self):
+        """All of them."""
+        return list(self._channels.values())
+
+
+def channel_class(plain, not_sendable):
+    """The class of channels, from the far side's own.
+
+    :param plain: that class.
+    :param not_sendable: its exception for a value that can't be sent.
+    """
+
+    class WorkerChannel(plain):
+        """A channel with execnet's exceptions."""
+
+        TimeoutError = TimeoutError
+
+        def __repr__(self):
+            return "<Channel id=%d %s>" % (self.id, "closed" if self.isclosed() else "open")
+
+        def send(self, item):
+            """Send a value.
+
+            :raises DumpError: it can't be sent.
+            :raises IOError: the channel is closed.
+            """
+            try:
+                plain.send(self, item)
+            except not_sendable as error:
+                raise DumpError("can't serialize: %s" % error)
+            except (EOFError, plain.RemoteError) as error:
+                raise IOError("cannot send to %r: %s" % (self, error))
+
+        def close(self, error=None):
+            """Close it, with an error's text or without.
+
+            :raises IOError: code that runs can't close its own channel.
+            """
+            if self.runs:
+                raise IOError("cannot explicitly close channel within remote_exec")
+            plain.close(self, error)
+
+        def reconfigure(self, py2str_as_py3str=True, py3str_as_py2str=False):
+            """Do nothing: text is text, and bytes are bytes."""
+
+        def _getremoteerror(self):
+            return self.over if isinstance(self.over, plain.RemoteError) else None
+
+    return WorkerChannel
+
+
+def run(channel, task, given, function_of):
+    """Run the code of a request.
+
+    :param task: its ``source``, ``filename``, and for a function its ``function`` and ``line``.
+    :param given: the function's arguments.
+    :param function_of: makes the function of a task.
+    """
+    if channel.isclosed():
+        return  # it waited for the main thread for too long
+    control = getattr(channel.gateway, "control", None)
+    if control is not None:
+        control.send(channel.id)  # it has begun
+    if task.get("function"):
+        given = dict((str(name), value) for name, value in given.items())
+        function_of(task)(channel, **given)
+        return
+    source, filename = task["source"], task["filename"]
+    if str is bytes:
+        source, filename = source.encode("utf-8"), filename.encode("utf-8")
+    code = compile(source + type(source)("\n"), filename, "exec", 0, True)
+    exec(code, {"channel": channel, "__name__": "__channelexec__", "__file__": filename})
+
+
+__all__ = [
+    "Channel",
+    "DataFormatError",
+    "DumpError",
+    "ExecModel",
+    "LoadError",
+    "RemoteError",
+    "TimeoutError",
+    "begin",
+    "dumps",
+    "get_execmodel",
+    "loads",
+    "opcode",
+    "rinfo",
+    "run",
+]
