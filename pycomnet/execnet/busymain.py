@@ -15,7 +15,6 @@ from pycomnet.execnet.channel import Channel
 from pycomnet.execnet.errors import MAIN_THREAD_ONLY_DEADLOCK_TEXT, RemoteError
 
 if TYPE_CHECKING:
-    from pycomnet.channels.channel import Channel as _Channel
     from pycomnet.gateways.gateway import Gateway
 
 #: Seconds that a request may wait for the main thread.
@@ -29,18 +28,15 @@ class BusyMain:
 
     :param gateway: the gateway.
     :param reactor: for the timeouts.
+    :ivar begun: the channel over which the far side tells which requests have begun.
     """
 
     def __init__(self, gateway: Gateway, reactor: IReactorTime) -> None:
         self._gateway = gateway
         self._reactor: IReactorTime = reactor
         self._waiting: dict[int, Any] = {}
-        self._control: _Channel | None = None
-
-    def watch(self, control: _Channel) -> None:
-        """Learn from this channel which requests have begun."""
-        self._control = control
-        control.setcallback(self._begun, lambda _: None)
+        self.begun = gateway.newchannel()
+        self.begun.setcallback(self._begun, lambda _: None)
 
     def add(self, core: ChannelCore) -> None:
         """A request has been made."""

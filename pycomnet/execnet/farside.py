@@ -29,15 +29,19 @@ run(channel, task, given, function_of)
 RINFO = f"from {NAME}.gateway_base import rinfo; channel.send(rinfo())"
 
 
-def begin(gateway: Gateway, execmodel: str, chdir: str | None) -> defer.Deferred[dict[str, Any]]:
+def begin(
+    gateway: Gateway, execmodel: str, chdir: str | None, begun: Channel | None = None
+) -> defer.Deferred[dict[str, Any]]:
     """Make a gateway one of the drop-in. Called in the reactor's thread.
 
     :param chdir: the directory that its code works in, which is made if it is not there.
+    :param begun: a channel over which it tells the number of each request's channel when the code
+        begins to run.
     :returns: fires with facts about its interpreter, once further code runs in its main thread.
     """
     # Whoever uses the gateway finds out if it is gone.
     gateway.offer_modules(ModuleOffer.far_package(NAME, execnet)).addErrback(lambda _: None)
-    given = {"execmodel": execmodel, "chdir": chdir}
+    given = {"execmodel": execmodel, "chdir": chdir, "begun": begun}
     channel = gateway.remote_exec(_BEGIN, given=given)
     return channel.receive().addCallback(_when_closed, channel)
 

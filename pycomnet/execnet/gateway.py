@@ -87,7 +87,8 @@ class Gateway(Live):
         self._busy: BusyMain | None = None
         if spec.execmodel == "main_thread_only":
             self._busy = BusyMain(gateway, running_reactor())
-        farside.begin(gateway, str(spec.execmodel), spec.chdir).addBoth(self._begun)
+        begun = None if self._busy is None else self._busy.begun
+        farside.begin(gateway, str(spec.execmodel), spec.chdir, begun).addBoth(self._begun)
         gateway.join().addBoth(self._gone)
 
     # -- in the reactor's thread -----------------------------------------------------------------
@@ -96,15 +97,11 @@ class Gateway(Live):
         if isinstance(outcome, Failure):
             self._ready.set_exception(_translated(outcome.value))
         else:
-            control = outcome.pop("control")
-            if self._busy is not None:
-                self._busy.watch(control)
             outcome["version_info"] = tuple(outcome["version_info"])
             self._ready.set_result(outcome)
 
     def _gone(self, _: object) -> None:
         self._ended.set()
-        self.callbacks.stop()
 
     def _open(self, code: str, **kwargs: Any) -> Channel:
         return self._of(self.inner.remote_exec(code, **kwargs).core)

@@ -6,6 +6,7 @@ far code that sends never waits for code here, which may be waiting for it.
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import threading
 import traceback
@@ -34,43 +35,50 @@ class _Marker:
 NO_ENDMARKER = _Marker("no endmarker")
 #: After the last value.
 END = _Marker("end")
+#: Seconds without a call after which the thread for callbacks ends.
+IDLE = 10.0
 
 
 class CallbackThread:
-    """Calls the callbacks of a gateway's channels, one after the other. It starts on first use.
+    """Calls the callbacks of a gateway's channels, one after the other, in a thread.
+
+    The thread starts with the first call, and ends when there has been none for some time.
 
     :param name: the thread's.
     """
 
     def __init__(self, name: str) -> None:
         self._name = name
-        self._queue: queue.SimpleQueue[tuple[Inbox, Any] | None] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[tuple[Inbox, Any]] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         self._lock = threading.Lock()
 
     def put(self, inbox: Inbox, value: Any) -> None:
         """Let the callback of an inbox be called."""
-        self._queue.put((inbox, value))
-
-    def start(self) -> None:
-        """Start it, if it does not run."""
         with self._lock:
+            self._queue.put((inbox, value))
             if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
-                self._thread.start()
-
-    def stop(self) -> None:
-        """End when all calls have been made."""
-        self._queue.put(None)
+                thread = threading.Thread(target=self._run, name=self._name, daemon=True)
+                with contextlib.suppress(RuntimeError):  # the interpreter is ending
+                    thread.start()
+                    self._thread = thread
 
     def is_current(self) -> bool:
         """Whether this code runs in it."""
         return threading.current_thread() is self._thread
 
     def _run(self) -> None:
-        while (item := self._queue.get()) is not None:
-            item[0].call(item[1])
-            del item
+        while True:
+            try:
+                inbox, value = self._queue.get(timeout=IDLE)
+            except queue.Empty:
+                with self._lock:
+                    if self._queue.empty():
+                        self._thread = None
+                        return
+                continue
+            inbox.call(value)
+            del inbox, value
 
 
 class Inbox:
@@ -157,7 +165,6 @@ class Inbox:
         self._callback, self._endmarker = callback, endmarker
         self.has_callback = True
         self.closed.clear()
-        self._callbacks.start()
         self._put = lambda value: self._callbacks.put(self, value)
         while True:
             try:

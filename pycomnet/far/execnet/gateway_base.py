@@ -25,7 +25,8 @@ def begin(channel, plain, not_sendable, given):
 
     :param plain: the class of the far side's channels.
     :param not_sendable: its exception for a value that can't be sent.
-    :param given: ``execmodel``, ``chdir``.
+    :param given: ``execmodel``, ``chdir``, and ``begun``, a channel or None: it is told when the code
+        of a request begins to run.
     """
     global Channel, RemoteError
     link = channel.link
@@ -40,11 +41,8 @@ def begin(channel, plain, not_sendable, given):
         if not os.path.isdir(directory):
             os.makedirs(directory)
         os.chdir(directory)
-    facts = rinfo()
-    facts["control"] = None
-    if gateway.execmodel.backend == "main_thread_only":
-        gateway.control = facts["control"] = gateway.newchannel()
-    channel.send(facts)
+    gateway._begun = given.get("begun")
+    channel.send(rinfo())
 
 
 def take_output_back():
@@ -143,9 +141,9 @@ def run(channel, task, given, function_of):
     """
     if channel.isclosed():
         return  # it waited for the main thread for too long
-    control = getattr(channel.gateway, "control", None)
-    if control is not None:
-        control.send(channel.id)  # it has begun
+    begun = channel.gateway._begun
+    if begun is not None:
+        begun.send(channel.id)
     if task.get("function"):
         given = dict((str(name), value) for name, value in given.items())
         function_of(task)(channel, **given)
