@@ -14,9 +14,16 @@ import fnmatch
 import os
 import subprocess
 import sys
+import tempfile
 import types
 from pathlib import Path
 
+#: A module that is found before execnet itself, and gives its name to the drop-in.
+FOUND_FIRST = """import sys
+del sys.modules["execnet"]
+from pycomnet.xdist import stand_in
+stand_in()
+"""
 #: What execnet's suite imports of its internals, and the drop-in does not have.
 INTERNALS = {
     "gateway_base": ("ChannelFactory", "Message", "Popen2IO"),
@@ -35,12 +42,14 @@ LEFT_OUT = {
         "*test_basics.py::test_exectask*": "execnet's worker, in this process",
         "*test_basics.py::TestMessage*": "execnet's wire",
         "*test_basics.py::TestPureChannel*": "execnet's channels without a gateway",
-        "*test_basics.py::TestGlobalFinder*": "a function of execnet's module",
         "*test_gateway.py::TestTracing*": "EXECNET_DEBUG: pycomnet has Twisted's log",
+        "*test_gateway.py::*test_sshconfig_config_parsing*": "how execnet calls ssh",
         "*test_gateway.py::test_popen_args*": "how execnet calls Popen",
         "*test_xspec.py::*test_ssh_options_and_config*": "how execnet calls ssh",
         "*test_xspec.py::*test_vagrant_options*": "how execnet calls vagrant",
         "*test_xspec.py::*test_popen_with_sudo_python*": "how execnet calls Popen",
+        "*test_termination.py::*no_error?pypy3*": "PyPy as the near side, without pycomnet",
+        "*test_termination.py::*trykill*pypy3*": "PyPy as the near side, without pycomnet",
     },
     "xdist": {},
 }
@@ -84,19 +93,28 @@ def main() -> int:
     plugins = [] if options.peer else ["-p", "pycomnet.xdist", "-p", "execnet_suites"]
     if options.suite == "execnet":
         plugins += ["-p", "no:xdist"]
-    here = os.path.dirname(os.path.abspath(__file__))
-    path = [here, *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
+    with tempfile.TemporaryDirectory() as directory:
+        path = [os.path.dirname(os.path.abspath(__file__))]
+        if not options.peer:
+            # Tests start Python and pytest themselves: these find the drop-in by this.
+            path.insert(0, directory)
+            (Path(directory) / "execnet.py").write_text(FOUND_FIRST)
+        return run(options, [*plugins, *rest], path)
+
+
+def run(options: argparse.Namespace, arguments: list[str], path: list[str]) -> int:
+    """Run pytest in the checkout.
+
+    :param path: directories in which Python looks first.
+    """
+    path += os.environ.get("PYTHONPATH", "").split(os.pathsep)
     environment = {
         **os.environ,
         "SUITE": options.suite,
         "PYTHONPATH": os.pathsep.join(filter(None, path)),
     }
-    if options.suite == "xdist" and not options.peer:
-        # The suite's tests start pytest themselves; they shall run on the drop-in, too.
-        environment["PYTEST_PLUGINS"] = "pycomnet.xdist"
-        environment["PYTEST_ADDOPTS"] = "-p pycomnet.xdist"
     environment.pop("PYTHONDONTWRITEBYTECODE", None)
-    command = [sys.executable, "-m", "pytest", "-q", *plugins, *rest, "testing"]
+    command = [sys.executable, "-m", "pytest", "-q", *arguments, "testing"]
     return subprocess.run(command, cwd=options.checkout, env=environment, check=False).returncode
 
 

@@ -123,9 +123,7 @@ class Channel(Live):
 
     next = __next__
 
-    def setcallback(
-        self, callback: Callable[[Any], Any], endmarker: object = NO_ENDMARKER
-    ) -> None:
+    def setcallback(self, callback: Callable[[Any], Any], endmarker: object = NO_ENDMARKER) -> None:
         """Call a function with each value, first with those that have come already.
 
         All callbacks of a gateway are called one after the other, in a thread of its own.
@@ -180,10 +178,11 @@ class Channel(Live):
 
         :param proxyclose: whether closing the file closes the channel.
         """
+        like_far: Any = self  # the far side's files need these methods of a channel
         if mode == "w":
-            return ChannelFileWrite(self, proxyclose)
+            return ChannelFileWrite(like_far, proxyclose)
         if mode == "r":
-            return ChannelFileRead(self, proxyclose)
+            return ChannelFileRead(like_far, proxyclose)
         raise ValueError(f"mode {mode!r} not available: use 'w' or 'r'")
 
     def reconfigure(self, py2str_as_py3str: bool = True, py3str_as_py2str: bool = False) -> None:

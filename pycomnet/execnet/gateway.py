@@ -23,7 +23,7 @@ from pycomnet.execnet.channelfactory import ChannelFactory
 from pycomnet.execnet.errors import RemoteError
 from pycomnet.execnet.inbox import CallbackThread
 from pycomnet.execnet.outbox import Outbox
-from pycomnet.execnet.source import Source, task_of
+from pycomnet.execnet.source import Source, missing_names, source_of_function, task_of
 from pycomnet.execnet.xspec import XSpec
 from pycomnet.far.execnet.execmodel import ExecModel
 from pycomnet.far.live import Live
@@ -32,6 +32,9 @@ if TYPE_CHECKING:
     from pycomnet.execnet.multi import Group
     from pycomnet.gateways.gateway import Gateway as _Gateway
 
+#: execnet's names of these, which its users' tests call.
+_source_of_function = source_of_function
+_find_non_builtin_globals = missing_names
 #: Seconds that running code has to complete once its gateway is told to exit; as in execnet.
 EXIT_GRACE = 5.0
 #: Seconds after which it is killed.
@@ -95,7 +98,7 @@ class Gateway(Live):
 
     def _begun(self, outcome: Any) -> None:
         if isinstance(outcome, Failure):
-            self._ready.set_exception(_translated(outcome.value))
+            self._ready.set_exception(_translated(outcome.value or OSError()))
         else:
             outcome["version_info"] = tuple(outcome["version_info"])
             self._ready.set_result(outcome)
@@ -145,9 +148,7 @@ class Gateway(Live):
 
     def newchannel(self) -> Channel:
         """A channel, to be sent over another one to code there."""
-        channel: Channel = self._ask(
-            lambda: self._of(self.inner.newchannel().core), "newchannel"
-        )
+        channel: Channel = self._ask(lambda: self._of(self.inner.newchannel().core), "newchannel")
         return channel
 
     def remote_status(self) -> RemoteStatus:

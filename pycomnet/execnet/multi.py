@@ -40,9 +40,10 @@ class Group(Live):
 
     defaultspec = "popen"
 
-    def __init__(self, xspecs: Iterable[XSpec | str | None] = (), execmodel: str = "thread") -> None:
+    def __init__(
+        self, xspecs: Iterable[XSpec | str | None] = (), execmodel: str = "thread"
+    ) -> None:
         self._gateways: list[Gateway] = []
-        self._ids: set[str] = set()
         self._counter = 0
         self._lock = threading.Lock()
         self._to_join: list[Gateway] = []
@@ -70,7 +71,7 @@ class Group(Live):
         """
         if self._gateways:
             raise ValueError(
-                f"can not set execution models if gateways have been created already: {self!r}"
+                f"can't set execution models: there are {len(self._gateways)} gateways already"
             )
         self._execmodel = get_execmodel(execmodel)
         self._remote_execmodel = get_execmodel(remote_execmodel or execmodel)

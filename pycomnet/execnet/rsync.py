@@ -68,7 +68,9 @@ class RSync:
         """
         unknown = options.keys() - {"delete"}
         if unknown:
-            raise TypeError(f"invalid options: {', '.join(sorted(unknown))}; delete is the only one")
+            raise TypeError(
+                f"invalid options: {', '.join(sorted(unknown))}; delete is the only one"
+            )
         delete = bool(options.get("delete", False))
         self._places.append(SyncPlace(gateway, os.fspath(destdir), finishedcallback, delete))
 
@@ -98,7 +100,11 @@ class RSync:
                 self._callback("ack", self._size(event.path), None)
 
         try:
-            self._run(places, progress).raise_for_failures()
+            result = self._run(places, progress)
+            for target in result.targets:
+                # What has disappeared meanwhile is no error.
+                target.failed = [each for each in target.failed if self._is_there(each[0])]
+            result.raise_for_failures()
         except PycomnetError as problem:
             raise OSError(str(problem)) from None
 
@@ -118,6 +124,9 @@ class RSync:
 
     def _takes(self, path: str) -> bool:
         return bool(self.filter(os.path.join(self._sourcedir, path)))
+
+    def _is_there(self, path: str) -> bool:
+        return os.path.lexists(os.path.join(self._sourcedir, path))
 
     def _size(self, path: str) -> int:
         try:

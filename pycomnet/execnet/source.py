@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from pycomnet.errors import CodeNotSendable
-from pycomnet.gateways.source import exec_request
+from pycomnet.gateways.source import exec_request, missing_globals
 
 Source = str | types.FunctionType | Callable[..., object] | types.ModuleType
 
@@ -68,3 +68,11 @@ def source_of_function(function: Any) -> str:
     """
     text: str = _task_of_function(function)["source"]
     return textwrap.dedent(text)
+
+
+def missing_names(source: str, codeobj: types.CodeType) -> list[str]:
+    """The global names that a function's source uses, and that are no builtins.
+
+    :param codeobj: its code, for the name of its file.
+    """
+    return missing_globals(compile(source, codeobj.co_filename, "exec"))

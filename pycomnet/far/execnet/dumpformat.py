@@ -241,7 +241,7 @@ class Unserializer(object):
     def _sized(self):
         return self._read(self._size())
 
-    def _top(self, stack):
+    def top(self, stack):
         size = self._size()
         if size > len(stack):
             raise LoadError("not a dumped value: %d items, and %d are there" % (size, len(stack)))
@@ -249,39 +249,41 @@ class Unserializer(object):
         del stack[len(stack) - size :]
         return items
 
-    def _int(self, stack):
+    # Each of these reads what follows an opcode, and changes the stack.
+
+    def read_int(self, stack):
         stack.append(_INT4.unpack(self._read(4))[0])
 
-    def _long_int(self, stack):
+    def read_long_int(self, stack):
         stack.append(int(self._sized()))
 
-    def _float(self, stack):
+    def read_float(self, stack):
         stack.append(_FLOAT.unpack(self._read(8))[0])
 
-    def _complex(self, stack):
+    def read_complex(self, stack):
         stack.append(complex(*_COMPLEX.unpack(self._read(16))))
 
-    def _bytes(self, stack):
+    def read_bytes(self, stack):
         stack.append(self._sized())
 
-    def _unicode(self, stack):
+    def read_unicode(self, stack):
         stack.append(self._sized().decode("utf-8"))
 
-    def _py3_string(self, stack):
+    def read_py3_string(self, stack):
         data = self._sized()
         stack.append(data if self._py3_bytes else data.decode("utf-8"))
 
-    def _py2_string(self, stack):
+    def read_py2_string(self, stack):
         data = self._sized()
         # latin-1 has a character for each byte, whatever Python 2 had meant.
         stack.append(data.decode("latin-1") if self._py2_text and not _PY2 else data)
 
-    def _new_list(self, stack):
+    def read_new_list(self, stack):
         items = []
         self._lists.append((items, self._size()))
         stack.append(items)
 
-    def _set_item(self, stack):
+    def read_set_item(self, stack):
         value = stack.pop()
         key = stack.pop()
         holder = stack[-1]
@@ -294,7 +296,7 @@ class Unserializer(object):
         else:
             raise LoadError("not a dumped value: an item of what is no list or dict")
 
-    def _no_channel(self, stack):
+    def read_no_channel(self, stack):
         raise LoadError("a channel can be sent over a channel, and not loaded from a dump")
 
 
@@ -302,21 +304,21 @@ _READERS = {
     opcode.NONE: lambda self, stack: stack.append(None),
     opcode.TRUE: lambda self, stack: stack.append(True),
     opcode.FALSE: lambda self, stack: stack.append(False),
-    opcode.INT: Unserializer._int,
-    opcode.LONG: Unserializer._int,
-    opcode.LONGINT: Unserializer._long_int,
-    opcode.LONGLONG: Unserializer._long_int,
-    opcode.FLOAT: Unserializer._float,
-    opcode.COMPLEX: Unserializer._complex,
-    opcode.BYTES: Unserializer._bytes,
-    opcode.UNICODE: Unserializer._unicode,
-    opcode.PY2STRING: Unserializer._py2_string,
-    opcode.PY3STRING: Unserializer._py3_string,
-    opcode.NEWLIST: Unserializer._new_list,
+    opcode.INT: Unserializer.read_int,
+    opcode.LONG: Unserializer.read_int,
+    opcode.LONGINT: Unserializer.read_long_int,
+    opcode.LONGLONG: Unserializer.read_long_int,
+    opcode.FLOAT: Unserializer.read_float,
+    opcode.COMPLEX: Unserializer.read_complex,
+    opcode.BYTES: Unserializer.read_bytes,
+    opcode.UNICODE: Unserializer.read_unicode,
+    opcode.PY2STRING: Unserializer.read_py2_string,
+    opcode.PY3STRING: Unserializer.read_py3_string,
+    opcode.NEWLIST: Unserializer.read_new_list,
     opcode.NEWDICT: lambda self, stack: stack.append({}),
-    opcode.SETITEM: Unserializer._set_item,
-    opcode.BUILDTUPLE: lambda self, stack: stack.append(tuple(self._top(stack))),
-    opcode.SET: lambda self, stack: stack.append(set(self._top(stack))),
-    opcode.FROZENSET: lambda self, stack: stack.append(frozenset(self._top(stack))),
-    opcode.CHANNEL: Unserializer._no_channel,
+    opcode.SETITEM: Unserializer.read_set_item,
+    opcode.BUILDTUPLE: lambda self, stack: stack.append(tuple(self.top(stack))),
+    opcode.SET: lambda self, stack: stack.append(set(self.top(stack))),
+    opcode.FROZENSET: lambda self, stack: stack.append(frozenset(self.top(stack))),
+    opcode.CHANNEL: Unserializer.read_no_channel,
 }

@@ -25,8 +25,8 @@ def begin(channel, plain, not_sendable, given):
 
     :param plain: the class of the far side's channels.
     :param not_sendable: its exception for a value that can't be sent.
-    :param given: ``execmodel``, ``chdir``, and ``begun``, a channel or None: it is told when the code
-        of a request begins to run.
+    :param given: ``execmodel``, ``chdir``, and ``begun``, a channel or None: it gets the number of
+        each request's channel when its code begins to run.
     """
     global Channel, RemoteError
     link = channel.link
@@ -34,14 +34,14 @@ def begin(channel, plain, not_sendable, given):
     Channel = link.channel_class = channel_class(plain, not_sendable)
     gateway = link.gateway
     gateway.execmodel = get_execmodel(str(given["execmodel"]))
-    gateway._channelfactory = Channels(link.mux)
+    gateway._channelfactory = Channels(link.mux)  # noqa: SLF001 - execnet's name
     take_output_back()
     directory = given.get("chdir")
     if directory:
         if not os.path.isdir(directory):
             os.makedirs(directory)
         os.chdir(directory)
-    gateway._begun = given.get("begun")
+    gateway.begun = given.get("begun")
     channel.send(rinfo())
 
 
@@ -141,7 +141,7 @@ def run(channel, task, given, function_of):
     """
     if channel.isclosed():
         return  # it waited for the main thread for too long
-    begun = channel.gateway._begun
+    begun = channel.gateway.begun
     if begun is not None:
         begun.send(channel.id)
     if task.get("function"):

@@ -1,0 +1,44 @@
+from typing import Any
+
+from .dumpformat import DataFormatError as DataFormatError
+from .dumpformat import DumpError as DumpError
+from .dumpformat import LoadError as LoadError
+from .dumpformat import dumps as dumps
+from .dumpformat import loads as loads
+from .dumpformat import opcode as opcode
+from .execmodel import ExecModel as ExecModel
+from .execmodel import get_execmodel as get_execmodel
+
+class TimeoutError(IOError): ...
+
+Channel: Any
+RemoteError: Any
+
+def begin(channel: Any, plain: type[Any], not_sendable: type[Exception], given: Any) -> None: ...
+def take_output_back() -> None: ...
+def rinfo() -> dict[str, Any]: ...
+
+class Channels:
+    finished: bool
+    def __init__(self, mux: Any) -> None: ...
+    def channels(self) -> list[Any]: ...
+
+def channel_class(plain: type[Any], not_sendable: type[Exception]) -> type[Any]: ...
+def run(channel: Any, task: Any, given: Any, function_of: Any) -> None: ...
+
+__all__ = [
+    "Channel",
+    "DataFormatError",
+    "DumpError",
+    "ExecModel",
+    "LoadError",
+    "RemoteError",
+    "TimeoutError",
+    "begin",
+    "dumps",
+    "get_execmodel",
+    "loads",
+    "opcode",
+    "rinfo",
+    "run",
+]
