@@ -1,0 +1,108 @@
+"""Code that waits for a busy main thread fails; code that is only slow does not."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.internet import defer
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+
+from pycomnet.execnet.busymain import BEGIN_TIMEOUT, SETTLE, BusyMain
+from pycomnet.execnet.channel import Channel
+from pycomnet.execnet.errors import MAIN_THREAD_ONLY_DEADLOCK_TEXT
+
+
+class FarSide:
+    """A gateway that says what it is told to say."""
+
+    def __init__(self) -> None:
+        self.queued = 0
+        self.callback: Any = None
+        self.asked = 0
+
+    def newchannel(self) -> FarSide:
+        """The channel for what has begun."""
+        return self
+
+    def setcallback(self, callback: Any, errback: Any) -> None:
+        """Keep the callback."""
+        self.callback = callback
+
+    def isalive(self) -> bool:
+        """It is."""
+        return True
+
+    def remote_status(self) -> defer.Deferred[dict[str, Any]]:
+        """How many wait."""
+        self.asked += 1
+        return defer.succeed({"queued": self.queued})
+
+
+class EndedChannel(Channel):
+    """A channel that notes its end."""
+
+    error: Exception | None = None
+
+    def end_here(self, error: Exception | None = None) -> None:
+        """Note it."""
+        self.error = error
+
+
+class Core:
+    """The connection's part of a channel."""
+
+    def __init__(self, id: int) -> None:
+        self.stream = self
+        self.id = id
+        self.over = None
+        self.channel = EndedChannel(None, id)  # type: ignore[arg-type]
+        self.handle = lambda: self.channel
+
+
+class BusyMainTests(SynchronousTestCase):
+    """:class:`BusyMain`."""
+
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.far = FarSide()
+        self.busy = BusyMain(self.far, self.clock)  # type: ignore[arg-type]
+        self.core: Any = Core(3)
+        self.busy.add(self.core)
+
+    def test_code_that_begins_is_left_alone(self) -> None:
+        """The far side is not even asked."""
+        self.far.callback(3)
+        self.clock.advance(10 * BEGIN_TIMEOUT)
+        self.assertEqual((self.far.asked, self.core.channel.error), (0, None))
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_code_that_waits_for_the_main_thread_fails(self) -> None:
+        """With words that say what to do."""
+        self.far.queued = 1
+        self.clock.advance(BEGIN_TIMEOUT)
+        self.clock.advance(SETTLE)
+        self.assertEqual(str(self.core.channel.error), MAIN_THREAD_ONLY_DEADLOCK_TEXT)
+
+    def test_code_that_begins_while_the_far_side_answers_goes_on(self) -> None:
+        """Its message comes later than the answer."""
+        self.far.queued = 1
+        self.clock.advance(BEGIN_TIMEOUT)
+        self.far.callback(3)
+        self.clock.advance(SETTLE)
+        self.assertIsNone(self.core.channel.error)
+
+    def test_a_slow_far_side_is_waited_for(self) -> None:
+        """Nothing waits there for the main thread, so the code will begin."""
+        for _ in range(5):
+            self.clock.advance(BEGIN_TIMEOUT)
+        self.assertEqual((self.far.asked, self.core.channel.error), (5, None))
+        self.core.over = EOFError()
+        self.clock.advance(BEGIN_TIMEOUT)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_nonsense_is_ignored(self) -> None:
+        """A far side that says what it should not changes nothing."""
+        for value in ("x", None, [], 99, 3.5):
+            self.far.callback(value)
+        self.assertEqual(len(self.clock.getDelayedCalls()), 1)
