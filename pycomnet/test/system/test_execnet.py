@@ -1,0 +1,180 @@
+"""The drop-in for execnet: programs that were written for execnet, and pytest-xdist, run on it."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pycomnet.test.needs import missing
+
+ROOT = Path(__file__).parents[3]
+#: Seconds for each program: many times what the slowest takes on a busy machine.
+TIMEOUT = 180
+#: The programs of execnet_scripts.py: what each prints, and what it writes to standard error.
+PROGRAMS = {
+    "values": ("values are carried\n", ""),
+    "far": ("far code finds execnet\n", ""),
+    "callbacks": ("callbacks have been called\n", ""),
+    "many": ("nobody waited\n", ""),
+    "directory": ("directories are made\n", ""),
+    "output": ("printed here\n", "raw bytes\n"),
+    "grace": ("it had its time\n", ""),
+    "forked": ("the parent's goes on\n", ""),
+    "ending": ("it ends\n", ""),
+    "deployment": ("deployed\n", ""),
+}
+
+
+def environment() -> dict[str, str]:
+    """The programs' environment: this tree is found, and no options of this pytest's."""
+    found = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST")}
+    return {**found, "PYTHONPATH": str(ROOT)}
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_a_program_for_execnet_runs(name: str, tmp_path: Path) -> None:
+    """With its import changed, and nothing else."""
+    done = subprocess.run(
+        [sys.executable, "-m", "pycomnet.test.system.execnet_scripts", name],
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT,
+        check=False,
+        cwd=tmp_path,
+        env=environment(),
+    )
+    assert (done.stdout, done.stderr) == PROGRAMS[name]
+    assert done.returncode == 0
+
+
+#: A suite that pytest-xdist runs: a conftest that makes gateways, tests that pass, fail and crash.
+SUITE = {
+    "conftest.py": """
+import pytest
+import execnet
+
+@pytest.fixture(scope="session")
+def gateway():
+    group = execnet.Group()
+    yield group.makegateway("popen")
+    group.terminate(timeout=5)
+
+def pytest_configure_node(node):
+    node.workerinput["note"] = node.gateway.id
+""",
+    "test_suite.py": """
+import os
+import sys
+import pytest
+
+def test_the_worker_is_the_drop_ins(pytestconfig):
+    import execnet
+    assert hasattr(execnet, "NEAR")
+    assert pytestconfig.workerinput["note"] == os.environ["PYTEST_XDIST_WORKER"]
+
+def test_a_conftest_makes_gateways(gateway):
+    channel = gateway.remote_exec("channel.send(channel.receive() + 1)")
+    channel.send(41)
+    assert channel.receive(60) == 42
+
+def test_fails():
+    assert 0
+
+def test_crashes():
+    os._exit(1)
+
+@pytest.mark.parametrize("n", range(20))
+def test_number(n):
+    print("printed")
+""",
+}
+
+
+def run_pytest(directory: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run pytest with the plugin."""
+    command = [sys.executable, "-m", "pytest", "-p", "pycomnet.xdist", "-p", "no:twisted"]
+    return subprocess.run(
+        [*command, "-p", "no:cacheprovider", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT,
+        check=False,
+        cwd=directory,
+        env=environment(),
+    )
+
+
+@pytest.fixture
+def suite(tmp_path: Path) -> Path:
+    """A directory with :data:`SUITE`."""
+    if importlib.util.find_spec("xdist") is None:
+        missing("pytest-xdist is not installed")
+    for name, text in SUITE.items():
+        (tmp_path / name).write_text(text)
+    return tmp_path
+
+
+@pytest.mark.parametrize("how", ["load", "loadscope", "loadfile", "worksteal", "each"])
+def test_xdist_runs_a_suite(suite: Path, how: str) -> None:
+    """However it distributes; a worker that crashes is replaced, and nothing hangs."""
+    done = run_pytest(suite, "-n", "2", "--dist", how, "-k", "not crashes")
+    count = 2 if how == "each" else 1
+    assert f"{count} failed, {22 * count} passed" in done.stdout, done.stdout + done.stderr
+    assert done.stderr == ""
+    assert done.returncode == 1
+
+
+def test_a_worker_that_crashes_is_replaced(suite: Path) -> None:
+    """The test that it ran has failed; the others run."""
+    done = run_pytest(suite, "-n", "2")
+    assert "2 failed, 22 passed" in done.stdout, done.stdout + done.stderr
+    assert "crashed while running 'test_suite.py::test_crashes'" in done.stdout
+
+
+def test_xdist_sends_directories_and_files(suite: Path) -> None:
+    """``--rsyncdir``: the workers run in directories of their own."""
+    package = suite / "helper"
+    package.mkdir()
+    (package / "__init__.py").write_text("value = 3\n")
+    (suite / "settings.py").write_text("name = 4\n")
+    (suite / "settings.py").chmod(0o640)
+    (package / "test_it.py").write_text(
+        """
+import os
+import helper
+import settings
+
+def test_it_is_there():
+    assert (helper.value, settings.name) == (3, 4)
+    assert os.stat("settings.py").st_mode & 0o777 == 0o640
+    assert os.path.basename(os.getcwd()) in "ab"
+    assert __file__ == os.path.join(os.getcwd(), "helper", "test_it.py")
+"""
+    )
+    (suite / "conftest.py").unlink()
+    places = [f"--tx=popen//chdir={suite}/there/{name}" for name in "ab"]
+    sent = [f"--rsyncdir={suite / name}" for name in ("settings.py", "helper")]
+    done = run_pytest(suite, "--dist=each", *places, *sent, str(package))
+    assert "2 passed" in done.stdout, done.stdout + done.stderr
+
+
+def test_what_comes_too_late_says_so(suite: Path) -> None:
+    """execnet itself was imported first: then nothing of it can be replaced any more."""
+    if importlib.util.find_spec("execnet") is None:
+        missing("execnet is not installed")
+    code = "import execnet; import pycomnet.xdist"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT,
+        check=False,
+        cwd=suite,
+        env=environment(),
+    )
+    assert "execnet itself has been imported already" in done.stderr
