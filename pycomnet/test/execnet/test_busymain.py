@@ -103,6 +103,7 @@ class BusyMainTests(SynchronousTestCase):
 
     def test_nonsense_is_ignored(self) -> None:
         """A far side that says what it should not changes nothing."""
-        for value in ("x", None, [], 99, 3.5):
+        nonsense: list[Any] = ["x", None, [], 99, 3.5]
+        for value in nonsense:
             self.far.callback(value)
         self.assertEqual(len(self.clock.getDelayedCalls()), 1)

@@ -106,6 +106,7 @@ class PlaceTests(SynchronousTestCase):
         self.patch(os, "environ", {**os.environ, "PATH": f"{directory}:{os.environ['PATH']}"})
         with pycomnet_spec(XSpec("vagrant_ssh=box")) as made:
             self.assertEqual((made.transport, made.target), ("ssh", "box"))
+            assert made.ssh_config is not None
             with open(made.ssh_config) as file:
                 self.assertEqual(file.read(), "Host box at ssh-config\n")
         self.assertFalse(os.path.exists(made.ssh_config))
