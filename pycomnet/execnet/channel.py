@@ -72,7 +72,7 @@ class Channel(Live):
     def send(self, item: object) -> None:
         """Send a value; it is not waited for.
 
-        :raises DumpError: it can't be sent.
+        :raises pycomnet.execnet.DumpError: it can't be sent.
         :raises OSError: the channel is closed.
         """
         core = self.core
@@ -93,7 +93,7 @@ class Channel(Live):
         :param timeout: seconds to wait for it; None is for ever.
         :raises TimeoutError: it has not come.
         :raises EOFError: the other end has closed the channel, or the gateway is gone.
-        :raises RemoteError: the other end has closed it with an error.
+        :raises pycomnet.execnet.RemoteError: the other end has closed it with an error.
         """
         inbox = self._inbox
         if inbox.has_callback:
@@ -139,7 +139,8 @@ class Channel(Live):
         """Wait until the other end has closed it, and its callback has got all.
 
         :raises TimeoutError: that took longer.
-        :raises RemoteError: it was closed with an error, which was not raised before.
+        :raises pycomnet.execnet.RemoteError: it was closed with an error, that no other call has
+            raised.
         :raises EOFError: the gateway is gone.
         """
         self._check()

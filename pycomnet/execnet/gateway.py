@@ -8,7 +8,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, DeferredList
 from twisted.python.failure import Failure
 
 from pycomnet import forks
@@ -97,11 +97,15 @@ class Gateway(Live):
     # -- in the reactor's thread -----------------------------------------------------------------
 
     def _begun(self, outcome: Any) -> None:
-        if isinstance(outcome, Failure):
-            self._ready.set_exception(_translated(outcome.value or OSError()))
-        else:
-            outcome["version_info"] = tuple(outcome["version_info"])
-            self._ready.set_result(outcome)
+        if not isinstance(outcome, Failure):
+            try:
+                self._ready.set_result(_facts(outcome))
+                return
+            except (KeyError, TypeError) as problem:
+                outcome = Failure(
+                    OSError(f"gateway {self.id} says what it should not: {problem!r}")
+                )
+        self._ready.set_exception(_translated(outcome.value or OSError()))
 
     def _gone(self, _: object) -> None:
         self._ended.set()
@@ -169,9 +173,7 @@ class Gateway(Live):
         if update:
             self._wait_ready()
             channel = self._ask(lambda: self._open(farside.RINFO), "_rinfo")
-            facts = channel.receive()
-            facts["version_info"] = tuple(facts["version_info"])
-            self._cache_rinfo = RInfo(facts)
+            self._cache_rinfo = RInfo(_facts(channel.receive()))
         elif self._cache_rinfo is None:
             self._cache_rinfo = RInfo(self._wait_ready())
         return self._cache_rinfo
@@ -203,8 +205,7 @@ class Gateway(Live):
 
     def kill(self) -> None:
         """End it at once, whatever it does."""
-        if self.era == forks.era:
-            wait_for(lambda: self.inner.exit(0), None, "exit")
+        kill_all([self])
 
     def has_ended(self) -> bool:
         """Whether it is gone."""
@@ -217,7 +218,7 @@ class Gateway(Live):
     def wait_begun(self) -> None:
         """Wait until it has all that its spec says.
 
-        :raises RemoteError: it can't have that.
+        :raises pycomnet.execnet.RemoteError: it can't have that.
         """
         self._wait_ready()
 
@@ -232,6 +233,11 @@ class Gateway(Live):
             raise _translated(problem) from None
 
 
+def _facts(found: dict[str, Any]) -> dict[str, Any]:
+    """Facts about an interpreter, as they come from there."""
+    return {**found, "version_info": tuple(found["version_info"])}
+
+
 def _translated(problem: BaseException) -> BaseException:
     """execnet's exception for one of pycomnet's."""
     if isinstance(problem, _RemoteError):
@@ -239,6 +245,17 @@ def _translated(problem: BaseException) -> BaseException:
     if isinstance(problem, PycomnetError):
         return OSError(str(problem))
     return problem
+
+
+def kill_all(gateways: list[Gateway]) -> None:
+    """End gateways at once and at the same time; return when they are gone."""
+    here = [gateway for gateway in gateways if gateway.era == forks.era]
+    if here:
+        wait_for(
+            lambda: DeferredList([gateway.inner.exit(0) for gateway in here], consumeErrors=True),
+            None,
+            "exit",
+        )
 
 
 class _HandleMaker:
@@ -254,4 +271,4 @@ class _HandleMaker:
         return Channel.of(gateway, core)
 
 
-__all__ = ["Gateway", "RInfo", "RemoteStatus"]
+__all__ = ["Gateway", "RInfo", "RemoteStatus", "kill_all"]

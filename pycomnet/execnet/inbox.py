@@ -133,7 +133,7 @@ class Inbox:
             self._put(value)
 
     def failed(self, failure: Failure) -> None:
-        """It ends with an error; the end is told after this."""
+        """It ends with an error: of far code, of the connection, or in a value that came."""
         problem = failure.value
         if isinstance(problem, _RemoteError):
             self._errors.append(RemoteError(problem.formatted or problem.message))
@@ -141,8 +141,7 @@ class Inbox:
             pass
         else:
             self.lost = EOFError(str(problem))
-        if self.over:  # code that had ended sending has raised
-            self.closed.set()
+        self.end()
 
     def end(self, error: Exception | None = None) -> None:
         """Nothing more comes."""

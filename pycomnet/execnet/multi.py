@@ -16,7 +16,7 @@ from pycomnet import forks
 from pycomnet.blocking.waiting import running_reactor, wait_for
 from pycomnet.blocking.wrapper import in_pool_thread
 from pycomnet.execnet.channel import Channel
-from pycomnet.execnet.gateway import Gateway
+from pycomnet.execnet.gateway import Gateway, kill_all
 from pycomnet.execnet.inbox import NO_ENDMARKER
 from pycomnet.execnet.places import pycomnet_spec
 from pycomnet.execnet.source import Source
@@ -104,7 +104,8 @@ class Group(Live):
             ``id``, ``python``, ``chdir``, ``nice``, ``env:NAME``, ``via``, ``execmodel``,
             ``dont_write_bytecode``, ``ssh_config``, and those of pycomnet's specs.
         :raises ValueError: the spec says no kind of gateway, or something that is wrong.
-        :raises HostNotFound: the other machine can't be reached, or Python not be started there.
+        :raises pycomnet.execnet.HostNotFound: the other machine can't be reached, or Python not be
+            started there.
         """
         if not spec:
             spec = self.defaultspec
@@ -181,7 +182,8 @@ class Group(Live):
             ending, self._to_join = self._to_join, []
             ends = None if timeout is None else time.monotonic() + timeout
             for gateway in ending:
-                _join(gateway, ends)
+                gateway.join(None if ends is None else max(0.0, ends - time.monotonic()))
+            kill_all([gateway for gateway in ending if not gateway.has_ended()])
 
     def remote_exec(self, source: Source, **kwargs: object) -> MultiChannel:
         """Run code at all gateways; as :meth:`Gateway.remote_exec`."""
@@ -192,19 +194,6 @@ def _route(gateway: Any) -> str | None:
     """The id of the gateway that another goes through."""
     route: str | None = gateway.spec.via or getattr(gateway.spec, "installvia", None)
     return route
-
-
-def _join(gateway: Any, ends: float | None) -> None:
-    """Wait until a gateway is gone, and kill it at a time."""
-    if ends is None:
-        gateway.join()
-        return
-    if isinstance(gateway, Gateway):
-        gateway.join(max(0.0, ends - time.monotonic()))
-        if not gateway.has_ended():
-            gateway.kill()
-    else:
-        gateway.join()
 
 
 def _show_errors(output: Output) -> None:

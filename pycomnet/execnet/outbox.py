@@ -12,8 +12,10 @@ from typing import Any
 from twisted.python.failure import Failure
 
 from pycomnet.channels.core import ChannelCore
+from pycomnet.text.logs import Logger
 from pycomnet.wire.frames import FRAGMENT, bin32
 
+log = Logger()
 #: After so many values of one turn they are written, while others still wait.
 CROWD = 512
 
@@ -62,7 +64,10 @@ class Outbox:
             elif type(what) is bytes:
                 sent = core.send(what, bin32(len(what)))
             else:
-                what()
+                try:
+                    what()
+                except Exception:  # the others' turn comes all the same
+                    log.failure("a channel could not be closed")
                 continue
             if not sent.called or isinstance(sent.result, Failure):
                 sent.addErrback(_drop)

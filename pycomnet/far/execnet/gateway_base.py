@@ -47,6 +47,8 @@ def begin(channel, plain, not_sendable, given):
 
 def take_output_back():
     """Drop what is printed, and write errors to standard error, both without the connection."""
+    if not hasattr(os, "dup2"):
+        return  # Jython: the near side drops what is printed
     null = os.open(os.devnull, os.O_WRONLY)
     try:
         os.dup2(null, 1)
@@ -62,7 +64,7 @@ def rinfo():
         "version_info": list(sys.version_info[:5]),
         "platform": str(sys.platform),
         "cwd": os.getcwd(),
-        "pid": os.getpid(),
+        "pid": os.getpid() if hasattr(os, "getpid") else 0,
     }
 
 
