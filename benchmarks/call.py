@@ -20,11 +20,14 @@ sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks" / "peers")]
 
 import calls  # noqa: E402
 from pycomnet_calls import JOBS, NAME, Echo  # noqa: E402
+from twisted.cred.checkers import InMemoryUsernamePasswordDatabaseDontUse  # noqa: E402
 from twisted.internet import defer  # noqa: E402
 from twisted.internet.abstract import FileDescriptor  # noqa: E402
 from twisted.internet.address import IPv4Address  # noqa: E402
 from twisted.internet.task import Clock  # noqa: E402
 
+from pycomnet.ext import access  # noqa: E402
+from pycomnet.ext.access.rules import Rule  # noqa: E402
 from pycomnet.services.client.context import Context  # noqa: E402
 from pycomnet.services.server.server import ServiceServer  # noqa: E402
 
@@ -58,13 +61,25 @@ class Wire(FileDescriptor):
 
 
 class Ends:
-    """A client and a server, joined in memory, with calls of a job going on for ever."""
+    """A client and a server, joined in memory, with calls of a job going on for ever.
 
-    def __init__(self, job: str) -> None:
+    :param rule: the service has an access rule, and the client has logged in: ``"all"``, and may
+        call all methods; ``"part"``, and may not call one of them.
+    """
+
+    def __init__(self, job: str, rule: str | None = None) -> None:
         self.clock: Any = Clock()
-        self._server = ServiceServer(self.clock)
-        self._server.add(Echo())
-        context = Context(self.clock)
+        service: Any = Echo
+        control = credentials = None
+        if rule is not None:
+            users = InMemoryUsernamePasswordDatabaseDontUse(alice=b"a password")
+            service = access.auth(users)(type("Guarded", (Echo,), {}))
+            credentials = access.Password("alice", "a password")
+            rules = {(NAME, "introspect"): Rule((users,), roles=frozenset({"admin"}))}
+            control = access.AccessControl(self.clock, rules=rules if rule == "part" else {})
+        self._server = ServiceServer(self.clock, access=control)
+        self._server.add(service())
+        context = Context(self.clock, credentials=credentials)
         self.client_wire, self.server_wire = Wire(self.clock), Wire(self.clock)
         self.clock.connectTCP = self._connect
         self.server = self._server.connected()
@@ -72,7 +87,7 @@ class Ends:
         connecting = context.connect("tcp:127.0.0.1:1", NAME)
         self.clock.advance(0)
         self.server.makeConnection(self.server_wire)
-        for _ in range(4):
+        for _ in range(8):
             self.turn()
         remote: Any = connecting.result
         method, args = JOBS[job]
@@ -112,10 +127,18 @@ def main() -> None:
     parser.add_argument("--profile", action="store_true", help="profile the null call")
     options = parser.parse_args()
     print(f"{'':20} {'client':>8} {'server':>8}")
-    for job, name in (("null", "null call"), ("dict", "small dict echoed")):
-        ends = Ends(job)
-        turns = [ends.turn() for _ in range(TURNS)]
-        shown = (min(times) / calls.FLIGHT * 1e6 for times in zip(*turns, strict=True))
+    rows = {
+        "null call": Ends("null"),
+        "... with a rule": Ends("null", "all"),
+        "... allowed a part": Ends("null", "part"),
+        "small dict echoed": Ends("dict"),
+    }
+    turns: dict[str, list[tuple[float, float]]] = {name: [] for name in rows}
+    for _ in range(TURNS):  # in turns, so that a busy machine is busy for all of them
+        for name, ends in rows.items():
+            turns[name].append(ends.turn())
+    for name, found in turns.items():
+        shown = (min(times) / calls.FLIGHT * 1e6 for times in zip(*found, strict=True))
         print(f"{name:20} " + " ".join(f"{each:5.2f} us" for each in shown))
     if options.profile:
         ends = Ends("null")

@@ -4,9 +4,16 @@ from __future__ import annotations
 
 from rows import Job, Row, Target
 
-PEERS = ("pycomnet", "execnet", "rsync")
+COPIERS = ("pycomnet", "execnet", "rsync")
+#: With a loop that copies the files without any of them: what nobody can be faster than.
+PEERS = ("bare", *COPIERS)
 #: rsync is a program; the row fails where it is not installed.
-PACKAGES: dict[str, str | None] = {"pycomnet": "pycomnet", "execnet": "execnet", "rsync": None}
+PACKAGES: dict[str, str | None] = {
+    "bare": None,
+    "pycomnet": "pycomnet",
+    "execnet": "execnet",
+    "rsync": None,
+}
 
 
 def _pair(name: str, title: str, times: float, share: float) -> tuple[Row, Row]:
@@ -48,7 +55,7 @@ JOBS = (
             *_pair("changed", "2 bytes of 200 MiB changed", 5, 1),
             _wire("changed_wire", 1),
         ),
-        peers=PEERS,
+        peers=COPIERS,
     ),
     Job(
         "front",
@@ -56,9 +63,9 @@ JOBS = (
             *_pair("front", "a byte put in front of 200 MiB", 1, 1),
             _wire("front_wire", 2),
         ),
-        peers=PEERS,
+        peers=COPIERS,
     ),
-    Job("same", _pair("same", "10,000 files, nothing changed", 2, 1.2), peers=PEERS, times=2),
+    Job("same", _pair("same", "10,000 files, nothing changed", 2, 1.2), peers=COPIERS, times=2),
     Job(
         "targets",
         (

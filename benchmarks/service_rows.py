@@ -72,6 +72,42 @@ JOBS = (
         timeout=120.0,
     ),
     Job(
+        "proxy",
+        (
+            Row(
+                "proxy_one",
+                "two ints added through a proxy, one by one",
+                "us",
+                "less",
+                Target("times", 3),
+                against=BEST,
+            ),
+            Row(
+                "proxy_invoke",
+                "... to invoke, the processor time of 64 in flight",
+                "times",
+                "less",
+                Target("below", 1.1),
+                against="pycomnet",
+            ),
+        ),
+        peers=("pycomnet", "pyro5", "rpyc"),
+    ),
+    Job(
+        "batch",
+        (
+            Row(
+                "batch",
+                "1,000 such calls in a batch",
+                "ms",
+                "less",
+                Target("times", 5),
+                against="pyro5",
+            ),
+        ),
+        peers=("pycomnet", "pyro5"),
+    ),
+    Job(
         "idle",
         (
             Row(
@@ -85,5 +121,37 @@ JOBS = (
         ),
         peers=("bare", "pycomnet"),
         timeout=180.0,
+    ),
+    Job(
+        "rule",
+        (
+            Row(
+                "rule",
+                "a call with an access rule on its method: the processor time of one without",
+                "times",
+                "less",
+                Target("below", 1.03),
+                against=BEST,
+            ),
+        ),
+        peers=("pycomnet",),
+        timeout=180.0,
+    ),
+    Job(
+        "logins",
+        (
+            Row(
+                "logins_p99",
+                "200 logins at once (bcrypt, 12 rounds): a call of another client, p99",
+                "ms",
+                "less",
+                Target("below", 20),
+                against=BEST,
+            ),
+            Row("logins_max", "... the longest", "ms", "less", against=BEST),
+            Row("logins_took", "... the logins themselves", "s", "less", against=BEST),
+        ),
+        peers=("pycomnet",),
+        timeout=300.0,
     ),
 )

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from pycomnet.errors import AttachmentFailed as AttachmentFailed
     from pycomnet.errors import AttachmentTooLarge as AttachmentTooLarge
     from pycomnet.errors import CallInterrupted as CallInterrupted
+    from pycomnet.errors import CallSkipped as CallSkipped
     from pycomnet.errors import CertificateRefused as CertificateRefused
     from pycomnet.errors import ChannelClosed as ChannelClosed
     from pycomnet.errors import CodeNotSendable as CodeNotSendable
@@ -94,6 +95,7 @@ _WHERE = {
     "Binary": "pycomnet.services.binary",
     "BlockLimits": "pycomnet.services.binary",
     "CallInterrupted": "pycomnet.errors",
+    "CallSkipped": "pycomnet.errors",
     "CertificateRefused": "pycomnet.errors",
     "Channel": "pycomnet.channels.channel",
     "ChannelClosed": "pycomnet.errors",

@@ -282,6 +282,12 @@ class CallInterrupted(ServiceError):
     code = "interrupted"
 
 
+class CallSkipped(ServiceError):
+    """A call of a batch that ends at the first error was not run, as one before it has failed."""
+
+    code = "skipped"
+
+
 class ServiceUnreachable(ServiceError):
     """No connection to the service's address could be made; nothing was run."""
 
@@ -304,6 +310,50 @@ class AttachmentTooLarge(ServiceError):
     """A call's blocks of binary data are longer, or more, than the receiver allows."""
 
     code = "attachment-limit"
+
+
+class Unauthenticated(ServiceError):
+    """The call needs credentials, or the server did not accept those it got; nothing was run.
+
+    :ivar reason: ``missing``, ``refused``, ``kind``, ``expired`` or ``busy``: see
+        docs/protocol.rst, "Credentials".
+    """
+
+    code = "unauthenticated"
+    fields = ("reason",)
+
+    def __init__(self, message: str, reason: str = "refused") -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+class Forbidden(ServiceError):
+    """The user may not call the method; nothing was run.
+
+    :ivar interface: the interface that was called.
+    :ivar method: the method that was called.
+    :ivar role: the role that the user lacks; empty if no role would do.
+    """
+
+    code = "forbidden"
+    fields = ("interface", "method", "role")
+
+    def __init__(self, message: str, interface: str = "", method: str = "", role: str = "") -> None:
+        super().__init__(message)
+        self.interface = interface
+        self.method = method
+        self.role = role
+
+
+class CredentialsNotSent(ServiceError):
+    """The credentials were not sent, as others could read them there; the message says what to do.
+
+    It is raised by the client. Nothing was run.
+    """
+
+
+class AccessConfigError(PycomnetError, ValueError):
+    """A rule, or a file of users or credentials, can't be used; the message says what is wrong."""
 
 
 class SessionTooLarge(ServiceError):

@@ -25,6 +25,8 @@ BLOCK = b"x" * MB
 SMALL = measure.small_dict(1)
 #: Bytes of a call's request on pycomnet's wire, which its peer checks: what bare Twisted echoes.
 WIRE_SIZES = {"null": 44, "dict": 79, "bytes": 1_000_192}
+#: Calls in a batch; and how many calls there are for each batch that is measured.
+BATCH, BATCH_SHARE = 1000, 100
 #: What makes a process of a peer its server.
 SERVE = "--serve"
 
@@ -69,6 +71,16 @@ def figures(job: str, sequential: float, flying: float) -> Figures:
         f"{job}_flight": flying,
         f"{job}_flight_awaited": flying,
     }
+
+
+def batches(amounts: Amounts) -> int:
+    """How many batches are measured."""
+    return max(3, amounts.calls // BATCH_SHARE)
+
+
+def check_batch(results: list[Any]) -> None:
+    """Fail when the results of a batch, whose calls add 1 to each number, are others."""
+    check(results, list(range(1, BATCH + 1)))
 
 
 def idle_memory(address: str, amounts: Amounts, greet: Callable[[Any], None]) -> Figures:
@@ -168,7 +180,7 @@ def program(serve: Callable[[], None], run: Callable[[str, Amounts], Figures]) -
     :param serve: listens, calls :func:`announce` and serves until it is killed.
     """
     allow_connections()
-    if sys.argv[1:] == [SERVE]:
+    if sys.argv[1:2] == [SERVE]:
         serve()
     else:
         measure.answer(run)

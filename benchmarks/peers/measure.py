@@ -40,6 +40,8 @@ class Amounts:
     blocks: int = 256
     #: idle connections
     idle: int = 10000
+    #: logins at the same time
+    logins: int = 200
     #: registrations of a nameserver; the share of its records; seconds of renewals
     registrations: int = 40000
     records: float = 1.0
@@ -59,6 +61,7 @@ SMOKE = Amounts(
     calls=100,
     blocks=5,
     idle=100,
+    logins=5,
     registrations=500,
     records=0.001,
     renewals=0.3,

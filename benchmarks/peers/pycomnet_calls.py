@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import statistics
+import sys
+import time
 from typing import Any
 
 import calls
+import guarded
 import measure
 from measure import Amounts
 from twisted.internet import epollreactor
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.task import react
 
+from pycomnet.ext.proxy import proxy
 from pycomnet.services.client.context import TIMEOUT, Context
 from pycomnet.services.interface import Service, interface, method
 from pycomnet.services.server.server import ServiceServer
@@ -18,6 +23,8 @@ from pycomnet.wire.codec import make_codec
 from pycomnet.wire.mux import Mux
 
 NAME = "bench.echo"
+#: Turns of calls through a proxy and by ``invoke``, whose ratio is measured.
+RATIOS = 10
 #: job -> the method that it calls, and with what
 JOBS: dict[str, tuple[str, Any]] = {
     "null": ("null", None),
@@ -39,8 +46,16 @@ class Echo(Service):
         """What came."""
         return request.args
 
+    @method(args={"a": int, "b": int})
+    def add(self, request: Any) -> Any:
+        """The sum."""
+        return request.args["a"] + request.args["b"]
+
 
 def serve() -> None:
+    if sys.argv[2:] == [guarded.ACCESS]:
+        guarded.serve()
+        return
     epollreactor.install()
 
     async def main(reactor: Any) -> None:
@@ -74,13 +89,54 @@ def check_size(job: str) -> None:
     calls.check(len(near.data_to_send(2 * calls.WIRE_SIZES[job])), calls.WIRE_SIZES[job])
 
 
+async def proxied(echo: Any, job: str, amounts: Amounts) -> calls.Figures:
+    """Calls through a proxy, beside ``invoke``, and batches."""
+    tool: Any = proxy(echo)
+    calls.check(await tool.add(a=1, b=2), 3)
+    if job == "batch":
+
+        async def batch() -> list[Any]:
+            async with tool.batch() as collected:
+                for number in range(calls.BATCH):
+                    collected.add(number, 1)
+            return [call.result() for call in collected]
+
+        calls.check_batch(await batch())
+        return {"batch": await calls.sequential(batch, calls.batches(amounts)) * 1e3}
+    alone = await calls.sequential(lambda: tool.add(a=1, b=2), amounts.calls)
+    ratios = []
+    for turn in range(RATIOS):
+        spent = []
+        ways = [lambda: tool.add(a=1, b=2), lambda: echo.invoke("add", {"a": 1, "b": 2})]
+        for call in ways if turn % 2 else ways[::-1]:
+            start = time.process_time()
+            await calls.flight(call, amounts.calls, _gather)
+            spent.append(time.process_time() - start)
+        through, beside = spent if turn % 2 else spent[::-1]
+        ratios.append(through / beside)
+    return {"proxy_one": alone * 1e6, "proxy_invoke": statistics.median(ratios)}
+
+
 def run(job: str, amounts: Amounts) -> calls.Figures:
     if job == "idle":
         with calls.server(__file__) as address:
             return calls.idle_memory(address.rpartition(":")[2], amounts, greet)
+    if job in ("proxy", "batch"):
+        found: calls.Figures = {}
+
+        async def use(reactor: Any) -> None:
+            with calls.server(__file__) as address:
+                async with Context(reactor) as context:
+                    echo = await context.connect(address, NAME)
+                    found.update(await proxied(echo, job, amounts))
+
+        measure.run_reactor(use)
+        return found
+    if job in guarded.JOBS:
+        return guarded.run(job, __file__, amounts)
     check_size(job)
     one, flying = calls.amount(job, amounts)
-    found: calls.Figures = {}
+    found = {}
 
     async def main(reactor: Any) -> None:
         with calls.server(__file__) as address:

@@ -28,6 +28,9 @@ class Echo:
     def echo(self, value: Any) -> Any:
         return value
 
+    def add(self, a: int, b: int) -> int:
+        return a + b
+
 
 def serve() -> None:
     daemon = Pyro5.api.Daemon(host="127.0.0.1", port=0)
@@ -72,7 +75,27 @@ def flight(address: str, job: str, count: int) -> float:
     return share * calls.FLIGHT / took
 
 
+def run_proxy(job: str, amounts: Amounts) -> calls.Figures:
+    """A proxy's calls, and its batches."""
+    with calls.server(__file__) as address, Pyro5.api.Proxy(address) as proxy:
+        if job == "proxy":
+            add = proxy.add
+            calls.check(add(a=1, b=2), 3)
+            return {"proxy_one": calls.blocking(lambda: add(a=1, b=2), amounts.calls) * 1e6}
+
+        def batch() -> list[Any]:
+            collected = Pyro5.api.BatchProxy(proxy)
+            for number in range(calls.BATCH):
+                collected.add(number, 1)
+            return list(collected())
+
+        calls.check_batch(batch())
+        return {"batch": calls.blocking(batch, calls.batches(amounts)) * 1e3}
+
+
 def run(job: str, amounts: Amounts) -> calls.Figures:
+    if job in ("proxy", "batch"):
+        return run_proxy(job, amounts)
     one, flying = calls.amount(job, amounts)
     with calls.server(__file__) as address:
         with Pyro5.api.Proxy(address) as proxy:

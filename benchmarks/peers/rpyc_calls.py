@@ -25,6 +25,9 @@ class Echo(rpyc.Service):
     def exposed_echo(self, value: Any) -> Any:
         return value
 
+    def exposed_add(self, a: int, b: int) -> int:
+        return a + b
+
     def exposed_echo_items(self, items: Any) -> Any:
         return tuple(dict(items).items())
 
@@ -68,6 +71,10 @@ def run(job: str, amounts: Amounts) -> calls.Figures:
     with calls.server(__file__) as port:
         connection = rpyc.connect("127.0.0.1", int(port))
         root = connection.root
+        if job == "proxy":
+            add = root.add
+            calls.check(add(a=1, b=2), 3)
+            return {"proxy_one": calls.blocking(lambda: add(a=1, b=2), amounts.calls) * 1e6}
         null, echo, echo_items = root.null, root.echo, root.echo_items
 
         def send_dict() -> dict[str, Any]:

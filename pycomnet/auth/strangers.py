@@ -55,8 +55,12 @@ def origin(transport: Any) -> str:
     """The origin that a stranger counts to: an address, a network or a user."""
     peer = transport.getPeer()
     if isinstance(peer, IPv6Address):
-        host = peer.host.partition("%")[0]
-        return str(ipaddress.ip_network((host, NETWORK), strict=False))
+        address = ipaddress.IPv6Address(peer.host.partition("%")[0])
+        if address.ipv4_mapped is not None:  # at a listener for both, each address is its own
+            return str(address.ipv4_mapped)
+        if address.is_loopback:
+            return str(address)
+        return str(ipaddress.ip_network((address, NETWORK), strict=False))
     if isinstance(peer, IPv4Address):
         return peer.host
     credentials = peer_credentials(transport)

@@ -32,8 +32,26 @@ from pycomnet.net import private
 #: Environment variables that a client's token may come from: itself, and a file that has it.
 TOKEN_VARIABLE = "PYCOMNET_TOKEN"
 TOKEN_FILE_VARIABLE = "PYCOMNET_TOKEN_FILE"
-#: Environment variables with credentials: not for children, whose code is somebody else's.
-CREDENTIAL_VARIABLES = (TOKEN_VARIABLE, TOKEN_FILE_VARIABLE)
+#: ... those of a token for services: another, as a gateway's token lets its server run code here.
+SERVICE_TOKEN_VARIABLE = "PYCOMNET_SERVICE_TOKEN"
+SERVICE_TOKEN_FILE_VARIABLE = "PYCOMNET_SERVICE_TOKEN_FILE"
+#: ... those of other credentials of a client, and the servers that all of these are for.
+USER_VARIABLE = "PYCOMNET_USER"
+PASSWORD_VARIABLE = "PYCOMNET_PASSWORD"
+CERTIFICATE_VARIABLE = "PYCOMNET_CERTIFICATE"
+PRIVATE_KEY_VARIABLE = "PYCOMNET_PRIVATE_KEY"
+SERVERS_VARIABLE = "PYCOMNET_CREDENTIALS_FOR"
+#: Environment variables with credentials for services.
+SERVICE_CREDENTIAL_VARIABLES = (
+    SERVICE_TOKEN_VARIABLE,
+    SERVICE_TOKEN_FILE_VARIABLE,
+    USER_VARIABLE,
+    PASSWORD_VARIABLE,
+    CERTIFICATE_VARIABLE,
+    PRIVATE_KEY_VARIABLE,
+)
+#: ... and all of them: not for children, whose code is somebody else's.
+CREDENTIAL_VARIABLES = (TOKEN_VARIABLE, TOKEN_FILE_VARIABLE, *SERVICE_CREDENTIAL_VARIABLES)
 #: Characters of a token below which it is refused: what can be guessed protects nothing.
 MIN_LENGTH = 16
 #: Bytes of a token file that are looked at: more than this isn't one.
@@ -160,9 +178,12 @@ def clean_environment(environ: Mapping[str, str] = os.environ) -> dict[str, str]
     return {name: value for name, value in environ.items() if name not in CREDENTIAL_VARIABLES}
 
 
-def forget_credentials(environ: MutableMapping[str, str] = os.environ) -> None:
+def forget_credentials(
+    environ: MutableMapping[str, str] = os.environ,
+    names: Collection[str] = CREDENTIAL_VARIABLES,
+) -> None:
     """Remove our credentials from a daemon's own environment, which its children begin with."""
-    for name in CREDENTIAL_VARIABLES:
+    for name in names:
         environ.pop(name, None)
 
 
@@ -197,11 +218,13 @@ class KnownToken:
     :ivar name: its user: the avatar's id, and the name in logs.
     :ivar digest: the token's SHA-256.
     :ivar options: what else its section of the tokens file says, its limits, as text.
+    :ivar file: the file that has it, if that is one of its own.
     """
 
     name: str
     digest: bytes = attrs.field(repr=False)
     options: Mapping[str, str] = attrs.field(factory=dict, hash=False)
+    file: str | None = None
 
 
 def load_tokens(
@@ -245,6 +268,7 @@ def load_tokens(
                 f"{here}: no key {min(unknown)!r}; there are: {', '.join((*TOKEN_KEYS, *known))}"
             )
         value = section.pop(given[0])
+        file: str | None = None
         if given[0] == "sha256":
             if not re.fullmatch("[0-9a-fA-F]{64}", value):
                 raise TokenError(f"{here}: sha256 is 64 hexadecimal digits")
@@ -252,10 +276,11 @@ def load_tokens(
         elif given[0] == "token":
             hashed = digest(check_token(value, here))
         else:
-            hashed = digest(load_token(Path(path).parent / os.path.expanduser(value)))
+            file = str(Path(path).parent / os.path.expanduser(value))
+            hashed = digest(load_token(file))
         if any(other.digest == hashed for other in tokens):
             raise TokenError(f"{here}: it is the token of another section, too")
-        tokens.append(KnownToken(name, hashed, section))
+        tokens.append(KnownToken(name, hashed, section, file))
     if not tokens:
         raise TokenError(f"{where}: it has no section, so no token")
     return tuple(tokens)

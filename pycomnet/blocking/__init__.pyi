@@ -16,8 +16,11 @@ from pycomnet.rsync.result import SyncEvent
 from pycomnet.rsync.result import SyncResult
 from pycomnet.rsync.result import TargetResult
 from pycomnet.services.binary import BlockLimits
+from pycomnet.services.client.login import CallerCredentials
 from pycomnet.services.interface import Service
+from pycomnet.services.server.guarding import AccessGate
 from pycomnet.services.server.limits import ServerLimits
+from pycomnet.services.server.request import ServerCall
 from random import Random
 from twisted.python.failure import Failure
 from types import ModuleType
@@ -207,8 +210,19 @@ class Context:
     :param max_items: elements, keys and values of one value, at all depths, 1024 at least. A
         value
         with more ends the connection.
+    :param credentials: who this client is, for servers that ask: one of
+        :class:`pycomnet.ext.access.Password`, ``Token``, ``ClientCertificate`` and ``PeerUser``,
+        or
+        a list, of which the first is given that a server takes. Passwords and tokens are for the
+        servers that the program names by their addresses; those that a nameserver has found get
+        the ones of :class:`pycomnet.ext.access.AtAddress` that are for them.
+    :param nameserver_credentials: ... and those that are for the nameserver; by default those of
+        ``credentials`` that are for its address by a pattern, or that are no secret.
+    :param trust_roots: a file or a directory with the certificates of authorities, for TLS
+        addresses that have no ``trustRoots=`` themselves; by default the system's. Those that a
+        nameserver has found never have them.
     """
-    def __init__(self, *, nameserver: str | None = ..., timeout: float | None = ..., balance: str = ..., keepalive: float | None = ..., silence: float | None = ..., random: Random | None = ..., blocks: BlockLimits | None = ..., max_value: int = ..., max_items: int = ...) -> None: ...
+    def __init__(self, *, nameserver: str | None = ..., timeout: float | None = ..., balance: str = ..., keepalive: float | None = ..., silence: float | None = ..., random: Random | None = ..., blocks: BlockLimits | None = ..., max_value: int = ..., max_items: int = ..., credentials: Any = ..., nameserver_credentials: Any = ..., trust_roots: str | os.PathLike[str] | None = ...) -> None: ...
     def __enter__(self) -> Context: ...
     def __exit__(self, *exception: object) -> None: ...
     def at(self, address: str, interface: str | None = ..., *, timeout: float | None = ...) -> RemoteService:
@@ -233,6 +247,15 @@ class Context:
             ``EndpointError``
             or ``UnknownInterface``. Cancelling it gives up.
         """
+    def for_request(self, expires: float | None, *, timeout: float | None = ...) -> Context:
+        """This context for a method of a service: until its deadline, and the addresses may be its
+        caller's.
+
+        :param timeout: seconds; then it is cancelled and raises TimeoutExpired.
+        """
+    @property
+    def has_credentials(self) -> bool:
+        """Whether there are any credentials."""
     def locate(self, interface: str, service: str | None = ..., *, timeout: float | None = ...) -> RemoteService:
         """Any instance of a service that the nameserver knows.
 
@@ -245,6 +268,14 @@ class Context:
         """
     def nameserver(self, *, timeout: float | None = ...) -> RemoteService:
         """The nameserver. Raises :class:`PycomnetError` if the context has no address.
+
+        :param timeout: seconds; then it is cancelled and raises TimeoutExpired.
+        """
+    @property
+    def nameserver_credentials(self) -> tuple[CallerCredentials, ...]:
+        """Those that may be for the nameserver."""
+    def with_trust(self, address: str, *, timeout: float | None = ...) -> str:
+        """An address, with the authorities that this context trusts if it has none itself.
 
         :param timeout: seconds; then it is cancelled and raises TimeoutExpired.
         """
@@ -597,13 +628,24 @@ class RSync:
             its user's home. It is made if it is not there.
         :param delete: as for the constructor, for this target.
         :param finished: called with the :class:`TargetResult` when this target is finished,
-            whatever the others do. ``send`` waits for what it returns.
+            whatever the others do. ``send`` waits for what it returns, and fails if it fails.
         :param timeout: seconds; then it is cancelled and raises TimeoutExpired.
         """
     def events(self) -> Iterator[SyncEvent]:
         """As :meth:`pycomnet.RSync.events`."""
+    @property
+    def results(self) -> list[TargetResult]:
+        """The result of each target of the last run, in the order in which they were added.
+
+        While a run goes on, they say how far it is.
+        """
     def send(self, progress: Callable[[SyncEvent], object] | None = ..., *, timeout: float | None = ...) -> SyncResult:
         """As :meth:`pycomnet.RSync.send`; ``progress`` is called in this thread."""
+    def watch(self, progress: Callable[[SyncEvent], object] | None = ..., *, timeout: float | None = ...) -> None:
+        """As :meth:`pycomnet.RSync.watch`; ``progress`` is called in this thread.
+
+        It does not return. What ends it is what it raises, such as KeyboardInterrupt.
+        """
 
 class RemoteService:
     """A remote service, whose methods can be called.
@@ -678,8 +720,10 @@ class ServiceServer:
     :param threads: a thread pool for methods with ``thread=True``; by default one of its own,
         whose
         threads don't keep the process from ending.
+    :param access: who may call what: a :class:`pycomnet.ext.access.AccessControl`. By default
+        there is one as soon as a service has a rule.
     """
-    def __init__(self, *, context: Context | None = ..., limits: ServerLimits | None = ..., tracebacks: bool | None = ..., threads: Any = ...) -> None: ...
+    def __init__(self, *, context: Context | None = ..., limits: ServerLimits | None = ..., tracebacks: bool | None = ..., threads: Any = ..., access: AccessGate | None = ...) -> None: ...
     def __enter__(self) -> ServiceServer: ...
     def __exit__(self, *exception: object) -> None: ...
     def add(self, service: Service, *, timeout: float | None = ...) -> None:
@@ -708,6 +752,16 @@ class ServiceServer:
             it leaves nothing listening.
         :param timeout: seconds; then it is cancelled and raises TimeoutExpired.
         """
+    def make_room(self, *, timeout: float | None = ...) -> None:
+        """Refuse incomplete requests of the clients that hold most, until there is room.
+
+        :param timeout: seconds; then it is cancelled and raises TimeoutExpired.
+        """
+    def may_continue(self, call: ServerCall, beginning: bytes, *, timeout: float | None = ...) -> Exception | None:
+        """Why the rest of a long request is not wanted, by how it begins; None if it is.
+
+        :param timeout: seconds; then it is cancelled and raises TimeoutExpired.
+        """
     @property
     def services(self) -> list[Service]: ...
     def stat(self, *, timeout: float | None = ...) -> dict[str, Any]:
@@ -730,7 +784,7 @@ def connect(address: str, interface: str | None = ..., *, timeout: float | None 
     :param timeout: seconds; then it is cancelled and raises TimeoutExpired.
     """
 
-def fetch(gateway: Gateway, source: AnyPath, destination: AnyPath, *, exclude: Iterable[str | bytes] = ..., include: Iterable[str | bytes] = ..., delete: bool = ..., links: LinkPolicy = ..., outside: LinkPolicy | None = ..., hard_links: bool = ..., checksum: bool = ..., owners: bool = ..., compress: bool | None = ..., dry_run: bool = ..., progress: Callable[[SyncEvent], object] | None = ..., timeout: float | None = ...) -> TargetResult:
+def fetch(gateway: Gateway, source: AnyPath, destination: AnyPath, *, exclude: Iterable[str | bytes] = ..., include: Iterable[str | bytes] = ..., delete: bool = ..., links: LinkPolicy = ..., outside: LinkPolicy | None = ..., hard_links: bool = ..., checksum: bool = ..., owners: bool = ..., compress: bool | None = ..., dry_run: bool = ..., max_bytes: int | None = ..., max_entries: int | None = ..., progress: Callable[[SyncEvent], object] | None = ..., timeout: float | None = ...) -> TargetResult:
     """Make a directory here equal to a directory at a gateway.
 
     As :class:`~pycomnet.RSync`, the other way. Whatever the far side sends, nothing is written
@@ -741,12 +795,18 @@ def fetch(gateway: Gateway, source: AnyPath, destination: AnyPath, *, exclude: I
         for its user's home.
     :param destination: the directory here. It is made if it is not there.
     :param compress: whether content is compressed. By default where the line is slow.
-    :param progress: called with each :class:`SyncEvent`.
+    :param max_bytes: how many bytes the files may have that are written, where the far side is
+        not
+        trusted to stop. By default as many as there is room for.
+    :param max_entries: how many entries the source may have.
+    :param progress: called with each :class:`SyncEvent`. It may cancel what this returns. If it
+        raises, the run ends, and raises that.
     :returns: a :class:`TargetResult`: ``sent`` has what came. Raises
-        :class:`SyncError` if the source is no directory, or the far side does not keep to the
-        protocol; with :class:`ConnectionLost`. Cancelling it ends the run: each file here is
-        whole
-        then, old or new, and the next run goes on from there.
+        :class:`SyncError` if the source is no directory, has more than may come, or the far side
+        does not keep to the protocol; with :class:`ConnectionLost`. Cancelling it ends the
+        run, and it fails when nothing is written any more: each file here is whole then, old or
+        new, and the next run goes on from there.
+    :raises ValueError: an argument is not valid.
     :param timeout: seconds; then it is cancelled and raises TimeoutExpired.
     """
 

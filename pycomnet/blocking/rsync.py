@@ -44,6 +44,22 @@ class RSync(Blocking):
         sent: SyncResult = _run_with(progress, timeout, self._wrapped.send)
         return sent
 
+    def watch(
+        self,
+        progress: Callable[[SyncEvent], object] | None = None,
+        *,
+        timeout: float | None = None,
+    ) -> None:
+        """As :meth:`pycomnet.RSync.watch`; ``progress`` is called in this thread.
+
+        It does not return. What ends it is what it raises, such as KeyboardInterrupt.
+        """
+        self._check()
+        if progress is None:
+            wait_for(self._wrapped.watch, timeout, "watch")
+        else:
+            _run_with(progress, timeout, self._wrapped.watch)
+
     def events(self) -> Iterator[SyncEvent]:
         """As :meth:`pycomnet.RSync.events`."""
         self._check()

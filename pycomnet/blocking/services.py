@@ -17,6 +17,7 @@ from pycomnet.services.server import server as _server
 
 #: Methods for other classes of the package, and not for users.
 _INNER = frozenset({"called_by", "may_repeat", "reach", "repeat", "cancel", "expired"})
+_INNER |= {"asking", "invoke_together", "reference", "refers_to"}
 _INNER |= {
     "has_other",
     "left",
@@ -29,7 +30,7 @@ _INNER |= {
     "disconnected",
 }
 _INNER |= {"context", "forget", "functions", "hello", "session", "shows_tracebacks", "too_late"}
-_INNER |= {"settle", "start"}
+_INNER |= {"keep", "refusal", "settle", "start", "announced", "withdraw"}
 
 
 @wraps_class(_remotestream.RemoteStream, (), _INNER)

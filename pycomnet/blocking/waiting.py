@@ -62,7 +62,7 @@ def running_reactor() -> Any:
 
 def _end_operations() -> None:
     for operation in list(_running):
-        operation.finish(Failure(_stopped()))
+        operation.finish(Failure(stopped_error()))
 
 
 _thread.when_stopped.append(_end_operations)
@@ -77,7 +77,8 @@ def _forked() -> None:
 forks.call_in_child(_forked)
 
 
-def _stopped() -> ConnectionLost:
+def stopped_error() -> ConnectionLost:
+    """The error of what is not done when the reactor has stopped."""
     return ConnectionLost(
         "the program is ending: the reactor has stopped, and all gateways with it"
     )
@@ -97,7 +98,7 @@ def wait_for(function: Callable[[], Any], timeout: float | None, what: str) -> A
     operation = _Operation(function)
     _running.add(operation)
     if _thread.stopped:
-        operation.finish(None if what in ENDINGS else Failure(_stopped()))
+        operation.finish(None if what in ENDINGS else Failure(stopped_error()))
     try:
         reactor.callFromThread(operation.begin)
         done = operation.done.wait(timeout)
@@ -117,4 +118,4 @@ def wait_for(function: Callable[[], Any], timeout: float | None, what: str) -> A
     return outcome
 
 
-__all__ = ["ENDINGS", "running_reactor", "wait_for"]
+__all__ = ["ENDINGS", "running_reactor", "stopped_error", "wait_for"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import textwrap
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -17,14 +18,16 @@ Examples:
   pycomnet describe org.example.calc
   pycomnet describe --address tcp:127.0.0.1:2013
   pycomnet describe --json org.pycom.nameserver
+  pycomnet describe --stub org.example.calc > calc_types.py
 """
 
 
 @click.command("describe", epilog=EPILOG, short_help="Show what a service offers.")
 @target_options
 @click.option("--json", "in_json", is_flag=True, help="Print JSON, for programs.")
+@click.option("--stub", is_flag=True, help="Print Python source: typing.Protocols for proxies.")
 @click.argument("interface", required=False)
-def describe(target: Target, in_json: bool, interface: str | None) -> None:
+def describe(target: Target, in_json: bool, stub: bool, interface: str | None) -> None:
     """Show the methods of a service with INTERFACE, and their documentation.
 
     With --address, INTERFACE may be left out: then all interfaces at that address are shown.
@@ -34,13 +37,34 @@ def describe(target: Target, in_json: bool, interface: str | None) -> None:
     if interface is None and target.address is None:
         raise click.UsageError("give an INTERFACE, or the address of a service with --address")
 
-    run_command(lambda program: show_interfaces(program, target, interface, in_json))
+    if in_json and stub:
+        raise click.UsageError("give --json or --stub, not both")
+    shown = as_indented_json if in_json else as_stub if stub else as_text
+    run_command(lambda program: show_interfaces(program, target, interface, shown))
+
+
+def as_indented_json(interfaces: dict[str, Any]) -> str:
+    """The result of ``introspect`` for programs."""
+    return as_json(interfaces, 2)
+
+
+def as_stub(interfaces: dict[str, Any]) -> str:
+    """The result of ``introspect`` as Python source, for type checkers."""
+    from pycomnet.ext.proxy.stubs import stub_of
+
+    return stub_of(interfaces).removesuffix("\n")
 
 
 async def show_interfaces(
-    program: CommandProgram, target: Target, interface: str | None, in_json: bool = False
+    program: CommandProgram,
+    target: Target,
+    interface: str | None,
+    shown: Callable[[dict[str, Any]], str] | None = None,
 ) -> int:
-    """Print what a service offers. If its name is unknown, suggest a similar one."""
+    """Print what a service offers. If its name is unknown, suggest a similar one.
+
+    :param shown: makes what is printed of the result of ``introspect``; by default text.
+    """
     from pycomnet.cli.call import put
     from pycomnet.errors import ServiceNotFound, UnknownInterface
     from pycomnet.services.interface import INTROSPECTION
@@ -53,7 +77,7 @@ async def show_interfaces(
         except (ServiceNotFound, UnknownInterface) as problem:
             program.say(await explained(problem, target, context, interface or ""))
             return 1
-    put(program, as_json(found, 2) if in_json else as_text(found))
+    put(program, (shown or as_text)(found))
     return 0
 
 

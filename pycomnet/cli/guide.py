@@ -8,6 +8,7 @@ import signal
 import statistics
 from collections.abc import Callable, Sequence
 from importlib.util import find_spec
+from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import perf_counter
 from typing import Any
@@ -33,6 +34,8 @@ BLOCKS, BLOCK = 64, 1 << 20
 #: Seconds that one process may take for the whole library. If it would take longer, it gets a
 #: part of the modules.
 PATIENCE = 12.0
+#: How many files are sent.
+FILES = 500
 #: Columns when standard output is not a terminal.
 PLAIN_WIDTH = 100
 
@@ -67,6 +70,7 @@ class Guide:
             await self._stream(gateways[0])
             await self._output(gateways[0])
             await self._error(gateways[0])
+            await self._files(gateways[0])
             await self._environment(gateways[0])
             await self._death(group)
             await self._http(group)
@@ -162,6 +166,29 @@ class Guide:
         expect(error.type == "ZeroDivisionError", f"the error was {error.type}")
         self._result("average([1, 2, 6]) is 3, and average([]) raises this RemoteError:")
         self._panel(error.formatted.rstrip())
+
+    async def _files(self, gateway: Gateway) -> None:
+        self._begin(
+            "Files",
+            "A directory where a gateway is becomes equal to one here: what differs is sent, of "
+            "long files only the parts. The other way round it is pycomnet.fetch.",
+            tour.copy,
+        )
+        with TemporaryDirectory() as directory:
+            source, target = Path(directory, "source"), Path(directory, "target")
+            source.mkdir()
+            for number in range(FILES):
+                (source / f"{number}.txt").write_text(f"{number}\n" * number)
+            begun = perf_counter()
+            events = await tour.copy(gateway, str(source), str(target))
+            took = perf_counter() - begun
+            sent = sum(event.kind == "sent" for event in events)
+            expect(sent == FILES, f"{sent} files were sent")
+            self._result(f"{sent} files sent in {took * 1000:.0f} ms")
+            (source / "7.txt").write_text("changed\n")
+            events = await tour.copy(gateway, str(source), str(target))
+            expect((target / "7.txt").read_text() == "changed\n", "it did not arrive")
+        self._result(f"then one was changed: {events[0]}")
 
     async def _environment(self, gateway: Gateway) -> None:
         self._begin(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import attrs
 import click
 
+from pycomnet.cli.identity import Identity, identity_options
 from pycomnet.cli.options import SuggestingGroup
 from pycomnet.cli.remote import TIMEOUT, Target, as_json, explained
 from pycomnet.services.nameserveraddress import DEFAULT_NAMESERVER, NAMESERVER_VARIABLE
@@ -41,19 +42,27 @@ Exit status:
 
 @attrs.frozen
 class Asking:
-    """The nameserver's address, and the timeout of a call to it in seconds."""
+    """The nameserver's address, the timeout of a call to it in seconds, and who calls."""
 
     nameserver: str
     timeout: float
+    identity: Identity = attrs.Factory(Identity)
 
     def context(self, reactor: EndpointReactor) -> Context:
         """A context that calls this nameserver.
 
         :raises EndpointError: the address is not valid.
+        :raises AccessConfigError: the user's credentials can't be used.
         """
         from pycomnet.services.client.context import Context
 
-        return Context(reactor, nameserver=self.nameserver, timeout=self.timeout)
+        return Context(
+            reactor,
+            nameserver=self.nameserver,
+            timeout=self.timeout,
+            nameserver_credentials=self.identity.credentials(),
+            trust_roots=self.identity.trust_roots,
+        )
 
 
 @click.group(
@@ -78,10 +87,11 @@ class Asking:
     show_default=True,
     help="Give up after this many seconds.",
 )
+@identity_options
 @click.pass_context
-def ns(context: click.Context, nameserver: str, timeout: float) -> None:
+def ns(context: click.Context, nameserver: str, timeout: float, identity: Identity) -> None:
     """Query the nameserver: which services there are, and where."""
-    context.obj = Asking(nameserver, timeout)
+    context.obj = Asking(nameserver, timeout, identity)
 
 
 def _filters(command: F) -> F:

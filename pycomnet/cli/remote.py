@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import attrs
 import click
 
+from pycomnet.cli.identity import Identity, identity_options
 from pycomnet.services.nameserveraddress import DEFAULT_NAMESERVER, NAMESERVER_VARIABLE
 
 if TYPE_CHECKING:
@@ -33,21 +34,30 @@ class Target:
     :ivar address: the service's address, or None to ask the nameserver for it.
     :ivar service: the service's name, to choose one of several; or None.
     :ivar timeout: seconds that a call may take.
+    :ivar identity: the user's credentials.
     """
 
     nameserver: str
     address: str | None
     service: str | None
     timeout: float
+    identity: Identity = attrs.Factory(Identity)
 
     def context(self, reactor: GatewayReactor) -> Context:
         """A context to call the service with.
 
         :raises EndpointError: the nameserver's address is not valid.
+        :raises AccessConfigError: the user's credentials can't be used.
         """
         from pycomnet.services.client.context import Context
 
-        return Context(reactor, nameserver=self.nameserver, timeout=self.timeout)
+        return Context(
+            reactor,
+            nameserver=self.nameserver,
+            timeout=self.timeout,
+            credentials=self.identity.credentials(),
+            trust_roots=self.identity.trust_roots,
+        )
 
     async def find(self, context: Context, interface: str | None) -> RemoteService:
         """Find the service, by its address or through the nameserver.
@@ -61,15 +71,22 @@ class Target:
 
 
 def target_options(command: F) -> F:
-    """Adds ``--nameserver``, ``--address``, ``--service``, ``--timeout`` as argument ``target``."""
+    """Adds ``--nameserver``, ``--address``, ``--service``, ``--timeout`` and those of the user's
+    credentials as argument ``target``."""
 
+    @identity_options
     @functools.wraps(command)
     def call(
-        nameserver: str, address: str | None, service: str | None, timeout: float, **rest: Any
+        nameserver: str,
+        address: str | None,
+        service: str | None,
+        timeout: float,
+        identity: Identity,
+        **rest: Any,
     ) -> Any:
         if address is not None and service is not None:
             raise click.UsageError("give --address or --service, not both")
-        return command(target=Target(nameserver, address, service, timeout), **rest)
+        return command(target=Target(nameserver, address, service, timeout, identity), **rest)
 
     wrapped: Any = call
     for option in reversed(

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -12,22 +13,27 @@ import click
 from pycomnet.cli.options import expand, raw_option
 from pycomnet.errors import SpecError
 from pycomnet.gateways.spec import Spec
+from pycomnet.text.printable import visible
 
 if TYPE_CHECKING:
     from pycomnet.cli.program import CommandProgram
     from pycomnet.rsync.result import SyncEvent, SyncResult, TargetResult
+    from pycomnet.rsync.rsync import RSync
 
 EPILOG = """\b
 Examples:
   pycomnet sync project ssh=me@host:releases/project --delete --exclude '*.pyc'
   pycomnet sync project 'ssh=web{1..8}:/srv/project' --dry-run
   pycomnet sync project popen:/backup/project ssh=host:~/project
+  pycomnet sync project ssh=me@host:project --delete --watch
 
 What is in the directory SOURCE will be in the directory DEST at each gateway. Only what differs is
 sent. DEST is relative to the gateway's working directory; ~ is the home directory there.
 
 A pattern is one of rsync's: '*.pyc' names anything, 'build/' directories, '/build' what is in
 SOURCE itself, 'a/**/b' a part of the path.
+
+With --watch it goes on until Ctrl-C, or until no gateway is left.
 
 \b
 Exit status:
@@ -95,36 +101,51 @@ _POLICIES = click.Choice(["keep", "copy", "skip", "error"])
 @click.option(
     "--compress/--no-compress", default=None, help="Compress content. [default: on slow lines]"
 )
+@click.option("--watch", is_flag=True, help="Go on: send what changes, as it changes.")
 @click.option("-q", "--quiet", is_flag=True, help="Show nothing but what failed.")
 @raw_option
 @click.argument("source", type=click.Path())
 @click.argument("targets", metavar="SPEC:DEST...", nargs=-1, required=True, callback=_targets)
 def sync_command(
-    source: str, targets: list[tuple[Spec, str]], quiet: bool, raw: bool, **options: Any
+    source: str,
+    targets: list[tuple[Spec, str]],
+    quiet: bool,
+    raw: bool,
+    watch: bool,
+    **options: Any,
 ) -> None:
     """Make the directory DEST at each gateway equal to the directory SOURCE here."""
     from pycomnet.cli.program import run_command
+    from pycomnet.rsync.options import SyncError
     from pycomnet.rsync.rsync import RSync
+    from pycomnet.rsync.watcher import load_watchfiles
 
     if not os.path.isdir(source):
         raise click.UsageError(f"{source!r} is no directory")
+    if watch and options["dry_run"]:
+        raise click.UsageError("--watch and --dry-run exclude each other")
     try:
         sync = RSync(source, **options)
+        if watch:
+            load_watchfiles()  # before any gateway is started
     except ValueError as problem:
         raise click.UsageError(str(problem)) from None
+    except SyncError as problem:
+        raise click.ClickException(str(problem)) from None
 
     async def main(program: CommandProgram) -> int:
-        return await run_sync(program, sync, targets, quiet, raw)
+        return await run_sync(program, sync, targets, quiet, raw, watch)
 
     run_command(main)
 
 
 async def run_sync(
     program: CommandProgram,
-    sync: Any,
+    sync: RSync,
     targets: list[tuple[Spec, str]],
     quiet: bool = False,
     raw: bool = False,
+    watch: bool = False,
 ) -> int:
     """Start the gateways and send; return the exit status."""
     from pycomnet.cli.lines import shown_by
@@ -138,29 +159,97 @@ async def run_sync(
         specs = [spec for spec, _ in targets]
         gateways, failed = await start_gateways(group, specs)
         started = failed.gateways if failed is not None else gateways
-        count = 0
+        shown = SyncLines(program, sum(each is not None for each in started) > 1, quiet, raw)
         for gateway, (_, path) in zip(started, targets, strict=True):
             if gateway is not None:
-                sync.add_target(gateway, path)
-                count += 1
-
-        def show(event: SyncEvent) -> None:
-            text = line_of(event, count > 1)
-            if text and not quiet:
-                program.print_text(f"{text}\n", raw)
-
-        result: SyncResult = await sync.send(show)
-        if not quiet:
-            for target in result.targets:
-                program.print_text(f"{summary(target)}\n", raw)
-        for line in (line for target in result.targets for line in target.problems()):
-            program.say(line)
+                sync.add_target(gateway, path, finished=shown.run_ended if watch else None)
+        if failed is not None and watch:
+            program.say(not_started(failed))
+        with shown.bars(sync):
+            if watch:
+                return await _watch(program, sync, shown)
+            result: SyncResult = await sync.send(shown.event)
+        for target in result.targets:
+            shown.end(target)
         if failed is not None:
             program.say(not_started(failed))
         return 0 if result.ok and failed is None else 1
     finally:
         await group.close(END_TIMEOUT)
         lines.flush()
+
+
+async def _watch(program: CommandProgram, sync: RSync, shown: SyncLines) -> int:
+    """Send what changes until no target is left, which is a failure."""
+    from pycomnet.rsync.result import SyncFailures
+
+    try:
+        await sync.watch(shown.event)
+    except SyncFailures:
+        program.say("no gateway is left")  # what has happened to each was said
+    return 1
+
+
+class SyncLines:
+    """Shows what a run does.
+
+    :param several: whether there are several targets, so that a line needs its target.
+    """
+
+    def __init__(self, program: CommandProgram, several: bool, quiet: bool, raw: bool) -> None:
+        self._program = program
+        self._several = several
+        self._quiet = quiet
+        self._raw = raw
+        #: shows a line above the bars, if there are some and they are on the output's terminal
+        self._above: Callable[[str], None] | None = None
+        #: the targets to which a run has ended
+        self._seen: set[str] = set()
+
+    @contextlib.contextmanager
+    def bars(self, sync: RSync) -> Iterator[None]:
+        """Show bars while the body runs, if standard error is a terminal."""
+        program = self._program
+        if self._quiet or not program.stderr.isatty():
+            yield
+            return
+        from pycomnet.cli.syncbars import shown_bars
+
+        with shown_bars(program, sync) as bars:
+            if program.stdout.isatty():
+                self._above = bars.show_above
+            try:
+                yield
+            finally:
+                self._above = None
+
+    def event(self, event: SyncEvent) -> None:
+        """Show a line for an event."""
+        text = line_of(event, self._several)
+        if text:
+            self._print(text)
+
+    def run_ended(self, target: TargetResult) -> None:
+        """Show what a run has done, if it has done something or is the first one."""
+        first = target.target not in self._seen
+        self._seen.add(target.target)
+        done = target.sent or target.made or target.changed or target.deleted or target.failed
+        self.end(target, first or bool(done))
+
+    def end(self, target: TargetResult, shows: bool = True) -> None:
+        """Show what was done at a target, and what could not be done."""
+        if shows:
+            self._print(summary(target))
+        for line in target.problems():
+            self._program.say(line)
+
+    def _print(self, text: str) -> None:
+        if self._quiet:
+            return
+        if self._above is not None:
+            self._above(text if self._raw else visible(text))
+        else:
+            self._program.print_text(f"{text}\n", self._raw)
 
 
 def line_of(event: SyncEvent, several: bool) -> str:

@@ -14,6 +14,8 @@ from pycomnet.errors import GatewayDied, RemoteError, ServiceNotFound, ServiceUn
 from pycomnet.gateways.gateway import Gateway
 from pycomnet.gateways.group import Group
 from pycomnet.gateways.output import Output
+from pycomnet.rsync.result import SyncEvent
+from pycomnet.rsync.rsync import RSync
 from pycomnet.services.client.context import Context
 from pycomnet.services.client.remoteservice import RemoteService
 
@@ -103,6 +105,14 @@ async def in_environment(gateway: Gateway, directory: str) -> str:
     found: str = await inside.call(prefix)
     await inside.exit()
     return found
+
+
+async def copy(gateway: Gateway, source: str, target: str) -> list[SyncEvent]:
+    sync = RSync(source, delete=True)  # add_target may be called for any number of gateways
+    sync.add_target(gateway, target)
+    events: list[SyncEvent] = []
+    (await sync.send(events.append)).raise_for_failures()
+    return events  # the next time, only what differs is sent
 
 
 def die(channel: Any) -> None:

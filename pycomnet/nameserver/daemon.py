@@ -20,6 +20,7 @@ from pycomnet.text.logs import Logger
 
 if TYPE_CHECKING:
     from pycomnet.interfaces import INameStore
+    from pycomnet.services.server.guarding import AccessGate
 
 #: Seconds that calls which are under way have to end at a clean stop: more than a commit takes.
 CLOSE_TIMEOUT = 5.0
@@ -51,6 +52,7 @@ class NameserverService(service.Service):
     :param failed: called at most once, with the error that keeps it from running.
     :param limits: what clients may ask for.
     :param loading: makes the context manager that the store is loaded in.
+    :param access: who may call what; by default everybody may call everything.
     :param options: those of :class:`NameService`.
     :ivar names: the service.
     :ivar addresses: the addresses that it listens on, as clients on this machine connect to them.
@@ -66,10 +68,11 @@ class NameserverService(service.Service):
         failed: Callable[[PycomnetError], object],
         limits: NameserverLimits | None = None,
         loading: Callable[[], AbstractContextManager[None]] = nullcontext,
+        access: AccessGate | None = None,
         **options: Any,
     ) -> None:
         self.names = NameService(store, reactor, limits, **options)
-        self.server = make_server(reactor)
+        self.server = make_server(reactor, access)
         self.addresses: list[str] = []
         self._listen = list(listen)
         self._failed = failed

@@ -45,6 +45,7 @@ from pycomnet.text.logs import Logger
 
 if TYPE_CHECKING:
     from pycomnet.interfaces import INameStore
+    from pycomnet.services.server.guarding import AccessGate
     from pycomnet.services.server.request import Request
 
 log = Logger()
@@ -77,6 +78,8 @@ class NameService(Service):
     :param random_secret: makes a secret.
     :param version: the version that ``stat`` shows.
     :param operators: names in certificates whose holders may remove what others registered.
+    :param may_register: raises an error if a client may not register a name with interfaces, or
+        keep it.
     :param log_length: changes kept for watchers; by default that of :class:`ChangeLog`.
     """
 
@@ -90,6 +93,7 @@ class NameService(Service):
         random_secret: Callable[[], str] = lambda: secrets.token_urlsafe(16),
         version: str = "",
         operators: Collection[str] = (),
+        may_register: Callable[[Request, str, Collection[str]], None] | None = None,
         **options: Any,
     ) -> None:
         self.limits = limits or NameserverLimits()
@@ -101,6 +105,7 @@ class NameService(Service):
         self._random_secret = random_secret
         self._version = version
         self._operators = frozenset(operators)
+        self._may_register = may_register
         self._server: Any = None
         self._begun = 0.0
         self._counts: Counter[str] = Counter()
@@ -171,6 +176,8 @@ class NameService(Service):
         record, secret = registration(
             request.args, self.limits, self._random_lease(), self._random_secret()
         )
+        if self._may_register is not None:
+            self._may_register(request, record.service, record.interfaces)
         return self._register(request, record, secret)
 
     async def _register(self, request: Request, record: Record, secret: str) -> dict[str, Any]:
@@ -233,7 +240,12 @@ class NameService(Service):
         If it is over already, the error says so: register again.
         """
         taken = Arguments("renew", request.args, self.limits)
-        record = self.directory.renew(*taken.lease(), self._seconds())
+        owner = taken.lease()
+        now = self._seconds()
+        if self._may_register is not None:
+            owned = self.directory.owned(*owner, now)
+            self._may_register(request, owned.service, owned.interfaces)
+        record = self.directory.renew(*owner, now)
         if record.client is None:
             # It was registered before this nameserver was started, or at another one. Now its
             # client is known. It stays, however many registrations that client has.
@@ -461,21 +473,13 @@ SERVER_LIMITS = ServerLimits(
 )
 
 
-def make_server(reactor: EndpointReactor) -> ServiceServer:
+def make_server(reactor: EndpointReactor, access: AccessGate | None = None) -> ServiceServer:
     """A server for a :class:`NameService`, with the limits that it needs."""
-    return ServiceServer(reactor, limits=SERVER_LIMITS)
+    return ServiceServer(reactor, limits=SERVER_LIMITS, access=access)
 
 
 #: What ``stat`` counts.
-COUNTS = (
-    "registered",
-    "renewed",
-    "unregistered",
-    "expired",
-    "located",
-    "not found",
-    "listed",
-)
+COUNTS = ("registered", "renewed", "unregistered", "expired", "located", "not found", "listed")
 
 
 def _size(record: Record) -> int:

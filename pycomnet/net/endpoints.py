@@ -75,6 +75,18 @@ class Endpoint:
             return self.args[index]
         return self.options.get(name, default)
 
+    def named(self, *names: str) -> dict[str, str]:
+        """All parts by their names; those that came without one have these names, in this order.
+
+        :raises EndpointError: a part came twice, so that one reader may take the one and another
+            the other.
+        """
+        args = dict(zip(names, self.args, strict=False))
+        twice = sorted(args.keys() & self.options.keys())
+        if twice:
+            raise EndpointError(f"'{self}': it has {twice[0]} twice: leave out one")
+        return args | self.options
+
 
 def parse(description: str) -> Endpoint:
     """Parse an endpoint string.
@@ -98,7 +110,12 @@ def parse(description: str) -> Endpoint:
     if value is not None or not kind or not rest:
         raise EndpointError(f"{description!r} is no address: expected e.g. tcp:HOST:PORT")
     args = tuple(name for name, value in rest if value is None)
-    options = {name: value for name, value in rest if value is not None}
+    options: dict[str, str] = {}
+    for name, value in rest:
+        if value is not None:
+            if name in options:
+                raise EndpointError(f"{description!r}: it has {name}= twice: leave out one")
+            options[name] = value
     return Endpoint(kind.lower(), args, options)
 
 
@@ -227,6 +244,7 @@ def server_endpoint(reactor: EndpointReactor, description: str) -> IStreamServer
     :raises EndpointError: it can't be parsed, or its files can't be read.
     """
     endpoint = parse(description)
+    endpoint.named("address" if endpoint.kind == "unix" else "port")
     if endpoint.kind not in TLS:
         if endpoint.kind == "unix":
             _check_unix_path(description, endpoint.argument(0, "address", ""))
@@ -308,6 +326,7 @@ def client_endpoint(reactor: EndpointReactor, description: str) -> IStreamClient
     :raises EndpointError: it can't be parsed, or its files can't be read.
     """
     endpoint = parse(description)
+    endpoint.named(*(("path",) if endpoint.kind == "unix" else ("host", "port")))
     if endpoint.kind in TLS:
         from pycomnet.net import tls
 

@@ -26,7 +26,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from pycomnet.errors import CertificateRefused, EndpointError
-from pycomnet.net.endpoints import BACKLOG, is_number, number, seconds
+from pycomnet.net.endpoints import BACKLOG, Endpoint, is_number, number, seconds
 from pycomnet.net.hostname import NamedEndpoint
 from pycomnet.net.reactors import EndpointReactor
 from pycomnet.text.logs import Logger
@@ -47,7 +47,7 @@ def listener(
     reactor: EndpointReactor, description: str, args: tuple[str, ...], options: dict[str, str]
 ) -> IStreamServerEndpoint:
     """The server endpoint with TLS; see :func:`pycomnet.net.endpoints.server_endpoint`."""
-    options = dict(zip(["port"], args, strict=False)) | options
+    options = Endpoint("tls", args, options).named("port")
     _check_names(description, options, _TLS_LISTENER, args[1:])
     plain = TCP4ServerEndpoint(
         reactor,
@@ -174,11 +174,25 @@ def _load_own(description: str, key: str, certificate: str) -> tuple[Any, list[A
         ) from None
 
 
+def client_options(description: str, options: dict[str, str]) -> dict[str, str]:
+    """A client's options by the names that ``tls:`` has for them.
+
+    :raises EndpointError: one is there by both of its names.
+    """
+    found: dict[str, str] = {}
+    for name, value in options.items():
+        name = _OTHER_NAMES.get(name, name)
+        if name in found:
+            raise EndpointError(f"{description!r}: it has {name}= twice: leave out one")
+        found[name] = value
+    return found
+
+
 def connector(
     reactor: EndpointReactor, description: str, args: tuple[str, ...], options: dict[str, str]
 ) -> IStreamClientEndpoint:
-    options = {_OTHER_NAMES.get(name, name): value for name, value in options.items()}
-    options = dict(zip(["host", "port"], args, strict=False)) | options
+    options = client_options(description, options)
+    options = Endpoint("tls", args, options).named("host", "port")
     _check_names(description, options, _TLS_CLIENT, args[2:])
     host = options.get("host", "")
     name = options.get("hostname") or host

@@ -57,6 +57,7 @@ class LongFile:
         self._opening: OneShot[None] | None = None
         self.units: dict[int, OneShot[bytes]] = {}
         self._digest: TreeDigest | None = None
+        self._digest_lock = threading.Lock()
         self._digested = 0
         self._digesting: OneShot[bytes] | None = None
         #: its parts: offset, size, whether it is data or a hole
@@ -105,12 +106,17 @@ class LongFile:
 
         :raises OSError: it was closed, as its run was ended.
         """
+        data: bytes = self._using(read_fully, offset, size)
+        return data
+
+    def _using(self, function: Callable[..., Any], *args: Any) -> Any:
+        """Call a function with the descriptor, which stays open meanwhile."""
         with self._lock:
             if self._closing:
                 raise OSError(None, "the run has ended")
             self._reading += 1
         try:
-            return read_fully(self._descriptor, offset, size)
+            return function(self._descriptor, *args)
         finally:
             with self._lock:
                 self._reading -= 1
@@ -136,10 +142,11 @@ class LongFile:
         if len(data) < size:
             raise OSError(None, "it became shorter while it was read")
         assert self._digest is not None
-        self._pass_holes(self._digest)
-        if offset == self._digested:
-            self._digest.update(data)
-            self._digested += size
+        with self._digest_lock:  # the target that is behind may read another unit just now
+            self._pass_holes(self._digest)
+            if offset == self._digested:
+                self._digest.update(data)
+                self._digested += size
         return data
 
     def _pass_holes(self, digest: TreeDigest) -> None:
@@ -169,7 +176,7 @@ class LongFile:
 
     def _is_whole(self, digest: bytes, block: int) -> bool:
         assert self.status is not None
-        after = os.fstat(self._descriptor)
+        after = self._using(os.fstat)
         if fingerprint(after) == fingerprint(self.status):
             return True
         self.changed = True

@@ -49,6 +49,11 @@ class Parts:
         self._offsets = list(kept)
         return ranges
 
+    @property
+    def is_in_place(self) -> bool:
+        """Whether all of them are where they were."""
+        return all(offset == old for offset, (old, _) in self._found.items())
+
     def read(self, offset: int, size: int) -> bytes:
         """Read bytes of the new file from the old one; fewer at a part's end."""
         place = bisect_right(self._offsets, offset) - 1

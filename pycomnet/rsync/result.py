@@ -67,6 +67,8 @@ class TargetResult:
         channels carried them.
     :ivar literal: bytes of content that were sent, before compression.
     :ivar matched: bytes of content that were there already, in files that changed.
+    :ivar needed: bytes of the files that are needed, as far as lists were compared; and ``done``
+        those that were sent or found there. They are for who shows how far a run is.
     :ivar deletes_skipped: whether nothing was deleted, as the source could not be read completely.
     """
 
@@ -84,12 +86,19 @@ class TargetResult:
     bytes_received: int = 0
     literal: int = 0
     matched: int = 0
+    needed: int = 0
+    done: int = 0
     deletes_skipped: bool = False
 
     @property
     def ok(self) -> bool:
         """Whether all was done."""
         return self.error is None and not self.failed
+
+    def end(self) -> None:
+        """It is finished."""
+        if self.error is None:
+            self.done = self.needed
 
     def raise_for_failures(self) -> None:
         """As :meth:`SyncResult.raise_for_failures`."""

@@ -7,32 +7,15 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable
 from typing import Any
 
-import attrs
-from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
-from twisted.internet.interfaces import IReactorThreads
+from twisted.internet.defer import Deferred
 
-from pycomnet.deferred import Condition, deferred
+from pycomnet.deferred import Condition, reporting
 from pycomnet.gateways.gateway import Gateway
-from pycomnet.rsync.options import AnyPath, LinkPolicy, SyncError, make_options
-from pycomnet.rsync.result import EventKind, SyncEvent, SyncResult, TargetResult
-from pycomnet.rsync.session import Session
-from pycomnet.rsync.source import Source
-from pycomnet.text.logs import Logger
-
-log = Logger()
-
-
-@attrs.frozen(eq=False)
-class SyncTarget:
-    """A directory at a gateway."""
-
-    gateway: Gateway
-    path: AnyPath
-    delete: bool | None
-    finished: Callable[[TargetResult], object] | None
-
-    def __str__(self) -> str:
-        return f"{self.gateway.id}:{os.fsdecode(self.path)}"
+from pycomnet.rsync.options import AnyPath, LinkPolicy, SyncError, SyncOptions, make_options
+from pycomnet.rsync.reports import Reports
+from pycomnet.rsync.result import SyncEvent, SyncResult, TargetResult
+from pycomnet.rsync.run import Run, SyncTarget
+from pycomnet.rsync.watch import SourceWatch
 
 
 class RSync:
@@ -99,9 +82,18 @@ class RSync:
             dry_run=dry_run,
         )
         self._targets: list[SyncTarget] = []
+        self._results: list[TargetResult] = []
 
     def __repr__(self) -> str:
         return f"<RSync {os.fsdecode(self._source)!r} to {len(self._targets)} targets>"
+
+    @property
+    def results(self) -> list[TargetResult]:
+        """The result of each target of the last run, in the order in which they were added.
+
+        While a run goes on, they say how far it is.
+        """
+        return self._results
 
     def add_target(
         self,
@@ -116,24 +108,59 @@ class RSync:
             its user's home. It is made if it is not there.
         :param delete: as for the constructor, for this target.
         :param finished: called with the :class:`TargetResult` when this target is finished,
-            whatever the others do. ``send`` waits for what it returns.
+            whatever the others do. ``send`` waits for what it returns, and fails if it fails.
         """
         self._targets.append(SyncTarget(gateway, path, delete, finished))
 
-    @deferred
-    async def send(self, progress: Callable[[SyncEvent], object] | None = None) -> SyncResult:
+    def send(self, progress: Callable[[SyncEvent], object] | None = None) -> Deferred[SyncResult]:
         """Make the targets equal to the source.
 
         What can't be done for an entry or for a whole target does not end the run: it is in the
         result.
 
-        :param progress: called with each :class:`SyncEvent`.
+        :param progress: called with each :class:`SyncEvent`. It may cancel what this returns. If it
+            raises, the run ends at all targets, and fails with that.
         :returns: fires with a :class:`SyncResult` when all targets are finished. Fails with
             :class:`SyncError` if there is no target, or the source is no directory. Cancelling it
             ends the run at all targets. Each file there is whole then, old or new, and the next run
             goes on from there.
         """
-        return await self._run(self._targets, progress)
+        self._results = [TargetResult(str(target)) for target in self._targets]
+        return _send(
+            progress,
+            self._source,
+            self._options,
+            list(self._targets),
+            self._results,
+            progress is not None,
+        )
+
+    def watch(self, progress: Callable[[SyncEvent], object] | None = None) -> Deferred[None]:
+        """Make the targets equal to the source, and again whenever the source changes.
+
+        A change is sent after a moment without another one, and only the directories are compared
+        in which something has changed. While there is a run to a slow target, what changes is
+        collected for its next one; the others do not wait for it. Where something has failed, the
+        next run compares everything again.
+
+        It needs the package watchfiles: install ``pycomnet[watch]``.
+
+        :param progress: as for :meth:`send`. There is an event ``finished`` at the end of each run
+            to a target; it has a reason if the target is lost. So are the targets' ``finished``
+            functions called, each time.
+        :returns: a Deferred that does not fire, until it is cancelled: that ends it at all targets.
+            Fails with :class:`SyncFailures` if no target is left; with :class:`SyncError` if there
+            is no target, the source can't be read any more, or watchfiles is not installed.
+        """
+        self._results = [TargetResult(str(target)) for target in self._targets]
+        return _watch(
+            progress,
+            self._source,
+            self._options,
+            list(self._targets),
+            self._results,
+            progress is not None,
+        )
 
     async def events(self) -> AsyncIterator[SyncEvent]:
         """Run, as :meth:`send`, and yield each :class:`SyncEvent` as it happens.
@@ -160,75 +187,45 @@ class RSync:
             running.addErrback(lambda _: None)
             running.cancel()
 
-    async def _run(
-        self, targets: list[SyncTarget], progress: Callable[[SyncEvent], object] | None
-    ) -> SyncResult:
-        if not targets:
-            raise SyncError("there is no target: add one with add_target(gateway, path)")
-        reactor = targets[0].gateway.link.reactor
-        try:
-            source = Source(self._source, self._options, IReactorThreads(reactor))
-        except OSError as problem:
-            raise SyncError(f"the source can't be read: {problem}") from None
-        results = [TargetResult(str(target)) for target in targets]
-        sessions = [
-            self._session(source, target, result, progress)
-            for target, result in zip(targets, results, strict=True)
-        ]
-        running = [
-            Deferred.fromCoroutine(_run_target(source, target, result, session))
-            for target, result, session in zip(targets, results, sessions, strict=True)
-        ]
-        try:
-            for each in running:
-                await each
-        finally:
-            for each in running:
-                each.addErrback(lambda _: None)
-                each.cancel()
-            source.close()
-        return SyncResult(results)
 
-    def _session(
-        self,
-        source: Source,
-        target: SyncTarget,
-        result: TargetResult,
-        progress: Callable[[SyncEvent], object] | None,
-    ) -> Session:
-        shown = str(target)
-
-        def tell(kind: EventKind, path: str, reason: str) -> None:
-            assert progress is not None
-            try:
-                progress(SyncEvent(kind, shown, path, reason))
-            except Exception:
-                log.failure("a callback for the progress of a run failed")
-
-        options = self._options
-        if target.delete is not None:
-            options = attrs.evolve(options, delete=target.delete)
-        told = None if progress is None else tell
-        return Session(source, target.gateway, os.fsencode(target.path), options, result, told)
-
-
-async def _run_target(
-    source: Source, target: SyncTarget, result: TargetResult, session: Session
-) -> None:
+@reporting
+async def _send(
+    report: Callable[[SyncEvent], object],
+    source: AnyPath,
+    options: SyncOptions,
+    targets: list[SyncTarget],
+    results: list[TargetResult],
+    is_told: bool,
+) -> SyncResult:
+    reports = _reports(report if is_told else None, targets)
     try:
-        await session.run()
-    except CancelledError:
-        raise
-    except Exception as problem:
-        result.error = problem
+        return await Run(source, options, targets, results, reports).send()
     finally:
-        source.leave_list(session)
-    session.tell("finished", "", "" if result.error is None else str(result.error))
-    if target.finished is not None:
-        try:
-            await maybeDeferred(target.finished, result)
-        except Exception:
-            log.failure("the callback for a finished target failed")
+        reports.close()
+
+
+@reporting
+async def _watch(
+    report: Callable[[SyncEvent], object],
+    source: AnyPath,
+    options: SyncOptions,
+    targets: list[SyncTarget],
+    results: list[TargetResult],
+    is_told: bool,
+) -> None:
+    if options.dry_run:
+        raise SyncError("there is nothing to watch for in a dry run")
+    reports = _reports(report if is_told else None, targets)
+    try:
+        await SourceWatch(source, options, targets, results, reports).run()
+    finally:
+        reports.close()
+
+
+def _reports(report: Callable[[SyncEvent], object] | None, targets: list[SyncTarget]) -> Reports:
+    if not targets:
+        raise SyncError("there is no target: add one with add_target(gateway, path)")
+    return Reports(report, targets[0].gateway.link.reactor)
 
 
 def _wake(result: Any, happened: Condition) -> Any:

@@ -22,6 +22,7 @@ from pycomnet.deferred import OneShot, deferred
 from pycomnet.far.rsync.entries import numbers_of
 from pycomnet.far.rsync.scan import Batch, Scan
 from pycomnet.far.rsync.tree import time_of
+from pycomnet.rsync.changes import Changes
 from pycomnet.rsync.longfile import LongFile
 from pycomnet.rsync.options import SyncOptions
 
@@ -92,13 +93,18 @@ class Source:
     """A tree that is sent to one or more targets.
 
     :param reactor: has the threads in which it is read.
+    :param changes: the part of it that takes part; None: all.
     :raises OSError: there is no such directory.
     """
 
     def __init__(
-        self, root: str | bytes | os.PathLike[str], options: SyncOptions, reactor: IReactorThreads
+        self,
+        root: str | bytes | os.PathLike[str],
+        options: SyncOptions,
+        reactor: IReactorThreads,
+        changes: Changes | None = None,
     ) -> None:
-        self.scan = Scan(os.path.abspath(os.fsencode(root)), options)
+        self.scan = Scan(os.path.abspath(os.fsencode(root)), options, part=changes)
         self.status = os.stat(self.scan.root)
         if not stat.S_ISDIR(self.status.st_mode):
             raise NotADirectoryError(f"{os.fsdecode(self.scan.root)!r} is no directory")

@@ -7,6 +7,7 @@ nameserver's address is that of the environment's ``PYCOMNET_NAMESERVER``, else
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from twisted.internet import defer
@@ -17,6 +18,8 @@ from pycomnet.services.client.remoteservice import RemoteService
 from pycomnet.services.nameserveraddress import default_nameserver
 
 _context: Context | None = None
+#: Calls services that others have named.
+_guest: Context | None = None
 _options: dict[str, Any] = {}
 
 
@@ -38,29 +41,57 @@ def default_context() -> Context:
     """The default context, on the global reactor."""
     global _context
     if _context is None:
-        from twisted.internet import reactor
-
-        if not _options:
-            configure()
-        made = Context(reactor, **_options)
-
-        def close() -> defer.Deferred[None]:
-            global _context
-            _context = None
-            return made.close()
-
-        triggers: Any = reactor
-        triggers.addSystemEventTrigger("before", "shutdown", close)
-        _context = made
+        _context = _made(_chosen(), _forget)
     return _context
 
 
-def _forked() -> None:
-    """In a forked child: forget the parent's context."""
+def guest_context() -> Context:
+    """As the default context, but without its credentials: for services that others have named."""
+    global _guest
+    if _guest is None:
+        chosen = _chosen().items()
+        options = {name: value for name, value in chosen if not name.endswith("credentials")}
+        _guest = _made(options, _forget_guest)
+    return _guest
+
+
+def _chosen() -> dict[str, Any]:
+    if not _options:
+        configure()
+    return _options
+
+
+def _made(options: dict[str, Any], forget: Callable[[], None]) -> Context:
+    """Make a context on the global reactor, which is closed before that stops."""
+    from twisted.internet import reactor
+
+    made = Context(reactor, **options)
+
+    def close() -> defer.Deferred[None]:
+        forget()
+        return made.close()
+
+    triggers: Any = reactor
+    triggers.addSystemEventTrigger("before", "shutdown", close)
+    return made
+
+
+def _forget() -> None:
     global _context
-    if _context is not None and forks.runs(_context.reactor):
-        forks.keep(_context)
-        _context = None
+    _context = None
+
+
+def _forget_guest() -> None:
+    global _guest
+    _guest = None
+
+
+def _forked() -> None:
+    """In a forked child: forget the parent's contexts."""
+    for context, forget in ((_context, _forget), (_guest, _forget_guest)):
+        if context is not None and forks.runs(context.reactor):
+            forks.keep(context)
+            forget()
 
 
 forks.call_in_child(_forked)

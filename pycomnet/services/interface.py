@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import attrs
 
 from pycomnet.errors import InvalidArguments
 
+if TYPE_CHECKING:
+    from pycomnet.services.server.guarding import Caller
+
 C = TypeVar("C", bound=type)
 F = TypeVar("F", bound=Callable[..., Any])
+
+#: Whether a caller may know of a method of an interface.
+Sees = Callable[[str, str], bool]
 
 #: The interface of every server that describes what runs there.
 INTROSPECTION = "org.pycom.introspection"
@@ -158,17 +164,31 @@ class Interface:
     stateful: bool
     methods: Mapping[str, Method]
 
-    def describe(self) -> dict[str, Any]:
-        """What ``introspect`` says of it."""
+    def describe(self, sees: Sees | None = None) -> dict[str, Any]:
+        """What ``introspect`` says of it.
+
+        :param sees: whether the caller may know of a method of an interface; None: of all.
+        """
         return {
             "doc": self.doc,
             "stateful": self.stateful,
-            "methods": {name: method.describe() for name, method in self.methods.items()},
+            "methods": {
+                name: method.describe()
+                for name, method in self.methods.items()
+                if sees is None or sees(self.name, name)
+            },
         }
 
-    def announce(self) -> dict[str, Any]:
-        """The interface's part of a server's hello."""
-        again = [name for name, method in self.methods.items() if method.idempotent]
+    def announce(self, sees: Sees | None = None) -> dict[str, Any]:
+        """The interface's part of a server's hello.
+
+        :param sees: as for :meth:`describe`.
+        """
+        again = [
+            name
+            for name, method in self.methods.items()
+            if method.idempotent and (sees is None or sees(self.name, name))
+        ]
         return {"idempotent": again, "stateful": self.stateful}
 
 
@@ -221,7 +241,10 @@ def method(
 
 
 def interface(name: str, *, stateful: bool = False) -> Callable[[C], C]:
-    """Declare the interface of a subclass of :class:`Service`.
+    """Declare the interface of a class.
+
+    The class is a subclass of :class:`Service`. Another class becomes one: its name then stands for
+    a subclass of it and of :class:`Service`.
 
     The interface has the methods that the class and its bases mark with :func:`method`. A subclass
     may declare an interface of another name, with more methods; it then offers both.
@@ -234,10 +257,7 @@ def interface(name: str, *, stateful: bool = False) -> Callable[[C], C]:
 
     def mark(cls: C) -> C:
         if not issubclass(cls, Service):
-            raise TypeError(
-                f"{cls.__qualname__} is no subclass of pycomnet.Service: "
-                f"write class {cls.__name__}(pycomnet.Service)"
-            )
+            cls = _as_service(cls)
         methods: dict[str, Method] = {}
         for attribute, value in inspect.getmembers(cls):
             found = getattr(value, "__pycomnet_method__", None)
@@ -247,10 +267,19 @@ def interface(name: str, *, stateful: bool = False) -> Callable[[C], C]:
                 methods[found.name] = attrs.evolve(found, attribute=attribute)
         declared = Interface(name, inspect.getdoc(cls) or "", stateful, methods)
         inherited = cls.__dict__.get("interfaces", getattr(cls, "interfaces", {}))
-        cls.interfaces = {**inherited, name: declared}
+        offering: Any = cls
+        offering.interfaces = {**inherited, name: declared}
         return cls
 
     return mark
+
+
+def _as_service(cls: Any) -> Any:
+    """A class that is no subclass of :class:`Service`, with that as a further base."""
+    if not isinstance(cls, type):
+        raise TypeError(f"an interface is declared of a class, not of {cls!r}")
+    names = {"__module__": cls.__module__, "__qualname__": cls.__qualname__, "__doc__": cls.__doc__}
+    return type(cls)(cls.__name__, (cls, Service), names)
 
 
 class Service:
@@ -275,17 +304,21 @@ class Service:
     @method("introspect", idempotent=True)
     def introspect(self, request: Any) -> dict[str, Any]:
         """What this service offers: its interfaces, their methods, and their documentation."""
-        return describe(self)
+        return describe(self, caller=request.connection.caller)
 
 
-def describe(*services: Service) -> dict[str, Any]:
+def describe(*services: Service, caller: Caller | None = None) -> dict[str, Any]:
     """The interfaces of services by name: ``doc``, ``stateful`` and ``methods``; these have
     ``doc``, ``idempotent``, ``stream``, ``args``, ``results`` and ``attachments``.
+
+    :param caller: only what this caller may call; None: all.
     """
+    sees = None if caller is None else caller.sees
     return {
-        name: declared.describe()
+        name: declared.describe(sees)
         for service in services
         for name, declared in service.interfaces.items()
+        if sees is None or any(sees(name, method) for method in declared.methods)
     }
 
 

@@ -9,6 +9,8 @@ from collections.abc import Mapping
 DEFAULT_NAMESERVER = "tcp:127.0.0.1:2012"
 #: The environment variable that may give it.
 NAMESERVER_VARIABLE = "PYCOMNET_NAMESERVER"
+#: The environment variable with the authorities that servers' certificates have to be of.
+TRUST_VARIABLE = "PYCOMNET_TRUST_ROOTS"
 #: The address that stands for no nameserver.
 NO_NAMESERVER = "none"
 

@@ -9,12 +9,12 @@ from twisted.application.service import IService
 from twisted.internet.task import Clock
 from twisted.python import usage
 
-from pycomnet.errors import EndpointError, PycomnetError, StoreFailed
+from pycomnet.errors import AccessConfigError, EndpointError, PycomnetError, StoreFailed
 from pycomnet.nameserver.changelog import LENGTH
 from pycomnet.nameserver.requests import NameserverLimits
 from pycomnet.nameserver.stores import make_store
 from pycomnet.net.clock import use_monotonic_clock
-from pycomnet.net.endpoints import parse
+from pycomnet.net.endpoints import is_local, is_tls, parse
 from pycomnet.tap.numbers import count, seconds
 from pycomnet.tap.options import DaemonOptions
 
@@ -35,7 +35,8 @@ registration lives as long as its lease is renewed.
     epilog = f"""
 Addresses are Twisted endpoint strings: {DEFAULT_LISTEN}, unix:/run/names,
 tls:2012:privateKey=key.pem:certKey=cert.pem; with :clientCAs=ca.pem clients need a certificate.
-Let other machines connect only if every client that can connect may register services.
+Every client that can connect may register services, unless --access FILE says who may. Without that
+and without TLS it does not listen where other machines could connect, unless you say --insecure.
 
 sqlite:PATH keeps registrations over restarts and crashes; one nameserver uses it alone. memory:
 does not keep them. A relative path is in the directory that twistd runs in (--rundir).
@@ -45,7 +46,7 @@ error message. "pycomnet ns --help" describes the commands that query it.
 
 Examples:
   twistd -n {NAME}
-  twistd -n {NAME} --listen tcp:2012 --store sqlite:/var/lib/names.sqlite
+  twistd -n {NAME} --listen tcp:2012 --insecure --store sqlite:/var/lib/names.sqlite
   twistd -n {NAME} --listen unix:/run/names --store memory:
 """
     optParameters = [
@@ -60,10 +61,26 @@ Examples:
         ],
         ["max-ttl", None, LIMITS.max_ttl, "The longest lease, in seconds."],
         [
+            "access",
+            None,
+            None,
+            "A TOML file that says who may register which names, list and watch. [default: "
+            "everybody who can connect may]",
+        ],
+        [
             "history",
             None,
             LENGTH,
             "How many changes are kept for watchers that reconnect or are slow.",
+        ],
+    ]
+
+    optFlags = [
+        [
+            "insecure",
+            None,
+            "Let everybody who can connect register services, also from other machines and without "
+            "TLS.",
         ],
     ]
 
@@ -94,6 +111,15 @@ Examples:
         except (EndpointError, StoreFailed) as problem:
             raise usage.UsageError(str(problem)) from None
         max_ttl = seconds(self, "max-ttl", LIMITS.min_ttl)
+        if self["access"] is not None:
+            from pycomnet.ext.access.names import read_access
+
+            try:
+                self["access"] = read_access(self["access"])
+            except AccessConfigError as problem:
+                raise usage.UsageError(str(problem)) from None
+        if self["access"] is None or self["access"].register is None:
+            self._check_exposure()
         self["history"] = count(self, "history")
         self["limits"] = attrs.evolve(
             LIMITS,
@@ -102,6 +128,17 @@ Examples:
             max_ttl=max_ttl,
             ttl=min(LIMITS.ttl, max_ttl),
         )
+
+    def _check_exposure(self) -> None:
+        for listen in self["listen"]:
+            if not (self["insecure"] or is_tls(listen) or is_local(listen)):
+                raise usage.UsageError(
+                    f"{listen!r} can be reached from other machines, and has no TLS: whoever can "
+                    "connect could register any service there. Listen on "
+                    "tcp:PORT:interface=127.0.0.1, on unix:PATH or on "
+                    "tls:PORT:privateKey=FILE:certKey=FILE:clientCAs=FILE, say who may register "
+                    "with --access FILE, or say --insecure"
+                )
 
 
 def makeService(options: Options) -> IService:
@@ -122,6 +159,8 @@ def makeService(options: Options) -> IService:
     def failed(problem: PycomnetError) -> None:
         status.fail(reactor, problem)
 
+    access = options["access"]
+    guarded = {} if access is None else {"may_register": access.may_register}
     nameserver: IService = NameserverService(
         make_store(options["store"], reactor),
         options["listen"],
@@ -129,8 +168,10 @@ def makeService(options: Options) -> IService:
         failed,
         options["limits"],
         loading_many,
+        None if access is None else access.control(reactor),
         version=pycomnet.__version__,
         operators=options["operators"],
         log_length=options["history"],
+        **guarded,
     )
     return nameserver

@@ -8,7 +8,13 @@ import sys
 from twisted.application.service import IService
 from twisted.python import usage
 
-from pycomnet.errors import LaunchConfigError, LaunchFailed, PycomnetError
+from pycomnet.errors import (
+    AccessConfigError,
+    LaunchConfigError,
+    LaunchFailed,
+    PycomnetError,
+    TokenError,
+)
 from pycomnet.net.clock import use_monotonic_clock
 from pycomnet.services.launch.config import (
     DEFAULT_LISTEN,
@@ -22,6 +28,7 @@ from pycomnet.services.nameserveraddress import (
     DEFAULT_NAMESERVER,
     NAMESERVER_VARIABLE,
     NO_NAMESERVER,
+    TRUST_VARIABLE,
 )
 from pycomnet.tap.numbers import seconds
 from pycomnet.tap.options import DaemonOptions
@@ -43,12 +50,18 @@ Addresses are Twisted endpoint strings: tcp:2013, tcp:0:interface=127.0.0.1 (any
 unix:/run/calc, tls:2013:privateKey=key.pem:certKey=cert.pem:clientCAs=ca.pem; and to connect,
 tcp:HOST:PORT, tls:HOST:PORT:trustRoots=ca.pem, unix:PATH.
 
+Who may call a service is for its access rules to say (pycomnet.ext.access). A service without a
+rule is for this machine: it does not start where other machines could call it without TLS, unless
+you say --insecure. With TLS, calls without a rule are refused there, unless the configuration says
+access = "allow" or the endpoint asks for clients' certificates.
+
 If a module can't be imported, an address is in use, the name is taken, or the nameserver does not
 answer in time, it exits with status 1 and an error message.
 
 Examples:
   twistd -n {NAME} calc
-  twistd -n {NAME} --listen tcp:2013 --advertise calc.example.org calc
+  twistd -n {NAME} --listen tls:2013:privateKey=key.pem:certKey=cert.pem calc
+  twistd -n {NAME} --listen tcp:2013 --insecure --advertise calc.example.org calc
   twistd -n {NAME} --nameserver tcp:ns.example.org:2012 --name calc-1 --wait shop.calc:Calc
   twistd {NAME} --config services.toml
 """
@@ -91,6 +104,12 @@ Examples:
     ]
     optFlags = [
         ["wait", "w", "Wait for ever for the nameserver, and for a name that is taken."],
+        [
+            "insecure",
+            None,
+            "Let everybody who can connect call services without an access rule, also from other "
+            "machines and without TLS.",
+        ],
     ]
     compData = usage.Completions(optActions={"config": usage.CompleteFiles("*.(toml|json)")})
 
@@ -122,8 +141,9 @@ Examples:
                 settings[key] = seconds(self, key) if timed else self[key]
         if self["listen"]:
             settings["listen"] = self["listen"]
-        if self["wait"]:
-            settings["wait"] = True
+        for key in ("wait", "insecure"):
+            if self[key]:
+                settings[key] = True
         where = path if path is not None else "options"
         return make_config(settings, self["modules"], where)
 
@@ -141,6 +161,9 @@ def makeService(options: Options) -> IService:
     """
     from twisted.internet import reactor
 
+    from pycomnet.auth.tokens import SERVICE_CREDENTIAL_VARIABLES, forget_credentials
+    from pycomnet.ext.access.control import AccessControl
+    from pycomnet.ext.access.stored import stored_credentials
     from pycomnet.services.launch.launcher import launch, load_all
     from pycomnet.tap.descriptors import allow_connections
     from pycomnet.tap.endings import ExitStatus
@@ -160,5 +183,17 @@ def makeService(options: Options) -> IService:
         status.fail(reactor, problem)
 
     allow_connections()
-    launcher: IService = launch(options["launch"], loaded, reactor, failed)
+    config: LaunchConfig = options["launch"]
+    access = None
+    if config.denies or config.audit_calls:
+        access = AccessControl(reactor, deny=config.denies, audit_calls=config.audit_calls)
+    try:
+        credentials = stored_credentials()
+    except (AccessConfigError, TokenError) as problem:
+        sys.exit(f"{NAME}: {problem}")
+    # What the services start is not to inherit them.
+    forget_credentials(names=SERVICE_CREDENTIAL_VARIABLES)
+    launcher: IService = launch(
+        config, loaded, reactor, failed, access, credentials, os.environ.get(TRUST_VARIABLE)
+    )
     return launcher

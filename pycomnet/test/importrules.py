@@ -34,7 +34,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"gateways"}),
     frozenset({"mediator", "factory"}),
     frozenset({"services", "nameserver"}),
-    frozenset({"rsync", "xdeploy"}),
+    frozenset({"ext", "rsync", "xdeploy"}),
     frozenset({""}),  # pycomnet itself: the public names of all below
     frozenset({"aio", "blocking"}),
     frozenset({"execnet"}),

@@ -52,6 +52,12 @@ class Assembly(object):
             return first[5:]
         return first
 
+    def beginning(self, size):
+        """The first bytes of what has arrived, ``size`` at most."""
+        if self._buffer is not None:
+            return self._buffer.getvalue()[:size]
+        return b"".join([piece[:size] for piece in self._pieces])[:size]
+
     def finish(self):
         """The value's encoding; or, if it is bytes, a memoryview whose ``obj`` is the value.
 

@@ -37,7 +37,10 @@ if TYPE_CHECKING:
 #: Bytes of a wheel that are sent at a time.
 PIECE = 1 << 18
 #: What pip says if there is no version that fits.
-NOT_FOUND = ("No matching distribution found", "ResolutionImpossible")
+NOT_FOUND = (
+    *("No matching distribution found", "ResolutionImpossible"),
+    *("DO NOT MATCH THE HASHES", "--require-hashes mode"),
+)
 
 
 class Deployment:
@@ -170,6 +173,7 @@ class Deployment:
         self._plan = Plan((*pip.wheels, *request.projects))
         return {
             "requirements": list(request.requirements.lines),
+            "hashed": request.requirements.hashed,
             "sdists": [file.row() for file in request.projects],
             "pip": [file.row() for file in pip.wheels],
             "index": request.index.given,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import attrs
 from packaging.requirements import InvalidRequirement, Requirement
@@ -12,6 +12,12 @@ from packaging.utils import canonicalize_name
 
 from pycomnet.errors import PycomnetError
 
+#: pip's option with the hash of a file that may be taken for a requirement.
+_HASH = re.compile(r"\s--hash(?:=|\s+)(\S+)")
+#: A hash of a kind that pip takes.
+_HASH_VALUE = re.compile(
+    r"sha256:[0-9a-f]{64}|sha384:[0-9a-f]{96}|sha512:[0-9a-f]{128}", re.ASCII | re.IGNORECASE
+)
 #: What an environment may be called: it becomes a file's name.
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
@@ -37,7 +43,8 @@ def check_name(name: object) -> str:
 class Requirements:
     """What is wanted in an environment.
 
-    :ivar lines: requirements in one form (PEP 508), sorted, each once.
+    :ivar lines: requirements in one form (PEP 508), sorted, each once; with the hashes of the files
+        that may be taken, as pip's option ``--hash``.
     """
 
     lines: tuple[str, ...]
@@ -46,20 +53,19 @@ class Requirements:
     def of(cls, given: str | Iterable[str]) -> Requirements:
         """Read requirements.
 
-        :param given: text with a requirement on each line, with comments as in a file for pip; or
-            several requirements.
+        :param given: text with a requirement on each line, with comments and continued lines as in
+            a file for pip; or several such lines.
         :raises InvalidRequirements: a line is none; the message says which.
         """
         if isinstance(given, str):
-            given = given.replace("\\\n", " ").splitlines()
-        lines = set()
-        for number, line in enumerate(given, 1):
-            if not isinstance(line, str):
-                raise InvalidRequirements(f"a requirement is text, not {line!r}")
-            text = re.sub(r"(^|\s)#.*", "", line).strip()
-            if text:
-                lines.add(_normal(text, number))
+            given = given.splitlines()
+        lines = {_normal(text, number) for number, text in _joined(given) if text}
         return cls(tuple(sorted(lines)))
+
+    @property
+    def hashed(self) -> bool:
+        """Whether there are hashes: then pip takes nothing that has none."""
+        return any(_HASH.search(line) for line in self.lines)
 
     @property
     def key(self) -> str:
@@ -72,15 +78,44 @@ class Requirements:
         return not any(" @ file:" in line for line in self.lines)
 
     def __str__(self) -> str:
-        return ", ".join(self.lines) or "nothing"
+        return ", ".join(_HASH.sub("", line) for line in self.lines) or "nothing"
+
+
+def _joined(given: Iterable[str]) -> Iterator[tuple[int, str]]:
+    """The lines without comments, continued ones joined: the number of the first, and the text."""
+    begun = ""
+    first = None
+    for number, line in enumerate(given, 1):
+        if not isinstance(line, str):
+            raise InvalidRequirements(f"a requirement is text, not {line!r}")
+        first = first or number
+        text = re.sub(r"(^|\s)#.*", "", line)
+        if text.endswith("\\"):
+            begun += text[:-1] + " "
+            continue
+        yield first, (begun + text).strip()
+        begun, first = "", None
+    if first is not None:
+        yield first, begun.strip()
 
 
 def _normal(text: str, number: int) -> str:
     if text.startswith("-"):
+        hint = "an index is given as index="
+        if text.startswith(("-e", "--editable")):
+            hint = "a project of this machine is given as install= (--install)"
         raise InvalidRequirements(
             f"line {number} of the requirements is an option of pip, {text!r}; expected only "
-            "requirements, such as 'requests>=2'; an index is given as index="
+            f"requirements, such as 'requests>=2'; {hint}"
         )
+    hashes = sorted({found.lower() for found in _HASH.findall(text)})
+    for each in hashes:
+        if not _HASH_VALUE.fullmatch(each):
+            raise InvalidRequirements(
+                f"line {number} of the requirements has the hash {each!r}; expected sha256:, "
+                "sha384: or sha512: and all of its hexadecimal digits"
+            )
+    text = _HASH.sub("", text)
     try:
         found = Requirement(text)
     except InvalidRequirement as problem:
@@ -93,7 +128,7 @@ def _normal(text: str, number: int) -> str:
         ) from None
     found.name = canonicalize_name(found.name)
     found.extras = {canonicalize_name(extra) for extra in found.extras}
-    return str(found)
+    return " ".join([str(found), *(f"--hash={each}" for each in hashes)])
 
 
 __all__ = ["InvalidRequirements", "Requirements", "check_name"]

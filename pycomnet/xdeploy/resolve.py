@@ -129,7 +129,10 @@ class Resolver:
         """Let pip choose and download."""
         files = place / "files"
         files.mkdir()
-        lines = [*requirements.lines, *(file.path.absolute().as_uri() for file in projects)]
+        lines = list(requirements.lines)
+        for file in projects:
+            line = file.path.absolute().as_uri()
+            lines.append(f"{line} --hash=sha256:{file.sha256}" if requirements.hashed else line)
         wanted = place / "requirements.txt"
         wanted.write_text("".join(f"{line}\n" for line in lines))
         facts = "-"

@@ -11,12 +11,16 @@ import stat
 import tarfile
 import tempfile
 import time
-from collections.abc import Callable
+import weakref
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from pycomnet.text.logs import Logger
 from pycomnet.xdeploy.interpreter import own_interpreter
 from pycomnet.xdeploy.plan import FarBuild, Plan, SourceFile
+
+log = Logger()
 
 #: Seconds after which a file in the cache is removed that nobody has used since.
 MAX_AGE = 30 * 86400
@@ -34,6 +38,9 @@ class WheelCache:
     A file's time is that of its last use. Once a day, when something is added, what is old or too
     much is removed.
 
+    Whoever can write to it chooses what is installed. So it is for this user alone; and another
+    user's caches, as with ``sudo`` that keeps ``HOME``, are not used.
+
     :param path: its directory; by default one below the user's caches.
     :param clock: the time of day, as the times of files.
     """
@@ -43,11 +50,21 @@ class WheelCache:
         path: str | os.PathLike[str] | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        if path is None:
-            caches = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-            path = os.path.join(caches, "pycomnet", "xdeploy")
-        self.path = Path(path)
+        self.path = self._own() if path is None else Path(path)
         self._clock = clock
+
+    def _own(self) -> Path:
+        for caches in _caches():
+            path = Path(caches, "pycomnet", "xdeploy")
+            if _is_own(path):
+                return path
+        path = Path(tempfile.mkdtemp(prefix="pycomnet-xdeploy-"))
+        weakref.finalize(self, shutil.rmtree, path, ignore_errors=True)
+        log.warn(
+            "this user has no directory for caches of its own, so what is built and downloaded is "
+            "kept only while it is used: set XDG_CACHE_HOME"
+        )
+        return path
 
     def prune(self) -> int:
         """Remove what was not used for long, and what is too much; return the bytes of that."""
@@ -104,8 +121,12 @@ class WheelCache:
 
     def _part(self) -> Path:
         """A new file for what is not complete yet. Others may add the same."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self.path.mkdir(mode=0o700, exist_ok=True)
+        if self.path.stat().st_mode & 0o077:
+            self.path.chmod(0o700)
         new = self.path / "new"
-        new.mkdir(parents=True, exist_ok=True)
+        new.mkdir(exist_ok=True)
         fd, name = tempfile.mkstemp(dir=new)
         os.close(fd)
         return Path(name)
@@ -196,6 +217,28 @@ class WheelCache:
         part.write_text(json.dumps(value))
         self._used(part)
         self._put(part, self.path / kind / f"{key}.json")
+
+
+def _caches() -> Iterator[str]:
+    """Where this user's caches may be, the likeliest first."""
+    given = os.environ.get("XDG_CACHE_HOME", "")
+    if os.path.isabs(given):
+        yield given
+    yield os.path.expanduser("~/.cache")
+    with contextlib.suppress(ImportError, KeyError):
+        import pwd  # not on Windows
+
+        yield os.path.join(pwd.getpwuid(os.geteuid()).pw_dir, ".cache")
+
+
+def _is_own(path: Path) -> bool:
+    """Whether a directory belongs to this user; if it is not there, what it would be made in."""
+    if not hasattr(os, "geteuid"):
+        return True  # Windows, where a user's directories are closed to others
+    for each in (path, *path.parents):
+        with contextlib.suppress(OSError):
+            return path.is_absolute() and each.stat().st_uid == os.geteuid()
+    return False
 
 
 def _hash_of(path: Path) -> str:

@@ -27,6 +27,8 @@ READ = 1048576
 PART, PART_BYTES = 2048, 16777216
 #: Blocks of an old file whose whole digests are kept, and the size of one.
 DIGESTS, WHOLE_DIGEST = 262144, 32
+#: Blocks of a hole that are hashed at a time.
+HOLE_BLOCKS = 1024
 #: Places of a file that are looked at for its marker, and the most bytes at each.
 _SAMPLES, _SAMPLE = 16, 4096
 #: What occurs less often in the samples may not be as frequent elsewhere.
@@ -166,9 +168,10 @@ class TreeDigest(object):
             if not self._filled and size >= block:
                 if self._zeros is None:
                     self._zeros = hashlib.sha256(b"\0" * block).digest()
-                self._all.update(self._zeros)
-                self._size += block
-                size -= block
+                count = min(size // block, HOLE_BLOCKS)
+                self._all.update(self._zeros * count)
+                self._size += count * block
+                size -= count * block
             else:
                 piece = min(size, block - self._filled)
                 self.update(b"\0" * piece)

@@ -10,6 +10,7 @@ NO_ANCHOR: int
 READ: int
 PART: int
 PART_BYTES: int
+HOLE_BLOCKS: int
 DIGESTS: int
 WHOLE_DIGEST: int
 SEEN: int

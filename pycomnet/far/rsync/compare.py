@@ -7,6 +7,7 @@ import os
 import stat
 
 from . import names
+from .attributes import Attributes
 from .entries import (
     CHANGED,
     DELTA,
@@ -28,86 +29,16 @@ from .entries import (
     check_name,
     numbers_of,
 )
-from .files import digest_of, other_temporary_name, read_at, temporary_name
+from .files import digest_of, other_temporary_name, read_at
 from .finish import NOT_EMPTY, make_room, reason_of
 from .folding import Folding
-from .times import Times
+from .listed import ListedDirectory, TreeEntry
 from .tree import is_directory, time_of
 
 #: A file up to this size comes whole, with others in one message.
 SHORT = 65536
 #: An old file of at least this size may have parts of a long new one.
 USEFUL = 16384
-#: The bits of a mode that are kept.
-MODE = 0o7777
-
-
-class ListedDirectory(object):
-    """What is known of a directory while its entries come.
-
-    :param tree: the tree that it is in; None where it is not there yet, as nothing is to be
-        changed; False if it can't be made or opened.
-    :ivar there: the names in it.
-    :ivar listed: the names that the other end has.
-    :ivar lowered: these with small ASCII letters.
-    :ivar folded: form as :func:`.folding.fold` makes it -> the name; None as long as all are ASCII
-        and differ.
-    """
-
-    __slots__ = ("folded", "listed", "lowered", "path", "there", "tree")
-
-    def __init__(self, path, tree, there=()):
-        self.path = path
-        self.tree = tree
-        self.there = frozenset(there)
-        self.listed = set()
-        self.lowered = set()
-        self.folded = None
-
-    @property
-    def open(self):
-        """It, open; None or False where it is not there.
-
-        The tree is asked each time: between two entries it may have closed it.
-
-        :raises OSError: it is no longer there.
-        """
-        return self.tree.directory(self.path) if self.tree else self.tree
-
-    def list(self, listed):
-        """These names have come.
-
-        :raises BadBatch: one of them came before: what was made of it could be turned into
-            something else.
-        """
-        before = len(self.listed)
-        self.listed.update(listed)
-        if len(self.listed) != before + len(listed):
-            raise BadBatch("a name is listed twice in the directory %r" % (self.path,))
-
-    def path_of(self, name):
-        """The path of an entry of it."""
-        return self.path + b"/" + name if self.path else name
-
-
-class TreeEntry(object):
-    """An entry as it shall be.
-
-    :ivar directory: its :class:`ListedDirectory`.
-    :ivar native: its name, in the system's form.
-    :ivar owner: user and group, or None.
-    """
-
-    __slots__ = ("directory", "mode", "name", "native", "number", "owner", "time")
-
-    def __init__(self, directory, number, name, native, mode, time, owner):
-        self.directory = directory
-        self.number = number
-        self.name = name
-        self.native = native
-        self.mode = mode
-        self.time = time
-        self.owner = owner
 
 
 class Comparison(object):
@@ -121,7 +52,7 @@ class Comparison(object):
         self._finish = receiver.finish
         self._flavour = receiver.flavour
         self._dry_run = receiver.dry_run
-        self._times = Times(receiver)
+        self.attributes = Attributes(receiver)
         self._folding = Folding(receiver)
         #: the directory whose entries are not all here
         self._current = None
@@ -276,7 +207,7 @@ class Comparison(object):
                 tree = False
         if not path and tree:
             mode, time = receiver.root_mode, receiver.root_time
-            as_wanted = self._is_as(tree.root, tree.root.own_status(), mode, time)
+            as_wanted = self.attributes.are(tree.root, tree.root.own_status(), mode, time)
             self._finish.directory(b"", mode, time, as_wanted)
         self._current = ListedDirectory(path, tree, there)
         return self._current
@@ -300,10 +231,6 @@ class Comparison(object):
             return directory.open.status(entry.native)
         return None
 
-    def _is_as(self, opened, status, mode, time):
-        same_mode = not self._flavour.modes or stat.S_IMODE(status.st_mode) == mode
-        return same_mode and self._times.same(opened, status, time)
-
     # -- single entries --------------------------------------------------------------------------
 
     def _file(self, entry, size):
@@ -311,20 +238,18 @@ class Comparison(object):
         status = self._status(entry)
         need = WHOLE, b""
         if status is None:
-            if size > SHORT and temporary_name(entry.name) in directory.there:
+            if size > SHORT and directory.has_left(entry.name):
                 need = DELTA, b""
         elif stat.S_ISREG(status.st_mode):
             if status.st_size == size:
-                if not self._receiver.checksum and self._times.same(
+                if not self._receiver.checksum and self.attributes.same_time(
                     directory.open, status, entry.time
                 ):
-                    return self.set_attributes(entry, status)
+                    return self.attributes.set(entry, status)
                 if size <= SHORT:
                     digest = self._digest(entry)
                     need = (UNLESS_EQUAL, digest) if digest is not None else need
-            if size > SHORT and (
-                status.st_size >= USEFUL or temporary_name(entry.name) in directory.there
-            ):
+            if size > SHORT and (status.st_size >= USEFUL or directory.has_left(entry.name)):
                 need = DELTA, b""
         elif (
             is_directory(self._flavour, status)  # removed when the content is here
@@ -357,43 +282,19 @@ class Comparison(object):
             os.close(descriptor)
         return digest_of(data)
 
-    def set_attributes(self, entry, status):
-        """Give what is there the owner, mode and time that it shall have; return what was done."""
-        opened = entry.directory.open
-        changed = self._set_owner(entry, status)
-        is_link = self._flavour.is_link(status)
-        # Who sets an owner takes the set-user-id bits away.
-        other = changed or stat.S_IMODE(status.st_mode) != entry.mode
-        if other and not is_link and self._flavour.modes:
-            changed = CHANGED
-            if not self._dry_run:
-                opened.chmod(entry.native, entry.mode)
-        if not self._times.same(opened, status, entry.time):
-            changed = changed if is_link else CHANGED
-            if not self._dry_run:
-                opened.utime(entry.native, entry.time)
-        return changed
-
-    def _set_owner(self, entry, status):
-        if not entry.owner or (status.st_uid, status.st_gid) == tuple(entry.owner):
-            return 0
-        if not self._dry_run:
-            entry.directory.open.chown(entry.native, *entry.owner)
-        return CHANGED
-
     def _directory(self, entry):
         directory = entry.directory
         path = directory.path_of(entry.name)
         status = self._status(entry)
         if status is not None and is_directory(self._flavour, status):
-            as_wanted = self._is_as(directory.open, status, entry.mode, entry.time)
+            as_wanted = self.attributes.are(directory.open, status, entry.mode, entry.time)
             self._finish.directory(path, entry.mode, entry.time, as_wanted)
             mode = stat.S_IMODE(status.st_mode)
             if mode & 0o700 != 0o700 and self._flavour.modes and not self._dry_run:
                 # Else nothing in it could be changed. It gets its mode at the end.
                 directory.open.chmod(entry.native, mode | 0o700)
                 self._finish.touched.add(path)
-            return self._set_owner(entry, status) or (0 if as_wanted else CHANGED)
+            return self.attributes.set_owner(entry, status) or (0 if as_wanted else CHANGED)
         self._finish.unmade.add(path)
         if self._dry_run:
             return MADE
@@ -418,7 +319,7 @@ class Comparison(object):
         if status is not None and flavour.is_link(status):
             there = flavour.text_of(opened.readlink(entry.native))
             if there == text:
-                return self.set_attributes(entry, status)
+                return self.attributes.set(entry, status)
         if self._dry_run:
             return MADE
         if status is None:

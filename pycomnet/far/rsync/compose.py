@@ -2,6 +2,7 @@
 
 import os
 import struct
+import time as clock
 import zlib
 
 from .blocks import WHOLE_DIGEST, TreeDigest
@@ -11,14 +12,23 @@ from .files import write_all
 #: Bytes that are copied at a time.
 COPIED = 1048576
 SPARSE_COPIED = 65536
+#: Seconds after a change of a file in which another one may have the same time: where times have
+#: parts of seconds, and where they have not.
+YOUNG, YOUNG_COARSE = 0.1, 2.0
 #: The most bytes of compressed content, in one message, before it was compressed.
 UNPACKED = 16777216
 #: The most bytes of a file with holes.
 MOST = 1 << 44
+#: Bytes of a hole whose digest is made at a time: that takes a moment.
+HOLE_PART = 1 << 30
 
 
 class ContentRefused(Exception):
     """A file's content that is not what its digest or its sender says."""
+
+
+class TooMuch(ValueError):
+    """More bytes than may be written."""
 
 
 class Pieces(object):
@@ -57,24 +67,38 @@ class Pieces(object):
 
 
 class Basis(object):
-    """An old file that parts of a new one are taken from.
+    """What parts of a new file are taken from.
 
     :param read: reads what the other end means: offset, size -> bytes.
-    :param descriptor: of the old file; it is open.
+    :param old: the :class:`~.oldfiles.OldFiles`.
     :ivar digests: those of its blocks that are known, joined.
+    :ivar is_in_place: whether what the other end means is read from the same offset.
     """
 
-    def __init__(self, read, descriptor):
+    is_in_place = True
+
+    def __init__(self, read, old):
         self.read = read
-        self._descriptor = descriptor
+        self._old = old
         self.digests = bytearray()
         #: whether the system copies from file to file
         self._copies = hasattr(os, "copy_file_range") and hasattr(os, "fstat")
         self._print = self._now() if self._copies else None
+        if self._copies and self._is_young():
+            # It may be that it is changed between now and the copy, and its time is the same.
+            self._copies = False
+
+    def _is_young(self):
+        for _, changed, status_changed in self._print:
+            newest = max(changed, status_changed)
+            age = clock.time() - newest / 1e9
+            if age < (YOUNG if newest % 1000000000 else YOUNG_COARSE):
+                return True
+        return False
 
     def _now(self):
-        status = os.fstat(self._descriptor)
-        return status.st_size, status.st_mtime_ns, status.st_ctime_ns
+        found = [os.fstat(descriptor) for descriptor in self._old.descriptors]
+        return [(each.st_size, each.st_mtime_ns, each.st_ctime_ns) for each in found]
 
     def blocks(self, offset, size, block):
         """The digests of the blocks from an offset on, joined, as many as are known."""
@@ -89,7 +113,7 @@ class Basis(object):
         :returns: how many bytes; 0 if it can't.
         """
         try:
-            return os.copy_file_range(self._descriptor, output, size, offset)
+            return self._old.copy(output, offset, size)
         except OSError:
             self._copies = False  # another file system, or one that has no such thing
             return 0
@@ -98,9 +122,17 @@ class Basis(object):
         """Whether it is still what the digests are of."""
         return self._print is None or self._now() == self._print
 
+    def is_same_file(self, size):
+        """Whether a file of that size is all of the old one, if all is copied to its own place."""
+        return self.is_in_place and self._old.is_old and self._old.size == size
+
+    def descriptor(self):
+        """The descriptor of the old file."""
+        return self._old.descriptors[-1]
+
     def close(self):
         """Close it."""
-        os.close(self._descriptor)
+        self._old.close()
 
 
 class Composer(object):
@@ -113,15 +145,23 @@ class Composer(object):
     :param basis: the old file, a :class:`Basis`, or None.
     :param block: the size of the blocks of its digest.
     :param is_sparse: whether zeros become holes.
+    :param most: the most bytes that it may have.
+    :param check: called again and again where it does not wait for what comes; may raise.
     """
 
-    def __init__(self, pieces, output, basis, block, is_sparse=False):
+    def __init__(
+        self, pieces, output, basis, block, is_sparse=False, most=MOST, check=lambda: None
+    ):
         self._pieces = pieces
         self.output = output
         self._basis = basis
         self._block = block
         self._digest = TreeDigest(block)
         self._is_sparse = is_sparse
+        self._most = most
+        self._check_run = check
+        #: whether all so far is copied to the place that it had
+        self._is_copy = basis is not None
         self.size = 0
         #: why it can't be written, if it can't: the rest is read all the same
         self.problem = None
@@ -131,10 +171,13 @@ class Composer(object):
 
         :raises ContentRefused: it is not what its digest says, or its sender gave it up.
         :raises OSError: it can't be written.
+        :raises TooMuch: it is longer than it may be.
         """
         pieces = self._pieces
         while True:
             code = pieces.exactly(1)
+            if code not in (COPY, END):
+                self._is_copy = False
             if code == LITERAL:
                 (left,) = struct.unpack(">I", pieces.exactly(4))
                 _check_length(left)
@@ -158,7 +201,18 @@ class Composer(object):
             else:
                 raise ValueError("a piece of a file begins with %r" % (code,))
 
+    @property
+    def is_as_old(self):
+        """Whether it is what the old file is."""
+        return self._is_copy and self._basis.is_same_file(self.size)
+
+    def _check(self, size):
+        """So many bytes more are to be written."""
+        if self.size + size > self._most:
+            raise TooMuch("a file of %d bytes or more, at most %d" % (self.size + size, self._most))
+
     def _write(self, data):
+        self._check(len(data))
         if self.problem is None:
             try:
                 if self._is_sparse and not data.strip(b"\0"):
@@ -171,7 +225,10 @@ class Composer(object):
                 self.problem = error
 
     def _copy(self, offset, size):
+        self._check(size)
+        self._is_copy = self._is_copy and offset == self.size
         while size and self.problem is None:
+            self._check_run()
             copied = self._copy_blocks(offset, min(size, COPIED))
             offset += copied
             size -= copied
@@ -211,13 +268,16 @@ class Composer(object):
         return whole * block
 
     def _hole(self, size):
-        if self.size + size > MOST:
-            raise ValueError("a file of %d bytes" % (self.size + size))
+        self._check(size)
         if self.problem is None:
             try:
                 os.lseek(self.output, size, os.SEEK_CUR)
-                self._digest.hole(size)
-                self.size += size
+                while size:
+                    self._check_run()
+                    part = min(size, HOLE_PART)
+                    self._digest.hole(part)
+                    self.size += part
+                    size -= part
             except OSError as error:
                 self.problem = error
 

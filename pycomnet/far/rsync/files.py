@@ -26,8 +26,17 @@ TEMPORARY = b".pycomnet-"
 _TEMPORARY_NAME = re.compile(b"\\.pycomnet-[0-9a-f]{20}(?:[Aa]|\xc3\xa9|e\xcc\x81)?\\Z")
 
 
+def temporary_names(name):
+    """The temporary names of a file.
+
+    They are always the same two: another run takes parts from what was left under one of them, and
+    writes under the other.
+    """
+    return [temporary_name(name), temporary_name(name + b"/")]
+
+
 def temporary_name(name):
-    """The temporary name of a file: always the same one, so that another run goes on from it."""
+    """The first of a file's temporary names."""
     return TEMPORARY + hashlib.sha256(name).hexdigest()[:20].encode("ascii")
 
 
@@ -101,15 +110,25 @@ class NewFile(object):
         self._directory = directory
         self._native = native
         self.name = name
-        self.temporary = temporary_name(name)
-        self.descriptor = self._create()
-        for _ in range(TRIES):
+        for self.temporary in temporary_names(name):
+            self.descriptor = self._create()
+            if self.descriptor is None and self._remove_left():
+                self.descriptor = self._create()
             if self.descriptor is not None:
-                break
+                return
+        for _ in range(TRIES):
             self.temporary = other_temporary_name()
             self.descriptor = self._create()
-        else:
-            raise OSError(errno.EEXIST, "no temporary file can be made and locked")
+            if self.descriptor is not None:
+                return
+        raise OSError(errno.EEXIST, "no temporary file can be made and locked")
+
+    def _remove_left(self):
+        """Remove what has the name, if a run has left it; what is a basis is locked."""
+        try:
+            return remove_left(self._directory, self._native(self.temporary), must_lock=True)
+        except (OSError, IOError):
+            return False
 
     def _create(self):
         """Make and lock it; return its descriptor; None if another run has the name, or took it."""
@@ -227,12 +246,13 @@ def directory_is_at(directory):
     return hasattr(directory, "descriptor")
 
 
-def remove_left(directory, name, dry_run=False):
+def remove_left(directory, name, dry_run=False, must_lock=False):
     """Remove a temporary file that a run has left which has ended.
 
     :param directory: where it is, open.
     :param name: its name, in the system's form.
     :param dry_run: only say whether it would be removed.
+    :param must_lock: leave it where this system can't lock files, so that it may be in use.
     :returns: whether it was: it stays if it is no regular file, another user's, or in use.
     """
     status = directory.status(name)
@@ -245,7 +265,7 @@ def remove_left(directory, name, dry_run=False):
     except (OSError, IOError):
         return False
     try:
-        if not is_left(descriptor):
+        if not is_left(descriptor) or (must_lock and not can_lock(descriptor)):
             return False
         if can_lock(descriptor) and not is_at(directory, name, descriptor):
             return False  # it has just been finished, or removed

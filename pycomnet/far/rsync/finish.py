@@ -58,7 +58,7 @@ class Finish(object):
         return MADE
 
     def run(self, clean):
-        """Do it.
+        """Make hard links, delete, and give directories their modes and times.
 
         :param clean: whether the other end could read all of its tree: only then is anything
             deleted.

@@ -1,7 +1,7 @@
 from collections.abc import Iterable
 from typing import Any
 
-from .compare import TreeEntry
+from .listed import TreeEntry
 
 NO_LEADER: str
 NOT_EMPTY: str

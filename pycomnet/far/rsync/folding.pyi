@@ -1,7 +1,7 @@
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from .compare import ListedDirectory
+from .listed import ListedDirectory
 
 def fold(name: bytes) -> bytes | str: ...
 

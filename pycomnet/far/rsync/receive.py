@@ -7,20 +7,22 @@ import os
 import stat
 
 from . import names
-from .blocks import block_size, check_block, choose_marker, sums
-from .compare import MODE, Comparison
-from .compose import Basis, Composer, ContentRefused, Pieces, unpack
+from .attributes import MODE
+from .blocks import check_block, choose_marker, sums
+from .compare import Comparison
+from .compose import MOST, Basis, Composer, ContentRefused, Pieces, TooMuch, unpack
 from .entries import BadBatch, binary, numbers_from, numbers_of
 from .files import (
     NewFile,
     TemporaryNames,
+    is_at,
     is_left,
-    read_at,
     remove_left,
-    temporary_name,
+    temporary_names,
     write_short,
 )
 from .finish import Finish, make_room, reason_of
+from .oldfiles import OldFiles
 from .patterns import Filter
 from .tree import is_directory, open_tree
 
@@ -34,6 +36,8 @@ class Receiver(object):
         ``dry_run``, ``checksum``, ``owners``.
     :param flavour: of :mod:`.names`.
     :param system: as ``os``.
+    :ivar check: called again and again in what takes long; may raise.
+    :ivar left: how many bytes may still be written; None: any number.
     :ivar pending: number -> the entry of a file whose content is needed.
     """
 
@@ -50,6 +54,8 @@ class Receiver(object):
         self.mask = options.get("mask", MODE)
         self.root_mode = options["mode"] & self.mask
         self.root_time = options["time"]
+        self.left = None
+        self.check = lambda: None
         self._system = system
         expand = system.path.expanduser
         self.root = system.path.abspath(expand(self.flavour.root(options["root"])))
@@ -124,7 +130,7 @@ class Receiver(object):
                 status = entry.directory.open.status(entry.native)
                 if status is None:
                     raise OSError(None, "it vanished meanwhile")
-                self._comparison.set_attributes(entry, status)
+                self._comparison.attributes.set(entry, status)
                 done.append(number)
             except (OSError, IOError) as error:
                 self.fail(number, reason_of(error))
@@ -143,6 +149,7 @@ class Receiver(object):
             raise BadBatch("short files whose columns differ in length")
         if sum(sizes) != len(content):
             raise BadBatch("short files whose content has another size")
+        self._take(len(content))
         at = 0
         done = []
         native, next_temporary, mask = self.flavour.native, self._temporaries.next, self.mask
@@ -171,6 +178,13 @@ class Receiver(object):
                 self.fail(number, reason_of(error))
         self.send(["written", numbers_of("Q", done)])
 
+    def _take(self, size):
+        """So many bytes are written."""
+        if self.left is not None:
+            self.left -= size
+            if self.left < 0:
+                raise TooMuch("the files have more than the bytes that may be written")
+
     def _commit(self, new, entry, opened):
         path = entry.directory.path
         self.finish.touched.add(path)
@@ -192,7 +206,8 @@ class Receiver(object):
         entry.time, entry.mode = time, mode & self.mask
         basis = self.bases.pop(number, None)
         new = None
-        composer = Composer(self._pieces, None, basis, block, is_sparse)
+        most = MOST if self.left is None else self.left
+        composer = Composer(self._pieces, None, basis, block, is_sparse, most, self.check)
         try:
             try:
                 opened = self.tree.directory(entry.directory.path)
@@ -201,12 +216,20 @@ class Receiver(object):
             except (OSError, IOError) as error:
                 composer.problem = error
             composer.run()
+            if composer.is_as_old and self._keep_old(entry, opened, basis):
+                new.discard()
+                return self.send(["same", numbers_of("Q", [number])])
             self._commit(new, entry, opened)
             if basis is not None:
                 basis.close()  # it may have the lock of what is removed now
                 basis = None
-            if new.temporary != temporary_name(entry.name):
-                remove_left(opened, self.flavour.native(temporary_name(entry.name)))
+            for temporary in temporary_names(entry.name):
+                if temporary != new.temporary:
+                    remove_left(opened, self.flavour.native(temporary))
+        except TooMuch:
+            if new is not None:
+                new.discard()
+            raise
         except ContentRefused as error:
             new.discard()
             self.pending[number] = entry
@@ -223,6 +246,15 @@ class Receiver(object):
                 new.close()  # after the end of the connection it stays, to go on from
             if basis is not None:
                 basis.close()
+            self._take(composer.size)
+
+    def _keep_old(self, entry, opened, basis):
+        """Let a file be the old one, which has this content; False if another one is there now."""
+        native, descriptor = entry.native, basis.descriptor()
+        if type(descriptor) is not int or not is_at(opened, native, descriptor):
+            return False
+        self._comparison.attributes.set(entry, opened.status(native))
+        return True
 
     def _sums(self, message):
         """The other end asks for the sums of what is here of a long file."""
@@ -236,10 +268,8 @@ class Receiver(object):
         if found is None:
             self._send_sums(number, 0, 0, b"", b"", True)
             return
-        size, descriptor = found
-        block = block_size(size)
-        read = read_at(descriptor)
-        basis = self.bases[number] = Basis(read, descriptor)
+        size, block, read = found.size, found.block, found.read
+        basis = self.bases[number] = Basis(read, found)
         marker = b""
         try:
             marker = choose_marker(read, size, block)
@@ -253,29 +283,34 @@ class Receiver(object):
         self.send(["sums", number, size, block, binary(marker), binary(part), complete])
 
     def basis(self, entry):
-        """The old file, or what an earlier run left of the new one: size and descriptor, or None.
+        """What is here of a file: :class:`.OldFiles`, or None.
 
-        The longer one is taken.
+        These are what an earlier run has left of the new one, the longer of two, and the old file.
         """
         opened = self.tree.directory(entry.directory.path)
-        best = None
-        for name in (entry.native, self.flavour.native(temporary_name(entry.name))):
-            status = opened.status(name)
-            if status is None or not stat.S_ISREG(status.st_mode):
-                continue
-            if best is not None and status.st_size <= best[0]:
-                continue
-            try:
-                descriptor = opened.open(name)
-            except (OSError, IOError):
-                continue
-            if name != entry.native and not is_left(descriptor):
-                os.close(descriptor)  # another run is writing it
-                continue
-            if best is not None:
-                os.close(best[1])
-            best = status.st_size, descriptor  # Jython has no fstat
-        return best
+        left = None
+        for name in temporary_names(entry.name):
+            found = self._open_basis(opened, self.flavour.native(name))
+            if found is not None and not is_left(found[1]):
+                os.close(found[1])  # another run is writing it
+                found = None
+            if left is None or (found is not None and left[0] < found[0]):
+                left, found = found, left
+            if found is not None:
+                os.close(found[1])
+        old = self._open_basis(opened, entry.native)
+        files = [each for each in (left, old) if each is not None]
+        return OldFiles(files, files == [old]) if files else None
+
+    def _open_basis(self, opened, name):
+        """Open a regular file; return its size and its descriptor, or None."""
+        status = opened.status(name)
+        if status is None or not stat.S_ISREG(status.st_mode):
+            return None
+        try:
+            return status.st_size, opened.open(name)  # Jython has no fstat
+        except (OSError, IOError):
+            return None
 
     def _close_basis(self, number):
         basis = self.bases.pop(number, None)

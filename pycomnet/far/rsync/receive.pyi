@@ -3,6 +3,7 @@ from typing import Any
 
 from .compose import Basis
 from .finish import Finish
+from .oldfiles import OldFiles
 
 class Receiver:
     flavour: Any
@@ -18,6 +19,8 @@ class Receiver:
     root: Any
     tree: Any
     finish: Finish
+    left: int | None
+    check: Callable[[], object]
     pending: dict[int, Any]
     handlers: dict[str, Callable[[list[Any]], object]]
     bases: dict[int, Basis]
@@ -32,6 +35,6 @@ class Receiver:
     def run(self) -> None: ...
     def send(self, message: list[Any]) -> None: ...
     def fail(self, which: int | bytes, reason: str) -> None: ...
-    def basis(self, entry: Any) -> tuple[int, Any] | None: ...
+    def basis(self, entry: Any) -> OldFiles | None: ...
 
 def receive(channel: Any, data: Any, options: dict[str, Any]) -> None: ...

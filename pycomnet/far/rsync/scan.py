@@ -101,10 +101,13 @@ class Scan(object):
     :param root: its path, as on the wire.
     :param options: ``filter`` and ``takes``, or None; ``links``, ``outside``, ``hard_links``,
         ``owners``: as in :class:`pycomnet.RSync`.
+    :param part: limits it to a part of the tree, or is None. Its ``names`` returns the names in a
+        directory that are looked at, or None for all; its ``enters``, whether a directory is read.
     :ivar clean: whether everything could be read so far.
     """
 
-    def __init__(self, root, options, flavour=None):
+    def __init__(self, root, options, flavour=None, part=None):
+        self._part = part
         self._flavour = flavour or names.of_this_system()
         self.root = os.path.abspath(os.path.expanduser(self._flavour.root(root)))
         self.clean = True
@@ -137,6 +140,8 @@ class Scan(object):
             below = []
             for batch in self._directory(path, below):
                 yield batch
+            if self._part is not None:
+                below = [each for each in below if self._part.enters(each)]
             found.extend(reversed(below))
         yield self._batch
 
@@ -166,6 +171,10 @@ class Scan(object):
             self._failed(path or b".", error)
             incomplete = INCOMPLETE
             found = []
+        chosen = None if self._part is None else self._part.names(path)
+        if chosen is not None:
+            incomplete = INCOMPLETE  # so nothing is deleted in it
+            found = [each for each in found if each[0] in chosen]
         prefix = path + b"/" if path else b""
         count = 0
         add_file = self._add_file
@@ -309,24 +318,27 @@ class Scan(object):
             self._batch.failed.append((path, "it is a link to %s%s" % (shown, where)))
             self._add(name, SKIPPED)
         else:
-            self._copy(name, path, whole, shown, below)
+            return self._copy(name, path, whole, shown, below)
         return True
 
     def _copy(self, name, path, whole, shown, below):
-        """Add what a link points to, in the link's place."""
+        """Add what a link points to, in the link's place; False if it takes no part."""
         problem = None
         try:
             status = os.stat(whole)
         except (OSError, IOError) as error:
             problem = "which can't be copied: %s" % reason_of(error)
         else:
-            if stat.S_ISDIR(status.st_mode) and self._is_above(whole, path):
-                problem = "a directory that it is in itself"
+            if stat.S_ISDIR(status.st_mode):
+                if self._filter is not None and not self._filter.takes(path + b"/"):
+                    return False  # the rules for directories go for it, too
+                if self._is_above(whole, path):
+                    problem = "a directory that it is in itself"
         if problem is None:
-            self._other(name, path, status, below)
-        else:
-            self._batch.failed.append((path, "it is a link to %s, %s" % (shown, problem)))
-            self._add(name, SKIPPED)
+            return self._other(name, path, status, below)
+        self._batch.failed.append((path, "it is a link to %s, %s" % (shown, problem)))
+        self._add(name, SKIPPED)
+        return True
 
     def _is_above(self, whole, path):
         """Whether a link leads to one of the directories through which it was reached."""

@@ -1,4 +1,4 @@
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import Any, Protocol
 
 from .patterns import Filter
@@ -20,6 +20,10 @@ class _ScanOptions(Protocol):
     def hard_links(self) -> bool: ...
     @property
     def owners(self) -> bool: ...
+
+class _Part(Protocol):
+    def names(self, path: bytes, /) -> Collection[bytes] | None: ...
+    def enters(self, path: bytes, /) -> bool: ...
 
 class Batch:
     first: int
@@ -45,6 +49,12 @@ class Batch:
 class Scan:
     root: bytes
     clean: bool
-    def __init__(self, root: bytes, options: _ScanOptions, flavour: Any = None) -> None: ...
+    def __init__(
+        self,
+        root: bytes,
+        options: _ScanOptions,
+        flavour: Any = None,
+        part: _Part | None = None,
+    ) -> None: ...
     def path(self, path: bytes) -> bytes: ...
     def batches(self) -> Iterator[Batch]: ...

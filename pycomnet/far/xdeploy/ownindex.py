@@ -37,7 +37,8 @@ def resolve(creation, plan):
             for line in plan["requirements"]:
                 file.write(line + "\n")
             for _, digest, _ in plan["sdists"]:
-                file.write(paths[digest] + "\n")
+                hashed = " --hash=sha256:" + digest if plan["hashed"] else ""
+                file.write(paths[digest] + hashed + "\n")
         target = os.path.join(place, "wheels")
         os.mkdir(target)
         argv = [sys.executable] + pip + ["wheel", "--disable-pip-version-check", "--no-input"]

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 from random import Random
+from typing import TYPE_CHECKING, Any
 
+import attrs
 from twisted.internet import defer, task
 
 from pycomnet import forks
@@ -16,11 +19,16 @@ from pycomnet.net.reactors import EndpointReactor
 from pycomnet.ranges import optional_real, whole
 from pycomnet.services.binary import BlockLimits
 from pycomnet.services.client.instances import AddressRoute, NamedRoute
+from pycomnet.services.client.login import AddressSource, as_credentials
 from pycomnet.services.client.pool import Pool, PooledServer
+from pycomnet.services.client.reference import ServiceReference
 from pycomnet.services.client.remoteservice import RemoteService
 from pycomnet.services.deadlines import Deadlines
 from pycomnet.wire.frames import MAX_VALUE
 from pycomnet.wire.mux import Limits
+
+if TYPE_CHECKING:
+    from pycomnet.services.client.login import CallerCredentials
 
 #: The most bytes, and the most elements, keys and values, of one value from a server; as for
 #: gateways.
@@ -55,6 +63,16 @@ class Context(Live):
         the connection.
     :param max_items: elements, keys and values of one value, at all depths, 1024 at least. A value
         with more ends the connection.
+    :param credentials: who this client is, for servers that ask: one of
+        :class:`pycomnet.ext.access.Password`, ``Token``, ``ClientCertificate`` and ``PeerUser``, or
+        a list, of which the first is given that a server takes. Passwords and tokens are for the
+        servers that the program names by their addresses; those that a nameserver has found get
+        the ones of :class:`pycomnet.ext.access.AtAddress` that are for them.
+    :param nameserver_credentials: ... and those that are for the nameserver; by default those of
+        ``credentials`` that are for its address by a pattern, or that are no secret.
+    :param trust_roots: a file or a directory with the certificates of authorities, for TLS
+        addresses that have no ``trustRoots=`` themselves; by default the system's. Those that a
+        nameserver has found never have them.
     """
 
     def __init__(
@@ -70,6 +88,9 @@ class Context(Live):
         blocks: BlockLimits | None = None,
         max_value: int = VALUE,
         max_items: int = ITEMS,
+        credentials: Any = None,
+        nameserver_credentials: Any = None,
+        trust_roots: str | os.PathLike[str] | None = None,
     ) -> None:
         if balance not in ("round_robin", "least_pending"):
             raise ValueError(f"balance: round_robin or least_pending, not {balance!r}")
@@ -80,6 +101,11 @@ class Context(Live):
         self.keepalive = optional_real("keepalive", keepalive)
         self.silence = optional_real("silence", silence)
         self.random = random or Random()
+        self.credentials = as_credentials(credentials)
+        self._for_nameserver = as_credentials(nameserver_credentials)
+        self._trust_roots = None if trust_roots is None else os.fspath(trust_roots)
+        #: who names the addresses that it is asked to connect to
+        self.source = AddressSource.PROGRAM
         self.blocks = blocks or BlockLimits()
         self.limits = Limits(
             value=whole("max_value", max_value, LEAST_VALUE, MAX_VALUE),
@@ -153,11 +179,60 @@ class Context(Live):
         """The nameserver. Fails with :class:`PycomnetError` if the context has no address."""
         if self.nameserver_address is None:
             raise PycomnetError("this context has no nameserver: give its address as nameserver=")
-        return self.at(self.nameserver_address, NAMESERVER)
+        source = AddressSource.NAMESERVER if self._for_nameserver else AddressSource.OTHERS
+        peer = self.peer(self.nameserver_address, source)
+        return RemoteService(self, AddressRoute(peer), NAMESERVER)
 
-    def peer(self, address: str) -> PooledServer:
-        """The peer of an address. It is made if there is none."""
-        return self.pool.peer(address)
+    def peer(self, address: str, source: AddressSource | None = None) -> PooledServer:
+        """The peer of an address. It is made if there is none.
+
+        :param source: who has named it; by default whoever uses this context.
+        """
+        return self.pool.peer(address, source or self.source)
+
+    # -- who calls, and who is trusted -----------------------------------------------------------
+
+    @property
+    def has_credentials(self) -> bool:
+        """Whether there are any credentials."""
+        return bool(self.credentials or self._for_nameserver)
+
+    @property
+    def nameserver_credentials(self) -> tuple[CallerCredentials, ...]:
+        """Those that may be for the nameserver."""
+        return self._for_nameserver
+
+    def with_trust(self, address: str) -> str:
+        """An address, with the authorities that this context trusts if it has none itself."""
+        if self._trust_roots is None or not endpoints.is_tls(address):
+            return address
+        endpoint = endpoints.parse(address)
+        if {"trustRoots", "caCertsDir"} & endpoint.options.keys():
+            return address
+        options = {**endpoint.options, "trustRoots": self._trust_roots}
+        return str(attrs.evolve(endpoint, options=options))
+
+    def refers_to(self, reference: ServiceReference) -> RemoteService:
+        """The service that a reference says, not connected yet.
+
+        :raises EndpointError: it has an address that is none.
+        """
+        interface = reference.interface
+        if reference.address is not None:
+            return self.at(reference.address, interface)
+        assert interface is not None
+        context = self.asking(reference.nameserver)
+        return RemoteService(context, NamedRoute(context, interface, reference.service), interface)
+
+    def asking(self, nameserver: str | None) -> Context:
+        """This context, with another nameserver; it shares the connections."""
+        nameserver = None if nameserver is None else endpoints.clean(nameserver)
+        if nameserver == self.nameserver_address:
+            return self
+        other = object.__new__(type(self))
+        other.__dict__.update(self.__dict__)
+        other.nameserver_address = nameserver
+        return other
 
     # -- time ------------------------------------------------------------------------------------
 
@@ -165,9 +240,19 @@ class Context(Live):
         """This context, with a time at which all its calls time out."""
         if expires is None:
             return self
+        return self._copy(expires=expires if self.expires is None else min(expires, self.expires))
+
+    def for_request(self, expires: float | None) -> Context:
+        """This context for a method of a service: until its deadline, and the addresses may be its
+        caller's.
+        """
+        if not self.has_credentials:
+            return self.until(expires)
+        return self._copy(source=AddressSource.OTHERS).until(expires)
+
+    def _copy(self, **changes: Any) -> Context:
         other = object.__new__(type(self))
-        other.__dict__.update(self.__dict__)
-        other.expires = expires if self.expires is None else min(expires, self.expires)
+        other.__dict__.update(self.__dict__, **changes)
         return other
 
     def limit(self, timeout: float | None) -> float | None:

@@ -10,7 +10,10 @@ from twisted.internet import defer
 from pycomnet.deferred import OneShot, deferred
 from pycomnet.errors import DeadlineExceeded, EndpointError, ServiceNotFound, ServiceUnreachable
 from pycomnet.net import endpoints
+from pycomnet.net.destinations import foreign_address
+from pycomnet.services.client.login import AddressSource
 from pycomnet.services.client.race import Race
+from pycomnet.services.client.reference import ServiceReference
 
 if TYPE_CHECKING:
     from pycomnet.services.client.context import Context
@@ -53,6 +56,10 @@ class Instances:
         """Whether it is worth trying again if no instance could be reached."""
         raise NotImplementedError
 
+    def reference(self, interface: str | None) -> ServiceReference:
+        """What is called, for others to call."""
+        raise NotImplementedError
+
 
 class AddressRoute(Instances):
     """One address."""
@@ -74,6 +81,9 @@ class AddressRoute(Instances):
 
     def may_return(self) -> bool:
         return self._peer.known
+
+    def reference(self, interface: str | None) -> ServiceReference:
+        return ServiceReference(interface, address=self._peer.address)
 
 
 class NamedRoute(Instances):
@@ -103,6 +113,10 @@ class NamedRoute(Instances):
 
     def may_return(self) -> bool:
         return True
+
+    def reference(self, interface: str | None) -> ServiceReference:
+        nameserver = self._context.nameserver_address
+        return ServiceReference(interface, nameserver=nameserver, service=self._service)
 
     def pick(self) -> PooledServer | None:
         peers = self._peers
@@ -192,16 +206,23 @@ class NamedRoute(Instances):
         self._looking = None
         return result
 
+    def _is_near(self) -> bool:
+        """Whether the nameserver is on this machine."""
+        here = self._context.nameserver_address
+        return here is not None and endpoints.is_local_client(here)
+
     def _choose(self, addresses: list[str], known: dict[str, PooledServer]) -> PooledServer:
         """Choose one of an instance's addresses. If the nameserver is on this machine, a local
         address comes first, else another. An address that has just failed
         is not chosen, unless all have.
         """
         if len(addresses) > 1:
-            here = self._context.nameserver_address
-            near = here is not None and endpoints.is_local_client(here)
+            near = self._is_near()
             addresses = sorted(addresses, key=lambda one: endpoints.is_local_client(one) != near)
-        peers = [known.get(address) or self._context.peer(address) for address in addresses]
+        peers = [
+            known.get(address) or self._context.peer(address, AddressSource.OTHERS)
+            for address in addresses
+        ]
         now = self._context.reactor.seconds()
         return next((peer for peer in peers if peer.aside_until <= now), peers[0])
 
@@ -211,9 +232,18 @@ class NamedRoute(Instances):
         known = {peer.address: peer for peer in self._peers}
         found: dict[str, PooledServer] = {}
 
+        elsewhere: list[str] = []
+
         def add(record: Any) -> None:
-            peer = self._choose(addresses_of(record), known)
-            found[peer.address] = peer
+            addresses = addresses_of(record)
+            if not self._is_near():
+                # A local address is one of the machine that the service is on. Here, something
+                # else is there, which whoever has an account here may have chosen.
+                elsewhere.extend(one for one in addresses if endpoints.is_local_client(one))
+                addresses = [one for one in addresses if not endpoints.is_local_client(one)]
+            if addresses:
+                peer = self._choose(addresses, known)
+                found[peer.address] = peer
 
         if self._service is not None:
             asked = {"interface": self._interface, "service": self._service}
@@ -228,6 +258,11 @@ class NamedRoute(Instances):
                 if len(found) >= MOST_INSTANCES or last <= wanted.get("after", ""):
                     break
                 wanted["after"] = last
+        if not found and elsewhere:
+            raise ServiceNotFound(
+                f"{self}: it listens at {elsewhere[0]}, which only its own machine can reach: "
+                "start it with an address that others can"
+            )
         if not found:
             raise ServiceNotFound(f"there is no {self}")
         self._set_peers(list(found.values()))
@@ -235,18 +270,20 @@ class NamedRoute(Instances):
 
 
 def addresses_of(record: Any) -> list[str]:
-    """The addresses of a nameserver's record; its own first."""
-    found = [record["address"]]
+    """The addresses of a nameserver's record; its own first. They say where its server is, and
+    nothing of how it is verified: that is for the one who connects to say.
+    """
+    found: list[str] = []
     metadata = record.get("metadata")
     more = metadata.get(ADDRESSES) if isinstance(metadata, dict) else None
-    if isinstance(more, (list, tuple)):
-        for one in more[:MOST_ADDRESSES]:
-            try:
-                address = endpoints.clean(one)
-            except EndpointError:
-                continue
-            if address not in found:
-                found.append(address)
+    more = more[:MOST_ADDRESSES] if isinstance(more, (list, tuple)) else ()
+    for one in (record["address"], *more):
+        try:
+            address = foreign_address(one)
+        except EndpointError:
+            continue
+        if address not in found:
+            found.append(address)
     return found
 
 

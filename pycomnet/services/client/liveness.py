@@ -8,6 +8,7 @@ from twisted.internet.interfaces import IReactorTime
 
 from pycomnet.errors import PeerSilent
 from pycomnet.services.client.pending import PendingCall
+from pycomnet.services.client.pendingbatch import PendingBatch
 
 if TYPE_CHECKING:
     from pycomnet.services.client.pool import PooledServer
@@ -107,7 +108,7 @@ class Liveness:
             peer.is_silent()
         for call in list(connection.mux.calls.pending.values()):
             # A call with a short deadline moves once the wait is half of its remaining time.
-            if isinstance(call, PendingCall) and (
+            if isinstance(call, (PendingCall, PendingBatch)) and (
                 waited >= SUSPECT or (call.expires is not None and call.expires - now <= 2 * waited)
             ):
                 call.move(now)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from twisted.internet import defer
 from twisted.python.failure import Failure
@@ -11,7 +11,9 @@ from pycomnet.errors import (
     CallInterrupted,
     ConnectionLost,
     DeadlineExceeded,
+    InvalidArguments,
     ServerLeaving,
+    Unauthenticated,
     from_map,
 )
 from pycomnet.wire.frames import ERROR, RESULT
@@ -40,6 +42,24 @@ def not_sendable(
         ("args", "[2]", args, [None, None, args]),
     )
     return blame(connection.encode, problem, parts)
+
+
+def too_long(payload: bytes, peer: PooledServer) -> InvalidArguments:
+    """The error for a request that the server does not take."""
+    return InvalidArguments(
+        f"arguments of {len(payload)} bytes, and {peer.longest} are the most that"
+        f" {peer.address} takes: send what is long as Binary"
+    )
+
+
+class Taker(Protocol):
+    """What is told a call's result, or its error: a Deferred, for example."""
+
+    def callback(self, result: Any) -> None:
+        """The result has come."""
+
+    def errback(self, fail: Failure) -> None:
+        """It has failed."""
 
 
 class PendingCall:
@@ -89,10 +109,11 @@ class PendingCall:
         self.bucket: dict[Any, None] | None = None
         #: the repeated call, if this one did not run or may run twice
         self.again: defer.Deferred[Any] | None = None
-        self.deferred: defer.Deferred[Any] | None = defer.Deferred(self._cancelled)
+        #: a Deferred, or another Taker
+        self.deferred: Any = defer.Deferred(self._cancelled)
 
-    def _finish(self) -> defer.Deferred[Any] | None:
-        """End the call; returns its Deferred if that has not fired."""
+    def _finish(self) -> Any:
+        """End the call; returns its Deferred, or other taker, if that has not been told."""
         deferred = self.deferred
         if deferred is not None:
             self.deferred = None
@@ -171,6 +192,13 @@ class PendingCall:
             if not self.files and self.repeats < MOST_TURNS:
                 self._call_again(deferred)
                 return
+        if isinstance(problem, Unauthenticated) and problem.reason == "expired":
+            self.peer.log_in_again(self.connection)
+            if not self.files and self.repeats < MOST_REPEATS and self.peer.has_credentials:
+                self._call_again(deferred)
+                return
+        if isinstance(problem, Unauthenticated):
+            problem = self.peer.explained(problem)
         deferred.errback(Failure(problem))
 
     def _no_result(self) -> None:
@@ -202,11 +230,11 @@ class PendingCall:
         problem.__cause__ = lost
         deferred.errback(Failure(problem))
 
-    def _call_again(self, deferred: defer.Deferred[Any]) -> None:
+    def _call_again(self, deferred: Taker) -> None:
         self.again = again = self.service.repeat(
             self.method, self.args, self.expires, None, self.repeats + 1
         )
-        again.chainDeferred(deferred)
+        again.addCallbacks(deferred.callback, deferred.errback)
 
     def move(self, now: float) -> None:
         """The server does not answer: call another instance, if there is one and the call may run
@@ -229,6 +257,12 @@ class PendingCall:
         else:
             self._call_again(deferred)
 
+    def failed(self, problem: Exception) -> None:
+        """It could not be sent."""
+        deferred = self._finish()
+        if deferred is not None:
+            deferred.errback(Failure(problem))
+
     # -- what ends it here -----------------------------------------------------------------------
 
     def expired(self) -> None:
@@ -239,6 +273,11 @@ class PendingCall:
         if deferred is not None:
             text = f"{self.method}: no result before the call's deadline"
             deferred.errback(Failure(DeadlineExceeded(text)))
+
+    def cancel(self) -> None:
+        """Cancel it, if it has no result. Nobody is told."""
+        if self.deferred is not None or self.again is not None:
+            self._cancelled(None)
 
     def _cancelled(self, _: object) -> None:
         again, self.again = self.again, None
@@ -255,4 +294,4 @@ class PendingCall:
             connection.flush_soon()
 
 
-__all__ = ["PendingCall"]
+__all__ = ["PendingCall", "Taker", "not_sendable", "too_long"]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet import defer
@@ -15,22 +17,31 @@ from pycomnet.deferred import Condition, OneShot, deferred
 from pycomnet.errors import (
     CertificateRefused,
     ConnectionLost,
+    CredentialsNotSent,
     EndpointError,
     PycomnetError,
+    ServiceError,
     ServiceUnreachable,
+    Unauthenticated,
 )
 from pycomnet.far.live import Live
 from pycomnet.net import endpoints
 from pycomnet.services.blocks import Owner
 from pycomnet.services.client.liveness import Liveness
+from pycomnet.services.client.login import AddressSource, address_with, choose, log_in, withheld
 
 if TYPE_CHECKING:
     from pycomnet.services.client.context import Context
+    from pycomnet.services.client.login import CallerCredentials
 
 #: Seconds for which an address that refuses connections is not tried, if there are others.
 SET_ASIDE = 5.0
 #: ... and one that does not answer. Once it answers, it is tried at once.
 SILENT_ASIDE = 30.0
+#: Seconds for which credentials that were refused are not given again to the same server; each
+#: further refusal doubles that, up to so many.
+FIRST_REFUSED = 1.0
+LONGEST_REFUSED = 30.0
 
 
 class ClientConnection(Connection):
@@ -56,6 +67,17 @@ class ClientConnection(Connection):
             self._reason = _lost(reason)
         super().connectionLost(reason)
         peer.left(self)
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """What is sent within is written together: at its end, or with the rest of this turn."""
+        corked, self.corked = self.corked, True
+        try:
+            yield
+        finally:
+            self.corked = corked
+            if self.lost is None:
+                self.flush_soon()
 
 
 class _OneConnection(Factory):
@@ -87,7 +109,9 @@ class Pool(Live):
     def __init__(self, context: Context) -> None:
         self._context = context
         #: weak: callers and connections hold the peers, so that unused addresses are forgotten
-        self.peers: weakref.WeakValueDictionary[str, PooledServer] = weakref.WeakValueDictionary()
+        self.peers: weakref.WeakValueDictionary[tuple[str, AddressSource], PooledServer] = (
+            weakref.WeakValueDictionary()
+        )
         self.closed = False
         self.changes = 0
         self.liveness = Liveness(context.reactor, context.silence)
@@ -101,13 +125,18 @@ class Pool(Live):
             for peer in self.peers.values():
                 peer.connection = None
 
-    def peer(self, address: str) -> PooledServer:
-        """The peer of an address. It is made if there is none."""
+    def peer(self, address: str, source: AddressSource) -> PooledServer:
+        """The peer of an address. It is made if there is none.
+
+        :param source: who has named it, which decides on its credentials: with these, each source
+            has a peer of its own.
+        """
         self.check()
         address = endpoints.clean(address)
-        peer = self.peers.get(address)
+        key = address, source if self._context.has_credentials else AddressSource.PROGRAM
+        peer = self.peers.get(key)
         if peer is None:
-            peer = self.peers[address] = PooledServer(address, self._context)
+            peer = self.peers[key] = PooledServer(address, self._context, key[1])
         return peer
 
     def check(self) -> None:
@@ -135,7 +164,9 @@ class PooledServer:
     :ivar aside_until: the reactor's time until which it is not tried, if there are others.
     """
 
-    def __init__(self, address: str, context: Context) -> None:
+    def __init__(
+        self, address: str, context: Context, source: AddressSource = AddressSource.PROGRAM
+    ) -> None:
         self.address = address
         self.connection: ClientConnection | None = None
         self.pending = 0
@@ -148,8 +179,19 @@ class PooledServer:
         self.probe = 0.0
         #: interface -> its methods that may be called again, from the last hello
         self.services: dict[str, dict[str, Any]] = {}
+        #: who has named the address
+        self._source = source
+        #: the kinds of credentials that it takes, from the last hello
+        self._kinds: object = None
+        #: the refusal of credentials that are not given again for so many seconds, until then
+        self._refusal: Unauthenticated | None = None
+        self._refused_for = self._refused_until = 0.0
+        #: why it was given none, although there are some of these kinds
+        self._withheld = ""
         #: the longest request that it takes, in bytes
         self.longest = 1 << 32
+        #: the most calls of a batch; 0 if it takes no batches
+        self.batch = 0
         #: whether there has ever been a connection
         self.known = False
         self._context = context
@@ -173,11 +215,17 @@ class PooledServer:
             return defer.fail(problem)
         if self._attempt is not None:
             return self._connected.when_fired()
+        return self._attempt_by(self._connect())
+
+    def _attempt_by(
+        self, attempt: defer.Deferred[ClientConnection]
+    ) -> defer.Deferred[ClientConnection]:
+        """Share an attempt with all callers that need the connection; it may be over already."""
         connected = self._connected = OneShot(self._give_up)
         waiting = connected.when_fired()
-        self._attempt = self._connect()
-        self._attempt.addBoth(self._attempted)
-        connected.follow(self._attempt)
+        self._attempt = attempt
+        attempt.addBoth(self._attempted)
+        connected.follow(attempt)
         return waiting
 
     def _give_up(self) -> None:
@@ -191,11 +239,18 @@ class PooledServer:
     @deferred
     async def _connect(self) -> ClientConnection:
         context = self._context
+        self._check_refused()
         connection = ClientConnection(self, context)
         try:
-            endpoint = endpoints.client_endpoint(context.reactor, self.address)
+            address = context.with_trust(
+                address_with(self._credentials(), self.address, self._given)
+            )
+            endpoint = endpoints.client_endpoint(context.reactor, address)
             await endpoint.connect(_OneConnection(connection))
-        except (defer.CancelledError, EndpointError):
+        except defer.CancelledError:
+            raise
+        except EndpointError:
+            self._set_aside()
             raise
         except Exception as problem:
             self._set_aside()
@@ -213,6 +268,7 @@ class PooledServer:
             self._set_aside()
             raise ServiceUnreachable(f"{self.address}: it does not say hello") from None
         except CertificateRefused:
+            self._set_aside()
             raise
         except ConnectionLost as lost:
             self._set_aside()
@@ -220,11 +276,95 @@ class PooledServer:
         info = hello["info"]
         services = info.get("services")
         self.services = services if isinstance(services, dict) else {}
+        self._kinds = info.get("login")
+        try:
+            await self._log_in(connection)
+        except BaseException as problem:
+            connection.abort(ConnectionLost("the login failed"))
+            if not isinstance(problem, defer.CancelledError):
+                self._set_aside()
+            raise
         longest = info.get("request")
         self.longest = longest if isinstance(longest, int) else 1 << 32
+        batch = info.get("batch")
+        self.batch = batch if isinstance(batch, int) and batch > 0 else 0
         self.is_back()
         self.known = True
         self.connection = connection
+        return connection
+
+    async def _log_in(self, connection: ClientConnection) -> None:
+        """Give the server the credentials that it takes, if there are any."""
+        mine = self._credentials()
+        found = choose(mine, self._kinds, connection.transport, self.address, self._given)
+        self._withheld = "" if found else withheld(mine, self._kinds, self.address)
+        if found is not None:
+            self._check_refused()
+            try:
+                reply = await log_in(connection, found, self.address)
+            except Unauthenticated as problem:
+                if problem.reason != "refused":
+                    raise
+                if found.optional:
+                    return
+                if not found.asks:
+                    self._refused_again(problem)
+                raise
+            self.services = reply["services"]
+            self._refusal, self._refused_for = None, 0.0
+
+    def _refused_again(self, problem: Unauthenticated) -> None:
+        """Credentials were refused, and will be the same the next time: do not give them for a
+        while. Else each call would be a wrong try, and slow the others down that are from here.
+        """
+        self._refusal = problem
+        self._refused_for = min(LONGEST_REFUSED, max(FIRST_REFUSED, 2 * self._refused_for))
+        self._refused_until = self._context.reactor.seconds() + self._refused_for
+
+    def _check_refused(self) -> None:
+        if self._refusal is not None and self._context.reactor.seconds() < self._refused_until:
+            raise Unauthenticated(str(self._refusal), self._refusal.reason)
+
+    @property
+    def has_credentials(self) -> bool:
+        """Whether there are any that may be for it."""
+        return bool(self._credentials())
+
+    @property
+    def _given(self) -> bool:
+        return self._source is not AddressSource.OTHERS
+
+    def _credentials(self) -> tuple[CallerCredentials, ...]:
+        """Those that may be for it; the nameserver has its own."""
+        context = self._context
+        if self._source is not AddressSource.NAMESERVER:
+            return context.credentials
+        return context.nameserver_credentials
+
+    def explained(self, problem: Unauthenticated) -> ServiceError:
+        """The error of a call that needs credentials."""
+        if problem.reason == "missing" and self._withheld:
+            return CredentialsNotSent(self._withheld)
+        return problem
+
+    def log_in_again(self, connection: ClientConnection) -> None:
+        """What the server knew of this client does not count any more: give credentials anew.
+
+        Calls wait meanwhile.
+        """
+        if self.connection is not connection or not self.has_credentials:
+            return
+        self.connection = None
+        self._attempt_by(self._again(connection)).addErrback(lambda _: None)
+
+    @deferred
+    async def _again(self, connection: ClientConnection) -> ClientConnection:
+        try:
+            await self._log_in(connection)
+        finally:
+            # Also if they are refused: calls that run go on, and others may need no login.
+            if connection.lost is None:
+                self.connection = connection
         return connection
 
     def _set_aside(self, seconds: float = SET_ASIDE) -> None:

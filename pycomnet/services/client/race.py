@@ -9,7 +9,13 @@ from twisted.internet import defer
 from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 
-from pycomnet.errors import ServiceUnreachable
+from pycomnet.errors import (
+    CertificateRefused,
+    CredentialsNotSent,
+    EndpointError,
+    ServiceUnreachable,
+    Unauthenticated,
+)
 
 if TYPE_CHECKING:
     from pycomnet.services.client.pool import ClientConnection, PooledServer
@@ -18,6 +24,15 @@ if TYPE_CHECKING:
 PATIENCE = 1.0
 #: ... but at most this fraction (1/SHARE) of the call's time.
 SHARE = 4
+
+#: What is wrong with one instance, and not with the others. Anybody may have registered it.
+OTHERS_MAY = (
+    ServiceUnreachable,
+    CertificateRefused,
+    CredentialsNotSent,
+    EndpointError,
+    Unauthenticated,
+)
 
 Reached = tuple["PooledServer", "ClientConnection"]
 
@@ -48,7 +63,8 @@ class Race:
         """Begin.
 
         :returns: fires with the first instance that is ready, and the connection to it. Fails with
-            :class:`ServiceUnreachable` when none is. Cancelling it gives up.
+            :class:`ServiceUnreachable` when none is, or with what is wrong with one if nothing may
+            pass. Cancelling it gives up.
         """
         self._next()
         return self._won
@@ -82,15 +98,17 @@ class Race:
         self._attempts.pop(peer, None)
         if self._won.called:
             return
-        if not failure.check(ServiceUnreachable):
+        if not failure.check(*OTHERS_MAY):
             self._over(failure)
             return
-        self._problem = failure
+        # What may pass says more than what one of the instances has for ever.
+        if self._problem is None or failure.check(ServiceUnreachable):
+            self._problem = failure
         if self._timer is not None and peer is self._latest:
             self._stop()
             self._next()
         elif self._timer is None and self._latest is not None and not self._attempts:
-            self._over(failure)
+            self._over(self._problem)
 
     def _over(self, result: Any) -> None:
         self._stop()

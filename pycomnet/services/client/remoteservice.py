@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 from twisted.internet import defer
 
+from pycomnet.deferred import deferred
 from pycomnet.errors import (
     DeadlineExceeded,
-    InvalidArguments,
     ServerLeaving,
     ServiceUnreachable,
+    Unauthenticated,
     UnknownInterface,
 )
 from pycomnet.far.live import Live
@@ -19,14 +20,23 @@ from pycomnet.net.backoff import Backoff, retry_policy
 from pycomnet.ranges import MAX_SECONDS, NumberRefused, real
 from pycomnet.services.binary import ReceivedFile
 from pycomnet.services.blocks import IncomingBlocks, OutgoingBlocks
-from pycomnet.services.client.pending import MOST_TURNS, PendingCall, not_sendable
+from pycomnet.services.client.pending import (
+    MOST_REPEATS,
+    MOST_TURNS,
+    PendingCall,
+    Taker,
+    not_sendable,
+    too_long,
+)
 from pycomnet.services.client.remotestream import RemoteStream
+from pycomnet.services.client.together import Together
 from pycomnet.wire.values import ValueNotSendable
 
 if TYPE_CHECKING:
     from pycomnet.services.client.context import Context
     from pycomnet.services.client.instances import Instances
     from pycomnet.services.client.pool import ClientConnection, PooledServer
+    from pycomnet.services.client.reference import ServiceReference
 
 #: Seconds between attempts to reach a service, the first and the longest.
 FIRST_RETRY = 0.05
@@ -43,7 +53,7 @@ class _Default:
 DEFAULT: Any = _Default()
 
 
-def _no_time(method: str, timeout: float) -> Exception:
+def no_time(method: str, timeout: float) -> Exception:
     """The error for a timeout that is not valid."""
     if timeout <= 0:
         return DeadlineExceeded(f"{method}: the deadline had passed before it was called")
@@ -67,6 +77,11 @@ class RemoteService(Live):
 
     def __repr__(self) -> str:
         return f"<RemoteService {self.interface} {self._route}>"
+
+    @property
+    def reference(self) -> ServiceReference:
+        """What it is, apart from this process."""
+        return self._route.reference(self.interface)
 
     def invoke(
         self,
@@ -95,7 +110,7 @@ class RemoteService(Live):
         expires = None
         if timeout is not None:
             if not 0 < timeout <= MAX_SECONDS:
-                return defer.fail(_no_time(method, timeout))
+                return defer.fail(no_time(method, timeout))
             expires = self._seconds() + timeout
         if attachments or with_binary:
             return defer.Deferred.fromCoroutine(
@@ -106,6 +121,43 @@ class RemoteService(Live):
         if peer is None or connection is None:
             return self.repeat(method, args, expires, peer)
         return self._send(peer, connection, method, args, timeout, expires)
+
+    @deferred
+    async def invoke_together(
+        self,
+        calls: Sequence[tuple[str, Any, Taker]],
+        timeout: float | None = DEFAULT,
+        one_by_one: bool = False,
+    ) -> bool:
+        """Call methods of one instance. All requests go in one write.
+
+        :param calls: each a method, its structured arguments, and what takes its result: a
+            Deferred, or what is as short-lived but cheaper.
+        :param timeout: seconds for all, as for :meth:`invoke`.
+        :param one_by_one: each begins when the one before has ended, and none after one that fails:
+            those fail with :class:`~pycomnet.errors.CallSkipped`.
+        :returns: fires when each has a result or an error: whether all have results. Fails if there
+            is no connection; then no taker is told. Cancelling it cancels the calls that have none.
+        """
+        context = self.context
+        limited = context.limit(context.timeout if timeout is DEFAULT else timeout)
+        expires = None
+        if limited is not None:
+            if not 0 < limited <= MAX_SECONDS:
+                raise no_time(calls[0][0] if calls else "a batch", limited)
+            expires = self._seconds() + limited
+        if not calls:
+            return True
+        peer, connection = await self.reach(expires, self._route.pick())
+        together = Together(self, len(calls), expires, one_by_one)
+        sending = defer.Deferred.fromCoroutine(together.send(calls, peer, connection))
+        sending.addErrback(together.broken)
+        try:
+            await together.ended
+        except defer.CancelledError:
+            sending.cancel()
+            raise
+        return not together.failed
 
     def _send(
         self,
@@ -127,10 +179,7 @@ class RemoteService(Live):
             else:
                 payload = connection.encode([interface, method, args, timeout])
             if len(payload) > peer.longest:
-                raise InvalidArguments(
-                    f"arguments of {len(payload)} bytes, and {peer.longest} are the most that"
-                    f" {peer.address} takes: send what is long as Binary"
-                )
+                raise too_long(payload, peer)
             call.id = connection.call("invoke", payload, call)
         except ValueNotSendable as problem:
             return defer.fail(not_sendable(connection, problem, method, args))
@@ -141,8 +190,8 @@ class RemoteService(Live):
             self.context.pool.liveness.watch(peer)
         if expires is not None and timeout is not None:
             call.bucket = self.context.deadlines.add(call, timeout, expires)
-        assert call.deferred is not None
-        return call.deferred
+        waiting: defer.Deferred[Any] = call.deferred
+        return waiting
 
     def repeat(
         self,
@@ -189,8 +238,8 @@ class RemoteService(Live):
                 answer = await self._exchange(
                     peer, connection, method, args, expires, attachments, repeats
                 )
-            except ServerLeaving:  # the method did not run, or may run again
-                if repeats >= MOST_TURNS:
+            except (ServerLeaving, Unauthenticated) as problem:
+                if repeats >= self._most_repeats(problem):
                     raise
                 repeats += 1
                 continue
@@ -200,6 +249,13 @@ class RemoteService(Live):
             for file in files:
                 file.close()
             return value
+
+    def _most_repeats(self, problem: ServerLeaving | Unauthenticated) -> int:
+        """How often a call with blocks is repeated that did not run, or may run again."""
+        if isinstance(problem, ServerLeaving):
+            return MOST_TURNS
+        again = problem.reason == "expired" and self.context.has_credentials
+        return MOST_REPEATS if again else 0
 
     async def _exchange(
         self,
@@ -328,4 +384,4 @@ class RemoteService(Live):
         return self.invoke("introspect")
 
 
-__all__ = ["DEFAULT", "RemoteService"]
+__all__ = ["DEFAULT", "RemoteService", "no_time"]

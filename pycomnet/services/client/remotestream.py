@@ -17,6 +17,7 @@ from pycomnet.errors import (
     ConnectionLost,
     DeadlineExceeded,
     RemoteError,
+    Unauthenticated,
     from_map,
 )
 from pycomnet.far.live import Live
@@ -56,6 +57,7 @@ class RemoteStream(ValueIterator, Live):
     ) -> None:
         self._service = service
         self._core: Any = None
+        self._peer: Any = None
         self._problem: Exception | None = None
         self._closed = False
         self._bucket: dict[Any, None] | None = None
@@ -72,6 +74,7 @@ class RemoteStream(ValueIterator, Live):
         service = self._service
         context = service.context
         peer, connection = await service.reach(expires)
+        self._peer = peer
         interface = service.called_by(peer)
         left = context.left(expires)
         try:
@@ -111,7 +114,12 @@ class RemoteStream(ValueIterator, Live):
         if isinstance(problem, ConnectionLost):
             raise CallInterrupted(f"{problem.reason}, while the stream went on") from problem
         if isinstance(problem, RemoteError):
-            raise from_map(problem.error)
+            found = from_map(problem.error)
+            if isinstance(found, Unauthenticated):
+                if found.reason == "expired":
+                    self._peer.log_in_again(self._core.connection)  # for the next one
+                found = self._peer.explained(found)
+            raise found
         return failure
 
     def expired(self) -> None:

@@ -33,6 +33,8 @@ DEFAULT_LISTEN = "tcp:0:interface=127.0.0.1"
 DEFAULT_TTL = 15.0
 #: Seconds to wait for the nameserver, unless the launcher waits for ever.
 DEFAULT_PATIENCE = 10.0
+#: The values of ``access``.
+ALLOW, DENY = "allow", "deny"
 #: The most bytes of a configuration file.
 MAX_FILE = 1 << 20
 
@@ -66,6 +68,10 @@ class LaunchConfig:
     :ivar wait: wait for ever for the nameserver, and for a name that is taken.
     :ivar patience: otherwise, seconds to wait for the nameserver.
     :ivar ttl: seconds that a lease lasts.
+    :ivar access: what is done with calls of methods without an access rule: ``"allow"`` or
+        ``"deny"``; None: see :attr:`denies`.
+    :ivar insecure: services without a rule may be reached from other machines without TLS.
+    :ivar audit_calls: whether the audit log has a line for each call.
     """
 
     services: tuple[Entry, ...]
@@ -76,6 +82,35 @@ class LaunchConfig:
     wait: bool = False
     patience: float = DEFAULT_PATIENCE
     ttl: float = DEFAULT_TTL
+    access: str | None = None
+    insecure: bool = False
+    audit_calls: bool = False
+
+    @property
+    def denies(self) -> bool:
+        """Whether methods without an access rule are refused to everybody.
+
+        If nothing is said, they are as soon as other machines can connect without a certificate.
+        """
+        from pycomnet.auth.admission import wants_certificates
+        from pycomnet.net import endpoints
+
+        if self.access is not None:
+            return self.access == DENY
+        return not self.insecure and any(
+            not endpoints.is_local(each) and not wants_certificates(each) for each in self.listen
+        )
+
+    @property
+    def readable(self) -> list[str]:
+        """The endpoints to listen on that other machines reach without TLS."""
+        from pycomnet.net import endpoints
+
+        return [
+            each
+            for each in self.listen
+            if not endpoints.is_local(each) and not endpoints.is_tls(each)
+        ]
 
 
 def read_file(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -156,6 +191,12 @@ def _seconds(value: Any) -> float:
         raise ValueError(problem.expected) from None
 
 
+def _access(value: Any) -> str:
+    if value not in (ALLOW, DENY):
+        raise ValueError(f"{ALLOW!r} or {DENY!r}")
+    return str(value)
+
+
 def _map(value: Any) -> dict[str, Any]:
     if not isinstance(value, dict) or not all(isinstance(key, str) for key in value):
         raise ValueError("a table")
@@ -193,6 +234,9 @@ _SETTINGS: dict[str, _Check] = {
     "wait": _flag,
     "patience": _seconds,
     "ttl": _seconds,
+    "access": _access,
+    "insecure": _flag,
+    "audit_calls": _flag,
 }
 _ENTRY: dict[str, _Check] = {
     "module": _text,

@@ -22,6 +22,7 @@ from pycomnet.errors import (
     message_of,
 )
 from pycomnet.net import endpoints
+from pycomnet.net.destinations import foreign_address
 from pycomnet.net.reactors import EndpointReactor
 from pycomnet.services.client.context import Context
 from pycomnet.services.client.instances import ADDRESSES
@@ -36,6 +37,7 @@ from pycomnet.services.launch.registration import (
     Registration,
     ServiceOffer,
 )
+from pycomnet.services.server.guarding import AccessGate
 from pycomnet.services.server.server import ServiceServer
 from pycomnet.services.threads import in_thread
 from pycomnet.text.logs import Logger
@@ -109,6 +111,11 @@ def advertised(address: str, advertise: str | None) -> str:
     else:
         wanted = attrs.evolve(listened, args=(advertise, *listened.args[1:]))
     endpoints.check_client(str(wanted))
+    if foreign_address(str(wanted)) != str(wanted):
+        raise EndpointError(
+            f"'{wanted}': clients take no options from a record, as files and the name to verify "
+            "are for them to say (trust_roots=, --trust-roots): advertise the host and port alone"
+        )
     return str(wanted)
 
 
@@ -139,6 +146,9 @@ def launch(
     loaded: list[Loaded],
     reactor: EndpointReactor,
     failed: Callable[[PycomnetError], object],
+    access: AccessGate | None = None,
+    credentials: Any = None,
+    trust_roots: str | None = None,
 ) -> Launcher:
     """A launcher that logs what blocks the reactor, after a third of a lease at most."""
 
@@ -146,7 +156,16 @@ def launch(
         return codes(made.server.functions())
 
     watch = BlockWatch(reactor, methods, config.ttl / RENEWALS)
-    made = Launcher(config, loaded, reactor, failed, watch=watch)
+    made = Launcher(
+        config,
+        loaded,
+        reactor,
+        failed,
+        watch=watch,
+        access=access,
+        credentials=credentials,
+        trust_roots=trust_roots,
+    )
     return made
 
 
@@ -163,6 +182,9 @@ class Launcher(service.Service):
     :param nameserver: the nameserver's proxy; for tests.
     :param watch: logs what blocks the reactor; started and stopped with the launcher.
     :param resolve: looks up a host's IP addresses, in a thread; for tests.
+    :param access: who may call what; by default it goes by the services' rules, if they have any.
+    :param credentials: what the nameserver gets, and services that these services call.
+    :param trust_roots: the authorities of their certificates; by default the system's.
     :ivar addresses: the addresses that it listens on.
     :ivar registrations: one for each name.
     """
@@ -179,10 +201,19 @@ class Launcher(service.Service):
         nameserver: NameserverProxy | None = None,
         resolve: Callable[[str], list[str]] = _numbers,
         watch: BlockWatch | None = None,
+        access: AccessGate | None = None,
+        credentials: Any = None,
+        trust_roots: str | None = None,
     ) -> None:
         #: the context in which the services call other services; it has the nameserver
-        self.context = Context(reactor, nameserver=config.nameserver)
-        self.server = ServiceServer(reactor, context=self.context)
+        self.context = Context(
+            reactor,
+            nameserver=config.nameserver,
+            credentials=credentials,
+            nameserver_credentials=credentials,
+            trust_roots=trust_roots,
+        )
+        self.server = ServiceServer(reactor, context=self.context, access=access)
         self.addresses: list[str] = []
         self.registrations: list[Registration] = []
         self._config = config
@@ -241,6 +272,7 @@ class Launcher(service.Service):
     async def _listen(self) -> None:
         for one in self._loaded:
             await self.server.add(one.service)
+        self._check_exposure()
         for description in self._config.listen:
             self.addresses.append(await self.server.listen(description))
         for one in self._loaded:
@@ -250,6 +282,30 @@ class Launcher(service.Service):
                 interfaces=", ".join(one.service.interfaces),
                 addresses=", ".join(self.addresses),
             )
+
+    def _check_exposure(self) -> None:
+        """Refuse to let everybody call what has no rule.
+
+        :raises LaunchFailed: other machines could, and that was not asked for.
+        """
+        readable = self._config.readable
+        if not readable or self._config.insecure:
+            return
+        gate = self.server.gate
+        unruled = [name for one in self._loaded for name in one.service.interfaces]
+        if gate is not None:
+            unruled = gate.unruled()
+        if unruled:
+            raise LaunchFailed(
+                f"{readable[0]!r} can be reached from other machines, without TLS, and "
+                f"{unruled[0]} has no access rule: everybody there could call it. Give it a rule "
+                "(pycomnet.ext.access) and listen with TLS, listen on "
+                "tcp:PORT:interface=127.0.0.1 or unix:PATH, or say --insecure"
+            )
+        self.log.warn(
+            "nobody can log in over {address} from other machines: credentials are sent over TLS",
+            address=readable[0],
+        )
 
     async def _start(self) -> None:
         if self._listening is not None:

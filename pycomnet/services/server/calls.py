@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import inspect
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable
 from functools import partial
 from types import CoroutineType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import attrs
 from twisted.internet import defer
@@ -34,6 +34,9 @@ from pycomnet.services.server.streaming import InThread, send_all
 from pycomnet.services.server.tasks import CANCELLED, Tasks
 from pycomnet.services.threads import MethodThreads
 from pycomnet.wire.values import InvalidValue, TooManyItems, ValueNotReceivable, read_texts
+
+if TYPE_CHECKING:
+    from pycomnet.services.server.connection import ServerConnection
 
 
 @attrs.define
@@ -87,9 +90,13 @@ class ServerCalls:
         size = len(payload)
         held = self.held
         if held.size + size > held.most:
-            connection.refuse(call, held.no_room(size))
-            return
-        if size > PEEK and not self._is_wanted(call, payload):
+            held.size += size
+            self.make_room()  # of those who have sent a part, and keep it
+            held.size -= size
+            if held.size + size > held.most:
+                connection.refuse(call, held.no_room(size))
+                return
+        if (size > PEEK or connection.caller is not None) and not self._is_wanted(call, payload):
             return
         try:
             asked = connection.decode(payload)
@@ -98,34 +105,74 @@ class ServerCalls:
             return
         self.start(call, payload, asked)
 
+    def make_room(self) -> None:
+        """Refuse incomplete requests if more is held than is allowed."""
+
+    def may_continue(self, call: ServerCall, beginning: bytes) -> Exception | None:
+        """Why the rest of a long request is not wanted, by how it begins; None if it is."""
+        try:
+            interface, name = read_texts(beginning, 2)
+        except InvalidValue:
+            return PycomnetError("that is no request")
+        return call.refusal(interface, name, len(beginning), True)
+
     def _is_wanted(self, call: ServerCall, payload: bytes) -> bool:
-        """Whether a long request may be decoded. If not, it is refused by its beginning alone."""
+        """Whether a request may be decoded. If not, it is refused by its beginning alone.
+
+        That is asked for long requests, and for all of a connection that may not call everything.
+        """
         connection = call.connection
         try:
             interface, name = read_texts(payload, 2)
         except InvalidValue as problem:
             connection.violated("value", f"that is no request: {problem}")
             return False
-        bound = self.methods.get(interface, {}).get(name)
-        refused: Exception | None = None
-        if bound is None:
-            refused = self._unknown(interface, name)
-        elif call.streaming is not bound.method.stream:
-            refused = _wrong_way(interface, name, bound)
-        elif self.leaving:
-            refused = ServerLeaving("the server is about to end")
-        elif self.running >= self.limits.running and len(self._queue) >= self.limits.queued:
-            refused = self._overloaded()
+        refused = call.refusal(interface, name, len(payload))
         if refused is not None:
             connection.refuse(call, refused)
         return refused is None
 
-    def _unknown(self, interface: str, name: str) -> Exception:
-        methods = self.methods.get(interface)
+    def refusal(
+        self, call: ServerCall, interface: str, name: str, size: int, again: bool = False
+    ) -> Exception | None:
+        """Why a method may not be called now, or None. The arguments have not been decoded.
+
+        Each long request passes this, each call of a batch, and each call of a client that may not
+        call everything.
+
+        :param call: the call; or the batch in which it is.
+        :param size: bytes of the request.
+        :param again: whether this is asked a second time, or will be.
+        """
+        caller = call.connection.caller
+        if caller is not None:
+            refused = caller.refusal(interface, name, size, again)
+            if refused is not None:
+                return refused
+        bound = self.methods.get(interface, {}).get(name)
+        if bound is None:
+            return self._unknown(call.connection, interface, name)
+        if call.streaming is not bound.method.stream:
+            return _wrong_way(interface, name, bound)
+        if self.leaving:
+            return ServerLeaving("the server is about to end")
+        if self.running >= self.limits.running and len(self._queue) >= self.limits.queued:
+            return self._overloaded()
+        return None
+
+    def _unknown(self, connection: ServerConnection, interface: str, name: str) -> Exception:
+        methods: Iterable[str] | None = self.methods.get(interface)
+        known = [name for one in self.services for name in one.interfaces]
+        caller = connection.caller
+        if caller is not None:
+            known = [
+                one for one in known if any(caller.sees(one, name) for name in self.methods[one])
+            ]
+            if methods is not None:
+                methods = [one for one in methods if caller.sees(interface, one)]
         if methods is None:
-            known = ", ".join(name for one in self.services for name in one.interfaces)
-            text = f"there is no interface {interface!r} here; there are: {known or 'none'}"
-            return UnknownInterface(text)
+            text = f"there is no interface {interface!r} here; there are: {', '.join(known)}"
+            return UnknownInterface(text if known else f"{text}none")
         return UnknownMethod(f"{interface} has no method {name!r}; it has: {', '.join(methods)}")
 
     def _overloaded(self) -> Overloaded:
@@ -138,17 +185,20 @@ class ServerCalls:
         try:
             interface, name, _, seconds = asked[:4]
             function = self.methods[interface][name]
+            late = seconds is not None and not seconds > 0  # written so that NaN is late, too
             if seconds is not None:
-                if not seconds > 0:  # written so that NaN fails, too
-                    raise DeadlineExceeded("its deadline had passed when it came")
                 call.expires = self.reactor.seconds() + seconds
                 call.seconds = seconds
         except Exception as problem:
             self._not_found(call, payload, problem)
             return
+        if late:
+            connection.refuse(call, DeadlineExceeded("its deadline had passed when it came"))
+            return
         if self.leaving:
             connection.refuse(call, ServerLeaving("the server is about to end"))
             return
+        call.called, call.logins = (interface, name), connection.logins
         if self.running >= self.limits.running:
             self._enqueue(call, function, asked, payload)
             return
@@ -199,19 +249,51 @@ class ServerCalls:
             if name in self.methods.get(interface, ()):
                 connection.refuse(call, problem)
             else:
-                connection.refuse(call, self._unknown(interface, name))
+                connection.refuse(call, self._unknown(connection, interface, name))
+
+    def withdraw(self, connections: Collection[ServerConnection]) -> None:
+        """Clients have other logins than before: end the streams and waiting calls that the logins
+        had let in that are no more. Other calls that run go on: they end by themselves.
+        """
+        for call in list(self._active):
+            connection = call.connection
+            caller = connection.caller
+            if connection not in connections or call.called is None or caller is None:
+                continue
+            if call.begun and not call.streaming:
+                continue
+            why = caller.outlived(call.logins, *call.called)
+            if why is None:
+                call.logins = connection.logins
+            elif call.running is not None:
+                call.cancel(why)
+            else:
+                connection.refuse(call, why)
+                self.forget(call)
+
+    def _still_refused(self, call: ServerCall) -> Exception | None:
+        """Why a call that has waited may not run any more; None if it may."""
+        caller = call.connection.caller
+        if caller is None or call.called is None:
+            return None
+        return caller.refusal(*call.called, call.size, True)
 
     def _enqueue(self, call: ServerCall, function: Bound, asked: list[Any], payload: bytes) -> None:
         if len(self._queue) >= self.limits.queued:
             call.connection.refuse(call, self._overloaded())
             return
-        self._active.add(call)
-        call.size = call.held = size = len(payload)
-        self._hold(call, size)
+        size = len(payload)
+        self.keep(call, size)
         if call.expires is not None:
             call.bucket = self._deadlines.add(call, call.seconds, call.expires)
         # A long request waits encoded: decoded, it may take many times the memory.
         self._queue.append((call, function, asked if size <= PEEK else payload))
+
+    def keep(self, call: ServerCall, size: int) -> None:
+        """Count a call among those that are not over, and its request's bytes as held."""
+        self._active.add(call)
+        call.size = call.held = size
+        self._hold(call, size)
 
     def _run(self, call: ServerCall, bound: Bound, request: Request) -> None:
         result: Any
@@ -224,6 +306,7 @@ class ServerCalls:
             if bound.method.thread:
                 result = self._in_thread(call, bound, request)
             else:
+                call.begun = True
                 result = bound.function(request)
             if call.streaming:
                 result = send_all(call, result, self._thread_of(bound, request))
@@ -282,7 +365,7 @@ class ServerCalls:
     def _raised(self, failure: Failure, call: ServerCall) -> None:
         problem = failure.value
         assert problem is not None
-        if call.interrupt is not None and isinstance(problem, CANCELLED):
+        if call.interrupt is not None and (isinstance(problem, CANCELLED) or not call.begun):
             problem = call.interrupt
         self._failed(call, problem, failure)
         self._finished(call)
@@ -311,6 +394,11 @@ class ServerCalls:
         if call.over:
             return
         self._active.discard(call)
+        refused = self._still_refused(call)
+        if refused is not None:
+            call.connection.refuse(call, refused)
+            call.put_away()
+            return
         if isinstance(asked, bytes):
             try:
                 asked = call.connection.decode(asked)
@@ -353,8 +441,14 @@ class ServerCalls:
     def _in_thread(self, call: ServerCall, bound: Bound, request: Request) -> defer.Deferred[Any]:
         """Run a method in a thread. It can't be interrupted there, and counts until it has
         ended."""
-        name = f"{request.interface}.{request.method}"
-        return self._threads.run(name, lambda: None if call.over else bound.function(request))
+
+        def run() -> Any:
+            if call.over or call.interrupt is not None:
+                return None
+            call.begun = True
+            return bound.function(request)
+
+        return self._threads.run(f"{request.interface}.{request.method}", run)
 
     def _thread_of(self, bound: Bound, request: Request) -> InThread | None:
         """What runs a stream's iterator, if that may block."""
@@ -377,9 +471,13 @@ class ServerCalls:
             raise InvalidArguments(text)
         request.files = await incoming.receive()
         call.release = request.close_files
+        refused = self._still_refused(call)
+        if refused is not None:
+            raise refused
         bound.method.check(request.args)
         if bound.method.thread:
             return await self._in_thread(call, bound, request)
+        call.begun = True
         result = bound.function(request)
         return await result if inspect.isawaitable(result) else result
 

@@ -10,6 +10,7 @@ from twisted.internet import defer
 from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
 
+from pycomnet.auth.principal import Principal
 from pycomnet.channels.connection import Connection
 from pycomnet.errors import (
     ConnectionLost,
@@ -23,17 +24,17 @@ from pycomnet.net import endpoints
 from pycomnet.net.eager import BULK_SIZE
 from pycomnet.services.blocks import OutgoingBlocks, Owner
 from pycomnet.services.client.pending import NOTHING
+from pycomnet.services.server.batches import ServerBatch
+from pycomnet.services.server.guarding import Caller, LoginCall, head_of
 from pycomnet.services.server.limits import PEEK
-from pycomnet.services.server.request import Request, ServerCall
-from pycomnet.wire.frames import ERROR, NORMAL
+from pycomnet.services.server.request import PLAIN, Request, ServerCall
+from pycomnet.wire.frames import NORMAL
 from pycomnet.wire.mux import Limits, LocalError, Stream
 from pycomnet.wire.values import ValueNotSendable, blame
 
 if TYPE_CHECKING:
     from pycomnet.services.server.server import ServiceServer
 
-#: Types of results that are sent as they are. Other results may be Deferreds, or come with blocks.
-PLAIN = frozenset((type(None), bool, int, float, str, bytes, list, dict))
 #: Seconds that a client has to send its hello after it has connected.
 HELLO_TIMEOUT = 20.0
 #: While a connection has incomplete requests, all arriving bytes count as theirs. After this many
@@ -57,7 +58,12 @@ class ServerConnection(Connection):
         self.bulk_size = server.limits.read
         self.small_size = min(self.small_size, self.bulk_size)
         self.make_handle = Owner(self)
-        self.acceptors = {"invoke": self._invoked, "stream": self._streamed}
+        self.acceptors = {
+            "invoke": self._invoked,
+            "stream": self._streamed,
+            "batch": self._batched,
+            "login": self._logging_in,
+        }
         self.mux.expect_calls(("invoke",))
         self.peer = ""
         self.long: dict[ServerCall, None] = {}
@@ -65,10 +71,19 @@ class ServerConnection(Connection):
         #: bytes of streams' values that wait to be written
         self._unwritten = 0
         #: bytes of incomplete requests that count as held; how many arrived since the last count
-        self._partial = self._uncounted = 0
+        self.partial = self._uncounted = 0
         self._user: str | None = None
         self._user_known = False
         self._hello: Any = None
+        #: what access control knows of the client, and its ``heads``; None where all may call all
+        self.caller: Caller | None = None
+        self.heads: frozenset[bytes] | None = None
+        #: the logins that it has; never changed, but replaced
+        self.logins: Any = None
+        #: the one of them that came last; nothing begins with an empty tuple
+        self._head: bytes | tuple[()] = ()
+        #: the login that is under way
+        self.login: LoginCall | None = None
 
     def connectionMade(self) -> None:
         transport: Any = self.transport
@@ -78,6 +93,7 @@ class ServerConnection(Connection):
             transport.setTcpNoDelay(True)
         super().connectionMade()
         self.server.strangers.arrived(transport)
+        self.ask_gate()
         self._hello = self.reactor.callLater(HELLO_TIMEOUT, self._no_hello)
         self.when_ready().addCallbacks(self._greeted, self._greeted)
 
@@ -85,44 +101,64 @@ class ServerConnection(Connection):
         super().dataReceived(data)
         if self.long:
             size = len(data)
-            self._partial += size
-            self.server.held.size += size
+            self._hold_partial(self.partial + size)
             self._uncounted += size
+            if self.heads is not None:
+                self._judge()
             if self._uncounted >= COUNT_AFTER or self.server.held.is_full():
                 self._count()
+                if self.server.held.is_full():
+                    self.server.make_room()
+
+    def _hold_partial(self, size: int) -> None:
+        held = self.server.held
+        held.size += size - self.partial
+        held.partial += size - self.partial
+        self.partial = size
 
     def _count(self) -> None:
-        """Count the bytes of incomplete requests, and refuse some if there are too many."""
+        """Count the bytes of incomplete requests."""
         self._uncounted = 0
-        while True:
-            partial = 0
-            for call in self.long:
-                assembly = call.stream.partial
-                if assembly is not None:
-                    partial += assembly.size
-            self.server.held.size += partial - self._partial
-            self._partial = partial
-            if not self.long or not self.server.held.is_full():
-                return
-            # Refuse the newest request: the others are nearer to completion.
-            call = next(reversed(self.long))
-            del self.long[call]
-            self.refuse(call, self.server.held.no_room())
+        parts = (call.stream.partial for call in self.long)
+        self._hold_partial(sum(part.size for part in parts if part is not None))
+
+    def _judge(self) -> None:
+        """Ask for the requests whose beginning has arrived whether they are allowed: the rest of
+        those that are not is not received.
+        """
+        for call in list(self.long):
+            part = call.stream.partial
+            if call.judged or part is None or part.size < PEEK:
+                continue
+            call.judged = True
+            why = self.server.may_continue(call, part.beginning(PEEK))
+            if why is not None:
+                self.drop(call, why)
+
+    def drop(self, call: ServerCall, why: Exception) -> None:
+        """Refuse a request of which a part has arrived."""
+        del self.long[call]
+        self.refuse(call, why)
+        self._count()
+
+    def drop_newest(self) -> None:
+        """Refuse the newest incomplete request: the others are nearer to completion."""
+        self.drop(next(reversed(self.long)), self.server.held.no_room())
 
     def held_bytes(self) -> int:
         """Includes what is held of its calls' requests: arguments, and blocks in memory."""
-        return super().held_bytes() + self.requests + self._partial
+        return super().held_bytes() + self.requests + self.partial
 
     def is_whole(self, call: ServerCall, size: int = 0) -> None:
         """A call's request is complete, with ``size`` bytes, or no more of it will arrive."""
         if call in self.long:
             del self.long[call]
-            released = min(size, self._partial) if self.long else self._partial
-            self._partial -= released
-            self.server.held.size -= released
+            released = min(size, self.partial) if self.long else self.partial
+            self._hold_partial(self.partial - released)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self._greeted()
+        self.server.strangers.known(self.transport)
         super().connectionLost(reason)
         self.server.disconnected(self)
 
@@ -131,10 +167,48 @@ class ServerConnection(Connection):
         self.abort(ConnectionLost(f"{self.peer} did not say hello in {HELLO_TIMEOUT:g} seconds"))
 
     def _greeted(self, _: object = None) -> None:
-        self.server.strangers.known(self.transport)
+        gate = self.server.gate
+        if gate is None or gate.serves_anybody():  # else it is a stranger until it has logged in
+            self.server.strangers.known(self.transport)
         if self._hello is not None:
             self._hello.cancel()
             self._hello = None
+
+    def ask_gate(self) -> None:
+        """Ask the server's access control, if it has one by now, who the client is."""
+        gate = self.server.gate
+        if gate is not None and self.caller is None and self.transport is not None:
+            self.caller = gate.connected(self)
+
+    def set_heads(self, heads: frozenset[bytes] | None, logins: Any) -> None:
+        """Set how the requests begin that may run without a further question; None: all.
+
+        :param logins: the logins by which they may.
+        """
+        self.heads = heads
+        self.logins = logins
+        if logins and self.transport is not None:
+            self.server.strangers.known(self.transport)
+        self._head = ()
+
+    def _has_head(self, payload: bytes) -> bool:
+        head = head_of(payload)
+        assert self.heads is not None
+        if head not in self.heads:
+            return False
+        self._head = head
+        return True
+
+    def user_of(self, logins: Any, interface: str, method: str) -> Principal | None:
+        """The user that calls a method: whom its rule knows. Without a rule it is the certificate's
+        name.
+
+        :param logins: the connection's, when the method began.
+        """
+        gate = self.server.gate
+        if gate is not None and logins is not None and gate.has_rule(interface, method):
+            return gate.user(logins, interface, method)
+        return None if self.user is None else Principal(self.user, how="certificate")
 
     @property
     def user(self) -> str | None:
@@ -176,6 +250,11 @@ class ServerConnection(Connection):
             or server.running >= server.limits.running
             or server.leaving
             or held.size + len(payload) > held.most
+            or (
+                self.heads is not None
+                and not payload.startswith(self._head)
+                and not self._has_head(payload)
+            )
         ):
             self._call_of(id, False).arrived(payload, 0)
             return
@@ -216,6 +295,7 @@ class ServerConnection(Connection):
             return
         call = self._call_of(id)
         call.size = len(payload)
+        call.begun = True
         if expires is not None:
             call.seconds, call.expires = seconds, expires
         server.settle(call, result)
@@ -236,9 +316,15 @@ class ServerConnection(Connection):
     def _streamed(self, stream: Stream) -> ServerCall:
         return ServerCall(self, stream, True)
 
+    def _batched(self, stream: Stream) -> ServerCall:
+        return ServerBatch(self, stream)
+
+    def _logging_in(self, stream: Stream) -> LoginCall:
+        return LoginCall(self, stream)
+
     # -- answering -------------------------------------------------------------------------------
 
-    def answer(self, call: ServerCall, answer: list[Any]) -> None:
+    def answer(self, call: ServerCall | LoginCall, answer: Any) -> None:
         """Send a call's result."""
         if call.over:
             return
@@ -252,9 +338,7 @@ class ServerConnection(Connection):
         except Exception as problem:
             self.refuse(call, problem)  # the code of the result's own types may have raised it
             return
-        call.over = True
-        stream, call.stream = call.stream, None  # the stream keeps the call: see PendingCall.closed
-        self.mux.reply_on(stream, payload)
+        call.reply(payload)
         if not self.corked:
             self.flush_soon()
         if self.mux.scheduler.congested:
@@ -271,14 +355,14 @@ class ServerConnection(Connection):
         return outgoing
 
     def refuse(
-        self, call: ServerCall, problem: BaseException, failure: Failure | None = None
+        self, call: ServerCall | LoginCall, problem: BaseException, failure: Failure | None = None
     ) -> None:
         """Send the reason why a call has no result."""
         if call.over:
             return
-        call.over = True
+        call.over = True  # the error's own code may call this
         payload = self._refusal(problem, failure)
-        self.mux.close(call.stream, ERROR, payload)
+        call.fail(payload)
         if not self.corked:
             self.flush_soon()
         if self.mux.scheduler.congested:
@@ -333,9 +417,9 @@ class ServerConnection(Connection):
             self.flush()
         return None if at_once or sent.called else sent
 
-    def session(self, interface: str) -> Any:
-        """The session of this client."""
-        return self.server.session(self, interface)
+    def session(self, interface: str, logins: Any) -> Any:
+        """The session of this client, with the logins that it had when a call began."""
+        return self.server.session(self, interface, logins)
 
 
 __all__ = ["ServerConnection"]

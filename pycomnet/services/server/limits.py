@@ -25,7 +25,8 @@ class ServerLimits:
     :ivar queued: calls that wait for their turn; further ones are refused.
     :ivar held: bytes of the requests of all calls that wait, run or have come in part, and of their
         blocks that are in memory; further calls are refused. They are part of ``memory``.
-    :ivar request: bytes of a call's structured arguments.
+    :ivar request: bytes of a call's structured arguments; and of all those of a batch.
+    :ivar batch: calls in a batch.
     :ivar items: elements, keys and values of a call's structured arguments, at all depths: a byte
         can be an empty dict, which takes a hundred bytes of memory, so a million of those take 100
         MB.
@@ -46,6 +47,7 @@ class ServerLimits:
     queued: int = 10_000
     held: int = 256 << 20
     request: int = 64 << 20
+    batch: int = 10_000
     items: int = 1 << 20
     channels: int = 16_384
     connections: int = 65_536
@@ -59,6 +61,11 @@ class ServerLimits:
     def __attrs_post_init__(self) -> None:
         check_fields(self)
 
+    @property
+    def most_batched(self) -> int:
+        """The most calls in a batch: each is two of its items, and there are some more."""
+        return min(self.batch, self.items // 3)
+
 
 @attrs.define
 class HeldBytes:
@@ -69,6 +76,8 @@ class HeldBytes:
 
     most: int
     size: int = 0
+    #: those of incomplete requests
+    partial: int = 0
 
     def is_full(self) -> bool:
         """Whether more is held than is allowed."""

@@ -7,13 +7,18 @@ from typing import TYPE_CHECKING, Any
 
 from twisted.internet import defer
 
+from pycomnet.auth.principal import Principal
 from pycomnet.errors import ConnectionLost
 from pycomnet.far.live import Live
+from pycomnet.wire.frames import ERROR
 
 if TYPE_CHECKING:
     from pycomnet.services.client.context import Context
     from pycomnet.services.server.connection import ServerConnection
     from pycomnet.wire.mux import Stream
+
+#: Types of results that are sent as they are. Other results may be Deferreds, or come with blocks.
+PLAIN = frozenset((type(None), bool, int, float, str, bytes, list, dict))
 
 
 class Request(Live):
@@ -26,7 +31,7 @@ class Request(Live):
     :ivar connection: the connection that it came on; it may be lost by now.
     """
 
-    __slots__ = ("_expires", "args", "connection", "files", "interface", "method")
+    __slots__ = ("_expires", "_logins", "args", "connection", "files", "interface", "method")
 
     def __init__(
         self,
@@ -37,6 +42,8 @@ class Request(Live):
         expires: float | None,
     ) -> None:
         self.connection = connection
+        #: who the caller was when the method began
+        self._logins = connection.logins
         #: the reactor's time of the deadline
         self._expires = expires
         self.interface = interface
@@ -61,12 +68,17 @@ class Request(Live):
 
         :raises SessionTooLarge: it holds too much.
         """
-        return self.connection.session(self.interface)
+        return self.connection.session(self.interface, self._logins)
 
     @property
-    def user(self) -> str | None:
-        """The caller's name in its TLS certificate; None if there is none."""
-        return self.connection.user
+    def user(self) -> Principal | None:
+        """Who called when the method began: ``.name``, ``.roles`` and ``.how``, the proof.
+
+        It is the user whom the method's rule let in. A public method of an interface with a rule
+        knows the users of that. Where there is no rule, it is the name in the client's TLS
+        certificate. Else it is None.
+        """
+        return self.connection.user_of(self._logins, self.interface, self.method)
 
     @property
     def peer(self) -> str:
@@ -82,8 +94,12 @@ class Request(Live):
         return max(0.0, expires - self.connection.reactor.seconds())
 
     def context(self) -> Context:
-        """A context for calls to other services, which have this call's deadline at most."""
-        return self.connection.server.context.until(self._expires)
+        """A context for calls to other services, which have this call's deadline at most.
+
+        Passwords and tokens of the server's context are sent to the addresses that they are for
+        (:class:`pycomnet.ext.access.AtAddress`), and to no others: those may be the caller's.
+        """
+        return self.connection.server.context.for_request(self._expires)
 
 
 class ServerCall:
@@ -91,12 +107,16 @@ class ServerCall:
 
     __slots__ = (
         "asked",
+        "begun",
         "blocks",
         "bucket",
+        "called",
         "connection",
         "expires",
         "held",
         "interrupt",
+        "judged",
+        "logins",
         "over",
         "release",
         "running",
@@ -106,21 +126,32 @@ class ServerCall:
         "streaming",
     )
 
-    def __init__(self, connection: ServerConnection, stream: Stream, streaming: bool) -> None:
+    def __init__(
+        self, connection: ServerConnection, stream: Stream | None, streaming: bool
+    ) -> None:
         self.connection = connection
-        #: None once the call has been answered
+        #: None once the call has been answered, and of a call in a batch
         self.stream: Any = stream
-        stream.app = self
-        # A request longer than a window is received as a whole; its length has a limit.
-        if stream.receiving:
-            connection.mux.demand_read(stream)
-            connection.long[self] = None
+        if stream is not None:
+            stream.app = self
+            # A request longer than a window is received as a whole; its length has a limit.
+            if stream.receiving:
+                connection.mux.demand_read(stream)
+                connection.long[self] = None
         #: bytes of the request; and how many of them are counted as held while it waits or runs
         self.size = 0
         self.held = 0
         #: bytes of its blocks in memory
         self.blocks = 0
         self.streaming = streaming
+        #: the interface and the method, and the logins that let it in, once it is accepted; not of
+        #: a call that runs at once
+        self.called: tuple[str, str] | None = None
+        self.logins: Any = None
+        #: whether the method has begun
+        self.begun = False
+        #: whether it is known that its caller may send the rest of a long request
+        self.judged = False
         #: whether the request has arrived
         self.asked = False
         #: the length of its deadline in seconds, and the reactor's time of the deadline
@@ -145,6 +176,19 @@ class ServerCall:
         self.asked = True
         if self.connection.long:
             self.connection.is_whole(self, len(payload))
+        self.begin(payload)
+
+    def refusal(
+        self, interface: str, name: str, size: int, again: bool = False
+    ) -> Exception | None:
+        """Why it is not wanted, by the texts with which its request begins, and its size.
+
+        :param again: whether this is asked a second time, or will be.
+        """
+        return self.connection.server.refusal(self, interface, name, size, again)
+
+    def begin(self, payload: bytes) -> None:
+        """The whole request has arrived."""
         self.connection.server.begin(self, payload)
 
     def run_arrived(self, payloads: list[bytes], cost: int) -> None:
@@ -166,6 +210,17 @@ class ServerCall:
         self.connection.server.too_late(self)
 
     # -- its end ---------------------------------------------------------------------------------
+
+    def reply(self, payload: bytes) -> None:
+        """Send the encoded result: the call is over."""
+        self.over = True
+        stream, self.stream = self.stream, None  # the stream keeps the call: see PendingCall.closed
+        self.connection.mux.reply_on(stream, payload)
+
+    def fail(self, payload: bytes) -> None:
+        """Send the encoded error: the call is over."""
+        self.over = True
+        self.connection.mux.close(self.stream, ERROR, payload)
 
     def cancel(self, why: Exception | None) -> None:
         """Cancel the call; ``why`` is the error for the caller, or None to send nothing."""
@@ -193,4 +248,4 @@ class ServerCall:
             release()
 
 
-__all__ = ["ServerCall", "Request"]
+__all__ = ["PLAIN", "ServerCall", "Request"]

@@ -16,14 +16,17 @@ from pycomnet.deferred import Condition, deferred
 from pycomnet.errors import (
     CallInterrupted,
     PycomnetError,
+    Unauthenticated,
 )
 from pycomnet.far.live import Live
 from pycomnet.net import endpoints
 from pycomnet.net.reactors import EndpointReactor
 from pycomnet.services.client.context import Context
 from pycomnet.services.interface import INTROSPECTION, Service, describe, interface, method
+from pycomnet.services.server.batchturns import BatchTurns
 from pycomnet.services.server.calls import Bound, ServerCalls
 from pycomnet.services.server.connection import ServerConnection
+from pycomnet.services.server.guarding import AccessGate, find_rule
 from pycomnet.services.server.limits import ServerLimits
 from pycomnet.services.server.request import Request
 from pycomnet.services.server.sessions import ClientSession, Sessions
@@ -43,11 +46,17 @@ class _Introspection(Service):
     @method("introspect", idempotent=True)
     def introspect(self, request: Any) -> dict[str, Any]:
         """The interfaces of all services, their methods, and the documentation of each."""
-        return describe(*self._server.services)
+        return describe(*self._server.services, caller=request.connection.caller)
 
     @method("stat", idempotent=True)
     def stat(self, request: Any) -> dict[str, Any]:
-        """How the server is: its clients, what it does for them, and what it holds in memory."""
+        """How the server is: its clients, what it does for them, and what it holds in memory.
+
+        Where there are access rules, that is for users, and for who is on this machine.
+        """
+        connection = request.connection
+        if connection.caller is not None and not (connection.logins or connection.is_local):
+            raise Unauthenticated("stat is for users of this server", "missing")
         return self._server.stat()
 
 
@@ -61,6 +70,8 @@ class ServiceServer(ServerCalls, Live):
         on this machine do.
     :param threads: a thread pool for methods with ``thread=True``; by default one of its own, whose
         threads don't keep the process from ending.
+    :param access: who may call what: a :class:`pycomnet.ext.access.AccessControl`. By default
+        there is one as soon as a service has a rule.
     """
 
     reactor: EndpointReactor
@@ -73,6 +84,7 @@ class ServiceServer(ServerCalls, Live):
         limits: ServerLimits | None = None,
         tracebacks: bool | None = None,
         threads: Any = None,
+        access: AccessGate | None = None,
     ) -> None:
         super().__init__(reactor, limits or ServerLimits(), threads)
         self.services: list[Service] = []
@@ -83,6 +95,8 @@ class ServiceServer(ServerCalls, Live):
         self._context = context
         self._tracebacks = tracebacks
         self._stateful: set[str] = set()
+        #: the interfaces of services that are being added
+        self._adding: set[str] = set()
         self._sessions = Sessions(self.limits.sessions, reactor)
         self._hello: dict[str, Any] | None = None
         self._ports: list[Any] = []
@@ -91,6 +105,10 @@ class ServiceServer(ServerCalls, Live):
         self._wire_limits = Limits(
             channels=self.limits.channels, value=self.limits.request, items=self.limits.items
         )
+        self.batches = BatchTurns(reactor)
+        self.gate: AccessGate | None = None
+        if access is not None:
+            self._set_gate(access)
         self._bind(_Introspection(self))
 
     @property
@@ -113,14 +131,38 @@ class ServiceServer(ServerCalls, Live):
         if not service.interfaces:
             raise PycomnetError(f"{type(service).__qualname__} has no interface: use @interface")
         for name in service.interfaces:
-            if name in self.methods:
+            if name in self.methods or name in self._adding:
                 raise PycomnetError(f"there is a service with the interface {name!r} here already")
-        started = service.started(self)
-        if inspect.isawaitable(started):
-            await started
+        self._adding.update(service.interfaces)
+        try:
+            self._guard(service)
+            started = service.started(self)
+            if inspect.isawaitable(started):
+                await started
+        finally:
+            self._adding.difference_update(service.interfaces)
         self._bind(service)
         self.services.append(service)
         self._hello = None
+
+    def _set_gate(self, gate: AccessGate) -> None:
+        self.gate = gate
+        self._hello = None
+        gate.attach(self)
+        for one in self.services:
+            gate.add(one)
+        for connection in list(self.connections):
+            connection.ask_gate()
+
+    def _guard(self, service: Service) -> None:
+        """Have access control know the rules of a service that is added."""
+        if self.gate is None:
+            rule = find_rule(service)
+            if rule is None:
+                return
+            self._set_gate(rule.make_gate(self))
+        assert self.gate is not None
+        self.gate.add(service)
 
     def _bind(self, service: Service) -> None:
         for name, declared in service.interfaces.items():
@@ -143,16 +185,30 @@ class ServiceServer(ServerCalls, Live):
     def hello(self) -> dict[str, Any]:
         """The application's part of this server's hello."""
         if self._hello is None:
-            interfaces = {
-                name: declared.announce()
-                for service in self.services
-                for name, declared in service.interfaces.items()
+            interfaces = self.announced(None if self.gate is None else self.gate.sees)
+            self._hello = {
+                "services": interfaces,
+                "request": self.limits.request,
+                "batch": self.limits.most_batched,
             }
-            self._hello = {"services": interfaces, "request": self.limits.request}
+            if self.gate is not None:
+                self._hello["login"] = self.gate.kinds()
             if len(repr(self._hello)) > 50_000:  # the size of a hello is limited
                 short = {name: {"stateful": one["stateful"]} for name, one in interfaces.items()}
                 self._hello["services"] = short if len(repr(short)) < 50_000 else {}
         return self._hello
+
+    def announced(self, sees: Callable[[str, str], bool] | None) -> dict[str, Any]:
+        """The interfaces, as the hello has them.
+
+        :param sees: whether the client may know of a method of an interface; None: of all.
+        """
+        found = {}
+        for service in self.services:
+            for name, declared in service.interfaces.items():
+                if sees is None or any(sees(name, method) for method in declared.methods):
+                    found[name] = declared.announce(sees)
+        return found
 
     @deferred
     async def listen(self, description: str, host: str | None = None) -> str:
@@ -167,6 +223,8 @@ class ServiceServer(ServerCalls, Live):
         """
         if self.leaving:
             raise PycomnetError("the server is closed")
+        if self.gate is not None:
+            self.gate.check_names()
         port = await endpoints.listen(self.reactor, description, _ServerFactory(self))
         self._ports.append(port)
         return endpoints.client_string(port, description, host)
@@ -192,6 +250,8 @@ class ServiceServer(ServerCalls, Live):
     def disconnected(self, connection: ServerConnection) -> None:
         """A client's connection is over."""
         self.connections.discard(connection)
+        if self.gate is not None:
+            self.gate.disconnected(connection)
         if not self.connections:
             self._all_gone.notify_all()
 
@@ -231,20 +291,36 @@ class ServiceServer(ServerCalls, Live):
             )
         self._threads.close()
         self._deadlines.close()
+        self.batches.close()
         self._sessions.close()
+        if self.gate is not None:
+            self.gate.close()
         self.memory.stop()
         if self._own_context and self._context is not None:
             await self._context.close()
+
+    def make_room(self) -> None:
+        """Refuse incomplete requests of the clients that hold most, until there is room."""
+        while self.held.is_full() and self.held.partial:
+            largest = max(self.connections, key=lambda one: one.partial)
+            if not largest.long:
+                return
+            largest.drop_newest()
 
     def shows_tracebacks(self, connection: ServerConnection) -> bool:
         """Whether a client may see tracebacks."""
         return connection.is_local if self._tracebacks is None else self._tracebacks
 
-    def session(self, connection: ServerConnection, interface: str) -> ClientSession:
-        """A client's session with an interface."""
+    def session(self, connection: ServerConnection, interface: str, logins: Any) -> ClientSession:
+        """A client's session with an interface.
+
+        :param logins: the client's, when the call began.
+        """
         if interface not in self._stateful:
             raise PycomnetError(f"{interface} is not stateful: it has no sessions")
-        return self._sessions.get((interface, connection.client, connection.user))
+        gate = self.gate
+        identity = None if gate is None or logins is None else gate.identity(logins)
+        return self._sessions.get((interface, connection.client, connection.user, identity))
 
 
 class _ServerFactory(Factory):

@@ -82,3 +82,9 @@ class StrangerTests(SynchronousTestCase):
         self.assertEqual(origin(Transport("2001:db8::1")), origin(Transport("2001:db8::ffff:2")))
         self.assertNotEqual(origin(Transport("2001:db8:0:1::1")), origin(Transport("2001:db8::1")))
         self.assertEqual(origin(Transport("10.0.0.1")), "10.0.0.1")
+
+    def test_clients_of_a_listener_for_both_are_not_one_origin(self) -> None:
+        """IPv4 addresses are mapped there, all into one network; the loopback address is in it."""
+        several = ["::ffff:192.0.2.1", "::ffff:198.51.100.7", "::1", "::2"]
+        self.assertEqual(len({origin(Transport(one)) for one in several}), 4)
+        self.assertEqual(origin(Transport("::ffff:192.0.2.1")), "192.0.2.1")

@@ -12,7 +12,7 @@ import click
 from twisted.internet import defer
 
 from pycomnet.cli.call import call_method, read_arguments, show_result, show_stream
-from pycomnet.cli.describe import as_text, show_interfaces
+from pycomnet.cli.describe import as_stub, as_text, show_interfaces
 from pycomnet.cli.program import CommandProgram
 from pycomnet.cli.remote import Target, plain
 from pycomnet.nameserver.service import NameService
@@ -92,6 +92,24 @@ class CallTests(CommandCase):
             return await self.status_of(main)
         finally:
             await server.close()
+
+    async def test_stub_is_python_source_of_protocols(self) -> None:
+        """``describe --stub``: what is printed can be imported, and has the methods."""
+        server = ServiceServer(self.reactor)
+        await server.add(Calc())
+        address = await server.listen("tcp:0:interface=127.0.0.1")
+        target = Target(address, address, None, 20)
+        try:
+            status = await self.status_of(
+                lambda program: show_interfaces(program, target, "org.example.calc", as_stub)
+            )
+        finally:
+            await server.close()
+        self.assertEqual(status, 0)
+        space: dict[str, Any] = {"__name__": "calc_types"}
+        exec(compile(self.stdout, "calc_types.py", "exec"), space)
+        self.assertTrue(space["Calc"].add.__doc__.startswith("The sum of a and b."))
+        self.assertIn("def add(self, a: int, b: int | None = ...) -> Deferred[int]", self.stdout)
 
     async def misspelt(self, interface: str, method: str, by_address: bool) -> list[str]:
         """What ``call`` and ``describe`` say of names that are not there.

@@ -42,10 +42,12 @@ class Tour(CommandCase):
         self.assertEqual((await self.tour(), self.stderr), (0, ""))
         text = self.stdout
         self.assertTrue(text.isascii() and "\x1b" not in text)
-        for number in range(1, 10):
+        for number in range(1, 11):
             self.assertIn(f"\n{number}. ", text)
         for shown in (
             "=> 2 started in ",
+            "=> 500 files sent in ",
+            "=> then one was changed: SyncEvent(kind='sent', target='gw0:",
             "    def echo(channel: Any) -> None:\n        for value in channel:",
             "=> a round trip takes ",
             " MB a second\n",

@@ -34,10 +34,19 @@ class OptionTests(SynchronousTestCase):
         self.assertEqual(options["listen"], [DEFAULT_LISTEN])
         self.assertEqual(options["store"], DEFAULT_STORE)
 
+    def test_it_is_not_open_to_others_by_accident(self) -> None:
+        """Without TLS and rules; loopback and unix sockets are this machine's."""
+        for listen in ("tcp:2012", "tcp:2012:interface=192.0.2.1"):
+            problem = self.assertRaises(usage.UsageError, self.parse, "--listen", listen)
+            self.assertIn("--insecure", str(problem))
+            self.parse("--listen", listen, "--insecure")
+        for listen in ("unix:/x", LISTEN, "tls:2012:privateKey=a:clientCAs=b"):
+            self.parse("--listen", listen)
+
     def test_several_listeners_and_limits(self) -> None:
         """Several listeners; limits."""
         options = self.parse(
-            *("--listen", "tcp:1", "-l", "unix:/x", "--store", "memory:"),
+            *("--insecure", "--listen", "tcp:1", "-l", "unix:/x", "--store", "memory:"),
             *("--max-services", "9", "--max-ttl", "20", "--history", "5", "--max-per-client", "3"),
         )
         self.assertEqual(options["listen"], ["tcp:1", "unix:/x"])

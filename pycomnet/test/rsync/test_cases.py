@@ -45,7 +45,7 @@ from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
 from pycomnet.far.rsync import names, scan, times
 from pycomnet.far.rsync.entries import ABORT, FILE, LAST, BadBatch, numbers_of
-from pycomnet.far.rsync.files import TEMPORARY, temporary_name
+from pycomnet.far.rsync.files import TEMPORARY, temporary_name, temporary_names
 from pycomnet.far.rsync.scan import Batch
 from pycomnet.far.rsync.tree import LATEST, AtDirectory
 from pycomnet.test.rsync.kit import CutOff, FakeWindows, Sender, sync, tree_of, write
@@ -168,6 +168,21 @@ class LinkPolicyTests(CaseTests):
         done = sync(self.source, self.destination, outside="error")
         self.assertEqual(set(done["failed"]), {b"out", b"dangling"})
         self.assertEqual(sorted(os.listdir(self.destination)), ["fine", "inside"])
+
+    def test_copy_of_a_directory_that_is_excluded(self) -> None:
+        """A pattern for directories goes for a link that is copied as one, as with ``rsync -L``."""
+        self.in_source("there/file")
+        for name in ("build", "other"):
+            os.symlink("there", f"{self.source}/{name}")
+        os.symlink("there/file", f"{self.source}/file")
+        self.in_destination("build/mine")
+        rules = {"links": "copy", "exclude": ["build/", "file/"], "delete": True}
+        done = sync(self.source, self.destination, **rules)
+        self.assertEqual(
+            [path for path in done["sent"] if path.endswith(b"file")],
+            [b"file", b"other/file", b"there/file"],
+        )
+        self.assertEqual(os.listdir(f"{self.destination}/build"), ["mine"])
 
     def test_copy_of_a_loop(self) -> None:
         """A link to a directory above itself ends the run nowhere: it has failed."""
@@ -398,6 +413,20 @@ class ContentTests(CaseTests):
         self.assertEqual(sorted(done["sent"]), [b"long", b"short"])
         self.assert_equal_trees()
 
+    def test_long_file_of_equal_content(self) -> None:
+        """A long file that has its content already is not replaced; it gets its mode and time."""
+        for name, content in (("random", os.urandom(300000)), ("zeros", bytes(300000))):
+            self.in_source(name, content)
+            os.chmod(self.in_destination(name, content, NOON - 1), 0o600)
+        files = {name: os.stat(f"{self.destination}/{name}").st_ino for name in ("random", "zeros")}
+        for options in ({}, {"checksum": True}):
+            done = sync(self.source, self.destination, **options)
+            self.assertEqual((done["sent"], sorted(done["equal"])), ([], [b"random", b"zeros"]))
+            self.assert_equal_trees()
+            for name, number in files.items():
+                self.assertEqual(os.stat(f"{self.destination}/{name}").st_ino, number)
+        self.assertEqual(sorted(os.listdir(self.destination)), ["random", "zeros"])
+
     def test_checksum_of_equal_content(self) -> None:
         """With ``checksum`` equal content is not sent."""
         self.in_source("short", b"1" * 10)
@@ -405,7 +434,7 @@ class ContentTests(CaseTests):
         sync(self.source, self.destination)
         sender = Sender(self.source, checksum=True)
         done = sender.run(self.destination)
-        self.assertEqual((done["equal"], sender.literal), ([b"short"], 0))
+        self.assertEqual((done["equal"], sender.literal), ([b"short", b"long"], 0))
         self.assert_equal_trees()
 
     def test_parts_of_a_long_file(self) -> None:
@@ -458,7 +487,7 @@ class ContentTests(CaseTests):
                 self.raw.put(ABORT)
 
         def full(directory: AtDirectory, name: bytes) -> int:
-            if name == temporary_name(b"full") or not refused:
+            if name in temporary_names(b"full") or not refused:
                 refused.append(name)
                 raise OSError(28, "No space left on device")
             return create(directory, name)

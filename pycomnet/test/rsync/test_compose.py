@@ -5,16 +5,20 @@ from __future__ import annotations
 import os
 import random
 import struct
+import time
 import zlib
 from collections.abc import Iterable
+from tempfile import TemporaryFile
 from unittest import mock
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from pycomnet.far.rsync import compose
 from pycomnet.far.rsync.blocks import TreeDigest, sums
 from pycomnet.far.rsync.compose import UNPACKED, Basis, Composer, ContentRefused, Pieces, unpack
-from pycomnet.far.rsync.entries import COPY, END, LITERAL
+from pycomnet.far.rsync.entries import COPY, END, HOLE, LITERAL
 from pycomnet.far.rsync.files import read_at
+from pycomnet.far.rsync.oldfiles import OldFiles
 
 BLOCK = 4096
 OLD = random.Random(1).randbytes(20 * BLOCK + 100)
@@ -44,6 +48,8 @@ class ComposerTests(SynchronousTestCase):
     """A new file, from an old one whose sums were sent."""
 
     def setUp(self) -> None:
+        self.young = compose.YOUNG
+        self.patch(compose, "YOUNG", -1)  # it was written long ago
         self.path = self.mktemp()
         with open(self.path, "wb") as file:
             file.write(OLD)
@@ -57,7 +63,9 @@ class ComposerTests(SynchronousTestCase):
             self.read.append((offset, size))
             return plain(offset, size)
 
-        self.basis = Basis(read, descriptor)
+        self.descriptor, self.reader = descriptor, read
+        self.old = OldFiles([(len(OLD), descriptor)])
+        self.basis = Basis(read, self.old)
         for _ in sums(plain, len(OLD), BLOCK, b"\n", self.basis.digests):
             pass
 
@@ -130,6 +138,34 @@ class ComposerTests(SynchronousTestCase):
         self.assertEqual(unpack(data, 1000000), bytes(1000000))
         for size in (0, UNPACKED + 1):
             self.assertRaisesRegex(ValueError, "at most", unpack, data, size)
+
+    def test_old_file_that_was_changed_just_now_is_read_again(self) -> None:
+        """Another change in the same moment would have the same time: what is read is hashed."""
+        self.patch(compose, "YOUNG", self.young)
+        changed = os.fstat(self.descriptor).st_ctime_ns / 1e9
+        pieces, new = self.changed()
+        for age, read in ((0.0, len(OLD) - BLOCK), (-5.0, len(OLD) - BLOCK), (5.0, 100)):
+            self.patch(time, "time", lambda: changed + age)  # noqa: B023
+            digests, self.read = self.basis.digests, []
+            self.basis = Basis(self.reader, self.old)
+            self.basis.digests = digests
+            self.assertEqual(self.compose(pieces, new), new)
+            self.assertEqual(sum(size for _, size in self.read), read)
+
+    def test_what_takes_long_can_be_ended(self) -> None:
+        """A hole of 16 TiB is sent in 9 bytes: whoever waits can end it between its parts."""
+        checks: list[None] = []
+
+        def check() -> None:
+            checks.append(None)
+            if len(checks) == 3:
+                raise ZeroDivisionError
+
+        with TemporaryFile() as output:
+            pieces = Pieces(Bytes(HOLE + struct.pack(">Q", 4 * compose.HOLE_PART)))
+            composer = Composer(pieces, output.fileno(), None, 131072, True, check=check)
+            self.assertRaises(ZeroDivisionError, composer.run)
+        self.assertEqual(composer.size, 2 * compose.HOLE_PART)
 
     def test_wrong_digest_is_refused(self) -> None:
         """Blocks in another order than the digest says."""

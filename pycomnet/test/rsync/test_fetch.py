@@ -14,10 +14,14 @@ from twisted.internet import defer
 import pycomnet
 from pycomnet.far.rsync import entries, scan
 from pycomnet.far.rsync.blocks import SUM
-from pycomnet.rsync import fetch
+from pycomnet.far.rsync.blocks import sums as block_sums
+from pycomnet.far.rsync.files import read_at
+from pycomnet.rsync import fetch, fetchreceiver, modules
+from pycomnet.rsync.fetchrun import FetchRun
 from pycomnet.rsync.matching import Matcher
 from pycomnet.test.rsync.kit import tree_of, write
 from pycomnet.test.rsync.test_targets import NOON, RSyncCase
+from pycomnet.test.waiting import until
 
 #: A far side that sends what it is told, and then waits.
 SCRIPTED = """
@@ -27,6 +31,19 @@ for piece in pieces:
     data.send(piece)
 for message in channel:
     pass
+"""
+
+
+#: Lets the far side find that it can't read all of its tree.
+UNREADABLE = """
+from _pycomnet_rsync import scan as module
+make_scan = module.Scan.__init__
+
+def make(scan, *args, **options):
+    make_scan(scan, *args, **options)
+    scan.clean = False
+
+module.Scan.__init__ = make
 """
 
 
@@ -108,6 +125,25 @@ class FetchTests(RSyncCase):
         self.assert_arrived()
         self.assertGreater(result.bytes_received, 500000)
 
+    async def test_long_file_of_equal_content(self) -> None:
+        """A long file that is here already is not replaced; parts that moved are."""
+        content = os.urandom(300000)
+        for name in ("equal", "moved"):
+            self.in_source(name, content)
+        for number, name, old in ((0, "equal", content), (1, "moved", content[::-1])):
+            write(f"{self.target()}/{name}", old, NOON - 1 - number)
+        before = os.stat(f"{self.target()}/equal").st_ino
+        events: list[pycomnet.SyncEvent] = []
+        result = await self.fetch(progress=events.append)
+        equal = [event.path for event in events if event.kind == "equal"]
+        self.assertEqual((equal, result.sent), (["equal"], ["moved"]))
+        self.assert_arrived()
+        self.assertEqual(os.stat(f"{self.target()}/equal").st_ino, before)
+        half = len(content) // 2 // 4096 * 4096
+        self.in_source("equal", content[half:] + content[:half])
+        self.assertEqual((await self.fetch(checksum=True)).sent, ["equal"])
+        self.assert_arrived()
+
     async def test_checksum(self) -> None:
         """Content is compared if asked."""
         for name, size in (("short", 10), ("long", 100000)):
@@ -152,7 +188,9 @@ class FetchTests(RSyncCase):
         result = await self.fetch(progress=count)
         self.assertEqual(len(result.sent), 60)
         self.assert_arrived()
-        self.assertLess(most[0] - before, fetch.AHEAD + 10)  # a pipe of the gateway, and the like
+        self.assertLess(
+            most[0] - before, fetchreceiver.AHEAD + 10
+        )  # a pipe of the gateway, and the like
 
     async def test_more_lists_than_wait(self) -> None:
         """Lists whose files are not asked for yet are not lost."""
@@ -162,8 +200,8 @@ class FetchTests(RSyncCase):
         with (
             mock.patch.object(scan, "FIRST_BATCH", 1),
             mock.patch.object(scan, "BATCH", 3),
-            mock.patch.object(fetch, "WAITING", 2),
-            mock.patch.object(fetch, "AHEAD", 1),
+            mock.patch.object(fetchreceiver, "WAITING", 2),
+            mock.patch.object(fetchreceiver, "AHEAD", 1),
         ):
             result = await self.fetch()
         self.assertEqual(len(result.sent), 40)
@@ -225,6 +263,83 @@ class FetchTests(RSyncCase):
         await self.fetch()
         self.assert_arrived()
 
+    async def test_nothing_is_written_after_it_was_cancelled(self) -> None:
+        """It fires when its thread has ended, and that takes no longer than a step."""
+        self.in_source("long", os.urandom(200000))
+        write(f"{self.target()}/long", os.urandom(200000))
+        gateway = await self.gateway()
+        seen: list[str] = []
+        receive = FetchRun.receive
+
+        def received(run: FetchRun, destination: bytes) -> None:
+            try:
+                receive(run, destination)
+            finally:
+                seen.append("the thread has ended")
+
+        class EndlessMatcher:
+            def __init__(self, *args: Any) -> None:
+                seen.append("it matches")
+
+            def steps(self) -> Any:
+                while True:
+                    yield None
+
+        with (
+            mock.patch.object(FetchRun, "receive", received),
+            mock.patch.object(fetchreceiver, "Matcher", EndlessMatcher),
+        ):
+            running = pycomnet.fetch(gateway, self.source, self.target())
+            await until(lambda: seen, "it matches")
+            running.cancel()
+            await self.failure(running, defer.CancelledError)
+        self.assertEqual(seen, ["it matches", "the thread has ended"])
+        await self.fetch()
+        self.assert_arrived()
+
+    async def test_far_side_that_does_not_end(self) -> None:
+        """One that ends sending, and nothing else, is given up."""
+        gateway = await self.gateway()
+        code = "channel.close()\nfor each in data: pass"
+        with mock.patch.object(fetch, "SEND", code), mock.patch.object(modules, "REASON", 0.01):
+            running = pycomnet.fetch(gateway, self.source, self.target())
+            problem = await self.failure(running, pycomnet.SyncError)
+        self.assertIn("before it was finished", str(problem))
+
+    async def test_limits(self) -> None:
+        """More than may come ends the run; what is as much as that may come."""
+        self.in_source("short", b"x" * 1000)
+        self.in_source("long", b"y" * 200000)
+        (await self.fetch(max_bytes=201000, max_entries=2)).raise_for_failures()
+        self.assert_arrived()
+        os.truncate(self.in_source("sparse"), 300000)
+        wrong_limits: tuple[tuple[dict[str, Any], str], ...] = (
+            ({"max_entries": 2}, "max_entries"),
+            ({"max_bytes": 299999}, "at most 299999"),
+        )
+        for limits, word in wrong_limits:
+            gateway = await self.gateway()
+            running = pycomnet.fetch(gateway, self.source, self.target(), **limits)
+            self.assertIn(word, str(await self.failure(running, pycomnet.SyncError)))
+            self.assertEqual(sorted(os.listdir(self.target())), ["long", "short"])
+        for wrong in (-1, 1.5, "1"):
+            self.assertRaises(
+                ValueError, pycomnet.fetch, gateway, "x", self.target(), max_bytes=wrong
+            )
+
+    async def test_deletes_that_are_skipped(self) -> None:
+        """Where the source can't be read completely, the result says that nothing was deleted."""
+        self.in_source("a")
+        write(f"{self.target()}/old")
+        gateway = await self.gateway()
+        code = f"{UNREADABLE}\n{modules.SEND}"
+        with mock.patch.object(fetch, "SEND", code):
+            result = await pycomnet.fetch(gateway, self.source, self.target(), delete=True)
+        self.assertTrue(result.deletes_skipped)
+        self.assertEqual(sorted(os.listdir(self.target())), ["a", "old"])
+        self.assertFalse((await self.fetch(delete=True)).deletes_skipped)
+        self.assertEqual(os.listdir(self.target()), ["a"])
+
 
 class HostileFarSideTests(RSyncCase):
     """A far side that would write outside of the destination (case 18)."""
@@ -255,6 +370,13 @@ class HostileFarSideTests(RSyncCase):
     @property
     def there(self) -> list[str]:
         return ["outside", "source", "target0"]
+
+    async def test_what_is_said_without_end(self) -> None:
+        """With a limit for entries, what is said of them has one, too."""
+        told = [["told", [], [], [[b"x", "can't be read"]]]] * 10
+        running = defer.Deferred.fromCoroutine(self.fetch_from(*told, max_entries=3))
+        problem = await self.failure(running, pycomnet.SyncError)
+        self.assertIn("max_entries", str(problem))
 
     async def test_names(self) -> None:
         """``..``, an absolute name and one with a separator are refused."""
@@ -299,6 +421,29 @@ class HostileFarSideTests(RSyncCase):
         )
         self.assertEqual([path for path, _ in result.failed], ["link"])
         self.assertEqual(os.listdir(self.target()), [])
+
+    async def test_any_number_of_bytes(self) -> None:
+        """What is sent as parts of what is here counts as what is written."""
+        listed = batch([b"x"], [entries.FILE], size=100000)
+        os.makedirs(self.target())
+        with open(f"{self.target()}/x", "wb") as file:
+            file.write(os.urandom(50000))
+        block = 4096
+        with open(f"{self.target()}/x", "rb") as file:
+            parts = b"".join(block_sums(read_at(file.fileno()), 50000, block, b"x"))
+        copies = (b"C" + struct.pack(">QQ", 0, 50000)) * 100
+        running = defer.Deferred.fromCoroutine(
+            self.fetch_from(
+                listed,
+                ["sums", 0, 50000, block, b"x", parts, True],
+                ["long", 0, block, NOON, 0o644, False],
+                pieces=(copies,),
+                max_bytes=1000000,
+            )
+        )
+        problem = await self.failure(running, pycomnet.SyncError)
+        self.assertIn("more came than may come", str(problem))
+        self.assertEqual(os.listdir(self.target()), ["x"])
 
     async def test_nonsense(self) -> None:
         """Messages that are none end the run, with an error."""
@@ -356,9 +501,9 @@ class HostileFarSideTests(RSyncCase):
             batch([b"%02d" % number], [entries.FILE], [[b"", 1, 0]], (), 1, number)
             for number in range(40)
         ]
-        with mock.patch.object(fetch, "WAITING", 4):
+        with mock.patch.object(fetchreceiver, "WAITING", 4):
             self.assertIn("not what it is asked for", await self.refused(*lists))
-        with mock.patch.object(fetch, "MOST_ENTRIES", 1):
+        with mock.patch.object(fetchreceiver, "MOST_ENTRIES", 1):
             self.assertIn("2 entries", await self.refused(batch([b"x", b"y"], [entries.FILE] * 2)))
 
     async def test_wrong_digest(self) -> None:

@@ -13,7 +13,7 @@ from twisted.trial.unittest import SkipTest
 import pycomnet
 from pycomnet.far.rsync import scan
 from pycomnet.far.rsync.tree import LATEST
-from pycomnet.rsync import longfile, session, source
+from pycomnet.rsync import longfile, modules, session, source, wanted
 from pycomnet.rsync.longfile import LongFile
 from pycomnet.rsync.options import make_options
 from pycomnet.test.gateways.case import GatewayCase
@@ -286,6 +286,27 @@ class TroubleTests(RSyncCase):
         self.assertLess(0, len(dead.sent))
         self.assertIn("entries were done before", next(dead.problems()))
 
+    async def test_far_side_that_does_not_end(self) -> None:
+        """One that ends sending, and nothing else, is given up, before and after its work."""
+        self.in_source("a")
+        stuck = "for each in data: pass"
+        early = f"if options['root'].endswith(b'0'):\n    channel.close()\n    {stuck}\nelse:\n    "
+        sync = pycomnet.RSync(self.source)
+        for number in range(2):
+            sync.add_target(await self.gateway(), self.target(number))
+        for code, is_done in (
+            (early + modules.RECEIVE.replace("\n", "\n    "), [False, True]),
+            (f"{modules.RECEIVE}channel.close()\n{stuck}", [True, True]),
+        ):
+            with (
+                mock.patch.object(session, "RECEIVE", code),
+                mock.patch.object(modules, "REASON", 0.01),
+            ):
+                result = await sync.send()
+            self.assertEqual([target.error is None for target in result.targets], is_done)
+        self.assert_arrived(0)
+        self.assert_arrived(1)
+
     async def test_cancelled(self) -> None:
         """Cancelling ends the run; another then goes on, and leaves nothing behind."""
         self.fill()
@@ -348,7 +369,7 @@ class TroubleTests(RSyncCase):
             write(path, b"b" * 3000000)
             sync = pycomnet.RSync(self.source)
             sync.add_target(gateway, self.target())
-            with mock.patch.object(session, "DELTA", -1):  # whole, so that units are read
+            with mock.patch.object(wanted, "DELTA", -1):  # whole, so that units are read
                 result = (await sync.send()).targets[0]
         self.assertEqual(len(result.failed), 1)
         self.assertIn("changed each time", result.failed[0][1])

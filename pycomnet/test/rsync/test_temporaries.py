@@ -5,8 +5,12 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+from contextlib import ExitStack
+from tempfile import TemporaryFile
 from typing import Any
 from unittest import mock
+
+from twisted.trial.unittest import SynchronousTestCase
 
 from pycomnet.far.rsync import files, names
 from pycomnet.far.rsync.files import (
@@ -15,11 +19,13 @@ from pycomnet.far.rsync.files import (
     is_temporary,
     remove_left,
     temporary_name,
+    temporary_names,
     write_all,
     write_short,
 )
+from pycomnet.far.rsync.oldfiles import OldFiles
 from pycomnet.far.rsync.tree import AtDirectory, PathDirectory
-from pycomnet.test.rsync.kit import Sender, sync, tree_of
+from pycomnet.test.rsync.kit import CutOff, Sender, sync, tree_of
 from pycomnet.test.rsync.test_cases import NOON, CaseTests
 
 LEFT = TEMPORARY.decode() + "0123456789abcdef0123"
@@ -243,3 +249,61 @@ class TwoRunsTests(CaseTests):
         self.assertEqual(sender.run(self.destination)["failed"], {})
         self.assertLess(sender.literal, 150000)
         self.assertEqual(os.listdir(self.destination), ["long"])
+
+    def test_run_that_is_killed_again_and_again(self) -> None:
+        """Each run goes on from where the last one was, and no more than two files are left."""
+        content = os.urandom(2000000)
+        self.in_source("long", content)
+        self.in_destination("long", os.urandom(2000000), NOON - 1)  # nothing of it is of use
+        literal = []
+        for cut in (1000000, 500000, 200000, 100000, None):
+            sender = Sender(self.source, cut=cut)
+            if cut is None:
+                self.assertEqual(sender.run(self.destination)["sent"], [b"long"])
+            else:
+                self.assertRaises(CutOff, sender.run, self.destination)
+                left = set(os.listdir(self.destination)) - {"long"}
+                self.assertLessEqual(left, set(map(os.fsdecode, temporary_names(b"long"))))
+            literal.append(sender.literal)
+        self.assertEqual(literal[0], 2000000)
+        for so_far, wanted in zip(literal[1:], (1000000, 500000, 300000, 200000), strict=True):
+            self.assertLess(abs(so_far - wanted), 150000)
+        self.assertEqual(os.listdir(self.destination), ["long"])
+        self.assert_equal_trees()
+
+    def test_left_and_old_file(self) -> None:
+        """Parts are taken from what a run has left, and from the old file as well."""
+        content = os.urandom(1000000)
+        self.in_source("long", content)
+        self.in_destination("long", b"front" + content[500000:], NOON - 1)
+        for place, name in enumerate(temporary_names(b"long")):
+            self.in_destination(name.decode(), content[: 600000 - place * 500000])
+        sender = Sender(self.source)
+        self.assertEqual(sender.run(self.destination)["failed"], {})
+        self.assertLess(sender.literal, 10000)
+        self.assertEqual(os.listdir(self.destination), ["long"])
+        self.assert_equal_trees()
+
+
+class OldFilesTests(SynchronousTestCase):
+    def test_all_are_as_one(self) -> None:
+        """Whatever is read is as of one file; what is copied ends with a file."""
+        contents = [os.urandom(10000), os.urandom(3), os.urandom(8193)]
+        with ExitStack() as stack:
+            files = [stack.enter_context(TemporaryFile()) for _ in contents]
+            for file, content in zip(files, contents, strict=True):
+                file.write(content)
+                file.flush()
+            descriptors = [os.dup(file.fileno()) for file in files]
+            old = OldFiles(list(zip(map(len, contents), descriptors, strict=True)))
+            whole = contents[0][:8192] + contents[2]
+            self.assertEqual((old.block, old.size), (4096, len(whole)))
+            for offset in (0, 100, 8191, 8192, 8193, 16384, 16385, 20000):
+                for size in (0, 1, 5000, 30000):
+                    self.assertEqual(old.read(offset, size), whole[offset : offset + size])
+            output = stack.enter_context(TemporaryFile())
+            self.assertEqual(old.copy(output.fileno(), 4096, 10000), 4096)
+            self.assertEqual(old.copy(output.fileno(), 8192, 10000), 8193)
+            output.seek(0)
+            self.assertEqual(output.read(), whole[4096:])
+            old.close()

@@ -24,9 +24,31 @@ for service in (
 pycomnet.locate("x").nothing
 """
 
+#: A program that calls services which others have named.
+GUEST = """
+from pycomnet.services import default
+default.configure(nameserver="tcp:127.0.0.1:1", timeout=5)
+guest = default.guest_context()
+assert guest is default.guest_context()
+assert guest is not default.default_context()
+assert guest.pool is not default.default_context().pool
+assert (guest.timeout, guest.nameserver_address) == (5, "tcp:127.0.0.1:1")
+"""
+
 
 class PlainScriptTests(SynchronousTestCase):
     """Programs in which no reactor runs."""
+
+    def test_guests_have_a_context_of_their_own(self) -> None:
+        """With the options of the default one, and connections of its own."""
+        ran = subprocess.run(
+            [sys.executable, "-c", GUEST],
+            cwd=Path(pycomnet.__file__).parent.parent,
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+        self.assertEqual((ran.returncode, ran.stderr), (0, ""))
 
     def test_names_the_way(self) -> None:
         """The error says what to use, for each function of the default context.

@@ -48,6 +48,10 @@ SCRIPTS = [
     )
 ]
 SCRIPTS += [
+    ("proxy_scripts", name, "")
+    for name in ("calls", "seeds", "said", "started", "threads", "typed")
+]
+SCRIPTS += [
     ("fork_scripts", name, "")
     for name in (
         "forked_old",

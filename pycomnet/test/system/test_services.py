@@ -19,6 +19,7 @@ from twisted.internet.task import deferLater
 import pycomnet
 from pycomnet.cli import tour, tourdaemons
 from pycomnet.errors import CallInterrupted, CertificateRefused, ServiceNotFound
+from pycomnet.ext import access
 from pycomnet.test.processes import still_there
 from pycomnet.test.system.daemons import (
     EXAMPLES,
@@ -60,7 +61,7 @@ class Who(pycomnet.Service):
 
     @pycomnet.method()
     def user(self, request):
-        return request.user
+        return request.user and request.user.name
 """
 WHO = "org.example.who"
 REGISTERED = r"registered '(\S+)' at (\S+): \S+ \(lease \d+, fence (\d+)"
@@ -396,13 +397,19 @@ async def test_service_with_tls_checks_both_ways(started: Daemons, context: Any)
     credentials = f":certificate={client}:privateKey={client}"
     who = await context.connect(f"{address}:trustRoots={files['ca']}{credentials}", WHO)
     assert await who.invoke("user") == "alice"
-    # Registered with what its clients check it by, it is found by its interface, too.
-    advertise = f"tls:localhost:0:trustRoots={files['ca']}{credentials}"
+    # It is found by its interface, too, by those who say themselves what they check it by.
     found = started.service(
-        names, "--listen", listen, "--advertise", advertise, "--name", "found", module="who"
+        names, "--listen", listen, "--advertise", "localhost", "--name", "found", module="who"
     )
     registered(found)
-    assert await (await context.locate(WHO, "found")).invoke("pid") == found.pid
+    mine = pycomnet.Context(
+        context.reactor,
+        nameserver=names,
+        credentials=access.ClientCertificate(str(client), str(client)),
+        trust_roots=files["ca"],
+    )
+    assert await (await mine.locate(WHO, "found")).invoke("pid") == found.pid
+    await mine.close()
     with pytest.raises(CertificateRefused, match="certificate"):
         await context.connect(f"{address}:trustRoots={files['other']}{credentials}", WHO)
     by_number = address.replace("localhost", "127.0.0.1")

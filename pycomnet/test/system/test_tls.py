@@ -34,7 +34,7 @@ class Who(pycomnet.Service):
 
     @pycomnet.method()
     def who(self, request: Any) -> Any:
-        return request.user
+        return request.user and request.user.name
 
     @pycomnet.method()
     def echo(self, request: Any) -> Any:

@@ -364,6 +364,29 @@ async def test_missing_wheel_is_named(place: Place, group: Any) -> None:
     assert place.environments() == []
 
 
+@pytest.mark.parametrize("far", [False, True])
+@pytest_twisted.ensureDeferred
+async def test_hashes_decide_what_is_taken(place: Place, group: Any, far: bool) -> None:
+    """Wherever pip looks: what has another hash is not installed, and projects of this machine
+    are."""
+    gateway = await group.makegateway("popen")
+    own = project(place.index.parent / "own", "own")
+    wanted = []
+    for name, version in (("alpha", "1.0"), ("beta", "2.0")):
+        [path] = place.index.glob(f"{name}-{version}-*.whl")
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        wanted.append(f"{name}=={version} --hash=sha256:{digest}")
+    options = place.options(far=far, index=str(place.index), install=[own])
+    environment = await xdeploy.create_venv(gateway, "work", wanted, **options)
+    python = str(Path(environment.path) / "bin" / "python")
+    await deferToThread(subprocess.check_call, [python, "-c", "import alpha, beta, own"])
+    wanted[1] = f"beta==2.0 --hash=sha256:{'0' * 64}"
+    problem = await failure(
+        xdeploy.create_venv(gateway, "work", wanted, **options), xdeploy.ResolutionFailed
+    )
+    assert "DO NOT MATCH THE HASHES" in problem.output
+
+
 #: pyenv's, as what it has on the path may be a script that says that there is no such.
 PYTHON_2 = versioned_python("2.7")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from twisted.application.service import IService
 from twisted.python.usage import UsageError
 from twisted.trial.unittest import SynchronousTestCase
 
+from pycomnet.auth.tokens import CREDENTIAL_VARIABLES
 from pycomnet.services.launch.config import DEFAULT_LISTEN, Entry
 from pycomnet.tap import service
 from pycomnet.tap.service import Options, makeService
@@ -103,6 +105,21 @@ class MakeTests(SynchronousTestCase):
         """Modules are looked for there first."""
         self.make(f"{MODULE}:Calc")
         self.assertIn(str(Path.cwd()), sys.path)
+
+    def test_what_services_start_inherits_no_credentials(self) -> None:
+        """They are read, and removed from the environment; a gateway's token is for gateways."""
+        for name in CREDENTIAL_VARIABLES:
+            before = os.environ.pop(name, None)
+            self.addCleanup(os.environ.pop, name, None)
+            if before is not None:
+                self.addCleanup(os.environ.__setitem__, name, before)
+        os.environ["PYCOMNET_USER"], os.environ["PYCOMNET_PASSWORD"] = "alice", "a secret"
+        os.environ["PYCOMNET_TOKEN"] = "a-token-of-a-gateway"
+        made: Any = self.make(f"{MODULE}:Calc")
+        self.assertEqual([one.kind for one in made.context.credentials], ["password", "peer"])
+        self.assertEqual(
+            [name for name in CREDENTIAL_VARIABLES if os.environ.get(name)], ["PYCOMNET_TOKEN"]
+        )
 
     def test_module_that_cannot_be_imported(self) -> None:
         """The process ends, before it becomes a daemon, with status 1 and a message."""

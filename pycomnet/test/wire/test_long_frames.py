@@ -6,6 +6,7 @@ import os
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from pycomnet.wire.assembly import Assembly
 from pycomnet.wire.frames import RAW_FRAGMENT
 from pycomnet.wire.mux import EV_DATA, Limits, Mux
 from pycomnet.wire.values import PureCodec
@@ -55,3 +56,21 @@ class LongFrameTests(SynchronousTestCase):
             mux.receive_data(Mux(True).data_to_send())
             mux.receive_data(data[: frame + have])
             self.assertEqual(mux.lacking(), lacks)
+
+
+class BeginningTests(SynchronousTestCase):
+    """The beginning of a value of which a part has arrived."""
+
+    def test_beginning_is_what_came_first(self) -> None:
+        """Whatever the pieces are, and however many have come."""
+        data = bytes(range(256)) * 2000
+        for size in (1, 100, 60_000, 200_000):
+            found = Assembly()
+            for at in range(0, len(data), size):
+                if at > 5000 * size:
+                    break
+                found.append(memoryview(data)[at : at + size])
+                arrived = data[: at + size]
+                if at < 20 * size:
+                    self.assertEqual(found.beginning(300), arrived[:300])
+        self.assertEqual(Assembly().beginning(10), b"")

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import errno
+import gc
 import io
 import os
 import shutil
+import stat
 import sys
 import tarfile
 import threading
 import zipfile
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import attrs
 from twisted.internet import defer
 from twisted.internet.task import Clock
 from twisted.internet.threads import deferToThread
+from twisted.logger import capturedLogs
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from pycomnet.test.processes import still_there
@@ -63,6 +67,46 @@ class CacheTests(PathCase):
         self.assertIsNone(self.cache.read_plan("k"))
         source.path.unlink()
         self.assertIsNone(self.cache.read_plan("k"))
+
+    def test_it_is_for_this_user_alone(self) -> None:
+        """Whatever the umask is, and whatever it was when it was made."""
+        before = os.umask(0)
+        self.addCleanup(os.umask, before)
+        path = self.path / "cache"
+        for _ in range(2):
+            self.cache.add(self.file("a-1-py3-none-any.whl"))
+            self.assertEqual(stat.S_IMODE(path.stat().st_mode), 0o700)
+            path.chmod(0o777)
+            shutil.rmtree(path / "files")
+
+    def test_caches_of_another_user_are_not_used(self) -> None:
+        """What another one keeps in its home is not installed; there is one of its own, or none."""
+        home, own = self.path / "home", self.path / "own"
+        for each in (home, own):
+            each.mkdir()
+        user, status = os.geteuid(), Path.stat
+
+        def another(path: Path, **options: Any) -> Any:
+            found = status(path, **options)
+            return mock.Mock(st_uid=user + 1) if path.is_relative_to(home) else found
+
+        entry = mock.Mock(pw_dir=str(own))
+        with (
+            mock.patch.dict(os.environ, {"HOME": str(home), "XDG_CACHE_HOME": "relative"}),
+            mock.patch("pwd.getpwuid", return_value=entry),
+        ):
+            self.assertEqual(WheelCache().path, home / ".cache" / "pycomnet" / "xdeploy")
+            with mock.patch.object(Path, "stat", another):
+                self.assertEqual(WheelCache().path, own / ".cache" / "pycomnet" / "xdeploy")
+                entry.pw_dir = str(home)
+                with capturedLogs() as logs:
+                    cache = WheelCache()
+            self.assertIn("XDG_CACHE_HOME", logs[0]["log_format"])
+            temporary = cache.path
+            self.assertEqual(stat.S_IMODE(temporary.stat().st_mode), 0o700)
+            del cache
+            gc.collect()
+            self.assertFalse(temporary.exists())
 
     def test_broken(self) -> None:
         """A file that is no plan is as if it were not there."""

@@ -33,6 +33,29 @@ class RequirementsTests(SynchronousTestCase):
         """A backslash continues a line, as in a file for pip."""
         self.assertEqual(Requirements.of("a\\\n>=1").lines, ("a>=1",))
 
+    def test_several_lines_are_continued_as_one_text_is(self) -> None:
+        """Also where they come line by line, and with comments between; the last one ends."""
+        whole = "a>=1 \\\n    --hash=sha256:%s \\\n    # via b\nb" % ("0" * 64)
+        self.assertEqual(Requirements.of(whole), Requirements.of(whole.splitlines()))
+        self.assertEqual(Requirements.of(whole).lines, (f"a>=1 --hash=sha256:{'0' * 64}", "b"))
+        self.assertEqual(Requirements.of("a\\").lines, ("a",))
+        with self.assertRaisesRegex(InvalidRequirements, "line 3"):
+            Requirements.of("a\\\n\nb c\nd")
+
+    def test_hashes_are_part_of_what_is_wanted(self) -> None:
+        """In any order and case; other hashes, or none, are other requirements."""
+        one, two = "sha256:" + "a1" * 32, "sha512:" + "b2" * 64
+        given = Requirements.of(f"a==1 --hash={two} --hash {one.upper().replace('SHA', 'sha')}")
+        self.assertEqual(given, Requirements.of(f"A == 1 --hash={one} --hash={two}"))
+        self.assertTrue(given.hashed)
+        self.assertEqual(str(given), "a==1")
+        keys = {Requirements.of(f"a==1{more}").key for more in ("", f" --hash={one}")}
+        self.assertEqual(len(keys | {given.key}), 3)
+        self.assertFalse(Requirements.of("a==1").hashed)
+        for bad in ("md5:" + "0" * 32, "sha256:0", "sha256", "sha256:" + "g" * 64):
+            with self.assertRaisesRegex(InvalidRequirements, "line 1 .* has the hash"):
+                Requirements.of(f"a==1 --hash={bad}")
+
     def test_files_may_change(self) -> None:
         """What a file has may change."""
         self.assertTrue(Requirements.of("a @ https://x.example/a-1.0.tar.gz").fixed)
@@ -45,6 +68,8 @@ class RequirementsTests(SynchronousTestCase):
             ("a\n\nb c", "line 3"),
             ("./here", "install="),
             ("--index-url x", "index="),
+            ("-e .", "install="),
+            ("--editable=.", "install="),
         ):
             self.assertRaisesRegex(InvalidRequirements, said, Requirements.of, text)
         self.assertRaises(InvalidRequirements, Requirements.of, [b"a"])

@@ -111,6 +111,27 @@ class MakeTests(SynchronousTestCase):
         self.assertEqual(config({"nameserver": "tcp:a:1"}, "calc", **environ).nameserver, "tcp:a:1")
         self.assertIsNone(config({"nameserver": "none"}, "calc", **environ).nameserver)
 
+    def test_rule_is_needed_where_others_connect_without_a_certificate(self) -> None:
+        """Unless the settings say who may call what has none."""
+        there = "tls:2013:privateKey=k:certKey=c"
+        for settings, denies in (
+            ({}, False),
+            ({"listen": "unix:/run/calc"}, False),
+            ({"listen": there}, True),
+            ({"listen": [DEFAULT_LISTEN, there]}, True),
+            ({"listen": f"{there}:clientCAs=ca"}, False),
+            ({"listen": there, "access": "allow"}, False),
+            ({"listen": "tcp:2013"}, True),
+            ({"listen": "tcp:2013", "insecure": True}, False),
+            ({"access": "deny"}, True),
+        ):
+            self.assertIs(config(settings, "calc").denies, denies, settings)
+        self.assertEqual(config({"listen": there}, "calc").readable, [])
+        both = config({"listen": [DEFAULT_LISTEN, "tcp:2013"]}, "calc")
+        self.assertEqual(both.readable, ["tcp:2013"])
+        problem = self.assertRaises(LaunchConfigError, config, {"access": "all"}, "calc")
+        self.assertIn("'allow' or 'deny'", str(problem))
+
     def test_nothing_to_run(self) -> None:
         """Neither a module nor a service in the file."""
         problem = self.assertRaises(LaunchConfigError, config, {"name": "x"})

@@ -7,7 +7,7 @@ from typing import Any
 
 from twisted.internet import defer
 from twisted.internet.protocol import Factory
-from twisted.logger import LogLevel, formatEvent, globalLogPublisher
+from twisted.logger import LogLevel, capturedLogs, formatEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
 from pycomnet.errors import (
@@ -17,6 +17,7 @@ from pycomnet.errors import (
     PycomnetError,
     ServiceNameTaken,
 )
+from pycomnet.ext import access
 from pycomnet.nameserver.service import NameService
 from pycomnet.nameserver.stores.memory import MemoryStore
 from pycomnet.net import endpoints
@@ -118,6 +119,38 @@ class LauncherTests(SynchronousTestCase):
             for record in self.names.directory._index.names.values()
         }
 
+    # -- who may call ----------------------------------------------------------------------------
+
+    def refusal(self, *loaded: Loaded, **settings: Any) -> str:
+        """Why a launcher does not start."""
+        made = self.launcher(*loaded, **settings)
+        return str(self.assertRaises(LaunchFailed, made.privilegedStartService))
+
+    def test_service_for_all_does_not_start_where_others_reach_it(self) -> None:
+        """Without TLS, without a rule, and without being told to; it says what to do."""
+        for listen in ("tcp:2013", "tcp:2013:interface=192.0.2.1"):
+            text = self.refusal(listen=(LISTEN, listen))
+            self.assertIn("org.example.calc has no access rule", text)
+            self.assertIn("--insecure", text)
+        self.assertEqual(self.reactor.ports, {})
+        self.started(listen=("tcp:2013",), insecure=True)
+        self.assertEqual(list(self.reactor.ports), [2013])
+
+    def test_service_with_a_rule_starts_there(self) -> None:
+        """With a warning, as nobody can log in over what others can read."""
+
+        @access.auth(access.PeerUsers())
+        @interface("org.example.guarded")
+        class Guarded(Service):
+            @method()
+            def call(self, request: Any) -> None:
+                pass
+
+        with capturedLogs() as events:
+            self.started(Loaded(Entry("shop.guarded"), Guarded()), listen=("tcp:2013",))
+        shown = [formatEvent(event) for event in events]
+        self.assertTrue(any("nobody can log in" in text for text in shown), shown)
+
     # -- what is registered ----------------------------------------------------------------------
 
     def test_registers_its_address_while_it_runs(self) -> None:
@@ -204,15 +237,14 @@ class LauncherTests(SynchronousTestCase):
         self.assertEqual(advertised("tls:10.0.0.1:1", "h.org"), "tls:h.org:1")
         self.assertEqual(advertised("tcp:10.0.0.1:1", "fe80::1"), "tcp:fe80\\:\\:1:1")
         self.assertEqual(advertised("tcp:10.0.0.1:1", "tls:h.org:443"), "tls:h.org:443")
-        self.assertEqual(
-            advertised("tls:10.0.0.1:7", "tls:h.org:0:trustRoots=/ca.pem"),
-            "tls:h.org:7:trustRoots=/ca.pem",
-        )
+        self.assertEqual(advertised("tls:10.0.0.1:7", "tls:h.org:0"), "tls:h.org:7")
         self.assertEqual(advertised("unix:/run/a", "unix:/srv/a"), "unix:/srv/a")
         for listened, wrong in (
             ("unix:/run/a", "h.org"),
             ("tcp:10.0.0.1:1", "h org"),
             ("tcp:10.0.0.1:1", "tls:h.org"),
+            ("tls:10.0.0.1:7", "tls:h.org:0:trustRoots=/ca.pem"),
+            ("tls:10.0.0.1:7", "tls:h.org:0:host=x"),
             ("tcp:10.0.0.1:1", "unix:"),
         ):
             self.assertRaises(EndpointError, advertised, listened, wrong)
@@ -358,7 +390,7 @@ class LauncherTests(SynchronousTestCase):
     def test_reachable_address_is_registered_first(self) -> None:
         """All that it listens on is registered, and first what others can reach."""
         listen = (LISTEN, "tcp:4001:interface=192.0.2.7")
-        self.started(name="calc-1", listen=listen)
+        self.started(name="calc-1", listen=listen, insecure=True)
         self.assertEqual(self.registered()["calc-1"][0], "tcp:192.0.2.7:4001")
         both = ["tcp:192.0.2.7:4001", "tcp:127.0.0.1:4000"]
         record = self.names.find("calc-1")

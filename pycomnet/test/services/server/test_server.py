@@ -253,7 +253,9 @@ class OverloadTests(ServiceCase):
         self.assertEqual(self.server.held.size, 0)
 
     def test_parts_of_arguments(self) -> None:
-        """So are requests that never come to their end; and a long one still gets through."""
+        """So are requests that never come to their end. Who has most of them loses them first, so
+        others still get through.
+        """
         self.server.held.most = 8_000_000
         remote = self.connect()
         accepted: Any = self.server.connected()
@@ -267,7 +269,7 @@ class OverloadTests(ServiceCase):
             self.assertLessEqual(self.server.held.size, 8_000_000)
         self.assertGreater(flood.transport.value().count(b"overloaded"), 60)
         self.assertLess(len(accepted.long), 30)
-        self.failure(remote.invoke("quick", bytes(1_000_000)), Overloaded)
+        self.assertEqual(self.result(remote.invoke("quick", bytes(1_000_000))), "quick")
         self.assertEqual(self.result(remote.invoke("quick")), "quick")
         flood.lose(ConnectionDone())
         self.assertEqual(self.server.held.size, 0)

@@ -1,0 +1,125 @@
+"""The options of commands that say who calls: ``--user``, ``--token-file`` and ``--cert``."""
+
+from __future__ import annotations
+
+import functools
+import os
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import attrs
+import click
+
+from pycomnet.services.nameserveraddress import TRUST_VARIABLE
+
+if TYPE_CHECKING:
+    from pycomnet.ext.access.credentials import Credentials
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+@attrs.frozen
+class Identity:
+    """Who calls, as the command line says it; what it does not say is looked for elsewhere.
+
+    :ivar user: a user's name, whose password is in the environment or is asked for.
+    :ivar token_file: a file with a token.
+    :ivar certificate: a PEM file with a certificate, and with its key unless there is ``key``.
+    :ivar trust_roots: a file or a directory with the authorities of servers' certificates.
+    """
+
+    user: str | None = None
+    token_file: str | None = None
+    certificate: str | None = None
+    key: str | None = None
+    trust_roots: str | None = None
+
+    def credentials(self) -> list[Credentials]:
+        """The credentials: those of the options, else of the environment and the user's file.
+
+        :raises AccessConfigError: they can't be used.
+        :raises TokenError: so can't a token.
+        """
+        from pycomnet.auth.tokens import PASSWORD_VARIABLE, USER_VARIABLE
+        from pycomnet.ext.access.credentials import ClientCertificate, Password, Token
+        from pycomnet.ext.access.stored import for_servers, stored_credentials
+
+        found: list[Credentials] = []
+        if self.user is not None:
+            password: Any = functools.partial(ask, self.user)
+            if os.environ.get(USER_VARIABLE, self.user) in ("", self.user):  # it is this user's
+                password = os.environ.get(PASSWORD_VARIABLE) or password
+            found.append(Password(self.user, password))
+        if self.token_file is not None:
+            found.append(Token.from_file(os.path.expanduser(self.token_file)))
+        if self.certificate is not None:
+            found.append(ClientCertificate(self.certificate, self.key or self.certificate))
+        return for_servers(found) if found else stored_credentials()
+
+
+def ask(user: str, address: str) -> Any:
+    """Ask for a user's password at an address, in a thread; a Deferred of it."""
+    from getpass import getpass
+
+    from twisted.internet.threads import deferToThread
+
+    from pycomnet.errors import AccessConfigError
+
+    if not sys.stderr.isatty():
+        raise AccessConfigError(
+            f"{address} needs the password of {user}, and there is no terminal to ask for it: set "
+            "PYCOMNET_PASSWORD, or write it to the credentials file"
+        )
+    return deferToThread(getpass, f"Password of {user} for {address}: ")
+
+
+def identity_options(command: F) -> F:
+    """Adds ``--user``, ``--token-file``, ``--cert``, ``--key`` and ``--trust-roots`` as argument
+    ``identity``."""
+
+    @functools.wraps(command)
+    def call(
+        *args: Any,
+        user: str | None,
+        token_file: str | None,
+        cert: str | None,
+        key: str | None,
+        trust_roots: str | None,
+        **rest: Any,
+    ) -> Any:
+        if key is not None and cert is None:
+            raise click.UsageError("--key is the key of a certificate: give that with --cert")
+        return command(*args, identity=Identity(user, token_file, cert, key, trust_roots), **rest)
+
+    wrapped: Any = call
+    for option in reversed(
+        [
+            click.option(
+                "--user",
+                metavar="NAME",
+                help="Log in as this user; the password is that of PYCOMNET_PASSWORD, or asked.",
+            ),
+            click.option(
+                "--token-file", metavar="FILE", help="Log in with the token of this file."
+            ),
+            click.option(
+                "--cert",
+                metavar="FILE",
+                help="Log in with this TLS client certificate, a PEM file.",
+            ),
+            click.option(
+                "--key", metavar="FILE", help="The certificate's key, if it has a file of its own."
+            ),
+            click.option(
+                "--trust-roots",
+                metavar="PATH",
+                envvar=TRUST_VARIABLE,
+                help=f"The authorities of the servers' certificates, a file or a directory; "
+                f"{TRUST_VARIABLE} sets it, too. [default: the system's]",
+            ),
+        ]
+    ):
+        wrapped = option(wrapped)
+    result: F = wrapped
+    return result

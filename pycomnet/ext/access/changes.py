@@ -1,0 +1,93 @@
+"""Looks whether what checkers accept has changed, and says so once for each change."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.interfaces import IReactorTime
+
+from pycomnet.ext.access.checkers import Checker
+from pycomnet.services.threads import MethodThreads
+from pycomnet.text.logs import Logger
+
+log = Logger()
+
+#: Threads that read files and fetch keys. One checker may take long, and is asked again only then.
+READERS = 4
+
+
+class ChangeWatch:
+    """Watches the checkers of a server.
+
+    A checker may read its files at any time, for a login for example, and several servers may use
+    it. So what is compared is its :attr:`~pycomnet.ext.access.checkers.Checker.version`: with the
+    one that this server has acted on.
+
+    :param every: seconds between looks.
+    :param changed: called with a checker that accepts something else than before.
+    :param threads: a thread pool for looks; by default one of its own.
+    """
+
+    def __init__(
+        self,
+        reactor: IReactorTime,
+        every: float,
+        changed: Callable[[Checker], None],
+        threads: Any = None,
+    ) -> None:
+        self._reactor = reactor
+        self._every = every
+        self._changed = changed
+        self._readers = MethodThreads(reactor, READERS, threads)
+        #: checker -> the version that was acted on
+        self._acted: dict[Checker, int] = {}
+        #: those that are being looked at
+        self._looking: set[Checker] = set()
+        self._timer: Any = None
+
+    def add(self, checker: Checker) -> None:
+        """Watch a checker that has been opened."""
+        self._acted[checker] = checker.version
+
+    def start(self) -> None:
+        """Look now and then, until :meth:`stop`."""
+        if self._timer is None and any(one.changes for one in self._acted):
+            self._timer = self._reactor.callLater(self._every, self._look)
+
+    def stop(self) -> None:
+        """Look no more."""
+        timer, self._timer = self._timer, None
+        if timer is not None:
+            timer.cancel()
+
+    def close(self) -> None:
+        """The server has ended."""
+        self.stop()
+        self._readers.close()
+
+    def _look(self) -> None:
+        self._timer = None
+        self.start()
+        for checker in list(self._acted):
+            if checker.changes and checker not in self._looking:
+                self._looking.add(checker)
+                looking = self._readers.run("a look for changes", checker.refresh)
+                looking.addBoth(self._looked, checker)
+
+    def _looked(self, result: Any, checker: Checker) -> None:
+        self._looking.discard(checker)
+        if result is not None:
+            log.failure("{checker} can't be read again", result, checker=type(checker).__name__)
+        self.notice()
+
+    def notice(self) -> None:
+        """Act on what has been read since the last time."""
+        for checker, acted in list(self._acted.items()):
+            version = checker.version
+            if version != acted:
+                self._acted[checker] = version
+                self._changed(checker)
+
+
+__all__ = ["ChangeWatch"]

@@ -1,0 +1,176 @@
+"""What checks credentials: the base of this package's checkers, and how others are asked."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import attrs
+from twisted.cred.checkers import ICredentialsChecker
+from twisted.cred.credentials import IUsernamePassword
+from twisted.cred.error import UnauthorizedLogin
+from twisted.internet import defer
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from pycomnet.auth.principal import Principal
+from pycomnet.auth.tokens import IBearerToken
+from pycomnet.ext.access.messages import IClientCertificate, IPeerUser
+
+#: The kind of credentials of each interface of twisted.cred.
+KIND_OF = {
+    IUsernamePassword: "password",
+    IBearerToken: "token",
+    IClientCertificate: "certificate",
+    IPeerUser: "peer",
+}
+#: Runs a function in a thread.
+RunInThread = Callable[[Callable[[], Any]], "defer.Deferred[Any]"]
+
+
+class CheckLater(Exception):
+    """A checker can't say yet whether credentials are right: the client is to try again."""
+
+
+@attrs.frozen
+class Login:
+    """A user whom a checker has accepted.
+
+    :ivar stamp: what it went by: when the checker has another for this user, the login is over.
+    :ivar expires: the time (``time.time()``) at which it ends by itself, or None.
+    """
+
+    user: Principal
+    stamp: Any = attrs.field(default=None, repr=False)
+    expires: float | None = None
+
+
+@implementer(ICredentialsChecker)
+class Checker:
+    """The base of this package's checkers: as any of twisted.cred's, and it knows roles.
+
+    Checkers that are equal are one: what a rule's checker has accepted counts for the rules of the
+    others as well, and is checked once.
+
+    :cvar blocks: whether :meth:`check` reads files or computes, so that it runs in a thread.
+    :cvar changes: whether what it accepts may change, so that :meth:`refresh` is called now and
+        then.
+    :ivar version: is another after each change of what it accepts, whoever has found that.
+    """
+
+    credentialInterfaces: tuple[Any, ...] = ()
+    blocks = True
+    changes = False
+    version = 0
+
+    def open(self) -> None:
+        """Called when a server begins to use it. It may block.
+
+        :raises AccessConfigError: it can't be used.
+        """
+
+    def check(self, credentials: Any) -> Login:
+        """Check credentials of one of the :attr:`credentialInterfaces`. Called in a thread.
+
+        :raises twisted.cred.error.UnauthorizedLogin: they are not accepted.
+        :raises CheckLater: that can't be said now.
+        """
+        raise NotImplementedError
+
+    def refresh(self) -> None:
+        """Look whether anything has changed; then :attr:`version` does. Called in a thread."""
+
+    def holds(self, login: Login) -> bool:
+        """Whether a login counts, as far as is known; called after a change, and after each check,
+        which may have begun before a change. It may not block.
+        """
+        return True
+
+    def requestAvatarId(self, credentials: Any) -> defer.Deferred[bytes | tuple[()]]:
+        """As :class:`~twisted.cred.checkers.ICredentialsChecker` has it; it may block.
+
+        :returns: fires with the user's name.
+        """
+        try:
+            return defer.succeed(self.check(credentials).user.name.encode())
+        except UnauthorizedLogin:
+            return defer.fail(Failure())
+
+
+class AnyOf:
+    """Accepts whom any of several checkers accepts. The first that does says who it is.
+
+    :param checkers: the checkers.
+    """
+
+    def __init__(self, *checkers: Any) -> None:
+        if not checkers:
+            raise TypeError("AnyOf of no checker accepts nobody: give some")
+        self.checkers = flatten(*checkers)
+
+
+def flatten(*checkers: Any) -> tuple[Any, ...]:
+    """The checkers, with those of each :class:`AnyOf` in its place.
+
+    :raises TypeError: one is no checker.
+    """
+    found: list[Any] = []
+    for one in checkers:
+        if isinstance(one, AnyOf):
+            found += one.checkers
+        elif ICredentialsChecker.providedBy(one):
+            found.append(one)
+        else:
+            raise TypeError(
+                f"expected a checker: one of pycomnet.ext.access, or what provides twisted.cred's "
+                f"ICredentialsChecker, not {one!r}"
+            )
+    return tuple(dict.fromkeys(found))
+
+
+def kinds_of(checker: Any) -> list[str]:
+    """The kinds of credentials that a checker takes."""
+    return [
+        kind
+        for kind in dict.fromkeys(KIND_OF.values())
+        if any(KIND_OF.get(one) == kind for one in checker.credentialInterfaces)
+    ]
+
+
+def takes(checker: Any, credentials: Any) -> bool:
+    """Whether a checker can check these credentials."""
+    return any(one.providedBy(credentials) for one in checker.credentialInterfaces)
+
+
+async def identify(checker: Any, credentials: Any, kind: str, run: RunInThread) -> Login:
+    """Ask a checker who gave these credentials.
+
+    :param kind: their kind, for a checker that knows names only.
+    :raises twisted.cred.error.UnauthorizedLogin: they are not accepted.
+    """
+    if isinstance(checker, Checker):
+        if checker.blocks:
+            found: Login = await run(lambda: checker.check(credentials))
+            return found
+        return checker.check(credentials)
+    name = checker.requestAvatarId(credentials)
+    if inspect.isawaitable(name):
+        name = await name
+    if isinstance(name, bytes):
+        name = name.decode("utf-8", "replace")
+    if not isinstance(name, str) or not name:  # twisted.cred's ANONYMOUS is an empty tuple
+        raise UnauthorizedLogin("the checker knows no name")
+    return Login(Principal(name, how=kind))
+
+
+__all__ = [
+    "AnyOf",
+    "CheckLater",
+    "Checker",
+    "Login",
+    "flatten",
+    "identify",
+    "kinds_of",
+    "takes",
+]

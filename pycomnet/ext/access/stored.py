@@ -1,0 +1,181 @@
+"""A client's credentials from the environment, and from the user's file of them."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from pycomnet.auth.tokens import (
+    CERTIFICATE_VARIABLE,
+    PASSWORD_VARIABLE,
+    PRIVATE_KEY_VARIABLE,
+    SERVERS_VARIABLE,
+    SERVICE_TOKEN_FILE_VARIABLE,
+    SERVICE_TOKEN_VARIABLE,
+    USER_VARIABLE,
+)
+from pycomnet.errors import AccessConfigError
+from pycomnet.ext.access.credentials import (
+    AtAddress,
+    ClientCertificate,
+    Credentials,
+    Password,
+    PeerUser,
+    Token,
+)
+from pycomnet.net import private
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+#: The most bytes of the file.
+MAX_FILE = 1 << 20
+#: The keys of a table of the file, each with the others that it needs or may have.
+KEYS = ("user", "password", "token", "token_file", "certificate", "private_key", "peer")
+
+
+def credentials_path(environ: Mapping[str, str] = os.environ) -> Path:
+    """The user's file of credentials."""
+    config = environ.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config")
+    return Path(config) / "pycomnet" / "credentials.toml"
+
+
+def from_environment(environ: Mapping[str, str] = os.environ) -> list[Credentials]:
+    """The credentials that the environment has, for the servers of ``PYCOMNET_CREDENTIALS_FOR``:
+    patterns of addresses with spaces between them.
+
+    :raises AccessConfigError: of two variables that belong together one is missing.
+    """
+    found: list[Credentials] = []
+    user, password = environ.get(USER_VARIABLE), environ.get(PASSWORD_VARIABLE)
+    if user and password:
+        found.append(Password(user, password))
+    elif password:
+        raise AccessConfigError(f"{PASSWORD_VARIABLE} is set, and {USER_VARIABLE} is not")
+    if environ.get(SERVICE_TOKEN_VARIABLE):
+        found.append(Token(environ[SERVICE_TOKEN_VARIABLE]))
+    elif environ.get(SERVICE_TOKEN_FILE_VARIABLE):
+        found.append(Token.from_file(os.path.expanduser(environ[SERVICE_TOKEN_FILE_VARIABLE])))
+    if environ.get(CERTIFICATE_VARIABLE):
+        certificate = environ[CERTIFICATE_VARIABLE]
+        found.append(
+            ClientCertificate(certificate, environ.get(PRIVATE_KEY_VARIABLE) or certificate)
+        )
+    return for_servers(found, environ)
+
+
+def for_servers(
+    credentials: list[Credentials], environ: Mapping[str, str] = os.environ
+) -> list[Credentials]:
+    """Credentials that are for the servers of ``PYCOMNET_CREDENTIALS_FOR``, if that is set.
+
+    :raises AccessConfigError: it has no patterns of addresses.
+    """
+    patterns = environ.get(SERVERS_VARIABLE, "").split()
+    if not patterns:
+        return credentials
+    return [AtAddress(pattern, one) for one in credentials for pattern in patterns]
+
+
+def from_file(path: str | os.PathLike[str]) -> list[Credentials]:
+    """The credentials of a file, which only its owner can read.
+
+    .. code-block:: toml
+
+        [[credentials]]
+        address = "tls:*.example.org:*"
+        user = "alice"
+        password = "..."
+
+        [[credentials]]
+        address = "tls:build.example.org:2013"
+        token_file = "~/.local/state/build.token"
+
+    :raises AccessConfigError: others can read it, or it says what is wrong in it.
+    """
+    try:
+        fd = private.open_file(path, os.O_RDONLY)
+        with os.fdopen(fd, "rb") as file:
+            data = file.read(MAX_FILE + 1)
+    except private.NotPrivate as problem:
+        raise AccessConfigError(str(problem)) from None
+    except OSError as problem:
+        raise AccessConfigError(f"{path}: can't read it: {problem.strerror}") from problem
+    if len(data) > MAX_FILE:
+        raise AccessConfigError(f"{path}: it is longer than {MAX_FILE} bytes")
+    try:
+        tables = tomllib.loads(data.decode()).get("credentials", [])
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError):
+        # The error's own text may show a line, which may have a password.
+        raise AccessConfigError(f"{path}: it isn't TOML") from None
+    if not isinstance(tables, list) or not all(isinstance(one, dict) for one in tables):
+        raise AccessConfigError(f"{path}: expected tables [[credentials]]")
+    return [_of_table(one, f"{path}, table {number}") for number, one in enumerate(tables, 1)]
+
+
+def _of_table(table: dict[str, Any], where: str) -> Credentials:
+    given = dict(table)
+    address = given.pop("address", None)
+    if not isinstance(address, str) or not address:
+        raise AccessConfigError(
+            f"{where}: it needs address, a pattern such as 'tls:*.example.org:*': credentials go "
+            "to the servers that they are for"
+        )
+    if given.get("peer", True) is not True:
+        raise AccessConfigError(f"{where}: peer is true, or is left out")
+    unknown = given.keys() - set(KEYS)
+    if unknown:
+        raise AccessConfigError(f"{where}: no key {min(unknown)!r}; there are: {', '.join(KEYS)}")
+    makers: dict[frozenset[str], Callable[[], Credentials]] = {
+        frozenset({"user", "password"}): lambda: Password(given["user"], given["password"]),
+        frozenset({"token"}): lambda: Token(given["token"]),
+        frozenset({"token_file"}): lambda: Token.from_file(os.path.expanduser(given["token_file"])),
+        frozenset({"certificate"}): lambda: ClientCertificate(*[_path(given["certificate"])] * 2),
+        frozenset({"certificate", "private_key"}): lambda: ClientCertificate(
+            _path(given["certificate"]), _path(given["private_key"])
+        ),
+        frozenset({"peer"}): PeerUser,
+    }
+    make = makers.get(frozenset(given))
+    if make is None:
+        raise AccessConfigError(
+            f"{where}: expected user and password, token, token_file, certificate (and "
+            "private_key), or peer; one of these"
+        )
+    if not all(isinstance(given[key], str) and given[key] for key in given if key != "peer"):
+        raise AccessConfigError(f"{where}: expected strings")
+    try:
+        return AtAddress(address, make())
+    except AccessConfigError as problem:
+        raise AccessConfigError(f"{where}: {problem}") from None
+
+
+def _path(text: str) -> str:
+    return os.path.expanduser(text)
+
+
+def stored_credentials(environ: Mapping[str, str] = os.environ) -> list[Credentials]:
+    """What this user's programs may give without being told: of the environment, of the file, and
+    over unix sockets who the process is.
+
+    :raises AccessConfigError: they can't be used.
+    """
+    found = from_environment(environ)
+    path = credentials_path(environ)
+    if os.path.lexists(path):
+        found += from_file(path)
+    return [*found, AtAddress("unix:*", PeerUser(if_known=True))]  # which nobody has asked for
+
+
+__all__ = [
+    "credentials_path",
+    "for_servers",
+    "from_environment",
+    "from_file",
+    "stored_credentials",
+]

@@ -1,0 +1,201 @@
+"""Sends a target the content that it needs: short files many to a message, long ones in pieces."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+
+from pycomnet.deferred import Condition
+from pycomnet.far.rsync.blocks import block_size
+from pycomnet.far.rsync.entries import ABORT, COPY, END, HOLE, PIECE, numbers_of
+from pycomnet.far.rsync.files import digest_of
+from pycomnet.far.rsync.tree import time_of
+from pycomnet.rsync import matching
+from pycomnet.rsync.lines import Lines
+from pycomnet.rsync.longfile import UNIT, LongFile
+from pycomnet.rsync.matching import Copy, Matcher, More, Sums
+from pycomnet.rsync.result import TargetResult
+from pycomnet.rsync.source import TRIES, Source
+from pycomnet.rsync.wanted import WantedFiles
+
+#: What a step of matching returns at most: pieces, and bytes of content.
+STEP_PIECES, STEP_BYTES = 64, 1048576
+
+
+class Serving:
+    """Sends content, one message or one long file after the other.
+
+    :param changed: notified when there is something new in ``wanted``.
+    :param unreadable: called with numbers and reasons of what can't be read.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        wanted: WantedFiles,
+        lines: Lines,
+        result: TargetResult,
+        changed: Condition,
+        unreadable: Callable[[list[tuple[int, str]]], object],
+    ) -> None:
+        self._source = source
+        self._wanted = wanted
+        self._lines = lines
+        self._result = result
+        self._changed = changed
+        self._tell_unreadable = unreadable
+
+    async def serve_next(self) -> bool:
+        """Send what is next; False if nothing is needed now."""
+        wanted = self._wanted
+        if wanted.shorts:
+            await self._send_shorts(wanted.shorts.popleft())
+        elif wanted.longs:
+            number, delta = wanted.longs.popleft()
+            await self._ask_ahead(number, delta)
+            await self._send_long(number, delta)
+        else:
+            return False
+        return True
+
+    async def _unreadable(self, failed: list[tuple[int, str]]) -> None:
+        self._tell_unreadable(failed)
+        self._changed.notify_all()
+        await self._lines.send(["unreadable", numbers_of("Q", [number for number, _ in failed])])
+
+    async def _send_shorts(self, group: list[int]) -> None:
+        found = await self._source.shorts([(number, self._wanted.path(number)) for number in group])
+        if found.failed:
+            await self._unreadable(found.failed)
+        digests = self._wanted.digests
+        equal = [
+            number
+            for number, data in zip(found.numbers, found.datas, strict=True)
+            if number in digests and digest_of(data) == digests[number]
+        ]
+        if equal:
+            size = sum(
+                len(data)
+                for number, data in zip(found.numbers, found.datas, strict=True)
+                if number in equal
+            )
+            self._result.matched += size
+            self._result.done += size
+            await self._lines.send(["equal", numbers_of("Q", equal)])
+            found = found.without(set(equal))
+        if not found.numbers:
+            return
+        message = found.message()
+        content = found.content
+        self._result.literal += len(content)
+        packed = await self._lines.packed(content)
+        if packed is None:
+            await self._lines.send([*message, content, 0])
+        else:
+            await self._lines.send([*message, packed, len(content)])
+        self._result.done += len(content)
+
+    async def _ask_ahead(self, number: int, delta: bool) -> None:
+        """Ask for the sums of a file; and for those of the next, which come meanwhile."""
+        wanted = [(number, delta), *list(self._wanted.longs)[:1]]
+        for each, by_delta in wanted:
+            if by_delta and each not in self._wanted.asked and each not in self._wanted.sums:
+                self._wanted.asked.add(each)
+                await self._lines.send(["sums", each])
+
+    async def _send_long(self, number: int, delta: bool) -> None:
+        if self._wanted.attempts(number) >= TRIES:
+            await self._unreadable([(number, "it changed each time while it was read")])
+            return
+        file = self._source.long(number, self._wanted.path(number))
+        self._wanted.sent.add(number)
+        before = self._result.done
+        try:
+            try:
+                await file.open()
+            except OSError as problem:
+                await self._unreadable([(number, problem.strerror or str(problem))])
+                return
+            sums = await self._sums_of(number) if delta else None
+            try:
+                if sums is None:
+                    await self._send_whole(number, file)
+                else:
+                    await self._send_delta(number, file, sums)
+            except OSError:
+                # The target says that it needs it again: then it is opened anew.
+                file.changed = True
+                await self._lines.raw(ABORT)
+            if file.changed:
+                self._result.done = before  # it is sent again
+        finally:
+            self._source.leave(file)
+
+    async def _sums_of(self, number: int) -> Sums | None:
+        """The sums of a file's old content, as soon as some are here; None if there are none."""
+        while number not in self._wanted.sums:
+            await self._changed.wait()
+        sums = self._wanted.sums[number]
+        return sums if sums.block else None
+
+    async def _begin(self, number: int, file: LongFile, block: int) -> None:
+        assert file.status is not None
+        time, mode = time_of(file.status), file.status.st_mode & 0o7777
+        await self._lines.send(["long", number, block, time, mode, file.is_sparse])
+
+    async def _end(self, file: LongFile, digest: bytes, block: int) -> None:
+        if await file.is_whole(digest, block):
+            await self._lines.raw(END + digest)
+        else:
+            await self._lines.raw(ABORT)
+
+    async def _literal(self, data: bytes) -> None:
+        await self._lines.literal(data)
+        self._result.done += len(data)
+
+    async def _send_whole(self, number: int, file: LongFile) -> None:
+        block = block_size(file.size)
+        await self._begin(number, file, block)
+        lines = self._lines
+        for begin, size, is_data in file.extents:
+            if not is_data:
+                await lines.raw(HOLE + struct.pack(">Q", size))
+                self._result.done += size
+                continue
+            for offset in range(begin, begin + size, UNIT):
+                data = await file.unit(offset, min(UNIT, begin + size - offset))
+                for at in range(0, len(data), PIECE):
+                    await self._literal(data[at : at + PIECE])
+        await self._end(file, await file.digest(), block)
+
+    async def _send_delta(self, number: int, file: LongFile, sums: Sums) -> None:
+        await self._begin(number, file, sums.block)
+        matcher = Matcher(file.pread, file.size, sums)
+        steps = matcher.steps()
+
+        def some() -> list[matching.Literal | Copy | More | None]:
+            """Some steps; None is the last."""
+            found: list[matching.Literal | Copy | More | None] = []
+            size = 0
+            for step in steps:
+                found.append(step)
+                if isinstance(step, More):
+                    return found
+                size += len(step.data) if isinstance(step, matching.Literal) else 0
+                if len(found) >= STEP_PIECES or size >= STEP_BYTES:
+                    return found
+            return [*found, None]
+
+        while True:
+            for step in await self._source.in_thread(some):
+                if step is None:
+                    await self._end(file, matcher.digest, sums.block)
+                    return
+                if isinstance(step, matching.Literal):
+                    await self._literal(step.data)
+                elif isinstance(step, Copy):
+                    self._result.matched += step.size
+                    self._result.done += step.size
+                    await self._lines.raw(COPY + struct.pack(">QQ", step.offset, step.size))
+                elif not sums.complete:
+                    await self._changed.wait()

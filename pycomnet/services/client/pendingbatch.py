@@ -1,0 +1,297 @@
+"""A batch that was sent, until each of its calls has its outcome."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import attrs
+
+from pycomnet.errors import (
+    CallInterrupted,
+    ConnectionLost,
+    DeadlineExceeded,
+    Overloaded,
+    ServerLeaving,
+    Unauthenticated,
+    from_map,
+)
+from pycomnet.services.client.pending import NOTHING, Taker
+from pycomnet.wire.frames import ERROR, RESULT
+from pycomnet.wire.values import InvalidValue, ValueNotReceivable, ValueNotSendable
+
+if TYPE_CHECKING:
+    from pycomnet.services.client.pool import ClientConnection, PooledServer
+    from pycomnet.services.client.together import Together
+
+#: A method, its structured arguments, and what takes its result.
+Call = tuple[str, Any, Taker]
+#: Errors that are the same for all calls of a batch.
+OF_ALL = (Overloaded, DeadlineExceeded, CallInterrupted)
+
+
+@attrs.define
+class BatchRequest:
+    """Some of the calls, as they are sent.
+
+    :ivar names: the methods, if it is a batch; else it is one call, and is sent by itself.
+    :ivar which: the number of each call's method.
+    :ivar encoded: each call's arguments.
+    :ivar problem: why its only call can't be sent.
+    """
+
+    calls: list[Call]
+    names: list[str] = attrs.Factory(list)
+    which: list[int] = attrs.Factory(list)
+    encoded: list[bytes] = attrs.Factory(list)
+    problem: ValueNotSendable | None = None
+
+
+class PendingBatch:
+    """A batch that was sent, and waits for outcomes.
+
+    :ivar id: its channel's id; None before it is sent, and once the channel is closed.
+    """
+
+    def __init__(
+        self,
+        together: Together,
+        peer: PooledServer,
+        connection: ClientConnection,
+        request: BatchRequest,
+    ) -> None:
+        self.id: int | None = None
+        self.bucket: dict[Any, None] | None = None
+        self.expires = together.expires
+        self._together = together
+        self._service = together.service
+        self._peer = peer
+        self._connection = connection
+        #: the calls, each None once it has an outcome; how many have none; how many methods
+        self._calls: list[Call | None] = list(request.calls)
+        self._left = len(request.calls)
+        self._methods = len(request.names)
+        self._has_outcomes = False
+        peer.pending += self._left
+        together.runs(self)
+
+    def _rest(self) -> list[Call]:
+        """End it; returns the calls that have no outcome."""
+        rest = [call for call in self._calls if call is not None]
+        self._calls = []
+        self._peer.pending -= self._left
+        self._left = 0
+        bucket, self.bucket = self.bucket, None
+        if bucket is not None:
+            bucket.pop(self, None)
+        return rest
+
+    # -- called by the connection ----------------------------------------------------------------
+
+    def arrived(self, payload: bytes | memoryview, cost: int) -> None:
+        """Some outcomes have arrived."""
+        mux = self._connection.mux
+        if cost and self.id in mux.streams:
+            mux.consumed(mux.streams[self.id], cost)
+        self._take(payload)
+
+    def run_arrived(self, payloads: list[bytes], cost: int) -> None:
+        """Several values with outcomes have arrived."""
+        mux = self._connection.mux
+        if cost and self.id in mux.streams:
+            mux.consumed(mux.streams[self.id], cost)
+        for payload in payloads:
+            self._take(payload)
+
+    def replied(self, payload: bytes | memoryview) -> None:
+        """The last outcomes have arrived, in the frame that closes the channel."""
+        self.id = None
+        self._take(payload)
+        self._ended()
+
+    def ended(self) -> None:
+        """The server ends its half only by closing."""
+        self._close()
+        self._ended()
+
+    def closed(self, kind: int, payload: bytes) -> None:
+        self.id = None
+        if kind == RESULT:
+            self.replied(payload)
+        elif kind == ERROR:
+            self._refused(payload)
+        else:
+            self._ended()
+
+    def _take(self, payload: bytes | memoryview) -> None:
+        """Tell calls their outcomes."""
+        if not self._calls:
+            return
+        connection = self._connection
+        try:
+            places, payloads = connection.decode(payload)[:2]  # type: ignore[arg-type]
+            outcomes = self._decode(payloads)
+            places, calls = self._calls_of(places, len(outcomes))
+        except (InvalidValue, ValueNotReceivable, TypeError, ValueError, LookupError) as problem:
+            self._end(connection.violated("value", f"the outcomes of a batch: {problem}"))
+        else:
+            self._tell(places, calls, outcomes)
+
+    def _calls_of(self, places: Any, count: int) -> tuple[Sequence[int], list[Any]]:
+        """The calls that outcomes are of; from now on they have one."""
+        calls = self._calls
+        if type(places) is int:
+            places = range(places, places + count)
+            if not places.start and count == len(calls) == self._left:  # as of most batches
+                self._calls = []
+                return places, calls
+        found = [calls[place] for place in places if place >= 0]
+        if len(found) != count or None in found or len(set(places)) != count:
+            raise InvalidValue("each is that of a call, and each call has one")
+        for place in places:
+            calls[place] = None
+        return places, found
+
+    def _decode(self, payloads: list[bytes]) -> list[Any]:
+        """Decode outcomes: each becomes an array of a result, or an error."""
+        if not set(map(type, payloads)) <= {bytes}:
+            raise InvalidValue("an outcome is a bin")
+        if payloads.count(NOTHING) == len(payloads):
+            return [[None]] * len(payloads)
+        found = self._connection.decode_run(payloads)
+        if found is None:
+            found = [self._decode_one(payload) for payload in payloads]
+        if set(map(type, found)) == {list} and all(found):
+            return found
+        for n, outcome in enumerate(found):
+            if type(outcome) is dict:
+                found[n] = from_map(outcome)
+            elif not (outcome and type(outcome) is list) and not isinstance(outcome, Exception):
+                raise InvalidValue("an outcome is an array of a result, or the map of an error")
+        return found
+
+    def _decode_one(self, payload: bytes) -> Any:
+        try:
+            return self._connection.decode(payload)
+        except ValueNotReceivable as unknown:
+            return unknown
+
+    def _tell(self, places: Sequence[int], calls: list[Any], outcomes: list[Any]) -> None:
+        together = self._together
+        again: list[tuple[int, Call]] = []
+        for place, call, outcome in zip(places, calls, outcomes, strict=True):
+            if type(outcome) is list:
+                call[2].callback(outcome[0])
+            elif self._may_call_again(outcome):
+                again.append((place, call))
+            else:
+                together.fail(call[2], self._explained(outcome))
+        if again:  # it has not begun: that is as good as no outcome
+            self._calls = self._calls or [None] * len(calls)
+            for place, call in again:
+                self._calls[place] = call
+        self._has_outcomes = True
+        told = len(calls) - len(again)
+        self._left -= told
+        self._peer.pending -= told
+        together.told(told)
+
+    def _may_call_again(self, problem: Exception) -> bool:
+        """Whether an error says that a call has not begun and may be made again."""
+        if isinstance(problem, ServerLeaving):
+            self._peer.drop(self._connection)
+            return True
+        if isinstance(problem, Unauthenticated) and problem.reason == "expired":
+            self._peer.log_in_again(self._connection)
+            return self._peer.has_credentials
+        return False
+
+    def _explained(self, problem: Exception) -> Exception:
+        if isinstance(problem, Unauthenticated):
+            return self._peer.explained(problem)
+        return problem
+
+    def _ended(self) -> None:
+        """The server has closed the channel: what has no outcome has not begun."""
+        self._together.repeat(self._rest())
+        self._together.told(0, self)
+
+    def _refused(self, payload: bytes) -> None:
+        """None of the calls has begun."""
+        try:
+            problem: Exception = from_map(self._connection.decode(payload))
+        except InvalidValue as invalid:
+            self._end(self._connection.violated("value", str(invalid)))
+            return
+        except ValueNotReceivable as unknown:
+            problem = unknown
+        same = self._methods == 1 or isinstance(problem, OF_ALL)
+        if self._has_outcomes or (same and not self._may_call_again(problem)):
+            self._end(self._explained(problem))
+            return
+        self._together.repeat(self._rest())  # so each gets its own error
+        self._together.told(0, self)
+
+    def connection_lost(self, lost: ConnectionLost) -> None:
+        last = self._connection.mux.last_taken
+        unseen = last is not None and self.id is not None and self.id > last
+        service, peer = self._service, self._peer
+        rest = self._rest()
+        closed = service.context.pool.closed
+        why = f"{peer.address}: {lost.reason}, while a batch was under way"
+        problem = CallInterrupted("the context was closed" if closed else why)
+        problem.__cause__ = lost
+        self._together.repeat(
+            rest,
+            problem,
+            lambda method: not closed and (unseen or service.may_repeat(peer, method)),
+        )
+        self._together.told(0, self)
+
+    def move(self, now: float) -> None:
+        """The server does not answer: call another instance, if there is one and all calls may run
+        twice.
+        """
+        service, peer = self._service, self._peer
+        calls = [call for call in self._calls if call is not None]
+        if service.has_other(peer, now) and all(service.may_repeat(peer, one[0]) for one in calls):
+            peer.is_silent()
+            self._close()
+            self._together.repeat(self._rest())
+            self._together.told(0, self)
+
+    # -- what ends it here -----------------------------------------------------------------------
+
+    def _fail(self, calls: list[Call], problem: Exception) -> None:
+        for _, _, taker in calls:
+            self._together.fail(taker, problem)
+        self._together.told(len(calls))
+
+    def _end(self, problem: Exception) -> None:
+        self._fail(self._rest(), problem)
+        self._together.told(0, self)
+
+    def failed(self, problem: Exception) -> None:
+        """It could not be sent."""
+        self._end(problem)
+
+    def expired(self) -> None:
+        """Its deadline has passed."""
+        self.bucket = None
+        self._close()
+        self._end(DeadlineExceeded("no result before the batch's deadline"))
+
+    def cancel(self) -> None:
+        """Cancel it. Nobody is told."""
+        self._rest()
+        self._close()
+
+    def _close(self) -> None:
+        connection = self._connection
+        if self.id is not None and connection.lost is None:
+            connection.mux.cancel_call(self.id)
+            connection.flush_soon()
+        self.id = None
+
+
+__all__ = ["BatchRequest", "Call", "PendingBatch"]

@@ -1,0 +1,420 @@
+"""Batches: many calls that come in one request. They are run in parts, between other calls."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet import defer
+
+from pycomnet.errors import DeadlineExceeded, InvalidArguments, PycomnetError
+from pycomnet.services.client.pending import NOTHING
+from pycomnet.services.server.request import PLAIN, Request, ServerCall
+from pycomnet.wire.values import InvalidValue, TooManyItems, ValueNotReceivable, read_texts
+
+if TYPE_CHECKING:
+    from pycomnet.services.server.calls import Bound
+    from pycomnet.services.server.connection import ServerConnection
+    from pycomnet.wire.mux import Stream
+
+#: How many calls begin between two looks at the clock.
+LOOK_EVERY = 8
+#: The most methods of a batch. Which of them may be called is asked before it is decoded.
+MOST_METHODS = 100
+#: How many calls are admitted and decoded before they run, and about how many bytes.
+CHUNK = 64
+CHUNK_SIZE = 65_536
+#: Arguments up to this length are decoded together. So few bytes can't become large.
+SHORT = 512
+#: How many bytes a request has beside the texts with which it begins and its arguments.
+OVERHEAD = 14
+#: Outcomes of so many bytes are sent before the batch is done. With their numbers they fit a frame.
+MOST_HELD = 48_000
+
+
+class PartOfBatch(ServerCall):
+    """A call in a batch, that has not returned at once or has failed."""
+
+    __slots__ = ("_batch", "_place")
+
+    def __init__(self, batch: ServerBatch, place: int) -> None:
+        super().__init__(batch.connection, None, False)
+        self.asked = True
+        self._batch = batch
+        self._place = place
+
+    def reply(self, payload: bytes) -> None:
+        """It has an encoded result."""
+        self.over = True
+        self._batch.told(self, self._place, payload, False)
+
+    def fail(self, payload: bytes) -> None:
+        """It has an encoded error."""
+        self.over = True
+        self._batch.told(self, self._place, payload, True)
+
+
+class ServerBatch(ServerCall):
+    """A batch as the server's connection keeps it: a call that consists of calls."""
+
+    __slots__ = (
+        "_args",
+        "_bounds",
+        "_chunk",
+        "_chunk_at",
+        "_count",
+        "_interface",
+        "_is_blocked",
+        "_judged",
+        "_names",
+        "_next",
+        "_one_by_one",
+        "_parts",
+        "_payloads",
+        "_places",
+        "_running",
+        "_sent",
+        "_size",
+        "_which",
+    )
+
+    def __init__(self, connection: ServerConnection, stream: Stream) -> None:
+        super().__init__(connection, stream, False)
+        self._interface = ""
+        #: its methods, by their numbers in it
+        self._names: list[str] = []
+        self._bounds: list[Bound | None] = []
+        #: for each call the number of its method, and its encoded arguments
+        self._which: list[int] = []
+        self._args: list[Any] = []
+        self._one_by_one = False
+        #: how many calls may begin, and the number of the next one
+        self._count = self._next = 0
+        #: the decoded arguments of some calls (or why one may not begin), and the first's number
+        self._chunk: list[Any] = []
+        self._chunk_at = 0
+        #: the calls that have begun and have not ended
+        self._parts: set[PartOfBatch] = set()
+        #: the outcomes that were not sent yet: the calls' numbers, the encodings, their bytes
+        self._places: list[int] = []
+        self._payloads: list[bytes] = []
+        self._size = 0
+        #: how many of its calls it was asked of whether they may begin; some are asked of again
+        self._judged = 0
+        #: whether calls are being begun; whether outcomes wait to be sent, and when all are
+        self._running = self._is_blocked = False
+        self._sent: defer.Deferred[None] | None = None
+
+    # -- its request -----------------------------------------------------------------------------
+
+    def refusal(
+        self, interface: str, name: str, size: int, again: bool = False
+    ) -> Exception | None:
+        """Why none of its calls is wanted.
+
+        :param name: the names of its methods, joined.
+        """
+        names = name.split("\n", MOST_METHODS)
+        if len(names) > MOST_METHODS:
+            return InvalidArguments(f"a batch calls {MOST_METHODS} methods at most: make several")
+        first: Exception | None = None
+        for one in names:
+            # The size is asked for when it is known which call has which.
+            refused = self.connection.server.refusal(self, interface, one, 0, again)
+            if refused is None:
+                return None
+            first = first or refused
+        return first
+
+    def begin(self, payload: bytes) -> None:
+        """The whole request has arrived."""
+        connection = self.connection
+        server = connection.server
+        size = len(payload)
+        if server.held.size + size > server.held.most:
+            connection.refuse(self, server.held.no_room(size))
+            return
+        try:
+            self._interface, joined = read_texts(payload, 2)
+        except InvalidValue as problem:
+            connection.violated("value", f"that is no batch: {problem}")
+            return
+        refused = self.refusal(self._interface, joined, size, True)
+        if refused is not None:
+            connection.refuse(self, refused)  # nothing of it is decoded
+            return
+        self._names = names = joined.split("\n")
+        try:
+            asked = connection.decode(payload)
+            _, _, seconds, self._one_by_one, self._which, self._args = asked[:6]
+            self._check(seconds)
+        except (InvalidArguments, DeadlineExceeded) as problem:
+            connection.refuse(self, problem)
+            return
+        except TooManyItems as many:
+            connection.refuse(self, InvalidArguments(f"the batch: {many}"))
+            return
+        except InvalidValue as invalid:
+            connection.violated("value", str(invalid))
+            return
+        except (ValueError, TypeError, ArithmeticError) as wrong:
+            connection.refuse(self, PycomnetError(f"that is no batch: {wrong}"))
+            return
+        methods = server.methods[self._interface]
+        self._bounds = [methods.get(name) for name in names]
+        self._count = len(self._which)
+        server.keep(self, size)
+        server.batches.add(self)
+
+    def _check(self, seconds: Any) -> None:
+        which, args, most = self._which, self._args, self.connection.server.limits.most_batched
+        if not (type(which) is type(args) is list and len(which) == len(args)):
+            raise TypeError("the methods and the arguments are two arrays, of the same length")
+        if len(which) > most:
+            raise InvalidArguments(f"a batch of {len(which)} calls, and {most} are the most here")
+        methods = len(self._names)
+        if not all(type(number) is int and 0 <= number < methods for number in set(which)):
+            raise TypeError(f"a method is the number of one of {methods}")
+        if not set(map(type, args)) <= {bytes}:
+            raise TypeError("a call's arguments are a bin")
+        if seconds is not None:
+            if not isinstance(seconds, (int, float)):
+                raise TypeError("a deadline is a number of seconds")
+            if not seconds > 0:  # written so that NaN fails, too
+                raise DeadlineExceeded("its deadline had passed when it came")
+            self.seconds = seconds
+            self.expires = self.connection.reactor.seconds() + seconds
+
+    # -- its calls -------------------------------------------------------------------------------
+
+    def run(self, until: float) -> bool:
+        """Begin calls until a time.
+
+        :returns: whether it needs no further turn, or none before one of its calls has ended.
+        """
+        clock = self.connection.reactor.seconds
+        if self.expires is not None and clock() >= self.expires:
+            self._count = self._next  # the client knows that as well
+        self._running = True
+        self._chunk, self._chunk_at = [], self._next  # who may call what may have changed since
+        try:
+            while self._may_begin():
+                self._run_some()
+                if clock() >= until:
+                    break
+        finally:
+            self._running = False
+        if self.over:
+            return True
+        if self._is_done():
+            self._finish()
+            return True
+        self._send()
+        return not self._may_begin()
+
+    def _may_begin(self) -> bool:
+        """Whether another call may begin now."""
+        if self._next >= self._count or self.over or self._is_blocked:
+            return False
+        return not (self._one_by_one and self._parts)
+
+    def _run_some(self) -> None:
+        """Begin the next calls: each that was admitted at once if that is possible, as
+        :meth:`ServerConnection.call_received` does.
+        """
+        connection, interface, expires = self.connection, self._interface, self.expires
+        server = connection.server
+        encode, most = connection.encode, server.limits.running
+        which, names, bounds = self._which, self._names, self._bounds
+        add_place, add_payload, size = self._places.append, self._payloads.append, 0
+        if self._next >= self._chunk_at + len(self._chunk):
+            self._admit()
+        at = self._next - self._chunk_at
+        for args in self._chunk[at : at + (1 if self._one_by_one else LOOK_EVERY)]:
+            place = self._next
+            if place >= self._count:  # a call has ended the batch
+                break
+            self._next = place + 1
+            number = which[place]
+            bound = bounds[number]
+            if type(args) is _Refused or bound is None:
+                connection.refuse(PartOfBatch(self, place), args.problem)
+                continue
+            if not bound.direct or server.running >= most or server.leaving:
+                left = None if expires is None else expires - connection.reactor.seconds()
+                asked = [interface, names[number], args, left]
+                server.start(self._part(place), b"", asked)
+                continue
+            try:
+                if bound.checked:
+                    bound.method.check(args)
+                result = bound.function(
+                    Request(connection, interface, names[number], args, expires)
+                )
+            except BaseException as problem:  # also SystemExit: a method must not end the server
+                connection.refuse(PartOfBatch(self, place), problem)
+                continue
+            if type(result) in PLAIN:
+                try:
+                    payload = NOTHING if result is None else encode([result])
+                except Exception:
+                    connection.answer(PartOfBatch(self, place), [result])  # which sends the reason
+                    continue
+                add_place(place)
+                add_payload(payload)
+                size += len(payload)
+                continue
+            part = self._part(place)
+            part.begun = True
+            if expires is not None:
+                part.seconds, part.expires = self.seconds, expires
+            server.settle(part, result)
+        self._size += size
+        if self._size > MOST_HELD:
+            self._send()
+
+    def _admit(self) -> None:
+        """Decode the arguments of the next calls, if they may begin: they do in this turn."""
+        server = self.connection.server
+        names, which = self._names, self._which
+        interface, refusal = self._interface, server.refusal
+        short = min(SHORT, server.limits.items)  # each item takes a byte at least
+        found: list[Any] = []
+        size = 0
+        is_short = True
+        for place in range(self._next, min(self._next + CHUNK, self._count)):
+            payload = self._args[place]
+            name = names[which[place]]
+            size_alone = len(payload) + len(interface) + len(name) + OVERHEAD
+            problem = refusal(self, interface, name, size_alone, place < self._judged)
+            self._judged = max(self._judged, place + 1)
+            if problem is not None:
+                found.append(_Refused(problem))
+                is_short = False
+                continue
+            if len(payload) > short:
+                is_short = False
+                size += len(payload)
+                if size > CHUNK_SIZE and found:
+                    break
+            found.append(payload)
+        self._chunk_at = self._next
+        values = self.connection.decode_run(found) if is_short else None
+        if values is None:
+            values = [one if type(one) is _Refused else self._decode(one) for one in found]
+        self._chunk = values
+
+    def _decode(self, payload: bytes) -> Any:
+        try:
+            return self.connection.decode(payload)
+        except TooManyItems as many:
+            return _Refused(InvalidArguments(f"the arguments: {many}"))
+        except InvalidValue as invalid:
+            self.connection.violated("value", str(invalid))
+            self.cancel(None)
+            return _Refused(invalid)
+        except ValueNotReceivable as unknown:
+            return _Refused(InvalidArguments(str(unknown)))
+
+    def _part(self, place: int) -> PartOfBatch:
+        part = PartOfBatch(self, place)
+        self._parts.add(part)
+        return part
+
+    # -- its outcomes ----------------------------------------------------------------------------
+
+    def told(self, part: PartOfBatch, place: int, payload: bytes, failed: bool) -> None:
+        """One of its calls has ended."""
+        self._parts.discard(part)
+        if self.over:
+            return
+        self._places.append(place)
+        self._payloads.append(payload)
+        self._size += len(payload)
+        if failed and self._one_by_one:
+            self._count = self._next
+        if self._running:
+            return
+        if self._is_done():
+            self._finish()
+            return
+        self._send()
+        if self._one_by_one and self._may_begin():
+            self.connection.server.batches.add(self)
+
+    def _is_done(self) -> bool:
+        return self._next >= self._count and not self._parts
+
+    def _value(self) -> bytes:
+        """Encode the outcomes that were not sent."""
+        places, payloads = self._places, self._payloads
+        first = places[0] if places else 0
+        row = places == list(range(first, first + len(places)))
+        value = self.connection.encode([first if row else places, payloads])
+        places.clear()
+        payloads.clear()
+        self._size = 0
+        return value
+
+    def _send(self) -> None:
+        if not self._places or self.over:
+            return
+        payload = self._value()
+        connection = self.connection
+        sent: defer.Deferred[None] = defer.Deferred()
+        if not connection.mux.send(self.stream, payload, sent):
+            # The client does not read as fast as its calls run: no more begin until it does.
+            self._is_blocked = True
+            self._sent = sent
+            sent.addCallback(self._unblocked, sent)
+            connection.keeps(len(payload))
+        if not connection.corked:
+            connection.flush_soon()
+
+    def _unblocked(self, _: object, sent: object) -> None:
+        """What had to wait has been sent."""
+        if sent is self._sent:
+            self._is_blocked = False
+            self._sent = None
+            if not self._running and self._may_begin():
+                self.connection.server.batches.add(self)
+
+    def _finish(self) -> None:
+        connection = self.connection
+        payload = self._value()
+        self.reply(payload)
+        if not connection.corked:
+            connection.flush_soon()
+        if connection.mux.scheduler.congested:
+            connection.keeps(len(payload))
+        connection.server.forget(self)
+
+    # -- its end ---------------------------------------------------------------------------------
+
+    def cancel(self, why: Exception | None) -> None:
+        """Cancel it: no more of its calls begin.
+
+        :param why: None: those that have begun are cancelled as well, and nothing is sent.
+        """
+        if not self.asked:
+            self.connection.is_whole(self)
+        self._count = self._next
+        if why is None:
+            self.over = True
+            for part in list(self._parts):
+                part.cancel(None)
+            self._parts.clear()
+            self.connection.server.forget(self)
+        elif not self.over and not self._running and self._is_done():
+            self._finish()
+
+
+class _Refused:
+    """Why a call may not begin."""
+
+    __slots__ = ("problem",)
+
+    def __init__(self, problem: Exception) -> None:
+        self.problem = problem
+
+
+__all__ = ["ServerBatch"]
