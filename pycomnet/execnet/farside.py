@@ -41,7 +41,7 @@ def begin(
     """
     # Whoever uses the gateway finds out if it is gone.
     gateway.offer_modules(ModuleOffer.far_package(NAME, execnet)).addErrback(lambda _: None)
-    given = {"execmodel": execmodel, "chdir": chdir, "begun": begun}
+    given = {"execmodel": execmodel, "chdir": chdir, "begun": begun, "near": __package__}
     channel = gateway.remote_exec(_BEGIN, given=given)
     return channel.receive().addCallback(_when_closed, channel)
 

@@ -4,6 +4,8 @@ Standard library only, in the common subset of Python 2.7 and 3. What execnet ha
 starts gateways is taken from the near side's package, if that is installed where this runs.
 """
 
+import importlib
+
 from . import execmodel, gateway_base
 from .dumpformat import DataFormatError, DumpError, LoadError, dump, dumps, load, loads
 
@@ -20,7 +22,7 @@ def __getattr__(name):
     if name not in NEAR:
         raise AttributeError("module 'execnet' has no attribute %r" % name)
     try:
-        from pycomnet import execnet as near
+        near = importlib.import_module(gateway_base.near)
     except ImportError as error:
         raise AttributeError(
             "execnet.%s: code that runs at a gateway needs pycomnet installed there to start "

@@ -18,6 +18,8 @@ class TimeoutError(IOError):
 #: The far side's own classes, once :func:`begin` has been called.
 Channel = None
 RemoteError = None
+#: The name of the near side's package, which has the rest of execnet's API.
+near = ""
 
 
 def begin(channel, plain, not_sendable, given):
@@ -25,11 +27,12 @@ def begin(channel, plain, not_sendable, given):
 
     :param plain: the class of the far side's channels.
     :param not_sendable: its exception for a value that can't be sent.
-    :param given: ``execmodel``, ``chdir``, and ``begun``, a channel or None: it gets the number of
+    :param given: ``execmodel``, ``chdir``, ``near``, and ``begun``, a channel or None: it gets the number of
         each request's channel when its code begins to run.
     """
-    global Channel, RemoteError
+    global Channel, RemoteError, near
     link = channel.link
+    near = str(given["near"])
     RemoteError = plain.RemoteError
     Channel = link.channel_class = channel_class(plain, not_sendable)
     gateway = link.gateway

@@ -63,11 +63,15 @@ class Core:
 class BusyMainTests(SynchronousTestCase):
     """:class:`BusyMain`."""
 
+    def made(self, id: int) -> Any:
+        """A request's channel."""
+        return Core(id)
+
     def setUp(self) -> None:
         self.clock = Clock()
         self.far = FarSide()
         self.busy = BusyMain(self.far, self.clock)  # type: ignore[arg-type]
-        self.core: Any = Core(3)
+        self.core = self.made(3)
         self.busy.add(self.core)
 
     def test_code_that_begins_is_left_alone(self) -> None:
