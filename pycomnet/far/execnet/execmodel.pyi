@@ -2,7 +2,7 @@ import queue as queue
 import threading as _threading
 from collections.abc import Callable, Iterable
 from types import ModuleType
-from typing import IO, Any, Final
+from typing import IO, Any, ClassVar, Final
 
 KNOWN: Final[tuple[str, ...]]
 
@@ -12,9 +12,8 @@ class ExecModel:
     @staticmethod
     def Lock() -> _threading.Lock: ...
     @staticmethod
-    def RLock() -> _threading.RLock: ...
-    @staticmethod
-    def Event() -> _threading.Event: ...
+    def RLock(*args: Any, **kwargs: Any) -> _threading.RLock: ...
+    Event: ClassVar[type[_threading.Event]]
     @staticmethod
     def sleep(seconds: float, /) -> None: ...
     def __init__(self, backend: str) -> None: ...

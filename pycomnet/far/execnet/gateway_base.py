@@ -27,8 +27,9 @@ def begin(channel, plain, not_sendable, given):
 
     :param plain: the class of the far side's channels.
     :param not_sendable: its exception for a value that can't be sent.
-    :param given: ``execmodel``, ``chdir``, ``near``, and ``begun``, a channel or None: it gets the number of
-        each request's channel when its code begins to run.
+    :param given: ``execmodel``; ``chdir``; ``near``, the name of the near side's package; and
+        ``begun``, a channel or None: it gets the number of each request's channel when its code
+        begins to run.
     """
     global Channel, RemoteError, near
     link = channel.link
