@@ -181,9 +181,13 @@ class Group(Live):
                     gateway.exit()
             ending, self._to_join = self._to_join, []
             ends = None if timeout is None else time.monotonic() + timeout
+            own = [gateway for gateway in ending if isinstance(gateway, Gateway)]
             for gateway in ending:
-                gateway.join(None if ends is None else max(0.0, ends - time.monotonic()))
-            kill_all([gateway for gateway in ending if not gateway.has_ended()])
+                if gateway in own and ends is not None:
+                    gateway.join(max(0.0, ends - time.monotonic()))
+                else:
+                    gateway.join()  # something else that was registered may take no timeout
+            kill_all([gateway for gateway in own if not gateway.has_ended()])
 
     def remote_exec(self, source: Source, **kwargs: object) -> MultiChannel:
         """Run code at all gateways; as :meth:`Gateway.remote_exec`."""
