@@ -42,6 +42,8 @@ class Destination:
         places = zip(self.place, pattern.place, strict=False)
         if not fnmatchcase(self.kind, pattern.kind) or len(self.place) > len(pattern.place):
             return False
+        if self.kind == "unix" and not own and not _is_plain(self.place[0]):
+            return False
         if not all(fnmatchcase(part, wanted) for part, wanted in places):
             return False
         if self.name and not fnmatchcase(self.name, pattern.name):
@@ -101,8 +103,22 @@ def foreign_address(address: str) -> str:
     return str(attrs.evolve(endpoint, options=options))
 
 
+def leads_to(address: str, other: str) -> bool:
+    """Whether an address leads where another does, whatever else the two say.
+
+    :raises EndpointError: one is no endpoint string.
+    """
+    one, two = destination(address), destination(other)
+    return (one.kind, one.place) == (two.kind, two.place)
+
+
+def _is_plain(path: str) -> bool:
+    """Whether a path leads where it seems to: from the root, and nowhere back."""
+    return path.startswith("/") and ".." not in path.split("/")
+
+
 def _others(options: dict[str, str]) -> dict[str, str]:
     return {name: value for name, value in options.items() if name not in _ANYBODYS}
 
 
-__all__ = ["Destination", "destination", "destination_pattern", "foreign_address"]
+__all__ = ["Destination", "destination", "destination_pattern", "foreign_address", "leads_to"]

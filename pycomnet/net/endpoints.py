@@ -172,13 +172,20 @@ def is_local(description: str) -> bool:
     return len(endpoint.args) > 1 and is_loopback(endpoint.args[0])
 
 
+#: Hosts that are this machine's own where they are connected to.
+UNSPECIFIED = frozenset({"0.0.0.0", "::"})
+
+
 def is_local_client(description: str) -> bool:
     """Whether an address to connect to leads to this machine only.
 
     :param description: a client's endpoint string.
     """
     endpoint = parse(description)
-    return endpoint.kind == "unix" or is_loopback(endpoint.argument(0, "host", "localhost"))
+    if endpoint.kind == "unix":
+        return True
+    host = endpoint.argument(0, "host", "localhost").rstrip(".")
+    return is_loopback(host) or host in UNSPECIFIED
 
 
 def is_local_address(address: object) -> bool:

@@ -61,7 +61,8 @@ class CallerState:
     ) -> Exception | None:
         return self._control.judge(self, self._connection, interface, method, size, again)
 
-    def outlived(self, before: Logins, interface: str, method: str) -> Exception | None:
+    def outlived(self, before: Logins | None, interface: str, method: str) -> Exception | None:
+        before = before or {}  # it began when the server had no rules
         kept = {
             checker: login
             for checker, login in self.logins.items()

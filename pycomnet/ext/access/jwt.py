@@ -143,11 +143,12 @@ class Jwt(Checker):
         :raises AccessConfigError: they can't be.
         """
         self._read_at = time.monotonic()
+        stamp = None
         try:
             if self._is_url:
                 data = _fetch(self.keys)
             else:
-                self._stamp = stamp_of((self.keys,))
+                stamp = stamp_of((self.keys,))
                 with open(self.keys, "rb") as file:
                     data = file.read(MAX_KEYS + 1)
         except (OSError, ValueError) as problem:
@@ -165,6 +166,7 @@ class Jwt(Checker):
                 f"{self.keys}: it has no key for {', '.join(sorted(self.algorithms))}"
             )
         self._known = known
+        self._stamp = stamp
 
     def _usable(self, listed: Any) -> tuple[_Key, ...]:
         found: list[_Key] = []

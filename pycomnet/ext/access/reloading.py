@@ -33,6 +33,8 @@ class FileChecker(Checker, Generic[T]):
         self._stamp: Stamp | None = None
         #: the error that was logged last
         self._logged = ""
+        #: whether the last reading has failed
+        self._failed = False
         #: several threads may look for changes
         self._lock = threading.Lock()
 
@@ -88,7 +90,7 @@ class FileChecker(Checker, Generic[T]):
                 self._read()
                 return
             seen = self._seen()
-            if seen is not None and seen == self._stamp:
+            if seen is not None and seen == self._stamp and not self._failed:
                 return
             try:
                 if seen is not None and self._is_being_written(seen):
@@ -98,9 +100,12 @@ class FileChecker(Checker, Generic[T]):
                 if str(problem) != self._logged:
                     self._logged = str(problem)
                     log.critical("what was read before stays in force: {problem}", problem=problem)
-                self._stamp = seen
+                # Also if nothing changes again: what was wrong may have been elsewhere, as when
+                # there were no descriptors left.
+                self._failed = True
                 return
             self._logged = ""
+            self._failed = False
             log.info("{files} was read again", files=", ".join(self.files()))
 
     def _is_being_written(self, seen: Stamp) -> bool:

@@ -15,6 +15,7 @@ from pycomnet.deferred import deferred
 from pycomnet.errors import DeadlineExceeded, InvalidArguments, PycomnetError
 from pycomnet.far.live import Live
 from pycomnet.net import endpoints
+from pycomnet.net.destinations import leads_to
 from pycomnet.net.reactors import EndpointReactor
 from pycomnet.ranges import optional_real, whole
 from pycomnet.services.binary import BlockLimits
@@ -218,21 +219,23 @@ class Context(Live):
         :raises EndpointError: it has an address that is none.
         """
         interface = reference.interface
+        # Others may have written it: credentials are for its addresses by a pattern only.
+        others = self.for_request(None)
         if reference.address is not None:
-            return self.at(reference.address, interface)
-        assert interface is not None
-        context = self.asking(reference.nameserver)
+            return others.at(reference.address, interface)
+        assert interface is not None and reference.nameserver is not None
+        context = others.asking(reference.nameserver)
         return RemoteService(context, NamedRoute(context, interface, reference.service), interface)
 
-    def asking(self, nameserver: str | None) -> Context:
-        """This context, with another nameserver; it shares the connections."""
-        nameserver = None if nameserver is None else endpoints.clean(nameserver)
-        if nameserver == self.nameserver_address:
+    def asking(self, nameserver: str) -> Context:
+        """This context, with another nameserver; it shares the connections.
+
+        What the context has for its own nameserver is for no other.
+        """
+        nameserver = endpoints.clean(nameserver)
+        if self.nameserver_address is not None and leads_to(nameserver, self.nameserver_address):
             return self
-        other = object.__new__(type(self))
-        other.__dict__.update(self.__dict__)
-        other.nameserver_address = nameserver
-        return other
+        return self._copy(nameserver_address=nameserver, _for_nameserver=())
 
     # -- time ------------------------------------------------------------------------------------
 

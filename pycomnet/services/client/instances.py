@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet import defer
 
 from pycomnet.deferred import OneShot, deferred
-from pycomnet.errors import DeadlineExceeded, EndpointError, ServiceNotFound, ServiceUnreachable
+from pycomnet.errors import (
+    DeadlineExceeded,
+    EndpointError,
+    Forbidden,
+    ServiceNotFound,
+    ServiceUnreachable,
+    Unauthenticated,
+)
 from pycomnet.net import endpoints
 from pycomnet.net.destinations import foreign_address
 from pycomnet.services.client.login import AddressSource
@@ -18,6 +25,7 @@ from pycomnet.services.client.reference import ServiceReference
 if TYPE_CHECKING:
     from pycomnet.services.client.context import Context
     from pycomnet.services.client.pool import ClientConnection, PooledServer
+    from pycomnet.services.client.remoteservice import RemoteService
 
 #: Seconds after which the instances of an interface are looked up again, while it is called.
 REFRESH = 10.0
@@ -25,6 +33,8 @@ REFRESH = 10.0
 LOOK_TIMEOUT = 3.0
 #: The most instances of an interface that a caller keeps: each may get a connection.
 MOST_INSTANCES = 100_000
+#: How often one of the instances is asked for, by those who may not list them.
+ASKED_FOR_ONE = 3
 #: The key in a record's metadata for its addresses, if there are several: the first is one that
 #: other machines can reach. And how many of them are used at most.
 ADDRESSES = "addresses"
@@ -245,19 +255,10 @@ class NamedRoute(Instances):
                 peer = self._choose(addresses, known)
                 found[peer.address] = peer
 
-        if self._service is not None:
-            asked = {"interface": self._interface, "service": self._service}
-            add(await nameserver.invoke("locate", asked, LOOK_TIMEOUT))
-        else:
-            wanted = {"interface": self._interface}
-            # Only an empty page is the end: any page may be short.
-            while records := await nameserver.invoke("list_services", wanted, LOOK_TIMEOUT):
-                for record in records:
-                    add(record)
-                last = records[-1]["service"]
-                if len(found) >= MOST_INSTANCES or last <= wanted.get("after", ""):
-                    break
-                wanted["after"] = last
+        async for record in self._records(nameserver):
+            add(record)
+            if len(found) >= MOST_INSTANCES:
+                break
         if not found and elsewhere:
             raise ServiceNotFound(
                 f"{self}: it listens at {elsewhere[0]}, which only its own machine can reach: "
@@ -267,6 +268,28 @@ class NamedRoute(Instances):
             raise ServiceNotFound(f"there is no {self}")
         self._set_peers(list(found.values()))
         self._looked = self._context.reactor.seconds()
+
+    async def _records(self, nameserver: RemoteService) -> AsyncIterator[Any]:
+        """What the nameserver has of them."""
+        wanted = {"interface": self._interface}
+        if self._service is not None:
+            asked = {**wanted, "service": self._service}
+            yield await nameserver.invoke("locate", asked, LOOK_TIMEOUT)
+            return
+        last = ""
+        try:
+            # Only an empty page is the end: any page may be short.
+            while records := await nameserver.invoke("list_services", wanted, LOOK_TIMEOUT):
+                for record in records:
+                    yield record
+                last, before = records[-1]["service"], last
+                if last <= before:
+                    break
+                wanted = {**wanted, "after": last}
+        except (Forbidden, Unauthenticated):
+            # Who may not list may still ask for one, and gets any of them each time.
+            for _ in range(ASKED_FOR_ONE):
+                yield await nameserver.invoke("locate", wanted, LOOK_TIMEOUT)
 
 
 def addresses_of(record: Any) -> list[str]:

@@ -100,6 +100,13 @@ def is_private(transport: Any) -> bool:
     return ISSLTransport.providedBy(transport) or endpoints.is_local_address(transport.getPeer())
 
 
+def _is_as_said(transport: Any, address: str) -> bool:
+    """Whether an address that leads to this machine says so; TLS verifies where it leads."""
+    if ISSLTransport.providedBy(transport) or endpoints.is_local_client(address):
+        return True
+    return not endpoints.is_local_address(transport.getPeer())
+
+
 def address_with(credentials: Iterable[CallerCredentials], address: str, given: bool) -> str:
     """The address to connect to with credentials."""
     for one in credentials:
@@ -126,6 +133,11 @@ def choose(
     for one in credentials:
         if one.kind in kinds and one.suits(address, given):
             found = one.obstacle(transport)
+            if found is None and not given and not _is_as_said(transport, address):
+                found = (
+                    "it leads to this machine without saying so, where others may have a server, "
+                    "too. Name it yourself"
+                )
             if found is None:
                 return one
             obstacle = obstacle or found

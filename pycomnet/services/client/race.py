@@ -55,6 +55,8 @@ class Race:
         self._patience = PATIENCE if left is None else min(PATIENCE, left / SHARE)
         self._attempts: dict[PooledServer, defer.Deferred[ClientConnection]] = {}
         self._latest: PooledServer | None = None
+        #: whether each was asked
+        self._exhausted = False
         self._timer: Any = None
         self._problem: Failure | None = None
         self._won: defer.Deferred[Reached] = defer.Deferred(self._given_up)
@@ -81,6 +83,7 @@ class Race:
                 self._latest = peer
                 self._timer = self._reactor.callLater(self._patience, self._silent, peer)
                 return
+        self._exhausted = True
         if not self._attempts:
             self._over(self._problem or Failure(ServiceUnreachable("there is no instance")))
 
@@ -107,7 +110,7 @@ class Race:
         if self._timer is not None and peer is self._latest:
             self._stop()
             self._next()
-        elif self._timer is None and self._latest is not None and not self._attempts:
+        elif self._exhausted and not self._attempts:
             self._over(self._problem)
 
     def _over(self, result: Any) -> None:

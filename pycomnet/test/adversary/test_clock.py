@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,21 @@ class Clock:
         other = self._file.with_suffix(".new")
         other.write_text(f"{seconds:+d}\n")
         other.rename(self._file)
+
+
+def shared_memory() -> set[Path]:
+    """What libfaketime has made for processes: one that is killed leaves it."""
+    return set(Path("/dev/shm").glob("*faketime_*_*"))
+
+
+@pytest.fixture(autouse=True)
+def no_shared_memory_is_left() -> Iterator[None]:
+    """Remove what the daemons of a test have left; they have ended by then."""
+    before = shared_memory()
+    yield
+    for path in shared_memory() - before:
+        if not Path("/proc", path.name.rpartition("_")[2]).exists():
+            path.unlink(missing_ok=True)
 
 
 @pytest.fixture

@@ -76,6 +76,15 @@ class PatternTests(SynchronousTestCase):
             self.assertEqual(fits(address, "unix:*"), address.startswith("unix"))
         self.assertRaises(EndpointError, destination_pattern, "tls")
 
+    def test_path_that_leads_back_fits_no_pattern(self) -> None:
+        """Nor does one that begins nowhere; the program's own may be written in any way."""
+        pattern = "unix:/run/names/*"
+        self.assertTrue(fits("unix:/run/names/a", pattern))
+        for path in ("/run/names/../../tmp/evil", "/run/names/..", "run/names/a"):
+            self.assertFalse(fits(f"unix:{path}", pattern), path)
+            self.assertFalse(fits(f"unix:{path}", "*"), path)
+            self.assertEqual(fits(f"unix:{path}", pattern, own=True), path.startswith("/"))
+
 
 class ForeignTests(SynchronousTestCase):
     """Addresses of records."""

@@ -6,9 +6,11 @@ import os
 from typing import Any
 
 from twisted.internet import defer
+from twisted.logger import capturedLogs
 
 from pycomnet.errors import Unauthenticated
 from pycomnet.ext import access
+from pycomnet.ext.access.rules import Rule
 from pycomnet.services.client.context import Context
 from pycomnet.services.interface import Service, interface, method
 from pycomnet.services.server.limits import ServerLimits
@@ -203,6 +205,37 @@ class UnderWayTests(LoginCase):
         connection.flush_soon()
         self.network.wait(1)
         self.assertEqual(self.successResultOf(calling).error["code"], "forbidden")
+
+    def test_stream_that_is_older_than_the_rules_disturbs_no_login(self) -> None:
+        """It began when the server had none, and goes on; the login has its line in the log."""
+        control = self.make_control()  # with the test's clock, as the one that the server makes
+        self.patch(Rule, "make_gate", lambda rule, server: control)
+        server = ServiceServer(self.network, threads=self.network)
+
+        @interface("org.example.open")
+        class Open(Service):
+            @method(stream=True)
+            async def ticks(self, request: Any) -> Any:
+                yield 1
+                yield await later
+
+        later: defer.Deferred[Any] = defer.Deferred()
+        self.successResultOf(server.add(Open()))
+        address = self.successResultOf(server.listen("tcp:0:interface=127.0.0.1"))
+        context = Context(self.network)
+        stream = context.at(address, "org.example.open").stream("ticks")
+        self.assertEqual(self.result(stream.receive()), 1)
+        self.successResultOf(server.add(make_shop(self.table)()))
+        connection = context.peer(address).connection
+        with capturedLogs() as events:
+            answered = self.login(connection, "password", "alice", "a password")
+            self.network.wait(1)
+        self.assertNotIsInstance(self.successResultOf(answered), Exception)
+        logged = [event["audit"] for event in events if "audit" in event]
+        self.assertEqual([(one["event"], one["user"]) for one in logged], [("login", "alice")])
+        self.assertEqual(self.result(context.at(address, SHOP).invoke("buy")), "alice")
+        later.callback(2)
+        self.assertEqual(self.result(stream.receive()), 2)
 
     def test_call_that_waits_for_its_turn_does_not_run(self) -> None:
         """Nor does a stream that waits for it start; others that wait do run."""

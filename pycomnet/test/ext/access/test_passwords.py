@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 from pathlib import Path
@@ -287,6 +288,36 @@ class CheckTests(FileCase):
         self.file("passwd", f"bob:{self.two}\n")
         self.assertFalse(looks(self.checker))
         self.assertTrue(self.accepted(self.checker, "alice", "one"))
+        self.flushLoggedErrors()
+
+    def test_file_that_could_not_be_read_once_is_read_later(self) -> None:
+        """Though it has not changed since: there were no descriptors left, say."""
+        login = self.checker.check(UsernamePassword(b"alice", b"one"))
+        self.file("passwd", f"bob:{self.two}\n")
+        read, left = self.checker.read, [1]
+
+        def fails_once() -> Any:
+            if left.pop() if left else 0:
+                raise OSError(errno.EMFILE, "too many open files")
+            return read()
+
+        self.patch(self.checker, "read", fails_once)
+        self.assertFalse(looks(self.checker))
+        self.assertTrue(self.checker.holds(login))
+        self.assertTrue(looks(self.checker))
+        self.assertFalse(self.checker.holds(login))
+        self.assertFalse(looks(self.checker))
+        self.flushLoggedErrors()
+
+    def test_directory_that_was_open_to_all_for_a_moment(self) -> None:
+        """What has changed meanwhile counts when it is closed again."""
+        directory = os.path.dirname(self.path)
+        self.addCleanup(os.chmod, directory, os.stat(directory).st_mode & 0o7777)
+        self.file("passwd", f"bob:{self.two}\n")
+        os.chmod(directory, 0o777)
+        self.assertFalse(looks(self.checker))
+        os.chmod(directory, 0o700)
+        self.assertTrue(looks(self.checker))
         self.flushLoggedErrors()
 
     def test_unknown_user_costs_one_hash_as_a_known_one_does(self) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 from twisted.internet import defer
 from twisted.internet.address import IPv4Address
+from twisted.internet.testing import StringTransport
 
 from pycomnet.errors import (
     CredentialsNotSent,
@@ -16,8 +17,11 @@ from pycomnet.errors import (
     Unauthenticated,
 )
 from pycomnet.ext import access
-from pycomnet.services.client.context import Context
-from pycomnet.services.client.login import LOGIN_TIMEOUT
+from pycomnet.ext.access.rules import Rule
+from pycomnet.net import endpoints
+from pycomnet.services.client.context import NAMESERVER, Context
+from pycomnet.services.client.login import LOGIN_TIMEOUT, choose
+from pycomnet.services.client.reference import ServiceReference
 from pycomnet.services.interface import INTROSPECTION, Service, interface, method
 from pycomnet.services.server.server import ServiceServer
 from pycomnet.test.ext.access.kit import SHOP, AccessCase, Table, make_shop
@@ -190,6 +194,76 @@ class RequestTests(AccessCase):
         self.assertEqual(self.table.checked, [])
         self.failure(found[0].at(self.address, SHOP).invoke("buy"), CredentialsNotSent)
         self.assertEqual(self.result(own.at(self.address, SHOP).invoke("buy")), "alice")
+
+    def guarded(self, names: Names, rule: Rule, *methods: str) -> str:
+        """The address of a nameserver with a rule on some methods."""
+        control = access.AccessControl(
+            self.network,
+            rules={(NAMESERVER, one): rule for one in methods},
+            threads=self.network,
+            clock=self.network.seconds,
+        )
+        server = ServiceServer(self.network, threads=self.network, access=control)
+        self.successResultOf(server.add(names))
+        return str(self.successResultOf(server.listen("tcp:0:interface=127.0.0.1")))
+
+    def test_who_may_not_list_is_told_of_some(self) -> None:
+        """An interface is found all the same, by asking for one."""
+        names = Names()
+        names.records = [{"service": "s", "interfaces": [SHOP], "address": self.address}]
+        address = self.guarded(names, Rule((self.table,)), "list_services")
+        shop = self.result(Context(self.network, nameserver=address).locate(SHOP))
+        self.assertEqual(self.result(shop.invoke("hours")), "9 to 5")
+        self.assertEqual(names.asked, 0)
+        names.records.clear()
+        context = Context(self.network, nameserver=address)
+        self.failure(context.locate(SHOP), ServiceNotFound)
+
+    def test_nameserver_that_a_caller_names_gets_no_credentials(self) -> None:
+        """Those for the context's own nameserver are for no other."""
+        names = Names()
+        names.records = [{"service": "s", "interfaces": [SHOP], "address": self.address}]
+        table = Table(alice=("a password", ""))
+        evil = self.guarded(names, Rule((table,)), "list_services", "locate")
+        own = Context(self.network, nameserver="tcp:127.0.0.1:9", nameserver_credentials=PASSWORD)
+        reference = ServiceReference(SHOP, nameserver=evil)
+        for context in (own, own.for_request(None)):
+            self.failure(context.refers_to(reference).invoke("hours"), Unauthenticated)
+            self.failure(context.asking(evil).locate(SHOP), Unauthenticated)
+        self.assertEqual(table.checked, [])
+        same = Context(
+            self.network, nameserver=f"{evil}:timeout=5", nameserver_credentials=PASSWORD
+        )
+        self.assertEqual(self.result(same.asking(evil).locate(SHOP)).interface, SHOP)
+        self.assertEqual(table.checked, ["alice"])
+
+    def test_service_that_a_reference_names_gets_no_password(self) -> None:
+        """It may be anybody's, so only a pattern may mean it."""
+        reference = ServiceReference(SHOP, address=self.address)
+        own = Context(self.network, credentials=PASSWORD)
+        self.failure(own.refers_to(reference).invoke("buy"), CredentialsNotSent)
+        self.assertEqual(self.table.checked, [])
+        own = Context(self.network, credentials=access.AtAddress("tcp:127.0.0.1:*", PASSWORD))
+        self.assertEqual(self.result(own.refers_to(reference).invoke("buy")), "alice")
+
+    def test_address_that_hides_that_it_leads_here_gets_no_password(self) -> None:
+        """Others may have a server on this machine."""
+        given = (access.AtAddress("tcp:*", PASSWORD),)
+        transport = StringTransport(peerAddress=IPv4Address("TCP", "127.0.0.1", 1))
+        for address, own, right in (
+            ("tcp:127.0.0.1:1", False, True),
+            ("tcp:localhost:1", False, True),
+            ("tcp:name.example:1", False, False),
+            ("tcp:127.1:1", False, False),
+            ("tcp:name.example:1", True, True),
+        ):
+            if right:
+                self.assertIs(choose(given, ["password"], transport, address, own), given[0])
+            else:
+                with self.assertRaisesRegex(CredentialsNotSent, "without saying so"):
+                    choose(given, ["password"], transport, address, own)
+        for address in ("tcp:0.0.0.0:1", "tcp:localhost.:1", "tcp:\\:\\::1"):
+            self.assertTrue(endpoints.is_local_client(address), address)
 
 
 class BadInstanceTests(AccessCase):

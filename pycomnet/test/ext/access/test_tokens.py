@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import base64
+import builtins
+import errno
 import hashlib
 import hmac
 import json
 import time
 from typing import Any
+from unittest import mock
 
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
@@ -281,6 +284,20 @@ class JwtTests(JwtCase):
                 self.login(token, checker)
             else:
                 self.assertRaises(UnauthorizedLogin, self.login, token, checker)
+
+    def test_keys_that_could_not_be_read_once_are_read_later(self) -> None:
+        """Though the file has not changed since."""
+        other = ec.generate_private_key(ec.SECP256R1())
+        token = self.token()
+        self.login(token)
+        self.file("keys.json", self.key_set(other=other))
+        failing = self.patch(builtins, "open", mock.Mock(side_effect=OSError(errno.EMFILE, "no")))
+        self.checker.refresh()
+        self.login(token)
+        failing.restore()
+        self.checker.refresh()
+        self.turn_away(token)
+        self.flushLoggedErrors()
 
     def test_broken_keys_leave_the_old_ones_in_force(self) -> None:
         """They are logged; at the start they are an error."""

@@ -73,9 +73,9 @@ class Names(Service):
     @method(idempotent=True)
     def locate(self, request: Any) -> Any:
         for one in self.records:
-            if one["service"] == request.args["service"]:
+            if request.args.get("service", one["service"]) == one["service"]:
                 return one
-        raise ServiceNotFound(f"there is no {request.args['service']}")
+        raise ServiceNotFound(f"there is no {request.args}")
 
 
 def serve(network: Network, service: Service, port: int = 0) -> tuple[ServiceServer, str]:
