@@ -37,15 +37,16 @@ finish() {
 # options, under the time limit; what it prints is also kept in $log. It goes through a file, as a
 # pipe would stay open, and this script wait, for as long as a process that was left behind lives.
 step() {
+    local started=$SECONDS
     run_step "$@"
-    done_steps+=("$1 ($((SECONDS - step_started)) s)")
+    done_steps+=("$1 ($((SECONDS - started)) s)")
 }
 
 # test_step NAME DIRECTORY COMMAND PREFIX: a step that runs tests. At most $again_limit that fail,
 # as a machine stood still for too long, are run once more, alone. PREFIX is a command that is given
 # their shell command. They are named in the summary: each is a fault to be mended.
 test_step() {
-    local tests status=0
+    local tests status=0 started=$SECONDS
     run_step "$1" "$2" "$3" || status=$?
     local first=$log.first
     cp "$log" "$first"
@@ -58,7 +59,7 @@ test_step() {
         return "$status"
     fi
     cat "$first" >>"$log"
-    done_steps+=("$1 ($((SECONDS - step_started)) s)")
+    done_steps+=("$1 ($((SECONDS - started)) s)")
 }
 
 # again_command TESTS: the shell command that runs these, one on a line, of trial's or pytest's.
@@ -76,7 +77,6 @@ again_command() {
 # run_step NAME DIRECTORY COMMAND: what step does, without a line in the summary.
 run_step() {
     current=$1
-    step_started=$SECONDS
     local status=0
     echo
     echo "== $1"

@@ -241,12 +241,11 @@ class NamedRoute(Instances):
         nameserver = await self._context.nameserver()
         known = {peer.address: peer for peer in self._peers}
         found: dict[str, PooledServer] = {}
-
         elsewhere: list[str] = []
-
-        def add(record: Any) -> None:
+        near = self._is_near()
+        async for record in self._records(nameserver):
             addresses = addresses_of(record)
-            if not self._is_near():
+            if not near:
                 # A local address is one of the machine that the service is on. Here, something
                 # else is there, which whoever has an account here may have chosen.
                 elsewhere.extend(one for one in addresses if endpoints.is_local_client(one))
@@ -254,9 +253,6 @@ class NamedRoute(Instances):
             if addresses:
                 peer = self._choose(addresses, known)
                 found[peer.address] = peer
-
-        async for record in self._records(nameserver):
-            add(record)
             if len(found) >= MOST_INSTANCES:
                 break
         if not found and elsewhere:

@@ -201,10 +201,7 @@ class Together:
         except Exception as problem:
             call.failed(problem)
         else:
-            if not peer.watched:
-                service.context.pool.liveness.watch(peer)
-            if expires is not None and left is not None:
-                call.bucket = service.context.deadlines.add(call, left, expires)
+            self._sent(peer, call, left)
 
     def _send_batch(
         self, peer: PooledServer, connection: ClientConnection, request: BatchRequest
@@ -223,10 +220,17 @@ class Together:
         except Exception as problem:
             pending.failed(problem)
         else:
-            if not peer.watched:
-                service.context.pool.liveness.watch(peer)
-            if expires is not None and left is not None:
-                pending.bucket = service.context.deadlines.add(pending, left, expires)
+            self._sent(peer, pending, left)
+
+    def _sent(
+        self, peer: PooledServer, pending: PendingCall | PendingBatch, left: float | None
+    ) -> None:
+        """A call or a batch is under way: watch its server and its deadline."""
+        context = self.service.context
+        if not peer.watched:
+            context.pool.liveness.watch(peer)
+        if self.expires is not None and left is not None:
+            pending.bucket = context.deadlines.add(pending, left, self.expires)
 
 
 def requests(
