@@ -9,8 +9,36 @@ from __future__ import annotations
 import importlib
 import sys
 
-#: The modules of execnet that users import by their names.
-MODULES = ("gateway", "gateway_base", "multi", "rsync", "xspec")
+#: The modules of execnet that users import by their names, and where their names are here.
+MODULES = {
+    "gateway": "gateway",
+    "gateway_base": "gateway_base",
+    "gateway_bootstrap": "errors",
+    "multi": "multi",
+    "rsync": "rsync",
+    "xspec": "xspec",
+}
+
+
+class NoOtherModules:
+    """Refuses the drop-in's further modules under execnet's name: Python would load them twice."""
+
+    @staticmethod
+    def find_spec(name: str, path: object = None, target: object = None) -> None:
+        """As any finder's.
+
+        :raises ImportError: it is a module of execnet that the drop-in does not have.
+        """
+        if name.startswith("execnet.") and stands_in():
+            raise ModuleNotFoundError(
+                f"{name} is an internal module of execnet, which pycomnet.execnet does not have",
+                name=name,
+            )
+
+
+def stands_in() -> bool:
+    """Whether ``import execnet`` finds the drop-in in this process."""
+    return sys.modules.get("execnet") is sys.modules.get("pycomnet.execnet", ...)
 
 
 def stand_in() -> None:
@@ -22,16 +50,24 @@ def stand_in() -> None:
     """
     there = sys.modules.get("execnet")
     if there is not None:
-        if hasattr(there, "NEAR") or there.__name__ == "pycomnet.execnet":
+        if hasattr(there, "NEAR") or stands_in():
             return
         raise RuntimeError(
             f"execnet itself has been imported already, from {there.__file__}: put "
             "-p pycomnet.xdist on pytest's command line, or call stand_in() earlier"
         )
     drop_in = importlib.import_module("pycomnet.execnet")
-    for name in MODULES:
-        sys.modules[f"execnet.{name}"] = importlib.import_module(f"pycomnet.execnet.{name}")
+    for name, ours in MODULES.items():
+        sys.modules[f"execnet.{name}"] = importlib.import_module(f"pycomnet.execnet.{ours}")
     sys.modules["execnet"] = drop_in
+    if NoOtherModules not in sys.meta_path:
+        sys.meta_path.insert(0, NoOtherModules)  # a class does as a finder
+
+
+def pytest_keyboard_interrupt() -> None:
+    """The user has interrupted pytest: the workers' tests end at once."""
+    if stands_in():
+        importlib.import_module("pycomnet.execnet.gateway").interrupted()
 
 
 stand_in()

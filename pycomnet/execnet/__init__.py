@@ -19,10 +19,10 @@ from pycomnet.execnet.errors import (
     TimeoutError,
 )
 from pycomnet.execnet.gateway import Gateway
+from pycomnet.execnet.gateway_base import dump, dumps, load, loads
 from pycomnet.execnet.multi import Group, MultiChannel, default_group, makegateway, set_execmodel
 from pycomnet.execnet.rsync import RSync
 from pycomnet.execnet.xspec import XSpec
-from pycomnet.far.execnet.dumpformat import dump, dumps, load, loads
 
 #: The release of execnet whose API this is.
 __version__ = "2.1.2"

@@ -6,6 +6,7 @@ asked whether requests wait for its main thread: it may only be slow.
 
 from __future__ import annotations
 
+import reprlib
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.interfaces import IReactorTime
@@ -13,6 +14,7 @@ from twisted.internet.interfaces import IReactorTime
 from pycomnet.channels.core import ChannelCore
 from pycomnet.execnet.channel import Channel
 from pycomnet.execnet.errors import MAIN_THREAD_ONLY_DEADLOCK_TEXT, RemoteError
+from pycomnet.execnet.farclasses import gateway_base
 
 if TYPE_CHECKING:
     from pycomnet.gateways.gateway import Gateway
@@ -52,12 +54,17 @@ class BusyMain:
         if core.over is not None or not self._gateway.isalive():
             self._waiting.pop(core.stream.id, None)
             return
-        self._gateway.remote_status().addCallbacks(self._answered, lambda _: None, (core,))
+        asked = self._gateway.remote_status()
+        asked.addCallback(self._answered, core).addErrback(self._not_answered, core)
 
-    def _answered(self, status: dict[str, Any], core: ChannelCore) -> None:
+    def _not_answered(self, _: object, core: ChannelCore) -> None:
+        """The far side is gone, or says what it should not: whoever uses it finds out."""
+        self._waiting.pop(core.stream.id, None)
+
+    def _answered(self, found: object, core: ChannelCore) -> None:
         if core.stream.id not in self._waiting:
             return
-        waits = bool(status["queued"])
+        waits = checked_status(found)["queued"] > 0
         then = self._fail if waits else self._ask
         seconds = SETTLE if waits else BEGIN_TIMEOUT
         self._waiting[core.stream.id] = self._reactor.callLater(seconds, then, core)
@@ -66,7 +73,20 @@ class BusyMain:
         del self._waiting[core.stream.id]
         channel = None if core.handle is None else core.handle()
         if isinstance(channel, Channel) and core.over is None:
-            channel.end_here(RemoteError(MAIN_THREAD_ONLY_DEADLOCK_TEXT))
+            channel.end_here(RemoteError(MAIN_THREAD_ONLY_DEADLOCK_TEXT), gateway_base.WAITED)
 
 
-__all__ = ["BusyMain"]
+def checked_status(found: object) -> dict[str, int]:
+    """The numbers of a far side's status.
+
+    :raises OSError: it says something else.
+    """
+    if isinstance(found, dict):
+        names = ("running", "queued", "channels")
+        numbers = {name: found[name] for name in names if type(found.get(name)) is int}
+        if len(numbers) == len(names) and min(numbers.values()) >= 0:
+            return numbers
+    raise OSError(f"a gateway should say what it does, and says {reprlib.repr(found)}")
+
+
+__all__ = ["BusyMain", "checked_status"]

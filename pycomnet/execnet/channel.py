@@ -10,14 +10,26 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 from pycomnet import forks
 from pycomnet.blocking.waiting import wait_for
 from pycomnet.channels.core import ChannelCore
+from pycomnet.errors import PycomnetError
 from pycomnet.errors import RemoteError as _RemoteError
-from pycomnet.execnet.errors import DumpError, RemoteError, TimeoutError
+from pycomnet.execnet.errors import (
+    DumpError,
+    RemoteError,
+    TimeoutError,
+    translated,
+    used_after_fork,
+)
+from pycomnet.execnet.farclasses import also_a_channel
 from pycomnet.execnet.inbox import END, NO_ENDMARKER, Inbox
 from pycomnet.far.files import ChannelFileRead, ChannelFileWrite
 from pycomnet.far.live import Live
 
 if TYPE_CHECKING:
     from pycomnet.execnet.gateway import Gateway
+
+
+#: In the class that name is its attribute.
+_ExecnetError = RemoteError
 
 
 class Channel(Live):
@@ -37,6 +49,7 @@ class Channel(Live):
     def __init__(self, gateway: Gateway, id: int) -> None:
         self.gateway = gateway
         self.id = id
+        #: the number of forks before this process, as forks.era was then
         self._era = forks.era
         self._closed = False
 
@@ -106,11 +119,13 @@ class Channel(Live):
         if item is not END:
             return item
         inbox.queue.put(END)  # for others that wait, and for the next call
+        if inbox.has_callback:
+            raise OSError(f"cannot receive(): {self!r} has a callback since then")
         raise inbox.take_error() or EOFError()
 
     def _check(self) -> None:
         if self._era != forks.era:
-            raise forks.used(repr(self))
+            raise used_after_fork(repr(self))
 
     def __iter__(self) -> Iterator[Any]:
         return self
@@ -124,16 +139,20 @@ class Channel(Live):
     next = __next__
 
     def setcallback(self, callback: Callable[[Any], Any], endmarker: object = NO_ENDMARKER) -> None:
-        """Call a function with each value, first with those that have come already.
+        """Call a function with each value.
 
-        All callbacks of a gateway are called one after the other, in a thread of its own.
+        Before this returns it is called, in this thread, with those that have come already.
+        Afterwards all callbacks of a gateway are called one after the other, in a thread of its
+        own.
 
         :param endmarker: if given, the function is called with this at the end.
+        :raises OSError: the channel has a callback already.
         """
-        inbox = self._inbox
-        if inbox.has_callback:
-            raise OSError(f"{self!r} has callback already registered")
-        wait_for(lambda: inbox.set_callback(callback, endmarker), None, "setcallback")
+        self._check()
+        try:
+            self._inbox.set_callback(callback, endmarker, _in_reactor)
+        except PycomnetError as problem:
+            raise translated(problem) from None
 
     def waitclose(self, timeout: float | None = None) -> None:
         """Wait until the other end has closed it, and its callback has got all.
@@ -145,30 +164,44 @@ class Channel(Live):
         """
         self._check()
         inbox = self._inbox
-        own = inbox.has_callback and self.gateway.callbacks.is_current()
-        if own and inbox.over:
-            return  # the callback itself waits, for the end that it is being told
-        if not inbox.closed.wait(timeout):
+        if inbox.has_callback and self.gateway.callbacks.is_current():
+            # A callback waits. Others are called after it, so it waits only until all has come.
+            try:
+                inbox.queue.put(inbox.queue.get(timeout=timeout))
+                closed = True
+            except queue.Empty:
+                closed = False
+        else:
+            closed = inbox.closed.wait(timeout)
+        if not closed:
             raise self.TimeoutError(f"{self!r} is not closed after {timeout} seconds")
         error = inbox.take_error()
         if error is not None:
             raise error
 
     def close(self, error: str | None = None) -> None:
-        """Close it, with an error's text or without."""
-        if self._closed or self._inbox.over:
+        """Close it, with an error's text or without.
+
+        A callback gets its endmarker before this returns.
+        """
+        if self._closed or self._inbox.over or self._era != forks.era:
             return
         self._closed = True
         core = self.core
         problem = None if error is None else _RemoteError("", error, error)
         self.gateway.outbox.put(core, lambda: core.close(problem))
+        self._inbox.finish()
 
-    def end_here(self, error: Exception | None = None) -> None:
-        """End it, as if the other end had closed it with this error."""
+    def end_here(self, error: _ExecnetError | None = None, kind: str = "") -> None:
+        """End it, as if the other end had closed it with this error.
+
+        :param kind: the type of the error that the other end gets.
+        """
         core = self.core
         self._closed = True
         self._inbox.end(error)
-        self.gateway.outbox.put(core, core.close)
+        problem = None if error is None else _RemoteError(kind, str(error), str(error))
+        self.gateway.outbox.put(core, lambda: core.close(problem))
 
     @overload
     def makefile(self, mode: Literal["r"], proxyclose: bool = False) -> ChannelFileRead: ...
@@ -196,6 +229,12 @@ class Channel(Live):
 
 # A connection that is made from now on sends these as channels.
 ChannelCore.handle_types += (Channel,)
+also_a_channel(Channel)
+
+
+def _in_reactor(function: Callable[[], list[Any]]) -> list[Any]:
+    found: list[Any] = wait_for(function, None, "setcallback")
+    return found
 
 
 def _dropped(
@@ -213,6 +252,7 @@ def _abandon(core: ChannelCore, inbox: Inbox) -> None:
     """In the reactor's thread: end what nobody can use any more."""
     if core.is_held():
         return  # it came back over a channel in the meantime
+    inbox.warn()
     if core.stream.purpose == "exec" or inbox.has_callback:
         # The code runs on, and sees that nothing more comes.
         if not inbox.has_callback:

@@ -7,6 +7,7 @@ from typing import Any
 
 from pycomnet.channels.core import ChannelCore
 from pycomnet.execnet.channel import Channel
+from pycomnet.execnet.errors import RemoteError
 
 
 class ChannelFactory:
@@ -24,7 +25,8 @@ class ChannelFactory:
     def _channels(self) -> dict[int, Channel]:
         """Those that somebody holds."""
         found = {}
-        for id, stream in list(self._mux.streams.items()):
+        # copy() is one step, and the reactor's thread goes on
+        for id, stream in self._mux.streams.copy().items():
             core = stream.app
             held = core.handle() if isinstance(core, ChannelCore) and core.handle else None
             if isinstance(held, Channel):
@@ -35,7 +37,7 @@ class ChannelFactory:
         """All of them."""
         return list(self._channels.values())
 
-    def _local_close(self, id: int, remoteerror: Exception | None = None) -> None:
+    def _local_close(self, id: int, remoteerror: RemoteError | None = None) -> None:
         """End a channel here, as if the other end had closed it."""
         channel = self._channels.get(id)
         if channel is not None:

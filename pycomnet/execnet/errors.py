@@ -2,27 +2,38 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import sys
 
-from pycomnet.far.execnet.dumpformat import DataFormatError, DumpError, LoadError
-from pycomnet.far.execnet.gateway_base import TimeoutError
+from pycomnet import forks
+from pycomnet.errors import PycomnetError
+from pycomnet.errors import RemoteError as _RemoteError
+from pycomnet.execnet.farclasses import RemoteErrorBase, dumpformat, gateway_base
+from pycomnet.wire.values import ValueNotSendable
+
+DataFormatError = dumpformat.DataFormatError
+DumpError = dumpformat.DumpError
+LoadError = dumpformat.LoadError
+TimeoutError = gateway_base.TimeoutError
 
 #: What a channel fails with if code is to run in a main thread that is busy.
 MAIN_THREAD_ONLY_DEADLOCK_TEXT = (
-    "this code waited for the main thread, where other code runs and does not end: with "
-    "execmodel=main_thread_only, wait for a channel's end before the next remote_exec"
+    "concurrent remote_exec would cause deadlock for main_thread_only execmodel"
 )
 
 
-class RemoteError(Exception):
+class RemoteError(RemoteErrorBase):
     """Far code raised, or closed a channel with an error.
 
     :ivar formatted: its traceback, or the error's text.
     """
 
-    def __init__(self, formatted: str) -> None:
-        super().__init__()
+    def __init__(self, formatted: str, interrupted: bool = False) -> None:
+        Exception.__init__(self)
         self.formatted = formatted
+        #: whether far code was interrupted, as its gateway was told to exit
+        self._interrupted = interrupted
 
     def __str__(self) -> str:
         return self.formatted
@@ -34,12 +45,34 @@ class RemoteError(Exception):
         return type(self), (self.formatted,)
 
     def warn(self) -> None:
-        """Show it on standard error."""
-        sys.stderr.write(f"[{id(self)}] Warning: unhandled {self!r}\n")
+        """Show it on standard error, as nobody takes it."""
+        if self._interrupted or sys.stderr is None:
+            return
+        with contextlib.suppress(OSError, ValueError):  # it is closed
+            sys.stderr.write(f"[{os.getpid()}] Warning: unhandled {self!r}\n")
 
 
 class HostNotFound(Exception):
     """The other machine can't be reached."""
+
+
+def translated(problem: BaseException) -> BaseException:
+    """execnet's exception for one of pycomnet's: a new one each time.
+
+    A raised exception keeps the frames that it went through, and is not raised in another thread.
+    """
+    if isinstance(problem, _RemoteError):
+        return RemoteError(problem.formatted or problem.message)
+    if isinstance(problem, ValueNotSendable):
+        return DumpError(f"can't serialize: {problem}")
+    if isinstance(problem, PycomnetError):
+        return OSError(str(problem))
+    return problem
+
+
+def used_after_fork(what: str) -> OSError:
+    """The error for using the parent's object in a forked child."""
+    return OSError(str(forks.used(what)))
 
 
 __all__ = [
@@ -50,4 +83,6 @@ __all__ = [
     "LoadError",
     "RemoteError",
     "TimeoutError",
+    "translated",
+    "used_after_fork",
 ]

@@ -20,13 +20,24 @@ from _pycomnet.wire.values import ValueNotSendable
 from {NAME}.gateway_base import begin
 begin(channel, FarChannel, ValueNotSendable, given)
 """
-#: Runs a task of :mod:`pycomnet.execnet.source`.
-RUN = f"""from _pycomnet.far.execute import function_of
+_RUN = f"""from _pycomnet.far.execute import function_of
 from {NAME}.gateway_base import run
 run(channel, task, given, function_of)
 """
 #: Sends facts about the interpreter.
 RINFO = f"from {NAME}.gateway_base import rinfo; channel.send(rinfo())"
+
+
+def request(task: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
+    """The request that runs a task of :mod:`pycomnet.execnet.source`.
+
+    :param given: the arguments of its function.
+    """
+    return {
+        "source": _RUN,
+        "filename": "<remote_exec>",
+        "kwargs": {"task": task, "given": given},
+    }
 
 
 def begin(

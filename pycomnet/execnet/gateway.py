@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+import reprlib
+import sys
 import threading
 import weakref
 from collections.abc import Callable
@@ -15,18 +18,18 @@ from pycomnet import forks
 from pycomnet.blocking.waiting import running_reactor, wait_for
 from pycomnet.channels.channel import ChannelCore
 from pycomnet.errors import PycomnetError
-from pycomnet.errors import RemoteError as _RemoteError
 from pycomnet.execnet import farside
-from pycomnet.execnet.busymain import BusyMain
+from pycomnet.execnet.busymain import BusyMain, checked_status
+from pycomnet.execnet.callbackthread import CallbackThread
 from pycomnet.execnet.channel import Channel
 from pycomnet.execnet.channelfactory import ChannelFactory
-from pycomnet.execnet.errors import RemoteError
-from pycomnet.execnet.inbox import CallbackThread
+from pycomnet.execnet.errors import DumpError, RemoteError, translated, used_after_fork
+from pycomnet.execnet.farclasses import ExecModel
 from pycomnet.execnet.outbox import Outbox
 from pycomnet.execnet.source import Source, missing_names, source_of_function, task_of
 from pycomnet.execnet.xspec import XSpec
-from pycomnet.far.execnet.execmodel import ExecModel
 from pycomnet.far.live import Live
+from pycomnet.wire.values import ValueNotSendable
 
 if TYPE_CHECKING:
     from pycomnet.execnet.multi import Group
@@ -37,8 +40,10 @@ _source_of_function = source_of_function
 _find_non_builtin_globals = missing_names
 #: Seconds that running code has to complete once its gateway is told to exit; as in execnet.
 EXIT_GRACE = 5.0
-#: Seconds after which it is killed.
-EXIT_TIMEOUT = 10.0
+#: Seconds after which it is killed; as in execnet.
+EXIT_TIMEOUT = 15.0
+#: The gateways of this process.
+_gateways: weakref.WeakSet[Gateway] = weakref.WeakSet()
 
 
 class RInfo:
@@ -63,6 +68,9 @@ class RemoteStatus(RInfo):
 class Gateway(Live):
     """A Python interpreter, and the way to it. Made by ``makegateway``.
 
+    These are not execnet's, and are for the drop-in itself: ``inner``, ``outbox``, ``callbacks``,
+    ``era``, ``kill``, ``has_ended``, ``is_connected`` and ``wait_begun``.
+
     :ivar id: its name in its group.
     :ivar spec: its :class:`XSpec`.
     :ivar execmodel: threads and locks for this side.
@@ -77,6 +85,8 @@ class Gateway(Live):
         self.spec = spec
         self.execmodel: ExecModel = group.execmodel
         self.era = forks.era
+        self._grace = EXIT_GRACE
+        _gateways.add(self)
         if spec.ssh or spec.vagrant_ssh or spec.socket:
             self.remoteaddress: str = spec.ssh or spec.vagrant_ssh or spec.socket
         self.callbacks = CallbackThread(f"execnet {gateway.id}")
@@ -101,23 +111,23 @@ class Gateway(Live):
             try:
                 self._ready.set_result(_facts(outcome))
                 return
-            except (KeyError, TypeError) as problem:
-                outcome = Failure(
-                    OSError(f"gateway {self.id} says what it should not: {problem!r}")
-                )
-        self._ready.set_exception(_translated(outcome.value or OSError()))
+            except OSError:
+                outcome = Failure()
+        error = translated(outcome.value or OSError())
+        if not isinstance(error, OSError | RemoteError):
+            error = OSError(f"gateway {self.id} did not begin: {error}")
+        self._ready.set_exception(error)
 
     def _gone(self, _: object) -> None:
         self._ended.set()
 
-    def _open(self, code: str, **kwargs: Any) -> Channel:
-        return self._of(self.inner.remote_exec(code, **kwargs).core)
-
-    def _of(self, core: ChannelCore) -> Channel:
-        return Channel.of(self, core)
+    def _open(self, purpose: str, first: bytes | None = None) -> Channel:
+        self.outbox.flush()  # what this thread has sent before comes first
+        return Channel.of(self, self._connection.open(purpose, first))
 
     def _begin_exit(self) -> None:
-        exiting: Deferred[None] = self.inner.exit(EXIT_TIMEOUT, grace=EXIT_GRACE)
+        self.outbox.flush()
+        exiting: Deferred[None] = self.inner.exit(EXIT_TIMEOUT, grace=self._grace)
         exiting.addErrback(lambda _: None)
 
     # -- for users -------------------------------------------------------------------------------
@@ -136,13 +146,23 @@ class Gateway(Live):
         :param source: text; a module, whose source is run; or a function, whose first parameter is
             ``channel``, and which gets ``kwargs``.
         :raises ValueError: the function can't run on its own.
+        :raises pycomnet.execnet.DumpError: an argument can't be sent.
         :raises OSError: the gateway is gone.
         """
         task = task_of(source, kwargs)
         self._wait_ready()
+        encode = self._connection.encode
+        try:
+            first = encode(farside.request(task, kwargs))
+        except ValueNotSendable:
+            try:
+                encode(kwargs)  # the error says where in them it is
+                raise
+            except ValueNotSendable as problem:
+                raise DumpError(f"can't serialize: {problem}") from None
 
         def start() -> Channel:
-            channel = self._open(farside.RUN, task=task, given=kwargs)
+            channel = self._open("exec", first)
             if self._busy is not None:
                 self._busy.add(channel.core)
             return channel
@@ -152,28 +172,30 @@ class Gateway(Live):
 
     def newchannel(self) -> Channel:
         """A channel, to be sent over another one to code there."""
-        channel: Channel = self._ask(lambda: self._of(self.inner.newchannel().core), "newchannel")
+        channel: Channel = self._ask(lambda: self._open("channel"), "newchannel")
         return channel
 
     def remote_status(self) -> RemoteStatus:
         """What it does at the moment."""
         self._wait_ready()
-        found = self._ask(self.inner.remote_status, "remote_status")
+        found = checked_status(self._ask(self.inner.remote_status, "remote_status"))
+        own = 0 if self._busy is None else 1
         return RemoteStatus(
             {
                 "numexecuting": found["running"] + found["queued"],
-                # without the one of this question, and those of the connection itself
-                "numchannels": found["channels"],
+                # without the one of this question, and that of the drop-in itself
+                "numchannels": max(0, found["channels"] - own),
                 "execmodel": self.spec.execmodel,
             }
         )
 
     def _rinfo(self, update: bool = False) -> RInfo:
-        """Facts about its interpreter, as they were at first, or are now."""
+        """Facts about its interpreter, as they were at first, or are now.
+
+        :raises pycomnet.execnet.RemoteError: they can't be asked for, as the main thread is busy.
+        """
         if update:
-            self._wait_ready()
-            channel = self._ask(lambda: self._open(farside.RINFO), "_rinfo")
-            self._cache_rinfo = RInfo(_facts(channel.receive()))
+            self._cache_rinfo = RInfo(_facts(self.remote_exec(farside.RINFO).receive()))
         elif self._cache_rinfo is None:
             self._cache_rinfo = RInfo(self._wait_ready())
         return self._cache_rinfo
@@ -194,13 +216,23 @@ class Gateway(Live):
 
     def exit(self) -> None:
         """End it. Code that runs there has :data:`EXIT_GRACE` seconds to complete."""
+        if isinstance(sys.exc_info()[1], KeyboardInterrupt):
+            self.interrupt()
         self._group._unregister(self)  # noqa: SLF001 - execnet's name
         if not self._exits and self.era == forks.era:
             self._exits = True
             running_reactor().callFromThread(self._begin_exit)
 
+    def interrupt(self) -> None:
+        """The user has interrupted this program: what runs there has no more time.
+
+        execnet's workers are in the terminal's process group, and get its signal themselves.
+        """
+        self._grace = 0.0
+
     def join(self, timeout: float | None = None) -> None:
         """Wait until it has ended; :meth:`exit` tells it to."""
+        self._check()
         self._ended.wait(timeout)
 
     def kill(self) -> None:
@@ -222,29 +254,40 @@ class Gateway(Live):
         """
         self._wait_ready()
 
+    def _check(self) -> None:
+        if self.era != forks.era:
+            raise used_after_fork(f"gateway {self.id}")
+
     def _wait_ready(self) -> dict[str, Any]:
-        facts = self._ready.result()
-        return facts
+        self._check()
+        problem = self._ready.exception()
+        if problem is not None:
+            raise copy.copy(problem)  # several threads may raise it
+        return self._ready.result()
 
     def _ask(self, function: Callable[[], Any], what: str) -> Any:
+        self._check()
         try:
             return wait_for(function, None, what)
         except PycomnetError as problem:
-            raise _translated(problem) from None
+            raise translated(problem) from None
 
 
-def _facts(found: dict[str, Any]) -> dict[str, Any]:
-    """Facts about an interpreter, as they come from there."""
-    return {**found, "version_info": tuple(found["version_info"])}
+def _facts(found: object) -> dict[str, Any]:
+    """Facts about an interpreter, as they come from there.
+
+    :raises OSError: it says something else.
+    """
+    version = found.get("version_info") if isinstance(found, dict) else None
+    if isinstance(found, dict) and isinstance(version, list):
+        return {**found, "version_info": tuple(version)}
+    raise OSError(f"a gateway should say what it is, and says {reprlib.repr(found)}")
 
 
-def _translated(problem: BaseException) -> BaseException:
-    """execnet's exception for one of pycomnet's."""
-    if isinstance(problem, _RemoteError):
-        return RemoteError(problem.formatted or problem.message)
-    if isinstance(problem, PycomnetError):
-        return OSError(str(problem))
-    return problem
+def interrupted() -> None:
+    """The user has interrupted this program: no gateway's code has more time when that exits."""
+    for gateway in list(_gateways):
+        gateway.interrupt()
 
 
 def kill_all(gateways: list[Gateway]) -> None:
@@ -271,4 +314,4 @@ class _HandleMaker:
         return Channel.of(gateway, core)
 
 
-__all__ = ["Gateway", "RInfo", "RemoteStatus", "kill_all"]
+__all__ = ["Gateway", "RInfo", "RemoteStatus", "interrupted", "kill_all"]

@@ -10,17 +10,14 @@ from pycomnet.execnet.errors import (
     RemoteError,
     TimeoutError,
 )
+from pycomnet.execnet.farclasses import ExecModel, dumpformat, get_execmodel
 from pycomnet.execnet.workerpool import Reply, WorkerPool
-from pycomnet.far.execnet.dumpformat import (
-    Unserializer,
-    dump,
-    dumps,
-    dumps_internal,
-    load,
-    loads,
-    opcode,
-)
-from pycomnet.far.execnet.execmodel import ExecModel, get_execmodel
+
+Unserializer = dumpformat.Unserializer
+dump, dumps = dumpformat.dump, dumpformat.dumps
+dumps_internal = dumpformat.dumps_internal
+load, loads = dumpformat.load, dumpformat.loads
+opcode = dumpformat.opcode
 
 __all__ = [
     "MAIN_THREAD_ONLY_DEADLOCK_TEXT",

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import functools
 import os
+import queue
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -16,15 +18,15 @@ from pycomnet import forks
 from pycomnet.blocking.waiting import running_reactor, wait_for
 from pycomnet.blocking.wrapper import in_pool_thread
 from pycomnet.execnet.channel import Channel
+from pycomnet.execnet.farclasses import ExecModel, get_execmodel
 from pycomnet.execnet.gateway import Gateway, kill_all
 from pycomnet.execnet.inbox import NO_ENDMARKER
-from pycomnet.execnet.places import pycomnet_spec
 from pycomnet.execnet.source import Source
+from pycomnet.execnet.specs import pycomnet_spec
 from pycomnet.execnet.xspec import XSpec
-from pycomnet.far.execnet.execmodel import ExecModel, get_execmodel
 from pycomnet.far.live import Live
 from pycomnet.gateways.group import Group as _Group
-from pycomnet.gateways.output import STDERR, Output
+from pycomnet.gateways.output import STDERR, Output, UnchangedOutput
 
 #: Seconds for the gateways of a program that ends without having ended them.
 ATEXIT_TIMEOUT = 1.0
@@ -43,16 +45,26 @@ class Group(Live):
     def __init__(
         self, xspecs: Iterable[XSpec | str | None] = (), execmodel: str = "thread"
     ) -> None:
-        self._gateways: list[Gateway] = []
         self._counter = 0
-        self._lock = threading.Lock()
-        self._to_join: list[Gateway] = []
-        self._made: _Group | None = None
-        self._era = forks.era
+        self._begin()
+        forks.watch(self)
         self.set_execmodel(execmodel)
         for spec in xspecs:
             self.makegateway(spec)
         atexit.register(self._cleanup_atexit)
+
+    def _begin(self) -> None:
+        """There are no gateways."""
+        self._gateways: list[Gateway] = []
+        self._to_join: list[Gateway] = []
+        self._made: _Group | None = None
+        #: held while the above are changed
+        self._lock = threading.Lock()
+
+    def forked(self) -> None:
+        """In a forked child: the gateways are the parent's, and this group begins anew."""
+        forks.keep((self._gateways, self._to_join, self._made))
+        self._begin()
 
     @property
     def execmodel(self) -> ExecModel:
@@ -138,7 +150,7 @@ class Group(Live):
         """The group that makes the gateways; it begins with the first."""
         with self._lock:
             if self._made is None:
-                output = in_pool_thread(_show_errors)
+                output = UnchangedOutput(in_pool_thread(_pass_errors_on))
                 self._made = wait_for(
                     lambda: _Group(running_reactor(), output=output), None, "Group"
                 )
@@ -159,9 +171,10 @@ class Group(Live):
         self._gateways.append(gateway)
 
     def _unregister(self, gateway: Gateway) -> None:
-        if gateway in self._gateways:
-            self._gateways.remove(gateway)
-            self._to_join.append(gateway)
+        with self._lock:
+            if gateway in self._gateways:
+                self._gateways.remove(gateway)
+                self._to_join.append(gateway)
 
     def _cleanup_atexit(self) -> None:
         self.terminate(timeout=ATEXIT_TIMEOUT)
@@ -172,14 +185,13 @@ class Group(Live):
         :param timeout: seconds for the code that runs there; what has not ended then is killed.
             By default running code has 5 seconds, and is interrupted then.
         """
-        if self._era != forks.era:
-            return  # they are the parent's
         while self._gateways or self._to_join:
             routes = {_route(gateway) for gateway in self}
-            for gateway in self:
-                if gateway.id not in routes:
-                    gateway.exit()
-            ending, self._to_join = self._to_join, []
+            last = [gateway for gateway in self if gateway.id not in routes]
+            # Ids that were used again may make a ring, in which no gateway is the last.
+            for gateway in last or self:
+                gateway.exit()
+            ending = list(self._to_join)
             ends = None if timeout is None else time.monotonic() + timeout
             own = [gateway for gateway in ending if isinstance(gateway, Gateway)]
             for gateway in ending:
@@ -188,6 +200,8 @@ class Group(Live):
                 else:
                     gateway.join()  # something else that was registered may take no timeout
             kill_all([gateway for gateway in own if not gateway.has_ended()])
+            with self._lock:
+                self._to_join = [each for each in self._to_join if each not in ending]
 
     def remote_exec(self, source: Source, **kwargs: object) -> MultiChannel:
         """Run code at all gateways; as :meth:`Gateway.remote_exec`."""
@@ -200,10 +214,12 @@ def _route(gateway: Any) -> str | None:
     return route
 
 
-def _show_errors(output: Output) -> None:
+def _pass_errors_on(output: Output) -> None:
     """Pass standard error on unchanged; drop standard output."""
-    if output.stream == STDERR:
-        data = output.text.encode("utf-8", "surrogateescape")
+    if output.stream != STDERR:
+        return
+    data = output.text.encode("utf-8", "surrogateescape")
+    with contextlib.suppress(OSError):  # there is none here, or nobody reads it
         while data:
             data = data[os.write(2, data) :]
 
@@ -235,6 +251,7 @@ class MultiChannel(Live):
 
     def __init__(self, channels: Iterable[Channel]) -> None:
         self._channels = list(channels)
+        self._queue: queue.Queue[tuple[Channel, Any]] | None = None
 
     def __len__(self) -> int:
         return len(self._channels)
@@ -262,16 +279,15 @@ class MultiChannel(Live):
         return list(zip(self._channels, values, strict=True)) if withchannel else values
 
     def make_receive_queue(self, endmarker: object = NO_ENDMARKER) -> Any:
-        """A queue of (channel, value) pairs.
+        """A queue of (channel, value) pairs: the same one each time.
 
         :param endmarker: if given, it comes as the value when a channel ends.
         """
-        from queue import Queue
-
-        found: Queue[tuple[Channel, Any]] = Queue()
-        for channel in self._channels:
-            channel.setcallback(functools.partial(_put, found, channel), endmarker)
-        return found
+        if self._queue is None:
+            self._queue = queue.Queue()
+            for channel in self._channels:
+                channel.setcallback(functools.partial(_put, self._queue, channel), endmarker)
+        return self._queue
 
     def waitclose(self) -> None:
         """Wait until all are closed; then raise the first error."""

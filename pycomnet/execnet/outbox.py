@@ -16,7 +16,7 @@ from pycomnet.text.logs import Logger
 from pycomnet.wire.frames import FRAGMENT, bin32
 
 log = Logger()
-#: After so many values of one turn they are written, while others still wait.
+#: So many values are written in one turn of the reactor, which then serves others.
 CROWD = 512
 
 
@@ -54,10 +54,21 @@ class Outbox:
             self._call_in_reactor(self._hand_over)
 
     def _hand_over(self) -> None:
+        # What is added from now on is seen, or wakes the reactor once more.
         self._told = False
+        self.flush(CROWD)
+        if self._waiting and not self._told:
+            self._told = True
+            self._call_in_reactor(self._hand_over)
+
+    def flush(self, most: int | None = None) -> None:
+        """In the reactor's thread: send what waits now, and not what is added meanwhile.
+
+        :param most: how many at most.
+        """
         waiting = self._waiting
-        count = 0
-        while waiting:
+        count = len(waiting) if most is None else min(most, len(waiting))
+        for _ in range(count):
             core, what = waiting.popleft()
             if type(what) is tuple:
                 sent = core.send(what[0])
@@ -71,9 +82,6 @@ class Outbox:
                 continue
             if not sent.called or isinstance(sent.result, Failure):
                 sent.addErrback(_drop)
-            count += 1
-            if not count % CROWD:
-                core.connection.flush()
 
 
 def _drop(_: Failure) -> None:

@@ -3,22 +3,30 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import attrs
 
 from pycomnet.blocking.wrapper import to_blocking_api
 from pycomnet.errors import PycomnetError
+from pycomnet.execnet.errors import RemoteError
 from pycomnet.execnet.gateway import Gateway
 
 if TYPE_CHECKING:
     from pycomnet.rsync.result import SyncEvent
 
 
+#: A single file is sent in pieces of so many bytes.
+PIECE = 1 << 20
+
+
 @attrs.frozen
-class SyncPlace:
-    """A directory at a gateway."""
+class RSyncDestination:
+    """A directory at a gateway. It is what callbacks get as execnet's channel.
+
+    :ivar gateway: the gateway.
+    """
 
     gateway: Gateway
     path: str
@@ -32,8 +40,9 @@ class RSync:
     A subclass may have another :meth:`filter`.
 
     :param sourcedir: the directory here.
-    :param callback: called with ``"list"``, the bytes of all files that are to be sent, and None;
-        then with ``"ack"``, a file's size, and None when it has been sent.
+    :param callback: for each target it is called with ``"list"`` and the bytes of all files that
+        are to be sent; then with ``"ack"`` and a file's size when it has been sent. The third
+        argument has the target's ``gateway``.
     :param verbose: whether each file that is sent is printed.
     """
 
@@ -46,7 +55,7 @@ class RSync:
         self._sourcedir = os.fspath(sourcedir)
         self._callback = callback
         self._verbose = verbose
-        self._places: list[SyncPlace] = []
+        self._targets: list[RSyncDestination] = []
 
     def filter(self, path: str) -> bool:
         """Whether a file or directory takes part.
@@ -64,7 +73,8 @@ class RSync:
     ) -> None:
         """Add a target for the next :meth:`send`.
 
-        :param finishedcallback: called when this target is finished.
+        :param finishedcallback: called, in the thread of :meth:`send`, when this target is
+            finished.
         :param options: ``delete``: whether what is not here is deleted there.
         """
         unknown = options.keys() - {"delete"}
@@ -73,7 +83,9 @@ class RSync:
                 f"invalid options: {', '.join(sorted(unknown))}; delete is the only one"
             )
         delete = bool(options.get("delete", False))
-        self._places.append(SyncPlace(gateway, os.fspath(destdir), finishedcallback, delete))
+        self._targets.append(
+            RSyncDestination(gateway, os.fspath(destdir), finishedcallback, delete)
+        )
 
     def send(self, raises: bool = True) -> None:
         """Make the targets equal to the directory here; each is one for this run only.
@@ -81,65 +93,47 @@ class RSync:
         :param raises: whether it is an error if there are none.
         :raises OSError: something could not be done.
         """
-        places, self._places = self._places, []
-        if not places:
+        targets, self._targets = self._targets, []
+        if not targets:
             if raises:
                 raise OSError("no targets available, maybe you are trying call send() twice?")
             return
-        if os.path.isfile(self._sourcedir):
-            self._send_file(places)
-            return
-        if self._callback is not None:
-            result = self._run(places, None, dry_run=True)
-            files = {path for target in result.targets for path in target.sent}
-            self._callback("list", sum(map(self._size, files)), None)
-        by_name = {f"{place.gateway.id}:{place.path}": place for place in places}
-
-        def progress(event: SyncEvent) -> None:
-            if event.kind == "sent":
-                self._sent(by_name[event.target], event.path)
-
         try:
-            result = self._run(places, progress)
-            for target in result.targets:
-                # What has disappeared meanwhile is no error.
-                target.failed = [each for each in target.failed if self._is_there(each[0])]
-            result.raise_for_failures()
-        except PycomnetError as problem:
+            for target in targets:
+                # With main_thread_only, other code may run there for ever: then this fails.
+                target.gateway.remote_exec("").waitclose()
+            if os.path.isfile(self._sourcedir):
+                for target in targets:
+                    self._send_file(target)
+            else:
+                for each in _with_names_of_their_own(targets):
+                    self._send_directory(each)
+        except (PycomnetError, RemoteError, EOFError) as problem:
             raise OSError(str(problem)) from None
 
-    def _sent(self, place: SyncPlace, path: str) -> None:
-        if self._verbose:
-            self._report_send_file(place.gateway, path)
+    def _send_directory(self, targets: dict[str, RSyncDestination]) -> None:
+        """Send to some targets; the keys are the names that events have for them."""
         if self._callback is not None:
-            self._callback("ack", self._size(path), None)
+            result = self._run(targets, None, dry_run=True)
+            for each, target in zip(result.targets, targets.values(), strict=True):
+                self._callback("list", sum(map(self._size, each.sent)), target)
 
-    def _send_file(self, places: list[SyncPlace]) -> None:
-        """The source is one file: it becomes one at each target."""
-        with open(self._sourcedir, "rb") as file:
-            data = file.read()
-            found = os.fstat(file.fileno())
-        if self._callback is not None:
-            self._callback("list", len(data), None)
-        times = (found.st_atime, found.st_mtime)
-        channels = [
-            place.gateway.remote_exec(
-                write_file, path=place.path, data=data, mode=found.st_mode & 0o777, times=times
-            )
-            for place in places
-        ]
-        for place, channel in zip(places, channels, strict=True):
-            try:
-                channel.waitclose()
-            except (channel.RemoteError, EOFError) as problem:
-                raise OSError(str(problem)) from None
-            self._sent(place, "")
-            if place.finished is not None:
-                place.finished()
+        def progress(event: SyncEvent) -> None:
+            target = targets[event.target]
+            if event.kind == "sent":
+                self._sent(target, event.path)
+            elif event.kind == "finished" and not event.reason and target.finished is not None:
+                target.finished()
+
+        result = self._run(targets, progress)
+        for each in result.targets:
+            # What has disappeared meanwhile is no error.
+            each.failed = [failed for failed in each.failed if self._is_there(failed[0])]
+        result.raise_for_failures()
 
     def _run(
         self,
-        places: list[SyncPlace],
+        targets: dict[str, RSyncDestination],
         progress: Callable[[SyncEvent], object] | None,
         dry_run: bool = False,
     ) -> Any:
@@ -147,12 +141,33 @@ class RSync:
         from pycomnet.blocking.rsync import RSync as _RSync
 
         run = _RSync(self._sourcedir, takes=self._takes, dry_run=dry_run)
-        for place in places:
-            finished = None if dry_run else _without_argument(place.finished)
-            place.gateway.wait_begun()
-            inner = to_blocking_api(place.gateway.inner)
-            run.add_target(inner, place.path, delete=place.delete, finished=finished)
+        for target in targets.values():
+            run.add_target(to_blocking_api(target.gateway.inner), target.path, delete=target.delete)
         return run.send(progress)
+
+    def _sent(self, target: RSyncDestination, path: str) -> None:
+        if self._verbose:
+            self._report_send_file(target.gateway, path)
+        if self._callback is not None:
+            self._callback("ack", self._size(path), target)
+
+    def _send_file(self, target: RSyncDestination) -> None:
+        """The source is one file: it becomes one at the target."""
+        with open(self._sourcedir, "rb") as file:
+            found = os.fstat(file.fileno())
+            if self._callback is not None:
+                self._callback("list", found.st_size, target)
+            times = (found.st_atime, found.st_mtime)
+            channel = target.gateway.remote_exec(
+                write_file, path=target.path, mode=found.st_mode & 0o777, times=times
+            )
+            # It asks for each piece: a long file is never in memory as a whole.
+            for _ in channel:
+                channel.send(file.read(PIECE))
+        channel.waitclose()
+        self._sent(target, "")
+        if target.finished is not None:
+            target.finished()
 
     def _takes(self, path: str) -> bool:
         return bool(self.filter(os.path.join(self._sourcedir, path)))
@@ -171,30 +186,51 @@ class RSync:
         print(f"{gateway} <= {modified_rel_path}")
 
 
-def write_file(channel, path, data, mode, times):  # type: ignore[no-untyped-def]
+def write_file(channel, path, mode, times):  # type: ignore[no-untyped-def]
     """Runs at the target: write a file whole, or leave the old one."""
     import os
+    import tempfile
 
     directory = os.path.dirname(path)
-    if directory and not os.path.isdir(directory):
-        os.makedirs(directory)
-    other = "%s.%d" % (path, os.getpid())  # noqa: UP031 - for any Python
     try:
-        with open(other, "wb") as file:
-            file.write(data)
+        os.makedirs(directory or ".")
+    except OSError:
+        if not os.path.isdir(directory or "."):
+            raise
+    # A new file, with a name that nobody can know before, and only for this user until it is whole.
+    handle, other = tempfile.mkstemp(prefix=".", dir=directory or ".")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            while True:
+                channel.send(None)
+                data = channel.receive()
+                if not data:
+                    break
+                file.write(data)
         os.chmod(other, mode)
         os.utime(other, times)
         os.rename(other, path)
     except BaseException:
-        if os.path.exists(other):
-            os.remove(other)
+        os.remove(other)
         raise
 
 
-def _without_argument(
-    callback: Callable[[], object] | None,
-) -> Callable[[object], object] | None:
-    return None if callback is None else lambda _: callback()
+def _with_names_of_their_own(
+    targets: list[RSyncDestination],
+) -> Iterator[dict[str, RSyncDestination]]:
+    """Targets by the names that events have for them: gateways of two groups may have equal ones.
+
+    :returns: as few dictionaries as that needs.
+    """
+    while targets:
+        found: dict[str, RSyncDestination] = {}
+        left = []
+        for target in targets:
+            name = f"{target.gateway.id}:{target.path}"
+            if found.setdefault(name, target) is not target:
+                left.append(target)
+        yield found
+        targets = left
 
 
 __all__ = ["RSync"]

@@ -18,6 +18,8 @@ Source = str | types.FunctionType | Callable[..., object] | types.ModuleType
 def task_of(source: Source, kwargs: dict[str, Any]) -> dict[str, Any]:
     """The task for ``run`` of the far side.
 
+    :param source: a function, a module, text, or what is text by ``str()``.
+
     :raises TypeError: only a function takes arguments.
     :raises ValueError: the function can't run on its own; the message says why.
     """
@@ -30,9 +32,9 @@ def task_of(source: Source, kwargs: dict[str, Any]) -> dict[str, Any]:
         except (OSError, TypeError):
             raise ValueError(f"can't find the source of {source!r}") from None
         return {"source": text, "filename": source.__file__ or "<remote exec>"}
-    if isinstance(source, str):
+    if isinstance(source, str) or not callable(source):
         _no_arguments(kwargs)
-        return {"source": textwrap.dedent(source), "filename": "<remote exec>"}
+        return {"source": textwrap.dedent(str(source)), "filename": "<remote exec>"}
     if isinstance(source, types.MethodType):
         source = source.__func__
     task = _task_of_function(source)

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from pycomnet.far.execnet.execmodel import ExecModel
+from pycomnet.execnet.farclasses import ExecModel
 
 
 class Reply:

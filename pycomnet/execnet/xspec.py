@@ -51,7 +51,13 @@ class XSpec:
         return None
 
     def __repr__(self) -> str:
-        return f"<XSpec {self._spec!r}>"
+        """Without the values of tokens and of the environment: it may be printed and logged."""
+        parts = []
+        for part in self._spec.split("//"):
+            key, equals, _ = part.partition("=")
+            secret = equals and (key == "token" or key.startswith("env:"))
+            parts.append(f"{key}=..." if secret else part)
+        return f"<XSpec {'//'.join(parts)!r}>"
 
     def __str__(self) -> str:
         return self._spec

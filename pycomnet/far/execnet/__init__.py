@@ -8,6 +8,9 @@ import importlib
 
 from . import execmodel, gateway_base
 from .dumpformat import DataFormatError, DumpError, LoadError, dump, dumps, load, loads
+from .gateway_base import TimeoutError
+
+# RemoteError and Channel are set when the far side has begun.
 
 #: What only the side that starts gateways has.
 NEAR = frozenset(
@@ -17,8 +20,6 @@ NEAR = frozenset(
 
 
 def __getattr__(name):
-    if name in ("Channel", "RemoteError", "TimeoutError"):
-        return getattr(gateway_base, name)
     if name not in NEAR:
         raise AttributeError("module 'execnet' has no attribute %r" % name)
     try:
@@ -35,6 +36,7 @@ __all__ = [
     "DataFormatError",
     "DumpError",
     "LoadError",
+    "TimeoutError",
     "dump",
     "dumps",
     "execmodel",

@@ -3,7 +3,8 @@
 A version byte, the opcodes of one value, and STOP. An opcode pushes a value on a stack, or makes
 one of those on top of it. Numbers of four bytes and floats are big-endian. Reading it builds plain
 values and nothing else, so it is safe on bytes from anywhere. What is read is limited by what is
-there: a length that is written alone reserves no memory.
+there: a length that is written alone reserves no memory. Only its time is not limited: numbers can
+be chosen so that a set of them takes long, as with any set in Python.
 """
 
 import struct
@@ -17,6 +18,11 @@ _COMPLEX = struct.Struct("!dd")
 _text = type("".encode("ascii").decode("ascii"))
 _long = type(1 << 80)
 _MIN, _MAX = -(1 << 31), (1 << 31) - 1
+#: How deep tuples and frozensets may be nested in each other. Python computes the hash of one by a
+#: recursion in C, which would crash the process.
+DEEPEST = 250
+#: A long value is read in pieces of so many bytes: a length that is only said reserves no memory.
+PIECE = 1 << 20
 
 
 class DataFormatError(Exception):
@@ -75,7 +81,7 @@ def dumps_internal(obj):
     """As :func:`dumps`, without the version."""
     pieces = []
     try:
-        _save(obj, pieces.append)
+        _save(obj, pieces.append, 0)
     except RuntimeError:  # Python 3's RecursionError is one
         raise DumpError("can't serialize a value that nests that deep, or holds itself")
     pieces.append(opcode.STOP)
@@ -94,14 +100,18 @@ def _sized(code, data, write):
     write(data)
 
 
-def _save(obj, write):
+def _save(obj, write, depth):
+    """Write a value.
+
+    :param depth: the number of tuples and frozensets directly around it.
+    """
     save = _SAVERS.get(type(obj))
     if save is None:
         raise DumpError("can't serialize %s" % (type(obj),))
-    save(obj, write)
+    save(obj, write, depth)
 
 
-def _save_int(obj, write):
+def _save_int(obj, write, depth=0):
     if _MIN <= obj <= _MAX:
         write(opcode.INT + _INT4.pack(obj))
         return
@@ -112,7 +122,7 @@ def _save_int(obj, write):
     _sized(opcode.LONGINT, digits.rstrip("L").encode("ascii"), write)
 
 
-def _save_text(obj, write):
+def _save_text(obj, write, depth):
     try:
         data = obj.encode("utf-8")
     except UnicodeEncodeError as error:
@@ -120,42 +130,44 @@ def _save_text(obj, write):
     _sized(opcode.UNICODE if _PY2 else opcode.PY3STRING, data, write)
 
 
-def _save_bytes(obj, write):
+def _save_bytes(obj, write, depth):
     _sized(opcode.PY2STRING if _PY2 else opcode.BYTES, obj, write)
 
 
-def _save_list(obj, write):
+def _save_list(obj, write, depth):
     write(opcode.NEWLIST + _INT4.pack(len(obj)))
     for index, item in enumerate(obj):
         _save_int(index, write)
-        _save(item, write)
+        _save(item, write, 0)
         write(opcode.SETITEM)
 
 
-def _save_dict(obj, write):
+def _save_dict(obj, write, depth):
     write(opcode.NEWDICT)
     for key, value in obj.items():
-        _save(key, write)
-        _save(value, write)
+        _save(key, write, 0)
+        _save(value, write, 0)
         write(opcode.SETITEM)
 
 
 def _saves_items(code):
-    def save(obj, write):
+    def save(obj, write, depth):
+        if depth >= DEEPEST:
+            raise DumpError("can't serialize tuples or sets that nest deeper than %d" % DEEPEST)
         for item in obj:
-            _save(item, write)
+            _save(item, write, depth + 1)
         write(code + _INT4.pack(len(obj)))
 
     return save
 
 
 _SAVERS = {
-    type(None): lambda obj, write: write(opcode.NONE),
-    bool: lambda obj, write: write(opcode.TRUE if obj else opcode.FALSE),
+    type(None): lambda obj, write, depth: write(opcode.NONE),
+    bool: lambda obj, write, depth: write(opcode.TRUE if obj else opcode.FALSE),
     int: _save_int,
     _long: _save_int,
-    float: lambda obj, write: write(opcode.FLOAT + _FLOAT.pack(obj)),
-    complex: lambda obj, write: write(opcode.COMPLEX + _COMPLEX.pack(obj.real, obj.imag)),
+    float: lambda obj, write, depth: write(opcode.FLOAT + _FLOAT.pack(obj)),
+    complex: lambda obj, write, depth: write(opcode.COMPLEX + _COMPLEX.pack(obj.real, obj.imag)),
     bytes: _save_bytes,
     _text: _save_text,
     list: _save_list,
@@ -198,6 +210,8 @@ class Unserializer(object):
         self._stack = []
         #: lists that are being read, with the lengths that they have to reach
         self._lists = []
+        #: id of a tuple or frozenset -> how deep others are nested in it
+        self._depths = {}
 
     def load(self, versioned=False):
         """Read it.
@@ -218,19 +232,26 @@ class Unserializer(object):
                 if read is None:
                     raise LoadError("unknown opcode %r: this is no dumped value" % code)
                 read(self, stack)
-        except (IndexError, TypeError, ValueError) as error:
+        except (IndexError, TypeError, ValueError, RuntimeError) as error:
             # too little on the stack; a key that can't be one; text that is no UTF-8, digits that
-            # are no number
+            # are no number; keys that are too deep to be compared
             raise LoadError("not a dumped value: %s" % error)
         if len(stack) != 1 or any(len(items) != size for items, size in self._lists):
             raise LoadError("not a dumped value: it is not complete, or more than one")
         return stack.pop()
 
     def _read(self, size):
-        data = self.stream.read(size) if size else b""
-        if len(data) != size:
-            raise EOFError("a dumped value ends after %d of %d bytes" % (len(data), size))
-        return data
+        data = self.stream.read(min(size, PIECE)) if size else b""
+        if len(data) == size:
+            return data
+        pieces, there = [data], len(data)
+        while data and there < size:
+            data = self.stream.read(min(size - there, PIECE))
+            pieces.append(data)
+            there += len(data)
+        if there != size:
+            raise EOFError("a dumped value ends after %d of %d bytes" % (there, size))
+        return b"".join(pieces)
 
     def _size(self):
         size = _INT4.unpack(self._read(4))[0]
@@ -248,6 +269,20 @@ class Unserializer(object):
         items = stack[len(stack) - size :]
         del stack[len(stack) - size :]
         return items
+
+    def hashable(self, made, items):
+        """A tuple or frozenset of these items, once it is known that it is not nested too deep."""
+        depths = self._depths
+        depth = 1
+        for item in items:
+            if type(item) is tuple or type(item) is frozenset:
+                # An empty one may be the one that all of Python shares.
+                depth = max(depth, 1 + depths.get(id(item), 1))
+        if depth > DEEPEST:
+            raise LoadError("not a dumped value: it nests deeper than %d" % DEEPEST)
+        result = made(items)
+        depths[id(result)] = depth
+        return result
 
     # Each of these reads what follows an opcode, and changes the stack.
 
@@ -317,8 +352,8 @@ _READERS = {
     opcode.NEWLIST: Unserializer.read_new_list,
     opcode.NEWDICT: lambda self, stack: stack.append({}),
     opcode.SETITEM: Unserializer.read_set_item,
-    opcode.BUILDTUPLE: lambda self, stack: stack.append(tuple(self.top(stack))),
+    opcode.BUILDTUPLE: lambda self, stack: stack.append(self.hashable(tuple, self.top(stack))),
     opcode.SET: lambda self, stack: stack.append(set(self.top(stack))),
-    opcode.FROZENSET: lambda self, stack: stack.append(frozenset(self.top(stack))),
+    opcode.FROZENSET: lambda self, stack: stack.append(self.hashable(frozenset, self.top(stack))),
     opcode.CHANNEL: Unserializer.read_no_channel,
 }

@@ -20,7 +20,8 @@ class ExecModel(object):
     """
 
     queue = queue
-    Lock = staticmethod(threading.Lock)
+    #: a thread may take it several times, as with execnet
+    Lock = staticmethod(threading.RLock)
     RLock = staticmethod(threading.RLock)
     Event = staticmethod(threading.Event)
     sleep = staticmethod(time.sleep)

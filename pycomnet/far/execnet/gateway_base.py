@@ -4,6 +4,7 @@
 execnet's meanings, where those differ.
 """
 
+import abc
 import os
 import sys
 
@@ -15,6 +16,9 @@ class TimeoutError(IOError):
     """Nothing has come in time."""
 
 
+#: The type of the error with which the near side closes a request that has waited for the main
+#: thread for too long.
+WAITED = "main_thread_only"
 #: The far side's own classes, once :func:`begin` has been called.
 Channel = None
 RemoteError = None
@@ -36,17 +40,47 @@ def begin(channel, plain, not_sendable, given):
     near = str(given["near"])
     RemoteError = plain.RemoteError
     Channel = link.channel_class = channel_class(plain, not_sendable)
+    package = sys.modules[__name__.rpartition(".")[0]]
+    package.RemoteError, package.Channel = RemoteError, Channel
+    if str is not bytes:
+        sys.meta_path.append(NoPlugin())
     gateway = link.gateway
+    gateway.id = "%s-worker" % gateway.id
     gateway.execmodel = get_execmodel(str(given["execmodel"]))
     gateway._channelfactory = Channels(link.mux)  # noqa: SLF001 - execnet's name
     take_output_back()
     directory = given.get("chdir")
     if directory:
-        if not os.path.isdir(directory):
+        try:
             os.makedirs(directory)
+        except OSError:  # it is there; or another gateway makes it at the same time
+            if not os.path.isdir(directory):
+                raise
         os.chdir(directory)
     gateway.begun = given.get("begun")
     channel.send(rinfo())
+
+
+class NoPlugin(object):
+    """Finds ``pycomnet.xdist`` where pycomnet is not installed: an empty module.
+
+    pytest-xdist passes the options of the command line on to its workers, so they are told to load
+    the plugin. It has nothing to do there.
+    """
+
+    def find_spec(self, name, path=None, target=None):
+        """As any finder's; it is asked last."""
+        if name not in ("pycomnet", "pycomnet.xdist"):
+            return None
+        from importlib.machinery import ModuleSpec
+
+        return ModuleSpec(name, self, is_package=name == "pycomnet")
+
+    def create_module(self, spec):
+        """As any loader's: Python makes the module."""
+
+    def exec_module(self, module):
+        """As any loader's: the module stays empty."""
 
 
 def take_output_back():
@@ -99,7 +133,9 @@ def channel_class(plain, not_sendable):
     :param not_sendable: its exception for a value that can't be sent.
     """
 
-    class WorkerChannel(plain):
+    # The near side's package registers its class here, if that is imported in this process: so
+    # execnet.Channel is the class of its channels, too.
+    class WorkerChannel(abc.ABCMeta("Registry", (plain,), {})):
         """A channel with execnet's exceptions."""
 
         TimeoutError = TimeoutError
@@ -145,8 +181,8 @@ def run(channel, task, given, function_of):
     :param given: the function's arguments.
     :param function_of: makes the function of a task.
     """
-    if channel.isclosed():
-        return  # it waited for the main thread for too long
+    if getattr(channel.over, "type", "") == WAITED:
+        return
     begun = channel.gateway.begun
     if begun is not None:
         begun.send(channel.id)
@@ -167,6 +203,7 @@ __all__ = [
     "DumpError",
     "ExecModel",
     "LoadError",
+    "NoPlugin",
     "RemoteError",
     "TimeoutError",
     "begin",

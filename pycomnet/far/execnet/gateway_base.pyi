@@ -1,4 +1,6 @@
-from typing import Any
+from importlib.machinery import ModuleSpec
+from types import ModuleType
+from typing import Any, Final
 
 from .dumpformat import DataFormatError as DataFormatError
 from .dumpformat import DumpError as DumpError
@@ -11,11 +13,20 @@ from .execmodel import get_execmodel as get_execmodel
 
 class TimeoutError(IOError): ...
 
+WAITED: Final[str]
 Channel: Any
 RemoteError: Any
 near: str
 
 def begin(channel: Any, plain: type[Any], not_sendable: type[Exception], given: Any) -> None: ...
+
+class NoPlugin:
+    def find_spec(
+        self, name: str, path: object = None, target: object = None
+    ) -> ModuleSpec | None: ...
+    def create_module(self, spec: ModuleSpec) -> None: ...
+    def exec_module(self, module: ModuleType) -> None: ...
+
 def take_output_back() -> None: ...
 def rinfo() -> dict[str, Any]: ...
 
@@ -33,6 +44,7 @@ __all__ = [
     "DumpError",
     "ExecModel",
     "LoadError",
+    "NoPlugin",
     "RemoteError",
     "TimeoutError",
     "begin",

@@ -8,16 +8,17 @@ from twisted.internet import defer
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from pycomnet.execnet.busymain import BEGIN_TIMEOUT, SETTLE, BusyMain
+from pycomnet.execnet.busymain import BEGIN_TIMEOUT, SETTLE, BusyMain, checked_status
 from pycomnet.execnet.channel import Channel
-from pycomnet.execnet.errors import MAIN_THREAD_ONLY_DEADLOCK_TEXT
+from pycomnet.execnet.errors import MAIN_THREAD_ONLY_DEADLOCK_TEXT, RemoteError
+from pycomnet.far.execnet.gateway_base import WAITED
 
 
 class FarSide:
     """A gateway that says what it is told to say."""
 
     def __init__(self) -> None:
-        self.queued = 0
+        self.status: Any = {"running": 0, "queued": 0, "channels": 1}
         self.callback: Any = None
         self.asked = 0
 
@@ -36,7 +37,7 @@ class FarSide:
     def remote_status(self) -> defer.Deferred[dict[str, Any]]:
         """How many wait."""
         self.asked += 1
-        return defer.succeed({"queued": self.queued})
+        return defer.execute(lambda: self.status)
 
 
 class EndedChannel(Channel):
@@ -44,9 +45,11 @@ class EndedChannel(Channel):
 
     error: Exception | None = None
 
-    def end_here(self, error: Exception | None = None) -> None:
+    kind = ""
+
+    def end_here(self, error: RemoteError | None = None, kind: str = "") -> None:
         """Note it."""
-        self.error = error
+        self.error, self.kind = error, kind
 
 
 class Core:
@@ -83,14 +86,33 @@ class BusyMainTests(SynchronousTestCase):
 
     def test_code_that_waits_for_the_main_thread_fails(self) -> None:
         """With words that say what to do."""
-        self.far.queued = 1
+        self.far.status["queued"] = 1
         self.clock.advance(BEGIN_TIMEOUT)
         self.clock.advance(SETTLE)
         self.assertEqual(str(self.core.channel.error), MAIN_THREAD_ONLY_DEADLOCK_TEXT)
+        self.assertEqual(self.core.channel.kind, WAITED)
+
+    def test_a_far_side_that_says_no_status_is_not_asked_again(self) -> None:
+        """An old or a hostile one: nothing is left of the request, and nothing is logged."""
+        answers: list[Any] = [
+            {},
+            None,
+            {"queued": "x"},
+            {"running": 0, "queued": -1, "channels": 1},
+        ]
+        for id, answer in enumerate(answers, 10):
+            self.far.status = answer
+            core = self.made(id)
+            self.busy.add(core)
+            self.clock.advance(BEGIN_TIMEOUT)
+            self.assertEqual(self.clock.getDelayedCalls(), [])
+            self.assertIsNone(core.channel.error)
+            with self.assertRaisesRegex(OSError, "should say what it does"):
+                checked_status(answer)
 
     def test_code_that_begins_while_the_far_side_answers_goes_on(self) -> None:
         """Its message comes later than the answer."""
-        self.far.queued = 1
+        self.far.status["queued"] = 1
         self.clock.advance(BEGIN_TIMEOUT)
         self.far.callback(3)
         self.clock.advance(SETTLE)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
+from collections.abc import Callable
 from typing import Any
 
 from twisted.python.failure import Failure
@@ -12,7 +13,8 @@ from twisted.trial.unittest import SynchronousTestCase
 from pycomnet.errors import ChannelClosed, ConnectionLost
 from pycomnet.errors import RemoteError as _RemoteError
 from pycomnet.execnet import RemoteError
-from pycomnet.execnet.inbox import END, NO_ENDMARKER, CallbackThread, Inbox
+from pycomnet.execnet.callbackthread import CallbackThread
+from pycomnet.execnet.inbox import END, NO_ENDMARKER, Inbox
 
 #: Seconds to wait for another thread.
 TIMEOUT = 60
@@ -26,6 +28,12 @@ class InboxTests(SynchronousTestCase):
         self.inbox = Inbox(self.thread)
         self.seen: queue.Queue[Any] = queue.Queue()
 
+    def set_callback(
+        self, callback: Callable[[Any], object], endmarker: object, inbox: Inbox | None = None
+    ) -> None:
+        """Set a callback; no other thread changes anything meanwhile."""
+        (inbox or self.inbox).set_callback(callback, endmarker, lambda function: function())
+
     def test_values_are_queued_until_they_are_received(self) -> None:
         """In their order, the end after them."""
         for value in (1, 2, END):
@@ -38,11 +46,12 @@ class InboxTests(SynchronousTestCase):
         gate = threading.Event()
 
         def callback(value: object) -> None:
-            gate.wait(TIMEOUT)
+            if value != 1:
+                gate.wait(TIMEOUT)
             self.seen.put((value, self.inbox.closed.is_set()))
 
         self.inbox.arrived(1)
-        self.inbox.set_callback(callback, "end")
+        self.set_callback(callback, "end")
         self.inbox.arrived(2)
         self.inbox.arrived(END)
         self.assertFalse(self.inbox.closed.is_set())
@@ -55,7 +64,7 @@ class InboxTests(SynchronousTestCase):
         """Also what came before it, and the end."""
         self.inbox.arrived(1)
         self.inbox.arrived(END)
-        self.inbox.set_callback(self.seen.put, "end")
+        self.set_callback(self.seen.put, "end")
         self.assertEqual([self.seen.get(timeout=TIMEOUT) for _ in range(2)], [1, "end"])
         self.assertTrue(self.inbox.closed.wait(TIMEOUT))
 
@@ -64,7 +73,7 @@ class InboxTests(SynchronousTestCase):
         other = Inbox(self.thread)
         names: list[str] = []
         for inbox in (self.inbox, other):
-            inbox.set_callback(lambda _: names.append(threading.current_thread().name), "end")
+            self.set_callback(lambda _: names.append(threading.current_thread().name), "end", inbox)
         for inbox in (self.inbox, other, other):
             inbox.arrived(1)
         for inbox in (self.inbox, other):
@@ -79,7 +88,7 @@ class InboxTests(SynchronousTestCase):
             self.seen.put(value)
             raise ValueError(42)
 
-        self.inbox.set_callback(callback, NO_ENDMARKER)
+        self.set_callback(callback, NO_ENDMARKER)
         self.inbox.arrived(1)
         self.inbox.arrived(2)
         self.assertTrue(self.inbox.closed.wait(TIMEOUT))

@@ -9,7 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from pycomnet.errors import GatewayNotStarted
 from pycomnet.execnet import HostNotFound, XSpec
-from pycomnet.execnet.places import pycomnet_spec
+from pycomnet.execnet.specs import pycomnet_spec
 from pycomnet.far.execnet.execmodel import get_execmodel
 
 

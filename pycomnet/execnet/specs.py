@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Iterator
 from typing import Any
 
-from pycomnet.errors import EndpointError, GatewayNotStarted, SpecError
+from pycomnet.errors import EndpointError, GatewayNotStarted, PycomnetError, SpecError
 from pycomnet.execnet.errors import HostNotFound
 from pycomnet.execnet.xspec import XSpec
 from pycomnet.gateways.spec import Spec, split_command
@@ -31,6 +31,7 @@ def pycomnet_spec(spec: XSpec) -> Iterator[Spec]:
 
     :raises ValueError: it says no kind of gateway, or something is wrong with it.
     """
+    _check_keys(spec)
     options: dict[str, Any] = {
         "id": spec.id,
         "nice": int(spec.nice) if spec.nice else None,
@@ -66,6 +67,28 @@ def pycomnet_spec(spec: XSpec) -> Iterator[Spec]:
             yield parsed
 
 
+def _check_keys(spec: XSpec) -> None:
+    """Refuse what would have no effect, or another than what it says."""
+    for key in ("ssh", "vagrant_ssh"):
+        host = getattr(spec, key)
+        if host is not None and (not isinstance(host, str) or not host):
+            raise ValueError(f"{spec!r}: {key} needs a host: {key}=HOST")
+    if spec.vagrant_ssh and spec.vagrant_ssh.startswith("-"):
+        raise ValueError(f"{spec!r}: the name of a vagrant machine does not begin with -")
+    if spec.vagrant_ssh and (spec.via or spec.ssh_config):
+        raise ValueError(
+            f"{spec!r}: vagrant_ssh has ssh_config from vagrant, and starts here: leave out via "
+            "and ssh_config, or use ssh=HOST//ssh_config=FILE//via=ID"
+        )
+    if isinstance(spec.socket, str) and (spec.via or spec.installvia):
+        raise ValueError(
+            f"{spec!r}: socket=HOST:PORT is connected to from here: leave out via and installvia, "
+            "or use socket//installvia=ID"
+        )
+    if spec.socket is True and not spec.installvia:
+        raise ValueError(f"{spec!r}: socket needs an address, or installvia=ID")
+
+
 def _check_python(options: dict[str, Any]) -> None:
     command = options.get("python")
     if command and not options["via"] and shutil.which(command[0]) is None:
@@ -76,12 +99,17 @@ def _endpoint(spec: XSpec) -> str:
     """The endpoint of a gateway service."""
     address = str(spec.socket)
     host, colon, port = address.rpartition(":")
-    simple = bool(colon) and port.isdigit() and ":" not in host
+    if host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]
+        simple = port.isdigit()
+    else:
+        simple = bool(colon) and port.isdigit() and ":" not in host
     if simple:
         _resolve(host, int(port))
+        host = host.replace(":", "\\:")  # as Twisted's endpoints have it
     if spec.token is None and spec.token_file is None and spec.cert is None:
         raise ValueError(
-            f"{spec}: execnet's socket servers let anybody run code, so they are not used here: "
+            f"{spec!r}: execnet's socket servers let anybody run code, so they are not used here: "
             "start `twistd pycomnet-gateway` there, and give its token: "
             "socket=HOST:PORT//token_file=FILE"
         )
@@ -107,6 +135,8 @@ def translated(spec: XSpec) -> Iterator[None]:
         raise OSError(str(problem)) from problem
     except (EndpointError, SpecError) as problem:
         raise ValueError(str(problem)) from None
+    except PycomnetError as problem:
+        raise OSError(str(problem)) from problem
 
 
 @contextlib.contextmanager
