@@ -90,7 +90,9 @@ def main() -> int:
     tests = options.checkout / "testing"
     if not tests.is_dir():
         parser.error(f"there is no {tests}")
-    plugins = [] if options.peer else ["-p", "pycomnet.xdist", "-p", "execnet_suites"]
+    # pytest-twisted runs a reactor in the thread of the tests.
+    plugins = ["-p", "no:twisted"]
+    plugins += [] if options.peer else ["-p", "pycomnet.xdist", "-p", "execnet_suites"]
     if options.suite == "execnet":
         plugins += ["-p", "no:xdist"]
     with tempfile.TemporaryDirectory() as directory:

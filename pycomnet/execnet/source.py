@@ -6,13 +6,13 @@ import inspect
 import linecache
 import textwrap
 import types
-from collections.abc import Callable
 from typing import Any
 
 from pycomnet.errors import CodeNotSendable
 from pycomnet.gateways.source import exec_request, missing_globals
 
-Source = str | types.FunctionType | Callable[..., object] | types.ModuleType
+#: Text; a function or a module; or what is text by ``str()``.
+Source = object
 
 
 def task_of(source: Source, kwargs: dict[str, Any]) -> dict[str, Any]:

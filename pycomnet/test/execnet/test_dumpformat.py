@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from pycomnet.execnet import DumpError, LoadError, dump, dumps, load, loads
+from pycomnet.far.execnet.dumpformat import DEEPEST, PIECE
 from pycomnet.test.properties import given, settings
 
 #: Values and the bytes that execnet 2.1.2 wrote for them.
@@ -76,6 +77,43 @@ class DumpTests(SynchronousTestCase):
     def test_any_value_comes_back(self, value: object) -> None:
         """Of the types that it takes, nested in any way."""
         self.assertEqual(loads(dumps(value)), value)
+
+    def test_tuples_and_sets_nest_as_deep_as_they_can_be_hashed(self) -> None:
+        """Deeper ones crashed the process; what is written can be read."""
+        deep: object = ()
+        for _ in range(DEEPEST - 1):
+            deep = (deep,)
+        self.assertEqual(loads(dumps({deep: [deep]})), {deep: [deep]})
+        with self.assertRaisesRegex(DumpError, "nest deeper"):
+            dumps((deep,))
+        for end in (b"Q", b"O\0\0\0\1Q", b"E\0\0\0\1Q"):
+            with self.assertRaisesRegex(LoadError, "nests deeper"):
+                loads(b"\x02@\0\0\0\0" + b"@\0\0\0\1" * 200000 + end)
+        key = b"@\0\0\0\0" + b"E\0\0\0\1" * 3000
+        with self.assertRaisesRegex(LoadError, "nests deeper"):
+            loads(b"\x02J" + key + b"LP" + key + b"LPQ")
+        # A list can't be hashed: it is no part of that.
+        mixed: object = ()
+        for _ in range(DEEPEST - 1):
+            mixed = ([mixed],)
+            if len(repr(mixed)) > 400:
+                break
+        self.assertEqual(loads(dumps(mixed)), mixed)
+
+    def test_a_length_reserves_no_memory(self) -> None:
+        """What is asked of a file is what may be there."""
+        asked = []
+
+        class File(BytesIO):
+            def read(self, size: int | None = -1, /) -> bytes:
+                asked.append(size or 0)
+                return super().read(size)
+
+        with self.assertRaises(EOFError):
+            load(File(b"\x02A\x7f\xff\xff\xffabc"))
+        self.assertLessEqual(max(asked), PIECE)
+        long = b"x" * (2 * PIECE + 5)
+        self.assertEqual(load(File(dumps(long))), long)
 
     def test_files_are_written_and_read(self) -> None:
         """A file that goes on after the value is read up to there."""

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gc
+import io
 import queue
+import sys
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -18,6 +21,49 @@ from pycomnet.execnet.inbox import END, NO_ENDMARKER, Inbox
 
 #: Seconds to wait for another thread.
 TIMEOUT = 60
+
+
+class Dropped:
+    """The connection's part of a channel that nobody holds."""
+
+    def is_held(self) -> bool:
+        """It is not."""
+        return False
+
+
+class CallbackThreadTests(SynchronousTestCase):
+    """:class:`CallbackThread`."""
+
+    def test_who_sets_a_callback_is_told_that_no_thread_can_be_started(self) -> None:
+        """At the limit of threads, and when the program ends; later there may be one."""
+
+        class NoThread(threading.Thread):
+            def start(self) -> None:
+                raise RuntimeError("can't start new thread")
+
+        thread = CallbackThread("test", NoThread)
+        inbox = Inbox(thread)
+        with self.assertRaisesRegex(RuntimeError, "can't start"):
+            inbox.set_callback(print, NO_ENDMARKER, lambda function: function())
+        self.assertFalse(inbox.has_callback)
+
+    def test_it_ends_when_nothing_refers_to_it(self) -> None:
+        """And not before, however long nothing is called."""
+        made: list[threading.Thread] = []
+
+        def make(**arguments: Any) -> threading.Thread:
+            made.append(threading.Thread(**arguments))
+            return made[0]
+
+        thread = CallbackThread("test", make)  # type: ignore[arg-type]
+        thread.start()
+        thread.start()
+        self.assertEqual(len(made), 1)
+        self.assertTrue(made[0].is_alive())
+        del thread
+        gc.collect()
+        made[0].join(TIMEOUT)
+        self.assertFalse(made[0].is_alive())
 
 
 class InboxTests(SynchronousTestCase):
@@ -81,20 +127,121 @@ class InboxTests(SynchronousTestCase):
         self.assertTrue(other.closed.wait(TIMEOUT))
         self.assertEqual(names, ["test"] * 5)
 
-    def test_a_callback_that_raises_gets_no_more(self) -> None:
-        """Its error is the channel's."""
+    def test_a_callback_gets_what_has_come_before_set_callback_returns(self) -> None:
+        """Programs look at what it has noted right afterwards."""
+        for value in (1, 2, 3, END):
+            self.inbox.arrived(value)
+        self.set_callback(self.seen.put, "end")
+        found = [self.seen.get_nowait() for _ in range(4)]
+        self.assertEqual(found, [1, 2, 3, "end"])
+        self.assertTrue(self.inbox.closed.is_set())
+
+    def test_callbacks_do_not_run_while_another_gets_what_has_come(self) -> None:
+        """One callback of a gateway runs at a time, whatever thread it runs in."""
+        other = Inbox(self.thread)
+        self.set_callback(self.seen.put, NO_ENDMARKER)
 
         def callback(value: object) -> None:
+            self.inbox.arrived("later")
             self.seen.put(value)
-            raise ValueError(42)
 
-        self.set_callback(callback, NO_ENDMARKER)
-        self.inbox.arrived(1)
-        self.inbox.arrived(2)
-        self.assertTrue(self.inbox.closed.wait(TIMEOUT))
+        other.arrived("first")
+        with self.thread.calling():
+            self.set_callback(callback, NO_ENDMARKER, other)
+        self.assertEqual([self.seen.get(timeout=TIMEOUT) for _ in range(2)], ["first", "later"])
+
+    def test_a_second_callback_is_refused(self) -> None:
+        """Also of two that are set at the same time."""
+        self.set_callback(self.seen.put, NO_ENDMARKER)
+        with self.assertRaisesRegex(OSError, "already registered"):
+            self.set_callback(self.seen.put, NO_ENDMARKER)
+
+    def test_a_callback_that_is_set_while_the_end_is_taken_gets_the_end(self) -> None:
+        """A thread in receive() has END in its hands at that moment."""
         self.inbox.arrived(END)
-        self.assertEqual(self.seen.get(timeout=TIMEOUT), 1)
+        self.assertIs(self.inbox.queue.get_nowait(), END)
+        self.set_callback(self.seen.put, "end")
+        self.assertEqual(self.seen.get_nowait(), "end")
+        self.assertTrue(self.inbox.closed.is_set())
+
+    def test_a_channel_that_is_closed_here_gives_the_endmarker_at_once(self) -> None:
+        """And nothing more, whatever comes."""
+        self.set_callback(self.seen.put, "end")
+        self.inbox.finish()
+        self.assertEqual(self.seen.get_nowait(), "end")
+        self.assertTrue(self.inbox.closed.is_set())
+        for value in (1, END):
+            self.inbox.arrived(value)
+        done = threading.Event()
+        self.thread.put(lambda _: done.set(), None)
+        self.assertTrue(done.wait(TIMEOUT))
         self.assertTrue(self.seen.empty())
+
+    def test_a_callback_that_raises_gets_the_endmarker_and_no_more(self) -> None:
+        """Its error is the channel's, whether the channel has ended meanwhile or not."""
+        for first in (1, END):
+            inbox = Inbox(self.thread)
+            go = threading.Event()
+
+            def callback(value: object, go: threading.Event = go) -> None:
+                self.seen.put(value)
+                if value != "end":
+                    go.wait(TIMEOUT)
+                    raise ValueError(42)
+
+            self.set_callback(callback, "end", inbox)
+            inbox.arrived(1)
+            inbox.arrived(2)
+            if first is END:
+                inbox.arrived(END)
+            go.set()
+            self.assertTrue(inbox.closed.wait(TIMEOUT))
+            inbox.arrived(END)
+            self.assertEqual([self.seen.get(timeout=TIMEOUT) for _ in range(2)], [1, "end"])
+            self.assertIn("ValueError: 42", str(inbox.take_error()))
+            self.assertIsNone(inbox.take_error())
+        self.assertTrue(self.seen.empty())
+
+    def test_an_endmarker_that_raises_is_an_error_too(self) -> None:
+        """The thread goes on."""
+
+        def callback(value: object) -> None:
+            raise ValueError(value)
+
+        self.set_callback(callback, "end")
+        self.inbox.arrived(END)
+        self.assertTrue(self.inbox.closed.wait(TIMEOUT))
+        self.assertIn("ValueError: end", str(self.inbox.take_error()))
+        other = Inbox(self.thread)
+        self.set_callback(self.seen.put, "end", other)
+        other.arrived(END)
+        self.assertEqual(self.seen.get(timeout=TIMEOUT), "end")
+
+    def test_errors_that_nobody_can_take_are_shown(self) -> None:
+        """As execnet does, but for those of code that was interrupted."""
+        shown = io.StringIO()
+        self.patch(sys, "stderr", shown)
+        failure = Failure(_RemoteError("ValueError", "lost", "ValueError: lost"))
+        self.inbox.failed(failure)
+        self.assertEqual(shown.getvalue(), "")
+        self.inbox.warn()
+        self.assertRegex(
+            shown.getvalue(),
+            r"^\[\d+\] Warning: unhandled RemoteError: ValueError: lost\n$",
+        )
+        for kind, count in (("ValueError", 2), ("KeyboardInterrupt", 2)):
+            inbox = Inbox(self.thread)
+            inbox._core = Dropped()  # type: ignore[assignment]
+            inbox.failed(Failure(_RemoteError(kind, "x", "x")))
+            self.assertEqual(
+                shown.getvalue().count("Warning"),
+                count,
+            )
+
+    def test_several_threads_take_an_error_without_an_accident(self) -> None:
+        """Each gets another object, as each raises it."""
+        self.inbox.failed(Failure(ConnectionLost("it is gone")))
+        self.assertIsNot(self.inbox.take_error(), self.inbox.take_error())
 
     def test_an_error_of_far_code_is_raised_once(self) -> None:
         """As in execnet: later there is only the end."""

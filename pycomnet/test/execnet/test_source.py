@@ -65,9 +65,18 @@ class SourceTests(SynchronousTestCase):
 
         space: dict[str, object] = {}
         exec("def unseen(channel): pass", space)
-        for function in (uses_global, wrong, closure, space["unseen"], lambda channel: 1, print, 3):
+        for function in (uses_global, wrong, closure, space["unseen"], lambda channel: 1, print):
             with self.assertRaises(ValueError):
-                task_of(function, {})  # type: ignore[arg-type]
+                task_of(function, {})
+
+    def test_what_is_text_by_str_is_run(self) -> None:
+        """As the sources of other libraries are, which are neither str nor callable."""
+
+        class Source:
+            def __str__(self) -> str:
+                return "  a = 1"
+
+        self.assertEqual(task_of(Source(), {})["source"], "a = 1")
 
     def test_names_that_are_no_builtins_are_found(self) -> None:
         """In the function, and not those of methods."""

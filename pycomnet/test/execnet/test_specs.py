@@ -7,7 +7,7 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from pycomnet.errors import GatewayNotStarted
+from pycomnet.errors import ConnectionLost, GatewayNotStarted
 from pycomnet.execnet import HostNotFound, XSpec
 from pycomnet.execnet.specs import pycomnet_spec
 from pycomnet.far.execnet.execmodel import get_execmodel
@@ -21,9 +21,19 @@ class XSpecTests(SynchronousTestCase):
         spec = XSpec("popen//id=a//env:X=1//env:Y=//hello=3")
         self.assertEqual((spec.popen, spec.id, spec.hello, spec.chdir), (True, "a", "3", None))
         self.assertEqual(spec.env, {"X": "1", "Y": ""})
-        self.assertEqual((str(spec), repr(spec)), (spec._spec, f"<XSpec '{spec._spec}'>"))
+        shown = "popen//id=a//env:X=...//env:Y=...//hello=3"
+        self.assertEqual((str(spec), repr(spec)), (spec._spec, f"<XSpec '{shown}'>"))
         with self.assertRaises(AttributeError):
             spec._private  # noqa: B018
+
+    def test_tokens_are_not_shown(self) -> None:
+        """Specs are printed and logged; str() stays whole, as pytest-xdist reads it again."""
+        text = "socket=h:1//token=secret//env:PASSWORD=secret"
+        self.assertNotIn("secret", repr(XSpec(text)))
+        self.assertEqual(str(XSpec(text)), text)
+        with self.assertRaises(ValueError) as raised, pycomnet_spec(XSpec(f"{text}//via=x")):
+            pass
+        self.assertNotIn("secret", str(raised.exception))
 
     def test_specs_of_the_same_text_are_equal(self) -> None:
         """And have the same hash."""
@@ -79,6 +89,32 @@ class PlaceTests(SynchronousTestCase):
         made = self.made("socket=127.0.0.1:8888//token_file=f")
         self.assertEqual((made.target, made.token_file), ("tcp:127.0.0.1:8888", "f"))
 
+    def test_an_address_of_ipv6_is_one(self) -> None:
+        """In brackets, as everywhere."""
+        made = self.made("socket=[::1]:8888//token_file=f")
+        self.assertEqual(made.target, r"tcp:\:\:1:8888")
+
+    def test_keys_that_would_have_no_effect_are_refused(self) -> None:
+        """The message has the spec."""
+        for text in (
+            "ssh",
+            "ssh=",
+            "vagrant_ssh",
+            "vagrant_ssh=--help",
+            "vagrant_ssh=box//via=m",
+            "vagrant_ssh=box//ssh_config=f",
+            "socket",
+            "socket=h:1//via=m",
+            "socket=h:1//installvia=m",
+        ):
+            with self.assertRaisesRegex(ValueError, f"XSpec '{text}'"):
+                self.made(text)
+
+    def test_all_that_goes_wrong_is_an_error_of_execnets(self) -> None:
+        """So programs that catch OSError catch it."""
+        with self.assertRaisesRegex(OSError, "gone"), pycomnet_spec(XSpec("popen//id=a")):
+            raise ConnectionLost("gone")
+
     def test_what_says_no_gateway_is_refused(self) -> None:
         """With execnet's words."""
         with self.assertRaisesRegex(ValueError, "no gateway type found for 'hello'"):
@@ -121,7 +157,8 @@ class ExecModelTests(SynchronousTestCase):
         queue = model.queue.Queue()
         model.start(queue.put, (model.backend,))
         self.assertEqual(queue.get(timeout=60), "main_thread_only")
-        with model.RLock(), model.Lock():
+        lock = model.Lock()
+        with model.RLock(), lock, lock:  # as often as it likes, as with execnet
             self.assertFalse(model.Event().is_set())
         self.assertIs(get_execmodel(model), model)
 
