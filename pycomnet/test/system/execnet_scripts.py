@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import queue
 import sys
 import threading
 import time
+import traceback
 from pathlib import Path
 
 from pycomnet import execnet
@@ -37,7 +39,16 @@ def values() -> None:
     channel.close()
     try:
         channel.send(1)
-    except OSError:
+    except OSError as problem:
+        assert "cannot send" in str(problem)
+
+    def code(channel, value):  # type: ignore[no-untyped-def]
+        channel.send(value)
+
+    try:
+        gw.remote_exec(code, value=[object()])
+    except execnet.DumpError as problem:
+        assert "can't serialize" in str(problem)
         print("values are carried")
 
 
@@ -59,8 +70,7 @@ def far() -> None:
         except execnet.DumpError:
             channel.send("refused")
         channel.send(issubclass(execnet.RemoteError, Exception))
-        assert execnet.Group is not None  # pycomnet is installed here, too
-        channel.send("twisted" in sys.modules)
+        channel.send(isinstance(channel, execnet.Channel) and channel.gateway.id)
         channel.close()
 
     channel = gw.remote_exec(code)
@@ -68,7 +78,7 @@ def far() -> None:
         [(1, "a"), False, "thread"],
         "refused",
         True,
-        True,
+        "gw0-worker",
     ]
     try:
         channel.waitclose(SOON)
@@ -77,14 +87,129 @@ def far() -> None:
         print("far code finds execnet")
 
 
+def nested() -> None:
+    """Code at a gateway makes gateways, and catches what goes wrong there by the names it has."""
+
+    def code(channel):  # type: ignore[no-untyped-def]
+        import sys
+
+        import execnet
+
+        gw = execnet.makegateway()
+        channel.send("twisted" in sys.modules)
+        try:
+            gw.remote_exec("1/0").waitclose(60)
+        except execnet.RemoteError as problem:
+            channel.send("ZeroDivisionError" in str(problem))
+        inner = gw.remote_exec("channel.receive()")
+        try:
+            inner.receive(0.01)
+        except execnet.TimeoutError:
+            channel.send("too late")
+        try:
+            inner.send(object())
+        except execnet.DumpError:
+            channel.send("refused")
+        try:
+            execnet.loads(b"x")
+        except execnet.LoadError:
+            channel.send("unknown")
+        channel.send([isinstance(each, execnet.Channel) for each in (inner, channel, gw)])
+        execnet.default_group.terminate(10)
+
+    channel = execnet.makegateway("popen").remote_exec(code)
+    assert [channel.receive(SOON) for _ in range(6)] == [
+        True,
+        True,
+        "too late",
+        "refused",
+        "unknown",
+        [True, True, False],
+    ]
+    channel.waitclose(SOON)
+    print("the same everywhere")
+
+
+def older(python: str) -> None:
+    """An older Python there has the names of execnet, too."""
+    gw = execnet.makegateway(f"popen//python={python}")
+    channel = gw.remote_exec("""
+        from execnet import Channel, DumpError, RemoteError, TimeoutError, dumps, loads
+        assert isinstance(channel, Channel) and loads(dumps(3)) == 3
+        try:
+            channel.receive(0.01)
+        except TimeoutError:
+            channel.send(issubclass(RemoteError, Exception))
+    """)
+    assert channel.receive(SOON) is True
+    channel.waitclose(SOON)
+    print("it has them")
+
+
+def dropped() -> None:
+    """Code whose channel nobody holds runs; what it raises is shown."""
+    gw = execnet.makegateway("popen")
+    other = gw.newchannel()
+    busy = gw.remote_exec("channel.receive()")
+
+    def code(channel, other):  # type: ignore[no-untyped-def]
+        other.send("ran")
+
+    gw.remote_exec(code, other=other).close()
+    assert other.receive(SOON) == "ran"
+    busy.send(1)
+    busy.waitclose(SOON)
+
+    class Shown:
+        def __init__(self) -> None:
+            self.written: queue.Queue[str] = queue.Queue()
+            self.write = self.written.put
+
+    shown = Shown()
+    sys.stderr = shown  # type: ignore[assignment]
+    gw.remote_exec("raise ValueError('lost')")
+    line = shown.written.get(timeout=SOON)
+    sys.stderr = sys.__stderr__
+    assert "Warning: unhandled RemoteError" in line, line
+    assert "ValueError: lost" in line, line
+    print("it ran")
+
+
+def busy() -> None:
+    """What would wait for a main thread for ever is an error."""
+    gw = execnet.makegateway("popen//execmodel=main_thread_only")
+    assert gw.remote_status().numchannels == 0
+    channel = gw.remote_exec("channel.receive()")
+    try:
+        gw._rinfo(update=True)
+    except execnet.RemoteError as problem:
+        assert "would cause deadlock" in str(problem)
+    Path("source").mkdir()
+    sync = execnet.RSync("source", verbose=False)
+    sync.add_target(gw, "target")
+    try:
+        sync.send()
+    except OSError as problem:
+        assert "would cause deadlock" in str(problem)
+    channel.send(1)
+    channel.waitclose(SOON)
+    assert gw._rinfo(update=True).version_info == sys.version_info[:5]
+    print("not for ever")
+
+
 def callbacks() -> None:
     """waitclose waits for callbacks, which may block and send."""
     gw = execnet.makegateway("popen")
-    seen = []
+    seen: list[object] = []
 
     def callback(item: object) -> None:
-        time.sleep(0.05)
+        if item == 1:
+            # Another channel of this gateway, whose callback is called after this one.
+            other.waitclose(SOON)
         seen.append(item)
+
+    other = gw.remote_exec("channel.send(3)")
+    other.setcallback(lambda _: None)
 
     channel = gw.remote_exec("channel.send(1); channel.send(2); raise ValueError(3)")
     channel.setcallback(callback, endmarker="end")
@@ -93,6 +218,15 @@ def callbacks() -> None:
     except execnet.RemoteError as problem:
         assert "ValueError: 3" in str(problem)
     assert seen == [1, 2, "end"]
+    channel = gw.remote_exec("for item in range(2000): channel.send(item)")
+    channel.waitclose(SOON)
+    seen.clear()
+    channel.setcallback(seen.append)
+    assert seen == list(range(2000))
+    channel = gw.remote_exec("channel.receive()")
+    channel.setcallback(seen.append, endmarker="end")
+    channel.close()
+    assert seen.pop() == "end"
     queue = execnet.MultiChannel([gw.remote_exec("channel.send(7)")]).make_receive_queue(None)
     assert [queue.get(timeout=SOON)[1] for _ in range(2)] == [7, None]
     print("callbacks have been called")
@@ -129,7 +263,7 @@ def output() -> None:
     gw = execnet.makegateway("popen")
     code = "import os, sys; print('lost'); os.write(1, b'lost'); sys.stderr.write('raw')"
     gw.remote_exec(code).waitclose(SOON)
-    gw.remote_exec("import os; os.write(2, b' bytes\\n')").waitclose(SOON)
+    gw.remote_exec("import os; os.write(2, b' \\xff bytes\\n')").waitclose(SOON)
     execnet.default_group.terminate(10)
     print("printed here")
 
@@ -163,18 +297,46 @@ def forked() -> None:
     channel = gw.remote_exec("channel.send(channel.receive())")
     pid = os.fork()
     if pid == 0:
-        errors = 0
-        for use in (lambda: channel.send(1), lambda: channel.receive(1), gw.newchannel):
-            try:
-                use()
-            except Exception:
-                errors += 1
-        execnet.default_group.terminate(1)
-        os._exit(errors)
-    assert os.waitpid(pid, 0)[1] >> 8 == 3
+        try:
+            in_the_child(gw, channel)
+        except BaseException:
+            traceback.print_exc()
+            os._exit(1)
+        os._exit(0)
+    assert os.waitpid(pid, 0)[1] == 0
     channel.send(5)
     assert channel.receive(SOON) == 5
     print("the parent's goes on")
+
+
+def in_the_child(gw: execnet.Gateway, channel: execnet.Channel) -> None:
+    """The parent's gateway is refused; a new one can be made, and ended."""
+    for use in (
+        lambda: channel.send(1),
+        lambda: channel.receive(1),
+        channel.waitclose,
+        lambda: channel.setcallback(print),
+        gw.newchannel,
+        gw.remote_status,
+        gw.join,
+        lambda: gw.remote_exec("pass"),
+        lambda: gw._rinfo(update=True),
+    ):
+        try:
+            use()
+        except OSError:
+            continue
+        raise AssertionError(use)
+    assert len(execnet.default_group) == 0
+    mine = execnet.makegateway("popen")
+    assert mine.id != gw.id
+    pid = mine.remote_exec("import os; channel.send(os.getpid())").receive(SOON)
+    execnet.default_group.terminate(10)
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return
+    raise AssertionError("it is still there")
 
 
 def ending() -> None:
@@ -197,13 +359,22 @@ def deployment() -> None:
             return not path.endswith(".pyc")
 
     group = execnet.Group(["popen//id=a//chdir=there/a", "popen//id=b//chdir=there/b"])
-    sync = Sync(source, verbose=False)
-    finished: list[str] = []
+    told: list[tuple[str, int, str]] = []
+    sync = Sync(
+        source, lambda what, size, place: told.append((what, size, place.gateway.id)), verbose=False
+    )
+    finished: list[tuple[str, threading.Thread]] = []
     for gateway in group:
-        done = lambda id=gateway.id: finished.append(id)  # noqa: E731
+        done = lambda id=gateway.id: finished.append((id, threading.current_thread()))  # noqa: E731
         sync.add_target(gateway, "app", finishedcallback=done, delete=True)
+    # Another group's gateway with the same id, and the same directory there.
+    others = execnet.Group(["popen//id=a//chdir=there/other"])
+    sync.add_target(others["a"], "app")
     sync.send()
-    assert sorted(finished) == ["a", "b"]
+    assert sorted(id for id, _ in finished) == ["a", "b"]
+    assert {thread for _, thread in finished} == {threading.current_thread()}
+    assert sorted(told) == [(what, 18, id) for what in ("ack", "list") for id in ("a", "a", "b")]
+    assert Path("there/other/app/bin/run.py").exists()
     channels = group.remote_exec("""
         import subprocess, sys
         channel.send(subprocess.check_output([sys.executable, "app/bin/run.py"]))
@@ -219,4 +390,4 @@ def deployment() -> None:
 
 
 if __name__ == "__main__":
-    globals()[sys.argv[1]]()
+    globals()[sys.argv[1]](*sys.argv[2:])

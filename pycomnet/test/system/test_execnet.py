@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from pycomnet.test.needs import missing
+from pycomnet.test.processes import versioned_python
 
 ROOT = Path(__file__).parents[3]
 #: Seconds for each program: many times what the slowest takes on a busy machine.
@@ -19,10 +22,13 @@ TIMEOUT = 180
 PROGRAMS = {
     "values": ("values are carried\n", ""),
     "far": ("far code finds execnet\n", ""),
+    "nested": ("the same everywhere\n", ""),
+    "dropped": ("it ran\n", ""),
+    "busy": ("not for ever\n", ""),
     "callbacks": ("callbacks have been called\n", ""),
     "many": ("nobody waited\n", ""),
     "directory": ("directories are made\n", ""),
-    "output": ("printed here\n", "raw bytes\n"),
+    "output": ("printed here\n", "raw \udcff bytes\n"),
     "grace": ("it had its time\n", ""),
     "forked": ("the parent's goes on\n", ""),
     "ending": ("it ends\n", ""),
@@ -39,17 +45,33 @@ def environment() -> dict[str, str]:
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_a_program_for_execnet_runs(name: str, tmp_path: Path) -> None:
     """With its import changed, and nothing else."""
-    done = subprocess.run(
-        [sys.executable, "-m", "pycomnet.test.system.execnet_scripts", name],
-        capture_output=True,
-        text=True,
-        timeout=TIMEOUT,
-        check=False,
-        cwd=tmp_path,
-        env=environment(),
-    )
+    done = run_program(tmp_path, name)
     assert (done.stdout, done.stderr) == PROGRAMS[name]
     assert done.returncode == 0
+
+
+@pytest.mark.parametrize("version", ["2.7", "3.6"])
+def test_the_far_side_may_be_an_older_python(version: str, tmp_path: Path) -> None:
+    """It has no module attributes that are computed, and gets the same names."""
+    python = versioned_python(version)
+    if python is None:
+        pytest.skip(f"there is no Python {version} here")
+    done = run_program(tmp_path, "older", python)
+    assert (done.stdout, done.stderr) == ("it has them\n", "")
+
+
+def run_program(directory: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run one of execnet_scripts.py."""
+    return subprocess.run(
+        [sys.executable, "-m", "pycomnet.test.system.execnet_scripts", *arguments],
+        capture_output=True,
+        text=True,
+        errors="surrogateescape",
+        timeout=TIMEOUT,
+        check=False,
+        cwd=directory,
+        env=environment(),
+    )
 
 
 #: A suite that pytest-xdist runs: a conftest that makes gateways, tests that pass, fail and crash.
@@ -95,11 +117,17 @@ def test_number(n):
 }
 
 
+#: pytest with the plugin.
+PYTEST = (
+    *(sys.executable, "-m", "pytest", "-p", "pycomnet.xdist", "-p", "no:twisted"),
+    *("-p", "no:cacheprovider"),
+)
+
+
 def run_pytest(directory: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run pytest with the plugin."""
-    command = [sys.executable, "-m", "pytest", "-p", "pycomnet.xdist", "-p", "no:twisted"]
     return subprocess.run(
-        [*command, "-p", "no:cacheprovider", *arguments],
+        [*PYTEST, *arguments],
         capture_output=True,
         text=True,
         timeout=TIMEOUT,
@@ -134,6 +162,75 @@ def test_a_worker_that_crashes_is_replaced(suite: Path) -> None:
     done = run_pytest(suite, "-n", "2")
     assert "2 failed, 22 passed" in done.stdout, done.stdout + done.stderr
     assert "crashed while running 'test_suite.py::test_crashes'" in done.stdout
+
+
+def test_an_interrupt_ends_the_tests_that_run(suite: Path) -> None:
+    """Ctrl-C reaches pytest; its workers are ended, with nothing in the terminal but pytest's."""
+    (suite / "test_suite.py").write_text(
+        """
+import os, pathlib, time
+
+def test_sleeps():
+    pathlib.Path(f"begun-{os.getpid()}").touch()
+    time.sleep(600)
+"""
+    )
+    process = subprocess.Popen(
+        [*PYTEST, "-n", "1"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=suite,
+        env=environment(),
+        start_new_session=True,
+    )
+    deadline = time.monotonic() + TIMEOUT
+    while not (begun := list(suite.glob("begun-*"))) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGINT)
+    output, errors = process.communicate(timeout=TIMEOUT)
+    assert "KeyboardInterrupt" in output
+    assert "LocalError" not in errors
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(begun[0].name.partition("-")[2]), 0)
+
+
+#: Makes pycomnet what can't be imported, as on a machine that does not have it.
+HIDING = """
+import sys
+
+class Hiding:
+    def __init__(self, finder):
+        self.finder = finder
+
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] != "pycomnet":
+            return self.finder.find_spec(name, path, target)
+
+    def __getattr__(self, name):
+        return getattr(self.finder, name)
+
+sys.meta_path[:] = [Hiding(each) for each in sys.meta_path]
+"""
+
+
+def test_workers_need_no_pycomnet(suite: Path) -> None:
+    """pytest-xdist gives them pytest's arguments, and among them the plugin's name."""
+    hiding = suite / "hiding"
+    hiding.mkdir()
+    (hiding / "sitecustomize.py").write_text(HIDING)
+    (suite / "conftest.py").unlink()
+    (suite / "test_suite.py").write_text(
+        """
+import pytest
+
+def test_it_is_not_there():
+    with pytest.raises(ImportError):
+        import pycomnet.errors
+"""
+    )
+    done = run_pytest(suite, "--dist=load", f"--tx=popen//fork=no//env:PYTHONPATH={hiding}")
+    assert "1 passed" in done.stdout, done.stdout + done.stderr
 
 
 def test_xdist_sends_directories_and_files(suite: Path) -> None:
