@@ -43,7 +43,7 @@ def begin(channel, plain, not_sendable, given):
     package = sys.modules[__name__.rpartition(".")[0]]
     package.RemoteError, package.Channel = RemoteError, Channel
     if str is not bytes:
-        sys.meta_path.append(NoPlugin())
+        sys.meta_path.append(NoPlugin(near.rpartition(".")[0]))
     gateway = link.gateway
     gateway.id = "%s-worker" % gateway.id
     gateway.execmodel = get_execmodel(str(given["execmodel"]))
@@ -62,19 +62,24 @@ def begin(channel, plain, not_sendable, given):
 
 
 class NoPlugin(object):
-    """Finds ``pycomnet.xdist`` where pycomnet is not installed: an empty module.
+    """Finds the drop-in's plugin for pytest where that is not installed: an empty module.
 
     pytest-xdist passes the options of the command line on to its workers, so they are told to load
     the plugin. It has nothing to do there.
+
+    :param package: the name of the package that the plugin is in.
     """
+
+    def __init__(self, package):
+        self._package = package
 
     def find_spec(self, name, path=None, target=None):
         """As any finder's; it is asked last."""
-        if name not in ("pycomnet", "pycomnet.xdist"):
+        if name not in (self._package, self._package + ".xdist"):
             return None
         from importlib.machinery import ModuleSpec
 
-        return ModuleSpec(name, self, is_package=name == "pycomnet")
+        return ModuleSpec(name, self, is_package=name == self._package)
 
     def create_module(self, spec):
         """As any loader's: Python makes the module."""

@@ -19,7 +19,7 @@ class FarSideTests(SynchronousTestCase):
 
     def test_the_plugin_is_an_empty_module_where_it_is_not_installed(self) -> None:
         """pytest's workers are told its name."""
-        finder = NoPlugin()
+        finder = NoPlugin("pycomnet")
         for name, is_package in (("pycomnet", True), ("pycomnet.xdist", False)):
             spec = finder.find_spec(name)
             assert spec is not None
