@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+import traceback
 
 from pycomnet import forks
 from pycomnet.errors import PycomnetError
@@ -70,6 +71,11 @@ def translated(problem: BaseException) -> BaseException:
     return problem
 
 
+def geterrortext(problem: BaseException) -> str:
+    """The text that a channel is closed with: the traceback."""
+    return "".join(traceback.format_exception(problem))
+
+
 def used_after_fork(what: str) -> OSError:
     """The error for using the parent's object in a forked child."""
     return OSError(str(forks.used(what)))
@@ -83,6 +89,7 @@ __all__ = [
     "LoadError",
     "RemoteError",
     "TimeoutError",
+    "geterrortext",
     "translated",
     "used_after_fork",
 ]

@@ -24,8 +24,6 @@ _RUN = f"""from _pycomnet.far.execute import function_of
 from {NAME}.gateway_base import run
 run(channel, task, given, function_of)
 """
-#: Sends facts about the interpreter.
-RINFO = f"from {NAME}.gateway_base import rinfo; channel.send(rinfo())"
 
 
 def request(task: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:

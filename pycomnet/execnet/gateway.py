@@ -195,7 +195,7 @@ class Gateway(Live):
         :raises pycomnet.execnet.RemoteError: they can't be asked for, as the main thread is busy.
         """
         if update:
-            self._cache_rinfo = RInfo(_facts(self.remote_exec(farside.RINFO).receive()))
+            self._cache_rinfo = RInfo(_facts(self.remote_exec(rinfo_source).receive()))
         elif self._cache_rinfo is None:
             self._cache_rinfo = RInfo(self._wait_ready())
         return self._cache_rinfo
@@ -271,6 +271,13 @@ class Gateway(Live):
             return wait_for(function, None, what)
         except PycomnetError as problem:
             raise translated(problem) from None
+
+
+def rinfo_source(channel):  # type: ignore[no-untyped-def]
+    """Runs there: send facts about the interpreter."""
+    from execnet.gateway_base import rinfo  # type: ignore[attr-defined]
+
+    channel.send(rinfo())
 
 
 def _facts(found: object) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from pycomnet.execnet.errors import (
     LoadError,
     RemoteError,
     TimeoutError,
+    geterrortext,
 )
 from pycomnet.execnet.farclasses import ExecModel, dumpformat, get_execmodel
 from pycomnet.execnet.workerpool import Reply, WorkerPool
@@ -36,6 +37,7 @@ __all__ = [
     "dumps",
     "dumps_internal",
     "get_execmodel",
+    "geterrortext",
     "load",
     "loads",
     "opcode",

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import queue
 import threading
-import traceback
 from collections.abc import Callable
 from typing import Any
 
@@ -18,7 +17,7 @@ from pycomnet.channels.core import ChannelCore
 from pycomnet.errors import ChannelClosed
 from pycomnet.errors import RemoteError as _RemoteError
 from pycomnet.execnet.callbackthread import CallbackThread
-from pycomnet.execnet.errors import RemoteError
+from pycomnet.execnet.errors import RemoteError, geterrortext
 
 
 class _Marker:
@@ -217,8 +216,8 @@ class Inbox:
         if value is END:
             try:
                 self.finish()
-            except BaseException:
-                self._callback_failed()
+            except BaseException as problem:
+                self._callback_failed(problem)
             self.closed.set()
             return
         callback = self._callback
@@ -226,12 +225,12 @@ class Inbox:
             return
         try:
             callback(value)
-        except BaseException:
-            self._callback_failed()
+        except BaseException as problem:
+            self._callback_failed(problem)
 
-    def _callback_failed(self) -> None:
+    def _callback_failed(self, problem: BaseException) -> None:
         """The callback raised: close the channel with that; the callback gets the endmarker."""
-        text = traceback.format_exc()
+        text = geterrortext(problem)
         self._add_error(RemoteError(text))
         if self._failed:
             return
