@@ -89,16 +89,16 @@ def main() -> int:
     tests = options.checkout / "testing"
     if not tests.is_dir():
         parser.error(f"there is no {tests}")
-    # pytest-twisted runs a reactor in the thread of the tests.
-    plugins = ["-p", "no:twisted"]
-    plugins += [] if options.peer else ["-p", "pycomnet.xdist", "-p", "execnet_suites"]
+    plugins = [] if options.peer else ["-p", "pycomnet.xdist", "-p", "execnet_suites"]
     if options.suite == "execnet":
         plugins += ["-p", "no:xdist"]
     with tempfile.TemporaryDirectory() as directory:
-        path = [os.path.dirname(os.path.abspath(__file__))]
+        path = [directory, os.path.dirname(os.path.abspath(__file__))]
+        # Where pytest-twisted is installed, its reactor would take SIGTERM in all pytests that
+        # tests start, and so prevent crashes that they expect: it is an empty plugin here.
+        (Path(directory) / "pytest_twisted.py").write_text("")
         if not options.peer:
             # Tests start Python and pytest themselves: these find the drop-in by this.
-            path.insert(0, directory)
             (Path(directory) / "execnet.py").write_text(FOUND_FIRST)
         return run(options, [*plugins, *rest], path)
 
