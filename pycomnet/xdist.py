@@ -60,8 +60,18 @@ def stand_in() -> None:
     for name, ours in MODULES.items():
         sys.modules[f"execnet.{name}"] = importlib.import_module(f"pycomnet.execnet.{ours}")
     sys.modules["execnet"] = drop_in
+    sys.modules["execnet.multi"].import_before_forks(pytests_modules)
     if NoOtherModules not in sys.meta_path:
         sys.meta_path.insert(0, NoOtherModules)  # a class does as a finder
+
+
+def pytests_modules() -> list[str]:
+    """What pytest has loaded of itself: its workers need that, too.
+
+    Not its plugins: in workers they are imported after pytest has begun to change their asserts.
+    """
+    own = [name for name in sys.modules if name.startswith("_pytest.")]
+    return ["pytest", *sorted(own)] if "pytest" in sys.modules else []
 
 
 def pytest_keyboard_interrupt() -> None:

@@ -32,6 +32,19 @@ from pycomnet.gateways.output import STDERR, Output, UnchangedOutput
 ATEXIT_TIMEOUT = 1.0
 
 
+#: Finds the names of modules that gateways on this machine need.
+_needed: Callable[[], Iterable[str]] = tuple
+
+
+def import_before_forks(find: Callable[[], Iterable[str]]) -> None:
+    """Let this machine's gateways be forked from a process that has imported some modules.
+
+    :param find: returns their names when a group makes its first gateway.
+    """
+    global _needed
+    _needed = find
+
+
 class Group(Live):
     """Gateways that belong together: a sequence of them, and a mapping of their ids.
 
@@ -154,6 +167,7 @@ class Group(Live):
                 self._made = wait_for(
                     lambda: _Group(running_reactor(), output=output), None, "Group"
                 )
+                self._made.fork_servers.imports = tuple(_needed())
             return self._made
 
     def allocate_id(self, spec: XSpec) -> None:
@@ -314,6 +328,7 @@ __all__ = [
     "Group",
     "MultiChannel",
     "default_group",
+    "import_before_forks",
     "makegateway",
     "safe_terminate",
     "set_execmodel",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import types
 from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
@@ -11,6 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from pycomnet.execnet import Group, MultiChannel, XSpec
 from pycomnet.execnet.gateway import Gateway, interrupted
 from pycomnet.execnet.multi import _pass_errors_on
+from pycomnet.far.forkserver.forking import import_given
 from pycomnet.gateways.output import STDERR, STDOUT, Output, OutputSink, UnchangedOutput
 
 
@@ -77,6 +79,33 @@ class GroupTests(SynchronousTestCase):
         self.register("popen//id=a")
         self.group.terminate()
         self.assertEqual(self.exited, ["a"])
+
+
+class ImportsTests(SynchronousTestCase):
+    """What pytest's workers are forked with."""
+
+    def test_pytests_own_modules_are_imported_before_forks(self) -> None:
+        """And not its plugins, whose asserts it changes when they are imported."""
+        from pycomnet.xdist import pytests_modules
+
+        found = dict.fromkeys(("pytest", "_pytest.main", "xdist.plugin"), types.ModuleType("x"))
+        self.patch(sys, "modules", {**sys.modules, **found})
+        names = pytests_modules()
+        self.assertEqual(names[0], "pytest")
+        self.assertIn("_pytest.main", names)
+        self.assertNotIn("xdist.plugin", names)
+
+    def test_a_fork_server_imports_what_it_is_told(self) -> None:
+        """From the near side's path; what is not there is left to the workers."""
+        directory = os.path.abspath(self.mktemp())
+        os.mkdir(directory)
+        with open(os.path.join(directory, "needed_by_workers.py"), "w") as file:
+            file.write("value = 1\n")
+        before = list(sys.path)
+        self.addCleanup(sys.modules.pop, "needed_by_workers", None)
+        import_given({"names": ["no_such_module", "needed_by_workers"], "path": [directory]})
+        self.assertIn("needed_by_workers", sys.modules)
+        self.assertEqual(sys.path, before)
 
 
 class InterruptTests(SynchronousTestCase):
