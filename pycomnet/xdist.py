@@ -68,10 +68,18 @@ def stand_in() -> None:
 def pytests_modules() -> list[str]:
     """What pytest has loaded of itself: its workers need that, too.
 
-    Not its plugins: in workers they are imported after pytest has begun to change their asserts.
+    Not its plugins, and nothing else whose asserts it has changed: workers import that after pytest
+    has begun to do so there.
     """
-    own = [name for name in sys.modules if name.startswith("_pytest.")]
-    return ["pytest", *sorted(own)] if "pytest" in sys.modules else []
+    if "pytest" not in sys.modules:
+        return []
+    changing = importlib.import_module("_pytest.assertion.rewrite").AssertionRewritingHook
+    own = [
+        name
+        for name, module in list(sys.modules.items())
+        if name.startswith("_pytest.") and not isinstance(module.__loader__, changing)
+    ]
+    return ["pytest", *sorted(own)]
 
 
 def pytest_keyboard_interrupt() -> None:

@@ -86,13 +86,18 @@ class ImportsTests(SynchronousTestCase):
 
     def test_pytests_own_modules_are_imported_before_forks(self) -> None:
         """And not its plugins, whose asserts it changes when they are imported."""
+        from _pytest.assertion.rewrite import AssertionRewritingHook
+
         from pycomnet.xdist import pytests_modules
 
         found = dict.fromkeys(("pytest", "_pytest.main", "xdist.plugin"), types.ModuleType("x"))
+        changed = found["_pytest.changed"] = types.ModuleType("x")
+        changed.__loader__ = object.__new__(AssertionRewritingHook)
         self.patch(sys, "modules", {**sys.modules, **found})
         names = pytests_modules()
         self.assertEqual(names[0], "pytest")
         self.assertIn("_pytest.main", names)
+        self.assertNotIn("_pytest.changed", names)
         self.assertNotIn("xdist.plugin", names)
 
     def test_a_fork_server_imports_what_it_is_told(self) -> None:

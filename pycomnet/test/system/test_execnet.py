@@ -7,8 +7,10 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
+from typing import IO
 
 import pytest
 
@@ -155,6 +157,87 @@ def test_xdist_runs_a_suite(suite: Path, how: str) -> None:
     assert f"{count} failed, {22 * count} passed" in done.stdout, done.stdout + done.stderr
     assert done.stderr == ""
     assert done.returncode == 1
+
+
+def test_xdist_takes_its_further_options(suite: Path) -> None:
+    """Groups, chunks, and the plugin whose asserts pytest changes while workers import it."""
+    (suite / "conftest.py").write_text('pytest_plugins = ["pytester"]\n')
+    (suite / "test_suite.py").write_text(
+        """
+import pytest
+
+@pytest.mark.xdist_group("one")
+@pytest.mark.parametrize("n", range(4))
+def test_number(pytester, n):
+    pass
+"""
+    )
+    done = run_pytest(suite, "-n", "2", "--dist=loadgroup")
+    assert "4 passed in" in done.stdout, done.stdout + done.stderr
+    assert (done.stderr, done.returncode) == ("", 0)
+    done = run_pytest(suite, "-n", "2", "--maxschedchunk=1")
+    assert "4 passed in" in done.stdout, done.stdout + done.stderr
+    assert (done.stderr, done.returncode) == ("", 0)
+
+
+def test_a_worker_may_crash_while_it_collects(suite: Path) -> None:
+    """pytest says so, and ends."""
+    (suite / "conftest.py").unlink()
+    (suite / "test_suite.py").write_text(
+        """
+import os
+
+if os.environ["PYTEST_XDIST_WORKER"] == "gw0":
+    os._exit(3)
+
+def test_it():
+    pass
+"""
+    )
+    done = run_pytest(suite, "-n", "2", "--max-worker-restart=0")
+    assert "gw0" in done.stdout, done.stdout + done.stderr
+    assert done.returncode != 0
+
+
+def test_failing_tests_are_run_again_when_files_change(suite: Path) -> None:
+    """``-f``: the tests run at a gateway each time."""
+    (suite / "conftest.py").unlink()
+    (suite / "test_suite.py").write_text("def test_it(): assert 0\n")
+    process = subprocess.Popen(
+        [*PYTEST, "-f"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        cwd=suite,
+        env={**environment(), "PYTHONUNBUFFERED": "1", "PYTHONDONTWRITEBYTECODE": "1"},
+        start_new_session=True,
+    )
+    ending = threading.Timer(TIMEOUT, process.kill)
+    ending.start()
+    try:
+        assert process.stdout is not None
+        seen = read_until(process.stdout, "waiting for changes")
+        assert "1 failed" in seen, seen
+        (suite / "test_suite.py").write_text("def test_it(): assert 1  # mended\n")
+        seen = read_until(process.stdout, "1 passed")
+        assert "1 passed" in seen, seen
+        os.killpg(process.pid, signal.SIGINT)
+        process.communicate()
+        assert process.returncode >= 0, "it had to be killed"
+    finally:
+        ending.cancel()
+        process.kill()
+        process.communicate()
+
+
+def read_until(stream: IO[str], text: str) -> str:
+    """Read lines up to one with this text, or to the end."""
+    seen = ""
+    for line in stream:
+        seen += line
+        if text in line:
+            break
+    return seen
 
 
 def test_a_worker_that_crashes_is_replaced(suite: Path) -> None:
