@@ -222,8 +222,8 @@ def test_failing_tests_are_run_again_when_files_change(suite: Path) -> None:
         seen = read_until(process.stdout, "1 passed")
         assert "1 passed" in seen, seen
         os.killpg(process.pid, signal.SIGINT)
-        process.communicate()
-        assert process.returncode >= 0, "it had to be killed"
+        process.stdout.read()
+        assert process.wait() >= 0, "it had to be killed"
     finally:
         ending.cancel()
         process.kill()
