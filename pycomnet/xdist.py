@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import sys
+from typing import Any
 
 #: The modules of execnet that users import by their names, and where their names are here.
 MODULES = {
@@ -60,7 +61,6 @@ def stand_in() -> None:
     for name, ours in MODULES.items():
         sys.modules[f"execnet.{name}"] = importlib.import_module(f"pycomnet.execnet.{ours}")
     sys.modules["execnet"] = drop_in
-    sys.modules["execnet.multi"].import_before_forks(pytests_modules)
     if NoOtherModules not in sys.meta_path:
         sys.meta_path.insert(0, NoOtherModules)  # a class does as a finder
 
@@ -80,6 +80,25 @@ def pytests_modules() -> list[str]:
         if name.startswith("_pytest.") and not isinstance(module.__loader__, changing)
     ]
     return ["pytest", *sorted(own)]
+
+
+class Workers:
+    """As a plugin: the workers, and no other gateways, are forked from where pytest is imported.
+
+    A program's tests may look at what is imported at gateways of their own.
+    """
+
+    def pytest_xdist_setupnodes(self, config: Any) -> None:
+        """pytest-xdist is about to make its gateways."""
+        session = config.pluginmanager.get_plugin("dsession")
+        if session is not None:
+            session.nodemanager.group.import_before_forks(pytests_modules())
+
+
+def pytest_configure(config: Any) -> None:
+    """Where pytest-xdist is, there is its hook."""
+    if stands_in() and config.pluginmanager.has_plugin("xdist"):
+        config.pluginmanager.register(Workers())
 
 
 def pytest_keyboard_interrupt() -> None:

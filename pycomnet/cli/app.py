@@ -18,7 +18,9 @@ COMMANDS = {
     "map": ("pycomnet.cli.map:map_command", "Call a function with each line of standard input."),
     "ns": ("pycomnet.cli.ns:ns", "Query the nameserver: list, locate, watch, stat, remove."),
     "passwd": ("pycomnet.cli.passwd:passwd", "Change the users of a password file."),
+    "pub": ("pycomnet.cli.pub:pub", "Publish events."),
     "run": ("pycomnet.cli.run:run_command_line", "Run a script on gateways at the same time."),
+    "sub": ("pycomnet.cli.sub:sub", "Subscribe to events, and show them."),
     "sync": ("pycomnet.cli.sync:sync_command", "Send a directory to gateways: what differs."),
     "venv": ("pycomnet.cli.venv:venv_command", "Make a virtual environment somewhere, and use it."),
 }

@@ -32,19 +32,6 @@ from pycomnet.gateways.output import STDERR, Output, UnchangedOutput
 ATEXIT_TIMEOUT = 1.0
 
 
-#: Finds the names of modules that gateways on this machine need.
-_needed: Callable[[], Iterable[str]] = tuple
-
-
-def import_before_forks(find: Callable[[], Iterable[str]]) -> None:
-    """Let this machine's gateways be forked from a process that has imported some modules.
-
-    :param find: returns their names when a group makes its first gateway.
-    """
-    global _needed
-    _needed = find
-
-
 class Group(Live):
     """Gateways that belong together: a sequence of them, and a mapping of their ids.
 
@@ -59,6 +46,8 @@ class Group(Live):
         self, xspecs: Iterable[XSpec | str | None] = (), execmodel: str = "thread"
     ) -> None:
         self._counter = 0
+        #: names of modules, as for :meth:`import_before_forks`
+        self._imports: tuple[str, ...] = ()
         self._begin()
         forks.watch(self)
         self.set_execmodel(execmodel)
@@ -88,6 +77,13 @@ class Group(Live):
     def remote_execmodel(self) -> ExecModel:
         """How gateways run code, where their specs do not say that."""
         return self._remote_execmodel
+
+    def import_before_forks(self, names: Iterable[str]) -> None:
+        """Let this machine's gateways be forked from a process that has imported some modules.
+
+        :param names: their names. To be set before the group makes its first gateway.
+        """
+        self._imports = tuple(names)
 
     def set_execmodel(self, execmodel: str, remote_execmodel: str | None = None) -> None:
         """Set how code runs here and at gateways that are made from now on.
@@ -167,7 +163,7 @@ class Group(Live):
                 self._made = wait_for(
                     lambda: _Group(running_reactor(), output=output), None, "Group"
                 )
-                self._made.fork_servers.imports = tuple(_needed())
+                self._made.fork_servers.imports = self._imports
             return self._made
 
     def allocate_id(self, spec: XSpec) -> None:
@@ -328,7 +324,6 @@ __all__ = [
     "Group",
     "MultiChannel",
     "default_group",
-    "import_before_forks",
     "makegateway",
     "safe_terminate",
     "set_execmodel",

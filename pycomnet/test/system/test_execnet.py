@@ -180,6 +180,31 @@ def test_number(pytester, n):
     assert (done.stderr, done.returncode) == ("", 0)
 
 
+def test_only_workers_are_forked_from_where_pytest_is_imported(suite: Path) -> None:
+    """Gateways that a conftest makes in the same process are not."""
+    (suite / "conftest.py").write_text(
+        """
+import execnet
+
+def has_pytest(gateway):
+    channel = gateway.remote_exec("import sys; channel.send('pytest' in sys.modules)")
+    found = channel.receive(60)
+    channel.waitclose(60)
+    return found
+
+def pytest_configure_node(node):
+    group = execnet.Group(["popen//fork=yes"])
+    node.workerinput["found"] = [has_pytest(node.gateway), has_pytest(group[0])]
+    group.terminate(5)
+"""
+    )
+    (suite / "test_suite.py").write_text(
+        "def test_it(pytestconfig): assert pytestconfig.workerinput['found'] == [True, False]\n"
+    )
+    done = run_pytest(suite, "--dist=load", "--tx=popen//fork=yes")
+    assert "1 passed" in done.stdout, done.stdout + done.stderr
+
+
 def test_a_worker_may_crash_while_it_collects(suite: Path) -> None:
     """pytest says so, and ends."""
     (suite / "conftest.py").unlink()
