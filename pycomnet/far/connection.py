@@ -227,7 +227,8 @@ class FarConnection(Live):
         self.turning = None
         #: the reason why it is over, as a sentence
         self.reason = "the connection is closed"
-        self._channel_class = channel_class
+        #: makes the channels that are opened from now on
+        self.channel_class = channel_class
         self._opened = opened
         self._lost = lost
         self._unclaimed = []
@@ -287,7 +288,7 @@ class FarConnection(Live):
             with own_imports:
                 from ..wire.codec import make_codec
 
-                codec = make_codec(self._channel_class, self._dump_channel, self._load_channel)
+                codec = make_codec(self.channel_class, self._dump_channel, self._load_channel)
                 codec.decode(codec.encode({}))  # its first use imports more
             self._codec = codec
             self.encode = codec.encode
@@ -304,7 +305,7 @@ class FarConnection(Live):
                     raise EOFError(self.reason)
                 self.settle()
                 stream = self.mux.open(purpose, first, raw)
-                stream.app = channel = self._channel_class(self, stream)
+                stream.app = channel = self.channel_class(self, stream)
             self.flush_locked()
         return channel
 
@@ -336,7 +337,7 @@ class FarConnection(Live):
 
     def _past(self, stream):
         """A closed channel, for one that was over or dropped before a value with it arrived."""
-        channel = self._channel_class(self, stream)
+        channel = self.channel_class(self, stream)
         channel.over = EOFError("channel %d was closed here before it came" % stream.id)
         return channel
 
@@ -608,7 +609,7 @@ class FarConnection(Live):
     def _event(self, kind, event, calls):
         if kind == EV_OPENED:
             stream = event[1]
-            stream.app = channel = self._channel_class(self, stream)
+            stream.app = channel = self.channel_class(self, stream)
             self._opened(channel)
         elif kind == EV_END:
             event[1].app.peer_ended()

@@ -58,6 +58,7 @@ class FarConnection(Live):
     forked: bool
     turning: Callable[[], object] | None
     reason: str
+    channel_class: Callable[[FarConnection, Stream], FarChannel]
     gateway: FarGateway
     def __init__(
         self,

@@ -147,7 +147,8 @@ class FarSide(Live):
         """No request runs or waits: close the channels that wait for that."""
         idle, self._idle = self._idle, []
         for channel in idle:
-            self.link.mux.close(channel.stream, RESULT, self.link.encode(None))
+            if channel.stream.sending:  # the near side still waits
+                self.link.mux.close(channel.stream, RESULT, self.link.encode(None))
 
     def _main_finished(self):
         with self.link.lock:

@@ -7,7 +7,7 @@ import os
 import weakref
 from collections.abc import Callable, Iterable, Iterator
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import attrs
 from twisted.internet import defer
@@ -22,11 +22,9 @@ from pycomnet.errors import EndpointError, PycomnetError, SpecError
 from pycomnet.far.live import Live
 from pycomnet.gateways import transports
 from pycomnet.gateways.connection import START_TIMEOUT, GatewayConnection
-from pycomnet.gateways.factorytransport import FactoryGatewayTransport
 from pycomnet.gateways.forkserver.client import ForkServerClients
 from pycomnet.gateways.gateway import Gateway, end_times
 from pycomnet.gateways.limits import far_limits
-from pycomnet.gateways.localfactory import LocalFactory, Resumable, default_path
 from pycomnet.gateways.modules import ModuleOffer
 from pycomnet.gateways.output import OutputCallback, PrefixedLines
 from pycomnet.gateways.resumable import ResumableConnection
@@ -36,6 +34,9 @@ from pycomnet.gateways.transports.interface import GatewayRequest, GatewayTransp
 from pycomnet.gateways.transports.routes import has_fork_server
 from pycomnet.net.reactors import GatewayReactor
 from pycomnet.ranges import real, whole
+
+if TYPE_CHECKING:
+    from pycomnet.gateways.localfactory import LocalFactory, Resumable
 
 
 class Group(Live):
@@ -175,6 +176,9 @@ class Group(Live):
         """
         if spec.via is None or spec.via not in self:
             return False
+        # Imported here, as few programs have a factory: it brings Twisted's authentication with it.
+        from pycomnet.gateways.factorytransport import FactoryGatewayTransport
+
         master = self[spec.via]
         by_factory = isinstance(master.link.transport, FactoryGatewayTransport)
         return not (by_factory and has_fork_server(master.spec))
@@ -203,6 +207,8 @@ class Group(Live):
             ``PYCOMNET_TOKEN_FILE``), or the one that the service made for itself.
         :raises EndpointError: it is no address.
         """
+        from pycomnet.gateways.localfactory import LocalFactory, default_path
+
         if (port is not None) + (path is not None) + (endpoint is not None) > 1:
             raise EndpointError("a factory has one address: port, path or endpoint")
         if endpoint is None:

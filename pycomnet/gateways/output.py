@@ -42,6 +42,26 @@ class Output:
 OutputCallback = Callable[[Output], Any]
 
 
+@attrs.frozen
+class UnchangedOutput:
+    """An output callback that gets bytes that are not UTF-8 as ``surrogateescape`` has them.
+
+    Other callbacks get a replacement character for each.
+
+    :param callback: called with each :class:`Output`.
+    """
+
+    callback: OutputCallback
+
+    def __call__(self, output: Output) -> Any:
+        return self.callback(output)
+
+
+def shown(text: str) -> str:
+    """Text in which bytes that are not UTF-8 are replacement characters."""
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+
 class OutputSink:
     """Decodes a gateway's output, and gives it to a callback.
 
@@ -56,7 +76,8 @@ class OutputSink:
         #: called with far code's standard error
         self.keep: Callable[[str], object] | None = None
         self._decoders = {
-            stream: codecs.getincrementaldecoder("utf-8")("replace") for stream in (STDOUT, STDERR)
+            stream: codecs.getincrementaldecoder("utf-8")("surrogateescape")
+            for stream in (STDOUT, STDERR)
         }
 
     def accept(self, core: Any) -> None:
@@ -93,6 +114,8 @@ class OutputSink:
 
     def _give(self, stream: int, text: str) -> Any:
         """Call the callback; log what it raises, as nothing else is at fault."""
+        if not isinstance(self.callback, UnchangedOutput):
+            text = shown(text)
         try:
             result = self.callback(Output(self.id, stream, text))
         except Exception:

@@ -252,6 +252,12 @@ def _inspect(function: types.FunctionType, awaits: bool) -> dict[str, Any]:
     return {"source": source, "filename": code.co_filename, "line": line, "function": name}
 
 
+def missing_globals(module: types.CodeType) -> list[str]:
+    """The global names that a source's code reads, and neither sets nor finds in any Python."""
+    names = _globals_read(module) - _globals_written(module) - _MODULE_NAMES
+    return sorted(names - _BUILTINS)
+
+
 def _check_globals(function: types.FunctionType, compiled: types.CodeType) -> None:
     read = _globals_read(compiled) - _globals_written(compiled) - _MODULE_NAMES
     missing = sorted(

@@ -37,6 +37,8 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"ext", "rsync", "xdeploy"}),
     frozenset({""}),  # pycomnet itself: the public names of all below
     frozenset({"aio", "blocking"}),
+    frozenset({"execnet"}),
+    frozenset({"xdist"}),
     frozenset({"cli", "__main__", "tap", "twisted.plugins"}),
 )
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
@@ -60,7 +62,7 @@ PYTHON_2 = {"__builtin__", "cStringIO", "Queue", "StringIO", "thread"} | {
 STDLIB = frozenset(sys.stdlib_module_names) | PYTHON_2
 FAR_SIDE = {"wire": STDLIB | {"ormsgpack"}, "far": STDLIB}
 #: Packages that a far side is offered by a name of their own, when they are first needed.
-SENT = ("pycomnet.far.rsync", "pycomnet.far.xdeploy")
+SENT = ("pycomnet.far.rsync", "pycomnet.far.xdeploy", "pycomnet.far.execnet")
 
 #: No I/O, no clock, no randomness, no logging: these are passed in to the wire.
 IMPURE = frozenset({"asyncio", "logging", "multiprocessing", "os", "subprocess"}) | frozenset(

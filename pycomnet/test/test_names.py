@@ -10,8 +10,9 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from pycomnet.test.importrules import PACKAGE
 
-#: The API once more, without Deferreds and for asyncio: there the same name is the same thing.
-TWINS = frozenset({"blocking", "aio.py"})
+#: The API once more, without Deferreds, for asyncio, and as execnet has it: there the same name is
+#: the same thing.
+TWINS = frozenset({"blocking", "aio.py", "execnet"})
 #: What both ends call so, and what Twisted wants each twistd plugin's options to be called.
 SHARED = frozenset({"RemoteError", "Options"})
 

@@ -195,6 +195,24 @@ def import_needed():
     prepare_subreaper()
 
 
+def import_given(imports):
+    """Import what the near side says that its workers need, before the first is forked.
+
+    :param imports: ``names`` of modules, and the near side's ``path``, on which they are found. The
+        near side is on this machine, and has this interpreter. What can't be imported is left to
+        the workers, where the error is seen.
+    """
+    before, sys.path[:] = sys.path[:], imports["path"]
+    try:
+        for name in imports["names"]:
+            try:
+                __import__(name)
+            except Exception:
+                pass
+    finally:
+        sys.path[:] = before
+
+
 def import_more():
     """Import what workers need for errors and threads, before the next is forked.
 

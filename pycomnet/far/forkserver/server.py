@@ -23,6 +23,7 @@ from .forking import (
     WRITE_FD,
     changed_signals,
     highest_descriptor,
+    import_given,
 )
 from .forwarding import Nobody, Waiting, splice
 from .loop import Loop
@@ -51,7 +52,8 @@ class ForkServer(object):
     :param write_fd: where it writes to its near side.
     :param config: ``near`` (the near side's process id, if it is on this machine),
         ``descriptor_socket`` (the near side's descriptor-passing socket), ``silence`` (seconds
-        after which a silent near side is given up), ``most`` (the most processes at a time).
+        after which a silent near side is given up), ``most`` (the most processes at a time),
+        ``imports`` (as for :func:`.forking.import_given`).
     """
 
     def __init__(self, read_fd, write_fd, config):
@@ -89,6 +91,8 @@ class ForkServer(object):
         self.upstream.flush()
         # The slow work goes here, while the near side handles the hello.
         self.forker = Forker(self, self._most, descriptors)
+        if config.get("imports"):
+            import_given(config["imports"])
         become_subreaper()  # the processes that a killed supervisor leaves become children of this
 
     def run(self):

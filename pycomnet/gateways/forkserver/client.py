@@ -198,6 +198,9 @@ class ForkServerClients(Live):
         self._begun: set[tuple[Any, ...]] = set()
         #: the number of calls that are starting several gateways
         self._several = 0
+        #: names of modules that this machine's fork server imports before it forks, as all its
+        #: gateways need them; for an interpreter that is this program's
+        self.imports: tuple[str, ...] = ()
         #: first hops where forking is not possible
         self.without_fork: set[tuple[Any, ...]] = set()
 

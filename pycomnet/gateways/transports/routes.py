@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import sys
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -48,12 +49,22 @@ def local_route(request: GatewayRequest) -> Route:
         if name.startswith(STARTUP)
     }
     env.update(variables)
+    imports = request.group.fork_servers.imports
+    # Its interpreter finds the modules that this one would find.
+    equals_this = (
+        bool(imports)
+        and request.spec.python is None
+        and not any(name.startswith(STARTUP) for name in request.spec.env)
+    )
     key = ("popen", argv, tuple(sorted(variables.items())), os.geteuid(), os.getegid())
 
     def opened(asked: GatewayRequest, descriptor_socket: int | None) -> GatewayTransport:
         config: dict[str, Any] = {
             "fork_server": {"near": os.getpid(), "descriptor_socket": descriptor_socket}
         }
+        if equals_this:
+            path = [os.path.abspath(each) for each in sys.path]
+            config["fork_server"]["imports"] = {"names": list(imports), "path": path}
         start = boot(argv, env, config)
         fds = () if descriptor_socket is None else (descriptor_socket,)
         return ProcessGatewayTransport(

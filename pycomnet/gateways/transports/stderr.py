@@ -11,6 +11,7 @@ from typing import Any
 from twisted.internet import defer, fdesc, main
 from twisted.python.failure import Failure
 
+from pycomnet.gateways.output import shown
 from pycomnet.gateways.transports.pipes import READ_SMALL, Readable
 from pycomnet.net.reactors import PipeReactor
 
@@ -25,7 +26,8 @@ STDERR_READS = 16
 class ErrorText:
     """A process's standard error: passed on as it arrives. The last lines are kept.
 
-    :param output: called with each piece, a str. The next piece is read once its Deferred, if it
+    :param output: called with each piece, a str; bytes that are not UTF-8 are in it as
+        ``surrogateescape`` has them. The next piece is read once its Deferred, if it
         returns one, has fired.
     """
 
@@ -33,7 +35,7 @@ class ErrorText:
         self._output = output
         self._lines: deque[str] = deque(maxlen=STDERR_LINES)
         self._line = ""
-        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        self._decoder = codecs.getincrementaldecoder("utf-8")("surrogateescape")
 
     def feed(self, data: bytes) -> Any:
         """The next bytes, none at the end. Returns what the callback returned."""
@@ -45,7 +47,7 @@ class ErrorText:
 
     def keep(self, text: str) -> None:
         """Keep this text, too."""
-        *lines, rest = (self._line + text).split("\n")
+        *lines, rest = (self._line + shown(text)).split("\n")
         # ssh ends its lines with \r\n.
         self._lines.extend(line[:STDERR_LINE].rstrip("\r") for line in lines)
         self._line = rest[:STDERR_LINE]

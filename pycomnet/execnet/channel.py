@@ -1,0 +1,266 @@
+"""Channels with execnet's methods and meanings."""
+
+from __future__ import annotations
+
+import queue
+import weakref
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, Literal, overload
+
+from pycomnet import forks
+from pycomnet.blocking.waiting import wait_for
+from pycomnet.channels.core import ChannelCore
+from pycomnet.errors import PycomnetError
+from pycomnet.errors import RemoteError as _RemoteError
+from pycomnet.execnet.errors import (
+    DumpError,
+    RemoteError,
+    TimeoutError,
+    translated,
+    used_after_fork,
+)
+from pycomnet.execnet.farclasses import also_a_channel
+from pycomnet.execnet.inbox import END, NO_ENDMARKER, Inbox
+from pycomnet.far.files import ChannelFileRead, ChannelFileWrite
+from pycomnet.far.live import Live
+
+if TYPE_CHECKING:
+    from pycomnet.execnet.gateway import Gateway
+
+
+#: In the class that name is its attribute.
+_ExecnetError = RemoteError
+
+
+class Channel(Live):
+    """One end of a channel to code at a gateway.
+
+    Values are of the types that ``dumps`` takes, or channels of the same gateway.
+
+    :ivar gateway: the gateway.
+    :ivar id: its number there.
+    """
+
+    RemoteError = RemoteError
+    TimeoutError = TimeoutError
+    #: execnet's, which wakes up so often while it waits. No wait here needs that.
+    _INTERNALWAKEUP = 1000
+
+    def __init__(self, gateway: Gateway, id: int) -> None:
+        self.gateway = gateway
+        self.id = id
+        #: the number of forks before this process, as forks.era was then
+        self._era = forks.era
+        self._closed = False
+
+    @classmethod
+    def of(cls, gateway: Gateway, core: ChannelCore) -> Channel:
+        """The user's object for a channel; called in the reactor's thread."""
+        channel = cls(gateway, core.stream.id)
+        channel.core = core
+        core.handle = weakref.ref(channel)
+        inbox = channel._inbox = Inbox(gateway.callbacks)
+        channel._send = gateway.outbox.send
+        inbox.attach(core)
+        # Finalizers live for ever, so this one has only weak references, as that of pycomnet's
+        # channels.
+        finalizer = weakref.finalize(
+            channel, _dropped, weakref.ref(gateway), weakref.ref(core), weakref.ref(inbox)
+        )
+        finalizer.atexit = False
+        return channel
+
+    core: ChannelCore
+    _inbox: Inbox
+    _send: Callable[[ChannelCore, object], None]
+
+    def __repr__(self) -> str:
+        return f"<Channel id={self.id} {'closed' if self.isclosed() else 'open'}>"
+
+    def isclosed(self) -> bool:
+        """Whether nothing can be sent on it any more."""
+        core = self.core
+        return self._closed or self._inbox.over or not core.stream.sending
+
+    def send(self, item: object) -> None:
+        """Send a value; it is not waited for.
+
+        :raises pycomnet.execnet.DumpError: it can't be sent.
+        :raises OSError: the channel is closed.
+        """
+        core = self.core
+        if self._closed or self._inbox.over or not core.stream.sending:
+            raise OSError(f"cannot send to {self!r}{self._why()}")
+        try:
+            self._send(core, item)
+        except TypeError as problem:
+            raise DumpError(f"can't serialize: {problem}") from None
+
+    def _why(self) -> str:
+        lost = self.core.connection.lost
+        return "" if lost is None else f": {lost}"
+
+    def receive(self, timeout: float | None = None) -> Any:
+        """Receive the next value.
+
+        :param timeout: seconds to wait for it; None is for ever.
+        :raises TimeoutError: it has not come.
+        :raises EOFError: the other end has closed the channel, or the gateway is gone.
+        :raises pycomnet.execnet.RemoteError: the other end has closed it with an error.
+        """
+        inbox = self._inbox
+        if inbox.has_callback:
+            raise OSError(f"cannot receive(): {self!r} has a callback")
+        self._check()
+        try:
+            item = inbox.queue.get(timeout=timeout)
+        except queue.Empty:
+            raise self.TimeoutError(f"no item after {timeout} seconds") from None
+        if item is not END:
+            return item
+        inbox.queue.put(END)  # for others that wait, and for the next call
+        if inbox.has_callback:
+            raise OSError(f"cannot receive(): {self!r} has a callback since then")
+        raise inbox.take_error() or EOFError()
+
+    def _check(self) -> None:
+        if self._era != forks.era:
+            raise used_after_fork(repr(self))
+
+    def __iter__(self) -> Iterator[Any]:
+        return self
+
+    def __next__(self) -> Any:
+        try:
+            return self.receive()
+        except EOFError:
+            raise StopIteration from None
+
+    next = __next__
+
+    def setcallback(self, callback: Callable[[Any], Any], endmarker: object = NO_ENDMARKER) -> None:
+        """Call a function with each value.
+
+        Before this returns it is called, in this thread, with those that have come already.
+        Afterwards all callbacks of a gateway are called one after the other, in a thread of its
+        own.
+
+        :param endmarker: if given, the function is called with this at the end.
+        :raises OSError: the channel has a callback already.
+        """
+        self._check()
+        try:
+            self._inbox.set_callback(callback, endmarker, _in_reactor)
+        except PycomnetError as problem:
+            raise translated(problem) from None
+
+    def waitclose(self, timeout: float | None = None) -> None:
+        """Wait until the other end has closed it, and its callback has got all.
+
+        :raises TimeoutError: that took longer.
+        :raises pycomnet.execnet.RemoteError: it was closed with an error, that no other call has
+            raised.
+        :raises EOFError: the gateway is gone.
+        """
+        self._check()
+        inbox = self._inbox
+        if inbox.has_callback and self.gateway.callbacks.is_current():
+            # A callback waits. Others are called after it, so it waits only until all has come.
+            try:
+                inbox.queue.put(inbox.queue.get(timeout=timeout))
+                closed = True
+            except queue.Empty:
+                closed = False
+        else:
+            closed = inbox.closed.wait(timeout)
+        if not closed:
+            raise self.TimeoutError(f"{self!r} is not closed after {timeout} seconds")
+        error = inbox.take_error()
+        if error is not None:
+            raise error
+
+    def close(self, error: str | None = None) -> None:
+        """Close it, with an error's text or without.
+
+        A callback gets its endmarker before this returns.
+        """
+        if self._closed or self._inbox.over or self._era != forks.era:
+            return
+        self._closed = True
+        core = self.core
+        problem = None if error is None else _RemoteError("", error, error)
+        self.gateway.outbox.put(core, lambda: core.close(problem))
+        self._inbox.finish()
+
+    def end_here(self, error: _ExecnetError | None = None, kind: str = "") -> None:
+        """End it, as if the other end had closed it with this error.
+
+        :param kind: the type of the error that the other end gets.
+        """
+        core = self.core
+        self._closed = True
+        self._inbox.end(error)
+        problem = None if error is None else _RemoteError(kind, str(error), str(error))
+        self.gateway.outbox.put(core, lambda: core.close(problem))
+
+    @overload
+    def makefile(self, mode: Literal["r"], proxyclose: bool = False) -> ChannelFileRead: ...
+    @overload
+    def makefile(self, mode: Literal["w"] = "w", proxyclose: bool = False) -> ChannelFileWrite: ...
+    def makefile(self, mode: str = "w", proxyclose: bool = False) -> Any:
+        """A file object that sends what is written, or reads what comes.
+
+        :param proxyclose: whether closing the file closes the channel.
+        """
+        like_far: Any = self  # the far side's files need these methods of a channel
+        if mode == "w":
+            return ChannelFileWrite(like_far, proxyclose)
+        if mode == "r":
+            return ChannelFileRead(like_far, proxyclose)
+        raise ValueError(f"mode {mode!r} not available: use 'w' or 'r'")
+
+    def reconfigure(self, py2str_as_py3str: bool = True, py3str_as_py2str: bool = False) -> None:
+        """Accepted, and without effect: text arrives as text, and bytes as bytes."""
+
+    def _getremoteerror(self) -> Exception | None:
+        """The error that it ended with: once. Of those who use it, pytest-xdist is one."""
+        return self._inbox.take_error()
+
+
+# A connection that is made from now on sends these as channels.
+ChannelCore.handle_types += (Channel,)
+also_a_channel(Channel)
+
+
+def _in_reactor(function: Callable[[], list[Any]]) -> list[Any]:
+    found: list[Any] = wait_for(function, None, "setcallback")
+    return found
+
+
+def _dropped(
+    gateway: weakref.ref[Gateway], core: weakref.ref[ChannelCore], inbox: weakref.ref[Inbox]
+) -> None:
+    """Nothing refers to a channel any more."""
+    owner, dropped, box = gateway(), core(), inbox()
+    if owner is None or dropped is None or box is None:
+        return
+    if owner.is_connected() and forks.era == owner.era:
+        owner.outbox.put(dropped, lambda: _abandon(dropped, box))
+
+
+def _abandon(core: ChannelCore, inbox: Inbox) -> None:
+    """In the reactor's thread: end what nobody can use any more."""
+    if core.is_held():
+        return  # it came back over a channel in the meantime
+    inbox.warn()
+    if core.stream.purpose == "exec" or inbox.has_callback:
+        # The code runs on, and sees that nothing more comes.
+        if not inbox.has_callback:
+            inbox.drop()
+        if core.stream.sending:
+            core.end()
+    elif core.over is None:
+        core.close()
+
+
+__all__ = ["Channel"]

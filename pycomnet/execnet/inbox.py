@@ -1,0 +1,249 @@
+"""What comes over a channel: queued for ``receive``, or given to a callback.
+
+As in execnet, what comes is taken from the connection at once, and waits here without a limit. So
+far code that sends never waits for code here, which may be waiting for it.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from twisted.python.failure import Failure
+
+from pycomnet.channels.core import ChannelCore
+from pycomnet.errors import ChannelClosed
+from pycomnet.errors import RemoteError as _RemoteError
+from pycomnet.execnet.callbackthread import CallbackThread
+from pycomnet.execnet.errors import RemoteError, geterrortext
+
+
+class _Marker:
+    """A value of which there is one."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __repr__(self) -> str:
+        return f"<{self._name}>"
+
+
+#: The default of ``setcallback``: no endmarker.
+NO_ENDMARKER = _Marker("no endmarker")
+#: After the last value.
+END = _Marker("end")
+
+
+class Inbox:
+    """Everything that comes over one channel.
+
+    :param callbacks: calls its callback.
+    :ivar has_callback: whether it has one, or has had one.
+    :ivar over: whether nothing more comes.
+    :ivar closed: set when nothing more comes, and the callback has returned.
+    :ivar queue: what can be received; at the end :data:`END`, also if there is a callback.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_callback",
+        "_callbacks",
+        "_core",
+        "_endmarker",
+        "_errors",
+        "_failed",
+        "_lock",
+        "_lost",
+        "_put",
+        "closed",
+        "has_callback",
+        "over",
+        "queue",
+    )
+
+    def __init__(self, callbacks: CallbackThread) -> None:
+        self._callbacks = callbacks
+        self._core: ChannelCore | None = None
+        self._callback: Callable[[Any], Any] | None = None
+        self._endmarker: object = NO_ENDMARKER
+        #: whether the callback has raised, and gets only the endmarker
+        self._failed = False
+        self._errors: list[RemoteError] = []
+        #: why the connection is over
+        self._lost: str | None = None
+        #: held while ``over`` or the callback is set
+        self._lock = threading.Lock()
+        self.queue: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self._put: Callable[[Any], None] = self.queue.put
+        self.has_callback = False
+        self.over = False
+        self.closed = threading.Event()
+
+    # -- in the reactor's thread -----------------------------------------------------------------
+
+    def attach(self, core: ChannelCore) -> None:
+        """Take all that comes over this channel."""
+        self._core = core
+        core.set_callback(self.arrived, self.failed, END)
+
+    def arrived(self, value: Any) -> None:
+        """A value has come, or the end."""
+        if value is END:
+            self.end()
+        else:
+            self._put(value)
+
+    def failed(self, failure: Failure) -> None:
+        """It ends with an error: of far code, of the connection, or in a value that came."""
+        problem = failure.value
+        if isinstance(problem, _RemoteError):
+            interrupted = problem.type == "KeyboardInterrupt"
+            self._add_error(RemoteError(problem.formatted or problem.message, interrupted))
+        elif not isinstance(problem, ChannelClosed):
+            self._lost = str(problem)
+        self.end()
+
+    def _add_error(self, error: RemoteError) -> None:
+        """Keep an error for who uses the channel; if nobody can, show it."""
+        self._errors.append(error)
+        if not self._is_held():
+            self.warn()
+
+    def _is_held(self) -> bool:
+        return self._core is None or self._core.is_held()
+
+    def warn(self) -> None:
+        """Nobody can take its errors any more: show them."""
+        while (error := self._next_error()) is not None:
+            error.warn()
+
+    def drop(self) -> None:
+        """Forget what comes from now on."""
+        self._put = _ignore
+
+    def _switch(self, callback: Callable[[Any], Any], endmarker: object) -> list[Any]:
+        """Give the callback what comes from now on; return what has come.
+
+        :raises OSError: there is a callback.
+        """
+        with self._lock:
+            if self.has_callback:
+                raise OSError("the channel has a callback already registered")
+            self._callback, self._endmarker = callback, endmarker
+            self.has_callback = True
+            self.closed.clear()
+            self._put = _ignore if self.over else self._put_for_callback
+            items = []
+            while True:
+                try:
+                    item = self.queue.get_nowait()
+                except queue.Empty:
+                    break
+                if item is not END:
+                    items.append(item)
+            if self.over:
+                # Another thread may have END in its hands at this moment, so it is not looked for.
+                items.append(END)
+                self.queue.put(END)
+            return items
+
+    def _put_for_callback(self, value: Any) -> None:
+        self._callbacks.put(self.call, value)
+
+    # -- in any thread ---------------------------------------------------------------------------
+
+    def end(self, error: RemoteError | None = None) -> None:
+        """Nothing more comes."""
+        with self._lock:
+            if error is not None:
+                self._errors.append(error)
+            if self.over:
+                return
+            self.over = True
+            self.queue.put(END)
+            if self.has_callback:
+                self._put_for_callback(END)
+            else:
+                self.closed.set()
+            self._put = _ignore
+
+    def set_callback(
+        self,
+        callback: Callable[[Any], Any],
+        endmarker: object,
+        in_reactor: Callable[[Callable[[], list[Any]]], list[Any]],
+    ) -> None:
+        """Call back with what has come, before this returns; and with what comes.
+
+        :param in_reactor: calls a function in the reactor's thread.
+        """
+        self._callbacks.start()
+        with self._callbacks.calling():
+            for item in in_reactor(lambda: self._switch(callback, endmarker)):
+                self.call(item)
+
+    def finish(self) -> None:
+        """The channel is closed here: its callback gets nothing more but the endmarker, now."""
+        with self._lock:
+            callback, self._callback = self._callback, None
+        if callback is None:
+            return
+        try:
+            if self._endmarker is not NO_ENDMARKER:
+                callback(self._endmarker)
+        finally:
+            self.closed.set()
+
+    def take_error(self) -> Exception | None:
+        """The error that it ended with, the first time; later the connection's, if it is lost.
+
+        It is a new one each time, as several threads may raise it.
+        """
+        return self._next_error() or (EOFError(self._lost) if self._lost is not None else None)
+
+    def _next_error(self) -> RemoteError | None:
+        try:
+            return self._errors.pop(0)
+        except IndexError:
+            return None
+
+    # -- in the thread of a callback -------------------------------------------------------------
+
+    def call(self, value: Any) -> None:
+        """Call the callback with a value, or with the endmarker at the end."""
+        if value is END:
+            try:
+                self.finish()
+            except BaseException as problem:
+                self._callback_failed(problem)
+            self.closed.set()
+            return
+        callback = self._callback
+        if callback is None or self._failed:
+            return
+        try:
+            callback(value)
+        except BaseException as problem:
+            self._callback_failed(problem)
+
+    def _callback_failed(self, problem: BaseException) -> None:
+        """The callback raised: close the channel with that; the callback gets the endmarker."""
+        text = geterrortext(problem)
+        self._add_error(RemoteError(text))
+        if self._failed:
+            return
+        self._failed = True
+        core = self._core
+        if core is not None and not self.over:
+            reactor: Any = core.connection.reactor
+            reactor.callFromThread(core.close, _RemoteError("", text, text))
+        self.call(END)
+
+
+def _ignore(_: object) -> None:
+    """Nobody will receive it."""
+
+
+__all__ = ["END", "NO_ENDMARKER", "Inbox"]

@@ -1,0 +1,162 @@
+"""Translates execnet's specs to pycomnet's, and its errors back."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import socket
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from typing import Any
+
+from pycomnet.errors import EndpointError, GatewayNotStarted, PycomnetError, SpecError
+from pycomnet.execnet.errors import HostNotFound
+from pycomnet.execnet.xspec import XSpec
+from pycomnet.gateways.spec import Spec, split_command
+
+#: Keys that are pycomnet's own, and are passed on.
+OWN = (
+    *("ca", "cert", "fork", "keepalive", "key", "max_items", "max_value"),
+    *("token", "token_file", "trusted"),
+)
+#: Seconds within which ``vagrant ssh-config`` has to answer.
+VAGRANT_TIMEOUT = 60.0
+
+
+@contextlib.contextmanager
+def pycomnet_spec(spec: XSpec) -> Iterator[Spec]:
+    """The pycomnet spec of an execnet spec, for the time in which the gateway is made.
+
+    :raises ValueError: it says no kind of gateway, or something is wrong with it.
+    """
+    _check_keys(spec)
+    options: dict[str, Any] = {
+        "id": spec.id,
+        "nice": int(spec.nice) if spec.nice else None,
+        "env": {name: str(value) for name, value in spec.env.items()},
+    }
+    options |= {key: value for key in OWN if (value := getattr(spec, key)) is not None}
+    if spec.execmodel is not None:
+        options["execmodel"] = spec.execmodel
+    if spec.dont_write_bytecode:
+        options["env"]["PYTHONDONTWRITEBYTECODE"] = "1"
+    if spec.python:
+        options["python"] = split_command(spec.python)
+    with contextlib.ExitStack() as stack:
+        if spec.popen or (spec.socket is True and spec.installvia):
+            options["via"] = spec.via or spec.installvia
+            text = "popen"
+            _check_python(options)
+        elif spec.ssh:
+            options |= {"ssh_config": spec.ssh_config, "via": spec.via}
+            text = f"ssh={spec.ssh}"
+        elif spec.vagrant_ssh:
+            options["ssh_config"] = stack.enter_context(_vagrant_config(spec.vagrant_ssh))
+            text = f"ssh={spec.vagrant_ssh}"
+        elif spec.socket:
+            text = f"socket={_endpoint(spec)}"
+        else:
+            raise ValueError(f"no gateway type found for {spec._spec!r}")  # noqa: SLF001
+        try:
+            parsed = Spec.parse(text, **options)
+        except SpecError as problem:
+            raise ValueError(str(problem)) from None
+        with translated(spec):
+            yield parsed
+
+
+def _check_keys(spec: XSpec) -> None:
+    """Refuse what would have no effect, or another than what it says."""
+    for key in ("ssh", "vagrant_ssh"):
+        host = getattr(spec, key)
+        if host is not None and (not isinstance(host, str) or not host):
+            raise ValueError(f"{spec!r}: {key} needs a host: {key}=HOST")
+    if spec.vagrant_ssh and spec.vagrant_ssh.startswith("-"):
+        raise ValueError(f"{spec!r}: the name of a vagrant machine does not begin with -")
+    if spec.vagrant_ssh and (spec.via or spec.ssh_config):
+        raise ValueError(
+            f"{spec!r}: vagrant_ssh has ssh_config from vagrant, and starts here: leave out via "
+            "and ssh_config, or use ssh=HOST//ssh_config=FILE//via=ID"
+        )
+    if isinstance(spec.socket, str) and (spec.via or spec.installvia):
+        raise ValueError(
+            f"{spec!r}: socket=HOST:PORT is connected to from here: leave out via and installvia, "
+            "or use socket//installvia=ID"
+        )
+    if spec.socket is True and not spec.installvia:
+        raise ValueError(f"{spec!r}: socket needs an address, or installvia=ID")
+
+
+def _check_python(options: dict[str, Any]) -> None:
+    command = options.get("python")
+    if command and not options["via"] and shutil.which(command[0]) is None:
+        raise FileNotFoundError(2, "No such file or directory", command[0])
+
+
+def _endpoint(spec: XSpec) -> str:
+    """The endpoint of a gateway service."""
+    address = str(spec.socket)
+    host, colon, port = address.rpartition(":")
+    if host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]
+        simple = port.isdigit()
+    else:
+        simple = bool(colon) and port.isdigit() and ":" not in host
+    if simple:
+        _resolve(host, int(port))
+        host = host.replace(":", "\\:")  # as Twisted's endpoints have it
+    if spec.token is None and spec.token_file is None and spec.cert is None:
+        raise ValueError(
+            f"{spec!r}: execnet's socket servers let anybody run code, so they are not used here: "
+            "start `twistd pycomnet-gateway` there, and give its token: "
+            "socket=HOST:PORT//token_file=FILE"
+        )
+    return f"tcp:{host}:{port}" if simple else address
+
+
+def _resolve(host: str, port: int) -> None:
+    """Raise if a host is not known."""
+    try:
+        socket.getaddrinfo(host, port)
+    except OSError as problem:
+        raise HostNotFound(f"{host}: {problem}") from None
+
+
+@contextlib.contextmanager
+def translated(spec: XSpec) -> Iterator[None]:
+    """Raise execnet's errors for a gateway that could not be started."""
+    try:
+        yield
+    except GatewayNotStarted as problem:
+        if spec.ssh or spec.vagrant_ssh or spec.socket:
+            raise HostNotFound(str(problem)) from problem
+        raise OSError(str(problem)) from problem
+    except (EndpointError, SpecError) as problem:
+        raise ValueError(str(problem)) from None
+    except PycomnetError as problem:
+        raise OSError(str(problem)) from problem
+
+
+@contextlib.contextmanager
+def _vagrant_config(machine: str) -> Iterator[str]:
+    """A file with ssh's options for a vagrant machine."""
+    try:
+        done = subprocess.run(
+            ["vagrant", "ssh-config", machine],
+            capture_output=True,
+            text=True,
+            timeout=VAGRANT_TIMEOUT,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError) as problem:
+        words = getattr(problem, "stderr", None) or str(problem)
+        raise HostNotFound(f"`vagrant ssh-config {machine}` failed: {words}") from None
+    handle, path = tempfile.mkstemp(prefix="ssh-config-")
+    try:
+        with os.fdopen(handle, "w") as file:
+            file.write(done.stdout)
+        yield path
+    finally:
+        os.remove(path)

@@ -1,0 +1,385 @@
+"""The drop-in for execnet: programs that were written for execnet, and pytest-xdist, run on it."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import IO
+
+import pytest
+
+from pycomnet.test.needs import missing
+from pycomnet.test.processes import versioned_python
+
+ROOT = Path(__file__).parents[3]
+#: Seconds for each program: many times what the slowest takes on a busy machine.
+TIMEOUT = 180
+#: The programs of execnet_scripts.py: what each prints, and what it writes to standard error.
+PROGRAMS = {
+    "values": ("values are carried\n", ""),
+    "far": ("far code finds execnet\n", ""),
+    "nested": ("the same everywhere\n", ""),
+    "dropped": ("it ran\n", ""),
+    "busy": ("not for ever\n", ""),
+    "callbacks": ("callbacks have been called\n", ""),
+    "many": ("nobody waited\n", ""),
+    "directory": ("directories are made\n", ""),
+    "output": ("printed here\n", "raw \udcff bytes\n"),
+    "grace": ("it had its time\n", ""),
+    "forked": ("the parent's goes on\n", ""),
+    "ending": ("it ends\n", ""),
+    "deployment": ("deployed\n", ""),
+}
+
+
+def environment() -> dict[str, str]:
+    """The programs' environment: this tree is found, and no options of this pytest's."""
+    found = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST")}
+    return {**found, "PYTHONPATH": str(ROOT)}
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_a_program_for_execnet_runs(name: str, tmp_path: Path) -> None:
+    """With its import changed, and nothing else."""
+    done = run_program(tmp_path, name)
+    assert (done.stdout, done.stderr) == PROGRAMS[name]
+    assert done.returncode == 0
+
+
+@pytest.mark.parametrize("version", ["2.7", "3.6"])
+def test_the_far_side_may_be_an_older_python(version: str, tmp_path: Path) -> None:
+    """It has no module attributes that are computed, and gets the same names."""
+    python = versioned_python(version)
+    if python is None:
+        pytest.skip(f"there is no Python {version} here")
+    done = run_program(tmp_path, "older", python)
+    assert (done.stdout, done.stderr) == ("it has them\n", "")
+
+
+def run_program(directory: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run one of execnet_scripts.py."""
+    return subprocess.run(
+        [sys.executable, "-m", "pycomnet.test.system.execnet_scripts", *arguments],
+        capture_output=True,
+        text=True,
+        errors="surrogateescape",
+        timeout=TIMEOUT,
+        check=False,
+        cwd=directory,
+        env=environment(),
+    )
+
+
+#: A suite that pytest-xdist runs: a conftest that makes gateways, tests that pass, fail and crash.
+SUITE = {
+    "conftest.py": """
+import pytest
+import execnet
+
+@pytest.fixture(scope="session")
+def gateway():
+    group = execnet.Group()
+    yield group.makegateway("popen")
+    group.terminate(timeout=5)
+
+def pytest_configure_node(node):
+    node.workerinput["note"] = node.gateway.id
+""",
+    "test_suite.py": """
+import os
+import sys
+import pytest
+
+def test_the_worker_is_the_drop_ins(pytestconfig):
+    import execnet
+    assert hasattr(execnet, "NEAR")
+    assert pytestconfig.workerinput["note"] == os.environ["PYTEST_XDIST_WORKER"]
+
+def test_a_conftest_makes_gateways(gateway):
+    channel = gateway.remote_exec("channel.send(channel.receive() + 1)")
+    channel.send(41)
+    assert channel.receive(60) == 42
+
+def test_fails():
+    assert 0
+
+def test_crashes():
+    os._exit(1)
+
+@pytest.mark.parametrize("n", range(20))
+def test_number(n):
+    print("printed")
+""",
+}
+
+
+#: pytest with the plugin.
+PYTEST = (
+    *(sys.executable, "-m", "pytest", "-p", "pycomnet.xdist", "-p", "no:twisted"),
+    *("-p", "no:cacheprovider"),
+)
+
+
+def run_pytest(directory: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run pytest with the plugin."""
+    return subprocess.run(
+        [*PYTEST, *arguments],
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT,
+        check=False,
+        cwd=directory,
+        env=environment(),
+    )
+
+
+@pytest.fixture
+def suite(tmp_path: Path) -> Path:
+    """A directory with :data:`SUITE`."""
+    if importlib.util.find_spec("xdist") is None:
+        missing("pytest-xdist is not installed")
+    for name, text in SUITE.items():
+        (tmp_path / name).write_text(text)
+    return tmp_path
+
+
+@pytest.mark.parametrize("how", ["load", "loadscope", "loadfile", "worksteal", "each"])
+def test_xdist_runs_a_suite(suite: Path, how: str) -> None:
+    """However it distributes; a worker that crashes is replaced, and nothing hangs."""
+    done = run_pytest(suite, "-n", "2", "--dist", how, "-k", "not crashes")
+    count = 2 if how == "each" else 1
+    assert f"{count} failed, {22 * count} passed" in done.stdout, done.stdout + done.stderr
+    assert done.stderr == ""
+    assert done.returncode == 1
+
+
+def test_xdist_takes_its_further_options(suite: Path) -> None:
+    """Groups, chunks, and the plugin whose asserts pytest changes while workers import it."""
+    (suite / "conftest.py").write_text('pytest_plugins = ["pytester"]\n')
+    (suite / "test_suite.py").write_text(
+        """
+import pytest
+
+@pytest.mark.xdist_group("one")
+@pytest.mark.parametrize("n", range(4))
+def test_number(pytester, n):
+    pass
+"""
+    )
+    done = run_pytest(suite, "-n", "2", "--dist=loadgroup")
+    assert "4 passed in" in done.stdout, done.stdout + done.stderr
+    assert (done.stderr, done.returncode) == ("", 0)
+    done = run_pytest(suite, "-n", "2", "--maxschedchunk=1")
+    assert "4 passed in" in done.stdout, done.stdout + done.stderr
+    assert (done.stderr, done.returncode) == ("", 0)
+
+
+def test_only_workers_are_forked_from_where_pytest_is_imported(suite: Path) -> None:
+    """Gateways that a conftest makes in the same process are not."""
+    (suite / "conftest.py").write_text(
+        """
+import execnet
+
+def has_pytest(gateway):
+    channel = gateway.remote_exec("import sys; channel.send('pytest' in sys.modules)")
+    found = channel.receive(60)
+    channel.waitclose(60)
+    return found
+
+def pytest_configure_node(node):
+    group = execnet.Group(["popen//fork=yes"])
+    node.workerinput["found"] = [has_pytest(node.gateway), has_pytest(group[0])]
+    group.terminate(5)
+"""
+    )
+    (suite / "test_suite.py").write_text(
+        "def test_it(pytestconfig): assert pytestconfig.workerinput['found'] == [True, False]\n"
+    )
+    done = run_pytest(suite, "--dist=load", "--tx=popen//fork=yes")
+    assert "1 passed" in done.stdout, done.stdout + done.stderr
+
+
+def test_a_worker_may_crash_while_it_collects(suite: Path) -> None:
+    """pytest says so, and ends."""
+    (suite / "conftest.py").unlink()
+    (suite / "test_suite.py").write_text(
+        """
+import os
+
+if os.environ["PYTEST_XDIST_WORKER"] == "gw0":
+    os._exit(3)
+
+def test_it():
+    pass
+"""
+    )
+    done = run_pytest(suite, "-n", "2", "--max-worker-restart=0")
+    assert "gw0" in done.stdout, done.stdout + done.stderr
+    assert done.returncode != 0
+
+
+def test_failing_tests_are_run_again_when_files_change(suite: Path) -> None:
+    """``-f``: the tests run at a gateway each time."""
+    (suite / "conftest.py").unlink()
+    (suite / "test_suite.py").write_text("def test_it(): assert 0\n")
+    process = subprocess.Popen(
+        [*PYTEST, "-f"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        cwd=suite,
+        env={**environment(), "PYTHONUNBUFFERED": "1", "PYTHONDONTWRITEBYTECODE": "1"},
+        start_new_session=True,
+    )
+    ending = threading.Timer(TIMEOUT, process.kill)
+    ending.start()
+    try:
+        assert process.stdout is not None
+        seen = read_until(process.stdout, "waiting for changes")
+        assert "1 failed" in seen, seen
+        (suite / "test_suite.py").write_text("def test_it(): assert 1  # mended\n")
+        seen = read_until(process.stdout, "1 passed")
+        assert "1 passed" in seen, seen
+        os.killpg(process.pid, signal.SIGINT)
+        process.stdout.read()
+        assert process.wait() >= 0, "it had to be killed"
+    finally:
+        ending.cancel()
+        process.kill()
+        process.communicate()
+
+
+def read_until(stream: IO[str], text: str) -> str:
+    """Read lines up to one with this text, or to the end."""
+    seen = ""
+    for line in stream:
+        seen += line
+        if text in line:
+            break
+    return seen
+
+
+def test_a_worker_that_crashes_is_replaced(suite: Path) -> None:
+    """The test that it ran has failed; the others run."""
+    done = run_pytest(suite, "-n", "2")
+    assert "2 failed, 22 passed" in done.stdout, done.stdout + done.stderr
+    assert "crashed while running 'test_suite.py::test_crashes'" in done.stdout
+
+
+def test_an_interrupt_ends_the_tests_that_run(suite: Path) -> None:
+    """Ctrl-C reaches pytest; its workers are ended, with nothing in the terminal but pytest's."""
+    (suite / "test_suite.py").write_text(
+        """
+import os, pathlib, time
+
+def test_sleeps():
+    pathlib.Path(f"begun-{os.getpid()}").touch()
+    time.sleep(600)
+"""
+    )
+    process = subprocess.Popen(
+        [*PYTEST, "-n", "1"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=suite,
+        env=environment(),
+        start_new_session=True,
+    )
+    deadline = time.monotonic() + TIMEOUT
+    while not (begun := list(suite.glob("begun-*"))) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGINT)
+    output, errors = process.communicate(timeout=TIMEOUT)
+    assert "KeyboardInterrupt" in output
+    assert "LocalError" not in errors
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(begun[0].name.partition("-")[2]), 0)
+
+
+#: Makes pycomnet what can't be imported, as on a machine that does not have it.
+HIDING = """
+import sys
+
+class Hiding:
+    def __init__(self, finder):
+        self.finder = finder
+
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] != "pycomnet":
+            return self.finder.find_spec(name, path, target)
+
+    def __getattr__(self, name):
+        return getattr(self.finder, name)
+
+sys.meta_path[:] = [Hiding(each) for each in sys.meta_path]
+"""
+
+
+def test_workers_need_no_pycomnet(suite: Path) -> None:
+    """pytest-xdist gives them pytest's arguments, and among them the plugin's name."""
+    hiding = suite / "hiding"
+    hiding.mkdir()
+    (hiding / "sitecustomize.py").write_text(HIDING)
+    (suite / "conftest.py").unlink()
+    (suite / "test_suite.py").write_text(
+        """
+import pytest
+
+def test_it_is_not_there():
+    with pytest.raises(ImportError):
+        import pycomnet.errors
+"""
+    )
+    done = run_pytest(suite, "--dist=load", f"--tx=popen//fork=no//env:PYTHONPATH={hiding}")
+    assert "1 passed" in done.stdout, done.stdout + done.stderr
+
+
+def test_xdist_sends_directories_and_files(suite: Path) -> None:
+    """``--rsyncdir``: the workers run in directories of their own."""
+    package = suite / "helper"
+    package.mkdir()
+    (package / "__init__.py").write_text("value = 3\n")
+    (suite / "settings.py").write_text("name = 4\n")
+    (suite / "settings.py").chmod(0o640)
+    (package / "test_it.py").write_text(
+        """
+import os
+import helper
+import settings
+
+def test_it_is_there():
+    assert (helper.value, settings.name) == (3, 4)
+    assert os.stat("settings.py").st_mode & 0o777 == 0o640
+    assert os.path.basename(os.getcwd()) in "ab"
+    assert __file__ == os.path.join(os.getcwd(), "helper", "test_it.py")
+"""
+    )
+    (suite / "conftest.py").unlink()
+    places = [f"--tx=popen//chdir={suite}/there/{name}" for name in "ab"]
+    sent = [f"--rsyncdir={suite / name}" for name in ("settings.py", "helper")]
+    done = run_pytest(suite, "--dist=each", *places, *sent, str(package))
+    assert "2 passed" in done.stdout, done.stdout + done.stderr
+
+
+def test_what_comes_too_late_says_so(suite: Path) -> None:
+    """execnet itself was imported first: then nothing of it can be replaced any more."""
+    if importlib.util.find_spec("execnet") is None:
+        missing("execnet is not installed")
+    code = "import execnet; import pycomnet.xdist"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT,
+        check=False,
+        cwd=suite,
+        env=environment(),
+    )
+    assert "execnet itself has been imported already" in done.stderr

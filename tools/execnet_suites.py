@@ -1,0 +1,123 @@
+"""Runs the test suites of execnet and of pytest-xdist on the drop-in, from a checkout of each.
+
+    python tools/execnet_suites.py execnet ~/checkouts/execnet
+    python tools/execnet_suites.py xdist ~/checkouts/pytest-xdist -n 2
+
+None of their code is in this repository: get a checkout, or unpack a source distribution. What
+follows the checkout is for pytest. ``--peer`` runs the suite on execnet itself, to compare.
+"""
+
+from __future__ import annotations
+
+import argparse
+import fnmatch
+import os
+import subprocess
+import sys
+import tempfile
+import types
+from pathlib import Path
+
+#: A module that is found before execnet itself, and gives its name to the drop-in.
+FOUND_FIRST = """import sys
+del sys.modules["execnet"]
+from pycomnet.xdist import stand_in
+stand_in()
+"""
+#: What execnet's suite imports of its internals, and the drop-in does not have.
+INTERNALS = {
+    "gateway_base": ("ChannelFactory", "Message", "Popen2IO"),
+    "gateway_io": ("popen_args", "ssh_args", "vagrant_ssh_args"),
+}
+#: Tests that are left out, as patterns, and why.
+LEFT_OUT = {
+    "execnet": {
+        "*test_basics.py::test_serializer_api_version_error*": "patches a constant of the module",
+        "*test_basics.py::test_subprocess_interaction*": "execnet's bootstrap line",
+        "*test_basics.py::test_io_message*": "execnet's wire, from its module's source",
+        "*test_basics.py::test_popen_io*": "execnet's pipes, from its module's source",
+        "*test_basics.py::test_geterrortext?pypy3?": "PyPy as the near side, without pycomnet",
+        "*test_basics.py::test_stdouterrin_setnull*": "execnet's pipes, in this process",
+        "*test_basics.py::test_exectask*": "execnet's worker, in this process",
+        "*test_basics.py::TestMessage*": "execnet's wire",
+        "*test_basics.py::TestPureChannel*": "execnet's channels without a gateway",
+        "*test_gateway.py::TestTracing*": "EXECNET_DEBUG: pycomnet has Twisted's log",
+        "*test_gateway.py::*test_sshconfig_config_parsing*": "how execnet calls ssh",
+        "*test_gateway.py::test_popen_args*": "how execnet calls Popen",
+        "*test_xspec.py::*test_ssh_options_and_config*": "how execnet calls ssh",
+        "*test_xspec.py::*test_vagrant_options*": "how execnet calls vagrant",
+        "*test_xspec.py::*test_popen_with_sudo_python*": "how execnet calls Popen",
+        "*test_termination.py::*no_error?pypy3*": "PyPy as the near side, without pycomnet",
+        "*test_termination.py::*trykill*pypy3*": "PyPy as the near side, without pycomnet",
+    },
+    "xdist": {},
+}
+
+
+def pytest_configure(config: object) -> None:
+    """As a plugin: names of internals that are imported, and used by tests that are left out."""
+    import execnet
+
+    for name, missing in INTERNALS.items():
+        module = sys.modules.get(f"execnet.{name}")
+        if module is None:
+            module = sys.modules[f"execnet.{name}"] = types.ModuleType(f"execnet.{name}")
+            setattr(execnet, name, module)
+        for each in missing:
+            setattr(module, each, None)
+
+
+def pytest_collection_modifyitems(config: object, items: list[object]) -> None:
+    """As a plugin: leave tests out."""
+    patterns = LEFT_OUT[os.environ["SUITE"]]
+    kept, left = [], []
+    for item in items:
+        node: str = item.nodeid  # type: ignore[attr-defined]
+        out = any(fnmatch.fnmatchcase(node, pattern) for pattern in patterns)
+        (left if out else kept).append(item)
+    items[:] = kept
+    config.hook.pytest_deselected(items=left)  # type: ignore[attr-defined]
+
+
+def main() -> int:
+    """Run a suite; the exit status is pytest's."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("suite", choices=sorted(LEFT_OUT))
+    parser.add_argument("checkout", type=Path)
+    parser.add_argument("--peer", action="store_true", help="run it on execnet itself")
+    options, rest = parser.parse_known_args()
+    tests = options.checkout / "testing"
+    if not tests.is_dir():
+        parser.error(f"there is no {tests}")
+    plugins = [] if options.peer else ["-p", "pycomnet.xdist", "-p", "execnet_suites"]
+    if options.suite == "execnet":
+        plugins += ["-p", "no:xdist"]
+    with tempfile.TemporaryDirectory() as directory:
+        path = [directory, os.path.dirname(os.path.abspath(__file__))]
+        # Where pytest-twisted is installed, its reactor would take SIGTERM in all pytests that
+        # tests start, and so prevent crashes that they expect: it is an empty plugin here.
+        (Path(directory) / "pytest_twisted.py").write_text("")
+        if not options.peer:
+            # Tests start Python and pytest themselves: these find the drop-in by this.
+            (Path(directory) / "execnet.py").write_text(FOUND_FIRST)
+        return run(options, [*plugins, *rest], path)
+
+
+def run(options: argparse.Namespace, arguments: list[str], path: list[str]) -> int:
+    """Run pytest in the checkout.
+
+    :param path: directories in which Python looks first.
+    """
+    path += os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    environment = {
+        **os.environ,
+        "SUITE": options.suite,
+        "PYTHONPATH": os.pathsep.join(filter(None, path)),
+    }
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)
+    command = [sys.executable, "-m", "pytest", "-q", *arguments, "testing"]
+    return subprocess.run(command, cwd=options.checkout, env=environment, check=False).returncode
+
+
+if __name__ == "__main__":
+    sys.exit(main())
