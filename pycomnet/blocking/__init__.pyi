@@ -676,6 +676,8 @@ class RemoteService:
     def goes_elsewhere(self, peer: PooledServer, *, timeout: float | None = ...) -> bool:
         """Whether another instance does what this one can't now; then that one gets the calls.
 
+        If all have said so, it stays as it is: nothing is gained by going to and fro.
+
         :param timeout: seconds; then it is cancelled and raises TimeoutExpired.
         """
     @property
