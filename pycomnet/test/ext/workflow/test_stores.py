@@ -1,0 +1,81 @@
+"""The SQLite store of runs."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from typing import Any
+
+from twisted.internet import reactor
+from twisted.trial.unittest import TestCase
+
+from pycomnet.deferred import deferred
+from pycomnet.ext.workflow.errors import RunStoreFailed
+from pycomnet.ext.workflow.stores import make_run_store
+from pycomnet.test.ext.workflow.conformance import Follower, RunStoreConformance, row
+
+
+class SQLiteRunStoreTests(RunStoreConformance, TestCase):
+    """Runs in a file."""
+
+    def setUp(self) -> None:
+        directory = self.mktemp()
+        os.mkdir(directory, 0o700)
+        self.path = os.path.join(directory, "runs.sqlite")
+
+    def make_store(self) -> Any:
+        return make_run_store(f"sqlite:{self.path}", reactor)
+
+    @deferred
+    async def test_file_is_one_services_alone(self) -> None:
+        """A second service is refused, and says why; the first goes on."""
+        store, _ = await self.opened()
+        with self.assertRaisesRegex(RunStoreFailed, "another workflow service has it open"):
+            await self.make_store().open(Follower())
+        self.assertIsNotNone((await store.create(row()))[1])
+
+    @deferred
+    async def test_other_files_are_not_touched(self) -> None:
+        """A file of another program is refused, as it is."""
+        with sqlite3.connect(self.path) as other:
+            other.execute("CREATE TABLE mine (x)")
+        other.close()
+        os.chmod(self.path, 0o600)
+        with self.assertRaisesRegex(RunStoreFailed, "no workflow service's"):
+            await self.make_store().open(Follower())
+        with sqlite3.connect(self.path) as other:
+            self.assertEqual(other.execute("SELECT name FROM sqlite_master").fetchall(), [("mine",)])
+        other.close()
+
+    @deferred
+    async def test_file_that_is_locked_is_an_error_that_says_so(self) -> None:
+        """A file that another program has locked is an error with words, not SQLite's."""
+        self.patch(__import__("pycomnet.ext.workflow.stores.sqlite", fromlist=["BUSY"]), "BUSY", 0.1)
+        store = self.make_store()
+        await store.open(Follower())
+        await store.close()
+        other = sqlite3.connect(self.path)
+        self.addCleanup(other.close)
+        other.execute("PRAGMA locking_mode = EXCLUSIVE")
+        other.execute("BEGIN EXCLUSIVE")
+        with self.assertRaisesRegex(RunStoreFailed, "another process has it open"):
+            await self.make_store().open(Follower())
+
+
+class MemoryRunStoreTests(RunStoreConformance, TestCase):
+    """Runs in memory."""
+
+    survives = False
+
+    def make_store(self) -> Any:
+        return make_run_store("memory:", reactor)
+
+
+class DescriptionTests(TestCase):
+    """What ``store`` may say."""
+
+    def test_unknown_store(self) -> None:
+        """What is no store is an error that lists those that there are."""
+        for wrong in ("", "mysql:x", "sqlite", "sqlite:", "memory:x"):
+            with self.assertRaisesRegex(RunStoreFailed, "expected"):
+                make_run_store(wrong, reactor)
