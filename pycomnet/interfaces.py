@@ -128,7 +128,7 @@ class IRunFollower(Interface):
         """There is a message for a run that this service has claimed: ``messages`` has it."""
 
     def claimable() -> None:
-        """There may be runs to claim: for example, a message for a parked run has been committed."""
+        """There may be runs to claim: a message for a parked run was committed, for example."""
 
     def lost(runs: Sequence[str]) -> None:
         """Another service has these runs by now: step them no more."""
@@ -142,8 +142,8 @@ class IRunStore(Interface):
 
     Records are those of :mod:`pycomnet.ext.workflow.records`. A store does not look into what they
     keep as bytes. It may serve several workflow services, if it can. A run is *claimed* by at most
-    one of them at a time, and each claim has a *fence*, an int above those of all claims of this run
-    before. All is called in the reactor's thread. What is asked for in one turn of the reactor may
+    one of them at a time, and each claim has a *fence*, an int above those of its claims before.
+    All is called in the reactor's thread. What is asked for in one turn of the reactor may
     be committed together, and is committed in the order in which it was asked for. Deferreds fire
     once that is committed, and can't be cancelled. All fail with
     :class:`~pycomnet.ext.workflow.errors.RunStoreFailed` if the store can't do what it was asked
@@ -199,8 +199,8 @@ class IRunStore(Interface):
 
         :param now: seconds since 1970.
         :param limit: the most runs.
-        :returns: fires with the claims, the run that waits longest first, and with the time at which
-            the next parked run is due: None if there is none.
+        :returns: fires with the claims, the run that waits longest first, and with the time at
+            which the next parked run is due: None if there is none.
         """
 
     def release(runs: Mapping[str, int]) -> Deferred[None]:

@@ -231,7 +231,9 @@ def method(
         whether its caller is there or not. If it raises, it has had no effect: it is run again.
     """
     if once and stream:
-        raise TypeError("a stream is not answered from what was kept: once and stream exclude one another")
+        raise TypeError(
+            "a stream is not answered from what was kept: once and stream exclude one another"
+        )
 
     def mark(function: F) -> F:
         if isinstance(function, type) or not callable(function):

@@ -10,7 +10,7 @@ from pycomnet.errors import PycomnetError, ServiceError
 class WorkflowConfigError(PycomnetError, ValueError):
     """A configuration of workflows that can't be used.
 
-    :ivar problems: what is wrong with it, one text each, with line and column where there is a file.
+    :ivar problems: what is wrong with it, one text each; with line and column if there is a file.
     """
 
     def __init__(self, problems: list[str]) -> None:

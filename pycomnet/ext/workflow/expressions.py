@@ -20,8 +20,8 @@ LONGEST = 2_000
 #: What an expression may count in the reactor's thread (some milliseconds), and in another thread.
 INLINE = 2_000
 BUDGET = 1_000_000
-#: Items and hundreds of characters that one operation may take or make: the interpreter lock is held
-#: for as long.
+#: Items and hundreds of characters that one operation may take or make: the interpreter lock is
+#: held for as long.
 LARGEST = 100_000
 #: Seconds that an expression has in a thread.
 SECONDS = 0.8
@@ -265,9 +265,11 @@ class _Cost:
 @functools.lru_cache(1)
 def _interpreter_class() -> Any:
     """The interpreter that counts; made when the first expression is evaluated."""
-    from jmespath.visitor import TreeInterpreter
+    from jmespath import visitor
 
-    class _Counting(TreeInterpreter):  # type: ignore[misc, unused-ignore]
+    base: Any = visitor.TreeInterpreter
+
+    class _Counting(base):  # type: ignore[misc]
         """Counts what it does, and stops before it does too much."""
 
         def __init__(self, cost: _Cost) -> None:
@@ -279,12 +281,12 @@ def _interpreter_class() -> Any:
             return super().visit(node, *args, **kwargs)
 
         def visit_flatten(self, node: Any, value: Any) -> Any:
-            base = self.visit(node["children"][0], value)
-            if not isinstance(base, list):
+            found = self.visit(node["children"][0], value)
+            if not isinstance(found, list):
                 return None
-            self._room(sum(len(one) if isinstance(one, list) else 1 for one in base))
+            self._room(sum(len(one) if isinstance(one, list) else 1 for one in found))
             merged: list[Any] = []
-            for one in base:
+            for one in found:
                 if isinstance(one, list):
                     merged.extend(one)
                 else:

@@ -16,7 +16,7 @@ ATTEMPTS, DELAY, BACKOFF, LONGEST, JITTER = 3, 1.0, 2.0, 60.0, 0.1
 
 
 @attrs.frozen
-class Failed:
+class StepFailure:
     """A step, or a list of steps, has failed.
 
     :ivar error: the error's map: ``code``, ``type`` and ``message``.
@@ -49,7 +49,7 @@ def catches(clauses: Sequence[Mapping[str, Any]], error: Mapping[str, Any]) -> i
 
 def may_have_run(error: Mapping[str, Any] | None) -> bool:
     """Whether a call that has failed so may have had its effect."""
-    return bool(error) and error.get("code") in UNKNOWN and error.get("ran", True)  # type: ignore[union-attr]
+    return error is not None and str(error.get("code")) in UNKNOWN and bool(error.get("ran", True))
 
 
 def retry_at(
@@ -82,4 +82,4 @@ def retry_at(
     return float(now + delay * (1 + retry.get("jitter", JITTER) * (random() - 0.5)))
 
 
-__all__ = ["Failed", "catches", "failure_of", "matches", "may_have_run", "retry_at"]
+__all__ = ["StepFailure", "catches", "failure_of", "matches", "may_have_run", "retry_at"]

@@ -23,7 +23,8 @@ def find(text: str, parse: Callable[[str], Any], path: Path, offset: int = 0) ->
 
     :param parse: reads a text.
     :param path: the value's path. If it is no text, its key is found instead.
-    :param offset: how many characters behind the beginning of a text's value.
+    :param offset: how many characters behind the beginning of a text's value; less than 0: its key
+        is found.
     """
     path = list(path)
     with contextlib.suppress(LookupError, TypeError, ValueError):
@@ -40,7 +41,7 @@ def find(text: str, parse: Callable[[str], Any], path: Path, offset: int = 0) ->
             value = _at(parse(text), path)
         except (LookupError, TypeError, ValueError):
             return 0, 0
-        if isinstance(value, str) and value:
+        if isinstance(value, str) and value and offset >= 0:
             at = _where_value(text, parse, path, value)
             if at is not None:
                 return _line_column(text, at + offset)
@@ -59,7 +60,8 @@ def _at(value: Any, path: Path) -> Any:
 
 
 def _occurrences(text: str, wanted: str) -> list[int]:
-    found, at = [], text.find(wanted)
+    found: list[int] = []
+    at = text.find(wanted)
     while at >= 0 and len(found) < TRIES:
         found.append(at)
         at = text.find(wanted, at + 1)

@@ -31,6 +31,8 @@ STEP_FAILED = "failed"
 MOST_BYTES = 1 << 20
 #: The most characters of arguments that the history shows.
 MOST_SHOWN = 1_000
+#: The most signals that wait in a run.
+MOST_SIGNALS = 1_000
 #: The longest id of a run.
 LONGEST_ID = 200
 
@@ -55,7 +57,7 @@ class StepRecord:
     :ivar kind: what kind of step.
     :ivar attempts: how often its call was begun.
     :ivar began: when it began; ``ended``: when it ended. Seconds since 1970.
-    :ivar due: when something happens by itself: the next attempt, the end of a wait or of a timeout.
+    :ivar due: when something happens by itself: the next attempt, the end of a wait or timeout.
     :ivar order: when it ended, counted within the run.
     :ivar memory: the memory of the server that its key was sent to; for methods with ``once``.
     :ivar shown: its arguments, cut, for the history.
@@ -100,7 +102,7 @@ class StepRecord:
 
 
 @attrs.define
-class Run:
+class WorkflowRun:
     """A run: what is kept of it, and what is made of that.
 
     :ivar definition: the hash of the definition that it has pinned.
@@ -110,7 +112,7 @@ class Run:
     :ivar failure: the error for which it is compensated.
     :ivar ordered: how many steps have ended.
     :ivar steps: path -> the step's record.
-    :ivar signals: those that wait: name -> pairs of their number in the store and what they bring.
+    :ivar signals: those that have come and that no step has taken: name -> what they bring.
     :ivar values: what expressions gave, by what they are for; is found again when it is missing.
     """
 
@@ -132,7 +134,7 @@ class Run:
     failure: dict[str, Any] | None = None
     undone: list[str] = attrs.field(factory=list)
     steps: dict[str, StepRecord] = attrs.field(factory=dict)
-    signals: dict[str, list[tuple[int, Any]]] = attrs.field(factory=dict)
+    signals: dict[str, list[Any]] = attrs.field(factory=dict)
     values: dict[Any, Any] = attrs.field(factory=dict, eq=False, repr=False)
     pinned: Definition | None = attrs.field(default=None, eq=False, repr=False)
 
@@ -161,7 +163,7 @@ class Run:
         )
 
     @classmethod
-    def of(cls, row: RunRow, steps: Mapping[str, StepRecord] | None = None) -> Run:
+    def of(cls, row: RunRow, steps: Mapping[str, StepRecord] | None = None) -> WorkflowRun:
         """Make one of what a store has kept."""
         found = dict(zip(_PACKED, unpack(row.data), strict=False))
         return cls(
@@ -203,6 +205,7 @@ _PACKED = (
     "error",
     "failure",
     "undone",
+    "signals",
 )
 
 
@@ -257,6 +260,10 @@ class Message:
     data: bytes = b""
     number: int = 0
 
+    def value(self) -> Any:
+        """What it brings."""
+        return unpack(self.data) if self.data else None
+
 
 @attrs.frozen
 class Claim:
@@ -300,4 +307,14 @@ def shown(value: Any) -> str:
     return text if len(text) <= MOST_SHOWN else text[: MOST_SHOWN - 3] + "..."
 
 
-__all__ = ["Claim", "Message", "Run", "RunChange", "RunQuery", "RunRow", "StepRecord", "pack", "unpack"]
+__all__ = [
+    "Claim",
+    "Message",
+    "WorkflowRun",
+    "RunChange",
+    "RunQuery",
+    "RunRow",
+    "StepRecord",
+    "pack",
+    "unpack",
+]

@@ -57,8 +57,7 @@ def missed(schedule: dict[str, Any], last: float, now: float) -> list[float]:
     at = next_due(schedule, last)
     while at <= now:
         due.append(at)
-        if policy == "last" or len(due) > MOST_MISSED:
-            del due[0:-1] if policy == "last" else due[0:1]
+        del due[: -1 if policy == "last" else -MOST_MISSED]
         at = next_due(schedule, at)
     return due
 

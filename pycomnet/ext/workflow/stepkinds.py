@@ -1,9 +1,8 @@
-"""The kinds of steps, and what each may say: one table, from which the checks and the JSON Schema are
-made."""
+"""The kinds of steps, and what each may say: one table, for the checks and for the JSON Schema."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import attrs
@@ -60,7 +59,9 @@ KINDS: Mapping[str, Mapping[str, Field]] = {
         "tolerate": Field("int", "how many items may fail", least=0, most=MOST_ITEMS),
     },
     "choice": {
-        "choice": Field("choices", "conditions with steps, of which the first that holds counts", True),
+        "choice": Field(
+            "choices", "conditions with steps, of which the first that holds counts", True
+        ),
         "default": Field("steps", "the steps where none holds"),
     },
     "wait": {
@@ -89,7 +90,9 @@ RETRY: Mapping[str, Field] = {
     "backoff": Field("number", "by what the delay grows each time", least=1, most=100),
     "max_delay": Field("seconds", "the longest delay"),
     "jitter": Field("number", "the part of a delay that is random", most=1),
-    "errors": Field("texts", "codes or types of errors; by default those after which nothing ran twice"),
+    "errors": Field(
+        "texts", "codes or types of errors; by default those after which nothing ran twice"
+    ),
 }
 CATCH: Mapping[str, Field] = {
     "errors": Field("texts", "codes or types of errors, '*' for all", True),
@@ -152,4 +155,28 @@ def kind_of(step: Mapping[str, Any]) -> str | None:
     return None
 
 
-__all__ = ["CATCH", "CHOICE", "COMMON", "FAIL", "KINDS", "RETRY", "SETTINGS", "TABLES", "TASK", "Field"]
+def inner_lists(step: Mapping[str, Any]) -> Iterator[Any]:
+    """The lists of steps that are in a step."""
+    branches = step.get("parallel", ())
+    yield from branches.values() if isinstance(branches, Mapping) else branches
+    for one in (*step.get("choice", ()), *step.get("catch", ())):
+        yield one["then"]
+    for key in ("map", "default", "compensate"):
+        if key in step:
+            yield step[key]
+
+
+__all__ = [
+    "CATCH",
+    "CHOICE",
+    "COMMON",
+    "FAIL",
+    "KINDS",
+    "RETRY",
+    "SETTINGS",
+    "TABLES",
+    "TASK",
+    "Field",
+    "inner_lists",
+    "kind_of",
+]

@@ -433,9 +433,7 @@ class _SayingService(RemoteService):
         repeats: int = 0,
     ) -> defer.Deferred[Any]:
         said = (more[0] if more else [], self._about)
-        return super()._send(
-            peer, connection, method, args, timeout, expires, said, files, repeats
-        )
+        return super()._send(peer, connection, method, args, timeout, expires, said, files, repeats)
 
 
 __all__ = ["DEFAULT", "RemoteService", "no_time"]

@@ -139,9 +139,7 @@ class OnceMemory:
         running.addErrback(self._failed, where, answer)
         return waiting
 
-    def _begun(
-        self, function: Callable[[Request], Any], request: Request
-    ) -> defer.Deferred[Any]:
+    def _begun(self, function: Callable[[Request], Any], request: Request) -> defer.Deferred[Any]:
         try:
             result = function(request)
             if type(result) is CoroutineType:

@@ -6,6 +6,7 @@ transaction with one fsync. It is written in a thread.
 
 from __future__ import annotations
 
+import builtins
 import contextlib
 import fcntl
 import os
@@ -253,7 +254,7 @@ class SQLiteRunStore:
     def get(self, run: str) -> defer.Deferred[tuple[RunRow, list[bytes]] | None]:
         return self._do(tables.get, run)
 
-    def list(self, query: RunQuery) -> defer.Deferred[Sequence[RunRow]]:
+    def list(self, query: RunQuery) -> defer.Deferred[builtins.list[RunRow]]:
         return self._do(tables.list_runs, query)
 
     def counts(self) -> defer.Deferred[dict[str, int]]:

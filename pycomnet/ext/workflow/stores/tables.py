@@ -177,7 +177,9 @@ def claim(
         found = connection.execute(f"SELECT {COLUMNS}, fence FROM runs WHERE id = ?", (id,))
         *row, fence = found.fetchone()
         claims.append(
-            Claim(RunRow(*row), fence, tuple(steps(connection, id)), tuple(messages(connection, id)))
+            Claim(
+                RunRow(*row), fence, tuple(steps(connection, id)), tuple(messages(connection, id))
+            )
         )
     due = connection.execute(
         "SELECT min(due) FROM runs WHERE place = 2 AND due IS NOT NULL"
@@ -187,9 +189,7 @@ def claim(
 
 
 def steps(connection: sqlite3.Connection, run: str) -> list[bytes]:
-    return [
-        data for (data,) in connection.execute("SELECT data FROM steps WHERE run = ?", (run,))
-    ]
+    return [data for (data,) in connection.execute("SELECT data FROM steps WHERE run = ?", (run,))]
 
 
 def messages(connection: sqlite3.Connection, run: str) -> list[Message]:
@@ -205,9 +205,7 @@ def release(connection: sqlite3.Connection, runs: Mapping[str, int]) -> None:
     )
 
 
-def post(
-    connection: sqlite3.Connection, run: str, message: Message
-) -> tuple[RunRow | None, bool]:
+def post(connection: sqlite3.Connection, run: str, message: Message) -> tuple[RunRow | None, bool]:
     """The run, and whether it is claimed."""
     found = connection.execute(f"SELECT {COLUMNS}, place FROM runs WHERE id = ?", (run,)).fetchone()
     if found is None:

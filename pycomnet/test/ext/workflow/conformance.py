@@ -263,7 +263,7 @@ class RunStoreConformance:
         store, _ = await self.opened()
         await store.keep_definition("d", b"old")
         await store.keep_definition("e", b"new")
-        old, new, live = await self.created(
+        old, new, _ = await self.created(
             store, row("old"), row("new", definition="e"), row("live", definition="e")
         )
         ended = row("old", state="done", updated=5.0)

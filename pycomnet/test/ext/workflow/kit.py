@@ -9,8 +9,8 @@ from pycomnet.ext.workflow import machine
 from pycomnet.ext.workflow.definition import Definition, check_tasks
 from pycomnet.ext.workflow.errors import ExpressionError
 from pycomnet.ext.workflow.expressions import evaluate
-from pycomnet.ext.workflow.failures import Failed, failure_of
-from pycomnet.ext.workflow.records import Run, StepRecord
+from pycomnet.ext.workflow.failures import StepFailure, failure_of
+from pycomnet.ext.workflow.records import StepRecord, WorkflowRun
 
 
 def call(interface: str, **more: Any) -> dict[str, Any]:
@@ -35,7 +35,7 @@ class Drive:
     ) -> None:
         tasks = check_tasks({"main": steps, **(more or {})})
         self.definition = Definition.of("main", tasks)
-        self.run = Run("r", "main", self.definition.hash, input, 1000.0)
+        self.run = WorkflowRun("r", "main", self.definition.hash, input, 1000.0)
         self.run.pinned = self.definition
         deadline = self.definition.main.get("deadline")
         self.run.deadline = None if deadline is None else 1000.0 + deadline
@@ -73,7 +73,7 @@ class Drive:
         try:
             return machine.Value(evaluate(wanted.template, wanted.scope))
         except ExpressionError as problem:
-            return Failed(failure_of(problem.code, str(problem)), wanted.key[0])
+            return StepFailure(failure_of(problem.code, str(problem)), wanted.key[0])
 
     def _answer(self, path: str) -> bool:
         made = self.under_way[path]
@@ -101,7 +101,7 @@ class Drive:
     def crash(self) -> Drive:
         """Lose all but what was kept."""
         steps = {path: StepRecord.load(data) for path, data in self.kept.items()}
-        run = Run.of(self.run.row(), steps)
+        run = WorkflowRun.of(self.run.row(), steps)
         run.pinned = self.definition
         self.run, self.under_way = run, {}
         return self

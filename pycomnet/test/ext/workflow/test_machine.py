@@ -148,7 +148,9 @@ class BranchTests(SynchronousTestCase):
                 "default": [{"value": "small"}],
             }
         ]
-        self.assertEqual([Drive(steps, n).go().run.result for n in (20, 7, 1)], ["large", "middle", "small"])
+        self.assertEqual(
+            [Drive(steps, n).go().run.result for n in (20, 7, 1)], ["large", "middle", "small"]
+        )
         del steps[0]["default"]
         self.assertEqual(Drive(steps, 1).go().run.result, 1)
 
@@ -176,7 +178,7 @@ class FailureTests(SynchronousTestCase):
         self.assertEqual(drive.run.state, "running")
 
     def test_what_may_have_run_is_not_repeated(self) -> None:
-        """A call that may have run is tried again only if it may run twice, or its code is named."""
+        """What may have run is tried again only if it may run twice, or its code is named."""
         for code in ("deadline", "interrupted", "unknown"):
             late = {"code": code, "type": "", "message": ""}
             for retry, safe, state in (
@@ -218,7 +220,7 @@ class FailureTests(SynchronousTestCase):
         steps = [{"signal": "go", "timeout": 10}]
         drive = Drive(steps).go()
         self.assertEqual(drive.due, 1010.0)
-        drive.run.signals["go"] = [(3, "now"), (4, "again")]
+        drive.run.signals["go"] = ["now", "again"]
         self.assertEqual(drive.go().run.result, "now")
         late = Drive(steps).go().go(10)
         self.assertEqual(late.run.error["code"], "deadline")  # type: ignore[index]
@@ -294,7 +296,11 @@ class CompensationTests(SynchronousTestCase):
 
     def test_cancelled_run_is_undone(self) -> None:
         """A run that is cancelled is undone, and a crash in the midst undoes nothing twice."""
-        steps = [call("a", compensate=[call("u")]), call("b", compensate=[call("v")]), {"signal": "s"}]
+        steps = [
+            call("a", compensate=[call("u")]),
+            call("b", compensate=[call("v")]),
+            {"signal": "s"},
+        ]
         drive = Drive(steps, 1, {"a": 1, "b": 1, "v": 1}).go()
         drive.run.cancelling = True
         drive.go()
@@ -343,7 +349,9 @@ class CrashTests(SynchronousTestCase):
             broken.crash()
         self.assertEqual(broken.run.result, "bad")
         done = [path for path, one in broken.run.steps.items() if one.kind == "call"]
-        self.assertEqual(sorted(done), sorted(p for p, o in whole.run.steps.items() if o.kind == "call"))
+        self.assertEqual(
+            sorted(done), sorted(p for p, o in whole.run.steps.items() if o.kind == "call")
+        )
 
     def test_call_that_was_under_way_is_made_again_and_says_so(self) -> None:
         """After a crash, a call that had begun is one that may have run."""
@@ -357,7 +365,7 @@ class CrashTests(SynchronousTestCase):
         steps = [call("a"), {"parallel": [[call("b")], [call("c")]], "timeout": 10}, call("d")]
         drive = Drive(steps, 1, {"a": 1, "b": 2, "c": BAD}).go(5)
         self.assertEqual(drive.run.state, "failed")
-        mended = check_tasks({"main": [steps[0], steps[1], call("e", args="${steps.\"2\"}")]})
+        mended = check_tasks({"main": [steps[0], steps[1], call("e", args='${steps."2"}')]})
         drive.now += 100
         removed = machine.reset_failed(drive.run, Definition.of("main", mended), drive.now)
         self.assertEqual(removed, ["2", "2/1/1"])

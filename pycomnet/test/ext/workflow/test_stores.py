@@ -6,13 +6,19 @@ import os
 import sqlite3
 from typing import Any
 
-from twisted.internet import reactor
 from twisted.trial.unittest import TestCase
 
 from pycomnet.deferred import deferred
 from pycomnet.ext.workflow.errors import RunStoreFailed
 from pycomnet.ext.workflow.stores import make_run_store
 from pycomnet.test.ext.workflow.conformance import Follower, RunStoreConformance, row
+
+
+def the_reactor() -> Any:
+    """The reactor that trial runs."""
+    from twisted.internet import reactor
+
+    return reactor
 
 
 class SQLiteRunStoreTests(RunStoreConformance, TestCase):
@@ -24,7 +30,7 @@ class SQLiteRunStoreTests(RunStoreConformance, TestCase):
         self.path = os.path.join(directory, "runs.sqlite")
 
     def make_store(self) -> Any:
-        return make_run_store(f"sqlite:{self.path}", reactor)
+        return make_run_store(f"sqlite:{self.path}", the_reactor())
 
     @deferred
     async def test_file_is_one_services_alone(self) -> None:
@@ -44,13 +50,17 @@ class SQLiteRunStoreTests(RunStoreConformance, TestCase):
         with self.assertRaisesRegex(RunStoreFailed, "no workflow service's"):
             await self.make_store().open(Follower())
         with sqlite3.connect(self.path) as other:
-            self.assertEqual(other.execute("SELECT name FROM sqlite_master").fetchall(), [("mine",)])
+            self.assertEqual(
+                other.execute("SELECT name FROM sqlite_master").fetchall(), [("mine",)]
+            )
         other.close()
 
     @deferred
     async def test_file_that_is_locked_is_an_error_that_says_so(self) -> None:
         """A file that another program has locked is an error with words, not SQLite's."""
-        self.patch(__import__("pycomnet.ext.workflow.stores.sqlite", fromlist=["BUSY"]), "BUSY", 0.1)
+        self.patch(
+            __import__("pycomnet.ext.workflow.stores.sqlite", fromlist=["BUSY"]), "BUSY", 0.1
+        )
         store = self.make_store()
         await store.open(Follower())
         await store.close()
@@ -68,7 +78,7 @@ class MemoryRunStoreTests(RunStoreConformance, TestCase):
     survives = False
 
     def make_store(self) -> Any:
-        return make_run_store("memory:", reactor)
+        return make_run_store("memory:", the_reactor())
 
 
 class DescriptionTests(TestCase):
@@ -78,4 +88,4 @@ class DescriptionTests(TestCase):
         """What is no store is an error that lists those that there are."""
         for wrong in ("", "mysql:x", "sqlite", "sqlite:", "memory:x"):
             with self.assertRaisesRegex(RunStoreFailed, "expected"):
-                make_run_store(wrong, reactor)
+                make_run_store(wrong, the_reactor())

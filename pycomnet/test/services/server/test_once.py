@@ -59,7 +59,9 @@ class OnceTests(ServiceCase):
     def make_server(self) -> ServiceServer:
         return ServiceServer(self.network, threads=self.network, limits=self.limits)
 
-    def pay(self, key: str | None, args: Any, method: str = "pay", memory: str | None = None) -> Any:
+    def pay(
+        self, key: str | None, args: Any, method: str = "pay", memory: str | None = None
+    ) -> Any:
         return self.remote.saying(key, memory=memory).invoke(method, args)
 
     def test_repetition_is_answered_from_what_was_kept(self) -> None:
@@ -148,7 +150,6 @@ class OnceTests(ServiceCase):
     def test_what_is_not_valid_does_not_count(self) -> None:
         """Other types and long texts are as if nothing was said."""
         for about in ({"key": 5}, {"key": "x" * 2000}, {"key": ""}, [1], "text", None):
-            peer, connection = self.result(defer.Deferred.fromCoroutine(self.reach()))
             call = self.remote.saying()
             call._about = about
             self.result(call.invoke("look"))

@@ -1,0 +1,305 @@
+"""Starts runs, claims them from the store, and takes what is posted to them."""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from functools import partial
+from random import Random
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet import defer
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from pycomnet.deferred import deferred
+from pycomnet.ext.workflow.definition import Definition
+from pycomnet.ext.workflow.errors import RunConflict, RunStoreFailed
+from pycomnet.ext.workflow.messages import apply
+from pycomnet.ext.workflow.records import (
+    Claim,
+    StepRecord,
+    WorkflowRun,
+)
+from pycomnet.ext.workflow.stepper import (
+    AGAIN,
+    LONGEST_DELAY,
+    MOST_LIVE,
+    REMEMBERED,
+    LiveRun,
+    RunStepper,
+)
+from pycomnet.interfaces import IRunFollower
+from pycomnet.text.logs import Logger
+
+if TYPE_CHECKING:
+    from pycomnet.interfaces import IRunStore
+    from pycomnet.services.client.context import Context
+
+log = Logger()
+
+#: Runs that are claimed at once.
+CLAIMS = 500
+
+
+@implementer(IRunFollower)
+class Runner(RunStepper):
+    """Steps runs.
+
+    :param store: open; it follows this object.
+    :param context: for the calls.
+    :param wall: seconds since 1970.
+    """
+
+    def __init__(
+        self,
+        store: IRunStore,
+        context: Context,
+        reactor: Any,
+        wall: Callable[[], float] = time.time,
+        random: Random | None = None,
+    ) -> None:
+        super().__init__(store, context, reactor, wall, random)
+        self._definitions: OrderedDict[str, Definition] = OrderedDict()
+        #: id -> those who wait for its end
+        self._waiting: dict[str, list[defer.Deferred[None]]] = {}
+        self._claiming = False
+        self._claim_again = False
+        #: runs that are claimed and not in memory yet: whether there is a message for them
+        self._arriving: dict[str, bool] = {}
+        self._timer: Any = None
+        self._renewal: Any = None
+
+    # -- beginning and end -----------------------------------------------------------------------
+
+    def begin(self) -> None:
+        """Claim what there is to do."""
+        self.claimable()
+        if self.store.lease is not None:
+            self._renew(self.store.lease)
+
+    def _renew(self, lease: float) -> None:
+        self._renewal = self._reactor.callLater(lease / 3, self._renew, lease)
+        self.store.renew().addErrback(self._store_failed)
+
+    @deferred
+    async def close(self) -> None:
+        """Stop: calls under way are cancelled, and go on at the next start as after a crash."""
+        self.closed = True
+        for timer in (self._timer, self._renewal):
+            if timer is not None and timer.active():
+                timer.cancel()
+        for live in list(self.live.values()):
+            self._drop(live)
+        for waiting in self._waiting.values():
+            for one in waiting:
+                one.cancel()
+        self._waiting.clear()
+
+    # -- starting and asking ---------------------------------------------------------------------
+
+    @deferred
+    async def start(
+        self, definition: Definition, input: Any, id: str, caller: str = ""
+    ) -> tuple[WorkflowRun, bool]:
+        """Start a run, unless there is one of that id.
+
+        :returns: fires with the run, once it is committed, and whether it is new. Fails with
+            :class:`RunConflict` if that is a run of another task or input.
+        """
+        now = self._wall()
+        run = WorkflowRun(id, definition.task, definition.hash, input, now, caller, updated=now)
+        run.pinned = definition
+        task = definition.main
+        if task.get("deadline") is not None:
+            run.deadline = now + task["deadline"]
+        run.durable = task.get("durable", True)
+        if not run.durable:
+            found = self.known(id)
+            if found is not None:
+                return _same(found, run), False
+            live = self.live[id] = LiveRun(run, None)
+            self.counts.started += 1
+            self._step(live)
+            return run, True
+        live = LiveRun(run, 0, committing=True)
+        decision = self._decide(live)
+        steps = [(one.path, one.dump()) for one in live.dirty.values() if one is not None]
+        keeping = self.store.keep_definition(definition.hash, definition.dump())
+        # Before the run: if it fails, so does the run.
+        keeping.addErrback(lambda failure: failure.trap(RunStoreFailed) and None)
+        row, claim = await self.store.create(run.row(), steps)
+        if claim is None:
+            return _same(WorkflowRun.of(row), run), False
+        self._keep(definition)
+        self.counts.started += 1
+        live.fence, live.committing = claim.fence, False
+        for path, _ in steps:
+            live.dirty.pop(path, None)
+        self.live[id] = live
+        if self.closed:
+            self._drop(live)
+            return run, True
+        self._perform(live)
+        self._set_timer(live, decision.due)
+        if live.again or not live.under_way:
+            self._step(live)
+        return run, True
+
+    def known(self, id: str) -> WorkflowRun | None:
+        """A run that is in memory, or that is not durable and has ended there."""
+        live = self.live.get(id)
+        return self._remembered.get(id) if live is None else live.run
+
+    def when_ended(self, id: str) -> defer.Deferred[None]:
+        """Fires when a run ends, from now on. Cancelling it waits no longer."""
+
+        def forget(one: defer.Deferred[None]) -> None:
+            found = self._waiting.get(id, [])
+            if one in found:
+                found.remove(one)
+            if not found:
+                self._waiting.pop(id, None)
+
+        waiting: defer.Deferred[None] = defer.Deferred(forget)
+        self._waiting.setdefault(id, []).append(waiting)
+        return waiting
+
+    def tell(self, id: str, kind: str, name: str, value: Any) -> bool:
+        """A message for a run that is not durable; whether there is such a run."""
+        live = self.live.get(id)
+        if live is None or live.fence is not None:
+            return False
+        apply(live.run, kind, name, value, self._wall())
+        self._step(live)
+        return True
+
+    # -- what a store calls ----------------------------------------------------------------------
+
+    def posted(self, run: str) -> None:
+        live = self.live.get(run)
+        if live is not None:
+            self.store.messages(run).addCallbacks(partial(self._take, live), self._store_failed)
+        elif run in self._arriving:
+            self._arriving[run] = True
+
+    def claimable(self) -> None:
+        if self._claiming:
+            self._claim_again = True
+        elif not self.closed:
+            self._claiming = True
+            self._claim().addErrback(self._store_failed)
+
+    def lost(self, runs: Any) -> None:
+        for id in runs:
+            if id in self.live:
+                self._drop(self.live[id])
+
+    def ended(self, run: str) -> None:
+        for waiting in self._waiting.pop(run, ()):
+            waiting.callback(None)
+
+    # -- claims ----------------------------------------------------------------------------------
+
+    @deferred
+    async def _claim(self) -> None:
+        due: float | None = None
+        try:
+            self._claim_again = False
+            room = min(CLAIMS, MOST_LIVE - len(self.live))
+            if room > 0:
+                claims, due = await self.store.claim(self._wall(), room)
+                self._arriving = dict.fromkeys((one.row.id for one in claims), False)
+                try:
+                    for claim in claims:
+                        await self._claimed(claim)
+                except BaseException:
+                    left = [one for one in claims if one.row.id in self._arriving]
+                    self.store.release({one.row.id: one.fence for one in left}).addErrback(
+                        self._store_failed
+                    )
+                    raise
+        finally:
+            self._claiming = False
+        if self.closed:
+            return
+        if self._claim_again:
+            self.claimable()
+            return
+        lease = self.store.lease
+        delay = LONGEST_DELAY if lease is None else lease
+        if due is not None:
+            delay = min(delay, max(0.0, due - self._wall()))
+        if room <= 0:
+            delay = AGAIN
+        if self._timer is not None and self._timer.active():
+            self._timer.cancel()
+        self._timer = self._reactor.callLater(delay, self.claimable)
+
+    async def _claimed(self, claim: Claim) -> None:
+        steps = {one.path: one for one in map(StepRecord.load, claim.steps)}
+        run = WorkflowRun.of(claim.row, steps)
+        pinned = await self._definition(run.definition)
+        if pinned is None:
+            log.error("the run {run} has no definition", run=run.id)
+            return
+        run.pinned = pinned
+        live = self.live[run.id] = LiveRun(run, claim.fence)
+        if self.closed:
+            self._drop(live)
+            return
+        self._take(live, list(claim.messages))
+        if self._arriving.pop(run.id, False):
+            self.posted(run.id)
+
+    async def _definition(self, hash: str) -> Definition | None:
+        found = self._definitions.get(hash)
+        if found is None:
+            data = await self.store.definition(hash)
+            if data is None:
+                return None
+            found = Definition.load(data)
+            self._keep(found)
+        return found
+
+    def _keep(self, definition: Definition) -> None:
+        self._definitions[definition.hash] = definition
+        if len(self._definitions) > REMEMBERED:
+            self._definitions.popitem(last=False)
+
+    def _take(self, live: LiveRun, messages: list[Any]) -> None:
+        """Take messages into a run."""
+        if live.gone:
+            return
+        for message in messages:
+            if message.number in live.consumed:
+                continue
+            live.consumed.append(message.number)
+            live.changed = True
+            try:
+                removed = apply(live.run, message.kind, message.name, message.value(), self._wall())
+            except Exception:
+                log.failure("a message for the run {run} is not valid", run=live.run.id)
+                continue
+            live.dirty.update(dict.fromkeys(removed))
+        self._step(live)
+
+    def _store_failed(self, failure: Failure) -> None:
+        failure.trap(RunStoreFailed, defer.CancelledError)
+        if not self.closed:
+            log.error("the store failed: {problem}", problem=failure.value)
+            self._reactor.callLater(AGAIN, self.claimable)
+
+
+def _same(found: WorkflowRun, wanted: WorkflowRun) -> WorkflowRun:
+    """A run that is there, if it is what was to be started.
+
+    :raises RunConflict: it is not.
+    """
+    if found.task != wanted.task or found.input != wanted.input:
+        raise RunConflict(f"there is a run {found.id!r} of another task, or with another input")
+    return found
+
+
+__all__ = ["LiveRun", "Runner"]

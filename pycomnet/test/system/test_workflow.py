@@ -1,0 +1,165 @@
+"""The workflow service as a process: the first example, a kill in the midst of runs, its page."""
+
+from __future__ import annotations
+
+import json
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.request import Request, urlopen
+
+import pytest
+import pytest_twisted
+
+from pycomnet.ext.workflow import RunFailed, workflow
+from pycomnet.services.client.context import Context
+from pycomnet.test.system.daemons import EXAMPLES, PATIENCE, Daemon, Daemons, daemons
+
+NAME = "/demo/workflow/1"
+SEED = EXAMPLES / "workflow_seed.json"
+READY = "offers org.pycom.workflow"
+
+SLOW = """
+import os, pathlib, pycomnet
+from twisted.internet import defer
+
+@pycomnet.interface("demo.slow")
+class Slow(pycomnet.Service):
+    def __init__(self):
+        self.open = defer.Deferred()
+        self.waiting = []
+
+    def note(self, name):
+        with open(pathlib.Path(__file__).parent / "effects", "a") as file:
+            file.write(name + "\\n")
+
+    @pycomnet.method(once=True)
+    def pay(self, request):
+        self.note("pay")
+        done = defer.Deferred()
+        self.waiting.append(done)
+        return done
+
+    @pycomnet.method()
+    def ship(self, request):
+        self.note("ship")
+        return {"shipped": request.args}
+
+    @pycomnet.method()
+    def release(self, request):
+        for one in self.waiting:
+            one.callback("paid")
+        self.waiting.clear()
+"""
+ORDER = {
+    "tasks": {
+        "order": [
+            {"interface": "demo.slow", "method": "pay", "timeout": 100},
+            {"interface": "demo.slow", "method": "ship", "args": "${last}"},
+        ]
+    }
+}
+
+
+@pytest.fixture
+def started(tmp_path_factory: Any) -> Iterator[Daemons]:
+    """Daemons of a test, with a directory of their own."""
+    with daemons(Path(tmp_path_factory.mktemp("w"))) as found:
+        yield found
+
+
+def begin(started: Daemons, nameserver: str, config: Path, *args: str) -> Daemon:
+    """Start a workflow service and wait for it."""
+    daemon = started.start(
+        "pycomnet-workflow",
+        *("--config", str(config), "--nameserver", nameserver, "--name", NAME),
+        *("--ttl", "2", "--wait", *args),
+    )
+    daemon.wait_for(READY)
+    return daemon
+
+
+def context(nameserver: str) -> Context:
+    """A context for the test's calls."""
+    from twisted.internet import reactor
+
+    return Context(reactor, nameserver=nameserver, timeout=PATIENCE)  # type: ignore[arg-type]
+
+
+@pytest_twisted.ensureDeferred
+async def test_first_example_runs_as_it_stands(started: Daemons) -> None:
+    """The three interfaces are called one after the other, by the file of the first example; its
+    page and its metrics say so."""
+    nameserver = started.nameserver()
+    started.service(nameserver, module="workflow_services").wait_for("demo.interface.3")
+    page = f"unix:{started.directory / 'page'}"
+    daemon = begin(started, nameserver, SEED, "--status", "tcp:0:interface=127.0.0.1")
+    page = daemon.wait_for(r"the status page is at tcp:127.0.0.1:(\d+)")[1]
+    async with context(nameserver) as calls:
+        w = workflow(NAME, context=calls)
+        assert await w.invoke("task1", 4) == {"result": 9}
+        with pytest.raises(RunFailed):
+            await w.invoke("task1", None)
+    from twisted.internet.threads import deferToThread
+
+    def get(path: str, host: str = "localhost") -> bytes:
+        request = Request(f"http://127.0.0.1:{page}/{path}", headers={"Host": host})
+        with urlopen(request, timeout=PATIENCE) as answer:
+            found: bytes = answer.read()
+            return found
+
+    shown = json.loads(await deferToThread(get, "runs.json"))
+    assert shown["counts"] == {"done": 1, "failed": 1}
+    run = json.loads(await deferToThread(get, f"run.json?id={shown['runs'][1]['id']}"))
+    assert [step["state"] for step in run["steps"]] == ["done"] * 3
+    metrics = (await deferToThread(get, "metrics")).decode()
+    assert 'pycomnet_workflow_runs{state="done"} 1.0' in metrics
+    assert b"status.js" in await deferToThread(get, "")
+    with pytest.raises(OSError, match="403"):
+        await deferToThread(get, "runs.json", "evil.example.org")
+
+
+@pytest_twisted.ensureDeferred
+async def test_run_survives_a_kill(started: Daemons) -> None:
+    """A workflow service is killed while its runs are in a step. The next one goes on there, and
+    nothing is done twice."""
+    nameserver = started.nameserver()
+    (started.directory / "slow.py").write_text(SLOW)
+    started.service(nameserver, module="slow").wait_for("demo.slow")
+    config = started.directory / "order.json"
+    config.write_text(json.dumps(ORDER))
+    daemon = begin(started, nameserver, config)
+    effects = started.directory / "effects"
+    async with context(nameserver) as calls:
+        w = workflow(NAME, context=calls)
+        for name in ("one", "two"):
+            assert (await w.start("order", {"n": 1}, name))["state"] == "running"
+        await wait_for_lines(effects, 2)
+        daemon.signal(signal.SIGKILL)
+        await daemon.ended()
+        begin(started, nameserver, config)
+        assert (await w.start("order", {"n": 1}, "one"))["id"] == "one"
+        slow = await calls.locate("demo.slow")
+        await slow.invoke("release")
+        for name in ("one", "two"):
+            assert await w.result(name, PATIENCE) == {"shipped": "paid"}
+    assert sorted(effects.read_text().split()) == ["pay", "pay", "ship", "ship"]
+
+
+async def wait_for_lines(path: Path, count: int) -> None:
+    """Wait until a file has so many lines."""
+    from twisted.internet import reactor
+    from twisted.internet.task import deferLater
+
+    while not path.exists() or len(path.read_text().split()) < count:
+        await deferLater(reactor, 0.02)  # type: ignore[arg-type]
+
+
+def test_wrong_configuration_is_told(started: Daemons) -> None:
+    """A configuration that is not valid ends the daemon, with line and column."""
+    config = started.directory / "wrong.json"
+    config.write_text('{"tasks": {"t": [\n  {"interface": "x", "metod": "y"}]}}')
+    daemon = started.start("pycomnet-workflow", "--config", str(config))
+    daemon.wait_for(r"wrong\.json:2:23: tasks\.t\[0\]\.metod: no such key.*did you mean 'method'")
+    assert daemon.wait() == 1
