@@ -21,6 +21,7 @@ COMMANDS = {
     "run": ("pycomnet.cli.run:run_command_line", "Run a script on gateways at the same time."),
     "sync": ("pycomnet.cli.sync:sync_command", "Send a directory to gateways: what differs."),
     "venv": ("pycomnet.cli.venv:venv_command", "Make a virtual environment somewhere, and use it."),
+    "workflow": ("pycomnet.cli.workflow:workflow_command", "Run tasks, see and steer their runs."),
 }
 EPILOG = """\b
 Examples:

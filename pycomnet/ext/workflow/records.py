@@ -31,8 +31,11 @@ STEP_FAILED = "failed"
 MOST_BYTES = 1 << 20
 #: The most characters of arguments that the history shows.
 MOST_SHOWN = 1_000
-#: The most signals that wait in a run.
-MOST_SIGNALS = 1_000
+#: The most signals that wait in a run, and the most bytes that one brings.
+MOST_SIGNALS = 100
+MOST_SIGNAL = 1 << 16
+#: The most steps of a run, in all rounds.
+MOST_RECORDS = 100_000
 #: The longest id of a run.
 LONGEST_ID = 200
 

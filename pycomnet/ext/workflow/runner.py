@@ -92,10 +92,9 @@ class Runner(RunStepper):
                 timer.cancel()
         for live in list(self.live.values()):
             self._drop(live)
-        for waiting in self._waiting.values():
-            for one in waiting:
-                one.cancel()
-        self._waiting.clear()
+        waiting = [one for each in self._waiting.values() for one in each]
+        for one in waiting:
+            one.cancel()
 
     # -- starting and asking ---------------------------------------------------------------------
 
@@ -123,6 +122,9 @@ class Runner(RunStepper):
             self.counts.started += 1
             self._step(live)
             return run, True
+        here = self.known(id)
+        if here is not None and not here.durable:
+            raise RunConflict(f"there is a run {id!r} of a task that is not durable")
         live = LiveRun(run, 0, committing=True)
         decision = self._decide(live)
         steps = [(one.path, one.dump()) for one in live.dirty.values() if one is not None]

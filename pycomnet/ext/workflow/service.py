@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
+import attrs
 from twisted.internet import defer, task
 
 from pycomnet.deferred import deferred
@@ -27,6 +28,7 @@ from pycomnet.ext.workflow.records import (
     DONE,
     LONGEST_ID,
     MOST_BYTES,
+    MOST_SIGNAL,
     Message,
     RunQuery,
     StepRecord,
@@ -50,8 +52,9 @@ KEEP = 7 * 86_400.0
 #: Seconds between looks for runs that are too old; the most that are removed at once.
 PRUNE_EVERY = 60.0
 PRUNE = 500
-#: The most runs of a page.
+#: The most runs of a page, and the most pages of the store that are read for it.
 PAGE = 1_000
+MOST_PAGES = 20
 
 
 @interface(WORKFLOW)
@@ -218,7 +221,8 @@ class WorkflowService(Service):
             run = self._runner.known(id)
             if run is None:
                 run = await self._kept(id)
-            if not run.ended:
+            # One that is in memory has not ended before that is committed.
+            if not run.ended or id in self._runner.live:
                 await waiting
                 run = self._runner.known(id) or await self._kept(id)
         finally:
@@ -263,36 +267,30 @@ class WorkflowService(Service):
         ):
             raise InvalidArguments("before is a run's creation time and its id")
         user = request.user
+        # What the store can't leave out is left out below.
+        seen = [
+            name
+            for name, rules in self._tasks.items()
+            if "run" not in rules or ("see" in rules and _is_one_of(request, rules["see"]))
+        ]
         query = RunQuery(
             args.get("task"),
             args.get("state"),
             args.get("since"),
             args.get("until"),
-            None,
-            None,
+            user.name if user else "",
+            tuple(seen),
             None if before is None else (float(before[0]), before[1]),
             limit,
         )
         found: list[dict[str, Any]] = []
-        while len(found) < limit:
+        for _ in range(MOST_PAGES):
             rows = await self.store.list(query)
-            for row in rows:
-                run = WorkflowRun.of(row)
-                if self._sees(request, run):
-                    found.append(run.show())
-            if len(rows) < query.limit or (user is None and found):
+            runs = [WorkflowRun.of(row) for row in rows]
+            found += [run.show() for run in runs if self._sees(request, run)]
+            if len(found) >= limit or len(rows) < limit:
                 break
-            last = rows[-1]
-            query = RunQuery(
-                query.task,
-                query.state,
-                query.since,
-                query.until,
-                None,
-                None,
-                (last.created, last.id),
-                limit,
-            )
+            query = attrs.evolve(query, before=(rows[-1].created, rows[-1].id))
         return found[:limit]
 
     @method("show", args={"id": "str"}, idempotent=True)
@@ -339,8 +337,8 @@ class WorkflowService(Service):
     async def signal(self, request: Request) -> None:
         """Send a run a signal. It is kept until a step waits for it."""
         value = request.args.get("value")
-        if len(pack(value)) > MOST_BYTES:
-            raise InvalidArguments(f"a signal brings at most {MOST_BYTES} bytes")
+        if len(pack(value)) > MOST_SIGNAL:
+            raise InvalidArguments(f"a signal brings at most {MOST_SIGNAL} bytes")
         await self._send(request, SIGNAL, request.args["name"], value)
 
     @method("cancel", args={"id": "str"}, idempotent=True)
@@ -363,7 +361,8 @@ class WorkflowService(Service):
         """Have a failed run go on from the steps that failed: with the definition that it has
         pinned, or with the present one."""
         run = await self._run_of(request)
-        self._check_run(request, run.task)
+        if request.args.get("latest") or run.task in self._tasks:
+            self._check_run(request, run.task)
         if not run.ended or run.state == DONE:
             raise RunConflict(
                 f"the run {run.id!r} is {run.shown_state}: only failed ones are retried"

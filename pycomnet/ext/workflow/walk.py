@@ -19,6 +19,8 @@ from pycomnet.ext.workflow.expressions import needs_evaluation
 from pycomnet.ext.workflow.failures import StepFailure, catches, failure_of, may_have_run
 from pycomnet.ext.workflow.records import (
     BEGUN,
+    MOST_RECORDS,
+    RUNNING,
     STEP_DONE,
     STEP_FAILED,
     WAITING,
@@ -99,6 +101,9 @@ class Walk:
             outcome: Outcome = StepFailure(error, error.get("step", path))
             if self._collecting:
                 self._kinds[step["kind"]](step, path, scope, record)
+        elif record is None and self._is_too_long():
+            text = f"the run has {MOST_RECORDS} steps: no more begin"
+            outcome = StepFailure(failure_of("too-long", text), path)
         elif key in self._run.values and not self._collecting:
             return Value(self._run.values[key])
         elif record is not None and record.due is not None and self._timed_out(step, record):
@@ -188,6 +193,9 @@ class Walk:
     def _may_begin(self) -> bool:
         """Whether a step may begin now."""
         return not self._collecting and not self._run.suspended
+
+    def _is_too_long(self) -> bool:
+        return len(self._run.steps) >= MOST_RECORDS and self._run.state == RUNNING
 
     def _holder(self, step: Mapping[str, Any], path: str, record: StepRecord | None) -> bool:
         """Begin a step that holds others; whether it has begun."""

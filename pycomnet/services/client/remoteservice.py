@@ -308,15 +308,15 @@ class RemoteService(Live):
     ) -> RemoteService:
         """This service, for calls of which something is said.
 
-        :param key: the method sees it as ``request.key``; one with ``once`` answers a second call
-            of the same key from what it has kept of the first.
+        :param key: the method sees it as ``request.key``; one with ``once`` answers a second
+            call of this key from what it has kept of the first.
         :param on_behalf_of: the user for whom it is called.
-        :param memory: the name of the memory that the call is for; others refuse it, and do not run
-            it.
+        :param memory: the name of the memory that the call is for; others refuse it, and do not
+            run it.
         """
         said = {"key": key, "on_behalf_of": on_behalf_of, "memory": memory}
         about = {name: value for name, value in said.items() if value is not None}
-        return _SayingService(self.context, self._route, self.interface, about)
+        return SayingService(self.context, self._route, self.interface, about)
 
     def may_repeat(self, peer: PooledServer, method: str) -> bool:
         """Whether its server declares a method idempotent."""
@@ -408,7 +408,7 @@ class RemoteService(Live):
         return self.invoke("introspect")
 
 
-class _SayingService(RemoteService):
+class SayingService(RemoteService):
     """A remote service, for calls of which something is said.
 
     :param about: the last element of the requests.

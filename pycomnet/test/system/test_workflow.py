@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,15 @@ import pytest_twisted
 
 from pycomnet.ext.workflow import RunFailed, workflow
 from pycomnet.services.client.context import Context
-from pycomnet.test.system.daemons import EXAMPLES, PATIENCE, Daemon, Daemons, daemons
+from pycomnet.test.system.daemons import (
+    EXAMPLES,
+    PATIENCE,
+    Daemon,
+    Daemons,
+    command,
+    daemons,
+    environment,
+)
 
 NAME = "/demo/workflow/1"
 SEED = EXAMPLES / "workflow_seed.json"
@@ -154,6 +164,63 @@ async def wait_for_lines(path: Path, count: int) -> None:
 
     while not path.exists() or len(path.read_text().split()) < count:
         await deferLater(reactor, 0.02)  # type: ignore[arg-type]
+
+
+def test_commands(started: Daemons) -> None:
+    """Each command does what it says, and so does the API without Deferreds."""
+    nameserver = started.nameserver()
+    started.service(nameserver, module="workflow_services").wait_for("demo.interface.3")
+    config = started.directory / "tasks.toml"
+    config.write_text(
+        '[[tasks.task1]]\ninterface = "demo.interface.1"\n'
+        '[[tasks.task1]]\nsignal = "go"\n'
+        "[[tasks.task1]]\nvalue = '${[last, steps.\"1\"]}'\n"
+    )
+    checked = command("workflow", "check", str(config))
+    assert checked.returncode == 0, checked.stderr
+    assert checked.stdout.startswith("task1: ")
+    begin(started, nameserver, config)
+
+    def ask(*args: str, status: int = 0) -> str:
+        ran = command("workflow", "--nameserver", nameserver, "--service", NAME, *args)
+        assert ran.returncode == status, (args, ran.stdout, ran.stderr)
+        return ran.stdout if not status else ran.stderr
+
+    assert ask("start", "task1", "4", "--id", "r") == "r\n"
+    assert ask("start", "task1", "4", "--id", "r") == "r\n"
+    assert "running" in ask("list")
+    ask("suspend", "r")
+    ask("resume", "r")
+    ask("signal", "r", "go", '"gone"')
+    assert json.loads(ask("run", "task1", "4", "--id", "r")) == ["gone", 8]
+    assert "done" in ask("show", "r")
+    assert "style n1 fill" in ask("graph", "--run", "r")
+    assert "digraph" in ask("graph", "task1", "--format", "dot")
+    assert "task1" in ask("tasks")
+    assert "there is no run" in ask("show", "none", status=1)
+    ask("start", "task1", "4", "--id", "s")
+    ask("cancel", "s")
+    assert "cancelled" in ask("run", "task1", "4", "--id", "s", status=1)
+    ask("retry", "s", "--latest")
+    ask("signal", "s", "go")
+    assert json.loads(ask("run", "task1", "4", "--id", "s", "--quiet")) == [None, 8]
+    blocking = (
+        "from pycomnet import blocking\n"
+        "from pycomnet.blocking.ext.workflow import workflow\n"
+        f"blocking.configure(nameserver={nameserver!r})\n"
+        f"w = workflow({NAME!r})\n"
+        "w.start('task1', 1, id='b'); w.signal('b', 'go', 5)\n"
+        "assert w.result('b') == [5, 2], w.result('b')\n"
+        "assert sorted(one['id'] for one in w.all(limit=1)) == ['b', 'r', 's']\n"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", blocking],
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+    )
+    assert ran.returncode == 0, ran.stderr
 
 
 def test_wrong_configuration_is_told(started: Daemons) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from pycomnet.ext.workflow import machine
+from pycomnet.ext.workflow import machine, walk
 from pycomnet.ext.workflow.definition import Definition, check_tasks
 from pycomnet.test.ext.workflow.kit import Drive, call
 
@@ -251,6 +251,18 @@ class FailureTests(SynchronousTestCase):
         self.assertEqual(drive.run.shown_state, "suspended")
         drive.run.suspended = False
         self.assertEqual(drive.go().run.state, "done")
+
+
+class BoundTests(SynchronousTestCase):
+    """What a run may have at most."""
+
+    def test_steps_in_all_rounds_are_bounded(self) -> None:
+        """Maps in maps end with an error when there are too many steps."""
+        self.patch(walk, "MOST_RECORDS", 50)
+        steps = [{"map": [{"map": [call("a")], "over": "${input}"}], "over": "${input}"}]
+        drive = Drive(steps, list(range(20)), {"a": 1}).go()
+        self.assertEqual(drive.run.error["code"], "too-long")  # type: ignore[index]
+        self.assertLess(len(drive.calls), 50)
 
 
 class CompensationTests(SynchronousTestCase):

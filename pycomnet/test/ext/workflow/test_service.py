@@ -10,7 +10,7 @@ from twisted.internet import defer, task
 from twisted.trial.unittest import TestCase
 
 from pycomnet.deferred import deferred
-from pycomnet.errors import InvalidArguments, PycomnetError
+from pycomnet.errors import InvalidArguments, PycomnetError, Unauthenticated
 from pycomnet.ext.workflow.client import workflow
 from pycomnet.ext.workflow.definition import check_config
 from pycomnet.ext.workflow.errors import (
@@ -20,6 +20,7 @@ from pycomnet.ext.workflow.errors import (
     UnknownRun,
     UnknownTask,
 )
+from pycomnet.ext.workflow.records import Message
 from pycomnet.ext.workflow.service import WorkflowService
 from pycomnet.ext.workflow.stores import make_run_store
 from pycomnet.services.client.context import Context
@@ -279,6 +280,61 @@ class RunTests(WorkflowCase):
         self.shop.held[0].callback("x")
         self.assertEqual(await w.result("r"), "x")
         self.assertEqual(len(self.shop.calls), 1)
+
+    @deferred
+    async def test_result_is_given_once_it_is_committed(self) -> None:
+        """Nobody has a result that the store does not have: after a crash it would be another."""
+        w = await self.serve({"t": [shop("add")]})
+        commits: list[Any] = []
+        commit = self.service.store.commit
+
+        def held(change: Any) -> Any:
+            waiting: Any = defer.Deferred()
+            commits.append((waiting, change))
+            return waiting
+
+        self.patch(self.service.store, "commit", held)
+        invoked = w.invoke("t", 1, id="r")
+        await self.until(lambda: commits)
+        result = w.result("r")
+        await w.tasks()  # a call that comes after it has been answered
+        self.assertFalse(invoked.called or result.called)
+        waiting, change = commits[0]
+        commit(change).chainDeferred(waiting)
+        self.assertEqual([await invoked, await result], [2, 2])
+
+    @deferred
+    async def test_same_id_of_a_task_that_is_not_durable(self) -> None:
+        """A durable run does not take the place of one that is only in memory."""
+        tasks: Any = {"t": [shop("add")], "u": {"steps": [shop("hold")], "durable": False}}
+        w = await self.serve(tasks)
+        await w.start("u", None, "r")
+        await self.fails(w.start("t", 1, "r"), RunConflict)
+        self.shop.held[0].callback("held")
+        self.assertEqual(await w.result("r"), "held")
+
+    @deferred
+    async def test_who_may_run_and_see(self) -> None:
+        """Tasks for users are refused to others, and their runs are not shown."""
+        w = await self.serve({"t": {"steps": [shop("add")], "run": ["bob"]}, "u": [shop("add")]})
+        await self.fails(w.invoke("t", 1), Unauthenticated)
+        self.assertEqual(list(await w.tasks()), ["u"])
+        definition = self.service._definitions["t"]
+        await self.runner.start(definition, 1, "bobs", "bob")
+        await w.invoke("u", 1, id="mine")
+        self.assertEqual([one["id"] for one in await w.list()], ["mine"])
+        await self.fails(w.show("bobs"), UnknownRun)
+        await self.fails(w.cancel("bobs"), UnknownRun)
+
+    @deferred
+    async def test_users_are_passed_on(self) -> None:
+        """The user who started a run is told to each service that it calls."""
+        w = await self.serve({"t": [{"signal": "go"}, shop("add", args=1)]})
+        await self.runner.start(self.service._definitions["t"], None, "r", "bob")
+        await self.service.store.post("r", Message("signal", "go"))
+        await self.runner.when_ended("r")
+        self.assertEqual(self.shop.about, [("r:2", "bob")])
+        self.assertEqual(await w.list(), [])
 
     @deferred
     async def test_unknown_task_and_run(self) -> None:
