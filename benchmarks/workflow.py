@@ -1,8 +1,8 @@
 """Workflows beside three calls by hand, and beside DBOS on SQLite.
 
 Both run chains of three steps that do nothing. A step of DBOS is a function in its own process;
-ours is a call to a service, over a socket. ``--waiting N`` starts N runs that wait for a signal, and
-says what memory they take and how long a restart is.
+ours is a call to a service, over a socket. ``--waiting N`` starts N runs that wait for a signal,
+and says what memory they take and how long a restart is.
 
     python benchmarks/workflow.py --runs 200
 """

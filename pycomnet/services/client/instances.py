@@ -184,7 +184,8 @@ class NamedRoute(Instances):
             return
         yield first
         peers = self._peers
-        start = peers.index(first) + 1 if first in peers else self._turn % len(peers)
+        # They may all have gone since the first was tried.
+        start = peers.index(first) + 1 if first in peers else self._turn % max(1, len(peers))
         others = [one for one in (*peers[start:], *peers[:start]) if one is not first]
         now = self._context.reactor.seconds()
         yield from sorted(others, key=lambda one: one.aside_until > now)
