@@ -206,6 +206,7 @@ JOBS: tuple[tuple[str, tuple[Job, ...]], ...] = (
                 "roundtrips_first",
                 "dicts_in",
                 "dicts_out",
+                "burst",
                 "bytes_in",
                 "bytes_out",
                 "list",

@@ -145,6 +145,18 @@ JOBS = (
     ),
     Job("dicts_in", (Row("dicts_in", "small dicts, far to near", "/s", "more", _times(8)),)),
     Job("dicts_out", (Row("dicts_out", "small dicts, near to far", "/s", "more", _times(8)),)),
+    Job(
+        "burst",
+        (
+            Row(
+                "burst",
+                "1,000 small dicts, sent in one turn, near to far",
+                "us",
+                "less",
+                _times(5),
+            ),
+        ),
+    ),
     Job("bytes_in", (Row("bytes_in", "1 MB bytes, far to near", "MB/s", "more", _times(2.5)),)),
     Job("bytes_out", (Row("bytes_out", "1 MB bytes, near to far", "MB/s", "more", _times(2.5)),)),
     Job("list", (Row("list", "a list of 1,000 small dicts, echoed", "ms", "less", _times(20)),)),

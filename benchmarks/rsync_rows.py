@@ -67,6 +67,49 @@ JOBS = (
     ),
     Job("same", _pair("same", "10,000 files, nothing changed", 2, 1.2), peers=COPIERS, times=2),
     Job(
+        "ssh",
+        (
+            Row(
+                "ssh",
+                "3,000 files of 1 kB over ssh, new",
+                "ms",
+                "less",
+                Target("share", 1.2),
+                against="rsync",
+            ),
+        ),
+        peers=("pycomnet", "rsync"),
+        times=2,
+    ),
+    Job(
+        "hops",
+        (
+            Row(
+                "hops",
+                "37 MB through 2 hops, each of 50 ms each way",
+                "ms",
+                "less",
+                Target("share", 1.3),
+                against="rsync",
+            ),
+        ),
+        peers=("pycomnet", "rsync"),
+    ),
+    Job(
+        "jython",
+        (
+            Row(
+                "jython",
+                "3,000 files of 1 kB to Jython, to the time to CPython",
+                "times",
+                "less",
+                Target("below", 5),
+            ),
+        ),
+        peers=("pycomnet",),
+        timeout=300.0,
+    ),
+    Job(
         "targets",
         (
             Row(

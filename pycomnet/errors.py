@@ -338,10 +338,13 @@ class Unauthenticated(ServiceError):
 
     :ivar reason: ``missing``, ``refused``, ``kind``, ``expired`` or ``busy``: see
         docs/protocol.rst, "Credentials".
+    :ivar login: of a call without credentials, the kinds that the server takes by now; else there
+        is none.
     """
 
     code = "unauthenticated"
-    fields = ("reason",)
+    fields = ("reason", "login")
+    login: list[str]
 
     def __init__(self, message: str, reason: str = "refused") -> None:
         super().__init__(message)

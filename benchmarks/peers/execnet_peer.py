@@ -90,6 +90,19 @@ def dicts_out(gateway: Any, amounts: Amounts) -> dict[str, float]:
     return {"dicts_out": amounts.dicts / took}
 
 
+def burst(gateway: Any, amounts: Amounts) -> dict[str, float]:
+    counts = [measure.BURST] * sum(measure.both(amounts.bursts))
+    channel = gateway.remote_exec(far.take, counts=counts)
+    times = []
+    for count in counts:
+        start = time.perf_counter()
+        for number in range(count):
+            channel.send(measure.small_dict(number))
+        channel.receive()
+        times.append(time.perf_counter() - start)
+    return {"burst": statistics.median(times[-amounts.bursts :]) * 1e6}
+
+
 def bytes_out(gateway: Any, amounts: Amounts) -> dict[str, float]:
     counts = measure.both(amounts.megabytes)
     channel = gateway.remote_exec(far.take, counts=counts)
@@ -219,6 +232,7 @@ WITH_GATEWAY: dict[str, Callable[[Any, Amounts], dict[str, float]]] = {
     "roundtrips_first": roundtrips_first,
     "dicts_in": dicts_in,
     "dicts_out": dicts_out,
+    "burst": burst,
     "bytes_in": bytes_in,
     "bytes_out": bytes_out,
     "list": list_echo,

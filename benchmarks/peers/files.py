@@ -14,6 +14,8 @@ from pathlib import Path
 from measure import SMOKE, Amounts
 
 MIB = 1 << 20
+#: Milliseconds that a hop takes, each way.
+HOP = 50.0
 
 #: What sends the tree to the targets, with or without parts of old files; returns the bytes on the
 #: wire, or 0.
@@ -91,22 +93,40 @@ def check(source: Path, targets: list[Path]) -> None:
 
 
 def run_job(
-    job: str, amounts: Amounts, send: Send, grown: Callable[[], tuple[float, float]] | None = None
+    job: str,
+    amounts: Amounts,
+    send: Send,
+    grown: Callable[[], tuple[float, float]] | None = None,
+    beside: Send | None = None,
 ) -> dict[str, float]:
     """Measure a job.
 
     :param grown: what the near and the far process have grown by since it was made, in MB.
+    :param beside: what sends with the far side that this one is compared with.
     """
     with places() as (source, targets):
         first = targets[:1]
         warm = source.with_name("warm")
         fill(warm, 1, 10)
         send(warm, [targets[7]])  # code is compiled, modules are imported
-        if job == "many":
+        if job in ("many", "ssh"):
             fill(source, scale(amounts, 3000), 1000)
             took, _ = timed(send, source, first)
             check(source, first)
-            return {"many": took}
+            return {job: took}
+        if job == "hops":
+            fill_long(source, scale(amounts, 37_000_000))
+            took, _ = timed(send, source, first)
+            check(source, first)
+            return {job: took}
+        if job == "jython":
+            assert beside is not None
+            fill(source, scale(amounts, 3000), 1000)
+            beside(warm, [targets[6]])
+            jython, _ = timed(send, source, first)
+            cpython, _ = timed(beside, source, targets[1:2])
+            check(source, targets[:2])
+            return {job: jython / cpython}
         if job == "same":
             fill(source, scale(amounts, 10000), 100)
             send(source, first)

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from typing import Any
 
 MB = 1_000_000
+#: Dicts that are sent one right after the other, with nothing in between.
+BURST = 1000
 #: Seconds without progress after which a sender counts as blocked, and between looks at it.
 BLOCKED_AFTER = 1.0
 LOOK = 0.1
@@ -30,6 +32,8 @@ class Amounts:
     #: the first ones of a gateway, nothing before them
     first: int = 1000
     dicts: int = 40000
+    #: bursts of :data:`BURST` dicts
+    bursts: int = 50
     megabytes: int = 200
     lists: int = 30
     held: int = 300
@@ -54,6 +58,7 @@ SMOKE = Amounts(
     roundtrips=100,
     first=100,
     dicts=1000,
+    bursts=3,
     megabytes=5,
     lists=3,
     held=30,

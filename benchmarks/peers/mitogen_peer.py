@@ -91,6 +91,19 @@ def dicts_out(router: Any, context: Any, amounts: Amounts) -> dict[str, float]:
     return {"dicts_out": amounts.dicts / _stream_out(link, measure.small_dict, counts)}
 
 
+def burst(router: Any, context: Any, amounts: Amounts) -> dict[str, float]:
+    counts = [measure.BURST] * sum(measure.both(amounts.bursts))
+    link = Link(router, context, mitogen_far.take, counts=counts)
+    times = []
+    for count in counts:
+        start = time.perf_counter()
+        for number in range(count):
+            link.send(measure.small_dict(number))
+        link.receive()
+        times.append(time.perf_counter() - start)
+    return {"burst": statistics.median(times[-amounts.bursts :]) * 1e6}
+
+
 def bytes_out(router: Any, context: Any, amounts: Amounts) -> dict[str, float]:
     counts = measure.both(amounts.megabytes)
     link = Link(router, context, mitogen_far.take, counts=counts)
@@ -136,6 +149,7 @@ def run(job: str, amounts: Amounts) -> dict[str, float]:
         "roundtrips_first": roundtrips_first,
         "dicts_in": dicts_in,
         "dicts_out": dicts_out,
+        "burst": burst,
         "bytes_in": bytes_in,
         "bytes_out": bytes_out,
         "list": list_echo,

@@ -95,6 +95,21 @@ async def dicts_out(gateway: pycomnet.Gateway, amounts: Amounts, reactor: Any) -
     return {"dicts_out": amounts.dicts / took}
 
 
+async def burst(gateway: pycomnet.Gateway, amounts: Amounts, reactor: Any) -> Figures:
+    """Each burst begins in its own turn: what is sent while data is read is collected anyway."""
+    counts = [measure.BURST] * sum(measure.both(amounts.bursts))
+    channel = gateway.remote_exec(far.take, counts=counts)
+    times = []
+    for count in counts:
+        await deferLater(reactor, 0)
+        start = time.perf_counter()
+        for number in range(count):
+            await channel.send(measure.small_dict(number))
+        await channel.receive()
+        times.append(time.perf_counter() - start)
+    return {"burst": statistics.median(times[-amounts.bursts :]) * 1e6}
+
+
 async def bytes_out(gateway: pycomnet.Gateway, amounts: Amounts, reactor: Any) -> Figures:
     counts = measure.both(amounts.megabytes)
     channel = gateway.remote_exec(far.take, counts=counts)
@@ -218,6 +233,7 @@ WITH_GATEWAY: dict[str, Callable[[pycomnet.Gateway, Amounts, Any], Awaitable[Fig
     "roundtrips_first": roundtrips_first,
     "dicts_in": dicts_in,
     "dicts_out": dicts_out,
+    "burst": burst,
     "bytes_in": bytes_in,
     "bytes_out": bytes_out,
     "list": list_echo,

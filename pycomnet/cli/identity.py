@@ -43,7 +43,7 @@ class Identity:
         """
         from pycomnet.auth.tokens import PASSWORD_VARIABLE, USER_VARIABLE
         from pycomnet.ext.access.credentials import ClientCertificate, Password, Token
-        from pycomnet.ext.access.stored import for_servers, stored_credentials
+        from pycomnet.ext.access.stored import for_servers, stored_credentials, unasked
 
         found: list[Credentials] = []
         if self.user is not None:
@@ -55,7 +55,7 @@ class Identity:
             found.append(Token.from_file(os.path.expanduser(self.token_file)))
         if self.certificate is not None:
             found.append(ClientCertificate(self.certificate, self.key or self.certificate))
-        return for_servers(found) if found else stored_credentials()
+        return [*for_servers(found), *unasked()] if found else stored_credentials()
 
 
 def ask(user: str, address: str) -> Any:

@@ -92,6 +92,15 @@ for _command in COMMANDS:
     help="Also what this file lists, one requirement a line; may be given several times.",
 )
 @click.option(
+    "-c",
+    "--constraint",
+    "limits",
+    metavar="FILE",
+    multiple=True,
+    help="Take only the versions that this file allows, of what is needed; may be given several "
+    "times.",
+)
+@click.option(
     "--install",
     metavar="PATH",
     multiple=True,
@@ -115,6 +124,7 @@ for _command in COMMANDS:
 @click.argument("requirements", nargs=-1, metavar="[REQUIREMENT]... [-- COMMAND...]")
 def make_command(
     files: tuple[str, ...],
+    limits: tuple[str, ...],
     spec: str,
     name: str,
     requirements: tuple[str, ...],
@@ -133,26 +143,37 @@ def make_command(
         words = None if python is None else split_command(python)
     except ValueError as problem:
         raise click.BadParameter(str(problem), param_hint="'--python'") from None
-    lines = [*requirements, *(line for path in files for line in read_lines(path))]
+    lines = [*requirements, *(line for path in files for line in read_lines(path, "-r"))]
+    constraints = [line for path in limits for line in read_lines(path, "-c")]
     command = click.get_current_context().meta["command"]
 
     async def main(program: CommandProgram) -> int:
         return await make(
-            program, where, name, lines, command, quiet=quiet, python=words, **options
+            program,
+            where,
+            name,
+            lines,
+            command,
+            quiet=quiet,
+            constraints=constraints,
+            python=words,
+            **options,
         )
 
     run_command(main)
 
 
-def read_lines(path: str) -> list[str]:
-    """The lines of a file of requirements.
+def read_lines(path: str, option: str) -> list[str]:
+    """The lines of a file of requirements or constraints.
 
     :raises click.BadParameter: it can't be read.
     """
     try:
         return Path(path).read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeError) as problem:
-        raise click.BadParameter(f"can't read {path!r}: {problem}", param_hint="'-r'") from None
+        raise click.BadParameter(
+            f"can't read {path!r}: {problem}", param_hint=f"'{option}'"
+        ) from None
 
 
 async def make(

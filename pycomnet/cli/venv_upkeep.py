@@ -119,6 +119,11 @@ async def prune(program: CommandProgram, spec: Spec, directory: str | None) -> i
         f"removed {done.environments} environments and {done.wheels} wheels, "
         f"{done.bytes / 1e6:.1f} MB\n"
     )
+    if done.busy:
+        program.show(
+            "pycomnet: environments are just being made there, so something may have stayed that "
+            "is not needed: prune again later\n"
+        )
     return 0
 
 

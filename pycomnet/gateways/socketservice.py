@@ -30,7 +30,7 @@ from pycomnet.auth.tokens import clean_environment
 from pycomnet.deferred import deferred
 from pycomnet.errors import PycomnetError
 from pycomnet.gateways.ending import EXIT_TIMEOUT
-from pycomnet.gateways.transports.boot import boot_code, own_interpreter
+from pycomnet.gateways.transports.boot import boot, own_interpreter
 from pycomnet.gateways.transports.bootstrap import AfterMarker
 from pycomnet.gateways.transports.pipes import ProcessTransport
 from pycomnet.gateways.transports.process import LocalProcess, describe_status
@@ -185,12 +185,13 @@ class SocketClient(Protocol):
                 "most": service.configuration.workers,
             }
         }
-        argv = [*service.configuration.python, "-c", boot_code(config)]
-        env = clean_environment()
+        start = boot(service.configuration.python, clean_environment(), config)
         try:
-            self.process = process = LocalProcess(argv, env, self._said, service.reactor)
+            self.process = process = LocalProcess(
+                list(start.argv), start.env, self._said, service.reactor
+            )
         except OSError as problem:
-            self._refuse("start", f"can't start {argv[0]!r}: {problem}")
+            self._refuse("start", f"can't start {start.argv[0]!r}: {problem}")
             return
         self.name = name
         service.strangers.known(self.transport)
@@ -198,7 +199,7 @@ class SocketClient(Protocol):
         log.info("{name} is here: process {pid}", name=name, pid=process.pid)
         process.when_ended().addCallback(self._ended)
         before = AfterMarker(self._inner, self._said)
-        ProcessTransport(process.stdin, process.stdout, before, service.reactor)
+        ProcessTransport(process.stdin, process.stdout, before, service.reactor, start.message)
         inner: Any = self._inner.transport
         transport: Any = self.transport
         # The fork server gets the limits of the program's hello, but not its credential.

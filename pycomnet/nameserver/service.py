@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import secrets
 import time
 from collections import Counter
@@ -12,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 from twisted.internet import defer, task
 from twisted.internet.interfaces import IReactorTime
 
-from pycomnet.auth.admission import peer_credentials
 from pycomnet.deferred import Condition
 from pycomnet.errors import (
     NameserverFull,
@@ -23,7 +21,7 @@ from pycomnet.errors import (
     StoreFailed,
     TooManyRegistrations,
 )
-from pycomnet.nameserver.clients import Clients, Registrant
+from pycomnet.nameserver.clients import Clients, Registrant, is_operator
 from pycomnet.nameserver.directory import Directory
 from pycomnet.nameserver.expiry import Expiry
 from pycomnet.nameserver.queries import Query
@@ -189,7 +187,7 @@ class NameService(Service):
         if waiting is not None:
             await waiting
         try:
-            fence = await self._commit(record, self._clients.of(connection))
+            fence = await self._commit(record, self._clients.of(request))
         finally:
             if not turns.give():
                 self._turns.pop(connection, None)
@@ -249,7 +247,7 @@ class NameService(Service):
         if record.client is None:
             # It was registered before this nameserver was started, or at another one. Now its
             # client is known. It stays, however many registrations that client has.
-            record.client = client = self._clients.of(request.connection)
+            record.client = client = self._clients.of(request)
             client.registered += 1
         self._counts["renewed"] += 1
         answer = {"ttl": record.ttl, "fence": record.fence}
@@ -275,17 +273,17 @@ class NameService(Service):
         """End the lease of a service that is dead or lost; for an operator.
 
         A client is an operator if it connects over a unix socket as the nameserver's own user or
-        root, or with a certificate whose name the nameserver was given as an operator's. A service
-        that lives registers again.
+        root, or with a certificate whose name the nameserver was given as an operator's. If the
+        nameserver has a rule for this, the users are that it lets in. A service that lives
+        registers again.
         """
         taken = Arguments("remove", request.args, self.limits)
         service = taken.text("service", wild=False)
-        connection = request.connection
-        if not self._is_operator(connection):
+        if not is_operator(request, self._operators):
             raise NotLeaseOwner(
                 "only an operator removes what others have registered: connect over a unix socket "
                 "as the nameserver's own user or root, or with a certificate of a name that it was "
-                "given with --operator"
+                "given with --operator; or let the nameserver's --access say who may, [remove]"
             )
         for _ in range(ATTEMPTS):
             removal = self.directory.removal_of(service, self._seconds())
@@ -297,12 +295,6 @@ class NameService(Service):
             log.info("{service} was removed by {peer}", service=service, peer=request.peer)
             return {"service": service}
         raise StoreFailed("the registration is being changed too often")
-
-    def _is_operator(self, connection: Any) -> bool:
-        if connection.user is not None and connection.user in self._operators:
-            return True
-        peer = peer_credentials(connection.transport)
-        return peer is not None and peer.uid in (os.geteuid(), 0)
 
     # -- questions -------------------------------------------------------------------------------
 

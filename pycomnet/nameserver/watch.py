@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from pycomnet.errors import RevisionTooOld
 from pycomnet.nameserver.changelog import Step
 from pycomnet.nameserver.directory import Directory
 from pycomnet.nameserver.queries import Query
-from pycomnet.nameserver.records import CHANGED
+from pycomnet.nameserver.records import CHANGED, Record
 
 #: The kinds of a watcher's events.
 PUT = "put"
@@ -61,11 +62,12 @@ class Watch:
             and self._revision == self._directory.log.last
         )
 
-    def take(self, limit: int, now: float) -> list[dict[str, Any]]:
+    def take(self, limit: int, now: float) -> Iterator[dict[str, Any]]:
         """The next events.
 
         :param limit: the most events, not counting marks.
-        :returns: the events; maybe none, although it has not caught up.
+        :returns: the events; maybe none, although it has not caught up. The map of a record is made
+            when its event is taken from the iterator, so a watcher that is slow holds one such map.
         :raises RevisionTooOld: it was so slow that it has missed changes.
         """
         self._check()
@@ -75,15 +77,16 @@ class Watch:
             self._after = page.after
             if page.after is None:
                 self._mark = log.last
-            return [
-                {"event": PUT, "revision": record.fence, "record": record.as_map(now)}
+            revision = self._revision
+            return (
+                _put(record.fence, record, now)
                 for record in page.records
-                if record.fence <= self._revision
-            ]
-        events = []
+                if record.fence <= revision
+            )
+        events: list[tuple[int, Record] | dict[str, Any]] = []
         steps = log.after(self._revision, limit)
         for step in steps:
-            event = self._event(step, now)
+            event = self._event(step)
             if event is not None:
                 events.append(event)
         if steps:
@@ -96,11 +99,11 @@ class Watch:
             # Otherwise its last revision would become too old to go on from.
             self._silent = 0
             events.append({"event": PROGRESS, "revision": self._revision})
-        return events
+        return (_put(*event, now) if isinstance(event, tuple) else event for event in events)
 
-    def _event(self, step: Step, now: float) -> dict[str, Any] | None:
+    def _event(self, step: Step) -> tuple[int, Record] | dict[str, Any] | None:
         if step.new is not None and self._query.matches(step.new):
-            return {"event": PUT, "revision": step.revision, "record": step.new.as_map(now)}
+            return step.revision, step.new
         if step.old is not None and self._query.matches(step.old):
             why = step.why if step.new is None else CHANGED
             return {
@@ -110,3 +113,7 @@ class Watch:
                 "why": why,
             }
         return None
+
+
+def _put(revision: int, record: Record, now: float) -> dict[str, Any]:
+    return {"event": PUT, "revision": revision, "record": record.as_map(now)}

@@ -74,7 +74,7 @@ class FetchRun:
         try:
             message = self.next_message()
             match message:
-                case ["root", int(mode), int(time)]:
+                case ["root", int(mode), int(time), list(place)]:
                     pass
                 case ["stopped", str(reason)]:
                     raise SyncError(reason)
@@ -85,6 +85,7 @@ class FetchRun:
                 "root": destination,
                 "mode": mode,
                 "time": time,
+                "place": place,
                 "rules": options.rules,
                 "delete": options.delete,
                 "dry_run": options.dry_run,

@@ -164,10 +164,11 @@ class LongFile:
 
     def _end_digest(self) -> bytes:
         assert self._digest is not None
-        self._pass_holes(self._digest)
-        if self._digested < self.size:
-            raise OSError(None, "parts of it were not read")
-        return self._digest.digest()
+        with self._digest_lock:  # as in _read_unit
+            self._pass_holes(self._digest)
+            if self._digested < self.size:
+                raise OSError(None, "parts of it were not read")
+            return self._digest.digest()
 
     async def is_whole(self, digest: bytes, block: int) -> bool:
         """Whether what was read is one state of the file: it has not changed, or has only grown."""

@@ -23,6 +23,9 @@ MOST_BLOCKS = 2097152
 #: Blocks in which anchors are looked for before the expected place is tried again, and at least so
 #: many bytes.
 AHEAD, AHEAD_BYTES = 4, 65536
+#: Bytes of one :class:`Copy`, but for the last blocks that were found together: the other end
+#: copies while the rest is compared.
+COPIED = 8388608
 #: Blocks with one anchor that are tried.
 TRIED = 4
 #: Markers are looked at up to one in so many bytes: where there are more, the content repeats.
@@ -145,12 +148,16 @@ class Matcher:
             self._fill(literal, at)
             while expected >= len(sums.strong) and not sums.complete:
                 yield MORE
-            length = self._match(expected, at)
+            length = self._match_run(expected, at) or self._match(expected, at)
             if length:
                 # There is no literal behind a pending copy.
                 yield from self._literals(literal, at)
                 offset = expected * block
-                if copied is not None and copied.offset + copied.size == offset:
+                if (
+                    copied is not None
+                    and copied.offset + copied.size == offset
+                    and copied.size < COPIED
+                ):
                     copied = Copy(copied.offset, copied.size + length)
                 else:
                     if copied is not None:
@@ -158,7 +165,7 @@ class Matcher:
                     copied = Copy(offset, length)
                 at += length
                 literal = at
-                expected += 1
+                expected += -(-length // block)
                 continue
             if copied is not None:
                 yield copied
@@ -207,6 +214,26 @@ class Matcher:
     def _literals(self, begin: int, end: int) -> Iterator[Literal]:
         for at in range(begin, end, PIECE):
             yield Literal(self._data[at - self._base : min(end, at + PIECE) - self._base])
+
+    def _match_run(self, index: int, at: int) -> int:
+        """The length of what follows of the old file, in whole blocks that were read; perhaps 0."""
+        sums, block = self._sums, self._sums.block
+        begin = at - self._base
+        count = min(sums.whole - index, (len(self._data) - begin) // block)
+        view, sha, strong = self._view, hashlib.sha256, sums.strong
+        digests = []
+        for each in range(index, index + count):
+            digest = sha(view[begin : begin + block]).digest()
+            if not digest.startswith(strong[each]):
+                break
+            digests.append(digest)
+            begin += block
+        length = len(digests) * block
+        if length and at % block == 0:
+            self._digest_to(at)
+            self._tree.add(b"".join(digests), length)
+            self._digested = at + length
+        return length
 
     def _match(self, index: int, at: int) -> int:
         """The length of an old block if it is the new file's content at a place, else 0."""

@@ -18,8 +18,8 @@ from pycomnet.rsync.result import TargetResult
 from pycomnet.rsync.source import TRIES, Source
 from pycomnet.rsync.wanted import WantedFiles
 
-#: What a step of matching returns at most: pieces, and bytes of content.
-STEP_PIECES, STEP_BYTES = 64, 1048576
+#: What a step of matching returns at most: pieces, and bytes of content, or of what is copied.
+STEP_PIECES, STEP_BYTES, STEP_COPIED = 64, 1048576, 2 * matching.COPIED
 
 
 class Serving:
@@ -176,13 +176,16 @@ class Serving:
         def some() -> list[matching.Literal | Copy | More | None]:
             """Some steps; None is the last."""
             found: list[matching.Literal | Copy | More | None] = []
-            size = 0
+            size = copied = 0
             for step in steps:
                 found.append(step)
                 if isinstance(step, More):
                     return found
-                size += len(step.data) if isinstance(step, matching.Literal) else 0
-                if len(found) >= STEP_PIECES or size >= STEP_BYTES:
+                if isinstance(step, Copy):
+                    copied += step.size
+                else:
+                    size += len(step.data)
+                if len(found) >= STEP_PIECES or size >= STEP_BYTES or copied >= STEP_COPIED:
                     return found
             return [*found, None]
 

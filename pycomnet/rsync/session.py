@@ -74,6 +74,7 @@ class Session:
             "root": self._destination,
             "mode": status.st_mode & 0o7777,
             "time": status.st_mtime_ns,
+            "place": self._source.place,
             "rules": [list(rule) for rule in options.rules],
             "delete": options.delete,
             "dry_run": options.dry_run,

@@ -20,6 +20,7 @@ from twisted.internet.threads import deferToThreadPool
 
 from pycomnet.deferred import OneShot, deferred
 from pycomnet.far.rsync.entries import numbers_of
+from pycomnet.far.rsync.nested import place_of
 from pycomnet.far.rsync.scan import Batch, Scan
 from pycomnet.far.rsync.tree import time_of
 from pycomnet.rsync.changes import Changes
@@ -94,6 +95,7 @@ class Source:
 
     :param reactor: has the threads in which it is read.
     :param changes: the part of it that takes part; None: all.
+    :ivar place: where it is, for targets on the same machine (far/rsync/nested.py).
     :raises OSError: there is no such directory.
     """
 
@@ -108,6 +110,7 @@ class Source:
         self.status = os.stat(self.scan.root)
         if not stat.S_ISDIR(self.status.st_mode):
             raise NotADirectoryError(f"{os.fsdecode(self.scan.root)!r} is no directory")
+        self.place = place_of(self.scan.root)
         # Links are followed when a file is opened where they are copied.
         follows = "copy" in (options.links, options.outside)
         self._flags = _FLAGS if follows else _FLAGS | os.O_NOFOLLOW

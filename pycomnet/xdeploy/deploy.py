@@ -173,6 +173,7 @@ class Deployment:
         self._plan = Plan((*pip.wheels, *request.projects))
         return {
             "requirements": list(request.requirements.lines),
+            "constraints": list(request.requirements.constraints),
             "hashed": request.requirements.hashed,
             "sdists": [file.row() for file in request.projects],
             "pip": [file.row() for file in pip.wheels],

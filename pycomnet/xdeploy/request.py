@@ -61,6 +61,7 @@ class Venv:
 class VenvOptions:
     """The options of :func:`create_venv_gateway` that say what is made."""
 
+    constraints: str | Iterable[str] = ()
     python: str | os.PathLike[str] | Iterable[str] | None = None
     upgrade: bool = False
     index: str | os.PathLike[str] | None = None
@@ -123,7 +124,7 @@ async def request_of(
     """
     request = VenvRequest(
         name=check_name(name),
-        requirements=Requirements.of(requirements),
+        requirements=Requirements.of(requirements, options.constraints),
         python=Spec.parse("popen", python=options.python).python,
         upgrade=bool(options.upgrade),
         index=PackageIndex(None if options.index is None else os.fspath(options.index)),

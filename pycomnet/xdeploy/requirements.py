@@ -45,40 +45,55 @@ class Requirements:
 
     :ivar lines: requirements in one form (PEP 508), sorted, each once; with the hashes of the files
         that may be taken, as pip's option ``--hash``.
+    :ivar constraints: likewise: which versions may be taken of what is needed, without being wanted
+        themselves.
     """
 
     lines: tuple[str, ...]
+    constraints: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, given: str | Iterable[str]) -> Requirements:
+    def of(cls, given: str | Iterable[str], constraints: str | Iterable[str] = ()) -> Requirements:
         """Read requirements.
 
         :param given: text with a requirement on each line, with comments and continued lines as in
             a file for pip; or several such lines.
+        :param constraints: likewise.
         :raises InvalidRequirements: a line is none; the message says which.
         """
-        if isinstance(given, str):
-            given = given.splitlines()
-        lines = {_normal(text, number) for number, text in _joined(given) if text}
-        return cls(tuple(sorted(lines)))
+        limits = _read(constraints, "constraints")
+        for line in limits:
+            if Requirement(_HASH.sub("", line)).extras:
+                raise InvalidRequirements(
+                    f"the constraint {line!r} has extras: it says which version is taken, and not "
+                    "what is wanted"
+                )
+        return cls(_read(given, "requirements"), limits)
 
     @property
     def hashed(self) -> bool:
         """Whether there are hashes: then pip takes nothing that has none."""
-        return any(_HASH.search(line) for line in self.lines)
+        return any(_HASH.search(line) for line in (*self.lines, *self.constraints))
 
     @property
     def key(self) -> str:
         """Identifies them."""
-        return hashlib.sha256("\n".join(self.lines).encode()).hexdigest()
+        limits = [f"-c {line}" for line in self.constraints]
+        return hashlib.sha256("\n".join([*self.lines, *limits]).encode()).hexdigest()
 
     @property
     def fixed(self) -> bool:
         """Whether what they resolve to may be kept: none is a file or directory, which change."""
-        return not any(" @ file:" in line for line in self.lines)
+        return not any(" @ file:" in line for line in (*self.lines, *self.constraints))
 
     def __str__(self) -> str:
         return ", ".join(_HASH.sub("", line) for line in self.lines) or "nothing"
+
+
+def _read(given: str | Iterable[str], what: str) -> tuple[str, ...]:
+    if isinstance(given, str):
+        given = given.splitlines()
+    return tuple(sorted({_normal(text, number, what) for number, text in _joined(given) if text}))
 
 
 def _joined(given: Iterable[str]) -> Iterator[tuple[int, str]]:
@@ -99,20 +114,22 @@ def _joined(given: Iterable[str]) -> Iterator[tuple[int, str]]:
         yield first, begun.strip()
 
 
-def _normal(text: str, number: int) -> str:
+def _normal(text: str, number: int, what: str) -> str:
     if text.startswith("-"):
         hint = "an index is given as index="
+        if text.startswith(("-c", "--constraint")):
+            hint = "constraints are given as constraints= (-c)"
         if text.startswith(("-e", "--editable")):
             hint = "a project of this machine is given as install= (--install)"
         raise InvalidRequirements(
-            f"line {number} of the requirements is an option of pip, {text!r}; expected only "
+            f"line {number} of the {what} is an option of pip, {text!r}; expected only "
             f"requirements, such as 'requests>=2'; {hint}"
         )
     hashes = sorted({found.lower() for found in _HASH.findall(text)})
     for each in hashes:
         if not _HASH_VALUE.fullmatch(each):
             raise InvalidRequirements(
-                f"line {number} of the requirements has the hash {each!r}; expected sha256:, "
+                f"line {number} of the {what} has the hash {each!r}; expected sha256:, "
                 "sha384: or sha512: and all of its hexadecimal digits"
             )
     text = _HASH.sub("", text)
@@ -123,7 +140,7 @@ def _normal(text: str, number: int) -> str:
         if "/" in text or text.startswith("."):
             hint = "; a project of this machine is given as install= (--install)"
         raise InvalidRequirements(
-            f"line {number} of the requirements is {text!r}, and not a requirement such as "
+            f"line {number} of the {what} is {text!r}, and not a requirement such as "
             f"'requests>=2': {str(problem).splitlines()[0]}{hint}"
         ) from None
     found.name = canonicalize_name(found.name)

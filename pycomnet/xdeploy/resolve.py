@@ -120,7 +120,7 @@ class Resolver:
         """What a plan is kept under; None if it may be another one next time."""
         if not requirements.fixed or projects:
             return None
-        wanted = [requirements.lines, self._interpreter.key, self._index.key(), self._builds_here]
+        wanted = [requirements.key, self._interpreter.key, self._index.key(), self._builds_here]
         return hashlib.sha256(json.dumps(wanted).encode()).hexdigest()
 
     async def _download(
@@ -134,6 +134,8 @@ class Resolver:
             line = file.path.absolute().as_uri()
             lines.append(f"{line} --hash=sha256:{file.sha256}" if requirements.hashed else line)
         wanted = place / "requirements.txt"
+        limits = place / "constraints.txt"
+        limits.write_text("".join(f"{line}\n" for line in requirements.constraints))
         wanted.write_text("".join(f"{line}\n" for line in lines))
         facts = "-"
         if not self._interpreter.is_like_this_one():
@@ -150,6 +152,7 @@ class Resolver:
             facts = str(path)
         options = [] if self._builds_here else ["--only-binary", ":all:"]
         options += ["--dest", str(files), "--requirement", str(wanted)]
+        options += ["--constraint", str(limits)]
         ran = await self._pip(facts, "download", *options)
         if ran.status:
             where = "" if self._builds_here else ONLY_WHEELS

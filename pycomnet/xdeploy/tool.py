@@ -15,12 +15,15 @@ from typing import IO
 import attrs
 from twisted.internet import defer
 from twisted.internet.interfaces import IReactorThreads
-from twisted.internet.threads import deferToThreadPool
+from twisted.python.failure import Failure
 
+from pycomnet.deferred import deferred
 from pycomnet.services.threads import in_thread
 
 #: The most bytes of what a program writes that are kept.
 MAX_OUTPUT = 1 << 20
+#: The turns of the programs that run.
+_turns = defer.DeferredSemaphore(os.cpu_count() or 1)
 
 
 @attrs.frozen
@@ -83,23 +86,36 @@ def _bounded(stream: IO[bytes]) -> str:
     return (begin + cut + end).decode("utf-8", "replace")
 
 
-def run_tool(
+@deferred
+async def run_tool(
     reactor: IReactorThreads, argv: Sequence[str], env: Mapping[str, str], cwd: str | None = None
-) -> defer.Deferred[Ran]:
-    """Run a program in a thread of the reactor's pool.
+) -> Ran:
+    """Run a program; at most as many at a time as this machine has processors.
+
+    It has a thread of its own, as it takes long: those of the reactor's pool are for short work.
 
     :param env: its whole environment.
     :returns: fires with :class:`Ran`; fails with ``OSError`` if it can't be started. Cancelling it
         kills the program, and what it started.
     """
-    program = _Program(argv, env, cwd)
-    running = deferToThreadPool(reactor, reactor.getThreadPool(), program.run)
-    ended: defer.Deferred[Ran] = defer.Deferred(lambda _: program.end())
-    running.addCallbacks(
-        lambda ran: None if ended.called else ended.callback(ran),
-        lambda failure: None if ended.called else ended.errback(failure),
-    )
-    return ended
+    async with _turns:
+        program = _Program(argv, env, cwd)
+        ended: defer.Deferred[Ran] = defer.Deferred(lambda _: program.end())
+
+        def done(outcome: Ran | Failure) -> None:
+            if not ended.called:
+                ended.callback(outcome)
+
+        def run() -> None:
+            outcome: Ran | Failure
+            try:
+                outcome = program.run()
+            except BaseException:
+                outcome = Failure()
+            reactor.callFromThread(done, outcome)
+
+        threading.Thread(target=run, name="pycomnet tool", daemon=True).start()
+        return await ended
 
 
 @contextlib.asynccontextmanager

@@ -36,11 +36,13 @@ class Pruned:
 
     :ivar environments: their number; ``wheels`` is that of wheels in the store.
     :ivar bytes: what they took on the disk.
+    :ivar busy: whether something may have stayed as environments were just being made: prune again.
     """
 
     environments: int
     wheels: int
     bytes: int
+    busy: bool = False
 
 
 async def _call(gateway: Gateway, function: str, *args: object) -> object:
@@ -118,8 +120,13 @@ async def prune_venvs(gateway: Gateway, *, directory: str | None = None) -> Prun
         there.
     """
     match await _call(gateway, "pruned", directory):
-        case {"environments": int(environments), "wheels": int(wheels), "bytes": int(size)}:
-            return Pruned(environments, wheels, size)
+        case {
+            "environments": int(environments),
+            "wheels": int(wheels),
+            "bytes": int(size),
+            "busy": bool(busy),
+        }:
+            return Pruned(environments, wheels, size, busy)
         case other:
             raise no_message(other)
 

@@ -128,6 +128,7 @@ def create_venv(
     name: str,
     requirements: str | Iterable[str] = "",
     *,
+    constraints: str | Iterable[str] = (),
     python: str | os.PathLike[str] | Iterable[str] | None = None,
     upgrade: bool = False,
     index: str | os.PathLike[str] | None = None,
@@ -142,6 +143,7 @@ def create_venv(
     :returns: fires with the :class:`Venv`; fails and is cancelled as there.
     """
     options = VenvOptions(
+        constraints=constraints,
         python=python,
         upgrade=upgrade,
         index=index,
@@ -174,6 +176,7 @@ def create_venv_gateway(
     name: str,
     requirements: str | Iterable[str] = "",
     *,
+    constraints: str | Iterable[str] = (),
     python: str | os.PathLike[str] | Iterable[str] | None = None,
     upgrade: bool = False,
     index: str | os.PathLike[str] | None = None,
@@ -193,6 +196,8 @@ def create_venv_gateway(
     :param gateway: where; over any transport.
     :param name: the environment's name there, for the user that the gateway runs as.
     :param requirements: what is wanted in it, such as ``"requests>=2\\nattrs"``; or a list.
+    :param constraints: which versions may be taken of what is needed, as in a file for pip's option
+        ``-c``. What a build requires is not looked at by them.
     :param python: the interpreter there, and its arguments; by default the gateway's.
     :param upgrade: whether to ask the index although the environment is there, or was resolved
         before.
@@ -217,6 +222,7 @@ def create_venv_gateway(
         :meth:`Group.makegateway`. Cancelling it ends what runs for it; nothing incomplete stays.
     """
     options = VenvOptions(
+        constraints=constraints,
         python=python,
         upgrade=upgrade,
         index=index,

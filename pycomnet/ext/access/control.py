@@ -242,6 +242,8 @@ class AccessControl:
             refused = rule.judged(AskedCall(interface, method, user, users, size, connection))
         if refused is not None:
             outcome = getattr(refused, "reason", "forbidden")
+            if outcome == "missing" and isinstance(refused, Unauthenticated):
+                refused.login = self.kinds()  # the hello may have said less, or nothing
             self.audit.refused(
                 caller.refusals, caller.name, connection.peer, interface, method, outcome
             )

@@ -178,15 +178,27 @@ class ClientCertificate(Credentials):
     :ivar certificate: a PEM file with the certificate and its chain; None: the address has
         ``certificate=FILE:privateKey=FILE``.
     :ivar private_key: a PEM file with the key.
+    :ivar if_known: whether a client whom the server does not know goes on without a login; else it
+        fails.
     """
 
     kind = "certificate"
     certificate: str | None = None
     private_key: str | None = None
+    if_known: bool = False
 
     def __attrs_post_init__(self) -> None:
         if (self.certificate is None) != (self.private_key is None):
             raise AccessConfigError("a client certificate has two files: give both, or none")
+
+    @property
+    def optional(self) -> bool:
+        return self.if_known
+
+    def suits(self, address: str, given: bool = False) -> bool:
+        if self.certificate is None and self.if_known:
+            return "certificate" in endpoints.parse(address).options
+        return super().suits(address, given)
 
     def address(self, address: str) -> str:
         endpoint = endpoints.parse(address)

@@ -35,7 +35,13 @@ else:
 log = Logger()
 
 #: The tables of the file that are about one method, and that method.
-METHODS = {"list": "list_services", "locate": "locate", "watch": "watch", "stat": "stat"}
+METHODS = {
+    "list": "list_services",
+    "locate": "locate",
+    "watch": "watch",
+    "stat": "stat",
+    "remove": "remove",
+}
 #: ... and those that show the same as ``list``: without a table of their own, they have its rule.
 LISTS = ("watch", "stat")
 #: The keys that name checkers, and all keys of the file.

@@ -135,7 +135,9 @@ def _of_table(table: dict[str, Any], where: str) -> Credentials:
         frozenset({"user", "password"}): lambda: Password(given["user"], given["password"]),
         frozenset({"token"}): lambda: Token(given["token"]),
         frozenset({"token_file"}): lambda: Token.from_file(os.path.expanduser(given["token_file"])),
-        frozenset({"certificate"}): lambda: ClientCertificate(*[_path(given["certificate"])] * 2),
+        frozenset({"certificate"}): lambda: ClientCertificate(
+            _path(given["certificate"]), _path(given["certificate"])
+        ),
         frozenset({"certificate", "private_key"}): lambda: ClientCertificate(
             _path(given["certificate"]), _path(given["private_key"])
         ),
@@ -169,7 +171,14 @@ def stored_credentials(environ: Mapping[str, str] = os.environ) -> list[Credenti
     path = credentials_path(environ)
     if os.path.lexists(path):
         found += from_file(path)
-    return [*found, AtAddress("unix:*", PeerUser(if_known=True))]  # which nobody has asked for
+    return [*found, *unasked()]
+
+
+def unasked() -> list[Credentials]:
+    """Those that a connection has by itself: the certificate that its address names, and over unix
+    sockets the process's user. Nobody has asked for a login with them.
+    """
+    return [ClientCertificate(if_known=True), AtAddress("unix:*", PeerUser(if_known=True))]
 
 
 __all__ = [
@@ -178,4 +187,5 @@ __all__ = [
     "from_environment",
     "from_file",
     "stored_credentials",
+    "unasked",
 ]

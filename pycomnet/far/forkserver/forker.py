@@ -5,6 +5,7 @@ of memory that this process writes to between two forks has to be copied, as a c
 """
 
 import os
+import stat
 
 from .forking import Before, import_more
 from .forwarding import Waiting
@@ -15,11 +16,26 @@ from .processes import Pipes, Taken, WorkerProcess
 QUIET = 0.02
 
 
-def takes_descriptors():
-    """Whether this Python can receive descriptors; Python 2 can't."""
-    import _socket
+def passed_socket(number):
+    """The near side's descriptor-passing socket, or None if this process can't receive descriptors.
 
-    return hasattr(_socket.socket, "recvmsg")
+    Python 2 can't. And the program that started this one may have closed it, as sudo does.
+
+    :param number: its descriptor, or None.
+    """
+    if number is None:
+        return None
+    try:
+        if not stat.S_ISSOCK(os.fstat(number).st_mode):
+            return None  # by now it is a descriptor of this process's own
+    except OSError:
+        return None
+    import _socket  # socket itself takes long to import
+
+    if hasattr(_socket.socket, "recvmsg"):
+        return _socket.socket(fileno=number)
+    os.close(number)
+    return None
 
 
 class InChild(BaseException):
@@ -66,15 +82,8 @@ class Forker(object):
         self._forked = 0
         self.preforked = None
         self._imported = False
-        self._descriptor_socket = None
+        self._descriptor_socket = descriptor_socket
         self._passed = {}
-        if descriptor_socket is not None:
-            if takes_descriptors():
-                import _socket  # socket itself takes long to import
-
-                self._descriptor_socket = _socket.socket(fileno=descriptor_socket)
-            else:
-                os.close(descriptor_socket)
 
     def is_full(self):
         """Whether it has the most processes that it may have."""

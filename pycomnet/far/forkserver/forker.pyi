@@ -1,3 +1,4 @@
+from socket import socket
 from typing import Any, Final
 
 from ...wire.stream import Stream
@@ -9,7 +10,7 @@ from .server import ForkServer
 
 QUIET: Final = 0.02
 
-def takes_descriptors() -> bool: ...
+def passed_socket(number: int | None) -> socket | None: ...
 
 class InChild(BaseException):
     job: dict[str, Any]
@@ -39,7 +40,7 @@ class Forker:
     preforked: PreforkedWorker | None
     _wanted: list[Wanted]
     def __init__(
-        self, fork_server: ForkServer, most: int | None, descriptor_socket: int | None
+        self, fork_server: ForkServer, most: int | None, descriptor_socket: socket | None
     ) -> None: ...
     def is_full(self) -> bool: ...
     def want(

@@ -17,7 +17,7 @@ from ..stdio import take_stdio
 from ..supervisor import become_subreaper, children, open_process, set_nonblocking
 from ..writebuffer import WriteBuffer
 from .connection import ForkServerConnection
-from .forker import Forker, InChild, takes_descriptors
+from .forker import Forker, InChild, passed_socket
 from .forking import (
     READ_FD,
     WRITE_FD,
@@ -74,13 +74,13 @@ class ForkServer(object):
         self._near_fd = open_process(near) if near == os.getppid() else None
         if self._near_fd is not None:
             self.loop.watch(self._near_fd, select.POLLIN, lambda events: self._over("it ended"))
+        descriptors = passed_socket(config.get("descriptor_socket"))
         info = {
             "fork_server": 1,
             "pid": os.getpid(),
             "python": "%d.%d.%d" % sys.version_info[:3],
             "executable": sys.executable or "",
-            "descriptor_socket": config.get("descriptor_socket") is not None
-            and takes_descriptors(),
+            "descriptor_socket": descriptors is not None,
         }
         self.upstream = ForkServerConnection(
             self.loop, read_fd, write_fd, False, info, self._opened, self._over
@@ -88,7 +88,7 @@ class ForkServer(object):
         self.upstream.silence = config.get("silence")
         self.upstream.flush()
         # The slow work goes here, while the near side handles the hello.
-        self.forker = Forker(self, self._most, config.get("descriptor_socket"))
+        self.forker = Forker(self, self._most, descriptors)
         become_subreaper()  # the processes that a killed supervisor leaves become children of this
 
     def run(self):

@@ -6,6 +6,7 @@ import stat
 
 from .entries import MADE, binary
 from .files import is_left, is_temporary, other_temporary_name, remove_left
+from .names import NameRefused
 from .tree import Tree, is_directory, time_of
 
 NO_LEADER = "the file that it is another name of is not there"
@@ -160,7 +161,7 @@ class Finish(object):
                 try:
                     if remove(opened, whole, name):
                         deleted.append(binary(whole))
-                except (OSError, IOError) as error:
+                except (OSError, IOError, NameRefused) as error:
                     receiver.fail(whole, reason_of(error))
             self.touched.add(path)
             if len(deleted) >= TOLD:

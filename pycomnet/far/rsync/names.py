@@ -19,6 +19,8 @@ NT_DEVICES = frozenset(_DEVICES + [name + number for name in ("COM", "LPT") for 
 NT_NO_PRIVILEGE = 1314
 #: ``st_reparse_tag`` of a junction.
 NT_JUNCTION = 0xA0000003
+#: The attribute of a file that is a link, a junction, or the like.
+NT_REPARSE_POINT = 0x400
 NT_LONG = "\\\\?\\"
 
 
@@ -134,8 +136,14 @@ class Nt(Unicode):
             )
 
     def wire(self, name):
-        """UTF-8, with ``/``."""
-        return name.replace("\\", "/").encode("utf-8")
+        """UTF-8, with ``/``. Half of a surrogate pair, which Windows allows, is not UTF-8: nothing
+        else than such a name itself has its bytes.
+        """
+        name = name.replace("\\", "/")
+        try:
+            return name.encode("utf-8")
+        except UnicodeEncodeError:
+            return name.encode("utf-8", "surrogatepass")
 
     def long(self, path):
         """With the prefix that lifts the limit of 260 characters."""
@@ -161,8 +169,16 @@ class Nt(Unicode):
         return link.replace("\\", "/").encode("utf-8")
 
     def is_link(self, status):
-        """A link or a junction."""
-        return stat.S_ISLNK(status.st_mode) or (getattr(status, "st_reparse_tag", 0) == NT_JUNCTION)
+        """A link or a junction.
+
+        Before Python 3.8 the kind of a reparse point is not known, so it is taken for one: else
+        what a junction leads to could be deleted.
+        """
+        if stat.S_ISLNK(status.st_mode):
+            return True
+        if hasattr(status, "st_reparse_tag"):
+            return status.st_reparse_tag == NT_JUNCTION
+        return bool(getattr(status, "st_file_attributes", 0) & NT_REPARSE_POINT)
 
     def link_remedy(self, error):
         """The remedy where the right to make links is missing."""

@@ -5,6 +5,7 @@ NT_REFUSED: str
 NT_DEVICES: frozenset[str]
 NT_NO_PRIVILEGE: int
 NT_JUNCTION: int
+NT_REPARSE_POINT: int
 NT_LONG: str
 
 class NameRefused(Exception): ...

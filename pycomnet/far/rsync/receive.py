@@ -22,6 +22,7 @@ from .files import (
     write_short,
 )
 from .finish import Finish, make_room, reason_of
+from .nested import refuse_nested
 from .oldfiles import OldFiles
 from .patterns import Filter
 from .tree import is_directory, open_tree
@@ -32,7 +33,8 @@ class Receiver(object):
 
     :param channel: carries the messages.
     :param data: the raw channel with the content of long files.
-    :param options: a map: ``root``; ``mode`` and ``time`` of the root; ``rules``, ``delete``,
+    :param options: a map: ``root``; ``mode`` and ``time`` of the root; ``place``, the source's
+        (:mod:`.nested`); ``rules``, ``delete``,
         ``dry_run``, ``checksum``, ``owners``.
     :param flavour: of :mod:`.names`.
     :param system: as ``os``.
@@ -54,6 +56,7 @@ class Receiver(object):
         self.mask = options.get("mask", MODE)
         self.root_mode = options["mode"] & self.mask
         self.root_time = options["time"]
+        self._place = options.get("place")
         self.left = None
         self.check = lambda: None
         self._system = system
@@ -82,7 +85,12 @@ class Receiver(object):
         }
 
     def run(self):
-        """Receive all."""
+        """Receive all.
+
+        :raises OSError: the destination can't be opened, or is in the source, or around it.
+        """
+        if self._place:
+            refuse_nested(self._place, self.root, self.filter.takes)
         self.tree = open_tree(self.root, self.flavour, not self.dry_run, self._system)
         try:
             while self._ended is None or self.pending:

@@ -29,6 +29,7 @@ from .entries import (
 )
 from .files import digest_of, read_at
 from .finish import reason_of
+from .nested import place_of
 from .packing import Packing
 from .patterns import Filter
 from .scan import Scan
@@ -87,7 +88,8 @@ class Sender(object):
         status = os.stat(self._scan.root)
         if not stat.S_ISDIR(status.st_mode):
             raise OSError(None, "it is no directory")
-        self._channel.send(["root", status.st_mode & 0o7777, time_of(status)])
+        place = place_of(self._scan.root)
+        self._channel.send(["root", status.st_mode & 0o7777, time_of(status), place])
         handlers = {
             "need": self._need,
             "sums": self._sums,

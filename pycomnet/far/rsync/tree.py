@@ -269,7 +269,10 @@ class PathDirectory(object):
         path = self._at(name)
         if self._flavour.is_link(self._os.lstat(path)):
             raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
-        self._os.chmod(path, mode)
+        if (
+            self._flavour.modes
+        ):  # on Windows it could only become read-only, and then not be replaced
+            self._os.chmod(path, mode)
 
     def chown(self, name, owner, group):
         """Set owner and group, of a link its own."""

@@ -13,8 +13,9 @@ def resolve(creation, plan):
 
     The caller has the lock "making", until the wheels are used: else they might be removed before.
 
-    :param plan: a map: ``requirements``, ``sdists`` (files that are sent), ``pip`` (wheels of pip,
-        if there is none here; they are sent), ``index`` (an address, or None).
+    :param plan: a map: ``requirements``, ``constraints``, ``sdists`` (files that are sent),
+        ``pip`` (wheels of pip, if there is none here; they are sent), ``index`` (an address, or
+        None).
     :returns: a plan as the near side would have made it.
     :raises HookFailed: pip failed.
     """
@@ -33,6 +34,9 @@ def resolve(creation, plan):
         else:
             pip = ["-m", "pip"]
         wanted = os.path.join(place, "requirements.txt")
+        limits = os.path.join(place, "constraints.txt")
+        with open(limits, "w") as file:
+            file.write("".join([line + "\n" for line in plan["constraints"]]))
         with open(wanted, "w") as file:
             for line in plan["requirements"]:
                 file.write(line + "\n")
@@ -42,7 +46,7 @@ def resolve(creation, plan):
         target = os.path.join(place, "wheels")
         os.mkdir(target)
         argv = [sys.executable] + pip + ["wheel", "--disable-pip-version-check", "--no-input"]
-        argv += ["--wheel-dir", target, "--requirement", wanted]
+        argv += ["--wheel-dir", target, "--requirement", wanted, "--constraint", limits]
         if plan["index"] and os.path.isdir(plan["index"]):
             argv += ["--no-index", "--find-links", plan["index"]]
         # Others can see what a program is started with, and an address may have a password in it.

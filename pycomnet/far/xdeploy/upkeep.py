@@ -45,7 +45,7 @@ def removed(root, name, waits=None):
         identity = directory.remove_name(name)
     if identity is None:
         return [False, False]
-    return [True, _remove_unnamed(directory, identity)]
+    return [True, _remove_unnamed(directory, identity, [])]
 
 
 def pruned(root):
@@ -53,23 +53,26 @@ def pruned(root):
 
     What is in use, or just being made, stays.
 
-    :returns: a map of the numbers of ``environments`` and ``wheels`` that were removed, and of the
-        ``bytes`` that they had.
+    :returns: a map of the numbers of ``environments`` and ``wheels`` that were removed, of the
+        ``bytes`` that they had, and of ``busy``: whether something may have stayed as others were
+        just being made.
     """
     directory = _directory(root)
-    counts = {"environments": 0, "wheels": 0, "bytes": 0}
+    counts = {"environments": 0, "wheels": 0, "bytes": 0, "busy": False}
+    busy = []
     for identity in sorted(os.listdir(directory.path("environments"))):
         size = _size(directory.path("environments", identity), True)
-        if _remove_unnamed(directory, identity):
+        if _remove_unnamed(directory, identity, busy):
             counts["environments"] += 1
             counts["bytes"] += size
     for digest in sorted(os.listdir(directory.path("wheels"))):
         path = directory.path("wheels", digest)
         size = _size(path, False)
-        if _remove_wheel(directory, digest):
+        if _remove_wheel(directory, digest, busy):
             counts["wheels"] += 1
             counts["bytes"] += size
-    _remove_incomplete(directory)
+    _remove_incomplete(directory, busy)
+    counts["busy"] = bool(busy)
     return counts
 
 
@@ -80,13 +83,17 @@ def _directory(root):
     return VenvDirectory(root)
 
 
-def _remove_unnamed(directory, identity):
-    """Remove an environment if nobody needs it; return whether it was removed."""
+def _remove_unnamed(directory, identity, busy):
+    """Remove an environment if nobody needs it; return whether it was removed.
+
+    :param busy: gets what may have to stay as others are just being made.
+    """
     from .directory import clear
 
     # What is being made may need another environment, to build something in it.
     making = directory.try_lock("making")
     if making is None:
+        busy.append(identity)
         return False
     with making:
         use = directory.try_lock("use-" + identity)
@@ -104,7 +111,7 @@ def _remove_unnamed(directory, identity):
     return True
 
 
-def _remove_wheel(directory, digest):
+def _remove_wheel(directory, digest, busy):
     """Remove a wheel that is in no environment; return whether it was removed."""
     from .directory import clear
 
@@ -115,6 +122,7 @@ def _remove_wheel(directory, digest):
         # Who makes an environment has its lock from before the wheel is looked for.
         making = directory.try_lock("making")
         if making is None:
+            busy.append(digest)
             return False
         with making:
             for identity in os.listdir(directory.path("environments")):
@@ -126,12 +134,13 @@ def _remove_wheel(directory, digest):
     return True
 
 
-def _remove_incomplete(directory):
+def _remove_incomplete(directory, busy):
     """Remove what creators have left that were killed; nobody may be making anything."""
     from .directory import remove_tree
 
     making = directory.try_lock("making")
     if making is None:
+        busy.append("new")
         return
     with making:
         for name in os.listdir(directory.path("new")):

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import attrs
+
 from pycomnet.far import package
 from pycomnet.far.path import FIRST_LINE
 from pycomnet.gateways.environment import divide, environment_message
 from pycomnet.gateways.spec import Spec
 
-#: The program of a far side on this machine. It imports the far side's modules from this package's
-#: own files (and so from their cached bytecode), under a name that does not hide other modules. It
-#: uses only the common subset of all Pythons, and nothing that is slow to import.
+#: The program of an interpreter that can read this package's files. It imports the far side's
+#: modules from those (and so from their cached bytecode), under a name that does not hide other
+#: modules. It uses only the common subset of all Pythons, and nothing that is slow to import.
 BOOT = """\
 {first}
 import os, sys
@@ -24,9 +27,17 @@ if sys.version_info < (3,): sys.dont_write_bytecode = True
 m = type(os)("_pycomnet")
 m.__path__ = [{path!a}]
 sys.modules["_pycomnet"] = m
-from _pycomnet.far.main import main
+try:
+    from _pycomnet.far.main import main
+except ImportError:
+    if os.access(os.path.join(m.__path__[0], "far", "main.py"), os.R_OK): raise
+    sys.exit("pycomnet: this interpreter can't read the files in %s: let its user read them; "
+        "or name the program that starts it in python=, before the interpreter" % m.__path__[0])
 main({config!a})
 """
+#: The names of interpreters. Another program may run one as another user, in a container or on
+#: another machine, where this package's files are not, or can't be read.
+INTERPRETER = re.compile(r"(python|pypy|jython|graalpy)", re.IGNORECASE)
 #: Modules that Python 3.13 imports before the program of ``-c``, to show that in tracebacks: from
 #: the working directory first, unless PYTHONSAFEPATH is set.
 IMPORTED_FIRST = (
@@ -35,11 +46,6 @@ IMPORTED_FIRST = (
 )
 SAFE_PATH = "PYTHONSAFEPATH"
 PACKAGE = str(Path(__file__).resolve().parents[2])
-
-
-def boot_code(config: dict[str, Any]) -> str:
-    """The program for an interpreter of this machine."""
-    return BOOT.format(first=FIRST_LINE, path=PACKAGE, config=config)
 
 
 def needs_safe_path(env: Mapping[str, str]) -> bool:
@@ -53,20 +59,42 @@ def needs_safe_path(env: Mapping[str, str]) -> bool:
     )
 
 
-def prepare(env: Mapping[str, str], config: dict[str, Any]) -> tuple[dict[str, str], bytes]:
-    """Prepare the start of an interpreter with an environment.
+@attrs.frozen
+class Boot:
+    """How an interpreter becomes a far side.
 
-    :param config: its configuration; this changes it.
-    :returns: the environment in which it is started, and what it is sent first.
+    :ivar argv: its command line.
+    :ivar env: the environment in which it is started.
+    :ivar message: what it is sent first.
+    """
+
+    argv: tuple[str, ...]
+    env: dict[str, str]
+    message: bytes = b""
+
+
+def boot(python: Sequence[str], env: Mapping[str, str], config: dict[str, Any]) -> Boot:
+    """Prepare the start of a far side on this machine.
+
+    An interpreter imports the far side from this package's files. One that another program starts
+    (``sudo -u other python3``) is sent the far side, as it may not be able to read them.
+
+    :param python: the interpreter and its arguments, or a program that starts it.
+    :param env: its whole environment.
+    :param config: its configuration (far/main.py).
     """
     fits, rest = divide(env)
+    config = dict(config)
     if needs_safe_path(env):
         fits[SAFE_PATH] = "1"
         config["safe_path"] = True
-    if not rest:
-        return fits, b""
-    config["more"] = True
-    return fits, environment_message(rest)
+    if rest:
+        config["more"] = True
+    more = environment_message(rest) if rest else b""
+    if python[0] == sys.executable or INTERPRETER.match(os.path.basename(python[0])):
+        code = BOOT.format(first=FIRST_LINE, path=PACKAGE, config=config)
+        return Boot((*python, "-c", code), fits, more)
+    return Boot(boot_argv(python), fits, package.bootstrap_message(config) + more)
 
 
 def worker_config(spec: Spec, id: str) -> dict[str, Any]:
@@ -95,11 +123,11 @@ def boot_argv(python: Sequence[str]) -> tuple[str, ...]:
 
 
 __all__ = [
+    "Boot",
+    "boot",
     "boot_argv",
-    "boot_code",
     "interpreter",
     "needs_safe_path",
     "own_interpreter",
-    "prepare",
     "worker_config",
 ]

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 
 from pycomnet.gateways.transports import routes
-from pycomnet.gateways.transports.boot import boot_code, interpreter, prepare, worker_config
+from pycomnet.gateways.transports.boot import boot, interpreter, worker_config
 from pycomnet.gateways.transports.forked import ForkedGatewayTransport
 from pycomnet.gateways.transports.interface import GatewayRequest, GatewayTransport
 from pycomnet.gateways.transports.processgateway import ProcessGatewayTransport
@@ -20,11 +20,8 @@ def standalone_transport(request: GatewayRequest) -> ProcessGatewayTransport:
     """The transport of a gateway with a new interpreter."""
     spec = request.spec
     config = {**worker_config(spec, request.id), "near": os.getpid()}
-    env = {**os.environ, **spec.env}
-    env, bootstrap_message = prepare(env, config)
-    return ProcessGatewayTransport(
-        request, [*interpreter(spec), "-c", boot_code(config)], env, bootstrap_message
-    )
+    start = boot(interpreter(spec), {**os.environ, **spec.env}, config)
+    return ProcessGatewayTransport(request, start.argv, start.env, start.message)
 
 
 def gateway_transport(request: GatewayRequest) -> GatewayTransport:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from collections.abc import Sequence
 from typing import Any
 
 from twisted.internet import defer
@@ -27,7 +28,7 @@ class ProcessGatewayTransport:
     def __init__(
         self,
         request: GatewayRequest,
-        argv: list[str],
+        argv: Sequence[str],
         env: dict[str, str] | None = None,
         bootstrap_message: bytes = b"",
         pass_fds: tuple[int, ...] = (),
@@ -35,7 +36,7 @@ class ProcessGatewayTransport:
     ) -> None:
         self.what = what
         self._request = request
-        self._argv = argv
+        self._argv = list(argv)
         self._env = env
         self._bootstrap_message = bootstrap_message
         self._pass_fds = pass_fds

@@ -16,7 +16,7 @@ from pycomnet.gateways.forkserver.route import FirstHop, HopCommand, Route
 from pycomnet.gateways.source import exec_request
 from pycomnet.gateways.spec import STARTUP, Spec
 from pycomnet.gateways.transports import KEEPING, sshcommand
-from pycomnet.gateways.transports.boot import boot_argv, boot_code, interpreter, prepare
+from pycomnet.gateways.transports.boot import boot, boot_argv, interpreter
 from pycomnet.gateways.transports.channel import ChannelGatewayTransport
 from pycomnet.gateways.transports.interface import GatewayRequest, GatewayTransport
 from pycomnet.gateways.transports.processgateway import ProcessGatewayTransport
@@ -54,11 +54,10 @@ def local_route(request: GatewayRequest) -> Route:
         config: dict[str, Any] = {
             "fork_server": {"near": os.getpid(), "descriptor_socket": descriptor_socket}
         }
-        started_in, bootstrap_message = prepare(env, config)
-        command = [*argv, "-c", boot_code(config)]
+        start = boot(argv, env, config)
         fds = () if descriptor_socket is None else (descriptor_socket,)
         return ProcessGatewayTransport(
-            asked, command, started_in, bootstrap_message, fds, "its fork server"
+            asked, start.argv, start.env, start.message, fds, "its fork server"
         )
 
     return Route(FirstHop(key, opened, passes_descriptors=True, env=env))

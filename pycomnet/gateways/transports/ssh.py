@@ -57,7 +57,7 @@ def process(
     """The process of an ssh connection."""
     made: list[ProcessGatewayTransport] = []
     asked = show_preamble_once(request, lambda: bool(made) and made[0].begun)
-    made.append(ProcessGatewayTransport(asked, list(argv), None, bootstrap_message, (), what))
+    made.append(ProcessGatewayTransport(asked, argv, None, bootstrap_message, (), what))
     return made[0]
 
 

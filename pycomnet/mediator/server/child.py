@@ -13,7 +13,7 @@ from twisted.internet import defer
 from pycomnet.auth.tokens import clean_environment
 from pycomnet.errors import SpecError
 from pycomnet.gateways.spec import Spec, split_command
-from pycomnet.gateways.transports.boot import boot_code, interpreter, prepare, worker_config
+from pycomnet.gateways.transports.boot import boot, interpreter, worker_config
 from pycomnet.gateways.transports.pipes import ProcessTransport
 from pycomnet.gateways.transports.process import LocalProcess
 from pycomnet.mediator.server.model import HttpError, UserLimits
@@ -97,16 +97,15 @@ def launcher(reactor: PipeReactor) -> Launch:
         }
         if processors() < ENOUGH_PROCESSORS:
             config["busy"] = False
-        env, bootstrap_message = prepare({**clean_environment(), **spec.env}, config)
-        argv = [*python, "-c", boot_code(config)]
+        start = boot(python, {**clean_environment(), **spec.env}, config)
         try:
-            process = LocalProcess(argv, env, stderr, reactor)
+            process = LocalProcess(list(start.argv), start.env, stderr, reactor)
         except (OSError, ValueError) as problem:
             raise HttpError(
                 422, "not_started", f"can't start {python[0]!r}: {problem}"
             ) from problem
         try:
-            ProcessTransport(process.stdin, process.stdout, protocol, reactor, bootstrap_message)
+            ProcessTransport(process.stdin, process.stdout, protocol, reactor, start.message)
         except BaseException:
             process.kill(signal.SIGKILL)
             raise

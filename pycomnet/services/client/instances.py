@@ -9,6 +9,7 @@ from twisted.internet import defer
 
 from pycomnet.deferred import OneShot, deferred
 from pycomnet.errors import (
+    CredentialsNotSent,
     DeadlineExceeded,
     EndpointError,
     Forbidden,
@@ -283,7 +284,7 @@ class NamedRoute(Instances):
                 if last <= before:
                     break
                 wanted = {**wanted, "after": last}
-        except (Forbidden, Unauthenticated):
+        except (CredentialsNotSent, Forbidden, Unauthenticated):
             # Who may not list may still ask for one, and gets any of them each time.
             for _ in range(ASKED_FOR_ONE):
                 yield await nameserver.invoke("locate", wanted, LOOK_TIMEOUT)

@@ -192,12 +192,11 @@ class PendingCall:
             if not self.files and self.repeats < MOST_TURNS:
                 self._call_again(deferred)
                 return
-        if isinstance(problem, Unauthenticated) and problem.reason == "expired":
-            self.peer.log_in_again(self.connection)
-            if not self.files and self.repeats < MOST_REPEATS and self.peer.has_credentials:
+        if isinstance(problem, Unauthenticated):
+            again = self.peer.may_log_in(self.connection, problem)
+            if again and not self.files and self.repeats < MOST_REPEATS:
                 self._call_again(deferred)
                 return
-        if isinstance(problem, Unauthenticated):
             problem = self.peer.explained(problem)
         deferred.errback(Failure(problem))
 

@@ -201,10 +201,9 @@ class PendingBatch:
         if isinstance(problem, ServerLeaving):
             self._peer.drop(self._connection)
             return True
-        if isinstance(problem, Unauthenticated) and problem.reason == "expired":
-            self._peer.log_in_again(self._connection)
-            return self._peer.has_credentials
-        return False
+        return isinstance(problem, Unauthenticated) and self._peer.may_log_in(
+            self._connection, problem
+        )
 
     def _explained(self, problem: Exception) -> Exception:
         if isinstance(problem, Unauthenticated):

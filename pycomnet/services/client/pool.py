@@ -183,6 +183,8 @@ class PooledServer:
         self._source = source
         #: the kinds of credentials that it takes, from the last hello
         self._kinds: object = None
+        #: the last connection on which credentials were accepted
+        self._logged_in: ClientConnection | None = None
         #: the refusal of credentials that are not given again for so many seconds, until then
         self._refusal: Unauthenticated | None = None
         self._refused_for = self._refused_until = 0.0
@@ -315,6 +317,7 @@ class PooledServer:
                     self._refused_again(problem)
                 raise
             self.services = reply["services"]
+            self._logged_in = connection
             self._refusal, self._refused_for = None, 0.0
 
     def _refused_again(self, problem: Unauthenticated) -> None:
@@ -351,12 +354,30 @@ class PooledServer:
             return CredentialsNotSent(self._withheld)
         return problem
 
-    def log_in_again(self, connection: ClientConnection) -> None:
-        """What the server knew of this client does not count any more: give credentials anew.
+    def may_log_in(self, connection: ClientConnection, problem: Unauthenticated) -> bool:
+        """Whether the call that failed so may be allowed after a login; then one is under way, or
+        was made meanwhile.
 
-        Calls wait meanwhile.
+        A login is needed if what the server knew of this client does not count any more, or if it
+        has got rules since its hello.
         """
-        if self.connection is not connection or not self.has_credentials:
+        if not self.has_credentials:
+            return False
+        if problem.reason == "missing":
+            kinds = getattr(problem, "login", None)
+            if self.connection is not connection or self._logged_in is connection:
+                return True  # this call was sent before the login
+            if not isinstance(kinds, list) or kinds == self._kinds:
+                return False
+            self._kinds = kinds
+        elif problem.reason != "expired":
+            return False
+        self._log_in_again(connection)
+        return True
+
+    def _log_in_again(self, connection: ClientConnection) -> None:
+        """Give credentials anew. Calls wait meanwhile."""
+        if self.connection is not connection:
             return
         self.connection = None
         self._attempt_by(self._again(connection)).addErrback(lambda _: None)

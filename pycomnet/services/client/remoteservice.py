@@ -243,7 +243,7 @@ class RemoteService(Live):
                     peer, connection, method, args, expires, attachments, repeats
                 )
             except (ServerLeaving, Unauthenticated) as problem:
-                if repeats >= self._most_repeats(problem):
+                if repeats >= self._most_repeats(problem, peer, connection):
                     raise
                 repeats += 1
                 continue
@@ -254,12 +254,16 @@ class RemoteService(Live):
                 file.close()
             return value
 
-    def _most_repeats(self, problem: ServerLeaving | Unauthenticated) -> int:
+    def _most_repeats(
+        self,
+        problem: ServerLeaving | Unauthenticated,
+        peer: PooledServer,
+        connection: ClientConnection,
+    ) -> int:
         """How often a call with blocks is repeated that did not run, or may run again."""
         if isinstance(problem, ServerLeaving):
             return MOST_TURNS
-        again = problem.reason == "expired" and self.context.has_credentials
-        return MOST_REPEATS if again else 0
+        return MOST_REPEATS if peer.may_log_in(connection, problem) else 0
 
     async def _exchange(
         self,

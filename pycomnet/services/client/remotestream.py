@@ -116,8 +116,7 @@ class RemoteStream(ValueIterator, Live):
         if isinstance(problem, RemoteError):
             found = from_map(problem.error)
             if isinstance(found, Unauthenticated):
-                if found.reason == "expired":
-                    self._peer.log_in_again(self._core.connection)  # for the next one
+                self._peer.may_log_in(self._core.connection, found)  # for the next one
                 found = self._peer.explained(found)
             raise found
         return failure

@@ -15,7 +15,7 @@ from pycomnet.channels import connection
 from pycomnet.channels.channel import Channel
 from pycomnet.errors import ChannelClosed, ConnectionLost, PycomnetError, RemoteError
 from pycomnet.test.kit import HUGE, Pair, PairCase, frames
-from pycomnet.test.properties import given, settings
+from pycomnet.test.properties import examples, given, settings
 from pycomnet.wire import rust, scheduler
 from pycomnet.wire import values as wire_values
 from pycomnet.wire.codec import make_codec
@@ -1039,7 +1039,7 @@ values = st.recursive(
 class Everything(SynchronousTestCase):
     """What holds for any values, windows and cuts of the stream."""
 
-    @settings(max_examples=60, deadline=None)
+    @settings(max_examples=examples(60), deadline=None)
     @given(
         st.lists(values, max_size=12), st.integers(1, 5000), st.integers(1024, 9000), st.booleans()
     )

@@ -13,7 +13,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from pycomnet.cli import linequeue
 from pycomnet.cli.linequeue import Line, LineQueue
 from pycomnet.gateways.pool.workqueue import CHUNK_SIZE, LOSSES_TILL_ALONE, MAX_TRIES, Failed
-from pycomnet.test.properties import given, settings
+from pycomnet.test.properties import examples, given, settings
 
 
 def texts(queue: LineQueue) -> list[str]:
@@ -154,7 +154,7 @@ class Worker:
         self.chunks: deque[list[Line]] = deque()
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(
     kinds=st.lists(st.sampled_from(["good", "good", "good", "bad", "killer"]), max_size=40),
     workers=st.integers(1, 4),

@@ -212,6 +212,15 @@ class IdentityTests(DirectoryCase):
         problem = self.assertRaises(AccessConfigError, self.stored, 'password = "secret\n')
         self.assertNotIn("secret", str(problem))
 
+    def test_certificate_of_the_address_is_given(self) -> None:
+        """Where it has one; a server that does not know it is called without a login."""
+        for given in (Identity(user="bob"), Identity()):
+            of_address = next(one for one in given.credentials() if one.kind == "certificate")
+            self.assertTrue(of_address.suits("tls:h:1:certificate=a.pem:privateKey=a.key", True))
+            self.assertFalse(of_address.suits("tls:h:1:trustRoots=ca.pem", True))
+            self.assertFalse(of_address.suits("unix:/run/x", True))
+            self.assertTrue(of_address.optional)
+
     def test_options_come_before_the_environment_and_that_before_the_file(self) -> None:
         """Who the process is comes last: it is no secret."""
         environ = {
@@ -227,13 +236,13 @@ class IdentityTests(DirectoryCase):
         path.write_text('[[credentials]]\naddress = "tls:*"\ntoken = "another-token-1234"\n')
         path.chmod(0o600)
         kinds = [one.kind for one in stored_credentials(environ)]
-        self.assertEqual(kinds, ["password", "token", "certificate", "token", "peer"])
-        self.assertEqual(
-            [one.kind for one in stored_credentials({"XDG_CONFIG_HOME": "/nowhere"})], ["peer"]
-        )
+        unasked = ["certificate", "peer"]
+        self.assertEqual(kinds, ["password", "token", "certificate", "token", *unasked])
+        nothing = stored_credentials({"XDG_CONFIG_HOME": "/nowhere"})
+        self.assertEqual([one.kind for one in nothing], unasked)
         # A gateway's token lets whoever has it run code: no service gets it.
         gateways = {"XDG_CONFIG_HOME": "/nowhere", "PYCOMNET_TOKEN": "a-token-of-a-gateway"}
-        self.assertEqual([one.kind for one in stored_credentials(gateways)], ["peer"])
+        self.assertEqual([one.kind for one in stored_credentials(gateways)], unasked)
         self.assertRaises(AccessConfigError, stored_credentials, {"PYCOMNET_PASSWORD": "x"})
         self.assertEqual([one.kind for one in from_environment(environ)], kinds[:3])
         environ["PYCOMNET_CREDENTIALS_FOR"] = "tls:*.example.org:* unix:*"
@@ -241,6 +250,7 @@ class IdentityTests(DirectoryCase):
             self.assertEqual(one.kind, "password")
             self.assertFalse(one.suits("tls:db.example.com:1", True))
         given = Identity(user="bob", certificate="c.pem").credentials()
-        self.assertEqual([type(one) for one in given], [Password, ClientCertificate])
+        self.assertEqual([type(one) for one in given[:2]], [Password, ClientCertificate])
+        self.assertEqual([one.kind for one in given[2:]], unasked)
         self.assertRaises(TokenError, Identity(token_file="/nowhere").credentials)
         self.assertEqual(Token("a-token-of-some-length").kind, "token")

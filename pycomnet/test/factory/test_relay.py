@@ -12,7 +12,7 @@ from pycomnet.channels.channel import Channel
 from pycomnet.errors import ChannelClosed, RemoteError
 from pycomnet.far.lingering.framing import RelayedFrameReader, frame
 from pycomnet.test.factory.kit import HandedJoined, Joined, Program
-from pycomnet.test.properties import given, settings
+from pycomnet.test.properties import examples, given, settings
 from pycomnet.wire.frames import CREDIT, DATA, HELLO, OPEN, WINDOW
 from pycomnet.wire.mux import Limits, Mux, ProtocolError
 
@@ -500,7 +500,7 @@ class Refused(RelayCase):
 class Anything(SynchronousTestCase):
     """Whatever is done and whenever a program is killed: every value comes once, in order."""
 
-    @settings(max_examples=100, deadline=None)
+    @settings(max_examples=examples(100), deadline=None)
     @given(
         st.booleans(),
         st.lists(

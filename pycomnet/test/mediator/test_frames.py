@@ -11,7 +11,7 @@ from wsproto.connection import Connection, ConnectionType
 from wsproto.events import BytesMessage, CloseConnection, Event, Ping, Pong, TextMessage
 
 from pycomnet.mediator.frames import HEADER, NUMBER_UP_TO, Frames, TooLong, frame, mask
-from pycomnet.test.properties import given, settings
+from pycomnet.test.properties import examples, given, settings
 
 BIG = 1 << 63
 CLOSED = "nothing is looked at after this"
@@ -99,7 +99,7 @@ class MaskTests(SynchronousTestCase):
 class FramesTests(SynchronousTestCase):
     """Frames."""
 
-    @settings(max_examples=50, deadline=None)
+    @settings(max_examples=examples(50), deadline=None)
     @given(messages, st.lists(st.integers(0, 1 << 20), max_size=20), st.booleans(), st.booleans())
     def test_frames_may_be_cut_anywhere(
         self, sent: list[Any], cuts: list[int], at_ends: bool, masked: bool
@@ -132,7 +132,7 @@ class FramesTests(SynchronousTestCase):
         self.assertEqual(got, wanted)
         self.assertEqual(passed, other)
 
-    @settings(max_examples=50, deadline=None)
+    @settings(max_examples=examples(50), deadline=None)
     @given(
         messages,
         st.lists(st.tuples(st.integers(0, 1 << 20), st.integers(0, 255)), max_size=4),

@@ -9,7 +9,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from twisted.trial.unittest import SynchronousTestCase
 
 from pycomnet.mediator.queues import JOIN, IncomingQueue, OffsetError, OutgoingQueue
-from pycomnet.test.properties import given, settings
+from pycomnet.test.properties import examples, given, settings
 
 
 class OutgoingTests(SynchronousTestCase):
@@ -201,5 +201,6 @@ class ResumedTests(SynchronousTestCase):
         from hypothesis.stateful import run_state_machine_as_test
 
         run_state_machine_as_test(
-            Resumed, settings=settings(max_examples=80, stateful_step_count=40, deadline=None)
+            Resumed,
+            settings=settings(max_examples=examples(80), stateful_step_count=40, deadline=None),
         )

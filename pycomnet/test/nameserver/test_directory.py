@@ -12,7 +12,7 @@ from pycomnet.nameserver import directory
 from pycomnet.nameserver.queries import Query
 from pycomnet.nameserver.records import EXPIRED, Delete
 from pycomnet.test.nameserver.kit import SECRET, Registry, record
-from pycomnet.test.properties import given, settings
+from pycomnet.test.properties import examples, given, settings
 
 OTHER = "somebody else's secret"
 NO_TAGS: frozenset[str] = frozenset()
@@ -266,7 +266,7 @@ class PageTests(DirectoryCase):
         rest = self.directory.page(Query(), "b", 100, self.registry.now)
         self.assertEqual([one.service for one in rest.records], ["c", "d", "f"])
 
-    @settings(max_examples=60, deadline=None)
+    @settings(max_examples=examples(60), deadline=None)
     @given(
         names=st.sets(st.text("ab.", min_size=1, max_size=4), max_size=12),
         pattern=st.text("ab.*?", min_size=1, max_size=4),

@@ -15,7 +15,7 @@ from pycomnet.nameserver.index import Index
 from pycomnet.nameserver.records import Record
 from pycomnet.nameserver.rings import Ring
 from pycomnet.test.nameserver.kit import record
-from pycomnet.test.properties import settings
+from pycomnet.test.properties import examples, settings
 
 NONE: frozenset[str] = frozenset()
 
@@ -200,4 +200,4 @@ class IndexMachine(RuleBasedStateMachine):
 class IndexModelTests(IndexMachine.TestCase):  # type: ignore[misc,valid-type]
     """Run by trial as any other."""
 
-    settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+    settings = settings(max_examples=examples(60), stateful_step_count=30, deadline=None)

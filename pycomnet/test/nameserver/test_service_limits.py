@@ -24,7 +24,7 @@ from pycomnet.nameserver.requests import NameserverLimits
 from pycomnet.services.client.context import NAMESERVER
 from pycomnet.test.nameserver.kit import SECRET, record
 from pycomnet.test.nameserver.servicecase import CALC, OWN_SECRET, NameserverCase, Stream
-from pycomnet.test.properties import given, settings
+from pycomnet.test.properties import examples, given, settings
 
 ANYTHING = st.recursive(
     st.none()
@@ -52,7 +52,7 @@ NAMES = st.sampled_from(
 class RubbishTests(NameserverCase):
     """What nobody sends who means well."""
 
-    @settings(max_examples=150, deadline=None)
+    @settings(max_examples=examples(150), deadline=None)
     @given(
         method=st.sampled_from(
             ["register", "renew", "unregister", "locate", "list_services", "stat", "watch"]

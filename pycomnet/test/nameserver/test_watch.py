@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from typing import Any
 
 from hypothesis import strategies as st
@@ -13,7 +14,7 @@ from pycomnet.nameserver.queries import Query
 from pycomnet.nameserver.records import CHANGED, UNREGISTERED
 from pycomnet.nameserver.watch import Watch
 from pycomnet.test.nameserver.kit import Registry
-from pycomnet.test.properties import given, settings
+from pycomnet.test.properties import examples, given, settings
 
 
 class View:
@@ -33,7 +34,7 @@ class View:
 
     def step(self, limit: int = 100) -> list[dict[str, Any]]:
         """Take some events."""
-        events = self.watch.take(limit, self.registry.now)
+        events = list(self.watch.take(limit, self.registry.now))
         for event in events:
             kind = event["event"]
             if kind == "put":
@@ -97,6 +98,28 @@ class SnapshotTests(WatchCase):
                 "ttl": 25.0,
             },
         )
+
+    def test_watcher_that_waits_holds_one_event_and_not_those_to_come(self) -> None:
+        """Sixty-four watchers that are slow hold an event each, and not a hundred."""
+        for number in range(100):
+            self.registry.register(f"s{number}", metadata={"filler": "x" * 4000})
+        watches = [Watch(self.directory, Query()) for _ in range(64)]
+        tracemalloc.start()
+        self.addCleanup(tracemalloc.stop)
+        snapshots = [iter(watch.take(100, self.registry.now)) for watch in watches]
+        first = [next(events) for events in snapshots]
+        self.assertLess(tracemalloc.get_traced_memory()[0], 64 * 20_000)
+        for events, watch in zip(snapshots, watches, strict=True):
+            list(events)
+            while not watch.caught_up:
+                list(watch.take(100, self.registry.now))
+        for number in range(20):
+            self.registry.register(f"t{number}", metadata={"filler": "x" * 4000})
+        before = tracemalloc.get_traced_memory()[0]
+        changes = [iter(watch.take(100, self.registry.now)) for watch in watches]
+        first += [next(events) for events in changes]
+        self.assertLess(tracemalloc.get_traced_memory()[0] - before, 64 * 20_000)
+        self.assertEqual(len(first), 128)
 
     def test_changes_during_a_snapshot_are_neither_lost_nor_doubled(self) -> None:
         """What changes while it is taken is right at the mark: not lost, and not doubled."""
@@ -199,7 +222,7 @@ class ChangeTests(WatchCase):
         assert view.revision is not None
         self.assertTrue(self.directory.log.knows(view.revision))
 
-    @settings(max_examples=80, deadline=None)
+    @settings(max_examples=examples(80), deadline=None)
     @given(
         st.lists(
             st.tuples(

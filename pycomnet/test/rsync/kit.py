@@ -27,6 +27,7 @@ from pycomnet.far.rsync.entries import (
     numbers_of,
 )
 from pycomnet.far.rsync.files import digest_of
+from pycomnet.far.rsync.nested import place_of
 from pycomnet.far.rsync.receive import Receiver
 from pycomnet.far.rsync.scan import Batch, Scan
 from pycomnet.far.rsync.tree import time_of
@@ -131,6 +132,7 @@ class Sender:
             "root": os.fsencode(destination),
             "mode": status.st_mode & 0o7777,
             "time": time_of(status),
+            "place": place_of(self.scan.root),
             "rules": self.options.rules,
             "delete": self.options.delete,
             "dry_run": self.options.dry_run,
@@ -299,6 +301,7 @@ class FakeWindows:
 
     :param root: the directory here that ``C:\\`` is.
     :ivar may_link: whether the user has the privilege.
+    :ivar has_tags: whether the Python tells the kind of a reparse point, as from 3.8 on.
     :ivar junctions: the paths here that are junctions: directories that are links here.
     """
 
@@ -309,6 +312,7 @@ class FakeWindows:
         self._root = root
         self.may_link = may_link
         self.junctions: set[str] = set()
+        self.has_tags = True
         self.supports_follow_symlinks: set[Any] = set()
         self.path = SimpleNamespace(
             join=ntpath.join,
@@ -359,10 +363,14 @@ class FakeWindows:
         status = os.lstat(here)
         if here in self.junctions:
             target = os.stat(here)
-            return SimpleNamespace(
-                st_mode=target.st_mode, st_reparse_tag=names.NT_JUNCTION, st_dev=status.st_dev,
-                st_ino=status.st_ino, st_mtime_ns=status.st_mtime_ns, st_size=0,
+            found = SimpleNamespace(
+                st_mode=target.st_mode, st_file_attributes=names.NT_REPARSE_POINT | 0x10,
+                st_dev=status.st_dev, st_ino=status.st_ino, st_mtime_ns=status.st_mtime_ns,
+                st_size=0,
             )  # fmt: skip
+            if self.has_tags:
+                found.st_reparse_tag = names.NT_JUNCTION
+            return found
         return status
 
     def mkdir(self, path: str, mode: int = 0o777) -> None:
@@ -381,11 +389,18 @@ class FakeWindows:
         return text if not ntpath.isabs(text) else "\\\\?\\" + text
 
     def replace(self, path: str, other: str) -> None:
+        self._check_writable(other)
         os.replace(self.here(path), self.here(other))
+
+    def _check_writable(self, path: str) -> None:
+        here = self.here(path)
+        if os.path.isfile(here) and not os.stat(here).st_mode & 0o200:
+            raise PermissionError(errno.EACCES, "Access is denied")
 
     rename = replace
 
     def remove(self, path: str) -> None:
+        self._check_writable(path)
         os.remove(self.here(path))
 
     def rmdir(self, path: str) -> None:

@@ -23,11 +23,11 @@ case what is sent                                                 test
 16   a file or link where there is a full directory               ``test_full_directory_in_the_way``
 17   killed in mid-file                                           ``test_cut_off_in_mid_file``
 18   a hostile other end                                          ``HostileTests``
-19   other Pythons                                                ``system.test_rsync``
+19   other Pythons                                                ``test_far_python``
 20   a mode change alone                                          ``test_mode_alone``
 21   an unreadable file                                           ``test_unreadable_file``
 22   a FIFO, socket or device                                     ``test_special_files``
-23   several targets, one slow, one that dies                     ``test_targets.TargetTests``
+23   several targets, one slow, one that dies                     ``test_targets.RunTests``
 24   much data through a hop and ssh                              ``benchmarks/rsync.py``
 ==== ============================================================ ==================================
 """
@@ -35,9 +35,11 @@ case what is sent                                                 test
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import socket
 import stat
+from pathlib import Path
 from typing import Any
 from unittest import mock
 
@@ -51,6 +53,22 @@ from pycomnet.far.rsync.tree import LATEST, AtDirectory
 from pycomnet.test.rsync.kit import CutOff, FakeWindows, Sender, sync, tree_of, write
 
 NOON = 1700000000123456789
+#: Where the tests with real far sides are.
+SYSTEM = "system/test_rsync.py"
+
+
+class TableTests(SynchronousTestCase):
+    """The table above."""
+
+    def test_names_are_those_of_tests(self) -> None:
+        """Each test that it names is there."""
+        room = Path(__file__).parent
+        texts = [path.read_text() for path in (*room.glob("test_*.py"), room.parent / SYSTEM)]
+        named = re.findall(r"``(?:\w+\.)?(test_\w+|\w+Tests)``", __doc__ or "")
+        self.assertGreater(len(named), 24)
+        for name in named:
+            found = [text for text in texts if re.search(rf"(def|class) {name}\b", text)]
+            self.assertTrue(found, name)
 
 
 class CaseTests(SynchronousTestCase):
@@ -254,6 +272,38 @@ class WindowsTests(CaseTests):
         self.assertEqual(self.send(delete=True)["deleted"], [b"junction"])
         self.assertEqual(os.listdir(self.destination), [])
         self.assertEqual(os.listdir(outside), ["precious"])
+
+    def test_junction_of_an_old_python(self) -> None:
+        """Before Python 3.8 it is known as some reparse point only, and not entered either."""
+        self.windows.has_tags = False
+        self.test_junction()
+
+    def test_modes_are_not_set(self) -> None:
+        """A file that may not be written to here can be replaced and deleted there."""
+        os.chmod(self.in_source("file", b"one"), 0o444)
+        self.assertEqual(self.send()["sent"], [b"file"])
+        os.chmod(self.in_source("file2", b"two"), 0o444)
+        os.replace(os.path.join(self.source, "file2"), os.path.join(self.source, "file"))
+        os.utime(os.path.join(self.source, "file"))
+        self.assertEqual((self.send()["sent"], self.send()["sent"]), ([b"file"], []))
+        os.remove(os.path.join(self.source, "file"))
+        self.assertEqual(self.send(delete=True)["deleted"], [b"file"])
+
+    def test_names_there_that_can_not_be_had(self) -> None:
+        """What others have made by other ways fails; the rest is deleted, and the run ends."""
+        for name in (b"aux", b"\xed\xb2\x80", b"old"):
+            write(os.path.join(os.fsencode(self.destination), name), b"")
+
+        def listdir(path: str) -> list[str]:
+            """Half of a surrogate pair, as Windows tells it."""
+            found = os.listdir(self.windows.here(path))
+            return [os.fsencode(one).decode("utf-8", "surrogatepass") for one in found]
+
+        self.in_source("new/file", b"new")
+        with mock.patch.object(self.windows, "listdir", listdir):
+            done = self.send(delete=True)
+        self.assertEqual((done["sent"], done["deleted"]), ([b"new/file"], [b"old"]))
+        self.assertEqual(set(done["failed"]), {b"aux", b"\xed\xb2\x80"})
 
     def test_case(self) -> None:
         """Names that are one name there are both named, and neither is written (case 7)."""

@@ -354,7 +354,7 @@ class HostileFarSideTests(RSyncCase):
     ) -> pycomnet.TargetResult:
         """Fetch from a far side that sends this."""
         gateway = await self.gateway()
-        told = [["root", 0o755, NOON], *messages]
+        told = [["root", 0o755, NOON, ["", [[b"", ""]]]], *messages]
         code = f"messages, pieces = {told!r}, {pieces!r}\n{SCRIPTED}"
         with mock.patch.object(fetch, "SEND", code):
             return await pycomnet.fetch(gateway, "x", self.target(), **options)

@@ -73,6 +73,18 @@ class MatcherTests(SynchronousTestCase):
         self.assertEqual(literal, block_size(len(old)))
         self.assertLess(size, len(old) // 100)
 
+    def test_copies_come_while_the_rest_is_compared(self) -> None:
+        """The other end copies meanwhile, so not all is one piece."""
+        old = content(MEGABYTE)
+        with mock.patch.multiple(matching, COPIED=100_000, READ=65536):
+            for new in (old, b"x" + old):
+                steps = list(Matcher(reader(new), len(new), sums_of(old, 4096)).steps())
+                copies = [step for step in steps if isinstance(step, Copy)]
+                self.assertEqual(sum(one.size for one in copies), len(old))
+                self.assertGreater(len(copies), 1)
+                self.assertTrue(all(one.size >= 100_000 for one in copies[:-1]))
+                match(old, new, 4096)
+
     def test_byte_in_front(self) -> None:
         """A byte put in front costs a byte."""
         old = content(8 * MEGABYTE)

@@ -12,11 +12,11 @@ from collections.abc import Callable
 from typing import Any
 from unittest import mock
 
-from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pycomnet.far.rsync import names, scan, tree
 from pycomnet.far.rsync.tree import PathDirectory, Tree, open_tree
+from pycomnet.test.properties import given, settings
 from pycomnet.test.rsync.kit import CutOff, Sender, sync, write
 from pycomnet.test.rsync.test_cases import NOON, CaseTests
 

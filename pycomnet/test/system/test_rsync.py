@@ -252,6 +252,19 @@ async def comes_back(gateway: pycomnet.Gateway, base: Path, nanoseconds: bool) -
     assert changed.bytes_received < 100000
 
 
+async def nothing_into_itself(gateway: pycomnet.Gateway, source: Path) -> None:
+    """A destination in the source is refused, in both directions."""
+    inside = source / "short1" / "inside"
+    sync = pycomnet.RSync(source)
+    sync.add_target(gateway, inside)
+    (result,) = (await sync.send()).targets
+    words = "the destination lies in the source, as 'short1/inside'"
+    assert words in str(result.error)
+    with pytest.raises(pycomnet.SyncError, match=words):
+        await pycomnet.fetch(gateway, source, inside)
+    assert not inside.exists()
+
+
 @pytest.mark.parametrize(
     "python", [pytest.param(python, marks=needs(python.split()[0])) for python in PYTHONS]
 )
@@ -262,6 +275,7 @@ async def test_far_python(python: str, group: pycomnet.Group, tmp_path: Path) ->
     command = versioned_python("2.7") or python if python == "python2.7" else python
     gateway = await group.makegateway(f"popen//python={command}//fork=no", timeout=START)
     await goes_on(gateway, tmp_path, PYTHONS[python])
+    await nothing_into_itself(gateway, tmp_path / "source")
 
 
 @pytest_twisted.ensureDeferred

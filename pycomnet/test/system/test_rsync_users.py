@@ -38,12 +38,9 @@ async def group() -> AsyncIterator[pycomnet.Group]:
 
 
 def require_other() -> None:
-    """Skip unless there is a Python for the other user, who can read the package."""
+    """Skip unless there is a Python for the other user."""
     if shutil.which("setpriv") is None or not os.access(PYTHON, os.X_OK):
         missing(f"setpriv or {PYTHON} is not installed")
-    closed = [path for path in Path(pycomnet.__file__).parents if not path.stat().st_mode & 0o001]
-    if closed:
-        pytest.skip(f"other users can't enter {closed[0]}")
 
 
 @pytest.fixture

@@ -158,6 +158,21 @@ async def test_asks_no_index_again(place: Place, group: Any) -> None:
 
 
 @pytest_twisted.ensureDeferred
+@pytest.mark.parametrize("far", [False, True])
+async def test_constraints_choose_versions(place: Place, group: Any, far: bool) -> None:
+    """Of what is needed they say the version, and what is not needed is not installed."""
+    gateway = await group.makegateway("popen")
+    options = place.options(far=far, index=str(place.index))
+    limits = ["beta<2  # the older one", "gamma==1.0"]
+    made = await xdeploy.create_venv(gateway, "work", "beta", constraints=limits, **options)
+    assert made.packages == {"beta": "1.0"}
+    free = await xdeploy.create_venv(gateway, "work", "beta", **options)
+    assert (free.packages, free.made) == ({"beta": "2.0"}, True)
+    with pytest.raises(xdeploy.DeploymentFailed):
+        await xdeploy.create_venv(gateway, "work", "beta>=2", constraints=limits, **options)
+
+
+@pytest_twisted.ensureDeferred
 async def test_upgrade_asks_the_index(place: Place, group: Any) -> None:
     """``upgrade`` asks the index; without it, what was resolved before is used."""
     gateway = await group.makegateway("popen")
@@ -912,8 +927,10 @@ def test_command_makes_and_runs(place: Place, tmp_path: Path) -> None:
     assert ran.returncode == 0, ran.stderr
 
 
-def test_command_says_why_not(place: Place) -> None:
+def test_command_says_why_not(place: Place, tmp_path: Path) -> None:
     """What it can't do it says, and exits with the status for that."""
+    limits = tmp_path / "constraints.txt"
+    limits.write_text("beta==9.0\n")
     where = ["--index", str(place.index), "--directory", str(place.root)]
     for args, status, said in (
         (["popen", "work", "nowhere"], 1, "nowhere"),
@@ -922,6 +939,8 @@ def test_command_says_why_not(place: Place) -> None:
         (["pipen", "work"], 2, "pipen"),
         (["popen", "work", "--"], 2, "COMMAND"),
         (["popen", "work", "-r", "/nowhere"], 2, "/nowhere"),
+        (["popen", "work", "-c", "/nowhere"], 2, "'-c'"),
+        (["popen", "work", "beta", "-c", str(limits)], 1, "nothing can be found for beta"),
         (["popen"], 2, "NAME"),
     ):
         ran = command(*where, *args)

@@ -12,7 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from pycomnet.gateways.limits import far_limits
 from pycomnet.gateways.spec import Spec
-from pycomnet.test.properties import given, settings
+from pycomnet.test.properties import examples, given, settings
 from pycomnet.test.wire.test_values import values
 from pycomnet.test.wire.vectors import CHANNELS, nested
 from pycomnet.wire.codec import make_codec
@@ -25,7 +25,7 @@ from pycomnet.wire.values import (
     read_texts,
 )
 
-bounded = settings(max_examples=80, derandomize=True, deadline=None, database=None)
+bounded = settings(max_examples=examples(80), derandomize=True, deadline=None, database=None)
 PURE = PureCodec(*CHANNELS)
 
 

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 import pycomnet
-from pycomnet.test.properties import given, settings
+from pycomnet.test.properties import examples, given, settings
 from pycomnet.test.wire.bothcodecs import same_bytes
 from pycomnet.test.wire.vectors import nested, unhex
 from pycomnet.wire import kinds
@@ -36,7 +36,7 @@ else:
 PURE = PureCodec()
 RUST = RustCodec()
 bounded = settings(
-    max_examples=40,
+    max_examples=examples(40),
     derandomize=True,
     deadline=None,
     database=None,
@@ -333,7 +333,7 @@ class BothKindTests(SynchronousTestCase):
 
     test_both_codecs_make_the_same_bytes = bounded(same_bytes(PURE, RUST, values, shape))
 
-    @settings(bounded, max_examples=150)
+    @settings(bounded, max_examples=examples(150))
     @given(values, st.data())
     def test_both_codecs_read_mutated_bytes_alike(self, value: Any, data: st.DataObject) -> None:
         """They accept the same of what was changed on its way, and read the same in it."""

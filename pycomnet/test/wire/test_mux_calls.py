@@ -7,7 +7,7 @@ from typing import Any
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from pycomnet.test.properties import given, settings
+from pycomnet.test.properties import examples, given, settings
 from pycomnet.test.wire.muxkit import (
     CLOSE,
     DATA,
@@ -274,7 +274,7 @@ class AskTests(SynchronousTestCase):
         self.assertIn("1 open channels", str(problem))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 @given(
     st.lists(
         st.one_of(

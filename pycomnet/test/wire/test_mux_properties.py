@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
+from pycomnet.test.properties import examples, given, settings
 from pycomnet.test.wire.muxkit import hello, plain
 from pycomnet.test.wire.muxmodel import REST, TRAFFIC, Link
 from pycomnet.wire import mux as wire
@@ -15,7 +16,7 @@ bounded = settings(
     derandomize=True,
     deadline=None,
     database=None,
-    max_examples=200,
+    max_examples=examples(200),
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
 

@@ -24,7 +24,7 @@ from hypothesis import HealthCheck, example
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from pycomnet.test.properties import given, settings
+from pycomnet.test.properties import examples, given, settings
 from pycomnet.test.wire import vectors
 from pycomnet.test.wire.bothcodecs import same_bytes
 from pycomnet.test.wire.vectors import (
@@ -48,7 +48,7 @@ else:
     _Case = object
 
 bounded = settings(
-    max_examples=40,
+    max_examples=examples(40),
     derandomize=True,
     deadline=None,
     database=None,
@@ -557,7 +557,7 @@ class BothTests(SynchronousTestCase):
 
     test_both_codecs_make_the_same_bytes = bounded(same_bytes(PURE, RUST, values, shape))
 
-    @settings(bounded, max_examples=60)
+    @settings(bounded, max_examples=examples(60))
     @given(values, st.data())
     def test_both_codecs_read_mutated_bytes_alike(self, value: object, data: st.DataObject) -> None:
         """They accept the same of what was changed on its way, and read the same in it."""
@@ -595,7 +595,7 @@ class BothTests(SynchronousTestCase):
                 run = [*payloads[:place], bad, *payloads[place:]]
                 self.assertIsNone(RUST.decode_run(run), (bad, place))
 
-    @settings(bounded, max_examples=200)
+    @settings(bounded, max_examples=examples(200))
     @given(
         st.lists(
             st.sampled_from(

@@ -707,8 +707,10 @@ class UpkeepTests(DirectoryCase):
         os.mkdir(self.directory.path("new", "x"))
         with self.directory.lock("making", shared=True):
             self.assertEqual(self.pruned(), (0, 0))
+            self.assertTrue(upkeep.pruned(self.directory.root)["busy"])
             self.assertEqual(os.listdir(self.directory.path("new")), ["x"])
         self.assertEqual(self.pruned(), (1, 2))
+        self.assertFalse(upkeep.pruned(self.directory.root)["busy"])
         self.assertEqual(os.listdir(self.directory.path("new")), [])
 
     def test_waiter_ends_with_the_near_side_and_removes_nothing(self) -> None:

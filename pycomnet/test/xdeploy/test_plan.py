@@ -25,7 +25,7 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from pycomnet.test.processes import still_there
 from pycomnet.test.xdeploy.packages import project, sdist
-from pycomnet.xdeploy import wheelcache
+from pycomnet.xdeploy import tool, wheelcache
 from pycomnet.xdeploy.plan import FarBuild, PackageIndex, Plan
 from pycomnet.xdeploy.requirements import InvalidRequirements
 from pycomnet.xdeploy.resolve import LEGACY_BACKEND, BuildFailed, build_system
@@ -417,6 +417,26 @@ class ToolTests(TestCase):
         async with scratch(self.reactor) as place:
             os.rmdir(place)
         self.assertEqual(len(threads), 2)
+
+    async def test_few_run_at_a_time_and_none_in_the_pool(self) -> None:
+        """A long build keeps neither name lookups nor what is sent to others waiting."""
+
+        class WithoutPool:
+            callFromThread = self.reactor.callFromThread
+
+        self.patch(tool, "_turns", defer.DeferredSemaphore(1))
+        pipe = self.mktemp()
+        os.mkfifo(pipe)
+        reactor: Any = WithoutPool()
+        argv = [sys.executable, "-c", "import sys; print(open(sys.argv[1]).read())", pipe]
+        first = run_tool(reactor, argv, os.environ)
+        second = run_tool(reactor, [sys.executable, "-c", "print(2)"], os.environ)
+        third = run_tool(reactor, [sys.executable, "-c", "print(3)"], os.environ)
+        third.addErrback(lambda failure: failure.trap(defer.CancelledError))
+        third.cancel()
+        await deferToThread(Path(pipe).write_text, "1")
+        self.assertFalse(second.called)
+        self.assertEqual([(await first).output, (await second).output], ["1\n", "2\n"])
 
     async def test_missing_program_is_an_error(self) -> None:
         """A program that is not there is an error."""

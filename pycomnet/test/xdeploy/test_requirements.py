@@ -61,12 +61,27 @@ class RequirementsTests(SynchronousTestCase):
         self.assertTrue(Requirements.of("a @ https://x.example/a-1.0.tar.gz").fixed)
         self.assertFalse(Requirements.of("a @ file:///tmp/a-1.0.tar.gz").fixed)
 
+    def test_constraints_make_other_requirements(self) -> None:
+        """In any order; they want nothing themselves, so they have no extras."""
+        plain, one = Requirements.of("a"), Requirements.of("a", "c<2\nB == 1")
+        self.assertEqual(one, Requirements.of("a", ["b==1", "c <2  # why"]))
+        self.assertEqual((one.lines, one.constraints), (("a",), ("b==1", "c<2")))
+        keys = {each.key for each in (plain, one, Requirements.of("a\nc<2\nb==1"))}
+        self.assertEqual(len(keys), 3)
+        self.assertFalse(Requirements.of("a", "b @ file:///tmp/b.whl").fixed)
+        for text, said in (
+            ("a\n-c x", "line 2 of the constraints"),
+            ("b[x]", "extras"),
+        ):
+            self.assertRaisesRegex(InvalidRequirements, said, Requirements.of, "a", text)
+
     def test_refusal_names_the_line_and_the_remedy(self) -> None:
         """The error has the line's number, and what to do."""
         for text, said in (
             ("a\n-r more.txt", "line 2 .*option of pip"),
             ("a\n\nb c", "line 3"),
             ("./here", "install="),
+            ("-c limits.txt", "constraints="),
             ("--index-url x", "index="),
             ("-e .", "install="),
             ("--editable=.", "install="),

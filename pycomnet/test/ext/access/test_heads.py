@@ -6,7 +6,6 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.internet.address import IPv4Address
 from twisted.logger import capturedLogs
@@ -18,6 +17,7 @@ from pycomnet.ext.access.audit import FREE_LINES
 from pycomnet.ext.access.messages import KINDS, read_message
 from pycomnet.services.server.guarding import head_of, make_heads
 from pycomnet.test.ext.access.kit import SHOP, AccessCase
+from pycomnet.test.properties import examples, given, settings
 from pycomnet.test.services.server.test_batches import Taken
 from pycomnet.wire.codec import make_codec
 from pycomnet.wire.values import InvalidValue, PureCodec
@@ -30,7 +30,7 @@ CODECS = [make_codec(), PureCodec()]
 class HeadTests(SynchronousTestCase):
     """What is let through by its first bytes."""
 
-    @settings(max_examples=100, deadline=None)
+    @settings(max_examples=examples(100), deadline=None)
     @given(NAMES, NAMES, st.booleans(), st.sampled_from(CODECS))
     def test_request_for_an_allowed_method_is_let_through(
         self, interface: str, method: str, blocks: bool, codec: Any
@@ -40,7 +40,7 @@ class HeadTests(SynchronousTestCase):
         request = [interface, method, {"a": 1}, 30.0, *([[]] if blocks else [])]
         self.assertTrue(head_of(codec.encode(request)) in heads)
 
-    @settings(max_examples=100, deadline=None)
+    @settings(max_examples=examples(100), deadline=None)
     @given(NAMES, NAMES, NAMES, NAMES)
     def test_request_for_another_is_not(
         self, interface: str, method: str, allowed: str, name: str
@@ -50,7 +50,7 @@ class HeadTests(SynchronousTestCase):
         payload = make_codec().encode([interface, method, None, None])
         self.assertIs(head_of(payload) in heads, (interface, method) == (allowed, name))
 
-    @settings(max_examples=200, deadline=None)
+    @settings(max_examples=examples(200), deadline=None)
     @given(st.binary(max_size=100), st.binary(max_size=20))
     def test_bytes_that_are_let_through_are_such_a_request(self, noise: bytes, end: bytes) -> None:
         """Nothing else is, and no bytes raise an error."""
@@ -65,7 +65,7 @@ class HeadTests(SynchronousTestCase):
 class FuzzTests(SynchronousTestCase):
     """Messages with credentials."""
 
-    @settings(max_examples=300, deadline=None)
+    @settings(max_examples=examples(300), deadline=None)
     @given(
         st.binary(max_size=200)
         | st.recursive(

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from pycomnet.errors import AccessConfigError, Forbidden, Unauthenticated
+import attrs
+
+from pycomnet.errors import (
+    AccessConfigError,
+    Forbidden,
+    TooManyRegistrations,
+    Unauthenticated,
+)
 from pycomnet.ext import access
 from pycomnet.ext.access.names import NameAccess, NameGrant, make_access, read_access
 from pycomnet.ext.access.rules import Rule
@@ -31,6 +38,7 @@ class NameAccessTests(NameserverCase):
             {
                 "list": Rule(everybody),
                 "watch": Rule(everybody, frozenset({"monitor"})),
+                "remove": Rule(everybody, allow=frozenset({"watcher"})),
             },
         )
         self.options = {"may_register": names.may_register}
@@ -121,6 +129,32 @@ class NameAccessTests(NameserverCase):
         calling = alice.invoke("renew", owner)
         self.network.wait(1)
         self.failureResultOf(calling, Unauthenticated)
+
+    def test_limit_is_the_users(self) -> None:
+        """However many connections they have; another user has room."""
+        self.names.limits = attrs.evolve(self.names.limits, client_services=2)
+        for number, error in ((1, None), (2, None), (3, TooManyRegistrations)):
+            found = self.call(
+                "bob",
+                "register",
+                service=f"/bob/{number}",
+                interfaces=["x"],
+                address="tcp:127.0.0.1:1",
+            )
+            self.assertIsInstance(found, error or dict)
+        found = self.call(
+            "alice", "register", service="/shop/1", interfaces=["x"], address="tcp:127.0.0.1:1"
+        )
+        self.assertIn("lease", found)
+
+    def test_operators_are_the_users_of_the_rule(self) -> None:
+        """They end what others have registered, and nobody else does."""
+        self.call("bob", "register", service="bob", interfaces=["x"], address="tcp:127.0.0.1:1")
+        self.assertIsInstance(self.call(None, "remove", service="bob"), Unauthenticated)
+        for user in ("bob", "alice"):
+            self.assertIsInstance(self.call(user, "remove", service="bob"), Forbidden)
+        self.assertEqual(self.call("watcher", "remove", service="bob"), {"service": "bob"})
+        self.assertEqual(len(self.names.directory), 0)
 
     def test_listing_and_watching_are_for_those_who_may(self) -> None:
         """Locating is for everybody, as nothing is said of it."""

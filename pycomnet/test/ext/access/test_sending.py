@@ -212,9 +212,11 @@ class RequestTests(AccessCase):
         names = Names()
         names.records = [{"service": "s", "interfaces": [SHOP], "address": self.address}]
         address = self.guarded(names, Rule((self.table,)), "list_services")
-        shop = self.result(Context(self.network, nameserver=address).locate(SHOP))
-        self.assertEqual(self.result(shop.invoke("hours")), "9 to 5")
-        self.assertEqual(names.asked, 0)
+        for credentials in (None, PASSWORD):  # the password is for no nameserver
+            context = Context(self.network, nameserver=address, credentials=credentials)
+            shop = self.result(context.locate(SHOP))
+            self.assertEqual(self.result(shop.invoke("hours")), "9 to 5")
+        self.assertEqual((names.asked, self.table.checked), (0, []))
         names.records.clear()
         context = Context(self.network, nameserver=address)
         self.failure(context.locate(SHOP), ServiceNotFound)
