@@ -73,10 +73,14 @@ class Instances:
 
 
 class AddressRoute(Instances):
-    """One address."""
+    """One address.
 
-    def __init__(self, peer: PooledServer) -> None:
+    :param returns: whether calls wait for it to come back.
+    """
+
+    def __init__(self, peer: PooledServer, returns: bool = True) -> None:
         self._peer = peer
+        self._returns = returns
 
     def __str__(self) -> str:
         return f"at {self._peer.address}"
@@ -91,7 +95,7 @@ class AddressRoute(Instances):
         return self._peer, await self._peer.connect()
 
     def may_return(self) -> bool:
-        return self._peer.known
+        return self._returns and self._peer.known
 
     def reference(self, interface: str | None) -> ServiceReference:
         return ServiceReference(interface, address=self._peer.address)

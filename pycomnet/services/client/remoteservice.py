@@ -304,8 +304,9 @@ class RemoteService(Live):
             sending.cancel()
 
     def only_at(self, peer: PooledServer) -> RemoteService:
-        """This service at one of its instances, that :meth:`reach` has given."""
-        return RemoteService(self.context, AddressRoute(peer), self.interface)
+        """This service at one of its instances, that :meth:`reach` has given. If that is gone,
+        calls fail at once: it may have come back elsewhere."""
+        return RemoteService(self.context, AddressRoute(peer, returns=False), self.interface)
 
     def saying(
         self, key: str | None = None, on_behalf_of: str | None = None, memory: str | None = None

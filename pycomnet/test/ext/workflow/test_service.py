@@ -544,3 +544,29 @@ class CrashTests(WorkflowCase):
         await self.service._prune()
         await self.fails(w.show("r"), UnknownRun)
         self.assertEqual(await w.invoke("t", 5, id="r"), 6)
+
+    @deferred
+    async def test_service_that_moves_while_a_call_begins(self) -> None:
+        """A service is gone when its call is about to be sent, and is back elsewhere: the call goes
+        there, as it has not run."""
+        w = await self.serve({"t": [shop("hold_once", timeout=30)]})
+        moved: list[bool] = []
+        commit = self.service.store.commit
+
+        async def move(change: Any) -> None:
+            await self.shop_server.close(0)
+            await self.start_shop()
+            await commit(change)
+
+        def committing(change: Any) -> Any:
+            if moved or change.row.state == "done":
+                return commit(change)
+            moved.append(True)
+            return defer.Deferred.fromCoroutine(move(change))
+
+        self.patch(self.service.store, "commit", committing)
+        result = w.invoke("t", 1)
+        await self.until(lambda: self.shop.held)
+        self.shop.held[0].callback("there")
+        self.assertEqual(await result, "there")
+        self.assertEqual(len(self.shop.calls), 1)
