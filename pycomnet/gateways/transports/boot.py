@@ -73,7 +73,9 @@ class Boot:
     message: bytes = b""
 
 
-def boot(python: Sequence[str], env: Mapping[str, str], config: dict[str, Any]) -> Boot:
+def boot(
+    python: Sequence[str], env: Mapping[str, str], config: dict[str, Any], sends: bool = True
+) -> Boot:
     """Prepare the start of a far side on this machine.
 
     An interpreter imports the far side from this package's files. One that another program starts
@@ -82,6 +84,7 @@ def boot(python: Sequence[str], env: Mapping[str, str], config: dict[str, Any]) 
     :param python: the interpreter and its arguments, or a program that starts it.
     :param env: its whole environment.
     :param config: its configuration (far/main.py).
+    :param sends: whether a program may be sent the far side. Else it has to be able to read it.
     """
     fits, rest = divide(env)
     config = dict(config)
@@ -91,7 +94,7 @@ def boot(python: Sequence[str], env: Mapping[str, str], config: dict[str, Any]) 
     if rest:
         config["more"] = True
     more = environment_message(rest) if rest else b""
-    if python[0] == sys.executable or INTERPRETER.match(os.path.basename(python[0])):
+    if not sends or python[0] == sys.executable or INTERPRETER.match(os.path.basename(python[0])):
         code = BOOT.format(first=FIRST_LINE, path=PACKAGE, config=config)
         return Boot((*python, "-c", code), fits, more)
     return Boot(boot_argv(python), fits, package.bootstrap_message(config) + more)

@@ -97,7 +97,8 @@ def launcher(reactor: PipeReactor) -> Launch:
         }
         if processors() < ENOUGH_PROCESSORS:
             config["busy"] = False
-        start = boot(python, {**clean_environment(), **spec.env}, config)
+        # The first bytes that it reads are the client's: it may be a program of any kind.
+        start = boot(python, {**clean_environment(), **spec.env}, config, sends=False)
         try:
             process = LocalProcess(list(start.argv), start.env, stderr, reactor)
         except (OSError, ValueError) as problem:

@@ -30,6 +30,11 @@ class BootTests(SynchronousTestCase):
             self.assertEqual(start.argv, (*wrapper, "python3", "-c", package.code()))
             self.assertEqual(start.message, package.bootstrap_message({"id": "gw0"}))
 
+    def test_program_of_any_kind_is_sent_nothing(self) -> None:
+        """Where the first bytes are somebody else's, as in the mediator."""
+        start = boot(["sh", "-c", "exec cat"], {}, {"id": "gw0"}, sends=False)
+        self.assertEqual((start.argv[:3], start.message), (("sh", "-c", "exec cat"), b""))
+
     def test_wrapped_interpreter_is_sent_what_no_environment_takes(self) -> None:
         """After the package."""
         env = {"LONG": "x" * 200_000}
