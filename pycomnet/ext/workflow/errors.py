@@ -74,6 +74,13 @@ class RunStoreFailed(ServiceError):
     code = "workflow-store"
 
 
+class RunNotKept(RunStoreFailed):
+    """The store can't keep that, however often it is tried: it is too long, or no value of a store.
+    Nothing was changed."""
+
+    code = "workflow-not-kept"
+
+
 class FenceLost(RunStoreFailed):
     """Another workflow service has the run by now."""
 
@@ -86,6 +93,7 @@ __all__ = [
     "RunCancelled",
     "RunConflict",
     "RunFailed",
+    "RunNotKept",
     "RunStoreFailed",
     "UnknownRun",
     "UnknownTask",

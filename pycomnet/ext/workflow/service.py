@@ -158,6 +158,7 @@ class WorkflowService(Service):
     async def _run_of(self, request: Request) -> WorkflowRun:
         """A run that the caller may see."""
         id = request.args["id"]
+        _check_text("an id", id)
         run = self._runner.known(id)
         if run is None:
             found = await self.store.get(id)
@@ -176,8 +177,8 @@ class WorkflowService(Service):
         id = args.get("id")
         if id is None:
             id = secrets.token_hex(12)
-        elif not 0 < len(id) <= LONGEST_ID or not id.isprintable():
-            raise InvalidArguments(f"an id is a text of 1 to {LONGEST_ID} characters")
+        else:
+            _check_text("an id", id)
         input = args.get("args")
         if definition.main.get("durable", True):
             try:
@@ -266,6 +267,12 @@ class WorkflowService(Service):
             len(before) != 2 or type(before[0]) not in (int, float) or type(before[1]) is not str
         ):
             raise InvalidArguments("before is a run's creation time and its id")
+        for what in ("task", "state"):
+            if args.get(what) is not None:
+                _check_text(what, args[what])
+        if before is not None:
+            before = (_time("before", before[0]), before[1])
+            _check_text("before's id", before[1])
         user = request.user
         # What the store can't leave out is left out below.
         seen = [
@@ -276,11 +283,11 @@ class WorkflowService(Service):
         query = RunQuery(
             args.get("task"),
             args.get("state"),
-            args.get("since"),
-            args.get("until"),
+            _time("since", args.get("since")),
+            _time("until", args.get("until")),
             user.name if user else "",
             tuple(seen),
-            None if before is None else (float(before[0]), before[1]),
+            before,
             limit,
         )
         found: list[dict[str, Any]] = []
@@ -391,6 +398,26 @@ class WorkflowService(Service):
         message = Message(kind, name, b"" if value is None else pack(value))
         if await self.store.post(run.id, message) is None:
             raise UnknownRun(f"there is no run {run.id!r} any more")
+
+
+def _check_text(what: str, text: str) -> None:
+    """Check an id, or another name, before it is looked for.
+
+    :raises InvalidArguments: it is none.
+    """
+    if not 0 < len(text) <= LONGEST_ID or not text.isprintable():
+        raise InvalidArguments(f"{what} is a text of 1 to {LONGEST_ID} printable characters")
+
+
+def _time(what: str, value: Any) -> Any:
+    """A time as a float, or None.
+
+    :raises InvalidArguments: it is too large.
+    """
+    try:
+        return None if value is None else float(value)
+    except OverflowError:
+        raise InvalidArguments(f"{what} is in seconds since 1970") from None
 
 
 def _is_one_of(request: Request, allowed: Any) -> bool:

@@ -12,15 +12,17 @@ import fcntl
 import os
 import sqlite3
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
+import attrs
 from twisted.enterprise import adbapi
 from twisted.internet import defer
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from pycomnet.deferred import deferred
-from pycomnet.ext.workflow.errors import RunStoreFailed
+from pycomnet.ext.workflow.errors import RunNotKept, RunStoreFailed
 from pycomnet.ext.workflow.records import ENDED, Claim, Message, RunChange, RunQuery, RunRow
 from pycomnet.ext.workflow.stores import tables
 from pycomnet.interfaces import IRunFollower, IRunStore
@@ -35,11 +37,43 @@ MOST = 2_000
 BUSY = 10.0
 #: KiB of SQLite's own cache.
 CACHE = 16_384
+#: Errors of SQLite that are of what it was given, not of the file.
+VALUE_ERRORS = (
+    sqlite3.DataError,
+    sqlite3.IntegrityError,
+    sqlite3.InterfaceError,
+    sqlite3.ProgrammingError,
+    sqlite3.NotSupportedError,
+)
 #: Ends of the names of the files that SQLite may have beside the file.
 BESIDE = ("-wal", "-shm", "-journal")
 
-#: An operation: what runs in the thread, its arguments, and what fires with its result.
-_Operation = tuple[Callable[..., Any], tuple[Any, ...], defer.Deferred[Any]]
+#: What only reads: if it fails, nothing has to be undone.
+READS = frozenset(
+    {
+        tables.definition,
+        tables.messages,
+        tables.get,
+        tables.list_runs,
+        tables.counts,
+        tables.marks,
+    }
+)
+
+
+@attrs.frozen
+class _Operation:
+    """What is asked for.
+
+    :ivar function: runs in the thread, with the connection and ``args``.
+    :ivar waiting: fires with its result. Who asked may cancel it: the operation goes on.
+    :ivar then: called with the result, whoever waits, and gives what ``waiting`` fires with.
+    """
+
+    function: Callable[..., Any]
+    args: tuple[Any, ...]
+    waiting: defer.Deferred[Any]
+    then: Callable[[Any], Any] | None
 
 
 @implementer(IRunStore)
@@ -151,12 +185,18 @@ class SQLiteRunStore:
 
     # -- transactions ----------------------------------------------------------------------------
 
-    def _do(self, function: Callable[..., Any], *args: Any) -> defer.Deferred[Any]:
+    def _do(
+        self,
+        function: Callable[..., Any],
+        *args: Any,
+        then: Callable[[Any], Any] | None = None,
+    ) -> defer.Deferred[Any]:
         """Run a function in the thread, in the next transaction."""
         if self._pool is None or self._closing:
             return defer.fail(RunStoreFailed(f"{self.name}: it is closed"))
-        waiting: defer.Deferred[Any] = defer.Deferred(lambda _: None)
-        self._queue.append((function, args, waiting))
+        # Without a canceller: Twisted drops the result that comes after a cancel.
+        waiting: defer.Deferred[Any] = defer.Deferred()
+        self._queue.append(_Operation(function, args, waiting, then))
         if self._turn is None and not self._writing:
             # The rest of this turn's operations go into the same transaction.
             self._turn = self._reactor.callLater(0, self._flush)
@@ -168,7 +208,9 @@ class SQLiteRunStore:
             return
         batch, self._queue = self._queue[:MOST], self._queue[MOST:]
         self._writing = True
-        writing = self._pool.runWithConnection(_transact, [one[:2] for one in batch])
+        writing = self._pool.runWithConnection(
+            _transact, [(one.function, one.args) for one in batch]
+        )
         writing.addCallbacks(
             self._fire, self._not_written, callbackArgs=(batch,), errbackArgs=(batch,)
         )
@@ -186,24 +228,38 @@ class SQLiteRunStore:
             one.callback(None)
 
     def _not_written(self, failure: Failure, batch: list[_Operation]) -> None:
-        problem = failure.value
-        if not isinstance(problem, RunStoreFailed):
-            text = str(problem)
-            if "locked" in text:
-                text = "another process has it open"
-            elif "not a database" in text or "malformed" in text:
-                text += ": it is damaged, or no workflow service's"
-            log.error("can't use {store}: {problem}", store=self.name, problem=text)
-            problem = RunStoreFailed(f"{self.name}: {text}")
+        problem = self._problem(failure.value)
+        if problem is not failure.value:
+            log.error("can't use {store}: {problem}", store=self.name, problem=problem)
         self._fire([problem] * len(batch), batch)
 
+    def _problem(self, problem: BaseException) -> RunStoreFailed:
+        """What is said of an error."""
+        if isinstance(problem, RunStoreFailed):
+            return problem
+        text = str(problem)
+        if not isinstance(problem, sqlite3.Error) or isinstance(problem, VALUE_ERRORS):
+            return RunNotKept(f"{self.name}: it can't be kept or looked for: {text:.500}")
+        if "locked" in text:
+            text = "another process has it open"
+        elif "not a database" in text or "malformed" in text:
+            text += ": it is damaged, or no workflow service's"
+        return RunStoreFailed(f"{self.name}: {text}")
+
     def _fire(self, results: list[Any], batch: list[_Operation]) -> None:
-        for (_, _, waiting), result in zip(batch, results, strict=True):
-            if isinstance(result, Exception):
-                waiting.errback(Failure(result))
-            else:
-                waiting.callback(result)
-        self._go_on()
+        try:
+            for one, result in zip(batch, results, strict=True):
+                if isinstance(result, Exception):
+                    one.waiting.errback(Failure(self._problem(result)))
+                    continue
+                try:
+                    given = result if one.then is None else one.then(result)
+                except Exception:
+                    one.waiting.errback(Failure())
+                else:
+                    one.waiting.callback(given)
+        finally:
+            self._go_on()
 
     # -- what IRunStore has ----------------------------------------------------------------------
 
@@ -219,9 +275,9 @@ class SQLiteRunStore:
         return self._do(tables.create, row, list(steps))
 
     def commit(self, change: RunChange) -> defer.Deferred[None]:
-        return self._do(tables.commit, change).addCallback(self._committed, change)
+        return self._do(tables.commit, change, then=partial(self._committed, change))
 
-    def _committed(self, claimable: bool, change: RunChange) -> None:
+    def _committed(self, change: RunChange, claimable: bool) -> None:
         if change.row.state in ENDED:
             self._follower.ended(change.row.id)
         if claimable:
@@ -237,7 +293,7 @@ class SQLiteRunStore:
         return defer.succeed(None)
 
     def post(self, run: str, message: Message) -> defer.Deferred[RunRow | None]:
-        return self._do(tables.post, run, message).addCallback(self._posted)
+        return self._do(tables.post, run, message, then=self._posted)
 
     def _posted(self, found: tuple[RunRow | None, bool]) -> RunRow | None:
         row, claimed = found
@@ -273,22 +329,55 @@ class SQLiteRunStore:
 def _transact(
     connection: Any, operations: Sequence[tuple[Callable[..., Any], tuple[Any, ...]]]
 ) -> Sequence[Any]:
-    """Do all in one transaction, in the thread. One that raises RunStoreFailed has changed nothing,
-    and the others count."""
+    """Do all in one transaction, in the thread. An operation that fails has changed nothing, and
+    the others count; only what concerns the file fails all."""
+    try:
+        return _in_transaction(connection, operations, _plainly)
+    except (RunStoreFailed, sqlite3.OperationalError):
+        raise
+    except Exception:
+        # One of them wrote, and then failed: once more, so that each can be undone alone.
+        return _in_transaction(connection, operations, _undoably)
+
+
+def _in_transaction(
+    connection: Any,
+    operations: Sequence[tuple[Callable[..., Any], tuple[Any, ...]]],
+    do: Callable[[Any, Callable[..., Any], tuple[Any, ...]], Any],
+) -> Sequence[Any]:
     connection.execute("BEGIN IMMEDIATE")
     try:
-        results: list[Any] = []
-        for function, args in operations:
-            try:
-                results.append(function(connection, *args))
-            except RunStoreFailed as problem:
-                results.append(problem)
+        results = [do(connection, function, args) for function, args in operations]
         connection.execute("COMMIT")
     except BaseException:
         with contextlib.suppress(sqlite3.Error):
             connection.execute("ROLLBACK")
         raise
     return results
+
+
+def _plainly(connection: Any, function: Callable[..., Any], args: tuple[Any, ...]) -> Any:
+    try:
+        return function(connection, *args)
+    except RunStoreFailed as problem:
+        return problem
+    except Exception as problem:
+        if function in READS and connection.in_transaction:
+            return problem
+        raise
+
+
+def _undoably(connection: Any, function: Callable[..., Any], args: tuple[Any, ...]) -> Any:
+    connection.execute("SAVEPOINT one")
+    try:
+        result = function(connection, *args)
+    except Exception as problem:
+        if not connection.in_transaction:
+            raise  # SQLite has rolled back all: the disk is full, or fails
+        connection.execute("ROLLBACK TO one")
+        result = problem
+    connection.execute("RELEASE one")
+    return result
 
 
 def make_sqlite_store(path: str, reactor: Any) -> SQLiteRunStore:

@@ -12,7 +12,7 @@ from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
 from pycomnet.deferred import deferred
-from pycomnet.ext.workflow.errors import FenceLost, RunStoreFailed
+from pycomnet.ext.workflow.errors import FenceLost, RunNotKept, RunStoreFailed
 from pycomnet.ext.workflow.records import Claim, Message, RunChange, RunQuery, RunRow
 from pycomnet.interfaces import IRunFollower, IRunStore
 
@@ -289,6 +289,56 @@ class RunStoreConformance:
             await store.commit(RunChange(row(claim.row.id, state="done"), claim.fence))
         self.assertEqual(await store.prune(10.0, 2), 2)
         self.assertEqual(await store.prune(10.0, 2), 1)
+
+    @deferred
+    async def test_cancelled_call_is_one_calls_alone(self: Any) -> None:
+        """Who cancels a call gets its error; what was asked for is done and told, and the store
+        goes on."""
+        store, follower = await self.opened()
+        (claim,) = await self.created(store, row())
+        calls = [
+            store.get("a"),
+            store.post("a", Message("cancel")),
+            store.create(row("b")),
+        ]
+        commit = store.commit(RunChange(row(data=b"new"), claim.fence))
+        for one in calls:
+            one.cancel()
+            with self.assertRaises(defer.CancelledError):
+                await one
+        await commit
+        self.assertEqual((await store.get("a"))[0].data, b"new")
+        self.assertIsNotNone(await store.get("b"))
+        self.assertIn(("posted", "a"), follower.told)
+
+    @deferred
+    async def test_bad_value_is_one_calls_alone(self: Any) -> None:
+        """What the store can't keep or look for is that call's error: others of the turn count."""
+        store, _ = await self.opened()
+        (claim,) = await self.created(store, row())
+        bad: Any = object()
+        for number, wrong in enumerate(
+            (
+                lambda: store.list(RunQuery(since=2**63)),
+                lambda: store.get("\ud800"),
+                lambda: store.create(row("\ud800")),
+                lambda: store.create(row("x"), [("good", b""), ("bad", bad)]),
+                lambda: store.commit(RunChange(row(data=bad), claim.fence)),
+                lambda: store.post("a", Message("signal", "\ud800")),
+            )
+        ):
+            before, failing, after = (
+                store.create(row(f"before{number}")),
+                wrong(),
+                store.create(row(f"after{number}")),
+            )
+            with self.assertRaises(RunNotKept):
+                await failing
+            for one in (await before, await after):
+                self.assertIsNotNone(one[1])
+                self.assertIsNotNone(await store.get(one[0].id))
+        self.assertIsNone(await store.get("x"))
+        self.assertEqual((await store.get("a"))[0].data, b"\x00data")
 
     @deferred
     async def test_definitions_and_marks(self: Any) -> None:

@@ -347,6 +347,21 @@ class RunTests(WorkflowCase):
         self.assertIsNone(await w.invoke("order"))
 
     @deferred
+    async def test_what_can_not_be_an_id_is_refused(self) -> None:
+        """Each method refuses what can't be an id, a name or a time, before the store sees it."""
+        w = await self.workflows({"t": [{"value": 1}]})
+        for wrong in ("", "\ud800", "x\n", "x" * 201):
+            for ask in (w.show, w.result, w.cancel, w.retry, w.graph):
+                with self.assertRaises(InvalidArguments):
+                    await ask(wrong)
+            with self.assertRaises(InvalidArguments):
+                await w.start("t", id=wrong)
+        for args in ({"since": 10**400}, {"before": [10**400, "a"]}, {"task": "\ud800"}):
+            with self.assertRaises(InvalidArguments):
+                await w.service.invoke("list", args)
+        self.assertEqual(await w.service.invoke("list", {"since": 2**63}), [])
+
+    @deferred
     async def test_signal_wakes_a_parked_run(self) -> None:
         """A run that waits is not in memory; a signal brings it back."""
         w = await self.serve({"t": [{"signal": "go"}, shop("add")]})
