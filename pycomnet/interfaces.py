@@ -145,9 +145,11 @@ class IRunStore(Interface):
     one of them at a time, and each claim has a *fence*, an int above those of its claims before.
     All is called in the reactor's thread. What is asked for in one turn of the reactor may
     be committed together, and is committed in the order in which it was asked for. Deferreds fire
-    once that is committed, and can't be cancelled. All fail with
+    once that is committed. Who cancels one waits no longer; what was asked for is done all the
+    same, and told. All fail with
     :class:`~pycomnet.ext.workflow.errors.RunStoreFailed` if the store can't do what it was asked
-    for, and then nothing has changed.
+    for, and then nothing has changed; with its subclass ``RunNotKept`` if it never can, as a value
+    is none of a store. Either is of that call alone: others that are committed with it count.
 
     :class:`pycomnet.test.ext.workflow.conformance.RunStoreConformance` has the tests that every
         store passes.
@@ -166,25 +168,23 @@ class IRunStore(Interface):
         :returns: fires when the store can be used; fails if another service has it alone.
         """
 
-    def keep_definition(hash: str, data: bytes) -> Deferred[None]:
-        """Keep a definition, unless it is there."""
-
     def definition(hash: str) -> Deferred[bytes | None]:
         """A definition; None if there is none."""
 
     def create(
-        row: RunRow, steps: Sequence[tuple[str, bytes]] = ()
+        row: RunRow, steps: Sequence[tuple[str, bytes]] = (), definition: bytes | None = None
     ) -> Deferred[tuple[RunRow, Claim | None]]:
         """Keep a new run, claimed by this service.
 
         :param steps: path and bytes of the steps that it begins with.
+        :param definition: the bytes of its definition, which is kept with it, unless it is there.
         :returns: fires with the run and its claim; or, if there is a run of that id, with that one
             and None, and nothing has changed.
         """
 
     def commit(change: RunChange) -> Deferred[None]:
-        """Keep what has changed of a claimed run: its row, its steps, and the messages that it has
-        taken.
+        """Keep what has changed of a claimed run: its row, its steps, its definition, and the
+        messages that it has taken.
 
         A parked run is not claimed any more, and becomes claimable when it is due, or at once if it
         has a message. Nor is one that has ended (its state is in ``records.ENDED``); it becomes

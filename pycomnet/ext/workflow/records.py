@@ -238,6 +238,8 @@ class RunChange:
     :ivar consumed: the numbers of signals and requests that were taken, which are removed.
     :ivar parked: whether the store is to keep it alone: the claim ends.
     :ivar due: then, when it is claimed again by itself; None for never.
+    :ivar definition: the bytes of the definition that the row names, if that is another one than
+        before.
     """
 
     row: RunRow
@@ -246,6 +248,7 @@ class RunChange:
     consumed: tuple[int, ...] = ()
     parked: bool = False
     due: float | None = None
+    definition: bytes | None = None
 
 
 @attrs.frozen

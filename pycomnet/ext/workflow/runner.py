@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from random import Random
 from typing import TYPE_CHECKING, Any
@@ -13,10 +13,10 @@ from twisted.internet import defer
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from pycomnet.deferred import deferred
+from pycomnet.deferred import OneShot, deferred
 from pycomnet.ext.workflow.definition import Definition
 from pycomnet.ext.workflow.errors import RunConflict, RunStoreFailed
-from pycomnet.ext.workflow.messages import apply
+from pycomnet.ext.workflow.messages import RETRY, apply
 from pycomnet.ext.workflow.records import (
     Claim,
     StepRecord,
@@ -69,6 +69,8 @@ class Runner(RunStepper):
         #: runs that are claimed and not in memory yet: whether there is a message for them
         self._arriving: dict[str, bool] = {}
         self._timer: Any = None
+        #: when the first run is due that was parked while runs are claimed
+        self._soonest: float | None = None
         self._renewal: Any = None
 
     # -- beginning and end -----------------------------------------------------------------------
@@ -125,13 +127,16 @@ class Runner(RunStepper):
         here = self.known(id)
         if here is not None and not here.durable:
             raise RunConflict(f"there is a run {id!r} of a task that is not durable")
+        # What is asked of the store is done, whether or not the caller still waits.
+        created: OneShot[tuple[WorkflowRun, bool]] = OneShot()
+        created.follow(defer.Deferred.fromCoroutine(self._create(run, definition)))
+        return await created.when_fired()
+
+    async def _create(self, run: WorkflowRun, definition: Definition) -> tuple[WorkflowRun, bool]:
         live = LiveRun(run, 0, committing=True)
         decision = self._decide(live)
         steps = [(one.path, one.dump()) for one in live.dirty.values() if one is not None]
-        keeping = self.store.keep_definition(definition.hash, definition.dump())
-        # Before the run: if it fails, so does the run.
-        keeping.addErrback(lambda failure: failure.trap(RunStoreFailed) and None)
-        row, claim = await self.store.create(run.row(), steps)
+        row, claim = await self.store.create(run.row(), steps, definition.dump())
         if claim is None:
             return _same(WorkflowRun.of(row), run), False
         self._keep(definition)
@@ -139,7 +144,7 @@ class Runner(RunStepper):
         live.fence, live.committing = claim.fence, False
         for path, _ in steps:
             live.dirty.pop(path, None)
-        self.live[id] = live
+        self.live[run.id] = live
         if self.closed:
             self._drop(live)
             return run, True
@@ -202,52 +207,104 @@ class Runner(RunStepper):
         for waiting in self._waiting.pop(run, ()):
             waiting.callback(None)
 
+    @property
+    def claiming(self) -> bool:
+        """Whether runs are being claimed."""
+        return self._claiming
+
     # -- claims ----------------------------------------------------------------------------------
 
     @deferred
     async def _claim(self) -> None:
         due: float | None = None
+        failed = False
+        self._claim_again = False
+        room = min(CLAIMS, MOST_LIVE - len(self.live))
+        self._soonest = None
         try:
-            self._claim_again = False
-            room = min(CLAIMS, MOST_LIVE - len(self.live))
             if room > 0:
                 claims, due = await self.store.claim(self._wall(), room)
-                self._arriving = dict.fromkeys((one.row.id for one in claims), False)
-                try:
-                    for claim in claims:
-                        await self._claimed(claim)
-                except BaseException:
-                    left = [one for one in claims if one.row.id in self._arriving]
-                    self.store.release({one.row.id: one.fence for one in left}).addErrback(
-                        self._store_failed
-                    )
-                    raise
+                await self._arrive(claims)
+        except BaseException:
+            failed = True
+            raise
         finally:
             self._claiming = False
+            if self._claim_again and not failed:
+                self.claimable()
+            elif failed or room <= 0:
+                self._look_in(AGAIN)
+            else:
+                lease = self.store.lease
+                self._look_in(LONGEST_DELAY if lease is None else lease)
+                for at in (due, self._soonest):
+                    if at is not None:
+                        self._look_in(at - self._wall(), earlier=True)
+
+    def _look_in(self, delay: float, earlier: bool = False) -> None:
+        """Claim again after a time.
+
+        :param earlier: only if that is before the time that is set.
+        """
         if self.closed:
             return
-        if self._claim_again:
-            self.claimable()
-            return
-        lease = self.store.lease
-        delay = LONGEST_DELAY if lease is None else lease
-        if due is not None:
-            delay = min(delay, max(0.0, due - self._wall()))
-        if room <= 0:
-            delay = AGAIN
+        delay = min(max(0.0, delay), LONGEST_DELAY)
         if self._timer is not None and self._timer.active():
+            if earlier and self._timer.getTime() <= self._reactor.seconds() + delay:
+                return
             self._timer.cancel()
         self._timer = self._reactor.callLater(delay, self.claimable)
+
+    def parked(self, due: float | None) -> None:
+        if due is None:
+            return
+        if self._claiming:
+            # The claim under way may not have seen it.
+            self._soonest = due if self._soonest is None else min(due, self._soonest)
+        else:
+            self._look_in(due - self._wall(), earlier=True)
+
+    async def _arrive(self, claims: Sequence[Claim]) -> None:
+        """Have claimed runs go on. One that can't be read does not keep the others from it."""
+        self._arriving = dict.fromkeys((one.row.id for one in claims), False)
+        try:
+            for claim in claims:
+                try:
+                    await self._claimed(claim)
+                except (RunStoreFailed, defer.CancelledError):
+                    raise
+                except Exception as problem:
+                    self._unreadable(claim, problem)
+        except BaseException:
+            left = [one for one in claims if one.row.id in self._arriving]
+            self._arriving.clear()
+            self.store.release({one.row.id: one.fence for one in left}).addErrback(
+                self._store_failed
+            )
+            raise
+
+    def _unreadable(self, claim: Claim, problem: Exception) -> None:
+        """Let a run be that can't be read: it stays as it is, claimed, so that it does not come
+        again before the next start of this service, or of one that can read it."""
+        run = claim.row.id
+        self._arriving.pop(run, None)
+        log.failure("the run {run} can't be read; it is left as it is", run=run)
+        text = f"the run {run!r} can't be read: {problem!s:.500}"
+        for waiting in self._waiting.pop(run, ()):
+            waiting.errback(RunStoreFailed(text))
 
     async def _claimed(self, claim: Claim) -> None:
         steps = {one.path: one for one in map(StepRecord.load, claim.steps)}
         run = WorkflowRun.of(claim.row, steps)
         pinned = await self._definition(run.definition)
+        live = LiveRun(run, claim.fence)
         if pinned is None:
-            log.error("the run {run} has no definition", run=run.id)
+            self.live[run.id] = live
+            self._arriving.pop(run.id, None)
+            self._broken(live, f"its definition {run.definition} is not in the store")
             return
         run.pinned = pinned
-        live = self.live[run.id] = LiveRun(run, claim.fence)
+        self.live[run.id] = live
         if self.closed:
             self._drop(live)
             return
@@ -280,7 +337,10 @@ class Runner(RunStepper):
             live.consumed.append(message.number)
             live.changed = True
             try:
-                removed = apply(live.run, message.kind, message.name, message.value(), self._wall())
+                value = message.value()
+                removed = apply(live.run, message.kind, message.name, value, self._wall())
+                if message.kind == RETRY and value is not None:
+                    live.definition = value
             except Exception:
                 log.failure("a message for the run {run} is not valid", run=live.run.id)
                 continue
@@ -291,7 +351,7 @@ class Runner(RunStepper):
         failure.trap(RunStoreFailed, defer.CancelledError)
         if not self.closed:
             log.error("the store failed: {problem}", problem=failure.value)
-            self._reactor.callLater(AGAIN, self.claimable)
+            self._look_in(AGAIN, earlier=True)
 
 
 def _same(found: WorkflowRun, wanted: WorkflowRun) -> WorkflowRun:

@@ -380,9 +380,8 @@ class WorkflowService(Service):
             raise RunConflict(f"the run {run.id!r} is not durable: start a new one")
         latest = None
         if request.args.get("latest"):
-            definition = self._definitions[run.task]
-            latest = definition.dump()
-            await self.store.keep_definition(definition.hash, latest)
+            # It is kept with the commit that takes the message.
+            latest = self._definitions[run.task].dump()
         await self._send(request, RETRY, "", latest, ended=True)
 
     async def _send(

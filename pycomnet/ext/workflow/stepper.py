@@ -17,11 +17,12 @@ from pycomnet.errors import error_map
 from pycomnet.ext.workflow import machine
 from pycomnet.ext.workflow.calling import CallFor, Outcome, StepCaller
 from pycomnet.ext.workflow.counting import Counts
-from pycomnet.ext.workflow.errors import ExpressionError, FenceLost, RunConflict
+from pycomnet.ext.workflow.errors import ExpressionError, FenceLost, RunConflict, RunNotKept
 from pycomnet.ext.workflow.expressions import BUDGET, INLINE, SECONDS, TooCostly, evaluate
 from pycomnet.ext.workflow.failures import StepFailure, failure_of
 from pycomnet.ext.workflow.records import (
     ENDED,
+    FAILED,
     MOST_BYTES,
     STEP_DONE,
     STEP_FAILED,
@@ -61,6 +62,8 @@ class LiveRun:
     :ivar calls: to be made once all is committed.
     :ivar dirty: records to be committed.
     :ivar consumed: numbers of messages that were taken.
+    :ivar definition: another one that it goes on with, to be committed.
+    :ivar broken: whether it was failed as it can't go on.
     """
 
     run: WorkflowRun
@@ -69,12 +72,14 @@ class LiveRun:
     calls: dict[str, machine.StepCall] = attrs.field(factory=dict)
     dirty: dict[str, StepRecord | None] = attrs.field(factory=dict)
     consumed: list[int] = attrs.field(factory=list)
+    definition: bytes | None = None
     evaluating: set[Any] = attrs.field(factory=set)
     changed: bool = False
     stepping: bool = False
     committing: bool = False
     again: bool = False
     gone: bool = False
+    broken: bool = False
     timer: Any = None
     waiting: list[defer.Deferred[None]] = attrs.field(factory=list)
 
@@ -111,6 +116,13 @@ class RunStepper:
         """A run has ended: for those who wait for it."""
         raise NotImplementedError
 
+    def parked(self, due: float | None) -> None:
+        """A run was parked.
+
+        :param due: when it is to go on by itself.
+        """
+        raise NotImplementedError
+
     # -- steps -----------------------------------------------------------------------------------
 
     def _step(self, live: LiveRun) -> None:
@@ -124,13 +136,45 @@ class RunStepper:
             while live.again and not live.gone and not live.committing:
                 live.again = False
                 self._step_once(live)
-        except Exception:
+        except Exception as problem:
             log.failure("the run {run} can't go on", run=live.run.id)
+            self._broken(live, f"it can't go on: {type(problem).__name__}: {problem!s:.500}")
         finally:
             live.stepping = False
 
+    def _broken(self, live: LiveRun, text: str) -> None:
+        """Fail a run that can't go on, without a look at its steps."""
+        run = live.run
+        if not live.broken:
+            log.error("the run {run} has failed: {problem}", run=run.id, problem=text)
+        under_way, live.under_way = live.under_way, {}
+        for made in under_way.values():
+            if made is not None:
+                made.cancel()
+        live.calls.clear()
+        live.evaluating.clear()
+        live.dirty.clear()
+        run.values.clear()
+        live.broken = True
+        run.state, run.updated = FAILED, self._wall()
+        run.suspended, run.result = False, None
+        run.error = run.failure = failure_of("internal", text)
+        if live.fence is None:
+            self._over(live)
+            return
+        try:
+            row = run.row()
+        except Exception:
+            # What makes it so has come with a signal.
+            run.signals.clear()
+            row = run.row()
+        self._commit(live, RunChange(row, live.fence, (), tuple(live.consumed)), None)
+
     def _step_once(self, live: LiveRun) -> None:
         run = live.run
+        if live.broken:
+            self._broken(live, str((run.error or {}).get("message", "")))
+            return
         decision = self._decide(live)
         idle = decision.parkable and not live.under_way and not live.evaluating
         now = self._wall()
@@ -157,14 +201,19 @@ class RunStepper:
             (path, None if record is None else record.dump()) for path, record in live.dirty.items()
         )
         consumed = tuple(live.consumed)
-        change = RunChange(run.row(), live.fence, steps, consumed, parked, decision.due)
+        change = RunChange(
+            run.row(), live.fence, steps, consumed, parked, decision.due, live.definition
+        )
+        self._commit(live, change, decision.due)
+
+    def _commit(self, live: LiveRun, change: RunChange, due: float | None) -> None:
         kept, live.dirty, live.changed = live.dirty, {}, False
         waiting, live.waiting = live.waiting, []
         live.committing = True
         self.store.commit(change).addCallbacks(
             self._committed,
             self._not_committed,
-            callbackArgs=(live, change, decision.due, waiting),
+            callbackArgs=(live, change, due, waiting),
             errbackArgs=(live, kept, waiting),
         ).addErrback(lambda failure: log.failure("the runner failed", failure))
 
@@ -237,6 +286,8 @@ class RunStepper:
     ) -> None:
         live.committing = False
         live.consumed = [one for one in live.consumed if one not in change.consumed]
+        if live.definition is change.definition:
+            live.definition = None
         for one in waiting:
             one.callback(None)
         if live.gone:
@@ -245,6 +296,7 @@ class RunStepper:
             self._over(live)
         elif change.parked:
             self._drop(live)
+            self.parked(due)
         else:
             self._perform(live)
             self._set_timer(live, due)
@@ -267,6 +319,9 @@ class RunStepper:
         if isinstance(problem, FenceLost) or self.closed:
             log.info("{problem}", problem=problem)
             self._drop(live)
+            return
+        if isinstance(problem, RunNotKept) and not live.broken:
+            self._broken(live, f"it can't be kept: {problem}")
             return
         log.error("the run {run} waits for its store: {problem}", run=live.run.id, problem=problem)
         live.dirty = {**kept, **live.dirty}

@@ -263,16 +263,16 @@ class SQLiteRunStore:
 
     # -- what IRunStore has ----------------------------------------------------------------------
 
-    def keep_definition(self, hash: str, data: bytes) -> defer.Deferred[None]:
-        return self._do(tables.keep_definition, hash, data)
-
     def definition(self, hash: str) -> defer.Deferred[bytes | None]:
         return self._do(tables.definition, hash)
 
     def create(
-        self, row: RunRow, steps: Sequence[tuple[str, bytes]] = ()
+        self,
+        row: RunRow,
+        steps: Sequence[tuple[str, bytes]] = (),
+        definition: bytes | None = None,
     ) -> defer.Deferred[tuple[RunRow, Claim | None]]:
-        return self._do(tables.create, row, list(steps))
+        return self._do(tables.create, row, list(steps), definition)
 
     def commit(self, change: RunChange) -> defer.Deferred[None]:
         return self._do(tables.commit, change, then=partial(self._committed, change))

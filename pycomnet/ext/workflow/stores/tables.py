@@ -87,7 +87,10 @@ def definition(connection: sqlite3.Connection, hash: str) -> bytes | None:
 
 
 def create(
-    connection: sqlite3.Connection, row: RunRow, steps: Sequence[tuple[str, bytes]]
+    connection: sqlite3.Connection,
+    row: RunRow,
+    steps: Sequence[tuple[str, bytes]],
+    definition: bytes | None,
 ) -> tuple[RunRow, Claim | None]:
     made = connection.execute(
         "INSERT OR IGNORE INTO runs VALUES (?, ?, ?, ?, ?, ?, ?, ?, 1, 1, NULL)",
@@ -106,6 +109,8 @@ def create(
         found = row_of(connection, row.id)
         assert found is not None
         return found, None
+    if definition is not None:
+        keep_definition(connection, row.definition, definition)
     if steps:
         connection.executemany(
             "INSERT INTO steps VALUES (?, ?, ?)", [(row.id, path, data) for path, data in steps]
@@ -131,6 +136,8 @@ def commit(connection: sqlite3.Connection, change: RunChange) -> bool:
     )
     if not changed.rowcount:
         raise FenceLost(f"the run {row.id!r} is not this service's any more")
+    if change.definition is not None:
+        keep_definition(connection, row.definition, change.definition)
     kept = [(row.id, path, data) for path, data in change.steps if data is not None]
     if kept:
         connection.executemany("INSERT OR REPLACE INTO steps VALUES (?, ?, ?)", kept)

@@ -261,11 +261,9 @@ class RunStoreConformance:
         """Old runs that have ended go, with their steps, messages and definitions; then the id is
         free for a new run."""
         store, _ = await self.opened()
-        await store.keep_definition("d", b"old")
-        await store.keep_definition("e", b"new")
-        old, new, _ = await self.created(
-            store, row("old"), row("new", definition="e"), row("live", definition="e")
-        )
+        _, old = await store.create(row("old"), (), b"old")
+        _, new = await store.create(row("new", definition="e"), (), b"new")
+        await self.created(store, row("live", definition="e"))
         ended = row("old", state="done", updated=5.0)
         await store.commit(RunChange(ended, old.fence, (("s", b"1"),)))
         await store.commit(
@@ -344,10 +342,13 @@ class RunStoreConformance:
     async def test_definitions_and_marks(self: Any) -> None:
         """Definitions are kept once; marks are replaced."""
         store, _ = await self.opened()
-        await store.keep_definition("h", b"one")
-        await store.keep_definition("h", b"one")
+        _, claim = await store.create(row(definition="h"), (), b"one")
+        await store.create(row("b", definition="h"), (), b"two")
         self.assertEqual(await store.definition("h"), b"one")
         self.assertIsNone(await store.definition("other"))
+        other = row(definition="other")
+        await store.commit(RunChange(other, claim.fence, definition=b"three"))
+        self.assertEqual(await store.definition("other"), b"three")
         await store.mark("m", 1.0)
         await store.mark("m", 2.0)
         self.assertEqual(await store.marks(), {"m": 2.0})
@@ -373,8 +374,8 @@ class RunStoreConformance:
         if not self.survives:
             return
         store, _ = await self.opened()
-        await store.keep_definition("d", b"old")
-        claims = await self.created(store, row("a"), row("b", created=2.0), row("c"))
+        _, first = await store.create(row("a"), (), b"old")
+        claims = [first, *await self.created(store, row("b", created=2.0), row("c"))]
         await store.commit(RunChange(claims[1].row, claims[1].fence, (("s", b"1"),)))
         await store.commit(RunChange(claims[2].row, claims[2].fence, parked=True))
         await store.post("b", Message("signal", "go", b"x"))

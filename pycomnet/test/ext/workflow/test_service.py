@@ -349,17 +349,22 @@ class RunTests(WorkflowCase):
     @deferred
     async def test_what_can_not_be_an_id_is_refused(self) -> None:
         """Each method refuses what can't be an id, a name or a time, before the store sees it."""
-        w = await self.workflows({"t": [{"value": 1}]})
+        w = await self.serve({"t": [{"value": 1}]})
         for wrong in ("", "\ud800", "x\n", "x" * 201):
-            for ask in (w.show, w.result, w.cancel, w.retry, w.graph):
+            for ask in (w.show, w.result, w.cancel, w.retry, lambda id: w.graph(id=id)):
                 with self.assertRaises(InvalidArguments):
                     await ask(wrong)
             with self.assertRaises(InvalidArguments):
                 await w.start("t", id=wrong)
-        for args in ({"since": 10**400}, {"before": [10**400, "a"]}, {"task": "\ud800"}):
+        wrong_queries: list[dict[str, Any]] = [
+            {"since": 10**400},
+            {"before": (10**400, "a")},
+            {"task": "\ud800"},
+        ]
+        for query in wrong_queries:
             with self.assertRaises(InvalidArguments):
-                await w.service.invoke("list", args)
-        self.assertEqual(await w.service.invoke("list", {"since": 2**63}), [])
+                await w.list(**query)
+        self.assertEqual(await w.list(since=2**63), [])
 
     @deferred
     async def test_signal_wakes_a_parked_run(self) -> None:
