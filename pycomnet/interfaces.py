@@ -215,7 +215,11 @@ class IRunStore(Interface):
     def post(run: str, message: Message) -> Deferred[RunRow | None]:
         """Keep a message for a run, and tell the service that has it, or, if none has, all.
 
-        :returns: fires with the run; with None, and nothing has changed, if there is no such run.
+        A ``retry`` is kept only if the run has failed or was cancelled; its row's state is
+        ``running`` then, at once.
+
+        :returns: fires with the run as it was before; with None, and nothing has changed, if there
+            is no such run.
         """
 
     def messages(run: str) -> Deferred[list[Message]]:

@@ -13,6 +13,7 @@ from pycomnet.ext.workflow.moments import moment
 from pycomnet.ext.workflow.stepkinds import (
     COMMON,
     KINDS,
+    MOST_RECORDS,
     MOST_STEPS,
     TABLES,
     Field,
@@ -22,6 +23,8 @@ from pycomnet.ext.workflow.stepkinds import (
 
 #: How deep steps may be in steps.
 DEEPEST = 40
+#: How deep they may be with those of the tasks that they use.
+DEEPEST_IN_ALL = 100
 #: What ends a name in a path.
 RESERVED = "/[]!~"
 
@@ -331,6 +334,22 @@ class ConfigCheck:
             self.wrong(
                 ("tasks", cycle[0]), f"tasks use each other in a cycle: {' -> '.join(cycle)}"
             )
+        elif not self.problems:
+            self._sizes(tasks, uses)
+
+    def _sizes(self, tasks: Mapping[str, Any], uses: Mapping[str, list[str]]) -> None:
+        """Check how deep and how many the steps of tasks are, with those of the tasks they use."""
+        sizes: dict[str, tuple[int, int]] = {}
+        for name in _used_first(uses):
+            depth, count = sizes[name] = _extent(tasks[name]["steps"], sizes)
+            if depth > DEEPEST_IN_ALL:
+                text = f"with the tasks that it uses, steps are nested deeper than {DEEPEST_IN_ALL}"
+            elif count > MOST_RECORDS:
+                text = f"with the tasks that it uses, it has more than {MOST_RECORDS} steps"
+            else:
+                continue
+            self.wrong(("tasks", name), text)
+            return
 
     def _exists(self, name: str, tasks: Mapping[str, Any], path: Key) -> None:
         if name in tasks:
@@ -374,6 +393,34 @@ def _cycle(uses: Mapping[str, list[str]]) -> list[str]:
                 path.pop()
                 stack.pop()
     return []
+
+
+def _used_first(uses: Mapping[str, list[str]]) -> Iterator[str]:
+    """The names, each after those that it uses; there are no cycles."""
+    done: set[str] = set()
+    for start in uses:
+        stack = [start]
+        while stack:
+            name = stack[-1]
+            missing = [one for one in uses[name] if one not in done]
+            stack += missing[:1]
+            if not missing:
+                stack.pop()
+                if name not in done:
+                    done.add(name)
+                    yield name
+
+
+def _extent(steps: Any, sizes: Mapping[str, tuple[int, int]]) -> tuple[int, int]:
+    """How deep steps are, and how many."""
+    deepest = count = 0
+    for step in steps:
+        depth, more = sizes[step["task"]] if "task" in step else (0, 0)
+        for inner in inner_lists(step):
+            one, number = _extent(inner, sizes)
+            depth, more = max(depth, one), more + number
+        deepest, count = max(deepest, depth + 1), count + 1 + more
+    return deepest, count
 
 
 def needs(missing: ModuleNotFoundError) -> str:

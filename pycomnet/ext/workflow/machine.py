@@ -25,11 +25,13 @@ from pycomnet.ext.workflow.records import (
     COMPENSATING,
     DONE,
     FAILED,
+    MOST_RESULT,
     RETRYING,
     RUNNING,
     STEP_DONE,
     StepRecord,
     WorkflowRun,
+    size_of,
 )
 from pycomnet.ext.workflow.steps import StepWalk
 from pycomnet.ext.workflow.walk import fail_record
@@ -150,6 +152,11 @@ class RunWalk(StepWalk):
             if run.deadline is not None:
                 self._due(run.deadline)
             outcome = self._sequence(run.pinned.main["steps"], "", self._scope(), run.input)  # type: ignore[union-attr]
+        if isinstance(outcome, Value) and run.durable:
+            try:
+                size_of(outcome.value, MOST_RESULT, "the run's result")
+            except ValueError as problem:
+                outcome = StepFailure(failure_of("too-long", str(problem)))
         if isinstance(outcome, Value):
             run.state, run.result = DONE, outcome.value
         elif isinstance(outcome, StepFailure):

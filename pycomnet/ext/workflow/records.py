@@ -9,6 +9,7 @@ import attrs
 
 from pycomnet.ext.workflow.definition import Definition
 from pycomnet.wire.codec import make_codec
+from pycomnet.wire.values import ValueNotSendable
 
 #: States of a run. One that is ``running`` may be suspended.
 RUNNING = "running"
@@ -29,13 +30,14 @@ STEP_FAILED = "failed"
 
 #: The most bytes of a run's input, of one result, and of what a signal brings.
 MOST_BYTES = 1 << 20
+#: The most bytes of what the steps of a run gave and of its signals together, and of its result.
+MOST_RUN = 64 << 20
+MOST_RESULT = 16 << 20
 #: The most characters of arguments that the history shows.
 MOST_SHOWN = 1_000
 #: The most signals that wait in a run, and the most bytes that one brings.
 MOST_SIGNALS = 100
 MOST_SIGNAL = 1 << 16
-#: The most steps of a run, in all rounds.
-MOST_RECORDS = 100_000
 #: The longest id of a run.
 LONGEST_ID = 200
 
@@ -50,6 +52,20 @@ def pack(value: Any) -> bytes:
 def unpack(data: bytes) -> Any:
     """The value of bytes."""
     return _codec.decode(data)
+
+
+def size_of(value: Any, most: int, what: str) -> int:
+    """How many bytes are kept of a value.
+
+    :raises ValueError: they are more than ``most``, or it can't be kept.
+    """
+    try:
+        size = len(pack(value))
+    except (ValueNotSendable, RecursionError) as problem:
+        raise ValueError(f"{what} can't be kept: {problem}") from None
+    if size > most:
+        raise ValueError(f"{what} has {size} bytes, {most} are the most")
+    return size
 
 
 @attrs.define
@@ -164,6 +180,15 @@ class WorkflowRun:
             self.updated,
             pack(data),
         )
+
+    @classmethod
+    def seen(cls, row: RunRow, steps: Mapping[str, StepRecord] | None = None) -> WorkflowRun:
+        """Make one to be looked at: one that is to be retried runs."""
+        run = cls.of(row, steps)
+        if row.state == RUNNING and run.ended:
+            run.state, run.error, run.failure, run.result = RUNNING, None, None, None
+            run.cancelling = run.suspended = False
+        return run
 
     @classmethod
     def of(cls, row: RunRow, steps: Mapping[str, StepRecord] | None = None) -> WorkflowRun:

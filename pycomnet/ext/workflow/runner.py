@@ -133,6 +133,15 @@ class Runner(RunStepper):
         return await created.when_fired()
 
     async def _create(self, run: WorkflowRun, definition: Definition) -> tuple[WorkflowRun, bool]:
+        if len(self.live) >= MOST_LIVE:
+            # It begins when there is room.
+            row, claim = await self.store.create(run.row(), (), definition.dump())
+            if claim is None:
+                return _same(WorkflowRun.of(row), run), False
+            self.counts.started += 1
+            self.store.release({run.id: claim.fence}).addErrback(self._store_failed)
+            self._look_in(AGAIN, earlier=True)
+            return run, True
         live = LiveRun(run, 0, committing=True)
         decision = self._decide(live)
         steps = [(one.path, one.dump()) for one in live.dirty.values() if one is not None]
@@ -297,7 +306,7 @@ class Runner(RunStepper):
         steps = {one.path: one for one in map(StepRecord.load, claim.steps)}
         run = WorkflowRun.of(claim.row, steps)
         pinned = await self._definition(run.definition)
-        live = LiveRun(run, claim.fence)
+        live = LiveRun(run, claim.fence, size=sum(map(len, claim.steps)))
         if pinned is None:
             self.live[run.id] = live
             self._arriving.pop(run.id, None)

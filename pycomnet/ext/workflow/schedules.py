@@ -11,6 +11,8 @@ from typing import Any
 
 #: The most starts that are made up for after an outage.
 MOST_MISSED = 100
+#: Seconds before now in which they are looked for first.
+FIRST_WINDOW = 7_200.0
 
 
 def zone(name: Any) -> datetime.tzinfo:
@@ -32,8 +34,10 @@ def check_cron(text: Any) -> None:
     from cronsim import CronSim, CronSimError
 
     try:
+        if len(text.split()) != 5:  # cronsim takes seconds as well
+            raise ValueError
         next(CronSim(text, datetime.datetime.now(datetime.timezone.utc)))
-    except (CronSimError, StopIteration, TypeError, AttributeError):
+    except (CronSimError, StopIteration, TypeError, AttributeError, ValueError):
         raise ValueError(
             f"expected five fields of cron, as '0 4 * * 1-5', got {text!r:.80}"
         ) from None
@@ -49,17 +53,24 @@ def next_due(schedule: dict[str, Any], after: float) -> float:
 
 
 def missed(schedule: dict[str, Any], last: float, now: float) -> list[float]:
-    """The times that it was due at since another one, of those that its policy makes up for."""
+    """The times that it was due at since another one, of those that its policy makes up for: the
+    last :data:`MOST_MISSED` at most."""
     policy = schedule.get("missed", "skip")
-    due: list[float] = []
     if policy == "skip":
-        return due
-    at = next_due(schedule, last)
-    while at <= now:
-        due.append(at)
-        del due[: -1 if policy == "last" else -MOST_MISSED]
-        at = next_due(schedule, at)
-    return due
+        return []
+    wanted = 1 if policy == "last" else MOST_MISSED
+    window = FIRST_WINDOW
+    while True:
+        # Back from now: after a long outage there may be very many before the last ones.
+        begin = max(last, now - window)
+        due: list[float] = []
+        at = next_due(schedule, begin)
+        while at <= now:
+            due.append(at)
+            at = next_due(schedule, at)
+        if begin == last or len(due) >= wanted:
+            return due[-wanted:]
+        window *= 8
 
 
 __all__ = ["check_cron", "missed", "next_due", "zone"]

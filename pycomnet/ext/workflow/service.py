@@ -11,7 +11,7 @@ import attrs
 from twisted.internet import defer, task
 
 from pycomnet.deferred import deferred
-from pycomnet.errors import Forbidden, InvalidArguments, Unauthenticated
+from pycomnet.errors import Forbidden, InvalidArguments, Overloaded, Unauthenticated
 from pycomnet.ext.workflow.client import WORKFLOW
 from pycomnet.ext.workflow.definition import Definition
 from pycomnet.ext.workflow.errors import (
@@ -26,6 +26,7 @@ from pycomnet.ext.workflow.messages import CANCEL, RESUME, RETRY, SIGNAL, SUSPEN
 from pycomnet.ext.workflow.records import (
     CANCELLED,
     DONE,
+    FAILED,
     LONGEST_ID,
     MOST_BYTES,
     MOST_SIGNAL,
@@ -49,9 +50,13 @@ log = Logger()
 
 #: Seconds for which runs are kept that have ended.
 KEEP = 7 * 86_400.0
+#: The states of runs that a retry has go on.
+RETRIED = (FAILED, CANCELLED)
 #: Seconds between looks for runs that are too old; the most that are removed at once.
 PRUNE_EVERY = 60.0
 PRUNE = 500
+#: The most calls, of those that may run at a time, that are kept for others than those who wait.
+FOR_OTHERS = 200
 #: The most runs of a page, and the most pages of the store that are read for it.
 PAGE = 1_000
 MOST_PAGES = 20
@@ -85,12 +90,18 @@ class WorkflowService(Service):
         self._pruning: Any = None
         self._timetable: Timetable | None = None
         self.runner: Runner | None = None
+        #: calls that wait for the end of a run, and the most of them
+        self._waiters = 0
+        self._most_waiters = 1
 
     # -- as a service ----------------------------------------------------------------------------
 
     @deferred
     async def started(self, server: Any) -> None:
         """Open the store, and go on with the runs that are in it."""
+        self._most_waiters = max(
+            1, server.limits.running - min(FOR_OTHERS, server.limits.running // 2)
+        )
         self.runner = Runner(self.store, server.context, server.reactor, self._wall)
         await self.store.open(self.runner)
         self.runner.begin()
@@ -164,7 +175,7 @@ class WorkflowService(Service):
             found = await self.store.get(id)
             if found is not None:
                 row, steps = found
-                run = WorkflowRun.of(row, {one.path: one for one in map(StepRecord.load, steps)})
+                run = WorkflowRun.seen(row, {one.path: one for one in map(StepRecord.load, steps)})
         if run is None or not self._sees(request, run):
             raise UnknownRun(f"there is no run {id!r}, or you may not see it")
         return run
@@ -217,6 +228,10 @@ class WorkflowService(Service):
         return await self._result(run.id)
 
     async def _result(self, id: str) -> Any:
+        if self._waiters >= self._most_waiters:
+            # They leave room for those who start, signal and cancel.
+            raise Overloaded(f"{self._waiters} calls wait for runs here: ask again later")
+        self._waiters += 1
         waiting = self._runner.when_ended(id)
         try:
             run = self._runner.known(id)
@@ -227,6 +242,7 @@ class WorkflowService(Service):
                 await waiting
                 run = self._runner.known(id) or await self._kept(id)
         finally:
+            self._waiters -= 1
             if not waiting.called:
                 waiting.addErrback(lambda failure: failure.trap(defer.CancelledError))
                 waiting.cancel()
@@ -241,7 +257,7 @@ class WorkflowService(Service):
         found = await self.store.get(id)
         if found is None:
             raise UnknownRun(f"there is no run {id!r} any more")
-        return WorkflowRun.of(found[0])
+        return WorkflowRun.seen(found[0])
 
     @method(
         "list",
@@ -293,7 +309,7 @@ class WorkflowService(Service):
         found: list[dict[str, Any]] = []
         for _ in range(MOST_PAGES):
             rows = await self.store.list(query)
-            runs = [WorkflowRun.of(row) for row in rows]
+            runs = [WorkflowRun.seen(row) for row in rows]
             found += [run.show() for run in runs if self._sees(request, run)]
             if len(found) >= limit or len(rows) < limit:
                 break
@@ -395,8 +411,11 @@ class WorkflowService(Service):
         if self._runner.tell(run.id, kind, name, value):
             return
         message = Message(kind, name, b"" if value is None else pack(value))
-        if await self.store.post(run.id, message) is None:
+        found = await self.store.post(run.id, message)
+        if found is None:
             raise UnknownRun(f"there is no run {run.id!r} any more")
+        if kind == RETRY and found.state not in RETRIED:
+            raise RunConflict(f"the run {run.id!r} is {found.state}: only failed ones are retried")
 
 
 def _check_text(what: str, text: str) -> None:

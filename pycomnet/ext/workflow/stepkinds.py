@@ -10,6 +10,8 @@ import attrs
 #: The most items of a ``map``, and the most steps of a list.
 MOST_ITEMS = 10_000
 MOST_STEPS = 1_000
+#: The most steps of a run, in all rounds.
+MOST_RECORDS = 100_000
 #: The longest time, in seconds: ten years.
 LONGEST = 10 * 366 * 86_400.0
 

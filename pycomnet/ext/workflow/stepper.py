@@ -17,19 +17,20 @@ from pycomnet.errors import error_map
 from pycomnet.ext.workflow import machine
 from pycomnet.ext.workflow.calling import CallFor, Outcome, StepCaller
 from pycomnet.ext.workflow.counting import Counts
-from pycomnet.ext.workflow.errors import ExpressionError, FenceLost, RunConflict, RunNotKept
+from pycomnet.ext.workflow.errors import ExpressionError, FenceLost, RunNotKept
 from pycomnet.ext.workflow.expressions import BUDGET, INLINE, SECONDS, TooCostly, evaluate
 from pycomnet.ext.workflow.failures import StepFailure, failure_of
 from pycomnet.ext.workflow.records import (
     ENDED,
     FAILED,
     MOST_BYTES,
+    MOST_RUN,
     STEP_DONE,
     STEP_FAILED,
     RunChange,
     StepRecord,
     WorkflowRun,
-    pack,
+    size_of,
 )
 from pycomnet.services.threads import in_thread
 from pycomnet.text.logs import Logger
@@ -63,6 +64,7 @@ class LiveRun:
     :ivar dirty: records to be committed.
     :ivar consumed: numbers of messages that were taken.
     :ivar definition: another one that it goes on with, to be committed.
+    :ivar size: the bytes of what its steps gave.
     :ivar broken: whether it was failed as it can't go on.
     """
 
@@ -73,6 +75,7 @@ class LiveRun:
     dirty: dict[str, StepRecord | None] = attrs.field(factory=dict)
     consumed: list[int] = attrs.field(factory=list)
     definition: bytes | None = None
+    size: int = 0
     evaluating: set[Any] = attrs.field(factory=set)
     changed: bool = False
     stepping: bool = False
@@ -249,7 +252,27 @@ class RunStepper:
         except ExpressionError as problem:
             self._no_value(live, wanted, problem)
         else:
-            live.run.values[wanted.key] = machine.Value(value)
+            self._value(live, wanted, value)
+
+    def _value(self, live: LiveRun, wanted: machine.Evaluation, value: Any) -> None:
+        """An expression has a value, which is kept if it is what the step gives."""
+        found: Any = machine.Value(value)
+        if live.fence is not None and wanted.key[1] == "value":
+            try:
+                self._count(live, value)
+            except ValueError as problem:
+                found = StepFailure(failure_of("too-long", str(problem)), wanted.key[0])
+        live.run.values[wanted.key] = found
+
+    def _count(self, live: LiveRun, value: Any) -> None:
+        """Count the bytes of what a step of a run gives.
+
+        :raises ValueError: they are too many, or it can't be kept.
+        """
+        size = size_of(value, MOST_BYTES, "the result")
+        if live.size + size > MOST_RUN:
+            raise ValueError(f"the results of the run's steps have more than {MOST_RUN} bytes")
+        live.size += size
 
     def _evaluated(self, result: Any, live: LiveRun, wanted: machine.Evaluation) -> None:
         live.evaluating.discard(wanted.key)
@@ -259,7 +282,7 @@ class RunStepper:
                 log.failure("an expression failed", result)
             self._no_value(live, wanted, problem)
         else:
-            live.run.values[wanted.key] = machine.Value(result)
+            self._value(live, wanted, result)
         self._step(live)
 
     def _no_value(self, live: LiveRun, wanted: machine.Evaluation, problem: Any) -> None:
@@ -397,8 +420,8 @@ class RunStepper:
         if not self._is_wanted(live, call, made):
             return
         try:
-            if live.fence is not None and len(pack(result)) > MOST_BYTES:
-                raise RunConflict(f"the result is longer than {MOST_BYTES} bytes")
+            if live.fence is not None:
+                self._count(live, result)
         except Exception as problem:
             self._fail(live, call, error_map(problem) | {"code": "result"}, outcome)
             return

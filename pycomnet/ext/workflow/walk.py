@@ -19,7 +19,6 @@ from pycomnet.ext.workflow.expressions import needs_evaluation
 from pycomnet.ext.workflow.failures import StepFailure, catches, failure_of, may_have_run
 from pycomnet.ext.workflow.records import (
     BEGUN,
-    MOST_RECORDS,
     RUNNING,
     STEP_DONE,
     STEP_FAILED,
@@ -27,6 +26,7 @@ from pycomnet.ext.workflow.records import (
     StepRecord,
     WorkflowRun,
 )
+from pycomnet.ext.workflow.stepkinds import MOST_RECORDS
 
 #: What a kind of step is walked by: its data, its path, what its expressions see, its record.
 Kind = Callable[[Mapping[str, Any], str, Mapping[str, Any], StepRecord | None], Outcome]
@@ -246,7 +246,7 @@ class Walk:
         if found is None:
             if self._may_begin() or self._collecting:
                 self.decision.evaluate.append(Evaluation(key, template, dict(scope)))
-            self.decision.parkable = False
+                self.decision.parkable = False
             return PENDING
         outcome: Outcome = found
         return outcome

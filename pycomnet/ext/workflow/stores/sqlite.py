@@ -233,7 +233,7 @@ class SQLiteRunStore:
             log.error("can't use {store}: {problem}", store=self.name, problem=problem)
         self._fire([problem] * len(batch), batch)
 
-    def _problem(self, problem: BaseException) -> RunStoreFailed:
+    def _problem(self, problem: BaseException | None) -> RunStoreFailed:
         """What is said of an error."""
         if isinstance(problem, RunStoreFailed):
             return problem

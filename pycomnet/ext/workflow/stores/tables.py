@@ -7,7 +7,17 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pycomnet.ext.workflow.errors import FenceLost, RunStoreFailed
-from pycomnet.ext.workflow.records import ENDED, Claim, Message, RunChange, RunQuery, RunRow
+from pycomnet.ext.workflow.records import (
+    CANCELLED,
+    ENDED,
+    FAILED,
+    RUNNING,
+    Claim,
+    Message,
+    RunChange,
+    RunQuery,
+    RunRow,
+)
 
 #: SQLite's application_id of our files ("pcwf"), and the version of the tables.
 APPLICATION = 0x70637766
@@ -54,6 +64,9 @@ CREATE TABLE marks (name TEXT PRIMARY KEY, time REAL NOT NULL) WITHOUT ROWID;
 
 #: Where a run is: nobody has it, this service has it, it is parked, it has ended.
 FREE, CLAIMED, PARKED, OVER = range(4)
+
+#: States of runs that a retry has go on.
+RETRIED = frozenset({FAILED, CANCELLED})
 
 COLUMNS = "id, task, definition, state, caller, created, updated, data"
 
@@ -218,6 +231,11 @@ def post(connection: sqlite3.Connection, run: str, message: Message) -> tuple[Ru
     if found is None:
         return None, False
     *row, place = found
+    if message.kind == "retry":
+        # From now on it runs: who asks for it next sees that.
+        if row[3] not in RETRIED:
+            return RunRow(*row), place == CLAIMED
+        connection.execute("UPDATE runs SET state = ? WHERE id = ?", (RUNNING, run))
     connection.execute(
         "INSERT INTO messages (run, kind, name, data) VALUES (?, ?, ?, ?)",
         (run, message.kind, message.name, message.data),

@@ -226,9 +226,24 @@ class RunStoreConformance:
         await store.commit(RunChange(row(state="done"), claim.fence))
         self.assertIn(("ended", "a"), follower.told)
         self.assertEqual(await store.claim(99.0, 10), ([], None))
-        await store.post("a", Message("retry"))
+        await store.post("a", Message("cancel"))
         (again,), _ = await store.claim(99.0, 10)
         self.assertEqual(again.row.state, "done")
+
+    @deferred
+    async def test_retry_is_seen_at_once(self: Any) -> None:
+        """A run that is to be retried runs from then on; a second retry of it, or one of a run that
+        is done, changes nothing."""
+        store, _ = await self.opened()
+        failed, done = await self.created(store, row(), row("done"))
+        await store.commit(RunChange(row(state="failed"), failed.fence))
+        await store.commit(RunChange(row("done", state="done"), done.fence))
+        self.assertEqual((await store.post("a", Message("retry"))).state, "failed")
+        self.assertEqual((await store.get("a"))[0].state, "running")
+        self.assertEqual((await store.post("a", Message("retry"))).state, "running")
+        self.assertEqual((await store.post("done", Message("retry"))).state, "done")
+        (again,), _ = await store.claim(99.0, 10)
+        self.assertEqual((again.row.id, len(again.messages)), ("a", 1))
 
     @deferred
     async def test_lists_by_what_is_asked_for(self: Any) -> None:

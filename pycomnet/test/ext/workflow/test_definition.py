@@ -249,6 +249,22 @@ class DrawingTests(SynchronousTestCase):
             self.assertIn(name, found["$defs"])
 
 
+class ExtentTests(SynchronousTestCase):
+    """Tasks that use tasks."""
+
+    def test_depth_over_tasks(self) -> None:
+        """A long chain of tasks is refused: it could not be walked."""
+        chain: dict[str, Any] = {f"t{n}": [{"task": f"t{n + 1}"}] for n in range(400)}
+        with self.assertRaisesRegex(WorkflowConfigError, "nested deeper than 100"):
+            check_config({"tasks": {**chain, "t400": []}})
+
+    def test_steps_over_tasks(self) -> None:
+        """Tasks that use tasks twice each soon have too many steps."""
+        tasks: dict[str, Any] = {f"t{n}": [{"task": f"t{n + 1}"}] * 2 for n in range(40)}
+        with self.assertRaisesRegex(WorkflowConfigError, "more than 100000 steps"):
+            check_config({"tasks": {**tasks, "t40": []}})
+
+
 class ScheduleTests(SynchronousTestCase):
     """When tasks are due."""
 

@@ -241,6 +241,18 @@ class FailureTests(SynchronousTestCase):
         drive.go()
         self.assertEqual((drive.run.state, drive.cancelled), ("cancelled", ["a"]))
 
+    def test_suspended_run_leaves_memory(self) -> None:
+        """A suspended run can be parked, also before an expression."""
+        drive = Drive([{"signal": "go"}, {"value": "${last}"}])
+        drive.go()
+        drive.run.signals["go"] = [1]
+        drive.run.suspended = True
+        drive.go()
+        decision = machine.advance(drive.run, drive.now)
+        self.assertTrue(decision.parkable)
+        drive.run.suspended = False
+        self.assertEqual(drive.go().run.result, 1)
+
     def test_suspended_run_begins_nothing(self) -> None:
         """A suspended run keeps what its calls return, and begins no other until it goes on."""
         drive = Drive([call("a"), call("b")], 1, {"b": 2}).go()

@@ -8,7 +8,7 @@ from twisted.internet import defer, task
 from twisted.trial.unittest import TestCase
 
 from pycomnet.deferred import deferred
-from pycomnet.ext.workflow import machine
+from pycomnet.ext.workflow import machine, runner, stepper
 from pycomnet.ext.workflow.definition import Definition, check_tasks
 from pycomnet.ext.workflow.errors import RunStoreFailed
 from pycomnet.ext.workflow.records import FAILED, Message, WorkflowRun, pack
@@ -33,10 +33,11 @@ class RunnerCase(TestCase):
         """Make a runner, and definitions for it."""
         checked = check_tasks(tasks)
         self.definitions = {name: Definition.of(name, checked) for name in checked}
-        self.clock: Any = task.Clock()
-        self.clock.getThreadPool = the_reactor().getThreadPool
-        self.clock.callFromThread = the_reactor().callFromThread
-        self.store = make_run_store("memory:", the_reactor())
+        clock: Any = task.Clock()
+        clock.getThreadPool = the_reactor().getThreadPool
+        clock.callFromThread = the_reactor().callFromThread
+        self.clock = clock
+        self.store: Any = make_run_store("memory:", the_reactor())
         self.addCleanup(self.store.close)
         context = Context(the_reactor())
         self.addCleanup(context.close)
@@ -54,6 +55,7 @@ class RunnerCase(TestCase):
         """Send a run a signal."""
         await self.store.post(id, Message("signal", name, pack(value)))
 
+    @deferred
     async def ended(self, id: str = "r") -> WorkflowRun:
         """A run that has ended."""
         waiting = self.runner.when_ended(id)
@@ -98,6 +100,51 @@ class StartTests(RunnerCase):
         self.assertEqual((run.id, new), ("r", False))
         await self.signal("r", "go", 5)
         self.assertEqual((await self.ended()).result, 5)
+
+    @deferred
+    async def test_start_beyond_what_fits_waits(self) -> None:
+        """A run for which there is no room in memory is kept, and begins when there is."""
+        self.patch(runner, "MOST_LIVE", 1)
+        await self.run_with({"t": [{"value": "x"}], "stays": [{"wait": 1}]})
+        await self.start("stays", id="s")
+        await self.start()
+        self.assertEqual(list(self.runner.live), ["s"])
+        self.clock.advance(1)
+        await self.ended("s")
+        ending = self.ended()
+        self.clock.advance(1)
+        self.assertEqual((await ending).result, "x")
+
+
+class SizeTests(RunnerCase):
+    """What a run may keep."""
+
+    async def _fails(self, steps: Any, input: Any = None) -> str:
+        """With what code a run fails."""
+        await self.run_with({"t": steps})
+        await self.start(input=input)
+        return str(((await self.ended()).error or {})["code"])
+
+    @deferred
+    async def test_value_that_is_too_long(self) -> None:
+        """What an expression makes is bounded as what a call gives."""
+        self.patch(stepper, "MOST_BYTES", 1_000)
+        steps = [{"value": "${join('', [input, input])}"}]
+        self.assertEqual(await self._fails(steps, "x" * 600), "too-long")
+
+    @deferred
+    async def test_results_of_all_steps(self) -> None:
+        """What all steps of a run gave is bounded together; that can be caught."""
+        self.patch(stepper, "MOST_RUN", 1_000)
+        steps = [{"value": "${input}"}, {"value": "${input}"}]
+        self.assertEqual(await self._fails(steps, "x" * 600), "too-long")
+
+    @deferred
+    async def test_result_of_a_run(self) -> None:
+        """So is the run's result; what was done is undone then."""
+        self.patch(machine, "MOST_RESULT", 1_000)
+        steps = [{"parallel": [[{"value": "${input}"}], [{"value": "${input}"}]]}]
+        self.assertEqual(await self._fails(steps, "x" * 600), "too-long")
 
 
 class TimeTests(RunnerCase):

@@ -10,7 +10,7 @@ from twisted.internet import defer, task
 from twisted.trial.unittest import TestCase
 
 from pycomnet.deferred import deferred
-from pycomnet.errors import InvalidArguments, PycomnetError, Unauthenticated
+from pycomnet.errors import InvalidArguments, Overloaded, PycomnetError, Unauthenticated
 from pycomnet.ext.workflow.client import workflow
 from pycomnet.ext.workflow.definition import check_config
 from pycomnet.ext.workflow.errors import (
@@ -427,6 +427,36 @@ class RunTests(WorkflowCase):
         self.assertEqual(await w.result("r"), "at last")
         self.assertEqual([name for name, _ in self.shop.calls], ["add", "shaky", "shaky"])
         await self.fails(w.retry("r"), RunConflict)
+
+    @deferred
+    async def test_retry_that_was_acknowledged_is_seen(self) -> None:
+        """Right after ``retry`` the run runs: its result is the new one, a second retry is
+        refused."""
+        w = await self.serve({"t": [shop("refuse", name="s"), {"signal": "go"}]})
+        await self.fails(w.invoke("t", 1, id="r"), RunFailed)
+        self.patch(self.runner, "claimable", lambda: None)
+        await w.retry("r")
+        self.assertEqual((await w.show("r"))["state"], "running")
+        self.assertEqual([one["state"] for one in await w.list()], ["running"])
+        await self.fails(w.retry("r"), RunConflict)
+        result = w.result("r")
+        await w.cancel("r")
+        del self.runner.claimable
+        self.runner.claimable()
+        await self.fails(result, RunCancelled)
+
+    @deferred
+    async def test_those_who_wait_leave_room(self) -> None:
+        """However many wait for runs, there is room to signal them."""
+        w = await self.serve({"t": [{"signal": "go"}]})
+        self.patch(self.service, "_most_waiters", 2)
+        await w.start("t", id="r")
+        waiting = [w.result("r"), w.result("r")]
+        await self.until(lambda: self.service._waiters == 2)
+        await self.fails(w.result("r"), Overloaded)
+        await w.signal("r", "go", 1)
+        self.assertEqual(await defer.gatherResults(waiting), [1, 1])
+        self.assertEqual(await w.result("r"), 1)
 
     @deferred
     async def test_cancelling_invoke(self) -> None:
