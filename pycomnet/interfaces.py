@@ -238,8 +238,8 @@ class IRunStore(Interface):
         """Remove runs that have ended before some time, with all that belongs to them: a run wholly
         or not at all. Definitions that no run has are removed as well.
 
-        :param limit: the most runs that are removed.
-        :returns: fires with how many they were.
+        :param limit: the most runs that are removed; they are fewer if they have very many steps.
+        :returns: fires with how many they were: 0 if none is left.
         """
 
     def marks() -> Deferred[dict[str, float]]:

@@ -94,7 +94,7 @@ class ConfigCheck:
                 self.wrong(path, f"expected a whole number from {limits}, got {value!r:.80}")
         elif (
             type(value) not in (int, float)
-            or not math.isfinite(value)
+            or (type(value) is float and not math.isfinite(value))
             or not field.least <= value <= field.most
         ):
             what = "seconds" if field.type == "seconds" else "a number"

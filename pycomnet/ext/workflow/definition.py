@@ -116,7 +116,7 @@ def read_config(path: str | os.PathLike[str]) -> dict[str, Any]:
     try:
         text = data.decode()
         found = parse(text)
-    except (UnicodeDecodeError, json.JSONDecodeError, tomllib.TOMLDecodeError) as problem:
+    except ValueError as problem:  # also of a number with too many digits
         kind = "JSON" if parse is json.loads else "TOML"
         raise WorkflowConfigError([f"{path}: it isn't {kind}: {problem}"]) from None
     except RecursionError:

@@ -230,8 +230,8 @@ class _Cost:
         self.visits += 1
         if self.left < 0:
             raise TooCostly("the expression takes too long: it counts more than it may")
-        if self.until is not None and not self.visits & 255 and time.monotonic() > self.until:
-            raise TooCostly(f"the expression takes longer than {SECONDS:g} seconds")
+        if self.until is not None and not self.visits & 255 and time.thread_time() > self.until:
+            raise TooCostly(f"the expression takes more than {SECONDS:g} seconds of the processor")
 
     def weigh(self, value: Any) -> None:
         """Count a value as a whole, at all depths."""
@@ -331,7 +331,7 @@ def evaluate(
     :raises TooCostly: it counts more, or takes longer.
     :raises ExpressionError: an expression is not valid for these data.
     """
-    until = None if seconds is None else time.monotonic() + seconds
+    until = None if seconds is None else time.thread_time() + seconds
     return _filled(template, scope, _Cost(budget, until))
 
 

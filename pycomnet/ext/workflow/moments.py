@@ -13,8 +13,12 @@ def moment(value: Any) -> float:
     :param value: that, or a text as of ISO 8601, with its zone.
     :raises ValueError: it is neither.
     """
-    if type(value) in (int, float) and math.isfinite(value):
-        return float(value)
+    if type(value) in (int, float):
+        try:
+            if math.isfinite(value):
+                return float(value)
+        except OverflowError:
+            pass
     if isinstance(value, str):
         try:
             found = datetime.datetime.fromisoformat(value.replace("Z", "+00:00"))

@@ -11,8 +11,9 @@ import contextlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
-#: The most places that are tried for one value.
+#: The most places that are tried for one value, and the most characters that are parsed for that.
 TRIES = 200
+MOST_PARSED = 4 << 20
 
 #: A path from the outermost value: keys and indexes.
 Path = Sequence[str | int]
@@ -62,7 +63,8 @@ def _at(value: Any, path: Path) -> Any:
 def _occurrences(text: str, wanted: str) -> list[int]:
     found: list[int] = []
     at = text.find(wanted)
-    while at >= 0 and len(found) < TRIES:
+    most = min(TRIES, MOST_PARSED // (len(text) + 1))
+    while at >= 0 and len(found) < most:
         found.append(at)
         at = text.find(wanted, at + 1)
     return found

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import reprlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -330,11 +332,34 @@ class RunQuery:
     limit: int = 100
 
 
+class _Shown(reprlib.Repr):
+    """Makes texts of values, and looks only at what it shows of them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.maxlevel = 6
+        self.maxdict = self.maxlist = self.maxtuple = 100
+        self.maxstring = self.maxother = self.maxlong = MOST_SHOWN
+
+    def repr_dict(self, x: dict[Any, Any], level: int) -> str:
+        if level <= 0 or not x:
+            return "{...}" if x else "{}"
+        # In their own order, not sorted.
+        first = itertools.islice(x.items(), self.maxdict)
+        items = [
+            f"{self.repr1(key, level - 1)}: {self.repr1(one, level - 1)}" for key, one in first
+        ]
+        return f"{{{', '.join(items)}{', ...' if len(x) > self.maxdict else ''}}}"
+
+
+_shown = _Shown()
+
+
 def shown(value: Any) -> str:
     """A value as text, cut."""
     if value is None:
         return ""
-    text = repr(value) if not isinstance(value, (str, bytes)) else repr(value[:MOST_SHOWN])
+    text = _shown.repr(value) if not isinstance(value, (str, bytes)) else repr(value[:MOST_SHOWN])
     return text if len(text) <= MOST_SHOWN else text[: MOST_SHOWN - 3] + "..."
 
 

@@ -196,9 +196,21 @@ class Runner(RunStepper):
     def posted(self, run: str) -> None:
         live = self.live.get(run)
         if live is not None:
-            self.store.messages(run).addCallbacks(partial(self._take, live), self._store_failed)
+            self.store.messages(run).addCallbacks(
+                partial(self._take, live), self._not_read, errbackArgs=(live,)
+            )
         elif run in self._arriving:
             self._arriving[run] = True
+
+    def _not_read(self, failure: Failure, live: LiveRun) -> None:
+        """The messages of a run could not be read: they are read again."""
+        failure.trap(RunStoreFailed, defer.CancelledError)
+        if not self.closed and not live.gone:
+            self._reactor.callLater(AGAIN, self._read_again, live)
+
+    def _read_again(self, live: LiveRun) -> None:
+        if not self.closed and not live.gone:
+            self.posted(live.run.id)
 
     def claimable(self) -> None:
         if self._claiming:

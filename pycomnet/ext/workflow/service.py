@@ -127,10 +127,12 @@ class WorkflowService(Service):
 
     async def _prune(self) -> None:
         try:
-            while await self.store.prune(self._wall() - self._keep, PRUNE) >= PRUNE:
+            while await self.store.prune(self._wall() - self._keep, PRUNE):
                 pass
         except RunStoreFailed as problem:
             log.error("can't remove old runs: {problem}", problem=problem)
+        except Exception:
+            log.failure("can't remove old runs")
 
     async def _start_scheduled(self, name: str, args: Any, id: str) -> None:
         await self._runner.start(self._definitions[name], args, id)

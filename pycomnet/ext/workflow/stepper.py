@@ -46,6 +46,8 @@ PARK_AFTER = 2.0
 #: Runs that are in memory at a time; and how many are claimed at once.
 MOST_LIVE = 20_000
 CLAIMS = 500
+#: Costly expressions that are evaluated at a time.
+EVALUATIONS = 2
 #: Seconds until a commit that failed is tried again.
 AGAIN = 1.0
 #: The longest delayed call, in seconds: the machine's clock may be set meanwhile.
@@ -111,6 +113,9 @@ class RunStepper:
         self._random = (random or Random()).random
         self.live: dict[str, LiveRun] = {}
         self.counts = Counts()
+        self._evaluations = defer.DeferredSemaphore(EVALUATIONS)
+        #: whether a commit has failed, and none was made since
+        self._store_fails = False
         #: runs that are not durable and have ended
         self._remembered: OrderedDict[str, WorkflowRun] = OrderedDict()
         self.closed = False
@@ -245,8 +250,9 @@ class RunStepper:
             value = evaluate(wanted.template, wanted.scope, INLINE, None)
         except TooCostly:
             live.evaluating.add(wanted.key)
-            running = in_thread(
-                self._reactor, evaluate, wanted.template, wanted.scope, BUDGET, SECONDS
+            # Few at a time: the reactor's threads are for others as well.
+            running = self._evaluations.run(
+                in_thread, self._reactor, evaluate, wanted.template, wanted.scope, BUDGET, SECONDS
             )
             running.addBoth(self._evaluated, live, wanted)
         except ExpressionError as problem:
@@ -308,6 +314,9 @@ class RunStepper:
         waiting: list[defer.Deferred[None]],
     ) -> None:
         live.committing = False
+        if self._store_fails:
+            self._store_fails = False
+            log.info("the store of runs works again")
         live.consumed = [one for one in live.consumed if one not in change.consumed]
         if live.definition is change.definition:
             live.definition = None
@@ -342,16 +351,25 @@ class RunStepper:
         if isinstance(problem, FenceLost) or self.closed:
             log.info("{problem}", problem=problem)
             self._drop(live)
+            if not self.closed:
+                # It may be that the commit before counted, though it failed.
+                self.store.get(live.run.id).addCallbacks(self._look_at, lambda failure: None)
             return
         if isinstance(problem, RunNotKept) and not live.broken:
             self._broken(live, f"it can't be kept: {problem}")
             return
-        log.error("the run {run} waits for its store: {problem}", run=live.run.id, problem=problem)
+        if not self._store_fails:
+            self._store_fails = True
+            log.error("runs wait for their store: {problem}", problem=problem)
         live.dirty = {**kept, **live.dirty}
         live.changed = True
         if live.timer is not None and live.timer.active():
             live.timer.cancel()
         live.timer = self._reactor.callLater(AGAIN, self._step, live)
+
+    def _look_at(self, found: Any) -> None:
+        if found is not None and found[0].state in ENDED:
+            self.ended(found[0].id)
 
     def _over(self, live: LiveRun) -> None:
         """A run has ended, and that is committed."""

@@ -22,6 +22,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from pycomnet.deferred import deferred
+from pycomnet.errors import PycomnetError
 from pycomnet.ext.workflow.errors import RunNotKept, RunStoreFailed
 from pycomnet.ext.workflow.records import ENDED, Claim, Message, RunChange, RunQuery, RunRow
 from pycomnet.ext.workflow.stores import tables
@@ -233,9 +234,9 @@ class SQLiteRunStore:
             log.error("can't use {store}: {problem}", store=self.name, problem=problem)
         self._fire([problem] * len(batch), batch)
 
-    def _problem(self, problem: BaseException | None) -> RunStoreFailed:
+    def _problem(self, problem: BaseException | None) -> PycomnetError:
         """What is said of an error."""
-        if isinstance(problem, RunStoreFailed):
+        if isinstance(problem, PycomnetError):
             return problem
         text = str(problem)
         if not isinstance(problem, sqlite3.Error) or isinstance(problem, VALUE_ERRORS):
@@ -333,7 +334,7 @@ def _transact(
     the others count; only what concerns the file fails all."""
     try:
         return _in_transaction(connection, operations, _plainly)
-    except (RunStoreFailed, sqlite3.OperationalError):
+    except sqlite3.OperationalError:
         raise
     except Exception:
         # One of them wrote, and then failed: once more, so that each can be undone alone.
@@ -359,8 +360,8 @@ def _in_transaction(
 def _plainly(connection: Any, function: Callable[..., Any], args: tuple[Any, ...]) -> Any:
     try:
         return function(connection, *args)
-    except RunStoreFailed as problem:
-        return problem
+    except PycomnetError as problem:
+        return problem  # before it has written
     except Exception as problem:
         if function in READS and connection.in_transaction:
             return problem

@@ -68,6 +68,9 @@ FREE, CLAIMED, PARKED, OVER = range(4)
 #: States of runs that a retry has go on.
 RETRIED = frozenset({FAILED, CANCELLED})
 
+#: The most steps that a prune of more than one run removes.
+MOST_PRUNED = 10_000
+
 COLUMNS = "id, task, definition, state, caller, created, updated, data"
 
 
@@ -294,6 +297,14 @@ def prune(connection: sqlite3.Connection, before: float, limit: int) -> int:
         "SELECT id FROM runs WHERE place = 3 AND updated < ? ORDER BY updated LIMIT ?",
         (before, limit),
     ).fetchall()
+    # Not too many steps at a time: others wait for this transaction.
+    rows = 0
+    for at, one in enumerate(old):
+        count = "SELECT count(*) FROM steps WHERE run = ?"
+        rows += connection.execute(count, one).fetchone()[0]
+        if rows > MOST_PRUNED and at:
+            del old[at:]
+            break
     for table, key in (("steps", "run"), ("messages", "run"), ("runs", "id")):
         connection.executemany(f"DELETE FROM {table} WHERE {key} = ?", old)
     if old:

@@ -53,13 +53,7 @@ def row(id: str = "a", state: str = "running", created: float = 1.0, **more: Any
 class RunStoreConformance:
     """Mixed into a trial ``TestCase`` that has a method ``make_store()``: it returns a new store
     object, each over what the one before has kept.
-
-    :cvar survives: whether what was committed is there when the store is opened again.
-    :cvar shared: whether several stores can be open over the same runs.
     """
-
-    survives = True
-    shared = False
 
     async def opened(self: Any) -> tuple[Any, Follower]:
         """An open store and who follows it. It is closed at the end of the test."""
@@ -384,10 +378,23 @@ class RunStoreConformance:
         self.assertEqual((await store.get("r2999"))[0].data, b"1")
 
     @deferred
+    async def test_closed_store_refuses(self: Any) -> None:
+        """What was asked for before ``close`` is done; after it, all fails."""
+        store, _ = await self.opened()
+        creating = store.create(row())
+        await store.close()
+        self.assertIsNotNone((await creating)[1])
+        with self.assertRaises(RunStoreFailed):
+            await store.create(row("b"))
+        await store.close()
+
+
+class KeptRunStoreConformance(RunStoreConformance):
+    """The tests of a store that keeps runs when it is closed."""
+
+    @deferred
     async def test_what_was_committed_survives(self: Any) -> None:
         """After opening again all is there, and what was claimed can be claimed."""
-        if not self.survives:
-            return
         store, _ = await self.opened()
         _, first = await store.create(row("a"), (), b"old")
         claims = [first, *await self.created(store, row("b", created=2.0), row("c"))]
@@ -404,34 +411,3 @@ class RunStoreConformance:
         self.assertEqual([one.name for one in found[1].messages], ["go"])
         self.assertEqual(await store.definition("d"), b"old")
         self.assertEqual(await store.marks(), {"m": 3.0})
-
-    @deferred
-    async def test_closed_store_refuses(self: Any) -> None:
-        """What was asked for before ``close`` is done; after it, all fails."""
-        store, _ = await self.opened()
-        creating = store.create(row())
-        await store.close()
-        self.assertIsNotNone((await creating)[1])
-        with self.assertRaises(RunStoreFailed):
-            await store.create(row("b"))
-        await store.close()
-
-    @deferred
-    async def test_two_services_share_the_work(self: Any) -> None:
-        """Two services never have the same run; a message reaches the one that has it, and the end
-        both."""
-        if not self.shared:
-            return
-        one, first = await self.opened()
-        other, second = await self.opened()
-        claims = await self.created(one, *(row(f"r{n}") for n in range(20)))
-        await one.release({claim.row.id: claim.fence for claim in claims})
-        mine, theirs = await defer.gatherResults([one.claim(9.0, 15), other.claim(9.0, 15)])
-        ids = [claim.row.id for claim in (*mine[0], *theirs[0])]
-        self.assertEqual(len(ids), len(set(ids)))
-        claim = (theirs[0] or (await other.claim(9.0, 1))[0])[0]
-        await one.post(claim.row.id, Message("cancel"))
-        await self.until(lambda: ("posted", claim.row.id) in second.told)
-        self.assertNotIn(("posted", claim.row.id), first.told)
-        await other.commit(RunChange(row(claim.row.id, state="done"), claim.fence))
-        await self.until(lambda: ("ended", claim.row.id) in first.told)

@@ -249,6 +249,16 @@ class DrawingTests(SynchronousTestCase):
             self.assertIn(name, found["$defs"])
 
 
+class LargeNumberTests(SynchronousTestCase):
+    """Numbers that no float holds."""
+
+    def test_is_a_problem_and_no_crash(self) -> None:
+        """Such a number is told as any other that is too large."""
+        for step in ({"wait": 10**400}, {"until": 10**400}, {"signal": "s", "timeout": 10**400}):
+            with self.assertRaisesRegex(WorkflowConfigError, "expected"):
+                check_tasks({"a": [step]})
+
+
 class ExtentTests(SynchronousTestCase):
     """Tasks that use tasks."""
 

@@ -13,7 +13,7 @@ from pycomnet.ext.workflow.definition import Definition, check_tasks
 from pycomnet.ext.workflow.errors import RunStoreFailed
 from pycomnet.ext.workflow.records import FAILED, Message, WorkflowRun, pack
 from pycomnet.ext.workflow.runner import Runner
-from pycomnet.ext.workflow.stores import make_run_store
+from pycomnet.ext.workflow.stores import make_run_store, tables
 from pycomnet.services.client.context import Context
 
 
@@ -198,6 +198,62 @@ class TimeTests(RunnerCase):
         self.clock.advance(5.1)
         self.assertTrue((await self.ended("s")).ended)
         self.assertFalse((await self.kept("l")).ended)
+
+
+class StoreTroubleTests(RunnerCase):
+    """A store that fails for some time."""
+
+    @deferred
+    async def test_runs_go_on_when_the_store_works_again(self) -> None:
+        """Commits and messages that the store could not do are done later; the log has one line
+        for all."""
+        await self.run_with({"t": [{"signal": "go"}]})
+        names = [f"r{n}" for n in range(5)]
+        for name in names:
+            await self.start(id=name)
+        refused: list[Any] = []
+        commit, messages = self.store.commit, self.store.messages
+
+        def fails(*args: Any) -> defer.Deferred[Any]:
+            refused.append(args)
+            return defer.fail(RunStoreFailed("full"))
+
+        self.store.commit = self.store.messages = fails
+        lines: list[str] = []
+        self.patch(stepper.log, "error", lambda text, **more: lines.append(text))
+        for name in names:
+            await self.signal(name, "go", 1)
+        await self.until(lambda: len(refused) >= 5)
+        ends = [self.ended(name) for name in names]
+        self.store.commit, self.store.messages = commit, messages
+        for _ in range(3):
+            self.clock.advance(1)
+            await self.until(lambda: not self.runner.claiming)
+        for run in await defer.gatherResults(ends):
+            self.assertEqual(run.result, 1)
+        self.assertLessEqual(len(lines), 1)
+
+    @deferred
+    async def test_commit_that_counted_though_it_failed(self) -> None:
+        """When the end of a run was kept although its commit failed, those who wait are told."""
+        await self.run_with({"t": [{"signal": "go"}]})
+        await self.start()
+        await self.parked()
+        commit = self.store.commit
+
+        def lies(change: Any) -> defer.Deferred[Any]:
+            self.store.commit = commit
+            done: defer.Deferred[Any] = self.store._do(tables.commit, change)
+            return done.addCallback(lambda _: defer.fail(RunStoreFailed("I/O error")))
+
+        self.store.commit = lies
+        ending = self.runner.when_ended("r")
+        await self.signal("r", "go", 1)
+        await self.until(lambda: self.store.commit is commit or "commit" not in vars(self.store))
+        for _ in range(3):
+            await task.deferLater(the_reactor(), 0.05)
+            self.clock.advance(1)
+        await ending
 
 
 class BrokenTests(RunnerCase):

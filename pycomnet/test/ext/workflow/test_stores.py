@@ -10,8 +10,14 @@ from twisted.trial.unittest import TestCase
 
 from pycomnet.deferred import deferred
 from pycomnet.ext.workflow.errors import RunStoreFailed
-from pycomnet.ext.workflow.stores import make_run_store
-from pycomnet.test.ext.workflow.conformance import Follower, RunStoreConformance, row
+from pycomnet.ext.workflow.records import RunChange
+from pycomnet.ext.workflow.stores import make_run_store, sqlite, tables
+from pycomnet.test.ext.workflow.conformance import (
+    Follower,
+    KeptRunStoreConformance,
+    RunStoreConformance,
+    row,
+)
 
 
 def the_reactor() -> Any:
@@ -21,7 +27,7 @@ def the_reactor() -> Any:
     return reactor
 
 
-class SQLiteRunStoreTests(RunStoreConformance, TestCase):
+class SQLiteRunStoreTests(KeptRunStoreConformance, TestCase):
     """Runs in a file."""
 
     def setUp(self) -> None:
@@ -58,9 +64,7 @@ class SQLiteRunStoreTests(RunStoreConformance, TestCase):
     @deferred
     async def test_file_that_is_locked_is_an_error_that_says_so(self) -> None:
         """A file that another program has locked is an error with words, not SQLite's."""
-        self.patch(
-            __import__("pycomnet.ext.workflow.stores.sqlite", fromlist=["BUSY"]), "BUSY", 0.1
-        )
+        self.patch(sqlite, "BUSY", 0.1)
         store = self.make_store()
         await store.open(Follower())
         await store.close()
@@ -71,11 +75,41 @@ class SQLiteRunStoreTests(RunStoreConformance, TestCase):
         with self.assertRaisesRegex(RunStoreFailed, "another process has it open"):
             await self.make_store().open(Follower())
 
+    @deferred
+    async def test_full_file_fails_what_was_asked_for_and_later_works(self) -> None:
+        """When the file can't grow, what is written fails and changes nothing; reads go on, and
+        so does all when there is room again."""
+        store, _ = await self.opened()
+        _, claim = await store.create(row())
+        await store._do(_set_most_pages, 1)
+        long = RunChange(row(data=b"x" * 1_000_000), claim.fence)
+        with self.assertRaisesRegex(RunStoreFailed, "full") as caught:
+            await store.commit(long)
+        self.assertIs(type(caught.exception), RunStoreFailed)
+        self.assertEqual((await store.get("a"))[0], claim.row)
+        await store._do(_set_most_pages, 1 << 30)
+        await store.commit(long)
+        self.assertEqual((await store.get("a"))[0], long.row)
+
+    @deferred
+    async def test_prune_is_bounded_by_steps(self) -> None:
+        """A prune takes few runs that have many steps, and one at least."""
+        self.patch(tables, "MOST_PRUNED", 10)
+        store, _ = await self.opened()
+        for name in ("a", "b", "c"):
+            steps = [(str(n), b"") for n in range(8)]
+            _, claim = await store.create(row(name), steps)
+            await store.commit(RunChange(row(name, state="done"), claim.fence))
+        counts = [await store.prune(10.0, 10) for _ in range(4)]
+        self.assertEqual(counts, [1, 1, 1, 0])
+
+
+def _set_most_pages(connection: Any, most: int) -> None:
+    connection.execute(f"PRAGMA max_page_count = {most}")
+
 
 class MemoryRunStoreTests(RunStoreConformance, TestCase):
     """Runs in memory."""
-
-    survives = False
 
     def make_store(self) -> Any:
         return make_run_store("memory:", the_reactor())
