@@ -18,7 +18,13 @@ from pycomnet.ext.workflow.decisions import (
     Value,
 )
 from pycomnet.ext.workflow.definition import Definition
-from pycomnet.ext.workflow.failures import StepFailure, failure_of, retry_at
+from pycomnet.ext.workflow.failures import (
+    StepFailure,
+    failure_of,
+    may_have_run,
+    retry_at,
+    was_not_run,
+)
 from pycomnet.ext.workflow.records import (
     BEGUN,
     CANCELLED,
@@ -76,6 +82,12 @@ def step_failed(
     if record is None or record.state != BEGUN:
         return None
     record.error = error
+    if may_have_run(error):
+        record.unsure = True
+    elif not was_not_run(error):
+        record.unsure = False  # the method has answered: it has failed
+    if not record.unsure:
+        record.memory = ""
     at = retry_at(retry, error, record.attempts, now, safe, random)
     if at is not None:
         record.state, record.due = RETRYING, at

@@ -38,6 +38,10 @@ MOST_SIGNAL = 1 << 16
 MOST_RECORDS = 100_000
 #: The longest id of a run.
 LONGEST_ID = 200
+#: What ids of runs that are not durable begin with, so that they are none of kept ones; and with
+#: what no id that a client gives may begin.
+PASSING = "~"
+RESERVED = ("~", "@")
 
 _codec = make_codec()
 
@@ -64,6 +68,7 @@ class StepRecord:
     :ivar order: when it ended, counted within the run.
     :ivar memory: the memory of the server that its key was sent to; for methods with ``once``.
     :ivar shown: its arguments, cut, for the history.
+    :ivar unsure: whether an attempt before the present one may have run.
     """
 
     path: str
@@ -78,6 +83,7 @@ class StepRecord:
     shown: str = ""
     result: Any = None
     error: dict[str, Any] | None = None
+    unsure: bool = False
 
     def dump(self) -> bytes:
         """What a store keeps of it."""

@@ -18,6 +18,7 @@ from pycomnet.ext.workflow.definition import Definition
 from pycomnet.ext.workflow.errors import RunConflict, RunStoreFailed
 from pycomnet.ext.workflow.messages import apply
 from pycomnet.ext.workflow.records import (
+    PASSING,
     Claim,
     StepRecord,
     WorkflowRun,
@@ -104,10 +105,12 @@ class Runner(RunStepper):
     ) -> tuple[WorkflowRun, bool]:
         """Start a run, unless there is one of that id.
 
+        :param id: that of a run which is not durable gets a prefix.
         :returns: fires with the run, once it is committed, and whether it is new. Fails with
             :class:`RunConflict` if that is a run of another task or input.
         """
         now = self._wall()
+        # One that is not durable has an id that no kept one has.
         run = WorkflowRun(id, definition.task, definition.hash, input, now, caller, updated=now)
         run.pinned = definition
         task = definition.main
@@ -115,6 +118,7 @@ class Runner(RunStepper):
             run.deadline = now + task["deadline"]
         run.durable = task.get("durable", True)
         if not run.durable:
+            id = run.id = PASSING + id
             found = self.known(id)
             if found is not None:
                 return _same(found, run), False
@@ -122,9 +126,6 @@ class Runner(RunStepper):
             self.counts.started += 1
             self._step(live)
             return run, True
-        here = self.known(id)
-        if here is not None and not here.durable:
-            raise RunConflict(f"there is a run {id!r} of a task that is not durable")
         live = LiveRun(run, 0, committing=True)
         decision = self._decide(live)
         steps = [(one.path, one.dump()) for one in live.dirty.values() if one is not None]

@@ -29,6 +29,8 @@ from pycomnet.ext.workflow.records import (
     LONGEST_ID,
     MOST_BYTES,
     MOST_SIGNAL,
+    PASSING,
+    RESERVED,
     Message,
     RunQuery,
     StepRecord,
@@ -164,6 +166,8 @@ class WorkflowService(Service):
             if found is not None:
                 row, steps = found
                 run = WorkflowRun.of(row, {one.path: one for one in map(StepRecord.load, steps)})
+        if run is None:
+            run = self._runner.known(PASSING + id)
         if run is None or not self._sees(request, run):
             raise UnknownRun(f"there is no run {id!r}, or you may not see it")
         return run
@@ -176,8 +180,11 @@ class WorkflowService(Service):
         id = args.get("id")
         if id is None:
             id = secrets.token_hex(12)
-        elif not 0 < len(id) <= LONGEST_ID or not id.isprintable():
-            raise InvalidArguments(f"an id is a text of 1 to {LONGEST_ID} characters")
+        elif not 0 < len(id) <= LONGEST_ID or not id.isprintable() or id.startswith(RESERVED):
+            raise InvalidArguments(
+                f"an id is a text of 1 to {LONGEST_ID} printable characters; the first is none of "
+                f"{' '.join(RESERVED)}"
+            )
         input = args.get("args")
         if definition.main.get("durable", True):
             try:

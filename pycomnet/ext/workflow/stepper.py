@@ -13,7 +13,7 @@ import attrs
 from twisted.internet import defer
 from twisted.python.failure import Failure
 
-from pycomnet.errors import error_map
+from pycomnet.errors import RemoteError, error_map
 from pycomnet.ext.workflow import machine
 from pycomnet.ext.workflow.calling import CallFor, Outcome, StepCaller
 from pycomnet.ext.workflow.counting import Counts
@@ -32,6 +32,7 @@ from pycomnet.ext.workflow.records import (
 )
 from pycomnet.services.threads import in_thread
 from pycomnet.text.logs import Logger
+from pycomnet.wire.values import ValueNotSendable
 
 if TYPE_CHECKING:
     from pycomnet.interfaces import IRunStore
@@ -246,10 +247,11 @@ class RunStepper:
         elif change.parked:
             self._drop(live)
         else:
+            if live.again:
+                self._step(live)  # what came meanwhile may be that the calls are not wanted
+                return
             self._perform(live)
             self._set_timer(live, due)
-            if live.again:
-                self._step(live)
 
     def _not_committed(
         self,
@@ -280,7 +282,8 @@ class RunStepper:
         run = live.run
         self.counts.ended(run.state)
         live.gone = True
-        self.live.pop(run.id, None)
+        if self.live.get(run.id) is live:
+            del self.live[run.id]
         if live.fence is None:
             self._remembered[run.id] = run
             if len(self._remembered) > REMEMBERED:
@@ -357,10 +360,16 @@ class RunStepper:
             return
         problem: Any = failure.value
         mapped = error_map(problem)
-        error = {key: str(mapped.get(key, ""))[:4_000] for key in ("code", "type", "message")}
+        error: dict[str, Any] = {
+            key: str(mapped.get(key, ""))[:4_000] for key in ("code", "type", "message")
+        }
         code = getattr(type(problem), "code", "")
         if code and isinstance(code, str):
             error["code"] = code
+        elif outcome.sent and not isinstance(problem, RemoteError | ValueNotSendable):
+            error["code"] = "result"  # what came can't be taken, and the method may have run
+        if not outcome.sent:
+            error["ran"] = False
         self._fail(live, call, error, outcome)
 
     def _fail(

@@ -167,7 +167,7 @@ class Walk:
         if record is None:
             return
         done = record.state == STEP_DONE
-        if done or (record.state == STEP_FAILED and may_have_run(record.error)):
+        if done or (record.state == STEP_FAILED and _may_have_run(record)):
             result = outcome.value if done and isinstance(outcome, Value) else None
             order = record.order
             self._undo.append(Undo(order, path, step["compensate"], dict(scope), result))
@@ -250,6 +250,11 @@ class Walk:
             return PENDING
         outcome: Outcome = found
         return outcome
+
+
+def _may_have_run(record: StepRecord) -> bool:
+    """Whether a step that has failed may have had its effect, in its last attempt or before."""
+    return record.unsure or may_have_run(record.error)
 
 
 def _is_in(path: str, holder: str) -> bool:

@@ -21,8 +21,11 @@ from twisted.internet import defer
 from twisted.python.failure import Failure
 
 from pycomnet.errors import KeyConflict, OnceMemoryLost, Overloaded
+from pycomnet.text.logs import Logger
 from pycomnet.wire.codec import make_codec
 from pycomnet.wire.values import ValueNotReceivable, ValueNotSendable
+
+log = Logger()
 
 if TYPE_CHECKING:
     from pycomnet.services.interface import Method
@@ -35,13 +38,15 @@ class _Answer:
     """What is kept of a call.
 
     :ivar asked: a digest of its arguments.
-    :ivar value: the encoded result; None while it runs.
+    :ivar value: the encoded result; None while it runs, and if it could not be kept.
+    :ivar running: whether it runs: then it is not forgotten, whoever waits for it.
     :ivar waiting: those that wait for it.
     """
 
     asked: bytes
     generation: int
     value: bytes | None = None
+    running: bool = True
     waiting: list[defer.Deferred[Any]] = attrs.field(factory=list)
 
 
@@ -99,7 +104,7 @@ class OnceMemory:
         self._check_memory(request.memory)
         user = request.user
         where = (user.name if user else "", request.interface, request.method, key)
-        asked = hashlib.sha256(self._codec.encode(request.args)).digest()
+        asked = hashlib.sha256(self._codec.encode(self._ordered(request.args))).digest()
         found = self._answers.get(where)
         if found is None:
             return self._run(function, request, where, asked)
@@ -111,13 +116,25 @@ class OnceMemory:
         found.waiting.append(waiting)
         return waiting
 
+    def _ordered(self, value: Any) -> Any:
+        """A value with its maps and sets in one order: they come in any."""
+        kind = type(value)
+        if kind is dict:
+            items = [(self._codec.encode(key), self._ordered(one)) for key, one in value.items()]
+            return ["map", *sorted(items, key=lambda item: bytes(item[0]))]
+        if kind in (set, frozenset):
+            return ["set", *sorted(bytes(self._codec.encode(one)) for one in value)]
+        if kind is list:
+            return ["list", *map(self._ordered, value)]
+        return tuple(map(self._ordered, value)) if kind is tuple else value
+
     def _check_memory(self, wanted: str | None) -> None:
         if wanted is None:
             return
         process, _, generation = wanted.partition(".")
         known = (str(self._generation), str(self._generation - 1))
         if process != self._process or generation not in known:
-            text = "the call is for answers that are not kept here (any more); it was not run"
+            text = "the call is for answers that are not kept here, or not any more; it was not run"
             raise OnceMemoryLost(text, self.name)
 
     def _run(
@@ -150,6 +167,7 @@ class OnceMemory:
         return defer.succeed(result) if waiting is None else waiting
 
     def _done(self, result: Any, where: tuple[str, str, str, str], answer: _Answer) -> None:
+        answer.running = False
         try:
             answer.value = bytes(self._codec.encode(result))
         except (ValueNotSendable, ValueNotReceivable):
@@ -163,7 +181,12 @@ class OnceMemory:
 
     def _failed(self, failure: Failure, where: tuple[str, str, str, str], answer: _Answer) -> None:
         # A method that raises has had no effect: it may be tried again.
-        self._answers.pop(where, None)
+        answer.running = False
+        del self._answers[where]
+        if not answer.waiting:
+            log.error(
+                "{method} failed, and nobody waits: {problem}", method=where[1:3], problem=failure
+            )
         self._tell(answer, failure)
 
     def _tell(self, answer: _Answer, result: Any) -> None:
@@ -181,7 +204,7 @@ class OnceMemory:
         old = [
             where
             for where, one in self._answers.items()
-            if one.generation < generation - 1 and not (one.value is None and one.waiting)
+            if one.generation < generation - 1 and not one.running
         ]
         for where in old:
             self._size -= len(self._answers.pop(where).value or b"")

@@ -20,7 +20,7 @@ from pycomnet.ext.workflow.errors import (
     UnknownRun,
     UnknownTask,
 )
-from pycomnet.ext.workflow.records import Message
+from pycomnet.ext.workflow.records import MOST_BYTES, Message
 from pycomnet.ext.workflow.service import WorkflowService
 from pycomnet.ext.workflow.stores import make_run_store
 from pycomnet.services.client.context import Context
@@ -71,6 +71,11 @@ class Shop(Service):
     @method()
     def hold(self, request: Any) -> Any:
         return self._hold(request)
+
+    @method()
+    def long(self, request: Any) -> Any:
+        self._note(request)
+        return "x" * (MOST_BYTES + 1)
 
     @method(idempotent=True)
     def hold_again(self, request: Any) -> Any:
@@ -260,6 +265,53 @@ class RunTests(WorkflowCase):
         self.assertEqual((step["attempts"], step["state"], step["args"]), (3, "done", "{'x': 1}"))
 
     @deferred
+    async def test_result_that_is_too_long_is_of_a_call_that_has_run(self) -> None:
+        """It is not called again, and it is undone."""
+        step = shop("long", retry={"attempts": 3, "delay": 0.01}, compensate=[shop("add", args=1)])
+        w = await self.serve({"t": [step]})
+        problem = await self.fails(w.invoke("t", 1), RunFailed)
+        self.assertEqual(problem.error["code"], "result")
+        self.assertEqual([name for name, _ in self.shop.calls], ["long", "add"])
+
+    @deferred
+    async def test_second_attempt_of_a_step_with_once_that_may_have_run(self) -> None:
+        """It goes to the memory that has the first one, and nowhere else."""
+        retry = {"attempts": 2, "delay": 0.01, "errors": ["deadline"]}
+        w = await self.serve({"t": [shop("hold_once", timeout=0.5, retry=retry)]})
+        run = w.invoke("t", 1)
+        await self.until(lambda: self.shop.held)
+        await self.shop_server.close(0)
+        await self.start_shop()
+        problem = await self.fails(run, RunFailed)
+        self.assertEqual(problem.error["code"], "unknown", problem.error)
+        self.assertEqual(len(self.shop.held), 1)
+
+    @deferred
+    async def test_cancel_while_a_call_is_committed(self) -> None:
+        """A call that is not wanted any more when it is committed is not made."""
+        w = await self.serve({"t": [shop("hold"), shop("add", args=1)]})
+        await w.start("t", 1, "r")
+        await self.until(lambda: self.shop.held)
+        commit = self.service.store.commit
+        commits: list[Any] = []
+
+        def held(change: Any) -> Any:
+            waiting: Any = defer.Deferred()
+            commits.append((waiting, change))
+            return waiting
+
+        self.patch(self.service.store, "commit", held)
+        self.shop.held[0].callback(None)
+        await self.until(lambda: commits)
+        await w.cancel("r")
+        await self.until(lambda: self.runner.live["r"].run.cancelling)
+        self.patch(self.service.store, "commit", commit)
+        waiting, change = commits[0]
+        commit(change).chainDeferred(waiting)
+        await self.fails(w.result("r"), RunCancelled)
+        self.assertEqual([name for name, _ in self.shop.calls], ["hold"])
+
+    @deferred
     async def test_call_that_hangs_times_out_twice(self) -> None:
         """A call that hangs is cancelled at its timeout, and so is its second attempt."""
         retry = {"attempts": 2, "delay": 0.01, "errors": ["deadline"]}
@@ -305,13 +357,21 @@ class RunTests(WorkflowCase):
 
     @deferred
     async def test_same_id_of_a_task_that_is_not_durable(self) -> None:
-        """A durable run does not take the place of one that is only in memory."""
-        tasks: Any = {"t": [shop("add")], "u": {"steps": [shop("hold")], "durable": False}}
+        """A run that is only in memory is another than the kept one of its id, whose result nobody
+        can forge so, nor hide it."""
+        tasks: Any = {"t": [{"signal": "go"}], "u": {"steps": [shop("add")], "durable": False}}
         w = await self.serve(tasks)
-        await w.start("u", None, "r")
-        await self.fails(w.start("t", 1, "r"), RunConflict)
-        self.shop.held[0].callback("held")
-        self.assertEqual(await w.result("r"), "held")
+        await w.start("t", None, "r")
+        await self.until(lambda: not self.runner.live)
+        result = w.result("r")
+        await w.tasks()  # which is answered after it has begun to wait
+        self.assertEqual(await w.invoke("u", 41, id="r"), 42)
+        self.assertFalse(result.called)
+        self.assertEqual((await w.show("r"))["task"], "t")
+        self.assertEqual((await w.show("~r"))["task"], "u")
+        await w.signal("r", "go", "Ann's")
+        self.assertEqual(await result, "Ann's")
+        await self.fails(w.start("t", 1, "~r"), InvalidArguments)
 
     @deferred
     async def test_who_may_run_and_see(self) -> None:
@@ -487,9 +547,9 @@ class CrashTests(WorkflowCase):
         self.assertEqual(await w.result("r"), 3)
         self.assertEqual([name for name, _ in self.shop.calls], ["add", "refuse", "add"])
 
-    async def _in_flight(self, name: str) -> Any:
+    async def _in_flight(self, name: str, **more: Any) -> Any:
         caught = [{"errors": ["unknown"], "then": [{"value": "${error.step}"}]}]
-        tasks = {"t": [shop(name, name="s", catch=caught)]}
+        tasks = {"t": [shop(name, name="s", catch=caught, **more)]}
         w = await self.serve(tasks)
         await w.start("t", 1, "r")
         await self.until(lambda: self.shop.held)
@@ -519,6 +579,14 @@ class CrashTests(WorkflowCase):
         self.shop.held[0].callback("kept")
         self.assertEqual(await result, "kept")
         self.assertEqual(len(self.shop.held), 1)
+
+    @deferred
+    async def test_order_of_arguments_does_not_matter(self) -> None:
+        """A repetition has the same arguments in whatever order the file had them."""
+        w = await self._in_flight("hold_once", args={"b": 1, "a": {"d": 2, "c": 3}})
+        result = w.result("r")
+        self.shop.held[0].callback("kept")
+        self.assertEqual(await result, "kept")
 
     @deferred
     async def test_step_with_once_whose_service_died_too(self) -> None:
