@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +16,7 @@ from pycomnet.errors import (
     UnknownMethod,
 )
 from pycomnet.ext.workflow.failures import NOT_RUN, UNKNOWN_CODE
+from pycomnet.ext.workflow.records import step_key
 from pycomnet.services.client.instances import NamedRoute
 from pycomnet.services.client.remoteservice import RemoteService
 
@@ -27,8 +27,6 @@ if TYPE_CHECKING:
 
 #: Seconds that a call has unless its step says so.
 TIMEOUT = 30.0
-#: The longest key of a call; a longer one is hashed.
-LONGEST_KEY = 900
 #: The most services and descriptions that are remembered.
 MOST_SERVICES = 10_000
 #: Codes of errors by which a call was not run, or that came before it was sent.
@@ -52,12 +50,14 @@ class CallFor:
     :ivar run: the run's id.
     :ivar caller: who started it.
     :ivar durable: whether the run survives this process.
+    :ivar nonce: the run's part of the keys of its calls.
     :ivar remember: commits the step's record: the memory that the call is for.
     """
 
     run: str
     caller: str
     durable: bool
+    nonce: str
     remember: Callable[[], Awaitable[None]]
 
 
@@ -110,7 +110,7 @@ class StepCaller:
         method = step.get("method")
         if method is None:
             method = await self._method(service, step, call.task, expires)
-        key = _key(whom.run, call.path)
+        key = step_key(whom.run, call.path, whom.nonce)
         if not whom.durable or outcome.safe:
             return await self._send(
                 service.saying(key, whom.caller or None), method, call, expires, outcome
@@ -287,14 +287,6 @@ def problem_code(problem: BaseException) -> str:
     """The code of an error, or an empty text."""
     code = getattr(problem, "code", "")
     return code if isinstance(code, str) else ""
-
-
-def _key(run: str, path: str) -> str:
-    """The idempotency key of a step."""
-    key = f"{run}:{path}"
-    if len(key) <= LONGEST_KEY:
-        return key
-    return f"{run}:{hashlib.sha256(path.encode()).hexdigest()}"
 
 
 __all__ = ["CallFor", "Outcome", "StepCaller", "StepUnknown"]

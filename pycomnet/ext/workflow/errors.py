@@ -74,6 +74,12 @@ class RunStoreFailed(ServiceError):
     code = "workflow-store"
 
 
+class RunFull(RunStoreFailed):
+    """Too many signals wait in a run; this one was not taken."""
+
+    code = "workflow-full"
+
+
 class FenceLost(RunStoreFailed):
     """Another workflow service has the run by now."""
 
@@ -86,6 +92,7 @@ __all__ = [
     "RunCancelled",
     "RunConflict",
     "RunFailed",
+    "RunFull",
     "RunStoreFailed",
     "UnknownRun",
     "UnknownTask",

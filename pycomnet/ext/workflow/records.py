@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -36,6 +37,8 @@ MOST_SIGNALS = 100
 MOST_SIGNAL = 1 << 16
 #: The most steps of a run, in all rounds.
 MOST_RECORDS = 100_000
+#: The longest key of a call; in a longer one the step's path is hashed.
+LONGEST_KEY = 900
 #: The longest id of a run.
 LONGEST_ID = 200
 #: What ids of runs that are not durable begin with, so that they are none of kept ones; and with
@@ -54,6 +57,18 @@ def pack(value: Any) -> bytes:
 def unpack(data: bytes) -> Any:
     """The value of bytes."""
     return _codec.decode(data)
+
+
+def step_key(run: str, path: str, nonce: str) -> str:
+    """The idempotency key of a step.
+
+    :param nonce: the run's random part: a later run of the same id has other keys, and so has one
+        of another workflow service.
+    """
+    key = f"{run}:{path}:{nonce}"
+    if len(key) <= LONGEST_KEY:
+        return key
+    return f"{run}:{hashlib.sha256(path.encode()).hexdigest()}:{nonce}"
 
 
 @attrs.define
@@ -119,6 +134,7 @@ class WorkflowRun:
     :ivar deadline: when it fails by itself.
     :ivar caller: the user who started it.
     :ivar failure: the error for which it is compensated.
+    :ivar nonce: the random part of the keys of its calls.
     :ivar ordered: how many steps have ended.
     :ivar steps: path -> the step's record.
     :ivar signals: those that have come and that no step has taken: name -> what they bring.
@@ -142,6 +158,7 @@ class WorkflowRun:
     error: dict[str, Any] | None = None
     failure: dict[str, Any] | None = None
     undone: list[str] = attrs.field(factory=list)
+    nonce: str = ""
     steps: dict[str, StepRecord] = attrs.field(factory=dict)
     signals: dict[str, list[Any]] = attrs.field(factory=dict)
     values: dict[Any, Any] = attrs.field(factory=dict, eq=False, repr=False)
@@ -169,6 +186,7 @@ class WorkflowRun:
             self.created,
             self.updated,
             pack(data),
+            sum(map(len, self.signals.values())),
         )
 
     @classmethod
@@ -215,6 +233,7 @@ _PACKED = (
     "failure",
     "undone",
     "signals",
+    "nonce",
 )
 
 
@@ -223,6 +242,7 @@ class RunRow:
     """A run as a store keeps it: what can be searched for, and the rest as bytes.
 
     :ivar state: one of the states of a run, or ``suspended``.
+    :ivar signals: how many signals wait in it, which a store only counts by.
     """
 
     id: str
@@ -233,6 +253,7 @@ class RunRow:
     created: float
     updated: float
     data: bytes
+    signals: int = 0
 
 
 @attrs.frozen
@@ -325,5 +346,6 @@ __all__ = [
     "RunRow",
     "StepRecord",
     "pack",
+    "step_key",
     "unpack",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import time
 from collections import OrderedDict
 from collections.abc import Callable
@@ -10,6 +11,7 @@ from random import Random
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet import defer
+from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -42,6 +44,8 @@ log = Logger()
 
 #: Runs that are claimed at once.
 CLAIMS = 500
+#: Seconds between looks whether all calls are over, when the service stops.
+STOP_LOOK = 0.05
 
 
 @implementer(IRunFollower)
@@ -85,8 +89,19 @@ class Runner(RunStepper):
         self.store.renew().addErrback(self._store_failed)
 
     @deferred
-    async def close(self) -> None:
-        """Stop: calls under way are cancelled, and go on at the next start as after a crash."""
+    async def close(self, grace: float = 0.0) -> None:
+        """Stop: begin no more steps, and have the results of calls under way committed.
+
+        :param grace: seconds for that. Calls that take longer are cancelled, and go on at the next
+            start as after a crash.
+        """
+        self.stopping = True
+        ends = self._reactor.seconds() + grace
+        while any(self._is_busy(one) for one in self.live.values()):
+            left = ends - self._reactor.seconds()
+            if left <= 0:
+                break
+            await deferLater(self._reactor, min(left, STOP_LOOK))
         self.closed = True
         for timer in (self._timer, self._renewal):
             if timer is not None and timer.active():
@@ -96,6 +111,10 @@ class Runner(RunStepper):
         waiting = [one for each in self._waiting.values() for one in each]
         for one in waiting:
             one.cancel()
+
+    def _is_busy(self, live: LiveRun) -> bool:
+        """Whether a run has a call under way, or a result that is not committed."""
+        return live.committing or any(live.under_way.values())
 
     # -- starting and asking ---------------------------------------------------------------------
 
@@ -113,6 +132,7 @@ class Runner(RunStepper):
         # One that is not durable has an id that no kept one has.
         run = WorkflowRun(id, definition.task, definition.hash, input, now, caller, updated=now)
         run.pinned = definition
+        run.nonce = secrets.token_hex(8)
         task = definition.main
         if task.get("deadline") is not None:
             run.deadline = now + task["deadline"]
@@ -190,7 +210,7 @@ class Runner(RunStepper):
     def claimable(self) -> None:
         if self._claiming:
             self._claim_again = True
-        elif not self.closed:
+        elif not (self.closed or self.stopping):
             self._claiming = True
             self._claim().addErrback(self._store_failed)
 
@@ -285,7 +305,7 @@ class Runner(RunStepper):
             except Exception:
                 log.failure("a message for the run {run} is not valid", run=live.run.id)
                 continue
-            live.dirty.update(dict.fromkeys(removed))
+            live.dirty.update({path: live.run.steps.get(path) for path in removed})
         self._step(live)
 
     def _store_failed(self, failure: Failure) -> None:

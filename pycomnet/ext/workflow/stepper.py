@@ -60,6 +60,7 @@ class LiveRun:
     :ivar fence: of the store's claim; None for a run that is not durable.
     :ivar under_way: path -> the call that is made, or None before it is made.
     :ivar calls: to be made once all is committed.
+    :ivar outcomes: what is known of the calls that are made.
     :ivar dirty: records to be committed.
     :ivar consumed: numbers of messages that were taken.
     """
@@ -68,6 +69,7 @@ class LiveRun:
     fence: int | None
     under_way: dict[str, defer.Deferred[Any] | None] = attrs.field(factory=dict)
     calls: dict[str, machine.StepCall] = attrs.field(factory=dict)
+    outcomes: dict[str, Outcome] = attrs.field(factory=dict)
     dirty: dict[str, StepRecord | None] = attrs.field(factory=dict)
     consumed: list[int] = attrs.field(factory=list)
     evaluating: set[Any] = attrs.field(factory=set)
@@ -107,6 +109,8 @@ class RunStepper:
         #: runs that are not durable and have ended
         self._remembered: OrderedDict[str, WorkflowRun] = OrderedDict()
         self.closed = False
+        #: whether no step begins any more
+        self.stopping = False
 
     def ended(self, run: str) -> None:
         """A run has ended: for those who wait for it."""
@@ -146,6 +150,7 @@ class RunStepper:
             return
         parked = (
             not run.ended
+            and not self.stopping  # what is held then goes on at the next start
             and idle
             and not live.calls
             and (decision.due is None or decision.due - now > PARK_AFTER)
@@ -173,9 +178,12 @@ class RunStepper:
         """Ask the machine until it needs no more expressions that are quick."""
         run = live.run
         while True:
-            decision = machine.advance(run, self._wall(), live.under_way)
+            decision = machine.advance(run, self._wall(), live.under_way, self.stopping)
             for path in decision.cancel:
                 live.calls.pop(path, None)
+                told = live.outcomes.pop(path, None)
+                if told is not None and (told.safe or not told.sent):
+                    run.steps[path].unsure = False
                 made = live.under_way.pop(path, None)
                 if made is not None:
                     made.cancel()
@@ -313,10 +321,14 @@ class RunStepper:
         for path, call in calls.items():
             if path not in live.under_way:
                 continue
-            outcome = Outcome()
+            outcome = live.outcomes[path] = Outcome()
             run = live.run
             whom = CallFor(
-                run.id, run.caller, live.fence is not None, partial(self._remember, live, call)
+                run.id,
+                run.caller,
+                live.fence is not None,
+                run.nonce,
+                partial(self._remember, live, call),
             )
             made = defer.Deferred.fromCoroutine(self._caller.call(call, whom, outcome))
             live.under_way[path] = made
@@ -386,6 +398,7 @@ class RunStepper:
         if live.gone or live.under_way.get(call.path) is not made:
             return False
         del live.under_way[call.path]
+        live.outcomes.pop(call.path, None)
         return True
 
     def _next(self, live: LiveRun, record: StepRecord | None) -> None:

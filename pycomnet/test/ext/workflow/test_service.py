@@ -17,10 +17,11 @@ from pycomnet.ext.workflow.errors import (
     RunCancelled,
     RunConflict,
     RunFailed,
+    RunFull,
     UnknownRun,
     UnknownTask,
 )
-from pycomnet.ext.workflow.records import MOST_BYTES, Message
+from pycomnet.ext.workflow.records import MOST_BYTES, MOST_SIGNALS, Message
 from pycomnet.ext.workflow.service import WorkflowService
 from pycomnet.ext.workflow.stores import make_run_store
 from pycomnet.services.client.context import Context
@@ -133,6 +134,8 @@ class WorkflowCase(TestCase):
     """A test with a shop, a nameserver in name only, and workflow services on a file."""
 
     timeout = 60
+    #: seconds that calls under way have when the service stops
+    grace = 0.0
 
     @deferred
     async def setUp(self) -> None:  # type: ignore[override]
@@ -162,6 +165,7 @@ class WorkflowCase(TestCase):
             made,
             settings.get("schedules", ()),
             wall=lambda: time.time() + self.offset,
+            grace=self.grace,
         )
         # Everything is at the shop's address, whatever its interface.
         context = AtShop(self)
@@ -224,7 +228,19 @@ class RunTests(WorkflowCase):
         """A chain gives the last step's result; keys and caller go with each call."""
         w = await self.serve({"t": [shop("add", name="one"), shop("add")]})
         self.assertEqual(await w.invoke("t", 5, id="r"), 7)
-        self.assertEqual([key for key, _ in self.shop.about], ["r:one", "r:2"])
+        keys = [key.rpartition(":") for key, _ in self.shop.about]
+        self.assertEqual([before for before, _, _ in keys], ["r:one", "r:2"])
+        self.assertEqual(keys[0][2], keys[1][2])
+
+    @deferred
+    async def test_keys_of_two_runs_of_an_id_differ(self) -> None:
+        """What is pruned or not kept, and started again, is not answered with what was before."""
+        w = await self.serve({"t": {"steps": [shop("add")], "durable": False}})
+        await w.invoke("t", 1, id="r")
+        self.runner._remembered.clear()
+        await w.invoke("t", 1, id="r")
+        (one, _), (two, _) = self.shop.about
+        self.assertNotEqual(one, two)
 
     @deferred
     async def test_not_durable(self) -> None:
@@ -393,7 +409,9 @@ class RunTests(WorkflowCase):
         await self.runner.start(self.service._definitions["t"], None, "r", "bob")
         await self.service.store.post("r", Message("signal", "go"))
         await self.runner.when_ended("r")
-        self.assertEqual(self.shop.about, [("r:2", "bob")])
+        ((key, user),) = self.shop.about
+        self.assertTrue(key.startswith("r:2:"))
+        self.assertEqual(user, "bob")
         self.assertEqual(await w.list(), [])
 
     @deferred
@@ -428,6 +446,56 @@ class RunTests(WorkflowCase):
         self.shop.held[0].callback(None)
         self.assertEqual(await w.result("r"), "early")
         await self.fails(w.signal("r", "go"), RunConflict)
+
+    @deferred
+    async def test_signals_are_not_dropped(self) -> None:
+        """What is acknowledged is kept; what does not fit is refused, with the run in memory or
+        parked, kept or not."""
+        tasks: Any = {
+            "parked": [{"signal": "go"}],
+            "live": [shop("hold")],
+            "passing": {"steps": [shop("hold")], "durable": False},
+        }
+        w = await self.serve(tasks)
+        for name in tasks:
+            run = (await w.start(name))["id"]
+            sent = [w.signal(run, "other", number) for number in range(MOST_SIGNALS + 5)]
+            results = await defer.DeferredList(sent, consumeErrors=True)
+            refused = [one for done, one in results if not done]
+            self.assertEqual(len(refused), 5, name)
+            self.assertTrue(all(one.check(RunFull) for one in refused))
+            while (await w.show(run))["signals"] != {"other": MOST_SIGNALS}:
+                pass  # each look is a call, and takes its time
+            await self.fails(w.signal(run, "one too many"), RunFull)
+        await self.fails(w.signal(run, "x" * 201), InvalidArguments)
+
+    @deferred
+    async def test_retry_of_what_may_have_run(self) -> None:
+        """It is refused, unless it is said."""
+        w = await self.serve({"t": [{"parallel": [[shop("hold")], [shop("hold_again")]]}]})
+        await w.start("t", None, "r")
+        await self.until(lambda: len(self.shop.held) == 2)
+        await w.cancel("r")
+        await self.fails(w.result("r"), RunCancelled)
+        problem = await self.fails(w.retry("r"), RunConflict)
+        self.assertIn("may have run: 1/0/1;", str(problem))
+        await w.retry("r", unsure=True)
+        await self.until(lambda: len(self.shop.held) == 4)
+
+    @deferred
+    async def test_retry_of_a_step_with_once_that_may_have_run(self) -> None:
+        """It has the first call's answer."""
+        w = await self.serve({"t": [shop("hold_once")]})
+        await w.start("t", None, "r")
+        await self.until(lambda: self.shop.held)
+        await w.cancel("r")
+        await self.fails(w.result("r"), RunCancelled)
+        await w.retry("r")
+        self.shop.held[0].callback("first")
+        while (await w.show("r"))["state"] != "done":
+            pass  # each look is a call, and takes its time
+        self.assertEqual(await w.result("r"), "first")
+        self.assertEqual(len(self.shop.held), 1)
 
     @deferred
     async def test_cancel(self) -> None:
@@ -602,6 +670,24 @@ class CrashTests(WorkflowCase):
         problem = await self.fails(w.result("r"), RunFailed)
         self.assertEqual(problem.error["code"], "unknown")
         self.assertEqual(len(self.shop.held), 1)
+
+    @deferred
+    async def test_orderly_stop_waits_for_calls(self) -> None:
+        """The call under way ends, its result is kept, and the next step begins after the
+        restart."""
+        self.grace = 60.0
+        tasks = {"t": [shop("hold"), shop("add")]}
+        w = await self.serve(tasks)
+        await w.start("t", 1, "r")
+        await self.until(lambda: self.shop.held)
+        stopping = self.server.close(0)
+        await self.until(lambda: self.runner.stopping)
+        self.assertEqual(self.shop.cancelled, 0)
+        self.shop.held[0].callback(5)
+        await stopping
+        self.assertEqual([name for name, _ in self.shop.calls], ["hold"])
+        w = await self.serve(tasks)
+        self.assertEqual(await w.result("r"), 6)
 
     @deferred
     async def test_old_runs_are_pruned(self) -> None:
