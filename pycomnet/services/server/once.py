@@ -64,6 +64,8 @@ class OnceMemory:
         self._generation = 0
         self._answers: dict[tuple[str, str, str, str], _Answer] = {}
         self._size = 0
+        #: user -> the number of answers and their bytes
+        self._shares: dict[str, list[int]] = {}
         self._codec = make_codec()
 
     @property
@@ -147,6 +149,11 @@ class OnceMemory:
         most = self._limits.once_answers
         if len(self._answers) >= most or self._size >= self._limits.once_bytes:
             raise Overloaded(f"{len(self._answers)} answers with {self._size} bytes are kept here")
+        share = self._shares.setdefault(where[0], [0, 0])
+        part = self._limits.once_share
+        if share[0] >= most * part or share[1] >= self._limits.once_bytes * part:
+            raise Overloaded(f"{share[0]} answers with {share[1]} bytes are kept here for one user")
+        share[0] += 1
         self._answers[where] = answer = _Answer(asked, self._generation)
         # The caller may go: the method runs to its end, as its answer is for a repetition.
         waiting: defer.Deferred[Any] = defer.Deferred(answer.waiting.remove)
@@ -176,18 +183,27 @@ class OnceMemory:
             self._tell(answer, result)
             answer.waiting = _Never()
             return
-        self._size += len(answer.value)
+        self._count(where[0], 0, len(answer.value))
         self._tell(answer, result)
 
     def _failed(self, failure: Failure, where: tuple[str, str, str, str], answer: _Answer) -> None:
         # A method that raises has had no effect: it may be tried again.
         answer.running = False
         del self._answers[where]
+        self._count(where[0], -1, 0)
         if not answer.waiting:
             log.error(
                 "{method} failed, and nobody waits: {problem}", method=where[1:3], problem=failure
             )
         self._tell(answer, failure)
+
+    def _count(self, user: str, answers: int, size: int) -> None:
+        self._size += size
+        share = self._shares[user]
+        share[0] += answers
+        share[1] += size
+        if not share[0]:
+            del self._shares[user]
 
     def _tell(self, answer: _Answer, result: Any) -> None:
         waiting, answer.waiting = answer.waiting, []
@@ -207,7 +223,7 @@ class OnceMemory:
             if one.generation < generation - 1 and not one.running
         ]
         for where in old:
-            self._size -= len(self._answers.pop(where).value or b"")
+            self._count(where[0], -1, -len(self._answers.pop(where).value or b""))
 
 
 class _Never(list[defer.Deferred[Any]]):

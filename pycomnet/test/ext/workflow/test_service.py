@@ -10,7 +10,7 @@ from twisted.internet import defer, task
 from twisted.trial.unittest import TestCase
 
 from pycomnet.deferred import deferred
-from pycomnet.errors import InvalidArguments, PycomnetError, Unauthenticated
+from pycomnet.errors import DeadlineExceeded, InvalidArguments, PycomnetError, Unauthenticated
 from pycomnet.ext.workflow.client import workflow
 from pycomnet.ext.workflow.definition import check_config
 from pycomnet.ext.workflow.errors import (
@@ -231,6 +231,13 @@ class RunTests(WorkflowCase):
         keys = [key.rpartition(":") for key, _ in self.shop.about]
         self.assertEqual([before for before, _, _ in keys], ["r:one", "r:2"])
         self.assertEqual(keys[0][2], keys[1][2])
+
+    @deferred
+    async def test_client_knows_the_id_of_what_it_started(self) -> None:
+        """Also when it gets an error instead of an answer: the run may go on."""
+        w = await self.serve({"t": [shop("hold")]})
+        problem = await self.fails(w.invoke("t", None, timeout=0.3), DeadlineExceeded)
+        self.assertEqual((await w.show(problem.run))["state"], "running")
 
     @deferred
     async def test_keys_of_two_runs_of_an_id_differ(self) -> None:

@@ -50,7 +50,7 @@ class OnceTests(ServiceCase):
     """One server and a client."""
 
     services = (Till,)
-    limits = ServerLimits(once_answers=3, once_time=100.0)
+    limits = ServerLimits(once_answers=6, once_time=100.0)
 
     def setUp(self) -> None:
         super().setUp()
@@ -157,7 +157,8 @@ class OnceTests(ServiceCase):
         return await self.remote.reach(None)
 
     def test_number_of_answers_is_bounded(self) -> None:
-        """No answer is forgotten early: what does not fit is refused, until time has passed."""
+        """No answer is forgotten early: what does not fit is refused, until time has passed. One
+        user has not all of it."""
         for key in "abc":
             self.result(self.pay(key, {"sum": 1}))
         self.failure(self.pay("d", {"sum": 1}), Overloaded)
