@@ -26,22 +26,24 @@ class NotSold(PycomnetError):
 class Payment(pycomnet.Service):
     def __init__(self) -> None:
         self.account = 0
-        self.for_whom: list[Any] = []
+        #: what was paid, by the key of the call that paid it
+        self.paid: dict[str, int] = {}
 
     @pycomnet.method(once=True, args={"sum": "int"})
     def pay(self, request: Any) -> int:
         self.account += request.args["sum"]
-        self.for_whom.append(request.key)
+        self.paid[request.key] = request.args["sum"]
         return int(request.args["sum"])
 
-    @pycomnet.method(once=True, args={"payment": "int"})
+    @pycomnet.method(once=True, args={"order": "str"})
     def refund(self, request: Any) -> None:
-        self.account -= request.args["payment"]
+        # Where it is not known whether there was a payment, there may be none.
+        self.account -= self.paid.pop(request.args["order"], 0)
 
 
 @pycomnet.interface("shop.shipping")
 class Shipping(pycomnet.Service):
-    @pycomnet.method(args={"item": "str", "payment": "int"})
+    @pycomnet.method(once=True, args={"item": "str", "payment": "int"})
     def ship(self, request: Any) -> str:
         if request.args["item"] != "tea":
             raise NotSold(f"there is no {request.args['item']}")
@@ -74,7 +76,8 @@ async def main(reactor: Any) -> None:
         w = workflow(context=context, address=at)
         assert await w.invoke("order", {"item": "tea", "price": 5}, id="order-1") == "tea for 5"
         assert payment.account == 5
-        assert payment.for_whom == ["order-1:pay"]
+        (key,) = payment.paid
+        assert key.startswith("order-1:pay:")
         try:
             await w.invoke("order", {"item": "beer", "price": 3}, id="order-2")
         except RunFailed as problem:

@@ -313,10 +313,11 @@ def resume_command(target: Target, id: str) -> None:
 @workflow_command.command("retry", short_help="Have a failed run go on from what failed.")
 @click.argument("id")
 @click.option("--latest", is_flag=True, help="With the present definition, not the run's own.")
+@click.option("--unsure", is_flag=True, help="Also steps of which nobody knows whether they ran.")
 @click.pass_obj
-def retry_command(target: Target, id: str, latest: bool) -> None:
+def retry_command(target: Target, id: str, latest: bool, unsure: bool) -> None:
     """Have the failed run ID go on from the steps that failed."""
-    _steer(target, lambda w: w.retry(id, latest))
+    _steer(target, lambda w: w.retry(id, latest, unsure))
 
 
 def _steer(target: Target, ask: Callable[[Workflow], Awaitable[None]]) -> None:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import attrs
+from twisted.internet import defer
 
 from pycomnet.errors import (
     CallInterrupted,
@@ -15,7 +15,8 @@ from pycomnet.errors import (
     ServiceUnreachable,
     UnknownMethod,
 )
-from pycomnet.ext.workflow.failures import UNKNOWN_CODE
+from pycomnet.ext.workflow.failures import NOT_RUN, UNKNOWN_CODE
+from pycomnet.ext.workflow.records import step_key
 from pycomnet.services.client.instances import NamedRoute
 from pycomnet.services.client.remoteservice import RemoteService
 
@@ -26,10 +27,12 @@ if TYPE_CHECKING:
 
 #: Seconds that a call has unless its step says so.
 TIMEOUT = 30.0
-#: The longest key of a call; a longer one is hashed.
-LONGEST_KEY = 900
 #: The most services and descriptions that are remembered.
 MOST_SERVICES = 10_000
+#: Codes of errors by which a call was not run, or that came before it was sent.
+NOT_RUN_HERE = NOT_RUN | {""}
+#: Seconds before an instance that could not be reached is tried again: at first, and at most.
+FIRST_PAUSE, LONGEST_PAUSE = 0.05, 2.0
 #: How often the name of a memory may change while a call is begun.
 MOST_TURNS = 5
 
@@ -47,20 +50,27 @@ class CallFor:
     :ivar run: the run's id.
     :ivar caller: who started it.
     :ivar durable: whether the run survives this process.
+    :ivar nonce: the run's part of the keys of its calls.
     :ivar remember: commits the step's record: the memory that the call is for.
     """
 
     run: str
     caller: str
     durable: bool
+    nonce: str
     remember: Callable[[], Awaitable[None]]
 
 
 @attrs.define
 class Outcome:
-    """Whether a call may be made twice, as far as is known."""
+    """What is known of a call that is made.
+
+    :ivar safe: whether it may be made twice.
+    :ivar sent: whether it was sent, or may have been sent before.
+    """
 
     safe: bool = False
+    sent: bool = False
 
 
 class StepCaller:
@@ -71,7 +81,7 @@ class StepCaller:
 
     def __init__(self, context: Context) -> None:
         self._context = context
-        self._services: dict[tuple[str, str | None], RemoteService] = {}
+        self._services: dict[tuple[str, str | None], tuple[RemoteService, NamedRoute]] = {}
         #: the methods of interfaces, for steps that name none
         self._methods: dict[tuple[str, str | None], list[str]] = {}
 
@@ -80,18 +90,31 @@ class StepCaller:
 
         :param outcome: is told whether it may be made twice.
         """
+        try:
+            return await self._call(call, whom, outcome)
+        except PycomnetError as problem:
+            if isinstance(problem, UnknownMethod):
+                self._methods.pop((call.step["interface"], call.step.get("service")), None)
+            if call.again and not outcome.safe and problem_code(problem) in NOT_RUN:
+                raise StepUnknown(f"it may have run before: {problem}") from problem
+            raise
+
+    async def _call(self, call: StepCall, whom: CallFor, outcome: Outcome) -> Any:
         step = call.step
         timeout = step.get("timeout", TIMEOUT)
         seconds = self._context.reactor.seconds
         expires = seconds() + timeout
         outcome.safe = bool(step.get("idempotent"))
-        service = await self._service(step, timeout)
+        outcome.sent = call.again
+        service, route = await self._service(step, timeout)
         method = step.get("method")
         if method is None:
             method = await self._method(service, step, call.task, expires)
-        key = _key(whom.run, call.path)
+        key = step_key(whom.run, call.path, whom.nonce)
         if not whom.durable or outcome.safe:
-            return await self._send(service.saying(key, whom.caller or None), method, call, expires)
+            return await self._send(
+                service.saying(key, whom.caller or None), method, call, expires, outcome
+            )
         interface = step["interface"]
         try:
             peer, _ = await service.reach(expires)
@@ -102,22 +125,33 @@ class StepCaller:
         if peer.may_repeat(interface, method):
             outcome.safe = True
         elif peer.answers_once(interface, method):
-            return await self._once(service, peer, method, call, whom, key, expires)
+            outcome.sent = True  # what is not run has a code that says so
+            return await self._once(service, route, peer, method, call, whom, key, expires)
         elif call.again:
             raise StepUnknown(
                 f"{interface}.{method} was called and may have run: the workflow service ended "
                 "before there was a result"
             )
-        return await self._send(service.saying(key, whom.caller or None), method, call, expires)
+        return await self._send(
+            service.saying(key, whom.caller or None), method, call, expires, outcome
+        )
 
     async def _send(
-        self, service: RemoteService, method: str, call: StepCall, expires: float
+        self,
+        service: RemoteService,
+        method: str,
+        call: StepCall,
+        expires: float,
+        outcome: Outcome | None = None,
     ) -> Any:
+        if outcome is not None:
+            outcome.sent = True
         return await service.invoke(method, call.args, self._context.left(expires))
 
     async def _once(
         self,
         service: RemoteService,
+        route: NamedRoute,
         peer: PooledServer,
         method: str,
         call: StepCall,
@@ -127,15 +161,17 @@ class StepCaller:
     ) -> Any:
         """Call a method that answers repetitions: at the server that would remember the call."""
         record = call.record
-        again = call.again and bool(record.memory)
-        if call.again and not again:
+        again = call.again or call.unsure
+        if again and not record.memory:
             raise StepUnknown(f"{method} may have run at a server that is not known any more")
-        turns = 0
+        turns = unreachable = 0
         refused: set[str] = set()
         while True:
             if not again and record.memory != peer.memory:
                 record.memory = peer.memory or ""
                 await whom.remember()
+            if again and not _is_of(peer, record.memory):
+                peer = await self._that_knows(route, record.memory, expires) or peer
             said = service.only_at(peer).saying(key, whom.caller or None, record.memory)
             try:
                 return await self._send(said, method, call, expires)
@@ -152,7 +188,14 @@ class StepCaller:
             except CallInterrupted:
                 again = True
             except ServiceUnreachable:
-                pass  # it has not run; its service may be elsewhere by now
+                # It has not run; its service may be elsewhere by now.
+                unreachable += 1
+                if unreachable > 1:
+                    await self._pause(unreachable, expires)
+            except PycomnetError as problem:
+                if again and problem_code(problem) in NOT_RUN_HERE:
+                    raise StepUnknown(f"{method} may have run before: {problem}") from problem
+                raise
             try:
                 peer, _ = await service.reach(expires)
             except ServiceUnreachable:
@@ -160,25 +203,50 @@ class StepCaller:
                     raise StepUnknown(f"{method} may have run: its service is gone") from None
                 raise
 
-    async def _service(self, step: Mapping[str, Any], timeout: float) -> RemoteService:
+    async def _that_knows(
+        self, route: NamedRoute, memory: str, expires: float
+    ) -> PooledServer | None:
+        """The instance whose process has a memory, if it is there."""
+        for peer in route.known:
+            try:
+                connecting = peer.connect()
+                left = self._context.left(expires)
+                if left is not None:
+                    connecting.addTimeout(left, self._context.reactor)
+                await connecting
+            except (ServiceUnreachable, defer.TimeoutError):
+                continue
+            if _is_of(peer, memory):
+                return peer
+        return None
+
+    async def _pause(self, tries: int, expires: float) -> None:
+        """Wait, longer each time, before an instance is looked for again."""
+        delay = min(FIRST_PAUSE * 2 ** min(tries - 2, 20), LONGEST_PAUSE)
+        left = self._context.left(expires)
+        await self._context.sleep(delay if left is None else min(delay, left))
+
+    async def _service(
+        self, step: Mapping[str, Any], timeout: float
+    ) -> tuple[RemoteService, NamedRoute]:
         interface, name = step["interface"], step.get("service")
         tags = step.get("tags")
         if tags:
             wanted = {"interface": interface, "service": name, "tags": tags}
             nameserver = await self._context.nameserver()
-            found = await nameserver.invoke(
+            one = await nameserver.invoke(
                 "locate", {k: v for k, v in wanted.items() if v is not None}, timeout
             )
-            name = found["service"]
+            name = one["service"]
         key = (interface, name)
-        service = self._services.get(key)
-        if service is None:
+        found = self._services.get(key)
+        if found is None:
             if len(self._services) >= MOST_SERVICES:
                 self._services.clear()
             # Not looked up here: the call itself waits for the service within its time.
             route = NamedRoute(self._context, interface, name)
-            service = self._services[key] = RemoteService(self._context, route, interface)
-        return service
+            found = self._services[key] = RemoteService(self._context, route, interface), route
+        return found
 
     async def _method(
         self, service: RemoteService, step: Mapping[str, Any], task: str, expires: float
@@ -189,6 +257,11 @@ class StepCaller:
         if names is None or (task not in names and len(names) != 1):
             left = self._context.left(expires)
             described = await service.invoke("introspect", None, left)
+            if step["interface"] not in described:
+                raise UnknownMethod(
+                    f"{step['interface']} does not show its methods: say which one is meant, as "
+                    "'method'"
+                )
             methods = described[step["interface"]]["methods"]
             names = [name for name in methods if name != "introspect"]
             if len(self._methods) >= MOST_SERVICES:
@@ -205,12 +278,15 @@ class StepCaller:
         )
 
 
-def _key(run: str, path: str) -> str:
-    """The idempotency key of a step."""
-    key = f"{run}:{path}"
-    if len(key) <= LONGEST_KEY:
-        return key
-    return f"{run}:{hashlib.sha256(path.encode()).hexdigest()}"
+def _is_of(peer: PooledServer, memory: str) -> bool:
+    """Whether a memory is of an instance's process."""
+    return (peer.memory or "").partition(".")[0] == memory.partition(".")[0]
+
+
+def problem_code(problem: BaseException) -> str:
+    """The code of an error, or an empty text."""
+    code = getattr(problem, "code", "")
+    return code if isinstance(code, str) else ""
 
 
 __all__ = ["CallFor", "Outcome", "StepCaller", "StepUnknown"]

@@ -264,7 +264,7 @@ class ConfigCheck:
             if key == "map":
                 known = inner
             elif key == "compensate":
-                known = tuple(dict.fromkeys((*names, "result")))
+                known = tuple(dict.fromkeys((*names, "result", "key")))
             found[key] = self.value(field, one, (*path, key), known)
         found["kind"] = kind
         if "retry" in found and kind != "call":

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import AsyncIterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet import defer
+from twisted.python.failure import Failure
 
 from pycomnet.services.client.remoteservice import DEFAULT
 
@@ -71,10 +73,12 @@ class Workflow:
         :param timeout: seconds to wait, as for any call. The run of a durable task then goes on; if
             an id was given, :meth:`result` waits for it again.
         :param id: the run's id; by default a new one.
+            An error has it as ``run``.
         :returns: fires with the result. Fails with :class:`RunFailed`, ``RunCancelled`` or
             ``UnknownTask``, or as any call.
         """
-        return self._call("invoke", timeout, task=task, args=args, id=id)
+        run = new_id() if id is None else id
+        return self._call("invoke", timeout, task=task, args=args, id=run).addErrback(_named, run)
 
     def start(self, task: str, args: Any = None, id: str | None = None) -> defer.Deferred[Any]:
         """Start a run.
@@ -84,7 +88,8 @@ class Workflow:
             ``created``... Fails with :class:`RunConflict` if the id is that of a run of another
             task or another input.
         """
-        return self._call("start", task=task, args=args, id=id)
+        run = new_id() if id is None else id
+        return self._call("start", task=task, args=args, id=run).addErrback(_named, run)
 
     def result(self, id: str, timeout: float | None = None) -> defer.Deferred[Any]:
         """Wait for a run's end: fires with its result, or fails as :meth:`invoke`."""
@@ -146,12 +151,26 @@ class Workflow:
         """Have a suspended run go on."""
         return self._call("resume", id=id)
 
-    def retry(self, id: str, latest: bool = False) -> defer.Deferred[None]:
+    def retry(self, id: str, latest: bool = False, unsure: bool = False) -> defer.Deferred[None]:
         """Have a failed run go on from the steps that failed.
 
         :param latest: with the service's present definition, not the one that the run has pinned.
+        :param unsure: begin also steps that may have run; else they are an error.
         """
-        return self._call("retry", id=id, latest=latest)
+        return self._call("retry", id=id, latest=latest, unsure=unsure)
+
+
+def _named(failure: Failure, run: str) -> Failure:
+    """Say in an error which run it is about: it may go on."""
+    problem: Any = failure.value
+    if not getattr(problem, "run", ""):
+        problem.run = run
+    return failure
+
+
+def new_id() -> str:
+    """An id for a run that nobody has."""
+    return secrets.token_hex(12)
 
 
 __all__ = ["WORKFLOW", "Workflow", "workflow"]

@@ -43,7 +43,8 @@ class Evaluation:
 class StepCall:
     """A call that has to be made.
 
-    :ivar again: whether it may have run before.
+    :ivar again: whether it was begun before a crash, and may have run.
+    :ivar unsure: whether an attempt before this one may have run.
     """
 
     path: str
@@ -52,6 +53,7 @@ class StepCall:
     args: Any
     record: StepRecord
     again: bool = False
+    unsure: bool = False
 
 
 @attrs.define

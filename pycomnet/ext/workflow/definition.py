@@ -57,8 +57,8 @@ class Definition:
                 if name is not None and name not in used:
                     used.add(name)
                     waiting.append(name)
-        found = {name: tasks[name] for name in sorted(used)}
-        return cls(task, found, hashlib.sha256(canonical(task, found)).hexdigest())
+        # As it is when it has been kept: what is made of it has the same order after a restart.
+        return cls.load(canonical(task, {name: tasks[name] for name in used}))
 
     def dump(self) -> bytes:
         """What a store keeps of it."""

@@ -81,6 +81,12 @@ class RunNotKept(RunStoreFailed):
     code = "workflow-not-kept"
 
 
+class RunFull(RunStoreFailed):
+    """Too many signals wait in a run; this one was not taken."""
+
+    code = "workflow-full"
+
+
 class FenceLost(RunStoreFailed):
     """Another workflow service has the run by now."""
 
@@ -94,6 +100,7 @@ __all__ = [
     "RunConflict",
     "RunFailed",
     "RunNotKept",
+    "RunFull",
     "RunStoreFailed",
     "UnknownRun",
     "UnknownTask",

@@ -29,7 +29,7 @@ SECONDS = 0.8
 DEEPEST = 100
 
 #: The names that an expression may begin with.
-NAMES = ("input", "last", "steps", "context", "item", "index", "error", "result")
+NAMES = ("input", "last", "steps", "context", "item", "index", "error", "result", "key")
 
 
 class TooCostly(ExpressionError):

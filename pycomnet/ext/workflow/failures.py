@@ -7,8 +7,37 @@ from typing import Any
 
 import attrs
 
-#: Codes of errors after which a call may have run, or not.
-UNKNOWN = frozenset({"unknown", "interrupted", "deadline", "cancelled"})
+#: Codes of errors after which a call may have run, or not: also those of a result that can't be
+#: sent, received or kept.
+UNKNOWN = frozenset(
+    {
+        "unknown",
+        "interrupted",
+        "deadline",
+        "cancelled",
+        "result",
+        "memory",
+        "attachment",
+        "attachment-limit",
+        "key-conflict",
+    }
+)
+#: Codes of errors by which a call was surely not run: an earlier attempt of it may have been.
+NOT_RUN = frozenset(
+    {
+        "interface",
+        "method",
+        "arguments",
+        "overloaded",
+        "leaving",
+        "once-memory",
+        "skipped",
+        "unreachable",
+        "not-found",
+        "unauthenticated",
+        "forbidden",
+    }
+)
 #: The code of a step that was in flight when the workflow service died.
 UNKNOWN_CODE = "unknown"
 #: What a ``retry`` says that it does not say.
@@ -48,8 +77,14 @@ def catches(clauses: Sequence[Mapping[str, Any]], error: Mapping[str, Any]) -> i
 
 
 def may_have_run(error: Mapping[str, Any] | None) -> bool:
-    """Whether a call that has failed so may have had its effect."""
+    """Whether a call that has failed so may have had its effect: unless it was not sent, or the
+    method itself has failed."""
     return error is not None and str(error.get("code")) in UNKNOWN and bool(error.get("ran", True))
+
+
+def was_not_run(error: Mapping[str, Any]) -> bool:
+    """Whether a call that has failed so surely was not run."""
+    return not error.get("ran", True) or str(error.get("code")) in NOT_RUN
 
 
 def retry_at(
@@ -82,4 +117,12 @@ def retry_at(
     return float(now + delay * (1 + retry.get("jitter", JITTER) * (random() - 0.5)))
 
 
-__all__ = ["StepFailure", "catches", "failure_of", "matches", "may_have_run", "retry_at"]
+__all__ = [
+    "StepFailure",
+    "catches",
+    "failure_of",
+    "matches",
+    "may_have_run",
+    "retry_at",
+    "was_not_run",
+]

@@ -18,7 +18,13 @@ from pycomnet.ext.workflow.decisions import (
     Value,
 )
 from pycomnet.ext.workflow.definition import Definition
-from pycomnet.ext.workflow.failures import StepFailure, failure_of, retry_at
+from pycomnet.ext.workflow.failures import (
+    StepFailure,
+    failure_of,
+    may_have_run,
+    retry_at,
+    was_not_run,
+)
 from pycomnet.ext.workflow.records import (
     BEGUN,
     CANCELLED,
@@ -32,20 +38,26 @@ from pycomnet.ext.workflow.records import (
     StepRecord,
     WorkflowRun,
     size_of,
+    step_key,
 )
 from pycomnet.ext.workflow.steps import StepWalk
 from pycomnet.ext.workflow.walk import fail_record
 
 
-def advance(run: WorkflowRun, now: float, under_way: Iterable[str] = ()) -> Decision:
+def advance(
+    run: WorkflowRun, now: float, under_way: Iterable[str] = (), held: bool = False
+) -> Decision:
     """Decide what comes next, and note it in the run's records.
 
     :param run: with its definition in ``pinned``.
     :param now: seconds since 1970.
     :param under_way: the paths of calls that are being made. A step that has begun and is not among
         them was begun before a crash.
+    :param held: nothing begins: what is under way goes on.
     """
-    return RunWalk(run, now, frozenset(under_way)).run()
+    walk = RunWalk(run, now, frozenset(under_way))
+    walk.held = held
+    return walk.run()
 
 
 def step_done(run: WorkflowRun, path: str, result: Any, now: float) -> StepRecord | None:
@@ -78,6 +90,12 @@ def step_failed(
     if record is None or record.state != BEGUN:
         return None
     record.error = error
+    if may_have_run(error):
+        record.unsure = record.unsure or not safe
+    elif not was_not_run(error):
+        record.unsure = False  # the method has answered: it has failed
+    if not record.unsure:
+        record.memory = ""
     at = retry_at(retry, error, record.attempts, now, safe, random)
     if at is not None:
         record.state, record.due = RETRYING, at
@@ -86,11 +104,25 @@ def step_failed(
     return record
 
 
-def reset_failed(run: WorkflowRun, definition: Definition, now: float) -> list[str]:
+def unsure_steps(run: WorkflowRun) -> list[str]:
+    """The steps of a failed run that would begin anew, may have run, and have no server that knows
+    it."""
+    return sorted(
+        path
+        for path, record in run.steps.items()
+        if record.unsure and not record.memory and _begins_anew(run, path, record)
+    )
+
+
+def reset_failed(
+    run: WorkflowRun, definition: Definition, now: float, unsure: bool = False
+) -> list[str]:
     """Have a failed run go on from the steps that failed.
 
     :param definition: which it goes on with.
-    :returns: the paths of the records that were removed.
+    :param unsure: begin also what may have run as if it had not. Else it is asked for where it may
+        have run.
+    :returns: the paths of the records that were removed or have changed.
     """
     removed = {path for path, record in run.steps.items() if _begins_anew(run, path, record)}
     # What was done instead of a step that begins anew is not wanted any more.
@@ -100,7 +132,11 @@ def reset_failed(run: WorkflowRun, definition: Definition, now: float) -> list[s
         if any(path[:at] in removed for at, char in enumerate(path) if char == "!")
     }
     for path in removed:
-        del run.steps[path]
+        old = run.steps.pop(path)
+        if old.unsure and old.kind == "call" and not unsure:
+            kept = StepRecord(path, old.kind, RETRYING, now, old.attempts, memory=old.memory)
+            kept.unsure = True
+            run.steps[path] = kept
     deadline = definition.main.get("deadline")
     run.state, run.error, run.failure, run.result = RUNNING, None, None, None
     run.cancelling = run.suspended = False
@@ -183,7 +219,8 @@ class RunWalk(StepWalk):
         for undo in sorted(self._undo, key=lambda one: -one.order):
             if undo.path in run.undone:
                 continue
-            scope = {**undo.scope, "result": undo.result}
+            key = step_key(run.id, undo.path, run.nonce)
+            scope = {**undo.scope, "result": undo.result, "key": key}
             outcome = self._sequence(undo.steps, f"{undo.path}~/", scope, undo.result)
             if outcome is PENDING:
                 return
@@ -206,4 +243,5 @@ __all__ = [
     "reset_failed",
     "step_done",
     "step_failed",
+    "unsure_steps",
 ]

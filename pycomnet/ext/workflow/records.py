@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import reprlib
 from collections.abc import Mapping
@@ -40,8 +41,14 @@ MOST_SHOWN = 1_000
 #: The most signals that wait in a run, and the most bytes that one brings.
 MOST_SIGNALS = 100
 MOST_SIGNAL = 1 << 16
+#: The longest key of a call; in a longer one the step's path is hashed.
+LONGEST_KEY = 900
 #: The longest id of a run.
 LONGEST_ID = 200
+#: What ids of runs that are not durable begin with, so that they are none of kept ones; and with
+#: what no id that a client gives may begin.
+PASSING = "~"
+RESERVED = ("~", "@")
 
 _codec = make_codec()
 
@@ -70,6 +77,18 @@ def size_of(value: Any, most: int, what: str) -> int:
     return size
 
 
+def step_key(run: str, path: str, nonce: str) -> str:
+    """The idempotency key of a step.
+
+    :param nonce: the run's random part: a later run of the same id has other keys, and so has one
+        of another workflow service.
+    """
+    key = f"{run}:{path}:{nonce}"
+    if len(key) <= LONGEST_KEY:
+        return key
+    return f"{run}:{hashlib.sha256(path.encode()).hexdigest()}:{nonce}"
+
+
 @attrs.define
 class StepRecord:
     """What is kept of a step.
@@ -82,6 +101,7 @@ class StepRecord:
     :ivar order: when it ended, counted within the run.
     :ivar memory: the memory of the server that its key was sent to; for methods with ``once``.
     :ivar shown: its arguments, cut, for the history.
+    :ivar unsure: whether an attempt before the present one may have run.
     """
 
     path: str
@@ -96,6 +116,7 @@ class StepRecord:
     shown: str = ""
     result: Any = None
     error: dict[str, Any] | None = None
+    unsure: bool = False
 
     def dump(self) -> bytes:
         """What a store keeps of it."""
@@ -131,6 +152,7 @@ class WorkflowRun:
     :ivar deadline: when it fails by itself.
     :ivar caller: the user who started it.
     :ivar failure: the error for which it is compensated.
+    :ivar nonce: the random part of the keys of its calls.
     :ivar ordered: how many steps have ended.
     :ivar steps: path -> the step's record.
     :ivar signals: those that have come and that no step has taken: name -> what they bring.
@@ -154,6 +176,7 @@ class WorkflowRun:
     error: dict[str, Any] | None = None
     failure: dict[str, Any] | None = None
     undone: list[str] = attrs.field(factory=list)
+    nonce: str = ""
     steps: dict[str, StepRecord] = attrs.field(factory=dict)
     signals: dict[str, list[Any]] = attrs.field(factory=dict)
     values: dict[Any, Any] = attrs.field(factory=dict, eq=False, repr=False)
@@ -181,6 +204,7 @@ class WorkflowRun:
             self.created,
             self.updated,
             pack(data),
+            sum(map(len, self.signals.values())),
         )
 
     @classmethod
@@ -236,6 +260,7 @@ _PACKED = (
     "failure",
     "undone",
     "signals",
+    "nonce",
 )
 
 
@@ -244,6 +269,7 @@ class RunRow:
     """A run as a store keeps it: what can be searched for, and the rest as bytes.
 
     :ivar state: one of the states of a run, or ``suspended``.
+    :ivar signals: how many signals wait in it, which a store only counts by.
     """
 
     id: str
@@ -254,6 +280,7 @@ class RunRow:
     created: float
     updated: float
     data: bytes
+    signals: int = 0
 
 
 @attrs.frozen
@@ -372,5 +399,6 @@ __all__ = [
     "RunRow",
     "StepRecord",
     "pack",
+    "step_key",
     "unpack",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
@@ -10,6 +11,7 @@ from random import Random
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet import defer
+from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -18,6 +20,7 @@ from pycomnet.ext.workflow.definition import Definition
 from pycomnet.ext.workflow.errors import RunConflict, RunStoreFailed
 from pycomnet.ext.workflow.messages import RETRY, apply
 from pycomnet.ext.workflow.records import (
+    PASSING,
     Claim,
     StepRecord,
     WorkflowRun,
@@ -41,6 +44,8 @@ log = Logger()
 
 #: Runs that are claimed at once.
 CLAIMS = 500
+#: Seconds between looks whether all calls are over, when the service stops.
+STOP_LOOK = 0.05
 
 
 @implementer(IRunFollower)
@@ -86,8 +91,19 @@ class Runner(RunStepper):
         self.store.renew().addErrback(self._store_failed)
 
     @deferred
-    async def close(self) -> None:
-        """Stop: calls under way are cancelled, and go on at the next start as after a crash."""
+    async def close(self, grace: float = 0.0) -> None:
+        """Stop: begin no more steps, and have the results of calls under way committed.
+
+        :param grace: seconds for that. Calls that take longer are cancelled, and go on at the next
+            start as after a crash.
+        """
+        self.stopping = True
+        ends = self._reactor.seconds() + grace
+        while any(self._is_busy(one) for one in self.live.values()):
+            left = ends - self._reactor.seconds()
+            if left <= 0:
+                break
+            await deferLater(self._reactor, min(left, STOP_LOOK))
         self.closed = True
         for timer in (self._timer, self._renewal):
             if timer is not None and timer.active():
@@ -98,6 +114,10 @@ class Runner(RunStepper):
         for one in waiting:
             one.cancel()
 
+    def _is_busy(self, live: LiveRun) -> bool:
+        """Whether a run has a call under way, or a result that is not committed."""
+        return live.committing or any(live.under_way.values())
+
     # -- starting and asking ---------------------------------------------------------------------
 
     @deferred
@@ -106,17 +126,21 @@ class Runner(RunStepper):
     ) -> tuple[WorkflowRun, bool]:
         """Start a run, unless there is one of that id.
 
+        :param id: that of a run which is not durable gets a prefix.
         :returns: fires with the run, once it is committed, and whether it is new. Fails with
             :class:`RunConflict` if that is a run of another task or input.
         """
         now = self._wall()
+        # One that is not durable has an id that no kept one has.
         run = WorkflowRun(id, definition.task, definition.hash, input, now, caller, updated=now)
         run.pinned = definition
+        run.nonce = secrets.token_hex(8)
         task = definition.main
         if task.get("deadline") is not None:
             run.deadline = now + task["deadline"]
         run.durable = task.get("durable", True)
         if not run.durable:
+            id = run.id = PASSING + id
             found = self.known(id)
             if found is not None:
                 return _same(found, run), False
@@ -124,9 +148,6 @@ class Runner(RunStepper):
             self.counts.started += 1
             self._step(live)
             return run, True
-        here = self.known(id)
-        if here is not None and not here.durable:
-            raise RunConflict(f"there is a run {id!r} of a task that is not durable")
         # What is asked of the store is done, whether or not the caller still waits.
         created: OneShot[tuple[WorkflowRun, bool]] = OneShot()
         created.follow(defer.Deferred.fromCoroutine(self._create(run, definition)))
@@ -215,7 +236,7 @@ class Runner(RunStepper):
     def claimable(self) -> None:
         if self._claiming:
             self._claim_again = True
-        elif not self.closed:
+        elif not (self.closed or self.stopping):
             self._claiming = True
             self._claim().addErrback(self._store_failed)
 
@@ -365,7 +386,7 @@ class Runner(RunStepper):
             except Exception:
                 log.failure("a message for the run {run} is not valid", run=live.run.id)
                 continue
-            live.dirty.update(dict.fromkeys(removed))
+            live.dirty.update({path: live.run.steps.get(path) for path in removed})
         self._step(live)
 
     def _store_failed(self, failure: Failure) -> None:

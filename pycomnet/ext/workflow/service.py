@@ -22,14 +22,18 @@ from pycomnet.ext.workflow.errors import (
     UnknownRun,
 )
 from pycomnet.ext.workflow.graph import draw
-from pycomnet.ext.workflow.messages import CANCEL, RESUME, RETRY, SIGNAL, SUSPEND
+from pycomnet.ext.workflow.machine import unsure_steps
+from pycomnet.ext.workflow.messages import CANCEL, RESUME, RETRY, SIGNAL, SUSPEND, UNSURE
 from pycomnet.ext.workflow.records import (
     CANCELLED,
     DONE,
+    ENDED,
     FAILED,
     LONGEST_ID,
     MOST_BYTES,
     MOST_SIGNAL,
+    PASSING,
+    RESERVED,
     Message,
     RunQuery,
     StepRecord,
@@ -52,6 +56,10 @@ log = Logger()
 KEEP = 7 * 86_400.0
 #: The states of runs that a retry has go on.
 RETRIED = (FAILED, CANCELLED)
+#: Seconds that the calls under way have to end when the service stops.
+GRACE = 10.0
+#: The longest name of a signal.
+LONGEST_NAME = 200
 #: Seconds between looks for runs that are too old; the most that are removed at once.
 PRUNE_EVERY = 60.0
 PRUNE = 500
@@ -71,6 +79,7 @@ class WorkflowService(Service):
     :param schedules: checked ones.
     :param keep: seconds for which runs are kept that have ended.
     :param wall: seconds since 1970.
+    :param grace: seconds for which a stop waits for calls under way.
     """
 
     def __init__(
@@ -80,12 +89,14 @@ class WorkflowService(Service):
         schedules: Any = (),
         keep: float = KEEP,
         wall: Callable[[], float] = time.time,
+        grace: float = GRACE,
     ) -> None:
         self.store = store
         self._tasks = tasks
         self._schedules = schedules
         self._keep = keep
         self._wall = wall
+        self._grace = grace
         self._definitions = {name: Definition.of(name, tasks) for name in tasks}
         self._pruning: Any = None
         self._timetable: Timetable | None = None
@@ -122,7 +133,7 @@ class WorkflowService(Service):
         if self._timetable is not None:
             self._timetable.close()
         if self.runner is not None:
-            await self.runner.close()
+            await self.runner.close(self._grace)
         await self.store.close()
 
     async def _prune(self) -> None:
@@ -178,6 +189,8 @@ class WorkflowService(Service):
             if found is not None:
                 row, steps = found
                 run = WorkflowRun.seen(row, {one.path: one for one in map(StepRecord.load, steps)})
+        if run is None:
+            run = self._runner.known(PASSING + id)
         if run is None or not self._sees(request, run):
             raise UnknownRun(f"there is no run {id!r}, or you may not see it")
         return run
@@ -192,6 +205,8 @@ class WorkflowService(Service):
             id = secrets.token_hex(12)
         else:
             _check_text("an id", id)
+            if id.startswith(RESERVED):
+                raise InvalidArguments(f"no id begins with one of {' '.join(RESERVED)}")
         input = args.get("args")
         if definition.main.get("durable", True):
             try:
@@ -361,10 +376,14 @@ class WorkflowService(Service):
     @method("signal", args={"id": "str", "name": "str", "value": "any?"})
     async def signal(self, request: Request) -> None:
         """Send a run a signal. It is kept until a step waits for it."""
-        value = request.args.get("value")
+        value, name = request.args.get("value"), request.args["name"]
+        if not 0 < len(name) <= LONGEST_NAME or not name.isprintable():
+            raise InvalidArguments(
+                f"the name of a signal is a text of 1 to {LONGEST_NAME} printable characters"
+            )
         if len(pack(value)) > MOST_SIGNAL:
             raise InvalidArguments(f"a signal brings at most {MOST_SIGNAL} bytes")
-        await self._send(request, SIGNAL, request.args["name"], value)
+        await self._send(request, SIGNAL, name, value)
 
     @method("cancel", args={"id": "str"}, idempotent=True)
     async def cancel(self, request: Request) -> None:
@@ -381,10 +400,10 @@ class WorkflowService(Service):
         """Have a suspended run go on."""
         await self._send(request, RESUME)
 
-    @method("retry", args={"id": "str", "latest": "bool?"})
+    @method("retry", args={"id": "str", "latest": "bool?", "unsure": "bool?"})
     async def retry(self, request: Request) -> None:
         """Have a failed run go on from the steps that failed: with the definition that it has
-        pinned, or with the present one."""
+        pinned, or with the present one. ``unsure`` begins also steps that may have run."""
         run = await self._run_of(request)
         if request.args.get("latest") or run.task in self._tasks:
             self._check_run(request, run.task)
@@ -396,11 +415,18 @@ class WorkflowService(Service):
             raise RunConflict(f"the run {run.id!r} was compensated: start a new one")
         if not run.durable:
             raise RunConflict(f"the run {run.id!r} is not durable: start a new one")
+        unsure = bool(request.args.get("unsure"))
+        steps = unsure_steps(run)
+        if steps and not unsure:
+            raise RunConflict(
+                f"these steps of the run {run.id!r} may have run: {', '.join(steps)}; to run them "
+                "again all the same, say 'unsure'"
+            )
         latest = None
         if request.args.get("latest"):
             # It is kept with the commit that takes the message.
             latest = self._definitions[run.task].dump()
-        await self._send(request, RETRY, "", latest, ended=True)
+        await self._send(request, RETRY, UNSURE if unsure else "", latest, ended=True)
 
     async def _send(
         self, request: Request, kind: str, name: str = "", value: Any = None, ended: bool = False
@@ -416,6 +442,8 @@ class WorkflowService(Service):
         found = await self.store.post(run.id, message)
         if found is None:
             raise UnknownRun(f"there is no run {run.id!r} any more")
+        if kind == SIGNAL and found.state in ENDED:
+            raise RunConflict(f"the run {run.id!r} has ended: it is {found.state}")
         if kind == RETRY and found.state not in RETRIED:
             raise RunConflict(f"the run {run.id!r} is {found.state}: only failed ones are retried")
 

@@ -13,7 +13,7 @@ import attrs
 from twisted.internet import defer
 from twisted.python.failure import Failure
 
-from pycomnet.errors import error_map
+from pycomnet.errors import RemoteError, error_map
 from pycomnet.ext.workflow import machine
 from pycomnet.ext.workflow.calling import CallFor, Outcome, StepCaller
 from pycomnet.ext.workflow.counting import Counts
@@ -34,6 +34,7 @@ from pycomnet.ext.workflow.records import (
 )
 from pycomnet.services.threads import in_thread
 from pycomnet.text.logs import Logger
+from pycomnet.wire.values import ValueNotSendable
 
 if TYPE_CHECKING:
     from pycomnet.interfaces import IRunStore
@@ -63,6 +64,7 @@ class LiveRun:
     :ivar fence: of the store's claim; None for a run that is not durable.
     :ivar under_way: path -> the call that is made, or None before it is made.
     :ivar calls: to be made once all is committed.
+    :ivar outcomes: what is known of the calls that are made.
     :ivar dirty: records to be committed.
     :ivar consumed: numbers of messages that were taken.
     :ivar definition: another one that it goes on with, to be committed.
@@ -74,6 +76,7 @@ class LiveRun:
     fence: int | None
     under_way: dict[str, defer.Deferred[Any] | None] = attrs.field(factory=dict)
     calls: dict[str, machine.StepCall] = attrs.field(factory=dict)
+    outcomes: dict[str, Outcome] = attrs.field(factory=dict)
     dirty: dict[str, StepRecord | None] = attrs.field(factory=dict)
     consumed: list[int] = attrs.field(factory=list)
     definition: bytes | None = None
@@ -119,6 +122,8 @@ class RunStepper:
         #: runs that are not durable and have ended
         self._remembered: OrderedDict[str, WorkflowRun] = OrderedDict()
         self.closed = False
+        #: whether no step begins any more
+        self.stopping = False
 
     def ended(self, run: str) -> None:
         """A run has ended: for those who wait for it."""
@@ -197,6 +202,7 @@ class RunStepper:
             return
         parked = (
             not run.ended
+            and not self.stopping  # what is held then goes on at the next start
             and idle
             and not live.calls
             and (decision.due is None or decision.due - now > PARK_AFTER)
@@ -229,9 +235,12 @@ class RunStepper:
         """Ask the machine until it needs no more expressions that are quick."""
         run = live.run
         while True:
-            decision = machine.advance(run, self._wall(), live.under_way)
+            decision = machine.advance(run, self._wall(), live.under_way, self.stopping)
             for path in decision.cancel:
                 live.calls.pop(path, None)
+                told = live.outcomes.pop(path, None)
+                if told is not None and (told.safe or not told.sent):
+                    run.steps[path].unsure = False
                 made = live.under_way.pop(path, None)
                 if made is not None:
                     made.cancel()
@@ -330,10 +339,11 @@ class RunStepper:
             self._drop(live)
             self.parked(due)
         else:
+            if live.again:
+                self._step(live)  # what came meanwhile may be that the calls are not wanted
+                return
             self._perform(live)
             self._set_timer(live, due)
-            if live.again:
-                self._step(live)
 
     def _not_committed(
         self,
@@ -376,7 +386,8 @@ class RunStepper:
         run = live.run
         self.counts.ended(run.state)
         live.gone = True
-        self.live.pop(run.id, None)
+        if self.live.get(run.id) is live:
+            del self.live[run.id]
         if live.fence is None:
             self._remembered[run.id] = run
             if len(self._remembered) > REMEMBERED:
@@ -406,10 +417,14 @@ class RunStepper:
         for path, call in calls.items():
             if path not in live.under_way:
                 continue
-            outcome = Outcome()
+            outcome = live.outcomes[path] = Outcome()
             run = live.run
             whom = CallFor(
-                run.id, run.caller, live.fence is not None, partial(self._remember, live, call)
+                run.id,
+                run.caller,
+                live.fence is not None,
+                run.nonce,
+                partial(self._remember, live, call),
             )
             made = defer.Deferred.fromCoroutine(self._caller.call(call, whom, outcome))
             live.under_way[path] = made
@@ -453,10 +468,16 @@ class RunStepper:
             return
         problem: Any = failure.value
         mapped = error_map(problem)
-        error = {key: str(mapped.get(key, ""))[:4_000] for key in ("code", "type", "message")}
+        error: dict[str, Any] = {
+            key: str(mapped.get(key, ""))[:4_000] for key in ("code", "type", "message")
+        }
         code = getattr(type(problem), "code", "")
         if code and isinstance(code, str):
             error["code"] = code
+        elif outcome.sent and not isinstance(problem, RemoteError | ValueNotSendable):
+            error["code"] = "result"  # what came can't be taken, and the method may have run
+        if not outcome.sent:
+            error["ran"] = False
         self._fail(live, call, error, outcome)
 
     def _fail(
@@ -473,6 +494,7 @@ class RunStepper:
         if live.gone or live.under_way.get(call.path) is not made:
             return False
         del live.under_way[call.path]
+        live.outcomes.pop(call.path, None)
         return True
 
     def _next(self, live: LiveRun, record: StepRecord | None) -> None:

@@ -71,7 +71,9 @@ class StepWalk(Walk):
             record.state, record.due = BEGUN, None
             record.attempts += 1
             self._changed(record)
-        self.decision.calls.append(StepCall(path, step, self._task, args.value, record, again))
+        self.decision.calls.append(
+            StepCall(path, step, self._task, args.value, record, again, record.unsure)
+        )
         return PENDING
 
     def _parallel(

@@ -64,6 +64,8 @@ class Walk:
         self._tasks = run.pinned.tasks
         self._task = run.pinned.task
         self.decision = Decision()
+        #: whether nothing begins: the service stops
+        self.held = False
         #: whether nothing begins: what is to be undone is being collected
         self._collecting = False
         self._undo: list[Undo] = []
@@ -167,7 +169,7 @@ class Walk:
         if record is None:
             return
         done = record.state == STEP_DONE
-        if done or (record.state == STEP_FAILED and may_have_run(record.error)):
+        if done or (record.state == STEP_FAILED and _may_have_run(record)):
             result = outcome.value if done and isinstance(outcome, Value) else None
             order = record.order
             self._undo.append(Undo(order, path, step["compensate"], dict(scope), result))
@@ -192,7 +194,7 @@ class Walk:
 
     def _may_begin(self) -> bool:
         """Whether a step may begin now."""
-        return not self._collecting and not self._run.suspended
+        return not self._collecting and not self._run.suspended and not self.held
 
     def _is_too_long(self) -> bool:
         return len(self._run.steps) >= MOST_RECORDS and self._run.state == RUNNING
@@ -226,6 +228,7 @@ class Walk:
             return
         if record.state == BEGUN and record.kind == "call" and not self._unsent(record):
             self.decision.cancel.append(record.path)
+            record.unsure = True
         error = failure_of("cancelled", "another step has failed, or the run was cancelled")
         if record.state != BEGUN or record.kind != "call" or self._unsent(record):
             error["ran"] = False
@@ -250,6 +253,11 @@ class Walk:
             return PENDING
         outcome: Outcome = found
         return outcome
+
+
+def _may_have_run(record: StepRecord) -> bool:
+    """Whether a step that has failed may have had its effect, in its last attempt or before."""
+    return record.unsure or may_have_run(record.error)
 
 
 def _is_in(path: str, holder: str) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet import defer
@@ -125,6 +125,11 @@ class NamedRoute(Instances):
     def __str__(self) -> str:
         named = f" {self._service}" if self._service else ""
         return f"{self._interface}{named} by {self._context.nameserver_address}"
+
+    @property
+    def known(self) -> Sequence[PooledServer]:
+        """The instances that were found last."""
+        return tuple(self._peers)
 
     def may_return(self) -> bool:
         return True

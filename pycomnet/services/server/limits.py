@@ -42,6 +42,7 @@ class ServerLimits:
     :ivar once_answers: calls with a key, of methods with ``once``, whose answers are kept; further
         ones are refused.
     :ivar once_bytes: bytes of those answers.
+    :ivar once_share: the part of both that one user may have; all who have not logged in are one.
     :ivar once_time: seconds for which they are kept at least; they are at most kept twice as long.
     :ivar sessions: limits on the sessions of stateful interfaces.
     """
@@ -62,6 +63,7 @@ class ServerLimits:
     once_answers: int = 100_000
     once_bytes: int = 64 << 20
     once_time: float = 3600.0
+    once_share: float = 0.5
     blocks: BlockLimits = attrs.Factory(BlockLimits)
     sessions: SessionLimits = attrs.Factory(SessionLimits)
 

@@ -21,8 +21,11 @@ from twisted.internet import defer
 from twisted.python.failure import Failure
 
 from pycomnet.errors import KeyConflict, OnceMemoryLost, Overloaded
+from pycomnet.text.logs import Logger
 from pycomnet.wire.codec import make_codec
 from pycomnet.wire.values import ValueNotReceivable, ValueNotSendable
+
+log = Logger()
 
 if TYPE_CHECKING:
     from pycomnet.services.interface import Method
@@ -35,13 +38,15 @@ class _Answer:
     """What is kept of a call.
 
     :ivar asked: a digest of its arguments.
-    :ivar value: the encoded result; None while it runs.
+    :ivar value: the encoded result; None while it runs, and if it could not be kept.
+    :ivar running: whether it runs: then it is not forgotten, whoever waits for it.
     :ivar waiting: those that wait for it.
     """
 
     asked: bytes
     generation: int
     value: bytes | None = None
+    running: bool = True
     waiting: list[defer.Deferred[Any]] = attrs.field(factory=list)
 
 
@@ -59,6 +64,8 @@ class OnceMemory:
         self._generation = 0
         self._answers: dict[tuple[str, str, str, str], _Answer] = {}
         self._size = 0
+        #: user -> the number of answers and their bytes
+        self._shares: dict[str, list[int]] = {}
         self._codec = make_codec()
 
     @property
@@ -99,7 +106,7 @@ class OnceMemory:
         self._check_memory(request.memory)
         user = request.user
         where = (user.name if user else "", request.interface, request.method, key)
-        asked = hashlib.sha256(self._codec.encode(request.args)).digest()
+        asked = hashlib.sha256(self._codec.encode(self._ordered(request.args))).digest()
         found = self._answers.get(where)
         if found is None:
             return self._run(function, request, where, asked)
@@ -111,13 +118,25 @@ class OnceMemory:
         found.waiting.append(waiting)
         return waiting
 
+    def _ordered(self, value: Any) -> Any:
+        """A value with its maps and sets in one order: they come in any."""
+        kind = type(value)
+        if kind is dict:
+            items = [(self._codec.encode(key), self._ordered(one)) for key, one in value.items()]
+            return ["map", *sorted(items, key=lambda item: bytes(item[0]))]
+        if kind in (set, frozenset):
+            return ["set", *sorted(bytes(self._codec.encode(one)) for one in value)]
+        if kind is list:
+            return ["list", *map(self._ordered, value)]
+        return tuple(map(self._ordered, value)) if kind is tuple else value
+
     def _check_memory(self, wanted: str | None) -> None:
         if wanted is None:
             return
         process, _, generation = wanted.partition(".")
         known = (str(self._generation), str(self._generation - 1))
         if process != self._process or generation not in known:
-            text = "the call is for answers that are not kept here (any more); it was not run"
+            text = "the call is for answers that are not kept here, or not any more; it was not run"
             raise OnceMemoryLost(text, self.name)
 
     def _run(
@@ -130,6 +149,11 @@ class OnceMemory:
         most = self._limits.once_answers
         if len(self._answers) >= most or self._size >= self._limits.once_bytes:
             raise Overloaded(f"{len(self._answers)} answers with {self._size} bytes are kept here")
+        share = self._shares.setdefault(where[0], [0, 0])
+        part = self._limits.once_share
+        if share[0] >= most * part or share[1] >= self._limits.once_bytes * part:
+            raise Overloaded(f"{share[0]} answers with {share[1]} bytes are kept here for one user")
+        share[0] += 1
         self._answers[where] = answer = _Answer(asked, self._generation)
         # The caller may go: the method runs to its end, as its answer is for a repetition.
         waiting: defer.Deferred[Any] = defer.Deferred(answer.waiting.remove)
@@ -150,6 +174,7 @@ class OnceMemory:
         return defer.succeed(result) if waiting is None else waiting
 
     def _done(self, result: Any, where: tuple[str, str, str, str], answer: _Answer) -> None:
+        answer.running = False
         try:
             answer.value = bytes(self._codec.encode(result))
         except (ValueNotSendable, ValueNotReceivable):
@@ -158,13 +183,27 @@ class OnceMemory:
             self._tell(answer, result)
             answer.waiting = _Never()
             return
-        self._size += len(answer.value)
+        self._count(where[0], 0, len(answer.value))
         self._tell(answer, result)
 
     def _failed(self, failure: Failure, where: tuple[str, str, str, str], answer: _Answer) -> None:
         # A method that raises has had no effect: it may be tried again.
-        self._answers.pop(where, None)
+        answer.running = False
+        del self._answers[where]
+        self._count(where[0], -1, 0)
+        if not answer.waiting:
+            log.error(
+                "{method} failed, and nobody waits: {problem}", method=where[1:3], problem=failure
+            )
         self._tell(answer, failure)
+
+    def _count(self, user: str, answers: int, size: int) -> None:
+        self._size += size
+        share = self._shares[user]
+        share[0] += answers
+        share[1] += size
+        if not share[0]:
+            del self._shares[user]
 
     def _tell(self, answer: _Answer, result: Any) -> None:
         waiting, answer.waiting = answer.waiting, []
@@ -181,10 +220,10 @@ class OnceMemory:
         old = [
             where
             for where, one in self._answers.items()
-            if one.generation < generation - 1 and not (one.value is None and one.waiting)
+            if one.generation < generation - 1 and not one.running
         ]
         for where in old:
-            self._size -= len(self._answers.pop(where).value or b"")
+            self._count(where[0], -1, -len(self._answers.pop(where).value or b""))
 
 
 class _Never(list[defer.Deferred[Any]]):

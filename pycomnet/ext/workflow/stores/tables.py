@@ -6,11 +6,12 @@ import sqlite3
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pycomnet.ext.workflow.errors import FenceLost, RunStoreFailed
+from pycomnet.ext.workflow.errors import FenceLost, RunFull, RunStoreFailed
 from pycomnet.ext.workflow.records import (
     CANCELLED,
     ENDED,
     FAILED,
+    MOST_SIGNALS,
     RUNNING,
     Claim,
     Message,
@@ -35,7 +36,8 @@ CREATE TABLE runs (
     data BLOB NOT NULL,
     fence INTEGER NOT NULL,
     place INTEGER NOT NULL,  -- of PLACES
-    due REAL                 -- of a parked run: when it is due
+    due REAL,                -- of a parked run: when it is due
+    signals INTEGER NOT NULL -- that wait in it
 ) WITHOUT ROWID;
 CREATE INDEX runs_created ON runs (created, id);
 CREATE INDEX runs_state ON runs (state, created, id);
@@ -109,7 +111,7 @@ def create(
     definition: bytes | None,
 ) -> tuple[RunRow, Claim | None]:
     made = connection.execute(
-        "INSERT OR IGNORE INTO runs VALUES (?, ?, ?, ?, ?, ?, ?, ?, 1, 1, NULL)",
+        "INSERT OR IGNORE INTO runs VALUES (?, ?, ?, ?, ?, ?, ?, ?, 1, 1, NULL, 0)",
         (
             row.id,
             row.task,
@@ -146,9 +148,20 @@ def commit(connection: sqlite3.Connection, change: RunChange) -> bool:
     place = OVER if over else PARKED if change.parked else CLAIMED
     due = change.due if place == PARKED else None
     changed = connection.execute(
-        "UPDATE runs SET definition = ?, state = ?, updated = ?, data = ?, place = ?, due = ? "
+        "UPDATE runs SET definition = ?, state = ?, updated = ?, data = ?, place = ?, due = ?, "
+        "signals = ? "
         "WHERE id = ? AND fence = ? AND place = 1",
-        (row.definition, row.state, row.updated, row.data, place, due, row.id, change.fence),
+        (
+            row.definition,
+            row.state,
+            row.updated,
+            row.data,
+            place,
+            due,
+            row.signals,
+            row.id,
+            change.fence,
+        ),
     )
     if not changed.rowcount:
         raise FenceLost(f"the run {row.id!r} is not this service's any more")
@@ -234,11 +247,19 @@ def post(connection: sqlite3.Connection, run: str, message: Message) -> tuple[Ru
     if found is None:
         return None, False
     *row, place = found
+    if place == OVER and message.kind != "retry":
+        return RunRow(*row), True  # it came too late, and changes nothing
     if message.kind == "retry":
         # From now on it runs: who asks for it next sees that.
         if row[3] not in RETRIED:
             return RunRow(*row), place == CLAIMED
         connection.execute("UPDATE runs SET state = ? WHERE id = ?", (RUNNING, run))
+    if message.kind == "signal":
+        text = "SELECT count(*) FROM messages WHERE run = ? AND kind = 'signal'"
+        posted = connection.execute(text, (run,)).fetchone()[0]
+        kept = connection.execute("SELECT signals FROM runs WHERE id = ?", (run,)).fetchone()[0]
+        if posted + kept >= MOST_SIGNALS:
+            raise RunFull(f"{MOST_SIGNALS} signals wait in the run {run!r} already")
     connection.execute(
         "INSERT INTO messages (run, kind, name, data) VALUES (?, ?, ?, ?)",
         (run, message.kind, message.name, message.data),

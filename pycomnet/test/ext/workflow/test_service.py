@@ -11,7 +11,13 @@ from twisted.internet import defer, task
 from twisted.trial.unittest import TestCase
 
 from pycomnet.deferred import deferred
-from pycomnet.errors import InvalidArguments, Overloaded, PycomnetError, Unauthenticated
+from pycomnet.errors import (
+    DeadlineExceeded,
+    InvalidArguments,
+    Overloaded,
+    PycomnetError,
+    Unauthenticated,
+)
 from pycomnet.ext.workflow import expressions, stepper
 from pycomnet.ext.workflow.client import workflow
 from pycomnet.ext.workflow.definition import check_config
@@ -19,10 +25,11 @@ from pycomnet.ext.workflow.errors import (
     RunCancelled,
     RunConflict,
     RunFailed,
+    RunFull,
     UnknownRun,
     UnknownTask,
 )
-from pycomnet.ext.workflow.records import Message
+from pycomnet.ext.workflow.records import MOST_BYTES, MOST_SIGNALS, Message
 from pycomnet.ext.workflow.service import WorkflowService
 from pycomnet.ext.workflow.stores import make_run_store
 from pycomnet.services.client.context import Context
@@ -73,6 +80,11 @@ class Shop(Service):
     @method()
     def hold(self, request: Any) -> Any:
         return self._hold(request)
+
+    @method()
+    def long(self, request: Any) -> Any:
+        self._note(request)
+        return "x" * (MOST_BYTES + 1)
 
     @method(idempotent=True)
     def hold_again(self, request: Any) -> Any:
@@ -130,6 +142,8 @@ class WorkflowCase(TestCase):
     """A test with a shop, a nameserver in name only, and workflow services on a file."""
 
     timeout = 60
+    #: seconds that calls under way have when the service stops
+    grace = 0.0
 
     @deferred
     async def setUp(self) -> None:  # type: ignore[override]
@@ -159,6 +173,7 @@ class WorkflowCase(TestCase):
             made,
             settings.get("schedules", ()),
             wall=lambda: time.time() + self.offset,
+            grace=self.grace,
         )
         # Everything is at the shop's address, whatever its interface.
         context = AtShop(self)
@@ -221,7 +236,26 @@ class RunTests(WorkflowCase):
         """A chain gives the last step's result; keys and caller go with each call."""
         w = await self.serve({"t": [shop("add", name="one"), shop("add")]})
         self.assertEqual(await w.invoke("t", 5, id="r"), 7)
-        self.assertEqual([key for key, _ in self.shop.about], ["r:one", "r:2"])
+        keys = [key.rpartition(":") for key, _ in self.shop.about]
+        self.assertEqual([before for before, _, _ in keys], ["r:one", "r:2"])
+        self.assertEqual(keys[0][2], keys[1][2])
+
+    @deferred
+    async def test_client_knows_the_id_of_what_it_started(self) -> None:
+        """Also when it gets an error instead of an answer: the run may go on."""
+        w = await self.serve({"t": [shop("hold")]})
+        problem = await self.fails(w.invoke("t", None, timeout=0.3), DeadlineExceeded)
+        self.assertEqual((await w.show(problem.run))["state"], "running")
+
+    @deferred
+    async def test_keys_of_two_runs_of_an_id_differ(self) -> None:
+        """What is pruned or not kept, and started again, is not answered with what was before."""
+        w = await self.serve({"t": {"steps": [shop("add")], "durable": False}})
+        await w.invoke("t", 1, id="r")
+        self.runner._remembered.clear()
+        await w.invoke("t", 1, id="r")
+        (one, _), (two, _) = self.shop.about
+        self.assertNotEqual(one, two)
 
     @deferred
     async def test_not_durable(self) -> None:
@@ -260,6 +294,53 @@ class RunTests(WorkflowCase):
         self.assertEqual(await w.invoke("t", {"x": 1}, id="r"), "at last")
         (step,) = (await w.show("r"))["steps"]
         self.assertEqual((step["attempts"], step["state"], step["args"]), (3, "done", "{'x': 1}"))
+
+    @deferred
+    async def test_result_that_is_too_long_is_of_a_call_that_has_run(self) -> None:
+        """It is not called again, and it is undone."""
+        step = shop("long", retry={"attempts": 3, "delay": 0.01}, compensate=[shop("add", args=1)])
+        w = await self.serve({"t": [step]})
+        problem = await self.fails(w.invoke("t", 1), RunFailed)
+        self.assertEqual(problem.error["code"], "result")
+        self.assertEqual([name for name, _ in self.shop.calls], ["long", "add"])
+
+    @deferred
+    async def test_second_attempt_of_a_step_with_once_that_may_have_run(self) -> None:
+        """It goes to the memory that has the first one, and nowhere else."""
+        retry = {"attempts": 2, "delay": 0.01, "errors": ["deadline"]}
+        w = await self.serve({"t": [shop("hold_once", timeout=0.5, retry=retry)]})
+        run = w.invoke("t", 1)
+        await self.until(lambda: self.shop.held)
+        await self.shop_server.close(0)
+        await self.start_shop()
+        problem = await self.fails(run, RunFailed)
+        self.assertEqual(problem.error["code"], "unknown", problem.error)
+        self.assertEqual(len(self.shop.held), 1)
+
+    @deferred
+    async def test_cancel_while_a_call_is_committed(self) -> None:
+        """A call that is not wanted any more when it is committed is not made."""
+        w = await self.serve({"t": [shop("hold"), shop("add", args=1)]})
+        await w.start("t", 1, "r")
+        await self.until(lambda: self.shop.held)
+        commit = self.service.store.commit
+        commits: list[Any] = []
+
+        def held(change: Any) -> Any:
+            waiting: Any = defer.Deferred()
+            commits.append((waiting, change))
+            return waiting
+
+        self.patch(self.service.store, "commit", held)
+        self.shop.held[0].callback(None)
+        await self.until(lambda: commits)
+        await w.cancel("r")
+        await self.until(lambda: self.runner.live["r"].run.cancelling)
+        self.patch(self.service.store, "commit", commit)
+        waiting, change = commits[0]
+        commit(change).chainDeferred(waiting)
+        await self.fails(w.result("r"), RunCancelled)
+        self.assertEqual([name for name, _ in self.shop.calls], ["hold"])
 
     @deferred
     async def test_call_that_hangs_times_out_twice(self) -> None:
@@ -307,13 +388,21 @@ class RunTests(WorkflowCase):
 
     @deferred
     async def test_same_id_of_a_task_that_is_not_durable(self) -> None:
-        """A durable run does not take the place of one that is only in memory."""
-        tasks: Any = {"t": [shop("add")], "u": {"steps": [shop("hold")], "durable": False}}
+        """A run that is only in memory is another than the kept one of its id, whose result nobody
+        can forge so, nor hide it."""
+        tasks: Any = {"t": [{"signal": "go"}], "u": {"steps": [shop("add")], "durable": False}}
         w = await self.serve(tasks)
-        await w.start("u", None, "r")
-        await self.fails(w.start("t", 1, "r"), RunConflict)
-        self.shop.held[0].callback("held")
-        self.assertEqual(await w.result("r"), "held")
+        await w.start("t", None, "r")
+        await self.until(lambda: not self.runner.live)
+        result = w.result("r")
+        await w.tasks()  # which is answered after it has begun to wait
+        self.assertEqual(await w.invoke("u", 41, id="r"), 42)
+        self.assertFalse(result.called)
+        self.assertEqual((await w.show("r"))["task"], "t")
+        self.assertEqual((await w.show("~r"))["task"], "u")
+        await w.signal("r", "go", "Ann's")
+        self.assertEqual(await result, "Ann's")
+        await self.fails(w.start("t", 1, "~r"), InvalidArguments)
 
     @deferred
     async def test_who_may_run_and_see(self) -> None:
@@ -335,7 +424,9 @@ class RunTests(WorkflowCase):
         await self.runner.start(self.service._definitions["t"], None, "r", "bob")
         await self.service.store.post("r", Message("signal", "go"))
         await self.runner.when_ended("r")
-        self.assertEqual(self.shop.about, [("r:2", "bob")])
+        ((key, user),) = self.shop.about
+        self.assertTrue(key.startswith("r:2:"))
+        self.assertEqual(user, "bob")
         self.assertEqual(await w.list(), [])
 
     @deferred
@@ -390,6 +481,56 @@ class RunTests(WorkflowCase):
         self.shop.held[0].callback(None)
         self.assertEqual(await w.result("r"), "early")
         await self.fails(w.signal("r", "go"), RunConflict)
+
+    @deferred
+    async def test_signals_are_not_dropped(self) -> None:
+        """What is acknowledged is kept; what does not fit is refused, with the run in memory or
+        parked, kept or not."""
+        tasks: Any = {
+            "parked": [{"signal": "go"}],
+            "live": [shop("hold")],
+            "passing": {"steps": [shop("hold")], "durable": False},
+        }
+        w = await self.serve(tasks)
+        for name in tasks:
+            run = (await w.start(name))["id"]
+            sent = [w.signal(run, "other", number) for number in range(MOST_SIGNALS + 5)]
+            results = await defer.DeferredList(sent, consumeErrors=True)
+            refused = [one for done, one in results if not done]
+            self.assertEqual(len(refused), 5, name)
+            self.assertTrue(all(one.check(RunFull) for one in refused))
+            while (await w.show(run))["signals"] != {"other": MOST_SIGNALS}:
+                pass  # each look is a call, and takes its time
+            await self.fails(w.signal(run, "one too many"), RunFull)
+        await self.fails(w.signal(run, "x" * 201), InvalidArguments)
+
+    @deferred
+    async def test_retry_of_what_may_have_run(self) -> None:
+        """It is refused, unless it is said."""
+        w = await self.serve({"t": [{"parallel": [[shop("hold")], [shop("hold_again")]]}]})
+        await w.start("t", None, "r")
+        await self.until(lambda: len(self.shop.held) == 2)
+        await w.cancel("r")
+        await self.fails(w.result("r"), RunCancelled)
+        problem = await self.fails(w.retry("r"), RunConflict)
+        self.assertIn("may have run: 1/0/1;", str(problem))
+        await w.retry("r", unsure=True)
+        await self.until(lambda: len(self.shop.held) == 4)
+
+    @deferred
+    async def test_retry_of_a_step_with_once_that_may_have_run(self) -> None:
+        """It has the first call's answer."""
+        w = await self.serve({"t": [shop("hold_once")]})
+        await w.start("t", None, "r")
+        await self.until(lambda: self.shop.held)
+        await w.cancel("r")
+        await self.fails(w.result("r"), RunCancelled)
+        await w.retry("r")
+        self.shop.held[0].callback("first")
+        while (await w.show("r"))["state"] != "done":
+            pass  # each look is a call, and takes its time
+        self.assertEqual(await w.result("r"), "first")
+        self.assertEqual(len(self.shop.held), 1)
 
     @deferred
     async def test_cancel(self) -> None:
@@ -543,9 +684,9 @@ class CrashTests(WorkflowCase):
         self.assertEqual(await w.result("r"), 3)
         self.assertEqual([name for name, _ in self.shop.calls], ["add", "refuse", "add"])
 
-    async def _in_flight(self, name: str) -> Any:
+    async def _in_flight(self, name: str, **more: Any) -> Any:
         caught = [{"errors": ["unknown"], "then": [{"value": "${error.step}"}]}]
-        tasks = {"t": [shop(name, name="s", catch=caught)]}
+        tasks = {"t": [shop(name, name="s", catch=caught, **more)]}
         w = await self.serve(tasks)
         await w.start("t", 1, "r")
         await self.until(lambda: self.shop.held)
@@ -577,6 +718,14 @@ class CrashTests(WorkflowCase):
         self.assertEqual(len(self.shop.held), 1)
 
     @deferred
+    async def test_order_of_arguments_does_not_matter(self) -> None:
+        """A repetition has the same arguments in whatever order the file had them."""
+        w = await self._in_flight("hold_once", args={"b": 1, "a": {"d": 2, "c": 3}})
+        result = w.result("r")
+        self.shop.held[0].callback("kept")
+        self.assertEqual(await result, "kept")
+
+    @deferred
     async def test_step_with_once_whose_service_died_too(self) -> None:
         """When the service has lost its memory as well, the step is unknown, and does not run."""
         tasks = {"t": [shop("hold_once", name="s", timeout=5)]}
@@ -590,6 +739,24 @@ class CrashTests(WorkflowCase):
         problem = await self.fails(w.result("r"), RunFailed)
         self.assertEqual(problem.error["code"], "unknown")
         self.assertEqual(len(self.shop.held), 1)
+
+    @deferred
+    async def test_orderly_stop_waits_for_calls(self) -> None:
+        """The call under way ends, its result is kept, and the next step begins after the
+        restart."""
+        self.grace = 60.0
+        tasks = {"t": [shop("hold"), shop("add")]}
+        w = await self.serve(tasks)
+        await w.start("t", 1, "r")
+        await self.until(lambda: self.shop.held)
+        stopping = self.server.close(0)
+        await self.until(lambda: self.runner.stopping)
+        self.assertEqual(self.shop.cancelled, 0)
+        self.shop.held[0].callback(5)
+        await stopping
+        self.assertEqual([name for name, _ in self.shop.calls], ["hold"])
+        w = await self.serve(tasks)
+        self.assertEqual(await w.result("r"), 6)
 
     @deferred
     async def test_old_runs_are_pruned(self) -> None:

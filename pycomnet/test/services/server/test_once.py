@@ -50,7 +50,7 @@ class OnceTests(ServiceCase):
     """One server and a client."""
 
     services = (Till,)
-    limits = ServerLimits(once_answers=3, once_time=100.0)
+    limits = ServerLimits(once_answers=6, once_time=100.0)
 
     def setUp(self) -> None:
         super().setUp()
@@ -106,6 +106,29 @@ class OnceTests(ServiceCase):
         self.assertEqual(self.result(self.pay("k", 5, "pay_slowly")), "done")
         self.assertEqual(self.worker.paid, [5])
 
+    def test_what_runs_is_not_forgotten(self) -> None:
+        """However old it is, and though nobody waits for it."""
+        one = self.pay("k", 5, "pay_slowly")
+        self.network.deliver()
+        self.network.cut()
+        self.failure(one)
+        self.network.wait(350, 10)
+        two = self.pay("k", 5, "pay_slowly")
+        self.network.deliver()
+        self.assertEqual(self.worker.paid, [5])
+        self.worker.slow[0].callback("done")
+        self.assertEqual(self.result(two), "done")
+
+    def test_order_of_arguments_does_not_matter(self) -> None:
+        """Maps are the same in any order; lists are not."""
+        one = self.pay("k", {"b": [1, 2], "a": {"d": 1, "c": 2}}, "pay_in_thread")
+        self.result(one)
+        self.result(self.pay("k", {"a": {"c": 2, "d": 1}, "b": [1, 2]}, "pay_in_thread"))
+        self.failure(
+            self.pay("k", {"a": {"c": 2, "d": 1}, "b": [2, 1]}, "pay_in_thread"), KeyConflict
+        )
+        self.assertEqual(len(self.worker.paid), 1)
+
     def test_in_a_thread(self) -> None:
         """A method that blocks runs in a thread, once."""
         self.assertEqual(self.result(self.pay("k", 5, "pay_in_thread")), 1)
@@ -134,7 +157,8 @@ class OnceTests(ServiceCase):
         return await self.remote.reach(None)
 
     def test_number_of_answers_is_bounded(self) -> None:
-        """No answer is forgotten early: what does not fit is refused, until time has passed."""
+        """No answer is forgotten early: what does not fit is refused, until time has passed. One
+        user has not all of it."""
         for key in "abc":
             self.result(self.pay(key, {"sum": 1}))
         self.failure(self.pay("d", {"sum": 1}), Overloaded)
