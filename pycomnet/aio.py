@@ -32,6 +32,7 @@ from twisted.internet import defer
 from twisted.internet.asyncioreactor import AsyncioSelectorReactor
 from twisted.python import threadable
 
+from pycomnet.errors import ChannelClosed
 from pycomnet.net import _twisted
 from pycomnet.services.client import context as _context
 from pycomnet.services.client import remoteservice as _remoteservice
@@ -231,4 +232,69 @@ class ServiceServer(_Owner):
         return as_future(self._wrapped.add(service))
 
 
-__all__ = ["Context", "RemoteService", "RemoteStream", "ServiceServer", "as_future"]
+class Subscriber(_Wrapper):
+    """A subscriber for asyncio; :func:`subscriber` makes it. Iterate over it with ``async for``."""
+
+    def receive(self) -> asyncio.Future[Any]:
+        """The next value: see :meth:`pycomnet.ext.pubsub.Subscriber.receive`."""
+        return as_future(self._wrapped.receive())
+
+    def receive_event(self) -> asyncio.Future[Any]:
+        """The next event; its ``acknowledge`` returns a Deferred: use :func:`as_future`."""
+        return as_future(self._wrapped.receive_event())
+
+    def receive_many(self, most: int = 1000, events: bool = False) -> asyncio.Future[list[Any]]:
+        """All that has come by now."""
+        return as_future(self._wrapped.receive_many(most, events))
+
+    def when_subscribed(self) -> asyncio.Future[None]:
+        """Wait until a subscription counts."""
+        return as_future(self._wrapped.when_subscribed())
+
+    def change(self, subjects: Any) -> asyncio.Future[None]:
+        """Get other subjects from now on."""
+        return as_future(self._wrapped.change(subjects))
+
+    async def close(self) -> None:
+        """Get no more events."""
+        await as_future(self._wrapped.close())
+
+    def __aiter__(self) -> Subscriber:
+        return self
+
+    async def __anext__(self) -> Any:
+        try:
+            return await self.receive()
+        except ChannelClosed:
+            raise StopAsyncIteration from None
+
+    async def __aenter__(self) -> Subscriber:
+        self._wrapped.start()
+        return self
+
+    async def __aexit__(self, *exception: object) -> None:
+        await self.close()
+
+
+def subscriber(interface: str, subjects: Any = None, **options: Any) -> Subscriber:
+    """As :func:`pycomnet.ext.pubsub.subscriber`, for asyncio.
+
+    :param options: ``context``, a :class:`Context` of this module, is one of them.
+    """
+    from pycomnet.ext import pubsub  # only for programs that use it
+
+    made = Subscriber()
+    given = {key: _in(value) for key, value in options.items()}
+    made._wrapped = pubsub.subscriber(interface, subjects, **given)  # noqa: SLF001
+    return made
+
+
+__all__ = [
+    "Context",
+    "RemoteService",
+    "RemoteStream",
+    "ServiceServer",
+    "Subscriber",
+    "as_future",
+    "subscriber",
+]

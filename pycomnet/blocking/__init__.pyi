@@ -274,8 +274,18 @@ class Context:
     @property
     def nameserver_credentials(self) -> tuple[CallerCredentials, ...]:
         """Those that may be for the nameserver."""
+    @property
+    def nameserver_identity(self) -> tuple[Any, ...]:
+        """Contexts that share connections ask the same nameserver, as the same user, if this is
+        equal.
+        """
     def with_trust(self, address: str, *, timeout: float | None = ...) -> str:
         """An address, with the authorities that this context trusts if it has none itself.
+
+        :param timeout: seconds; then it is cancelled and raises TimeoutExpired.
+        """
+    def without_deadline(self, *, timeout: float | None = ...) -> Context:
+        """This context, for what goes on after a request is over: its calls have no deadline.
 
         :param timeout: seconds; then it is cancelled and raises TimeoutExpired.
         """
@@ -749,6 +759,17 @@ class ServiceServer:
 
         :param timeout: seconds that the calls have; then they are cancelled.
         :returns: when nothing listens and runs any more. Cancelling it cancels the calls.
+        """
+    def end_feed(self, call: ServerCall, problem: BaseException | None = ..., *, timeout: float | None = ...) -> None:
+        """End a stream whose values a service has sent itself.
+
+        :param problem: the error that its caller gets; None for the normal end.
+        :param timeout: seconds; then it is cancelled and raises TimeoutExpired.
+        """
+    def end_feeds(self, problem: Exception, *, timeout: float | None = ...) -> None:
+        """End all such streams: they would not end by themselves.
+
+        :param timeout: seconds; then it is cancelled and raises TimeoutExpired.
         """
     def listen(self, description: str, host: str | None = ..., *, timeout: float | None = ...) -> str:
         """Listen for clients.

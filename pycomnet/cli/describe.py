@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -12,6 +12,10 @@ from pycomnet.cli.remote import Target, as_json, explained, target_options
 
 if TYPE_CHECKING:
     from pycomnet.cli.program import CommandProgram
+    from pycomnet.services.client.context import Context
+
+#: What is shown of a publisher: numbers.
+FIGURES = ("sequence", "rate", "subscriptions", "lag", "dropped", "history")
 
 EPILOG = """\b
 Examples:
@@ -74,11 +78,54 @@ async def show_interfaces(
         try:
             service = await target.find(context, interface or INTROSPECTION)
             found = await service.introspect()
+            if shown is not as_stub:
+                found = {**found, **await topics_of(context, target, found)}
         except (ServiceNotFound, UnknownInterface) as problem:
             program.say(await explained(problem, target, context, interface or ""))
             return 1
     put(program, (shown or as_text)(found))
     return 0
+
+
+async def topics_of(
+    context: Context, target: Target, interfaces: dict[str, Any]
+) -> dict[str, dict[str, Any]]:
+    """The state of each interface that is a publisher's: interface -> its description, with
+    ``topic``."""
+    from pycomnet.errors import PycomnetError
+
+    found = {}
+    for name, declared in interfaces.items():
+        if is_publisher(declared):
+            try:
+                service = await target.find(context, name)
+                state = await service.invoke("topic")
+            except PycomnetError:
+                continue  # perhaps this user may not call it
+            if isinstance(state, dict) and all(
+                isinstance(state.get(figure), (int, float)) for figure in FIGURES
+            ):
+                found[name] = {**declared, "topic": state}
+    return found
+
+
+def is_publisher(declared: Mapping[str, Any]) -> bool:
+    """Whether an interface has the methods of a publisher: by their names and declarations.
+
+    A method of that name of another service may do anything.
+    """
+    from pycomnet.ext.pubsub.subscribing import ARGUMENTS
+
+    methods = declared.get("methods", {})
+    subscribe, topic = methods.get("subscribe"), methods.get("topic")
+    return (
+        isinstance(subscribe, dict)
+        and isinstance(topic, dict)
+        and subscribe.get("stream") is True
+        and isinstance(subscribe.get("args"), dict)
+        and ARGUMENTS.keys() <= subscribe["args"].keys()
+        and topic.get("idempotent") is True
+    )
 
 
 def as_text(interfaces: dict[str, Any]) -> str:
@@ -88,10 +135,21 @@ def as_text(interfaces: dict[str, Any]) -> str:
     return "\n\n".join(_interface(name, found) for name, found in sorted(interfaces.items()))
 
 
+def _topic(state: Mapping[str, Any]) -> str:
+    """The state of a publisher as a line."""
+    return (
+        f"publishes: {state['sequence']} events so far, {state['rate']:.1f} a second; "
+        f"{state['subscriptions']} subscribers, of which the slowest has {state['lag']} events "
+        f"waiting; {state['dropped']} dropped; {state['history']} in the history"
+    )
+
+
 def _interface(name: str, found: dict[str, Any]) -> str:
     shown = [name + ("  (stateful)" if found.get("stateful") else "")]
     if found.get("doc"):
         shown.append(textwrap.indent(found["doc"], "  "))
+    if found.get("topic"):
+        shown.append(textwrap.indent(_topic(found["topic"]), "  "))
     for method, declared in sorted(found.get("methods", {}).items()):
         shown += ["", textwrap.indent(_method(method, declared), "  ")]
     return "\n".join(shown)

@@ -265,11 +265,25 @@ class Guide:
                 begun = perf_counter()
                 first, second = await tour.survive(service, restart)
                 took = perf_counter() - begun
-            expect(first != second, f"pid {first} answered twice")
+                expect(first != second, f"pid {first} answered twice")
+                self._result(f"pid {first} answered the first call and was killed in the second,")
+                self._result(f"which pid {second} answered {took:.1f} s later")
+                await self._events(context)
         finally:
             await daemons.close()
-        self._result(f"pid {first} answered the first call and was killed in the second,")
-        self._result(f"which pid {second} answered {took:.1f} s later")
+
+    async def _events(self, context: Context) -> None:
+        self._begin(
+            "Publish and subscribe",
+            "A generator that may block runs once for all subscribers, in a thread, as a service. "
+            "A subscriber begins with what the publisher remembers. It is told what it misses, and "
+            "finds a publisher that was started again.",
+            inspect.unwrap(tourservice.ticks.function),
+            tour.follow,
+        )
+        seen = await tour.follow(context, 5, 20)
+        expect(seen == [*range(seen[0], seen[0] + 20)], f"the events were {seen}")
+        self._result(f"{seen[0]}, {seen[1]}, ... {seen[-1]}: the last few, and those that followed")
 
     async def _survey(self, gateways: list[Gateway]) -> None:
         self._begin(

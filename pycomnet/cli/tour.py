@@ -11,6 +11,7 @@ from typing import Any
 
 from pycomnet.channels.channel import Channel
 from pycomnet.errors import GatewayDied, RemoteError, ServiceNotFound, ServiceUnreachable
+from pycomnet.ext.pubsub import subscriber
 from pycomnet.gateways.gateway import Gateway
 from pycomnet.gateways.group import Group
 from pycomnet.gateways.output import Output
@@ -137,6 +138,11 @@ async def find(context: Context, check: Callable[[], None]) -> RemoteService:
             return await context.locate("org.pycom.tour")
         except (ServiceNotFound, ServiceUnreachable):  # the daemons are still starting
             await context.sleep(0.05)
+
+
+async def follow(context: Context, last: int, count: int) -> list[int]:
+    async with subscriber("org.pycom.tour.ticks", context=context, last=last) as ticks:
+        return [await ticks.receive() for _ in range(count)]
 
 
 async def survive(service: RemoteService, restart: Callable[[int], None]) -> tuple[int, int]:

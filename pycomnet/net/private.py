@@ -110,6 +110,20 @@ def open_file(path: str | os.PathLike[str], flags: int, forbidden: int = SECRET)
     return fd
 
 
+def create_file(path: str | os.PathLike[str]) -> None:
+    """Create an empty file of this user's, with mode 0600, or check the one that is there.
+
+    One that is there is not opened: a program that has locks on it keeps them.
+
+    :raises NotPrivate: it is another user's, or open to others.
+    :raises OSError: it can't be created.
+    """
+    try:
+        check_file(os.lstat(path), path)
+    except FileNotFoundError:
+        os.close(open_file(path, os.O_RDWR | os.O_CREAT))
+
+
 @contextlib.contextmanager
 def narrow_umask(mask: int = 0o177) -> Iterator[None]:
     """In a ``with`` block: create files for this user alone, until their mode is set."""
@@ -126,6 +140,7 @@ __all__ = [
     "NotPrivate",
     "check_directory",
     "check_file",
+    "create_file",
     "make_directory",
     "narrow_umask",
     "open_file",

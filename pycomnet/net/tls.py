@@ -195,9 +195,24 @@ def connector(
     options = Endpoint("tls", args, options).named("host", "port")
     _check_names(description, options, _TLS_CLIENT, args[2:])
     host = options.get("host", "")
-    name = options.get("hostname") or host
-    if not name:
+    if not (options.get("hostname") or host):
         raise EndpointError(f"{description!r}: expected tls:HOST:PORT")
+    creator = client_creator(description, options)
+    port = number(description, options.get("port", ""), "port")
+    bind = (options["bindAddress"], 0) if "bindAddress" in options else None
+    wrapped = NamedEndpoint(reactor, host, port, seconds(description, options), bind)
+    return wrapClientTLS(creator, wrapped, reactor)
+
+
+def client_creator(description: str, options: dict[str, str]) -> Any:
+    """What makes a client's TLS connections; it verifies the server's certificate.
+
+    :param description: what errors name.
+    :param options: of :func:`pycomnet.net.endpoints.client_endpoint`: ``hostname`` or ``host`` is
+        the name that the certificate has to have.
+    :raises EndpointError: its files can't be read.
+    """
+    name = options.get("hostname") or options["host"]
     authorities = _certificates(description, options.get("trustRoots"))
     own, more = None, {}
     if "certificate" in options:
@@ -213,10 +228,7 @@ def connector(
         clientCertificate=own,
         extraCertificateOptions=more,
     )
-    port = number(description, options.get("port", ""), "port")
-    bind = (options["bindAddress"], 0) if "bindAddress" in options else None
-    wrapped = NamedEndpoint(reactor, host, port, seconds(description, options), bind)
-    return wrapClientTLS(_ExplainingCreator(creator, name), wrapped, reactor)
+    return _ExplainingCreator(creator, name)
 
 
 @implementer(IOpenSSLClientConnectionCreator)

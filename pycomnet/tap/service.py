@@ -8,13 +8,16 @@ import sys
 from twisted.application.service import IService
 from twisted.python import usage
 
+from pycomnet.auth.admission import wants_certificates
 from pycomnet.errors import (
     AccessConfigError,
+    EndpointError,
     LaunchConfigError,
     LaunchFailed,
     PycomnetError,
     TokenError,
 )
+from pycomnet.net import endpoints
 from pycomnet.net.clock import use_monotonic_clock
 from pycomnet.services.launch.config import (
     DEFAULT_LISTEN,
@@ -101,6 +104,13 @@ Examples:
             None,
             f"Seconds to wait for the nameserver before giving up. [default: {DEFAULT_PATIENCE:g}]",
         ],
+        [
+            "metrics",
+            None,
+            None,
+            "An endpoint for Prometheus, over HTTP: the figures of publishers, at /metrics. For "
+            "this machine, or with TLS and clients' certificates, as it asks for no token.",
+        ],
     ]
     optFlags = [
         ["wait", "w", "Wait for ever for the nameserver, and for a name that is taken."],
@@ -135,7 +145,7 @@ Examples:
         """
         path = self["config"]
         settings = read_file(path) if path is not None else {}
-        for key in ("nameserver", "name", "advertise", "ttl", "patience"):
+        for key in ("nameserver", "name", "advertise", "ttl", "patience", "metrics"):
             if self[key] is not None:
                 timed = key in ("ttl", "patience")
                 settings[key] = seconds(self, key) if timed else self[key]
@@ -152,6 +162,22 @@ Examples:
             self["launch"] = self.launch_config()
         except LaunchConfigError as problem:
             raise usage.UsageError(str(problem)) from None
+        self._check_metrics()
+
+    def _check_metrics(self) -> None:
+        config: LaunchConfig = self["launch"]
+        listen = config.metrics
+        if listen is None or config.insecure:
+            return
+        try:
+            private = endpoints.is_local(listen) or wants_certificates(listen)
+        except EndpointError as problem:
+            raise usage.UsageError(f"--metrics: {problem}") from None
+        if not private:
+            raise usage.UsageError(
+                f"--metrics: everybody could read them at {listen!r}: listen on this machine alone "
+                "(tcp:9100:interface=127.0.0.1, unix:PATH), or with TLS and clientCAs="
+            )
 
 
 def makeService(options: Options) -> IService:
@@ -193,7 +219,18 @@ def makeService(options: Options) -> IService:
         sys.exit(f"{NAME}: {problem}")
     # What the services start is not to inherit them.
     forget_credentials(names=SERVICE_CREDENTIAL_VARIABLES)
-    launcher: IService = launch(
+    launcher = launch(
         config, loaded, reactor, failed, access, credentials, os.environ.get(TRUST_VARIABLE)
     )
-    return launcher
+    if config.metrics is None:
+        return launcher
+    from twisted.application.service import MultiService
+
+    from pycomnet.ext.pubsub.metrics import TopicMetrics
+    from pycomnet.tap.metricspage import MetricsService
+
+    together = MultiService()
+    launcher.setServiceParent(together)
+    metrics = TopicMetrics(lambda: launcher.server.services)
+    MetricsService(config.metrics, metrics.text, failed, reactor).setServiceParent(together)
+    return together

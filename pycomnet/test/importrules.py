@@ -30,7 +30,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"interfaces", "forks", "ranges"}),
     frozenset({"net"}),
     frozenset({"auth"}),
-    frozenset({"channels"}),
+    frozenset({"channels", "nats"}),
     frozenset({"gateways"}),
     frozenset({"mediator", "factory"}),
     frozenset({"services", "nameserver"}),
@@ -73,7 +73,12 @@ TWISTED_PRIVATES = "pycomnet.net._twisted"
 
 #: Modules that are imported by a name in a string, from above: the module with the string, and what
 #: it names. docs/architecture.rst, "The layers", has the reasons.
-UPWARD = frozenset({("pycomnet.gateways.transports", "pycomnet.mediator.client.gatewaytransport")})
+UPWARD = frozenset(
+    {
+        ("pycomnet.gateways.transports", "pycomnet.mediator.client.gatewaytransport"),
+        ("pycomnet.ext.pubsub.blockingdoor", "pycomnet.blocking.ext.pubsub"),
+    }
+)
 
 #: What is imported for its types alone, and not for the clock that it has as well.
 TYPES_ONLY = frozenset({("pycomnet.wire.kinds", "datetime")})

@@ -18,6 +18,7 @@ from zope.interface import implementer
 from pycomnet.deferred import OneShot, deferred
 from pycomnet.ext.workflow.definition import Definition
 from pycomnet.ext.workflow.errors import RunConflict, RunStoreFailed
+from pycomnet.ext.workflow.liverun import LiveRun
 from pycomnet.ext.workflow.messages import RETRY, apply
 from pycomnet.ext.workflow.records import (
     PASSING,
@@ -30,7 +31,6 @@ from pycomnet.ext.workflow.stepper import (
     LONGEST_DELAY,
     MOST_LIVE,
     REMEMBERED,
-    LiveRun,
     RunStepper,
 )
 from pycomnet.interfaces import IRunFollower
@@ -406,4 +406,4 @@ def _same(found: WorkflowRun, wanted: WorkflowRun) -> WorkflowRun:
     return found
 
 
-__all__ = ["LiveRun", "Runner"]
+__all__ = ["Runner"]

@@ -9,7 +9,6 @@ from functools import partial
 from random import Random
 from typing import TYPE_CHECKING, Any
 
-import attrs
 from twisted.internet import defer
 from twisted.python.failure import Failure
 
@@ -20,6 +19,7 @@ from pycomnet.ext.workflow.counting import Counts
 from pycomnet.ext.workflow.errors import ExpressionError, FenceLost, RunNotKept
 from pycomnet.ext.workflow.expressions import BUDGET, INLINE, SECONDS, TooCostly, evaluate
 from pycomnet.ext.workflow.failures import StepFailure, failure_of
+from pycomnet.ext.workflow.liverun import LiveRun
 from pycomnet.ext.workflow.records import (
     ENDED,
     FAILED,
@@ -55,41 +55,6 @@ AGAIN = 1.0
 LONGEST_DELAY = 600.0
 #: Runs that are not durable, have ended, and can still be seen.
 REMEMBERED = 1_000
-
-
-@attrs.define(eq=False)
-class LiveRun:
-    """A run in memory.
-
-    :ivar fence: of the store's claim; None for a run that is not durable.
-    :ivar under_way: path -> the call that is made, or None before it is made.
-    :ivar calls: to be made once all is committed.
-    :ivar outcomes: what is known of the calls that are made.
-    :ivar dirty: records to be committed.
-    :ivar consumed: numbers of messages that were taken.
-    :ivar definition: another one that it goes on with, to be committed.
-    :ivar size: the bytes of what its steps gave.
-    :ivar broken: whether it was failed as it can't go on.
-    """
-
-    run: WorkflowRun
-    fence: int | None
-    under_way: dict[str, defer.Deferred[Any] | None] = attrs.field(factory=dict)
-    calls: dict[str, machine.StepCall] = attrs.field(factory=dict)
-    outcomes: dict[str, Outcome] = attrs.field(factory=dict)
-    dirty: dict[str, StepRecord | None] = attrs.field(factory=dict)
-    consumed: list[int] = attrs.field(factory=list)
-    definition: bytes | None = None
-    size: int = 0
-    evaluating: set[Any] = attrs.field(factory=set)
-    changed: bool = False
-    stepping: bool = False
-    committing: bool = False
-    again: bool = False
-    gone: bool = False
-    broken: bool = False
-    timer: Any = None
-    waiting: list[defer.Deferred[None]] = attrs.field(factory=list)
 
 
 class RunStepper:
@@ -505,4 +470,4 @@ class RunStepper:
         self._step(live)
 
 
-__all__ = ["AGAIN", "LONGEST_DELAY", "MOST_LIVE", "REMEMBERED", "LiveRun", "RunStepper"]
+__all__ = ["AGAIN", "LONGEST_DELAY", "MOST_LIVE", "REMEMBERED", "RunStepper"]

@@ -9,8 +9,6 @@ interpreter's lock back from the reactor's thread.
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import os
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
@@ -28,6 +26,7 @@ from pycomnet.interfaces import INameStore
 from pycomnet.nameserver.records import Delete, Put, Record
 from pycomnet.nameserver.stores.local import Decisions, QueuedChange, Revisions, first_revision
 from pycomnet.net import private
+from pycomnet.net.filelock import FileLock, FileLocked
 from pycomnet.text.logs import Logger
 
 if TYPE_CHECKING:
@@ -119,8 +118,8 @@ class SQLiteStore:
         self._writing: defer.Deferred[None] | None = None
         self._opening: defer.Deferred[int] | None = None
         self._closing = False
-        #: a descriptor of the locked file, by which this nameserver keeps others away
-        self._file = -1
+        #: by which this nameserver keeps others away
+        self._lock = FileLock(path)
 
     # -- beginning -------------------------------------------------------------------------------
 
@@ -148,7 +147,7 @@ class SQLiteStore:
         except Exception as problem:
             pool, self._pool = self._pool, None
             pool.close()
-            self._let_go()
+            self._lock.release()
             raise self._explained(problem) from problem
         finally:
             self._opening = None
@@ -168,28 +167,25 @@ class SQLiteStore:
                 if os.path.lexists(self._path + end):
                     path = self._path + end
                     private.check_file(os.lstat(path), path, private.PLAIN)
-            self._file = private.open_file(self._path, os.O_RDWR | os.O_CREAT)
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            self._let_go()
+            # SQLite has locks of its own, where a file system has not.
+            self._lock.acquire(required=False)
+        except FileLocked:
             raise StoreFailed(f"{self._path}: another nameserver has it open") from None
         except private.NotPrivate as problem:
             raise StoreFailed(str(problem)) from None
         except OSError as problem:
-            if self._file >= 0:
-                return  # a file system without such locks: SQLite has locks of its own
+            raise StoreFailed(f"{self._path}: can't open it: {problem.strerror}") from problem
+        try:
+            private.create_file(self._path)
+        except private.NotPrivate as problem:
+            self._lock.release()
+            raise StoreFailed(str(problem)) from None
+        except OSError as problem:
+            self._lock.release()
             raise StoreFailed(f"{self._path}: can't open it: {problem.strerror}") from problem
 
     def leave(self) -> None:
-        if self._file >= 0:
-            with contextlib.suppress(OSError):
-                fcntl.flock(self._file, fcntl.LOCK_UN)
-
-    def _let_go(self) -> None:
-        # Not before SQLite has closed the file: closing it here would release SQLite's locks.
-        if self._file >= 0:
-            os.close(self._file)
-            self._file = -1
+        self._lock.release()
 
     def _explained(self, problem: Exception) -> StoreFailed:
         if isinstance(problem, StoreFailed):
@@ -338,7 +334,7 @@ class SQLiteStore:
             )
         finally:
             pool.close()
-            self._let_go()
+            self._lock.release()
 
 
 def _number(connection: Any, pragma: str) -> int:

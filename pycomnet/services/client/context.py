@@ -203,6 +203,13 @@ class Context(Live):
         """Those that may be for the nameserver."""
         return self._for_nameserver
 
+    @property
+    def nameserver_identity(self) -> tuple[Any, ...]:
+        """Contexts that share connections ask the same nameserver, as the same user, if this is
+        equal."""
+        given = tuple(map(id, self._for_nameserver))
+        return self.nameserver_address, self.source, given
+
     def with_trust(self, address: str) -> str:
         """An address, with the authorities that this context trusts if it has none itself."""
         if self._trust_roots is None or not endpoints.is_tls(address):
@@ -244,6 +251,10 @@ class Context(Live):
         if expires is None:
             return self
         return self._copy(expires=expires if self.expires is None else min(expires, self.expires))
+
+    def without_deadline(self) -> Context:
+        """This context, for what goes on after a request is over: its calls have no deadline."""
+        return self if self.expires is None else self._copy(expires=None)
 
     def for_request(self, expires: float | None) -> Context:
         """This context for a method of a service: until its deadline, and the addresses may be its

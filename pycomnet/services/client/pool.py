@@ -104,10 +104,12 @@ class Pool(Live):
 
     :ivar closed: whether the context is closed.
     :ivar changes: how often an address was set aside, or reached again.
+    :ivar shared: what the users of these connections share beside them, under keys of their own.
     """
 
     def __init__(self, context: Context) -> None:
         self._context = context
+        self.shared: dict[Any, Any] = {}
         #: weak: callers and connections hold the peers, so that unused addresses are forgotten
         self.peers: weakref.WeakValueDictionary[tuple[str, AddressSource], PooledServer] = (
             weakref.WeakValueDictionary()

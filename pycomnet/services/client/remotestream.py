@@ -70,6 +70,11 @@ class RemoteStream(ValueIterator, Live):
             self._opening = opening
         opening.addBoth(self._opened)
 
+    @property
+    def peer(self) -> Any:
+        """The server that the stream comes from; None before it is reached."""
+        return self._peer
+
     async def _open(self, method: str, args: Any, expires: float | None) -> None:
         service = self._service
         context = service.context

@@ -72,6 +72,7 @@ class LaunchConfig:
         ``"deny"``; None: see :attr:`denies`.
     :ivar insecure: services without a rule may be reached from other machines without TLS.
     :ivar audit_calls: whether the audit log has a line for each call.
+    :ivar metrics: an endpoint string: the figures of publishers are there for Prometheus.
     """
 
     services: tuple[Entry, ...]
@@ -85,6 +86,7 @@ class LaunchConfig:
     access: str | None = None
     insecure: bool = False
     audit_calls: bool = False
+    metrics: str | None = None
 
     @property
     def denies(self) -> bool:
@@ -237,6 +239,7 @@ _SETTINGS: dict[str, _Check] = {
     "access": _access,
     "insecure": _flag,
     "audit_calls": _flag,
+    "metrics": _text,
 }
 _ENTRY: dict[str, _Check] = {
     "module": _text,

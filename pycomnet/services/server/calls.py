@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import inspect
 from collections import deque
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Collection, Iterable
 from functools import partial
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any
 
-import attrs
 from twisted.internet import defer
 from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
@@ -27,10 +26,11 @@ from pycomnet.errors import (
 from pycomnet.services.binary import Binary
 from pycomnet.services.blocks import IncomingBlocks
 from pycomnet.services.deadlines import Deadlines
-from pycomnet.services.interface import Method, Service
+from pycomnet.services.interface import Service
+from pycomnet.services.server.bound import Bound, wrong_way
 from pycomnet.services.server.limits import PEEK, HeldBytes, ServerLimits
 from pycomnet.services.server.request import KeyedRequest, Request, ServerCall
-from pycomnet.services.server.streaming import InThread, send_all
+from pycomnet.services.server.streaming import FeedCalls, InThread, StreamFeed, send_all
 from pycomnet.services.server.tasks import CANCELLED, Tasks
 from pycomnet.services.threads import MethodThreads
 from pycomnet.wire.values import InvalidValue, TooManyItems, ValueNotReceivable, read_texts
@@ -39,26 +39,7 @@ if TYPE_CHECKING:
     from pycomnet.services.server.connection import ServerConnection
 
 
-@attrs.define
-class Bound:
-    """A method of a service that was added.
-
-    :ivar direct: whether it is called at once, and may return its result (no stream).
-    :ivar checked: whether its arguments are checked against its declaration.
-    """
-
-    method: Method
-    function: Callable[[Request], Any]
-    direct: bool
-    checked: bool
-
-
-def _wrong_way(interface: str, name: str, bound: Bound) -> UnknownMethod:
-    how = "stream" if bound.method.stream else "invoke"
-    return UnknownMethod(f"{interface}: {name} is called with {how}()")
-
-
-class ServerCalls:
+class ServerCalls(FeedCalls):
     """The calls of a server, and what they share.
 
     :ivar methods: interface -> name -> method.
@@ -153,7 +134,7 @@ class ServerCalls:
         if bound is None:
             return self._unknown(call.connection, interface, name)
         if call.streaming is not bound.method.stream:
-            return _wrong_way(interface, name, bound)
+            return wrong_way(interface, name, bound)
         if self.leaving:
             return ServerLeaving("the server is about to end")
         if self.running >= self.limits.running and len(self._queue) >= self.limits.queued:
@@ -298,7 +279,7 @@ class ServerCalls:
     def _run(self, call: ServerCall, bound: Bound, request: Request) -> None:
         result: Any
         if call.streaming is not bound.method.stream:
-            refused = _wrong_way(request.interface, request.method, bound)
+            refused = wrong_way(request.interface, request.method, bound)
             call.connection.refuse(call, refused)
             return
         try:
@@ -308,6 +289,9 @@ class ServerCalls:
             else:
                 call.begun = True
                 result = bound.function(request)
+            if call.streaming and isinstance(result, StreamFeed):
+                self._feed(call, result)
+                return
             if call.streaming:
                 result = send_all(call, result, self._thread_of(bound, request))
         except BaseException as problem:

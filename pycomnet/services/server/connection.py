@@ -417,6 +417,23 @@ class ServerConnection(Connection):
             self.flush()
         return None if at_once or sent.called else sent
 
+    def send_encoded(self, call: ServerCall, payload: bytes, token: Any) -> bool:
+        """Send a stream's next value, which is encoded already, perhaps for several callers.
+
+        :param token: its ``callback`` is called once the value is on its way, unless its ``called``
+            is true: what a Deferred has.
+        :returns: True if the value is on its way already; then the token is not used.
+        """
+        try:
+            at_once: bool = self.mux.send(call.stream, payload, token)
+        except LocalError as problem:
+            raise PycomnetError(str(problem)) from None
+        if not self.corked:
+            self.flush_soon()
+        if self.mux.scheduler.congested:
+            self.keeps(len(payload))
+        return at_once
+
     def session(self, interface: str, logins: Any) -> Any:
         """The session of this client, with the logins that it had when a call began."""
         return self.server.session(self, interface, logins)

@@ -171,6 +171,7 @@ class ServerCall:
         "called",
         "connection",
         "expires",
+        "fed",
         "held",
         "interrupt",
         "judged",
@@ -220,6 +221,8 @@ class ServerCall:
         self.running: defer.Deferred[Any] | None = None
         #: cleans up once the call is over, or None
         self.release: Callable[[], None] | None = None
+        #: whether a service sends the stream's values itself
+        self.fed = False
         #: why the method is being cancelled
         self.interrupt: Exception | None = None
         #: whether the call has ended, so that nothing more is sent
@@ -290,8 +293,10 @@ class ServerCall:
         running = self.running
         if running is not None:
             running.cancel()
-        else:
-            self.connection.server.forget(self)
+            return
+        if self.fed and why is not None:
+            self.connection.refuse(self, why)
+        self.connection.server.forget(self)
 
     def put_away(self) -> None:
         """The call is over: release what it holds."""

@@ -17,6 +17,7 @@ from pycomnet.deferred import Condition, deferred
 from pycomnet.errors import (
     CallInterrupted,
     PycomnetError,
+    ServerLeaving,
     Unauthenticated,
 )
 from pycomnet.far.live import Live
@@ -276,6 +277,7 @@ class ServiceServer(ServerCalls, Live):
         ports, self._ports = self._ports, []
         for port in ports:
             await port.stopListening()
+        self.end_feeds(ServerLeaving("the server is about to end"))
         if self._active:
             with contextlib.suppress(defer.TimeoutError, defer.CancelledError):
                 await self._idle.wait().addTimeout(timeout, self.reactor)

@@ -1,4 +1,4 @@
-"""The values of a stream, on their way from a method's iterator to its caller."""
+"""The values of a stream: from a method's iterator, or from a service that sends them itself."""
 
 from __future__ import annotations
 
@@ -9,11 +9,76 @@ from typing import TYPE_CHECKING, Any
 from twisted.internet import defer
 
 if TYPE_CHECKING:
+    from pycomnet.services.deadlines import Deadlines
     from pycomnet.services.server.request import ServerCall
 
 _END = object()
 #: Calls a function in a thread.
 InThread = Callable[[Callable[[], Any]], defer.Deferred[Any]]
+
+
+class StreamFeed:
+    """What a stream's method returns if it sends the values itself, when it has some.
+
+    Such a call does not count as one that runs: the service has limits of its own. It sends with
+    :meth:`ServerConnection.send` and :meth:`ServerConnection.send_encoded
+    <pycomnet.services.server.connection.ServerConnection.send_encoded>`, and ends the call with
+    :meth:`ServerCalls.end_feed <pycomnet.services.server.calls.ServerCalls.end_feed>`.
+    """
+
+    __slots__ = ()
+
+    def begin(self, call: ServerCall) -> None:
+        """The call is this: values may be sent from now on.
+
+        What it raises is the caller's error; then :meth:`ended` is not called.
+        """
+        raise NotImplementedError
+
+    def ended(self) -> None:
+        """The call is over, for whatever reason; called once."""
+        raise NotImplementedError
+
+
+class FeedCalls:
+    """The part of a server's calls that is about such streams."""
+
+    _active: set[ServerCall]
+    _deadlines: Deadlines
+
+    def forget(self, call: ServerCall) -> None:
+        """A call has ended."""
+        raise NotImplementedError
+
+    def _feed(self, call: ServerCall, feed: StreamFeed) -> None:
+        """Let a service send the values of a stream itself."""
+        self._active.add(call)
+        call.release = feed.ended
+        call.fed = True
+        if call.expires is not None:
+            call.bucket = self._deadlines.add(call, call.seconds, call.expires)
+        try:
+            feed.begin(call)
+        except BaseException as problem:
+            call.release = None
+            call.connection.refuse(call, problem)
+            self.forget(call)
+
+    def end_feed(self, call: ServerCall, problem: BaseException | None = None) -> None:
+        """End a stream whose values a service has sent itself.
+
+        :param problem: the error that its caller gets; None for the normal end.
+        """
+        if problem is None:
+            call.connection.end(call)
+        else:
+            call.connection.refuse(call, problem)
+        self.forget(call)
+
+    def end_feeds(self, problem: Exception) -> None:
+        """End all such streams: they would not end by themselves."""
+        for call in [call for call in self._active if call.fed]:
+            call.cancel(problem)
 
 
 async def send_all(call: ServerCall, values: Any, in_thread: InThread | None) -> None:
@@ -53,4 +118,4 @@ async def send_all(call: ServerCall, values: Any, in_thread: InThread | None) ->
                 await closing
 
 
-__all__ = ["InThread", "send_all"]
+__all__ = ["FeedCalls", "InThread", "StreamFeed", "send_all"]

@@ -170,7 +170,9 @@ async def test_tours_services_part_works_and_leaves_nothing(context: Any) -> Non
                 tour_daemons.start_service()
 
             first, second = await tour.survive(service, restart)
+            seen = await tour.follow(found, 3, 10)
         assert first != second
+        assert seen == [*range(seen[0], seen[0] + 10)]
         os.kill(second, 0)
         with pytest.raises(ProcessLookupError):
             os.kill(first, 0)

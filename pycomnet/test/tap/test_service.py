@@ -69,9 +69,16 @@ class OptionsTests(SynchronousTestCase):
             (["--config", "no/such.toml"], "can't read no/such.toml: No such file"),
             (["--config", self.file("nam = 'x'")], "did you mean 'name'?"),
             (["--colour", "a"], "colour"),
+            (["--metrics", "tcp:9100", "a"], "--metrics: everybody could read them at 'tcp:9100'"),
+            (["--metrics", "nothing", "a"], "--metrics: "),
         ):
             problem = self.assertRaises(UsageError, parsed, *args)
             self.assertIn(said, str(problem))
+
+    def test_metrics_are_for_this_machine(self) -> None:
+        """Unless the user says that everybody may read them."""
+        self.assertEqual(parsed("--metrics", "unix:/m", "a").metrics, "unix:/m")
+        self.assertEqual(parsed("--metrics", "tcp:1", "--insecure", "a").metrics, "tcp:1")
 
     def test_help_has_each_option_and_examples(self) -> None:
         """It has each option, and examples that can be given as they stand."""
@@ -101,6 +108,11 @@ class MakeTests(SynchronousTestCase):
         """A service of Twisted's; nothing is opened before it is started."""
         self.assertTrue(IService.providedBy(self.make(f"{MODULE}:Calc")))
 
+    def test_metrics_are_served_beside_the_services(self) -> None:
+        """They start and end together."""
+        made: Any = self.make("--metrics", "tcp:0:interface=127.0.0.1", f"{MODULE}:Calc")
+        self.assertEqual([type(one).__name__ for one in made], ["Launcher", "MetricsService"])
+
     def test_modules_are_looked_for_in_the_working_directory(self) -> None:
         """Modules are looked for there first."""
         self.make(f"{MODULE}:Calc")
@@ -116,7 +128,8 @@ class MakeTests(SynchronousTestCase):
         os.environ["PYCOMNET_USER"], os.environ["PYCOMNET_PASSWORD"] = "alice", "a secret"
         os.environ["PYCOMNET_TOKEN"] = "a-token-of-a-gateway"
         made: Any = self.make(f"{MODULE}:Calc")
-        self.assertEqual([one.kind for one in made.context.credentials], ["password", "peer"])
+        kinds = ["password", "certificate", "peer"]
+        self.assertEqual([one.kind for one in made.context.credentials], kinds)
         self.assertEqual(
             [name for name in CREDENTIAL_VARIABLES if os.environ.get(name)], ["PYCOMNET_TOKEN"]
         )

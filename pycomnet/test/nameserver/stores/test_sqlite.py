@@ -81,6 +81,23 @@ class FileTests(SQLiteCase):
         self.assertIn("another nameserver has it open", await self.refused(self.make_store()))
 
     @deferred
+    async def test_who_is_refused_takes_no_lock_from_who_has_it(self) -> None:
+        """Closing any descriptor of a file would release the locks that SQLite has on it."""
+        store = self.make_store()
+        self.addCleanup(store.close)
+        await store.open(Follower())
+
+        def locks() -> list[str]:
+            number = f":{os.stat(self.path).st_ino} "
+            with open("/proc/locks") as file:
+                return [line for line in file if number in line and "POSIX" in line]
+
+        before = locks()
+        self.assertTrue(before)
+        await self.refused(self.make_store())
+        self.assertEqual(locks(), before)
+
+    @deferred
     async def test_missing_directory_is_refused(self) -> None:
         """A path in a directory that isn't there is refused."""
         self.path = os.path.join(self.path, "none", "names.sqlite")

@@ -1,0 +1,26 @@
+"""The errors of publishing and subscribing, beside those of calls."""
+
+from __future__ import annotations
+
+from pycomnet.errors import ServiceError
+
+
+class InvalidSubject(ServiceError, ValueError):
+    """A subject or a pattern is none, or over a limit; the message says what was expected."""
+
+    code = "subject"
+
+
+class SlowSubscriber(ServiceError):
+    """The subscription was ended: its bound was reached, and its policy says so."""
+
+    code = "slow-subscriber"
+
+
+class PublisherGone(ServiceError):
+    """The publisher's event can't be published any more: it has ended."""
+
+    code = "publisher-gone"
+
+
+__all__ = ["InvalidSubject", "PublisherGone", "SlowSubscriber"]

@@ -1,0 +1,205 @@
+"""Events: as subscribers get them, and as they are encoded, once for all subscribers."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import attrs
+
+from pycomnet.errors import InvalidArguments, PycomnetError
+from pycomnet.services.binary import Binary
+from pycomnet.wire.codec import make_codec
+
+#: What an event takes beside its payload, in bytes, at about: bounds count it.
+OVERHEAD = 200
+_ARRAY16, _ARRAY32 = struct.Struct(">BH").pack, struct.Struct(">BI").pack
+_encode: Callable[[object], bytes] = make_codec().encode
+
+
+class EncodedEvent:
+    """An event at its publisher.
+
+    :ivar payload: the array of docs/protocol.rst, encoded.
+    :ivar size: bytes that it counts for.
+    """
+
+    __slots__ = ("_alone", "key", "payload", "sequence", "size", "subject", "time")
+
+    def __init__(
+        self, sequence: int, subject: str, key: str | None, time: float, payload: bytes
+    ) -> None:
+        self.sequence = sequence
+        self.subject = subject
+        self.key = key
+        self.time = time
+        self.payload = payload
+        self.size = len(payload) + OVERHEAD
+        self._alone: bytes | None = None
+
+    def __repr__(self) -> str:
+        return f"<EncodedEvent {self.sequence} {self.subject!r}>"
+
+    def alone(self) -> bytes:
+        """The batch that has nothing else: the same bytes for all subscribers."""
+        if self._alone is None:
+            self._alone = batch(self.sequence, [self.payload])
+        return self._alone
+
+
+def encode_event(
+    sequence: int, subject: str, key: str | None, time: float, value: Any, most: int
+) -> EncodedEvent:
+    """Encode an event.
+
+    :param value: what is published: a value, or a tuple of a value and blocks of binary data.
+    :param most: the most bytes that it may have.
+    :raises ValueNotSendable: it can't be sent.
+    :raises InvalidArguments: it is too long.
+    """
+    if type(value) is not tuple:
+        payload = _encode([sequence, subject, key, time, value])
+        if len(payload) <= most:
+            return EncodedEvent(sequence, subject, key, time, payload)
+    elif value and type(value[-1]) is Binary:
+        first = next(place for place, part in enumerate(value) if type(part) is Binary)
+        plain = value[0] if first == 1 else None if first == 0 else value[:first]
+        blocks = [_read(block, most) for block in value[first:]]
+        payload = _encode([sequence, subject, key, time, plain, blocks])
+    else:
+        payload = _encode([sequence, subject, key, time, value])
+    if len(payload) > most:
+        raise InvalidArguments(
+            f"an event of {len(payload)} bytes, {most} are the most: publish where it is instead"
+        )
+    return EncodedEvent(sequence, subject, key, time, payload)
+
+
+def _read(block: Any, most: int) -> list[Any]:
+    """A block of binary data, as it is sent within an event."""
+    if type(block) is not Binary:
+        raise PycomnetError(f"blocks of binary data come last, and not before {block!r}")
+    if block.data is not None:
+        return [block.name, block.data]
+    file, _ = block.open()
+    try:
+        data = file.read(most + 1)
+    finally:
+        block.close(file)
+    return [block.name, data]
+
+
+def batch(upto: int, items: Sequence[bytes]) -> bytes:
+    """A batch of docs/protocol.rst, of encoded items."""
+    count = len(items) + 1
+    if count < 16:
+        head = bytes([0x90 | count])
+    else:
+        head = _ARRAY16(0xDC, count) if count < 1 << 16 else _ARRAY32(0xDD, count)
+    return b"".join([head, _encode(upto), *items])
+
+
+def gap(count: int | None, first: int, last: int, key: str | None, why: str) -> bytes:
+    """The notice of events that are missing."""
+    return _encode([None, "gap", count, first, last, key, why])
+
+
+def restarted(message: str) -> bytes:
+    """The notice of a generator that runs again."""
+    return _encode([None, "restarted", message])
+
+
+# -- at a subscriber -----------------------------------------------------------------------------
+
+
+@attrs.frozen
+class Gap:
+    """Events are missing here.
+
+    :ivar count: how many; None if that is not known.
+    :ivar first: the number of the first that may be missing, and
+    :ivar last: ... of the last one; None if that is not known.
+    :ivar key: with the policy ``latest``: the key whose newer event follows.
+    :ivar why: ``bound`` (the subscriber was slow), ``history`` (it was away for longer than the
+        publisher remembers), ``restarted`` (the publisher began anew), ``gone`` (it has ended
+        without a word), or ``lost`` (NATS has not delivered them).
+    :ivar publisher: the publisher's name; None if there is only one address.
+    """
+
+    count: int | None
+    first: int = 0
+    last: int | None = None
+    key: str | None = None
+    why: str = "bound"
+    publisher: str | None = None
+
+
+@attrs.frozen
+class Restarted:
+    """The publisher's generator raised an error, and runs again.
+
+    :ivar message: the error.
+    """
+
+    message: str
+    publisher: str | None = None
+
+
+class Event:
+    """An event, with all that is known of it.
+
+    :ivar value: what was published.
+    :ivar subject: its subject under the interface; empty if it has none.
+    :ivar key: its key, or None.
+    :ivar sequence: its number at its publisher.
+    :ivar time: when it was published, in seconds since 1970, by the publisher's clock.
+    :ivar publisher: the publisher's name; None if there is only one address.
+    """
+
+    __slots__ = ("_blocks", "_source", "key", "sequence", "subject", "time", "value")
+
+    def __init__(self, item: Sequence[Any], source: Any) -> None:
+        self.sequence, self.subject, self.key, self.time, self.value = item[:5]
+        self._blocks = item[5] if len(item) > 5 else ()
+        self._source = source
+
+    def __repr__(self) -> str:
+        return f"<Event {self.sequence} {self.subject!r}: {self.value!r}>"
+
+    @property
+    def source(self) -> Any:
+        """The publisher's count that it belongs to."""
+        return self._source
+
+    @property
+    def publisher(self) -> str | None:
+        name: str | None = self._source.name
+        return name
+
+    @property
+    def files(self) -> list[tuple[str | None, bytes]]:
+        """The blocks of binary data that came with it, each with its name."""
+        return [(name, data) for name, data in self._blocks]
+
+    def acknowledge(self) -> Any:
+        """Tell the publisher that this event is done; in a group only.
+
+        :returns: a Deferred that fires when the publisher has noted it, in its store if the group
+            is a durable one. Fails with ``CallInterrupted`` if the connection is lost before: then
+            the event may come again to another; or if the publisher has begun anew since, and
+            counts anew. Fails as a call does if the publisher refuses it for good.
+        """
+        return self._source.acknowledge(self.sequence)
+
+
+__all__ = [
+    "EncodedEvent",
+    "Event",
+    "Gap",
+    "Restarted",
+    "batch",
+    "encode_event",
+    "gap",
+    "restarted",
+]

@@ -1,0 +1,336 @@
+"""A subscriber's stream from one publisher, over restarts and lost connections."""
+
+from __future__ import annotations
+
+import weakref
+from collections import OrderedDict
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet import defer
+from twisted.python.failure import Failure
+
+from pycomnet.deferred import OneShot, deferred
+from pycomnet.errors import (
+    CallInterrupted,
+    ChannelClosed,
+    ConnectionLost,
+    DeadlineExceeded,
+    Overloaded,
+    ServerLeaving,
+    ServiceNotFound,
+    ServiceUnreachable,
+)
+from pycomnet.ext.pubsub.acknowledging import FIRST_RETRY, LONGEST_RETRY, Acknowledgements
+from pycomnet.ext.pubsub.events import Gap
+from pycomnet.ext.pubsub.received import EventCount, Welcome, take_apart
+from pycomnet.net.backoff import Backoff
+from pycomnet.services.client.instances import AddressRoute
+from pycomnet.services.client.remoteservice import RemoteService
+
+if TYPE_CHECKING:
+    from pycomnet.ext.pubsub.subscriber import Subscriber
+
+#: Of so many counts of events of one publisher it is known how far they were received.
+MOST_POSITIONS = 32
+#: Seconds in which a publisher has to be reached, and to confirm a subscription: those who wait for
+#: all publishers do not wait longer.
+REACHED_IN, WELCOME = 5.0, 60.0
+#: After so many refusals in a row, those who wait for the subscription are told.
+TRIES = 5
+#: Errors after which a subscription is tried again; of these, the first are of the connection.
+LOST = (CallInterrupted, ConnectionLost, ServerLeaving, ServiceNotFound, ServiceUnreachable)
+PASSING = (*LOST, Overloaded)
+
+
+class PublisherFeed:
+    """The events of one publisher, as they come, for a subscriber.
+
+    :param service: the publisher, which finds it again.
+    :param name: its name, or None.
+    :param known: whether it has to be there: then its absence is an error, and not waited for.
+    :ivar count: the count that its events belong to; None before the first welcome.
+    :ivar counts: epoch -> each count of it that is known.
+    :ivar away: whether it could not be subscribed to when that was last tried.
+    :ivar durable: whether its events survive its restarts.
+    :ivar gone: whether the nameserver does not have it any more.
+    :ivar over: whether nothing more comes.
+    """
+
+    def __init__(
+        self, owner: Subscriber, service: RemoteService, name: str | None, known: bool = False
+    ) -> None:
+        self.name = name
+        self.service = service
+        self.count: EventCount | None = None
+        self.counts: OrderedDict[str, EventCount] = OrderedDict()
+        self.away = False
+        self.durable = False
+        self.gone = False
+        self.over = False
+        #: weak: a subscriber that nobody holds ends, and this with it
+        self._reference = weakref.ref(owner)
+        self._reactor = service.context.reactor
+        self._known = known
+        #: whether the user was told that what follows is another count
+        self._is_told = False
+        self._stream: Any = None
+        self._running: defer.Deferred[None] | None = None
+        self._consumed: defer.Deferred[None] | None = None
+        #: what the stream was asked for: subjects, and positions
+        self._subjects: list[str] = []
+        self._after: dict[str, int] = {}
+        self._id = 0
+        #: where acknowledgements and changes go: to the connection of the stream, and no other
+        self._other_way: RemoteService | None = None
+        self._connection: Any = None
+        #: fires when the stream that is being opened has begun, or could not be
+        self._opened: OneShot[None] = OneShot()
+        self._failures = 0
+        self._acknowledgements = Acknowledgements(self._reactor, self._send_acknowledgement)
+
+    @property
+    def _owner(self) -> Subscriber:
+        owner = self._reference()
+        if owner is None:
+            raise defer.CancelledError
+        return owner
+
+    def follows(self, former: PublisherFeed) -> None:
+        """It is the publisher of a former feed, which has gone.
+
+        That events are missing since then was told when it had gone, unless it has them.
+        """
+        for epoch, count in former.counts.items():
+            self.counts[epoch] = EventCount(self, epoch, count)
+        if former.count is not None:
+            self.count = self.counts[former.count.epoch]
+            self.durable = former.durable
+            self._is_told = former.gone and not former.durable
+
+    def start(self) -> None:
+        """Begin."""
+        self._running = defer.Deferred.fromCoroutine(self._run())
+        self._running.addBoth(self._ended)
+
+    def close(self) -> None:
+        """Receive no more."""
+        self.over = True
+        running, self._running = self._running, None
+        self._acknowledgements.flush()
+        if running is not None:
+            running.cancel()
+        self._end_stream()
+
+    def lost(self) -> None:
+        """The nameserver does not have it any more: once its stream breaks, it is over."""
+        self.gone = True
+        if self._other_way is None and self._running is not None:
+            self._running.cancel()
+
+    def _ended(self, result: Any) -> None:
+        self.over = True
+        self._opened.fire(None)
+        if self._running is None:
+            return  # it was closed
+        self._running = None
+        problem: BaseException | None = None
+        if isinstance(result, Failure):
+            if result.check(defer.CancelledError) is None:
+                problem = result.value
+            elif self.count is not None and self._tells_end and self._reference() is not None:
+                self._tell_gap("gone", self.count.position)
+        if self._reference() is not None:
+            self._owner.feed_ended(self, problem)
+
+    @property
+    def _tells_end(self) -> bool:
+        """Whether events may be missing if it does not come back, and that was not told yet."""
+        return not self.durable and not self._is_told
+
+    def _tell_gap(self, why: str, position: int, last: int | None = None) -> None:
+        gap = Gap(None, position + 1, last, None, why, self.name)
+        self._owner.tell(self.count or EventCount(self, ""), gap)
+
+    # -- the stream ------------------------------------------------------------------------------
+
+    async def _run(self) -> None:
+        backoff = Backoff(self._reactor, FIRST_RETRY, LONGEST_RETRY)
+        while True:
+            self._close_door()
+            self._stream = stream = self.service.stream("subscribe", self._arguments())
+            reaching = self._reactor.callLater(REACHED_IN, self._not_reached, stream)
+            try:
+                waiting = stream.receive()
+                waiting.addTimeout(WELCOME, self._reactor)
+                self._begun(stream, Welcome(await waiting, self.service))
+                backoff.reset()
+                if self._subjects != self._owner.subjects:  # they were changed meanwhile
+                    await self.change(self._owner.subjects)
+                self._owner.check_subscribed()
+                while True:
+                    # One batch ahead of the user: so a lost connection is noticed, and made again,
+                    # while the user has not taken all that had come.
+                    batch = await stream.receive()
+                    if self._consumed is not None:
+                        await self._consumed
+                    self._deliver(batch)
+            except ChannelClosed:
+                return
+            except (*PASSING, defer.TimeoutError) as problem:
+                if self.gone:
+                    raise defer.CancelledError from None
+                if self._known and isinstance(problem, (ServiceUnreachable, ServiceNotFound)):
+                    raise
+                was_open = self._other_way is not None
+                self._end_stream()
+                if not was_open:
+                    self._not_opened(problem)
+            finally:
+                if reaching.active():
+                    reaching.cancel()
+                self._end_stream()
+            await backoff.wait()
+
+    def _close_door(self) -> None:
+        """Have those wait who want to say something to the publisher."""
+        if self._opened.fired:
+            self._opened = OneShot()
+
+    def _end_stream(self) -> None:
+        if self._other_way is not None:
+            self._close_door()
+        self._other_way = self._connection = None
+        self._acknowledgements.interrupt()
+        stream, self._stream = self._stream, None
+        if stream is not None:
+            stream.close()
+
+    def _not_reached(self, stream: Any) -> None:
+        """The time to reach the publisher is over; it is tried on."""
+        if stream.peer is None:
+            self._not_opened(ServiceUnreachable(f"{self.service} was not reached"))
+
+    def _not_opened(self, problem: Exception) -> None:
+        """The stream could not begin."""
+        self.away = True
+        self._failures += 1
+        if isinstance(problem, defer.TimeoutError):
+            text = f"{self.service} has not confirmed a subscription in {WELCOME:g} seconds"
+            problem = DeadlineExceeded(text)
+        if isinstance(problem, DeadlineExceeded) or (
+            isinstance(problem, Overloaded) and self._failures >= TRIES
+        ):
+            self._owner.not_subscribed(problem)
+        self._owner.check_subscribed()
+        self._opened.fire(None)
+
+    def _arguments(self) -> dict[str, Any]:
+        owner = self._owner
+        found = dict(owner.wanted())
+        self._subjects = found["subjects"]
+        self._after = {}
+        if self.count is None:
+            found.update(owner.beginning)
+        if not owner.group:
+            # This publisher's, and those of durable ones that are gone: it may be one of them,
+            # under another name. Those of others are not its business.
+            after = owner.left_positions(self)
+            for epoch, count in self.counts.items():
+                after.pop(epoch, None)
+                after[epoch] = count.position
+            self._after = dict(list(after.items())[-MOST_POSITIONS:])
+            if self._after:
+                found["after"] = [[epoch, number] for epoch, number in self._after.items()]
+        return found
+
+    def _begun(self, stream: Any, welcome: Welcome) -> None:
+        owner, epoch = self._owner, welcome.epoch
+        known = self._after.get(epoch)
+        if self.count is not None and self.count.epoch != epoch:
+            if not self._is_told:
+                self._tell_gap("restarted", self.count.position)
+        elif known is not None and not welcome.is_resumed:
+            self._tell_gap("restarted", known)  # its events have another beginning
+        elif known is not None and welcome.begins > known:
+            self._tell_gap("history", known, welcome.begins)
+        self._is_told = False
+        count = self.counts.get(epoch)
+        if count is None:
+            count = EventCount(self, epoch, owner.take_over(self, epoch))
+        self.counts[epoch] = count
+        self.counts.move_to_end(epoch)
+        if len(self.counts) > MOST_POSITIONS:
+            self.counts.popitem(last=False)
+        self.count = count
+        count.position = welcome.begins
+        self.durable = welcome.is_durable
+        self.away = self._known = False
+        self._failures = 0
+        self._id = welcome.id
+        service = self.service
+        self._connection = stream.peer.connection
+        self._other_way = RemoteService(
+            service.context, AddressRoute(stream.peer), service.interface
+        )
+        self._opened.fire(None)
+
+    def _deliver(self, batch: Any) -> None:
+        """Hand a batch to the subscriber: its user has taken all of the last one."""
+        count = self.count
+        assert count is not None
+        upto = take_apart(batch, count)
+        owner = self._owner
+        count.position = max(count.position, upto)
+        if owner.group:
+            batch = count.new_ones(batch)
+        if batch:
+            self._consumed = defer.Deferred()
+            owner.put(count, batch)
+
+    def consumed(self) -> None:
+        """The user has taken all of the last batch."""
+        waiting, self._consumed = self._consumed, None
+        if waiting is not None and not waiting.called:
+            waiting.callback(None)
+
+    # -- the other way ---------------------------------------------------------------------------
+
+    def _invoke(self, method: str, **args: Any) -> defer.Deferred[Any]:
+        """Call a method about this subscription, on the connection of its stream."""
+        way, stream = self._other_way, self._stream
+        if way is None or stream.peer.connection is not self._connection:
+            # On another connection its number may be another's subscription.
+            return defer.fail(CallInterrupted("the connection to the publisher is lost"))
+        return way.invoke(method, {"id": self._id, **args})
+
+    def is_behind(self, subjects: list[str]) -> bool:
+        """Whether it can be told other subjects now, and was not."""
+        return not (self.over or self.away or self._subjects == subjects)
+
+    @deferred
+    async def change(self, subjects: list[str]) -> None:
+        """Ask for other subjects, if the publisher can be reached."""
+        while self.is_behind(subjects):
+            way = self._other_way
+            if way is None:
+                await self._opened.when_fired()
+                continue
+            try:
+                await self._invoke("change", subjects=subjects)
+            except LOST:
+                if way is self._other_way:
+                    # That it is lost is noticed when the user has taken what is here. The next
+                    # stream begins with what counts by then.
+                    self.away = True
+                continue
+            self._subjects = subjects
+
+    def acknowledge(self, number: int) -> defer.Deferred[None]:
+        """Tell the publisher that an event of its present count is done with."""
+        return self._acknowledgements.add(number)
+
+    def _send_acknowledgement(self, numbers: list[int]) -> defer.Deferred[Any]:
+        return self._invoke("acknowledge", sequences=numbers)
+
+
+__all__ = ["PublisherFeed"]

@@ -1,0 +1,329 @@
+"""Groups: each event goes to one of several subscribers, and again if that one is lost."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet import defer
+
+from pycomnet.deferred import OneShot, deferred, done
+from pycomnet.errors import InvalidArguments
+from pycomnet.ext.pubsub.events import EncodedEvent
+from pycomnet.ext.pubsub.intake import Intake, Item
+from pycomnet.ext.pubsub.outlets import BATCH, Outlet, last_of
+from pycomnet.ext.pubsub.reading import read_on
+
+if TYPE_CHECKING:
+    from pycomnet.ext.pubsub.topic import Topic
+
+#: Seconds that a group without members is kept, with what waits for it. A durable one goes on from
+#: its store at any time.
+LINGER = 60.0
+#: How far a group hands out events beyond the first that is not acknowledged.
+SPAN = 10_000
+
+
+class GroupMember(Outlet):
+    """A subscriber that shares the events of a group.
+
+    :param prefetch: how many events it may have that it did not acknowledge; and
+    :param bound: ... how many bytes of them. One event it may always have.
+    :ivar unacknowledged: number -> event: what it has and did not acknowledge, in order.
+    """
+
+    __slots__ = ("bound", "group", "prefetch", "size", "unacknowledged")
+
+    def __init__(self, topic: Topic, group: SubscriberGroup, prefetch: int, bound: int) -> None:
+        super().__init__(topic)
+        self.group = group
+        self.prefetch = prefetch
+        self.bound = bound
+        self.size = 0
+        self.unacknowledged: dict[int, EncodedEvent] = {}
+
+    def flush(self) -> None:
+        self.group.pump()
+
+    def has_room(self) -> bool:
+        """Whether it may have another event."""
+        return len(self.unacknowledged) < self.prefetch and (
+            self.size < self.bound or not self.unacknowledged
+        )
+
+    def take(self, event: EncodedEvent) -> None:
+        """It has an event."""
+        self.unacknowledged[event.sequence] = event
+        self.size += event.size
+        self.topic.waiting.size += event.size
+
+    def give(self, number: int) -> EncodedEvent | None:
+        """It has an event no more; None if it had not."""
+        event = self.unacknowledged.pop(number, None)
+        if event is not None:
+            self.size -= event.size
+            self.topic.waiting.size -= event.size
+        return event
+
+    def end_if_done(self) -> None:
+        """End the stream if the topic has, and all events are acknowledged."""
+        if self._is_ending and not self.waiting:
+            self.close(self._ending)
+
+    def lag(self) -> int:
+        return len(self.unacknowledged)
+
+
+class SubscriberGroup:
+    """The members of a group, and what waits for them.
+
+    :param owner: the user whose it is, by name; empty for all who have no login.
+    :param durable: whether its position is in the topic's store.
+    :ivar failed: whether it could not be read there.
+    :ivar floor: all events up to this number are acknowledged, or were not wanted.
+    """
+
+    #: what is retained is no part of the history
+    wants_retained = False
+
+    def __init__(self, owner: str, name: str, topic: Topic, intake: Intake, durable: bool) -> None:
+        self.owner = owner
+        self.name = name
+        self.failed = False
+        #: its number in the store
+        self.id = 0
+        self.topic = topic
+        self.intake = intake
+        self.durable = durable
+        self.members: dict[GroupMember, None] = {}
+        self.floor = 0
+        self.dirty = False
+        self.timer: Any = None
+        #: numbers that were handed out and are not acknowledged, in order
+        self._outstanding: dict[int, None] = {}
+        #: those above the floor that are acknowledged
+        self._acknowledged: set[int] = set()
+        #: the number of the last event that was taken
+        self._position = 0
+        self._pumping = False
+        self._ready: OneShot[None] = OneShot()
+
+    @property
+    def identity(self) -> tuple[str, str, bool]:
+        """What tells it apart from others."""
+        return self.owner, self.name, self.durable
+
+    def when_ready(self) -> defer.Deferred[None]:
+        """Fires when it knows where it begins."""
+        return self._ready.when_fired()
+
+    def start(self) -> None:
+        """It begins with what waits for it already, and what is published from now on."""
+        cursor = self.intake.cursor
+        self.floor = self._position = self.topic.history.last if cursor is None else cursor
+        self._ready.fire(None)
+
+    @deferred
+    async def load(self, place: Callable[[Intake], Any]) -> bool:
+        """A durable group begins where its store says; a new one where its first member does.
+
+        :param place: puts the intake where that is.
+        :returns: fires with whether it was there before.
+        """
+        store, intake = self.topic.store, self.intake
+        assert store is not None
+        intake.cursor = self.topic.history.last
+        intake.reading = True
+        try:
+            found = await store.group(self.owner, self.name)
+            intake.reading = False
+            if found is not None:
+                if found.patterns != intake.patterns.texts:
+                    have = ", ".join(found.patterns)
+                    raise InvalidArguments(
+                        f"group {self.name!r} is for other subjects: {have}; forget it first, or "
+                        "use another name"
+                    )
+                self.id = found.id
+                self.begin_at(found.floor, found.above)
+                self._ready.fire(None)
+                return True
+            intake.cursor = None
+            placed = place(intake)
+            if isinstance(placed, defer.Deferred):
+                await placed
+            intake.forget_preloaded()  # what is retained is no part of the history
+            if intake.cursor is None:
+                intake.cursor = self.topic.history.last
+            self.begin_at(intake.cursor)
+            intake.reading = True
+            most = self.topic.settings.limits.groups_per_user
+            texts = intake.patterns.texts
+            made = await store.add_group(self.owner, self.name, texts, self.floor, most)
+            self.id = made.id
+        except Exception as problem:
+            self.failed = True
+            self._ready.fail(problem)
+            raise
+        finally:
+            intake.reading = False
+        self._ready.fire(None)
+        return False
+
+    def begin_at(self, floor: int, acknowledged: Iterable[int] = ()) -> None:
+        """It goes on behind a number, but for some that are acknowledged."""
+        self.floor = self._position = floor
+        self._acknowledged = set(acknowledged)
+        self.intake.cursor = floor
+        self.intake.skip = set(self._acknowledged)
+
+    # -- events ----------------------------------------------------------------------------------
+
+    def offer(self, event: EncodedEvent) -> None:
+        """An event was published that it wants."""
+        if self.intake.size > BATCH:
+            self.pump()
+        if not self.intake.offer(event):
+            # Only of a durable one: the store has what is dropped here.
+            self._rewind()
+
+    def pump(self) -> None:
+        """Hand out what there is to the members that have room."""
+        if self._pumping or not self._ready.fired:
+            return
+        self._pumping = True
+        try:
+            while self._hand_out():
+                pass
+        finally:
+            self._pumping = False
+
+    def _hand_out(self) -> bool:
+        """Hand out about a batch to each member that has room. Returns whether to go on."""
+        free = [
+            (len(member.unacknowledged), place, member)
+            for place, member in enumerate(self.members)
+            if not member.waiting and member.has_room()
+        ]
+        if not free:
+            return False
+        heapq.heapify(free)
+        intake = self.intake
+        given: dict[GroupMember, list[Item]] = {}
+        sizes: dict[GroupMember, int] = {}
+        while free and (intake.backlog or not self._is_full()):
+            items = intake.take(1)
+            if not items:
+                break
+            count, place, member = heapq.heappop(free)
+            given.setdefault(member, []).extend(items)
+            for item in items:
+                if type(item) is EncodedEvent:
+                    count += 1
+                    member.take(item)
+                    self._outstanding[item.sequence] = None
+                    self._position = max(self._position, item.sequence)
+                    sizes[member] = sizes.get(member, 0) + item.size
+            if member.has_room() and sizes.get(member, 0) < BATCH:
+                heapq.heappush(free, (count, place, member))
+        for member, items in given.items():
+            member.send(items, last_of(items, self.topic, intake))
+        if given:
+            return True
+        if intake.reading:
+            return False
+        if intake.lacking:
+            read_on(self.topic, intake, self)
+        elif intake.has_more():
+            if not self._is_full():
+                self.topic.flush_later(self)
+        elif not self._outstanding:
+            self._position = max(self._position, self.topic.history.last)
+            for member in list(self.members):
+                member.end_if_done()
+        return False
+
+    def _is_full(self) -> bool:
+        return len(self._outstanding) + len(self._acknowledged) >= SPAN
+
+    flush = pump
+
+    def tell(self, payload: bytes) -> None:
+        """A notice for its members: a group is not told of restarts, as any member may get it."""
+
+    @property
+    def held(self) -> int:
+        """Bytes that wait for its members."""
+        return self.intake.held
+
+    def yield_memory(self) -> bool:
+        """Too much waits for all, and most for this one. Returns whether less waits now."""
+        intake = self.intake
+        if not (self.durable and self._ready.fired):
+            return intake.shrink()
+        before = intake.held
+        self._rewind()  # the store has it
+        return intake.held < before
+
+    def _rewind(self) -> None:
+        self.intake.rewind(self._position)
+        self.intake.skip = set(self._acknowledged)
+
+    # -- acknowledging ---------------------------------------------------------------------------
+
+    def acknowledge(self, member: GroupMember, sequences: Iterable[int]) -> defer.Deferred[Any]:
+        """A member has done with events.
+
+        :returns: fires with how many these were that it had, once that is stored.
+        """
+        found = [one for one in sequences if member.give(one) is not None]
+        for one in found:
+            self._outstanding.pop(one, None)
+            self._acknowledged.add(one)
+        self._raise_floor()
+        if self.durable and found:
+            above = [one for one in found if one > self.floor]
+            store = self.topic.store
+            assert store is not None
+            stored = store.acknowledge(self.id, self.floor, above)
+        else:
+            stored = done()
+        self.pump()
+        return stored.addCallback(lambda _: len(found))
+
+    def _raise_floor(self) -> None:
+        first = next(iter(self._outstanding), None)
+        floor = self._position if first is None else min(first - 1, self._position)
+        if floor <= self.floor:
+            return
+        if floor - self.floor > len(self._acknowledged):
+            self._acknowledged = {one for one in self._acknowledged if one > floor}
+        else:
+            self._acknowledged.difference_update(range(self.floor + 1, floor + 1))
+        self.floor = floor
+
+    # -- members ---------------------------------------------------------------------------------
+
+    def joined(self, member: GroupMember) -> None:
+        """A member's stream has begun."""
+        self.members[member] = None
+        if self.timer is not None:
+            self.timer.cancel()
+            self.timer = None
+
+    def close(self, problem: BaseException | None) -> None:
+        """End the streams of all members."""
+        for member in list(self.members):
+            member.close(problem)
+
+    def left(self, member: GroupMember) -> None:
+        """A member's stream is over: what it had not acknowledged goes to others."""
+        self.members.pop(member, None)
+        back = [member.give(number) for number in sorted(member.unacknowledged)]
+        self.intake.put_back(event for event in back if event is not None)
+        if self.members:
+            self.topic.flush_later(self)
+
+
+__all__ = ["GroupMember", "LINGER", "SubscriberGroup"]

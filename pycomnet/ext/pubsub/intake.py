@@ -1,0 +1,433 @@
+"""What waits for one subscription, or for one group: its bound, its policy, and what it missed."""
+
+from __future__ import annotations
+
+from collections import OrderedDict, deque
+from collections.abc import Iterable
+from collections.abc import Set as AbstractSet
+from enum import Enum
+
+import attrs
+
+from pycomnet.ext.pubsub.events import EncodedEvent, gap
+from pycomnet.ext.pubsub.history import History
+from pycomnet.ext.pubsub.subjects import Patterns
+
+#: The most events of the history that are looked at before others have their turn.
+SCAN = 5_000
+#: Bytes that may wait for each subscription, however much waits for all of them together; nothing
+#: is taken from one that holds no more.
+ALWAYS = 1 << 16
+#: The smallest bound of a subscription, and the default, in bytes.
+LEAST_BOUND, BOUND = 1024, 1 << 20
+
+
+class Policy(str, Enum):
+    """What is done when a subscription's bound is reached."""
+
+    DROP_OLDEST = "drop_oldest"
+    DROP_NEWEST = "drop_newest"
+    LATEST = "latest"
+    DISCONNECT = "disconnect"
+    BLOCK = "block"
+
+
+@attrs.define
+class WaitingBytes:
+    """Counts the bytes that wait for all subscriptions of a publisher.
+
+    An event that waits for several subscriptions is in memory once, and counts for each. If there
+    are too many, those for which most waits lose some: see ``Topic.relieve``.
+    """
+
+    most: int
+    size: int = 0
+
+
+#: Why events are missing: the bound was reached, or the history does not go back so far.
+BOUND_REACHED, FORGOTTEN = "bound", "history"
+
+
+class Missed:
+    """Events that are missing at one place of a subscription.
+
+    :ivar count: how many; None if that is not known.
+    """
+
+    __slots__ = ("count", "first", "key", "last", "why")
+
+    def __init__(
+        self,
+        count: int | None,
+        first: int,
+        last: int,
+        key: str | None = None,
+        why: str = BOUND_REACHED,
+    ) -> None:
+        self.why = why
+        self.count = count
+        self.first = first
+        self.last = last
+        self.key = key
+
+    def add(self, event: EncodedEvent) -> None:
+        """One more is missing, behind those before."""
+        self.count = (self.count or 0) + 1
+        self.last = event.sequence
+
+    @property
+    def payload(self) -> bytes:
+        """Its notice, encoded."""
+        return gap(self.count, self.first, self.last, self.key, self.why)
+
+
+class Told:
+    """A notice that is no event, and comes at its place among them."""
+
+    __slots__ = ("payload",)
+
+    def __init__(self, payload: bytes) -> None:
+        self.payload = payload
+
+
+Item = EncodedEvent | Missed | Told
+
+
+Conflated = OrderedDict[tuple[str, str | None], tuple[EncodedEvent, Missed | None]]
+#: Those of intakes with another policy; and numbers that are not wanted: never changed.
+NONE: Conflated = OrderedDict()
+NOTHING: AbstractSet[int] = frozenset()
+
+
+class Intake:
+    """The events that a subscription is still to get, in their order.
+
+    First come those that were retained, then those of the history from :attr:`cursor` on, as they
+    are wanted: these take no memory here. Once the history is read, what is published is queued,
+    up to the bound.
+
+    :param bound: bytes that may be queued. One event always may.
+    :param waiting: counts what is queued here and elsewhere.
+    :ivar cursor: the number up to which the history was read; None once it is.
+    :ivar lacking: the history in memory does not go back to the cursor, but the store's may.
+    :ivar dropped: how many events were dropped.
+    """
+
+    __slots__ = (
+        "_conflated",
+        "_front",
+        "_history",
+        "backlog",
+        "bound",
+        "cursor",
+        "dropped",
+        "lacking",
+        "patterns",
+        "policy",
+        "preloaded",
+        "queue",
+        "queues",
+        "reading",
+        "size",
+        "skip",
+        "waiting",
+    )
+
+    def __init__(
+        self,
+        patterns: Patterns,
+        policy: Policy,
+        bound: int,
+        history: History,
+        waiting: WaitingBytes,
+    ) -> None:
+        self.patterns = patterns
+        self.policy = policy
+        #: whether events may be put into the queue without another look, while there are few
+        self.queues = policy is not Policy.LATEST
+        self.bound = bound
+        self.size = 0
+        #: bytes of the backlog
+        self.preloaded = 0
+        self.dropped = 0
+        self.cursor: int | None = None
+        self.lacking = False
+        #: whether the store is being read
+        self.reading = False
+        #: events that come first; they are in memory elsewhere, too
+        self.backlog: deque[Item] | tuple[()] = ()
+        #: numbers of events of the history that are not wanted
+        self.skip: AbstractSet[int] = NOTHING
+        self._history = history
+        self.waiting = waiting
+        #: what was published and waits; :class:`Told` and :class:`Missed` among it
+        self.queue: deque[Item] = deque()
+        #: what is missing before the first of the queue
+        self._front: Missed | None = None
+        #: with the policy ``latest``: the last event of each subject and key, and what it replaced
+        self._conflated: Conflated = NONE
+        if policy is Policy.LATEST:
+            self._conflated = OrderedDict()
+
+    def __len__(self) -> int:
+        """How many events are queued, at about."""
+        return len(self.queue) + len(self._conflated) + len(self.backlog)
+
+    # -- what comes ------------------------------------------------------------------------------
+
+    def offer(self, event: EncodedEvent) -> bool:
+        """An event was published that is wanted.
+
+        :returns: False if the bound is reached and the policy is not to drop events.
+        """
+        if self.cursor is not None:
+            return True  # the history has it
+        size = event.size
+        policy = self.policy
+        if policy is Policy.LATEST:
+            self._conflate(event)
+            return True
+        if policy is Policy.DROP_NEWEST and self.queue and self._is_over(size):
+            self._drop_newest(event)
+            return True
+        self.queue.append(event)
+        self.size += size
+        self.waiting.size += size
+        if self.size > self.bound:
+            if policy is Policy.DROP_OLDEST:
+                self._drop_oldest(self.bound)
+            elif len(self.queue) > 1 and self._is_over(0):
+                return False
+        return True
+
+    def tell(self, payload: bytes) -> None:
+        """Put a notice behind what is queued."""
+        # With `latest` it is before all events: they have no order there.
+        if self.queue and isinstance(self.queue[-1], Told):
+            self.queue[-1] = Told(payload)  # one after the other says no more than the last
+        else:
+            self.queue.append(Told(payload))
+
+    def _is_over(self, more: int) -> bool:
+        """Whether ``more`` bytes more are too many."""
+        return self.size + more > self.bound
+
+    def _count(self, size: int) -> None:
+        self.size += size
+        self.waiting.size += size
+
+    @property
+    def held(self) -> int:
+        """Bytes that wait here."""
+        return self.size + self.preloaded
+
+    def shrink(self) -> bool:
+        """Drop about half of what is queued. Returns whether that was any."""
+        before = self.size
+        bound = max(ALWAYS, before // 2)
+        self._drop_oldest(bound)
+        self._drop_conflated(bound)
+        return self.size < before
+
+    def _drop_oldest(self, bound: int) -> None:
+        queue, front = self.queue, self._front
+        size = before = self.size
+        while len(queue) > 1 and size > bound:
+            oldest = queue.popleft()
+            if type(oldest) is not EncodedEvent:
+                continue
+            size -= oldest.size
+            self.dropped += 1
+            if front is None:
+                self._front = front = Missed(1, oldest.sequence, oldest.sequence)
+            else:
+                front.count = (front.count or 0) + 1
+                front.last = oldest.sequence
+        self._count(size - before)
+
+    def _drop_newest(self, event: EncodedEvent) -> None:
+        self.dropped += 1
+        last = self.queue[-1]
+        if type(last) is not Missed:
+            last = Missed(0, event.sequence, event.sequence)
+            self.queue.append(last)
+        last.add(event)
+
+    def _conflate(self, event: EncodedEvent) -> None:
+        conflated = self._conflated
+        name = event.subject, event.key
+        before = conflated.pop(name, None)
+        missed = None
+        if before is not None:
+            old, missed = before
+            self._count(-old.size)
+            self.dropped += 1
+            if missed is None:
+                missed = Missed(0, old.sequence, old.sequence, event.key)
+            missed.add(old)
+        conflated[name] = event, missed
+        self._count(event.size)
+        self._drop_conflated(self.bound)
+
+    def _drop_conflated(self, bound: int) -> None:
+        conflated = self._conflated
+        while len(conflated) > 1 and self.size > bound:
+            _, (oldest, missed) = conflated.popitem(last=False)
+            self._count(-oldest.size)
+            self.dropped += 1
+            count, begin = 1, oldest.sequence
+            if missed is not None:
+                count, begin = 1 + (missed.count or 0), missed.first
+            if self._front is None:
+                self._front = Missed(0, begin, begin)
+            self._front.count = (self._front.count or 0) + count
+            self._front.first = min(self._front.first, begin)
+            self._front.last = max(self._front.last, oldest.sequence)
+
+    # -- what goes -------------------------------------------------------------------------------
+
+    def take(self, limit: int) -> list[Item]:
+        """Take what comes next, about ``limit`` bytes of it; at least one item, if there is any."""
+        items: list[Item] = []
+        size = 0
+        backlog = self.backlog
+        while backlog and size < limit:
+            assert isinstance(backlog, deque)
+            item = backlog.popleft()
+            items.append(item)
+            if type(item) is EncodedEvent:
+                size += item.size
+        self.waiting.size -= size
+        self.preloaded -= size
+        if self.cursor is not None and size < limit and not self.reading:
+            size += self._replay(items, limit - size)
+        if self.cursor is not None or size >= limit:
+            return items
+        if self._front is not None:
+            items.append(self._front)
+            self._front = None
+        queue = self.queue
+        taken = 0
+        limit -= size
+        while queue and taken < limit:
+            item = queue.popleft()
+            items.append(item)
+            if type(item) is EncodedEvent:
+                taken += item.size
+        conflated = self._conflated
+        while conflated and taken < limit:
+            _, (event, missed) = conflated.popitem(last=False)
+            if missed is not None:
+                items.append(missed)
+            items.append(event)
+            taken += event.size
+        self.size -= taken
+        self.waiting.size -= taken
+        return items
+
+    def _replay(self, items: list[Item], limit: int) -> int:
+        """Take from the history. Returns the bytes that were taken."""
+        history, patterns, skip = self._history, self.patterns, self.skip
+        cursor = self.cursor
+        assert cursor is not None
+        taken = 0
+        self.lacking = False
+        looks = max(0, min(SCAN, history.budget)) // patterns.cost
+        begin, end = cursor, False
+        for _ in range(looks):
+            if cursor >= history.last:
+                end = True
+                break
+            if taken >= limit:
+                break
+            if cursor + 1 < history.first:
+                self.lacking = True
+                break
+            cursor += 1
+            event = history.at(cursor)
+            if patterns.match(event.subject) and cursor not in skip:
+                items.append(event)
+                taken += event.size
+        history.budget -= (cursor - begin + 1) * patterns.cost
+        self.cursor = None if end else cursor
+        if end:
+            self.skip = NOTHING
+        return taken
+
+    def lost(self, first: int) -> None:
+        """The history does not go back to the cursor any more.
+
+        :param first: the number of the oldest event that there is.
+        """
+        assert self.cursor is not None
+        begin = self.cursor + 1
+        count = first - begin if self.patterns.all and not self.skip else None
+        self._before().append(Missed(count, begin, first - 1, why=FORGOTTEN))
+        self.cursor = first - 1
+        self.lacking = False
+
+    def has_more(self) -> bool:
+        """Whether there is anything to take by now, or may be."""
+        return bool(
+            self.queue
+            or self._conflated
+            or self.backlog
+            or self._front is not None
+            or self.cursor is not None
+        )
+
+    def change(self, patterns: Patterns) -> None:
+        """Other events are wanted from now on; what is queued by the old patterns stays."""
+        self.patterns = patterns
+
+    def _before(self) -> deque[Item]:
+        """The backlog: most subscriptions never have one."""
+        if not isinstance(self.backlog, deque):
+            self.backlog = deque()
+        return self.backlog
+
+    def untold(self) -> int | None:
+        """The first number that is missing, and is told with an event that is queued; None if there
+        is none. Only with the policy ``latest``."""
+        firsts = (missed.first for _, missed in self._conflated.values() if missed is not None)
+        return min(firsts, default=None)
+
+    def preload(self, events: Iterable[EncodedEvent]) -> None:
+        """Events come before those of the history, and those that are published."""
+        backlog = self._before()
+        size = 0
+        for event in events:
+            backlog.append(event)
+            size += event.size
+        self.preloaded += size
+        self.waiting.size += size
+
+    def put_back(self, events: Iterable[EncodedEvent]) -> None:
+        """Events come again, before all others."""
+        for event in reversed(list(events)):
+            self._before().appendleft(event)
+            self.preloaded += event.size
+            self.waiting.size += event.size
+
+    def rewind(self, cursor: int) -> None:
+        """Forget what is queued, and read it from the history."""
+        self._count(-self.size)
+        self.queue.clear()
+        if self._conflated:
+            self._conflated.clear()
+        self.cursor = cursor
+
+    def clear(self) -> None:
+        """Forget all."""
+        self.rewind(0)
+        self.forget_preloaded()
+        self.cursor = None
+
+    def forget_preloaded(self) -> None:
+        """Forget what was to come before all else."""
+        self.waiting.size -= self.preloaded
+        self.preloaded = 0
+        self.backlog = ()
+
+
+__all__ = ["BOUND", "LEAST_BOUND", "Intake", "Item", "Missed", "Policy", "Told", "WaitingBytes"]

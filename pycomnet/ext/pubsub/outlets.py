@@ -1,0 +1,243 @@
+"""What sends events to one subscriber: a subscription's end of its stream, at the publisher."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pycomnet.errors import PycomnetError
+from pycomnet.ext.pubsub.errors import SlowSubscriber
+from pycomnet.ext.pubsub.events import EncodedEvent
+from pycomnet.ext.pubsub.intake import Intake, Item, Policy
+from pycomnet.ext.pubsub.reading import read_on
+from pycomnet.services.server.streaming import StreamFeed
+
+if TYPE_CHECKING:
+    from pycomnet.ext.pubsub.topic import Topic
+    from pycomnet.services.server.connection import ServerConnection
+    from pycomnet.services.server.request import ServerCall
+
+#: Bytes of events in one batch, at about; a longer event is alone in its batch.
+BATCH = 1 << 16
+
+
+#: Policies by which events are dropped, and the stream goes on.
+DROPPING = (Policy.DROP_OLDEST, Policy.DROP_NEWEST, Policy.LATEST)
+
+
+class Outlet(StreamFeed):
+    """One subscriber's stream.
+
+    :ivar id: its number at the publisher; 0 before it has begun.
+    :ivar waiting: whether nothing can be sent: before the welcome, and while a batch waits for
+        credit, or for the connection.
+    :ivar dirty: whether the topic is to flush it.
+    :ivar sent: the number of events that were sent.
+    """
+
+    __slots__ = (
+        "_ending",
+        "_is_ending",
+        "call",
+        "connection",
+        "dirty",
+        "id",
+        "sent",
+        "topic",
+        "waiting",
+        "weight",
+    )
+
+    #: what the connection asks of a token: whether it was told already
+    called = False
+
+    def __init__(self, topic: Topic) -> None:
+        self.topic = topic
+        self.id = 0
+        self.call: ServerCall | None = None
+        self.connection: ServerConnection | None = None
+        self.waiting = True
+        self.dirty = False
+        self.sent = 0
+        #: for how many it counts
+        self.weight = 1
+        self._is_ending = False
+        self._ending: BaseException | None = None
+
+    # -- the stream ------------------------------------------------------------------------------
+
+    def begin(self, call: ServerCall) -> None:
+        self.call = call
+        self.connection = call.connection
+        self.topic.join(self)
+
+    def ended(self) -> None:
+        self.call = None
+        self.topic.leave(self)
+
+    def welcome(self, resumed: bool, begins: int) -> None:
+        """Say that the subscription counts.
+
+        :param resumed: whether it goes on where the subscriber was.
+        :param begins: the number behind which its events begin.
+        """
+        assert self.call is not None
+        topic = self.topic
+        said = {
+            "id": self.id,
+            "epoch": topic.epoch,
+            "sequence": topic.history.last,
+            "begins": begins,
+            "resumed": resumed,
+            "durable": topic.store is not None,
+        }
+        self.call.connection.send(self.call, said)
+        self.waiting = False
+
+    def send(self, items: list[Item], upto: int) -> None:
+        """Send items as a batch. May only be called while it is not waiting."""
+        call = self.call
+        if call is None or call.over:
+            return
+        if len(items) == 1 and type(items[0]) is EncodedEvent:
+            payload = items[0].alone()
+            self.sent += 1
+        else:
+            payload = self.topic.batch(upto, items)
+            self.sent += len(items)
+        self.waiting = True
+        try:
+            if call.connection.send_encoded(call, payload, self):
+                self.waiting = False
+        except PycomnetError:
+            return  # the stream is being closed: `ended` is called
+
+    def callback(self, _: object) -> None:
+        """The batch that waited is on its way."""
+        self.waiting = False
+        if self.call is not None:
+            self.flush()
+
+    def close(self, problem: BaseException | None = None) -> None:
+        """End the stream at once."""
+        call = self.call
+        if call is not None:
+            call.connection.server.end_feed(call, problem)
+
+    def finish(self, problem: BaseException | None) -> None:
+        """End the stream once all is sent."""
+        self._is_ending = True
+        self._ending = problem
+        if not self.waiting:
+            self.flush()
+
+    def flush(self) -> None:
+        """Send what there is."""
+        raise NotImplementedError
+
+    def lag(self) -> int:
+        """How many events wait for it."""
+        raise NotImplementedError
+
+
+class Subscription(Outlet):
+    """A subscriber that gets all events that it wants."""
+
+    __slots__ = ("_few", "intake")
+
+    #: whether what is retained comes in the place of what the history has lost
+    wants_retained = True
+
+    def __init__(self, topic: Topic, intake: Intake) -> None:
+        super().__init__(topic)
+        self.intake = intake
+        self.weight = intake.patterns.weight
+        #: so many bytes may wait before they are sent within a turn
+        self._few = min(BATCH, intake.bound)
+
+    def offer(self, event: EncodedEvent) -> None:
+        """An event was published that it wants."""
+        intake = self.intake
+        size = intake.size + event.size
+        if size <= self._few and intake.cursor is None and intake.queues:
+            # What the intake does, without another call: for each event and subscriber.
+            intake.queue.append(event)
+            intake.size = size
+            intake.waiting.size += event.size
+            return
+        if self.call is None or intake.cursor is not None:
+            return  # it has ended while this event is handed out; or the history has it
+        if size > self._few and not self.waiting:
+            self.flush()  # before anything is dropped
+        if not intake.offer(event):
+            if intake.policy is Policy.BLOCK:
+                self.topic.blocked(self)
+            else:
+                bound = intake.bound
+                self.close(SlowSubscriber(f"over {bound} bytes of events wait for this subscriber"))
+
+    def ended(self) -> None:
+        self._few = -1
+        super().ended()
+
+    def flush(self) -> None:
+        intake, topic = self.intake, self.topic
+        while not self.waiting and self.call is not None:
+            items = intake.take(BATCH)
+            if items:
+                self.send(items, last_of(items, topic, intake))
+            elif intake.reading:
+                return
+            elif intake.lacking:
+                read_on(topic, intake, self)
+                return
+            elif intake.has_more():
+                topic.flush_later(self)
+                return
+            elif self._is_ending:
+                self.close(self._ending)
+                return
+            else:
+                break
+        if intake.policy is Policy.BLOCK and 2 * intake.size <= intake.bound:
+            topic.unblocked(self)
+
+    def tell(self, payload: bytes) -> None:
+        """Send a notice at its place among the events."""
+        self.intake.tell(payload)
+
+    def lag(self) -> int:
+        return len(self.intake)
+
+    @property
+    def held(self) -> int:
+        """Bytes that wait for it."""
+        return self.intake.held
+
+    def yield_memory(self) -> bool:
+        """Too much waits for all, and most for this one: it loses some, as its policy says.
+
+        :returns: whether less waits now.
+        """
+        intake = self.intake
+        if 2 * intake.size >= intake.held and intake.policy in DROPPING:
+            return intake.shrink()
+        self.close(SlowSubscriber("too much waits for all, and most of it for this one"))
+        return self.call is None
+
+
+def last_of(items: list[Item], topic: Topic, intake: Intake) -> int:
+    """The number up to which all is sent with these items."""
+    # Not `topic.history.last`: an event that is being handed out may not be queued here yet.
+    upto = 0 if intake.has_more() else topic.offered
+    for item in reversed(items):
+        if type(item) is EncodedEvent:
+            upto = max(upto, item.sequence)
+            break
+    if intake.policy is Policy.LATEST:
+        first = intake.untold()
+        if first is not None:
+            upto = min(upto, first - 1)
+    return upto
+
+
+__all__ = ["BATCH", "Outlet", "Subscription", "last_of"]

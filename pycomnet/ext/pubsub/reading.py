@@ -1,0 +1,83 @@
+"""Reads a history on from its store, where the one in memory does not go back far enough."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from twisted.python.failure import Failure
+
+from pycomnet.errors import Overloaded
+from pycomnet.ext.pubsub.events import EncodedEvent
+from pycomnet.ext.pubsub.intake import Intake
+from pycomnet.text.logs import Logger
+
+if TYPE_CHECKING:
+    from pycomnet.ext.pubsub.topic import Topic
+
+log = Logger()
+
+
+def read_on(topic: Topic, intake: Intake, taker: Any) -> None:
+    """Read what follows the intake's cursor, if that is to be read from the store.
+
+    :param taker: the subscription or the group whose intake it is; it is flushed then.
+    """
+    cursor = intake.cursor
+    if cursor is None or not intake.lacking:
+        return
+    store = topic.store
+    if store is None or cursor + 1 < store.first:
+        _lose(topic, intake, taker, topic.history.first if store is None else store.first)
+        topic.flush_later(taker)
+        return
+    if topic.history.budget <= 0:
+        topic.flush_later(taker)  # others have had much read in this turn
+        return
+    if topic.waiting.size > topic.waiting.most:
+        # It may come again; what is read for it is in memory for it alone.
+        taker.close(Overloaded(f"{topic.interface}: too much waits for subscribers"))
+        return
+    intake.lacking = False
+    intake.reading = True
+    store.read(cursor).addCallbacks(
+        _was_read, _was_not_read, (topic, intake, taker, cursor), {}, (topic, intake, taker)
+    )
+
+
+def _was_read(
+    events: list[EncodedEvent], topic: Topic, intake: Intake, taker: Any, cursor: int
+) -> None:
+    intake.reading = False
+    if intake.cursor != cursor:
+        return  # it has ended, or begun elsewhere
+    match, skip = intake.patterns.match, intake.skip
+    for event in events:
+        if event.sequence > topic.history.last:
+            break  # it is durable, and not published yet
+        if event.sequence != intake.cursor + 1:
+            _lose(topic, intake, taker, event.sequence)  # the store has forgotten some meanwhile
+        intake.cursor = event.sequence
+        if match(event.subject) and event.sequence not in skip:
+            intake.preload([event])
+    topic.history.budget -= len(events) * intake.patterns.cost
+    if not events:
+        _lose(topic, intake, taker, topic.history.first)
+    topic.flush_later(taker)
+
+
+def _lose(topic: Topic, intake: Intake, taker: Any, first: int) -> None:
+    """What is before a number is lost, but for what is retained of it."""
+    assert intake.cursor is not None
+    begin = intake.cursor + 1
+    intake.lost(first)
+    if topic.settings.retain and taker.wants_retained:
+        intake.preload(topic.retained.between(intake.patterns, begin, first))
+
+
+def _was_not_read(failure: Failure, topic: Topic, intake: Intake, taker: Any) -> None:
+    intake.reading = False
+    log.failure("{interface}: the history can't be read", failure, interface=topic.interface)
+    taker.close(failure.value)
+
+
+__all__ = ["read_on"]

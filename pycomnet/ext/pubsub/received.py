@@ -1,0 +1,185 @@
+"""What a publisher sends, checked before a subscriber uses it."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet import defer
+
+from pycomnet.errors import CallInterrupted, PycomnetError
+from pycomnet.ext.pubsub.events import Gap, Restarted
+
+if TYPE_CHECKING:
+    from pycomnet.ext.pubsub.feeds import PublisherFeed
+
+#: The largest number of an event.
+MAX_NUMBER = (1 << 53) - 1
+#: The most characters of an epoch, of why events are missing, and of a generator's error.
+MAX_EPOCH, MAX_WHY, MAX_MESSAGE = 64, 64, 10_000
+#: So many numbers of events of a group, which may come again, are remembered.
+MOST_HAD = 20_000
+
+
+class EventCount:
+    """A publisher's count of events, which an epoch names, and what has come of it.
+
+    Events have it as their source: what is acknowledged later belongs to this count and no other.
+
+    :ivar position: the number up to which all has come.
+    :ivar had: of a group: the numbers that have come, and whether the user has done with them.
+    """
+
+    def __init__(self, feed: PublisherFeed, epoch: str, before: EventCount | None = None) -> None:
+        self.feed = feed
+        self.epoch = epoch
+        self.position: int = 0 if before is None else before.position
+        self.had: OrderedDict[int, bool] = OrderedDict() if before is None else before.had
+
+    @property
+    def name(self) -> str | None:
+        """The publisher's."""
+        return self.feed.name
+
+    def consumed(self) -> None:
+        """The user has taken all of a batch."""
+        self.feed.consumed()
+
+    def acknowledge(self, number: int) -> defer.Deferred[None]:
+        """Tell the publisher that an event is done with."""
+        if self.feed.count is not self:
+            text = f"{self.feed.service} has begun anew since that event, and counts anew"
+            return defer.fail(CallInterrupted(text))
+        self.had[number] = True
+        return self.feed.acknowledge(number)
+
+    def new_ones(self, batch: list[Any]) -> list[Any]:
+        """What of a batch of a group has not come before.
+
+        The publisher sends again what was not acknowledged when the connection was lost. Of that,
+        what is done with is acknowledged again; the user has the rest already.
+        """
+        had = self.had
+        left = []
+        for item in batch:
+            if type(item) is not list:
+                left.append(item)
+            elif item[0] not in had:
+                had[item[0]] = False
+                left.append(item)
+            elif had[item[0]]:
+                self.acknowledge(item[0]).addErrback(lambda _: None)
+        while len(had) > MOST_HAD:
+            had.popitem(last=False)
+        return left
+
+
+class Welcome:
+    """The first value of a stream.
+
+    :raises PycomnetError: the value is no welcome.
+    """
+
+    def __init__(self, value: Any, sender: object) -> None:
+        if not (
+            isinstance(value, dict)
+            and all(is_number(value.get(key)) for key in ("id", "begins"))
+            and type(value.get("epoch")) is str
+            and len(value["epoch"]) <= MAX_EPOCH
+        ):
+            raise PycomnetError(f"{sender}: it is no publisher, as it sent no welcome")
+        self.id: int = value["id"]
+        self.begins: int = value["begins"]
+        self.epoch: str = value["epoch"]
+        self.is_resumed = value.get("resumed") is True
+        self.is_durable = value.get("durable") is True
+
+
+def is_number(value: Any) -> bool:
+    """Whether a value may be the number of an event."""
+    return type(value) is int and 0 <= value <= MAX_NUMBER
+
+
+def take_apart(batch: Any, count: EventCount) -> int:
+    """Check a batch, and make of it a list of events, as docs/protocol.rst has them, and of
+    :class:`Gap` and :class:`Restarted`.
+
+    :returns: the number up to which all has come with it.
+    :raises PycomnetError: it is no batch.
+    """
+    if type(batch) is not list or not batch or not is_number(batch[0]):
+        raise PycomnetError(f"{count.feed.service}: that is no batch of events")
+    upto: int = batch[0]
+    del batch[0]
+    others = []
+    for place, item in enumerate(batch):
+        # Almost all are events without blocks.
+        if type(item) is list and len(item) == 5:
+            number, subject, key, time, _ = item
+            if (
+                type(number) is int
+                and 0 < number <= MAX_NUMBER
+                and type(subject) is str
+                and (key is None or type(key) is str)
+                and type(time) is float
+            ):
+                continue
+        others.append(place)
+    for place in reversed(others):
+        notice = _with_blocks_or_notice(batch[place], count)
+        if notice is None:
+            del batch[place]  # of a later version
+        else:
+            batch[place] = notice
+    return upto
+
+
+def _with_blocks_or_notice(item: Any, count: EventCount) -> Any:
+    """An item that is no usual event; None if it says nothing here."""
+    if type(item) is list and len(item) > 1 and item[0] is None and type(item[1]) is str:
+        return _notice(item, count)
+    if (
+        type(item) is list
+        and len(item) == 6
+        and is_number(item[0])
+        and type(item[1]) is str
+        and (item[2] is None or type(item[2]) is str)
+        and type(item[3]) is float
+        and type(item[5]) is list
+        and all(_is_block(block) for block in item[5])
+    ):
+        return item
+    raise PycomnetError(f"{count.feed.service}: that is no event")
+
+
+def _is_block(block: Any) -> bool:
+    return (
+        type(block) is list
+        and len(block) == 2
+        and (block[0] is None or type(block[0]) is str)
+        and type(block[1]) is bytes
+    )
+
+
+def _notice(item: list[Any], count: EventCount) -> Gap | Restarted | None:
+    kind = item[1]
+    if kind == "gap":
+        missing, first, last, key, why = (*item[2:7], *[None] * 5)[:5]
+        if not (
+            (missing is None or is_number(missing))
+            and is_number(first)
+            and is_number(last)
+            and (key is None or type(key) is str)
+            and type(why) is str
+            and len(why) <= MAX_WHY
+        ):
+            raise PycomnetError(f"{count.feed.service}: that is no gap")
+        return Gap(missing, first, last, key, why, count.name)
+    if kind == "restarted":
+        if len(item) < 3 or type(item[2]) is not str:
+            raise PycomnetError(f"{count.feed.service}: that is no error of a generator")
+        return Restarted(item[2][:MAX_MESSAGE], count.name)
+    return None
+
+
+__all__ = ["EventCount", "Welcome", "is_number", "take_apart"]

@@ -1,0 +1,252 @@
+"""Subjects, and the patterns that match them. docs/protocol.rst has the rules."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import Any, Generic, TypeVar
+
+from pycomnet.ext.pubsub.errors import InvalidSubject
+
+T = TypeVar("T")
+
+#: The most characters and parts of a subject or a pattern.
+MAX_LENGTH = 255
+MAX_PARTS = 32
+#: The most patterns of a subscription, and parts of all of them together.
+MAX_PATTERNS = 64
+MAX_ALL_PARTS = 256
+#: So many parts of patterns count as a subscription where these are limited: each takes memory.
+PARTS_EACH = 8
+#: Matches every subject.
+ALL = ">"
+_PART = re.compile(r"[^\s.*>]+")
+
+
+def check_subject(subject: Any) -> str:
+    """Check a subject; the empty one stands for none.
+
+    :raises InvalidSubject: it is none.
+    """
+    if isinstance(subject, str) and len(subject) <= MAX_LENGTH:
+        if not subject:
+            return subject
+        parts = subject.split(".")
+        if len(parts) <= MAX_PARTS and all(_is_part(part) for part in parts):
+            return subject
+    raise InvalidSubject(
+        f"a subject is parts with points between them, such as 'eu.created', of at most "
+        f"{MAX_LENGTH} characters and without blanks, '*' and '>'; not {_shown(subject)}"
+    )
+
+
+def check_pattern(pattern: Any) -> str:
+    """Check a pattern.
+
+    :raises InvalidSubject: it is none.
+    """
+    if isinstance(pattern, str) and 0 < len(pattern) <= MAX_LENGTH:
+        parts = pattern.split(".")
+        before = parts[:-1] if parts[-1] == ALL else parts
+        if len(parts) <= MAX_PARTS and all(part == "*" or _is_part(part) for part in before):
+            return pattern
+    raise InvalidSubject(
+        f"a pattern is a subject that may have '*' for one part, and '>' for all that follow as "
+        f"its last one, such as 'eu.*' or 'eu.>'; not {_shown(pattern)}"
+    )
+
+
+def check_patterns(patterns: Any) -> tuple[str, ...]:
+    """Check the patterns of a subscription; without any, it is for all subjects.
+
+    :raises InvalidSubject: one is none, or there are too many.
+    """
+    if patterns is None:
+        return (ALL,)
+    if isinstance(patterns, str):
+        patterns = (patterns,)
+    if not isinstance(patterns, (list, tuple)) or not patterns:
+        raise InvalidSubject(f"expected a list of patterns, not {_shown(patterns)}")
+    if len(patterns) > MAX_PATTERNS:
+        raise InvalidSubject(f"{len(patterns)} patterns, {MAX_PATTERNS} are the most")
+    found = tuple(dict.fromkeys(check_pattern(pattern) for pattern in patterns))
+    parts = sum(pattern.count(".") + 1 for pattern in found)
+    if parts > MAX_ALL_PARTS:
+        raise InvalidSubject(f"patterns with {parts} parts together, {MAX_ALL_PARTS} are the most")
+    return (ALL,) if ALL in found else found
+
+
+def _is_part(part: str) -> bool:
+    return part.isprintable() and _PART.fullmatch(part) is not None
+
+
+def _shown(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:60]}..."
+
+
+def matches(pattern: str, subject: str) -> bool:
+    """Whether a pattern matches a subject."""
+    return pattern == ALL or (bool(subject) and covers(pattern, subject))
+
+
+def covers(allowed: str, wanted: str) -> bool:
+    """Whether one pattern matches all that another one matches."""
+    if allowed == ALL:
+        return True
+    return _covers(allowed.split("."), wanted.split("."))
+
+
+def _covers(have: list[str], want: list[str]) -> bool:
+    for place, part in enumerate(have):
+        if place >= len(want):
+            return False
+        if part == ALL:
+            return True
+        if want[place] == ALL or (part != "*" and part != want[place]):
+            return False
+    return len(have) == len(want)
+
+
+class Patterns:
+    """The patterns of a subscription, ready to be matched.
+
+    :ivar all: whether it is for every subject.
+    :ivar cost: what :meth:`match` costs, as a multiple of what it costs without wildcards.
+    :ivar weight: for how many subscriptions it counts.
+    """
+
+    __slots__ = ("all", "_exact", "_wild", "cost", "texts", "weight")
+
+    def __init__(self, texts: Iterable[str]) -> None:
+        self.texts = tuple(texts)
+        self.all = ALL in self.texts
+        self._exact = frozenset(text for text in self.texts if not is_wild(text))
+        self._wild = [text.split(".") for text in self.texts if is_wild(text)]
+        self.cost = 1 if self.all else 1 + len(self._wild)
+        parts = sum(text.count(".") + 1 for text in self.texts)
+        self.weight = -(-parts // PARTS_EACH)
+
+    def match(self, subject: str) -> bool:
+        """Whether the subscription wants events of a subject."""
+        if self.all or subject in self._exact:
+            return True
+        if not (subject and self._wild):
+            return False
+        parts = subject.split(".")
+        return any(_covers(pattern, parts) for pattern in self._wild)
+
+
+class SubjectIndex(Generic[T]):
+    """Finds who wants a subject, without asking each.
+
+    A tree of the patterns' parts. What it costs to find a subject is about as many steps as it has
+    parts, and as there are patterns that match the beginning of it.
+    """
+
+    __slots__ = ("_all", "_root")
+
+    def __init__(self) -> None:
+        self._root: _Node[T] = _Node()
+        self._all: dict[T, None] = {}
+
+    def add(self, patterns: Iterable[str], taker: T) -> None:
+        """Somebody wants what these match."""
+        for pattern in patterns:
+            if pattern == ALL:
+                self._all[taker] = None
+                continue
+            node = self._root
+            for part in pattern.split("."):
+                node = node.parts.setdefault(part, _Node())
+            node.takers[taker] = None
+
+    def remove(self, patterns: Iterable[str], taker: T) -> None:
+        """They do not any more."""
+        for pattern in patterns:
+            if pattern == ALL:
+                self._all.pop(taker, None)
+                continue
+            path = [self._root]
+            parts = pattern.split(".")
+            for part in parts:
+                node = path[-1].parts.get(part)
+                if node is None:
+                    break
+                path.append(node)
+            else:
+                path[-1].takers.pop(taker, None)
+                for part in reversed(parts):
+                    if path[-1].takers or path[-1].parts:
+                        break
+                    path.pop()
+                    del path[-1].parts[part]
+
+    def is_empty(self) -> bool:
+        """Whether nobody wants anything."""
+        return not (self._all or self._root.parts)
+
+    def find(self, subject: str) -> tuple[T, ...]:
+        """Those who want a subject, each once."""
+        found = dict(self._all)
+        nodes = [self._root] if subject else []
+        for part in subject.split("."):
+            following = []
+            for node in nodes:
+                parts = node.parts
+                if not parts:
+                    continue
+                rest = parts.get(ALL)
+                if rest is not None:
+                    found.update(rest.takers)
+                for name in (part, "*"):
+                    one = parts.get(name)
+                    if one is not None:
+                        following.append(one)
+            nodes = following
+            if not nodes:
+                break
+        for node in nodes:
+            found.update(node.takers)
+        return tuple(found)
+
+
+class _Node(Generic[T]):
+    __slots__ = ("parts", "takers")
+
+    def __init__(self) -> None:
+        self.parts: dict[str, _Node[T]] = {}
+        self.takers: dict[T, None] = {}
+
+
+def is_wild(pattern: str) -> bool:
+    """Whether a pattern matches more than one subject."""
+    return "*" in pattern or ALL in pattern
+
+
+#: The patterns of most subscriptions.
+EVERYTHING = Patterns((ALL,))
+
+
+def patterns_of(given: Any) -> Patterns:
+    """The patterns of a subscription, checked.
+
+    :raises InvalidSubject: one is none, or there are too many.
+    """
+    texts = check_patterns(given)
+    return EVERYTHING if texts == EVERYTHING.texts else Patterns(texts)
+
+
+__all__ = [
+    "ALL",
+    "MAX_PATTERNS",
+    "Patterns",
+    "SubjectIndex",
+    "check_pattern",
+    "check_patterns",
+    "check_subject",
+    "covers",
+    "is_wild",
+    "matches",
+    "patterns_of",
+]

@@ -1,0 +1,96 @@
+"""``subscriber()``: makes a subscriber of what its user says."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from pycomnet.errors import InvalidArguments
+from pycomnet.ext.pubsub.history import duration
+from pycomnet.ext.pubsub.intake import LEAST_BOUND, Policy
+from pycomnet.ext.pubsub.subscriber import ALL, ONE, Subscriber
+from pycomnet.ext.pubsub.via.subscriber import NatsSubscriber
+from pycomnet.nats.settings import read_via
+from pycomnet.ranges import real, whole
+
+if TYPE_CHECKING:
+    from pycomnet.services.client.context import Context
+
+
+def subscriber(
+    interface: str,
+    subjects: str | Iterable[str] | None = None,
+    *,
+    context: Context | None = None,
+    address: str | None = None,
+    service: str | None = None,
+    which: str = ALL,
+    policy: str = Policy.DROP_OLDEST.value,
+    bound: int | None = None,
+    last: int | None = None,
+    since: float | str | None = None,
+    retained: bool | None = None,
+    group: str | None = None,
+    name: str | None = None,
+    acknowledged: bool = False,
+    prefetch: int | None = None,
+    gaps: bool = True,
+    via: Any = None,
+) -> Subscriber:
+    """Subscribe to the publishers of an interface; it begins when it is first used.
+
+    :param subjects: patterns of subjects, such as ``"eu.*"`` or ``"eu.>"``; by default all.
+    :param context: where the nameserver and the connections are; by default the default context.
+    :param address: of the only publisher, without a nameserver.
+    :param service: the name of the only publisher at the nameserver.
+    :param which: ``"all"`` publishers of the interface, merged; or any ``"one"`` of them.
+    :param policy: what is dropped when this program is slower than the publisher:
+        ``"drop_oldest"``, ``"drop_newest"``, ``"latest"`` (keep the last of each key),
+        ``"disconnect"`` or ``"block"`` (the publisher waits, if it allows that).
+    :param bound: the bytes that may wait at the publisher; by default 1 MiB.
+    :param last: begin with so many events of the history.
+    :param since: begin with the events of so many seconds, or of a time such as ``"5m"``.
+    :param retained: begin with the retained events; by default, if it is in no group.
+    :param group: share the events with the other subscribers of this group: each goes to one. It
+        is acknowledged when the next is asked for, or by :meth:`Event.acknowledge`; what is not
+        goes to another when this one is lost.
+    :param name: with ``acknowledged``: the name of a group whose position the publisher keeps in
+        its store, also over restarts of both ends.
+    :param prefetch: in a group: how many unacknowledged events this one may have.
+    :param via: the publishers are behind NATS: ``"nats://a:4222,b:4222"``, or
+        :class:`~pycomnet.nats.NatsSettings`. The nameserver is not asked then.
+    :param gaps: give a :class:`Gap` where events are missing, and :class:`Restarted`.
+    """
+    if not isinstance(interface, str) or not interface:
+        raise InvalidArguments(f"subscriber: expected an interface's name, not {interface!r}")
+    if which not in (ALL, ONE):
+        raise InvalidArguments(f"which: {ALL!r} or {ONE!r}, not {which!r}")
+    if acknowledged is not (name is not None):
+        raise InvalidArguments("a position is kept for name=... with acknowledged=True: give both")
+    if name is not None and group is not None:
+        raise InvalidArguments("name: the name of a group that is kept; it has no other group=")
+    wanted: dict[str, Any] = {"policy": Policy(policy).value}
+    if bound is not None:
+        wanted["bound"] = whole("bound", bound, LEAST_BOUND)
+    if prefetch is not None:
+        wanted["prefetch"] = whole("prefetch", prefetch, 1)
+    beginning: dict[str, Any] = {}
+    if last is not None:
+        beginning["last"] = whole("last", last)
+    elif since is not None:
+        seconds = duration("since", since) if isinstance(since, str) else real("since", since)
+        beginning["since"] = seconds
+    else:
+        grouped = group is not None or name is not None
+        beginning["retained"] = not grouped if retained is None else bool(retained)
+    durable = name is not None
+    group = group if name is None else name
+    given = interface, subjects, context, address, service, which, gaps, group, durable
+    if via is None:
+        return Subscriber(*given, wanted, beginning)
+    if address is not None or service is not None or which != ALL:
+        raise InvalidArguments("address=, service= and which= do not go with via=")
+    return NatsSubscriber(read_via(via), *given, wanted, beginning)
+
+
+__all__ = ["subscriber"]

@@ -1,0 +1,264 @@
+"""From the arguments of ``subscribe`` to a subscription, or a member of a group."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet import defer
+from twisted.python.failure import Failure
+
+from pycomnet.errors import InvalidArguments
+from pycomnet.ext.pubsub.groups import GroupMember, SubscriberGroup
+from pycomnet.ext.pubsub.intake import BOUND, LEAST_BOUND, Intake, Policy
+from pycomnet.ext.pubsub.outlets import Outlet, Subscription
+from pycomnet.ext.pubsub.received import is_number
+from pycomnet.ext.pubsub.subjects import patterns_of
+from pycomnet.ranges import real, whole
+
+if TYPE_CHECKING:
+    from pycomnet.auth.principal import Principal
+    from pycomnet.ext.pubsub.topic import Topic
+
+#: The arguments of ``subscribe``.
+ARGUMENTS = {
+    "subjects": "list?",
+    "policy": "str?",
+    "bound": "int?",
+    "after": "list?",
+    "last": "int?",
+    "since": "float?",
+    "retained": "bool?",
+    "group": "str?",
+    "prefetch": "int?",
+    "durable": "bool?",
+}
+#: The most positions that a subscriber may say.
+MAX_AFTER = 32
+#: The most characters of a group's name, and the default of ``prefetch``.
+MAX_GROUP, PREFETCH = 255, 100
+#: What a group does when its bound is reached.
+GROUP_POLICIES = (Policy.DROP_OLDEST, Policy.DROP_NEWEST)
+
+
+class SubscribeRequest:
+    """What a subscriber asks for.
+
+    :param args: the arguments of ``subscribe``.
+    :param user: who asks; None for nobody in particular.
+    :raises InvalidArguments: one is not valid.
+    :raises InvalidSubject: a pattern is none.
+    """
+
+    def __init__(self, args: Any, topic: Topic, user: Principal | None) -> None:
+        given = {key: value for key, value in (args or {}).items() if value is not None}
+        limits = topic.settings.limits
+        self.topic = topic
+        self.patterns = patterns_of(given.get("subjects"))
+        self.policy = self._policy(given.get("policy", Policy.DROP_OLDEST.value))
+        self.bound = whole("bound", given.get("bound", BOUND), LEAST_BOUND, limits.bound)
+        self.after = _after(given.get("after"))
+        self.last = whole("last", given["last"]) if "last" in given else None
+        self.since = real("since", given["since"]) if "since" in given else None
+        self.retained = given.get("retained", self.after is None and "group" not in given)
+        self.group = given.get("group")
+        self.owner = owner_name(user)
+        self.durable = given.get("durable", False)
+        self.prefetch = whole("prefetch", given.get("prefetch", PREFETCH), 1, limits.prefetch)
+        if self.group is None:
+            if self.durable:
+                raise InvalidArguments("durable: only a group has a position that is kept")
+            return
+        if not 0 < len(self.group) <= MAX_GROUP or not self.group.isprintable():
+            raise InvalidArguments(f"group: expected a name of at most {MAX_GROUP} characters")
+        if self.durable and topic.store is None:
+            raise InvalidArguments(
+                f"durable: {topic.interface} has no store, and keeps no group's position"
+            )
+        if self.policy not in GROUP_POLICIES:
+            names = " or ".join(one.value for one in GROUP_POLICIES)
+            raise InvalidArguments(f"policy: a group's is {names}")
+
+    def _policy(self, name: str) -> Policy:
+        allowed = self.topic.settings.policies
+        if name not in allowed:
+            raise InvalidArguments(
+                f"policy: {self.topic.interface} allows {', '.join(allowed)}, not {name!r}"
+            )
+        return Policy(name)
+
+    def open(self) -> Outlet:
+        """Make what sends the events."""
+        topic = self.topic
+        if self.group is not None:
+            return MemberStart(topic, self._group(), self)
+        intake = Intake(self.patterns, self.policy, self.bound, topic.history, topic.waiting)
+        return SubscriptionStart(topic, intake, self)
+
+    def _group(self) -> SubscriberGroup:
+        topic = self.topic
+        assert self.group is not None
+        found = topic.groups.get((self.owner, self.group, self.durable))
+        if found is not None:
+            if found.intake.patterns.texts != self.patterns.texts:
+                have = ", ".join(found.intake.patterns.texts)
+                raise InvalidArguments(f"group {self.group!r} is for other subjects: {have}")
+            return found
+        policy = Policy.DISCONNECT if self.durable else self.policy
+        intake = Intake(self.patterns, policy, self.bound, topic.history, topic.waiting)
+        return SubscriberGroup(self.owner, self.group, topic, intake, self.durable)
+
+    # -- where to begin --------------------------------------------------------------------------
+
+    def place(self, intake: Intake) -> bool | defer.Deferred[bool]:
+        """Have the events begin where they are to. Returns whether the epoch was known."""
+        topic = self.topic
+        known = None if self.after is None else self.after.get(topic.epoch)
+        if known is not None and known <= topic.history.last:
+            _begin(intake, topic, known)
+            return True
+        if self.last is not None:
+            _begin(intake, topic, max(topic.first - 1, topic.history.last - self.last))
+        elif self.since is not None:
+            time = topic.now() - self.since
+            if topic.store is not None:
+                intake.cursor, intake.reading = 0, True
+                finding = topic.store.before(time)
+                return finding.addCallback(lambda number: _found(intake, topic, number))
+            _begin(intake, topic, topic.history.before(time))
+        elif self.after is not None and not self.retained:
+            _begin(intake, topic, topic.first - 1)
+            # What is older than the history, and still holds.
+            intake.preload(topic.retained.between(intake.patterns, 0, topic.first))
+        elif self.retained:
+            intake.preload(topic.retained.matching(intake.patterns))
+        if topic.waiting.size > topic.waiting.most:
+            topic.relieve()
+        return False
+
+
+def owner_name(user: Principal | None) -> str:
+    """Whose a user's groups are: nobody else's subscriptions are in them."""
+    return "" if user is None else user.name
+
+
+def _begin(intake: Intake, topic: Topic, cursor: int) -> None:
+    """Have the events behind a number come; there may be none by now."""
+    intake.cursor = cursor if cursor < topic.history.last else None
+
+
+def _found(intake: Intake, topic: Topic, number: int) -> bool:
+    intake.reading = False
+    _begin(intake, topic, number)
+    return False
+
+
+def _after(value: Any) -> dict[str, int] | None:
+    if value is None:
+        return None
+    if len(value) > MAX_AFTER:
+        raise InvalidArguments(f"after: {len(value)} positions, {MAX_AFTER} are the most")
+    found = {}
+    for one in value:
+        if not (isinstance(one, (list, tuple)) and len(one) == 2 and isinstance(one[0], str)):
+            raise InvalidArguments("after: a position is an array of an epoch and a number")
+        if is_number(one[1]):  # another publisher may have said another number: that is not ours
+            found[one[0]] = one[1]
+    return found
+
+
+class _Starting:
+    """What a new outlet does before its first event."""
+
+    def __init__(self, outlet: Outlet, intake: Intake, request: SubscribeRequest) -> None:
+        self._outlet = outlet
+        self._intake = intake
+        self._request = request
+
+    def run_when_affordable(self) -> None:
+        """As :meth:`run`, in a later turn if others have looked through much in this one."""
+        topic = self._request.topic
+        if not topic.when_affordable(self._run_later):
+            # Until then nothing is queued for it: it does not count yet.
+            self._intake.cursor, self._intake.reading = 0, True
+            return
+        topic.history.budget -= (len(topic.retained) + 1) * self._intake.patterns.cost
+        self.run()
+
+    def run(self) -> None:
+        """Find where to begin, say that the subscription counts, and send."""
+        placed = self._request.place(self._intake)
+        if isinstance(placed, defer.Deferred):
+            placed.addCallbacks(self.ready, self.failed)
+        else:
+            self.ready(placed)
+
+    def _run_later(self) -> None:
+        if self._outlet.call is not None:
+            self._intake.cursor, self._intake.reading = None, False
+            self.run_when_affordable()
+
+    def ready(self, resumed: bool) -> None:
+        """The subscription counts."""
+        outlet = self._outlet
+        if outlet.call is None:
+            return  # it has gone meanwhile
+        topic = outlet.topic
+        cursor = self._intake.cursor
+        outlet.welcome(resumed, topic.history.last if cursor is None else cursor)
+        if topic.over:
+            outlet.finish(topic.problem)
+        else:
+            outlet.flush()
+
+    def failed(self, failure: Failure) -> None:
+        """The store has failed."""
+        self._outlet.close(failure.value)
+
+
+class SubscriptionStart(Subscription):
+    """A subscription that begins where its subscriber says."""
+
+    __slots__ = ("_request",)
+
+    def __init__(self, topic: Topic, intake: Intake, request: SubscribeRequest) -> None:
+        super().__init__(topic, intake)
+        self._request: SubscribeRequest | None = request
+
+    def begin(self, call: Any) -> None:
+        request, self._request = self._request, None
+        assert request is not None
+        super().begin(call)
+        _Starting(self, self.intake, request).run_when_affordable()
+
+
+class MemberStart(GroupMember):
+    """A member of a group, which begins with it if it is the first."""
+
+    __slots__ = ("_request",)
+
+    def __init__(self, topic: Topic, group: SubscriberGroup, request: SubscribeRequest) -> None:
+        super().__init__(topic, group, request.prefetch, request.bound)
+        self._request: SubscribeRequest | None = request
+
+    def begin(self, call: Any) -> None:
+        request, self._request = self._request, None
+        assert request is not None
+        topic, group = self.topic, self.group
+        topic.check_room(call.connection, self.weight)
+        found = topic.groups.get(group.identity)
+        if found is None:
+            topic.groups.add(group)
+        elif found is not group:
+            self.group = found
+        super().begin(call)
+        starting = _Starting(self, self.group.intake, request)
+        if found is not None:
+            found.when_ready().addCallbacks(lambda _: starting.ready(True), starting.failed)
+        elif not group.durable:
+            starting.run()
+            group.start()
+        else:
+            group.load(request.place).addCallbacks(starting.ready, starting.failed)
+
+
+__all__ = ["ARGUMENTS", "SubscribeRequest", "owner_name"]

@@ -1,0 +1,499 @@
+"""A publisher's events: numbered, remembered, and handed to its subscriptions."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections import Counter, deque
+from collections.abc import Callable
+from operator import attrgetter
+from typing import Any
+
+from twisted.internet import defer
+from twisted.internet.interfaces import IReactorTime
+from twisted.python.failure import Failure
+
+from pycomnet.deferred import done
+from pycomnet.errors import InvalidArguments, Overloaded
+from pycomnet.ext.pubsub.errors import PublisherGone, SlowSubscriber
+from pycomnet.ext.pubsub.events import EncodedEvent, batch, encode_event, restarted
+from pycomnet.ext.pubsub.figures import TopicFigures
+from pycomnet.ext.pubsub.groups import GroupMember, SubscriberGroup
+from pycomnet.ext.pubsub.history import BUDGET, History, Retained
+from pycomnet.ext.pubsub.intake import ALWAYS, Item, WaitingBytes
+from pycomnet.ext.pubsub.limits import Clock, TopicSettings
+from pycomnet.ext.pubsub.outlets import Outlet, Subscription
+from pycomnet.ext.pubsub.stores import EventStore
+from pycomnet.ext.pubsub.subjects import Patterns, SubjectIndex, check_subject
+from pycomnet.ext.pubsub.topicgroups import TopicGroups
+from pycomnet.text.logs import Logger
+
+log = Logger()
+
+#: For so many subjects, with so many places of subscriptions, it is remembered who wants them.
+MOST_SUBJECTS, MOST_PLACES = 10_000, 1_000_000
+#: The most characters of a key.
+MAX_KEY = 255
+
+#: To so much of what may wait it is reduced, if there is more.
+RELIEF = 7 / 8
+
+Taker = Subscription | SubscriberGroup
+
+
+class Topic:
+    """What a publisher publishes to its subscribers.
+
+    :param interface: the publisher's interface.
+    :param reactor: for the time and for turns.
+    :param store: keeps the history; None for memory alone.
+    :param clock: tells the time of day, once.
+    :ivar epoch: the name of this count of events.
+    """
+
+    def __init__(
+        self,
+        interface: str,
+        settings: TopicSettings,
+        reactor: IReactorTime,
+        store: EventStore | None = None,
+        clock: Clock = time.time,
+    ) -> None:
+        limits = settings.limits
+        self.interface = interface
+        self.settings = settings
+        self.epoch = secrets.token_hex(8)
+        self.history = History(settings.history, limits.history)
+        self.retained = Retained(limits.keys, limits.retained)
+        self.waiting = WaitingBytes(limits.waiting)
+        self.outlets: dict[int, Outlet] = {}
+        self.groups = TopicGroups(self, reactor)
+        self.store = store
+        #: the number of the last event that was offered to all that want it
+        self.offered = 0
+        #: whether it has ended, and the error if that is why
+        self.over = False
+        self.problem: BaseException | None = None
+        #: called when the first subscriber has come (True) and the last has gone (False)
+        self.watched: Any = None
+        self._reactor = reactor
+        #: what is added to the reactor's time for the time of an event
+        self._offset = clock() - reactor.seconds()
+        self._time = 0.0
+        self._longest = limits.event
+        self._retains = settings.retain
+        self._keeps = bool(settings.history) or settings.retain or store is not None
+        self._last_id = 0
+        self._next = 1
+        #: what gets events: subscriptions and groups
+        self.takers: dict[Taker, None] = {}
+        #: what subscriptions count for: all, and those of each connection
+        self._weight = 0
+        self._per_connection: Counter[Any] = Counter()
+        #: subject -> what wants it
+        self._wanting: dict[str, tuple[Taker, ...]] = {}
+        #: how many places those tuples have together
+        self._places = 0
+        self._index: SubjectIndex[Taker] = SubjectIndex()
+        #: what has something to send
+        self._dirty: list[Taker | Outlet] = []
+        self._turn: Any = None
+        self._blockers: dict[Subscription, Any] = {}
+        #: what is to be published once nothing blocks: value, key, subject, and the caller's
+        self._held: deque[tuple[Any, str | None, str, defer.Deferred[None]]] = deque()
+        #: subscriptions that are to begin when they may look through what is remembered
+        self._beginning: deque[Callable[[], None]] = deque()
+        #: the batch that was encoded last in this turn
+        self._last_batch: tuple[int, list[Item], bytes] | None = None
+        self.figures = TopicFigures(self, reactor)
+
+    def __repr__(self) -> str:
+        return f"<Topic {self.interface}, {self.history.last} events, {len(self.outlets)} outlets>"
+
+    def now(self) -> float:
+        """The time of an event: seconds since 1970. It never goes back."""
+        return self._reactor.seconds() + self._offset
+
+    @property
+    def first(self) -> int:
+        """The number of the oldest event that is kept; one more than the last, if none is."""
+        return self.history.first if self.store is None else self.store.first
+
+    def restore(self, recent: list[EncodedEvent], retained: list[EncodedEvent]) -> None:
+        """Go on with what a store has.
+
+        :param recent: its last events, and
+        :param retained: the last of each subject and key.
+        """
+        assert self.store is not None
+        self.epoch = self.store.epoch
+        for event in recent:
+            self.history.append(event)
+        for event in retained if self.settings.retain else ():
+            self.retained.put(event)
+        self.history.last = self.offered = self.store.last
+        self._next = self.store.last + 1
+        self.figures.begin(self.store.last)
+        if recent:  # time goes on where it was, if the clock was set back
+            behind = recent[-1].time - self.now()
+            self._offset += max(0.0, behind)
+
+    # -- publishing ------------------------------------------------------------------------------
+
+    def publish(
+        self, value: Any, key: str | None = None, subject: str = ""
+    ) -> defer.Deferred[None]:
+        """Publish an event; in the reactor's thread.
+
+        :param value: what can be sent; or a tuple of that and blocks of binary data
+            (:class:`~pycomnet.Binary`), which are read at once.
+        :param key: what the event is about: with ``retain`` and the policy ``latest`` the last
+            event of each subject and key counts.
+        :param subject: its subject under the publisher's interface.
+        :returns: fires when it is published: at once, unless a subscriber blocks, or a store has
+            to keep it first. Fails with :class:`~pycomnet.errors.ValueNotSendable`,
+            ``InvalidSubject``, ``InvalidArguments`` (it is too long), ``Overloaded`` (too many
+            wait for a subscriber that blocks) or ``PublisherGone``. Cancelling it does not take
+            back what was published.
+        """
+        try:
+            takers = self._wanting.get(subject)
+            if takers is None:
+                check_subject(subject)
+            if key is not None and not (type(key) is str and len(key) <= MAX_KEY):
+                raise InvalidArguments(f"a key is a str of at most {MAX_KEY} characters")
+            if self.over:
+                raise PublisherGone(f"{self.interface} has ended: nothing can be published")
+            if self._blockers or self._held:
+                return self._hold(value, key, subject)
+            if self._keeps or takers is None or self._turn is None:
+                return self._publish(value, key, subject)
+            # What that does for an event of which there are many in this turn, without more calls.
+            number = self._next
+            event = encode_event(number, subject, key, self._time, value, self._longest)
+            self._next = number + 1
+            self.history.last = number
+            dirty = self._dirty
+            for taker in takers:
+                taker.offer(event)
+                if not taker.dirty:
+                    taker.dirty = True
+                    dirty.append(taker)
+            self.offered = number
+            if self.waiting.size > self.waiting.most:
+                self.relieve()
+        except Exception:
+            return defer.fail()
+        return done()
+
+    def _hold(self, value: Any, key: str | None, subject: str) -> defer.Deferred[None]:
+        if len(self._held) >= self.settings.limits.blocked:
+            raise Overloaded(
+                f"{len(self._held)} events wait for a subscriber that blocks: wait for what "
+                "publish() returns"
+            )
+        waiting: defer.Deferred[None] = defer.Deferred()
+        self._held.append((value, key, subject, waiting))
+        return waiting
+
+    def _publish(self, value: Any, key: str | None, subject: str) -> defer.Deferred[None]:
+        number = self._next
+        store = self.store
+        if store is not None and store.fullness >= 1:
+            raise Overloaded(f"{self.interface}: too many events wait to be stored")
+        # What is published in one turn has one time.
+        time = self.now() if self._turn is None else self._time
+        event = encode_event(number, subject, key, time, value, self._longest)
+        self._next = number + 1
+        if store is None:
+            self._commit(event)
+            return done()
+        # Not the store's: who waits for it may cancel it, as a client does that is cut off.
+        published: defer.Deferred[None] = defer.Deferred(lambda _: None)
+        storing = store.append(event)
+        storing.addCallbacks(self._stored, self._not_stored, (published, event), {}, (published,))
+        return published
+
+    def _stored(self, _: Any, published: defer.Deferred[None], event: EncodedEvent) -> None:
+        if not self.over:
+            self._commit(event)
+        if not published.called:
+            published.callback(None)
+
+    def _not_stored(self, failure: Failure, published: defer.Deferred[None]) -> None:
+        if not self.over:
+            log.failure("{interface}: an event can't be stored", failure, interface=self.interface)
+            self.end(failure.value)
+        if not published.called:
+            published.errback(failure)
+
+    def _commit(self, event: EncodedEvent) -> None:
+        """An event is published: hand it to those who want it."""
+        if self._keeps:
+            self.history.append(event)
+            if self._retains:
+                self.retained.put(event)
+        else:
+            self.history.last = event.sequence
+        takers = self._wanting.get(event.subject)
+        if takers is None:
+            takers = self._find_takers(event.subject)
+        dirty = self._dirty
+        for taker in takers:
+            taker.offer(event)
+            if not taker.dirty:
+                taker.dirty = True
+                dirty.append(taker)
+        self.offered = event.sequence
+        if self.waiting.size > self.waiting.most:
+            self.relieve()
+        if self._turn is None:
+            self._cork()
+            self._flush()
+
+    def _find_takers(self, subject: str) -> tuple[Taker, ...]:
+        found = self._index.find(subject)
+        self._places += len(found)
+        if len(self._wanting) >= MOST_SUBJECTS or self._places > MOST_PLACES:
+            self._forget_wanting()
+            self._places = len(found)
+        self._wanting[subject] = found
+        return found
+
+    def _forget_wanting(self) -> None:
+        self._wanting.clear()
+        self._places = 0
+
+    # -- sending, together with what else is published in this turn ------------------------------
+
+    def flush_later(self, taker: Taker | Outlet) -> None:
+        """Have something send what it has in the next turn."""
+        if not taker.dirty:
+            taker.dirty = True
+            self._dirty.append(taker)
+        if self._turn is None:
+            self._cork()
+
+    def _cork(self) -> None:
+        """Send what follows together, in the next turn."""
+        self._time = self.now()
+        self._turn = self._reactor.callLater(0, self._next_turn)
+
+    def when_affordable(self, begin: Callable[[], None]) -> bool:
+        """Whether a subscription may look through what is remembered now.
+
+        :param begin: else it is called in a later turn.
+        """
+        if self.history.budget > 0:
+            return True
+        self._beginning.append(begin)
+        if self._turn is None:
+            self._cork()
+        return False
+
+    def _next_turn(self) -> None:
+        self._turn = None
+        self.figures.mark()
+        history = self.history
+        # Who has looked through more than that in one turn has the others' turns come first.
+        history.budget = min(BUDGET, history.budget + BUDGET)
+        beginning, self._beginning = self._beginning, deque()
+        for begin in beginning:
+            begin()  # what can't be afforded in this turn comes here again
+        if self._dirty or self._beginning or history.budget <= 0:
+            self._cork()
+            self._flush()
+
+    def _flush(self) -> None:
+        dirty, self._dirty = self._dirty, []
+        for taker in dirty:
+            taker.dirty = False
+            try:
+                taker.flush()
+            except Exception:  # a defect: the others' events go on
+                log.failure("{interface}: can't send to {taker}", interface=self, taker=taker)
+        self._last_batch = None
+
+    def batch(self, upto: int, items: list[Item]) -> bytes:
+        """Encode a batch: once for all that get the same in a turn.
+
+        :param upto: the number up to which all is sent with it.
+        """
+        last = self._last_batch
+        if last is not None and last[0] == upto and last[1] == items:
+            return last[2]
+        payload = batch(upto, [item.payload for item in items])
+        self._last_batch = upto, items, payload
+        return payload
+
+    def relieve(self) -> None:
+        """More waits than may: those for which most does lose some, and nobody else."""
+        waiting = self.waiting
+        while waiting.size > waiting.most * RELIEF:
+            most = max(self.takers, key=attrgetter("held"), default=None)
+            if most is None or most.held <= ALWAYS or not most.yield_memory():
+                return
+
+    @property
+    def has_room(self) -> bool:
+        """Whether half of what may wait to be published is left: clients may use no more."""
+        held = len(self._held) >= self.settings.limits.blocked / 2
+        return not held and (self.store is None or self.store.fullness < 0.5)
+
+    def tell_restarted(self, problem: str) -> None:
+        """Tell all subscribers that the publisher's generator runs again."""
+        payload = restarted(problem[:1000])
+        for taker in self.takers:
+            taker.tell(payload)
+            self.flush_later(taker)
+
+    def end(self, problem: BaseException | None = None) -> None:
+        """There are no more events.
+
+        :param problem: the error that subscribers get; None for the normal end.
+        """
+        if self.over:
+            return
+        self.over = True
+        self.problem = problem
+        held, self._held = self._held, deque()
+        for *_, waiting in held:
+            if not waiting.called:
+                waiting.errback(PublisherGone(f"{self.interface} has ended"))
+        for outlet in list(self.outlets.values()):
+            outlet.finish(problem)
+
+    def close(self) -> None:
+        """Forget all; the server ends."""
+        self.end(PublisherGone(f"{self.interface} has ended"))
+        timers = [self._turn, *self._blockers.values()]
+        self._turn = None
+        self._blockers.clear()
+        self.groups.close()
+        for timer in timers:
+            if timer is not None and timer.active():
+                timer.cancel()
+
+    def closed(self) -> defer.Deferred[None]:
+        """Fires when nothing of it is open any more, after :meth:`close`."""
+        return done() if self.store is None else self.store.close()
+
+    # -- subscribers that block ------------------------------------------------------------------
+
+    def blocked(self, subscription: Subscription) -> None:
+        """A subscription has as much as it may: nothing is published until it has less."""
+        if subscription in self._blockers:
+            return
+        block = self.settings.block
+        timer = None
+        if block is not True:
+            timer = self._reactor.callLater(block, self._too_long, subscription)
+        self._blockers[subscription] = timer
+
+    def _too_long(self, subscription: Subscription) -> None:
+        self._blockers[subscription] = None
+        seconds = self.settings.block
+        subscription.close(
+            SlowSubscriber(f"this subscriber has blocked the publisher for {seconds:g} seconds")
+        )
+
+    def unblocked(self, subscription: Subscription) -> None:
+        """It has room again, or is gone."""
+        if subscription not in self._blockers:
+            return
+        timer = self._blockers.pop(subscription)
+        if timer is not None:
+            timer.cancel()
+        while self._held and not self._blockers:
+            value, key, subject, waiting = self._held.popleft()
+            if waiting.called:
+                continue  # cancelled
+            try:
+                published = self._publish(value, key, subject)
+            except Exception:
+                waiting.errback(Failure())
+            else:
+                published.addCallbacks(waiting.callback, waiting.errback)
+
+    # -- subscriptions ---------------------------------------------------------------------------
+
+    def check_room(self, connection: Any, weight: int = 1) -> None:
+        """Raise Overloaded if a connection may have no further subscription.
+
+        :param weight: for how many it counts, by its patterns.
+        """
+        limits = self.settings.limits
+        if self._weight + weight > limits.subscriptions:
+            raise Overloaded(f"there are {len(self.outlets)} subscriptions, and may be no more")
+        if self._per_connection[connection] + weight > limits.per_connection:
+            raise Overloaded(
+                f"this connection has {limits.per_connection} subscriptions, and may have no more"
+            )
+
+    def _count(self, connection: Any, weight: int) -> None:
+        self._weight += weight
+        self._per_connection[connection] += weight
+        if self._per_connection[connection] <= 0:
+            del self._per_connection[connection]
+
+    def join(self, outlet: Outlet) -> None:
+        """A subscription's stream has begun: it counts from here."""
+        connection = outlet.connection
+        self.check_room(connection, outlet.weight)
+        self._last_id += 1
+        outlet.id = self._last_id
+        self.outlets[outlet.id] = outlet
+        self._count(connection, outlet.weight)
+        if isinstance(outlet, Subscription):
+            self.add(outlet)
+        elif isinstance(outlet, GroupMember):
+            outlet.group.joined(outlet)
+        if self.watched is not None and len(self.outlets) == 1:
+            self.watched(True)
+
+    def leave(self, outlet: Outlet) -> None:
+        """A subscription's stream is over."""
+        if self.outlets.pop(outlet.id, None) is None:
+            return
+        self.figures.delivered += outlet.sent
+        self._count(outlet.connection, -outlet.weight)
+        if isinstance(outlet, Subscription):
+            self.remove(outlet)
+            self.unblocked(outlet)
+        elif isinstance(outlet, GroupMember):
+            outlet.group.left(outlet)
+            self.groups.left(outlet.group)
+        if self.watched is not None and not self.outlets:
+            self.watched(False)
+
+    def add(self, taker: Taker) -> None:
+        """Something wants events from now on."""
+        self.takers[taker] = None
+        self._index.add(taker.intake.patterns.texts, taker)
+        self._forget_wanting()
+
+    def remove(self, taker: Taker) -> None:
+        """It does not any more."""
+        self.takers.pop(taker, None)
+        self._index.remove(taker.intake.patterns.texts, taker)
+        self._forget_wanting()
+        self.figures.dropped += taker.intake.dropped
+        taker.intake.clear()
+
+    def change(self, taker: Subscription, patterns: Patterns) -> None:
+        """A subscription wants other events from now on.
+
+        :raises Overloaded: it would be one too many, as it counts for more.
+        """
+        more = patterns.weight - taker.weight
+        if more > 0:
+            self.check_room(taker.connection, more)
+        self._count(taker.connection, more)
+        taker.weight = patterns.weight
+        self._index.remove(taker.intake.patterns.texts, taker)
+        taker.intake.change(patterns)
+        self._index.add(patterns.texts, taker)
+        self._forget_wanting()
+
+
+__all__ = ["Topic"]

@@ -1,0 +1,1 @@
+"""Publish and subscribe through NATS: what ``via=`` does. docs/protocol.rst has the messages."""

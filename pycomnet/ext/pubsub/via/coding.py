@@ -1,0 +1,118 @@
+"""What events and notices are in NATS's messages. docs/protocol.rst has the arrays."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pycomnet.errors import PycomnetError, error_map, from_map
+from pycomnet.wire.codec import make_codec
+from pycomnet.wire.values import InvalidValue, ValueNotReceivable
+
+_codec = make_codec()
+_encode, _decode = _codec.encode, _codec.decode
+#: The most characters of an epoch.
+MAX_EPOCH = 64
+#: What publishers tell: that they are there, as an answer too, or begin again, end or go.
+HERE, RESTARTED, END, GONE = "here", "restarted", "end", "gone"
+
+
+class UnreadableMessage(PycomnetError):
+    """A message that is none of this protocol."""
+
+
+class EventHead:
+    """What a publisher's events begin with.
+
+    :param epoch: of the publisher.
+    """
+
+    def __init__(self, epoch: str) -> None:
+        self._begin = b"\x93" + _encode(epoch)
+
+    def message(self, previous: int | None, payload: bytes) -> bytes:
+        """An event's message.
+
+        :param previous: the number of the last event with the same subject; 0 if there was none,
+            None if that is not known.
+        :param payload: the event, encoded.
+        """
+        return b"%b%b%b" % (self._begin, _encode(previous), payload)
+
+
+def read_event(payload: bytes) -> tuple[str, int | None, list[Any]]:
+    """An event's epoch, the number of the last one with its subject, and the event.
+
+    :raises UnreadableMessage: it is none.
+    """
+    try:
+        epoch, previous, item = _decode(payload)
+        number, subject, key = item[:3]
+        if (
+            type(item) is list
+            and 5 <= len(item) <= 6
+            and type(number) is int
+            and type(subject) is str
+            and type(epoch) is str
+            and len(epoch) <= MAX_EPOCH
+            and (key is None or type(key) is str)
+            and (previous is None or type(previous) is int)
+            and (len(item) == 5 or _are_blocks(item[5]))
+            and isinstance(item[3], (int, float))
+        ):
+            return epoch, previous, item
+    except (InvalidValue, ValueNotReceivable, TypeError, ValueError, KeyError) as problem:
+        raise UnreadableMessage(f"a message that is no event: {problem}") from None
+    raise UnreadableMessage("a message that is no event")
+
+
+def _are_blocks(found: Any) -> bool:
+    return type(found) is list and all(
+        type(one) in (list, tuple)
+        and len(one) == 2
+        and type(one[0]) in (str, type(None))
+        and type(one[1]) is bytes
+        for one in found
+    )
+
+
+def notice(
+    what: str, epoch: str, sequence: int, text: str = "", problem: BaseException | None = None
+) -> bytes:
+    """What a publisher tells.
+
+    :param sequence: the number of its last event.
+    :param text: with ``restarted``: why.
+    :param problem: with ``end``: the error that has ended it.
+    """
+    error = None if problem is None else error_map(problem)
+    return _encode([what, epoch, sequence, text, error])
+
+
+def read_notice(payload: bytes) -> tuple[str, str, int, str, PycomnetError | None]:
+    """What a publisher tells.
+
+    :raises UnreadableMessage: it is none.
+    """
+    try:
+        found = _decode(payload)
+        what, epoch, sequence, text, error = found[:5]
+        if [type(one) for one in (what, epoch, sequence, text)] == [str, str, int, str] and len(
+            epoch
+        ) <= MAX_EPOCH:
+            return what, epoch, sequence, text, None if error is None else from_map(error)
+    except (InvalidValue, ValueNotReceivable, TypeError, ValueError, KeyError) as problem:
+        raise UnreadableMessage(f"a message that is no notice: {problem}") from None
+    raise UnreadableMessage("a message that is no notice")
+
+
+__all__ = [
+    "END",
+    "GONE",
+    "HERE",
+    "RESTARTED",
+    "EventHead",
+    "UnreadableMessage",
+    "notice",
+    "read_event",
+    "read_notice",
+]

@@ -1,0 +1,263 @@
+"""A publisher's way to NATS: its events, and what it tells its subscribers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.internet import defer
+from twisted.internet.interfaces import IReactorTime
+
+from pycomnet.deferred import deferred, done
+from pycomnet.errors import InvalidArguments, Overloaded
+from pycomnet.ext.pubsub.events import EncodedEvent, encode_event
+from pycomnet.ext.pubsub.limits import TopicSettings
+from pycomnet.ext.pubsub.topic import Topic
+from pycomnet.ext.pubsub.via.clients import SharedClient
+from pycomnet.ext.pubsub.via.coding import END, GONE, HERE, RESTARTED, EventHead, notice
+from pycomnet.ext.pubsub.via.naming import KEEPS, RETAINS, NatsNames
+from pycomnet.nats import JetStream, NatsClient, NatsError, NatsMessage, NatsSettings
+from pycomnet.nats.jetstream import SECOND
+from pycomnet.nats.messages import encode_headers
+from pycomnet.nats.storing import StreamPublisher
+from pycomnet.text.logs import Logger
+
+log = Logger()
+
+#: For so many subjects the number of the last event is known.
+MOST_SUBJECTS = 10_000
+#: Seconds for JetStream's last acknowledgements when a publisher goes.
+LEAVING = 5.0
+
+
+def check_settings(settings: TopicSettings, lazy: bool) -> None:
+    """Refuse what a publisher through NATS can't do.
+
+    :raises InvalidArguments: something is of that kind.
+    """
+    for is_there, name, instead in (
+        (lazy, "lazy", "NATS does not tell who subscribes"),
+        (settings.store is not None, "store", "history= keeps events in JetStream"),
+        (
+            settings.may_subscribe != TopicSettings().may_subscribe,
+            "may_subscribe",
+            "the NATS server's permissions say who may subscribe",
+        ),
+    ):
+        if is_there:
+            raise InvalidArguments(f"{name}= does not go with via=: {instead}")
+
+
+def stream_config(
+    names: NatsNames, settings: TopicSettings, nats: NatsSettings
+) -> dict[str, Any] | None:
+    """The stream that keeps a publisher's events; None if none are kept."""
+    keep = settings.history
+    if not (keep or settings.retain):
+        return None
+    config: dict[str, Any] = {
+        "name": names.stream,
+        "description": RETAINS if settings.retain else KEEPS,
+        "subjects": [names.everything],
+        "retention": "limits",
+        "discard": "old",
+        "storage": "file",
+        "num_replicas": nats.replicas,
+        "max_bytes": -1,
+        "max_msgs": -1,
+        "max_age": 0,
+        "max_msgs_per_subject": -1,
+    }
+    if not keep:
+        config["max_msgs_per_subject"] = 1
+        return config
+    if keep.count is not None:
+        config["max_msgs"] = keep.count
+    if keep.seconds is not None:
+        config["max_age"] = int(keep.seconds * SECOND)
+        config["duplicate_window"] = min(120 * SECOND, config["max_age"])
+    return config
+
+
+class NatsRelay:
+    """Hands events to NATS.
+
+    :ivar client: the client.
+    :ivar stream: what publishes to JetStream; None where no events are kept.
+    """
+
+    def __init__(self, topic: Topic, shared: SharedClient) -> None:
+        self.names = NatsNames(topic.interface)
+        self.stream: StreamPublisher | None = None
+        self.client: NatsClient = shared.client
+        self._topic = topic
+        self._shared = shared
+        self._epoch = topic.epoch
+        self._head = EventHead(topic.epoch)
+        #: subject -> the number of its last event
+        self._last: dict[str, int] = {}
+        #: what stands for it where it is not known
+        self._unknown: int | None = 0
+        #: whether subscribers are told that the publisher has ended
+        self._has_ended = False
+        self._subscription: Any = None
+
+    async def open(self) -> None:
+        """Connect, and have JetStream keep the events if that is asked for."""
+        topic, client = self._topic, self.client
+        await self._shared.start()
+        config = stream_config(self.names, topic.settings, client.settings)
+        if config is not None:
+            await JetStream(client).ensure_stream(config)
+            self.stream = StreamPublisher(client)
+        self._subscription = client.subscribe(self.names.who, self._asked)
+        self.tell(HERE)
+
+    def publish(self, event: EncodedEvent) -> defer.Deferred[Any]:
+        """Publish an event; fires when it is on its way or, with JetStream, stored."""
+        subject, number, client = event.subject, event.sequence, self.client
+        last = self._last
+        payload = self._head.message(last.get(subject, self._unknown), event.payload)
+        to = self.names.subject(subject, event.key)
+        stream = self.stream
+        result: defer.Deferred[Any]
+        if stream is None:
+            client.publish_raw(to, payload)
+            result = client.when_writable() if client.is_congested else done()
+        else:
+            if stream.is_full:
+                raise Overloaded(f"{stream.size} bytes of events wait to be stored by JetStream")
+            if len(payload) + 200 > client.max_payload:
+                raise InvalidArguments(
+                    f"an event of {len(payload)} bytes, the NATS server allows "
+                    f"{client.max_payload - 200}"
+                )
+            identity = encode_headers({"Nats-Msg-Id": f"{self._epoch}:{number}"})
+            result = stream.publish(to, payload, identity)
+        if len(last) >= MOST_SUBJECTS and subject not in last:
+            last.clear()
+            self._unknown = None
+        last[subject] = number
+        return result
+
+    def tell(self, what: str, text: str = "", problem: BaseException | None = None) -> None:
+        """Tell all subscribers something."""
+        self._send(self.names.notices, what, text, problem)
+
+    def _send(
+        self, to: str, what: str, text: str = "", problem: BaseException | None = None
+    ) -> None:
+        said = notice(what, self._epoch, self._topic.history.last, text, problem)
+        try:
+            self.client.publish(to, said)
+        except NatsError as why:
+            log.warn("{interface}: {why}", interface=self.names.interface, why=str(why))
+
+    def _asked(self, batch: list[NatsMessage]) -> None:
+        """Subscribers ask who publishes."""
+        topic = self._topic
+        for message in batch:
+            if message.raw_reply:
+                what = END if self._has_ended else HERE
+                self._send(message.reply, what, "", topic.problem)
+
+    async def end(self, what: str, problem: BaseException | None) -> None:
+        """Tell subscribers that there are no more events, once JetStream has all of them."""
+        if self.stream is not None:
+            await self.stream.when_empty()
+        self._has_ended = True
+        self.tell(what, "", problem)
+
+    async def close(self) -> None:
+        """Send what waits, and use the connection no more."""
+        if self.stream is not None:
+            self.stream.close()
+        if self._subscription is not None:
+            self._subscription.close()
+        await self._shared.release(flush=True)
+
+
+class NatsTopic(Topic):
+    """A topic whose events go through NATS as well as to those who subscribe here.
+
+    :param shared: the client, for this topic alone to release.
+    """
+
+    def __init__(
+        self,
+        interface: str,
+        settings: TopicSettings,
+        reactor: IReactorTime,
+        shared: SharedClient,
+    ) -> None:
+        super().__init__(interface, settings, reactor)
+        self._keeps = True  # no way past `_publish`
+        self.relay = NatsRelay(self, shared)
+        self._is_leaving = False
+        self._ending: defer.Deferred[None] | None = None
+
+    @deferred
+    async def open(self) -> None:
+        """Connect to NATS."""
+        try:
+            await self.relay.open()
+        except BaseException:
+            await self.relay.close()
+            raise
+
+    def _publish(self, value: Any, key: str | None, subject: str) -> defer.Deferred[None]:
+        number = self._next
+        time = self.now() if self._turn is None else self._time
+        event = encode_event(number, subject, key, time, value, self._longest)
+        relaying = self.relay.publish(event)
+        self._next = number + 1
+        self._commit(event)
+        if relaying.called:
+            return relaying
+        return relaying.addCallback(lambda _: None)
+
+    @property
+    def has_room(self) -> bool:
+        relay = self.relay
+        stores = relay.stream is None or 2 * relay.stream.size < relay.stream.bound
+        return super().has_room and stores and not relay.client.is_congested
+
+    def tell_restarted(self, problem: str) -> None:
+        super().tell_restarted(problem)
+        self.relay.tell(RESTARTED, problem[:1000])
+
+    def end(self, problem: BaseException | None = None) -> None:
+        if not self.over:
+            super().end(problem)
+            # A publisher that goes may come back, here or elsewhere.
+            what = GONE if self._is_leaving else END
+            ending = self.relay.end(what, None if self._is_leaving else problem)
+            self._ending = defer.Deferred.fromCoroutine(ending)
+
+    def close(self) -> None:
+        self._is_leaving = True
+        super().close()
+
+    @deferred
+    async def closed(self) -> None:
+        """Fires when what was published is on its way, and the connection is not used any more."""
+        ending = self._ending
+        if ending is not None:
+            ending.addTimeout(LEAVING, self._reactor)
+            ending.addErrback(lambda _: None)
+            await ending
+        await self.relay.close()
+
+
+def via_topic(service: Any, server: Any) -> tuple[NatsTopic, defer.Deferred[None]]:
+    """The topic of a publisher through NATS.
+
+    :param service: the publisher, and
+    :param server: ... what serves it.
+    :returns: the topic, and what fires once it can be published to.
+    """
+    shared = SharedClient.of(server, service.via)
+    topic = NatsTopic(service.published, service.settings, server.reactor, shared)
+    return topic, topic.open()
+
+
+__all__ = ["NatsRelay", "NatsTopic", "check_settings", "stream_config", "via_topic"]

@@ -1,0 +1,71 @@
+"""The errors of the client of NATS."""
+
+from __future__ import annotations
+
+from pycomnet.errors import Overloaded, PycomnetError, TimeoutExpired
+
+
+class NatsError(PycomnetError):
+    """What went wrong with NATS."""
+
+
+class NatsAddressError(NatsError, ValueError):
+    """The addresses or options of servers can't be used; the message says what was expected."""
+
+
+class NatsUnreachable(NatsError):
+    """None of the servers can be reached; the message has each with its reason."""
+
+
+class NatsAuthFailed(NatsError):
+    """The server refuses this client's credentials."""
+
+
+class NatsProtocolError(NatsError):
+    """The server has sent what NATS's protocol does not have, or more than the limits."""
+
+
+class NatsClosed(NatsError):
+    """The client was closed, or the connection ended before the answer came."""
+
+
+class NatsBufferFull(NatsError, Overloaded):
+    """As much waits to be sent as may: wait for ``when_writable()``."""
+
+
+class NatsTimeout(NatsError, TimeoutExpired):
+    """No answer has come in time."""
+
+
+class NoResponders(NatsError):
+    """Nobody subscribes to the subject that a request was sent to."""
+
+
+class NatsPermissionDenied(NatsError):
+    """The server does not let this user publish or subscribe to a subject."""
+
+
+class JetStreamError(NatsError):
+    """JetStream has refused a request.
+
+    :ivar number: JetStream's number of the error, such as 10059 (there is no such stream).
+    """
+
+    def __init__(self, message: str, number: int = 0) -> None:
+        super().__init__(message)
+        self.number = number
+
+
+__all__ = [
+    "JetStreamError",
+    "NatsAddressError",
+    "NatsAuthFailed",
+    "NatsBufferFull",
+    "NatsClosed",
+    "NatsError",
+    "NatsPermissionDenied",
+    "NatsProtocolError",
+    "NatsTimeout",
+    "NatsUnreachable",
+    "NoResponders",
+]

@@ -1,0 +1,55 @@
+"""The servers that a client goes round: those that it was given, and those that it learned of."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pycomnet.nats.settings import MOST_LEARNED, NatsServer, NatsSettings
+
+
+class ServerPool:
+    """Servers, in the order in which they are tried."""
+
+    def __init__(self, settings: NatsSettings) -> None:
+        self._settings = settings
+        self._servers = list(settings.servers)
+        self._next = 0
+
+    def __len__(self) -> int:
+        return len(self._servers)
+
+    def take(self) -> NatsServer:
+        """The next one."""
+        self._next %= len(self._servers)
+        found = self._servers[self._next]
+        self._next += 1
+        return found
+
+    def remove(self, server: NatsServer) -> None:
+        """One of those that were learned of can't be used."""
+        place = self._servers.index(server)
+        del self._servers[place]
+        if place < self._next:
+            self._next -= 1
+
+    def learn(self, info: dict[str, Any], teller: NatsServer) -> None:
+        """A server tells of others.
+
+        :param info: what it tells of itself.
+        """
+        addresses = info.get("connect_urls")
+        if not self._settings.learn or not isinstance(addresses, list):
+            return
+        known = {(one.host, one.port) for one in self._servers}
+        count = sum(one.learned for one in self._servers)
+        for address in addresses[:MOST_LEARNED]:
+            found = self._settings.learned(address, teller)
+            if found is not None and (found.host, found.port) not in known:
+                if count >= MOST_LEARNED:
+                    break
+                count += 1
+                known.add((found.host, found.port))
+                self._servers.append(found)
+
+
+__all__ = ["ServerPool"]

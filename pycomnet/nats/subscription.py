@@ -1,0 +1,164 @@
+"""A subscription of a client of NATS: a callback, or a bounded queue."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import AsyncIterator, Callable
+from typing import TYPE_CHECKING
+
+from twisted.internet import defer
+from twisted.python.failure import Failure
+
+from pycomnet.nats.errors import NatsClosed
+from pycomnet.nats.messages import NatsMessage
+
+if TYPE_CHECKING:
+    from pycomnet.nats.client import NatsClient
+
+#: Messages and bytes that wait in a subscription's queue at most, unless it says otherwise.
+MESSAGES, BYTES = 65_536, 64 << 20
+#: What a message takes beside its payload, at about.
+OVERHEAD = 300
+
+
+class NatsSubscription:
+    """A subscription.
+
+    Without a callback, messages wait in a queue, up to its bounds: what comes when it is full is
+    dropped and counted, so that a slow user does not hold up the client's other subscriptions.
+    Iterate over it with ``async for``, or call :meth:`receive`.
+
+    :ivar subject: what it is for, as NATS has it.
+    :ivar group: the queue group, or an empty text.
+    :ivar dropped: how many messages were dropped.
+    :ivar batch: what has come in the current read, and is handed on at its end.
+    """
+
+    __slots__ = (
+        "_callback",
+        "_client",
+        "_most",
+        "_over",
+        "_queue",
+        "_size",
+        "_waiters",
+        "batch",
+        "bound",
+        "dropped",
+        "group",
+        "sid",
+        "subject",
+    )
+
+    def __init__(
+        self,
+        client: NatsClient,
+        sid: bytes,
+        subject: bytes,
+        group: bytes,
+        callback: Callable[[list[NatsMessage]], object] | None,
+        messages: int,
+        bound: int,
+    ) -> None:
+        self.sid = sid
+        self.subject = subject
+        self.group = group
+        self.dropped = 0
+        self.batch: list[NatsMessage] = []
+        self.bound = bound
+        self._most = messages
+        self._client = client
+        self._callback = callback
+        self._queue: deque[NatsMessage] = deque()
+        self._size = 0
+        self._waiters: deque[defer.Deferred[NatsMessage]] = deque()
+        self._over: Exception | None = None
+
+    def __repr__(self) -> str:
+        return f"<NatsSubscription {self.subject.decode('utf-8', 'replace')}>"
+
+    @property
+    def command(self) -> bytes:
+        """What subscribes."""
+        group = self.group + b" " if self.group else b""
+        return b"SUB %b %b%b\r\n" % (self.subject, group, self.sid)
+
+    @property
+    def pending(self) -> int:
+        """The bytes that wait in the queue."""
+        return self._size
+
+    def deliver(self, batch: list[NatsMessage]) -> None:
+        """Messages have come."""
+        if self._callback is not None:
+            self._callback(batch)
+            return
+        queue = self._queue
+        for message in batch:
+            size = len(message.payload) + OVERHEAD
+            if queue and (self._size + size > self.bound or len(queue) >= self._most):
+                self.dropped += 1
+                continue
+            queue.append(message)
+            self._size += size
+            while self._waiters and queue:
+                self._waiters.popleft().callback(self._take())
+
+    def _take(self) -> NatsMessage:
+        message = self._queue.popleft()
+        self._size -= len(message.payload) + OVERHEAD
+        return message
+
+    def receive(self) -> defer.Deferred[NatsMessage]:
+        """The next message.
+
+        :returns: fires with it. Fails with :class:`~pycomnet.nats.NatsClosed` once the subscription
+            has ended and all is taken; or with the error that has ended it. Cancelling it leaves
+            the message for the next ``receive``.
+        """
+        if self._queue and not self._waiters:
+            return defer.succeed(self._take())
+        if self._over is not None:
+            return defer.fail(self._over.with_traceback(None))
+        waiter: defer.Deferred[NatsMessage] = defer.Deferred(self._forget)
+        self._waiters.append(waiter)
+        return waiter
+
+    def _forget(self, waiter: defer.Deferred[NatsMessage]) -> None:
+        if waiter in self._waiters:
+            self._waiters.remove(waiter)
+
+    def __aiter__(self) -> AsyncIterator[NatsMessage]:
+        return self
+
+    async def __anext__(self) -> NatsMessage:
+        try:
+            return await self.receive()
+        except NatsClosed:
+            raise StopAsyncIteration from None
+
+    def close(self) -> None:
+        """Get no more messages; what has come can be taken."""
+        self._client.unsubscribe(self)
+        self.end(NatsClosed("the subscription was closed here"))
+
+    def end(self, problem: Exception) -> None:
+        """Nothing more comes."""
+        if self._over is not None:
+            return
+        self._over = problem
+        waiters, self._waiters = self._waiters, deque()
+        for waiter in waiters:
+            if not waiter.called:
+                waiter.errback(Failure(problem))
+
+    def drain(self) -> defer.Deferred[None]:
+        """Get what the server has sent by now, and no more.
+
+        :returns: fires when all has come; it may be taken then. Fails with
+            :class:`~pycomnet.nats.NatsClosed` if the connection is lost.
+        """
+        return self._client.drain_subscription(self)
+
+
+__all__ = ["BYTES", "MESSAGES", "NatsSubscription"]

@@ -1,0 +1,124 @@
+"""``pycomnet sub`` on a terminal, and what ``describe`` asks publishers alone."""
+
+from __future__ import annotations
+
+import io
+import sys
+from types import SimpleNamespace
+from typing import Any
+
+from rich.console import Console
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+
+from pycomnet.cli.describe import show_interfaces
+from pycomnet.cli.remote import Target
+from pycomnet.cli.sub import ROWS, EventTable, SubjectRow
+from pycomnet.deferred import deferred
+from pycomnet.ext.pubsub import Event, Gap, Restarted
+from pycomnet.services.interface import Service, interface, method
+from pycomnet.services.server.server import ServiceServer
+from pycomnet.test.cli.case import CommandCase
+from pycomnet.test.ext.pubsub.kit import make
+
+
+@interface("org.example.magazine")
+class Magazine(Service):
+    """Its methods have the names of a publisher's, and do something else."""
+
+    asked = 0
+
+    @method("subscribe", args={"name": "str"})
+    def subscribe(self, request: Any) -> None:
+        """Order it."""
+
+    @method("topic")
+    def topic(self, request: Any) -> None:
+        """Begin the next one."""
+        self.asked += 1
+
+
+class DescribeTests(CommandCase):
+    """``pycomnet describe``."""
+
+    @deferred
+    async def test_only_publishers_are_asked_for_their_topic(self) -> None:
+        """By what the interface declares: a method ``topic`` of others may do anything."""
+        server = ServiceServer(self.reactor)
+        magazine = Magazine()
+        await server.add(magazine)
+        await server.add(make(history=10)())
+        address = await server.listen("tcp:0:interface=127.0.0.1")
+        target = Target(address, address, None, 20)
+        try:
+            await self.status_of(lambda program: show_interfaces(program, target, None))
+        finally:
+            await server.close()
+        self.assertEqual(magazine.asked, 0)
+        self.assertIn("publishes: 0 events so far", self.stdout)
+
+
+class TableTests(SynchronousTestCase):
+    """The table of subjects."""
+
+    def setUp(self) -> None:
+        self.patch(sys, "stdout", io.StringIO())
+        self.clock = Clock()
+        program: Any = SimpleNamespace(reactor=self.clock)
+        self.table = EventTable(program, "org.example.[/x]")
+        self.addCleanup(self.table.close)
+
+    def drawn(self) -> str:
+        """What the terminal gets."""
+        out = io.StringIO()
+        Console(file=out, width=200).print(self.table.table())
+        return out.getvalue()
+
+    def came(self, value: Any, subject: str = "eu") -> None:
+        """An event has come."""
+        source: Any = SimpleNamespace(name=None)
+        self.table.show(Event([1, subject, None, 0.0, value], source))
+
+    def test_what_a_publisher_says_is_shown_as_it_is(self) -> None:
+        """It is no markup, and no escape sequence."""
+        self.came("[red]value[/x]", "sub[/x]ject")
+        self.table.show(Restarted("ValueError: [/x] \x1b]0;evil\x07"))
+        self.table.show(Gap(3, 1, 3, None, "[/x]\x1b"))
+        drawn = self.drawn()
+        for text in ("[red]value[/x]", "sub[/x]ject", "([/x]", "3 events missing", "[/x]"):
+            self.assertIn(text, drawn)
+        self.assertNotIn("\x1b", drawn)
+        self.table.show(Restarted("ValueError: [/x] \x1b]0;evil\x07"))
+        drawn = self.drawn()
+        self.assertIn("ValueError: [/x]", drawn)
+        self.assertNotIn("\x1b", drawn)
+
+    def test_the_rate_is_that_of_now(self) -> None:
+        """Of some seconds, and not since the beginning."""
+        row = SubjectRow(0.0)
+        for second in range(1, 101):
+            row.add(second)
+            row.add(second)
+            rate = row.rate(float(second))
+        self.assertAlmostEqual(rate, 2.0, 3)
+        for second in range(101, 111):
+            rate = row.rate(float(second))
+        self.assertEqual(rate, 0.0)
+
+    def test_a_value_is_made_text_once(self) -> None:
+        """However often the table is drawn."""
+        row = SubjectRow(0.0)
+        row.add(bytes(1_000_000))
+        first = row.text
+        self.assertIs(row.text, first)
+        self.assertLess(len(first), 100)
+        row.add("new")
+        self.assertEqual(row.text, '"new"')
+
+    def test_there_are_so_many_rows(self) -> None:
+        """Those of which an event came last."""
+        for number in range(ROWS + 5):
+            self.came(number, f"s{number:03}")
+        drawn = self.drawn()
+        self.assertNotIn("s004", drawn)
+        self.assertIn("s005", drawn)

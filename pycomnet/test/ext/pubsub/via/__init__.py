@@ -1,0 +1,1 @@
+"""Tests of publish and subscribe through NATS."""
