@@ -216,9 +216,13 @@ class WorkflowService(Service):
             if size > MOST_BYTES:
                 raise InvalidArguments(f"args have {size} bytes, {MOST_BYTES} are the most")
         user = request.user
-        run, new = await self._runner.start(definition, input, id, user.name if user else "")
+        taken = RunConflict(f"there is a run {id!r} of another user, or with another task or input")
+        try:
+            run, new = await self._runner.start(definition, input, id, user.name if user else "")
+        except RunConflict:
+            raise taken from None  # whoever may not see that run does not learn what it is of
         if not new and not self._sees(request, run):
-            raise RunConflict(f"there is a run {id!r} of another user")
+            raise taken
         return run
 
     @method("invoke", args={"task": "str", "args": "any?", "id": "str?"})

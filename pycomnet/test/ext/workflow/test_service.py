@@ -430,6 +430,15 @@ class RunTests(WorkflowCase):
         self.assertEqual(await w.list(), [])
 
     @deferred
+    async def test_id_of_another_user_tells_nothing_of_the_run(self) -> None:
+        """The error is the same whether task and input are guessed right."""
+        w = await self.serve({"t": {"steps": [{"signal": "go"}], "see": ["bob"]}, "u": []})
+        await self.runner.start(self.service._definitions["t"], 1, "r", "bob")
+        guesses = [("t", 1), ("t", 2), ("u", 1)]
+        said = {str(await self.fails(w.start(*one, "r"), RunConflict)) for one in guesses}
+        self.assertEqual(len(said), 1)
+
+    @deferred
     async def test_unknown_task_and_run(self) -> None:
         """What is not there is an error that helps."""
         w = await self.serve({"order": []})
