@@ -7,6 +7,7 @@ from typing import Any
 import attrs
 from twisted.internet import defer
 
+from pycomnet.ext.workflow.calling import Outcome
 from pycomnet.ext.workflow.decisions import StepCall
 from pycomnet.ext.workflow.records import StepRecord, WorkflowRun
 
