@@ -27,6 +27,8 @@ LARGEST = 100_000
 SECONDS = 0.8
 #: How deep a value may be nested.
 DEEPEST = 100
+#: The most characters that ``to_number`` reads: the time that it takes grows with their square.
+LONGEST_NUMBER = 1_000
 
 #: The names that an expression may begin with.
 NAMES = ("input", "last", "steps", "context", "item", "index", "error", "result", "key")
@@ -311,6 +313,9 @@ def _interpreter_class() -> Any:
                 self._cost.weigh(one)
             if node["value"] == "join" and isinstance(given[1], list):
                 self._room(len(str(given[0])) * len(given[1]) // 100)
+            text = given[0] if node["value"] == "to_number" and given else None
+            if isinstance(text, str) and len(text) > LONGEST_NUMBER:
+                raise TooCostly(f"a number has at most {LONGEST_NUMBER} characters")
             return self._functions.call_function(node["value"], given)
 
         def _room(self, size: int) -> None:

@@ -74,6 +74,8 @@ class Runner(RunStepper):
         #: runs that are claimed and not in memory yet: whether there is a message for them
         self._arriving: dict[str, bool] = {}
         self._timer: Any = None
+        #: id -> when its messages are read again
+        self._rereads: dict[str, Any] = {}
         #: when the first run is due that was parked while runs are claimed
         self._soonest: float | None = None
         self._renewal: Any = None
@@ -105,7 +107,7 @@ class Runner(RunStepper):
                 break
             await deferLater(self._reactor, min(left, STOP_LOOK))
         self.closed = True
-        for timer in (self._timer, self._renewal):
+        for timer in (self._timer, self._renewal, *self._rereads.values()):
             if timer is not None and timer.active():
                 timer.cancel()
         for live in list(self.live.values()):
@@ -226,10 +228,12 @@ class Runner(RunStepper):
     def _not_read(self, failure: Failure, live: LiveRun) -> None:
         """The messages of a run could not be read: they are read again."""
         failure.trap(RunStoreFailed, defer.CancelledError)
-        if not self.closed and not live.gone:
-            self._reactor.callLater(AGAIN, self._read_again, live)
+        if not self.closed and not live.gone and live.run.id not in self._rereads:
+            again = self._reactor.callLater(AGAIN, self._read_again, live)
+            self._rereads[live.run.id] = again
 
     def _read_again(self, live: LiveRun) -> None:
+        del self._rereads[live.run.id]
         if not self.closed and not live.gone:
             self.posted(live.run.id)
 
@@ -343,6 +347,7 @@ class Runner(RunStepper):
         if pinned is None:
             self.live[run.id] = live
             self._arriving.pop(run.id, None)
+            live.consumed = [one.number for one in claim.messages]
             self._broken(live, f"its definition {run.definition} is not in the store")
             return
         run.pinned = pinned

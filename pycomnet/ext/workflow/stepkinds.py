@@ -20,7 +20,7 @@ LONGEST = 10 * 366 * 86_400.0
 class Field:
     """A key of a table.
 
-    :ivar type: what its value is: see ``definition._Check.value``.
+    :ivar type: what its value is, as ``checking.ConfigCheck`` knows it.
     :ivar words: what it means.
     :ivar least: the least number.
     :ivar most: the largest number.

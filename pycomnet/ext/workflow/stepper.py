@@ -44,9 +44,8 @@ log = Logger()
 
 #: Seconds: a run that has nothing to do for longer than that is parked.
 PARK_AFTER = 2.0
-#: Runs that are in memory at a time; and how many are claimed at once.
+#: Runs that are in memory at a time.
 MOST_LIVE = 20_000
-CLAIMS = 500
 #: Costly expressions that are evaluated at a time.
 EVALUATIONS = 2
 #: Seconds until a commit that failed is tried again.

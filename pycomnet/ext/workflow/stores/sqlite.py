@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import builtins
 import contextlib
-import fcntl
 import os
 import sqlite3
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -29,6 +29,9 @@ from pycomnet.ext.workflow.stores import tables
 from pycomnet.interfaces import IRunFollower, IRunStore
 from pycomnet.net import private
 from pycomnet.text.logs import Logger
+
+if sys.platform != "win32":
+    import fcntl
 
 log = Logger()
 
@@ -139,7 +142,8 @@ class SQLiteRunStore:
                 if os.path.lexists(path + end):
                     private.check_file(os.lstat(path + end), path + end, private.PLAIN)
             self._file = private.open_file(path, os.O_RDWR | os.O_CREAT)
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if sys.platform != "win32":  # there, and beside this, SQLite has locks of its own
+                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             self._let_go()
             raise RunStoreFailed(f"{path}: another workflow service has it open") from None

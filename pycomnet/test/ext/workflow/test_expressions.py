@@ -89,6 +89,11 @@ class CostTests(SynchronousTestCase):
             ),
         }
 
+    def test_long_number(self) -> None:
+        """A text of very many digits is not read as a number."""
+        with self.assertRaisesRegex(TooCostly, "at most 1000"):
+            evaluate("${to_number(input)}", {"input": "9" * 1_001})
+
     def test_each_ends_soon(self) -> None:
         """Each is stopped by what it counts, and takes no more processor time than that."""
         for name, (text, data) in self.bombs().items():

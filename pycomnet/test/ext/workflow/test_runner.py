@@ -329,6 +329,13 @@ class BrokenTests(RunnerCase):
         await self.signal("r", "go")
         run = await self.ended()
         self.assertIn("its definition", (run.error or {})["message"])
+        # Nor does a retry mend that; it is taken, and not claimed for ever.
+        again = self.runner.when_ended("r")
+        await self.store.post("r", Message("retry"))
+        await again
+        await self.parked()
+        self.assertEqual(await self.store.messages("r"), [])
+        self.assertEqual((await self.kept()).state, FAILED)
 
     @deferred
     async def test_retry_keeps_the_definition_that_it_brings(self) -> None:
