@@ -284,6 +284,27 @@ class CallInterrupted(ServiceError):
     code = "interrupted"
 
 
+class OnceMemoryLost(ServiceError):
+    """A repetition of a call, of a method with ``once``, came where its answer is not known: at
+    another process, or too late. The method was not run.
+
+    :ivar memory: the name of the memory that is there.
+    """
+
+    code = "once-memory"
+    fields = ("memory",)
+
+    def __init__(self, message: str, memory: str = "") -> None:
+        super().__init__(message)
+        self.memory = memory
+
+
+class KeyConflict(ServiceError, ValueError):
+    """The key of a call was used before, with other arguments; the method was not run."""
+
+    code = "key-conflict"
+
+
 class CallSkipped(ServiceError):
     """A call of a batch that ends at the first error was not run, as one before it has failed."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from zope.interface import Attribute, Interface
@@ -10,6 +10,13 @@ from zope.interface import Attribute, Interface
 if TYPE_CHECKING:
     from twisted.internet.defer import Deferred
 
+    from pycomnet.ext.workflow.records import (
+        Claim,
+        Message,
+        RunChange,
+        RunQuery,
+        RunRow,
+    )
     from pycomnet.nameserver.records import Change, Delete, Put, Record
 
 
@@ -166,3 +173,136 @@ class ISharedNameStore(INameStore):
         :returns: a Deferred that fires with ``{"nameservers": [...], "members": [...]}``; it fails
             with :class:`~pycomnet.errors.StoreCutOff`.
         """
+
+
+class IRunFollower(Interface):
+    """What a store of runs calls. A workflow service provides it; all is called in the reactor's
+    thread."""
+
+    def posted(run: str) -> None:
+        """There is a message for a run that this service has claimed: ``messages`` has it."""
+
+    def claimable() -> None:
+        """There may be runs to claim: a message for a parked run was committed, for example."""
+
+    def lost(runs: Sequence[str]) -> None:
+        """Another service has these runs by now: step them no more."""
+
+    def ended(run: str) -> None:
+        """A run has ended, in whatever service: for those who wait for its result."""
+
+
+class IRunStore(Interface):
+    """Where the runs of workflows are kept.
+
+    Records are those of :mod:`pycomnet.ext.workflow.records`. A store does not look into what they
+    keep as bytes. It may serve several workflow services, if it can. A run is *claimed* by at most
+    one of them at a time, and each claim has a *fence*, an int above those of its claims before.
+    All is called in the reactor's thread. What is asked for in one turn of the reactor may
+    be committed together, and is committed in the order in which it was asked for. Deferreds fire
+    once that is committed. Who cancels one waits no longer; what was asked for is done all the
+    same, and told. All fail with
+    :class:`~pycomnet.ext.workflow.errors.RunStoreFailed` if the store can't do what it was asked
+    for, and then nothing has changed; with its subclass ``RunNotKept`` if it never can, as a value
+    is none of a store. Either is of that call alone: others that are committed with it count.
+
+    :class:`pycomnet.test.ext.workflow.conformance.RunStoreConformance` has the tests that every
+        store passes.
+    """
+
+    name = Attribute("""What the status page shows, such as ``sqlite:/srv/runs.sqlite``.""")
+
+    lease = Attribute(
+        """Seconds after which the claims of a service that says nothing end, or None if the store
+        is this service's alone. With a lease, ``renew`` has to be called three times as often."""
+    )
+
+    def open(follower: IRunFollower) -> Deferred[None]:
+        """Begin. A store that is one service's alone ends all claims of the service before.
+
+        :returns: fires when the store can be used; fails if another service has it alone.
+        """
+
+    def definition(hash: str) -> Deferred[bytes | None]:
+        """A definition; None if there is none."""
+
+    def create(
+        row: RunRow, steps: Sequence[tuple[str, bytes]] = (), definition: bytes | None = None
+    ) -> Deferred[tuple[RunRow, Claim | None]]:
+        """Keep a new run, claimed by this service.
+
+        :param steps: path and bytes of the steps that it begins with.
+        :param definition: the bytes of its definition, which is kept with it, unless it is there.
+        :returns: fires with the run and its claim; or, if there is a run of that id, with that one
+            and None, and nothing has changed.
+        """
+
+    def commit(change: RunChange) -> Deferred[None]:
+        """Keep what has changed of a claimed run: its row, its steps, its definition, and the
+        messages that it has taken.
+
+        A parked run is not claimed any more, and becomes claimable when it is due, or at once if it
+        has a message. Nor is one that has ended (its state is in ``records.ENDED``); it becomes
+        claimable with a message only.
+
+        :returns: fails with :class:`~pycomnet.ext.workflow.errors.FenceLost`, and nothing has
+            changed, if the claim of that fence has ended.
+        """
+
+    def claim(now: float, limit: int) -> Deferred[tuple[list[Claim], float | None]]:
+        """Claim runs that nobody has and that are not parked, that are due, or that have messages.
+
+        :param now: seconds since 1970.
+        :param limit: the most runs.
+        :returns: fires with the claims, the run that waits longest first, and with the time at
+            which the next parked run is due: None if there is none.
+        """
+
+    def release(runs: Mapping[str, int]) -> Deferred[None]:
+        """End claims: others may claim these runs at once.
+
+        :param runs: id -> fence. What another service has by now is left alone.
+        """
+
+    def renew() -> Deferred[None]:
+        """Go on with all claims for another lease; tells ``lost`` of those that had ended."""
+
+    def post(run: str, message: Message) -> Deferred[RunRow | None]:
+        """Keep a message for a run, and tell the service that has it, or, if none has, all.
+
+        A ``retry`` is kept only if the run has failed or was cancelled; its row's state is
+        ``running`` then, at once.
+
+        :returns: fires with the run as it was before; with None, and nothing has changed, if there
+            is no such run.
+        """
+
+    def messages(run: str) -> Deferred[list[Message]]:
+        """The messages of a run that it has not taken, the oldest first."""
+
+    def get(run: str) -> Deferred[tuple[RunRow, list[bytes]] | None]:
+        """A run and its steps; None if there is no such run."""
+
+    def list(query: RunQuery) -> Deferred[list[RunRow]]:
+        """Some runs, the newest first; of those that are equally old, the greatest id."""
+
+    def counts() -> Deferred[dict[str, int]]:
+        """How many runs are in which state."""
+
+    def prune(before: float, limit: int) -> Deferred[int]:
+        """Remove runs that have ended before some time, with all that belongs to them: a run wholly
+        or not at all. Definitions that no run has are removed as well.
+
+        :param limit: the most runs that are removed; they are fewer if they have very many steps.
+        :returns: fires with how many they were: 0 if none is left.
+        """
+
+    def marks() -> Deferred[dict[str, float]]:
+        """Names with a time each: when schedules were last looked at."""
+
+    def mark(name: str, time: float) -> Deferred[None]:
+        """Keep a time under a name."""
+
+    def close() -> Deferred[None]:
+        """Commit what was asked for, end all claims, and release everything. A store that was not
+        opened can be closed, and so can a closed one."""

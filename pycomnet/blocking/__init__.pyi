@@ -700,6 +700,16 @@ class RemoteService:
             :class:`~pycomnet.errors.ServiceError`, whose subclasses tell what went wrong, or
             :class:`RemoteError` if the method raised. Cancelling it cancels the method.
         """
+    def saying(self, key: str | None = ..., on_behalf_of: str | None = ..., memory: str | None = ..., *, timeout: float | None = ...) -> RemoteService:
+        """This service, for calls of which something is said.
+
+        :param key: the method sees it as ``request.key``; one with ``once`` answers a second
+            call of this key from what it has kept of the first.
+        :param on_behalf_of: the user for whom it is called.
+        :param memory: the name of the memory that the call is for; others refuse it, and do not
+            run it.
+        :param timeout: seconds; then it is cancelled and raises TimeoutExpired.
+        """
     @property
     def stale(self) -> float:
         """How old what the nameserver has said of it is, in seconds, if the nameserver can't be

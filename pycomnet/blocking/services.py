@@ -17,7 +17,7 @@ from pycomnet.services.server import server as _server
 
 #: Methods for other classes of the package, and not for users.
 _INNER = frozenset({"called_by", "may_repeat", "reach", "repeat", "cancel", "expired"})
-_INNER |= {"asking", "invoke_together", "reference", "refers_to"}
+_INNER |= {"asking", "invoke_together", "only_at", "reference", "refers_to"}
 _INNER |= {
     "has_other",
     "left",
@@ -57,6 +57,7 @@ class RemoteStream(Blocking):
 
 
 @wraps_class(_remoteservice.RemoteService, ("interface",), _INNER)
+@wraps_class(_remoteservice.SayingService, ("interface",), _INNER)
 class RemoteService(Blocking):
     """Filled from :class:`pycomnet.RemoteService`."""
 

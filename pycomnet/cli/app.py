@@ -23,6 +23,7 @@ COMMANDS = {
     "sub": ("pycomnet.cli.sub:sub", "Subscribe to events, and show them."),
     "sync": ("pycomnet.cli.sync:sync_command", "Send a directory to gateways: what differs."),
     "venv": ("pycomnet.cli.venv:venv_command", "Make a virtual environment somewhere, and use it."),
+    "workflow": ("pycomnet.cli.workflow:workflow_command", "Run tasks, see and steer their runs."),
 }
 EPILOG = """\b
 Examples:

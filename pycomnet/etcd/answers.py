@@ -15,9 +15,9 @@ from pycomnet.etcd.values import (
     Answer,
     AnswerHeader,
     DeleteAnswer,
-    Grant,
     KeyEvent,
     KeyValue,
+    LeaseGrant,
     MemberAlarm,
     MemberInfo,
     MemberStatus,
@@ -187,7 +187,7 @@ def decode_header(data: bytes) -> AnswerHeader:
     return _NO_HEADER
 
 
-def decode_grant(data: bytes) -> Grant:
+def decode_grant(data: bytes) -> LeaseGrant:
     """A LeaseGrantResponse."""
     lease = ttl = 0
     for tag, first, _ in fields(data, 0, len(data)):
@@ -195,7 +195,7 @@ def decode_grant(data: bytes) -> Grant:
             lease = signed(first)
         elif tag == 0o30:
             ttl = signed(first)
-    return Grant(decode_header(data), lease, ttl)
+    return LeaseGrant(decode_header(data), lease, ttl)
 
 
 def decode_keepalive(data: bytes) -> tuple[int, int]:

@@ -36,9 +36,9 @@ from pycomnet.etcd.values import (
     Compare,
     DeleteAnswer,
     DeleteRequest,
-    Grant,
     KeyRange,
     KeyValue,
+    LeaseGrant,
     MemberAlarm,
     MemberInfo,
     MemberStatus,
@@ -194,7 +194,7 @@ class EtcdClient:
         message = encode_numbers(revision, physical)
         return self._write(f"{_KV}/Compact", message, decode_header, timeout)
 
-    def grant(self, ttl: int, *, id: int = 0, timeout: float | None = None) -> Deferred[Grant]:
+    def grant(self, ttl: int, *, id: int = 0, timeout: float | None = None) -> Deferred[LeaseGrant]:
         """Make a lease.
 
         :param ttl: whole seconds; etcd grants at least 2.

@@ -235,7 +235,7 @@ Answer: TypeAlias = RangeAnswer | PutAnswer | DeleteAnswer | TxnAnswer
 
 
 @attrs.frozen
-class Grant:
+class LeaseGrant:
     """:ivar ttl: in whole seconds, as etcd chose it: it may be more than was asked for."""
 
     header: AnswerHeader
@@ -315,7 +315,7 @@ __all__ = [
     "DeleteRequest",
     "DeleteAnswer",
     "KeyEvent",
-    "Grant",
+    "LeaseGrant",
     "AnswerHeader",
     "KeyRange",
     "KeyValue",

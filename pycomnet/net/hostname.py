@@ -65,7 +65,8 @@ class NamedEndpoint:
         except UnicodeError:
             text = f"{self._host!r} can't be the name of a host"
             return defer.fail(error.DNSLookupError(text))
-        addresses: defer.Deferred[list[IAddress]] = defer.Deferred(lambda _: None)
+        # Without a canceller: Twisted drops the addresses that come after a cancel.
+        addresses: defer.Deferred[list[IAddress]] = defer.Deferred()
         receiver: Any = _Receiver(addresses)
         IReactorPluggableNameResolver(self._reactor).nameResolver.resolveHostName(
             receiver, name, portNumber=self._port

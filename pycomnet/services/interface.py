@@ -49,6 +49,7 @@ class Method:
     args: Mapping[str, Any] | None = None
     results: Any = None
     attachments: int | None = None
+    once: bool = False
     #: argument -> its allowed types, and whether it is optional; and the arguments that are not
     _kinds: dict[str, tuple[tuple[type, ...] | None, bool]] = attrs.field(init=False, eq=False)
     _required: tuple[str, ...] = attrs.field(init=False, eq=False)
@@ -67,6 +68,7 @@ class Method:
         return {
             "doc": self.doc,
             "idempotent": self.idempotent,
+            **({"once": True} if self.once else {}),
             "stream": self.stream,
             "args": None if self.args is None else {k: _words(v) for k, v in self.args.items()},
             "results": None if self.results is None else _words(self.results),
@@ -184,12 +186,19 @@ class Interface:
 
         :param sees: as for :meth:`describe`.
         """
-        again = [
-            name
+        seen = [
+            (name, method)
             for name, method in self.methods.items()
-            if method.idempotent and (sees is None or sees(self.name, name))
+            if sees is None or sees(self.name, name)
         ]
-        return {"idempotent": again, "stateful": self.stateful}
+        found: dict[str, Any] = {
+            "idempotent": [name for name, method in seen if method.idempotent],
+            "stateful": self.stateful,
+        }
+        once = [name for name, method in seen if method.once]
+        if once:
+            found["once"] = once
+        return found
 
 
 def method(
@@ -201,6 +210,7 @@ def method(
     args: Mapping[str, Any] | None = None,
     results: Any = None,
     attachments: int | None = None,
+    once: bool = False,
 ) -> Callable[[F], F]:
     """Make a method callable from other processes. It gets a request, and returns or raises.
 
@@ -216,7 +226,14 @@ def method(
     :param results: a description of what it returns, for ``introspect``.
     :param attachments: how many blocks of binary data may come with a call; by default, as many as
         the server allows.
+    :param once: a call that comes again, by its key (``request.key``), is answered from what the
+        server has kept of the first one, or waits for that. Then the method runs to its end,
+        whether its caller is there or not. If it raises, it has had no effect: it is run again.
     """
+    if once and stream:
+        raise TypeError(
+            "a stream is not answered from what was kept: once and stream exclude one another"
+        )
 
     def mark(function: F) -> F:
         if isinstance(function, type) or not callable(function):
@@ -231,6 +248,7 @@ def method(
             None if args is None else dict(args),
             results,
             attachments,
+            once,
         )
         function.__pycomnet_method__ = declared  # type: ignore[attr-defined]
         return function

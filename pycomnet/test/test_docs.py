@@ -33,7 +33,8 @@ class PageTests(SynchronousTestCase):
                 r"^\.\. literalinclude:: (\S+)", page.read_text(encoding="utf-8"), re.M
             )
         }
-        self.assertEqual(shown, {path.resolve() for path in EXAMPLES.glob("*.py")})
+        there = [*EXAMPLES.glob("*.py"), *EXAMPLES.glob("*.json")]
+        self.assertEqual(shown, {path.resolve() for path in there})
 
     def test_every_public_name_is_in_the_reference(self) -> None:
         """Every public name is described in the reference."""

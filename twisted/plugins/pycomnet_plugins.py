@@ -42,3 +42,10 @@ pycomnet_service = ServiceMaker(
     "Run the services of some modules, registered in a nameserver.",
     "pycomnet-service",
 )
+
+pycomnet_workflow = ServiceMaker(
+    "pycomnet workflow",
+    "pycomnet.tap.workflow",
+    "Run chains of calls to services, and finish them whatever dies meanwhile.",
+    "pycomnet-workflow",
+)

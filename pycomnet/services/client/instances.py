@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet import defer
@@ -95,10 +95,14 @@ class Instances:
 
 
 class AddressRoute(Instances):
-    """One address."""
+    """One address.
 
-    def __init__(self, peer: PooledServer) -> None:
+    :param returns: whether calls wait for it to come back.
+    """
+
+    def __init__(self, peer: PooledServer, returns: bool = True) -> None:
         self._peer = peer
+        self._returns = returns
 
     def __str__(self) -> str:
         return f"at {self._peer.address}"
@@ -113,7 +117,7 @@ class AddressRoute(Instances):
         return self._peer, await self._peer.connect()
 
     def may_return(self) -> bool:
-        return self._peer.known
+        return self._returns and self._peer.known
 
     def reference(self, interface: str | None) -> ServiceReference:
         return ServiceReference(interface, address=self._peer.address)
@@ -143,6 +147,11 @@ class NamedRoute(Instances):
     def __str__(self) -> str:
         named = f" {self._service}" if self._service else ""
         return f"{self._interface}{named} by {self._context.nameserver_address}"
+
+    @property
+    def known(self) -> Sequence[PooledServer]:
+        """The instances that were found last."""
+        return tuple(self._peers)
 
     def may_return(self) -> bool:
         return True
@@ -207,7 +216,8 @@ class NamedRoute(Instances):
             return
         yield first
         peers = self._peers
-        start = peers.index(first) + 1 if first in peers else self._turn % len(peers)
+        # They may all have gone since the first was tried.
+        start = peers.index(first) + 1 if first in peers else self._turn % max(1, len(peers))
         others = [one for one in (*peers[start:], *peers[:start]) if one is not first]
         now = self._context.reactor.seconds()
         yield from sorted(others, key=lambda one: one.aside_until > now)

@@ -201,6 +201,8 @@ class PooledServer:
         self.longest = 1 << 32
         #: the most calls of a batch; 0 if it takes no batches
         self.batch = 0
+        #: the name of what it keeps for repetitions, from the last hello
+        self.memory: str | None = None
         #: whether there has ever been a connection
         self.known = False
         self._context = context
@@ -297,6 +299,8 @@ class PooledServer:
         self.longest = longest if isinstance(longest, int) else 1 << 32
         batch = info.get("batch")
         self.batch = batch if isinstance(batch, int) and batch > 0 else 0
+        memory = info.get("once")
+        self.memory = memory if isinstance(memory, str) else None
         self.is_back()
         self.known = True
         self.connection = connection
@@ -418,6 +422,12 @@ class PooledServer:
         declared = self.services.get(interface)
         again = declared.get("idempotent") if isinstance(declared, dict) else None
         return method == "introspect" or (isinstance(again, list) and method in again)
+
+    def answers_once(self, interface: str, method: str) -> bool:
+        """Whether it answers repetitions of a method from what it keeps."""
+        declared = self.services.get(interface)
+        once = declared.get("once") if isinstance(declared, dict) else None
+        return self.memory is not None and isinstance(once, list) and method in once
 
     def drop(self, connection: ClientConnection) -> None:
         """Make no more calls on a connection: its server is leaving."""

@@ -20,6 +20,7 @@ from pycomnet.net.backoff import Backoff, retry_policy
 from pycomnet.ranges import MAX_SECONDS, NumberRefused, real
 from pycomnet.services.binary import ReceivedFile
 from pycomnet.services.blocks import IncomingBlocks, OutgoingBlocks
+from pycomnet.services.client.instances import AddressRoute, Instances
 from pycomnet.services.client.pending import (
     MOST_REPEATS,
     MOST_TURNS,
@@ -34,7 +35,6 @@ from pycomnet.wire.values import ValueNotSendable
 
 if TYPE_CHECKING:
     from pycomnet.services.client.context import Context
-    from pycomnet.services.client.instances import Instances
     from pycomnet.services.client.pool import ClientConnection, PooledServer
     from pycomnet.services.client.reference import ServiceReference
 
@@ -173,15 +173,19 @@ class RemoteService(Live):
         args: Any,
         timeout: float | None,
         expires: float | None,
-        blocks: list[Any] | None = None,
+        more: Sequence[Any] = (),
         files: bool = False,
         repeats: int = 0,
     ) -> defer.Deferred[Any]:
+        """Send a request.
+
+        :param more: what it has after the seconds: blocks, and what is said of the call.
+        """
         call = PendingCall(self, peer, connection, method, args, expires, files, repeats)
         try:
             interface = self.interface or self.called_by(peer)
-            if blocks:
-                payload = connection.encode([interface, method, args, timeout, blocks])
+            if more:
+                payload = connection.encode([interface, method, args, timeout, *more])
             else:
                 payload = connection.encode([interface, method, args, timeout])
             if len(payload) > peer.longest:
@@ -219,7 +223,7 @@ class RemoteService(Live):
         await self._pause(expires, repeats)
         peer, connection = await self.reach(expires, peer)
         left = self.context.left(expires)
-        return await self._send(peer, connection, method, args, left, expires, None, False, repeats)
+        return await self._send(peer, connection, method, args, left, expires, (), False, repeats)
 
     async def _pause(self, expires: float | None, repeats: int) -> None:
         """Wait, longer each time, before the second and each further repetition of a call."""
@@ -281,8 +285,9 @@ class RemoteService(Live):
         context = self.context
         left = context.left(expires)
         blocks = OutgoingBlocks(connection, attachments)
+        described = (blocks.described,) if blocks.described else ()
         answering = self._send(
-            peer, connection, method, args, left, expires, blocks.described, True, repeats
+            peer, connection, method, args, left, expires, described, True, repeats
         )
         sending = blocks.send()
         try:
@@ -303,6 +308,26 @@ class RemoteService(Live):
             raise DeadlineExceeded(f"{method}: no whole result before its deadline") from None
         finally:
             sending.cancel()
+
+    def only_at(self, peer: PooledServer) -> RemoteService:
+        """This service at one of its instances, that :meth:`reach` has given. If that is gone,
+        calls fail at once: it may have come back elsewhere."""
+        return RemoteService(self.context, AddressRoute(peer, returns=False), self.interface)
+
+    def saying(
+        self, key: str | None = None, on_behalf_of: str | None = None, memory: str | None = None
+    ) -> RemoteService:
+        """This service, for calls of which something is said.
+
+        :param key: the method sees it as ``request.key``; one with ``once`` answers a second
+            call of this key from what it has kept of the first.
+        :param on_behalf_of: the user for whom it is called.
+        :param memory: the name of the memory that the call is for; others refuse it, and do not
+            run it.
+        """
+        said = {"key": key, "on_behalf_of": on_behalf_of, "memory": memory}
+        about = {name: value for name, value in said.items() if value is not None}
+        return SayingService(self.context, self._route, self.interface, about)
 
     def may_repeat(self, peer: PooledServer, method: str) -> bool:
         """Whether its server declares a method idempotent."""
@@ -404,6 +429,34 @@ class RemoteService(Live):
     def introspect(self) -> defer.Deferred[dict[str, Any]]:
         """What the service offers: see :func:`pycomnet.services.interface.describe`."""
         return self.invoke("introspect")
+
+
+class SayingService(RemoteService):
+    """A remote service, for calls of which something is said.
+
+    :param about: the last element of the requests.
+    """
+
+    def __init__(
+        self, context: Context, route: Instances, interface: str | None, about: dict[str, str]
+    ) -> None:
+        super().__init__(context, route, interface)
+        self._about = about
+
+    def _send(
+        self,
+        peer: PooledServer,
+        connection: ClientConnection,
+        method: str,
+        args: Any,
+        timeout: float | None,
+        expires: float | None,
+        more: Sequence[Any] = (),
+        files: bool = False,
+        repeats: int = 0,
+    ) -> defer.Deferred[Any]:
+        said = (more[0] if more else [], self._about)
+        return super()._send(peer, connection, method, args, timeout, expires, said, files, repeats)
 
 
 __all__ = ["DEFAULT", "RemoteService", "no_time"]

@@ -29,7 +29,7 @@ from pycomnet.services.deadlines import Deadlines
 from pycomnet.services.interface import Service
 from pycomnet.services.server.bound import Bound, wrong_way
 from pycomnet.services.server.limits import PEEK, HeldBytes, ServerLimits
-from pycomnet.services.server.request import Request, ServerCall
+from pycomnet.services.server.request import KeyedRequest, Request, ServerCall
 from pycomnet.services.server.streaming import FeedCalls, InThread, StreamFeed, send_all
 from pycomnet.services.server.tasks import CANCELLED, Tasks
 from pycomnet.services.threads import MethodThreads
@@ -396,7 +396,12 @@ class ServerCalls(FeedCalls):
 
     def _dispatch(self, call: ServerCall, bound: Bound, asked: Any) -> None:
         interface, name, args = asked[:3]
-        request = Request(call.connection, interface, name, args, call.expires)
+        if len(asked) > 5:
+            request: Request = KeyedRequest(
+                call.connection, interface, name, args, call.expires, asked[5]
+            )
+        else:
+            request = Request(call.connection, interface, name, args, call.expires)
         if len(asked) > 4 and asked[4] and not call.streaming:
             self._wait_for(call, self._receive(call, bound, request, asked[4]))
         else:

@@ -39,6 +39,11 @@ class ServerLimits:
         results that they do not read. Above that, the client for which most is held loses them.
     :ivar keepalive: seconds of silence after which a client is asked whether it is still there.
     :ivar blocks: limits on the binary data that comes with a call.
+    :ivar once_answers: calls with a key, of methods with ``once``, whose answers are kept; further
+        ones are refused.
+    :ivar once_bytes: bytes of those answers.
+    :ivar once_share: the part of both that one user may have; all who have not logged in are one.
+    :ivar once_time: seconds for which they are kept at least; they are at most kept twice as long.
     :ivar sessions: limits on the sessions of stateful interfaces.
     """
 
@@ -55,6 +60,10 @@ class ServerLimits:
     channel_memory: int = CONNECTION_MEMORY
     memory: int = SERVER_MEMORY
     keepalive: float | None = 60.0
+    once_answers: int = 100_000
+    once_bytes: int = 64 << 20
+    once_time: float = 3600.0
+    once_share: float = 0.5
     blocks: BlockLimits = attrs.Factory(BlockLimits)
     sessions: SessionLimits = attrs.Factory(SessionLimits)
 

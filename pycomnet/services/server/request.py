@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from pycomnet.services.server.connection import ServerConnection
     from pycomnet.wire.mux import Stream
 
+#: The longest text of what a caller says of a call, in characters.
+LONGEST_SAID = 1_000
 #: Types of results that are sent as they are. Other results may be Deferreds, or come with blocks.
 PLAIN = frozenset((type(None), bool, int, float, str, bytes, list, dict))
 
@@ -81,6 +83,25 @@ class Request(Live):
         return self.connection.user_of(self._logins, self.interface, self.method)
 
     @property
+    def key(self) -> str | None:
+        """The call's idempotency key, if it has one: a repetition of the call has the same."""
+        return None
+
+    @property
+    def on_behalf_of(self) -> str | None:
+        """The user for whom the caller says that it calls, as a workflow service does.
+
+        Anybody who may call the method can say anything here. It counts as far as :attr:`user`,
+        who is the caller itself, is one to be believed.
+        """
+        return None
+
+    @property
+    def memory(self) -> str | None:
+        """The name of the memory that a repetition is for; see ``method(once=True)``."""
+        return None
+
+    @property
     def peer(self) -> str:
         """Where the call came from, as an endpoint string."""
         return self.connection.peer
@@ -100,6 +121,43 @@ class Request(Live):
         (:class:`pycomnet.ext.access.AtAddress`), and to no others: those may be the caller's.
         """
         return self.connection.server.context.for_request(self._expires)
+
+
+class KeyedRequest(Request):
+    """A call that came with what its caller says of it.
+
+    :param about: the map; what is not valid in it does not count.
+    """
+
+    __slots__ = ("_about",)
+
+    def __init__(
+        self,
+        connection: ServerConnection,
+        interface: str,
+        method: str,
+        args: Any,
+        expires: float | None,
+        about: Any,
+    ) -> None:
+        super().__init__(connection, interface, method, args, expires)
+        self._about = about if isinstance(about, dict) else {}
+
+    def _said(self, name: str) -> str | None:
+        value = self._about.get(name)
+        return value if isinstance(value, str) and 0 < len(value) <= LONGEST_SAID else None
+
+    @property
+    def key(self) -> str | None:
+        return self._said("key")
+
+    @property
+    def on_behalf_of(self) -> str | None:
+        return self._said("on_behalf_of")
+
+    @property
+    def memory(self) -> str | None:
+        return self._said("memory")
 
 
 class ServerCall:
@@ -253,4 +311,4 @@ class ServerCall:
             release()
 
 
-__all__ = ["PLAIN", "ServerCall", "Request"]
+__all__ = ["PLAIN", "KeyedRequest", "ServerCall", "Request"]

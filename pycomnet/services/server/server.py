@@ -7,6 +7,7 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
+import attrs
 from twisted.internet import defer
 from twisted.internet.protocol import Factory
 
@@ -29,6 +30,7 @@ from pycomnet.services.server.calls import Bound, ServerCalls
 from pycomnet.services.server.connection import ServerConnection
 from pycomnet.services.server.guarding import AccessGate, find_rule
 from pycomnet.services.server.limits import ServerLimits
+from pycomnet.services.server.once import OnceMemory
 from pycomnet.services.server.request import Request
 from pycomnet.services.server.sessions import ClientSession, Sessions
 from pycomnet.text.logs import Logger
@@ -107,6 +109,8 @@ class ServiceServer(ServerCalls, Live):
             channels=self.limits.channels, value=self.limits.request, items=self.limits.items
         )
         self.batches = BatchTurns(reactor)
+        #: what is kept for repetitions, once there is a method with ``once``
+        self.once: OnceMemory | None = None
         self.gate: AccessGate | None = None
         if access is not None:
             self._set_gate(access)
@@ -170,6 +174,10 @@ class ServiceServer(ServerCalls, Live):
             bound = {}
             for called, found in declared.methods.items():
                 function = getattr(service, found.attribute)
+                if found.once:
+                    self.once = self.once or OnceMemory(self)
+                    function = self.once.bind(found, function, self._threads.run)
+                    found = attrs.evolve(found, thread=False)
                 direct = not (found.thread or found.stream)
                 bound[called] = Bound(found, function, direct, found.args is not None)
             self.methods[name] = bound
@@ -197,6 +205,8 @@ class ServiceServer(ServerCalls, Live):
             if len(repr(self._hello)) > 50_000:  # the size of a hello is limited
                 short = {name: {"stateful": one["stateful"]} for name, one in interfaces.items()}
                 self._hello["services"] = short if len(repr(short)) < 50_000 else {}
+        if self.once is not None:
+            self._hello["once"] = self.once.name
         return self._hello
 
     def announced(self, sees: Callable[[str, str], bool] | None) -> dict[str, Any]:

@@ -30,10 +30,10 @@ from pycomnet.etcd import (
     EtcdTimeout,
     EtcdUnavailable,
     EtcdUncertain,
-    Grant,
     KeyEvent,
     KeyRange,
     KeyValue,
+    LeaseGrant,
     MemberInfo,
     MemberStatus,
     PutAnswer,
@@ -234,7 +234,7 @@ class EtcdModel:
             self.leases[before.lease].keys.discard(key)
         return KeyEvent(True, KeyValue(key, mod_revision=self.revision))
 
-    def grant(self, ttl: int, number: int) -> Grant:
+    def grant(self, ttl: int, number: int) -> LeaseGrant:
         if number in self.leases:
             raise EtcdLeaseExists("etcdserver: lease already exists")
         if not number:
@@ -244,7 +244,7 @@ class EtcdModel:
         ends = self.clock.seconds() + ttl
         self.leases[number] = ModelLease(ttl, ends)
         self._first_end = min(self._first_end, ends)
-        return Grant(self.header, number, ttl)
+        return LeaseGrant(self.header, number, ttl)
 
     def keepalive(self, number: int) -> int:
         lease = self.leases.get(number)

@@ -77,6 +77,20 @@ class NamedEndpointTests(SynchronousTestCase):
         self.assertEqual(self.tried(), ["::1"])
         self.assertEqual(self.reactor.getDelayedCalls(), [])
 
+    def test_cancelled_before_the_name_is_found(self) -> None:
+        """A connect that is cancelled while its name is looked up ends there: the resolver, which
+        answers later, gets no error, and nothing is tried."""
+        receivers: list[Any] = []
+        self.patch(
+            self.resolver, "resolveHostName", lambda receiver, *a, **k: receivers.append(receiver)
+        )
+        waiting = self.connect()
+        waiting.cancel()
+        self.failureResultOf(waiting, defer.CancelledError)
+        receivers[0].addressResolved(ADDRESSES[0])
+        receivers[0].resolutionComplete()
+        self.assertEqual(self.tried(), [])
+
     def test_next_address_is_tried_when_one_refuses(self) -> None:
         """When one refuses, the next is tried at once: ``localhost`` is ``::1`` first."""
         waiting = self.connect()

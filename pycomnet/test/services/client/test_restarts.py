@@ -328,6 +328,14 @@ class LocateTests(ServiceCase):
         peer = self.context.peer(self.servers[1][1])
         self.assertGreater(peer.aside_until, self.network.seconds())
 
+    def test_instances_that_all_go_while_they_are_tried(self) -> None:
+        """When all instances go while the first is tried, there is no other: nothing breaks."""
+        route = NamedRoute(self.context, "org.example.worker", None)
+        first = self.context.peer("tcp:127.0.0.1:1")
+        in_order = route._in_order(first)
+        self.assertIs(next(in_order), first)
+        self.assertEqual(list(in_order), [])
+
     def test_one_address_of_an_instance_is_used_at_a_time(self) -> None:
         """Of an instance's addresses one is used at a time: on this machine, if the nameserver is,
         and another when that fails.

@@ -1,0 +1,161 @@
+"""Workflows beside three calls by hand, and beside DBOS on SQLite.
+
+Both run chains of three steps that do nothing. A step of DBOS is a function in its own process;
+ours is a call to a service, over a socket. ``--waiting N`` starts N runs that wait for a signal,
+and says what memory they take and how long a restart is.
+
+    python benchmarks/workflow.py --runs 200
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from twisted.internet import defer
+from twisted.internet.task import react
+
+import pycomnet
+from pycomnet.ext.workflow import Task, WorkflowService, workflow
+from pycomnet.ext.workflow.stores import make_run_store
+from pycomnet.nameserver.daemon import NameserverService
+from pycomnet.nameserver.stores.memory import MemoryStore
+
+PEER = Path(__file__).parent / "peers" / "dbos_chain.py"
+
+
+@pycomnet.interface("bench.null")
+class Null(pycomnet.Service):
+    """Does nothing."""
+
+    @pycomnet.method()
+    def null(self, request: Any) -> Any:
+        """Return the arguments."""
+        return request.args
+
+
+def chain(name: str, durable: bool) -> Task:
+    """Three null calls."""
+    task = Task(name, durable=durable)
+    for _ in range(3):
+        task.call("bench.null", "null")
+    return task
+
+
+async def serve(reactor: Any, context: Any, path: str) -> tuple[Any, Any]:
+    """A workflow service on a file, and its address."""
+    tasks = chain("kept", True).check(chain("quick", False), Task("wait").signal("go"))
+    store = make_run_store(f"sqlite:{path}", reactor)
+    server = pycomnet.ServiceServer(reactor, context=context)
+    await server.add(WorkflowService(tasks, store))
+    return server, await server.listen("tcp:0:interface=127.0.0.1")
+
+
+async def measure(reactor: Any, args: argparse.Namespace) -> None:
+    """Measure, and print a line for each figure."""
+    names = NameserverService(MemoryStore(), ["tcp:0:interface=127.0.0.1"], reactor, print)
+    names.startService()
+    while not names.addresses:
+        await pycomnet.Context(reactor).sleep(0.01)
+    path = os.path.join(tempfile.mkdtemp(dir=args.directory), "runs.sqlite")
+    async with pycomnet.Context(reactor, nameserver=names.addresses[0], timeout=None) as context:
+        nulls = pycomnet.ServiceServer(reactor)
+        await nulls.add(Null())
+        address = await nulls.listen("tcp:0:interface=127.0.0.1")
+        offer = {"service": "null", "interfaces": ["bench.null"], "address": address, "ttl": 600}
+        await (await context.nameserver()).invoke("register", offer)
+        server, at = await serve(reactor, context, path)
+        w = workflow(context=context, address=at)
+        null = await context.locate("bench.null")
+        rounds: list[tuple[float, float]] = []
+        for _ in range(11):
+            begun = time.process_time()
+            for number in range(args.runs // 4):
+                for _ in range(3):
+                    await null.invoke("null", number)
+            hand = time.process_time() - begun
+            begun = time.process_time()
+            for number in range(args.runs // 4):
+                await w.invoke("quick", number)
+            rounds.append((time.process_time() - begun, hand))
+        ratio = statistics.median(ours / hand for ours, hand in rounds)
+        print(f"not durable, beside three invokes (processor time): {ratio:.2f} times")
+        begun = time.perf_counter()
+        for number in range(args.runs):
+            await w.invoke("kept", number)
+        one = time.perf_counter() - begun
+        gate = defer.DeferredSemaphore(args.at_a_time)
+        begun = time.perf_counter()
+        await defer.gatherResults(
+            [gate.run(w.invoke, "kept", number) for number in range(args.runs * 4)]
+        )
+        many = time.perf_counter() - begun
+        if args.waiting:
+            server = await waiting(reactor, context, w, server, path, args.waiting)
+        await server.close()
+        await nulls.close()
+    await names.stopService()
+    peer: Any = None
+    if not args.no_peer:
+        directory = tempfile.mkdtemp(dir=args.directory)
+        ran = await output_of(
+            [
+                *(sys.executable, str(PEER), f"{directory}/dbos.sqlite"),
+                *(str(args.runs), str(args.at_a_time)),
+            ]
+        )
+        peer = json.loads(ran.splitlines()[-1])
+    steps = args.runs * 12
+    print(f"durable, one after the other: {args.runs / one:.0f} runs a second", end="")
+    print(f", DBOS {args.runs / peer['one']:.0f}: {peer['one'] / one:.1f} times" if peer else "")
+    print(f"durable, {args.at_a_time} at a time: {steps / many:.0f} steps a second", end="")
+    print(f", DBOS {steps / peer['many']:.0f}: {peer['many'] / many:.1f} times" if peer else "")
+
+
+async def output_of(command: list[str]) -> str:
+    """The output of a program; nothing else runs meanwhile."""
+    ran = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    return ran.stdout
+
+
+async def waiting(reactor: Any, context: Any, w: Any, server: Any, path: str, count: int) -> Any:
+    """Start runs that wait, and restart the service."""
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    gate = defer.DeferredSemaphore(1000)
+    await defer.gatherResults(
+        [gate.run(w.start, "wait", None, f"w{number}") for number in range(count)]
+    )
+    used = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+    await server.close()
+    begun = time.perf_counter()
+    server, at = await serve(reactor, context, path)
+    again = workflow(context=context, address=at)
+    await again.signal("w0", "go", 1)
+    assert await again.result("w0") == 1
+    print(f"{count} runs wait: {used:.0f} MB more at the most", end="")
+    print(f", a restart takes {time.perf_counter() - begun:.2f} s")
+    return server
+
+
+def main() -> None:
+    """Read the command line, and measure."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--runs", type=int, default=200, help="chains, one after the other")
+    parser.add_argument("--at-a-time", type=int, default=64)
+    parser.add_argument("--waiting", type=int, default=0, help="runs that wait for a signal")
+    parser.add_argument("--directory", help="where the files are: on the disk to measure")
+    parser.add_argument("--no-peer", action="store_true", help="without DBOS")
+    react(measure, (parser.parse_args(),))
+
+
+if __name__ == "__main__":
+    main()

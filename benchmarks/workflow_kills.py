@@ -1,0 +1,181 @@
+"""Kills a workflow service, and the service that it calls, at random, and checks every run.
+
+Each run pays (a method with ``once``), then ships (an idempotent one). A run may end with the code
+``unknown`` if the paying service was killed while it was called. What must hold: every run ends, no
+payment is made twice, and what is done has been paid and shipped.
+
+    python benchmarks/workflow_kills.py --kills 20 --service-kills 5
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import signal
+import tempfile
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from twisted.internet import defer
+from twisted.internet.task import deferLater, react
+from twisted.internet.threads import deferToThread
+
+from pycomnet.errors import PycomnetError
+from pycomnet.ext.workflow import RunFailed, workflow
+from pycomnet.services.client.context import Context
+from pycomnet.test.system.daemons import Daemon, Daemons, daemons
+
+NAME = "/kills/workflow"
+SERVICE = """
+import os, pathlib, pycomnet
+from twisted.internet import reactor, task
+
+EFFECTS = pathlib.Path(__file__).parent / "effects"
+
+def note(text):
+    descriptor = os.open(EFFECTS, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    os.write(descriptor, text.encode())
+    os.close(descriptor)
+
+@pycomnet.interface("kills.shop")
+class Shop(pycomnet.Service):
+    @pycomnet.method(once=True)
+    async def pay(self, request):
+        note(f"pay {request.args}\\n")
+        await task.deferLater(reactor, 0.05)
+        return request.args
+
+    @pycomnet.method(idempotent=True)
+    async def ship(self, request):
+        note(f"ship {request.args}\\n")
+        return f"shipped {request.args}"
+"""
+CONFIG = {
+    "tasks": {
+        "order": [
+            {"name": "pay", "interface": "kills.shop", "method": "pay", "timeout": 60},
+            {
+                "interface": "kills.shop",
+                "method": "ship",
+                "timeout": 60,
+                "retry": {"attempts": 100, "delay": 0.2, "max_delay": 2},
+            },
+        ]
+    }
+}
+
+
+class Kills:
+    """One run of the checker."""
+
+    def __init__(self, reactor: Any, started: Daemons, args: argparse.Namespace) -> None:
+        self._reactor = reactor
+        self._started = started
+        self._args = args
+        self._random = random.Random(args.seed)
+        self._nameserver = started.nameserver()
+        self._config = started.directory / "order.json"
+        self._config.write_text(json.dumps(CONFIG))
+        (started.directory / "shop.py").write_text(SERVICE)
+        self.over = False
+        self.ends: Counter[str] = Counter()
+        self.runs: dict[str, str] = {}
+
+    def workflows(self) -> Daemon:
+        """Start the workflow service."""
+        daemon = self._started.start(
+            "pycomnet-workflow",
+            *("--config", str(self._config), "--nameserver", self._nameserver),
+            *("--name", NAME, "--ttl", "2", "--wait"),
+        )
+        daemon.wait_for("registered ")
+        return daemon
+
+    def shop(self) -> Daemon:
+        """Start the service that is called."""
+        daemon = self._started.service(self._nameserver, "--ttl", "2", module="shop")
+        daemon.wait_for("registered ")
+        return daemon
+
+    async def orders(self, w: Any, number: int) -> None:
+        """Start runs one after the other, until the kills are over, and wait for each."""
+        count = 0
+        while not self.over:
+            id = f"c{number}-{count}"
+            count += 1
+            while True:
+                try:
+                    await w.start("order", id, id)
+                    self.ends[await self.end(w, id)] += 1
+                    break
+                except PycomnetError:
+                    await deferLater(self._reactor, 0.2)
+
+    async def end(self, w: Any, id: str) -> str:
+        """How a run ends."""
+        try:
+            result = await w.result(id, 60)
+        except RunFailed as problem:
+            self.runs[id] = str(problem.error.get("code"))
+        else:
+            assert result == f"shipped {id}"
+            self.runs[id] = "done"
+        return self.runs[id]
+
+    async def run(self) -> None:
+        """Kill, restart, and check."""
+        args = self._args
+        shop = await deferToThread(self.shop)
+        daemon = await deferToThread(self.workflows)
+        kills = ["workflow"] * args.kills + ["shop"] * args.service_kills
+        self._random.shuffle(kills)
+        context = Context(self._reactor, nameserver=self._nameserver, timeout=60)
+        async with context:
+            w = workflow(NAME, context=context)
+            clients = [defer.Deferred.fromCoroutine(self.orders(w, n)) for n in range(args.clients)]
+            for what in kills:
+                await deferLater(self._reactor, self._random.uniform(0.2, 2.0))
+                victim = daemon if what == "workflow" else shop
+                victim.signal(signal.SIGKILL)
+                await victim.ended()
+                if what == "workflow":
+                    daemon = await deferToThread(self.workflows)
+                else:
+                    shop = await deferToThread(self.shop)
+            self.over = True
+            await defer.gatherResults(clients)
+        self.check()
+
+    def check(self) -> None:
+        """Every run has ended, and no payment was made twice."""
+        effects = Counter((self._started.directory / "effects").read_text().splitlines())
+        twice = [line for line, times in effects.items() if line.startswith("pay") and times > 1]
+        assert not twice, f"paid twice: {twice}"
+        for id, end in self.runs.items():
+            assert end in ("done", "unknown"), (id, end)
+            if end == "done":
+                assert effects[f"pay {id}"] == 1, id
+                assert effects[f"ship {id}"] >= 1, id
+        killed = f"{self._args.kills} kills of the workflow service"
+        print(f"{killed}, {self._args.service_kills} of the service that it calls")
+        print(f"{len(self.runs)} runs: {dict(self.ends)}; none is paid twice, all have ended")
+
+
+async def main(reactor: Any) -> None:
+    """Read the command line, and run."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--kills", type=int, default=20)
+    parser.add_argument("--service-kills", type=int, default=5)
+    parser.add_argument("--clients", type=int, default=8)
+    parser.add_argument("--seed", type=int, default=int.from_bytes(os.urandom(4), "big"))
+    args = parser.parse_args()
+    print(f"seed {args.seed}")
+    with daemons(Path(tempfile.mkdtemp())) as started:
+        await Kills(reactor, started, args).run()
+
+
+if __name__ == "__main__":
+    react(main)

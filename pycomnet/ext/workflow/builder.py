@@ -1,0 +1,223 @@
+"""Tasks in Python: they make the same data as a JSON file, which alone is run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar
+
+from pycomnet.ext.workflow.definition import check_tasks
+
+S = TypeVar("S", bound="Steps")
+
+
+class Steps:
+    """A list of steps; each method adds one at its end, or says more of the last one.
+
+    All return the list itself, so that they can be written one after the other.
+    """
+
+    def __init__(self) -> None:
+        self._steps: list[dict[str, Any]] = []
+
+    @property
+    def data(self) -> list[dict[str, Any]]:
+        """The steps, as a JSON file has them."""
+        return self._steps
+
+    def _add(self: S, name: str | None, **step: Any) -> S:
+        found = {key: value for key, value in step.items() if value is not None}
+        if name is not None:
+            found["name"] = name
+        self._steps.append(found)
+        return self
+
+    def _last(self) -> dict[str, Any]:
+        if not self._steps:
+            raise ValueError("there is no step yet to say more of")
+        return self._steps[-1]
+
+    # -- steps -----------------------------------------------------------------------------------
+
+    def call(
+        self: S,
+        interface: str,
+        method: str | None = None,
+        args: Any = None,
+        *,
+        name: str | None = None,
+        service: str | None = None,
+        tags: Sequence[str] | None = None,
+        idempotent: bool | None = None,
+    ) -> S:
+        """Call a method.
+
+        :param method: by default the task's name, or the interface's only one.
+        :param args: by default the result of the step before.
+        :param idempotent: whether it may run twice; by default the service says so.
+        """
+        tag_list = None if tags is None else list(tags)
+        return self._add(
+            name,
+            interface=interface,
+            method=method,
+            args=args,
+            service=service,
+            tags=tag_list,
+            idempotent=idempotent,
+        )
+
+    def parallel(self: S, *branches: Steps, name: str | None = None, **named: Steps) -> S:
+        """Run several lists of steps at the same time.
+
+        :param branches: then the result is a list; or ``named`` ones, then it is a dict.
+        """
+        if bool(branches) == bool(named):
+            raise ValueError("parallel: branches in a list, or named ones")
+        data: Any = [one.data for one in branches]
+        if named:
+            data = {key: one.data for key, one in named.items()}
+        return self._add(name, parallel=data)
+
+    def map(
+        self: S,
+        steps: Steps,
+        over: str | None = None,
+        *,
+        concurrency: int | None = None,
+        tolerate: int | None = None,
+        name: str | None = None,
+    ) -> S:
+        """Run steps for each item of a list: by default of the result before."""
+        return self._add(
+            name, map=steps.data, over=over, concurrency=concurrency, tolerate=tolerate
+        )
+
+    def choice(
+        self: S,
+        *choices: tuple[str, Steps],
+        default: Steps | None = None,
+        name: str | None = None,
+    ) -> S:
+        """Run the steps of the first condition that holds."""
+        data = [{"when": when, "then": then.data} for when, then in choices]
+        return self._add(name, choice=data, default=None if default is None else default.data)
+
+    def wait(self: S, seconds: float | str, *, name: str | None = None) -> S:
+        """Wait for some seconds."""
+        return self._add(name, wait=seconds)
+
+    def until(self: S, time: float | str, *, name: str | None = None) -> S:
+        """Wait until a time: ISO 8601 with its zone."""
+        return self._add(name, until=time)
+
+    def signal(self: S, signal: str, *, name: str | None = None) -> S:
+        """Wait for a signal from outside; what it brings is the result."""
+        return self._add(name, signal=signal)
+
+    def task(self: S, task: str, args: Any = None, *, name: str | None = None) -> S:
+        """Run another task in this place."""
+        return self._add(name, task=task, args=args)
+
+    def fail(self: S, code: str, message: str | None = None, *, name: str | None = None) -> S:
+        """End with an error."""
+        failure = {"code": code} if message is None else {"code": code, "message": message}
+        return self._add(name, fail=failure)
+
+    def value(self: S, value: Any, *, name: str | None = None) -> S:
+        """Make a value of others."""
+        self._add(name)
+        self._steps[-1]["value"] = value  # also None
+        return self
+
+    # -- what is said of the last step -----------------------------------------------------------
+
+    def retry(
+        self: S,
+        attempts: int | None = None,
+        *,
+        delay: float | None = None,
+        backoff: float | None = None,
+        max_delay: float | None = None,
+        jitter: float | None = None,
+        errors: Sequence[str] | None = None,
+    ) -> S:
+        """Try the last step, a call, again when it fails."""
+        said = {
+            "attempts": attempts,
+            "delay": delay,
+            "backoff": backoff,
+            "max_delay": max_delay,
+            "jitter": jitter,
+            "errors": None if errors is None else list(errors),
+        }
+        self._last()["retry"] = {key: value for key, value in said.items() if value is not None}
+        return self
+
+    def timeout(self: S, seconds: float) -> S:
+        """Seconds for the last step."""
+        self._last()["timeout"] = seconds
+        return self
+
+    def catch(self: S, *errors: str, then: Steps) -> S:
+        """What is done when the last step fails with one of these errors."""
+        self._last().setdefault("catch", []).append(
+            {"errors": list(errors) or ["*"], "then": then.data}
+        )
+        return self
+
+    def compensate(self: S, steps: Steps) -> S:
+        """Steps that undo the last step."""
+        self._last()["compensate"] = steps.data
+        return self
+
+
+class Task(Steps):
+    """A task.
+
+    :param name: the task's name.
+    :param deadline: seconds for a run.
+    :param durable: whether runs survive the service.
+    :param doc: what it is for.
+    :param run: users or ``@roles`` who may run it.
+    :param see: who may see and steer all its runs.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        deadline: float | None = None,
+        durable: bool | None = None,
+        doc: str | None = None,
+        run: Sequence[str] | None = None,
+        see: Sequence[str] | None = None,
+    ) -> None:
+        super().__init__()
+        self.name = name
+        said = {
+            "deadline": deadline,
+            "durable": durable,
+            "doc": doc,
+            "run": None if run is None else list(run),
+            "see": None if see is None else list(see),
+        }
+        self._said = {key: value for key, value in said.items() if value is not None}
+
+    def __repr__(self) -> str:
+        return f"<Task {self.name}, {len(self.data)} steps>"
+
+    def as_dict(self) -> dict[str, Any]:
+        """The task as a JSON file has it."""
+        return {**self._said, "steps": self.data}
+
+    def check(self, *others: Task) -> dict[str, dict[str, Any]]:
+        """Check it, together with tasks that it uses.
+
+        :returns: the tasks by name, in full: what :class:`WorkflowService` takes.
+        :raises WorkflowConfigError: with all that is wrong.
+        """
+        tasks: Mapping[str, Any] = {one.name: one.as_dict() for one in (self, *others)}
+        return check_tasks(tasks)
+
+
+__all__ = ["Steps", "Task"]

@@ -1,0 +1,292 @@
+"""The calls of steps: finding the service, and whether a call may be made again."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import attrs
+from twisted.internet import defer
+
+from pycomnet.errors import (
+    CallInterrupted,
+    OnceMemoryLost,
+    PycomnetError,
+    ServiceUnreachable,
+    UnknownMethod,
+)
+from pycomnet.ext.workflow.failures import NOT_RUN, UNKNOWN_CODE
+from pycomnet.ext.workflow.records import step_key
+from pycomnet.services.client.instances import NamedRoute
+from pycomnet.services.client.remoteservice import RemoteService
+
+if TYPE_CHECKING:
+    from pycomnet.ext.workflow.machine import StepCall
+    from pycomnet.services.client.context import Context
+    from pycomnet.services.client.pool import PooledServer
+
+#: Seconds that a call has unless its step says so.
+TIMEOUT = 30.0
+#: The most services and descriptions that are remembered.
+MOST_SERVICES = 10_000
+#: Codes of errors by which a call was not run, or that came before it was sent.
+NOT_RUN_HERE = NOT_RUN | {""}
+#: Seconds before an instance that could not be reached is tried again: at first, and at most.
+FIRST_PAUSE, LONGEST_PAUSE = 0.05, 2.0
+#: How often the name of a memory may change while a call is begun.
+MOST_TURNS = 5
+
+
+class StepUnknown(PycomnetError):
+    """The step was in flight when its run was interrupted, and may have run: it is not repeated."""
+
+    code = UNKNOWN_CODE
+
+
+@attrs.frozen
+class CallFor:
+    """For whom a call is made.
+
+    :ivar run: the run's id.
+    :ivar caller: who started it.
+    :ivar durable: whether the run survives this process.
+    :ivar nonce: the run's part of the keys of its calls.
+    :ivar remember: commits the step's record: the memory that the call is for.
+    """
+
+    run: str
+    caller: str
+    durable: bool
+    nonce: str
+    remember: Callable[[], Awaitable[None]]
+
+
+@attrs.define
+class Outcome:
+    """What is known of a call that is made.
+
+    :ivar safe: whether it may be made twice.
+    :ivar sent: whether it was sent, or may have been sent before.
+    """
+
+    safe: bool = False
+    sent: bool = False
+
+
+class StepCaller:
+    """Makes the calls of steps.
+
+    :param context: what they are made with.
+    """
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._services: dict[tuple[str, str | None], tuple[RemoteService, NamedRoute]] = {}
+        #: the methods of interfaces, for steps that name none
+        self._methods: dict[tuple[str, str | None], list[str]] = {}
+
+    async def call(self, call: StepCall, whom: CallFor, outcome: Outcome) -> Any:
+        """Make a call; raises what it fails with.
+
+        :param outcome: is told whether it may be made twice.
+        """
+        try:
+            return await self._call(call, whom, outcome)
+        except PycomnetError as problem:
+            if isinstance(problem, UnknownMethod):
+                self._methods.pop((call.step["interface"], call.step.get("service")), None)
+            if call.again and not outcome.safe and problem_code(problem) in NOT_RUN:
+                raise StepUnknown(f"it may have run before: {problem}") from problem
+            raise
+
+    async def _call(self, call: StepCall, whom: CallFor, outcome: Outcome) -> Any:
+        step = call.step
+        timeout = step.get("timeout", TIMEOUT)
+        seconds = self._context.reactor.seconds
+        expires = seconds() + timeout
+        outcome.safe = bool(step.get("idempotent"))
+        outcome.sent = call.again
+        service, route = await self._service(step, timeout)
+        method = step.get("method")
+        if method is None:
+            method = await self._method(service, step, call.task, expires)
+        key = step_key(whom.run, call.path, whom.nonce)
+        if not whom.durable or outcome.safe:
+            return await self._send(
+                service.saying(key, whom.caller or None), method, call, expires, outcome
+            )
+        interface = step["interface"]
+        try:
+            peer, _ = await service.reach(expires)
+        except ServiceUnreachable:
+            if call.again:
+                raise StepUnknown("its service can't be reached to find out") from None
+            raise
+        if peer.may_repeat(interface, method):
+            outcome.safe = True
+        elif peer.answers_once(interface, method):
+            outcome.sent = True  # what is not run has a code that says so
+            return await self._once(service, route, peer, method, call, whom, key, expires)
+        elif call.again:
+            raise StepUnknown(
+                f"{interface}.{method} was called and may have run: the workflow service ended "
+                "before there was a result"
+            )
+        return await self._send(
+            service.saying(key, whom.caller or None), method, call, expires, outcome
+        )
+
+    async def _send(
+        self,
+        service: RemoteService,
+        method: str,
+        call: StepCall,
+        expires: float,
+        outcome: Outcome | None = None,
+    ) -> Any:
+        if outcome is not None:
+            outcome.sent = True
+        return await service.invoke(method, call.args, self._context.left(expires))
+
+    async def _once(
+        self,
+        service: RemoteService,
+        route: NamedRoute,
+        peer: PooledServer,
+        method: str,
+        call: StepCall,
+        whom: CallFor,
+        key: str,
+        expires: float,
+    ) -> Any:
+        """Call a method that answers repetitions: at the server that would remember the call."""
+        record = call.record
+        again = call.again or call.unsure
+        if again and not record.memory:
+            raise StepUnknown(f"{method} may have run at a server that is not known any more")
+        turns = unreachable = 0
+        refused: set[str] = set()
+        while True:
+            if not again and record.memory != peer.memory:
+                record.memory = peer.memory or ""
+                await whom.remember()
+            if again and not _is_of(peer, record.memory):
+                peer = await self._that_knows(route, record.memory, expires) or peer
+            said = service.only_at(peer).saying(key, whom.caller or None, record.memory)
+            try:
+                return await self._send(said, method, call, expires)
+            except OnceMemoryLost as lost:
+                turns += 1
+                if again:
+                    if peer.address in refused:
+                        raise StepUnknown(f"{method} may have run; {lost}") from None
+                    refused.add(peer.address)
+                elif turns > MOST_TURNS:
+                    raise
+                elif lost.memory:
+                    peer.memory = lost.memory
+            except CallInterrupted:
+                again = True
+            except ServiceUnreachable:
+                # It has not run; its service may be elsewhere by now.
+                unreachable += 1
+                if unreachable > 1:
+                    await self._pause(unreachable, expires)
+            except PycomnetError as problem:
+                if again and problem_code(problem) in NOT_RUN_HERE:
+                    raise StepUnknown(f"{method} may have run before: {problem}") from problem
+                raise
+            try:
+                peer, _ = await service.reach(expires)
+            except ServiceUnreachable:
+                if again:
+                    raise StepUnknown(f"{method} may have run: its service is gone") from None
+                raise
+
+    async def _that_knows(
+        self, route: NamedRoute, memory: str, expires: float
+    ) -> PooledServer | None:
+        """The instance whose process has a memory, if it is there."""
+        for peer in route.known:
+            try:
+                connecting = peer.connect()
+                left = self._context.left(expires)
+                if left is not None:
+                    connecting.addTimeout(left, self._context.reactor)
+                await connecting
+            except (ServiceUnreachable, defer.TimeoutError):
+                continue
+            if _is_of(peer, memory):
+                return peer
+        return None
+
+    async def _pause(self, tries: int, expires: float) -> None:
+        """Wait, longer each time, before an instance is looked for again."""
+        delay = min(FIRST_PAUSE * 2 ** min(tries - 2, 20), LONGEST_PAUSE)
+        left = self._context.left(expires)
+        await self._context.sleep(delay if left is None else min(delay, left))
+
+    async def _service(
+        self, step: Mapping[str, Any], timeout: float
+    ) -> tuple[RemoteService, NamedRoute]:
+        interface, name = step["interface"], step.get("service")
+        tags = step.get("tags")
+        if tags:
+            wanted = {"interface": interface, "service": name, "tags": tags}
+            nameserver = await self._context.nameserver()
+            one = await nameserver.invoke(
+                "locate", {k: v for k, v in wanted.items() if v is not None}, timeout
+            )
+            name = one["service"]
+        key = (interface, name)
+        found = self._services.get(key)
+        if found is None:
+            if len(self._services) >= MOST_SERVICES:
+                self._services.clear()
+            # Not looked up here: the call itself waits for the service within its time.
+            route = NamedRoute(self._context, interface, name)
+            found = self._services[key] = RemoteService(self._context, route, interface), route
+        return found
+
+    async def _method(
+        self, service: RemoteService, step: Mapping[str, Any], task: str, expires: float
+    ) -> str:
+        """The method of a step that names none: the task's name, or the interface's only one."""
+        key = (step["interface"], step.get("service"))
+        names = self._methods.get(key)
+        if names is None or (task not in names and len(names) != 1):
+            left = self._context.left(expires)
+            described = await service.invoke("introspect", None, left)
+            if step["interface"] not in described:
+                raise UnknownMethod(
+                    f"{step['interface']} does not show its methods: say which one is meant, as "
+                    "'method'"
+                )
+            methods = described[step["interface"]]["methods"]
+            names = [name for name in methods if name != "introspect"]
+            if len(self._methods) >= MOST_SERVICES:
+                self._methods.clear()
+            self._methods[key] = names
+        if task in names:
+            return task
+        if len(names) == 1:
+            return names[0]
+        have = ", ".join(names) or "none"
+        raise UnknownMethod(
+            f"{step['interface']} has no method {task!r}, nor only one: say which one is meant, "
+            f"as 'method'; there are: {have}"
+        )
+
+
+def _is_of(peer: PooledServer, memory: str) -> bool:
+    """Whether a memory is of an instance's process."""
+    return (peer.memory or "").partition(".")[0] == memory.partition(".")[0]
+
+
+def problem_code(problem: BaseException) -> str:
+    """The code of an error, or an empty text."""
+    code = getattr(problem, "code", "")
+    return code if isinstance(code, str) else ""
+
+
+__all__ = ["CallFor", "Outcome", "StepCaller", "StepUnknown"]

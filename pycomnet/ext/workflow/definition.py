@@ -1,0 +1,171 @@
+"""Definitions of tasks: read from a file, checked as a whole, and pinned by their hash."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from pycomnet.ext.workflow import positions
+from pycomnet.ext.workflow.checking import ConfigCheck, Key
+from pycomnet.ext.workflow.errors import UnknownTask, WorkflowConfigError
+from pycomnet.ext.workflow.stepkinds import inner_lists
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+#: The most bytes of a file.
+MAX_FILE = 4 << 20
+#: The most problems that are reported.
+MOST_PROBLEMS = 50
+
+
+@attrs.frozen
+class Definition:
+    """A task with all tasks that it uses, as a run pins it.
+
+    :ivar hash: the SHA-256 of its canonical JSON.
+    """
+
+    task: str
+    tasks: Mapping[str, Mapping[str, Any]]
+    hash: str
+
+    @classmethod
+    def of(cls, task: str, tasks: Mapping[str, Mapping[str, Any]]) -> Definition:
+        """The definition of a task, of checked ones.
+
+        :raises UnknownTask: there is no such task.
+        """
+        if task not in tasks:
+            close = difflib.get_close_matches(task, tasks, 1)
+            hint = f"did you mean {close[0]!r}?" if close else f"there are: {', '.join(tasks)}"
+            raise UnknownTask(f"there is no task {task!r}; {hint}")
+        used, waiting = {task}, [task]
+        while waiting:
+            for step in all_steps(tasks[waiting.pop()]["steps"]):
+                name = step.get("task")
+                if name is not None and name not in used:
+                    used.add(name)
+                    waiting.append(name)
+        # As it is when it has been kept: what is made of it has the same order after a restart.
+        return cls.load(canonical(task, {name: tasks[name] for name in used}))
+
+    def dump(self) -> bytes:
+        """What a store keeps of it."""
+        return canonical(self.task, self.tasks)
+
+    @classmethod
+    def load(cls, data: bytes) -> Definition:
+        """Make one of what a store has kept."""
+        found = json.loads(data)
+        return cls(found["task"], found["tasks"], hashlib.sha256(data).hexdigest())
+
+    @property
+    def main(self) -> Mapping[str, Any]:
+        """The task itself."""
+        return self.tasks[self.task]
+
+
+def canonical(task: str, tasks: Mapping[str, Any]) -> bytes:
+    """The bytes that are hashed."""
+    both = {"task": task, "tasks": tasks}
+    return json.dumps(both, sort_keys=True, separators=(",", ":")).encode()
+
+
+def all_steps(steps: Any) -> Iterator[Mapping[str, Any]]:
+    """All steps of a list, at all depths."""
+    for step in steps:
+        yield step
+        for inner in inner_lists(step):
+            yield from all_steps(inner)
+
+
+# -- reading -------------------------------------------------------------------------------------
+
+
+def parser_of(path: str | os.PathLike[str]) -> Callable[[str], Any]:
+    """What reads a file of this name: JSON if it ends so, else TOML."""
+    return json.loads if Path(path).suffix == ".json" else tomllib.loads
+
+
+def read_config(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Read and check a configuration file.
+
+    :returns: its settings (``stepkinds.SETTINGS``), the tasks in their full form.
+    :raises WorkflowConfigError: with all that is wrong, each with line and column.
+    """
+    path = Path(path)
+    parse = parser_of(path)
+    try:
+        with open(path, "rb") as file:
+            data = file.read(MAX_FILE + 1)
+    except OSError as problem:
+        raise WorkflowConfigError([f"can't read {path}: {problem.strerror}"]) from problem
+    if len(data) > MAX_FILE:
+        raise WorkflowConfigError([f"{path}: it is longer than {MAX_FILE} bytes"])
+    try:
+        text = data.decode()
+        found = parse(text)
+    except ValueError as problem:  # also of a number with too many digits
+        kind = "JSON" if parse is json.loads else "TOML"
+        raise WorkflowConfigError([f"{path}: it isn't {kind}: {problem}"]) from None
+    except RecursionError:
+        raise WorkflowConfigError([f"{path}: it is nested too deeply"]) from None
+    return check_config(found, str(path), text, parse)
+
+
+def check_config(
+    settings: Any,
+    where: str = "configuration",
+    text: str | None = None,
+    parse: Callable[[str], Any] = json.loads,
+) -> dict[str, Any]:
+    """Check settings, and give them in full.
+
+    :param text: what they were read from, to find lines.
+    :raises WorkflowConfigError: with all that is wrong.
+    """
+    check = ConfigCheck()
+    found = check.table("settings", settings, ())
+    if isinstance(found.get("tasks"), Mapping) and not check.problems:
+        check.references(found)
+    if not check.problems:
+        return found
+    lines = []
+    for path, message, offset in check.problems[:MOST_PROBLEMS]:
+        line = column = 0
+        if text is not None:
+            line, column = positions.find(text, parse, path, offset)
+        place = f"{where}:{line}:{column}" if line else where
+        dotted = _dotted(path)
+        lines.append(f"{place}: {dotted}: {message}" if dotted else f"{place}: {message}")
+    raise WorkflowConfigError(lines)
+
+
+def check_tasks(tasks: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Check tasks alone, and give them in full.
+
+    :raises WorkflowConfigError: with all that is wrong.
+    """
+    found: dict[str, dict[str, Any]] = check_config({"tasks": dict(tasks)}, "tasks")["tasks"]
+    return found
+
+
+def _dotted(path: Key) -> str:
+    text = ""
+    for key in path:
+        text += f"[{key}]" if isinstance(key, int) else f".{key}" if text else str(key)
+    return text
+
+
+__all__ = ["Definition", "all_steps", "check_config", "check_tasks", "read_config"]

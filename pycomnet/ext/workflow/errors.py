@@ -1,0 +1,108 @@
+"""The errors of workflows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pycomnet.errors import PycomnetError, ServiceError
+
+
+class WorkflowConfigError(PycomnetError, ValueError):
+    """A configuration of workflows that can't be used.
+
+    :ivar problems: what is wrong with it, one text each; with line and column if there is a file.
+    """
+
+    def __init__(self, problems: list[str]) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = problems
+
+
+class ExpressionError(ServiceError, ValueError):
+    """An expression has no value here, or takes too long; a ``catch`` may take it."""
+
+    code = "expression"
+
+
+class RunFailed(ServiceError):
+    """A run has ended with an error that nothing caught.
+
+    :ivar run: its id.
+    :ivar step: the path of the step that failed.
+    :ivar error: that error's map, with ``code``, ``type`` and ``message``.
+    """
+
+    code = "workflow-failed"
+    fields = ("run", "step", "error")
+
+    def __init__(
+        self, message: str, run: str = "", step: str = "", error: dict[str, Any] | None = None
+    ) -> None:
+        super().__init__(message)
+        self.run = run
+        self.step = step
+        self.error = error or {}
+
+
+class RunCancelled(RunFailed):
+    """A run was cancelled."""
+
+    code = "workflow-cancelled"
+
+
+class UnknownTask(ServiceError, LookupError):
+    """The workflow service has no such task; the message lists those that it has."""
+
+    code = "workflow-task"
+
+
+class UnknownRun(ServiceError, LookupError):
+    """There is no run of that id, or this user may not see it."""
+
+    code = "workflow-run"
+
+
+class RunConflict(ServiceError):
+    """A run can't do that in its state, or its id is one of a run of another task or input."""
+
+    code = "workflow-conflict"
+
+
+class RunStoreFailed(ServiceError):
+    """The store of runs can't read or write; nothing was changed."""
+
+    code = "workflow-store"
+
+
+class RunNotKept(RunStoreFailed):
+    """The store can't keep that, however often it is tried: it is too long, or no value of a store.
+    Nothing was changed."""
+
+    code = "workflow-not-kept"
+
+
+class RunFull(RunStoreFailed):
+    """Too many signals wait in a run; this one was not taken."""
+
+    code = "workflow-full"
+
+
+class FenceLost(RunStoreFailed):
+    """Another workflow service has the run by now."""
+
+    code = "workflow-fence"
+
+
+__all__ = [
+    "ExpressionError",
+    "FenceLost",
+    "RunCancelled",
+    "RunConflict",
+    "RunFailed",
+    "RunNotKept",
+    "RunFull",
+    "RunStoreFailed",
+    "UnknownRun",
+    "UnknownTask",
+    "WorkflowConfigError",
+]

@@ -1,0 +1,50 @@
+"""A run that is in memory."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import attrs
+from twisted.internet import defer
+
+from pycomnet.ext.workflow.calling import Outcome
+from pycomnet.ext.workflow.decisions import StepCall
+from pycomnet.ext.workflow.records import StepRecord, WorkflowRun
+
+
+@attrs.define(eq=False)
+class LiveRun:
+    """A run in memory.
+
+    :ivar fence: of the store's claim; None for a run that is not durable.
+    :ivar under_way: path -> the call that is made, or None before it is made.
+    :ivar calls: to be made once all is committed.
+    :ivar outcomes: what is known of the calls that are made.
+    :ivar dirty: records to be committed.
+    :ivar consumed: numbers of messages that were taken.
+    :ivar definition: another one that it goes on with, to be committed.
+    :ivar size: the bytes of what its steps gave.
+    :ivar broken: whether it was failed as it can't go on.
+    """
+
+    run: WorkflowRun
+    fence: int | None
+    under_way: dict[str, defer.Deferred[Any] | None] = attrs.field(factory=dict)
+    calls: dict[str, StepCall] = attrs.field(factory=dict)
+    outcomes: dict[str, Outcome] = attrs.field(factory=dict)
+    dirty: dict[str, StepRecord | None] = attrs.field(factory=dict)
+    consumed: list[int] = attrs.field(factory=list)
+    definition: bytes | None = None
+    size: int = 0
+    evaluating: set[Any] = attrs.field(factory=set)
+    changed: bool = False
+    stepping: bool = False
+    committing: bool = False
+    again: bool = False
+    gone: bool = False
+    broken: bool = False
+    timer: Any = None
+    waiting: list[defer.Deferred[None]] = attrs.field(factory=list)
+
+
+__all__ = ["LiveRun"]

@@ -1,0 +1,247 @@
+"""The state machine of a run: what comes next, by what is kept of it.
+
+It has no reactor, no clock and no randomness: the time is an argument. Who drives it calls
+:func:`advance`, commits what has changed, and then does what the :class:`Decision` says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from pycomnet.ext.workflow.decisions import (
+    PENDING,
+    Decision,
+    Evaluation,
+    Outcome,
+    StepCall,
+    Value,
+)
+from pycomnet.ext.workflow.definition import Definition
+from pycomnet.ext.workflow.failures import (
+    StepFailure,
+    failure_of,
+    may_have_run,
+    retry_at,
+    was_not_run,
+)
+from pycomnet.ext.workflow.records import (
+    BEGUN,
+    CANCELLED,
+    COMPENSATING,
+    DONE,
+    FAILED,
+    MOST_RESULT,
+    RETRYING,
+    RUNNING,
+    STEP_DONE,
+    StepRecord,
+    WorkflowRun,
+    size_of,
+    step_key,
+)
+from pycomnet.ext.workflow.steps import StepWalk
+from pycomnet.ext.workflow.walk import fail_record
+
+
+def advance(
+    run: WorkflowRun, now: float, under_way: Iterable[str] = (), held: bool = False
+) -> Decision:
+    """Decide what comes next, and note it in the run's records.
+
+    :param run: with its definition in ``pinned``.
+    :param now: seconds since 1970.
+    :param under_way: the paths of calls that are being made. A step that has begun and is not among
+        them was begun before a crash.
+    :param held: nothing begins: what is under way goes on.
+    """
+    walk = RunWalk(run, now, frozenset(under_way))
+    walk.held = held
+    return walk.run()
+
+
+def step_done(run: WorkflowRun, path: str, result: Any, now: float) -> StepRecord | None:
+    """A step's call has a result; None if nobody waits for it any more."""
+    record = run.steps.get(path)
+    if record is None or record.state != BEGUN:
+        return None
+    record.state, record.result, record.ended, record.due = STEP_DONE, result, now, None
+    run.ordered += 1
+    record.order = run.ordered
+    return record
+
+
+def step_failed(
+    run: WorkflowRun,
+    path: str,
+    error: dict[str, Any],
+    now: float,
+    retry: Mapping[str, Any] | None,
+    safe: bool,
+    random: Callable[[], float],
+) -> StepRecord | None:
+    """A step's call has failed: it waits for its next attempt, or the step fails.
+
+    :param retry: what the step says of that.
+    :param safe: whether it may run twice.
+    :param random: gives numbers from 0 to 1.
+    """
+    record = run.steps.get(path)
+    if record is None or record.state != BEGUN:
+        return None
+    record.error = error
+    if may_have_run(error):
+        record.unsure = record.unsure or not safe
+    elif not was_not_run(error):
+        record.unsure = False  # the method has answered: it has failed
+    if not record.unsure:
+        record.memory = ""
+    at = retry_at(retry, error, record.attempts, now, safe, random)
+    if at is not None:
+        record.state, record.due = RETRYING, at
+    else:
+        fail_record(run, record, error, now)
+    return record
+
+
+def unsure_steps(run: WorkflowRun) -> list[str]:
+    """The steps of a failed run that would begin anew, may have run, and have no server that knows
+    it."""
+    return sorted(
+        path
+        for path, record in run.steps.items()
+        if record.unsure and not record.memory and _begins_anew(run, path, record)
+    )
+
+
+def reset_failed(
+    run: WorkflowRun, definition: Definition, now: float, unsure: bool = False
+) -> list[str]:
+    """Have a failed run go on from the steps that failed.
+
+    :param definition: which it goes on with.
+    :param unsure: begin also what may have run as if it had not. Else it is asked for where it may
+        have run.
+    :returns: the paths of the records that were removed or have changed.
+    """
+    removed = {path for path, record in run.steps.items() if _begins_anew(run, path, record)}
+    # What was done instead of a step that begins anew is not wanted any more.
+    removed |= {
+        path
+        for path in run.steps
+        if any(path[:at] in removed for at, char in enumerate(path) if char == "!")
+    }
+    for path in removed:
+        old = run.steps.pop(path)
+        if old.unsure and old.kind == "call" and not unsure:
+            kept = StepRecord(path, old.kind, RETRYING, now, old.attempts, memory=old.memory)
+            kept.unsure = True
+            run.steps[path] = kept
+    deadline = definition.main.get("deadline")
+    run.state, run.error, run.failure, run.result = RUNNING, None, None, None
+    run.cancelling = run.suspended = False
+    run.deadline = None if deadline is None else now + deadline
+    run.definition, run.pinned = definition.hash, definition
+    run.values.clear()
+    return sorted(removed)
+
+
+def _begins_anew(run: WorkflowRun, path: str, record: StepRecord) -> bool:
+    """Whether a step of a failed run begins anew. One that has failed stays as it is if a ``catch``
+    took that, or if it is in a step that is done."""
+    if "~" in path:
+        return True
+    if record.state == STEP_DONE:
+        return False
+    for at, char in enumerate(path):
+        holder = run.steps.get(path[:at]) if char in "/[" else None
+        if holder is not None and holder.state == STEP_DONE:
+            return False
+    instead = [one for other, one in run.steps.items() if other.startswith(f"{path}!")]
+    return not instead or any(one.state != STEP_DONE for one in instead)
+
+
+class RunWalk(StepWalk):
+    """A walk over a whole run: forward, or back over what is undone."""
+
+    def run(self) -> Decision:
+        run, now = self._run, self._now
+        if run.state == RUNNING:
+            self._forward()
+        if run.state == COMPENSATING:
+            self._compensate()
+        if run.ended:
+            self._drop_all()
+            self.decision.due = None
+        if self.decision.changed or run.ended:
+            run.updated = now
+        return self.decision
+
+    def _forward(self) -> None:
+        run = self._run
+        outcome: Outcome
+        if run.cancelling:
+            outcome = StepFailure(failure_of("cancelled", "the run was cancelled"))
+        elif run.deadline is not None and self._now >= run.deadline:
+            outcome = StepFailure(failure_of("deadline", "the run's deadline has passed"))
+        else:
+            if run.deadline is not None:
+                self._due(run.deadline)
+            outcome = self._sequence(run.pinned.main["steps"], "", self._scope(), run.input)  # type: ignore[union-attr]
+        if isinstance(outcome, Value) and run.durable:
+            try:
+                size_of(outcome.value, MOST_RESULT, "the run's result")
+            except ValueError as problem:
+                outcome = StepFailure(failure_of("too-long", str(problem)))
+        if isinstance(outcome, Value):
+            run.state, run.result = DONE, outcome.value
+        elif isinstance(outcome, StepFailure):
+            self._drop_all()
+            run.state = COMPENSATING
+            run.failure = {**outcome.error, "step": outcome.path}
+            run.values.clear()
+            run.suspended = False
+
+    # -- compensation ----------------------------------------------------------------------------
+
+    def _compensate(self) -> None:
+        """Undo what was done, the last first; then the run has failed."""
+        run = self._run
+        self.decision.evaluate.clear()
+        self.decision.due = None
+        self._collecting = True
+        self._undo.clear()
+        self._sequence(run.pinned.main["steps"], "", self._scope(), run.input)  # type: ignore[union-attr]
+        if self.decision.evaluate:
+            return
+        self._collecting = False
+        self.decision.due = None
+        for undo in sorted(self._undo, key=lambda one: -one.order):
+            if undo.path in run.undone:
+                continue
+            key = step_key(run.id, undo.path, run.nonce)
+            scope = {**undo.scope, "result": undo.result, "key": key}
+            outcome = self._sequence(undo.steps, f"{undo.path}~/", scope, undo.result)
+            if outcome is PENDING:
+                return
+            run.undone.append(undo.path)
+            if isinstance(outcome, StepFailure) and run.failure is not None:
+                failed = {**outcome.error, "step": outcome.path}
+                run.failure.setdefault("compensation", []).append(failed)
+        run.error = run.failure
+        cancelled = run.cancelling and (run.failure or {}).get("code") == "cancelled"
+        run.state = CANCELLED if cancelled else FAILED
+
+
+__all__ = [
+    "Decision",
+    "Evaluation",
+    "RunWalk",
+    "StepCall",
+    "Value",
+    "advance",
+    "reset_failed",
+    "step_done",
+    "step_failed",
+    "unsure_steps",
+]

@@ -1,0 +1,46 @@
+"""What comes to a run from outside: signals, and requests to steer it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pycomnet.ext.workflow import machine
+from pycomnet.ext.workflow.definition import Definition
+from pycomnet.ext.workflow.errors import RunFull
+from pycomnet.ext.workflow.records import CANCELLED, FAILED, MOST_SIGNALS, WorkflowRun
+
+SIGNAL, CANCEL, SUSPEND, RESUME, RETRY = "signal", "cancel", "suspend", "resume", "retry"
+
+
+#: The name of a ``retry`` that begins also what may have run.
+UNSURE = "unsure"
+
+
+def apply(run: WorkflowRun, kind: str, name: str, value: Any, now: float) -> list[str]:
+    """Take a message into a run. One that does not fit the run's state changes nothing.
+
+    :param name: of a signal; of ``retry``, :data:`UNSURE` or none.
+    :param value: what a signal brings; of ``retry``, the definition to go on with as bytes, or None
+        for the pinned one.
+    :returns: the paths of steps whose records were removed or have changed.
+    :raises RunFull: too many signals wait in it.
+    """
+    if kind == RETRY:
+        if run.state in (FAILED, CANCELLED) and not run.undone:
+            assert run.pinned is not None
+            definition = run.pinned if value is None else Definition.load(value)
+            return machine.reset_failed(run, definition, now, unsure=name == UNSURE)
+    elif run.ended:
+        pass
+    elif kind == SIGNAL:
+        if sum(map(len, run.signals.values())) >= MOST_SIGNALS:
+            raise RunFull(f"{MOST_SIGNALS} signals wait in the run {run.id!r} already")
+        run.signals.setdefault(name, []).append(value)
+    elif kind == CANCEL:
+        run.cancelling = True
+    elif kind in (SUSPEND, RESUME):
+        run.suspended = kind == SUSPEND
+    return []
+
+
+__all__ = ["CANCEL", "RESUME", "RETRY", "SIGNAL", "SUSPEND", "UNSURE", "apply"]

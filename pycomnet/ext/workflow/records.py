@@ -1,0 +1,404 @@
+"""What is kept of a run and of its steps."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import reprlib
+from collections.abc import Mapping
+from typing import Any
+
+import attrs
+
+from pycomnet.ext.workflow.definition import Definition
+from pycomnet.wire.codec import make_codec
+from pycomnet.wire.values import ValueNotSendable
+
+#: States of a run. One that is ``running`` may be suspended.
+RUNNING = "running"
+COMPENSATING = "compensating"
+DONE = "done"
+FAILED = "failed"
+CANCELLED = "cancelled"
+#: Those of a run that has ended.
+ENDED = frozenset({DONE, FAILED, CANCELLED})
+
+#: States of a step: its call is under way; it waits for a time or a signal; it waits for its next
+#: attempt; it has a result; it has an error.
+BEGUN = "begun"
+WAITING = "waiting"
+RETRYING = "retrying"
+STEP_DONE = "done"
+STEP_FAILED = "failed"
+
+#: The most bytes of a run's input, of one result, and of what a signal brings.
+MOST_BYTES = 1 << 20
+#: The most bytes of what the steps of a run gave and of its signals together, and of its result.
+MOST_RUN = 64 << 20
+MOST_RESULT = 16 << 20
+#: The most characters of arguments that the history shows.
+MOST_SHOWN = 1_000
+#: The most signals that wait in a run, and the most bytes that one brings.
+MOST_SIGNALS = 100
+MOST_SIGNAL = 1 << 16
+#: The longest key of a call; in a longer one the step's path is hashed.
+LONGEST_KEY = 900
+#: The longest id of a run.
+LONGEST_ID = 200
+#: What ids of runs that are not durable begin with, so that they are none of kept ones; and with
+#: what no id that a client gives may begin.
+PASSING = "~"
+RESERVED = ("~", "@")
+
+_codec = make_codec()
+
+
+def pack(value: Any) -> bytes:
+    """The bytes of a value; raises ``ValueNotSendable``."""
+    return bytes(_codec.encode(value))
+
+
+def unpack(data: bytes) -> Any:
+    """The value of bytes."""
+    return _codec.decode(data)
+
+
+def size_of(value: Any, most: int, what: str) -> int:
+    """How many bytes are kept of a value.
+
+    :raises ValueError: they are more than ``most``, or it can't be kept.
+    """
+    try:
+        size = len(pack(value))
+    except (ValueNotSendable, RecursionError) as problem:
+        raise ValueError(f"{what} can't be kept: {problem}") from None
+    if size > most:
+        raise ValueError(f"{what} has {size} bytes, {most} are the most")
+    return size
+
+
+def step_key(run: str, path: str, nonce: str) -> str:
+    """The idempotency key of a step.
+
+    :param nonce: the run's random part: a later run of the same id has other keys, and so has one
+        of another workflow service.
+    """
+    key = f"{run}:{path}:{nonce}"
+    if len(key) <= LONGEST_KEY:
+        return key
+    return f"{run}:{hashlib.sha256(path.encode()).hexdigest()}:{nonce}"
+
+
+@attrs.define
+class StepRecord:
+    """What is kept of a step.
+
+    :ivar path: which step it is.
+    :ivar kind: what kind of step.
+    :ivar attempts: how often its call was begun.
+    :ivar began: when it began; ``ended``: when it ended. Seconds since 1970.
+    :ivar due: when something happens by itself: the next attempt, the end of a wait or timeout.
+    :ivar order: when it ended, counted within the run.
+    :ivar memory: the memory of the server that its key was sent to; for methods with ``once``.
+    :ivar shown: its arguments, cut, for the history.
+    :ivar unsure: whether an attempt before the present one may have run.
+    """
+
+    path: str
+    kind: str
+    state: str
+    began: float
+    attempts: int = 0
+    ended: float | None = None
+    due: float | None = None
+    order: int = 0
+    memory: str = ""
+    shown: str = ""
+    result: Any = None
+    error: dict[str, Any] | None = None
+    unsure: bool = False
+
+    def dump(self) -> bytes:
+        """What a store keeps of it."""
+        return pack(list(attrs.astuple(self, recurse=False)))
+
+    @classmethod
+    def load(cls, data: bytes) -> StepRecord:
+        """Make one of what a store has kept."""
+        return cls(*unpack(data))
+
+    def show(self) -> dict[str, Any]:
+        """What a run's history has of it."""
+        return {
+            "path": self.path,
+            "kind": self.kind,
+            "state": self.state,
+            "attempts": self.attempts,
+            "began": self.began,
+            "ended": self.ended,
+            "due": self.due,
+            "args": self.shown,
+            "error": self.error,
+            "result": shown(self.result),
+        }
+
+
+@attrs.define
+class WorkflowRun:
+    """A run: what is kept of it, and what is made of that.
+
+    :ivar definition: the hash of the definition that it has pinned.
+    :ivar created: when it was started; seconds since 1970, as all times of runs.
+    :ivar deadline: when it fails by itself.
+    :ivar caller: the user who started it.
+    :ivar failure: the error for which it is compensated.
+    :ivar nonce: the random part of the keys of its calls.
+    :ivar ordered: how many steps have ended.
+    :ivar steps: path -> the step's record.
+    :ivar signals: those that have come and that no step has taken: name -> what they bring.
+    :ivar values: what expressions gave, by what they are for; is found again when it is missing.
+    """
+
+    id: str
+    task: str
+    definition: str
+    input: Any
+    created: float
+    caller: str = ""
+    state: str = RUNNING
+    updated: float = 0.0
+    deadline: float | None = None
+    durable: bool = True
+    suspended: bool = False
+    cancelling: bool = False
+    ordered: int = 0
+    result: Any = None
+    error: dict[str, Any] | None = None
+    failure: dict[str, Any] | None = None
+    undone: list[str] = attrs.field(factory=list)
+    nonce: str = ""
+    steps: dict[str, StepRecord] = attrs.field(factory=dict)
+    signals: dict[str, list[Any]] = attrs.field(factory=dict)
+    values: dict[Any, Any] = attrs.field(factory=dict, eq=False, repr=False)
+    pinned: Definition | None = attrs.field(default=None, eq=False, repr=False)
+
+    @property
+    def ended(self) -> bool:
+        """Whether it is over."""
+        return self.state in ENDED
+
+    @property
+    def shown_state(self) -> str:
+        """The state as lists show it."""
+        return "suspended" if self.suspended and not self.ended else self.state
+
+    def row(self) -> RunRow:
+        """What a store keeps of it beside its steps."""
+        data = [getattr(self, name) for name in _PACKED]
+        return RunRow(
+            self.id,
+            self.task,
+            self.definition,
+            self.shown_state,
+            self.caller,
+            self.created,
+            self.updated,
+            pack(data),
+            sum(map(len, self.signals.values())),
+        )
+
+    @classmethod
+    def seen(cls, row: RunRow, steps: Mapping[str, StepRecord] | None = None) -> WorkflowRun:
+        """Make one to be looked at: one that is to be retried runs."""
+        run = cls.of(row, steps)
+        if row.state == RUNNING and run.ended:
+            run.state, run.error, run.failure, run.result = RUNNING, None, None, None
+            run.cancelling = run.suspended = False
+        return run
+
+    @classmethod
+    def of(cls, row: RunRow, steps: Mapping[str, StepRecord] | None = None) -> WorkflowRun:
+        """Make one of what a store has kept."""
+        found = dict(zip(_PACKED, unpack(row.data), strict=False))
+        return cls(
+            row.id,
+            row.task,
+            row.definition,
+            created=row.created,
+            caller=row.caller,
+            updated=row.updated,
+            steps=dict(steps or {}),
+            **found,
+        )
+
+    def show(self) -> dict[str, Any]:
+        """What is shown of it."""
+        return {
+            "id": self.id,
+            "task": self.task,
+            "state": self.shown_state,
+            "caller": self.caller,
+            "created": self.created,
+            "updated": self.updated,
+            "deadline": self.deadline,
+            "definition": self.definition,
+            "error": self.error or self.failure,
+        }
+
+
+#: What is packed of a run; new ones go to the end.
+_PACKED = (
+    "input",
+    "state",
+    "deadline",
+    "durable",
+    "suspended",
+    "cancelling",
+    "ordered",
+    "result",
+    "error",
+    "failure",
+    "undone",
+    "signals",
+    "nonce",
+)
+
+
+@attrs.frozen
+class RunRow:
+    """A run as a store keeps it: what can be searched for, and the rest as bytes.
+
+    :ivar state: one of the states of a run, or ``suspended``.
+    :ivar signals: how many signals wait in it, which a store only counts by.
+    """
+
+    id: str
+    task: str
+    definition: str
+    state: str
+    caller: str
+    created: float
+    updated: float
+    data: bytes
+    signals: int = 0
+
+
+@attrs.frozen
+class RunChange:
+    """What a store commits of a run, all or nothing.
+
+    :ivar fence: the fence of the claim that the change is made under.
+    :ivar steps: path -> a step's bytes; None removes it.
+    :ivar consumed: the numbers of signals and requests that were taken, which are removed.
+    :ivar parked: whether the store is to keep it alone: the claim ends.
+    :ivar due: then, when it is claimed again by itself; None for never.
+    :ivar definition: the bytes of the definition that the row names, if that is another one than
+        before.
+    """
+
+    row: RunRow
+    fence: int
+    steps: tuple[tuple[str, bytes | None], ...] = ()
+    consumed: tuple[int, ...] = ()
+    parked: bool = False
+    due: float | None = None
+    definition: bytes | None = None
+
+
+@attrs.frozen
+class Message:
+    """Something for a run from outside: a signal, or a request to steer it.
+
+    :ivar kind: ``signal``, ``cancel``, ``suspend``, ``resume`` or ``retry``.
+    :ivar name: of a signal.
+    :ivar data: what it brings, packed.
+    :ivar number: the store's number of it; they grow.
+    """
+
+    kind: str
+    name: str = ""
+    data: bytes = b""
+    number: int = 0
+
+    def value(self) -> Any:
+        """What it brings."""
+        return unpack(self.data) if self.data else None
+
+
+@attrs.frozen
+class Claim:
+    """A run that a store gives to a workflow service, which alone may commit it from now on.
+
+    :ivar fence: to be named in each commit.
+    :ivar steps: the records of its steps, as bytes.
+    :ivar messages: what waits for it, the oldest first.
+    """
+
+    row: RunRow
+    fence: int
+    steps: tuple[bytes, ...] = ()
+    messages: tuple[Message, ...] = ()
+
+
+@attrs.frozen
+class RunQuery:
+    """Which runs are listed: the newest first.
+
+    :ivar before: (created, id) of the last one of the page before.
+    :ivar caller: only this user's.
+    :ivar tasks: only of these tasks.
+    """
+
+    task: str | None = None
+    state: str | None = None
+    since: float | None = None
+    until: float | None = None
+    caller: str | None = None
+    tasks: tuple[str, ...] | None = None
+    before: tuple[float, str] | None = None
+    limit: int = 100
+
+
+class _Shown(reprlib.Repr):
+    """Makes texts of values, and looks only at what it shows of them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.maxlevel = 6
+        self.maxdict = self.maxlist = self.maxtuple = 100
+        self.maxstring = self.maxother = self.maxlong = MOST_SHOWN
+
+    def repr_dict(self, x: dict[Any, Any], level: int) -> str:
+        if level <= 0 or not x:
+            return "{...}" if x else "{}"
+        # In their own order, not sorted.
+        first = itertools.islice(x.items(), self.maxdict)
+        items = [
+            f"{self.repr1(key, level - 1)}: {self.repr1(one, level - 1)}" for key, one in first
+        ]
+        return f"{{{', '.join(items)}{', ...' if len(x) > self.maxdict else ''}}}"
+
+
+_shown = _Shown()
+
+
+def shown(value: Any) -> str:
+    """A value as text, cut."""
+    if value is None:
+        return ""
+    text = _shown.repr(value) if not isinstance(value, (str, bytes)) else repr(value[:MOST_SHOWN])
+    return text if len(text) <= MOST_SHOWN else text[: MOST_SHOWN - 3] + "..."
+
+
+__all__ = [
+    "Claim",
+    "Message",
+    "WorkflowRun",
+    "RunChange",
+    "RunQuery",
+    "RunRow",
+    "StepRecord",
+    "pack",
+    "step_key",
+    "unpack",
+]

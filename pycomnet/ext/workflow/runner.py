@@ -1,0 +1,414 @@
+"""Starts runs, claims them from the store, and takes what is posted to them."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from functools import partial
+from random import Random
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet import defer
+from twisted.internet.task import deferLater
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from pycomnet.deferred import OneShot, deferred
+from pycomnet.ext.workflow.definition import Definition
+from pycomnet.ext.workflow.errors import RunConflict, RunStoreFailed
+from pycomnet.ext.workflow.liverun import LiveRun
+from pycomnet.ext.workflow.messages import RETRY, apply
+from pycomnet.ext.workflow.records import (
+    PASSING,
+    Claim,
+    StepRecord,
+    WorkflowRun,
+)
+from pycomnet.ext.workflow.stepper import (
+    AGAIN,
+    LONGEST_DELAY,
+    MOST_LIVE,
+    REMEMBERED,
+    RunStepper,
+)
+from pycomnet.interfaces import IRunFollower
+from pycomnet.text.logs import Logger
+
+if TYPE_CHECKING:
+    from pycomnet.interfaces import IRunStore
+    from pycomnet.services.client.context import Context
+
+log = Logger()
+
+#: Runs that are claimed at once.
+CLAIMS = 500
+#: Seconds between looks whether all calls are over, when the service stops.
+STOP_LOOK = 0.05
+
+
+@implementer(IRunFollower)
+class Runner(RunStepper):
+    """Steps runs.
+
+    :param store: open; it follows this object.
+    :param context: for the calls.
+    :param wall: seconds since 1970.
+    """
+
+    def __init__(
+        self,
+        store: IRunStore,
+        context: Context,
+        reactor: Any,
+        wall: Callable[[], float] = time.time,
+        random: Random | None = None,
+    ) -> None:
+        super().__init__(store, context, reactor, wall, random)
+        self._definitions: OrderedDict[str, Definition] = OrderedDict()
+        #: id -> those who wait for its end
+        self._waiting: dict[str, list[defer.Deferred[None]]] = {}
+        self._claiming = False
+        self._claim_again = False
+        #: runs that are claimed and not in memory yet: whether there is a message for them
+        self._arriving: dict[str, bool] = {}
+        self._timer: Any = None
+        #: id -> when its messages are read again
+        self._rereads: dict[str, Any] = {}
+        #: when the first run is due that was parked while runs are claimed
+        self._soonest: float | None = None
+        self._renewal: Any = None
+
+    # -- beginning and end -----------------------------------------------------------------------
+
+    def begin(self) -> None:
+        """Claim what there is to do."""
+        self.claimable()
+        if self.store.lease is not None:
+            self._renew(self.store.lease)
+
+    def _renew(self, lease: float) -> None:
+        self._renewal = self._reactor.callLater(lease / 3, self._renew, lease)
+        self.store.renew().addErrback(self._store_failed)
+
+    @deferred
+    async def close(self, grace: float = 0.0) -> None:
+        """Stop: begin no more steps, and have the results of calls under way committed.
+
+        :param grace: seconds for that. Calls that take longer are cancelled, and go on at the next
+            start as after a crash.
+        """
+        self.stopping = True
+        ends = self._reactor.seconds() + grace
+        while any(self._is_busy(one) for one in self.live.values()):
+            left = ends - self._reactor.seconds()
+            if left <= 0:
+                break
+            await deferLater(self._reactor, min(left, STOP_LOOK))
+        self.closed = True
+        for timer in (self._timer, self._renewal, *self._rereads.values()):
+            if timer is not None and timer.active():
+                timer.cancel()
+        for live in list(self.live.values()):
+            self._drop(live)
+        waiting = [one for each in self._waiting.values() for one in each]
+        for one in waiting:
+            one.cancel()
+
+    def _is_busy(self, live: LiveRun) -> bool:
+        """Whether a run has a call under way, or a result that is not committed."""
+        return live.committing or any(live.under_way.values())
+
+    # -- starting and asking ---------------------------------------------------------------------
+
+    @deferred
+    async def start(
+        self, definition: Definition, input: Any, id: str, caller: str = ""
+    ) -> tuple[WorkflowRun, bool]:
+        """Start a run, unless there is one of that id.
+
+        :param id: that of a run which is not durable gets a prefix.
+        :returns: fires with the run, once it is committed, and whether it is new. Fails with
+            :class:`RunConflict` if that is a run of another task or input.
+        """
+        now = self._wall()
+        # One that is not durable has an id that no kept one has.
+        run = WorkflowRun(id, definition.task, definition.hash, input, now, caller, updated=now)
+        run.pinned = definition
+        run.nonce = secrets.token_hex(8)
+        task = definition.main
+        if task.get("deadline") is not None:
+            run.deadline = now + task["deadline"]
+        run.durable = task.get("durable", True)
+        if not run.durable:
+            id = run.id = PASSING + id
+            found = self.known(id)
+            if found is not None:
+                return _same(found, run), False
+            live = self.live[id] = LiveRun(run, None)
+            self.counts.started += 1
+            self._step(live)
+            return run, True
+        # What is asked of the store is done, whether or not the caller still waits.
+        created: OneShot[tuple[WorkflowRun, bool]] = OneShot()
+        created.follow(defer.Deferred.fromCoroutine(self._create(run, definition)))
+        return await created.when_fired()
+
+    async def _create(self, run: WorkflowRun, definition: Definition) -> tuple[WorkflowRun, bool]:
+        if len(self.live) >= MOST_LIVE:
+            # It begins when there is room.
+            row, claim = await self.store.create(run.row(), (), definition.dump())
+            if claim is None:
+                return _same(WorkflowRun.of(row), run), False
+            self.counts.started += 1
+            self.store.release({run.id: claim.fence}).addErrback(self._store_failed)
+            self._look_in(AGAIN, earlier=True)
+            return run, True
+        live = LiveRun(run, 0, committing=True)
+        decision = self._decide(live)
+        steps = [(one.path, one.dump()) for one in live.dirty.values() if one is not None]
+        row, claim = await self.store.create(run.row(), steps, definition.dump())
+        if claim is None:
+            return _same(WorkflowRun.of(row), run), False
+        self._keep(definition)
+        self.counts.started += 1
+        live.fence, live.committing = claim.fence, False
+        for path, _ in steps:
+            live.dirty.pop(path, None)
+        self.live[run.id] = live
+        if self.closed:
+            self._drop(live)
+            return run, True
+        self._perform(live)
+        self._set_timer(live, decision.due)
+        if live.again or not live.under_way:
+            self._step(live)
+        return run, True
+
+    def known(self, id: str) -> WorkflowRun | None:
+        """A run that is in memory, or that is not durable and has ended there."""
+        live = self.live.get(id)
+        return self._remembered.get(id) if live is None else live.run
+
+    def when_ended(self, id: str) -> defer.Deferred[None]:
+        """Fires when a run ends, from now on. Cancelling it waits no longer."""
+
+        def forget(one: defer.Deferred[None]) -> None:
+            found = self._waiting.get(id, [])
+            if one in found:
+                found.remove(one)
+            if not found:
+                self._waiting.pop(id, None)
+
+        waiting: defer.Deferred[None] = defer.Deferred(forget)
+        self._waiting.setdefault(id, []).append(waiting)
+        return waiting
+
+    def tell(self, id: str, kind: str, name: str, value: Any) -> bool:
+        """A message for a run that is not durable; whether there is such a run."""
+        live = self.live.get(id)
+        if live is None or live.fence is not None:
+            return False
+        apply(live.run, kind, name, value, self._wall())
+        self._step(live)
+        return True
+
+    # -- what a store calls ----------------------------------------------------------------------
+
+    def posted(self, run: str) -> None:
+        live = self.live.get(run)
+        if live is not None:
+            self.store.messages(run).addCallbacks(
+                partial(self._take, live), self._not_read, errbackArgs=(live,)
+            )
+        elif run in self._arriving:
+            self._arriving[run] = True
+
+    def _not_read(self, failure: Failure, live: LiveRun) -> None:
+        """The messages of a run could not be read: they are read again."""
+        failure.trap(RunStoreFailed, defer.CancelledError)
+        if not self.closed and not live.gone and live.run.id not in self._rereads:
+            again = self._reactor.callLater(AGAIN, self._read_again, live)
+            self._rereads[live.run.id] = again
+
+    def _read_again(self, live: LiveRun) -> None:
+        del self._rereads[live.run.id]
+        if not self.closed and not live.gone:
+            self.posted(live.run.id)
+
+    def claimable(self) -> None:
+        if self._claiming:
+            self._claim_again = True
+        elif not (self.closed or self.stopping):
+            self._claiming = True
+            self._claim().addErrback(self._store_failed)
+
+    def lost(self, runs: Any) -> None:
+        for id in runs:
+            if id in self.live:
+                self._drop(self.live[id])
+
+    def ended(self, run: str) -> None:
+        for waiting in self._waiting.pop(run, ()):
+            waiting.callback(None)
+
+    @property
+    def claiming(self) -> bool:
+        """Whether runs are being claimed."""
+        return self._claiming
+
+    # -- claims ----------------------------------------------------------------------------------
+
+    @deferred
+    async def _claim(self) -> None:
+        due: float | None = None
+        failed = False
+        self._claim_again = False
+        room = min(CLAIMS, MOST_LIVE - len(self.live))
+        self._soonest = None
+        try:
+            if room > 0:
+                claims, due = await self.store.claim(self._wall(), room)
+                await self._arrive(claims)
+        except BaseException:
+            failed = True
+            raise
+        finally:
+            self._claiming = False
+            if self._claim_again and not failed:
+                self.claimable()
+            elif failed or room <= 0:
+                self._look_in(AGAIN)
+            else:
+                lease = self.store.lease
+                self._look_in(LONGEST_DELAY if lease is None else lease)
+                for at in (due, self._soonest):
+                    if at is not None:
+                        self._look_in(at - self._wall(), earlier=True)
+
+    def _look_in(self, delay: float, earlier: bool = False) -> None:
+        """Claim again after a time.
+
+        :param earlier: only if that is before the time that is set.
+        """
+        if self.closed:
+            return
+        delay = min(max(0.0, delay), LONGEST_DELAY)
+        if self._timer is not None and self._timer.active():
+            if earlier and self._timer.getTime() <= self._reactor.seconds() + delay:
+                return
+            self._timer.cancel()
+        self._timer = self._reactor.callLater(delay, self.claimable)
+
+    def parked(self, due: float | None) -> None:
+        if due is None:
+            return
+        if self._claiming:
+            # The claim under way may not have seen it.
+            self._soonest = due if self._soonest is None else min(due, self._soonest)
+        else:
+            self._look_in(due - self._wall(), earlier=True)
+
+    async def _arrive(self, claims: Sequence[Claim]) -> None:
+        """Have claimed runs go on. One that can't be read does not keep the others from it."""
+        self._arriving = dict.fromkeys((one.row.id for one in claims), False)
+        try:
+            for claim in claims:
+                try:
+                    await self._claimed(claim)
+                except (RunStoreFailed, defer.CancelledError):
+                    raise
+                except Exception as problem:
+                    self._unreadable(claim, problem)
+        except BaseException:
+            left = [one for one in claims if one.row.id in self._arriving]
+            self._arriving.clear()
+            self.store.release({one.row.id: one.fence for one in left}).addErrback(
+                self._store_failed
+            )
+            raise
+
+    def _unreadable(self, claim: Claim, problem: Exception) -> None:
+        """Let a run be that can't be read: it stays as it is, claimed, so that it does not come
+        again before the next start of this service, or of one that can read it."""
+        run = claim.row.id
+        self._arriving.pop(run, None)
+        log.failure("the run {run} can't be read; it is left as it is", run=run)
+        text = f"the run {run!r} can't be read: {problem!s:.500}"
+        for waiting in self._waiting.pop(run, ()):
+            waiting.errback(RunStoreFailed(text))
+
+    async def _claimed(self, claim: Claim) -> None:
+        steps = {one.path: one for one in map(StepRecord.load, claim.steps)}
+        run = WorkflowRun.of(claim.row, steps)
+        pinned = await self._definition(run.definition)
+        live = LiveRun(run, claim.fence, size=sum(map(len, claim.steps)))
+        if pinned is None:
+            self.live[run.id] = live
+            self._arriving.pop(run.id, None)
+            live.consumed = [one.number for one in claim.messages]
+            self._broken(live, f"its definition {run.definition} is not in the store")
+            return
+        run.pinned = pinned
+        self.live[run.id] = live
+        if self.closed:
+            self._drop(live)
+            return
+        self._take(live, list(claim.messages))
+        if self._arriving.pop(run.id, False):
+            self.posted(run.id)
+
+    async def _definition(self, hash: str) -> Definition | None:
+        found = self._definitions.get(hash)
+        if found is None:
+            data = await self.store.definition(hash)
+            if data is None:
+                return None
+            found = Definition.load(data)
+            self._keep(found)
+        return found
+
+    def _keep(self, definition: Definition) -> None:
+        self._definitions[definition.hash] = definition
+        if len(self._definitions) > REMEMBERED:
+            self._definitions.popitem(last=False)
+
+    def _take(self, live: LiveRun, messages: list[Any]) -> None:
+        """Take messages into a run."""
+        if live.gone:
+            return
+        for message in messages:
+            if message.number in live.consumed:
+                continue
+            live.consumed.append(message.number)
+            live.changed = True
+            try:
+                value = message.value()
+                removed = apply(live.run, message.kind, message.name, value, self._wall())
+                if message.kind == RETRY and value is not None:
+                    live.definition = value
+            except Exception:
+                log.failure("a message for the run {run} is not valid", run=live.run.id)
+                continue
+            live.dirty.update({path: live.run.steps.get(path) for path in removed})
+        self._step(live)
+
+    def _store_failed(self, failure: Failure) -> None:
+        failure.trap(RunStoreFailed, defer.CancelledError)
+        if not self.closed:
+            log.error("the store failed: {problem}", problem=failure.value)
+            self._look_in(AGAIN, earlier=True)
+
+
+def _same(found: WorkflowRun, wanted: WorkflowRun) -> WorkflowRun:
+    """A run that is there, if it is what was to be started.
+
+    :raises RunConflict: it is not.
+    """
+    if found.task != wanted.task or found.input != wanted.input:
+        raise RunConflict(f"there is a run {found.id!r} of another task, or with another input")
+    return found
+
+
+__all__ = ["Runner"]

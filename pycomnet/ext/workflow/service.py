@@ -1,0 +1,483 @@
+"""The workflow service: starts runs, and lets their users see and steer them."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import attrs
+from twisted.internet import defer, task
+
+from pycomnet.deferred import deferred
+from pycomnet.errors import Forbidden, InvalidArguments, Overloaded, Unauthenticated
+from pycomnet.ext.workflow.client import WORKFLOW
+from pycomnet.ext.workflow.definition import Definition
+from pycomnet.ext.workflow.errors import (
+    RunCancelled,
+    RunConflict,
+    RunFailed,
+    RunStoreFailed,
+    UnknownRun,
+)
+from pycomnet.ext.workflow.graph import draw
+from pycomnet.ext.workflow.machine import unsure_steps
+from pycomnet.ext.workflow.messages import CANCEL, RESUME, RETRY, SIGNAL, SUSPEND, UNSURE
+from pycomnet.ext.workflow.records import (
+    CANCELLED,
+    DONE,
+    ENDED,
+    FAILED,
+    LONGEST_ID,
+    MOST_BYTES,
+    MOST_SIGNAL,
+    PASSING,
+    RESERVED,
+    Message,
+    RunQuery,
+    StepRecord,
+    WorkflowRun,
+    pack,
+)
+from pycomnet.ext.workflow.runner import Runner
+from pycomnet.ext.workflow.timetable import Timetable
+from pycomnet.services.interface import Service, interface, method
+from pycomnet.text.logs import Logger
+from pycomnet.wire.values import ValueNotSendable
+
+if TYPE_CHECKING:
+    from pycomnet.interfaces import IRunStore
+    from pycomnet.services.server.request import Request
+
+log = Logger()
+
+#: Seconds for which runs are kept that have ended.
+KEEP = 7 * 86_400.0
+#: The states of runs that a retry has go on.
+RETRIED = (FAILED, CANCELLED)
+#: Seconds that the calls under way have to end when the service stops.
+GRACE = 10.0
+#: The longest name of a signal.
+LONGEST_NAME = 200
+#: Seconds between looks for runs that are too old; the most that are removed at once.
+PRUNE_EVERY = 60.0
+PRUNE = 500
+#: The most calls, of those that may run at a time, that are kept for others than those who wait.
+FOR_OTHERS = 200
+#: The most runs of a page, and the most pages of the store that are read for it.
+PAGE = 1_000
+MOST_PAGES = 20
+
+
+@interface(WORKFLOW)
+class WorkflowService(Service):
+    """Runs tasks: chains of calls to other services.
+
+    :param tasks: checked ones, by name.
+    :param store: where runs are kept; not opened.
+    :param schedules: checked ones.
+    :param keep: seconds for which runs are kept that have ended.
+    :param wall: seconds since 1970.
+    :param grace: seconds for which a stop waits for calls under way.
+    """
+
+    def __init__(
+        self,
+        tasks: Mapping[str, Mapping[str, Any]],
+        store: IRunStore,
+        schedules: Any = (),
+        keep: float = KEEP,
+        wall: Callable[[], float] = time.time,
+        grace: float = GRACE,
+    ) -> None:
+        self.store = store
+        self._tasks = tasks
+        self._schedules = schedules
+        self._keep = keep
+        self._wall = wall
+        self._grace = grace
+        self._definitions = {name: Definition.of(name, tasks) for name in tasks}
+        self._pruning: Any = None
+        self._timetable: Timetable | None = None
+        self.runner: Runner | None = None
+        #: calls that wait for the end of a run, and the most of them
+        self._waiters = 0
+        self._most_waiters = 1
+
+    # -- as a service ----------------------------------------------------------------------------
+
+    @deferred
+    async def started(self, server: Any) -> None:
+        """Open the store, and go on with the runs that are in it."""
+        self._most_waiters = max(
+            1, server.limits.running - min(FOR_OTHERS, server.limits.running // 2)
+        )
+        self.runner = Runner(self.store, server.context, server.reactor, self._wall)
+        await self.store.open(self.runner)
+        self.runner.begin()
+        self._pruning = task.LoopingCall(self._prune)
+        self._pruning.clock = server.reactor
+        self._pruning.start(PRUNE_EVERY)
+        if self._schedules:
+            self._timetable = Timetable(
+                self._schedules, self.store, self._start_scheduled, server.reactor, self._wall
+            )
+            await self._timetable.begin()
+
+    @deferred
+    async def stopped(self) -> None:
+        """Let the runs be, and close the store."""
+        if self._pruning is not None and self._pruning.running:
+            self._pruning.stop()
+        if self._timetable is not None:
+            self._timetable.close()
+        if self.runner is not None:
+            await self.runner.close(self._grace)
+        await self.store.close()
+
+    async def _prune(self) -> None:
+        try:
+            while await self.store.prune(self._wall() - self._keep, PRUNE):
+                pass
+        except RunStoreFailed as problem:
+            log.error("can't remove old runs: {problem}", problem=problem)
+        except Exception:
+            log.failure("can't remove old runs")
+
+    async def _start_scheduled(self, name: str, args: Any, id: str) -> None:
+        await self._runner.start(self._definitions[name], args, id)
+
+    @property
+    def _runner(self) -> Runner:
+        if self.runner is None:
+            raise RunStoreFailed("the workflow service has not begun")
+        return self.runner
+
+    # -- who may do what -------------------------------------------------------------------------
+
+    def _check_run(self, request: Request, task: str) -> Definition:
+        definition = self._definitions.get(task)
+        allowed = self._tasks.get(task, {}).get("run")
+        if allowed is not None and not _is_one_of(request, allowed):
+            if request.user is None:
+                raise Unauthenticated(f"the task {task!r} is for users", "missing")
+            text = f"{request.user} may not run the task {task!r}"
+            raise Forbidden(text, request.interface, request.method)
+        if definition is None:
+            return Definition.of(task, self._tasks)  # which raises
+        return definition
+
+    def _sees(self, request: Request, run: WorkflowRun) -> bool:
+        """Whether the caller may see and steer a run."""
+        rules = self._tasks.get(run.task, {})
+        if "see" in rules:
+            if _is_one_of(request, rules["see"]):
+                return True
+        elif "run" not in rules and not run.caller:
+            return True
+        user = request.user
+        return user is not None and user.name == run.caller
+
+    async def _run_of(self, request: Request) -> WorkflowRun:
+        """A run that the caller may see."""
+        id = request.args["id"]
+        _check_text("an id", id)
+        run = self._runner.known(id)
+        if run is None:
+            found = await self.store.get(id)
+            if found is not None:
+                row, steps = found
+                run = WorkflowRun.seen(row, {one.path: one for one in map(StepRecord.load, steps)})
+        if run is None:
+            run = self._runner.known(PASSING + id)
+        if run is None or not self._sees(request, run):
+            raise UnknownRun(f"there is no run {id!r}, or you may not see it")
+        return run
+
+    # -- methods ---------------------------------------------------------------------------------
+
+    async def _begin(self, request: Request) -> WorkflowRun:
+        args = request.args
+        definition = self._check_run(request, args["task"])
+        id = args.get("id")
+        if id is None:
+            id = secrets.token_hex(12)
+        else:
+            _check_text("an id", id)
+            if id.startswith(RESERVED):
+                raise InvalidArguments(f"no id begins with one of {' '.join(RESERVED)}")
+        input = args.get("args")
+        if definition.main.get("durable", True):
+            try:
+                size = len(pack(input))
+            except ValueNotSendable as problem:
+                raise InvalidArguments(f"args can't be kept: {problem}") from None
+            if size > MOST_BYTES:
+                raise InvalidArguments(f"args have {size} bytes, {MOST_BYTES} are the most")
+        user = request.user
+        taken = RunConflict(f"there is a run {id!r} of another user, or with another task or input")
+        try:
+            run, new = await self._runner.start(definition, input, id, user.name if user else "")
+        except RunConflict:
+            raise taken from None  # whoever may not see that run does not learn what it is of
+        if not new and not self._sees(request, run):
+            raise taken
+        return run
+
+    @method("invoke", args={"task": "str", "args": "any?", "id": "str?"})
+    async def invoke(self, request: Request) -> Any:
+        """Run a task, and wait for its result. If nobody waits any more, the run of a task that is
+        not durable is cancelled; another goes on."""
+        run = await self._begin(request)
+        try:
+            return await self._result(run.id)
+        except defer.CancelledError:
+            if not run.durable:
+                self._runner.tell(run.id, CANCEL, "", None)
+            raise
+
+    @method("start", args={"task": "str", "args": "any?", "id": "str?"})
+    async def start(self, request: Request) -> dict[str, Any]:
+        """Start a run. A second start of the same id gives the run that there is."""
+        return (await self._begin(request)).show()
+
+    @method("result", args={"id": "str"}, idempotent=True)
+    async def result(self, request: Request) -> Any:
+        """Wait for the end of a run: its result."""
+        run = await self._run_of(request)
+        return await self._result(run.id)
+
+    async def _result(self, id: str) -> Any:
+        if self._waiters >= self._most_waiters:
+            # They leave room for those who start, signal and cancel.
+            raise Overloaded(f"{self._waiters} calls wait for runs here: ask again later")
+        self._waiters += 1
+        waiting = self._runner.when_ended(id)
+        try:
+            run = self._runner.known(id)
+            if run is None:
+                run = await self._kept(id)
+            # One that is in memory has not ended before that is committed.
+            if not run.ended or id in self._runner.live:
+                await waiting
+                run = self._runner.known(id) or await self._kept(id)
+        finally:
+            self._waiters -= 1
+            if not waiting.called:
+                waiting.addErrback(lambda failure: failure.trap(defer.CancelledError))
+                waiting.cancel()
+        if run.state == DONE:
+            return run.result
+        error = run.error or {}
+        text = f"{run.id}: {error.get('step', '')}: {error.get('message') or error.get('code')}"
+        kind = RunCancelled if run.state == CANCELLED else RunFailed
+        raise kind(text, run.id, str(error.get("step", "")), error)
+
+    async def _kept(self, id: str) -> WorkflowRun:
+        found = await self.store.get(id)
+        if found is None:
+            raise UnknownRun(f"there is no run {id!r} any more")
+        return WorkflowRun.seen(found[0])
+
+    @method(
+        "list",
+        args={
+            "task": "str?",
+            "state": "str?",
+            "since": "float?",
+            "until": "float?",
+            "limit": "int?",
+            "before": "list?",
+        },
+        idempotent=True,
+    )
+    async def list_runs(self, request: Request) -> list[dict[str, Any]]:
+        """Runs that the caller may see, the newest first. ``before`` is the creation time and the
+        id of the last run of the page before."""
+        args = request.args or {}
+        limit = args.get("limit") or 100
+        if not 0 < limit <= PAGE:
+            raise InvalidArguments(f"limit is from 1 to {PAGE}")
+        before = args.get("before")
+        if before is not None and (
+            len(before) != 2 or type(before[0]) not in (int, float) or type(before[1]) is not str
+        ):
+            raise InvalidArguments("before is a run's creation time and its id")
+        for what in ("task", "state"):
+            if args.get(what) is not None:
+                _check_text(what, args[what])
+        if before is not None:
+            before = (_time("before", before[0]), before[1])
+            _check_text("before's id", before[1])
+        user = request.user
+        # What the store can't leave out is left out below.
+        seen = [
+            name
+            for name, rules in self._tasks.items()
+            if "run" not in rules or ("see" in rules and _is_one_of(request, rules["see"]))
+        ]
+        query = RunQuery(
+            args.get("task"),
+            args.get("state"),
+            _time("since", args.get("since")),
+            _time("until", args.get("until")),
+            user.name if user else "",
+            tuple(seen),
+            before,
+            limit,
+        )
+        found: list[dict[str, Any]] = []
+        for _ in range(MOST_PAGES):
+            rows = await self.store.list(query)
+            runs = [WorkflowRun.seen(row) for row in rows]
+            found += [run.show() for run in runs if self._sees(request, run)]
+            if len(found) >= limit or len(rows) < limit:
+                break
+            query = attrs.evolve(query, before=(rows[-1].created, rows[-1].id))
+        return found[:limit]
+
+    @method("show", args={"id": "str"}, idempotent=True)
+    async def show(self, request: Request) -> dict[str, Any]:
+        """A run and its history: each step with its start, end, attempts, arguments and error."""
+        run = await self._run_of(request)
+        steps = sorted(run.steps.values(), key=lambda one: (one.began, one.order))
+        return {
+            **run.show(),
+            "input": run.input,
+            "result": run.result,
+            "signals": {name: len(waiting) for name, waiting in run.signals.items()},
+            "steps": [one.show() for one in steps],
+        }
+
+    @method("graph", args={"task": "str?", "id": "str?", "format": "str?"}, idempotent=True)
+    async def graph(self, request: Request) -> str:
+        """A drawing of a task, or of a run with the states of its steps: ``mermaid`` or ``dot``."""
+        args = request.args or {}
+        steps: dict[str, str] = {}
+        if args.get("id") is not None:
+            run = await self._run_of(request)
+            steps = {path: one.state for path, one in run.steps.items()}
+            data = await self.store.definition(run.definition) if run.durable else None
+            definition = self._definitions.get(run.task) if data is None else Definition.load(data)
+            if definition is None:
+                raise UnknownRun(f"the definition of {run.id!r} is not there any more")
+        elif args.get("task") is not None:
+            definition = self._check_run(request, args["task"])
+        else:
+            raise InvalidArguments("graph: a task or an id")
+        return draw(definition, steps, args.get("format") or "mermaid")
+
+    @method("tasks", idempotent=True)
+    def tasks(self, request: Request) -> dict[str, Any]:
+        """The tasks that the caller may run, with what they are for."""
+        return {
+            name: {"doc": one.get("doc", ""), "definition": self._definitions[name].hash}
+            for name, one in self._tasks.items()
+            if "run" not in one or _is_one_of(request, one["run"])
+        }
+
+    @method("signal", args={"id": "str", "name": "str", "value": "any?"})
+    async def signal(self, request: Request) -> None:
+        """Send a run a signal. It is kept until a step waits for it."""
+        value, name = request.args.get("value"), request.args["name"]
+        if not 0 < len(name) <= LONGEST_NAME or not name.isprintable():
+            raise InvalidArguments(
+                f"the name of a signal is a text of 1 to {LONGEST_NAME} printable characters"
+            )
+        if len(pack(value)) > MOST_SIGNAL:
+            raise InvalidArguments(f"a signal brings at most {MOST_SIGNAL} bytes")
+        await self._send(request, SIGNAL, name, value)
+
+    @method("cancel", args={"id": "str"}, idempotent=True)
+    async def cancel(self, request: Request) -> None:
+        """Cancel a run: its call under way is cancelled, and what was done is undone."""
+        await self._send(request, CANCEL)
+
+    @method("suspend", args={"id": "str"}, idempotent=True)
+    async def suspend(self, request: Request) -> None:
+        """Have a run begin no more steps, until ``resume``."""
+        await self._send(request, SUSPEND)
+
+    @method("resume", args={"id": "str"}, idempotent=True)
+    async def resume(self, request: Request) -> None:
+        """Have a suspended run go on."""
+        await self._send(request, RESUME)
+
+    @method("retry", args={"id": "str", "latest": "bool?", "unsure": "bool?"})
+    async def retry(self, request: Request) -> None:
+        """Have a failed run go on from the steps that failed: with the definition that it has
+        pinned, or with the present one. ``unsure`` begins also steps that may have run."""
+        run = await self._run_of(request)
+        if request.args.get("latest") or run.task in self._tasks:
+            self._check_run(request, run.task)
+        if not run.ended or run.state == DONE:
+            raise RunConflict(
+                f"the run {run.id!r} is {run.shown_state}: only failed ones are retried"
+            )
+        if run.undone:
+            raise RunConflict(f"the run {run.id!r} was compensated: start a new one")
+        if not run.durable:
+            raise RunConflict(f"the run {run.id!r} is not durable: start a new one")
+        unsure = bool(request.args.get("unsure"))
+        steps = unsure_steps(run)
+        if steps and not unsure:
+            raise RunConflict(
+                f"these steps of the run {run.id!r} may have run: {', '.join(steps)}; to run them "
+                "again all the same, say 'unsure'"
+            )
+        latest = None
+        if request.args.get("latest"):
+            # It is kept with the commit that takes the message.
+            latest = self._definitions[run.task].dump()
+        await self._send(request, RETRY, UNSURE if unsure else "", latest, ended=True)
+
+    async def _send(
+        self, request: Request, kind: str, name: str = "", value: Any = None, ended: bool = False
+    ) -> None:
+        run = await self._run_of(request)
+        if run.ended and not ended:
+            if kind == SIGNAL:
+                raise RunConflict(f"the run {run.id!r} has ended: it is {run.state}")
+            return
+        if self._runner.tell(run.id, kind, name, value):
+            return
+        message = Message(kind, name, b"" if value is None else pack(value))
+        found = await self.store.post(run.id, message)
+        if found is None:
+            raise UnknownRun(f"there is no run {run.id!r} any more")
+        if kind == SIGNAL and found.state in ENDED:
+            raise RunConflict(f"the run {run.id!r} has ended: it is {found.state}")
+        if kind == RETRY and found.state not in RETRIED:
+            raise RunConflict(f"the run {run.id!r} is {found.state}: only failed ones are retried")
+
+
+def _check_text(what: str, text: str) -> None:
+    """Check an id, or another name, before it is looked for.
+
+    :raises InvalidArguments: it is none.
+    """
+    if not 0 < len(text) <= LONGEST_ID or not text.isprintable():
+        raise InvalidArguments(f"{what} is a text of 1 to {LONGEST_ID} printable characters")
+
+
+def _time(what: str, value: Any) -> Any:
+    """A time as a float, or None.
+
+    :raises InvalidArguments: it is too large.
+    """
+    try:
+        return None if value is None else float(value)
+    except OverflowError:
+        raise InvalidArguments(f"{what} is in seconds since 1970") from None
+
+
+def _is_one_of(request: Request, allowed: Any) -> bool:
+    """Whether the caller is one of these users, or has one of these roles (``@role``)."""
+    user = request.user
+    if user is None:
+        return False
+    return user.name in allowed or any(f"@{role}" in allowed for role in user.roles)
+
+
+__all__ = ["WORKFLOW", "WorkflowService"]

@@ -1,0 +1,472 @@
+"""Steps runs: does what the state machine decides, and commits before it calls."""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from functools import partial
+from random import Random
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet import defer
+from twisted.python.failure import Failure
+
+from pycomnet.errors import RemoteError, error_map
+from pycomnet.ext.workflow import machine
+from pycomnet.ext.workflow.calling import CallFor, Outcome, StepCaller
+from pycomnet.ext.workflow.counting import Counts
+from pycomnet.ext.workflow.errors import ExpressionError, FenceLost, RunNotKept
+from pycomnet.ext.workflow.expressions import BUDGET, INLINE, SECONDS, TooCostly, evaluate
+from pycomnet.ext.workflow.failures import StepFailure, failure_of
+from pycomnet.ext.workflow.liverun import LiveRun
+from pycomnet.ext.workflow.records import (
+    ENDED,
+    FAILED,
+    MOST_BYTES,
+    MOST_RUN,
+    STEP_DONE,
+    STEP_FAILED,
+    RunChange,
+    StepRecord,
+    WorkflowRun,
+    size_of,
+)
+from pycomnet.services.threads import in_thread
+from pycomnet.text.logs import Logger
+from pycomnet.wire.values import ValueNotSendable
+
+if TYPE_CHECKING:
+    from pycomnet.interfaces import IRunStore
+    from pycomnet.services.client.context import Context
+
+log = Logger()
+
+#: Seconds: a run that has nothing to do for longer than that is parked.
+PARK_AFTER = 2.0
+#: Runs that are in memory at a time.
+MOST_LIVE = 20_000
+#: Costly expressions that are evaluated at a time.
+EVALUATIONS = 2
+#: Seconds until a commit that failed is tried again.
+AGAIN = 1.0
+#: The longest delayed call, in seconds: the machine's clock may be set meanwhile.
+LONGEST_DELAY = 600.0
+#: Runs that are not durable, have ended, and can still be seen.
+REMEMBERED = 1_000
+
+
+class RunStepper:
+    """Steps the runs that are in memory.
+
+    :param store: what runs are committed to.
+    :param context: for the calls.
+    :param wall: seconds since 1970.
+    :ivar live: id -> the runs that this service has.
+    """
+
+    def __init__(
+        self,
+        store: IRunStore,
+        context: Context,
+        reactor: Any,
+        wall: Callable[[], float] = time.time,
+        random: Random | None = None,
+    ) -> None:
+        self.store = store
+        self._reactor = reactor
+        self._caller = StepCaller(context)
+        self._wall = wall
+        self._random = (random or Random()).random
+        self.live: dict[str, LiveRun] = {}
+        self.counts = Counts()
+        self._evaluations = defer.DeferredSemaphore(EVALUATIONS)
+        #: whether a commit has failed, and none was made since
+        self._store_fails = False
+        #: runs that are not durable and have ended
+        self._remembered: OrderedDict[str, WorkflowRun] = OrderedDict()
+        self.closed = False
+        #: whether no step begins any more
+        self.stopping = False
+
+    def ended(self, run: str) -> None:
+        """A run has ended: for those who wait for it."""
+        raise NotImplementedError
+
+    def parked(self, due: float | None) -> None:
+        """A run was parked.
+
+        :param due: when it is to go on by itself.
+        """
+        raise NotImplementedError
+
+    # -- steps -----------------------------------------------------------------------------------
+
+    def _step(self, live: LiveRun) -> None:
+        """Go on with a run, unless that happens already."""
+        if live.stepping or live.committing or live.gone:
+            live.again = True
+            return
+        live.stepping = True
+        try:
+            live.again = True
+            while live.again and not live.gone and not live.committing:
+                live.again = False
+                self._step_once(live)
+        except Exception as problem:
+            log.failure("the run {run} can't go on", run=live.run.id)
+            self._broken(live, f"it can't go on: {type(problem).__name__}: {problem!s:.500}")
+        finally:
+            live.stepping = False
+
+    def _broken(self, live: LiveRun, text: str) -> None:
+        """Fail a run that can't go on, without a look at its steps."""
+        run = live.run
+        if not live.broken:
+            log.error("the run {run} has failed: {problem}", run=run.id, problem=text)
+        under_way, live.under_way = live.under_way, {}
+        for made in under_way.values():
+            if made is not None:
+                made.cancel()
+        live.calls.clear()
+        live.evaluating.clear()
+        live.dirty.clear()
+        run.values.clear()
+        live.broken = True
+        run.state, run.updated = FAILED, self._wall()
+        run.suspended, run.result = False, None
+        run.error = run.failure = failure_of("internal", text)
+        if live.fence is None:
+            self._over(live)
+            return
+        try:
+            row = run.row()
+        except Exception:
+            # What makes it so has come with a signal.
+            run.signals.clear()
+            row = run.row()
+        self._commit(live, RunChange(row, live.fence, (), tuple(live.consumed)), None)
+
+    def _step_once(self, live: LiveRun) -> None:
+        run = live.run
+        if live.broken:
+            self._broken(live, str((run.error or {}).get("message", "")))
+            return
+        decision = self._decide(live)
+        idle = decision.parkable and not live.under_way and not live.evaluating
+        now = self._wall()
+        if live.fence is None:
+            live.dirty.clear()
+            live.consumed.clear()
+            if run.ended:
+                self._over(live)
+            else:
+                self._perform(live)
+                self._set_timer(live, decision.due)
+            return
+        parked = (
+            not run.ended
+            and not self.stopping  # what is held then goes on at the next start
+            and idle
+            and not live.calls
+            and (decision.due is None or decision.due - now > PARK_AFTER)
+        )
+        if not (live.dirty or live.changed or run.ended or parked):
+            self._perform(live)
+            self._set_timer(live, decision.due)
+            return
+        steps = tuple(
+            (path, None if record is None else record.dump()) for path, record in live.dirty.items()
+        )
+        consumed = tuple(live.consumed)
+        change = RunChange(
+            run.row(), live.fence, steps, consumed, parked, decision.due, live.definition
+        )
+        self._commit(live, change, decision.due)
+
+    def _commit(self, live: LiveRun, change: RunChange, due: float | None) -> None:
+        kept, live.dirty, live.changed = live.dirty, {}, False
+        waiting, live.waiting = live.waiting, []
+        live.committing = True
+        self.store.commit(change).addCallbacks(
+            self._committed,
+            self._not_committed,
+            callbackArgs=(live, change, due, waiting),
+            errbackArgs=(live, kept, waiting),
+        ).addErrback(lambda failure: log.failure("the runner failed", failure))
+
+    def _decide(self, live: LiveRun) -> machine.Decision:
+        """Ask the machine until it needs no more expressions that are quick."""
+        run = live.run
+        while True:
+            decision = machine.advance(run, self._wall(), live.under_way, self.stopping)
+            for path in decision.cancel:
+                live.calls.pop(path, None)
+                told = live.outcomes.pop(path, None)
+                if told is not None and (told.safe or not told.sent):
+                    run.steps[path].unsure = False
+                made = live.under_way.pop(path, None)
+                if made is not None:
+                    made.cancel()
+            live.dirty.update(decision.changed)
+            for call in decision.calls:
+                live.calls[call.path] = call
+                live.under_way[call.path] = None
+            wanted = [one for one in decision.evaluate if one.key not in live.evaluating]
+            if not wanted:
+                return decision
+            for one in wanted:
+                self._evaluate(live, one)
+
+    def _evaluate(self, live: LiveRun, wanted: machine.Evaluation) -> None:
+        try:
+            value = evaluate(wanted.template, wanted.scope, INLINE, None)
+        except TooCostly:
+            live.evaluating.add(wanted.key)
+            # Few at a time: the reactor's threads are for others as well.
+            running = self._evaluations.run(
+                in_thread, self._reactor, evaluate, wanted.template, wanted.scope, BUDGET, SECONDS
+            )
+            running.addBoth(self._evaluated, live, wanted)
+        except ExpressionError as problem:
+            self._no_value(live, wanted, problem)
+        else:
+            self._value(live, wanted, value)
+
+    def _value(self, live: LiveRun, wanted: machine.Evaluation, value: Any) -> None:
+        """An expression has a value, which is kept if it is what the step gives."""
+        found: Any = machine.Value(value)
+        if live.fence is not None and wanted.key[1] == "value":
+            try:
+                self._count(live, value)
+            except ValueError as problem:
+                found = StepFailure(failure_of("too-long", str(problem)), wanted.key[0])
+        live.run.values[wanted.key] = found
+
+    def _count(self, live: LiveRun, value: Any) -> None:
+        """Count the bytes of what a step of a run gives.
+
+        :raises ValueError: they are too many, or it can't be kept.
+        """
+        size = size_of(value, MOST_BYTES, "the result")
+        if live.size + size > MOST_RUN:
+            raise ValueError(f"the results of the run's steps have more than {MOST_RUN} bytes")
+        live.size += size
+
+    def _evaluated(self, result: Any, live: LiveRun, wanted: machine.Evaluation) -> None:
+        live.evaluating.discard(wanted.key)
+        if isinstance(result, Failure):
+            problem = result.value
+            if not isinstance(problem, ExpressionError):
+                log.failure("an expression failed", result)
+            self._no_value(live, wanted, problem)
+        else:
+            self._value(live, wanted, result)
+        self._step(live)
+
+    def _no_value(self, live: LiveRun, wanted: machine.Evaluation, problem: Any) -> None:
+        error = failure_of("expression", str(problem)[:2_000])
+        live.run.values[wanted.key] = StepFailure(error, wanted.key[0])
+
+    def _set_timer(self, live: LiveRun, due: float | None) -> None:
+        if live.timer is not None and live.timer.active():
+            live.timer.cancel()
+        live.timer = None
+        if due is not None and not live.gone:
+            delay = min(max(0.0, due - self._wall()), LONGEST_DELAY)
+            live.timer = self._reactor.callLater(delay, self._step, live)
+
+    # -- commits ---------------------------------------------------------------------------------
+
+    def _committed(
+        self,
+        _: None,
+        live: LiveRun,
+        change: RunChange,
+        due: float | None,
+        waiting: list[defer.Deferred[None]],
+    ) -> None:
+        live.committing = False
+        if self._store_fails:
+            self._store_fails = False
+            log.info("the store of runs works again")
+        live.consumed = [one for one in live.consumed if one not in change.consumed]
+        if live.definition is change.definition:
+            live.definition = None
+        for one in waiting:
+            one.callback(None)
+        if live.gone:
+            return
+        if change.row.state in ENDED:
+            self._over(live)
+        elif change.parked:
+            self._drop(live)
+            self.parked(due)
+        else:
+            if live.again:
+                self._step(live)  # what came meanwhile may be that the calls are not wanted
+                return
+            self._perform(live)
+            self._set_timer(live, due)
+
+    def _not_committed(
+        self,
+        failure: Failure,
+        live: LiveRun,
+        kept: dict[str, StepRecord | None],
+        waiting: list[defer.Deferred[None]],
+    ) -> None:
+        live.committing = False
+        live.waiting = [*waiting, *live.waiting]
+        if live.gone:
+            self._drop(live)
+            return
+        problem = failure.value
+        if isinstance(problem, FenceLost) or self.closed:
+            log.info("{problem}", problem=problem)
+            self._drop(live)
+            if not self.closed:
+                # It may be that the commit before counted, though it failed.
+                self.store.get(live.run.id).addCallbacks(self._look_at, lambda failure: None)
+            return
+        if isinstance(problem, RunNotKept) and not live.broken:
+            self._broken(live, f"it can't be kept: {problem}")
+            return
+        if not self._store_fails:
+            self._store_fails = True
+            log.error("runs wait for their store: {problem}", problem=problem)
+        live.dirty = {**kept, **live.dirty}
+        live.changed = True
+        if live.timer is not None and live.timer.active():
+            live.timer.cancel()
+        live.timer = self._reactor.callLater(AGAIN, self._step, live)
+
+    def _look_at(self, found: Any) -> None:
+        if found is not None and found[0].state in ENDED:
+            self.ended(found[0].id)
+
+    def _over(self, live: LiveRun) -> None:
+        """A run has ended, and that is committed."""
+        run = live.run
+        self.counts.ended(run.state)
+        live.gone = True
+        if self.live.get(run.id) is live:
+            del self.live[run.id]
+        if live.fence is None:
+            self._remembered[run.id] = run
+            if len(self._remembered) > REMEMBERED:
+                self._remembered.popitem(last=False)
+        self._set_timer(live, None)
+        self.ended(run.id)
+
+    def _drop(self, live: LiveRun) -> None:
+        """Have nothing to do with a run any more."""
+        live.gone = True
+        if self.live.get(live.run.id) is live:
+            del self.live[live.run.id]
+        self._set_timer(live, None)
+        under_way, live.under_way = live.under_way, {}
+        for made in under_way.values():
+            if made is not None:
+                made.cancel()
+        waiting, live.waiting = live.waiting, []
+        for one in waiting:
+            one.errback(Failure(FenceLost("the run is not this service's any more")))
+
+    # -- calls -----------------------------------------------------------------------------------
+
+    def _perform(self, live: LiveRun) -> None:
+        """Make the calls that were decided."""
+        calls, live.calls = live.calls, {}
+        for path, call in calls.items():
+            if path not in live.under_way:
+                continue
+            outcome = live.outcomes[path] = Outcome()
+            run = live.run
+            whom = CallFor(
+                run.id,
+                run.caller,
+                live.fence is not None,
+                run.nonce,
+                partial(self._remember, live, call),
+            )
+            made = defer.Deferred.fromCoroutine(self._caller.call(call, whom, outcome))
+            live.under_way[path] = made
+            made.addCallbacks(
+                self._succeeded,
+                self._call_failed,
+                callbackArgs=(live, call, outcome, made),
+                errbackArgs=(live, call, outcome, made),
+            )
+            made.addErrback(lambda failure: log.failure("the runner failed", failure))
+
+    async def _remember(self, live: LiveRun, call: machine.StepCall) -> None:
+        """Commit a step's record while its call is being begun."""
+        if live.gone:
+            raise FenceLost("the run is not this service's any more")
+        live.dirty[call.path] = call.record
+        live.changed = True
+        waiting: defer.Deferred[None] = defer.Deferred()
+        live.waiting.append(waiting)
+        self._step(live)
+        await waiting
+
+    def _succeeded(
+        self, result: Any, live: LiveRun, call: machine.StepCall, outcome: Outcome, made: Any
+    ) -> None:
+        if not self._is_wanted(live, call, made):
+            return
+        try:
+            if live.fence is not None:
+                self._count(live, result)
+        except Exception as problem:
+            self._fail(live, call, error_map(problem) | {"code": "result"}, outcome)
+            return
+        record = machine.step_done(live.run, call.path, result, self._wall())
+        self._next(live, record)
+
+    def _call_failed(
+        self, failure: Failure, live: LiveRun, call: machine.StepCall, outcome: Outcome, made: Any
+    ) -> None:
+        if not self._is_wanted(live, call, made):
+            return
+        problem: Any = failure.value
+        mapped = error_map(problem)
+        error: dict[str, Any] = {
+            key: str(mapped.get(key, ""))[:4_000] for key in ("code", "type", "message")
+        }
+        code = getattr(type(problem), "code", "")
+        if code and isinstance(code, str):
+            error["code"] = code
+        elif outcome.sent and not isinstance(problem, RemoteError | ValueNotSendable):
+            error["code"] = "result"  # what came can't be taken, and the method may have run
+        if not outcome.sent:
+            error["ran"] = False
+        self._fail(live, call, error, outcome)
+
+    def _fail(
+        self, live: LiveRun, call: machine.StepCall, error: dict[str, Any], outcome: Outcome
+    ) -> None:
+        retry = call.step.get("retry")
+        record = machine.step_failed(
+            live.run, call.path, error, self._wall(), retry, outcome.safe, self._random
+        )
+        self._next(live, record)
+
+    def _is_wanted(self, live: LiveRun, call: machine.StepCall, made: Any) -> bool:
+        """Whether a call's outcome counts: it was not cancelled, nor made anew."""
+        if live.gone or live.under_way.get(call.path) is not made:
+            return False
+        del live.under_way[call.path]
+        live.outcomes.pop(call.path, None)
+        return True
+
+    def _next(self, live: LiveRun, record: StepRecord | None) -> None:
+        if record is not None:
+            if record.state in (STEP_DONE, STEP_FAILED):
+                self.counts.step(record.state)
+            live.dirty[record.path] = record
+        self._step(live)
+
+
+__all__ = ["AGAIN", "LONGEST_DELAY", "MOST_LIVE", "REMEMBERED", "RunStepper"]

@@ -1,0 +1,300 @@
+"""The kinds of steps: what each does in a walk over a run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pycomnet.ext.workflow.decisions import PENDING, Outcome, StepCall, Value
+from pycomnet.ext.workflow.expressions import is_true
+from pycomnet.ext.workflow.failures import StepFailure, failure_of
+from pycomnet.ext.workflow.moments import moment
+from pycomnet.ext.workflow.records import (
+    BEGUN,
+    RETRYING,
+    STEP_DONE,
+    WAITING,
+    StepRecord,
+    WorkflowRun,
+    shown,
+)
+from pycomnet.ext.workflow.stepkinds import LONGEST, MOST_ITEMS
+from pycomnet.ext.workflow.walk import Walk
+
+
+class StepWalk(Walk):
+    """A walk that knows the kinds of steps."""
+
+    def __init__(self, run: WorkflowRun, now: float, under_way: frozenset[str]) -> None:
+        super().__init__(run, now, under_way)
+        self._kinds = {
+            "call": self._call,
+            "parallel": self._parallel,
+            "map": self._map,
+            "choice": self._choice,
+            "wait": self._wait,
+            "until": self._wait,
+            "signal": self._signal,
+            "task": self._subtask,
+            "fail": self._fail_step,
+            "value": self._value_step,
+        }
+
+    def _call(
+        self,
+        step: Mapping[str, Any],
+        path: str,
+        scope: Mapping[str, Any],
+        record: StepRecord | None,
+    ) -> Outcome:
+        if record is not None and record.state == STEP_DONE:
+            return Value(record.result)
+        if record is not None and record.state == BEGUN and path in self._under_way:
+            self.decision.parkable = False
+            return PENDING
+        if not self._may_begin():
+            return PENDING
+        if record is not None and record.state == RETRYING and self._now < (record.due or 0.0):
+            self._due(record.due)
+            return PENDING
+        args: Outcome = Value(scope["last"])
+        if "args" in step:
+            args = self._evaluated(path, "args", step["args"], scope)
+        if not isinstance(args, Value):
+            return args
+        self.decision.parkable = False
+        again = record is not None and record.state == BEGUN
+        if record is None:
+            record = self._begin(step, path, BEGUN)
+            record.shown = shown(args.value)
+        if not again:
+            record.state, record.due = BEGUN, None
+            record.attempts += 1
+            self._changed(record)
+        self.decision.calls.append(
+            StepCall(path, step, self._task, args.value, record, again, record.unsure)
+        )
+        return PENDING
+
+    def _parallel(
+        self,
+        step: Mapping[str, Any],
+        path: str,
+        scope: Mapping[str, Any],
+        record: StepRecord | None,
+    ) -> Outcome:
+        if not self._holder(step, path, record):
+            return PENDING
+        branches = step["parallel"]
+        named = isinstance(branches, Mapping)
+        items = branches.items() if named else enumerate(branches)
+        found: dict[Any, Any] = {}
+        waiting = False
+        for name, steps in items:
+            outcome = self._sequence(steps, f"{path}/{name}/", scope, scope["last"])
+            if isinstance(outcome, StepFailure):
+                if not self._collecting:
+                    return outcome
+                waiting = True
+            elif isinstance(outcome, Value):
+                found[name] = outcome.value
+            else:
+                waiting = True
+        if waiting:
+            return PENDING
+        return Value(found if named else list(found.values()))
+
+    def _map(
+        self,
+        step: Mapping[str, Any],
+        path: str,
+        scope: Mapping[str, Any],
+        record: StepRecord | None,
+    ) -> Outcome:
+        over: Outcome = Value(scope["last"])
+        if "over" in step:
+            over = self._evaluated(path, "over", step["over"], scope)
+        if not isinstance(over, Value):
+            return over
+        items = over.value
+        if not isinstance(items, (list, tuple)) or len(items) > MOST_ITEMS:
+            text = f"{path}: expected a list of at most {MOST_ITEMS} items, got {items!r:.80}"
+            return StepFailure(failure_of("expression", text), path)
+        if not self._holder(step, path, record):
+            return PENDING
+        state = self._run.values.setdefault((path, "items"), {})
+        front = state.setdefault("front", 0)
+        results: dict[int, Any] = state.setdefault("results", {})
+        failed: dict[int, StepFailure] = state.setdefault("failed", {})
+        active, most = 0, step.get("concurrency", 10)
+        for index in range(0 if self._collecting else front, len(items)):
+            if (index in results or index in failed) and not self._collecting:
+                continue
+            within = {**scope, "item": items[index], "index": index}
+            outcome = self._sequence(step["map"], f"{path}[{index}]/", within, items[index])
+            if isinstance(outcome, Value):
+                results[index] = outcome.value
+            elif isinstance(outcome, StepFailure):
+                failed[index] = outcome
+                if len(failed) > step.get("tolerate", 0) and not self._collecting:
+                    return outcome
+            else:
+                active += 1
+                if active >= most and not self._collecting:
+                    break
+        while front in results or front in failed:
+            front += 1
+        state["front"] = front
+        if len(results) + len(failed) < len(items):
+            return PENDING
+        return Value(
+            [results[i] if i in results else {"error": failed[i].error} for i in range(len(items))]
+        )
+
+    def _choice(
+        self,
+        step: Mapping[str, Any],
+        path: str,
+        scope: Mapping[str, Any],
+        record: StepRecord | None,
+    ) -> Outcome:
+        for index, choice in enumerate(step["choice"]):
+            holds = self._evaluated(path, f"when{index}", choice["when"], scope)
+            if not isinstance(holds, Value):
+                return holds
+            if is_true(holds.value):
+                if not self._holder(step, path, record):
+                    return PENDING
+                return self._sequence(choice["then"], f"{path}/{index}/", scope, scope["last"])
+        if not self._holder(step, path, record):
+            return PENDING
+        default = step.get("default", ())
+        return self._sequence(default, f"{path}/default/", scope, scope["last"])
+
+    def _wait(
+        self,
+        step: Mapping[str, Any],
+        path: str,
+        scope: Mapping[str, Any],
+        record: StepRecord | None,
+    ) -> Outcome:
+        if record is None:
+            if not self._may_begin():
+                return PENDING
+            kind = step["kind"]
+            found = self._evaluated(path, kind, step[kind], scope)
+            if not isinstance(found, Value):
+                return found
+            due = self._time_of(kind, found.value)
+            if due is None:
+                what = "seconds" if kind == "wait" else "a time with its zone"
+                text = f"{path}: expected {what}, got {found.value!r:.80}"
+                return StepFailure(failure_of("expression", text), path)
+            record = self._begin(step, path, WAITING)
+            record.due = due
+        if record.state == STEP_DONE or (self._now >= (record.due or 0.0) and not self._collecting):
+            return Value(scope["last"])
+        self._due(record.due)
+        return PENDING
+
+    def _time_of(self, kind: str, value: Any) -> float | None:
+        """When a wait ends."""
+        if kind == "wait":
+            if type(value) not in (int, float) or not 0 <= value <= LONGEST:
+                return None
+            return float(self._now + value)
+        try:
+            return moment(value)
+        except (ValueError, OverflowError):
+            return None
+
+    def _signal(
+        self,
+        step: Mapping[str, Any],
+        path: str,
+        scope: Mapping[str, Any],
+        record: StepRecord | None,
+    ) -> Outcome:
+        if record is not None and record.state == STEP_DONE:
+            return Value(record.result)
+        if self._collecting or (record is None and not self._may_begin()):
+            return PENDING
+        if record is None:
+            record = self._begin(step, path, WAITING)
+        waiting = self._run.signals.get(step["signal"])
+        if waiting:
+            value = record.result = waiting.pop(0)
+            if not waiting:
+                del self._run.signals[step["signal"]]
+            return Value(value)
+        self._due(record.due)
+        return PENDING
+
+    def _subtask(
+        self,
+        step: Mapping[str, Any],
+        path: str,
+        scope: Mapping[str, Any],
+        record: StepRecord | None,
+    ) -> Outcome:
+        args: Outcome = Value(scope["last"])
+        if "args" in step:
+            args = self._evaluated(path, "args", step["args"], scope)
+        if not isinstance(args, Value):
+            return args
+        if not self._holder(step, path, record):
+            return PENDING
+        task = self._tasks[step["task"]]
+        deadline = task.get("deadline")
+        began = self._run.steps[path].began
+        if deadline is not None and not self._collecting:
+            if self._now >= began + deadline:
+                text = f"{path}: the deadline of {step['task']} has passed"
+                return StepFailure(failure_of("deadline", text), path)
+            self._due(began + deadline)
+        within = {
+            "input": args.value,
+            "last": args.value,
+            "steps": {},
+            "context": scope["context"],
+        }
+        before, self._task = self._task, step["task"]
+        try:
+            return self._sequence(task["steps"], f"{path}/", within, args.value)
+        finally:
+            self._task = before
+
+    def _fail_step(
+        self,
+        step: Mapping[str, Any],
+        path: str,
+        scope: Mapping[str, Any],
+        record: StepRecord | None,
+    ) -> Outcome:
+        if not self._may_begin():
+            return PENDING
+        failure = step["fail"]
+        message = self._evaluated(path, "message", failure.get("message", ""), scope)
+        if not isinstance(message, Value):
+            return message
+        return StepFailure(failure_of(failure["code"], str(message.value)), path)
+
+    def _value_step(
+        self,
+        step: Mapping[str, Any],
+        path: str,
+        scope: Mapping[str, Any],
+        record: StepRecord | None,
+    ) -> Outcome:
+        if record is not None and record.state == STEP_DONE:
+            return Value(record.result)
+        if not self._may_begin():
+            return PENDING
+        found = self._evaluated(path, "value", step["value"], scope)
+        if isinstance(found, Value):
+            record = record or self._begin(step, path, BEGUN)
+            record.result = found.value
+        return found
+
+
+__all__ = ["StepWalk"]

@@ -1,0 +1,34 @@
+"""Stores of runs, by the word before the colon: ``sqlite:PATH``, ``memory:``."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from pycomnet.ext.workflow.errors import RunStoreFailed
+
+if TYPE_CHECKING:
+    from pycomnet.interfaces import IRunStore
+
+#: The word -> a module and a function that makes a store of what follows the colon, and a reactor.
+SCHEMES = {
+    "memory": ("pycomnet.ext.workflow.stores.sqlite", "make_memory_store"),
+    "sqlite": ("pycomnet.ext.workflow.stores.sqlite", "make_sqlite_store"),
+}
+
+
+def make_run_store(description: str, reactor: Any) -> IRunStore:
+    """Make a store; it is not opened.
+
+    :raises RunStoreFailed: there is no such kind of store, or it needs something else.
+    """
+    scheme, colon, rest = description.partition(":")
+    if not colon or scheme not in SCHEMES:
+        known = ", ".join(f"{name}:" for name in SCHEMES)
+        raise RunStoreFailed(f"expected a store, one of {known} got {description!r}")
+    module, function = SCHEMES[scheme]
+    made: IRunStore = getattr(import_module(module), function)(rest, reactor)
+    return made
+
+
+__all__ = ["SCHEMES", "make_run_store"]

@@ -1,0 +1,140 @@
+"""Starts scheduled tasks when they are due."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet import defer
+from twisted.python.failure import Failure
+
+from pycomnet.errors import PycomnetError
+from pycomnet.ext.workflow.errors import RunStoreFailed
+from pycomnet.ext.workflow.schedules import missed, next_due
+from pycomnet.text.logs import Logger
+
+if TYPE_CHECKING:
+    from pycomnet.interfaces import IRunStore
+
+log = Logger()
+
+#: The longest delayed call, in seconds: clocks may be set meanwhile.
+LONGEST_DELAY = 60.0
+#: Seconds until a start that the store could not keep is tried again.
+AGAIN = 10.0
+
+
+class Timetable:
+    """Looks at schedules. The id of a run says what it was due for, so however many services look
+    at a schedule, each time there is one run.
+
+    :param start: starts a task with arguments and an id.
+    """
+
+    def __init__(
+        self,
+        schedules: Sequence[dict[str, Any]],
+        store: IRunStore,
+        start: Callable[[str, Any, str], Awaitable[None]],
+        reactor: Any,
+        wall: Callable[[], float],
+    ) -> None:
+        self._schedules = schedules
+        self._store = store
+        self._start = start
+        self._reactor = reactor
+        self._wall = wall
+        self._timers: dict[int, Any] = {}
+        #: those whose start is tried again
+        self._again: dict[int, Any] = {}
+        self._closed = False
+
+    async def begin(self) -> None:
+        """Make up for what was missed, as the schedules say, and wait for what comes."""
+        marks = await self._store.marks()
+        now = self._wall()
+        for number, schedule in enumerate(self._schedules):
+            last = marks.get(_name(schedule))
+            if last is not None:
+                for at in missed(schedule, last, now):
+                    await self._start_one(schedule, at)
+            await self._store.mark(_name(schedule), now)
+            self._wait(number, next_due(schedule, now))
+
+    def close(self) -> None:
+        """Start nothing more."""
+        self._closed = True
+        for timer in (*self._timers.values(), *self._again.values()):
+            if timer.active():
+                timer.cancel()
+        self._timers.clear()
+        self._again.clear()
+
+    def _wait(self, number: int, due: float) -> None:
+        delay = min(max(0.0, due - self._wall()), LONGEST_DELAY)
+        self._timers[number] = self._reactor.callLater(delay, self._look, number, due)
+
+    def _look(self, number: int, due: float) -> None:
+        if self._wall() < due:
+            self._wait(number, due)
+            return
+        now = self._wall()
+        # The clock may have jumped over more than one: the machine slept.
+        self._begin(number, [due, *missed(self._schedules[number], due, now)])
+        self._wait(number, next_due(self._schedules[number], max(due, now)))
+
+    def _begin(self, number: int, dues: list[float]) -> None:
+        self._again.pop(number, None)
+        starting = defer.Deferred.fromCoroutine(self._due(self._schedules[number], dues))
+        starting.addErrback(self._failed, number, dues)
+
+    async def _due(self, schedule: dict[str, Any], dues: list[float]) -> None:
+        for at in dues:
+            await self._start_one(schedule, at)
+            await self._store.mark(_name(schedule), at)
+
+    async def _start_one(self, schedule: dict[str, Any], at: float) -> None:
+        """Start what was due. What stands in its way for good is logged."""
+        try:
+            await self._start(schedule["task"], schedule.get("args"), _id(schedule, at))
+        except RunStoreFailed:
+            raise
+        except PycomnetError as problem:
+            _log(schedule, problem)
+
+    def _failed(self, failure: Failure, number: int, dues: list[float]) -> None:
+        """The store can't keep it now: again soon, unless the service ends."""
+        failure.trap(RunStoreFailed, defer.CancelledError)
+        if self._closed:
+            return
+        _log(self._schedules[number], failure.value)
+        self._again[number] = self._reactor.callLater(AGAIN, self._begin, number, dues)
+
+
+def _log(schedule: dict[str, Any], problem: BaseException | None) -> None:
+    log.error(
+        "{task} was due and could not be started: {problem}",
+        task=schedule["task"],
+        problem=problem,
+    )
+
+
+def _hash(schedule: dict[str, Any]) -> str:
+    """Which schedule it is: what it starts, with what, and when."""
+    what = [schedule.get(key) for key in ("task", "cron", "zone", "args")]
+    text = json.dumps(what, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _name(schedule: dict[str, Any]) -> str:
+    return f"{schedule['task']} {_hash(schedule)}"
+
+
+def _id(schedule: dict[str, Any], at: float) -> str:
+    """The id of what is started at a time: none that a client may give."""
+    return f"@{schedule['task'][:100]}:{_hash(schedule)}:{at:.0f}"
+
+
+__all__ = ["Timetable"]

@@ -1,0 +1,125 @@
+"""The SQLite store of runs."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from typing import Any
+
+from twisted.trial.unittest import TestCase
+
+from pycomnet.deferred import deferred
+from pycomnet.ext.workflow.errors import RunStoreFailed
+from pycomnet.ext.workflow.records import RunChange
+from pycomnet.ext.workflow.stores import make_run_store, sqlite, tables
+from pycomnet.test.ext.workflow.conformance import (
+    Follower,
+    KeptRunStoreConformance,
+    RunStoreConformance,
+    row,
+)
+
+
+def the_reactor() -> Any:
+    """The reactor that trial runs."""
+    from twisted.internet import reactor
+
+    return reactor
+
+
+class SQLiteRunStoreTests(KeptRunStoreConformance, TestCase):
+    """Runs in a file."""
+
+    def setUp(self) -> None:
+        directory = self.mktemp()
+        os.mkdir(directory, 0o700)
+        self.path = os.path.join(directory, "runs.sqlite")
+
+    def make_store(self) -> Any:
+        return make_run_store(f"sqlite:{self.path}", the_reactor())
+
+    @deferred
+    async def test_file_is_one_services_alone(self) -> None:
+        """A second service is refused, and says why; the first goes on."""
+        store, _ = await self.opened()
+        with self.assertRaisesRegex(RunStoreFailed, "another workflow service has it open"):
+            await self.make_store().open(Follower())
+        self.assertIsNotNone((await store.create(row()))[1])
+
+    @deferred
+    async def test_other_files_are_not_touched(self) -> None:
+        """A file of another program is refused, as it is."""
+        with sqlite3.connect(self.path) as other:
+            other.execute("CREATE TABLE mine (x)")
+        other.close()
+        os.chmod(self.path, 0o600)
+        with self.assertRaisesRegex(RunStoreFailed, "no workflow service's"):
+            await self.make_store().open(Follower())
+        with sqlite3.connect(self.path) as other:
+            self.assertEqual(
+                other.execute("SELECT name FROM sqlite_master").fetchall(), [("mine",)]
+            )
+        other.close()
+
+    @deferred
+    async def test_file_that_is_locked_is_an_error_that_says_so(self) -> None:
+        """A file that another program has locked is an error with words, not SQLite's."""
+        self.patch(sqlite, "BUSY", 0.1)
+        store = self.make_store()
+        await store.open(Follower())
+        await store.close()
+        other = sqlite3.connect(self.path)
+        self.addCleanup(other.close)
+        other.execute("PRAGMA locking_mode = EXCLUSIVE")
+        other.execute("BEGIN EXCLUSIVE")
+        with self.assertRaisesRegex(RunStoreFailed, "another process has it open"):
+            await self.make_store().open(Follower())
+
+    @deferred
+    async def test_full_file_fails_what_was_asked_for_and_later_works(self) -> None:
+        """When the file can't grow, what is written fails and changes nothing; reads go on, and
+        so does all when there is room again."""
+        store, _ = await self.opened()
+        _, claim = await store.create(row())
+        await store._do(_set_most_pages, 1)
+        long = RunChange(row(data=b"x" * 1_000_000), claim.fence)
+        with self.assertRaisesRegex(RunStoreFailed, "full") as caught:
+            await store.commit(long)
+        self.assertIs(type(caught.exception), RunStoreFailed)
+        self.assertEqual((await store.get("a"))[0], claim.row)
+        await store._do(_set_most_pages, 1 << 30)
+        await store.commit(long)
+        self.assertEqual((await store.get("a"))[0], long.row)
+
+    @deferred
+    async def test_prune_is_bounded_by_steps(self) -> None:
+        """A prune takes few runs that have many steps, and one at least."""
+        self.patch(tables, "MOST_PRUNED", 10)
+        store, _ = await self.opened()
+        for name in ("a", "b", "c"):
+            steps = [(str(n), b"") for n in range(8)]
+            _, claim = await store.create(row(name), steps)
+            await store.commit(RunChange(row(name, state="done"), claim.fence))
+        counts = [await store.prune(10.0, 10) for _ in range(4)]
+        self.assertEqual(counts, [1, 1, 1, 0])
+
+
+def _set_most_pages(connection: Any, most: int) -> None:
+    connection.execute(f"PRAGMA max_page_count = {most}")
+
+
+class MemoryRunStoreTests(RunStoreConformance, TestCase):
+    """Runs in memory."""
+
+    def make_store(self) -> Any:
+        return make_run_store("memory:", the_reactor())
+
+
+class DescriptionTests(TestCase):
+    """What ``store`` may say."""
+
+    def test_unknown_store(self) -> None:
+        """What is no store is an error that lists those that there are."""
+        for wrong in ("", "mysql:x", "sqlite", "sqlite:", "memory:x"):
+            with self.assertRaisesRegex(RunStoreFailed, "expected"):
+                make_run_store(wrong, the_reactor())
