@@ -14,7 +14,8 @@ from pycomnet.ext.pubsub import Gap, subscriber
 from pycomnet.ext.pubsub.feeds import REACHED_IN, WELCOME
 from pycomnet.ext.pubsub.received import MAX_NUMBER, MOST_HAD, EventCount, take_apart
 from pycomnet.ext.pubsub.watching import InterfaceWatch, ServiceWatcher
-from pycomnet.nameserver.service import NameService, make_server
+from pycomnet.nameserver.service import NameService
+from pycomnet.nameserver.serving import make_server
 from pycomnet.nameserver.stores.memory import MemoryStore
 from pycomnet.services.client.context import NAMESERVER, Context
 from pycomnet.services.interface import Service, interface, method
