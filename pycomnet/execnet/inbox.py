@@ -186,15 +186,16 @@ class Inbox:
 
     def finish(self) -> None:
         """The channel is closed here: its callback gets nothing more but the endmarker, now."""
-        with self._lock:
-            callback, self._callback = self._callback, None
-        if callback is None:
-            return
         try:
-            if self._endmarker is not NO_ENDMARKER:
-                callback(self._endmarker)
+            self._give_endmarker()
         finally:
             self.closed.set()
+
+    def _give_endmarker(self) -> None:
+        with self._lock:
+            callback, self._callback = self._callback, None
+        if callback is not None and self._endmarker is not NO_ENDMARKER:
+            callback(self._endmarker)
 
     def take_error(self) -> Exception | None:
         """The error that it ended with, the first time; later the connection's, if it is lost.
@@ -215,10 +216,10 @@ class Inbox:
         """Call the callback with a value, or with the endmarker at the end."""
         if value is END:
             try:
-                self.finish()
+                self._give_endmarker()
             except BaseException as problem:
                 self._callback_failed(problem)
-            self.closed.set()
+            self.closed.set()  # its error is there by now, for who waits for this
             return
         callback = self._callback
         if callback is None or self._failed:

@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
+from twisted.internet.interfaces import IReactorFromThreads
 from twisted.python.failure import Failure
 
 from pycomnet.channels.core import ChannelCore
@@ -26,7 +27,7 @@ class Outbox:
     :param reactor: whose thread that is.
     """
 
-    def __init__(self, reactor: Any) -> None:
+    def __init__(self, reactor: IReactorFromThreads) -> None:
         self._call_in_reactor: Callable[..., Any] = reactor.callFromThread
         self._waiting: deque[tuple[ChannelCore, Any]] = deque()
         self._told = False

@@ -90,7 +90,8 @@ Examples:
             self["settings"] = settings
             self["launch"] = self._launch_config(settings)
             store = self["store"] or settings.get("store") or DEFAULT_STORE
-            make_run_store(store, None)  # to check it: it is not opened
+            # To check it: it is not opened, so it needs no reactor.
+            make_run_store(store, None)  # type: ignore[arg-type]
             self["store"] = store
             self["status"] = self["status"] or settings.get("status")
             if self["status"] is not None and not is_local(self["status"]):

@@ -11,6 +11,7 @@ from random import Random
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet import defer
+from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -61,7 +62,7 @@ class Runner(RunStepper):
         self,
         store: IRunStore,
         context: Context,
-        reactor: Any,
+        reactor: IReactorTime,
         wall: Callable[[], float] = time.time,
         random: Random | None = None,
     ) -> None:

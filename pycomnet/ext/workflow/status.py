@@ -17,6 +17,7 @@ from twisted.web.server import NOT_DONE_YET, Site
 from pycomnet.errors import PycomnetError
 from pycomnet.ext.workflow.records import RunQuery, StepRecord, WorkflowRun
 from pycomnet.net import endpoints
+from pycomnet.net.reactors import EndpointReactor
 from pycomnet.text.logs import Logger
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ class StatusSite(service.Service):
         self,
         workflows: WorkflowService,
         listen: str,
-        reactor: Any,
+        reactor: EndpointReactor,
         failed: Callable[[PycomnetError], object],
     ) -> None:
         self._listen = listen

@@ -10,6 +10,7 @@ from random import Random
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet import defer
+from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 
 from pycomnet.errors import RemoteError, error_map
@@ -69,7 +70,7 @@ class RunStepper:
         self,
         store: IRunStore,
         context: Context,
-        reactor: Any,
+        reactor: IReactorTime,
         wall: Callable[[], float] = time.time,
         random: Random | None = None,
     ) -> None:
@@ -224,8 +225,9 @@ class RunStepper:
         except TooCostly:
             live.evaluating.add(wanted.key)
             # Few at a time: the reactor's threads are for others as well.
+            threads: Any = self._reactor
             running = self._evaluations.run(
-                in_thread, self._reactor, evaluate, wanted.template, wanted.scope, BUDGET, SECONDS
+                in_thread, threads, evaluate, wanted.template, wanted.scope, BUDGET, SECONDS
             )
             running.addBoth(self._evaluated, live, wanted)
         except ExpressionError as problem:

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet import defer
+from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 
 from pycomnet.errors import PycomnetError
@@ -38,7 +39,7 @@ class Timetable:
         schedules: Sequence[dict[str, Any]],
         store: IRunStore,
         start: Callable[[str, Any, str], Awaitable[None]],
-        reactor: Any,
+        reactor: IReactorTime,
         wall: Callable[[], float],
     ) -> None:
         self._schedules = schedules

@@ -6,18 +6,21 @@ from collections.abc import Callable
 from typing import Any
 
 from twisted.internet import defer
+from twisted.internet.interfaces import IReactorFromThreads
 from twisted.trial.unittest import SynchronousTestCase
+from zope.interface import implementer
 
 from pycomnet.execnet.outbox import CROWD, Outbox
 
 
+@implementer(IReactorFromThreads)
 class Reactor:
     """Keeps what is to be called."""
 
     def __init__(self) -> None:
         self.calls: list[Callable[[], object]] = []
 
-    def callFromThread(self, function: Callable[[], object]) -> None:
+    def callFromThread(self, function: Callable[[], object]) -> None:  # type: ignore[override]
         """Keep it."""
         self.calls.append(function)
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from twisted.internet.interfaces import IReactorTime
 
 from pycomnet.ext.workflow.errors import RunStoreFailed
 
@@ -17,7 +19,7 @@ SCHEMES = {
 }
 
 
-def make_run_store(description: str, reactor: Any) -> IRunStore:
+def make_run_store(description: str, reactor: IReactorTime) -> IRunStore:
     """Make a store; it is not opened.
 
     :raises RunStoreFailed: there is no such kind of store, or it needs something else.

@@ -18,6 +18,7 @@ from typing import Any
 import attrs
 from twisted.enterprise import adbapi
 from twisted.internet import defer
+from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -89,7 +90,7 @@ class SQLiteRunStore:
 
     lease = None
 
-    def __init__(self, path: str | None, reactor: Any) -> None:
+    def __init__(self, path: str | None, reactor: IReactorTime) -> None:
         self.name = "memory:" if path is None else f"sqlite:{path}"
         self._path = path
         self._reactor = reactor
@@ -385,7 +386,7 @@ def _undoably(connection: Any, function: Callable[..., Any], args: tuple[Any, ..
     return result
 
 
-def make_sqlite_store(path: str, reactor: Any) -> SQLiteRunStore:
+def make_sqlite_store(path: str, reactor: IReactorTime) -> SQLiteRunStore:
     """A store in a file.
 
     :raises RunStoreFailed: no path is given.
@@ -395,7 +396,7 @@ def make_sqlite_store(path: str, reactor: Any) -> SQLiteRunStore:
     return SQLiteRunStore(path, reactor)
 
 
-def make_memory_store(rest: str, reactor: Any) -> SQLiteRunStore:
+def make_memory_store(rest: str, reactor: IReactorTime) -> SQLiteRunStore:
     """A store that keeps nothing over a restart."""
     if rest:
         raise RunStoreFailed(f"expected memory: and nothing after it, got {rest!r}")
