@@ -3,6 +3,7 @@
 What needs no content is made at once: directories, links, modes, times.
 """
 
+import errno
 import os
 import stat
 
@@ -300,7 +301,13 @@ class Comparison(object):
             return MADE
         if status is not None:
             directory.open.remove(entry.native)
-        directory.open.mkdir(entry.native)
+        try:
+            directory.open.mkdir(entry.native)
+        except OSError as error:
+            # Another run may make it as well: one that was cancelled, and has not seen that yet.
+            there = directory.open.status(entry.native) if error.errno == errno.EEXIST else None
+            if there is None or not is_directory(self._flavour, there):
+                raise
         if entry.owner:
             directory.open.chown(entry.native, *entry.owner)
         self._finish.unmade.discard(path)

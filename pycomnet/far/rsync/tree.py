@@ -382,11 +382,16 @@ def open_tree(path, flavour, make=False, system=os):
     whole = system.path.abspath(path)
     long_form = flavour.long(whole)
     if not system.path.isdir(long_form):
-        if system.path.lexists(long_form):
+        if system.path.lexists(long_form) and not system.path.isdir(long_form):
             raise OSError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
         if not make:
             return None
-        system.makedirs(long_form)
+        try:
+            system.makedirs(long_form)
+        except OSError as error:
+            # Another run may make it as well: one that was cancelled, and has not seen that yet.
+            if error.errno != errno.EEXIST or not system.path.isdir(long_form):
+                raise
     if AT and system is os and flavour.name == "posix":
         # The root itself may be a link: the user has named it.
         descriptor = os.open(whole, os.O_RDONLY | os.O_DIRECTORY | _CLOEXEC)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import resource
 import shutil
@@ -9,10 +10,13 @@ import stat
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
 from hypothesis import strategies as st
+from twisted.trial.unittest import SynchronousTestCase
 
 from pycomnet.far.rsync import names, scan, tree
 from pycomnet.far.rsync.tree import PathDirectory, Tree, open_tree
@@ -214,3 +218,34 @@ class TreeTests(CaseTests):
             self.assertRaises(OSError, function, *arguments)
         first.close()
         self.assertEqual(opened.directory(b"b").names(), [b"file"])
+
+
+class MadeMeanwhileTests(SynchronousTestCase):
+    """A root that another run makes at the same time, as one that was cancelled and has not seen
+    that yet."""
+
+    def open(self, other_makes: Callable[[str], object]) -> Any:
+        path = self.mktemp()
+        seen = [False]  # what the first look says
+
+        def makedirs(wanted: str) -> None:
+            other_makes(wanted)
+            raise FileExistsError(errno.EEXIST, "File exists")
+
+        places = SimpleNamespace(
+            abspath=os.path.abspath,
+            join=os.path.join,
+            lexists=os.path.lexists,
+            isdir=lambda one: seen.pop(0) if seen else os.path.isdir(one),
+        )
+        system = SimpleNamespace(path=places, makedirs=makedirs)
+        return open_tree(path, names.of_this_system(), True, system)
+
+    def test_directory_is_taken(self) -> None:
+        """It is the one that was wanted; also if it was made between two looks."""
+        self.assertIsNotNone(self.open(os.mkdir))
+
+    def test_file_is_refused(self) -> None:
+        """A file of that name is none."""
+        with self.assertRaises(FileExistsError):
+            self.open(lambda path: Path(path).write_text("a file"))
