@@ -92,8 +92,10 @@ def step_failed(
     record.error = error
     if may_have_run(error):
         record.unsure = record.unsure or not safe
-    elif not was_not_run(error):
-        record.unsure = False  # the method has answered: it has failed
+    elif record.memory and not was_not_run(error):
+        # Who remembers the call has answered: it has failed. Without a memory, an answer says
+        # nothing of the attempts before.
+        record.unsure = False
     if not record.unsure:
         record.memory = ""
     at = retry_at(retry, error, record.attempts, now, safe, random)

@@ -305,6 +305,14 @@ class CompensationTests(SynchronousTestCase):
         self.assertEqual(Drive(steps, 1, {"a": late, "undo": 0}).go().interfaces, ["a", "undo"])
         self.assertEqual(Drive(steps, 1, {"a": BAD, "undo": 0}).go().interfaces, ["a"])
 
+    def test_undoes_what_an_attempt_before_may_have_done(self) -> None:
+        """That a later attempt was refused says nothing of the one before."""
+        late = {"code": "interrupted", "type": "", "message": ""}
+        retry = {"errors": ["interrupted"]}
+        steps = [call("a", retry=retry, compensate=[call("undo")])]
+        drive = Drive(steps, 1, {"a": [late, BAD], "undo": 0}).go().go(100.0)
+        self.assertEqual(drive.interfaces, ["a", "a", "undo"])
+
     def test_caught_failure_undoes_nothing(self) -> None:
         """What a catch took is no reason to undo anything."""
         steps = [call("a", compensate=[call("u")]), call("b", catch=[{"errors": ALL, "then": []}])]

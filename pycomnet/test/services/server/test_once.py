@@ -9,6 +9,7 @@ from twisted.internet import defer
 from pycomnet.errors import KeyConflict, OnceMemoryLost, Overloaded, RemoteError
 from pycomnet.services.interface import Service, interface, method
 from pycomnet.services.server.limits import ServerLimits
+from pycomnet.services.server.once import OF_OTHERS
 from pycomnet.services.server.server import ServiceServer
 from pycomnet.test.services.network import ServiceCase
 
@@ -85,6 +86,16 @@ class OnceTests(ServiceCase):
         self.failure(self.pay("k", {"sum": -1}), RemoteError)
         self.result(self.pay("k", {"sum": 1}))
         self.assertEqual(self.worker.paid, [1])
+
+    def test_error_of_another_service_is_the_methods_own(self) -> None:
+        """It is not taken for one of this call, which nobody has cut off: nothing repeats it."""
+        for number, kind in enumerate(OF_OTHERS):
+            one = self.pay("k", number, "pay_slowly")
+            self.network.deliver()
+            self.worker.slow.pop().errback(kind("the bank's"))
+            problem = self.failure(one, RemoteError)
+            self.assertIn(f"{kind.__name__}: the bank's", str(problem))
+        self.assertEqual(self.worker.paid, list(range(len(OF_OTHERS))))
 
     def test_repetition_waits_for_the_call_under_way(self) -> None:
         """While the first runs, a repetition waits; both have its answer."""
