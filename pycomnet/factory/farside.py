@@ -41,6 +41,7 @@ from pycomnet.far.lingering.relay import Relay
 from pycomnet.gateways import transports
 from pycomnet.gateways.ending import StillRuns, TransportEnd
 from pycomnet.gateways.lifecycle import step
+from pycomnet.gateways.output import shown
 from pycomnet.gateways.spec import Spec
 from pycomnet.gateways.transports.interface import GatewayRequest, GatewayTransport
 from pycomnet.gateways.transports.pipes import ProcessTransport
@@ -444,6 +445,7 @@ class KeptFarSide(Handing):
 
     def _said(self, text: str) -> defer.Deferred[None] | None:
         """What its process writes to standard error by itself."""
+        text = shown(text)  # it goes over the wire, which carries no other bytes in a text
         if self.attachment is not None:
             return self.attachment.tell({"stderr": text})
         return self._output.keep(text)

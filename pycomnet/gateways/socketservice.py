@@ -30,6 +30,7 @@ from pycomnet.auth.tokens import clean_environment
 from pycomnet.deferred import deferred
 from pycomnet.errors import PycomnetError
 from pycomnet.gateways.ending import EXIT_TIMEOUT
+from pycomnet.gateways.output import shown
 from pycomnet.gateways.transports.boot import boot, own_interpreter
 from pycomnet.gateways.transports.bootstrap import AfterMarker
 from pycomnet.gateways.transports.pipes import ProcessTransport
@@ -209,7 +210,7 @@ class SocketClient(Protocol):
         transport.registerProducer(inner, True)
 
     def _said(self, text: str) -> None:
-        log.info("{name}: {text}", name=self.name, text=text.rstrip())
+        log.info("{name}: {text}", name=self.name, text=shown(text).rstrip())
 
     def inner_lost(self) -> None:
         """The fork server's end of the connection is closed."""

@@ -12,6 +12,7 @@ from twisted.internet import defer
 
 from pycomnet.auth.tokens import clean_environment
 from pycomnet.errors import SpecError
+from pycomnet.gateways.output import shown
 from pycomnet.gateways.spec import Spec, split_command
 from pycomnet.gateways.transports.boot import boot, interpreter, worker_config
 from pycomnet.gateways.transports.pipes import ProcessTransport
@@ -100,7 +101,9 @@ def launcher(reactor: PipeReactor) -> Launch:
         # The first bytes that it reads are the client's: it may be a program of any kind.
         start = boot(python, {**clean_environment(), **spec.env}, config, sends=False)
         try:
-            process = LocalProcess(list(start.argv), start.env, stderr, reactor)
+            process = LocalProcess(
+                list(start.argv), start.env, lambda text: stderr(shown(text)), reactor
+            )
         except (OSError, ValueError) as problem:
             raise HttpError(
                 422, "not_started", f"can't start {python[0]!r}: {problem}"
