@@ -199,7 +199,12 @@ def run(channel, task, given, function_of):
     if str is bytes:
         source, filename = source.encode("utf-8"), filename.encode("utf-8")
     code = compile(source + type(source)("\n"), filename, "exec", 0, True)
-    exec(code, {"channel": channel, "__name__": "__channelexec__", "__file__": filename})
+    _execute(code, {"channel": channel, "__name__": "__channelexec__", "__file__": filename})
+
+
+def _execute(code, namespace):
+    """Execute code; Jython has no ``exec`` in a function that has another one in it."""
+    exec(code, namespace)
 
 
 __all__ = [

@@ -54,6 +54,7 @@ def desk(tmp_path: Path) -> Iterator[tuple[Path, dict[str, str]]]:
         (source / "setup.py").write_text("")
         (source / "work").mkdir()
         (source / "work" / "requirements.txt").write_text("attrs\n")
+        (source / "work" / "constraints.txt").write_text("attrs>=1\n")
         env = {name: text for name, text in os.environ.items() if not name.startswith("PIP_")}
         env |= {
             "PATH": f"{programs}:{env['PATH']}",
