@@ -30,7 +30,7 @@ OPTIONS = {
     "pycomnet-factory": (
         *("port", "programs", "gateways", "each", "linger", "idle-timeout", "kept", "keepalive"),
     ),
-    "pycomnet-nameserver": ("max-services", "max-per-client", "max-ttl", "history"),
+    "pycomnet-nameserver": ("max-services", "max-per-client", "max-ttl", "history", "max-stale"),
     "pycomnet-service": ("ttl", "patience"),
 }
 
