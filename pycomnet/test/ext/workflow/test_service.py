@@ -346,7 +346,7 @@ class RunTests(WorkflowCase):
     async def test_call_that_hangs_times_out_twice(self) -> None:
         """A call that hangs is cancelled at its timeout, and so is its second attempt."""
         retry = {"attempts": 2, "delay": 0.01, "errors": ["deadline"]}
-        w = await self.serve({"t": [shop("hold", timeout=0.1, retry=retry)]})
+        w = await self.serve({"t": [shop("hold", timeout=1.0, retry=retry)]})
         problem = await self.fails(w.invoke("t"), RunFailed)
         self.assertEqual(problem.error["code"], "deadline")
         self.assertEqual(len(self.shop.held), 2)
