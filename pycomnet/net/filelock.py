@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
+import sys
 
 from pycomnet.net import private
+
+if sys.platform != "win32":  # there is none there, and SQLite has locks of its own
+    import fcntl
 
 #: What is put behind a file's name for the file that is locked.
 ENDING = ".lock"
@@ -40,6 +43,8 @@ class FileLock:
         :raises OSError: it can't be locked.
         """
         self._descriptor = private.open_file(self.path, os.O_RDWR | os.O_CREAT)
+        if sys.platform == "win32":
+            return
         try:
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -55,7 +60,8 @@ class FileLock:
         descriptor, self._descriptor = self._descriptor, -1
         if descriptor >= 0:
             try:
-                fcntl.flock(descriptor, fcntl.LOCK_UN)
+                if sys.platform != "win32":
+                    fcntl.flock(descriptor, fcntl.LOCK_UN)
             except OSError:
                 pass  # a file system without such locks
             finally:

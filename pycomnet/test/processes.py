@@ -17,6 +17,14 @@ from pycomnet.test.waiting import wait_until
 GONE = 100
 
 
+def posix_locks(path: str | os.PathLike[str]) -> list[str]:
+    """The POSIX locks on a file, of whatever process: their kind, process and range."""
+    number = f":{os.stat(path).st_ino} "
+    with open("/proc/locks") as file:
+        found = [line for line in file if number in line and "POSIX" in line]
+    return sorted(line.partition(":")[2] for line in found)  # without its number in the list
+
+
 def still_there(pids: Iterable[int], timeout: float = GONE) -> list[int]:
     """Wait until processes have ended (a zombie has).
 

@@ -9,7 +9,6 @@ interpreter's lock back from the reactor's thread.
 
 from __future__ import annotations
 
-import os
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -25,8 +24,7 @@ from pycomnet.errors import StoreFailed
 from pycomnet.interfaces import INameStore
 from pycomnet.nameserver.records import Delete, Put, Record
 from pycomnet.nameserver.stores.local import Decisions, QueuedChange, Revisions, first_revision
-from pycomnet.net import private
-from pycomnet.net.filelock import FileLock, FileLocked
+from pycomnet.net.databasefile import DatabaseFile
 from pycomnet.text.logs import Logger
 
 if TYPE_CHECKING:
@@ -52,9 +50,6 @@ SHARED = 10_000
 BUSY = 10.0
 #: KiB of SQLite's own cache. The system has the file in its cache, too.
 CACHE = 16_384
-
-#: Ends of the names of the files that SQLite may have beside the file.
-BESIDE = ("-wal", "-shm", "-journal")
 
 SCHEMA = """
 CREATE TABLE registrations (
@@ -119,7 +114,7 @@ class SQLiteStore:
         self._opening: defer.Deferred[int] | None = None
         self._closing = False
         #: by which this nameserver keeps others away
-        self._lock = FileLock(path)
+        self._file = DatabaseFile(path, "nameserver", StoreFailed)
 
     # -- beginning -------------------------------------------------------------------------------
 
@@ -127,7 +122,7 @@ class SQLiteStore:
     async def open(self, follower: INameFollower) -> None:
         self._follower = follower
         self._closing = False
-        self._hold()
+        self._file.hold()
         self._pool = adbapi.ConnectionPool(
             "sqlite3",
             self._path,
@@ -147,45 +142,15 @@ class SQLiteStore:
         except Exception as problem:
             pool, self._pool = self._pool, None
             pool.close()
-            self._lock.release()
+            self._file.release()
             raise self._explained(problem) from problem
         finally:
             self._opening = None
         self._decisions = Decisions(follower, revision)
         follower.loaded(revision)
 
-    def _hold(self) -> None:
-        """Create the file if it does not exist, and lock it for this nameserver alone.
-
-        SQLite creates the files beside it with the mode of the file itself.
-
-        :raises StoreFailed: another nameserver, or another user, has it.
-        """
-        try:
-            private.check_directory(os.path.dirname(os.path.abspath(self._path)))
-            for end in BESIDE:
-                if os.path.lexists(self._path + end):
-                    path = self._path + end
-                    private.check_file(os.lstat(path), path, private.PLAIN)
-            # SQLite has locks of its own, where a file system has not.
-            self._lock.acquire(required=False)
-        except FileLocked:
-            raise StoreFailed(f"{self._path}: another nameserver has it open") from None
-        except private.NotPrivate as problem:
-            raise StoreFailed(str(problem)) from None
-        except OSError as problem:
-            raise StoreFailed(f"{self._path}: can't open it: {problem.strerror}") from problem
-        try:
-            private.create_file(self._path)
-        except private.NotPrivate as problem:
-            self._lock.release()
-            raise StoreFailed(str(problem)) from None
-        except OSError as problem:
-            self._lock.release()
-            raise StoreFailed(f"{self._path}: can't open it: {problem.strerror}") from problem
-
     def leave(self) -> None:
-        self._lock.release()
+        self._file.release()
 
     def _explained(self, problem: Exception) -> StoreFailed:
         if isinstance(problem, StoreFailed):
@@ -334,7 +299,7 @@ class SQLiteStore:
             )
         finally:
             pool.close()
-            self._lock.release()
+            self._file.release()
 
 
 def _number(connection: Any, pragma: str) -> int:

@@ -12,6 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from pycomnet.net import private
 from pycomnet.net.filelock import ENDING, FileLock, FileLocked
+from pycomnet.test.processes import posix_locks
 
 
 class FileLockTests(SynchronousTestCase):
@@ -49,20 +50,14 @@ class FileLockTests(SynchronousTestCase):
         private.create_file(self.path)
         with closing(sqlite3.connect(self.path, isolation_level=None)) as connection:
             connection.execute("BEGIN EXCLUSIVE")
-            before = self.locks()
+            before = posix_locks(self.path)
             self.assertTrue(before)
             one, other = FileLock(self.path), FileLock(self.path)
             one.acquire()
             private.create_file(self.path)
             self.assertRaises(FileLocked, other.acquire)
             one.release()
-            self.assertEqual(self.locks(), before)
-
-    def locks(self) -> list[str]:
-        """The POSIX locks on it."""
-        number = f":{os.stat(self.path).st_ino} "
-        with open("/proc/locks") as file:
-            return sorted(line.split()[3] for line in file if number in line and "POSIX" in line)
+            self.assertEqual(posix_locks(self.path), before)
 
     def test_a_file_that_others_can_change_is_refused(self) -> None:
         """The one beside it, and the file itself, are this user's alone."""

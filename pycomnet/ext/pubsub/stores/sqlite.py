@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import secrets
 import sqlite3
 import time
@@ -19,8 +18,7 @@ from pycomnet.errors import StoreFailed
 from pycomnet.ext.pubsub.events import OVERHEAD, EncodedEvent
 from pycomnet.ext.pubsub.history import KeptEvents
 from pycomnet.ext.pubsub.stores import StoredGroup, groups
-from pycomnet.net import private
-from pycomnet.net.filelock import FileLock, FileLocked
+from pycomnet.net.databasefile import DatabaseFile
 from pycomnet.services.threads import MethodThreads
 
 T = TypeVar("T")
@@ -111,7 +109,7 @@ class SQLiteEventStore:
         self._waiting: list[defer.Deferred[None]] = []
         self._writing: defer.Deferred[Any] | None = None
         self._failed: StoreFailed | None = None
-        self._lock = FileLock(path)
+        self._file = DatabaseFile(path, "publisher", StoreFailed, required=True)
 
     def __repr__(self) -> str:
         return f"<SQLiteEventStore {self._path}>"
@@ -122,29 +120,14 @@ class SQLiteEventStore:
     async def open(self, reactor: IReactorTime, keep: KeptEvents, keys: int = 0) -> None:
         self._keep = keep
         self._keys = keys
-        self._hold()
+        self._file.hold()
         # One thread: SQLite's connection is used by one at a time.
         self._writer = MethodThreads(reactor, 1, self._pool)
         try:
             await self._run(self._open)
         except BaseException:
-            self._lock.release()
+            self._file.release()
             raise
-
-    def _hold(self) -> None:
-        """Create the file if there is none, and lock it for this publisher alone."""
-        try:
-            private.check_directory(os.path.dirname(os.path.abspath(self._path)))
-            self._lock.acquire()
-            private.create_file(self._path)
-        except FileLocked:
-            raise StoreFailed(f"{self._path}: another publisher has it open") from None
-        except private.NotPrivate as problem:
-            self._lock.release()
-            raise StoreFailed(str(problem)) from None
-        except OSError as problem:
-            self._lock.release()
-            raise StoreFailed(f"{self._path}: can't open it: {problem.strerror}") from problem
 
     def _open(self) -> None:
         connection = sqlite3.connect(
@@ -202,7 +185,7 @@ class SQLiteEventStore:
                 await self._run(connection.close)
         if self._writer is not None:
             self._writer.close()
-        self._lock.release()
+        self._file.release()
 
     async def _run(self, function: Callable[[], T]) -> T:
         try:

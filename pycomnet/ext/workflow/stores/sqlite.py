@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import builtins
 import contextlib
-import os
 import sqlite3
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -28,11 +26,8 @@ from pycomnet.ext.workflow.errors import RunNotKept, RunStoreFailed
 from pycomnet.ext.workflow.records import ENDED, Claim, Message, RunChange, RunQuery, RunRow
 from pycomnet.ext.workflow.stores import tables
 from pycomnet.interfaces import IRunFollower, IRunStore
-from pycomnet.net import private
+from pycomnet.net.databasefile import DatabaseFile
 from pycomnet.text.logs import Logger
-
-if sys.platform != "win32":
-    import fcntl
 
 log = Logger()
 
@@ -50,9 +45,6 @@ VALUE_ERRORS = (
     sqlite3.ProgrammingError,
     sqlite3.NotSupportedError,
 )
-#: Ends of the names of the files that SQLite may have beside the file.
-BESIDE = ("-wal", "-shm", "-journal")
-
 #: What only reads: if it fails, nothing has to be undone.
 READS = frozenset(
     {
@@ -101,8 +93,10 @@ class SQLiteRunStore:
         self._writing = False
         self._idle: list[defer.Deferred[None]] = []
         self._closing = False
-        #: a descriptor of the locked file, by which this service keeps others away
-        self._file = -1
+        #: by which this service keeps others away
+        self._file: DatabaseFile | None = None
+        if path is not None:
+            self._file = DatabaseFile(path, "workflow service", RunStoreFailed)
 
     # -- beginning and end -----------------------------------------------------------------------
 
@@ -110,8 +104,8 @@ class SQLiteRunStore:
     async def open(self, follower: IRunFollower) -> None:
         self._follower = follower
         self._closing = False
-        if self._path is not None:
-            self._hold(self._path)
+        if self._file is not None:
+            self._file.hold()
         self._pool = adbapi.ConnectionPool(
             "sqlite3",
             self._path or ":memory:",
@@ -132,34 +126,9 @@ class SQLiteRunStore:
             self._let_go()
             raise
 
-    def _hold(self, path: str) -> None:
-        """Create the file if it does not exist, and lock it for this service alone.
-
-        :raises RunStoreFailed: another service, or another user, has it.
-        """
-        try:
-            private.check_directory(os.path.dirname(os.path.abspath(path)))
-            for end in BESIDE:
-                if os.path.lexists(path + end):
-                    private.check_file(os.lstat(path + end), path + end, private.PLAIN)
-            self._file = private.open_file(path, os.O_RDWR | os.O_CREAT)
-            if sys.platform != "win32":  # there, and beside this, SQLite has locks of its own
-                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            self._let_go()
-            raise RunStoreFailed(f"{path}: another workflow service has it open") from None
-        except private.NotPrivate as problem:
-            raise RunStoreFailed(str(problem)) from None
-        except OSError as problem:
-            if self._file >= 0:
-                return  # a file system without such locks: SQLite has locks of its own
-            raise RunStoreFailed(f"{path}: can't open it: {problem.strerror}") from problem
-
     def _let_go(self) -> None:
-        # Not before SQLite has closed the file: closing it here would release SQLite's locks.
-        if self._file >= 0:
-            os.close(self._file)
-            self._file = -1
+        if self._file is not None:
+            self._file.release()
 
     def _set_up(self, connection: sqlite3.Connection) -> None:
         """Set up the connection, in the thread. A file that is not ours is not touched."""

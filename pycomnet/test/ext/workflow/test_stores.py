@@ -18,6 +18,7 @@ from pycomnet.test.ext.workflow.conformance import (
     RunStoreConformance,
     row,
 )
+from pycomnet.test.processes import posix_locks
 
 
 def the_reactor() -> Any:
@@ -45,6 +46,16 @@ class SQLiteRunStoreTests(KeptRunStoreConformance, TestCase):
         with self.assertRaisesRegex(RunStoreFailed, "another workflow service has it open"):
             await self.make_store().open(Follower())
         self.assertIsNotNone((await store.create(row()))[1])
+
+    @deferred
+    async def test_who_is_refused_takes_no_lock_from_who_has_it(self) -> None:
+        """Closing any descriptor of a file would release the locks that SQLite has on it."""
+        await self.opened()
+        before = posix_locks(self.path)
+        self.assertTrue(before)
+        with self.assertRaises(RunStoreFailed):
+            await self.make_store().open(Follower())
+        self.assertEqual(posix_locks(self.path), before)
 
     @deferred
     async def test_other_files_are_not_touched(self) -> None:

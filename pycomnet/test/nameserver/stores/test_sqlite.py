@@ -19,6 +19,7 @@ from pycomnet.nameserver.records import Put
 from pycomnet.nameserver.stores import sqlite
 from pycomnet.test.nameserver.conformance import StoreConformance
 from pycomnet.test.nameserver.kit import Follower, record
+from pycomnet.test.processes import posix_locks
 
 
 class SQLiteCase(TestCase):
@@ -87,16 +88,10 @@ class FileTests(SQLiteCase):
         self.addCleanup(store.close)
         await store.open(Follower())
 
-        def locks() -> list[str]:
-            number = f":{os.stat(self.path).st_ino} "
-            with open("/proc/locks") as file:
-                found = [line for line in file if number in line and "POSIX" in line]
-            return [line.partition(":")[2] for line in found]  # without its number in the list
-
-        before = locks()
+        before = posix_locks(self.path)
         self.assertTrue(before)
         await self.refused(self.make_store())
-        self.assertEqual(locks(), before)
+        self.assertEqual(posix_locks(self.path), before)
 
     @deferred
     async def test_missing_directory_is_refused(self) -> None:
