@@ -18,6 +18,7 @@ from pycomnet.errors import PycomnetError
 from pycomnet.ext.workflow.records import RunQuery, StepRecord, WorkflowRun
 from pycomnet.net import endpoints
 from pycomnet.net.reactors import EndpointReactor
+from pycomnet.net.webpages import HEADERS, PAGE_POLICY
 from pycomnet.text.logs import Logger
 
 if TYPE_CHECKING:
@@ -27,22 +28,12 @@ if TYPE_CHECKING:
 
 log = Logger()
 
-#: Headers of every response: no caching, no guessing of content types, no other sites.
-HEADERS = {
-    "cache-control": "no-store",
-    "x-content-type-options": "nosniff",
-    "x-frame-options": "DENY",
-    "referrer-policy": "no-referrer",
-    "cross-origin-resource-policy": "same-origin",
-    "content-security-policy": (
-        "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
-        "img-src data:; form-action 'none'; frame-ancestors 'none'; base-uri 'none'"
-    ),
-}
+#: Path -> the package whose ``page`` folder has the file, the file, and its type. The page is drawn
+#: as the mediator's is.
 PAGES = {
-    b"": ("status.html", "text/html; charset=utf-8"),
-    b"status.css": ("status.css", "text/css; charset=utf-8"),
-    b"status.js": ("status.js", "text/javascript; charset=utf-8"),
+    b"": ("pycomnet.ext.workflow", "status.html", "text/html; charset=utf-8"),
+    b"status.css": ("pycomnet.mediator.server", "status.css", "text/css; charset=utf-8"),
+    b"status.js": ("pycomnet.ext.workflow", "status.js", "text/javascript; charset=utf-8"),
 }
 #: What a browser calls this machine. Another name may be one that a stranger's page had led here.
 HOSTS = frozenset({"localhost", "127.0.0.1", "::1", ""})
@@ -99,8 +90,8 @@ class _Root(Resource):
     def __init__(self, workflows: WorkflowService) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self._workflows = workflows
-        for name, (file, kind) in PAGES.items():
-            self.putChild(name, _Page(file, kind))
+        for name, (package, file, kind) in PAGES.items():
+            self.putChild(name, _Page(package, file, kind))
         self.putChild(b"runs.json", _Answer(self._runs))
         self.putChild(b"run.json", _Answer(self._run))
         self.putChild(b"metrics", _Answer(self._metrics, b"text/plain; version=0.0.4"))
@@ -136,10 +127,10 @@ class _Page(Resource):
 
     isLeaf = True
 
-    def __init__(self, name: str, kind: str) -> None:
+    def __init__(self, package: str, name: str, kind: str) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self._kind = kind
-        self._data = (files("pycomnet.ext.workflow") / "page" / name).read_bytes()
+        self._data = (files(package) / "page" / name).read_bytes()
 
     def render_GET(self, request: Any) -> bytes:
         if not _begin(request, self._kind.encode()):
@@ -188,6 +179,7 @@ def _begin(request: Any, kind: bytes) -> bool:
     """Set the headers; whether the request may have an answer: it names this machine."""
     for name, value in HEADERS.items():
         request.setHeader(name, value)
+    request.setHeader("content-security-policy", PAGE_POLICY)
     host = (request.requestHeaders.getRawHeaders("host") or [""])[0]
     name = host.rpartition("]")[0].lstrip("[") if host.startswith("[") else host.partition(":")[0]
     if name.lower() not in HOSTS:

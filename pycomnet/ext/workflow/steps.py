@@ -40,6 +40,14 @@ class StepWalk(Walk):
             "value": self._value_step,
         }
 
+    def _given(
+        self, step: Mapping[str, Any], path: str, name: str, scope: Mapping[str, Any]
+    ) -> Outcome:
+        """What a step is given: by an expression of its own, or the result before it."""
+        if name in step:
+            return self._evaluated(path, name, step[name], scope)
+        return Value(scope["last"])
+
     def _call(
         self,
         step: Mapping[str, Any],
@@ -57,9 +65,7 @@ class StepWalk(Walk):
         if record is not None and record.state == RETRYING and self._now < (record.due or 0.0):
             self._due(record.due)
             return PENDING
-        args: Outcome = Value(scope["last"])
-        if "args" in step:
-            args = self._evaluated(path, "args", step["args"], scope)
+        args = self._given(step, path, "args", scope)
         if not isinstance(args, Value):
             return args
         self.decision.parkable = False
@@ -111,9 +117,7 @@ class StepWalk(Walk):
         scope: Mapping[str, Any],
         record: StepRecord | None,
     ) -> Outcome:
-        over: Outcome = Value(scope["last"])
-        if "over" in step:
-            over = self._evaluated(path, "over", step["over"], scope)
+        over = self._given(step, path, "over", scope)
         if not isinstance(over, Value):
             return over
         items = over.value
@@ -237,9 +241,7 @@ class StepWalk(Walk):
         scope: Mapping[str, Any],
         record: StepRecord | None,
     ) -> Outcome:
-        args: Outcome = Value(scope["last"])
-        if "args" in step:
-            args = self._evaluated(path, "args", step["args"], scope)
+        args = self._given(step, path, "args", scope)
         if not isinstance(args, Value):
             return args
         if not self._holder(step, path, record):

@@ -24,6 +24,7 @@ from pycomnet.mediator.server.session import MediatorSession
 from pycomnet.mediator.server.site import HTTPRequest
 from pycomnet.mediator.server.sockets import ExecSocket, StatusSocket, overview, upgrade
 from pycomnet.net.endpoints import describe_address
+from pycomnet.net.webpages import HEADERS, PAGE_POLICY
 from pycomnet.text.logs import Logger
 
 if TYPE_CHECKING:
@@ -39,19 +40,6 @@ MAX_WAIT = 3600.0
 MAX_ANSWER = 1 << 20
 #: Signals that DELETE may send.
 SIGNALS = {"TERM": signal.SIGTERM, "KILL": signal.SIGKILL, "INT": signal.SIGINT}
-#: Headers of every response: no caching, and no guessing of content types.
-HEADERS = {
-    "cache-control": "no-store",
-    "x-content-type-options": "nosniff",
-    "x-frame-options": "DENY",
-    "referrer-policy": "no-referrer",
-    "cross-origin-resource-policy": "same-origin",
-}
-#: The status page loads what is in it, and talks to this server alone.
-PAGE_POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; "
-    "form-action 'none'; frame-ancestors 'none'; base-uri 'none'"
-)
 
 
 class Guarded(Resource):
