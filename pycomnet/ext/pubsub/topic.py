@@ -157,8 +157,7 @@ class Topic:
             back what was published.
         """
         try:
-            takers = self._wanting.get(subject)
-            if takers is None:
+            if subject not in self._wanting:  # it is checked once
                 check_subject(subject)
             if key is not None and not (type(key) is str and len(key) <= MAX_KEY):
                 raise InvalidArguments(f"a key is a str of at most {MAX_KEY} characters")
@@ -166,25 +165,9 @@ class Topic:
                 raise PublisherGone(f"{self.interface} has ended: nothing can be published")
             if self._blockers or self._held:
                 return self._hold(value, key, subject)
-            if self._keeps or takers is None or self._turn is None:
-                return self._publish(value, key, subject)
-            # What that does for an event of which there are many in this turn, without more calls.
-            number = self._next
-            event = encode_event(number, subject, key, self._time, value, self._longest)
-            self._next = number + 1
-            self.history.last = number
-            dirty = self._dirty
-            for taker in takers:
-                taker.offer(event)
-                if not taker.dirty:
-                    taker.dirty = True
-                    dirty.append(taker)
-            self.offered = number
-            if self.waiting.size > self.waiting.most:
-                self.relieve()
+            return self._publish(value, key, subject)
         except Exception:
             return defer.fail()
-        return done()
 
     def _hold(self, value: Any, key: str | None, subject: str) -> defer.Deferred[None]:
         if len(self._held) >= self.settings.limits.blocked:
