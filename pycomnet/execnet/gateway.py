@@ -16,7 +16,6 @@ from twisted.python.failure import Failure
 
 from pycomnet import forks
 from pycomnet.blocking.waiting import running_reactor, wait_for
-from pycomnet.channels.channel import ChannelCore
 from pycomnet.errors import PycomnetError
 from pycomnet.execnet import farside
 from pycomnet.execnet.busymain import BusyMain, checked_status
@@ -29,6 +28,7 @@ from pycomnet.execnet.outbox import Outbox
 from pycomnet.execnet.source import Source, missing_names, source_of_function, task_of
 from pycomnet.execnet.xspec import XSpec
 from pycomnet.far.live import Live
+from pycomnet.gateways.gateway import HandleMaker
 from pycomnet.wire.values import ValueNotSendable
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ class Gateway(Live):
         self.callbacks = CallbackThread(f"execnet {gateway.id}")
         self.outbox = Outbox(running_reactor())
         self._connection = gateway.link.connection
-        self._connection.make_handle = _HandleMaker(self)
+        self._connection.make_handle = HandleMaker(self, Channel.of)
         self._cache_rinfo: RInfo | None = None
         self._ready: Future[dict[str, Any]] = Future()
         self._ended = threading.Event()
@@ -306,19 +306,6 @@ def kill_all(gateways: list[Gateway]) -> None:
             None,
             "exit",
         )
-
-
-class _HandleMaker:
-    """Makes the channels that come from a gateway, without keeping that alive."""
-
-    def __init__(self, gateway: Gateway) -> None:
-        self._gateway = weakref.ref(gateway)
-
-    def __call__(self, core: ChannelCore) -> object:
-        gateway = self._gateway()
-        if gateway is None:
-            raise ValueError("the gateway is gone")
-        return Channel.of(gateway, core)
 
 
 __all__ = ["Gateway", "RInfo", "RemoteStatus", "interrupted", "kill_all"]

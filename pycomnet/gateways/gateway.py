@@ -71,7 +71,7 @@ class Gateway(Live):
         self._far = FarPython(info.get("bytecode", ""))
         self._modules = ModuleSource()
         self._connection.purposes["module"] = self._modules.accept
-        self._connection.make_handle = _HandleMaker(self)
+        self._connection.make_handle = HandleMaker(self, _channel)
         self.resumed: dict[int, Channel] = {}
         if isinstance(link.connection, ResumableConnection):
             restored, link.connection.restored = link.connection.restored, []
@@ -315,17 +315,25 @@ def _abandon(link: weakref.ref[GatewayConnection]) -> None:
         abandoned.abandon()
 
 
-class _HandleMaker:
-    """Makes the channels of a gateway from cores, without keeping the gateway alive."""
+class HandleMaker:
+    """Makes the users' objects of a gateway's channels, without keeping the gateway alive.
 
-    def __init__(self, gateway: Gateway) -> None:
+    :param make: makes one of the gateway and a core.
+    """
+
+    def __init__(self, gateway: Any, make: Callable[[Any, ChannelCore], object]) -> None:
         self._gateway = weakref.ref(gateway)
+        self._make = make
 
     def __call__(self, core: ChannelCore) -> object:
         gateway = self._gateway()
         if gateway is None:
             raise ValueError("the gateway is gone")
-        return Channel(core, gateway)
+        return self._make(gateway, core)
 
 
-__all__ = ["Gateway", "end_times"]
+def _channel(gateway: Gateway, core: ChannelCore) -> Channel:
+    return Channel(core, gateway)
+
+
+__all__ = ["Gateway", "HandleMaker", "end_times"]
