@@ -33,7 +33,7 @@ from pycomnet.nameserver.requests import (
     query,
     registration,
 )
-from pycomnet.nameserver.shared import MAX_STALE, SharedMemory
+from pycomnet.nameserver.shared import MAX_STALE, OwnMemory, SharedMemory
 from pycomnet.nameserver.watches import Watches
 from pycomnet.services.client.context import NAMESERVER
 from pycomnet.services.interface import Service, interface, method
@@ -106,8 +106,8 @@ class NameService(Service):
         self._counts: Counter[str] = Counter()
         self._expiry = Expiry(self.directory, store, reactor, seconds)
         shared = ISharedNameStore(store, None)
-        self._shared = None if shared is None else SharedMemory(shared, max_stale)
-        self._watches = Watches(self.directory, self.limits, reactor, seconds, self._shared)
+        self._memory = OwnMemory() if shared is None else SharedMemory(shared, max_stale)
+        self._watches = Watches(self.directory, self.limits, reactor, seconds, self._memory)
         self._turns: dict[Any, Turns] = {}
         self._clients = Clients()
         self._scans = defer.DeferredSemaphore(SCANS)
@@ -131,8 +131,7 @@ class NameService(Service):
 
     def listens(self, addresses: list[str]) -> None:
         """It is served at these addresses now: others that share the store see them."""
-        if self._shared is not None:
-            self._shared.tell({"version": self._version, "addresses": list(addresses)})
+        self._memory.tell({"version": self._version, "addresses": list(addresses)})
 
     def leave(self) -> None:
         """End all watches, as the server is about to end; they would not end by themselves."""
@@ -197,12 +196,9 @@ class NameService(Service):
         directory = self.directory
         record.client = client
         for _ in range(ATTEMPTS):
-            if self._shared is None:
-                put = directory.proposal(record, self._seconds())
-            else:
-                put = await self._shared.proposed(
-                    record.service, lambda: directory.proposal(record, self._seconds())
-                )
+            put = await self._memory.proposed(
+                record.service, lambda: directory.proposal(record, self._seconds())
+            )
             self._check_room(record, client)
             client.asked += 1
             try:
@@ -252,7 +248,7 @@ class NameService(Service):
                 self._may_register(request, owned.service, owned.interfaces)
             record = self.directory.renew(*owner, now)
         except (LeaseLost, NotLeaseOwner):
-            if self._shared is None:
+            if not self._memory.is_shared:
                 raise
             return self._renew_late(request, owner)
         if record.client is None:
@@ -267,8 +263,7 @@ class NameService(Service):
 
     async def _renew_late(self, request: Request, owner: tuple[int, str]) -> Any:
         """The memory says no: it may be late."""
-        assert self._shared is not None
-        await self._shared.owned(owner[0], lambda: self.directory.owned(*owner, self._seconds()))
+        await self._memory.owned(owner[0], lambda: self.directory.owned(*owner, self._seconds()))
         renewed = self.renew(request)
         return await renewed if isinstance(renewed, defer.Deferred) else renewed
 
@@ -290,7 +285,7 @@ class NameService(Service):
         def look() -> Delete:
             return self.directory.removal(lease, secret, self._seconds())
 
-        return look() if self._shared is None else await self._shared.owned(lease, look)
+        return await self._memory.owned(lease, look)
 
     @method(args={"service": "str"}, results={"service": "str"})
     async def remove(self, request: Request) -> dict[str, Any]:
@@ -324,7 +319,7 @@ class NameService(Service):
         def look() -> Delete:
             return self.directory.removal_of(service, self._seconds())
 
-        return look() if self._shared is None else await self._shared.proposed(service, look)
+        return await self._memory.proposed(service, look)
 
     # -- questions -------------------------------------------------------------------------------
 
@@ -345,10 +340,8 @@ class NameService(Service):
             # The usual request. If the name is found, it was a valid one, and needs no check.
             record = self.directory.locate(args["interface"], None, NO_TAGS, now)
             if record is not None:
-                found = record.as_map(now)
-                return found if self._shared is None else self._shared.aged(found)
-        found = self._locate(args, now).as_map(now)
-        return found if self._shared is None else self._shared.aged(found)
+                return self._memory.aged(record.as_map(now))
+        return self._memory.aged(self._locate(args, now).as_map(now))
 
     def _locate(self, args: Any, now: float) -> Record:
         taken = Arguments("locate", args, self.limits)
@@ -359,8 +352,7 @@ class NameService(Service):
             raise taken.refused("interface", "one, or a service")
         record = self.directory.locate(name, service, tags, now)
         if record is None:
-            if self._shared is not None:
-                self._shared.staleness()  # if it is that stale, it doesn't know
+            self._memory.staleness()  # if it is that stale, it doesn't know
             self._counts["not found"] += 1
             raise ServiceNotFound(_not_found(name, service, tags))
         return record
@@ -388,8 +380,7 @@ class NameService(Service):
         limit = taken.whole("limit", self.limits.page, 1, self.limits.page)
         after = taken.begin("after")
         assert limit is not None
-        if self._shared is not None:
-            self._shared.staleness()
+        self._memory.staleness()
         self._counts["listed"] += 1
         page = self.directory.page(wanted, after, limit, self._seconds())
         found = page.records
@@ -409,8 +400,7 @@ class NameService(Service):
         while size > PAGE_BYTES and len(found) > 1:
             size -= _size(found.pop())
         now = self._seconds()
-        maps = [record.as_map(now) for record in found]
-        return maps if self._shared is None else [self._shared.aged(one) for one in maps]
+        return [self._memory.aged(record.as_map(now)) for record in found]
 
     @method(
         stream=True,
@@ -453,7 +443,7 @@ class NameService(Service):
             "memory": self._server.memory.as_map(),
             "revision": directory.log.last,
             "oldest_revision": directory.log.first,
-            **({} if self._shared is None else self._shared.freshness()),
+            **self._memory.freshness(),
             "counts": {name: self._counts[name] for name in COUNTS},
         }
 
@@ -463,7 +453,7 @@ class NameService(Service):
     )
     def cluster(self, request: Request) -> Any:
         """The nameservers that share this one's store, and the store's own members."""
-        return {} if self._shared is None else self._shared.cluster()
+        return self._memory.cluster()
 
 
 #: What ``stat`` counts.

@@ -1,4 +1,4 @@
-"""What a nameserver does beside, if others share its store: it looks twice."""
+"""How far a nameserver's memory can be believed: it looks twice if others share its store."""
 
 from __future__ import annotations
 
@@ -27,28 +27,21 @@ MAX_STALE = 600.0
 LOOKS = 32
 
 
-class SharedMemory:
-    """The memory of a nameserver whose store others change, too: it may be behind.
+class OwnMemory:
+    """The memory of a nameserver that has its store alone: what it knows is all there is.
 
-    :param store: brings it up to date for one name.
-    :param max_stale: seconds; what is older is not told.
+    :cvar is_shared: whether others change the store as well.
     """
 
-    def __init__(self, store: ISharedNameStore, max_stale: float = MAX_STALE) -> None:
-        self._store = store
-        self._max_stale = max_stale
-        self._looks = Turnstile(LOOKS)
+    is_shared = False
 
     async def proposed(self, service: str, propose: Callable[[], T]) -> T:
-        """What a function makes of the memory; it is asked again before it refuses.
+        """What a function makes of the memory; if that may be behind, it is asked again before it
+        refuses.
 
         :param propose: raises ServiceNameTaken or ServiceNotFound by what the memory has of the
             name.
         """
-        try:
-            return propose()
-        except (ServiceNameTaken, ServiceNotFound):
-            await self._looks.run(lambda: self._store.refresh(service))
         return propose()
 
     async def owned(self, lease: int, look: Callable[[], T]) -> T:
@@ -56,10 +49,6 @@ class SharedMemory:
 
         :param look: raises LeaseLost or NotLeaseOwner by what the memory has of it.
         """
-        try:
-            return look()
-        except (LeaseLost, NotLeaseOwner):
-            await self._store.refresh_lease(lease)
         return look()
 
     def aged(self, found: dict[str, Any]) -> dict[str, Any]:
@@ -67,9 +56,6 @@ class SharedMemory:
 
         :raises NameserverStale: it is too old.
         """
-        stale = self.staleness()
-        if stale:
-            found["stale"] = stale
         return found
 
     def staleness(self) -> float:
@@ -77,6 +63,60 @@ class SharedMemory:
 
         :raises NameserverStale: they are too old.
         """
+        return 0.0
+
+    @property
+    def is_cut_off(self) -> bool:
+        """Whether the nameserver is cut off from its store."""
+        return False
+
+    def freshness(self) -> dict[str, object]:
+        """What ``stat`` shows of it."""
+        return {}
+
+    def tell(self, about: dict[str, object]) -> None:
+        """What the others see of this nameserver."""
+
+    def cluster(self) -> Any:
+        """Who shares the store, and its members; or a Deferred of that."""
+        return {}
+
+
+class SharedMemory(OwnMemory):
+    """The memory of a nameserver whose store others change, too: it may be behind.
+
+    :param store: brings it up to date for one name.
+    :param max_stale: seconds; what is older is not told.
+    """
+
+    is_shared = True
+
+    def __init__(self, store: ISharedNameStore, max_stale: float = MAX_STALE) -> None:
+        self._store = store
+        self._max_stale = max_stale
+        self._looks = Turnstile(LOOKS)
+
+    async def proposed(self, service: str, propose: Callable[[], T]) -> T:
+        try:
+            return propose()
+        except (ServiceNameTaken, ServiceNotFound):
+            await self._looks.run(lambda: self._store.refresh(service))
+        return propose()
+
+    async def owned(self, lease: int, look: Callable[[], T]) -> T:
+        try:
+            return look()
+        except (LeaseLost, NotLeaseOwner):
+            await self._store.refresh_lease(lease)
+        return look()
+
+    def aged(self, found: dict[str, Any]) -> dict[str, Any]:
+        stale = self.staleness()
+        if stale:
+            found["stale"] = stale
+        return found
+
+    def staleness(self) -> float:
         stale = self._store.staleness()
         if stale > self._max_stale:
             raise NameserverStale(
@@ -87,17 +127,13 @@ class SharedMemory:
 
     @property
     def is_cut_off(self) -> bool:
-        """Whether the nameserver is cut off from its store."""
         return self._store.staleness() > 0
 
     def freshness(self) -> dict[str, object]:
-        """What ``stat`` shows of it."""
         return self._store.freshness()
 
     def tell(self, about: dict[str, object]) -> None:
-        """What the others see of this nameserver."""
         self._store.tell(about)
 
     def cluster(self) -> defer.Deferred[dict[str, list[dict[str, object]]]]:
-        """Who shares the store, and its members."""
         return self._store.cluster()

@@ -14,7 +14,7 @@ from pycomnet.errors import NameserverFull, NameserverStale, ServerLeaving
 from pycomnet.nameserver.directory import Directory
 from pycomnet.nameserver.queries import Query
 from pycomnet.nameserver.requests import NameserverLimits
-from pycomnet.nameserver.shared import SharedMemory
+from pycomnet.nameserver.shared import OwnMemory
 from pycomnet.nameserver.watch import Watch
 
 #: Events that a watcher gets before others have their turn.
@@ -33,7 +33,7 @@ class Watches:
 
     :param directory: what they watch.
     :param limits: how many there may be.
-    :param shared: knows how old the memory is, if other nameservers are on the same store.
+    :param memory: knows how old the directory may be.
     :ivar count: how many there are.
     """
 
@@ -43,14 +43,14 @@ class Watches:
         limits: NameserverLimits,
         reactor: IReactorTime,
         seconds: Callable[[], float],
-        shared: SharedMemory | None,
+        memory: OwnMemory,
     ) -> None:
         self.count = 0
         self._directory = directory
         self._limits = limits
         self._reactor = reactor
         self._seconds = seconds
-        self._shared = shared
+        self._memory = memory
         self._leaving = False
         self._looking = task.LoopingCall(self._look)
         self._looking.clock = reactor
@@ -67,7 +67,7 @@ class Watches:
     def start(self) -> None:
         """Begin to follow the directory."""
         self._directory.listen(self._next_change.notify_all)
-        if self._shared is not None:
+        if self._memory.is_shared:
             self._looking.start(LOOK, now=False)
 
     def leave(self) -> None:
@@ -83,8 +83,7 @@ class Watches:
 
     def _look(self) -> None:
         """Have watches end when this nameserver is cut off: others tell them what is new."""
-        assert self._shared is not None
-        was, self._is_cut_off = self._is_cut_off, self._shared.is_cut_off
+        was, self._is_cut_off = self._is_cut_off, self._memory.is_cut_off
         if self._is_cut_off:
             self._cuts += not was
             self._next_change.notify_all()
@@ -94,9 +93,7 @@ class Watches:
 
         One that begins while it is cut off gets what there is, until that is too old.
         """
-        if self._shared is None:
-            return
-        self._shared.staleness()
+        self._memory.staleness()
         if cuts != self._cuts:
             raise NameserverStale(
                 "this nameserver has been cut off from its store, and has no news: go on at another"
@@ -123,7 +120,7 @@ class Watches:
         self._by_connection[connection] += 1
         self.count += 1
         try:
-            if self._shared is not None and revision is not None:
+            if self._memory.is_shared and revision is not None:
                 await self._reach(revision)
             watch = Watch(self._directory, wanted, revision)
             cuts = self._cuts
@@ -161,7 +158,7 @@ class Watches:
             await reached
         except defer.TimeoutError:
             # Else the watch says that it doesn't know that revision.
-            if self._shared is not None and self._shared.is_cut_off:
+            if self._memory.is_cut_off:
                 raise NameserverStale(
                     f"this nameserver is cut off from its store, and has not come to revision "
                     f"{revision}: ask another"

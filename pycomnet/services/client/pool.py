@@ -261,10 +261,10 @@ class PooledServer:
         except defer.CancelledError:
             raise
         except EndpointError:
-            self._set_aside()
+            self.set_aside()
             raise
         except Exception as problem:
-            self._set_aside()
+            self.set_aside()
             why = endpoints.explain(problem)
             raise ServiceUnreachable(f"can't connect to {self.address}: {why}") from None
         ready = connection.when_ready()
@@ -276,13 +276,13 @@ class PooledServer:
             raise
         except defer.TimeoutError:
             connection.abort(ConnectionLost("it did not say hello"))
-            self._set_aside()
+            self.set_aside()
             raise ServiceUnreachable(f"{self.address}: it does not say hello") from None
         except CertificateRefused:
-            self._set_aside()
+            self.set_aside()
             raise
         except ConnectionLost as lost:
-            self._set_aside()
+            self.set_aside()
             raise ServiceUnreachable(f"can't connect to {self.address}: {lost.reason}") from None
         info = hello["info"]
         services = info.get("services")
@@ -293,7 +293,7 @@ class PooledServer:
         except BaseException as problem:
             connection.abort(ConnectionLost("the login failed"))
             if not isinstance(problem, defer.CancelledError):
-                self._set_aside()
+                self.set_aside()
             raise
         longest = info.get("request")
         self.longest = longest if isinstance(longest, int) else 1 << 32
@@ -399,17 +399,14 @@ class PooledServer:
                 self.connection = connection
         return connection
 
-    def _set_aside(self, seconds: float = SET_ASIDE) -> None:
+    def set_aside(self, seconds: float = SET_ASIDE) -> None:
+        """It can't do what others may: they get the calls for a while."""
         self.aside_until = self._context.reactor.seconds() + seconds
         self._context.pool.changes += 1
 
-    def set_aside(self) -> None:
-        """It can't do what others may: they get the calls for a while."""
-        self._set_aside()
-
     def is_silent(self) -> None:
         """The server does not answer: other instances get the calls until it does."""
-        self._set_aside(SILENT_ASIDE)
+        self.set_aside(SILENT_ASIDE)
 
     def is_back(self) -> None:
         """The server answers again."""
