@@ -16,7 +16,7 @@ import time
 import urllib.request
 from collections.abc import Collection
 from typing import Any
-from urllib.error import URLError
+from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
 
 import attrs
@@ -152,7 +152,9 @@ class Jwt(Checker):
                 with open(self.keys, "rb") as file:
                     data = file.read(MAX_KEYS + 1)
         except (OSError, ValueError) as problem:
-            reason = problem.reason if isinstance(problem, URLError) else problem
+            reason: object = problem
+            if isinstance(problem, URLError) and not isinstance(problem, HTTPError):
+                reason = problem.reason
             raise AccessConfigError(f"{self.keys}: can't read the keys: {reason}") from None
         if len(data) > MAX_KEYS:
             raise AccessConfigError(f"{self.keys}: it is longer than {MAX_KEYS} bytes")

@@ -220,12 +220,12 @@ class RemoteService(Live):
     async def _invoke(
         self, method: str, args: Any, expires: float | None, peer: PooledServer | None, repeats: int
     ) -> Any:
-        await self._pause(expires, repeats)
+        await self.pause(expires, repeats)
         peer, connection = await self.reach(expires, peer)
         left = self.context.left(expires)
         return await self._send(peer, connection, method, args, left, expires, (), False, repeats)
 
-    async def _pause(self, expires: float | None, repeats: int) -> None:
+    async def pause(self, expires: float | None, repeats: int) -> None:
         """Wait, longer each time, before the second and each further repetition of a call."""
         if repeats > 1:
             left = self.context.left(expires)
@@ -242,14 +242,14 @@ class RemoteService(Live):
     ) -> Any:
         repeats = 0
         while True:
-            await self._pause(expires, repeats)
+            await self.pause(expires, repeats)
             peer, connection = await self.reach(expires)
             try:
                 answer = await self._exchange(
                     peer, connection, method, args, expires, attachments, repeats
                 )
             except (ServerLeaving, Unauthenticated) as problem:
-                if repeats >= self._most_repeats(problem, peer, connection):
+                if repeats >= self.most_repeats(problem, peer, connection):
                     raise
                 repeats += 1
                 continue
@@ -260,13 +260,13 @@ class RemoteService(Live):
                 file.close()
             return value
 
-    def _most_repeats(
+    def most_repeats(
         self,
         problem: ServerLeaving | Unauthenticated,
         peer: PooledServer,
         connection: ClientConnection,
     ) -> int:
-        """How often a call with blocks is repeated that did not run, or may run again."""
+        """How often a call with blocks, or a stream, is repeated that did not run."""
         if isinstance(problem, ServerLeaving):
             return MOST_TURNS
         return MOST_REPEATS if peer.may_log_in(connection, problem) else 0

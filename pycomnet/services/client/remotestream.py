@@ -18,6 +18,7 @@ from pycomnet.errors import (
     DeadlineExceeded,
     PycomnetError,
     RemoteError,
+    ServerLeaving,
     Unauthenticated,
     from_map,
 )
@@ -51,6 +52,9 @@ class RemoteStream(ValueIterator, Live):
 
     The method waits if the values are not taken. :meth:`close` the stream to get no more; this also
     happens when nobody holds it any more, as after a ``break``.
+
+    A server that refuses to run the method is asked again, or another one is, where that may help:
+    after a login, say. This is as with ``invoke``. A stream that has begun is not repeated.
     """
 
     def __init__(
@@ -66,7 +70,15 @@ class RemoteStream(ValueIterator, Live):
         self._deadline = _Deadline(self)
         self._ready: OneShot[None] = OneShot()
         self._opening: defer.Deferred[None] | None = None
-        opening = defer.Deferred.fromCoroutine(self._open(method, args, expires))
+        #: the method, its arguments and when it has to have ended, until there is a value
+        self._request: tuple[str, Any, float | None] | None = (method, args, expires)
+        self._repeats = 0
+        self._begin()
+
+    def _begin(self) -> None:
+        """Ask for the values; :attr:`_ready` fires when that is done, or has failed."""
+        assert self._request is not None
+        opening = defer.Deferred.fromCoroutine(self._open(*self._request))
         if not opening.called:
             self._opening = opening
         opening.addBoth(self._opened)
@@ -79,6 +91,7 @@ class RemoteStream(ValueIterator, Live):
     async def _open(self, method: str, args: Any, expires: float | None) -> None:
         service = self._service
         context = service.context
+        await service.pause(expires, self._repeats)
         peer, connection = await service.reach(expires)
         self._peer = peer
         interface = service.called_by(peer)
@@ -111,23 +124,47 @@ class RemoteStream(ValueIterator, Live):
         if self._core is None:
             return self._ready.when_fired().addCallback(lambda _: self.receive())
         received: defer.Deferred[Any] = self._core.receive()
-        return received.addErrback(self._failed)
+        if self._request is not None:
+            received.addCallback(self._has_begun)
+        return received.addErrback(self._failed, self._core)
 
-    def _failed(self, failure: Failure) -> Any:
+    def _has_begun(self, value: Any) -> Any:
+        self._request = None
+        return value
+
+    def _failed(self, failure: Failure, core: Any) -> Any:
         problem = failure.value
         if self._problem is not None:
             raise self._problem
+        if core is not self._core:
+            return self.receive()  # another receive() has seen it, and the method is called again
         if isinstance(problem, ConnectionLost):
             raise CallInterrupted(f"{problem.reason}, while the stream went on") from problem
         if isinstance(problem, RemoteError):
             found = from_map(problem.error)
+            # Asked in any case: what comes of it is for the next stream as well.
+            may_help = self._may_help(found)
+            if may_help and self._request is not None and not self._closed:
+                self._repeats += 1
+                self._core = None
+                self._forget_deadline()
+                self._ready = OneShot()
+                self._begin()
+                return self.receive()
             if isinstance(found, Unauthenticated):
-                self._peer.may_log_in(self._core.connection, found)  # for the next one
                 found = self._peer.explained(found)
-            elif isinstance(found, PycomnetError) and found.elsewhere:
-                self._service.goes_elsewhere(self._peer)  # the next one
             raise found
         return failure
+
+    def _may_help(self, problem: Exception) -> bool:
+        """Whether the server that refused it, or another one, may do it when it is asked again."""
+        connection = self._core.connection
+        if isinstance(problem, (ServerLeaving, Unauthenticated)):
+            if isinstance(problem, ServerLeaving):
+                self._peer.drop(connection)
+            return self._repeats < self._service.most_repeats(problem, self._peer, connection)
+        elsewhere = isinstance(problem, PycomnetError) and problem.elsewhere
+        return elsewhere and self._service.goes_elsewhere(self._peer)
 
     def expired(self) -> None:
         """Its deadline has passed."""
@@ -137,9 +174,7 @@ class RemoteStream(ValueIterator, Live):
 
     def close(self) -> None:
         """Receive no more values, and cancel the method."""
-        if self._bucket is not None:
-            self._bucket.pop(self._deadline, None)
-            self._bucket = None
+        self._forget_deadline()
         if self._opening is not None:
             self._opening.cancel()
         if self._core is not None and not self._closed:
@@ -147,6 +182,11 @@ class RemoteStream(ValueIterator, Live):
             self._core.close()
 
     cancel = close
+
+    def _forget_deadline(self) -> None:
+        if self._bucket is not None:
+            self._bucket.pop(self._deadline, None)
+            self._bucket = None
 
     def __del__(self) -> None:
         core = self._core

@@ -34,8 +34,10 @@ class FirstRuleTests(AccessCase):
         self.wires = len(self.network.wires)
         return remote
 
-    def open_shop(self, checker: Any = None) -> None:
-        self.successResultOf(self.open_server.add(make_shop(checker or self.users)()))
+    def open_shop(self, checker: Any = None) -> Any:
+        shop = make_shop(checker or self.users)()
+        self.successResultOf(self.open_server.add(shop))
+        return shop
 
     def test_call_logs_in(self) -> None:
         """The caller does not notice, and there is no other connection."""
@@ -73,12 +75,26 @@ class FirstRuleTests(AccessCase):
         self.assertEqual(self.result(remote.invoke("buy", attachments=[Binary(b"x")])), "alice")
         self.assertEqual(self.users.checked, ["alice"])
 
-    def test_stream_logs_in_for_the_next(self) -> None:
-        """The first one fails, as when a login has ended."""
+    def test_stream_logs_in(self) -> None:
+        """It is opened again; who waits for values gets them in their order."""
         remote = self.connected(access.Password("alice", "a password"))
+        shop = self.open_shop()
+        stream = remote.stream("news")
+        first, second = stream.receive(), stream.receive()
+        self.assertEqual(self.result(first), "first")
+        shop.streaming.pop().callback("second")
+        self.assertEqual(self.result(second), "second")
+        self.assertEqual(self.users.checked, ["alice"])
+        self.assertEqual(len(self.network.wires), self.wires)
+
+    def test_stream_without_what_helps_fails_once(self) -> None:
+        """Each of its receives fails with what the server says."""
+        remote = self.connected()
         self.open_shop()
-        self.failure(remote.stream("news").receive(), Unauthenticated)
-        self.assertEqual(self.result(remote.stream("news").receive()), "first")
+        stream = remote.stream("news")
+        for waiting in [stream.receive(), stream.receive()]:
+            problem = self.failure(waiting, Unauthenticated)
+            self.assertEqual(problem.reason, "missing")
 
     def test_wrong_password_and_none(self) -> None:
         """Each is told what it would be told on a new connection."""
