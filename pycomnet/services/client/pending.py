@@ -215,8 +215,7 @@ class PendingCall:
         deferred = self._finish()
         if deferred is None:
             return
-        last = self.connection.mux.last_taken
-        unseen = last is not None and self.id is not None and self.id > last
+        unseen = self.connection.never_saw(self.id)
         if self.service.context.pool.closed:
             problem: Exception = CallInterrupted("the context was closed")
         elif self.repeats < (MOST_TURNS if unseen else MOST_REPEATS) and (

@@ -232,8 +232,7 @@ class PendingBatch:
         self._together.told(0, self)
 
     def connection_lost(self, lost: ConnectionLost) -> None:
-        last = self._connection.mux.last_taken
-        unseen = last is not None and self.id is not None and self.id > last
+        unseen = self._connection.never_saw(self.id)
         service, peer = self._service, self._peer
         rest = self._rest()
         closed = service.context.pool.closed

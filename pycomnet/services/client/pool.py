@@ -69,6 +69,11 @@ class ClientConnection(Connection):
         super().connectionLost(reason)
         peer.left(self)
 
+    def never_saw(self, stream_id: int | None) -> bool:
+        """Whether the server has said, when it left, that it saw nothing of this call."""
+        last = self.mux.last_taken
+        return last is not None and stream_id is not None and stream_id > last
+
     @contextmanager
     def together(self) -> Iterator[None]:
         """What is sent within is written together: at its end, or with the rest of this turn."""

@@ -23,7 +23,7 @@ from pycomnet.errors import (
     from_map,
 )
 from pycomnet.far.live import Live
-from pycomnet.services.client.pending import not_sendable
+from pycomnet.services.client.pending import MOST_TURNS, not_sendable
 from pycomnet.wire.values import ValueNotSendable
 
 if TYPE_CHECKING:
@@ -139,22 +139,28 @@ class RemoteStream(ValueIterator, Live):
         if core is not self._core:
             return self.receive()  # another receive() has seen it, and the method is called again
         if isinstance(problem, ConnectionLost):
+            unseen = core.connection.never_saw(core.stream.id)
+            if unseen and self._repeats < MOST_TURNS and not self._service.context.pool.closed:
+                return self._receive_anew()
             raise CallInterrupted(f"{problem.reason}, while the stream went on") from problem
         if isinstance(problem, RemoteError):
             found = from_map(problem.error)
             # Asked in any case: what comes of it is for the next stream as well.
-            may_help = self._may_help(found)
-            if may_help and self._request is not None and not self._closed:
-                self._repeats += 1
-                self._core = None
-                self._forget_deadline()
-                self._ready = OneShot()
-                self._begin()
-                return self.receive()
+            if self._may_help(found) and self._request is not None and not self._closed:
+                return self._receive_anew()
             if isinstance(found, Unauthenticated):
                 found = self._peer.explained(found)
             raise found
         return failure
+
+    def _receive_anew(self) -> defer.Deferred[Any]:
+        """Call the method once more, which did not run, and give its first value."""
+        self._repeats += 1
+        self._core = None
+        self._forget_deadline()
+        self._ready = OneShot()
+        self._begin()
+        return self.receive()
 
     def _may_help(self, problem: Exception) -> bool:
         """Whether the server that refused it, or another one, may do it when it is asked again."""

@@ -47,6 +47,12 @@ class Worker(Service):
     def who(self, request: Any) -> str:
         return self.name
 
+    @method(stream=True)
+    async def names(self, request: Any) -> Any:
+        self.calls.append(request.args)
+        yield self.name
+        yield await self.wait(request)
+
 
 @interface("org.pycom.nameserver")
 class Names(Service):
@@ -199,6 +205,24 @@ class RestartTests(ServiceCase):
         self.assertEqual(worker.calls, [7])
         worker.waiting[0].callback("done")
         self.assertEqual(self.result(call), "done")
+
+    def test_stream_that_crossed_a_goodbye_is_opened_again(self) -> None:
+        """One that the server never saw, or refused. One that has begun is interrupted."""
+        self.result(self.server.close())
+        self.network.ports.clear()
+        worker = self.restart()
+        remote = self.connect()
+        _, server = self.network.wires[-1]
+        stream = remote.stream("names", 7)
+        server.protocol.goodbye()
+        first = stream.receive()
+        self.network.wait(1)
+        self.assertEqual(self.result(first), worker.name)
+        self.assertEqual(worker.calls[0], 7)
+        _, server = self.network.wires[-1]
+        server.transport.loseConnection()
+        self.network.deliver()
+        self.failure(stream.receive(), CallInterrupted)
 
     def test_too_long_for_its_server(self) -> None:
         """A server that ends waits for its calls only so long; they are interrupted."""
