@@ -55,6 +55,7 @@ class Shortcut:
 
 
 SHORTCUTS = (
+    Shortcut("nothing", "nothing is off in this copy: its figures are the run's noise", ()),
     Shortcut(
         "coalescing",
         "what one turn of the reactor sends is written together",

@@ -12,7 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from pycomnet.execnet import DumpError, LoadError, dump, dumps, load, loads
 from pycomnet.far.execnet.dumpformat import DEEPEST, PIECE
-from pycomnet.test.properties import given, settings
+from pycomnet.test.properties import examples, given, settings
 
 #: Values and the bytes that execnet 2.1.2 wrote for them.
 WRITTEN = [
@@ -53,10 +53,19 @@ REFUSED = {
 }
 
 plain = st.none() | st.booleans() | st.integers() | st.binary() | st.text()
-hashable = st.recursive(plain, lambda inner: st.tuples(inner, inner) | st.frozensets(inner))
+hashable = st.recursive(
+    plain,
+    lambda inner: st.tuples(inner, inner) | st.frozensets(inner, max_size=4),
+    max_leaves=6,
+)
 values = st.recursive(
     plain | st.floats(allow_nan=False) | st.complex_numbers(allow_nan=False),
-    lambda inner: st.lists(inner) | st.dictionaries(hashable, inner) | st.sets(hashable),
+    lambda inner: (
+        st.lists(inner, max_size=6)
+        | st.dictionaries(hashable, inner, max_size=4)
+        | st.sets(hashable, max_size=4)
+    ),
+    max_leaves=12,
 )
 
 
@@ -71,7 +80,7 @@ class DumpTests(SynchronousTestCase):
             self.assertEqual(found, value)
             self.assertIs(type(found), type(value))
 
-    @settings(max_examples=200)
+    @settings(max_examples=examples(400))
     @given(values)
     @example([[[]], ((),)])
     def test_any_value_comes_back(self, value: object) -> None:
@@ -145,7 +154,7 @@ class DumpTests(SynchronousTestCase):
         with self.assertRaises(EOFError):
             loads(b"\x02A" + struct.pack("!i", 2**31 - 1))
 
-    @settings(max_examples=200)
+    @settings(max_examples=examples(400))
     @given(st.binary(max_size=40))
     def test_any_bytes_are_a_value_or_one_of_two_errors(self, data: bytes) -> None:
         """So it can read what comes from anywhere."""
