@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 import socket
 from collections.abc import Callable, Iterable
@@ -45,6 +46,8 @@ from pycomnet.text.logs import Logger
 
 #: Seconds that running calls have to end at a clean stop.
 CLOSE_TIMEOUT = 5.0
+#: ... and those that were begun late in a long drain.
+AFTER_DRAIN = 1.0
 #: Random bytes in a generated name, and how many names are tried if one is taken.
 NAME_BYTES = 4
 NAME_TRIES = 3
@@ -227,6 +230,9 @@ class Launcher(service.Service):
         self._watch = watch
         self._listening: defer.Deferred[None] | None = None
         self._starting: defer.Deferred[None] | None = None
+        self._draining: defer.Deferred[None] | None = None
+        self._closing: defer.Deferred[None] | None = None
+        self._is_hurried = False
 
     # -- what Twisted's application calls --------------------------------------------------------
 
@@ -253,7 +259,10 @@ class Launcher(service.Service):
 
     @deferred
     async def stopService(self) -> None:
-        """Take the services out of the nameserver, let calls end, and close.
+        """Drain, take the services out of the nameserver, let calls end, and close.
+
+        Draining, they are listed and not located, and still take calls; see
+        :meth:`ServiceServer.drain`. :meth:`hurry` ends that.
 
         :returns: fires when all is closed, after some seconds at most. It does not fail.
         """
@@ -262,11 +271,35 @@ class Launcher(service.Service):
             self._watch.stop()
         if self._starting is not None:
             self._starting.cancel()
+        begun = self._reactor.seconds()
+        if self._config.drain and not self._is_hurried:
+            self._draining = defer.Deferred.fromCoroutine(self._drain())
+            with contextlib.suppress(defer.CancelledError):
+                await self._draining
         stopping = [registration.stop() for registration in self.registrations]
         await defer.DeferredList(stopping, consumeErrors=True)
-        await self.server.close(CLOSE_TIMEOUT)
+        # What was begun while it drained has a moment, too.
+        left = max(AFTER_DRAIN, CLOSE_TIMEOUT - (self._reactor.seconds() - begun))
+        closing = self.server.close(0.0 if self._is_hurried else left)
+        self._closing = closing
+        await closing
         await self.context.close()
         self.log.info("all services have ended")
+
+    async def _drain(self) -> None:
+        telling = [one.adjust(draining=True) for one in self.registrations if one.lease is not None]
+        ends = self._reactor.seconds() + self._config.drain
+        if telling:
+            self.log.info("draining, for {seconds:g} s at most", seconds=self._config.drain)
+            await defer.DeferredList(telling, consumeErrors=True)
+        await self.server.drain(max(0.0, ends - self._reactor.seconds()))
+
+    def hurry(self) -> None:
+        """End at once: do not wait for calls any longer, once it is to stop."""
+        self._is_hurried = True
+        for waiting in (self._draining, self._closing):
+            if waiting is not None and not waiting.called:
+                waiting.cancel()
 
     # -- starting --------------------------------------------------------------------------------
 
@@ -380,6 +413,9 @@ class Launcher(service.Service):
                     **({ADDRESSES: addresses} if len(addresses) > 1 else {}),
                     **{key: value for one in members for key, value in one.entry.metadata.items()},
                 },
+                weight=next(
+                    (one.entry.weight for one in members if one.entry.weight is not None), None
+                ),
             )
             registration = Registration(
                 offer,

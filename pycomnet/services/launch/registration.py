@@ -72,6 +72,7 @@ class ServiceOffer:
     address: str
     tags: tuple[str, ...] = ()
     metadata: Mapping[str, Any] = attrs.field(factory=dict)
+    weight: int | None = None
 
 
 @attrs.frozen
@@ -127,6 +128,8 @@ class Registration(Live):
         self._secret = secrets.token_urlsafe(24)
         #: whether the nameserver may have registered it although no answer has arrived
         self._unanswered = False
+        #: what it says of itself beside the offer
+        self._standing: dict[str, Any] = {} if offer.weight is None else {"weight": offer.weight}
         self._starting: defer.Deferred[Lease] | None = None
         self._keeping: defer.Deferred[None] | None = None
 
@@ -141,6 +144,34 @@ class Registration(Live):
         """
         self._starting = defer.Deferred.fromCoroutine(self._first())
         return self._starting
+
+    @deferred
+    async def adjust(self, **standing: Any) -> bool:
+        """Change how it is located: ``weight``, ``draining``, ``failing`` and ``said``.
+
+        Where it is not registered now, it is registered so once it is again.
+
+        :returns: fires with whether the nameserver has it. It does not fail.
+        """
+        self._standing.update(standing)
+        lease = self.lease
+        if lease is None:
+            return False
+        try:
+            given = await self._invoke(
+                "adjust", {**self._owner(lease), **standing}, UNREGISTER_TIMEOUT
+            )
+        except Exception as problem:
+            self.log.warn(
+                "the nameserver was not told that {service!r} is {standing}: {problem}",
+                service=self.offer.service,
+                standing=standing,
+                problem=problem,
+            )
+            return False
+        if self.lease is lease:
+            self.lease = attrs.evolve(lease, fence=given["fence"])
+        return True
 
     @deferred
     async def stop(self) -> bool:
@@ -192,6 +223,8 @@ class Registration(Live):
             "tags": list(offer.tags),
             # The same each time, so that the record is ours even if an answer was lost.
             "secret": self._secret,
+            # Only what is not as usual: a nameserver of before knows nothing of it.
+            **{name: value for name, value in self._standing.items() if value not in (False, "")},
         }
         before, self._unanswered = self._unanswered, True
         try:
