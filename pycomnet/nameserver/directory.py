@@ -18,7 +18,7 @@ from pycomnet.nameserver.index import Index
 from pycomnet.nameserver.leases import GRAIN, Leases
 from pycomnet.nameserver.queries import Query
 from pycomnet.nameserver.records import NEVER, SAME, Change, Delete, Put, Record
-from pycomnet.nameserver.standing import Standing, after_operator
+from pycomnet.nameserver.standing import Standing, after_operator, or_none
 
 #: Names that one call for a page goes through. At about a quarter of a microsecond each, others
 #: wait for less than a millisecond.
@@ -256,7 +256,7 @@ class Directory:
 
     def restanding(self, held: Record, standing: Standing | None) -> Put:
         """The change that gives a live record another standing, for the store."""
-        return Put(held.with_standing(standing), held.fence, keeps_lease=True)
+        return Put(held.with_standing(standing and or_none(standing)), held.fence, keeps_lease=True)
 
     def live(self, service: str, now: float) -> Record:
         """The live record of a name.

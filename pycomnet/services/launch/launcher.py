@@ -28,9 +28,11 @@ from pycomnet.net.reactors import EndpointReactor
 from pycomnet.net.several import are_local_clients
 from pycomnet.services.client.context import Context
 from pycomnet.services.client.instances import ADDRESSES
+from pycomnet.services.health import checks_of
 from pycomnet.services.interface import Service
 from pycomnet.services.launch.blocked import BlockWatch, codes
 from pycomnet.services.launch.config import Entry, LaunchConfig
+from pycomnet.services.launch.health import HealthChecks
 from pycomnet.services.launch.loading import load
 from pycomnet.services.launch.registration import (
     RENEWALS,
@@ -41,13 +43,15 @@ from pycomnet.services.launch.registration import (
 )
 from pycomnet.services.server.guarding import AccessGate
 from pycomnet.services.server.server import ServiceServer
-from pycomnet.services.threads import in_thread
+from pycomnet.services.threads import MethodThreads, in_thread
 from pycomnet.text.logs import Logger
 
 #: Seconds that running calls have to end at a clean stop.
 CLOSE_TIMEOUT = 5.0
 #: ... and those that were begun late in a long drain.
 AFTER_DRAIN = 1.0
+#: Checks that block at a time: one that hangs keeps its thread.
+MOST_CHECKS = 16
 #: Random bytes in a generated name, and how many names are tried if one is taken.
 NAME_BYTES = 4
 NAME_TRIES = 3
@@ -233,6 +237,8 @@ class Launcher(service.Service):
         self._draining: defer.Deferred[None] | None = None
         self._closing: defer.Deferred[None] | None = None
         self._is_hurried = False
+        self._checks: list[HealthChecks] = []
+        self._threads = MethodThreads(reactor, MOST_CHECKS)
 
     # -- what Twisted's application calls --------------------------------------------------------
 
@@ -271,6 +277,8 @@ class Launcher(service.Service):
             self._watch.stop()
         if self._starting is not None:
             self._starting.cancel()
+        for checks in self._checks:
+            checks.stop()
         begun = self._reactor.seconds()
         if self._config.drain and not self._is_hurried:
             self._draining = defer.Deferred.fromCoroutine(self._drain())
@@ -284,6 +292,7 @@ class Launcher(service.Service):
         self._closing = closing
         await closing
         await self.context.close()
+        self._threads.close()
         self.log.info("all services have ended")
 
     async def _drain(self) -> None:
@@ -396,6 +405,21 @@ class Launcher(service.Service):
             found.setdefault(one.entry.name or self._config.name, []).append(one)
         return found
 
+    async def _first_checks(
+        self, name: str | None, members: list[Loaded], tell: Callable[[bool, str], object]
+    ) -> HealthChecks | None:
+        """The services' own checks, once each was called; None if there is none."""
+        found = [each for one in members for each in checks_of(one.service)]
+        if not found:
+            return None
+        shown = name or members[0].full_name
+        checks = HealthChecks(shown, found, tell, self._reactor, self._threads)
+        self._checks.append(checks)
+        await checks.first()
+        if checks.failing:
+            self.log.warn("the check of {name} fails: {said}", name=shown, said=checks.said or "-")
+        return checks
+
     async def _register(
         self,
         name: str | None,
@@ -403,6 +427,13 @@ class Launcher(service.Service):
         addresses: list[str],
         nameserver: NameserverProxy,
     ) -> None:
+        registration: Registration | None = None
+
+        def tell(failing: bool, said: str) -> None:
+            if registration is not None:
+                registration.adjust(failing=failing, said=said)
+
+        checks = await self._first_checks(name, members, tell)
         for left in reversed(range(NAME_TRIES)):
             offer = ServiceOffer(
                 service=name or generated_name(members),
@@ -426,6 +457,8 @@ class Launcher(service.Service):
                 ttl=self._config.ttl,
                 policy=self._policy,
             )
+            if checks is not None:
+                registration.say(failing=checks.failing, said=checks.said)
             self.registrations.append(registration)
             registration.failed.addCallback(self._lost)
             try:
@@ -435,6 +468,8 @@ class Launcher(service.Service):
                     raise
                 self.registrations.remove(registration)
             else:
+                if checks is not None:
+                    checks.start()
                 return
 
     # -- failing ---------------------------------------------------------------------------------
