@@ -81,6 +81,7 @@ if TYPE_CHECKING:
     from pycomnet.services.default import connect as connect
     from pycomnet.services.default import locate as locate
     from pycomnet.services.default import nameserver as nameserver
+    from pycomnet.services.health import health_check as health_check
     from pycomnet.services.interface import Service as Service
     from pycomnet.services.interface import interface as interface
     from pycomnet.services.interface import method as method
@@ -168,6 +169,7 @@ _WHERE = {
     "connect": "pycomnet.services.default",
     "fetch": "pycomnet.rsync.fetch",
     "follow": "pycomnet.nameserver.follow",
+    "health_check": "pycomnet.services.health",
     "interface": "pycomnet.services.interface",
     "locate": "pycomnet.services.default",
     "method": "pycomnet.services.interface",

@@ -779,6 +779,13 @@ class ServiceServer:
         :param timeout: seconds that the calls have; then they are cancelled.
         :returns: when nothing listens and runs any more. Cancelling it cancels the calls.
         """
+    def drain(self, timeout: float) -> None:
+        """Let callers go to other instances: calls are still taken, and their answers say so.
+
+        :param timeout: seconds that it takes at most.
+        :returns: when no call runs and none has come for :data:`QUIET` seconds; at once if
+            there is no client. Cancelling it ends that.
+        """
     def end_feed(self, call: ServerCall, problem: BaseException | None = ..., *, timeout: float | None = ...) -> None:
         """End a stream whose values a service has sent itself.
 

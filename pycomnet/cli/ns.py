@@ -10,10 +10,12 @@ import attrs
 import click
 
 from pycomnet.cli.identity import Identity, identity_options
+from pycomnet.cli.ns_operate import operator_commands, state_of
 from pycomnet.cli.ns_store import export_command, import_command
 from pycomnet.cli.options import SuggestingGroup
 from pycomnet.cli.remote import TIMEOUT, Target, as_json, explained
 from pycomnet.services.nameserveraddress import DEFAULT_NAMESERVER, NAMESERVER_VARIABLE
+from pycomnet.text.printable import visible_line
 
 if TYPE_CHECKING:
     from pycomnet.cli.program import CommandProgram
@@ -29,6 +31,7 @@ Examples:
   pycomnet ns locate org.example.calc
   pycomnet ns watch --interface 'org.example.*'
   pycomnet ns --nameserver unix:/run/names remove org.example.calc-7
+  pycomnet ns --nameserver unix:/run/names drain org.example.calc-8
   pycomnet ns --nameserver tcp:ns.example.org:2012 stat
   pycomnet ns --nameserver tcp:a:2012,tcp:b:2012 cluster
 
@@ -71,7 +74,7 @@ class Asking:
     "ns",
     cls=SuggestingGroup,
     epilog=EPILOG,
-    short_help="Query the nameserver: list, locate, watch, stat, cluster, remove.",
+    short_help="Query the nameserver: list, locate, watch, stat, cluster, drain.",
 )
 @click.option(
     "--nameserver",
@@ -234,8 +237,8 @@ def event_line(event: dict[str, Any]) -> str:
     """An event as text for people."""
     kind, revision = event["event"], event["revision"]
     if kind == "put":
-        service, address, interfaces, *_ = _columns(event["record"])
-        return f"+ {service}  {address}  {interfaces}"
+        service, address, interfaces, _, _, state = _columns(event["record"])
+        return f"+ {service}  {address}  {interfaces}" + (f"  ({state})" if state != "-" else "")
     if kind == "delete":
         return f"- {event['service']}  ({event['why']})"
     return f"# {kind}, revision {revision}"
@@ -310,30 +313,10 @@ async def cluster(program: CommandProgram, context: Context, in_json: bool) -> i
     return 0
 
 
-@ns.command("remove", short_help="Remove the registration of a dead service.")
-@click.argument("service")
-@click.pass_obj
-def remove_command(asking: Asking, service: str) -> None:
-    """Remove the registration of SERVICE before its lease ends. Only an operator may do that.
-
-    An operator connects to the nameserver's unix socket as root or as the nameserver's user, or has
-    a certificate for a name that the nameserver was given with --operator. A service that still
-    runs registers again.
-    """
-    _run(asking, lambda program, context: remove(program, context, service))
-
-
-async def remove(program: CommandProgram, context: Context, service: str) -> int:
-    """Call the nameserver's ``remove``."""
-    nameserver = await context.nameserver()
-    await nameserver.invoke("remove", {"service": service})
-    return 0
-
-
 ns.add_command(export_command)
 ns.add_command(import_command)
 
-HEAD = ["SERVICE", "ADDRESS", "INTERFACES", "TAGS", "SECONDS LEFT"]
+HEAD = ["SERVICE", "ADDRESS", "INTERFACES", "TAGS", "SECONDS LEFT", "STATE"]
 NONE = "no service is registered"
 
 
@@ -344,6 +327,7 @@ def _columns(record: dict[str, Any]) -> list[str]:
         " ".join(record["interfaces"]),
         " ".join(record["tags"]) or "-",
         f"{record['ttl']:.0f}",
+        visible_line(state_of(record)),
     ]
 
 
@@ -373,3 +357,7 @@ def _run(asking: Asking, command: Callable[[CommandProgram, Context], Any]) -> N
             return status
 
     run_command(main)
+
+
+for operator_command in operator_commands(_run):
+    ns.add_command(operator_command)

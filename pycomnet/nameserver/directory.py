@@ -6,6 +6,7 @@ import hashlib
 import heapq
 import hmac
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
 
 import attrs
 from zope.interface import implementer
@@ -16,7 +17,8 @@ from pycomnet.nameserver.changelog import LENGTH, ChangeLog, Step
 from pycomnet.nameserver.index import Index
 from pycomnet.nameserver.leases import GRAIN, Leases
 from pycomnet.nameserver.queries import Query
-from pycomnet.nameserver.records import NEVER, Change, Delete, Put, Record
+from pycomnet.nameserver.records import NEVER, SAME, Change, Delete, Put, Record
+from pycomnet.nameserver.standing import Standing, after_operator, or_none
 
 #: Names that one call for a page goes through. At about a quarter of a microsecond each, others
 #: wait for less than a millisecond.
@@ -26,6 +28,8 @@ FEW = 2_000
 #: Seconds by which a store that ends leases itself may be late: leases of whole seconds, and a
 #: moment until it looks. Who waits for a name waits for that, too.
 STORE_LATE = 2.0
+#: How many instances are looked at to explain why none is located.
+SMALL = 16
 #: Bytes of a secret's digest. The secret can't be computed from what is in the store.
 DIGEST = 16
 
@@ -59,6 +63,7 @@ class Directory:
     :param seconds: the clock that leases end by; callers take ``now`` from the same one.
     :param ends_leases: whether leases end by this clock; False when the store ends them.
     :param log_length: changes kept for watchers.
+    :param random: chooses among services with weights.
     :ivar log: the last changes.
     """
 
@@ -67,11 +72,12 @@ class Directory:
         seconds: Callable[[], float],
         ends_leases: bool = True,
         log_length: int = LENGTH,
+        random: Callable[[], float] | None = None,
     ) -> None:
         self.log = ChangeLog(length=log_length)
         self._seconds = seconds
         self._ends_leases = ends_leases
-        self._index = Index()
+        self._index = Index(random)
         self._leases = Leases()
         self._listeners: dict[Callable[[], None], None] = {}
         #: who waits for the log to reach a revision
@@ -84,6 +90,16 @@ class Directory:
     def interfaces(self) -> int:
         """How many interfaces there are."""
         return self._index.interfaces
+
+    @property
+    def draining(self) -> int:
+        """How many services take no new callers."""
+        return self._index.draining
+
+    @property
+    def failing(self) -> int:
+        """The checks of how many services fail."""
+        return self._index.failing
 
     @property
     def size(self) -> int:
@@ -120,8 +136,12 @@ class Directory:
             if record is not None:
                 # A group's records have fences of their own, below the group's revision.
                 record.fence = record.fence or change.revision
-                record.ends = now + record.ttl if self._ends_leases else NEVER
+                keeps, record.ends = record.ends == SAME, now + record.ttl
                 old = self._index.put(record)
+                if not self._ends_leases:
+                    record.ends = NEVER
+                elif keeps and old is not None:
+                    record.ends = old.ends
                 if self._ends_leases:
                     self._leases.add(record)
                 if record.client is not None:
@@ -190,6 +210,7 @@ class Directory:
         if hmac.compare_digest(held.secret, record.secret):
             if held.ends > now:
                 record.lease = held.lease
+            record.standing = after_operator(record.standing, held.standing)
         elif held.ends > now:
             raise self.taken(held, now)
         return Put(record, held.fence)
@@ -233,6 +254,20 @@ class Directory:
             record.ends = now + record.ttl
         return record
 
+    def restanding(self, held: Record, standing: Standing | None) -> Put:
+        """The change that gives a live record another standing, for the store."""
+        return Put(held.with_standing(standing and or_none(standing)), held.fence, keeps_lease=True)
+
+    def live(self, service: str, now: float) -> Record:
+        """The live record of a name.
+
+        :raises ServiceNotFound: it isn't registered.
+        """
+        record = self.find(service, now)
+        if record is None:
+            raise ServiceNotFound(f"no service {service!r} is registered")
+        return record
+
     def removal(self, lease: int, secret: str, now: float) -> Delete:
         """The change that removes a record, for the store; errors as :meth:`owned`."""
         record = self.owned(lease, secret, now)
@@ -243,10 +278,7 @@ class Directory:
 
         :raises ServiceNotFound: it isn't registered.
         """
-        record = self._index.names.get(service)
-        if record is None or record.ends <= now:
-            raise ServiceNotFound(f"no service {service!r} is registered")
-        return Delete(service, record.fence)
+        return Delete(service, self.live(service, now).fence)
 
     # -- time ------------------------------------------------------------------------------------
 
@@ -279,11 +311,21 @@ class Directory:
         if (
             record is not None
             and record.ends > now
+            and (record.standing is None or record.standing.share is not None)
             and (interface is None or interface in record.interfaces)
             and tags.issubset(record.tags)
         ):
             return record
         return None
+
+    def apart(self, interface: str | None, service: str | None, now: float) -> list[str]:
+        """Names of services that are there and take no callers: of the first few that match."""
+        if service is not None:
+            held = self._index.names.get(service)
+            some: Iterable[Record] = () if held is None else (held,)
+        else:
+            some = islice(self._index.instances(interface or ""), SMALL)
+        return [one.service for one in some if one.ends > now and one.standing is not None]
 
     def page(
         self, query: Query, after: str, limit: int, now: float, stride: int = STRIDE

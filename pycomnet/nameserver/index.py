@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from random import Random
 from typing import Any
 
 from sortedcontainers import SortedList
 
+from pycomnet.nameserver.choosing import choose
 from pycomnet.nameserver.records import Record
 from pycomnet.nameserver.rings import Ring
 
@@ -22,9 +24,15 @@ class Index:
     :ivar names: service name -> record.
     :ivar leases: lease -> record.
     :ivar size: bytes of all of them, as :attr:`Record.size` counts.
+    :ivar draining: how many take no new callers.
+    :ivar failing: of how many the check fails.
+
+    :param random: chooses among records with weights.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, random: Callable[[], float] | None = None) -> None:
+        self.draining = self.failing = 0
+        self._random = random or Random().random
         self.names: dict[str, Record] = {}
         self.leases: dict[int, Record] = {}
         self.size = 0
@@ -68,6 +76,8 @@ class Index:
             self._order.add(record.service)
             return None
         self.size += record.size - old.size
+        self._count(old, -1)
+        self._count(record, 1)
         record.service = old.service  # the string that the order has, too
         self.names[record.service] = record
         self.leases.pop(old.lease, None)
@@ -82,6 +92,7 @@ class Index:
         if record is not None:
             del self.leases[record.lease]
             self.size -= record.size
+            self._count(record, -1)
             self._order.remove(service)
             for name in record.interfaces:
                 _remove(self._interfaces, name, record)
@@ -92,12 +103,19 @@ class Index:
     def _insert(self, record: Record) -> None:
         self.share(record)
         self.size += record.size
+        self._count(record, 1)
         self.names[record.service] = record
         self.leases[record.lease] = record
         for name in record.interfaces:
             _add(self._interfaces, name, record)
         for name in record.tags:
             _add(self._tags, name, record)
+
+    def _count(self, record: Record, by: int) -> None:
+        standing = record.standing
+        if standing is not None:
+            self.draining += by * standing.is_draining
+            self.failing += by * standing.failing
 
     def share(self, record: Record) -> None:
         """Let a record share equal parts with others: the instances of an interface have the same
@@ -125,9 +143,17 @@ class Index:
             if len(some) < len(fewest):
                 fewest = some
         if isinstance(fewest, Ring):
-            return fewest.next(now, tags, interface if tags else None)
+            wanted = interface if tags else None
+            if not fewest.special:
+                return fewest.next(now, tags, wanted)
+            return choose(fewest.items, self._random, now, tags, wanted)
         for record in fewest:
-            if record.ends > now and interface in record.interfaces and tags.issubset(record.tags):
+            if (
+                record.ends > now
+                and (record.standing is None or record.standing.share is not None)
+                and interface in record.interfaces
+                and tags.issubset(record.tags)
+            ):
                 return record
         return None
 

@@ -15,6 +15,7 @@ from pycomnet.deferred import deferred
 from pycomnet.errors import InvalidRegistration, StoreConflict
 from pycomnet.interfaces import INameFollower
 from pycomnet.nameserver.records import Change, Put, Record
+from pycomnet.nameserver.standing import standing_of
 
 if TYPE_CHECKING:
     from pycomnet.interfaces import INameStore
@@ -79,20 +80,21 @@ class StoreContents:
 
 def as_line(record: Record) -> str:
     """A record as a line of JSON. Of the secret it has the digest, as the store does."""
-    return json.dumps(
-        {
-            "format": FORMAT,
-            "service": record.service,
-            "interfaces": list(record.interfaces),
-            "address": record.address,
-            "metadata": base64.b64encode(record.metadata).decode(),
-            "tags": list(record.tags),
-            "ttl": record.ttl,
-            "lease": record.lease,
-            "secret": base64.b64encode(record.secret).decode(),
-            "fence": record.fence,
-        }
-    )
+    found = {
+        "format": FORMAT,
+        "service": record.service,
+        "interfaces": list(record.interfaces),
+        "address": record.address,
+        "metadata": base64.b64encode(record.metadata).decode(),
+        "tags": list(record.tags),
+        "ttl": record.ttl,
+        "lease": record.lease,
+        "secret": base64.b64encode(record.secret).decode(),
+        "fence": record.fence,
+    }
+    if record.standing is not None:
+        found["standing"] = record.standing.as_list()
+    return json.dumps(found)
 
 
 def first_line(revision: int) -> str:
@@ -145,6 +147,10 @@ def from_line(line: str) -> tuple[Record, int]:
         secret = base64.b64decode(found["secret"], validate=True)
     except binascii.Error as problem:
         raise InvalidRegistration(f"metadata, secret: expected base64: {problem}") from None
+    try:
+        standing = standing_of(found.get("standing"))
+    except ValueError as problem:
+        raise InvalidRegistration(f"standing: {problem}") from None
     record = Record(
         found["service"],
         tuple(found["interfaces"]),
@@ -154,6 +160,7 @@ def from_line(line: str) -> tuple[Record, int]:
         float(found["ttl"]),
         found["lease"],
         secret,
+        standing=standing,
     )
     return record, found["fence"]
 

@@ -10,6 +10,7 @@ from pycomnet.wire.codec import make_codec
 
 if TYPE_CHECKING:
     from pycomnet.nameserver.clients import Registrant
+    from pycomnet.nameserver.standing import Standing
 
 _codec = make_codec()
 encode = _codec.encode
@@ -25,6 +26,9 @@ CHANGED = "changed"
 NAME_COST = 64
 #: ``Record.ends`` if the store ends leases.
 NEVER = float("inf")
+#: ``Record.ends`` of a record that changes another one's standing: its lease ends when that one's
+#: did.
+SAME = -2.0
 
 
 @attrs.define(eq=False, weakref_slot=False)
@@ -32,7 +36,8 @@ class Record:
     """One service's registration.
 
     There may be a million of these, so it holds no more than it must, and equal parts are shared
-    (:meth:`Index.share`). Only the end of its lease changes: registering again makes a new record.
+    (:meth:`Index.share`). Only the end of its lease changes: registering again makes a new record,
+    and so does a new standing.
 
     :ivar service: its name; no two live records have the same.
     :ivar interfaces: what it offers.
@@ -45,6 +50,8 @@ class Record:
     :ivar fence: the revision in which it was registered; 0 until it is.
     :ivar ends: when the lease ends, by the clock of the directory that holds the record.
     :ivar client: the client that registered or renewed it since the nameserver was started.
+    :ivar standing: whether it takes callers; None: as usual.
+    :ivar doubtful: its lease is over, but so are those of most: it is kept for one more ttl.
     """
 
     service: str
@@ -58,13 +65,15 @@ class Record:
     fence: int = 0
     ends: float = 0.0
     client: Registrant | None = None
+    standing: Standing | None = None
+    doubtful: bool = False
 
     def __repr__(self) -> str:
         return f"<Record {self.service!r} at {self.address!r}, fence {self.fence}>"
 
     def as_map(self, now: float) -> dict[str, Any]:
         """The record as clients get it."""
-        return {
+        found = {
             "service": self.service,
             "interfaces": list(self.interfaces),
             "address": self.address,
@@ -73,12 +82,23 @@ class Record:
             "fence": self.fence,
             "ttl": self.time_left(now),
         }
+        if self.standing is not None:
+            found.update(self.standing.as_map())
+        if self.doubtful:
+            found["doubtful"] = True
+        return found
+
+    def with_standing(self, standing: Standing | None) -> Record:
+        """The record with another standing, to be registered in its place."""
+        return attrs.evolve(self, standing=standing, fence=0, ends=SAME, doubtful=False)
 
     @property
     def size(self) -> int:
         """About how many bytes its texts, and its entries in the index, take."""
         names = self.interfaces + self.tags
         size = len(self.service) + len(self.address) + len(self.metadata) + NAME_COST * len(names)
+        if self.standing is not None:
+            size += NAME_COST + len(self.standing.said)
         return size + sum(map(len, names))
 
     def time_left(self, now: float) -> float:

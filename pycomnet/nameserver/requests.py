@@ -12,6 +12,7 @@ from pycomnet.errors import EndpointError, InvalidRegistration
 from pycomnet.nameserver.directory import digest
 from pycomnet.nameserver.queries import Query
 from pycomnet.nameserver.records import Record, encode
+from pycomnet.nameserver.standing import MAX_SAID, MAX_WEIGHT, Standing, or_none
 from pycomnet.net.endpoints import parse
 from pycomnet.ranges import NumberRefused, check_fields, real, whole
 from pycomnet.wire.values import ValueNotSendable
@@ -85,6 +86,11 @@ class Arguments:
 
     def refused(self, name: str, expected: str) -> InvalidRegistration:
         return InvalidRegistration(f"{self._what}: {name}: expected {expected}")
+
+    @property
+    def has_more(self) -> bool:
+        """Whether an argument is left that was not taken."""
+        return bool(self._args)
 
     def done(self) -> None:
         """Check that no unknown argument is left."""
@@ -190,6 +196,34 @@ class Arguments:
             )
         return encoded
 
+    def flag(self, name: str) -> bool | None:
+        value = self._args.pop(name, None)
+        if value is not None and not isinstance(value, bool):
+            raise self.refused(name, "true or false")
+        return value
+
+    def standing(self, *names: str) -> dict[str, Any]:
+        """What is said of a standing, by the names of its fields.
+
+        :param names: the arguments that there may be; all by default.
+        """
+        names = names or ("weight", "draining", "failing", "said")
+        found: dict[str, Any] = {}
+        if "weight" in names:
+            found["weight"] = self.whole("weight", None, 0, MAX_WEIGHT)
+        if "draining" in names:
+            found["drains"] = self.flag("draining")
+        if "failing" in names:
+            found["failing"] = self.flag("failing")
+        if "said" in names:
+            said = self._args.pop("said", None)
+            if said is not None and not (
+                isinstance(said, str) and len(said) <= MAX_SAID and said.isprintable()
+            ):
+                raise self.refused("said", f"up to {MAX_SAID} printable characters, as a str")
+            found["said"] = said
+        return {name: value for name, value in found.items() if value is not None}
+
     def secret(self) -> str | None:
         value = self._args.pop("secret", None)
         if value is not None and (
@@ -230,6 +264,8 @@ def registration(
         lease=new_lease,
         secret=digest(secret),
     )
+    if taken.has_more:
+        record.standing = or_none(Standing(**taken.standing()))
     taken.done()
     return record, secret
 

@@ -14,12 +14,14 @@ class Ring:
     """The records of one interface or tag.
 
     :ivar items: the records. Removing one puts the last in its place.
+    :ivar special: how many have a standing of their own.
     """
 
-    __slots__ = ("_next", "_places", "items")
+    __slots__ = ("_next", "_places", "items", "special")
 
     def __init__(self, first: Record, second: Record) -> None:
         self.items = [first, second]
+        self.special = (first.standing is not None) + (second.standing is not None)
         self._places: dict[Record, int] | None = None
         self._next = 0
 
@@ -31,6 +33,7 @@ class Ring:
 
     def add(self, record: Record) -> None:
         self.items.append(record)
+        self.special += record.standing is not None
         if self._places is not None:
             self._places[record] = len(self.items) - 1
         elif len(self.items) > SMALL:
@@ -38,6 +41,7 @@ class Ring:
 
     def remove(self, record: Record) -> None:
         place = self.items.index(record) if self._places is None else self._places.pop(record)
+        self.special -= record.standing is not None
         last = self.items.pop()
         if last is not record:
             self.items[place] = last
@@ -48,6 +52,7 @@ class Ring:
         """Put one record in another's place; the order stays."""
         place = self.items.index(old) if self._places is None else self._places.pop(old)
         self.items[place] = new
+        self.special += (new.standing is not None) - (old.standing is not None)
         if self._places is not None:
             self._places[new] = place
 

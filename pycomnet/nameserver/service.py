@@ -21,9 +21,10 @@ from pycomnet.errors import (
     TooManyRegistrations,
 )
 from pycomnet.interfaces import ISharedNameStore
-from pycomnet.nameserver.clients import Clients, Registrant, is_operator
+from pycomnet.nameserver.clients import Clients, Registrant
 from pycomnet.nameserver.directory import Directory
 from pycomnet.nameserver.expiry import Expiry
+from pycomnet.nameserver.operating import ATTEMPTS, OperatedNames
 from pycomnet.nameserver.queue import Turns
 from pycomnet.nameserver.records import Delete, Record
 from pycomnet.nameserver.requests import (
@@ -36,7 +37,7 @@ from pycomnet.nameserver.requests import (
 from pycomnet.nameserver.shared import MAX_STALE, OwnMemory, SharedMemory
 from pycomnet.nameserver.watches import Watches
 from pycomnet.services.client.context import NAMESERVER
-from pycomnet.services.interface import Service, interface, method
+from pycomnet.services.interface import interface, method
 from pycomnet.text.logs import Logger
 
 if TYPE_CHECKING:
@@ -45,8 +46,6 @@ if TYPE_CHECKING:
 
 log = Logger()
 
-#: How often a registration is tried when others for the same name come in between.
-ATTEMPTS = 10
 #: Lists that go through all names at a time; further ones wait.
 SCANS = 2
 #: About how many bytes of addresses and metadata one page of ``list_services`` has.
@@ -57,7 +56,7 @@ LEASE_BITS = 53
 
 
 @interface(NAMESERVER)
-class NameService(Service):
+class NameService(OperatedNames):
     """Who offers which interface, and where.
 
     A service registers, and keeps its registration by renewing its lease with a secret that only it
@@ -156,6 +155,10 @@ class NameService(Service):
             "metadata": "dict?",
             "tags": "list?",
             "secret": "str?",
+            "weight": "int?",
+            "draining": "bool?",
+            "failing": "bool?",
+            "said": "str?",
         },
         results={"lease": "int", "secret": "str", "fence": "int", "ttl": "float"},
     )
@@ -168,6 +171,10 @@ class NameService(Service):
         A service may choose the secret itself, of 16 characters or more. Registering again with
         the same secret replaces the registration and keeps the lease. So a service can repeat it
         when the reply was lost.
+
+        Of several services with an interface, each is located in proportion to its weight, 0 to
+        1000, usually 100; one of weight 0 only if there is no other. One that drains, or whose
+        check is failing, is listed, and not located. See adjust.
         """
         record, secret = registration(
             request.args, self.limits, self._random_lease(), self._random_secret()
@@ -287,40 +294,6 @@ class NameService(Service):
 
         return await self._memory.owned(lease, look)
 
-    @method(args={"service": "str"}, results={"service": "str"})
-    async def remove(self, request: Request) -> dict[str, Any]:
-        """End the lease of a service that is dead or lost; for an operator.
-
-        A client is an operator if it connects over a unix socket as the nameserver's own user or
-        root, or with a certificate whose name the nameserver was given as an operator's. If the
-        nameserver has a rule for this, the users are that it lets in. A service that lives
-        registers again.
-        """
-        taken = Arguments("remove", request.args, self.limits)
-        service = taken.text("service", wild=False)
-        if not is_operator(request, self._operators):
-            raise NotLeaseOwner(
-                "only an operator removes what others have registered: connect over a unix socket "
-                "as the nameserver's own user or root, or with a certificate of a name that it was "
-                "given with --operator; or let the nameserver's --access say who may, [remove]"
-            )
-        for _ in range(ATTEMPTS):
-            removal = await self._removal_of(service)
-            try:
-                await self._store.commit(removal)
-            except StoreConflict:
-                continue
-            self._counts["unregistered"] += 1
-            log.info("{service} was removed by {peer}", service=service, peer=request.peer)
-            return {"service": service}
-        raise StoreFailed("the registration is being changed too often")
-
-    async def _removal_of(self, service: str) -> Delete:
-        def look() -> Delete:
-            return self.directory.removal_of(service, self._seconds())
-
-        return await self._memory.proposed(service, look)
-
     # -- questions -------------------------------------------------------------------------------
 
     @method(
@@ -354,8 +327,15 @@ class NameService(Service):
         if record is None:
             self._memory.staleness()  # if it is that stale, it doesn't know
             self._counts["not found"] += 1
-            raise ServiceNotFound(_not_found(name, service, tags))
+            raise ServiceNotFound(_not_found(name, service, tags) + self._apart(name, service))
         return record
+
+    def _apart(self, interface: str | None, service: str | None) -> str:
+        """What to add for services that are there and take no callers."""
+        apart = self.directory.apart(interface, service, self._seconds())
+        if not apart:
+            return ""
+        return f"; {apart[0]!r} is there, and draining or failing"
 
     @method(
         args={
@@ -438,6 +418,8 @@ class NameService(Service):
             "services": len(directory),
             "bytes": directory.size,
             "interfaces": directory.interfaces,
+            "draining": directory.draining,
+            "failing": directory.failing,
             "watches": self._watches.count,
             "connections": len(self._server.connections),
             "memory": self._server.memory.as_map(),

@@ -5,8 +5,11 @@ from __future__ import annotations
 import atexit
 import contextlib
 import os
+import signal
 import sys
+from collections.abc import Callable
 from types import TracebackType
+from typing import Any
 
 from twisted.internet.error import ReactorNotRunning
 from twisted.internet.interfaces import IReactorCore
@@ -16,6 +19,19 @@ from pycomnet.text.logs import Logger
 from pycomnet.text.printable import visible
 
 log = Logger()
+
+
+def on_second_signal(reactor: Any, function: Callable[[], object]) -> None:
+    """Call a function at a signal to end that comes while the reactor is ending already."""
+
+    def again(number: int, frame: object) -> None:
+        reactor.callFromThread(function)
+
+    def ending() -> None:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, again)
+
+    reactor.addSystemEventTrigger("before", "shutdown", ending)
 
 
 class ExitStatus:

@@ -20,6 +20,7 @@ from pycomnet.errors import (
 from pycomnet.net import endpoints
 from pycomnet.net.clock import use_monotonic_clock
 from pycomnet.services.launch.config import (
+    DEFAULT_DRAIN,
     DEFAULT_LISTEN,
     DEFAULT_PATIENCE,
     DEFAULT_TTL,
@@ -105,6 +106,14 @@ Examples:
             f"Seconds to wait for the nameserver before giving up. [default: {DEFAULT_PATIENCE:g}]",
         ],
         [
+            "drain",
+            None,
+            None,
+            "Seconds at most between a signal to end and the end, in which services get no new "
+            "callers and finish what they have; 0 for none. A second signal ends that. [default: "
+            f"{DEFAULT_DRAIN:g}]",
+        ],
+        [
             "metrics",
             None,
             None,
@@ -145,9 +154,9 @@ Examples:
         """
         path = self["config"]
         settings = read_file(path) if path is not None else {}
-        for key in ("nameserver", "name", "advertise", "ttl", "patience", "metrics"):
+        for key in ("nameserver", "name", "advertise", "ttl", "patience", "drain", "metrics"):
             if self[key] is not None:
-                timed = key in ("ttl", "patience")
+                timed = key in ("ttl", "patience", "drain")
                 settings[key] = seconds(self, key) if timed else self[key]
         if self["listen"]:
             settings["listen"] = self["listen"]
@@ -192,7 +201,7 @@ def makeService(options: Options) -> IService:
     from pycomnet.ext.access.stored import stored_credentials
     from pycomnet.services.launch.launcher import launch, load_all
     from pycomnet.tap.descriptors import allow_connections
-    from pycomnet.tap.endings import ExitStatus
+    from pycomnet.tap.endings import ExitStatus, on_second_signal
 
     use_monotonic_clock(reactor)
     # twistd changes to this directory only later.
@@ -222,6 +231,7 @@ def makeService(options: Options) -> IService:
     launcher = launch(
         config, loaded, reactor, failed, access, credentials, os.environ.get(TRUST_VARIABLE)
     )
+    on_second_signal(reactor, launcher.hurry)
     if config.metrics is None:
         return launcher
     from twisted.application.service import MultiService

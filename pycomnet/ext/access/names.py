@@ -42,6 +42,7 @@ METHODS = {
     "stat": "stat",
     "cluster": "cluster",
     "remove": "remove",
+    "override": "override",
 }
 #: ... and those that show the same as ``list``: without a table of their own, they have its rule.
 LISTS = ("watch", "stat", "cluster")
@@ -105,7 +106,7 @@ class NameAccess:
         self.register = None if register is None else tuple(register)
         self.rules = {(NAMESERVER, METHODS[name]): rule for name, rule in (rules or {}).items()}
         if self.register is not None:
-            for method in ("register", "renew"):
+            for method in ("register", "renew", "adjust"):
                 self.rules[NAMESERVER, method] = Rule(self.checkers)
 
     def control(self, reactor: IReactorTime, **options: Any) -> AccessControl:
@@ -189,6 +190,8 @@ def make_access(settings: Mapping[str, Any], where: str) -> NameAccess:
     for name in LISTS:
         if "list" in rules:  # a watcher gets the same, and the numbers are of the same
             rules.setdefault(name, rules["list"])
+    if "remove" in rules:  # who may end a registration may drain it
+        rules.setdefault("override", rules["remove"])
     if register is None:
         log.warn(
             "{where}: it has no [[register]], so everybody who can connect may register any name",

@@ -22,10 +22,12 @@ from zope.interface import implementer
 from pycomnet.deferred import deferred
 from pycomnet.errors import StoreFailed
 from pycomnet.interfaces import INameStore
-from pycomnet.nameserver.records import Delete, Put, Record
+from pycomnet.nameserver.records import Delete, Put, Record, decode, encode
+from pycomnet.nameserver.standing import Standing, standing_of
 from pycomnet.nameserver.stores.local import Decisions, QueuedChange, Revisions, first_revision
 from pycomnet.net.databasefile import DatabaseFile
 from pycomnet.text.logs import Logger
+from pycomnet.wire.values import InvalidValue
 
 if TYPE_CHECKING:
     from pycomnet.interfaces import INameFollower
@@ -62,11 +64,16 @@ CREATE TABLE registrations (
     lease INTEGER NOT NULL,
     secret BLOB NOT NULL,      -- its digest
     fence INTEGER NOT NULL,
-    time_left REAL NOT NULL    -- of the lease, in seconds, when the nameserver was stopped
+    time_left REAL NOT NULL,   -- of the lease, in seconds, when the nameserver was stopped
+    standing BLOB NOT NULL DEFAULT x''  -- a MessagePack list, or nothing for the usual one
 ) WITHOUT ROWID;
 CREATE TABLE state (key TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
 """
-COLUMNS = "service, interfaces, address, metadata, tags, ttl, lease, secret, fence, time_left"
+COLUMNS = (
+    "service, interfaces, address, metadata, tags, ttl, lease, secret, fence, time_left, standing"
+)
+#: What a file lacks that was made before there was a standing. Those who made it can still use it.
+ADDITION = "ALTER TABLE registrations ADD COLUMN standing BLOB NOT NULL DEFAULT x''"
 _VALUES = "(" + ", ".join("?" * len(COLUMNS.split(","))) + ")"
 
 
@@ -82,6 +89,7 @@ def _row(record: Record, fence: int) -> tuple[Any, ...]:
         record.secret,
         fence,
         record.ttl,
+        b"" if record.standing is None else encode(record.standing.as_list()),
     )
 
 
@@ -208,6 +216,9 @@ class SQLiteStore:
             raise StoreFailed(
                 f"{self._path}: has version {version} of the tables; this is for {VERSION}"
             )
+        columns = transaction.execute("SELECT name FROM pragma_table_info('registrations')")
+        if ("standing",) not in columns.fetchall():
+            transaction.execute(ADDITION)
 
     # -- changes ---------------------------------------------------------------------------------
 
@@ -331,7 +342,8 @@ def _records(
                 shared[text] = parts
         return parts
 
-    for service, interfaces, address, metadata, tags, ttl, lease, secret, fence, left in rows:
+    for row in rows:
+        service, interfaces, address, metadata, tags, ttl, lease, secret, fence, left, kept = row
         yield (
             Record(
                 service,
@@ -343,9 +355,17 @@ def _records(
                 lease,
                 secret,
                 fence,
+                standing=_standing(kept) if kept else None,
             ),
             left if clean else ttl,
         )
+
+
+def _standing(kept: bytes) -> Standing | None:
+    try:
+        return standing_of(decode(kept))
+    except (InvalidValue, ValueError) as problem:
+        raise StoreFailed(f"a registration's standing is damaged: {problem}") from None
 
 
 def _statements(changes: Any) -> tuple[list[tuple[Any, ...]], list[str], int]:

@@ -28,6 +28,7 @@ from pycomnet.services.client.located import KnownInstances
 from pycomnet.services.client.login import AddressSource
 from pycomnet.services.client.race import Race
 from pycomnet.services.client.reference import ServiceReference
+from pycomnet.services.client.shares import Shares, shares_of, weight_of
 
 if TYPE_CHECKING:
     from pycomnet.services.client.context import Context
@@ -134,6 +135,8 @@ class NamedRoute(Instances):
         self._interface = interface
         self._service = service
         self._peers: list[PooledServer] = []
+        #: how they share the calls, if their weights differ
+        self._shares: Shares | None = None
         #: the peers that are not set aside; valid for this count of the pool's changes, until this
         #: time
         self._able: list[PooledServer] = []
@@ -174,6 +177,8 @@ class NamedRoute(Instances):
             self._find_able(now)
         able = self._able
         self._turn += 1
+        if self._shares is not None:
+            return self._shares.pick(able, self._context.random, self._context.least_pending)
         if self._context.least_pending:
             least = min(peer.pending for peer in able)
             able = [peer for peer in able if peer.pending == least]
@@ -184,12 +189,15 @@ class NamedRoute(Instances):
         thousands."""
         peers = self._peers
         self._able = [peer for peer in peers if peer.aside_until <= now] or peers
+        if self._shares is not None:
+            self._able = self._shares.able(self._able)
         again = (peer.aside_until for peer in peers if peer.aside_until > now)
         self._able_until = min(again, default=float("inf"))
         self._able_changes = self._context.pool.changes
 
-    def _set_peers(self, peers: list[PooledServer]) -> None:
+    def _set_peers(self, peers: list[PooledServer], shares: Shares | None = None) -> None:
         self._peers = peers
+        self._shares = shares
         self._able_until = float("-inf")
 
     @deferred
@@ -220,7 +228,11 @@ class NamedRoute(Instances):
         start = peers.index(first) + 1 if first in peers else self._turn % max(1, len(peers))
         others = [one for one in (*peers[start:], *peers[:start]) if one is not first]
         now = self._context.reactor.seconds()
-        yield from sorted(others, key=lambda one: one.aside_until > now)
+        shares = self._shares
+        yield from sorted(
+            others,
+            key=lambda one: (shares is not None and shares.is_last(one), one.aside_until > now),
+        )
 
     def has_other(self, peer: PooledServer, now: float) -> bool:
         return any(one is not peer and one.aside_until <= now for one in self._peers)
@@ -288,6 +300,11 @@ class NamedRoute(Instances):
         now = self._context.reactor.seconds()
         return next((peer for peer in peers if peer.aside_until <= now), peers[0])
 
+    def _may_stay(self, peer: PooledServer) -> bool:
+        """Whether calls may go on to an instance that takes no new callers: this is one of before,
+        as it has a connection."""
+        return peer.connection is not None and peer in self._peers
+
     @deferred
     async def _look(self) -> None:
         nameserver = await self._context.nameserver()
@@ -296,6 +313,8 @@ class NamedRoute(Instances):
         instances: list[tuple[str, ...]] = []
         stale = 0.0
         elsewhere: list[str] = []
+        apart: list[str] = []
+        weights: dict[PooledServer, int | None] = {}
         near = self._is_near()
         async for record in self._records(nameserver):
             addresses = addresses_of(record)
@@ -306,11 +325,18 @@ class NamedRoute(Instances):
                 addresses = [one for one in addresses if not endpoints.is_local_client(one)]
             if addresses:
                 peer = self._choose(addresses, known)
+                weight = weight_of(record)
+                if weight is None and not self._may_stay(peer):
+                    apart.append(peer.address)
+                    continue
+                weights[peer] = weight
                 found[peer.address] = peer
                 instances.append(tuple(addresses))
                 stale = max(stale, _staleness(record))
             if len(found) >= MOST_INSTANCES:
                 break
+        if not found and apart:
+            raise ServiceNotFound(f"{self}: {apart[0]} is there, and draining or failing")
         if not found and elsewhere:
             raise ServiceNotFound(
                 f"{self}: it listens at {elsewhere[0]}, which only its own machine can reach: "
@@ -318,7 +344,7 @@ class NamedRoute(Instances):
             )
         if not found:
             raise ServiceNotFound(f"there is no {self}")
-        self._set_peers(list(found.values()))
+        self._set_peers(list(found.values()), shares_of(weights))
         self._looked = now = self._context.reactor.seconds()
         self.stale = stale
         self._context.located.put(self._key, KnownInstances(tuple(instances), now - stale))
@@ -328,7 +354,14 @@ class NamedRoute(Instances):
         wanted = {"interface": self._interface}
         if self._service is not None:
             asked = {**wanted, "service": self._service}
-            yield await nameserver.invoke("locate", asked, LOOK_TIMEOUT)
+            try:
+                yield await nameserver.invoke("locate", asked, LOOK_TIMEOUT)
+            except ServiceNotFound:
+                if not any(map(self._may_stay, self._peers)):
+                    raise
+                # Perhaps it drains: who has a connection goes on until it ends.
+                for record in await nameserver.invoke("list_services", asked, LOOK_TIMEOUT):
+                    yield record
             return
         last = ""
         try:

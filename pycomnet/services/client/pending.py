@@ -153,6 +153,8 @@ class PendingCall:
             value = answer if self.files else answer[0]
             if type(answer) is not list:
                 raise InvalidValue(f"an array, not {type(answer).__name__}")
+            if len(answer) > 2:
+                self.peer.has_said(answer[2])
         except (InvalidValue, TypeError, IndexError, KeyError) as problem:
             deferred.errback(Failure(connection.violated("value", f"a result: {problem}")))
         except ValueNotReceivable:

@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 SET_ASIDE = 5.0
 #: ... and one that does not answer. Once it answers, it is tried at once.
 SILENT_ASIDE = 30.0
+#: ... and one that is about to end, and has said so.
+DRAINING_ASIDE = 30.0
 #: Seconds for which credentials that were refused are not given again to the same server; each
 #: further refusal doubles that, up to so many.
 FIRST_REFUSED = 1.0
@@ -408,6 +410,13 @@ class PooledServer:
         """It can't do what others may: they get the calls for a while."""
         self.aside_until = self._context.reactor.seconds() + seconds
         self._context.pool.changes += 1
+
+    def has_said(self, about: object) -> None:
+        """The server has said something of itself with an answer."""
+        if isinstance(about, dict) and about.get("draining") is True:
+            left = self.aside_until - self._context.reactor.seconds()
+            if left < DRAINING_ASIDE / 2:  # not for each of a thousand answers
+                self.set_aside(DRAINING_ASIDE)
 
     def is_silent(self) -> None:
         """The server does not answer: other instances get the calls until it does."""

@@ -14,6 +14,7 @@ import attrs
 
 from pycomnet.errors import LaunchConfigError
 from pycomnet.ranges import NumberRefused, real
+from pycomnet.services.client.shares import MAX_WEIGHT
 from pycomnet.services.nameserveraddress import (
     DEFAULT_NAMESERVER,
     NO_NAMESERVER,
@@ -33,6 +34,8 @@ DEFAULT_LISTEN = "tcp:0:interface=127.0.0.1"
 DEFAULT_TTL = 15.0
 #: Seconds to wait for the nameserver, unless the launcher waits for ever.
 DEFAULT_PATIENCE = 10.0
+#: Seconds that services drain at most, before they end.
+DEFAULT_DRAIN = 5.0
 #: The values of ``access``.
 ALLOW, DENY = "allow", "deny"
 #: The most bytes of a configuration file.
@@ -46,6 +49,8 @@ class Entry:
     :ivar module: ``MODULE`` for all services that it defines, or ``MODULE:NAME`` for one.
     :ivar name: the name to register it under; None for the launcher's name.
     :ivar options: keyword arguments that the service is made with.
+    :ivar weight: in proportion to this it gets callers; None for the usual weight. Of services with
+        one name, the first one's counts.
     """
 
     module: str
@@ -53,6 +58,7 @@ class Entry:
     options: Mapping[str, Any] = attrs.field(factory=dict)
     tags: tuple[str, ...] = ()
     metadata: Mapping[str, Any] = attrs.field(factory=dict)
+    weight: int | None = None
 
 
 @attrs.frozen
@@ -73,6 +79,7 @@ class LaunchConfig:
     :ivar insecure: services without a rule may be reached from other machines without TLS.
     :ivar audit_calls: whether the audit log has a line for each call.
     :ivar metrics: an endpoint string: the figures of publishers are there for Prometheus.
+    :ivar drain: seconds that it drains at most, before it is unregistered and ends.
     """
 
     services: tuple[Entry, ...]
@@ -87,6 +94,7 @@ class LaunchConfig:
     insecure: bool = False
     audit_calls: bool = False
     metrics: str | None = None
+    drain: float = DEFAULT_DRAIN
 
     @property
     def denies(self) -> bool:
@@ -193,6 +201,19 @@ def _seconds(value: Any) -> float:
         raise ValueError(problem.expected) from None
 
 
+def _seconds_or_0(value: Any) -> float:
+    try:
+        return real("", value)
+    except NumberRefused as problem:
+        raise ValueError(problem.expected) from None
+
+
+def _weight(value: Any) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= MAX_WEIGHT:
+        raise ValueError(f"an int from 0 to {MAX_WEIGHT}")
+    return value
+
+
 def _access(value: Any) -> str:
     if value not in (ALLOW, DENY):
         raise ValueError(f"{ALLOW!r} or {DENY!r}")
@@ -240,6 +261,7 @@ _SETTINGS: dict[str, _Check] = {
     "insecure": _flag,
     "audit_calls": _flag,
     "metrics": _text,
+    "drain": _seconds_or_0,
 }
 _ENTRY: dict[str, _Check] = {
     "module": _text,
@@ -247,6 +269,7 @@ _ENTRY: dict[str, _Check] = {
     "options": _map,
     "tags": _texts,
     "metadata": _sendable,
+    "weight": _weight,
 }
 
 

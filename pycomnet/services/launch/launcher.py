@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 import socket
 from collections.abc import Callable, Iterable
@@ -27,9 +28,11 @@ from pycomnet.net.reactors import EndpointReactor
 from pycomnet.net.several import are_local_clients
 from pycomnet.services.client.context import Context
 from pycomnet.services.client.instances import ADDRESSES
+from pycomnet.services.health import checks_of
 from pycomnet.services.interface import Service
 from pycomnet.services.launch.blocked import BlockWatch, codes
 from pycomnet.services.launch.config import Entry, LaunchConfig
+from pycomnet.services.launch.health import HealthChecks
 from pycomnet.services.launch.loading import load
 from pycomnet.services.launch.registration import (
     RENEWALS,
@@ -40,11 +43,15 @@ from pycomnet.services.launch.registration import (
 )
 from pycomnet.services.server.guarding import AccessGate
 from pycomnet.services.server.server import ServiceServer
-from pycomnet.services.threads import in_thread
+from pycomnet.services.threads import MethodThreads, in_thread
 from pycomnet.text.logs import Logger
 
 #: Seconds that running calls have to end at a clean stop.
 CLOSE_TIMEOUT = 5.0
+#: ... and those that were begun late in a long drain.
+AFTER_DRAIN = 1.0
+#: Checks that block at a time: one that hangs keeps its thread.
+MOST_CHECKS = 16
 #: Random bytes in a generated name, and how many names are tried if one is taken.
 NAME_BYTES = 4
 NAME_TRIES = 3
@@ -227,6 +234,11 @@ class Launcher(service.Service):
         self._watch = watch
         self._listening: defer.Deferred[None] | None = None
         self._starting: defer.Deferred[None] | None = None
+        self._draining: defer.Deferred[None] | None = None
+        self._closing: defer.Deferred[None] | None = None
+        self._is_hurried = False
+        self._checks: list[HealthChecks] = []
+        self._threads = MethodThreads(reactor, MOST_CHECKS)
 
     # -- what Twisted's application calls --------------------------------------------------------
 
@@ -253,7 +265,10 @@ class Launcher(service.Service):
 
     @deferred
     async def stopService(self) -> None:
-        """Take the services out of the nameserver, let calls end, and close.
+        """Drain, take the services out of the nameserver, let calls end, and close.
+
+        Draining, they are listed and not located, and still take calls; see
+        :meth:`ServiceServer.drain`. :meth:`hurry` ends that.
 
         :returns: fires when all is closed, after some seconds at most. It does not fail.
         """
@@ -262,11 +277,38 @@ class Launcher(service.Service):
             self._watch.stop()
         if self._starting is not None:
             self._starting.cancel()
+        for checks in self._checks:
+            checks.stop()
+        begun = self._reactor.seconds()
+        if self._config.drain and not self._is_hurried:
+            self._draining = defer.Deferred.fromCoroutine(self._drain())
+            with contextlib.suppress(defer.CancelledError):
+                await self._draining
         stopping = [registration.stop() for registration in self.registrations]
         await defer.DeferredList(stopping, consumeErrors=True)
-        await self.server.close(CLOSE_TIMEOUT)
+        # What was begun while it drained has a moment, too.
+        left = max(AFTER_DRAIN, CLOSE_TIMEOUT - (self._reactor.seconds() - begun))
+        closing = self.server.close(0.0 if self._is_hurried else left)
+        self._closing = closing
+        await closing
         await self.context.close()
+        self._threads.close()
         self.log.info("all services have ended")
+
+    async def _drain(self) -> None:
+        telling = [one.adjust(draining=True) for one in self.registrations if one.lease is not None]
+        ends = self._reactor.seconds() + self._config.drain
+        if telling:
+            self.log.info("draining, for {seconds:g} s at most", seconds=self._config.drain)
+            await defer.DeferredList(telling, consumeErrors=True)
+        await self.server.drain(max(0.0, ends - self._reactor.seconds()))
+
+    def hurry(self) -> None:
+        """End at once: do not wait for calls any longer, once it is to stop."""
+        self._is_hurried = True
+        for waiting in (self._draining, self._closing):
+            if waiting is not None and not waiting.called:
+                waiting.cancel()
 
     # -- starting --------------------------------------------------------------------------------
 
@@ -363,6 +405,21 @@ class Launcher(service.Service):
             found.setdefault(one.entry.name or self._config.name, []).append(one)
         return found
 
+    async def _first_checks(
+        self, name: str | None, members: list[Loaded], tell: Callable[[bool, str], object]
+    ) -> HealthChecks | None:
+        """The services' own checks, once each was called; None if there is none."""
+        found = [each for one in members for each in checks_of(one.service)]
+        if not found:
+            return None
+        shown = name or members[0].full_name
+        checks = HealthChecks(shown, found, tell, self._reactor, self._threads)
+        self._checks.append(checks)
+        await checks.first()
+        if checks.failing:
+            self.log.warn("the check of {name} fails: {said}", name=shown, said=checks.said or "-")
+        return checks
+
     async def _register(
         self,
         name: str | None,
@@ -370,6 +427,13 @@ class Launcher(service.Service):
         addresses: list[str],
         nameserver: NameserverProxy,
     ) -> None:
+        registration: Registration | None = None
+
+        def tell(failing: bool, said: str) -> None:
+            if registration is not None:
+                registration.adjust(failing=failing, said=said)
+
+        checks = await self._first_checks(name, members, tell)
         for left in reversed(range(NAME_TRIES)):
             offer = ServiceOffer(
                 service=name or generated_name(members),
@@ -380,6 +444,9 @@ class Launcher(service.Service):
                     **({ADDRESSES: addresses} if len(addresses) > 1 else {}),
                     **{key: value for one in members for key, value in one.entry.metadata.items()},
                 },
+                weight=next(
+                    (one.entry.weight for one in members if one.entry.weight is not None), None
+                ),
             )
             registration = Registration(
                 offer,
@@ -390,6 +457,8 @@ class Launcher(service.Service):
                 ttl=self._config.ttl,
                 policy=self._policy,
             )
+            if checks is not None:
+                registration.say(failing=checks.failing, said=checks.said)
             self.registrations.append(registration)
             registration.failed.addCallback(self._lost)
             try:
@@ -399,6 +468,8 @@ class Launcher(service.Service):
                     raise
                 self.registrations.remove(registration)
             else:
+                if checks is not None:
+                    checks.start()
                 return
 
     # -- failing ---------------------------------------------------------------------------------

@@ -72,6 +72,7 @@ class ServiceOffer:
     address: str
     tags: tuple[str, ...] = ()
     metadata: Mapping[str, Any] = attrs.field(factory=dict)
+    weight: int | None = None
 
 
 @attrs.frozen
@@ -127,6 +128,10 @@ class Registration(Live):
         self._secret = secrets.token_urlsafe(24)
         #: whether the nameserver may have registered it although no answer has arrived
         self._unanswered = False
+        #: what it says of itself beside the offer
+        self._standing: dict[str, Any] = {} if offer.weight is None else {"weight": offer.weight}
+        #: what of it the nameserver has not been told
+        self._untold: dict[str, Any] = {}
         self._starting: defer.Deferred[Lease] | None = None
         self._keeping: defer.Deferred[None] | None = None
 
@@ -141,6 +146,42 @@ class Registration(Live):
         """
         self._starting = defer.Deferred.fromCoroutine(self._first())
         return self._starting
+
+    def say(self, **standing: Any) -> None:
+        """Have it registered with this standing, once it is."""
+        self._standing.update(standing)
+
+    @deferred
+    async def adjust(self, **standing: Any) -> bool:
+        """Change how it is located: ``weight``, ``draining``, ``failing`` and ``said``.
+
+        Where it is not registered now, it is registered so once it is again. What the nameserver
+        was not told is told again with the next renewal.
+
+        :returns: fires with whether the nameserver has it. It does not fail.
+        """
+        self.say(**standing)
+        self._untold.update(standing)
+        lease = self.lease
+        if lease is None:
+            return False
+        try:
+            told = dict(self._untold)
+            given = await self._invoke("adjust", {**self._owner(lease), **told}, UNREGISTER_TIMEOUT)
+        except Exception as problem:
+            self.log.warn(
+                "the nameserver was not told that {service!r} is {standing}: {problem}",
+                service=self.offer.service,
+                standing=standing,
+                problem=problem,
+            )
+            return False
+        self._untold = {
+            name: value for name, value in self._untold.items() if told.get(name) != value
+        }
+        if self.lease is lease:
+            self.lease = attrs.evolve(lease, fence=given["fence"])
+        return True
 
     @deferred
     async def stop(self) -> bool:
@@ -192,6 +233,8 @@ class Registration(Live):
             "tags": list(offer.tags),
             # The same each time, so that the record is ours even if an answer was lost.
             "secret": self._secret,
+            # Only what is not as usual: a nameserver of before knows nothing of it.
+            **{name: value for name, value in self._standing.items() if value not in (False, "")},
         }
         before, self._unanswered = self._unanswered, True
         try:
@@ -209,8 +252,12 @@ class Registration(Live):
 
     async def _register(self) -> Lease:
         offer = self.offer
+        said = dict(self._standing)
         lease = await self._ask()
         self.lease = lease
+        self._untold = {
+            name: value for name, value in self._standing.items() if said.get(name) != value
+        }
         self.log.info(
             "registered {service!r} at {address}: {interfaces} (lease {lease}, fence {fence}, "
             "{ttl:g} s)",
@@ -301,6 +348,8 @@ class Registration(Live):
                 if attempt:
                     self.log.info("{service!r} is renewed again", service=self.offer.service)
                 attempt, delay = 0, lease.ttl / RENEWALS
+                if self._untold:
+                    await self.adjust()
 
     def _give_up(self, failure: Failure) -> None:
         if failure.check(defer.CancelledError):

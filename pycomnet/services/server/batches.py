@@ -239,7 +239,7 @@ class ServerBatch(ServerCall):
             if type(args) is _Refused or bound is None:
                 connection.refuse(PartOfBatch(self, place), args.problem)
                 continue
-            if not bound.direct or server.running >= most or server.leaving:
+            if not bound.direct or server.running >= most or server.ending:
                 left = None if expires is None else expires - connection.reactor.seconds()
                 asked = [interface, names[number], args, left]
                 server.start(self._part(place), b"", asked)

@@ -45,6 +45,8 @@ class ServerCalls(FeedCalls):
     :ivar methods: interface -> name -> method.
     :ivar running: how many calls run that did not return at once.
     :ivar leaving: whether no more are taken.
+    :ivar draining: whether callers are told to go to another instance, if there is one.
+    :ivar ending: whether it is one of both.
     """
 
     services: list[Service]
@@ -54,7 +56,9 @@ class ServerCalls(FeedCalls):
         self.limits = limits
         self.methods: dict[str, dict[str, Bound]] = {}
         self.running = 0
-        self.leaving = False
+        self.leaving = self.draining = self.ending = False
+        #: when the last call began while it was draining
+        self._began = 0.0
         self.held = HeldBytes(limits.held)
         self.tasks = Tasks(reactor)
         self._threads = MethodThreads(reactor, limits.threads, threads)
@@ -176,9 +180,11 @@ class ServerCalls(FeedCalls):
         if late:
             connection.refuse(call, DeadlineExceeded("its deadline had passed when it came"))
             return
-        if self.leaving:
-            connection.refuse(call, ServerLeaving("the server is about to end"))
-            return
+        if self.ending:
+            if self.leaving:
+                connection.refuse(call, ServerLeaving("the server is about to end"))
+                return
+            self._began = self.reactor.seconds()
         call.called, call.logins = (interface, name), connection.logins
         if self.running >= self.limits.running:
             self._enqueue(call, function, asked, payload)

@@ -248,7 +248,7 @@ class ServerConnection(Connection):
             self.long
             or len(payload) > PEEK
             or server.running >= server.limits.running
-            or server.leaving
+            or server.ending
             or held.size + len(payload) > held.most
             or (
                 self.heads is not None
@@ -329,6 +329,8 @@ class ServerConnection(Connection):
         if call.over:
             return
         try:
+            if self.server.draining:
+                answer = [*answer, *([[]] if len(answer) < 2 else []), {"draining": True}]
             payload = self.encode(answer)
         except ValueNotSendable as problem:
             parts = [("result", "[0]", answer[0], answer[:1])]

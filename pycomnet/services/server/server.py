@@ -10,6 +10,7 @@ from typing import Any
 import attrs
 from twisted.internet import defer
 from twisted.internet.protocol import Factory
+from twisted.internet.task import deferLater
 
 from pycomnet.auth.strangers import Strangers
 from pycomnet.channels.memory import MemoryAccount
@@ -37,6 +38,9 @@ from pycomnet.text.logs import Logger
 from pycomnet.wire.mux import Limits
 
 log = Logger()
+
+#: Seconds without a call after which a server that drains is at its end.
+QUIET = 0.25
 
 
 @interface(INTROSPECTION)
@@ -267,13 +271,33 @@ class ServiceServer(ServerCalls, Live):
             self._all_gone.notify_all()
 
     @deferred
+    async def drain(self, timeout: float) -> None:
+        """Let callers go to other instances: calls are still taken, and their answers say so.
+
+        :param timeout: seconds that it takes at most.
+        :returns: fires when no call runs and none has come for :data:`QUIET` seconds; at once if
+            there is no client. Cancelling it ends that.
+        """
+        self.draining = self.ending = True
+        ends = self.reactor.seconds() + timeout
+        self._began = self.reactor.seconds()
+        while self.connections and not self.leaving:
+            now = self.reactor.seconds()
+            if any(not call.fed for call in self._active):  # who subscribes stays until the end
+                self._began = now
+            if now >= ends or now - self._began >= QUIET:
+                return
+            await deferLater(self.reactor, min(QUIET, ends - now))
+
+    @deferred
     async def close(self, timeout: float = 5.0) -> None:
         """Stop: take no more calls, let those that run finish, and end.
 
         :param timeout: seconds that the calls have; then they are cancelled.
         :returns: fires when nothing listens and runs any more. Cancelling it cancels the calls.
         """
-        self.leaving = True
+        self.leaving = self.ending = True
+        self.draining = False
         ports, self._ports = self._ports, []
         for port in ports:
             await port.stopListening()

@@ -31,7 +31,7 @@ OPTIONS = {
         *("port", "programs", "gateways", "each", "linger", "idle-timeout", "kept", "keepalive"),
     ),
     "pycomnet-nameserver": ("max-services", "max-per-client", "max-ttl", "history", "max-stale"),
-    "pycomnet-service": ("ttl", "patience"),
+    "pycomnet-service": ("ttl", "patience", "drain"),
 }
 
 

@@ -12,7 +12,8 @@ from click.testing import CliRunner
 from twisted.internet import defer
 
 from pycomnet.cli.app import root
-from pycomnet.cli.ns import cluster, event_line, list_services, locate, remove, stat, table, watch
+from pycomnet.cli.ns import cluster, event_line, list_services, locate, stat, table, watch
+from pycomnet.cli.ns_operate import operate, state_of
 from pycomnet.cli.ns_store import export_store, import_store
 from pycomnet.cli.program import CommandProgram
 from pycomnet.errors import InvalidArguments, NotLeaseOwner
@@ -98,15 +99,27 @@ class NsTests(CommandCase):
         removal = self.client.invoke("remove", {"service": "org.a"})
         error = await self.assertFailure(removal, NotLeaseOwner)
         self.assertIn("only an operator", str(error))
-        self.assertEqual(await self.run_it(remove, "org.a"), 1)
+        self.assertEqual(await self.run_it(operate, "remove", {"service": "org.a"}), 1)
         self.assertIn("only an operator", self.stderr)
         path = os.path.join(directory, "s")
         self.address = await self.nameserver.server.listen(f"unix:{path}")
-        self.assertEqual(await self.run_it(remove, "org.a"), 0)
+        drain = {"service": "org.a", "draining": True}
+        self.assertEqual(await self.run_it(operate, "override", drain), 0)
+        await self.run_it(list_services, ANY, False)
+        self.assertIn("  draining", self.stdout)
+        self.assertEqual(await self.run_it(operate, "remove", {"service": "org.a"}), 0)
         found = await self.client.invoke("list_services", {"after": ""})
         self.assertEqual([record["service"] for record in found], ["com.b"])
-        self.assertEqual(await self.run_it(remove, "org.a"), 1)
+        self.assertEqual(await self.run_it(operate, "remove", {"service": "org.a"}), 1)
         self.assertIn("no service 'org.a' is registered", self.stderr)
+
+    def test_state_has_all_that_is_not_as_usual(self) -> None:
+        """A service's state is said in words."""
+        self.assertEqual(state_of({}), "-")
+        self.assertEqual(
+            state_of({"draining": True, "failing": True, "weight": 5, "said": "no database"}),
+            "draining, failing, weight 5: no database",
+        )
 
     async def test_locate_no_name(self) -> None:
         """An interface is named, and no other thing."""
@@ -125,7 +138,8 @@ class NsTests(CommandCase):
         self.assertEqual(await self.run_it(list_services, ANY, False), 0)
         head, *rows = self.stdout.splitlines()
         self.assertEqual(
-            head.split(), ["SERVICE", "ADDRESS", "INTERFACES", "TAGS", "SECONDS", "LEFT"]
+            head.split(),
+            ["SERVICE", "ADDRESS", "INTERFACES", "TAGS", "SECONDS", "LEFT", "STATE"],
         )
         self.assertEqual(rows[0].split()[:5], ["com.b", "unix:/run/b", "i.calc", "i.log", "-"])
         self.assertEqual(rows[1].split()[:5], ["org.a", "tcp:h:1", "i.calc", "i.log", "blue"])
@@ -193,7 +207,7 @@ class NsTests(CommandCase):
             {"name": "m1", "urls": [], "reached": False},
         ]
         found = {"nameservers": nameservers, "members": members}
-        self.patch(self.nameserver.names, "_shared", ClusterAnswer(found))
+        self.patch(self.nameserver.names, "_memory", ClusterAnswer(found))
         self.assertEqual(await self.run_it(cluster, False), 0)
         lines = [line.split() for line in self.stdout.splitlines()]
         self.assertEqual(lines[1], ["aa", "tcp:a:1", "1", "0.2"])
@@ -274,6 +288,8 @@ class ShownTests(CommandCase):
             (["ns", "locate", "--help"], "INTERFACE"),
             (["ns", "watch", "--help"], "Ctrl-C"),
             (["ns", "stat", "--help"], "--json"),
+            (["ns", "drain", "--help"], "undrain"),
+            (["ns", "weigh", "--help"], "WEIGHT"),
         ):
             shown = CliRunner().invoke(root, args)
             self.assertIn(expected, shown.output, args)

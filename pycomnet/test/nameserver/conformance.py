@@ -15,10 +15,14 @@ from pycomnet.deferred import deferred
 from pycomnet.errors import StoreConflict, StoreFailed
 from pycomnet.interfaces import INameStore
 from pycomnet.nameserver.records import EXPIRED, UNREGISTERED, Delete, Put
+from pycomnet.nameserver.standing import Standing
 from pycomnet.test.nameserver.kit import Follower, record
 
 #: What of a record has to come back as it was.
-FIELDS = ("service", "interfaces", "address", "metadata", "tags", "ttl", "lease", "secret", "fence")
+FIELDS = (
+    *("service", "interfaces", "address", "metadata", "tags"),
+    *("ttl", "lease", "secret", "standing", "fence"),
+)
 
 
 def fields(one: Any) -> tuple[Any, ...]:
@@ -84,6 +88,21 @@ class StoreConformance:
         second = await store.commit(Put(record("a", address="tcp:h:2"), first))
         self.assertGreater(second, first)
         self.assertEqual(follower.records["a"][0].address, "tcp:h:2")
+
+    @deferred
+    async def test_another_standing_is_kept_with_the_same_lease(self: Any) -> None:
+        """A registration with another standing replaces it, and has its lease."""
+        store, follower = await self.opened()
+        before = record("a", "x")
+        fence = await store.commit(Put(before))
+        held = follower.records["a"][0]
+        for standing in (Standing(7, drains=True, failing=True, said="no database"), None):
+            changed = Put(held.with_standing(standing), fence, keeps_lease=True)
+            again = await store.commit(changed)
+            self.assertGreater(again, fence)
+            held, fence = follower.records["a"][0], again
+            self.assertEqual((held.standing, held.lease), (standing, before.lease))
+            self.assertEqual(held.secret, before.secret)
 
     @deferred
     async def test_delete_says_the_reason(self: Any) -> None:
@@ -171,12 +190,15 @@ class StoreConformance:
         store, follower = await self.opened()
         await store.commit(Put(record("a", "x", "y", metadata={"n": 1}, tags=("t", "u"), ttl=7.5)))
         await store.commit(Put(record("ä-日本", "x", address="unix:/tmp/a b")))
+        drained = record("b", "x")
+        drained.standing = Standing(7, drained=True, said="no database")
+        await store.commit(Put(drained))
         await store.close()
         _, again = await self.opened()
         if not self.survives:
             self.assertEqual(again.records, {})
             return
-        self.assertEqual(set(again.records), {"a", "ä-日本"})
+        self.assertEqual(set(again.records), {"a", "b", "ä-日本"})
         for name, (one, _) in follower.records.items():
             self.assertEqual(fields(again.records[name][0]), fields(one))
 

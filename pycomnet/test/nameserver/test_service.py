@@ -290,6 +290,8 @@ class QuestionTests(NameserverCase):
                 "services": 2,
                 "bytes": 2 * (len("a") + len("tcp:127.0.0.1:1")) + 3 * 64 + len(CALC) + 2,
                 "interfaces": 3,
+                "draining": 0,
+                "failing": 0,
                 "watches": 1,
                 "connections": 1,
                 "memory": {"held": 0, "most": 512 << 20, "largest": 0, "refused": 0},
@@ -305,11 +307,13 @@ class QuestionTests(NameserverCase):
         self.assertEqual(
             set(described),
             {"register", "renew", "unregister", "locate", "list_services", "watch", "stat"}
-            | {"introspect", "remove", "cluster"},
+            | {"introspect", "remove", "cluster", "adjust", "override"},
         )
         self.assertTrue(all(one["doc"] for one in described.values()))
         self.assertEqual(described["renew"]["args"], {"lease": "int", "secret": "str"})
         again = {name for name, one in described.items() if one["idempotent"]}
         self.assertEqual(
-            again, {"renew", "locate", "list_services", "introspect", "stat", "cluster"}
+            again,
+            {"renew", "locate", "list_services", "introspect", "stat", "cluster"}
+            | {"adjust", "override"},
         )

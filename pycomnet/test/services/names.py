@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import attrs
 from twisted.internet import defer
 from twisted.internet.task import Clock
 from twisted.python.failure import Failure
@@ -12,6 +13,7 @@ from pycomnet.errors import CallInterrupted, DeadlineExceeded, ServiceUnreachabl
 from pycomnet.nameserver.directory import Directory
 from pycomnet.nameserver.records import UNREGISTERED, Record
 from pycomnet.nameserver.requests import Arguments, NameserverLimits, registration
+from pycomnet.nameserver.standing import USUAL
 from pycomnet.nameserver.stores.memory import MemoryStore
 
 
@@ -88,6 +90,13 @@ class Names:
     def _renew(self, args: Any) -> dict[str, Any]:
         lease, secret = Arguments("renew", args, NameserverLimits()).lease()
         return {"ttl": self.directory.renew(lease, secret, self.clock.seconds()).ttl}
+
+    def _adjust(self, args: Any) -> defer.Deferred[Any]:
+        taken = Arguments("adjust", args, NameserverLimits())
+        held = self.directory.owned(*taken.lease(), self.clock.seconds())
+        standing = attrs.evolve(held.standing or USUAL, **taken.standing())
+        done = self.store.commit(self.directory.restanding(held, standing))
+        return done.addCallback(lambda fence: {"ttl": held.ttl, "fence": fence})
 
     def _unregister(self, args: Any) -> defer.Deferred[Any]:
         lease, secret = Arguments("unregister", args, NameserverLimits()).lease()

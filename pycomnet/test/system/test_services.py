@@ -47,6 +47,11 @@ class Who(pycomnet.Service):
         return os.getpid()
 
     @pycomnet.method()
+    async def slow(self, request):
+        await deferLater(reactor, request.args["seconds"])
+        return os.getpid()
+
+    @pycomnet.method()
     async def hang(self, request):
         open(request.args["begun"], "x").close()
         await deferLater(reactor, 3600)
@@ -290,6 +295,44 @@ async def test_sigterm_unregisters_and_ends_calls(
     assert await address_of(context, "stops") is None
     with pytest.raises(ServiceNotFound):
         await context.locate(WHO, "stops")
+
+
+@pytest_twisted.ensureDeferred
+async def test_sigterm_drains_under_calls_in_flight(started: Daemons, context: Any) -> None:
+    """SIGTERM with calls in flight: none is lost and none refused; later calls go elsewhere."""
+    names = context.nameserver_address
+    first = started.service(names, "--name", "drains-1", "--drain", "30", module="who")
+    second = started.service(names, "--name", "drains-2", module="who")
+    registered(first), registered(second)
+    who = await context.locate(WHO)
+    slow = [who.invoke("slow", {"seconds": 0.8}) for _ in range(20)]
+    while {await who.invoke("pid") for _ in range(4)} != {first.pid, second.pid}:
+        pass
+    first.signal(signal.SIGTERM)
+    quick = [await who.invoke("pid") for _ in range(200)]
+    assert set(quick[-20:]) == {second.pid}
+    assert {await one for one in slow} == {first.pid, second.pid}
+    assert await first.ended() == -signal.SIGTERM
+    assert re.search("draining(.|\n)*unregistered 'drains-1'", first.said)
+
+
+@pytest_twisted.ensureDeferred
+async def test_second_sigterm_ends_at_once(started: Daemons, context: Any, tmp_path: Path) -> None:
+    """A second SIGTERM ends the drain, and the call that hangs."""
+    names = context.nameserver_address
+    service = started.service(names, "--name", "hurries", "--drain", "3600", module="who")
+    registered(service)
+    who = await context.locate(WHO, "hurries")
+    hanging = who.invoke("hang", {"begun": str(tmp_path / "begun")})
+    while not (tmp_path / "begun").exists():
+        await deferLater(context.reactor, 0.01)
+    service.signal(signal.SIGTERM)
+    service.wait_for("draining")
+    service.signal(signal.SIGTERM)
+    with pytest.raises(CallInterrupted):
+        await hanging
+    assert await service.ended() == -signal.SIGTERM
+    assert "unregistered 'hurries'" in service.said
 
 
 @pytest_twisted.ensureDeferred

@@ -252,6 +252,8 @@ class Commits:
         assert isinstance(put, Put)
         record = put.record
         seconds = lease_seconds(record.ttl)
+        if put.replaces is not None and put.keeps_lease:
+            return  # what is registered with it changes; if it has ended, etcd says so
         if put.replaces is not None and not write.granted:
             try:
                 # A lease's time can't be changed.
@@ -284,6 +286,8 @@ class Commits:
         """Have another lease."""
         put = write.change
         assert isinstance(put, Put)
+        if put.keeps_lease and put.replaces is not None:
+            raise StoreConflict("its lease has ended")
         if put.keeps_lease:
             raise StoreFailed(
                 f"lease {put.record.lease} of {put.service!r} is used in this etcd already, by "

@@ -9,6 +9,7 @@ import attrs
 
 from pycomnet.etcd import KeyRange, KeyValue, prefix
 from pycomnet.nameserver.records import Record, decode, encode
+from pycomnet.nameserver.standing import standing_of
 from pycomnet.wire.values import InvalidValue
 
 #: The number of this layout; values of another are not read.
@@ -73,15 +74,19 @@ class KeyLayout:
         return self.start + b"n/" + identity.encode()
 
 
-def _fields(value: bytes, kinds: tuple[Any, ...]) -> list[Any]:
-    """What a value has after its format's number."""
+def _fields(value: bytes, kinds: tuple[Any, ...], more: int = 0) -> list[Any]:
+    """What a value has after its format's number.
+
+    :param more: how many further fields it may have.
+    """
     try:
         found = decode(value)
     except (InvalidValue, ValueError) as problem:
         raise ForeignValue(str(problem)) from None
-    if not isinstance(found, list) or len(found) != len(kinds) + 1 or found[0] != FORMAT:
+    least = len(kinds) + 1
+    if not isinstance(found, list) or not least <= len(found) <= least + more or found[0] != FORMAT:
         raise ForeignValue(f"expected a list of {len(kinds) + 1}, of format {FORMAT}")
-    for field, kind in zip(found[1:], kinds, strict=True):
+    for field, kind in zip(found[1:least], kinds, strict=True):
         if not isinstance(field, kind) or isinstance(field, bool):
             raise ForeignValue(f"expected {kind}, got {type(field).__name__}")
     return found[1:]
@@ -92,19 +97,20 @@ _RECORD = (bytes, int, list, str, bytes, list, (int, float), bytes)
 
 def record_value(record: Record, nonce: bytes, base: int) -> bytes:
     """The value of a registration."""
-    return encode(
-        [
-            FORMAT,
-            nonce,
-            base,
-            list(record.interfaces),
-            record.address,
-            record.metadata,
-            list(record.tags),
-            record.ttl,
-            record.secret,
-        ]
-    )
+    value = [
+        FORMAT,
+        nonce,
+        base,
+        list(record.interfaces),
+        record.address,
+        record.metadata,
+        list(record.tags),
+        record.ttl,
+        record.secret,
+    ]
+    if record.standing is not None:
+        value.append(record.standing.as_list())
+    return encode(value)
 
 
 def read_record(service: str, kv: KeyValue) -> tuple[Record, bytes, int]:
@@ -112,7 +118,12 @@ def read_record(service: str, kv: KeyValue) -> tuple[Record, bytes, int]:
 
     :raises ForeignValue: it isn't one.
     """
-    nonce, base, interfaces, address, metadata, tags, ttl, secret = _fields(kv.value, _RECORD)
+    fields = _fields(kv.value, _RECORD, 1)
+    nonce, base, interfaces, address, metadata, tags, ttl, secret = fields[:8]
+    try:
+        standing = standing_of(fields[8]) if len(fields) > 8 else None
+    except ValueError as problem:
+        raise ForeignValue(str(problem)) from None
     if not interfaces or not all(isinstance(one, str) for one in (*interfaces, *tags)):
         raise ForeignValue("expected names as interfaces and tags")
     record = Record(
@@ -125,6 +136,7 @@ def read_record(service: str, kv: KeyValue) -> tuple[Record, bytes, int]:
         kv.lease,
         secret,
         base + kv.mod_revision,
+        standing=standing,
     )
     return record, nonce, base
 

@@ -212,6 +212,7 @@ class FileTests(FileCase):
             {
                 "register": set(),
                 "renew": set(),
+                "adjust": set(),
                 "watch": {"monitor"},
                 "list_services": {"admin"},
                 "stat": {"admin"},

@@ -16,6 +16,7 @@ from twisted.trial.unittest import TestCase
 from pycomnet.deferred import deferred
 from pycomnet.errors import StoreFailed
 from pycomnet.nameserver.records import Put
+from pycomnet.nameserver.standing import Standing
 from pycomnet.nameserver.stores import sqlite
 from pycomnet.test.nameserver.conformance import StoreConformance
 from pycomnet.test.nameserver.kit import Follower, record
@@ -61,6 +62,36 @@ class FileTests(SQLiteCase):
         with open(self.path, "wb") as file:
             file.write(b"this is a text file\n" * 100)
         self.assertIn("no nameserver's", await self.refused(self.make_store()))
+
+    @deferred
+    async def test_file_of_before_there_was_a_standing(self) -> None:
+        """A file without the column of standings is used, and has it from then on."""
+        with closing(sqlite3.connect(self.path)) as file:
+            for statement in sqlite.SCHEMA.split(";\n"):
+                file.execute(
+                    "\n".join(
+                        line.replace("NULL,   --", "NULL --") if "time_left" in line else line
+                        for line in statement.split("\n")
+                        if "standing" not in line
+                    )
+                )
+            file.execute(f"PRAGMA application_id = {sqlite.APPLICATION}")
+            file.execute(f"PRAGMA user_version = {sqlite.VERSION}")
+            file.execute("INSERT INTO state VALUES ('revision', 5)")
+            row = ("a", "x", "tcp:h:1", b"", "", 9.0, 1, b"d", 4, 9.0)
+            file.execute(f"INSERT INTO registrations VALUES ({', '.join('?' * 10)})", row)
+            file.commit()
+        os.chmod(self.path, 0o600)
+        store, follower = self.make_store(), Follower()
+        await store.open(follower)
+        held = follower.records["a"][0]
+        self.assertIsNone(held.standing)
+        await store.commit(Put(held.with_standing(Standing(failing=True)), 4))
+        await store.close()
+        store, follower = self.make_store(), Follower()
+        await store.open(follower)
+        await store.close()
+        self.assertEqual(follower.records["a"][0].standing, Standing(failing=True))
 
     @deferred
     async def test_other_version_is_refused(self) -> None:

@@ -72,6 +72,26 @@ class Stock(Service):
         self.events.append("stopped")
 
 
+@interface("org.example.slow")
+class Slow(Service):
+    """Answers when it is told to."""
+
+    def __init__(self) -> None:
+        self.waiting: list[defer.Deferred[int]] = []
+
+    @method()
+    def wait(self, request: Any) -> defer.Deferred[int]:
+        """How many were there before."""
+        waiting: defer.Deferred[int] = defer.Deferred()
+        self.waiting.append(waiting)
+        return waiting
+
+    def finish(self) -> None:
+        """Answer all."""
+        for number, waiting in enumerate(self.waiting, 1):
+            waiting.callback(number)
+
+
 class LauncherTests(SynchronousTestCase):
     """One launcher and one nameserver."""
 
@@ -282,10 +302,99 @@ class LauncherTests(SynchronousTestCase):
 
         self.names.invoke = note  # type: ignore[method-assign]
         self.successResultOf(made.stopService())
-        self.assertEqual(events, ["started", "unregister", "stopped"])
+        self.assertEqual(events, ["started", "adjust", "unregister", "stopped"])
         self.assertEqual((self.registered(), self.reactor.ports), ({}, {}))
         self.assertEqual(self.reactor.getDelayedCalls(), [])
         self.assertEqual(self.failures, [])
+
+    def slow(self, **settings: Any) -> tuple[Launcher, Any, Slow]:
+        """A launcher, a client of its service, and the service."""
+        slow = Slow()
+        made = self.started(Loaded(Entry("a"), slow), name="a", **settings)
+        self.reactor.deliver()
+        context = Context(self.reactor)
+        client = context.connect(made.addresses[0], "org.example.slow")
+        self.reactor.deliver()
+        self.addCleanup(self.reactor.cut)
+        return made, self.successResultOf(client), slow
+
+    def standing(self) -> Any:
+        held = self.names.find("a")
+        return None if held is None else held.standing
+
+    def test_drains_before_it_is_unregistered(self) -> None:
+        """It is listed as draining while a call is in flight, takes calls, and loses none."""
+        made, client, slow = self.slow()
+        first = client.invoke("wait")
+        self.reactor.deliver()
+        stopping = made.stopService()
+        self.reactor.wait(1.0)
+        self.assertTrue(self.standing().drains)
+        second = client.invoke("wait")
+        self.reactor.wait(1.0)
+        slow.finish()
+        self.reactor.deliver()
+        self.assertEqual((self.successResultOf(first), self.successResultOf(second)), (1, 2))
+        self.assertNoResult(stopping)
+        self.reactor.wait(1.0)
+        self.successResultOf(stopping)
+        self.assertEqual(self.registered(), {})
+        self.assertEqual(self.methods()[-2:], ["adjust", "unregister"])
+
+    def test_answers_of_what_drains_send_callers_elsewhere(self) -> None:
+        """The first answer says that it drains; then the client sets it aside."""
+        made, client, slow = self.slow()
+        waiting = client.invoke("wait")
+        self.reactor.deliver()
+        stopping = made.stopService()
+        peer = client._route.pick()
+        self.assertEqual(peer.aside_until, 0.0)
+        slow.finish()
+        self.reactor.deliver()
+        self.assertEqual(self.successResultOf(waiting), 1)
+        self.assertGreater(peer.aside_until, self.reactor.seconds())
+        self.reactor.wait(1.0)
+        self.successResultOf(stopping)
+
+    def test_drains_for_as_long_as_it_may(self) -> None:
+        """A call that does not end is ended, after the drain's time and a moment."""
+        made, client, _ = self.slow(drain=20.0)
+        waiting = client.invoke("wait")
+        self.reactor.deliver()
+        stopping = made.stopService()
+        self.reactor.wait(19.0)
+        self.assertTrue(self.standing().drains)
+        self.assertNoResult(waiting)
+        self.reactor.wait(3.0)
+        self.failureResultOf(waiting)
+        self.successResultOf(stopping)
+        self.assertEqual(self.registered(), {})
+
+    def test_second_signal_ends_it_at_once(self) -> None:
+        """Hurried, it is unregistered and ends, whatever runs."""
+        made, client, _ = self.slow(drain=3600.0)
+        waiting = client.invoke("wait")
+        self.reactor.deliver()
+        stopping = made.stopService()
+        self.reactor.wait(10.0)
+        made.hurry()
+        self.reactor.wait(0.5)
+        self.failureResultOf(waiting)
+        self.successResultOf(stopping)
+        self.assertEqual(self.registered(), {})
+
+    def test_does_not_drain_if_it_is_told_so(self) -> None:
+        """With 0 it is unregistered at once."""
+        made, _, _ = self.slow(drain=0.0)
+        stopping = made.stopService()
+        self.reactor.wait(0.5)
+        self.successResultOf(stopping)
+        self.assertNotIn("adjust", self.methods())
+
+    def test_is_registered_with_its_weight(self) -> None:
+        """The weight of its entry."""
+        self.started(Loaded(Entry("a", weight=7), Slow()), name="a")
+        self.assertEqual(self.standing().weight, 7)
 
     def test_stop_while_waiting(self) -> None:
         """A nameserver that isn't there does not keep it from ending."""

@@ -1,0 +1,67 @@
+"""Which of several services gets the next caller, where not all are alike."""
+
+from __future__ import annotations
+
+from bisect import bisect
+from collections.abc import Callable, Sequence
+
+from pycomnet.nameserver.records import Record
+from pycomnet.nameserver.standing import MAX_WEIGHT, WEIGHT
+
+#: Up to this many, all are weighed. Of more, some are picked and then taken or not.
+FEW = 32
+#: How many are picked before all are weighed nevertheless.
+PICKS = 64
+
+
+def choose(
+    records: Sequence[Record],
+    random: Callable[[], float],
+    now: float,
+    tags: frozenset[str],
+    interface: str | None,
+) -> Record | None:
+    """One live record that takes callers, at random, in proportion to the weights.
+
+    A record of weight 0 is taken if there is no other.
+
+    :param random: gives a float from 0.0 to below 1.0.
+    :param tags: which it has.
+    :param interface: which it has; None if all do.
+    """
+    if len(records) > FEW:
+        for _ in range(PICKS):
+            record = records[int(random() * len(records))]
+            standing = record.standing
+            share = WEIGHT if standing is None else standing.share
+            if (
+                share
+                and random() * MAX_WEIGHT < share
+                and record.ends > now
+                and tags.issubset(record.tags)
+                and (interface is None or interface in record.interfaces)
+            ):
+                return record
+    found: list[Record] = []
+    sums: list[int] = []
+    spare: list[Record] = []
+    total = 0
+    for record in records:
+        standing = record.standing
+        share = WEIGHT if standing is None else standing.share
+        if (
+            share is None
+            or record.ends <= now
+            or not tags.issubset(record.tags)
+            or (interface is not None and interface not in record.interfaces)
+        ):
+            continue
+        if share:
+            total += share
+            found.append(record)
+            sums.append(total)
+        else:
+            spare.append(record)
+    if found:
+        return found[bisect(sums, int(random() * total))]
+    return spare[int(random() * len(spare))] if spare else None

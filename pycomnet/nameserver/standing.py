@@ -1,0 +1,114 @@
+"""Whether a registered service takes callers, and how many of them: draining, weight and health."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import attrs
+
+#: The weight of a service that has none of its own, and the highest.
+WEIGHT, MAX_WEIGHT = 100, 1_000
+#: Characters of what a check says that are kept.
+MAX_SAID = 200
+
+_DRAINS, _DRAINED, _WEIGHED, _FAILING = 1, 2, 4, 8
+
+
+@attrs.frozen
+class Standing:
+    """What a registration has beside what it offers. Most have nothing of it, and no such object.
+
+    :ivar weight: in proportion to this it gets callers; with 0 only if nobody else is there.
+    :ivar drains: its owner says that it takes no new callers.
+    :ivar drained: an operator says so.
+    :ivar weighed: an operator has set the weight.
+    :ivar failing: its check fails.
+    :ivar said: what its check said when that changed last.
+    """
+
+    weight: int = WEIGHT
+    drains: bool = False
+    drained: bool = False
+    weighed: bool = False
+    failing: bool = False
+    said: str = ""
+    #: the weight by which it is chosen; None: it is not, by whom it may be
+    share: int | None = attrs.field(init=False, eq=False, repr=False)
+
+    @share.default
+    def _find_share(self) -> int | None:
+        return None if self.drains or self.drained or self.failing else self.weight
+
+    @property
+    def is_draining(self) -> bool:
+        """Whether anybody says that it takes no new callers."""
+        return self.drains or self.drained
+
+    def as_map(self) -> dict[str, Any]:
+        """What a record has of it for clients: only what is not as usual."""
+        found: dict[str, Any] = {}
+        if self.weight != WEIGHT:
+            found["weight"] = self.weight
+        if self.is_draining:
+            found["draining"] = True
+        if self.failing:
+            found["failing"] = True
+        if self.said:
+            found["said"] = self.said
+        return found
+
+    def as_list(self) -> list[Any]:
+        """What a store keeps of it."""
+        flags = (
+            self.drains * _DRAINS
+            | self.drained * _DRAINED
+            | self.weighed * _WEIGHED
+            | self.failing * _FAILING
+        )
+        return [self.weight, flags, self.said]
+
+
+USUAL = Standing()
+
+
+def standing_of(kept: object) -> Standing | None:
+    """The standing that a store has kept as a list; None for nothing, or the usual one.
+
+    :raises ValueError: it is none.
+    """
+    if kept is None or kept == []:
+        return None
+    if (
+        not isinstance(kept, (list, tuple))
+        or list(map(type, kept)) != [int, int, str]
+        or not 0 <= kept[0] <= MAX_WEIGHT
+        or not 0 <= kept[1] < 2 * _FAILING
+        or len(kept[2]) > MAX_SAID
+    ):
+        raise ValueError(f"expected a weight, flags and what the check said, got {kept!r:.60}")
+    weight, flags, said = kept
+    return or_none(
+        Standing(
+            weight,
+            bool(flags & _DRAINS),
+            bool(flags & _DRAINED),
+            bool(flags & _WEIGHED),
+            bool(flags & _FAILING),
+            said,
+        )
+    )
+
+
+def or_none(standing: Standing) -> Standing | None:
+    """A standing, or None if it is the usual one."""
+    return None if standing == USUAL else standing
+
+
+def after_operator(new: Standing | None, held: Standing | None) -> Standing | None:
+    """The standing of what an owner registers again: what an operator has set stays."""
+    if held is None or not (held.drained or held.weighed):
+        return new
+    changed = attrs.evolve(new or USUAL, drained=held.drained)
+    if held.weighed:
+        changed = attrs.evolve(changed, weight=held.weight, weighed=True)
+    return changed
