@@ -21,6 +21,11 @@ MODULES = {
 }
 
 
+#: Where this program has found pytest, as its ``-p`` comes before all that puts the tests'
+#: directories in front: a module of theirs may have the name of one that pytest imports.
+PATH = list(sys.path)
+
+
 class NoOtherModules:
     """Refuses the drop-in's further modules under execnet's name: Python would load them twice."""
 
@@ -86,25 +91,39 @@ class Workers:
     """As a plugin: the workers, and no other gateways, are forked from where pytest is imported.
 
     A program's tests may look at what is imported at gateways of their own.
+
+    :param config: pytest's.
     """
 
-    def pytest_xdist_setupnodes(self, config: Any) -> None:
+    def __init__(self, config: Any) -> None:
+        self._config = config
+
+    def pytest_xdist_setupnodes(self) -> None:
         """pytest-xdist is about to make its gateways."""
-        session = config.pluginmanager.get_plugin("dsession")
-        if session is not None:
-            session.nodemanager.group.import_before_forks(pytests_modules())
+        group = self._group()
+        if group is not None:
+            group.import_before_forks(pytests_modules(), PATH)
+
+    def pytest_keyboard_interrupt(self, excinfo: Any) -> None:
+        """The user has interrupted pytest: the workers' tests end at once.
+
+        pytest calls this as well when it ends early for a reason of its own (``-x``).
+        """
+        group = self._group()
+        if group is not None and excinfo.type is KeyboardInterrupt:
+            group.interrupt()
+
+    def _group(self) -> Any:
+        """The workers' group, once there is one."""
+        session = self._config.pluginmanager.get_plugin("dsession")
+        manager = getattr(session, "nodemanager", None)
+        return getattr(manager, "group", None)
 
 
 def pytest_configure(config: Any) -> None:
     """Where pytest-xdist is, there is its hook."""
     if stands_in() and config.pluginmanager.has_plugin("xdist"):
-        config.pluginmanager.register(Workers())
-
-
-def pytest_keyboard_interrupt() -> None:
-    """The user has interrupted pytest: the workers' tests end at once."""
-    if stands_in():
-        importlib.import_module("pycomnet.execnet.gateway").interrupted()
+        config.pluginmanager.register(Workers(config))
 
 
 stand_in()

@@ -322,7 +322,7 @@ class Gateway:
             call that has begun runs on.
         :param timeout: seconds; then it is cancelled and raises TimeoutExpired.
         """
-    def exit(self, timeout: float | None = ..., *, grace: float | None = ...) -> None:
+    def exit(self, timeout: float | None = ..., *, grace: float | None = ..., patience: float = ...) -> None:
         """End the far side and everything that it started.
 
         First, running code has time to complete (``grace``): it gets no more values, so its
@@ -334,6 +334,9 @@ class Gateway:
         :param grace: seconds for running code to complete; by default ``timeout`` less 2.5
             seconds
             for the interrupt, and none if ``timeout`` isn't given either.
+        :param patience: seconds after the interrupt, before those two: the connection goes on,
+            code
+            that was interrupted may send, and exit functions run. The timeout begins after it.
         :returns: when it is gone. Cancelling it does not keep it from going.
         """
     @property

@@ -304,6 +304,18 @@ class Connection(Live, Protocol):
         if self.lost is None and self.mux.has_data():
             self.flush()
 
+    def send_together(self, send: Callable[[], object]) -> None:
+        """Call a function that sends, and write all of that at once."""
+        corked = self.corked
+        self.corked = True
+        try:
+            send()
+        finally:
+            if self._turn is None and self.transport is not None:
+                self.corked = corked
+            if self.mux.has_data():
+                self.flush()
+
     def flush(self) -> None:
         """Write what waits now, as far as the transport takes it."""
         if self._flushing:

@@ -66,6 +66,7 @@ class ChannelCore(Live):
         "own_waiters",
         "patient",
         "queue",
+        "receiver",
         "seen",
         "sends",
         "stream",
@@ -98,6 +99,8 @@ class ChannelCore(Live):
         self.seen = False
         self.callback: Callable[[Any], Any] | None = None
         self.errback: Callable[[Failure], Any] | None = None
+        #: whose callback that is, if another handle of the channel may go on with it
+        self.receiver: object | None = None
         self.endmarker: object = NO_ENDMARKER
         #: True while nothing may be given to the callback or taker: it is running, or paused, or
         #: has got the last value
@@ -222,7 +225,7 @@ class ChannelCore(Live):
         self.queue.clear()
         forks.keep((self.waiters, self.close_waiters, self.sends, self.callback, self.errback))
         self.waiters, self.close_waiters, self.sends = deque(), [], {}
-        self.callback = self.errback = self.taker = None
+        self.callback = self.errback = self.taker = self.receiver = None
 
     # -- receiving -------------------------------------------------------------------------------
 

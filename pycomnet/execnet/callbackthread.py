@@ -9,8 +9,11 @@ import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from pycomnet.text.logs import Logger
+
+log = Logger()
 #: What is to be called with what; None ends the thread.
-_Queue = queue.SimpleQueue[tuple[Callable[[Any], None], Any] | None]
+_Queue = queue.SimpleQueue[tuple[Callable[[Any], object], Any] | None]
 
 
 class _Turn:
@@ -68,7 +71,7 @@ class CallbackThread:
             self._started = True
             weakref.finalize(self, self._queue.put, None).atexit = False
 
-    def put(self, call: Callable[[Any], None], value: Any) -> None:
+    def put(self, call: Callable[[Any], object], value: Any) -> None:
         """Let it be called with a value."""
         self._queue.put((call, value))
 
@@ -91,7 +94,10 @@ def _run(items: _Queue, turn: _Turn) -> None:
         call, value = item
         with lock:
             turn.caller = ident
-            call(value)
+            try:
+                call(value)
+            except BaseException:  # the thread goes on: all other callbacks need it
+                log.failure("a callback could not be called")
             turn.caller = None
         del item, call, value
 

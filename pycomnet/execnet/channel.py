@@ -55,13 +55,21 @@ class Channel(Live):
 
     @classmethod
     def of(cls, gateway: Gateway, core: ChannelCore) -> Channel:
-        """The user's object for a channel; called in the reactor's thread."""
+        """The user's object for a channel; called in the reactor's thread.
+
+        If there was one before, which nobody holds any more, this one goes on with what has come.
+        """
         channel = cls(gateway, core.stream.id)
         channel.core = core
         core.handle = weakref.ref(channel)
-        inbox = channel._inbox = Inbox(gateway.callbacks)
         channel._send = gateway.outbox.send
-        inbox.attach(core)
+        inbox = core.receiver
+        if isinstance(inbox, Inbox):
+            inbox.adopt()
+        else:
+            inbox = gateway.inbox()
+            inbox.attach(core)
+        channel._inbox = inbox
         # Finalizers live for ever, so this one has only weak references, as that of pycomnet's
         # channels.
         finalizer = weakref.finalize(

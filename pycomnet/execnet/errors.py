@@ -24,17 +24,19 @@ MAIN_THREAD_ONLY_DEADLOCK_TEXT = (
 )
 
 
+#: What a channel is closed with when its code was interrupted.
+INTERRUPTED = "keyboard-interrupted"
+
+
 class RemoteError(RemoteErrorBase):
     """Far code raised, or closed a channel with an error.
 
     :ivar formatted: its traceback, or the error's text.
     """
 
-    def __init__(self, formatted: str, interrupted: bool = False) -> None:
+    def __init__(self, formatted: str) -> None:
         Exception.__init__(self)
         self.formatted = formatted
-        #: whether far code was interrupted, as its gateway was told to exit
-        self._interrupted = interrupted
 
     def __str__(self) -> str:
         return self.formatted
@@ -47,9 +49,9 @@ class RemoteError(RemoteErrorBase):
 
     def warn(self) -> None:
         """Show it on standard error, as nobody takes it."""
-        if self._interrupted or sys.stderr is None:
+        if self.formatted == INTERRUPTED or sys.stderr is None:
             return
-        with contextlib.suppress(OSError, ValueError):  # it is closed
+        with contextlib.suppress(Exception):  # it is closed, or something that can't write
             sys.stderr.write(f"[{os.getpid()}] Warning: unhandled {self!r}\n")
 
 
@@ -82,6 +84,7 @@ def used_after_fork(what: str) -> OSError:
 
 
 __all__ = [
+    "INTERRUPTED",
     "MAIN_THREAD_ONLY_DEADLOCK_TEXT",
     "DataFormatError",
     "DumpError",

@@ -6,7 +6,6 @@ import copy
 import reprlib
 import sys
 import threading
-import weakref
 from collections.abc import Callable
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
@@ -24,6 +23,7 @@ from pycomnet.execnet.channel import Channel
 from pycomnet.execnet.channelfactory import ChannelFactory
 from pycomnet.execnet.errors import DumpError, RemoteError, translated, used_after_fork
 from pycomnet.execnet.farclasses import ExecModel
+from pycomnet.execnet.inbox import Inbox
 from pycomnet.execnet.outbox import Outbox
 from pycomnet.execnet.source import Source, missing_names, source_of_function, task_of
 from pycomnet.execnet.xspec import XSpec
@@ -40,10 +40,8 @@ _source_of_function = source_of_function
 _find_non_builtin_globals = missing_names
 #: Seconds that running code has to complete once its gateway is told to exit; as in execnet.
 EXIT_GRACE = 5.0
-#: Seconds after which it is killed; as in execnet.
-EXIT_TIMEOUT = 15.0
-#: The gateways of this process.
-_gateways: weakref.WeakSet[Gateway] = weakref.WeakSet()
+#: Seconds that interrupted code, and exit functions after it, have then; as in execnet.
+EXIT_PATIENCE = 10.0
 
 
 class RInfo:
@@ -68,8 +66,8 @@ class RemoteStatus(RInfo):
 class Gateway(Live):
     """A Python interpreter, and the way to it. Made by ``makegateway``.
 
-    These are not execnet's, and are for the drop-in itself: ``inner``, ``outbox``, ``callbacks``,
-    ``era``, ``kill``, ``has_ended``, ``is_connected`` and ``wait_begun``.
+    These are not execnet's, and are for the drop-in itself: ``inner``, ``outbox``, ``inbox``,
+    ``callbacks``, ``era``, ``kill``, ``has_ended``, ``is_connected`` and ``wait_begun``.
 
     :ivar id: its name in its group.
     :ivar spec: its :class:`XSpec`.
@@ -86,17 +84,16 @@ class Gateway(Live):
         self.execmodel: ExecModel = group.execmodel
         self.era = forks.era
         self._grace = EXIT_GRACE
-        _gateways.add(self)
         if spec.ssh or spec.vagrant_ssh or spec.socket:
             self.remoteaddress: str = spec.ssh or spec.vagrant_ssh or spec.socket
         self.callbacks = CallbackThread(f"execnet {gateway.id}")
-        self.outbox = Outbox(running_reactor())
         self._connection = gateway.link.connection
+        self.outbox = Outbox(running_reactor(), self._connection)
         self._connection.make_handle = HandleMaker(self, Channel.of)
         self._cache_rinfo: RInfo | None = None
         self._ready: Future[dict[str, Any]] = Future()
         self._ended = threading.Event()
-        self._exits = False
+        self._exits = threading.Event()
         self._busy: BusyMain | None = None
         if spec.execmodel == "main_thread_only":
             self._busy = BusyMain(gateway, running_reactor())
@@ -127,7 +124,7 @@ class Gateway(Live):
 
     def _begin_exit(self) -> None:
         self.outbox.flush()
-        exiting: Deferred[None] = self.inner.exit(EXIT_TIMEOUT, grace=self._grace)
+        exiting: Deferred[None] = self.inner.exit(grace=self._grace, patience=EXIT_PATIENCE)
         exiting.addErrback(lambda _: None)
 
     # -- for users -------------------------------------------------------------------------------
@@ -208,23 +205,31 @@ class Gateway(Live):
 
     def hasreceiver(self) -> bool:
         """Whether it is connected."""
-        return self.is_connected() and not self._exits
+        return self.is_connected() and not self._exits.is_set()
+
+    def inbox(self) -> Inbox:
+        """What takes all that comes over one channel."""
+        return Inbox(self.callbacks, self._exits)
 
     def is_connected(self) -> bool:
         """Whether there is a connection, be it to a gateway that exits."""
         return self._connection.lost is None
 
     def exit(self) -> None:
-        """End it. Code that runs there has :data:`EXIT_GRACE` seconds to complete."""
-        if isinstance(sys.exc_info()[1], KeyboardInterrupt):
+        """End it. Code that runs there has :data:`EXIT_GRACE` seconds to complete.
+
+        Then it is interrupted, and has :data:`EXIT_PATIENCE` more.
+        """
+        # Not a class of its own: pytest's derive from it, and say that a session ends early.
+        if sys.exc_info()[0] is KeyboardInterrupt:
             self.interrupt()
         self._group._unregister(self)  # noqa: SLF001 - execnet's name
-        if not self._exits and self.era == forks.era:
-            self._exits = True
+        if not self._exits.is_set() and self.era == forks.era:
+            self._exits.set()
             running_reactor().callFromThread(self._begin_exit)
 
     def interrupt(self) -> None:
-        """The user has interrupted this program: what runs there has no more time.
+        """The user has interrupted this program: what runs there is interrupted when it exits.
 
         execnet's workers are in the terminal's process group, and get its signal themselves.
         """
@@ -291,12 +296,6 @@ def _facts(found: object) -> dict[str, Any]:
     raise OSError(f"a gateway should say what it is, and says {reprlib.repr(found)}")
 
 
-def interrupted() -> None:
-    """The user has interrupted this program: no gateway's code has more time when that exits."""
-    for gateway in list(_gateways):
-        gateway.interrupt()
-
-
 def kill_all(gateways: list[Gateway]) -> None:
     """End gateways at once and at the same time; return when they are gone."""
     here = [gateway for gateway in gateways if gateway.era == forks.era]
@@ -308,4 +307,4 @@ def kill_all(gateways: list[Gateway]) -> None:
         )
 
 
-__all__ = ["Gateway", "RInfo", "RemoteStatus", "interrupted", "kill_all"]
+__all__ = ["Gateway", "RInfo", "RemoteStatus", "kill_all"]

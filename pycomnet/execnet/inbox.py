@@ -17,7 +17,7 @@ from pycomnet.channels.core import ChannelCore
 from pycomnet.errors import ChannelClosed
 from pycomnet.errors import RemoteError as _RemoteError
 from pycomnet.execnet.callbackthread import CallbackThread
-from pycomnet.execnet.errors import RemoteError, geterrortext
+from pycomnet.execnet.errors import INTERRUPTED, RemoteError, geterrortext
 
 
 class _Marker:
@@ -40,6 +40,7 @@ class Inbox:
     """Everything that comes over one channel.
 
     :param callbacks: calls its callback.
+    :param exits: set when its gateway is told to exit: what far code raises then is not shown.
     :ivar has_callback: whether it has one, or has had one.
     :ivar over: whether nothing more comes.
     :ivar closed: set when nothing more comes, and the callback has returned.
@@ -53,6 +54,7 @@ class Inbox:
         "_core",
         "_endmarker",
         "_errors",
+        "_exits",
         "_failed",
         "_lock",
         "_lost",
@@ -63,8 +65,9 @@ class Inbox:
         "queue",
     )
 
-    def __init__(self, callbacks: CallbackThread) -> None:
+    def __init__(self, callbacks: CallbackThread, exits: threading.Event | None = None) -> None:
         self._callbacks = callbacks
+        self._exits = exits
         self._core: ChannelCore | None = None
         self._callback: Callable[[Any], Any] | None = None
         self._endmarker: object = NO_ENDMARKER
@@ -86,7 +89,13 @@ class Inbox:
     def attach(self, core: ChannelCore) -> None:
         """Take all that comes over this channel."""
         self._core = core
+        core.receiver = self
         core.set_callback(self.arrived, self.failed, END)
+
+    def adopt(self) -> None:
+        """Nobody held the channel; now somebody holds it again."""
+        if not (self.over or self.has_callback):
+            self._put = self.queue.put
 
     def arrived(self, value: Any) -> None:
         """A value has come, or the end."""
@@ -99,8 +108,10 @@ class Inbox:
         """It ends with an error: of far code, of the connection, or in a value that came."""
         problem = failure.value
         if isinstance(problem, _RemoteError):
-            interrupted = problem.type == "KeyboardInterrupt"
-            self._add_error(RemoteError(problem.formatted or problem.message, interrupted))
+            text = problem.formatted or problem.message
+            self._add_error(
+                RemoteError(INTERRUPTED if problem.type == "KeyboardInterrupt" else text)
+            )
         elif not isinstance(problem, ChannelClosed):
             self._lost = str(problem)
         self.end()
@@ -116,6 +127,8 @@ class Inbox:
 
     def warn(self) -> None:
         """Nobody can take its errors any more: show them."""
+        if self._exits is not None and self._exits.is_set():
+            return
         while (error := self._next_error()) is not None:
             error.warn()
 
@@ -177,12 +190,16 @@ class Inbox:
     ) -> None:
         """Call back with what has come, before this returns; and with what comes.
 
+        What the callback raises before this returns is raised here: a Ctrl-C, too.
+
         :param in_reactor: calls a function in the reactor's thread.
         """
         self._callbacks.start()
         with self._callbacks.calling():
             for item in in_reactor(lambda: self._switch(callback, endmarker)):
-                self.call(item)
+                problem = self.call(item)
+                if problem is not None:
+                    raise problem
 
     def finish(self) -> None:
         """The channel is closed here: its callback gets nothing more but the endmarker, now."""
@@ -212,22 +229,29 @@ class Inbox:
 
     # -- in the thread of a callback -------------------------------------------------------------
 
-    def call(self, value: Any) -> None:
-        """Call the callback with a value, or with the endmarker at the end."""
+    def call(self, value: Any) -> BaseException | None:
+        """Call the callback with a value, or with the endmarker at the end.
+
+        :returns: what it raised; the channel is closed with that.
+        """
+        raised: BaseException | None = None
         if value is END:
             try:
                 self._give_endmarker()
             except BaseException as problem:
+                raised = problem
                 self._callback_failed(problem)
             self.closed.set()  # its error is there by now, for who waits for this
-            return
+            return raised
         callback = self._callback
         if callback is None or self._failed:
-            return
+            return None
         try:
             callback(value)
         except BaseException as problem:
+            raised = problem
             self._callback_failed(problem)
+        return raised
 
     def _callback_failed(self, problem: BaseException) -> None:
         """The callback raised: close the channel with that; the callback gets the endmarker."""

@@ -25,6 +25,7 @@ from pycomnet.execnet.source import Source
 from pycomnet.execnet.specs import pycomnet_spec
 from pycomnet.execnet.xspec import XSpec
 from pycomnet.far.live import Live
+from pycomnet.gateways.forkserver.client import Imports
 from pycomnet.gateways.group import Group as _Group
 from pycomnet.gateways.output import STDERR, Output, UnchangedOutput
 
@@ -46,8 +47,8 @@ class Group(Live):
         self, xspecs: Iterable[XSpec | str | None] = (), execmodel: str = "thread"
     ) -> None:
         self._counter = 0
-        #: names of modules, as for :meth:`import_before_forks`
-        self._imports: tuple[str, ...] = ()
+        #: as for :meth:`import_before_forks`
+        self._imports = Imports()
         self._begin()
         forks.watch(self)
         self.set_execmodel(execmodel)
@@ -78,12 +79,18 @@ class Group(Live):
         """How gateways run code, where their specs do not say that."""
         return self._remote_execmodel
 
-    def import_before_forks(self, names: Iterable[str]) -> None:
+    def import_before_forks(self, names: Iterable[str], path: Iterable[str]) -> None:
         """Let this machine's gateways be forked from a process that has imported some modules.
 
-        :param names: their names. To be set before the group makes its first gateway.
+        To be set before the group makes its first gateway on this machine.
+
+        :param names: their names.
+        :param path: where they are found, as ``sys.path``.
         """
-        self._imports = tuple(names)
+        with self._lock:
+            self._imports = Imports.of(names, path)
+            if self._made is not None:
+                self._made.fork_servers.imports = self._imports
 
     def set_execmodel(self, execmodel: str, remote_execmodel: str | None = None) -> None:
         """Set how code runs here and at gateways that are made from now on.
@@ -212,6 +219,11 @@ class Group(Live):
             kill_all([gateway for gateway in own if not gateway.has_ended()])
             with self._lock:
                 self._to_join = [each for each in self._to_join if each not in ending]
+
+    def interrupt(self) -> None:
+        """The user has interrupted this program: as :meth:`Gateway.interrupt`, for all."""
+        for gateway in self:
+            gateway.interrupt()
 
     def remote_exec(self, source: Source, **kwargs: object) -> MultiChannel:
         """Run code at all gateways; as :meth:`Gateway.remote_exec`."""

@@ -12,6 +12,7 @@ from typing import Any
 from twisted.internet.interfaces import IReactorFromThreads
 from twisted.python.failure import Failure
 
+from pycomnet.channels.connection import Connection
 from pycomnet.channels.core import ChannelCore
 from pycomnet.text.logs import Logger
 from pycomnet.wire.frames import FRAGMENT, bin32
@@ -25,11 +26,15 @@ class Outbox:
     """Values that wait for the reactor's thread.
 
     :param reactor: whose thread that is.
+    :param connection: the connection of all the channels.
     """
 
-    def __init__(self, reactor: IReactorFromThreads) -> None:
+    def __init__(self, reactor: IReactorFromThreads, connection: Connection) -> None:
         self._call_in_reactor: Callable[..., Any] = reactor.callFromThread
+        self._connection = connection
+        self._send_now: Callable[[Any, bytes], int] = connection.mux.send_now
         self._waiting: deque[tuple[ChannelCore, Any]] = deque()
+        #: whether the reactor will hand over what waits
         self._told = False
 
     def send(self, core: ChannelCore, value: object) -> None:
@@ -40,7 +45,7 @@ class Outbox:
         if type(value) is bytes and len(value) > FRAGMENT:
             self.put(core, value)
             return
-        connection = core.connection
+        connection = self._connection
         try:
             payload = connection.pack(value, connection.hook, connection.options)
         except Exception:
@@ -51,16 +56,27 @@ class Outbox:
         """Queue an encoded value in a tuple, long bytes as they are, or a function to be called."""
         self._waiting.append((core, what))
         if not self._told:
+            self._tell()
+
+    def _tell(self) -> None:
+        try:
             self._told = True
             self._call_in_reactor(self._hand_over)
+        except BaseException:  # a Ctrl-C, too: the next one tells it again
+            self._told = False
+            raise
 
     def _hand_over(self) -> None:
         # What is added from now on is seen, or wakes the reactor once more.
         self._told = False
+        try:
+            self._connection.send_together(self._send_crowd)
+        finally:
+            if self._waiting and not self._told:
+                self._tell()
+
+    def _send_crowd(self) -> None:
         self.flush(CROWD)
-        if self._waiting and not self._told:
-            self._told = True
-            self._call_in_reactor(self._hand_over)
 
     def flush(self, most: int | None = None) -> None:
         """In the reactor's thread: send what waits now, and not what is added meanwhile.
@@ -71,15 +87,18 @@ class Outbox:
         count = len(waiting) if most is None else min(most, len(waiting))
         for _ in range(count):
             core, what = waiting.popleft()
-            if type(what) is tuple:
-                sent = core.send(what[0])
-            elif type(what) is bytes:
-                sent = core.send(what, bin32(len(what)))
-            else:
-                try:
+            try:
+                if type(what) is tuple:
+                    if self._send_now(core.stream, what[0]):
+                        continue
+                    sent = core.send(what[0])
+                elif type(what) is bytes:
+                    sent = core.send(what, bin32(len(what)))
+                else:
                     what()
-                except Exception:  # the others' turn comes all the same
-                    log.failure("a channel could not be closed")
+                    continue
+            except Exception:  # the others' turn comes all the same
+                log.failure("a channel could not be used")
                 continue
             if not sent.called or isinstance(sent.result, Failure):
                 sent.addErrback(_drop)

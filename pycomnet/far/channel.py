@@ -357,18 +357,21 @@ class FarChannel(Live):
             self._callback = callback
 
     def _call_back(self, receive, callback, endmarker):
+        # Whatever the callback raises, the near side gets it, and the callback the endmarker.
         try:
             while True:
-                callback(receive())
-        except EOFError:
-            pass
-        except Exception:
-            if self.over is None:
-                from .execute import error_map
+                try:
+                    value = receive()
+                except (EOFError, RemoteError):
+                    break
+                callback(value)
+        except:  # noqa: E722 - Java's exceptions have another base class
+            from .execute import error_map
 
-                self.close(error_map())
-        if endmarker is not NO_ENDMARKER:
-            callback(endmarker)
+            self.close_as(ERROR, error_payload(self.link, error_map()))
+        finally:
+            if endmarker is not NO_ENDMARKER:
+                callback(endmarker)
 
     def close(self, error=None):
         """Close it in both directions; what was sent still arrives.

@@ -93,6 +93,8 @@ class FarSide(Live):
         #: channels that are closed when there is no request
         self._idle = []
         self._waiters = []
+        #: whether the near side waits for this process's end, and no request begins any more
+        self._finishing = False
         self._ended = False
         #: pipes that the factory has made for a program: opened, and not used yet
         self._prepared = None
@@ -122,14 +124,20 @@ class FarSide(Live):
         link = self.link
         try:
             while True:
-                link.wait(lambda: self._work or link.closed, self._waiters)
-                if link.closed:
+                link.wait(self._wanted, self._waiters)
+                if link.closed or self._finishing:
                     break
                 self._run(self._work.pop(0), self._main_finished)
         except KeyboardInterrupt:
-            if not link.closed:
+            if not (link.closed or self._finishing):
                 raise
         self._exit()
+
+    def _wanted(self):
+        """Whether the main thread has something to do."""
+        if self._finishing:
+            return self.link.closed or self._requests == len(self._work)
+        return self._work or self.link.closed
 
     def _run(self, request, finished):
         with self.link.lock:
@@ -138,6 +146,8 @@ class FarSide(Live):
         link = self.link
         with link.lock:
             self._requests -= 1
+            if self._finishing:
+                self._wake()
             if self._requests or not self._idle:
                 return
             self._tell_idle()
@@ -184,9 +194,23 @@ class FarSide(Live):
             self._idle.append(channel)
             if not self._requests:
                 self._tell_idle()
+        elif purpose == "finish":
+            self._finish()
         else:
             error = {"code": "purpose", "message": "unknown purpose %r" % str(purpose)}
             self.link.mux.close(channel.stream, ERROR, error_payload(self.link, error))
+
+    def _wake(self):
+        for waiter in list(self._waiters):
+            self.link.wake_waiter(waiter)
+
+    def _finish(self):
+        """The near side waits for this process's end: interrupt what runs, and let it end."""
+        self._finishing = True
+        if not self._main_free:
+            # With the lock held: the main thread can't go on to the exit functions before it.
+            self._interrupt()
+        self._wake()
 
     def _requested(self, channel, payload):
         request = Execution(channel, payload)
@@ -194,8 +218,7 @@ class FarSide(Live):
         if self._main_free or self.execmodel == "main_thread_only":
             self._main_free = False
             self._work.append(request)
-            for waiter in list(self._waiters):
-                self.link.wake_waiter(waiter)
+            self._wake()
         else:
             threading = _threading
             if threading is None:
@@ -299,6 +322,8 @@ class FarSide(Live):
         self._halt(self._end_status(0))
 
     def _end_anyway(self):
+        link = self.link
+        link.wait(lambda: link.closed, self._waiters)  # the near side may give them more time
         time.sleep(GRACE)
         self._halt(self._end_status(1))
 

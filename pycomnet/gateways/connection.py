@@ -186,32 +186,41 @@ class GatewayConnection(Live):
         code = status if status >= 0 else None
         return GatewayDied(words, code, -status if status < 0 else None, stderr)
 
-    async def complete(self, grace: float) -> None:
-        """Let the code that runs there complete, within ``grace`` seconds.
-
-        It gets no more values from here: a ``receive`` there sees the end at once.
-        """
+    def _end_channels(self) -> None:
+        """Far code gets no more values from here: a ``receive`` there sees the end at once."""
         connection = self.connection
         for stream in list(connection.mux.streams.values()):
             core = stream.app
             if isinstance(core, ChannelCore) and core.is_held() and not stream.raw:
                 core.end()
+
+    async def _answered(self, purpose: str, seconds: float) -> None:
+        """Wait until the far side has done something, or has ended, but not longer."""
         # The connection may be lost meanwhile, or have the most channels that the far side allows.
         with contextlib.suppress(defer.TimeoutError, PycomnetError):
-            idle = connection.open("idle", end=True).receive()
-            idle.addTimeout(grace, self.reactor)
-            await idle
+            answer = self.connection.open(purpose, end=True).receive()
+            answer.addTimeout(seconds, self.reactor)
+            await answer
 
     @deferred
-    async def end(self, timeout: float, grace: float = 0.0) -> int | None:
+    async def end(self, timeout: float, grace: float = 0.0, patience: float = 0.0) -> int | None:
         """End the far side.
 
         :param timeout: seconds until it is killed; the supervisor's own grace comes first.
         :param grace: seconds for running code to complete before that.
+        :param patience: seconds then for what was interrupted, and for exit functions, while the
+            connection goes on.
         :returns: fires with its status, if that can be known, once it is gone.
         """
-        if grace > 0 and self.connection.lost is None:
-            await self.complete(grace)
+        if isinstance(self.connection, ResumableConnection):
+            patience = 0.0  # for a factory, a connection that ends is one that may be resumed
+        if grace + patience > 0 and self.connection.lost is None:
+            self._end_channels()
+            if grace > 0:
+                await self._answered("idle", grace)
+            if patience > 0:
+                self.ending = True
+                await self._answered("finish", patience)
         self.ending = True
         self.connection.goodbye()
         # Do not wait for the transport's write buffer: the peer may not read.

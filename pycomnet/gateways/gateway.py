@@ -238,7 +238,13 @@ class Gateway(Live):
         return self._connection.lost is None
 
     @deferred
-    async def exit(self, timeout: float | None = None, *, grace: float | None = None) -> None:
+    async def exit(
+        self,
+        timeout: float | None = None,
+        *,
+        grace: float | None = None,
+        patience: float = 0.0,
+    ) -> None:
         """End the far side and everything that it started.
 
         First, running code has time to complete (``grace``): it gets no more values, so its
@@ -249,13 +255,16 @@ class Gateway(Live):
         :param timeout: seconds after which it is killed at once; by default 5.
         :param grace: seconds for running code to complete; by default ``timeout`` less 2.5 seconds
             for the interrupt, and none if ``timeout`` isn't given either.
+        :param patience: seconds after the interrupt, before those two: the connection goes on, code
+            that was interrupted may send, and exit functions run. The timeout begins after it.
         :returns: fires when it is gone. Cancelling it does not keep it from going.
         """
         self.group.forget(self)
         if isinstance(self._connection.lost, UsedAfterFork):
             return  # it belongs to the parent process
         timeout, grace = end_times(timeout, grace)
-        await self.link.end(max(0.0, timeout - grace), grace)
+        patience = optional_real("patience", patience) or 0.0
+        await self.link.end(max(0.0, timeout - grace), grace, patience)
 
     @property
     def lingers(self) -> bool:

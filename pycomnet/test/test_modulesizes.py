@@ -20,7 +20,7 @@ LONGER = {
     # Each value passes these two. Their classes' attributes are read directly, in each other's
     # methods: what was taken out of them cost a call for each value.
     "channels/core.py": 670,
-    "channels/connection.py": 660,
+    "channels/connection.py": 670,
     # The same at the far side, where threads share the locks that these methods hold.
     "far/connection.py": 660,
     "far/channel.py": 530,

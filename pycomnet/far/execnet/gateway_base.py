@@ -180,7 +180,7 @@ def channel_class(plain, not_sendable):
 
 
 def run(channel, task, given, function_of):
-    """Run the code of a request.
+    """Run the code of a request. An EOFError is a normal end: nothing more comes to it.
 
     :param task: its ``source``, ``filename``, and for a function its ``function`` and ``line``.
     :param given: the function's arguments.
@@ -191,6 +191,13 @@ def run(channel, task, given, function_of):
     begun = channel.gateway.begun
     if begun is not None:
         begun.send(channel.id)
+    try:
+        _run(channel, task, given, function_of)
+    except EOFError:
+        pass
+
+
+def _run(channel, task, given, function_of):
     if task.get("function"):
         given = dict((str(name), value) for name, value in given.items())
         function_of(task)(channel, **given)

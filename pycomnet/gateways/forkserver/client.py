@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -40,6 +40,29 @@ AT_A_TIME = 32
 IDLE_TIMEOUT = 30.0
 #: Seconds that a fork server has to end.
 END_TIMEOUT = 5.0
+
+
+@attrs.frozen
+class Imports:
+    """What this machine's fork server imports before it forks, as all its gateways need it.
+
+    Only for an interpreter that is this program's.
+
+    :ivar names: of modules.
+    :ivar path: where they are found, as ``sys.path``.
+    """
+
+    names: tuple[str, ...] = ()
+    path: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, names: Iterable[str], path: Iterable[object]) -> Imports:
+        """Of modules that this program has imported, from where it did that.
+
+        Entries of the path that are no text are left out, as Python itself ignores them.
+        """
+        texts = (os.path.abspath(each) for each in path if isinstance(each, str))
+        return cls(tuple(names), tuple(texts))
 
 
 class ForkServerClient(Live):
@@ -198,9 +221,8 @@ class ForkServerClients(Live):
         self._begun: set[tuple[Any, ...]] = set()
         #: the number of calls that are starting several gateways
         self._several = 0
-        #: names of modules that this machine's fork server imports before it forks, as all its
-        #: gateways need them; for an interpreter that is this program's
-        self.imports: tuple[str, ...] = ()
+        #: what this machine's fork server imports
+        self.imports = Imports()
         #: first hops where forking is not possible
         self.without_fork: set[tuple[Any, ...]] = set()
 

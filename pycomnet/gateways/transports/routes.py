@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import socket
-import sys
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -52,7 +51,7 @@ def local_route(request: GatewayRequest) -> Route:
     imports = request.group.fork_servers.imports
     # Its interpreter finds the modules that this one would find.
     equals_this = (
-        bool(imports)
+        bool(imports.names)
         and request.spec.python is None
         and not any(name.startswith(STARTUP) for name in request.spec.env)
     )
@@ -63,8 +62,10 @@ def local_route(request: GatewayRequest) -> Route:
             "fork_server": {"near": os.getpid(), "descriptor_socket": descriptor_socket}
         }
         if equals_this:
-            path = [os.path.abspath(each) for each in sys.path]
-            config["fork_server"]["imports"] = {"names": list(imports), "path": path}
+            config["fork_server"]["imports"] = {
+                "names": list(imports.names),
+                "path": list(imports.path),
+            }
         start = boot(argv, env, config)
         fds = () if descriptor_socket is None else (descriptor_socket,)
         return ProcessGatewayTransport(

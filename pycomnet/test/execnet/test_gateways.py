@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 import types
 from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
 from pycomnet.execnet import Group, MultiChannel, XSpec
-from pycomnet.execnet.gateway import Gateway, interrupted
+from pycomnet.execnet.gateway import Gateway
 from pycomnet.execnet.multi import _pass_errors_on
 from pycomnet.far.forkserver.forking import import_given
 from pycomnet.gateways.output import STDERR, STDOUT, Output, OutputSink, UnchangedOutput
@@ -112,6 +113,23 @@ class ImportsTests(SynchronousTestCase):
         self.assertIn("needed_by_workers", sys.modules)
         self.assertEqual(sys.path, before)
 
+    def test_a_fork_servers_path_is_from_before_the_tests(self) -> None:
+        """What pytest has put in front since then is not on it, nor what is no text."""
+        from pycomnet import xdist
+
+        group = Group()
+        worker: Any = types.SimpleNamespace(fork_servers=types.SimpleNamespace(imports=None))
+        group._made = worker  # it has made a proxy already
+        self.patch(xdist, "PATH", ["", "/there", None])
+        self.patch(sys, "path", ["/tests", *sys.path])
+        session = types.SimpleNamespace(nodemanager=types.SimpleNamespace(group=group))
+        config = types.SimpleNamespace(
+            pluginmanager=types.SimpleNamespace(get_plugin={"dsession": session}.get)
+        )
+        xdist.Workers(config).pytest_xdist_setupnodes()
+        self.assertEqual(worker.fork_servers.imports.path, (os.getcwd(), "/there"))
+        group._made = None
+
 
 class InterruptTests(SynchronousTestCase):
     """An interrupt leaves running code no more time."""
@@ -120,7 +138,8 @@ class InterruptTests(SynchronousTestCase):
         """One without a far side."""
         gateway = Gateway.__new__(Gateway)
         gateway._grace = 5.0
-        gateway._exits = True
+        gateway._exits = threading.Event()
+        gateway._exits.set()
         gateway._group = Group()
         return gateway
 
@@ -135,14 +154,40 @@ class InterruptTests(SynchronousTestCase):
             gateway.exit()
         self.assertEqual(gateway._grace, 0.0)
 
-    def test_pytests_interrupt_reaches_all_gateways(self) -> None:
-        """It ends its workers later, when the interrupt is not handled any more."""
-        from pycomnet.execnet import gateway as module
+    def test_pytests_own_kinds_of_interrupt_leave_the_time(self) -> None:
+        """A session that ends early, as with ``-x``, raises a class of its own."""
+
+        class Interrupted(KeyboardInterrupt):
+            pass
 
         gateway = self.gateway()
-        module._gateways.add(gateway)
-        interrupted()
-        self.assertEqual(gateway._grace, 0.0)
+        try:
+            raise Interrupted
+        except KeyboardInterrupt:
+            gateway.exit()
+        self.assertEqual(gateway._grace, 5.0)
+
+    def test_pytests_interrupt_reaches_the_workers_alone(self) -> None:
+        """Those of pytest-xdist's group, and only if it is the user's: not one with ``-x``."""
+        from pycomnet.xdist import Workers
+
+        class Interrupted(KeyboardInterrupt):
+            pass
+
+        worker, other = self.gateway(), self.gateway()
+        worker._group._register(worker)
+        session = types.SimpleNamespace(nodemanager=types.SimpleNamespace(group=worker._group))
+        config = types.SimpleNamespace(
+            pluginmanager=types.SimpleNamespace(get_plugin={"dsession": session}.get)
+        )
+        plugin = Workers(config)
+        plugin.pytest_keyboard_interrupt(types.SimpleNamespace(type=Interrupted))
+        self.assertEqual(worker._grace, 5.0)
+        plugin.pytest_keyboard_interrupt(types.SimpleNamespace(type=KeyboardInterrupt))
+        self.assertEqual((worker._grace, other._grace), (0.0, 5.0))
+        worker._group._begin()
+        session.nodemanager = None  # not yet
+        plugin.pytest_keyboard_interrupt(types.SimpleNamespace(type=KeyboardInterrupt))
 
 
 class OutputTests(SynchronousTestCase):

@@ -65,6 +65,21 @@ class CallbackThreadTests(SynchronousTestCase):
         made[0].join(TIMEOUT)
         self.assertFalse(made[0].is_alive())
 
+    def test_an_error_does_not_end_it(self) -> None:
+        """Other channels' callbacks are called by it as well."""
+        called: queue.Queue[int] = queue.Queue()
+
+        def fails(value: int) -> None:
+            raise SystemExit
+
+        thread = CallbackThread("test")
+        thread.start()
+        thread.put(fails, 1)
+        thread.put(called.put, 2)
+        self.assertEqual(called.get(timeout=TIMEOUT), 2)
+        self.assertFalse(thread.is_current())
+        self.assertEqual(len(self.flushLoggedErrors(SystemExit)), 1)
+
 
 class InboxTests(SynchronousTestCase):
     """:class:`Inbox`."""
@@ -73,6 +88,22 @@ class InboxTests(SynchronousTestCase):
         self.thread = CallbackThread("test")
         self.inbox = Inbox(self.thread)
         self.seen: queue.Queue[Any] = queue.Queue()
+
+    def test_an_interrupt_in_a_callback_for_an_old_value_is_raised(self) -> None:
+        """It is the user's Ctrl-C in the caller's thread; the callback gets its endmarker."""
+        self.inbox.arrived(1)
+        self.inbox.arrived(2)
+        seen = []
+
+        def callback(value: object) -> None:
+            seen.append(value)
+            if value == 1:
+                raise KeyboardInterrupt
+
+        with self.assertRaises(KeyboardInterrupt):
+            self.set_callback(callback, "end")
+        self.assertEqual(seen, [1, "end"])
+        self.assertTrue(self.inbox.closed.is_set())
 
     def set_callback(
         self, callback: Callable[[Any], object], endmarker: object, inbox: Inbox | None = None

@@ -291,6 +291,89 @@ def grace() -> None:
     print("it had its time")
 
 
+def raising() -> None:
+    """A callback of far code that raises: the near side gets that, the callback its endmarker."""
+
+    def code(channel, name):  # type: ignore[no-untyped-def]
+        import builtins
+
+        execmodel = channel.gateway.execmodel
+        queue = execmodel.queue.Queue()
+
+        def callback(item):  # type: ignore[no-untyped-def]
+            if item is None:
+                queue.put(item)
+            else:
+                raise getattr(builtins, name)("mine")
+
+        channel.setcallback(callback, endmarker=None)
+        queue.get(timeout=60)
+
+    gw = execnet.makegateway("popen")
+    for name in ("ValueError", "EOFError", "SystemExit"):
+        channel = gw.remote_exec(code, name=name)
+        channel.send(1)
+        try:
+            channel.waitclose(SOON)
+        except execnet.RemoteError as problem:
+            assert f"{name}: mine" in str(problem), problem
+        else:
+            raise AssertionError(name)
+    print("the endmarker came")
+
+
+def loops() -> None:
+    """Code that receives until nothing more comes ends normally, whoever holds its channel."""
+    group = execnet.Group(["popen", "popen"])
+    code = "channel.send(1)\nwhile 1: channel.receive()"
+    held = group[0].remote_exec(code)
+    assert held.receive(SOON) == 1
+    other = group[0].newchannel()
+    # This one's channel is dropped. What is raised as the gateway exits is nobody's concern.
+    group[1].remote_exec("while 1: channel.receive()")
+    group[1].remote_exec("""
+        try:
+            channel.receive()
+        except EOFError:
+            raise ValueError("too late")
+    """)
+    del other
+    group.terminate(timeout=30)
+    try:
+        held.waitclose(SOON)
+    except EOFError as problem:  # execnet's: the gateway is gone
+        assert not isinstance(problem, execnet.RemoteError)
+    print("they end")
+
+
+def patience() -> None:
+    """What is interrupted may still send; exit functions have their time."""
+    group = execnet.Group(["popen", "popen"])
+    group[0]._grace = 0.1
+    channel = group[0].remote_exec("""
+        import time
+        channel.send("begun")
+        try:
+            time.sleep(600)
+        except KeyboardInterrupt:
+            channel.send("cleaned up")
+    """)
+    place = Path("exited")
+    ended = group[1].remote_exec(f"""
+        import atexit, time
+        def leave():
+            time.sleep(2.7)  # longer than without patience
+            open({str(place.absolute())!r}, "w").close()
+        atexit.register(leave)
+    """)
+    ended.waitclose(SOON)
+    assert channel.receive(SOON) == "begun"
+    group.terminate(timeout=SOON)
+    assert channel.receive(SOON) == "cleaned up"
+    assert place.exists()
+    print("they had their time")
+
+
 def forked() -> None:
     """A forked child leaves its parent's gateways alone."""
     gw = execnet.makegateway("popen")
