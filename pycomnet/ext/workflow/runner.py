@@ -206,6 +206,10 @@ class Runner(RunStepper):
         self._waiting.setdefault(id, []).append(waiting)
         return waiting
 
+    def is_awaited(self, id: str) -> bool:
+        """Whether somebody waits for the end of a run."""
+        return bool(self._waiting.get(id))
+
     def tell(self, id: str, kind: str, name: str, value: Any) -> bool:
         """A message for a run that is not durable; whether there is such a run."""
         live = self.live.get(id)

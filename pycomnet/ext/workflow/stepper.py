@@ -329,7 +329,7 @@ class RunStepper:
             self._drop(live)
             if not self.closed:
                 # It may be that the commit before counted, though it failed.
-                self.store.get(live.run.id).addCallbacks(self._look_at, lambda failure: None)
+                self.store.row(live.run.id).addCallbacks(self._look_at, lambda failure: None)
             return
         if isinstance(problem, RunNotKept) and not live.broken:
             self._broken(live, f"it can't be kept: {problem}")
@@ -344,8 +344,8 @@ class RunStepper:
         live.timer = self._reactor.callLater(AGAIN, self._step, live)
 
     def _look_at(self, found: Any) -> None:
-        if found is not None and found[0].state in ENDED:
-            self.ended(found[0].id)
+        if found is not None and found.state in ENDED:
+            self.ended(found.id)
 
     def _over(self, live: LiveRun) -> None:
         """A run has ended, and that is committed."""
