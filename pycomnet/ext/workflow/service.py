@@ -242,9 +242,8 @@ class WorkflowService(Service):
     async def invoke(self, request: Request) -> Any:
         """Run a task, and wait for its result. If nobody waits any more, the run of a task that is
         not durable is cancelled; another goes on."""
-        with self._places.taken(
-            request
-        ):  # before it begins: who is refused knows that nothing was run
+        # Before it begins: who is refused knows that nothing was run.
+        with self._places.taken(request):
             run = await self._begin(request)
             try:
                 return await self._result(run.id)

@@ -25,6 +25,7 @@ class BoundTests(WorkflowCase):
         run = WorkflowRun("big", "t", "none", "x" * (4 << 20), 1.0, updated=1.0)
         steps = [(f"s{n}", b"x" * (1 << 20)) for n in range(12)]
         _, claim = await self.service.store.create(run.row(), [])
+        assert claim is not None
         change = RunChange(run.row(), claim.fence, tuple(steps), parked=True)
         await self.service.store.commit(change)
         self.patch(self.runner, "claimable", lambda: None)
@@ -46,8 +47,9 @@ class BoundTests(WorkflowCase):
         first = w.invoke("t", id="one")
         await self.until(lambda: len(self.service._places) == 1)
         await self.fails(w.invoke("t", id="two"), Overloaded)
-        await self.until(lambda: self.runner.known("one") is not None)
-        self.assertEqual([one["id"] for one in await w.list()], ["one"])
+        while not (found := await w.list()):
+            pass
+        self.assertEqual([one["id"] for one in found], ["one"])
         await w.signal("one", "go", 1)
         self.assertEqual(await first, 1)
 
