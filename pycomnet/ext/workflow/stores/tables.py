@@ -72,7 +72,7 @@ FREE, CLAIMED, PARKED, OVER = range(4)
 RETRIED = frozenset({FAILED, CANCELLED})
 
 #: Bytes of runs that are claimed at once: the run with which there are more is the last.
-CLAIM_BYTES = 32 << 20
+CLAIM_BYTES = 4 << 20
 
 #: The most steps that a prune of more than one run removes.
 MOST_PRUNED = 10_000

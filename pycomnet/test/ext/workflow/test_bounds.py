@@ -31,13 +31,13 @@ class BoundTests(WorkflowCase):
         self.patch(self.runner, "claimable", lambda: None)
         tracemalloc.start()
         self.addCleanup(tracemalloc.stop)
-        await defer.gatherResults([w.signal("big", "go", n) for n in range(80)])
+        await defer.gatherResults([w.signal("big", "go", n) for n in range(30)])
         self.assertLess(tracemalloc.get_traced_memory()[1], 8 << 20)
-        asked = [w.show("big") for _ in range(40)]
+        asked = [w.show("big") for _ in range(12)]
         for one in asked:
             one.addErrback(lambda _: None)  # these bytes are no steps
         await defer.gatherResults(asked)
-        self.assertLess(tracemalloc.get_traced_memory()[1], 160 << 20)
+        self.assertLess(tracemalloc.get_traced_memory()[1], 110 << 20)
 
     @deferred
     async def test_who_is_refused_a_place_has_run_nothing(self) -> None:
