@@ -253,7 +253,8 @@ class IRunStore(Interface):
         """Claim runs that nobody has and that are not parked, that are due, or that have messages.
 
         :param now: seconds since 1970.
-        :param limit: the most runs.
+        :param limit: the most runs. They are fewer if they are very large, so that a claim does not
+            fill the memory; then the next is due at once.
         :returns: fires with the claims, the run that waits longest first, and with the time at
             which the next parked run is due: None if there is none.
         """
@@ -273,18 +274,22 @@ class IRunStore(Interface):
         A ``retry`` is kept only if the run has failed or was cancelled; its row's state is
         ``running`` then, at once.
 
-        :returns: fires with the run as it was before; with None, and nothing has changed, if there
-            is no such run.
+        :returns: fires with the run as it was before, without its body; with None, and nothing has
+            changed, if there is no such run.
         """
 
     def messages(run: str) -> Deferred[list[Message]]:
         """The messages of a run that it has not taken, the oldest first."""
 
+    def row(run: str) -> Deferred[RunRow | None]:
+        """A run without its body and steps; None if there is no such run."""
+
     def get(run: str) -> Deferred[tuple[RunRow, list[bytes]] | None]:
-        """A run and its steps; None if there is no such run."""
+        """A run, with its body, and its steps; None if there is no such run."""
 
     def list(query: RunQuery) -> Deferred[list[RunRow]]:
-        """Some runs, the newest first; of those that are equally old, the greatest id."""
+        """Some runs, without their bodies, the newest first; of those that are equally old, the
+        greatest id."""
 
     def counts() -> Deferred[dict[str, int]]:
         """How many runs are in which state."""

@@ -127,10 +127,10 @@ class StepCaller:
         elif peer.answers_once(interface, method):
             outcome.sent = True  # what is not run has a code that says so
             return await self._once(service, route, peer, method, call, whom, key, expires)
-        elif call.again:
+        elif call.again or (call.unsure and call.record.memory):
+            # In the second case a server with "once" may have run it, and this one has none.
             raise StepUnknown(
-                f"{interface}.{method} was called and may have run: the workflow service ended "
-                "before there was a result"
+                f"{interface}.{method} was called and may have run: there is no result of that call"
             )
         return await self._send(
             service.saying(key, whom.caller or None), method, call, expires, outcome

@@ -25,6 +25,7 @@ class LiveRun:
     :ivar definition: another one that it goes on with, to be committed.
     :ivar size: the bytes of what its steps gave.
     :ivar broken: whether it was failed as it can't go on.
+    :ivar bare: whether then its steps could not be kept either: its row is, alone.
     """
 
     run: WorkflowRun
@@ -43,6 +44,7 @@ class LiveRun:
     again: bool = False
     gone: bool = False
     broken: bool = False
+    bare: bool = False
     timer: Any = None
     waiting: list[defer.Deferred[None]] = attrs.field(factory=list)
 

@@ -41,7 +41,7 @@ from pycomnet.ext.workflow.records import (
     step_key,
 )
 from pycomnet.ext.workflow.steps import StepWalk
-from pycomnet.ext.workflow.walk import fail_record
+from pycomnet.ext.workflow.walk import Undo, fail_record
 
 
 def advance(
@@ -68,6 +68,7 @@ def step_done(run: WorkflowRun, path: str, result: Any, now: float) -> StepRecor
     record.state, record.result, record.ended, record.due = STEP_DONE, result, now, None
     run.ordered += 1
     record.order = run.ordered
+    run.values.pop((path, "args"), None)
     return record
 
 
@@ -109,11 +110,28 @@ def step_failed(
 def unsure_steps(run: WorkflowRun) -> list[str]:
     """The steps of a failed run that would begin anew, may have run, and have no server that knows
     it."""
+    instead = _instead(run)
     return sorted(
         path
         for path, record in run.steps.items()
-        if record.unsure and not record.memory and _begins_anew(run, path, record)
+        if _is_unsure(record) and not record.memory and _begins_anew(run, path, record, instead)
     )
+
+
+def _is_unsure(record: StepRecord) -> bool:
+    """Whether a step of a run that has ended may have run. A call that had begun when the run was
+    failed without a look at its steps may have."""
+    return record.unsure or (record.kind == "call" and record.state == BEGUN)
+
+
+def _instead(run: WorkflowRun) -> dict[str, list[StepRecord]]:
+    """The path of a step -> what was done instead of it."""
+    found: dict[str, list[StepRecord]] = {}
+    for path, record in run.steps.items():
+        for at, char in enumerate(path):
+            if char == "!":
+                found.setdefault(path[:at], []).append(record)
+    return found
 
 
 def reset_failed(
@@ -126,7 +144,10 @@ def reset_failed(
         have run.
     :returns: the paths of the records that were removed or have changed.
     """
-    removed = {path for path, record in run.steps.items() if _begins_anew(run, path, record)}
+    instead = _instead(run)
+    removed = {
+        path for path, record in run.steps.items() if _begins_anew(run, path, record, instead)
+    }
     # What was done instead of a step that begins anew is not wanted any more.
     removed |= {
         path
@@ -135,7 +156,7 @@ def reset_failed(
     }
     for path in removed:
         old = run.steps.pop(path)
-        if old.unsure and old.kind == "call" and not unsure:
+        if _is_unsure(old) and old.kind == "call" and not unsure:
             kept = StepRecord(path, old.kind, RETRYING, now, old.attempts, memory=old.memory)
             kept.unsure = True
             run.steps[path] = kept
@@ -148,7 +169,9 @@ def reset_failed(
     return sorted(removed)
 
 
-def _begins_anew(run: WorkflowRun, path: str, record: StepRecord) -> bool:
+def _begins_anew(
+    run: WorkflowRun, path: str, record: StepRecord, handlers: Mapping[str, list[StepRecord]]
+) -> bool:
     """Whether a step of a failed run begins anew. One that has failed stays as it is if a ``catch``
     took that, or if it is in a step that is done."""
     if "~" in path:
@@ -159,8 +182,12 @@ def _begins_anew(run: WorkflowRun, path: str, record: StepRecord) -> bool:
         holder = run.steps.get(path[:at]) if char in "/[" else None
         if holder is not None and holder.state == STEP_DONE:
             return False
-    instead = [one for other, one in run.steps.items() if other.startswith(f"{path}!")]
+    instead = handlers.get(path)
     return not instead or any(one.state != STEP_DONE for one in instead)
+
+
+#: Among a run's values: what is still to be undone, the first of it last.
+UNDO = ("", "undo")
 
 
 class RunWalk(StepWalk):
@@ -211,21 +238,28 @@ class RunWalk(StepWalk):
         run = self._run
         self.decision.evaluate.clear()
         self.decision.due = None
-        self._collecting = True
-        self._undo.clear()
-        self._sequence(run.pinned.main["steps"], "", self._scope(), run.input)  # type: ignore[union-attr]
-        if self.decision.evaluate:
-            return
-        self._collecting = False
-        self.decision.due = None
-        for undo in sorted(self._undo, key=lambda one: -one.order):
-            if undo.path in run.undone:
-                continue
+        left: list[Undo] | None = run.values.get(UNDO)
+        if left is None:
+            self._collecting = True
+            self._undo.clear()
+            self._sequence(run.pinned.main["steps"], "", self._scope(), run.input)  # type: ignore[union-attr]
+            if self.decision.evaluate:
+                return
+            self._collecting = False
+            self.decision.due = None
+            undone = set(run.undone)
+            left = [one for one in self._undo if one.path not in undone]
+            left.sort(key=lambda one: one.order)
+            run.values[UNDO] = left
+        while left:
+            undo = left[-1]
+            self._task = undo.task
             key = step_key(run.id, undo.path, run.nonce)
             scope = {**undo.scope, "result": undo.result, "key": key}
             outcome = self._sequence(undo.steps, f"{undo.path}~/", scope, undo.result)
             if outcome is PENDING:
                 return
+            left.pop()
             run.undone.append(undo.path)
             if isinstance(outcome, StepFailure) and run.failure is not None:
                 failed = {**outcome.error, "step": outcome.path}

@@ -16,6 +16,7 @@ from pycomnet.wire.values import ValueNotSendable
 
 #: States of a run. One that is ``running`` may be suspended.
 RUNNING = "running"
+SUSPENDED = "suspended"
 COMPENSATING = "compensating"
 DONE = "done"
 FAILED = "failed"
@@ -30,6 +31,9 @@ WAITING = "waiting"
 RETRYING = "retrying"
 STEP_DONE = "done"
 STEP_FAILED = "failed"
+
+#: The code of the error of a run that can't be read.
+UNREADABLE = "unreadable"
 
 #: The most bytes of a run's input, of one result, and of what a signal brings.
 MOST_BYTES = 1 << 20
@@ -190,11 +194,12 @@ class WorkflowRun:
     @property
     def shown_state(self) -> str:
         """The state as lists show it."""
-        return "suspended" if self.suspended and not self.ended else self.state
+        return SUSPENDED if self.suspended and not self.ended else self.state
 
     def row(self) -> RunRow:
         """What a store keeps of it beside its steps."""
         data = [getattr(self, name) for name in _PACKED]
+        body = [getattr(self, name) for name in _BODY]
         return RunRow(
             self.id,
             self.task,
@@ -205,12 +210,26 @@ class WorkflowRun:
             self.updated,
             pack(data),
             sum(map(len, self.signals.values())),
+            pack(body),
         )
 
     @classmethod
     def seen(cls, row: RunRow, steps: Mapping[str, StepRecord] | None = None) -> WorkflowRun:
-        """Make one to be looked at: one that is to be retried runs."""
-        run = cls.of(row, steps)
+        """Make one to be looked at: one that is to be retried runs. Of one that can't be read,
+        there is what the store shows of it, and an error."""
+        try:
+            run = cls.of(row, steps)
+        except Exception as problem:
+            error = {
+                "code": UNREADABLE,
+                "type": "",
+                "message": f"it can't be read: {problem!s:.500}",
+            }
+            run = cls(row.id, row.task, row.definition, None, row.created, row.caller)
+            run.updated, run.error = row.updated, error
+            run.suspended = row.state == SUSPENDED
+            run.state = RUNNING if run.suspended else row.state
+            return run
         if row.state == RUNNING and run.ended:
             run.state, run.error, run.failure, run.result = RUNNING, None, None, None
             run.cancelling = run.suspended = False
@@ -218,8 +237,10 @@ class WorkflowRun:
 
     @classmethod
     def of(cls, row: RunRow, steps: Mapping[str, StepRecord] | None = None) -> WorkflowRun:
-        """Make one of what a store has kept."""
+        """Make one of what a store has kept. Without the row's body, it has no input, result and
+        signals."""
         found = dict(zip(_PACKED, unpack(row.data), strict=False))
+        found.update(zip(_BODY, unpack(row.body) if row.body else (None,), strict=False))
         return cls(
             row.id,
             row.task,
@@ -246,20 +267,19 @@ class WorkflowRun:
         }
 
 
-#: What is packed of a run; new ones go to the end.
+#: What is packed of a run; new ones go to the end. The body is what may be large, and is read only
+#: where it is asked for.
+_BODY = ("input", "result", "signals")
 _PACKED = (
-    "input",
     "state",
     "deadline",
     "durable",
     "suspended",
     "cancelling",
     "ordered",
-    "result",
     "error",
     "failure",
     "undone",
-    "signals",
     "nonce",
 )
 
@@ -269,7 +289,9 @@ class RunRow:
     """A run as a store keeps it: what can be searched for, and the rest as bytes.
 
     :ivar state: one of the states of a run, or ``suspended``.
+    :ivar data: what is small, as bytes.
     :ivar signals: how many signals wait in it, which a store only counts by.
+    :ivar body: its input, result and signals, as bytes; empty where they were not asked for.
     """
 
     id: str
@@ -281,6 +303,7 @@ class RunRow:
     updated: float
     data: bytes
     signals: int = 0
+    body: bytes = b""
 
 
 @attrs.frozen
@@ -346,7 +369,8 @@ class RunQuery:
 
     :ivar before: (created, id) of the last one of the page before.
     :ivar caller: only this user's.
-    :ivar tasks: only of these tasks.
+    :ivar tasks: or of these tasks.
+    :ivar callerless: or of these tasks, if nobody's. With none of the three, everybody's.
     """
 
     task: str | None = None
@@ -355,6 +379,7 @@ class RunQuery:
     until: float | None = None
     caller: str | None = None
     tasks: tuple[str, ...] | None = None
+    callerless: tuple[str, ...] = ()
     before: tuple[float, str] | None = None
     limit: int = 100
 

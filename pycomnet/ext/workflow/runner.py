@@ -72,6 +72,8 @@ class Runner(RunStepper):
         self._waiting: dict[str, list[defer.Deferred[None]]] = {}
         self._claiming = False
         self._claim_again = False
+        #: id -> fence of claims that are to end: asked for until the store has done it
+        self._unreleased: dict[str, int] = {}
         #: runs that are claimed and not in memory yet: whether there is a message for them
         self._arriving: dict[str, bool] = {}
         self._timer: Any = None
@@ -163,7 +165,7 @@ class Runner(RunStepper):
             if claim is None:
                 return _same(WorkflowRun.of(row), run), False
             self.counts.started += 1
-            self.store.release({run.id: claim.fence}).addErrback(self._store_failed)
+            self._unreleased[run.id] = claim.fence
             self._look_in(AGAIN, earlier=True)
             return run, True
         live = LiveRun(run, 0, committing=True)
@@ -205,6 +207,10 @@ class Runner(RunStepper):
         waiting: defer.Deferred[None] = defer.Deferred(forget)
         self._waiting.setdefault(id, []).append(waiting)
         return waiting
+
+    def is_awaited(self, id: str) -> bool:
+        """Whether somebody waits for the end of a run."""
+        return bool(self._waiting.get(id))
 
     def tell(self, id: str, kind: str, name: str, value: Any) -> bool:
         """A message for a run that is not durable; whether there is such a run."""
@@ -269,6 +275,13 @@ class Runner(RunStepper):
         room = min(CLAIMS, MOST_LIVE - len(self.live))
         self._soonest = None
         try:
+            if self._unreleased:
+                ending, self._unreleased = self._unreleased, {}
+                try:
+                    await self.store.release(ending)
+                except BaseException:
+                    self._unreleased = {**ending, **self._unreleased}
+                    raise
             if room > 0:
                 claims, due = await self.store.claim(self._wall(), room)
                 await self._arrive(claims)
@@ -325,9 +338,7 @@ class Runner(RunStepper):
         except BaseException:
             left = [one for one in claims if one.row.id in self._arriving]
             self._arriving.clear()
-            self.store.release({one.row.id: one.fence for one in left}).addErrback(
-                self._store_failed
-            )
+            self._unreleased.update({one.row.id: one.fence for one in left})
             raise
 
     def _unreadable(self, claim: Claim, problem: Exception) -> None:

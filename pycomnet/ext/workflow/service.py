@@ -7,11 +7,11 @@ import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-import attrs
 from twisted.internet import defer, task
 
 from pycomnet.deferred import deferred
-from pycomnet.errors import Forbidden, InvalidArguments, Overloaded, Unauthenticated
+from pycomnet.errors import Forbidden, InvalidArguments, Unauthenticated
+from pycomnet.ext.workflow.asking import Places, as_time, check_text, is_one_of
 from pycomnet.ext.workflow.client import WORKFLOW
 from pycomnet.ext.workflow.definition import Definition
 from pycomnet.ext.workflow.errors import (
@@ -29,11 +29,11 @@ from pycomnet.ext.workflow.records import (
     DONE,
     ENDED,
     FAILED,
-    LONGEST_ID,
     MOST_BYTES,
     MOST_SIGNAL,
     PASSING,
     RESERVED,
+    UNREADABLE,
     Message,
     RunQuery,
     StepRecord,
@@ -65,9 +65,10 @@ PRUNE_EVERY = 60.0
 PRUNE = 500
 #: The most calls, of those that may run at a time, that are kept for others than those who wait.
 FOR_OTHERS = 200
-#: The most runs of a page, and the most pages of the store that are read for it.
+#: The most runs of a page.
 PAGE = 1_000
-MOST_PAGES = 20
+#: Whole runs that are read at a time.
+READS = 2
 
 
 @interface(WORKFLOW)
@@ -101,16 +102,17 @@ class WorkflowService(Service):
         self._pruning: Any = None
         self._timetable: Timetable | None = None
         self.runner: Runner | None = None
-        #: calls that wait for the end of a run, and the most of them
-        self._waiters = 0
-        self._most_waiters = 1
+        #: of calls that wait for the end of a run
+        self._places = Places(1)
+        #: whole runs that are read
+        self._reading = defer.DeferredSemaphore(READS)
 
     # -- as a service ----------------------------------------------------------------------------
 
     @deferred
     async def started(self, server: Any) -> None:
         """Open the store, and go on with the runs that are in it."""
-        self._most_waiters = max(
+        self._places.most = max(
             1, server.limits.running - min(FOR_OTHERS, server.limits.running // 2)
         )
         self.runner = Runner(self.store, server.context, server.reactor, self._wall)
@@ -159,7 +161,7 @@ class WorkflowService(Service):
     def _check_run(self, request: Request, task: str) -> Definition:
         definition = self._definitions.get(task)
         allowed = self._tasks.get(task, {}).get("run")
-        if allowed is not None and not _is_one_of(request, allowed):
+        if allowed is not None and not is_one_of(request, allowed):
             if request.user is None:
                 raise Unauthenticated(f"the task {task!r} is for users", "missing")
             text = f"{request.user} may not run the task {task!r}"
@@ -170,9 +172,11 @@ class WorkflowService(Service):
 
     def _sees(self, request: Request, run: WorkflowRun) -> bool:
         """Whether the caller may see and steer a run."""
-        rules = self._tasks.get(run.task, {})
-        if "see" in rules:
-            if _is_one_of(request, rules["see"]):
+        rules = self._tasks.get(run.task)
+        if rules is None:
+            pass  # of a task that is gone nobody knows who might see it
+        elif "see" in rules:
+            if is_one_of(request, rules["see"]):
                 return True
         elif "run" not in rules and not run.caller:
             return True
@@ -180,20 +184,29 @@ class WorkflowService(Service):
         return user is not None and user.name == run.caller
 
     async def _run_of(self, request: Request) -> WorkflowRun:
-        """A run that the caller may see."""
+        """A run that the caller may see. Of one that is not in memory there are no steps, and no
+        input, result and signals."""
         id = request.args["id"]
-        _check_text("an id", id)
+        check_text("an id", id)
         run = self._runner.known(id)
         if run is None:
-            found = await self.store.get(id)
-            if found is not None:
-                row, steps = found
-                run = WorkflowRun.seen(row, {one.path: one for one in map(StepRecord.load, steps)})
-        if run is None:
-            run = self._runner.known(PASSING + id)
+            row = await self.store.row(id)
+            run = self._runner.known(PASSING + id) if row is None else WorkflowRun.seen(row)
         if run is None or not self._sees(request, run):
             raise UnknownRun(f"there is no run {id!r}, or you may not see it")
         return run
+
+    async def _whole_run_of(self, request: Request) -> WorkflowRun:
+        """A run that the caller may see, with all that is kept of it."""
+        run = await self._run_of(request)
+        if self._runner.known(run.id) is not None:
+            return run
+        # Who may not see it has it read in no case; and few are read at a time, as it may be large.
+        found = await self._reading.run(self.store.get, run.id)
+        if found is None:
+            raise UnknownRun(f"there is no run {run.id!r} any more")
+        row, steps = found
+        return WorkflowRun.seen(row, {one.path: one for one in map(StepRecord.load, steps)})
 
     # -- methods ---------------------------------------------------------------------------------
 
@@ -204,7 +217,7 @@ class WorkflowService(Service):
         if id is None:
             id = secrets.token_hex(12)
         else:
-            _check_text("an id", id)
+            check_text("an id", id)
             if id.startswith(RESERVED):
                 raise InvalidArguments(f"no id begins with one of {' '.join(RESERVED)}")
         input = args.get("args")
@@ -229,13 +242,15 @@ class WorkflowService(Service):
     async def invoke(self, request: Request) -> Any:
         """Run a task, and wait for its result. If nobody waits any more, the run of a task that is
         not durable is cancelled; another goes on."""
-        run = await self._begin(request)
-        try:
-            return await self._result(run.id)
-        except defer.CancelledError:
-            if not run.durable:
-                self._runner.tell(run.id, CANCEL, "", None)
-            raise
+        # Before it begins: who is refused knows that nothing was run.
+        with self._places.taken(request):
+            run = await self._begin(request)
+            try:
+                return await self._result(run.id)
+            except defer.CancelledError:
+                if not run.durable and not self._runner.is_awaited(run.id):
+                    self._runner.tell(run.id, CANCEL, "", None)
+                raise
 
     @method("start", args={"task": "str", "args": "any?", "id": "str?"})
     async def start(self, request: Request) -> dict[str, Any]:
@@ -246,24 +261,22 @@ class WorkflowService(Service):
     async def result(self, request: Request) -> Any:
         """Wait for the end of a run: its result."""
         run = await self._run_of(request)
-        return await self._result(run.id)
+        with self._places.taken(request):
+            return await self._result(run.id)
 
     async def _result(self, id: str) -> Any:
-        if self._waiters >= self._most_waiters:
-            # They leave room for those who start, signal and cancel.
-            raise Overloaded(f"{self._waiters} calls wait for runs here: ask again later")
-        self._waiters += 1
         waiting = self._runner.when_ended(id)
         try:
             run = self._runner.known(id)
             if run is None:
                 run = await self._kept(id)
+            if not run.ended and (run.error or {}).get("code") == UNREADABLE:
+                raise RunStoreFailed(f"the run {id!r} can't be read, and does not go on")
             # One that is in memory has not ended before that is committed.
             if not run.ended or id in self._runner.live:
                 await waiting
                 run = self._runner.known(id) or await self._kept(id)
         finally:
-            self._waiters -= 1
             if not waiting.called:
                 waiting.addErrback(lambda failure: failure.trap(defer.CancelledError))
                 waiting.cancel()
@@ -275,10 +288,13 @@ class WorkflowService(Service):
         raise kind(text, run.id, str(error.get("step", "")), error)
 
     async def _kept(self, id: str) -> WorkflowRun:
-        found = await self.store.get(id)
-        if found is None:
+        row = await self.store.row(id)
+        if row is not None and row.state == DONE:
+            found = await self._reading.run(self.store.get, id)
+            row = None if found is None else found[0]
+        if row is None:
             raise UnknownRun(f"there is no run {id!r} any more")
-        return WorkflowRun.seen(found[0])
+        return WorkflowRun.seen(row)
 
     @method(
         "list",
@@ -306,41 +322,36 @@ class WorkflowService(Service):
             raise InvalidArguments("before is a run's creation time and its id")
         for what in ("task", "state"):
             if args.get(what) is not None:
-                _check_text(what, args[what])
+                check_text(what, args[what])
         if before is not None:
-            before = (_time("before", before[0]), before[1])
-            _check_text("before's id", before[1])
+            before = (as_time("before", before[0]), before[1])
+            check_text("before's id", before[1])
         user = request.user
-        # What the store can't leave out is left out below.
-        seen = [
-            name
-            for name, rules in self._tasks.items()
-            if "run" not in rules or ("see" in rules and _is_one_of(request, rules["see"]))
-        ]
+        # As _sees says.
+        seen, callerless = [], []
+        for name, rules in self._tasks.items():
+            if "see" in rules:
+                if is_one_of(request, rules["see"]):
+                    seen.append(name)
+            elif "run" not in rules:
+                callerless.append(name)
         query = RunQuery(
             args.get("task"),
             args.get("state"),
-            _time("since", args.get("since")),
-            _time("until", args.get("until")),
-            user.name if user else "",
+            as_time("since", args.get("since")),
+            as_time("until", args.get("until")),
+            user.name if user else None,
             tuple(seen),
+            tuple(callerless),
             before,
             limit,
         )
-        found: list[dict[str, Any]] = []
-        for _ in range(MOST_PAGES):
-            rows = await self.store.list(query)
-            runs = [WorkflowRun.seen(row) for row in rows]
-            found += [run.show() for run in runs if self._sees(request, run)]
-            if len(found) >= limit or len(rows) < limit:
-                break
-            query = attrs.evolve(query, before=(rows[-1].created, rows[-1].id))
-        return found[:limit]
+        return [WorkflowRun.seen(row).show() for row in await self.store.list(query)]
 
     @method("show", args={"id": "str"}, idempotent=True)
     async def show(self, request: Request) -> dict[str, Any]:
         """A run and its history: each step with its start, end, attempts, arguments and error."""
-        run = await self._run_of(request)
+        run = await self._whole_run_of(request)
         steps = sorted(run.steps.values(), key=lambda one: (one.began, one.order))
         return {
             **run.show(),
@@ -356,7 +367,7 @@ class WorkflowService(Service):
         args = request.args or {}
         steps: dict[str, str] = {}
         if args.get("id") is not None:
-            run = await self._run_of(request)
+            run = await self._whole_run_of(request)
             steps = {path: one.state for path, one in run.steps.items()}
             data = await self.store.definition(run.definition) if run.durable else None
             definition = self._definitions.get(run.task) if data is None else Definition.load(data)
@@ -374,7 +385,7 @@ class WorkflowService(Service):
         return {
             name: {"doc": one.get("doc", ""), "definition": self._definitions[name].hash}
             for name, one in self._tasks.items()
-            if "run" not in one or _is_one_of(request, one["run"])
+            if "run" not in one or is_one_of(request, one["run"])
         }
 
     @method("signal", args={"id": "str", "name": "str", "value": "any?"})
@@ -408,7 +419,7 @@ class WorkflowService(Service):
     async def retry(self, request: Request) -> None:
         """Have a failed run go on from the steps that failed: with the definition that it has
         pinned, or with the present one. ``unsure`` begins also steps that may have run."""
-        run = await self._run_of(request)
+        run = await self._whole_run_of(request)
         if request.args.get("latest") or run.task in self._tasks:
             self._check_run(request, run.task)
         if not run.ended or run.state == DONE:
@@ -450,34 +461,6 @@ class WorkflowService(Service):
             raise RunConflict(f"the run {run.id!r} has ended: it is {found.state}")
         if kind == RETRY and found.state not in RETRIED:
             raise RunConflict(f"the run {run.id!r} is {found.state}: only failed ones are retried")
-
-
-def _check_text(what: str, text: str) -> None:
-    """Check an id, or another name, before it is looked for.
-
-    :raises InvalidArguments: it is none.
-    """
-    if not 0 < len(text) <= LONGEST_ID or not text.isprintable():
-        raise InvalidArguments(f"{what} is a text of 1 to {LONGEST_ID} printable characters")
-
-
-def _time(what: str, value: Any) -> Any:
-    """A time as a float, or None.
-
-    :raises InvalidArguments: it is too large.
-    """
-    try:
-        return None if value is None else float(value)
-    except OverflowError:
-        raise InvalidArguments(f"{what} is in seconds since 1970") from None
-
-
-def _is_one_of(request: Request, allowed: Any) -> bool:
-    """Whether the caller is one of these users, or has one of these roles (``@role``)."""
-    user = request.user
-    if user is None:
-        return False
-    return user.name in allowed or any(f"@{role}" in allowed for role in user.roles)
 
 
 __all__ = ["WORKFLOW", "WorkflowService"]

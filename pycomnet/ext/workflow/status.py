@@ -103,7 +103,7 @@ class _Root(Resource):
         store = self._workflows.store
         rows = await store.list(RunQuery(limit=SHOWN))
         counts = await store.counts()
-        shown = {"counts": counts, "runs": [WorkflowRun.of(row).show() for row in rows]}
+        shown = {"counts": counts, "runs": [WorkflowRun.seen(row).show() for row in rows]}
         return json.dumps(shown, default=repr).encode()
 
     async def _run(self, request: Any) -> bytes:
@@ -114,7 +114,7 @@ class _Root(Resource):
             return b"{}"
         row, data = found
         steps = sorted(map(StepRecord.load, data), key=lambda one: (one.began, one.order))
-        shown = {**WorkflowRun.of(row).show(), "steps": [one.show() for one in steps]}
+        shown = {**WorkflowRun.seen(row).show(), "steps": [one.show() for one in steps]}
         return json.dumps(shown, default=repr).encode()
 
     async def _metrics(self, request: Any) -> bytes:

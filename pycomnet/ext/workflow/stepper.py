@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from random import Random
 from typing import TYPE_CHECKING, Any
@@ -26,6 +26,7 @@ from pycomnet.ext.workflow.records import (
     FAILED,
     MOST_BYTES,
     MOST_RUN,
+    RETRYING,
     STEP_DONE,
     STEP_FAILED,
     RunChange,
@@ -126,12 +127,16 @@ class RunStepper:
         if not live.broken:
             log.error("the run {run} has failed: {problem}", run=run.id, problem=text)
         under_way, live.under_way = live.under_way, {}
-        for made in under_way.values():
+        for path, made in under_way.items():
+            told, record = live.outcomes.pop(path, None), run.steps.get(path)
+            if record is not None and (told is None or told.safe or not told.sent):
+                # It has not run, or may run twice: a retry begins it anew.
+                record.state, record.due = RETRYING, None
+                live.dirty[path] = record
             if made is not None:
                 made.cancel()
         live.calls.clear()
         live.evaluating.clear()
-        live.dirty.clear()
         run.values.clear()
         live.broken = True
         run.state, run.updated = FAILED, self._wall()
@@ -146,7 +151,18 @@ class RunStepper:
             # What makes it so has come with a signal.
             run.signals.clear()
             row = run.row()
-        self._commit(live, RunChange(row, live.fence, (), tuple(live.consumed)), None)
+        # What steps have given is kept, so that a retry does not repeat them.
+        steps: tuple[tuple[str, bytes | None], ...] = ()
+        try:
+            if not live.bare:
+                steps = _dumped(live.dirty)
+        except Exception:
+            live.bare = True
+        if live.bare:
+            live.dirty.clear()
+        consumed = tuple(live.consumed)
+        change = RunChange(row, live.fence, steps, consumed, definition=live.definition)
+        self._commit(live, change, None)
 
     def _step_once(self, live: LiveRun) -> None:
         run = live.run
@@ -176,9 +192,7 @@ class RunStepper:
             self._perform(live)
             self._set_timer(live, decision.due)
             return
-        steps = tuple(
-            (path, None if record is None else record.dump()) for path, record in live.dirty.items()
-        )
+        steps = _dumped(live.dirty)
         consumed = tuple(live.consumed)
         change = RunChange(
             run.row(), live.fence, steps, consumed, parked, decision.due, live.definition
@@ -329,9 +343,11 @@ class RunStepper:
             self._drop(live)
             if not self.closed:
                 # It may be that the commit before counted, though it failed.
-                self.store.get(live.run.id).addCallbacks(self._look_at, lambda failure: None)
+                self.store.row(live.run.id).addCallbacks(self._look_at, lambda failure: None)
             return
-        if isinstance(problem, RunNotKept) and not live.broken:
+        if isinstance(problem, RunNotKept) and not live.bare:
+            live.dirty = {**kept, **live.dirty}
+            live.bare = live.broken
             self._broken(live, f"it can't be kept: {problem}")
             return
         if not self._store_fails:
@@ -344,8 +360,8 @@ class RunStepper:
         live.timer = self._reactor.callLater(AGAIN, self._step, live)
 
     def _look_at(self, found: Any) -> None:
-        if found is not None and found[0].state in ENDED:
-            self.ended(found[0].id)
+        if found is not None and found.state in ENDED:
+            self.ended(found.id)
 
     def _over(self, live: LiveRun) -> None:
         """A run has ended, and that is committed."""
@@ -469,6 +485,15 @@ class RunStepper:
                 self.counts.step(record.state)
             live.dirty[record.path] = record
         self._step(live)
+
+
+def _dumped(
+    records: Mapping[str, StepRecord | None],
+) -> tuple[tuple[str, bytes | None], ...]:
+    """What a store keeps of records; None for those that were removed."""
+    return tuple(
+        (path, None if record is None else record.dump()) for path, record in records.items()
+    )
 
 
 __all__ = ["AGAIN", "LONGEST_DELAY", "MOST_LIVE", "REMEMBERED", "RunStepper"]

@@ -117,6 +117,8 @@ class StepWalk(Walk):
         scope: Mapping[str, Any],
         record: StepRecord | None,
     ) -> Outcome:
+        if record is None and self._collecting:
+            return PENDING
         over = self._given(step, path, "over", scope)
         if not isinstance(over, Value):
             return over
@@ -162,6 +164,8 @@ class StepWalk(Walk):
         scope: Mapping[str, Any],
         record: StepRecord | None,
     ) -> Outcome:
+        if record is None and self._collecting:
+            return PENDING
         for index, choice in enumerate(step["choice"]):
             holds = self._evaluated(path, f"when{index}", choice["when"], scope)
             if not isinstance(holds, Value):
@@ -241,6 +245,8 @@ class StepWalk(Walk):
         scope: Mapping[str, Any],
         record: StepRecord | None,
     ) -> Outcome:
+        if record is None and self._collecting:
+            return PENDING
         args = self._given(step, path, "args", scope)
         if not isinstance(args, Value):
             return args

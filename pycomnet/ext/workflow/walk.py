@@ -48,6 +48,7 @@ class Undo:
     steps: Any
     scope: Mapping[str, Any]
     result: Any
+    task: str
 
 
 class Walk:
@@ -133,7 +134,8 @@ class Walk:
                 record = self._begin(step, path, STEP_FAILED)
                 record.state = BEGUN
             if record.state != STEP_FAILED:
-                self._drop_below(path)
+                if step["kind"] in HOLDERS:
+                    self._drop_below(path)
                 fail_record(
                     self._run, record, {**failed.error, "step": failed.path or path}, self._now
                 )
@@ -160,6 +162,8 @@ class Walk:
         """Whether the timeout of a step that is no call has passed."""
         if self._collecting or "timeout" not in step or step["kind"] == "call":
             return False
+        if step["kind"] == "signal" and self._run.signals.get(step["signal"]):
+            return False  # it is here: it may have come in time, and was taken late
         return record.state in (BEGUN, WAITING) and self._now >= (record.due or 0.0)
 
     def _collect(
@@ -172,7 +176,9 @@ class Walk:
         if done or (record.state == STEP_FAILED and _may_have_run(record)):
             result = outcome.value if done and isinstance(outcome, Value) else None
             order = record.order
-            self._undo.append(Undo(order, path, step["compensate"], dict(scope), result))
+            self._undo.append(
+                Undo(order, path, step["compensate"], dict(scope), result, self._task)
+            )
 
     # -- records ---------------------------------------------------------------------------------
 

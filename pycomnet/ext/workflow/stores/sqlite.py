@@ -50,6 +50,7 @@ READS = frozenset(
     {
         tables.definition,
         tables.messages,
+        tables.row_of,
         tables.get,
         tables.list_runs,
         tables.counts,
@@ -281,6 +282,9 @@ class SQLiteRunStore:
 
     def messages(self, run: str) -> defer.Deferred[list[Message]]:
         return self._do(tables.messages, run)
+
+    def row(self, run: str) -> defer.Deferred[RunRow | None]:
+        return self._do(tables.row_of, run)
 
     def get(self, run: str) -> defer.Deferred[tuple[RunRow, list[bytes]] | None]:
         return self._do(tables.get, run)

@@ -22,7 +22,7 @@ from pycomnet.ext.workflow.records import (
 
 #: SQLite's application_id of our files ("pcwf"), and the version of the tables.
 APPLICATION = 0x70637766
-VERSION = 1
+VERSION = 2
 
 SCHEMA = """
 CREATE TABLE runs (
@@ -37,7 +37,8 @@ CREATE TABLE runs (
     fence INTEGER NOT NULL,
     place INTEGER NOT NULL,  -- of PLACES
     due REAL,                -- of a parked run: when it is due
-    signals INTEGER NOT NULL -- that wait in it
+    signals INTEGER NOT NULL, -- that wait in it
+    body BLOB NOT NULL       -- last: who reads the others does not read it
 ) WITHOUT ROWID;
 CREATE INDEX runs_created ON runs (created, id);
 CREATE INDEX runs_state ON runs (state, created, id);
@@ -70,10 +71,15 @@ FREE, CLAIMED, PARKED, OVER = range(4)
 #: States of runs that a retry has go on.
 RETRIED = frozenset({FAILED, CANCELLED})
 
+#: Bytes of runs that are claimed at once: the run with which there are more is the last.
+CLAIM_BYTES = 4 << 20
+
 #: The most steps that a prune of more than one run removes.
 MOST_PRUNED = 10_000
 
-COLUMNS = "id, task, definition, state, caller, created, updated, data"
+#: What can be read of many runs at a time, and all.
+COLUMNS = "id, task, definition, state, caller, created, updated, data, signals"
+ALL = f"{COLUMNS}, body"
 
 
 def prepare(connection: sqlite3.Connection, where: str) -> None:
@@ -111,7 +117,7 @@ def create(
     definition: bytes | None,
 ) -> tuple[RunRow, Claim | None]:
     made = connection.execute(
-        "INSERT OR IGNORE INTO runs VALUES (?, ?, ?, ?, ?, ?, ?, ?, 1, 1, NULL, 0)",
+        "INSERT OR IGNORE INTO runs VALUES (?, ?, ?, ?, ?, ?, ?, ?, 1, 1, NULL, 0, ?)",
         (
             row.id,
             row.task,
@@ -121,10 +127,11 @@ def create(
             row.created,
             row.updated,
             row.data,
+            row.body,
         ),
     )
     if not made.rowcount:
-        found = row_of(connection, row.id)
+        found = row_of(connection, row.id, ALL)
         assert found is not None
         return found, None
     if definition is not None:
@@ -136,8 +143,8 @@ def create(
     return row, Claim(row, 1, tuple(data for _, data in steps))
 
 
-def row_of(connection: sqlite3.Connection, run: str) -> RunRow | None:
-    found = connection.execute(f"SELECT {COLUMNS} FROM runs WHERE id = ?", (run,)).fetchone()
+def row_of(connection: sqlite3.Connection, run: str, columns: str = COLUMNS) -> RunRow | None:
+    found = connection.execute(f"SELECT {columns} FROM runs WHERE id = ?", (run,)).fetchone()
     return None if found is None else RunRow(*found)
 
 
@@ -149,7 +156,7 @@ def commit(connection: sqlite3.Connection, change: RunChange) -> bool:
     due = change.due if place == PARKED else None
     changed = connection.execute(
         "UPDATE runs SET definition = ?, state = ?, updated = ?, data = ?, place = ?, due = ?, "
-        "signals = ? "
+        "signals = ?, body = ? "
         "WHERE id = ? AND fence = ? AND place = 1",
         (
             row.definition,
@@ -159,6 +166,7 @@ def commit(connection: sqlite3.Connection, change: RunChange) -> bool:
             place,
             due,
             row.signals,
+            row.body,
             row.id,
             change.fence,
         ),
@@ -208,15 +216,17 @@ def claim(
             )
         ]
     claims = []
+    size = 0
     for id in ids:
+        if size > CLAIM_BYTES:
+            break
         connection.execute("UPDATE runs SET place = 1, fence = fence + 1 WHERE id = ?", (id,))
-        found = connection.execute(f"SELECT {COLUMNS}, fence FROM runs WHERE id = ?", (id,))
-        *row, fence = found.fetchone()
-        claims.append(
-            Claim(
-                RunRow(*row), fence, tuple(steps(connection, id)), tuple(messages(connection, id))
-            )
-        )
+        found = connection.execute(f"SELECT {ALL}, fence FROM runs WHERE id = ?", (id,))
+        *columns, fence = found.fetchone()
+        row, kept, told = RunRow(*columns), steps(connection, id), messages(connection, id)
+        claims.append(Claim(row, fence, tuple(kept), tuple(told)))
+        size += len(row.data) + len(row.body) + sum(map(len, kept))
+        size += sum(len(one.data) for one in told)
     due = connection.execute(
         "SELECT min(due) FROM runs WHERE place = 2 AND due IS NOT NULL"
     ).fetchone()[0]
@@ -270,7 +280,7 @@ def post(connection: sqlite3.Connection, run: str, message: Message) -> tuple[Ru
 
 
 def get(connection: sqlite3.Connection, run: str) -> tuple[RunRow, list[bytes]] | None:
-    row = row_of(connection, run)
+    row = row_of(connection, run, ALL)
     return None if row is None else (row, steps(connection, run))
 
 
@@ -297,6 +307,9 @@ def list_runs(connection: sqlite3.Connection, query: RunQuery) -> list[RunRow]:
     if query.tasks is not None:
         mine.append(f"task IN ({', '.join('?' * len(query.tasks))})")
         values.extend(query.tasks)
+    if query.callerless:
+        mine.append(f"(caller = '' AND task IN ({', '.join('?' * len(query.callerless))}))")
+        values.extend(query.callerless)
     if mine:
         wheres.append(f"({' OR '.join(mine)})")
     if query.before is not None:

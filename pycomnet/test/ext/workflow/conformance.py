@@ -206,6 +206,49 @@ class RunStoreConformance:
         self.assertEqual(len(again.messages), 1)
 
     @deferred
+    async def test_body_is_read_where_it_is_asked_for(self: Any) -> None:
+        """What may be large of a run comes with the whole run only, and with its claim."""
+        store, _ = await self.opened()
+        (claim,) = await self.created(store, row(body=b"large"))
+        signal = Message("signal", "go", b"1")
+        narrow = [await store.row("a"), *await store.list(RunQuery())]
+        narrow.append(await store.post("a", signal))
+        self.assertEqual([(one.data, one.body) for one in narrow], [(b"\x00data", b"")] * 3)
+        self.assertIsNone(await store.row("b"))
+        self.assertEqual((await store.get("a"))[0].body, b"large")
+        there, none = await store.create(row(body=b"other"))
+        self.assertEqual((there.body, none), (b"large", None))
+        await store.commit(RunChange(row(body=b"larger"), claim.fence, parked=True))
+        ((claimed,), _) = await store.claim(5.0, 10)
+        self.assertEqual(claimed.row.body, b"larger")
+
+    @deferred
+    async def test_claims_are_bounded_by_bytes(self: Any) -> None:
+        """However many runs may be claimed: large ones come a few at a time, and all come."""
+        store, _ = await self.opened()
+        rows = [row(name, created=at, body=b"x" * (5 << 19)) for at, name in enumerate("abc")]
+        claims = await self.created(store, *rows)
+        await store.release({one.row.id: one.fence for one in claims})
+        first, due = await store.claim(5.0, 10)
+        self.assertEqual(([one.row.id for one in first], due), (["a", "b"], 5.0))
+        then, due = await store.claim(5.0, 10)
+        self.assertEqual(([one.row.id for one in then], due), (["c"], None))
+
+    @deferred
+    async def test_lists_what_a_user_may_see(self: Any) -> None:
+        """Its own runs, those of tasks that it may see, and nobody's of tasks that all may run."""
+        store, _ = await self.opened()
+        for task in ("open", "mine", "shut"):
+            for caller in ("", "bob", "eve"):
+                await store.create(row(f"{task}-{caller}", task=task, caller=caller))
+        query = RunQuery(caller="bob", tasks=("mine",), callerless=("open",))
+        found = {one.id for one in await store.list(query)}
+        expected = {"mine-", "mine-bob", "mine-eve", "open-", "open-bob", "shut-bob"}
+        self.assertEqual(found, expected)
+        nobody = RunQuery(tasks=(), callerless=("open",))
+        self.assertEqual([one.id for one in await store.list(nobody)], ["open-"])
+
+    @deferred
     async def test_message_for_nobody(self: Any) -> None:
         """A message for a run that there is not is refused, and leaves nothing."""
         store, _ = await self.opened()

@@ -2,16 +2,88 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
 from pycomnet.ext.workflow import machine, walk
 from pycomnet.ext.workflow.definition import Definition, check_tasks
+from pycomnet.ext.workflow.records import StepRecord
 from pycomnet.test.ext.workflow.kit import Drive, call
 
 BAD = {"code": "bad", "type": "", "message": "no"}
 ALL = ["*"]
+
+
+class ReviewedTests(SynchronousTestCase):
+    """What may have run, what came in time, and how much is walked."""
+
+    def test_signal_that_came_in_time_counts_though_it_is_taken_late(self) -> None:
+        """A signal that is there wins over a timeout that has passed meanwhile."""
+        drive = Drive([{"signal": "go", "timeout": 60}]).go()
+        drive.crash()
+        drive.run.signals["go"] = ["yes"]
+        drive.go(61)
+        self.assertEqual((drive.run.state, drive.run.result), ("done", "yes"))
+
+    def test_step_is_undone_in_its_own_task(self) -> None:
+        """What undoes a step of an inner task is called by that task's name, as going forward."""
+        inner = [call("a", compensate=[call("u")])]
+        drive = Drive([{"task": "inner"}, call("b")], 1, {"a": 1, "b": BAD}, {"inner": inner}).go()
+        self.assertEqual(drive.interfaces, ["a", "b", "u"])
+        (undo,) = drive.under_way.values()
+        self.assertEqual(undo.task, "inner")
+
+    def test_call_that_had_begun_may_have_run(self) -> None:
+        """A run that was failed as it could not go on: what was being called is not begun anew."""
+        drive = Drive([call("a", name="pay")]).go()
+        drive.run.state = "failed"
+        self.assertEqual(machine.unsure_steps(drive.run), ["pay"])
+        drive.run.steps["pay"].memory = "m"
+        self.assertEqual(machine.unsure_steps(drive.run), [])
+        machine.reset_failed(drive.run, drive.definition, drive.now)
+        kept = drive.run.steps["pay"]
+        self.assertEqual((kept.memory, kept.unsure, kept.state), ("m", True, "retrying"))
+
+    def test_undoing_walks_once(self) -> None:
+        """What is to be undone is collected once, however much it is."""
+        walked = []
+        real = walk.Walk._step
+        self.patch(walk.Walk, "_step", lambda *args: walked.append(1) or real(*args))
+        steps = [
+            {"map": [call("a", compensate=[call("u")])], "over": "${input}", "concurrency": 1},
+            call("b"),
+        ]
+        drive = Drive(steps, list(range(100)), {"a": 1, "u": 1}).go()
+        walked.clear()
+        drive.run.cancelling = True
+        drive.go()
+        self.assertEqual(drive.run.state, "cancelled")
+        self.assertEqual(drive.interfaces.count("u"), 100)
+        self.assertLess(len(walked), 1_000)
+
+    def test_undoing_goes_on_after_a_crash(self) -> None:
+        """What was undone is not undone again, though it is collected anew."""
+        undo = {"compensate": [call("u")]}
+        drive = Drive([call("a", **undo), call("c", **undo), call("b")], 1, {"a": 1, "c": 2})
+        drive.answers["b"] = BAD
+        drive.answers["u"] = [None]
+        drive.go()
+        drive.crash().go()
+        self.assertEqual(drive.run.state, "failed")
+        self.assertEqual([args for name, args in drive.calls if name == "u"], [2, 1])
+
+    def test_reset_looks_at_each_record_once(self) -> None:
+        """A retry of a run with very many failed steps is quick."""
+        drive = Drive([call("a")]).go()
+        for number in range(20_000):
+            path = f"m[{number}]/a"
+            drive.run.steps[path] = StepRecord(path, "call", "failed", 1.0)
+        drive.run.state = "failed"
+        begun = time.process_time()
+        machine.reset_failed(drive.run, drive.definition, drive.now)
+        self.assertLess(time.process_time() - begun, 5)
 
 
 class ChainTests(SynchronousTestCase):

@@ -24,6 +24,23 @@ def the_reactor() -> Any:
     return reactor
 
 
+class Failing:
+    """A store of which some calls fail a number of times.
+
+    :param left: name -> how often it still fails.
+    """
+
+    def __init__(self, store: Any, left: dict[str, int]) -> None:
+        self._store = store
+        self.left = left
+
+    def __getattr__(self, name: str) -> Any:
+        if self.left.get(name):
+            self.left[name] -= 1
+            return lambda *args: defer.fail(RunStoreFailed("the disk is full"))
+        return getattr(self._store, name)
+
+
 class RunnerCase(TestCase):
     """A runner whose clock is the test's. Its store writes in a thread, as always."""
 
@@ -232,6 +249,23 @@ class StoreTroubleTests(RunnerCase):
         for run in await defer.gatherResults(ends):
             self.assertEqual(run.result, 1)
         self.assertLessEqual(len(lines), 1)
+
+    @deferred
+    async def test_claims_that_could_not_be_read_or_ended_come_again(self) -> None:
+        """Runs that were claimed just before the store failed are claimed again when it works."""
+        await self.run_with({"t": [{"signal": "go"}]})
+        await self.start()
+        await self.parked()
+        self.runner._definitions.clear()
+        failing: Any = Failing(self.store, {"definition": 1, "release": 2})
+        self.runner.store = failing
+        await self.signal("r", "go", 5)
+        ended = self.ended()
+        while not ended.called:
+            self.clock.advance(1)
+            await task.deferLater(the_reactor(), 0.005)
+        self.assertEqual((await ended).result, 5)
+        self.assertEqual(failing.left, {"definition": 0, "release": 0})
 
     @deferred
     async def test_commit_that_counted_though_it_failed(self) -> None:

@@ -601,10 +601,10 @@ class RunTests(WorkflowCase):
     async def test_those_who_wait_leave_room(self) -> None:
         """However many wait for runs, there is room to signal them."""
         w = await self.serve({"t": [{"signal": "go"}]})
-        self.patch(self.service, "_most_waiters", 2)
+        self.patch(self.service._places, "most", 2)
         await w.start("t", id="r")
         waiting = [w.result("r"), w.result("r")]
-        await self.until(lambda: self.service._waiters == 2)
+        await self.until(lambda: len(self.service._places) == 2)
         await self.fails(w.result("r"), Overloaded)
         await w.signal("r", "go", 1)
         self.assertEqual(await defer.gatherResults(waiting), [1, 1])

@@ -1,0 +1,79 @@
+"""What a workflow service looks at in a call: its texts and times, and who it is from."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from pycomnet.errors import InvalidArguments, Overloaded
+from pycomnet.ext.workflow.records import LONGEST_ID
+
+if TYPE_CHECKING:
+    from pycomnet.services.server.request import Request
+
+
+class Places:
+    """Places for calls that wait for the end of a run. They leave room for those who start, signal
+    and cancel.
+
+    :ivar most: how many there are. A user has at most half of them.
+    """
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self._waiting: Counter[str] = Counter()
+
+    def __len__(self) -> int:
+        return self._waiting.total()
+
+    @contextmanager
+    def taken(self, request: Request) -> Iterator[None]:
+        """Have a place for the caller.
+
+        :raises Overloaded: there is none.
+        """
+        user = request.user.name if request.user else ""
+        his = self._waiting[user]
+        if len(self) >= self.most or (user and his >= max(1, self.most // 2)):
+            text = f"{len(self)} calls wait for runs here, {his} of them this user's"
+            raise Overloaded(f"{text}: ask again later")
+        self._waiting[user] += 1
+        try:
+            yield
+        finally:
+            self._waiting[user] -= 1
+            if not self._waiting[user]:
+                del self._waiting[user]
+
+
+def check_text(what: str, text: str) -> None:
+    """Check an id, or another name, before it is looked for.
+
+    :raises InvalidArguments: it is none.
+    """
+    if not 0 < len(text) <= LONGEST_ID or not text.isprintable():
+        raise InvalidArguments(f"{what} is a text of 1 to {LONGEST_ID} printable characters")
+
+
+def as_time(what: str, value: Any) -> Any:
+    """A time as a float, or None.
+
+    :raises InvalidArguments: it is too large.
+    """
+    try:
+        return None if value is None else float(value)
+    except OverflowError:
+        raise InvalidArguments(f"{what} is in seconds since 1970") from None
+
+
+def is_one_of(request: Request, allowed: Any) -> bool:
+    """Whether the caller is one of these users, or has one of these roles (``@role``)."""
+    user = request.user
+    if user is None:
+        return False
+    return user.name in allowed or any(f"@{role}" in allowed for role in user.roles)
+
+
+__all__ = ["Places", "as_time", "check_text", "is_one_of"]

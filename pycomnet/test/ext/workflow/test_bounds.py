@@ -1,0 +1,79 @@
+"""What one user of a workflow service can't do to the others."""
+
+from __future__ import annotations
+
+import tracemalloc
+
+import attrs
+from twisted.internet import defer
+
+from pycomnet.deferred import deferred
+from pycomnet.errors import Overloaded
+from pycomnet.ext.workflow.errors import RunStoreFailed
+from pycomnet.ext.workflow.records import RunChange, WorkflowRun, pack
+from pycomnet.test.ext.workflow.test_service import WorkflowCase
+
+
+class BoundTests(WorkflowCase):
+    """Memory and places."""
+
+    @deferred
+    async def test_asking_for_a_large_run_takes_little_memory(self) -> None:
+        """Who signals or looks at a large run many times at once has it read a few times at a
+        time, and not at all to know whose it is."""
+        w = await self.serve({"t": [{"signal": "go"}]})
+        run = WorkflowRun("big", "t", "none", "x" * (4 << 20), 1.0, updated=1.0)
+        steps = [(f"s{n}", b"x" * (1 << 20)) for n in range(12)]
+        _, claim = await self.service.store.create(run.row(), [])
+        assert claim is not None
+        change = RunChange(run.row(), claim.fence, tuple(steps), parked=True)
+        await self.service.store.commit(change)
+        self.patch(self.runner, "claimable", lambda: None)
+        tracemalloc.start()
+        self.addCleanup(tracemalloc.stop)
+        await defer.gatherResults([w.signal("big", "go", n) for n in range(30)])
+        self.assertLess(tracemalloc.get_traced_memory()[1], 8 << 20)
+        asked = [w.show("big") for _ in range(12)]
+        for one in asked:
+            one.addErrback(lambda _: None)  # these bytes are no steps
+        await defer.gatherResults(asked)
+        self.assertLess(tracemalloc.get_traced_memory()[1], 110 << 20)
+
+    @deferred
+    async def test_who_is_refused_a_place_has_run_nothing(self) -> None:
+        """An \"overloaded\" says that nothing was run: there is no run then."""
+        w = await self.serve({"t": [{"signal": "go"}]})
+        self.patch(self.service._places, "most", 1)
+        first = w.invoke("t", id="one")
+        await self.until(lambda: len(self.service._places) == 1)
+        await self.fails(w.invoke("t", id="two"), Overloaded)
+        while not (found := await w.list()):
+            pass
+        self.assertEqual([one["id"] for one in found], ["one"])
+        await w.signal("one", "go", 1)
+        self.assertEqual(await first, 1)
+
+    @deferred
+    async def test_invoke_of_two_is_cancelled_by_the_last(self) -> None:
+        """A run that is not durable goes on while somebody waits for it."""
+        w = await self.serve({"t": {"steps": [{"signal": "go"}], "durable": False}})
+        first, second = w.invoke("t", id="r"), w.invoke("t", id="r")
+        await self.until(lambda: len(self.service._places) == 2)
+        first.cancel()
+        await self.fails(first, defer.CancelledError)
+        await self.until(lambda: len(self.service._places) == 1)
+        await w.signal("r", "go", 7)
+        self.assertEqual(await second, 7)
+
+    @deferred
+    async def test_run_that_can_not_be_read_is_shown_as_such(self) -> None:
+        """One bad row keeps nobody from seeing the others, and says what it is."""
+        w = await self.serve({"t": [{"signal": "go"}]})
+        await w.start("t", id="good")
+        bad = WorkflowRun("bad", "t", "none", 1, 9e9, updated=9e9).row()
+        await self.service.store.create(attrs.evolve(bad, data=pack(None)))
+        shown = {one["id"]: one["error"] for one in await w.list()}
+        self.assertEqual(shown["bad"]["code"], "unreadable")
+        self.assertIsNone(shown["good"])
+        self.assertEqual((await w.show("bad"))["state"], "running")
+        await self.fails(w.result("bad"), RunStoreFailed)
