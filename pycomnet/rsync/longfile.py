@@ -30,6 +30,7 @@ class LongFile:
     :param keep_unit: called with the file, an offset and a size, when something of it was read.
     :ivar status: as it was opened; None before.
     :ivar changed: whether it has changed since, so that a new one has to be opened.
+    :ivar refused: whether a target has found that it got something else: likewise.
     :ivar users: the number of targets that read it.
     :ivar units: offset -> what was read there, or is being read.
     """
@@ -45,6 +46,7 @@ class LongFile:
         self.number = number
         self.users = 0
         self.changed = False
+        self.refused = False
         self.status: os.stat_result | None = None
         self._path = path
         self._flags = flags

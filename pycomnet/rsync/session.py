@@ -172,6 +172,7 @@ class Session:
                 self._wanted.got_sums(number, size, block, marker, part, complete)
             case ["again", int(number), str(_)]:
                 self._wanted.again(number)
+                self._source.refuse(number)
             case ["stopped", str(reason)]:
                 raise SyncError(reason)
             case ["done"] if not self._wanted and not self._announced:

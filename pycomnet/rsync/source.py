@@ -249,9 +249,10 @@ class Source:
     def long(self, number: int, path: bytes) -> LongFile:
         """A long file; whoever gets it first opens it, and whoever leaves it last closes it."""
         found = self._longs.get(number)
-        if found is not None and found.changed and not found.users:
+        is_old = found is not None and (found.changed or found.refused)
+        if found is not None and is_old and not found.users:
             self._drop_file(found)
-        if found is None or found.changed:
+        if found is None or is_old:
             whole = os.path.join(self.scan.root, path)
             found = self._longs[number] = LongFile(
                 number, whole, self._flags, self.in_thread, self.keep_unit
@@ -259,10 +260,19 @@ class Source:
         found.users += 1
         return found
 
+    def refuse(self, number: int) -> None:
+        """A target has found that what it got of a long file is not its content.
+
+        The next that needs it opens and reads it anew: what is kept of it may be wrong.
+        """
+        if (file := self._longs.get(number)) is not None:
+            file.refused = True
+
     def leave(self, file: LongFile) -> None:
         """A target needs it no more."""
         file.users -= 1
-        if not file.users and not (file.units and len(self._positions) > 1):
+        kept = file.units and not file.refused and len(self._positions) > 1
+        if not file.users and not kept:
             self._drop_file(file)
 
     def keep_unit(self, file: LongFile, offset: int, size: int) -> None:

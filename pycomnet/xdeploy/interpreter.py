@@ -186,6 +186,9 @@ def tags_of(interpreter: FarInterpreter) -> tuple[Tag, ...]:
         if prefix == "pp":
             name = "pp3"
     found = [*own, *packaging_tags.compatible_tags(version, name, platforms)]
+    if interpreter.free_threaded:
+        # Older releases of packaging find the stable ABI there, too: such a module crashes.
+        found = [tag for tag in found if tag.abi != "abi3"]
     return tuple(dict.fromkeys(found))
 
 

@@ -34,7 +34,7 @@ from .files import digest_of, other_temporary_name, read_at
 from .finish import NOT_EMPTY, make_room, reason_of
 from .folding import Folding
 from .listed import ListedDirectory, TreeEntry
-from .tree import is_directory, time_of
+from .tree import ENTRY_ERRORS, is_directory, time_of
 
 #: A file up to this size comes whole, with others in one message.
 SHORT = 65536
@@ -108,7 +108,7 @@ class Comparison(object):
                     if kind in (LINK, LINK_INTO_TREE) and not self._receiver.links:
                         raise OSError(None, "it is a link, and none was asked for")
                     result = self._one(entry, kind, extra)
-                except (OSError, IOError, names.NameRefused) as error:
+                except ENTRY_ERRORS + (names.NameRefused,) as error:
                     self._receiver.fail(number, reason_of(error))
                     continue
                 if isinstance(result, tuple):
@@ -348,7 +348,7 @@ class Comparison(object):
                 if is_directory(flavour, status):
                     make_room(self._receiver, entry.directory.path, opened, entry.name)
                 opened.rename(made, entry.native)
-        except (OSError, IOError):
+        except ENTRY_ERRORS:
             opened.remove(made)
             raise
         self._finish.touched.add(entry.directory.path)

@@ -7,7 +7,7 @@ import stat
 from .entries import MADE, binary
 from .files import is_left, is_temporary, other_temporary_name, remove_left
 from .names import NameRefused
-from .tree import Tree, is_directory, time_of
+from .tree import ENTRY_ERRORS, Tree, is_directory, time_of
 
 NO_LEADER = "the file that it is another name of is not there"
 NOT_EMPTY = "there is a directory that is not empty: it is replaced with delete only"
@@ -69,7 +69,7 @@ class Finish(object):
             for link in self._links:
                 try:
                     self._make_link(*link)
-                except (OSError, IOError) as error:
+                except ENTRY_ERRORS as error:
                     path = link[0] + b"/" + link[1] if link[0] else link[1]
                     receiver.fail(path, reason_of(error))
         self._delete(clean)
@@ -79,7 +79,7 @@ class Finish(object):
             if not as_wanted or path in self.touched:
                 try:
                     self._end_directory(path, mode, time)
-                except (OSError, IOError) as error:
+                except ENTRY_ERRORS as error:
                     receiver.fail(path, reason_of(error))
 
     def _make_link(self, path, name, number, first):

@@ -25,7 +25,7 @@ from .finish import Finish, make_room, reason_of
 from .nested import refuse_nested
 from .oldfiles import OldFiles
 from .patterns import Filter
-from .tree import is_directory, open_tree
+from .tree import ENTRY_ERRORS, is_directory, open_tree
 
 
 class Receiver(object):
@@ -140,7 +140,7 @@ class Receiver(object):
                     raise OSError(None, "it vanished meanwhile")
                 self._comparison.attributes.set(entry, status)
                 done.append(number)
-            except (OSError, IOError) as error:
+            except ENTRY_ERRORS as error:
                 self.fail(number, reason_of(error))
         self.send(["same", numbers_of("Q", done)])
 
@@ -181,7 +181,7 @@ class Receiver(object):
                     make_room(self, directory.path, opened, entry.name)
                     write_short(opened, native, next_temporary(), entry.name, *given)
                 done.append(number)
-            except (OSError, IOError) as error:
+            except ENTRY_ERRORS as error:
                 directory = None
                 self.fail(number, reason_of(error))
         self.send(["written", numbers_of("Q", done)])
@@ -242,7 +242,7 @@ class Receiver(object):
             new.discard()
             self.pending[number] = entry
             self.send(["again", number, reason_of(error)])
-        except (OSError, IOError) as error:
+        except ENTRY_ERRORS as error:
             if new is not None:
                 new.discard()
             self.fail(number, reason_of(error))

@@ -24,6 +24,9 @@ AT = all(
 EARLIEST, LATEST = -(1 << 63), (1 << 63) - 1
 #: Directories that are kept open.
 KEPT = 32
+#: What the failure of one entry raises; the others go on. OverflowError: a time or an owner that
+#: the system's C types can't have.
+ENTRY_ERRORS = (OSError, IOError, OverflowError)
 #: The descriptor of a directory that was closed: a number that no open file has. (With -1 or None
 #: some functions take the current directory.)
 CLOSED = 0x7FFFFFFF

@@ -5,6 +5,7 @@ from typing import Any
 AT: bool
 EARLIEST: int
 LATEST: int
+ENTRY_ERRORS: tuple[type[Exception], ...]
 KEPT: int
 CLOSED: int
 

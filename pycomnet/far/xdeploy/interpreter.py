@@ -77,7 +77,7 @@ def facts():
         "platform": sysconfig.get_platform(),
         "narrow": sys.maxsize <= 2**32,
         "libc": list(libc()),
-        "mac": [platform.mac_ver()[0], platform.mac_ver()[2]],
+        "mac": mac(),
         "executable": base_executable(),
         "pip": importlib.util.find_spec("pip") is not None,
         "markers": {
@@ -94,6 +94,32 @@ def facts():
             "sys_platform": sys.platform,
         },
     }
+
+
+def mac():
+    """macOS's version and architecture; two empty texts elsewhere."""
+    import platform
+
+    version, _, machine = platform.mac_ver()
+    if version == "10.16":
+        # A Python that was built with an old SDK is told this, whatever the version is.
+        version = asked_mac_version() or version
+    return [version, machine]
+
+
+def asked_mac_version():
+    """macOS's version, as it is told to programs that were built with a new SDK."""
+    import subprocess
+
+    code = "import platform; print(platform.mac_ver()[0])"
+    environment = dict(os.environ, SYSTEM_VERSION_COMPAT="0")
+    try:
+        asked = subprocess.Popen(
+            [sys.executable, "-I", "-S", "-c", code], env=environment, stdout=subprocess.PIPE
+        )
+        return asked.communicate()[0].decode("ascii", "replace").strip()
+    except OSError:
+        return ""
 
 
 def _version(info):

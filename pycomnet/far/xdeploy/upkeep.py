@@ -60,6 +60,7 @@ def pruned(root):
     directory = _directory(root)
     counts = {"environments": 0, "wheels": 0, "bytes": 0, "busy": False}
     busy = []
+    wheels_of = {}  # of environments that were seen: they never change
     for identity in sorted(os.listdir(directory.path("environments"))):
         size = _size(directory.path("environments", identity), True)
         if _remove_unnamed(directory, identity, busy):
@@ -68,7 +69,7 @@ def pruned(root):
     for digest in sorted(os.listdir(directory.path("wheels"))):
         path = directory.path("wheels", digest)
         size = _size(path, False)
-        if _remove_wheel(directory, digest, busy):
+        if _remove_wheel(directory, digest, wheels_of, busy):
             counts["wheels"] += 1
             counts["bytes"] += size
     _remove_incomplete(directory, busy)
@@ -111,8 +112,11 @@ def _remove_unnamed(directory, identity, busy):
     return True
 
 
-def _remove_wheel(directory, digest, busy):
-    """Remove a wheel that is in no environment; return whether it was removed."""
+def _remove_wheel(directory, digest, wheels_of, busy):
+    """Remove a wheel that is in no environment; return whether it was removed.
+
+    :param wheels_of: identity -> the wheels of an environment, for those that were read before.
+    """
     from .directory import clear
 
     lock = directory.try_lock("wheel-" + digest)
@@ -126,8 +130,12 @@ def _remove_wheel(directory, digest, busy):
             return False
         with making:
             for identity in os.listdir(directory.path("environments")):
-                about = directory.environment(identity)
-                if about is not None and digest in about["wheels"]:
+                if identity not in wheels_of:
+                    about = directory.environment(identity)
+                    if about is None:
+                        continue
+                    wheels_of[identity] = frozenset(about["wheels"])
+                if digest in wheels_of[identity]:
                     return False
             gone = directory.take_away(directory.path("wheels", digest))
     clear(gone)

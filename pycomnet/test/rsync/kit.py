@@ -47,7 +47,8 @@ def tree_of(root: str | bytes) -> dict[bytes, tuple[Any, ...]]:
             status = os.lstat(path)
             kind, mode = stat.S_IFMT(status.st_mode), stat.S_IMODE(status.st_mode)
             if stat.S_ISLNK(status.st_mode):
-                found[relative] = ("link", os.readlink(path))
+                owner = status.st_uid, status.st_gid
+                found[relative] = ("link", os.readlink(path), status.st_mtime_ns, *owner)
             elif stat.S_ISREG(status.st_mode):
                 with open(path, "rb") as file:
                     content = file.read()

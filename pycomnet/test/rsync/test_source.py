@@ -59,6 +59,25 @@ class SourceTests(RSyncCase):
 
 
 class LongFileTests(RSyncCase):
+    async def test_wrong_digest_is_not_kept(self) -> None:
+        """What a target has refused is read anew, though the file has not changed."""
+        self.in_source("long", os.urandom(300000))
+        digest = LongFile.digest
+        files: list[LongFile] = []
+
+        async def first_is_wrong(file: LongFile) -> bytes:
+            files.append(file)
+            return bytes(32) if file is files[0] else await digest(file)
+
+        sync = pycomnet.RSync(self.source)
+        for number in range(2):
+            sync.add_target(await self.gateway(), self.target(number))
+        with mock.patch.object(LongFile, "digest", first_is_wrong):
+            (await sync.send()).raise_for_failures()
+        self.assertGreaterEqual(len(set(files)), 2)
+        for number in range(2):
+            self.assert_arrived(number)
+
     async def test_hole_is_counted_once(self) -> None:
         """Also where two targets read the file at different places at the same time."""
         path = self.in_source("sparse")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 from unittest import mock
 
@@ -400,15 +401,52 @@ class TroubleTests(RSyncCase):
         self.assertEqual(result.sent, ["other"])
         self.assertEqual(os.listdir(self.target()), ["other"])
 
+    async def assert_nothing_left_open(
+        self, gateway: pycomnet.Gateway, run: Callable[[], Awaitable[object]]
+    ) -> None:
+        """Fail if a run leaves descriptors open, here or at the other end."""
+        code = (
+            "import os\nfor _ in channel:\n    channel.send(sorted(os.listdir('/proc/self/fd')))\n"
+        )
+        far = gateway.remote_exec(code)
+
+        async def open_there() -> set[str]:
+            await far.send(None)
+            return set(await far.receive())
+
+        here, there = set(os.listdir("/proc/self/fd")), await open_there()
+        await run()
+        await until(lambda: set(os.listdir("/proc/self/fd")) <= here, "all else is closed")
+        for _ in range(1000):
+            if await open_there() <= there:
+                break
+        else:
+            self.fail("more is open at the other end than before")
+        far.close()
+
     async def test_nothing_is_left_open(self) -> None:
         """After a run no descriptor is open that was not before."""
         self.fill()
         gateway = await self.gateway()
         await self.send(gateway)
-        before = set(os.listdir("/proc/self/fd"))
-        os.remove(f"{self.target()}/long")
-        await self.send(gateway)
-        await until(lambda: set(os.listdir("/proc/self/fd")) <= before, "all else is closed")
+        with open(f"{self.target()}/long", "r+b") as file:
+            file.write(b"changed")
+        os.remove(f"{self.target()}/middle")
+        await self.assert_nothing_left_open(gateway, lambda: self.send(gateway))
+        self.assert_arrived()
+
+    async def test_nothing_is_left_open_after_fetch(self) -> None:
+        """Nor after a run the other way, with files that are new and that have changed."""
+        self.fill()
+        gateway = await self.gateway()
+        await pycomnet.fetch(gateway, self.source, self.target())
+        with open(f"{self.target()}/long", "r+b") as file:
+            file.write(b"changed")
+        os.remove(f"{self.target()}/middle")
+        await self.assert_nothing_left_open(
+            gateway, lambda: pycomnet.fetch(gateway, self.source, self.target())
+        )
+        self.assert_arrived()
 
     async def refused(self, messages: str, **options: Any) -> str:
         """What a target's run ends with that gets a list and says these messages.

@@ -118,6 +118,59 @@ class DescriptorTests(CaseTests):
 
         self.assert_nothing_left_open(run)
 
+    def test_full_disk(self) -> None:
+        """What there is no room for fails; what is there stays, and nothing is left behind."""
+        for name in ("long", "short"):
+            size = 300000 if name == "long" else 3000
+            self.in_source(name, os.urandom(size))
+            self.in_destination(name, b"old" * size, NOON - 1)
+        self.in_source("empty")
+
+        def full(*_: object) -> int:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        def run() -> None:
+            with mock.patch.object(os, "write", full):
+                done = sync(self.source, self.destination)
+            self.assertEqual(sorted(done["failed"]), [b"long", b"short"])
+            self.assertEqual(done["sent"], [b"empty"])
+
+        self.assert_nothing_left_open(run)
+        self.assertEqual(sorted(os.listdir(self.destination)), ["empty", "long", "short"])
+        self.assertEqual(Path(self.destination, "short").read_bytes(), b"old" * 3000)
+        self.assertEqual(Path(self.destination, "long").read_bytes(), b"old" * 300000)
+        self.assertEqual(sync(self.source, self.destination)["failed"], {})
+        self.assert_equal_trees()
+
+    def test_time_that_the_system_can_not_have(self) -> None:
+        """It is that entry's failure, whatever kind it is; the others go on."""
+        odd = NOON + 86400
+        self.in_source("short", b"short", odd)
+        self.in_source("long", os.urandom(300000), odd)
+        self.in_source("same", b"same", odd)
+        self.in_destination("same", b"same")
+        self.in_source("directory/in", b"in it")
+        os.symlink("text", f"{self.source}/link")
+        for name in ("directory", "link"):
+            os.utime(f"{self.source}/{name}", ns=(odd, odd), follow_symlinks=False)
+        self.in_source("other", b"other")
+        utime = os.utime
+
+        def of_32_bits(path: Any, times: Any = None, **given: Any) -> None:
+            if given.get("ns") == (odd, odd):
+                raise OverflowError("timestamp out of range for platform time_t")
+            utime(path, times, **given)
+
+        with mock.patch.object(os, "utime", of_32_bits):
+            done = sync(self.source, self.destination)
+        self.assertEqual(
+            sorted(done["failed"]), [b"directory", b"link", b"long", b"same", b"short"]
+        )
+        self.assertEqual(sorted(done["sent"]), [b"directory/in", b"other"])
+        self.assertEqual(sorted(os.listdir(self.destination)), ["directory", "other", "same"])
+        self.assertEqual(sync(self.source, self.destination)["failed"], {})
+        self.assert_equal_trees()
+
     def test_deeper_than_python_recurses(self) -> None:
         """A tree of any depth is sent and deleted; few of its directories are open at once."""
         base = os.path.dirname(self.source)

@@ -117,6 +117,35 @@ class WatchTests(WatchCase):
         self.assertEqual(self.finished[1].entries, 1 + 1 + 30)
         await self.end(watching)
 
+    async def test_target_in_the_source(self) -> None:
+        """It would be sent into itself with each change; so it is refused, and nothing is made."""
+        self.in_source("a")
+        inner = f"{self.source}/inner"
+        os.mkdir(inner)
+        sync = pycomnet.RSync(self.source)
+        sync.add_target(await self.gateway(), inner)
+        watching = self.watch(sync)
+        await self.failure(watching, pycomnet.SyncFailures)
+        self.assertIsInstance(sync.results[0].error, pycomnet.SyncError)
+        self.assertEqual(os.listdir(inner), [])
+
+    async def test_excluded_target_in_the_source(self) -> None:
+        """It is kept equal; and it has nothing of itself."""
+        self.in_source("a")
+        inner = f"{self.source}/inner"
+        os.mkdir(inner)
+        sync = pycomnet.RSync(self.source, exclude=["/inner/"], delete=True)
+        sync.add_target(await self.gateway(), inner, finished=self.finished.append)
+        watching = self.watch(sync)
+        await self.runs(1)
+        self.in_source("b")
+        os.remove(f"{self.source}/a")
+        self.watcher.changed(Changes(listed=frozenset([b""])))
+        await self.runs(2)
+        self.assertEqual([result.error for result in self.finished], [None, None])
+        self.assertEqual(os.listdir(inner), ["b"])
+        await self.end(watching)
+
     async def test_changes_of_a_run_are_sent_in_the_next(self) -> None:
         """A target that is slow gets them all at once then; the others do not wait for it."""
         self.in_source("a")

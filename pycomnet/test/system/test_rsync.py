@@ -91,6 +91,7 @@ def _make(directory: bytes, tree: dict[bytes, Any]) -> None:
             _make(path, what)
         elif what[0] == "link":
             os.symlink(what[1], path)
+            os.utime(path, (1550000000, 1550000000), follow_symlinks=False)
         else:
             _, content, mode, time = what
             write(path, content)

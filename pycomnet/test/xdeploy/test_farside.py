@@ -15,6 +15,7 @@ import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -695,6 +696,24 @@ class UpkeepTests(DirectoryCase):
         self.assertEqual(self.pruned(), (1, 2))
         for part in ("environments", "wheels", "new"):
             self.assertEqual(os.listdir(self.directory.path(part)), [])
+
+    def test_each_environment_is_read_once(self) -> None:
+        """Not once for each wheel."""
+        for number in range(5):
+            self.add(f"more{number}")
+        read = self.directory.environment
+        asked: list[str] = []
+
+        def environment(directory: VenvDirectory, identity: str) -> Any:
+            asked.append(identity)
+            return read(identity)
+
+        with (
+            self.directory.lock("use-" + self.identity, shared=True),
+            mock.patch.object(VenvDirectory, "environment", environment),
+        ):
+            self.assertEqual(self.pruned(), (0, 6))
+        self.assertEqual(asked, [self.identity])
 
     def test_used_environment_stays(self) -> None:
         """What is in use stays, with its wheels."""

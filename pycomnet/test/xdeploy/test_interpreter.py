@@ -103,6 +103,16 @@ class TagTests(SynchronousTestCase):
         self.assertFalse(python.takes("a-1-cp313-cp313-linux_x86_64.whl"))
         self.assertFalse(python.takes("a-1-cp313-abi3-linux_x86_64.whl"))
 
+    def test_free_threaded_builds_with_an_older_packaging(self) -> None:
+        """Releases of packaging that find a stable ABI for them do no harm."""
+        own = [*tags.cpython_tags((3, 13), ["cp313"], ["linux_x86_64"])]
+        python = interpreter(version=[3, 13, 1], free_threaded=True)
+        self.assertIn("abi3", {tag.abi for tag in own})
+        near.tags_of.cache_clear()
+        self.addCleanup(near.tags_of.cache_clear)
+        with patch("packaging.tags.cpython_tags", return_value=own):
+            self.assertNotIn("abi3", {tag.abi for tag in near.tags_of(python)})
+
     def test_pypy_abi_has_two_versions(self) -> None:
         """PyPy's ABI has two versions."""
         python = interpreter(
@@ -148,6 +158,44 @@ class TagTests(SynchronousTestCase):
         one = interpreter(markers={"platform_release": "6.1"})
         self.assertEqual(one.key, interpreter(markers={"platform_release": "6.2"}).key)
         self.assertNotEqual(one.key, interpreter(libc=["glibc", "2.17"]).key)
+
+
+class MacTests(SynchronousTestCase):
+    """macOS's version."""
+
+    def mac(self, *answers: str) -> list[str]:
+        """What is found where Python and then a new one say these versions."""
+        machine = ("", "", ""), "x86_64"
+        self.answers = list(answers)
+        with (
+            patch("platform.mac_ver", lambda: (self.answers.pop(0), *machine)),
+            patch.object(far, "asked_mac_version", lambda: self.answers.pop(0)),
+        ):
+            return far.mac()
+
+    def test_told_version(self) -> None:
+        """It is what Python is told."""
+        self.assertEqual(self.mac("12.3"), ["12.3", "x86_64"])
+
+    def test_old_sdk(self) -> None:
+        """A Python of an old SDK is told 10.16 by each newer one, which is asked again."""
+        self.assertEqual(self.mac("10.16", "13.1"), ["13.1", "x86_64"])
+        self.assertEqual(self.mac("10.16", ""), ["10.16", "x86_64"])
+
+    def test_it_is_asked_for_its_own_version(self) -> None:
+        """By an interpreter with the variable for it; what it prints is the version."""
+        asked: list[Any] = []
+
+        class Process:
+            def __init__(self, command: list[str], env: dict[str, str], **_: Any) -> None:
+                asked.extend([command[0], env["SYSTEM_VERSION_COMPAT"]])
+
+            def communicate(self) -> tuple[bytes, None]:
+                return b"13.1\n", None
+
+        with patch("subprocess.Popen", Process):
+            self.assertEqual(far.asked_mac_version(), "13.1")
+        self.assertEqual(asked, [sys.executable, "0"])
 
 
 class CheckTests(SynchronousTestCase):
