@@ -27,6 +27,8 @@ FAKETIME = "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1"
 OFFSET = "offset"
 #: Seconds of the leases of those that die together: longer than it takes to register them.
 MANY_TTL = 60.0
+#: How many are registered before those that are registered are renewed.
+MANY_AT_ONCE = 2_500
 
 
 @attrs.frozen
@@ -179,8 +181,8 @@ async def many_die(run: ClusterRun, seconds: float) -> float:
     names = [f"dying-{number}" for number in range(min(10_000, int(seconds * 400)))]
     leases: dict[str, int] = {}
 
-    async def each(one: Callable[[str], Awaitable[None]]) -> None:
-        waiting = iter(names)
+    async def each(one: Callable[[str], Awaitable[None]], some: list[str]) -> None:
+        waiting = iter(some)
 
         async def work() -> None:
             for name in waiting:
@@ -197,10 +199,12 @@ async def many_die(run: ClusterRun, seconds: float) -> float:
         await nameserver.invoke("renew", owner)
 
     begun = time.monotonic()
-    await each(register)
+    for at in range(0, len(names), MANY_AT_ONCE):
+        await each(register, names[at : at + MANY_AT_ONCE])
+        await each(renew, names[:at])
     print(f"  {len(names)} registered in {time.monotonic() - begun:.1f} s")
     begun = run.now
-    await each(renew)
+    await each(renew, names)
     last = run.now
     await run.sleep(max(0.0, begun + MANY_TTL - run.now))
     back = await run.registered(run.now)
