@@ -75,7 +75,7 @@ class ClusterRun:
         address = self._started.directory / f"n{number}"
         return self._started.start(
             "pycomnet-nameserver",
-            *("--listen", f"unix:{address}"),
+            *("--listen", f"unix:{address}", "--max-per-client", "20000"),
             *("--store", f"etcd:{self.members.urls}{self._options}"),
             directory=self._started.directory,
             reactor=None,
