@@ -25,6 +25,7 @@ from pycomnet.services.client.context import Context
 from pycomnet.test.nameserver.conformance import StoreConformance
 from pycomnet.test.nameserver.kit import record
 from pycomnet.test.needs import missing, needs
+from pycomnet.test.properties import LONG
 from pycomnet.test.system.daemons import PATIENCE, Daemon, Daemons, daemons
 from pycomnet.test.system.etcdfaults import FAULTS, run_fault
 from pycomnet.test.system.etcdnetwork import has_network_namespaces
@@ -199,8 +200,8 @@ def test_checker_sees_what_can_not_have_been() -> None:
     assert lost([first], 2.0, {}) and lost([first], 4.5, {}) == []
 
 
-#: Those whose short form takes a few seconds, and is not in another test.
-SHORT = ("leader-killed", "leader-in-minority")
+#: Faults that are always tried; PYCOMNET_TEST_LONG asks for those, too, that take over ten seconds.
+SHORT = ("leader-killed", *(("leader-in-minority", "snapshot-restored") if LONG else ()))
 
 
 @pytest.mark.parametrize("name", SHORT)
