@@ -28,7 +28,7 @@ OFFSET = "offset"
 #: Seconds of the leases of those that die together: longer than it takes to register them.
 MANY_TTL = 60.0
 #: How many are registered before those that are registered are renewed.
-MANY_AT_ONCE = 2_500
+MANY_AT_ONCE = 1_000
 
 
 @attrs.frozen
@@ -201,7 +201,7 @@ async def many_die(run: ClusterRun, seconds: float) -> float:
     begun = time.monotonic()
     for at in range(0, len(names), MANY_AT_ONCE):
         await each(register, names[at : at + MANY_AT_ONCE])
-        await each(renew, names[:at])
+        await each(renew, names[: at + MANY_AT_ONCE])
     print(f"  {len(names)} registered in {time.monotonic() - begun:.1f} s")
     begun = run.now
     await each(renew, names)
