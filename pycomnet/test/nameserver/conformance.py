@@ -17,6 +17,7 @@ from pycomnet.interfaces import INameStore
 from pycomnet.nameserver.records import EXPIRED, UNREGISTERED, Delete, Put
 from pycomnet.nameserver.standing import Standing
 from pycomnet.test.nameserver.kit import Follower, record
+from pycomnet.test.nameserver.storemodel import StoreModel, drawn_plans, run_plan
 
 #: What of a record has to come back as it was.
 FIELDS = (
@@ -149,6 +150,20 @@ class StoreConformance:
             self.assertGreater(await other, fence)
         self.assertNotEqual(await other, fence)
         self.assertEqual(follower.records["a"][0].address, "tcp:h:1")
+
+    @deferred
+    async def test_any_changes_end_as_in_the_model(self: Any) -> None:
+        """Whatever is changed, at once or one after the other, ends as in a model of a store; so
+        it is when the store is opened again."""
+        store, follower = await self.opened()
+        model = StoreModel()
+        for number, plan in enumerate(drawn_plans(100)):
+            await run_plan(store, follower, model, plan, f"p{number}")
+        self.assertEqual({name: follower.fence_of(name) for name in follower.names()}, model.fences)
+        await store.close()
+        if self.survives:
+            _, again = await self.opened()
+            self.assertEqual({name: again.fence_of(name) for name in again.names()}, model.fences)
 
     @deferred
     async def test_one_name_in_one_turn(self: Any) -> None:

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -36,6 +36,7 @@ class Daemon:
 
     :param name: ``pycomnet-service`` or another.
     :param reactor: twistd's, if not the default.
+    :param before: what its command is run by.
     :ivar lines: what it has logged so far, and written to standard error.
     """
 
@@ -45,11 +46,12 @@ class Daemon:
         *args: str,
         directory: Path | str,
         reactor: str | None = None,
+        before: Sequence[str] = (),
         **env: str,
     ) -> None:
         options = [] if reactor is None else [f"--reactor={reactor}"]
         self.process = subprocess.Popen(
-            [*TWISTD, *options, "-n", "--pidfile=", name, *args],
+            [*before, *TWISTD, *options, "-n", "--pidfile=", name, *args],
             cwd=directory,
             env=environment(**env),
             stdin=subprocess.DEVNULL,
@@ -136,11 +138,12 @@ class Daemons:
         *args: str,
         directory: Path | None = None,
         reactor: str | None = None,
+        before: Sequence[str] = (),
         **env: str,
     ) -> Daemon:
         """Start a daemon."""
         where = directory or self.directory
-        daemon = Daemon(name, *args, directory=where, reactor=reactor, **env)
+        daemon = Daemon(name, *args, directory=where, reactor=reactor, before=before, **env)
         self.started.append(daemon)
         return daemon
 

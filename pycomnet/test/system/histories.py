@@ -43,9 +43,22 @@ class Holding:
     end: float
 
 
-def holdings(operations: Iterable[Operation]) -> dict[str, list[Holding]]:
+@attrs.define
+class Restored:
+    """All was put back to an earlier state: at ``back`` it was again as it was at ``saved``."""
+
+    saved: float
+    back: float
+
+
+def holdings(
+    operations: Iterable[Operation], restored: Restored | None = None
+) -> dict[str, list[Holding]]:
     """The times in which a client surely had each name: from the answer to its registration until
-    it asks to unregister, or until its lease can have ended."""
+    it asks to unregister, or until its lease can have ended.
+
+    :param restored: what is told before it ends then at the latest.
+    """
     found: dict[str, list[Holding]] = defaultdict(list)
     held: dict[tuple[str, str], Holding] = {}
     for one in sorted(operations, key=lambda each: each.begin):
@@ -60,13 +73,18 @@ def holdings(operations: Iterable[Operation]) -> dict[str, list[Holding]]:
         elif one.kind in ("unregister", "register") and now is not None:
             now.end = min(now.end, one.begin)
             del held[key]
+    if restored is not None:
+        for all_of_it in found.values():
+            for one_of_it in all_of_it:
+                if one_of_it.begin < restored.back:
+                    one_of_it.end = min(one_of_it.end, restored.saved)
     return found
 
 
-def violations(operations: list[Operation]) -> list[str]:
+def violations(operations: list[Operation], restored: Restored | None = None) -> list[str]:
     """What can't have been, as sentences."""
     found: list[str] = []
-    had = holdings(operations)
+    had = holdings(operations, restored)
     for service, all_of_it in had.items():
         # One owner at a time.
         for at, first in enumerate(all_of_it):
@@ -98,14 +116,19 @@ def violations(operations: list[Operation]) -> list[str]:
     return found
 
 
-def lost(operations: list[Operation], now: float, listed: dict[str, int]) -> list[str]:
+def lost(
+    operations: list[Operation],
+    now: float,
+    listed: dict[str, int],
+    restored: Restored | None = None,
+) -> list[str]:
     """What was acknowledged, must be there by now, and is not.
 
     :param now: the time at which the list was asked for.
     :param listed: the fences of all names.
     """
     found = []
-    for service, all_of_it in holdings(operations).items():
+    for service, all_of_it in holdings(operations, restored).items():
         last = max(all_of_it, key=lambda hold: hold.begin)
         if last.end > now and listed.get(service, 0) < last.fence:
             found.append(f"{service} of {last} is not there: {listed.get(service)}")
