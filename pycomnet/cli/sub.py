@@ -18,10 +18,14 @@ Examples:
   pycomnet sub org.example.orders
   pycomnet sub 'org.example.orders.eu.*' --count 10
   pycomnet sub 'org.example.orders.>' --json --since 5m | jq .value
+  pycomnet sub --via nats://a:4222,b:4222 org.example.orders 'eu.*'
 
 PATTERN begins with the publishers' interface; what follows is a pattern of subjects: * stands for
 one part, > for all that follow. Quote it. In a pipe, each value is a line of JSON. On a terminal
 there is a table of the subjects and their rates; --lines prints lines there, too.
+
+With --via the events come through NATS, and no nameserver is asked. NATS can't tell where an
+interface's name ends: PATTERN is the interface alone, and SUBJECTS are patterns of subjects.
 
 \b
 Exit status:
@@ -44,6 +48,7 @@ class SubOptions:
     lines: bool
     since: str | None
     last: int | None
+    via: str | None
 
 
 @click.command("sub", epilog=EPILOG, short_help="Subscribe to events, and show them.")
@@ -53,32 +58,51 @@ class SubOptions:
 @click.option("--lines", is_flag=True, help="Print lines on a terminal, too, and no table.")
 @click.option("--since", metavar="TIME", help="Begin with the events of this time: 90s, 5m, 2h.")
 @click.option("--last", metavar="N", type=click.IntRange(0), help="Begin with the last N events.")
+@click.option("--via", metavar="SERVERS", help="Through NATS: nats://HOST:PORT,tls://HOST:PORT...")
 @click.argument("pattern")
-def sub(target: Target, pattern: str, **options: Any) -> None:
+@click.argument("subjects", metavar="[SUBJECTS]...", nargs=-1)
+def sub(target: Target, pattern: str, subjects: tuple[str, ...], **options: Any) -> None:
     """Show the events of the publishers and subjects that PATTERN matches, as they come."""
     from pycomnet.cli.program import run_command
 
-    run_command(lambda program: show_events(program, target, pattern, SubOptions(**options)))
+    how = SubOptions(**options)
+    if how.via is None and subjects:
+        raise click.UsageError("subjects are part of PATTERN; an argument of their own with --via")
+    if how.via is not None and not (target.address is None and target.service is None):
+        raise click.UsageError("--address and --service do not go with --via")
+    run_command(lambda program: show_events(program, target, pattern, subjects, how))
 
 
 async def show_events(
-    program: CommandProgram, target: Target, name: str, options: SubOptions
+    program: CommandProgram,
+    target: Target,
+    name: str,
+    subjects: tuple[str, ...],
+    options: SubOptions,
 ) -> int:
-    """Subscribe and show what comes; returns the exit status."""
+    """Subscribe and show what comes; returns the exit status.
+
+    :param name: the interface and a pattern of subjects; through NATS the interface alone.
+    :param subjects: through NATS: patterns of subjects.
+    """
     from pycomnet.cli.topics import split_name
     from pycomnet.ext.pubsub import Event, subscriber
 
     program.ending = ""
     async with target.context(program.reactor) as context:
-        interface, pattern = await split_name(context, target, name)
+        interface = name
+        if options.via is None:
+            interface, pattern = await split_name(context, target, name)
+            subjects = (pattern,) if pattern else ()
         client = subscriber(
             interface,
-            pattern or None,
+            subjects or None,
             context=context,
             address=target.address,
             service=target.service,
             since=options.since,
             last=options.last,
+            via=options.via,
         )
         table = options.lines or options.in_json or not program.stdout.isatty()
         shown: EventLines | EventTable = (

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import weakref
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +21,7 @@ from pycomnet.errors import (
 )
 from pycomnet.ext.pubsub.acknowledging import FIRST_RETRY, LONGEST_RETRY, Acknowledgements
 from pycomnet.ext.pubsub.events import Gap
+from pycomnet.ext.pubsub.owned import OwnedBySubscriber
 from pycomnet.ext.pubsub.received import EventCount, Welcome, take_apart
 from pycomnet.net.backoff import Backoff
 from pycomnet.services.client.instances import AddressRoute
@@ -42,7 +42,7 @@ LOST = (CallInterrupted, ConnectionLost, ServerLeaving, ServiceNotFound, Service
 PASSING = (*LOST, Overloaded)
 
 
-class PublisherFeed:
+class PublisherFeed(OwnedBySubscriber):
     """The events of one publisher, as they come, for a subscriber.
 
     :param service: the publisher, which finds it again.
@@ -59,6 +59,7 @@ class PublisherFeed:
     def __init__(
         self, owner: Subscriber, service: RemoteService, name: str | None, known: bool = False
     ) -> None:
+        super().__init__(owner)
         self.name = name
         self.service = service
         self.count: EventCount | None = None
@@ -67,8 +68,6 @@ class PublisherFeed:
         self.durable = False
         self.gone = False
         self.over = False
-        #: weak: a subscriber that nobody holds ends, and this with it
-        self._reference = weakref.ref(owner)
         self._reactor = service.context.reactor
         self._known = known
         #: whether the user was told that what follows is another count
@@ -87,13 +86,6 @@ class PublisherFeed:
         self._opened: OneShot[None] = OneShot()
         self._failures = 0
         self._acknowledgements = Acknowledgements(self._reactor, self._send_acknowledgement)
-
-    @property
-    def _owner(self) -> Subscriber:
-        owner = self._reference()
-        if owner is None:
-            raise defer.CancelledError
-        return owner
 
     def follows(self, former: PublisherFeed) -> None:
         """It is the publisher of a former feed, which has gone.

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import weakref
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Any
 
-from twisted.internet import defer
-
 from pycomnet.ext.pubsub.feeds import PublisherFeed
+from pycomnet.ext.pubsub.owned import OwnedBySubscriber
 from pycomnet.ext.pubsub.watching import InterfaceWatch, ServiceWatcher
 from pycomnet.services.client.instances import NamedRoute
 from pycomnet.services.client.remoteservice import RemoteService
@@ -25,7 +23,7 @@ log = Logger()
 MOST_PUBLISHERS = 1000
 
 
-class Publishers:
+class Publishers(OwnedBySubscriber):
     """Finds publishers, and has a subscriber follow them.
 
     :param address: of the only one; None for those of the nameserver.
@@ -42,8 +40,8 @@ class Publishers:
         service: str | None,
         one: bool,
     ) -> None:
+        super().__init__(owner)
         self.complete = False
-        self._reference = weakref.ref(owner)
         self._context = context
         self._address = address
         self._service = service
@@ -55,13 +53,6 @@ class Publishers:
         self._former: OrderedDict[str, PublisherFeed] = OrderedDict()
         self._watcher: Any = None
         self._watch: InterfaceWatch | None = None
-
-    @property
-    def _owner(self) -> Subscriber:
-        owner = self._reference()
-        if owner is None:
-            raise defer.CancelledError
-        return owner
 
     def start(self) -> None:
         """Begin."""

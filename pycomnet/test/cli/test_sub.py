@@ -7,13 +7,14 @@ import sys
 from types import SimpleNamespace
 from typing import Any
 
+from click.testing import CliRunner
 from rich.console import Console
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from pycomnet.cli.describe import show_interfaces
 from pycomnet.cli.remote import Target
-from pycomnet.cli.sub import ROWS, EventTable, SubjectRow
+from pycomnet.cli.sub import ROWS, EventTable, SubjectRow, sub
 from pycomnet.deferred import deferred
 from pycomnet.ext.pubsub import Event, Gap, Restarted
 from pycomnet.services.interface import Service, interface, method
@@ -56,6 +57,22 @@ class DescribeTests(CommandCase):
             await server.close()
         self.assertEqual(magazine.asked, 0)
         self.assertIn("publishes: 0 events so far", self.stdout)
+
+
+class ViaTests(SynchronousTestCase):
+    """What goes with ``--via``."""
+
+    def test_what_does_not_go_together_is_a_mistake_on_the_command_line(self) -> None:
+        """Nothing is connected to."""
+        for args in (
+            ["org.example", "eu.*"],
+            ["--via", "nats://a", "--service", "one", "org.example"],
+            ["--via", "nats://a", "--address", "tcp:a:1", "org.example"],
+        ):
+            with self.subTest(args=args):
+                found = CliRunner().invoke(sub, args)
+                self.assertEqual(found.exit_code, 2)
+                self.assertIn("--via", found.output)
 
 
 class TableTests(SynchronousTestCase):

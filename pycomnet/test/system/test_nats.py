@@ -16,6 +16,7 @@ import pytest_twisted
 import trustme
 from twisted.internet import defer
 from twisted.internet.task import deferLater
+from twisted.internet.utils import getProcessOutputAndValue
 
 import pycomnet
 from pycomnet import Binary
@@ -278,6 +279,21 @@ async def test_jetstream_keeps_the_history(server: NatsServerProcess, context: A
             await within(late.receive())
     for one in (everything, odd):
         await one.close()
+
+
+@pytest_twisted.ensureDeferred
+async def test_the_command_shows_events_of_nats(server: NatsServerProcess) -> None:
+    """``pycomnet sub --via`` needs no nameserver; it gets the subjects that it asks for."""
+    name = "org.example.shown"
+    async with Publishing(name, server.address, history=10) as topic:
+        for number in range(4):
+            await topic.publish(number, subject="eu.x" if number % 2 else "us.x")
+        args = ["-m", "pycomnet", "sub", "--via", server.address, name, "eu.*"]
+        args += ["--last", "4", "--count", "2", "--nameserver", "tcp:127.0.0.1:1"]
+        out, err, status = await within(
+            getProcessOutputAndValue(sys.executable, args, environment())
+        )
+        assert (out, status) == (b"1\n3\n", 0), (out, err)
 
 
 @pytest_twisted.ensureDeferred

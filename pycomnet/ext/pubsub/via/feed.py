@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import weakref
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +14,7 @@ from pycomnet.errors import InvalidArguments, PycomnetError
 from pycomnet.ext.pubsub.errors import SlowSubscriber
 from pycomnet.ext.pubsub.events import Restarted
 from pycomnet.ext.pubsub.intake import BOUND, Policy
+from pycomnet.ext.pubsub.owned import OwnedBySubscriber
 from pycomnet.ext.pubsub.subjects import Patterns
 from pycomnet.ext.pubsub.via.clients import SharedClient
 from pycomnet.ext.pubsub.via.coding import (
@@ -78,7 +78,7 @@ class NatsSource:
         return self._feed.acknowledge(self.epoch, number)
 
 
-class NatsFeed:
+class NatsFeed(OwnedBySubscriber):
     """The events of an interface from NATS, for a subscriber.
 
     :ivar count: None before the subscription counts.
@@ -91,6 +91,7 @@ class NatsFeed:
     away = False
 
     def __init__(self, owner: Subscriber, context: Context, settings: NatsSettings) -> None:
+        super().__init__(owner)
         self.count: NatsSource | None = None
         self.over = False
         self.names = NatsNames(owner.interface)
@@ -102,7 +103,6 @@ class NatsFeed:
         self._subjects = owner.subjects
         self.patterns = Patterns(owner.subjects)
         self._waiting = WaitingEvents(Policy(wanted["policy"]), wanted.get("bound", BOUND))
-        self._reference = weakref.ref(owner)
         self._shared = SharedClient.of(context, settings)
         self.client: NatsClient = self._shared.client
         self._sources: OrderedDict[str, NatsSource] = OrderedDict()
@@ -118,13 +118,6 @@ class NatsFeed:
         self._is_ending = False
         self._watching: defer.Deferred[None] | None = None
         self._is_released = False
-
-    @property
-    def _owner(self) -> Subscriber:
-        owner = self._reference()
-        if owner is None:
-            raise defer.CancelledError
-        return owner
 
     # -- beginning and end -----------------------------------------------------------------------
 
@@ -421,14 +414,14 @@ class NatsFeed:
         return done()  # a queue group of core NATS: nobody waits for it
 
 
-class NatsFinder:
+class NatsFinder(OwnedBySubscriber):
     """Stands for what finds publishers: with NATS that is not asked."""
 
     #: whether all publishers that there are were found
     complete = True
 
     def __init__(self, owner: Subscriber, context: Context, settings: NatsSettings) -> None:
-        self._reference = weakref.ref(owner)
+        super().__init__(owner)
         self._context = context
         self._settings = settings
 
