@@ -5,6 +5,8 @@ from collections.abc import Iterable
 from collections.abc import Iterator
 from collections.abc import Sequence
 from pycomnet.blocking.executor import GatewayExecutor as GatewayExecutor
+from pycomnet.errors import ServerLeaving
+from pycomnet.errors import Unauthenticated
 from pycomnet.gateways.localfactory import Resumable
 from pycomnet.gateways.modules import ModuleOffer
 from pycomnet.gateways.output import OutputCallback
@@ -17,6 +19,7 @@ from pycomnet.rsync.result import SyncResult
 from pycomnet.rsync.result import TargetResult
 from pycomnet.services.binary import BlockLimits
 from pycomnet.services.client.login import CallerCredentials
+from pycomnet.services.client.pool import ClientConnection
 from pycomnet.services.client.pool import PooledServer
 from pycomnet.services.interface import Service
 from pycomnet.services.server.guarding import AccessGate
@@ -703,6 +706,16 @@ class RemoteService:
             :class:`~pycomnet.errors.ServiceError`, whose subclasses tell what went wrong, or
             :class:`RemoteError` if the method raised. Cancelling it cancels the method.
         """
+    def most_repeats(self, problem: ServerLeaving | Unauthenticated, peer: PooledServer, connection: ClientConnection, *, timeout: float | None = ...) -> int:
+        """How often a call with blocks, or a stream, is repeated that did not run.
+
+        :param timeout: seconds; then it is cancelled and raises TimeoutExpired.
+        """
+    def pause(self, expires: float | None, repeats: int, *, timeout: float | None = ...) -> None:
+        """Wait, longer each time, before the second and each further repetition of a call.
+
+        :param timeout: seconds; then it is cancelled and raises TimeoutExpired.
+        """
     def saying(self, key: str | None = ..., on_behalf_of: str | None = ..., memory: str | None = ..., *, timeout: float | None = ...) -> RemoteService:
         """This service, for calls of which something is said.
 
@@ -731,6 +744,10 @@ class RemoteStream:
     The method waits if the values are not taken. :meth:`close` the stream to get no more; this
     also
     happens when nobody holds it any more, as after a ``break``.
+
+    Where a login is needed first, or a leaving server never saw the call, the method is called
+    once
+    more, as with ``invoke``. A stream that has begun is not repeated.
     """
     def __enter__(self) -> RemoteStream: ...
     def __exit__(self, *exception: object) -> None: ...
