@@ -82,7 +82,7 @@ class RunNotKept(RunStoreFailed):
 
 
 class RunFull(RunStoreFailed):
-    """A run has all that it may have, or those that are not durable together: this was not taken."""
+    """A run has all that it may have, or those that are not durable together have."""
 
     code = "workflow-full"
 
