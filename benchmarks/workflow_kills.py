@@ -99,6 +99,7 @@ class Kills:
         (started.directory / "shop.py").write_text(SERVICE)
         self.over = False
         self.ends: Counter[str] = Counter()
+        self.killed: Counter[str] = Counter()
         self.runs: dict[str, str] = {}
 
     def workflows(self) -> Daemon:
@@ -163,9 +164,10 @@ class Kills:
             w = workflow(NAME, context=context)
             clients = [defer.Deferred.fromCoroutine(self.orders(w, n)) for n in range(args.clients)]
             ended = defer.gatherResults(clients, consumeErrors=True)
+            ends = self._reactor.seconds() + args.seconds
             for what in kills:
-                if ended.called:
-                    break  # a run is lost
+                if ended.called or self._reactor.seconds() > ends:
+                    break  # a run is lost, or time is up
                 await deferLater(self._reactor, self._random.uniform(0.2, 2.0))
                 victim = daemon if what == "workflow" else shop
                 victim.signal(signal.SIGKILL)
@@ -174,6 +176,9 @@ class Kills:
                     daemon = await deferToThread(self.workflows)
                 else:
                     shop = await deferToThread(self.shop)
+                self.killed[what] += 1
+                if self.killed.total() % 25 == 0:
+                    print(f"{dict(self.killed)}, runs: {dict(self.ends)}", flush=True)
             self.over = True
             try:
                 await ended.addTimeout(LONGEST_END, self._reactor)
@@ -197,8 +202,8 @@ class Kills:
                 assert not effects[f"refund {id}"], id
             else:
                 assert effects[f"refund {id}"] >= 1, id
-        killed = f"{self._args.kills} kills of the workflow service"
-        print(f"{killed}, {self._args.service_kills} of the service that it calls")
+        killed = f"{self.killed['workflow']} kills of the workflow service"
+        print(f"{killed}, {self.killed['shop']} of the service that it calls")
         print(f"{len(self.runs)} runs: {dict(self.ends)}; none lost or paid twice, all ended")
 
 
@@ -207,6 +212,7 @@ async def main(reactor: Any) -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--service-kills", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=3600, help="no more kills after that")
     parser.add_argument("--clients", type=int, default=8)
     parser.add_argument("--seed", type=int, default=int.from_bytes(os.urandom(4), "big"))
     args = parser.parse_args()
