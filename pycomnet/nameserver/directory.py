@@ -250,7 +250,7 @@ class Directory:
         :raises NotLeaseOwner: it is not the lease's secret.
         """
         record = self._index.leases.get(lease)
-        if record is None or not record.is_kept(now):
+        if record is None or (record.ends <= now and record.doubtful <= now):
             raise LeaseLost(f"lease {lease} is over: register again")
         if not hmac.compare_digest(record.secret, digest(secret)):
             raise NotLeaseOwner(f"that is not the secret of lease {lease}")
@@ -347,7 +347,7 @@ class Directory:
         record = self._index.names.get(service)
         if (
             record is not None
-            and record.is_kept(now)
+            and (record.ends > now or record.doubtful > now)
             and (record.standing is None or record.standing.share is not None)
             and (interface is None or interface in record.interfaces)
             and tags.issubset(record.tags)
