@@ -49,7 +49,7 @@ class SpecError(PycomnetError, ValueError):
 
 
 class EndpointError(PycomnetError, ValueError):
-    """An address that is no endpoint string, or whose files can't be read."""
+    """An address that is not a valid endpoint string, or whose files can't be read."""
 
 
 class TokenError(PycomnetError, ValueError):

@@ -53,7 +53,7 @@ def whole(
     :param name: its name at its source, for the error.
     :param text: whether it may be text: an option, or a part of a spec.
     :param what: what it counts, for the error.
-    :raises NumberRefused: it is no whole number, or out of the range.
+    :raises NumberRefused: it is not a whole number, or is out of range.
     """
     given = value
     if text and isinstance(value, (str, bytes)):
@@ -79,7 +79,7 @@ def real(
 
     :param above: whether it has to be more than ``least``.
     :param text: whether it may be text.
-    :raises NumberRefused: it is no finite number, or out of the range.
+    :raises NumberRefused: it is not a finite number, or is out of range.
     """
     given = value
     if text and isinstance(value, (str, bytes)):

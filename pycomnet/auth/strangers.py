@@ -1,9 +1,10 @@
-"""Strangers: peers that have connected and have not identified themselves yet.
+"""Bounds the unauthenticated connections of a daemon, which this code calls strangers.
 
-A daemon can't know which of them will. So it keeps a number of them. When there are more, it drops
-the oldest one of the address (or, on a unix socket, the user) that has most. So a peer that
-identifies itself at once gets in, however many others never do. When descriptors run out, strangers
-are dropped first.
+A daemon can't know which of these peers will authenticate. So it keeps a limited number of
+unauthenticated connections. When there are more, it drops the oldest one of the address (or, on a
+unix socket, the user) that has the most of them. So a peer that authenticates at once gets in,
+however many others never do. When descriptors run out, unauthenticated connections are dropped
+first.
 """
 
 from __future__ import annotations
@@ -28,16 +29,16 @@ try:
 except ImportError:  # not POSIX: there is no such limit
     resource = None  # type: ignore[assignment]
 
-#: Strangers at a time, of all addresses together.
+#: The limit on unauthenticated connections at a time, from all addresses together.
 MAX_STRANGERS = 1024
-#: One of so many descriptors may be a stranger's, where there are few.
+#: Where descriptors are few, 1/DESCRIPTORS of them may belong to unauthenticated connections.
 DESCRIPTORS = 4
-#: One of so many descriptors is kept free of strangers, for everything else; and at least so many.
+#: 1/FREE of the descriptors, and at least MIN_FREE, are reserved for everything else.
 FREE = 8
 MIN_FREE = 16
-#: One of so many strangers is dropped when there are no more than that.
+#: When only the reserved descriptors are left, 1/CUT of the unauthenticated connections is dropped.
 CUT = 8
-#: Seconds between two lines of the log on strangers that were dropped.
+#: Seconds between two log lines about dropped connections.
 LOG_EVERY = 10.0
 #: Bits of an IPv6 address that tell networks apart: whoever has one has all addresses in it.
 NETWORK = 64
@@ -52,7 +53,7 @@ def descriptor_limit() -> int:
 
 
 def origin(transport: Any) -> str:
-    """The origin that a stranger counts to: an address, a network or a user."""
+    """The origin that a connection is counted for: an address, a network or a user."""
     peer = transport.getPeer()
     if isinstance(peer, IPv6Address):
         address = ipaddress.IPv6Address(peer.host.partition("%")[0])
@@ -69,18 +70,18 @@ def origin(transport: Any) -> str:
 
 @attrs.define
 class _Dropped:
-    """What to log about dropped strangers."""
+    """What to log about dropped connections."""
 
     count: int = 0
     said: float | None = None
 
 
 class Strangers:
-    """The strangers of a daemon.
+    """The unauthenticated connections of a daemon.
 
-    :param reactor: for the time between two lines of the log.
-    :param most: how many there may be; by default as many as the descriptors allow.
-    :ivar dropped: how many were dropped so far.
+    :param reactor: measures the time between two log lines.
+    :param most: the limit on them; by default, the share of the descriptors that is theirs.
+    :ivar dropped: the number of connections that were dropped.
     """
 
     log = Logger()
@@ -103,7 +104,8 @@ class Strangers:
         self._origins[transport] = where
         self._by_origin.setdefault(where, {})[transport] = None
         if self._is_scarce(transport):
-            # Several: the numbers that they free are low, and tell nothing for as many newcomers.
+            # Drop several: new connections reuse the freed low descriptors, so for a while their
+            # number won't show that descriptors are scarce.
             for _ in range(max(2, len(self._origins) // CUT)):
                 if len(self._origins) > 1:
                     self._drop_one(where, True)
@@ -111,7 +113,7 @@ class Strangers:
             self._drop_one(where, False)
 
     def known(self, transport: Any) -> None:
-        """The peer has identified itself, or is gone: it is no stranger any more."""
+        """The peer has authenticated, or has disconnected: stop counting it."""
         where = self._origins.pop(transport, None)
         if where is not None:
             others = self._by_origin[where]
@@ -129,7 +131,7 @@ class Strangers:
         return scarce
 
     def _drop_one(self, newcomer: str, at_once: bool) -> None:
-        """Drop the oldest stranger of the origin that has most of them.
+        """Drop the oldest unauthenticated connection of the origin that has the most of them.
 
         :param at_once: close its descriptor now: a hundred may come in one turn of the reactor.
         """
@@ -157,7 +159,7 @@ class Strangers:
         now = self._reactor.seconds()
         if unsaid.said is None or now - unsaid.said >= LOG_EVERY:
             self.log.warn(
-                "{count} connections dropped that had not said who they are, the last from {peer}",
+                "dropped {count} unauthenticated connections, the last from {peer}",
                 count=unsaid.count,
                 peer=describe_address(transport.getPeer()),
             )

@@ -81,7 +81,7 @@ def default_token_path(name: str, environ: Mapping[str, str] = os.environ) -> Pa
     return Path(state) / "pycomnet" / f"{name}.token"
 
 
-def check_token(token: str, where: str) -> str:
+def check_token_syntax(token: str, where: str) -> str:
     """Check a token's form, and return it.
 
     :param where: where it was found, for the error, which never has the token.
@@ -101,7 +101,7 @@ def load_token(path: str | os.PathLike[str]) -> str:
 
     :raises TokenError: there is no such file, others may read it, or what it has is no token.
     """
-    return check_token(_read_private(path).strip(), f"token file {os.fspath(path)}")
+    return check_token_syntax(_read_private(path).strip(), f"token file {os.fspath(path)}")
 
 
 def make_token_file(path: str | os.PathLike[str]) -> str:
@@ -163,11 +163,11 @@ def find_token(
     :raises TokenError: it is malformed, or can't be read.
     """
     if token is not None:
-        return check_token(token, "token")
+        return check_token_syntax(token, "token")
     if token_file is not None:
         return load_token(os.path.expanduser(token_file))
     if environ.get(TOKEN_VARIABLE):
-        return check_token(environ[TOKEN_VARIABLE], f"environment variable {TOKEN_VARIABLE}")
+        return check_token_syntax(environ[TOKEN_VARIABLE], f"environment variable {TOKEN_VARIABLE}")
     if environ.get(TOKEN_FILE_VARIABLE):
         return load_token(os.path.expanduser(environ[TOKEN_FILE_VARIABLE]))
     return None
@@ -274,7 +274,7 @@ def load_tokens(
                 raise TokenError(f"{here}: sha256 is 64 hexadecimal digits")
             hashed = bytes.fromhex(value)
         elif given[0] == "token":
-            hashed = digest(check_token(value, here))
+            hashed = digest(check_token_syntax(value, here))
         else:
             file = str(Path(path).parent / os.path.expanduser(value))
             hashed = digest(load_token(file))

@@ -16,7 +16,7 @@ from pycomnet.far.live import Live
 from pycomnet.wire.frames import FRAGMENT, bin32
 from pycomnet.wire.values import MAX_VALUE
 
-#: After so many short values in a turn they are written, while others are still being sent: so the
+#: The short values in a turn that are written together, while others are still being sent: so the
 #: other end already works on them, and memory that is still in the processor's cache is reused.
 CROWD = 512
 

@@ -35,9 +35,9 @@ from pycomnet.wire import mux as wire
 from pycomnet.wire.codec import make_codec
 from pycomnet.wire.frames import ERROR
 
-#: The C library keeps up to twice so many bytes of freed memory for reuse. See :func:`keep_memory`.
+#: The C library keeps up to twice this many bytes of freed memory for reuse: :func:`keep_memory`.
 KEPT_MEMORY = 8 << 20
-#: After so many replies in a turn (or requests that follow replies) they are written, while others
+#: The replies in a turn (or requests that follow replies) that are written together, while others
 #: are still being made: so both ends of many short calls work at the same time, and not in turns.
 EAGER = 32
 #: The most bytes kept of channels that the peer opened, sent to and closed before this end received
@@ -563,7 +563,7 @@ class Connection(Live, Protocol):
         return held
 
     def keeps(self, size: int) -> None:
-        """So many more bytes are held for the peer: count all, if it may be too much by now."""
+        """``size`` more bytes are held for the peer: count all if they may exceed the limit."""
         self._uncounted -= size
         if self._uncounted < 0:
             self._uncounted = COUNT_EVERY
@@ -578,7 +578,7 @@ class Connection(Live, Protocol):
     def shed(self, size: int, problem: PycomnetError) -> int:
         """Close unaccepted channels, the largest first.
 
-        :param size: bytes to release, if there are so many.
+        :param size: bytes to release; all, if there are fewer.
         :param problem: the error that the peer gets.
         :returns: the number of released bytes.
         """

@@ -29,7 +29,7 @@ from pycomnet.errors import MemoryExceeded
 CONNECTION_MEMORY = 64 << 20
 #: Bytes that all connections of a server may hold together.
 SERVER_MEMORY = 512 << 20
-#: After so many bytes of a connection, what it holds is counted again.
+#: The bytes that a connection may receive before what it holds is counted again.
 COUNT_EVERY = 1 << 20
 #: The least number of freed bytes that are returned to the system; the delay in seconds, so that
 #: memory that is freed in parts is returned once.
@@ -99,13 +99,16 @@ class MemoryAccount:
         if size > self.each:
             problem = MemoryExceeded(
                 f"this connection has {size} bytes on channels that nobody has accepted; "
-                f"{self.each} are the most"
+                f"the limit is {self.each}"
             )
             self._lose(connection, size - self.each, problem)
         while self.size > self.most:
             loser = max(self._held, key=self._held.__getitem__)
             over = self.size - self.most
-            text = f"{self.size} bytes are held here, {self.most} are the most; most of them here"
+            text = (
+                f"the server holds {self.size} bytes for its peers (limit {self.most}), most of "
+                "them for this connection"
+            )
             if self._lose(loser, over, MemoryExceeded(text)) < over:
                 self.refused += 1
                 self.gone(loser)

@@ -38,8 +38,8 @@ POLL, SOON = 5.0, 0.2
 #: How long a member that let a request time out is asked last.
 SUSPECT = 3.0
 #: Followers notice only after an election timeout (a second, by default) that the leader is gone.
-#: What they get before that they send to it, and it is lost. So when the leader's connection is
-#: lost, requests wait until a member says that there is another one, at most so many seconds.
+#: Until then they forward requests to it, and these are lost. So when the leader's connection is
+#: lost, requests wait until a member reports a new leader; this is the limit in seconds.
 HOLD = 2.5
 #: The first and the longest delay before a request is repeated at the same member.
 FIRST_DELAY, LONGEST_DELAY = 0.05, 0.5

@@ -24,12 +24,13 @@ from pycomnet.net.endpoints import explain
 
 #: Seconds between two looks at a connection.
 TICK = 0.5
-#: A member that was silent for so many ticks, though it owes an answer, is sent a PING ...
+#: The ticks without data from a member that owes an answer, after which it gets a PING ...
 SILENT_TICKS = 3
-#: ... and is frozen if it is silent for so many more.
+#: ... and the further ticks without data after which it counts as frozen.
 FROZEN_TICKS = 4
-#: etcd closes connections with frequent PINGs (``--grpc-keepalive-min-time``, 5 s). It counts those
-#: that come sooner, but forgets them when it sends an answer: after an answer so many are free.
+#: etcd closes connections with frequent PINGs (``--grpc-keepalive-min-time``, 5 s). It counts the
+#: PINGs that come sooner, and resets the count when it sends an answer: FREE_PINGS of them are then
+#: allowed. Other PINGs are PING_TICKS apart.
 FREE_PINGS, PING_TICKS = 2, 11
 
 

@@ -19,7 +19,7 @@ from pycomnet.etcd.errors import EtcdProtocolViolation
 
 #: The most decoded bytes of a block.
 MAX_HEADERS = 1 << 16
-#: Blocks of at most so many bytes are kept, and so many of them.
+#: Decoded blocks are cached: the longest such block in bytes, and the size of the cache.
 _KEPT_SIZE, _MOST_KEPT = 512, 256
 #: The table that requests use; a member may allow less.
 _TABLE = 4096
@@ -119,7 +119,7 @@ class AnswerHeaders:
         """Decode a block.
 
         :returns: name -> value; of a name that comes more than once the last value.
-        :raises EtcdProtocolViolation: it is no block.
+        :raises EtcdProtocolViolation: it is not a valid header block.
         """
         kept = self._kept.get(block)
         if kept is not None:

@@ -190,7 +190,7 @@ class Member:
             connection.http2.send(stream, data)
 
     def taken(self, stream: Http2Stream, size: int) -> None:
-        """Data of a stream are used up."""
+        """Received data was consumed: reopen the stream's HTTP/2 window."""
         for connection in self._connections:
             connection.http2.taken(stream, size)
 

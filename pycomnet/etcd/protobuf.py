@@ -23,8 +23,8 @@ _MOST_BYTES = 10
 #: The varints that are encoded often.
 _SMALL = [bytes([number]) if number < 128 else b"" for number in range(128)]
 
-#: A field takes sixty times the memory of the bytes that it may have come in. So a message may have
-#: so many, and that is looked at each time after so many bytes.
+#: A decoded field can take sixty times the memory of its encoding. So the number of a message's
+#: fields is limited, and the limit is checked whenever ``_LOOK`` more bytes are decoded.
 MOST_FIELDS = 1 << 20
 _LOOK = 1 << 16
 
@@ -68,7 +68,7 @@ def fields(data: bytes, at: int, end: int) -> Fields:
     :param at: where the message begins in ``data``, and ``end`` where it ends.
     :returns: of each field its tag (the number shifted by three bits, and the kind) and: the number
         and 0, or where the bytes begin and where they end. Fixed numbers are left out.
-    :raises EtcdProtocolViolation: it is no message.
+    :raises EtcdProtocolViolation: it is not a valid message.
     """
     found: Fields = []
     stop = at

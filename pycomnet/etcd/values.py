@@ -24,7 +24,7 @@ class KeyRange:
 
 
 def prefix(start: bytes) -> KeyRange:
-    """All keys that begin with these bytes; all keys, if there are none."""
+    """All keys that begin with these bytes; all keys if ``start`` is empty."""
     kept = start.rstrip(b"\xff")
     if not kept:
         return KeyRange(start or b"\0", b"\0")

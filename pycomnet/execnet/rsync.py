@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pycomnet.rsync.result import SyncEvent
 
 
-#: A single file is sent in pieces of so many bytes.
+#: Bytes of a piece in which a single file is sent.
 PIECE = 1 << 20
 
 

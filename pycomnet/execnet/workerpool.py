@@ -116,7 +116,7 @@ class WorkerPool:
             self._condition.notify_all()
 
     def waitall(self, timeout: float | None = None) -> bool:
-        """Wait until no call runs; whether that came within a time in seconds."""
+        """Wait until no call is running. Returns False after ``timeout`` seconds."""
         with self._condition:
             return self._condition.wait_for(lambda: not self._running, timeout)
 

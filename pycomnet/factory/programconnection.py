@@ -24,7 +24,7 @@ class ProgramConnection(Connection):
     look: Callable[[], object] | None = None
     #: to how many far sides something was passed on, of what has come now
     told = 0
-    #: the peers that have not said who they are: this is one of them until the program is let in
+    #: the unauthenticated connections: this is one of them until the program is admitted
     strangers: Strangers | None = None
 
     def connectionMade(self) -> None:

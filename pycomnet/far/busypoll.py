@@ -20,11 +20,11 @@ WINDOW = 100e-6
 #: Seconds to poll where more is worth it: for a server of calls, which runs the user's code, and
 #: for a fork server, which stands between two other processes.
 LONG_WINDOW = 200e-6
-#: A wait that slept is quick if it took no more than so many seconds: more than the windows, as
+#: A wait that slept is quick if it took at most this long, in seconds: longer than the windows, as
 #: this end had to be woken as well.
 QUICK = 300e-6
 #: The least and the most quick waits in a row before it polls. The number doubles after each poll
-#: in vain. At the most, one wait in a hundred costs a window of polling in vain.
+#: in vain. At most one wait in a hundred costs a window of polling in vain.
 LEAST_QUICK = 1
 MOST_QUICK = 128
 

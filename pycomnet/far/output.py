@@ -12,7 +12,7 @@ try:
 except ImportError:  # Python 2
     from thread import get_ident
 
-#: An incomplete line is sent once it has so many characters.
+#: The characters from which on an incomplete line is sent.
 MAX_LINE = 8192
 _text = type("".encode("ascii").decode("ascii"))
 

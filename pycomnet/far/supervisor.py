@@ -23,7 +23,7 @@ except ImportError:
 WORKER_GRACE = 2.5
 #: Seconds between SIGTERM and SIGKILL for processes that the worker started.
 REST_GRACE = 1.0
-#: How many times it kills what is left at the most, every 10 ms.
+#: The limit on the rounds, 10 ms apart, in which it kills what is left.
 KILL_ROUNDS = 50
 #: the time in seconds by a monotonic clock, if this Python has one
 now = getattr(time, "monotonic", time.time)

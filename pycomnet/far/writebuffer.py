@@ -25,10 +25,10 @@ except ImportError:  # Python 2
 HEAD = 16
 #: The end of the memory.
 SIZE = HEAD + 16384
-#: A pipe that is writable takes so many bytes at once (PIPE_BUF): such a write is never partial,
+#: A pipe that is writable takes this many bytes at once (PIPE_BUF): such a write is never partial,
 #: even if the worker is killed.
 PIECE = 4096
-#: So many values in a row are written immediately, before any is collected.
+#: The values in a row that are written immediately, before any is collected.
 UNBATCHED = 16
 #: Seconds after which the thread writes what no other thread has written, ...
 DELAY = 0.001

@@ -205,7 +205,7 @@ class Group(Live):
         :param token: authenticates this user, where the service does not see the user itself; by
             default the token of ``token_file``, of the environment (``PYCOMNET_TOKEN``,
             ``PYCOMNET_TOKEN_FILE``), or the one that the service made for itself.
-        :raises EndpointError: it is no address.
+        :raises EndpointError: it is not a valid endpoint string.
         """
         from pycomnet.gateways.localfactory import LocalFactory, default_path
 
@@ -283,7 +283,7 @@ class Group(Live):
         """Start several far sides at the same time.
 
         :param specs: what and where, each as for :meth:`makegateway`.
-        :param parallel: the most that are started at a time.
+        :param parallel: the limit on gateways that are being started at a time.
         :param progress: called with a :class:`Progress` whenever one has started or failed.
         :param timeout: seconds for each far side, from the beginning of its own start.
         :param options: keys of all specs, as for :meth:`makegateway`.

@@ -109,7 +109,7 @@ def parts_of(spec: ModuleSpec) -> list[str]:
 def read_file(path: str) -> bytes:
     """The contents of a data file, which may be in a zip file.
 
-    :raises ModuleRefused: it is no file, it is too long, or it can't be read.
+    :raises ModuleRefused: it is not a file, is too long, or can't be read.
     """
     try:
         if os.path.isfile(path):

@@ -40,7 +40,7 @@ from pycomnet.text.logs import Logger
 
 log = Logger()
 
-#: The most bytes of further sources in one reply: so many are quickly sent over a slow line.
+#: The most bytes of further sources in one reply: few enough for a slow line.
 MAX_SOURCES = 262144
 #: The far name of a program without a name of its own: a zip file or directory that is run.
 PROGRAM = "__program__"
@@ -178,7 +178,7 @@ class ModuleOffer:
                 return read_file(self._file(package, path))
             case {"names": [str(package), str(path)]}:
                 return names_in(self._file(package, path))
-        raise ModuleRefused("that is no question about a module")
+        raise ModuleRefused("not a valid question about a module")
 
     def _find(self, fullname: str) -> ModuleSpec | None:
         """Find a module, if it is offered and exists."""

@@ -21,7 +21,7 @@ from pycomnet.text.printable import is_terminal, prefixed, visible_line, write_t
 log = Logger()
 #: 1 for standard output, 2 for standard error.
 STDOUT, STDERR = 1, 2
-#: An incomplete line is shown once it has so many characters.
+#: The characters from which on an incomplete line is shown.
 MAX_LINE = 65536
 
 

@@ -138,7 +138,7 @@ class Expiry:
         self._failing = False
         self.count += 1
         log.info(
-            "the lease of {service} at {address} is over",
+            "the lease of {service} at {address} has expired",
             service=record.service,
             address=record.address,
         )

@@ -107,7 +107,7 @@ class Record:
         return size + sum(map(len, names))
 
     def time_left(self, now: float) -> float:
-        """Seconds until its lease ends; if the store ends it, the most that it may have left."""
+        """Seconds until its lease ends; an upper bound of that, if the store ends leases."""
         if self.ends == NEVER:
             return self.ttl
         return max(0.0, round(self.ends - now, 3))
@@ -118,8 +118,8 @@ class Put:
     """A registration for a store to keep.
 
     :ivar record: without its fence, which the store sets.
-    :ivar replaces: the fence of the record that it replaces, or None if there must be none of that
-        name.
+    :ivar replaces: the fence of the record that it replaces, or None if there must not be a record
+        of that name.
     :ivar keeps_lease: whether it may get no lease of another number: its owner has that one.
     """
 

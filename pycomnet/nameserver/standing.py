@@ -6,7 +6,7 @@ from typing import Any
 
 import attrs
 
-#: The weight of a service that has none of its own, and the highest.
+#: The default weight of a service, and the highest.
 WEIGHT, MAX_WEIGHT = 100, 1_000
 #: Characters of what a check says that are kept.
 MAX_SAID = 200

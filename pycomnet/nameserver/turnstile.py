@@ -1,4 +1,4 @@
-"""Lets so many run at a time, and the others wait for their turn."""
+"""Limits how many functions run at a time. The others wait for their turn."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from twisted.internet import defer
 
 
 class Turnstile:
-    """As Twisted's DeferredSemaphore; but thousands that end at once nest nothing.
+    """Does what Twisted's DeferredSemaphore does, without nested calls when thousands end at once.
 
-    :param limit: how many run at a time.
+    :param limit: the most that run at a time.
     """
 
     def __init__(self, limit: int) -> None:

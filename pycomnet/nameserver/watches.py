@@ -89,9 +89,9 @@ class Watches:
             self._next_change.notify_all()
 
     def _check(self, cuts: int) -> None:
-        """Check that a watch that began after so many cuts may go on.
+        """Check that a watch may go on that began when there had been ``cuts`` partitions.
 
-        One that begins while it is cut off gets what there is, until that is too old.
+        A watch that begins during a partition gets what there is, until that is too old.
         """
         self._memory.staleness()
         if cuts != self._cuts:

@@ -33,11 +33,11 @@ from pycomnet.text.logs import Logger
 
 log = Logger()
 
-#: A payload of at least so many bytes is not joined with its head.
+#: Payloads from this size on, in bytes, are not joined with their head.
 APART_FROM = 1 << 14
 #: Bytes that are written within a turn, without waiting for the next one.
 SOON = 1 << 16
-#: After so many refusals of its credentials in a row the client gives up.
+#: Refusals of its credentials in a row after which the client gives up.
 MOST_REFUSALS = 3
 #: Errors that another try, or another server, does not mend.
 _FINAL = (CredentialsNotSent, NatsAddressError, EndpointError)

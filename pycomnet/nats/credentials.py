@@ -1,4 +1,4 @@
-"""How a client says who it is: by a password, a token, or an nkey."""
+"""How a client authenticates: by a password, a token, or an nkey."""
 
 from __future__ import annotations
 

@@ -112,7 +112,7 @@ class NatsParser:
             raise NatsProtocolError(f"expected a message's length, not {last[:40]!r}")
         total = int(last)
         if total > self._most:
-            raise NatsProtocolError(f"a message of {total} bytes, {self._most} are the most")
+            raise NatsProtocolError(f"a message of {total} bytes; the limit is {self._most}")
         return total
 
     def _check(self, words: list[bytes]) -> None:
@@ -155,7 +155,7 @@ def read_info(line: bytes) -> dict[str, Any]:
     """
     word, _, rest = line.partition(b" ")
     if word.upper() != b"INFO":
-        raise NatsProtocolError(f"this is no NATS server: it begins with {line[:80]!r}")
+        raise NatsProtocolError(f"this is not a NATS server: it begins with {line[:80]!r}")
     try:
         found = json.loads(rest)
     except (ValueError, RecursionError):

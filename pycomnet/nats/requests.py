@@ -15,7 +15,7 @@ from pycomnet.nats.messages import NatsMessage
 if TYPE_CHECKING:
     from pycomnet.nats.client import NatsClient
 
-#: With this status the server answers in place of nobody.
+#: Status of the server's reply when a subject has no responders.
 NO_RESPONDERS = 503
 
 

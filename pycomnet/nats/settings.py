@@ -153,7 +153,7 @@ class NatsSettings:
         return found
 
     def learned(self, address: Any, teller: NatsServer) -> NatsServer | None:
-        """A server that another one tells of, as ``HOST:PORT``; None if that is no address.
+        """A server that another server has announced as ``HOST:PORT``; None if that isn't valid.
 
         It gets the credentials of the one that told, by the same rules. The certificate of one that
         is told of by its number has to have the name of that one.

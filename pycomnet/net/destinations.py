@@ -14,8 +14,8 @@ import attrs
 from pycomnet.errors import EndpointError
 from pycomnet.net import endpoints, tls
 
-#: The options that are the same for whoever connects. All others are for one machine (its files,
-#: its addresses), or say who the server may be: not for a stranger to say.
+#: The options that a third party may set. All others are for one machine (its files, its
+#: addresses), or decide which servers are trusted, which a third party must not.
 _ANYBODYS = frozenset({"timeout"})
 
 
@@ -54,7 +54,7 @@ class Destination:
 def destination(address: str) -> Destination:
     """Where a client's endpoint string leads.
 
-    :raises EndpointError: it is no endpoint string, or has a part twice.
+    :raises EndpointError: it is not a valid endpoint string, or has a part twice.
     """
     endpoint = endpoints.parse(address)
     kind = endpoint.kind
@@ -74,7 +74,7 @@ def destination_pattern(pattern: str) -> Destination:
 
     :param pattern: ``tls:*.example.org:*``, ``unix:/run/*``; parts at the end that are left out are
         any. ``*`` is any address.
-    :raises EndpointError: it is no such pattern.
+    :raises EndpointError: it is not a valid pattern.
     """
     if pattern == "*":
         return Destination("*", ("*", "*"), "*", {})
@@ -88,7 +88,7 @@ def foreign_address(address: str) -> str:
 
     :returns: an endpoint string without the options that are not for others to say: the files of
         the client's machine, and the name that a certificate has to have.
-    :raises EndpointError: it is no endpoint string, or has a part twice.
+    :raises EndpointError: it is not a valid endpoint string, or has a part twice.
     """
     endpoint = endpoints.parse(address)
     endpoints.seconds(address, endpoint.options)

@@ -21,7 +21,7 @@ from pycomnet.net import _twisted
 BULK_SIZE = 1 << 20
 #: Twisted's own size, while there is little to read, as the buffer is allocated for each read.
 SMALL_SIZE = 1 << 16
-#: Pieces of at least so many bytes in all are written as they are, and not joined.
+#: Pieces of at least this many bytes together are written without being joined.
 APART_FROM = 1 << 14
 #: The most pieces that are written without being joined: more would cost more than a copy.
 MAX_PIECES = 64

@@ -93,7 +93,7 @@ def parse(description: str) -> Endpoint:
 
     :param description: as Twisted has them; ``HOST:PORT`` means ``tcp:HOST:PORT``, and an IPv6
         address may be in brackets.
-    :raises EndpointError: it is no endpoint string; the message says what was expected.
+    :raises EndpointError: it is not a valid endpoint string; the message has what was expected.
     """
     if not isinstance(description, str):
         raise EndpointError(f"an address is a str, not {type(description).__name__}")
@@ -122,7 +122,7 @@ def parse(description: str) -> Endpoint:
 def clean(description: str) -> str:
     """The endpoint string in its canonical form, so that two of the same address are equal.
 
-    :raises EndpointError: it is no endpoint string.
+    :raises EndpointError: it is not a valid endpoint string.
     """
     return str(parse(description))
 

@@ -49,13 +49,13 @@ def check_directory(path: str | os.PathLike[str]) -> None:
     directory = Path(path)
     mine = (os.geteuid(), 0)
     if directory.lstat().st_uid not in mine:  # also of a link, which could lead elsewhere later
-        raise NotPrivate(f"{directory}: it belongs to another user: use one of your own")
+        raise NotPrivate(f"{directory}: belongs to another user: use a directory of your own")
     info = directory.stat()
     if info.st_uid not in mine:
-        raise NotPrivate(f"{directory}: it belongs to another user (uid {info.st_uid})")
+        raise NotPrivate(f"{directory}: belongs to another user (uid {info.st_uid})")
     if info.st_mode & 0o022 and not info.st_mode & stat.S_ISVTX:
         raise NotPrivate(
-            f"{directory}: others than this user can write there (mode "
+            f"{directory}: writable by other users (mode "
             f"{stat.S_IMODE(info.st_mode):04o}): chmod go-w {directory}"
         )
 
@@ -68,14 +68,14 @@ def check_file(info: os.stat_result, path: str | os.PathLike[str], forbidden: in
     :raises NotPrivate: it is another user's, or has such a mode bit.
     """
     if not stat.S_ISREG(info.st_mode):
-        kind = "a symbolic link" if stat.S_ISLNK(info.st_mode) else "no regular file"
-        raise NotPrivate(f"{path}: it is {kind}: remove it, or use another path")
+        kind = "a symbolic link" if stat.S_ISLNK(info.st_mode) else "not a regular file"
+        raise NotPrivate(f"{path}: {kind}: remove it, or use another path")
     if info.st_uid not in (os.geteuid(), 0):
-        raise NotPrivate(f"{path}: it belongs to another user (uid {info.st_uid})")
+        raise NotPrivate(f"{path}: belongs to another user (uid {info.st_uid})")
     if info.st_mode & forbidden:
-        can, mode = ("read or change", "600") if forbidden == SECRET else ("change", "go-w")
+        can, mode = ("accessible", "600") if forbidden == SECRET else ("writable", "go-w")
         raise NotPrivate(
-            f"{path}: others can {can} it (mode {stat.S_IMODE(info.st_mode):04o}): "
+            f"{path}: {can} by other users (mode {stat.S_IMODE(info.st_mode):04o}): "
             f"chmod {mode} {path}"
         )
 
@@ -101,7 +101,7 @@ def open_file(path: str | os.PathLike[str], flags: int, forbidden: int = SECRET)
         except OSError as problem:
             if problem.errno != errno.ELOOP:
                 raise
-            raise NotPrivate(f"{path}: it is a symbolic link: give the file's own path") from None
+            raise NotPrivate(f"{path}: a symbolic link: give the file's own path") from None
     try:
         check_file(os.fstat(fd), path, forbidden)
     except BaseException:

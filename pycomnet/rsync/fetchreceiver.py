@@ -48,10 +48,10 @@ class _FetchRun(Protocol):
         """Send a message."""
 
     def compared(self, count: int) -> None:
-        """So many entries were compared."""
+        """``count`` more entries were compared."""
 
     def matched(self, size: int) -> None:
-        """So many bytes of a file that is needed are here."""
+        """``size`` more bytes of a needed file have arrived."""
 
     def deletes_skipped(self) -> None:
         """Nothing is deleted, as the source could not be read completely."""

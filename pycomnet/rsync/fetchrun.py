@@ -134,11 +134,11 @@ class FetchRun:
         self._reactor.callFromThread(self._send, message, size)
 
     def compared(self, count: int) -> None:
-        """So many entries were compared."""
+        """``count`` more entries were compared."""
         self._result.entries += count
 
     def matched(self, size: int) -> None:
-        """So many bytes of a file that is needed are here."""
+        """``size`` more bytes of a needed file have arrived."""
         self._result.matched += size
 
     def deletes_skipped(self) -> None:

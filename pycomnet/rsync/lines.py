@@ -12,7 +12,7 @@ from pycomnet.far.rsync.packing import Packing
 from pycomnet.rsync.options import SyncError
 from pycomnet.rsync.result import TargetResult
 
-#: Bytes of a frame's header, and the most of its payload.
+#: Bytes of a frame's header; the limit on its payload.
 HEADER, FRAME = 9, 65536
 
 

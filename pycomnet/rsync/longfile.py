@@ -92,7 +92,7 @@ class LongFile:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             os.close(descriptor)
-            raise OSError(None, "it is no regular file any more")
+            raise OSError(None, "not a regular file any more")
         with self._lock:
             self._descriptor = descriptor
             self._close_unused()
@@ -209,7 +209,7 @@ class LongFile:
 
 
 def read_fully(descriptor: int, offset: int, size: int) -> bytes:
-    """Read so many bytes at an offset; fewer only at the file's end."""
+    """Read ``size`` bytes at an offset; fewer only at the file's end."""
     data = os.pread(descriptor, size, offset)
     while data and len(data) < size:
         more = os.pread(descriptor, size - len(data), offset + len(data))

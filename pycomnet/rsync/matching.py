@@ -28,7 +28,7 @@ AHEAD, AHEAD_BYTES = 4, 65536
 COPIED = 8388608
 #: Blocks with one anchor that are tried.
 TRIED = 4
-#: Markers are looked at up to one in so many bytes: where there are more, the content repeats.
+#: At most one marker in this many bytes is tried: where there are more, the content repeats.
 OFTEN = 16
 
 

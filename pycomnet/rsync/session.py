@@ -178,7 +178,7 @@ class Session:
             case ["done"] if not self._wanted and not self._announced:
                 self._done = True
             case _:
-                raise ValueError("that is no message of this protocol, or not now")
+                raise ValueError("not a valid message of this protocol, or not expected now")
 
     def _written(self, kind: Literal["sent", "equal"], numbers: bytes) -> None:
         paths = [shown_path(self._wanted.settle(number)) for number in numbers_from("Q", numbers)]
@@ -224,7 +224,7 @@ class Session:
         for number, kind in zip(_numbers_of(batch, numbers), kinds, strict=True):
             if batch.kinds[number - first] not in (FILE, LEADER):
                 # What is skipped has a name in the list. Its content is not for the other end.
-                raise ValueError(f"it needs entry {number}, which is no file that is sent")
+                raise ValueError(f"it needs entry {number}, which is not a file that is sent")
             path = paths[number - first]
             digest = None
             if kind == UNLESS_EQUAL:

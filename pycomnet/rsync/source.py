@@ -313,7 +313,7 @@ def read_short(path: bytes, flags: int) -> tuple[bytes, os.stat_result]:
         status = os.fstat(descriptor)
         for _ in range(TRIES):
             if not stat.S_ISREG(status.st_mode):
-                raise OSError(None, "it is no regular file any more")
+                raise OSError(None, "not a regular file any more")
             if status.st_size > MOST:
                 raise OSError(None, "it grew meanwhile: try again")
             data = os.pread(descriptor, status.st_size + 1, 0)

@@ -19,8 +19,8 @@ class HealthCheck:
 
     :ivar interval: seconds from the end of one to the begin of the next.
     :ivar timeout: seconds after which one that hangs has failed.
-    :ivar rise: so many in a row pass until the service has callers again.
-    :ivar fall: so many in a row fail until it has none.
+    :ivar rise: the number of passes in a row after which the service has callers again.
+    :ivar fall: the number of failures in a row after which it has none.
     :ivar thread: whether it is called in a thread.
     """
 
@@ -48,8 +48,9 @@ def health_check(
     :param interval: seconds from the end of one call to the begin of the next.
     :param timeout: seconds; a call that takes longer has failed. It is cancelled, or left in its
         thread; while it is there the check fails.
-    :param rise: so many in a row have to pass until the service gets callers again.
-    :param fall: so many in a row have to fail until it gets none. The first one counts at once.
+    :param rise: the number of passes in a row after which the service gets callers again.
+    :param fall: the number of failures in a row after which it gets none. If the very first check
+        fails, one is enough.
     :param thread: whether it is called in a thread, where it may block; by default it is, unless it
         is an ``async def``. One that returns a Deferred needs ``False``.
     """

@@ -224,8 +224,8 @@ def method(
         is an int that may be left out. They are checked before the method is called. By default,
         any value is accepted.
     :param results: a description of what it returns, for ``introspect``.
-    :param attachments: how many blocks of binary data may come with a call; by default, as many as
-        the server allows.
+    :param attachments: the limit on the blocks of binary data of a call; the server's limit by
+        default.
     :param once: a call that comes again, by its key (``request.key``), is answered from what the
         server has kept of the first one, or waits for that. Then the method runs to its end,
         whether its caller is there or not. If it raises, it has had no effect: it is run again.
@@ -293,7 +293,7 @@ def interface(name: str, *, stateful: bool = False) -> Callable[[C], C]:
 
 
 def _as_service(cls: Any) -> Any:
-    """A class that is no subclass of :class:`Service`, with that as a further base."""
+    """Add :class:`Service` to the bases of a class that is not a subclass of it."""
     if not isinstance(cls, type):
         raise TypeError(f"an interface is declared of a class, not of {cls!r}")
     names = {"__module__": cls.__module__, "__qualname__": cls.__qualname__, "__doc__": cls.__doc__}

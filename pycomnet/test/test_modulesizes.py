@@ -36,7 +36,7 @@ def too_long(sizes: Mapping[str, int], longer: Mapping[str, int]) -> list[str]:
     :param longer: the exceptions: path -> the most lines.
     """
     found = [
-        f"{path} has {size} lines, {longer.get(path, MOST)} are the most: split it"
+        f"{path} has {size} lines, the limit is {longer.get(path, MOST)}: split it"
         for path, size in sorted(sizes.items())
         if size > longer.get(path, MOST)
     ]
@@ -65,8 +65,8 @@ class SizeTests(SynchronousTestCase):
         found = "\n".join(too_long(sizes, longer))
         self.assertEqual(
             found,
-            "b.py has 501 lines, 500 are the most: split it\n"
-            "d.py has 701 lines, 700 are the most: split it\n"
+            "b.py has 501 lines, the limit is 500: split it\n"
+            "d.py has 701 lines, the limit is 700: split it\n"
             "e.py is no exception any more\n"
             "gone.py is no exception any more",
         )

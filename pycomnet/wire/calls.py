@@ -172,7 +172,7 @@ class UnaryCalls(object):
     # -- what comes ------------------------------------------------------------------------------
 
     def stream_for_frame(self, id):
-        """The stream for a frame that is no reply; None if the channel is not open."""
+        """The stream for a frame that is not a reply; None if the channel is not open."""
         stream = self._table.streams.get(id)
         if stream is None:
             if id in self.pending:
@@ -198,7 +198,7 @@ class UnaryCalls(object):
     def read_calls(self, data, position, stop, events):
         """Read a whole expected call, and those behind it for the same purpose.
 
-        :returns: the position after them; the start position if it is no such call after all.
+        :returns: the position after them; the start position if it is not such a call after all.
         """
         for head in self.expected_heads:
             if data.startswith(head, position + HEADER_SIZE, stop):

@@ -93,7 +93,7 @@ def read_hello(id, payload):
 def read_map(payload, code, what):
     """Decode a map.
 
-    :param code: the code of the error if it is no map; ``what`` names it in that error.
+    :param code: the code of the error if it is not a map; ``what`` names it in that error.
     """
     try:
         value = PLAIN.decode(payload)

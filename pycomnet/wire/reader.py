@@ -21,7 +21,7 @@ from .frames import (
 from .hello import check_start
 from .stream import EV_DATA, EV_RUN, ProtocolError
 
-#: A frame of at least so many bytes is joined from its pieces at the end; the most pieces.
+#: Frames from this size on, in bytes, are joined from their pieces at the end; the most pieces.
 LONG_FRAME = 16384
 MAX_PIECES = 64
 

@@ -22,8 +22,8 @@ from .frames import (
 )
 from .stream import LocalError, ProtocolError
 
-#: So many channels with long values take turns at a time. Each has so many turns (a megabyte)
-#: before it makes room for a channel that waits.
+#: The number of channels with long values that take turns at a time, and the number of turns (a
+#: megabyte) after which each makes room for a channel that waits.
 LONG = 4
 LONG_RUN = 16
 #: A value shorter than this is copied behind its frame's header.
@@ -259,7 +259,7 @@ class Scheduler(object):
         """What to write next.
 
         :param limit: about the most bytes. Fragments of long values are added, one from each
-            channel in turn, until there are so many.
+            channel in turn, until that is reached.
         :returns: bytes; empty if there is nothing.
         """
         parts = self.parts_to_send(limit)

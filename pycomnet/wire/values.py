@@ -247,7 +247,7 @@ if PY2:
 
 
 class _Keys(dict):
-    # A cache of short keys. When it is full it is emptied: few programs have so many.
+    # A cache of short keys. When it is full it is emptied: few programs have that many keys.
     def __init__(self, convert):
         self.convert = convert
 
@@ -789,7 +789,7 @@ for _first in range(0xC4, 0xCA):
 for _first in range(0xD4, 0xE0):
     _STEPS[_first] = 0
 _SINGLE = b"".join([_BYTE(_first) for _first in range(256) if _STEPS[_first] == 1])
-#: After so many bytes it checks whether the rest could still be too many items.
+#: The bytes after which it checks whether the rest could still be too many items.
 _LOOK = 65536
 
 

@@ -24,7 +24,7 @@ FIRST_GLIBC = {"x86_64": 5, "i686": 5}
 OTHER_FIRST_GLIBC = 17
 
 
-#: The most that a part of a version may be: there is a tag for each older version.
+#: The highest number that a part of a version may be: there is a tag for each older version.
 MAX_NUMBER = 99
 #: The most characters of a text among the facts.
 MAX_TEXT = 4096
@@ -61,8 +61,8 @@ class FarInterpreter:
     def of(cls, facts: dict[str, Any]) -> FarInterpreter:
         """Read the facts that a far side has sent.
 
-        :raises KeyError, ValueError: they are none, or such that no interpreter has. They say how
-            many tags there are.
+        :raises KeyError, ValueError: they are not the facts of an interpreter. They are checked, as
+            the number of tags follows from them.
         """
         _check(facts)
         return cls(

@@ -19,10 +19,11 @@ from pycomnet.text.logs import Logger
 #: The namespace of its events, by which an observer finds them.
 NAMESPACE = "pycomnet.ext.access.audit"
 _log = Logger(NAMESPACE)
-#: Lines of one source that are written each; then one in so many seconds counts the others.
+#: The lines of one source that are all written. After these, one line in ``EVERY`` seconds has the
+#: number of the others.
 FREE_LINES = 10
 EVERY = 1.0
-#: Of so many places it is known how many lines they have had.
+#: The number of sources whose lines are counted.
 PLACES = 1000
 #: The most characters of a name in a line.
 MAX_NAME = 255

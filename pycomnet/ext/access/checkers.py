@@ -99,7 +99,7 @@ class Checker:
 
 
 class AnyOf:
-    """Accepts whom any of several checkers accepts. The first that does says who it is.
+    """Accepts whom any of several checkers accepts. The first that does determines the user.
 
     :param checkers: the checkers.
     """

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 #: checker -> the login that it has accepted
 Logins = Mapping[Any, Login]
-#: What is allowed to which users is kept for so many different logins.
+#: The number of different logins whose permissions are cached.
 MAX_TABLES = 1000
 
 
@@ -274,7 +274,7 @@ class AccessControl:
     # -- connections -----------------------------------------------------------------------------
 
     def connected(self, connection: ServerConnection) -> CallerState:
-        """A client has connected; nobody knows yet who it is."""
+        """A client has connected; it has not authenticated yet."""
         caller = self._callers[connection] = CallerState(self, connection)
         self._set_heads(connection, caller)
         self._changes.start()

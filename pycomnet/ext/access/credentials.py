@@ -1,4 +1,4 @@
-"""What a client gives to prove who it is: ``Context(credentials=...)``."""
+"""Credentials with which a client authenticates: ``Context(credentials=...)``."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from twisted.internet import defer
 from twisted.internet.address import UNIXAddress
 from twisted.internet.interfaces import ISSLTransport
 
-from pycomnet.auth.tokens import check_token, load_token
+from pycomnet.auth.tokens import check_token_syntax, load_token
 from pycomnet.deferred import deferred
 from pycomnet.errors import AccessConfigError, EndpointError, TokenError
 from pycomnet.net import endpoints
@@ -139,7 +139,7 @@ class Token(Credentials):
     async def message(self, address: str) -> Sequence[str]:
         token = await _ask(self.token, "the token", address)
         try:
-            return [self.kind, check_token(token, "token")]
+            return [self.kind, check_token_syntax(token, "token")]
         except TokenError as problem:
             raise AccessConfigError(str(problem)) from None
 
@@ -244,7 +244,7 @@ class AtAddress(Credentials):
         compared is the host and the port that an address leads to, and the name that the server's
         certificate has to have. An address that others have named does not fit if it has options
         that the pattern does not have: then it would be verified in another way.
-    :raises AccessConfigError: it is no such pattern.
+    :raises AccessConfigError: it is not a valid pattern.
     """
 
     def __init__(self, pattern: str, credentials: Credentials) -> None:

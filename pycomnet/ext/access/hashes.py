@@ -14,7 +14,7 @@ from pycomnet.ext.access.libraries import load_library
 
 #: The most bytes of a password: what is longer is refused.
 MAX_PASSWORD = 1024
-#: bcrypt looks at so many bytes, and its library refuses more.
+#: The longest password in bytes that bcrypt handles; its library refuses longer ones.
 BCRYPT_BYTES = 72
 #: The costs of new hashes: 2**12 rounds of bcrypt; argon2id as its library has it (RFC 9106).
 BCRYPT_ROUNDS = 12

@@ -162,7 +162,7 @@ class Jwt(Checker):
             listed = json.loads(data)["keys"]
             known = self._usable(listed)
         except (ValueError, TypeError, KeyError, RecursionError, AttributeError):
-            raise AccessConfigError(f"{self.keys}: it is no JSON Web Key Set") from None
+            raise AccessConfigError(f"{self.keys}: not a valid JSON Web Key Set") from None
         if not known:
             raise AccessConfigError(
                 f"{self.keys}: it has no key for {', '.join(sorted(self.algorithms))}"
@@ -327,7 +327,7 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
 
 
 def _thumbprint(key: Any) -> bytes:
-    """What is another for any other key: a digest of its usual encoding."""
+    """Identifies a key: a digest of its usual encoding."""
     from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
     encoded: bytes = key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
@@ -335,9 +335,7 @@ def _thumbprint(key: Any) -> bytes:
 
 
 def _fetch(url: str) -> bytes:
-    """Fetch the keys, all of them within so many seconds: each read has a timeout, and the sum of
-    them as well.
-    """
+    """Fetch the keys. Each read has a timeout, and so have all of them together."""
     opener = urllib.request.build_opener(
         _NoRedirect, urllib.request.HTTPSHandler(context=ssl.create_default_context())
     )

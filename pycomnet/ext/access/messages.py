@@ -59,8 +59,8 @@ class LoginMessage:
 
     :ivar kind: as in the message.
     :ivar user: the user that they claim to be of; empty if they do not name one.
-    :ivar credentials: for twisted.cred's checkers; None if the transport has none of this kind, or
-        if nobody can have these.
+    :ivar credentials: for twisted.cred's checkers; None if the transport does not provide
+        credentials of this kind, or if they can't be anybody's.
     :ivar why: why the transport has none.
     :ivar key: what tries are counted by: the same for names that some checker may take for one, and
         of a token its digest.
@@ -77,7 +77,7 @@ def read_message(payload: bytes, transport: Any) -> LoginMessage:
     """Read the message with a client's credentials.
 
     :param transport: the connection's.
-    :raises InvalidValue: that is no such message.
+    :raises InvalidValue: it is not a valid login message.
     """
     message = _codec.decode(payload)
     if (

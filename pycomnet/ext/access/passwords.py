@@ -113,7 +113,7 @@ class PasswordFile(FileChecker[_Users]):
         entry: PasswordEntry | None = users.entries.users.get(name)
         over = entry is not None and entry.ends is not None and entry.ends <= time.time()
         if entry is None or not entry.hashed or over:
-            # As long as for a user who is there: with a hash of one of those.
+            # Against user enumeration by timing: verify against some existing user's hash.
             if users.hashes:
                 digest = hmac.digest(self._secret, name.encode(), hashlib.sha256)
                 number = int.from_bytes(digest[:8], "big") % len(users.hashes)

@@ -238,7 +238,7 @@ def _own(target: Any) -> Rule:
     names = vars(target) if isinstance(target, type) else getattr(target, "__dict__", {})
     found: Rule | None = names.get(RULE)
     if found is None and isinstance(target, type):
-        # @interface has made a subclass of a class that is no Service: it is the same class.
+        # @interface has made a subclass of a class that isn't a Service: it is the same class.
         for base in target.__bases__:
             if (base.__module__, base.__qualname__) == (target.__module__, target.__qualname__):
                 found = vars(base).get(RULE)

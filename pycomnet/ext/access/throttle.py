@@ -70,7 +70,7 @@ class Try:
 
 
 def delay_after(count: int) -> float:
-    """The seconds of delay after so many failures."""
+    """The delay in seconds after ``count`` failures."""
     if count <= 0:
         return 0.0
     return min(LONGEST_DELAY, FIRST_DELAY * 2.0 ** min(count - 1, 30))

@@ -51,7 +51,7 @@ class CallOptions:
 
     @property
     def is_default(self) -> bool:
-        """Whether a call needs none of them."""
+        """Whether all of them have their defaults."""
         return self.timeout is DEFAULT and self.is_short
 
     @property

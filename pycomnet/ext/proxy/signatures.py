@@ -1,4 +1,4 @@
-"""What a service says of its methods, as Python's signatures: calls are checked against these."""
+"""Python signatures for a service's methods, from its descriptions: calls are checked by these."""
 
 from __future__ import annotations
 
@@ -66,11 +66,11 @@ def _several(names: list[str]) -> str:
 class MethodSignature:
     """A method as its service describes it.
 
-    :ivar declared: its arguments: name -> words for its type; None if it does not say.
+    :ivar declared: its arguments: name -> words for its type; None if they are not declared.
     :ivar every: the names of the arguments.
     :ivar required: the names of those that can't be left out.
     :ivar positional: the arguments that may be given without their names, in order: up to the first
-        whose name is none of Python's, or which is required and follows one that is not.
+        that isn't a valid identifier, or is required but follows an optional one.
     """
 
     name: str
@@ -124,13 +124,13 @@ class MethodSignature:
     def bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
         """The structured arguments of a call.
 
-        :raises TypeError: they do not fit, as Python says it of a function.
+        :raises TypeError: they do not fit; the message is the one that Python has for a function.
         """
         if self.declared is None:
             if args:
                 raise TypeError(
                     f"{self._shown}() takes keyword arguments only, as its service does not declare"
-                    f" their order; with_(args=...) passes a value that is no map of arguments"
+                    f" their order; with_(args=...) passes a value that is not a map of arguments"
                 )
             return kwargs
         if args:
@@ -175,7 +175,7 @@ class MethodSignature:
     def signature(self) -> Signature:
         """The method's signature; the default of an argument that can be left out is ``...``.
 
-        Arguments whose names are none of Python's are passed as ``**{"max-size": 1}``.
+        Arguments whose names are not valid identifiers are passed as ``**{"max-size": 1}``.
         """
         shown, others = [], self.declared is None
         for name, words in (self.declared or {}).items():

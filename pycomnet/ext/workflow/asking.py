@@ -1,4 +1,4 @@
-"""What a workflow service looks at in a call: its texts and times, and who it is from."""
+"""Checks of a workflow service's calls: their texts and times, and their callers."""
 
 from __future__ import annotations
 

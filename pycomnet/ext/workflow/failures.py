@@ -40,7 +40,7 @@ NOT_RUN = frozenset(
 )
 #: The code of a step that was in flight when the workflow service died.
 UNKNOWN_CODE = "unknown"
-#: What a ``retry`` says that it does not say.
+#: Defaults for the settings that a ``retry`` omits.
 ATTEMPTS, DELAY, BACKOFF, LONGEST, JITTER = 3, 1.0, 2.0, 60.0, 0.1
 
 

@@ -23,7 +23,7 @@ def find(text: str, parse: Callable[[str], Any], path: Path, offset: int = 0) ->
     """The line and column of a value, both counted from 1; (0, 0) if they are not known.
 
     :param parse: reads a text.
-    :param path: the value's path. If it is no text, its key is found instead.
+    :param path: the value's path. If the value is not text, its key is found instead.
     :param offset: how many characters behind the beginning of a text's value; less than 0: its key
         is found.
     """

@@ -49,8 +49,8 @@ MOST_SIGNAL = 1 << 16
 LONGEST_KEY = 900
 #: The longest id of a run.
 LONGEST_ID = 200
-#: What ids of runs that are not durable begin with, so that they are none of kept ones; and with
-#: what no id that a client gives may begin.
+#: The prefix of the ids of runs that are not durable, so that they differ from all durable ones;
+#: and the prefixes that an id from a client must not have.
 PASSING = "~"
 RESERVED = ("~", "@")
 
@@ -77,7 +77,7 @@ def size_of(value: Any, most: int, what: str) -> int:
     except (ValueNotSendable, RecursionError) as problem:
         raise ValueError(f"{what} can't be kept: {problem}") from None
     if size > most:
-        raise ValueError(f"{what} has {size} bytes, {most} are the most")
+        raise ValueError(f"{what} has {size} bytes; the limit is {most}")
     return size
 
 

@@ -11,7 +11,7 @@ _STEPS = {"type": "array", "items": {"$ref": "#/$defs/step"}}
 _EXPRESSION = {"type": "string", "pattern": r"^\$\{"}
 _TEXTS = {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}
 
-#: The type of a field -> its schema, where that is no table and has no limits.
+#: The type of a field -> its schema, for types that are neither tables nor have limits.
 _TYPES: Mapping[str, Any] = {
     "text": {"type": "string", "minLength": 1},
     "name": {"type": "string", "minLength": 1, "pattern": r"^[^/\[\]!~]+$"},

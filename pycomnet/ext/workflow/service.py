@@ -60,7 +60,7 @@ RETRIED = (FAILED, CANCELLED)
 GRACE = 10.0
 #: The longest name of a signal.
 LONGEST_NAME = 200
-#: Seconds between looks for runs that are too old; the most that are removed at once.
+#: Seconds between checks for runs that are too old; the limit on the runs removed at once.
 PRUNE_EVERY = 60.0
 PRUNE = 500
 #: The most calls, of those that may run at a time, that are kept for others than those who wait.
@@ -227,7 +227,7 @@ class WorkflowService(Service):
             except ValueNotSendable as problem:
                 raise InvalidArguments(f"args can't be kept: {problem}") from None
             if size > MOST_BYTES:
-                raise InvalidArguments(f"args have {size} bytes, {MOST_BYTES} are the most")
+                raise InvalidArguments(f"args have {size} bytes; the limit is {MOST_BYTES}")
         user = request.user
         taken = RunConflict(f"there is a run {id!r} of another user, or with another task or input")
         try:

@@ -35,7 +35,8 @@ PAGES = {
     b"status.css": ("pycomnet.mediator.server", "status.css", "text/css; charset=utf-8"),
     b"status.js": ("pycomnet.ext.workflow", "status.js", "text/javascript; charset=utf-8"),
 }
-#: What a browser calls this machine. Another name may be one that a stranger's page had led here.
+#: The names that a browser may use for this machine. Under another name a foreign page may have
+#: led the browser here (DNS rebinding).
 HOSTS = frozenset({"localhost", "127.0.0.1", "::1", ""})
 #: The runs that the page shows.
 SHOWN = 100

@@ -168,7 +168,7 @@ class Walk:
         self._changed(record)
 
     def _timed_out(self, step: Mapping[str, Any], record: StepRecord) -> bool:
-        """Whether the timeout of a step that is no call has passed."""
+        """Whether the timeout of a step that is not a call has passed."""
         if self._collecting or "timeout" not in step or step["kind"] == "call":
             return False
         if step["kind"] == "signal" and self._run.signals.get(step["signal"]):

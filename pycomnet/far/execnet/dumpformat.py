@@ -21,7 +21,7 @@ _MIN, _MAX = -(1 << 31), (1 << 31) - 1
 #: How deep tuples and frozensets may be nested in each other. Python computes the hash of one by a
 #: recursion in C, which would crash the process.
 DEEPEST = 250
-#: A long value is read in pieces of so many bytes: a length that is only said reserves no memory.
+#: A long value is read in pieces of this many bytes, so that a false length reserves no memory.
 PIECE = 1 << 20
 
 
@@ -230,11 +230,11 @@ class Unserializer(object):
                     break
                 read = _READERS.get(code)
                 if read is None:
-                    raise LoadError("unknown opcode %r: this is no dumped value" % code)
+                    raise LoadError("unknown opcode %r: not a dumped value" % code)
                 read(self, stack)
         except (IndexError, TypeError, ValueError, RuntimeError) as error:
-            # too little on the stack; a key that can't be one; text that is no UTF-8, digits that
-            # are no number; keys that are too deep to be compared
+            # too little on the stack; a key that can't be hashed; text that is not valid UTF-8,
+            # digits that are not a number; keys that are nested too deeply to be compared
             raise LoadError("not a dumped value: %s" % error)
         if len(stack) != 1 or any(len(items) != size for items, size in self._lists):
             raise LoadError("not a dumped value: it is not complete, or more than one")

@@ -45,7 +45,7 @@ MAX_PIECES = 512
 _writev = getattr(os, "writev", None)
 
 
-#: A payload of up to so many bytes is copied behind its frame's header.
+#: Payloads up to this size, in bytes, are copied behind their frame's header.
 SHORT = 16384
 _unpack = HEADER.unpack_from
 _pack = HEADER.pack

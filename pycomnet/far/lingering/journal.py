@@ -24,7 +24,7 @@ START = 64
 SIZE = 1 << 18
 #: Bytes of the longest entry.
 PIECE = 1 << 14
-#: After so many bytes the far side tells the factory to read them.
+#: The far side writes this many bytes, then notifies the factory to read them.
 PORTION = SIZE // 4
 #: An entry of the program: a channel's id, whether it is done, how many values were taken.
 TAKEN = struct.Struct("=IIQ")
@@ -70,7 +70,7 @@ class Journal(object):
             pass  # PyPy: a view of it is not freed yet
 
     def _in_order(self):
-        """Let other processors see what was done before this before what is done after it."""
+        """A memory barrier: earlier writes become visible before later ones."""
         if _ORDERED:
             return
         lock = self._lock

@@ -295,7 +295,7 @@ class Composer(object):
 def unpack(data, size):
     """Unpack what was compressed, to a known size: no more memory is used than that.
 
-    :raises ValueError: it is no such thing.
+    :raises ValueError: it is not a valid one.
     """
     if not 0 < size <= UNPACKED:  # for zlib, 0 is no limit
         raise ValueError("compressed content of %d bytes, at most %d" % (size, UNPACKED))

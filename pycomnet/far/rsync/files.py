@@ -253,7 +253,7 @@ def remove_left(directory, name, dry_run=False, must_lock=False):
     :param name: its name, in the system's form.
     :param dry_run: only say whether it would be removed.
     :param must_lock: leave it where this system can't lock files, so that it may be in use.
-    :returns: whether it was: it stays if it is no regular file, another user's, or in use.
+    :returns: whether it was: it stays if it is not a regular file, is another user's, or is in use.
     """
     status = directory.status(name)
     if status is None or not stat.S_ISREG(status.st_mode):

@@ -32,7 +32,7 @@ class ListedDirectory(object):
 
         The tree is asked each time: between two entries it may have closed it.
 
-        :raises OSError: it is no longer there.
+        :raises OSError: it no longer exists.
         """
         return self.tree.directory(self.path) if self.tree else self.tree
 

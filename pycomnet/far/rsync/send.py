@@ -87,7 +87,7 @@ class Sender(object):
         """Send all."""
         status = os.stat(self._scan.root)
         if not stat.S_ISDIR(status.st_mode):
-            raise OSError(None, "it is no directory")
+            raise OSError(None, "not a directory")
         place = place_of(self._scan.root)
         self._channel.send(["root", status.st_mode & 0o7777, time_of(status), place])
         handlers = {
@@ -181,7 +181,7 @@ class Sender(object):
             if before is not None and _print_of(before) != _print_of(status):
                 raise OSError(None, CHANGED)
             if not stat.S_ISREG(status.st_mode):
-                raise OSError(None, "it is no regular file any more")
+                raise OSError(None, "not a regular file any more")
         except BaseException:
             os.close(descriptor)
             raise

@@ -181,7 +181,7 @@ class Lock(object):
         found = os.fstat(self._fd)
         if not stat.S_ISREG(found.st_mode) or found.st_uid != os.geteuid():
             self.release()
-            raise OSError(errno.EPERM, "it is no file of this user", path)
+            raise OSError(errno.EPERM, "not a regular file that this user owns", path)
 
     def take(self, wait=False):
         """Take it; return False if another has it."""

@@ -75,7 +75,7 @@ def unpack(path, place):
     """Unpack a wheel: its files, and ``wheel.json``.
 
     :param place: the directory to unpack it in.
-    :raises VenvRefused: it is no wheel, or one that would write elsewhere.
+    :raises VenvRefused: it is not a valid wheel, or would write elsewhere.
     """
     try:
         with zipfile.ZipFile(path) as archive:

@@ -240,7 +240,7 @@ class ForkServerClients(Live):
 
     @contextmanager
     def expecting(self, number: int) -> Iterator[None]:
-        """In a ``with`` block of this, so many gateways are started."""
+        """In a ``with`` block of this, this many gateways are started."""
         several = number > 1
         self._several += several
         try:

@@ -19,7 +19,7 @@ MOST_SECONDS = 0.2
 MOST_TEXT = 100000
 #: the time in seconds by a monotonic clock, if this Python has one
 now = getattr(time, "monotonic", time.time)
-#: After so many values the fast codec is looked for: importing it takes a while.
+#: The number of values after which the fast codec is imported, which takes a while.
 FAST_CODEC_AFTER = 100
 
 
@@ -157,7 +157,7 @@ def result_of(result):
     kind = type(result).__name__
     if kind in ("generator", "async_generator"):
         raise TypeError(
-            "the function returned a generator, which is no result; return a list of what it gives"
+            "the function returned a generator: it must return a result, such as a list of items"
         )
     if hasattr(result, "__await__"):
         problem, result = run_in_loop(result)

@@ -13,12 +13,12 @@ from typing import Any, Generic, TypeVar
 
 import attrs
 
-#: After so many lost workers an item is given up.
+#: The number of lost workers after which an item is given up.
 MAX_TRIES = 3
 #: The approximate size of a chunk of items, in characters or bytes.
 CHUNK_SIZE = 1 << 16
-#: After so many losses an item is only tried on a worker that has no other item, so that another
-#: item can't be the cause of the next loss.
+#: The number of losses after which an item is only tried on a worker that has no other item, so
+#: that another item can't be the cause of the next loss.
 LOSSES_TILL_ALONE = 2
 
 
@@ -63,7 +63,7 @@ class Failed:
 class WorkQueue(Generic[ItemT]):
     """The waiting items, and the rules for those whose workers are lost.
 
-    :param tries: after so many lost workers an item is given up.
+    :param tries: the number of lost workers after which an item is given up.
     """
 
     def __init__(self, tries: int = MAX_TRIES) -> None:

@@ -75,7 +75,7 @@ class SocketGatewayTransport(UnseenFarSide):
 def address(spec: Spec) -> str:
     """The endpoint string to connect to: the spec's target, with its certificates.
 
-    :raises EndpointError: it is no endpoint string.
+    :raises EndpointError: it is not a valid endpoint string.
     :raises PycomnetError: it has certificates without TLS.
     """
     assert spec.target is not None

@@ -82,7 +82,7 @@ class Metrics:
         strangers = self._mediator.strangers
         yield GaugeMetricFamily(
             "pycomnet_mediator_strangers",
-            "Connections over which nobody has said yet who they are.",
+            "Unauthenticated connections.",
             0 if strangers is None else len(strangers),
         )
         yield CounterMetricFamily(

@@ -142,7 +142,7 @@ READERS: dict[str, Any] = {
 class IUser(Interface):
     """An admitted user: what the realm returns for the name of a token."""
 
-    name = Attribute("What logs and limits know them by.")
+    name = Attribute("The user name, used in logs and for limits.")
     limits = Attribute("Their Limits.")
 
 

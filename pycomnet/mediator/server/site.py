@@ -230,7 +230,7 @@ class HTTPConnection(http.HTTPChannel):
             if request.upload is not None:
                 request.upload.lost()
         self.length = 0
-        body = json.dumps({"error": "request", "message": "this is no request of HTTP/1.1"})
+        body = json.dumps({"error": "request", "message": "not a valid HTTP/1.1 request"})
         self.site.answered(400)
         self.transport.write(
             b"HTTP/1.1 400 Bad Request\r\nconnection: close\r\ncache-control: no-store\r\n"

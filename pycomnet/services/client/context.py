@@ -20,13 +20,13 @@ from pycomnet.net.reactors import EndpointReactor
 from pycomnet.net.several import clean_addresses, split_addresses
 from pycomnet.ranges import optional_real, real, whole
 from pycomnet.services.binary import BlockLimits
+from pycomnet.services.client.failover import FailoverAddresses
 from pycomnet.services.client.instances import AddressRoute, Instances, NamedRoute
 from pycomnet.services.client.located import LastAnswers
 from pycomnet.services.client.login import AddressSource, as_credentials
 from pycomnet.services.client.pool import Pool, PooledServer
 from pycomnet.services.client.reference import ServiceReference
 from pycomnet.services.client.remoteservice import RemoteService
-from pycomnet.services.client.severaladdresses import SeveralAddresses
 from pycomnet.services.deadlines import Deadlines
 from pycomnet.wire.frames import MAX_VALUE
 from pycomnet.wire.mux import Limits
@@ -126,7 +126,7 @@ class Context(Live):
         #: identifies this client to stateful services; a secret
         self.client_id = secrets.token_bytes(16)
         #: keeps the route to the nameserver, if it has several addresses
-        self._several: SeveralAddresses | None = None
+        self._several: FailoverAddresses | None = None
         self.deadlines = Deadlines(reactor)
         #: what nameservers have answered last
         self.located = LastAnswers(real("keep_located", keep_located))
@@ -146,7 +146,7 @@ class Context(Live):
 
         :param address: an endpoint string.
         :param interface: which of its interfaces; it may be left out if it has only one.
-        :param timeout: seconds for the connection; by default as many as a call has.
+        :param timeout: seconds for the connection; the default is the timeout of a call.
         :returns: fires with it, once there is a connection. Fails with
             :class:`~pycomnet.errors.ServiceUnreachable`, ``CertificateRefused``, ``EndpointError``
             or ``UnknownInterface``. Cancelling it gives up.
@@ -206,7 +206,7 @@ class Context(Live):
         key = address, source
         route = self.pool.several.get(key)
         if route is None:
-            route = SeveralAddresses(peers, self.reactor, self.random)
+            route = FailoverAddresses(peers, self.reactor, self.random)
             self.pool.several[key] = self._several = route
         return route
 
@@ -247,9 +247,9 @@ class Context(Live):
         return str(attrs.evolve(endpoint, options=options))
 
     def refers_to(self, reference: ServiceReference) -> RemoteService:
-        """The service that a reference says, not connected yet.
+        """The service that a reference refers to, not connected yet.
 
-        :raises EndpointError: it has an address that is none.
+        :raises EndpointError: its address is not a valid endpoint string.
         """
         interface = reference.interface
         # Others may have written it: credentials are for its addresses by a pattern only.

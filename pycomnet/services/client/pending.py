@@ -48,13 +48,13 @@ def not_sendable(
 def too_long(payload: bytes, peer: PooledServer) -> InvalidArguments:
     """The error for a request that the server does not take."""
     return InvalidArguments(
-        f"arguments of {len(payload)} bytes, and {peer.longest} are the most that"
-        f" {peer.address} takes: send what is long as Binary"
+        f"arguments of {len(payload)} bytes; the limit of {peer.address} is {peer.longest}:"
+        " send what is long as Binary"
     )
 
 
 class Taker(Protocol):
-    """What is told a call's result, or its error: a Deferred, for example."""
+    """What receives a call's result or its error: a Deferred, for example."""
 
     def callback(self, result: Any) -> None:
         """The result has come."""

@@ -32,8 +32,8 @@ from pycomnet.services.client.login import AddressSource, address_with, choose, 
 
 if TYPE_CHECKING:
     from pycomnet.services.client.context import Context
+    from pycomnet.services.client.failover import FailoverAddresses
     from pycomnet.services.client.login import CallerCredentials
-    from pycomnet.services.client.severaladdresses import SeveralAddresses
 
 #: Seconds for which an address that refuses connections is not tried, if there are others.
 SET_ASIDE = 5.0
@@ -41,8 +41,8 @@ SET_ASIDE = 5.0
 SILENT_ASIDE = 30.0
 #: ... and one that is about to end, and has said so.
 DRAINING_ASIDE = 30.0
-#: Seconds for which credentials that were refused are not given again to the same server; each
-#: further refusal doubles that, up to so many.
+#: Seconds for which credentials that were refused are not given again to the same server. Each
+#: further refusal doubles that, up to ``LONGEST_REFUSED``.
 FIRST_REFUSED = 1.0
 LONGEST_REFUSED = 30.0
 
@@ -123,7 +123,7 @@ class Pool(Live):
             weakref.WeakValueDictionary()
         )
         #: routes to several addresses, as long as anybody uses them
-        self.several: weakref.WeakValueDictionary[tuple[str, AddressSource], SeveralAddresses] = (
+        self.several: weakref.WeakValueDictionary[tuple[str, AddressSource], FailoverAddresses] = (
             weakref.WeakValueDictionary()
         )
         self.closed = False
@@ -199,7 +199,8 @@ class PooledServer:
         self._kinds: object = None
         #: the last connection on which credentials were accepted
         self._logged_in: ClientConnection | None = None
-        #: the refusal of credentials that are not given again for so many seconds, until then
+        #: the last refusal of credentials, for how many seconds they are not given again, and the
+        #: time at which that ends
         self._refusal: Unauthenticated | None = None
         self._refused_for = self._refused_until = 0.0
         #: why it was given none, although there are some of these kinds

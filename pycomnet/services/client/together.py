@@ -60,7 +60,7 @@ class Together:
         self._idle: defer.Deferred[None] | None = None
 
     def told(self, count: int, running: Any = None) -> None:
-        """So many more have a result or an error.
+        """``count`` more calls have a result or an error.
 
         :param running: what has ended with it.
         """

@@ -70,7 +70,7 @@ class LaunchConfig:
     :ivar advertise: the address to register instead, or only its host; None for the addresses that
         it listens on.
     :ivar nameserver: the nameserver's address, or None for none.
-    :ivar name: the name for services that have none of their own; None for a generated one.
+    :ivar name: the name for services without a name of their own; None for a generated one.
     :ivar wait: wait for ever for the nameserver, and for a name that is taken.
     :ivar patience: otherwise, seconds to wait for the nameserver.
     :ivar ttl: seconds that a lease lasts.

@@ -27,7 +27,8 @@ CHUNK_SIZE = 65_536
 SHORT = 512
 #: How many bytes a request has beside the texts with which it begins and its arguments.
 OVERHEAD = 14
-#: Outcomes of so many bytes are sent before the batch is done. With their numbers they fit a frame.
+#: Outcomes are sent before the batch is done once they have this many bytes. With their numbers
+#: they fit into a frame.
 MOST_HELD = 48_000
 
 
@@ -109,7 +110,7 @@ class ServerBatch(ServerCall):
     def refusal(
         self, interface: str, name: str, size: int, again: bool = False
     ) -> Exception | None:
-        """Why none of its calls is wanted.
+        """The error if all calls of the batch are refused; None if they are not.
 
         :param name: the names of its methods, joined.
         """
@@ -136,7 +137,7 @@ class ServerBatch(ServerCall):
         try:
             self._interface, joined = read_texts(payload, 2)
         except InvalidValue as problem:
-            connection.violated("value", f"that is no batch: {problem}")
+            connection.violated("value", f"not a valid batch: {problem}")
             return
         refused = self.refusal(self._interface, joined, size, True)
         if refused is not None:
@@ -157,7 +158,7 @@ class ServerBatch(ServerCall):
             connection.violated("value", str(invalid))
             return
         except (ValueError, TypeError, ArithmeticError) as wrong:
-            connection.refuse(self, PycomnetError(f"that is no batch: {wrong}"))
+            connection.refuse(self, PycomnetError(f"not a valid batch: {wrong}"))
             return
         methods = server.methods[self._interface]
         self._bounds = [methods.get(name) for name in names]
@@ -170,7 +171,7 @@ class ServerBatch(ServerCall):
         if not (type(which) is type(args) is list and len(which) == len(args)):
             raise TypeError("the methods and the arguments are two arrays, of the same length")
         if len(which) > most:
-            raise InvalidArguments(f"a batch of {len(which)} calls, and {most} are the most here")
+            raise InvalidArguments(f"a batch of {len(which)} calls; the limit is {most}")
         methods = len(self._names)
         if not all(type(number) is int and 0 <= number < methods for number in set(which)):
             raise TypeError(f"a method is the number of one of {methods}")

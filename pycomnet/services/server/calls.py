@@ -98,7 +98,7 @@ class ServerCalls(FeedCalls):
         try:
             interface, name = read_texts(beginning, 2)
         except InvalidValue:
-            return PycomnetError("that is no request")
+            return PycomnetError("not a valid request")
         return call.refusal(interface, name, len(beginning), True)
 
     def _is_wanted(self, call: ServerCall, payload: bytes) -> bool:
@@ -110,7 +110,7 @@ class ServerCalls(FeedCalls):
         try:
             interface, name = read_texts(payload, 2)
         except InvalidValue as problem:
-            connection.violated("value", f"that is no request: {problem}")
+            connection.violated("value", f"not a valid request: {problem}")
             return False
         refused = call.refusal(interface, name, len(payload))
         if refused is not None:
@@ -231,7 +231,7 @@ class ServerCalls(FeedCalls):
         except ValueNotReceivable as unknown:
             connection.refuse(call, InvalidArguments(str(unknown)))
         except (ValueError, TypeError, KeyError) as wrong:
-            connection.refuse(call, PycomnetError(f"that is no request: {wrong}"))
+            connection.refuse(call, PycomnetError(f"not a valid request: {wrong}"))
         else:
             if name in self.methods.get(interface, ()):
                 connection.refuse(call, problem)

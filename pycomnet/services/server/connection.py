@@ -168,7 +168,7 @@ class ServerConnection(Connection):
 
     def _greeted(self, _: object = None) -> None:
         gate = self.server.gate
-        if gate is None or gate.serves_anybody():  # else it is a stranger until it has logged in
+        if gate is None or gate.serves_anybody():  # else it is unauthenticated until it logs in
             self.server.strangers.known(self.transport)
         if self._hello is not None:
             self._hello.cancel()

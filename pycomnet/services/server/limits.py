@@ -94,7 +94,7 @@ class HeldBytes:
 
     def no_room(self, size: int = 0) -> Overloaded:
         """The error for a caller whose arguments can't be held."""
-        text = f"the requests that are held here have {self.size} bytes, {self.most} are the most"
+        text = f"the server holds requests of {self.size} bytes; the limit is {self.most}"
         return Overloaded(f"{text}, and this one has {size}" if size else text)
 
 

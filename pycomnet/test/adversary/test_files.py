@@ -115,7 +115,7 @@ def test_store_others_can_read_or_link_is_refused(running: Daemons) -> None:
         return refused(start(running, "nameserver", "--store", f"sqlite:{store}"))
 
     store.symlink_to(victim)
-    assert "it is a symbolic link" in said()
+    assert "a symbolic link" in said()
     store.unlink()
     store.touch()
     store.chmod(0o644)
@@ -123,7 +123,7 @@ def test_store_others_can_read_or_link_is_refused(running: Daemons) -> None:
     store.unlink()
     beside = Path(f"{store}-wal")
     beside.symlink_to(victim)
-    assert "it is a symbolic link" in said()
+    assert "a symbolic link" in said()
     assert victim.read_text() == "precious"
 
 
@@ -132,9 +132,7 @@ def test_audit_log_link_or_others_file_is_refused(running: Daemons) -> None:
     victim = running.directory / "victim"
     audit = running.directory / "audit"
     audit.symlink_to(victim)
-    assert "it is a symbolic link" in refused(
-        start(running, "http-exec", "--audit-log", str(audit))
-    )
+    assert "a symbolic link" in refused(start(running, "http-exec", "--audit-log", str(audit)))
     assert not victim.exists()
     audit.unlink()
     audit.touch()

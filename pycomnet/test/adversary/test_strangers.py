@@ -125,4 +125,4 @@ async def test_strangers_go_first_when_descriptors_run_out(running: Daemons, kin
     with idle(target.port, 3 * FEW):
         await target.use()
         await target.use()
-    await target.daemon.seen("connections dropped that had not said who they are")
+    await target.daemon.seen("unauthenticated connections, the last from")

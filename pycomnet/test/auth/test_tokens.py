@@ -44,7 +44,7 @@ class TokenFileTests(FileCase):
         made = {tokens.new_token() for _ in range(100)}
         self.assertEqual(len(made), 100)
         for token in made:
-            self.assertEqual(tokens.check_token(token, "here"), token)
+            self.assertEqual(tokens.check_token_syntax(token, "here"), token)
 
     def test_token_file_has_mode_600_whatever_the_umask(self) -> None:
         """It is of mode 0600 whatever the umask, in a directory of its owner's."""

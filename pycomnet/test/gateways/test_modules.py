@@ -226,7 +226,7 @@ class Hostile(Tree):
             {"data": ["offeredpkg"]}, {"data": ["offeredpkg", 5]}, {"names": []}, {"source": "os"},
         )  # fmt: skip
         for question in questions:
-            self.assertIn("is no question", self.refused(offer, question))
+            self.assertIn("not a valid question", self.refused(offer, question))
         self.assertIn("no source", self.refused(offer, {"source": [5]}))
 
 
@@ -250,7 +250,9 @@ class Asking(Tree):
         waiting = [self.ask({"source": ["offeredpkg.one"]}), self.ask(5), self.ask({"list": "os"})]
         self.pair.pump()
         self.assertEqual(self.successResultOf(waiting[0]), {"offeredpkg.one": b"one = 1\n"})
-        for failed, words in zip(waiting[1:], ("is no question", "was not offered"), strict=True):
+        for failed, words in zip(
+            waiting[1:], ("not a valid question", "was not offered"), strict=True
+        ):
             self.assertIn(words, self.failureResultOf(failed, RemoteError).getErrorMessage())
 
     def test_next_answer_waits_until_one_is_taken(self) -> None:

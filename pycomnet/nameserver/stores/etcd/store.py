@@ -43,8 +43,9 @@ BEAT = 1.0
 BEAT_LEASE = 10
 #: Signs of life after which that lease is renewed; those without an answer; those not come back.
 KEEPALIVE_EVERY, MOST_UNANSWERED, MOST_SENT = 3, 4, 100
-#: A nameserver is cut off if the latest sign of life that came back is older than so many seconds.
-#: Each call looks, so it knows within five; less would be too few on a busy machine.
+#: A nameserver is cut off (partitioned from etcd) if the latest sign of life that came back is
+#: older than this, in seconds. Each call checks that, so it is known within five seconds; a shorter
+#: time would be too short on a busy machine.
 CUT_OFF = 4.5
 #: ... after which it begins another watch, each time.
 WATCH_ANEW = 6.0

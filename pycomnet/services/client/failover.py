@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pycomnet.services.client.pool import ClientConnection, PooledServer
 
 
-class SeveralAddresses(Instances):
+class FailoverAddresses(Instances):
     """Several addresses, each as good as the others. One is called until it fails.
 
     So a client that registers at a nameserver and then asks it finds what it has registered. Which
@@ -69,4 +69,4 @@ class SeveralAddresses(Instances):
         return ServiceReference(interface, address=self._current.address)
 
 
-__all__ = ["SeveralAddresses"]
+__all__ = ["FailoverAddresses"]
