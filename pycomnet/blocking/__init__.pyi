@@ -249,7 +249,7 @@ class Context:
 
         :param address: an endpoint string.
         :param interface: which of its interfaces; it may be left out if it has only one.
-        :param timeout: seconds for the connection; by default as many as a call has.
+        :param timeout: seconds for the connection; the default is the timeout of a call.
         :returns: it, once there is a connection. Raises
             :class:`~pycomnet.errors.ServiceUnreachable`, ``CertificateRefused``,
             ``EndpointError``
@@ -521,7 +521,7 @@ class Group:
         """Start several far sides at the same time.
 
         :param specs: what and where, each as for :meth:`makegateway`.
-        :param parallel: the most that are started at a time.
+        :param parallel: the limit on gateways that are being started at a time.
         :param progress: called with a :class:`Progress` whenever one has started or failed.
         :param timeout: seconds for each far side, from the beginning of its own start.
         :param options: keys of all specs, as for :meth:`makegateway`.
@@ -557,7 +557,7 @@ class Group:
         :param token: authenticates this user, where the service does not see the user itself; by
             default the token of ``token_file``, of the environment (``PYCOMNET_TOKEN``,
             ``PYCOMNET_TOKEN_FILE``), or the one that the service made for itself.
-        :raises EndpointError: it is no address.
+        :raises EndpointError: it is not a valid endpoint string.
         :param timeout: seconds; then it is cancelled and raises TimeoutExpired.
         """
     def terminate(self, timeout: float | None = ..., *, grace: float | None = ...) -> None:
