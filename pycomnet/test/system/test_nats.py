@@ -449,14 +449,19 @@ async def test_what_a_member_that_hangs_has_goes_to_another(
     """With ``ack_timeout`` it does not say any more that it works; the other sees that the events
     were handed out before."""
     name = "org.example.hanging"
-    options = {"via": server.address, "group": "hanging", "since": "1h", "ack_timeout": 0.5}
+    options: dict[str, Any] = {
+        "via": server.address,
+        "group": "hanging",
+        "since": "1h",
+        "ack_timeout": 0.5,
+    }
     async with Publishing(name, NatsSettings(servers=server.address), history=1000) as topic:
         for number in range(4):
             await topic.publish(number)
         hangs = subscriber(name, context=context, prefetch=2, **options)
         first = await within(hangs.receive_event())
         other = subscriber(name, context=context, **options)
-        deliveries = {}
+        deliveries: dict[int, int] = {}
         while len(deliveries) < 4:
             event = await within(other.receive_event())
             deliveries[event.value] = event.deliveries
