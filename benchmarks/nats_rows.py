@@ -10,18 +10,8 @@ import statistics
 from collections.abc import Callable
 from typing import Any
 
-from pubsub import (
-    NAME,
-    SMALL,
-    Job,
-    broker,
-    cpu,
-    direct_round,
-    free_port,
-    nats_publisher,
-    nats_subscribers,
-    time,
-)
+from pubsub_common import NAME, SMALL, Job, cpu, direct_round, free_port, nats_server, time
+from pubsub_peers import nats_publisher, nats_subscribers
 
 #: Events that are published before the others have their turn.
 TURN = 500
@@ -164,7 +154,7 @@ PAIRS: dict[str, tuple[Callable[..., None], Callable[..., None]]] = {
 def one_round(name: str, job: Job) -> tuple[float, float]:
     """The seconds of a round, and those of all processors."""
     port = free_port()
-    with broker("nats-server", "-a", "127.0.0.1", "-p", str(port), port=port) as pid:
+    with nats_server(port) as pid:
         found: tuple[float, float] = direct_round(job, *PAIRS[name], port, pid)
         return found
 

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pubsub
 from nats_rows import through_nats
+from pubsub_alone import durable, idle, stalled
+from pubsub_latency import RATE, latency
 
 #: Peers with a broker, and those that are shown for comparison.
 BROKERS = ("nats-py", "redis-py")
@@ -73,22 +75,22 @@ def measure(peers: list[str], rounds: int, scale: float) -> Iterable[tuple[str, 
             times = ours / brokers[name]
             yield line(f"{row}, /s", shown, f"{times:.1f} times", f"3 times {name}", times >= 3)
         yield line("... us of all processors for each", used, "", "", None)
-    found = pubsub.latency(peers, rounds)
+    found = latency(peers, rounds)
     for place, what in enumerate(("p50", "p99")):
         times = {name: one[place] for name, one in found.items()}
         shown = {name: f"{one * 1e6:,.0f}" for name, one in times.items()}
         best = min((one for name, one in times.items() if name in BROKERS), default=0.0)
         ratio = f"{times['pycomnet'] / best:.2f}" if best else ""
         reached = times["pycomnet"] < best if best else None
-        title = f"latency at {pubsub.RATE:,} events a second, {what}, us"
+        title = f"latency at {RATE:,} events a second, {what}, us"
         yield line(title, shown, ratio, "below each broker's", reached)
-    share = pubsub.stalled(rounds)
+    share = stalled(rounds)
     title = "one of 101 stalled: the others' rate"
     yield line(title, {"pycomnet": f"{share:.2f}"}, "", "0.95 of that without it", share >= 0.95)
-    size = pubsub.idle()
+    size = idle()
     title = "an idle subscription of 10,000, bytes"
     yield line(title, {"pycomnet": f"{size:,.0f}"}, "", "under 4,096", size < 4096)
-    ours, theirs = pubsub.durable()
+    ours, theirs = durable()
     title = f"durable events a second; SQLite's commits one by one: {theirs:,.0f}"
     times = ours / theirs
     yield line(title, {"pycomnet": f"{ours:,.0f}"}, f"{times:.0f} times", "5 times", times >= 5)

@@ -443,6 +443,37 @@ async def test_what_a_killed_member_had_goes_to_another(
 
 
 @pytest_twisted.ensureDeferred
+async def test_what_a_member_that_hangs_has_goes_to_another(
+    server: NatsServerProcess, context: Any
+) -> None:
+    """With ``ack_timeout`` it does not say any more that it works; the other sees that the events
+    were handed out before."""
+    name = "org.example.hanging"
+    options: dict[str, Any] = {
+        "via": server.address,
+        "group": "hanging",
+        "since": "1h",
+        "ack_timeout": 0.5,
+    }
+    async with Publishing(name, NatsSettings(servers=server.address), history=1000) as topic:
+        for number in range(4):
+            await topic.publish(number)
+        hangs = subscriber(name, context=context, prefetch=2, **options)
+        first = await within(hangs.receive_event())
+        other = subscriber(name, context=context, **options)
+        deliveries: dict[int, int] = {}
+        while len(deliveries) < 4:
+            event = await within(other.receive_event())
+            deliveries[event.value] = event.deliveries
+            await within(event.acknowledge())
+        assert first.deliveries == 1
+        assert deliveries[first.value] > 1
+        assert deliveries[3] == 1
+        await other.close()
+        await hangs.close()
+
+
+@pytest_twisted.ensureDeferred
 async def test_a_server_without_jetstream_says_so(tmp_path: Path, context: Any) -> None:
     """A publisher that wants a history does not start; the plain kind goes on without."""
     from twisted.internet import reactor

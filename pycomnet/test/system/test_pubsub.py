@@ -357,8 +357,8 @@ class Flood:
 async def test_a_hundred_stalled_subscribers_are_bounded_and_hurt_nobody(
     started: Daemons, nameserver: str, context: Any
 ) -> None:
-    """40 MB are published: the process grows by what may wait, another subscriber gets each
-    event or is told, and once the stalled ones are gone nothing waits any more."""
+    """24 MB are published: the process grows by what may wait, and not by all of them. Another
+    subscriber gets each event or is told; once the stalled ones are gone nothing waits any more."""
     daemon = publish(started, nameserver, "flood", FLOOD, "--name", "flood")
     await daemon.seen(REGISTERED)
     service = await context.locate("org.example.flood")
@@ -371,35 +371,35 @@ async def test_a_hundred_stalled_subscribers_are_bounded_and_hurt_nobody(
     for one in stalled:
         await one.when_subscribed()
     other = pycomnet.Context(context.reactor, nameserver=context.nameserver_address)
-    quick = subscriber("org.example.flood", context=other, service="flood", bound=16 << 20)
+    quick = subscriber("org.example.flood", context=other, service="flood", bound=1 << 20)
     await quick.when_subscribed()
     seen: list[Any] = []
 
     async def receive() -> None:
         async for value in quick:
             seen.append(value if isinstance(value, Gap) else value[0])
-            if seen[-1] == 19_999:
+            if seen[-1] == 11_999:
                 return
 
     receiving = defer.Deferred.fromCoroutine(receive())
-    after = await service.invoke("flood", {"count": 20_000}, timeout=PATIENCE)
+    after = await service.invoke("flood", {"count": 12_000}, timeout=PATIENCE)
     await receiving
     numbers = [one for one in seen if not isinstance(one, Gap)]
     assert numbers == sorted(numbers)
-    assert len(numbers) + sum(one.count or 0 for one in seen if isinstance(one, Gap)) == 20_000
-    # What waits for the hundred is in memory once: 256 KiB; 16 MiB for the other; and as much
-    # again, and what the connections and the allocator take.
-    assert after - before < 2 * (1 << 18) + 2 * (16 << 20) + (24 << 20), after - before
+    assert len(numbers) + sum(one.count or 0 for one in seen if isinstance(one, Gap)) == 12_000
+    # What waits for the hundred is in memory once: 256 KiB; 1 MiB for the other; and what their
+    # streams, the connections and the allocator take, 10 to 14 MB together.
+    assert after - before < 20_000_000, after - before
     state = await service.invoke("topic")
     assert state["subscriptions"] == 101
     assert state["dropped"] > 0
     for one in (*stalled, quick):
         await one.close()
-    for _ in range(PATIENCE):
+    for _ in range(PATIENCE * 20):
         state = await service.invoke("topic")
         if not state["subscriptions"]:
             break
-        await deferLater(context.reactor, 1.0)
+        await deferLater(context.reactor, 0.05)
     assert (state["subscriptions"], state["queued"]) == (0, 0)
     await other.close()
 
