@@ -5,6 +5,8 @@ from collections.abc import Iterable
 from collections.abc import Iterator
 from collections.abc import Sequence
 from pycomnet.blocking.executor import GatewayExecutor as GatewayExecutor
+from pycomnet.errors import ServerLeaving
+from pycomnet.errors import Unauthenticated
 from pycomnet.gateways.localfactory import Resumable
 from pycomnet.gateways.modules import ModuleOffer
 from pycomnet.gateways.output import OutputCallback
@@ -17,6 +19,7 @@ from pycomnet.rsync.result import SyncResult
 from pycomnet.rsync.result import TargetResult
 from pycomnet.services.binary import BlockLimits
 from pycomnet.services.client.login import CallerCredentials
+from pycomnet.services.client.pool import ClientConnection
 from pycomnet.services.client.pool import PooledServer
 from pycomnet.services.interface import Service
 from pycomnet.services.server.guarding import AccessGate
@@ -196,7 +199,7 @@ class Context:
 
     :param nameserver: a nameserver's address, an endpoint string; or several with commas between
         them, of nameservers on one store. One of them is asked until it fails, then another.
-    :param timeout: seconds that a call has unless it says how many; None for ever.
+    :param timeout: the default timeout of a call in seconds; None for none.
     :param balance: how calls are spread over the instances of a service: ``"round_robin"``, or
         ``"least_pending"`` for the one with the fewest calls of this context under way.
     :param keepalive: seconds of silence after which a server is asked whether it is still there.
@@ -225,7 +228,7 @@ class Context:
         nameserver has found never have them.
     :param keep_located: seconds for which ``locate`` goes by a nameserver's last answer while
         none
-        can be reached; then the service's ``stale`` says how old that is. 0 for none.
+        can be reached; then the service's ``stale`` is the age of that. 0 for none.
     """
     def __init__(self, *, nameserver: str | None = ..., timeout: float | None = ..., balance: str = ..., keepalive: float | None = ..., silence: float | None = ..., random: Random | None = ..., blocks: BlockLimits | None = ..., max_value: int = ..., max_items: int = ..., credentials: Any = ..., nameserver_credentials: Any = ..., trust_roots: str | os.PathLike[str] | None = ..., keep_located: float = ...) -> None: ...
     def __enter__(self) -> Context: ...
@@ -246,7 +249,7 @@ class Context:
 
         :param address: an endpoint string.
         :param interface: which of its interfaces; it may be left out if it has only one.
-        :param timeout: seconds for the connection; by default as many as a call has.
+        :param timeout: seconds for the connection; the default is the timeout of a call.
         :returns: it, once there is a connection. Raises
             :class:`~pycomnet.errors.ServiceUnreachable`, ``CertificateRefused``,
             ``EndpointError``
@@ -518,7 +521,7 @@ class Group:
         """Start several far sides at the same time.
 
         :param specs: what and where, each as for :meth:`makegateway`.
-        :param parallel: the most that are started at a time.
+        :param parallel: the limit on gateways that are being started at a time.
         :param progress: called with a :class:`Progress` whenever one has started or failed.
         :param timeout: seconds for each far side, from the beginning of its own start.
         :param options: keys of all specs, as for :meth:`makegateway`.
@@ -554,7 +557,7 @@ class Group:
         :param token: authenticates this user, where the service does not see the user itself; by
             default the token of ``token_file``, of the environment (``PYCOMNET_TOKEN``,
             ``PYCOMNET_TOKEN_FILE``), or the one that the service made for itself.
-        :raises EndpointError: it is no address.
+        :raises EndpointError: it is not a valid endpoint string.
         :param timeout: seconds; then it is cancelled and raises TimeoutExpired.
         """
     def terminate(self, timeout: float | None = ..., *, grace: float | None = ...) -> None:
@@ -679,7 +682,7 @@ class RemoteService:
     def goes_elsewhere(self, peer: PooledServer, *, timeout: float | None = ...) -> bool:
         """Whether another instance does what this one can't now; then that one gets the calls.
 
-        If all have said so, it stays as it is: nothing is gained by going to and fro.
+        If all instances are draining, nothing changes: nothing is gained by going to and fro.
 
         :param timeout: seconds; then it is cancelled and raises TimeoutExpired.
         """
@@ -703,8 +706,18 @@ class RemoteService:
             :class:`~pycomnet.errors.ServiceError`, whose subclasses tell what went wrong, or
             :class:`RemoteError` if the method raised. Cancelling it cancels the method.
         """
+    def most_repeats(self, problem: ServerLeaving | Unauthenticated, peer: PooledServer, connection: ClientConnection, *, timeout: float | None = ...) -> int:
+        """How often a call with blocks, or a stream, is repeated that did not run.
+
+        :param timeout: seconds; then it is cancelled and raises TimeoutExpired.
+        """
+    def pause(self, expires: float | None, repeats: int, *, timeout: float | None = ...) -> None:
+        """Wait, longer each time, before the second and each further repetition of a call.
+
+        :param timeout: seconds; then it is cancelled and raises TimeoutExpired.
+        """
     def saying(self, key: str | None = ..., on_behalf_of: str | None = ..., memory: str | None = ..., *, timeout: float | None = ...) -> RemoteService:
-        """This service, for calls of which something is said.
+        """This service, for calls with metadata.
 
         :param key: the method sees it as ``request.key``; one with ``once`` answers a second
             call of this key from what it has kept of the first.
@@ -715,7 +728,7 @@ class RemoteService:
         """
     @property
     def stale(self) -> float:
-        """How old what the nameserver has said of it is, in seconds, if the nameserver can't be
+        """The age of the nameserver's last answer about it, in seconds, if the nameserver can't be
         reached or is cut off from its store; else 0.0.
         """
     def stream(self, method: str, args: Any = ..., timeout: float | None = ...) -> RemoteStream:
@@ -731,6 +744,10 @@ class RemoteStream:
     The method waits if the values are not taken. :meth:`close` the stream to get no more; this
     also
     happens when nobody holds it any more, as after a ``break``.
+
+    A server that refuses to run the method is asked again, or another one is, where that may
+    help:
+    after a login, say. This is as with ``invoke``. A stream that has begun is not repeated.
     """
     def __enter__(self) -> RemoteStream: ...
     def __exit__(self, *exception: object) -> None: ...
