@@ -67,6 +67,8 @@ with open({path!r}, "a", buffering=1) as file:
 TWISTD = [sys.executable, "-c", "from twisted.scripts.twistd import run; run()", "-n", "--pidfile="]
 #: Seconds that something may take before the run gives up.
 PATIENCE = 120.0
+#: Seconds that an event may be on its way: connections are held for up to one.
+UNDERWAY = 3.0
 #: Clients that have numbers published.
 PRODUCERS = 4
 
@@ -214,12 +216,17 @@ class Run:
         async for event in client.events():
             if not isinstance(event, Event):
                 raise AssertionError(f"a group with a store was told of {event}")
-            note = Handed(name, event.value[1])
+            note = Handed(name, event.value[1], taken=time.monotonic())
             self.handed.append(note)
             if self.numbers.random() < 0.05:
                 await self.sleep(0.05)
             done = event.acknowledge()
-            done.addCallbacks(lambda _, note=note: setattr(note, "confirmed", True), lambda _: None)
+            done.addCallbacks(lambda _, note=note: self.noted(note), lambda _: None)
+
+    def noted(self, note: Handed) -> None:
+        """An acknowledgement was confirmed."""
+        note.confirmed = True
+        note.noted = time.monotonic()
 
     async def produce(self, context: Any) -> None:
         """Have numbers published, and note which were confirmed."""
@@ -314,6 +321,7 @@ async def main(reactor: Any, options: argparse.Namespace) -> int:
         await run.sleep(1)
         await run.disturb(options.seconds, options.kills)
         run.stopping = True
+        print(f"{run.kills} kills, {run.cuts} cuts: now all that was confirmed is to come")
         await defer.gatherResults(producing)
         # All that was confirmed is to come, now that nothing is disturbed any more.
         last = run.confirmed[-1]
@@ -359,7 +367,8 @@ def check(run: Run, members: list[str]) -> list[str]:
     lost = confirmed - run.kept
     if lost:
         found.append(f"all of kept: {len(lost)} confirmed events are lost: {sorted(lost)[:10]}")
-    found += [f"workers: {fault}" for fault in faults_of_group(run.handed, confirmed, members)]
+    group = faults_of_group(run.handed, confirmed, members, UNDERWAY)
+    found += [f"workers: {fault}" for fault in group]
     taken = [int(line) for line in run.taken.read_text().split()] if run.taken.exists() else []
     lost = confirmed - set(taken)
     if lost:

@@ -1,8 +1,9 @@
 """Kills a workflow service, and the service that it calls, at random, and checks every run.
 
 Each run pays (a method with ``once``), then ships (an idempotent one). A run may end with the code
-``unknown`` if the paying service was killed while it was called. What must hold: every run ends, no
-payment is made twice, and what is done has been paid and shipped.
+``unknown`` if the paying service was killed while it was called; then its payment is undone. What
+must hold: no run is lost, every run ends, no payment is made twice, what is done has been paid and
+shipped, and what is not done was undone once it may have been paid.
 
     python benchmarks/workflow_kills.py --kills 20 --service-kills 5
 """
@@ -24,7 +25,7 @@ from twisted.internet.task import deferLater, react
 from twisted.internet.threads import deferToThread
 
 from pycomnet.errors import PycomnetError
-from pycomnet.ext.workflow import RunFailed, workflow
+from pycomnet.ext.workflow import RunFailed, UnknownRun, workflow
 from pycomnet.services.client.context import Context
 from pycomnet.test.system.daemons import Daemon, Daemons, daemons
 
@@ -52,20 +53,36 @@ class Shop(pycomnet.Service):
     async def ship(self, request):
         note(f"ship {request.args}\\n")
         return f"shipped {request.args}"
+
+    @pycomnet.method(idempotent=True)
+    async def refund(self, request):
+        note(f"refund {request.args}\\n")
 """
+RETRY = {"attempts": 100, "delay": 0.2, "max_delay": 2}
 CONFIG = {
     "tasks": {
         "order": [
-            {"name": "pay", "interface": "kills.shop", "method": "pay", "timeout": 60},
             {
+                "name": "pay",
                 "interface": "kills.shop",
-                "method": "ship",
+                "method": "pay",
                 "timeout": 60,
-                "retry": {"attempts": 100, "delay": 0.2, "max_delay": 2},
+                "compensate": [
+                    {
+                        "interface": "kills.shop",
+                        "method": "refund",
+                        "args": "${input}",
+                        "timeout": 60,
+                        "retry": RETRY,
+                    }
+                ],
             },
+            {"interface": "kills.shop", "method": "ship", "timeout": 60, "retry": RETRY},
         ]
     }
 }
+#: Seconds after the last kill in which every run has to end.
+LONGEST_END = 120.0
 
 
 class Kills:
@@ -82,6 +99,7 @@ class Kills:
         (started.directory / "shop.py").write_text(SERVICE)
         self.over = False
         self.ends: Counter[str] = Counter()
+        self.killed: Counter[str] = Counter()
         self.runs: dict[str, str] = {}
 
     def workflows(self) -> Daemon:
@@ -106,24 +124,33 @@ class Kills:
         while not self.over:
             id = f"c{number}-{count}"
             count += 1
-            while True:
-                try:
-                    await w.start("order", id, id)
-                    self.ends[await self.end(w, id)] += 1
-                    break
-                except PycomnetError:
-                    await deferLater(self._reactor, 0.2)
+            self.runs[id] = "not started"
+            await self.again(w.start, "order", id, id)
+            self.runs[id] = "started"
+            self.runs[id] = await self.again(self.end, w, id)
+            self.ends[self.runs[id]] += 1
+
+    async def again(self, ask: Any, *args: Any) -> Any:
+        """Ask until there is an answer.
+
+        :raises UnknownRun: a run that was started is not there.
+        """
+        while True:
+            try:
+                return await ask(*args)
+            except UnknownRun:
+                raise
+            except PycomnetError:
+                await deferLater(self._reactor, 0.2)
 
     async def end(self, w: Any, id: str) -> str:
         """How a run ends."""
         try:
             result = await w.result(id, 60)
         except RunFailed as problem:
-            self.runs[id] = str(problem.error.get("code"))
-        else:
-            assert result == f"shipped {id}"
-            self.runs[id] = "done"
-        return self.runs[id]
+            return str(problem.error.get("code"))
+        assert result == f"shipped {id}"
+        return "done"
 
     async def run(self) -> None:
         """Kill, restart, and check."""
@@ -136,7 +163,11 @@ class Kills:
         async with context:
             w = workflow(NAME, context=context)
             clients = [defer.Deferred.fromCoroutine(self.orders(w, n)) for n in range(args.clients)]
+            ended = defer.gatherResults(clients, consumeErrors=True)
+            ends = self._reactor.seconds() + args.seconds
             for what in kills:
+                if ended.called or self._reactor.seconds() > ends:
+                    break  # a run is lost, or time is up
                 await deferLater(self._reactor, self._random.uniform(0.2, 2.0))
                 victim = daemon if what == "workflow" else shop
                 victim.signal(signal.SIGKILL)
@@ -145,8 +176,17 @@ class Kills:
                     daemon = await deferToThread(self.workflows)
                 else:
                     shop = await deferToThread(self.shop)
+                self.killed[what] += 1
+                if self.killed.total() % 25 == 0:
+                    print(f"{dict(self.killed)}, runs: {dict(self.ends)}", flush=True)
             self.over = True
-            await defer.gatherResults(clients)
+            try:
+                await ended.addTimeout(LONGEST_END, self._reactor)
+            except defer.FirstError as problem:
+                problem.subFailure.raiseException()
+            except defer.TimeoutError:
+                left = {id: state for id, state in self.runs.items() if state.endswith("started")}
+                raise SystemExit(f"{len(left)} runs don't end: {left}") from None
         self.check()
 
     def check(self) -> None:
@@ -159,9 +199,12 @@ class Kills:
             if end == "done":
                 assert effects[f"pay {id}"] == 1, id
                 assert effects[f"ship {id}"] >= 1, id
-        killed = f"{self._args.kills} kills of the workflow service"
-        print(f"{killed}, {self._args.service_kills} of the service that it calls")
-        print(f"{len(self.runs)} runs: {dict(self.ends)}; none is paid twice, all have ended")
+                assert not effects[f"refund {id}"], id
+            else:
+                assert effects[f"refund {id}"] >= 1, id
+        killed = f"{self.killed['workflow']} kills of the workflow service"
+        print(f"{killed}, {self.killed['shop']} of the service that it calls")
+        print(f"{len(self.runs)} runs: {dict(self.ends)}; none lost or paid twice, all ended")
 
 
 async def main(reactor: Any) -> None:
@@ -169,6 +212,7 @@ async def main(reactor: Any) -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--service-kills", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=3600, help="no more kills after that")
     parser.add_argument("--clients", type=int, default=8)
     parser.add_argument("--seed", type=int, default=int.from_bytes(os.urandom(4), "big"))
     args = parser.parse_args()

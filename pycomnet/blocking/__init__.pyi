@@ -745,9 +745,9 @@ class RemoteStream:
     also
     happens when nobody holds it any more, as after a ``break``.
 
-    A server that refuses to run the method is asked again, or another one is, where that may
-    help:
-    after a login, say. This is as with ``invoke``. A stream that has begun is not repeated.
+    Where a login is needed first, or a leaving server never saw the call, the method is called
+    once
+    more, as with ``invoke``. A stream that has begun is not repeated.
     """
     def __enter__(self) -> RemoteStream: ...
     def __exit__(self, *exception: object) -> None: ...

@@ -255,6 +255,7 @@ class Guide:
         try:
             daemons.start_nameserver()
             daemons.start_service()
+            working = daemons.start_workflow()
             async with Context(self._program.reactor, nameserver=daemons.nameserver) as context:
                 service = await tour.find(context, daemons.check)
 
@@ -269,6 +270,7 @@ class Guide:
                 self._result(f"pid {first} answered the first call and was killed in the second,")
                 self._result(f"which pid {second} answered {took:.1f} s later")
                 await self._events(context)
+                await self._workflow(context, daemons, working)
         finally:
             await daemons.close()
 
@@ -284,6 +286,26 @@ class Guide:
         seen = await tour.follow(context, 5, 20)
         expect(seen == [*range(seen[0], seen[0] + 20)], f"the events were {seen}")
         self._result(f"{seen[0]}, {seen[1]}, ... {seen[-1]}: the last few, and those that followed")
+
+    async def _workflow(self, context: Context, daemons: Daemons, pid: int) -> None:
+        self._begin(
+            "Workflows",
+            "twistd pycomnet-workflow runs chains of calls to services, which the functions below "
+            "or a JSON file describe. What a step returned is kept before the next one begins. So "
+            "a run goes on though the workflow service is killed.",
+            tour.visit,
+            tour.outlive,
+        )
+
+        def restart() -> None:
+            daemons.kill(pid)
+            daemons.start_workflow()
+
+        begun = perf_counter()
+        run = await tour.outlive(context, restart)
+        took = perf_counter() - begun
+        expect(run["state"] == "done" and len(run["steps"]) == 2, f"the run was {run}")
+        self._result(f"{run['id']} is done after {took:.1f} s, though pid {pid} was killed in it")
 
     async def _survey(self, gateways: list[Gateway]) -> None:
         self._begin(

@@ -12,6 +12,7 @@ from typing import Any
 from pycomnet.channels.channel import Channel
 from pycomnet.errors import GatewayDied, RemoteError, ServiceNotFound, ServiceUnreachable
 from pycomnet.ext.pubsub import subscriber
+from pycomnet.ext.workflow import Task, workflow
 from pycomnet.gateways.gateway import Gateway
 from pycomnet.gateways.group import Group
 from pycomnet.gateways.output import Output
@@ -143,6 +144,23 @@ async def find(context: Context, check: Callable[[], None]) -> RemoteService:
 async def follow(context: Context, last: int, count: int) -> list[int]:
     async with subscriber("org.pycom.tour.ticks", context=context, last=last) as ticks:
         return [await ticks.receive() for _ in range(count)]
+
+
+def visit() -> Task:
+    task = Task("visit")
+    for _ in range(2):
+        task.call("org.pycom.tour", "pid_after", args=0.2)
+    return task
+
+
+async def outlive(context: Context, restart: Callable[[], None]) -> dict[str, Any]:
+    w = workflow("/tour/workflow", context=context)
+    await w.start("visit", id="run-1")
+    await context.sleep(0.3)  # a step is done, the next one's call is under way ...
+    restart()  # ... when the workflow service is killed and another one started
+    await w.result("run-1")
+    shown: dict[str, Any] = await w.show("run-1")
+    return shown
 
 
 async def survive(service: RemoteService, restart: Callable[[int], None]) -> tuple[int, int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -15,6 +16,7 @@ from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThread
 
 import pycomnet
+from pycomnet.cli import tour
 from pycomnet.deferred import deferred
 from pycomnet.errors import PycomnetError
 from pycomnet.net.reactors import GatewayReactor
@@ -44,6 +46,14 @@ class Daemons:
         """Start the service, which waits for the nameserver. Returns its process id."""
         options = ("--nameserver", self.nameserver, "--wait", "--ttl", "2")
         return self._start("pycomnet-service", *options, "pycomnet.cli.tourservice")
+
+    def start_workflow(self) -> int:
+        """Start the workflow service, which keeps its runs in a file. Returns its process id."""
+        config = self.directory / "tasks.json"
+        config.write_text(json.dumps({"tasks": {"visit": tour.visit().as_dict()}}))
+        options = ("--config", str(config), "--name", "/tour/workflow")
+        more = ("--nameserver", self.nameserver, "--wait", "--ttl", "2")
+        return self._start("pycomnet-workflow", *options, *more)
 
     @deferred
     async def start_mediator(self, reactor: GatewayReactor) -> str:

@@ -30,6 +30,8 @@ FEW = 2_000
 STORE_LATE = 2.0
 #: How many instances are looked at to explain why none is located.
 SMALL = 16
+#: A lease of which less than this part is left was to be renewed before.
+MISSED = 1 / 3
 #: Bytes of a secret's digest. The secret can't be computed from what is in the store.
 DIGEST = 16
 
@@ -65,6 +67,8 @@ class Directory:
     :param log_length: changes kept for watchers.
     :param random: chooses among services with weights.
     :ivar log: the last changes.
+    :ivar doubtful: how many are kept although their lease is over.
+    :ivar healed: how many of such were renewed or registered again in time.
     """
 
     def __init__(
@@ -75,6 +79,7 @@ class Directory:
         random: Callable[[], float] | None = None,
     ) -> None:
         self.log = ChangeLog(length=log_length)
+        self.doubtful = self.healed = 0
         self._seconds = seconds
         self._ends_leases = ends_leases
         self._index = Index(random)
@@ -141,7 +146,8 @@ class Directory:
                 if not self._ends_leases:
                     record.ends = NEVER
                 elif keeps and old is not None:
-                    record.ends = old.ends
+                    record.ends, record.doubtful = old.ends, old.doubtful
+                    self.doubtful += record.doubtful > 0
                 if self._ends_leases:
                     self._leases.add(record)
                 if record.client is not None:
@@ -149,6 +155,9 @@ class Directory:
             else:
                 old = self._index.remove(change.service)
             if old is not None:
+                if old.doubtful:
+                    self.doubtful -= 1
+                    self.healed += record is not None and not record.doubtful
                 self._leases.drop(old)
                 if old.client is not None:
                     old.client.registered -= 1
@@ -208,7 +217,7 @@ class Directory:
         if held is None:
             return Put(record)
         if hmac.compare_digest(held.secret, record.secret):
-            if held.ends > now:
+            if held.is_kept(now):
                 record.lease = held.lease
             record.standing = after_operator(record.standing, held.standing)
         elif held.ends > now:
@@ -232,7 +241,7 @@ class Directory:
     def find(self, service: str, now: float) -> Record | None:
         """The live record of a name."""
         record = self._index.names.get(service)
-        return record if record is not None and record.ends > now else None
+        return record if record is not None and record.is_kept(now) else None
 
     def owned(self, lease: int, secret: str, now: float) -> Record:
         """The live record of a lease, for its owner.
@@ -241,7 +250,7 @@ class Directory:
         :raises NotLeaseOwner: it is not the lease's secret.
         """
         record = self._index.leases.get(lease)
-        if record is None or record.ends <= now:
+        if record is None or (record.ends <= now and record.doubtful <= now):
             raise LeaseLost(f"lease {lease} is over: register again")
         if not hmac.compare_digest(record.secret, digest(secret)):
             raise NotLeaseOwner(f"that is not the secret of lease {lease}")
@@ -252,6 +261,10 @@ class Directory:
         record = self.owned(lease, secret, now)
         if self._ends_leases:
             record.ends = now + record.ttl
+            if record.doubtful:
+                record.doubtful = 0.0
+                self.doubtful -= 1
+                self.healed += 1
         return record
 
     def restanding(self, held: Record, standing: Standing | None) -> Put:
@@ -286,7 +299,7 @@ class Directory:
         """When the next lease may end, or None while there is none."""
         return self._leases.next_time()
 
-    def due(self, now: float, limit: int = STRIDE) -> list[Record]:
+    def due(self, now: float, limit: float = STRIDE) -> list[Record]:
         """Take out records whose lease has ended, for the store to remove. Queries no longer see
         them. What the store can't remove goes back with :meth:`put_off`.
         """
@@ -299,18 +312,42 @@ class Directory:
             self._leases.add(record)
             record.ends = ends
 
+    def ending(self) -> float:
+        """Which part of all leases is over, or was not renewed for two thirds of its time. Of many
+        leases some are looked at."""
+        now = self._seconds()
+        looked = list(self._index.sample(STRIDE))
+        ending = sum(record.ends - now < record.ttl * MISSED for record in looked)
+        return ending / max(1, len(looked))
+
+    def doubt(self, record: Record, now: float) -> None:
+        """Keep a record whose lease is over for one more ttl. Its client may register others."""
+        if self._index.names.get(record.service) is record and not record.doubtful:
+            record.doubtful = now + record.ttl
+            self.doubtful += 1
+            self._leases.add(record)
+            if record.client is not None:
+                record.client.registered -= 1
+                record.client = None
+
     # -- questions -------------------------------------------------------------------------------
 
     def locate(
         self, interface: str | None, service: str | None, tags: frozenset[str], now: float
     ) -> Record | None:
-        """One live record; if several match, each in turn."""
+        """One live record; if several match, each in turn. A doubtful one only if there is no
+        other."""
         if service is None:
-            return None if interface is None else self._index.next(interface, tags, now)
+            if interface is None:
+                return None
+            found = self._index.next(interface, tags, now)
+            if found is None and self.doubtful:
+                found = self._index.next_doubtful(interface, tags, now)
+            return found
         record = self._index.names.get(service)
         if (
             record is not None
-            and record.ends > now
+            and (record.ends > now or record.doubtful > now)
             and (record.standing is None or record.standing.share is not None)
             and (interface is None or interface in record.interfaces)
             and tags.issubset(record.tags)
@@ -325,7 +362,7 @@ class Directory:
             some: Iterable[Record] = () if held is None else (held,)
         else:
             some = islice(self._index.instances(interface or ""), SMALL)
-        return [one.service for one in some if one.ends > now and one.standing is not None]
+        return [one.service for one in some if one.is_kept(now) and one.standing is not None]
 
     def page(
         self, query: Query, after: str, limit: int, now: float, stride: int = STRIDE
@@ -341,7 +378,7 @@ class Directory:
             record = names.get(query.name) if query.name > after else None
             found = [] if record is None else [record]
             return DirectoryPage(
-                [one for one in found if one.ends > now and query.matches(one)], None
+                [one for one in found if one.is_kept(now) and query.matches(one)], None
             )
         if query.only_interface is not None:
             some = self._index.instances(query.only_interface)
@@ -349,7 +386,7 @@ class Directory:
                 found = [
                     one
                     for one in some
-                    if one.service > after and one.ends > now and query.matches(one)
+                    if one.service > after and one.is_kept(now) and query.matches(one)
                 ]
                 first = heapq.nsmallest(limit, found, key=_name)
                 return DirectoryPage(first, first[-1].service if len(first) < len(found) else None)
@@ -360,7 +397,7 @@ class Directory:
             if not name.startswith(query.prefix):
                 return DirectoryPage(found, None)
             record = names[name]
-            if record.ends > now and query.matches(record):
+            if record.is_kept(now) and query.matches(record):
                 found.append(record)
                 if len(found) >= limit:
                     return DirectoryPage(found, name)

@@ -1,4 +1,4 @@
-"""Removes registrations whose lease has ended."""
+"""Removes registrations whose lease has ended, unless most seem to end."""
 
 from __future__ import annotations
 
@@ -20,15 +20,24 @@ log = Logger()
 
 #: Seconds after which a removal is tried again when the store has failed.
 RETRY = 5.0
+#: If more than this part of all leases ends, and there are so many leases, that is doubted.
+MOST = 0.5
+FEWEST = 10
 
 
 class Expiry:
     """One timer for all leases: it fires when the first may end.
 
+    If most leases end at about the same time, it is rather the nameserver that can't be reached, or
+    that was suspended, than most services that are dead. So there is a guard: what ends then is not
+    removed, but kept for one more ttl as *doubtful*, once until it is renewed. Its owner renews it
+    as usual; another owner may take its name at once. It is located if there is no other.
+
     :param directory: knows which leases end, and when.
     :param store: removes them.
     :param reactor: for the delayed call.
     :param seconds: the clock that leases end by.
+    :param guard: whether to doubt it when most leases end.
     :ivar count: registrations that were removed.
     :ivar timer: the delayed call, or None when there is no lease.
     """
@@ -39,6 +48,7 @@ class Expiry:
         store: INameStore,
         reactor: IReactorTime,
         seconds: Callable[[], float],
+        guard: bool = True,
     ) -> None:
         self.count = 0
         self.timer: Any = None
@@ -46,12 +56,17 @@ class Expiry:
         self._store = store
         self._reactor = reactor
         self._seconds = seconds
+        self._guard = guard
+        #: what was marked as doubtful, and what was renewed of all such before; None: all is well
+        self._guarding: tuple[int, int] | None = None
         self._time = 0.0
         self._failing = False
         self._stopped = False
 
     def schedule(self) -> None:
         """Set the timer to the lease that may end first."""
+        if self._guarding is not None and not self._directory.doubtful:
+            self._calm()
         first = self._directory.next_time()
         if first is None or self._stopped or (self.timer is not None and first >= self._time):
             return
@@ -69,12 +84,55 @@ class Expiry:
 
     def _expire(self) -> None:
         self.timer = None
-        for record in self._directory.due(self._seconds()):
+        ended = self._directory.due(self._seconds())
+        if self._guard:
+            ended = self._not_doubted(ended)
+        for record in ended:
             removing = self._store.commit(Delete(record.service, record.fence, EXPIRED))
             removing.addCallbacks(
                 self._expired, self._not_expired, callbackArgs=(record,), errbackArgs=(record,)
             )
         self.schedule()
+
+    def _not_doubted(self, ended: list[Record]) -> list[Record]:
+        """Those of some ended records that are to be removed; the others are kept as doubtful."""
+        directory = self._directory
+        fresh = sum(not record.doubtful for record in ended)
+        if not fresh or len(directory) < FEWEST or (part := directory.ending()) <= MOST:
+            return ended
+        # All of them at once: else who renews before its turn would be refused.
+        ended += directory.due(self._seconds(), float("inf"))
+        marked, healed = self._guarding or (0, directory.healed)
+        now = self._seconds()
+        removed = []
+        for record in ended:
+            if record.doubtful:
+                removed.append(record)
+            else:
+                directory.doubt(record, now)
+        kept = len(ended) - len(removed)
+        if self._guarding is None:
+            log.critical(
+                "{percent} % of {count} leases are over or about to be: what ends is kept as "
+                "doubtful for one more ttl, {kept} registrations now. Can services reach this "
+                "nameserver?",
+                percent=round(part * 100),
+                count=len(directory),
+                kept=kept,
+            )
+        self._guarding = marked + kept, healed
+        return removed
+
+    def _calm(self) -> None:
+        assert self._guarding is not None
+        marked, healed = self._guarding
+        self._guarding = None
+        log.warn(
+            "no registration is doubtful any more: of {marked} that were, {healed} were "
+            "registered again or renewed",
+            marked=marked,
+            healed=self._directory.healed - healed,
+        )
 
     def _expired(self, revision: int, record: Record) -> None:
         self._failing = False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from itertools import chain, islice
 from random import Random
 from typing import Any
 
@@ -157,9 +158,30 @@ class Index:
                 return record
         return None
 
+    def next_doubtful(self, interface: str, tags: frozenset[str], now: float) -> Record | None:
+        """One of the records that are kept as doubtful, at random; the weights don't count."""
+        entry = _many(self._interfaces.get(interface))
+        some = entry.items if isinstance(entry, Ring) else entry
+        first = int(self._random() * len(some))
+        for record in chain(islice(some, first, None), islice(some, first)):
+            if (
+                record.doubtful > now
+                and (record.standing is None or record.standing.share is not None)
+                and tags.issubset(record.tags)
+            ):
+                return record
+        return None
+
     def instances(self, interface: str) -> Ring | tuple[Record, ...]:
         """The records that have this interface, live or not."""
         return _many(self._interfaces.get(interface))
+
+    def sample(self, most: int) -> Iterator[Record]:
+        """All records, or so many of them, at even distances in the order of their names."""
+        have = len(self.names)
+        if have <= most:
+            return iter(self.names.values())
+        return (self.names[self._order[place * have // most]] for place in range(most))
 
     def after(self, name: str, inclusive: bool = False) -> Iterator[str]:
         """The names that sort after one, in order. The index may not change during the

@@ -32,8 +32,8 @@ class Leases:
         self._gone = 0
 
     def add(self, record: Record) -> None:
-        """Add a record whose lease ends at ``record.ends``."""
-        slot = int(record.ends / GRAIN) + 1
+        """Add a record whose lease ends at ``record.ends``, or that is kept for longer."""
+        slot = int(max(record.ends, record.doubtful) / GRAIN) + 1
         records = self._slots.get(slot)
         if records is None:
             self._slots[slot] = [record]
@@ -65,7 +65,7 @@ class Leases:
         """When to look again, or None if there are no leases."""
         return self._times[0] * GRAIN if self._times else None
 
-    def due(self, now: float, limit: int) -> list[Record]:
+    def due(self, now: float, limit: float) -> list[Record]:
         """Take out records whose lease has ended.
 
         :param limit: the most records to look at; more may be due.
@@ -79,7 +79,7 @@ class Leases:
                 self._count -= 1
                 if record.ends == GONE:
                     self._gone -= 1
-                elif record.ends > now:
+                elif record.is_kept(now):
                     self.add(record)
                 else:
                     ended.append(record)

@@ -51,7 +51,8 @@ class Record:
     :ivar ends: when the lease ends, by the clock of the directory that holds the record.
     :ivar client: the client that registered or renewed it since the nameserver was started.
     :ivar standing: whether it takes callers; None: as usual.
-    :ivar doubtful: its lease is over, but so are those of most: it is kept for one more ttl.
+    :ivar doubtful: until when it is kept although its lease is over, as those of most are (see
+        :class:`Expiry`); 0.0: it never was since it was registered or renewed.
     """
 
     service: str
@@ -66,7 +67,7 @@ class Record:
     ends: float = 0.0
     client: Registrant | None = None
     standing: Standing | None = None
-    doubtful: bool = False
+    doubtful: float = 0.0
 
     def __repr__(self) -> str:
         return f"<Record {self.service!r} at {self.address!r}, fence {self.fence}>"
@@ -90,7 +91,11 @@ class Record:
 
     def with_standing(self, standing: Standing | None) -> Record:
         """The record with another standing, to be registered in its place."""
-        return attrs.evolve(self, standing=standing, fence=0, ends=SAME, doubtful=False)
+        return attrs.evolve(self, standing=standing, fence=0, ends=SAME)
+
+    def is_kept(self, now: float) -> bool:
+        """Whether it is registered: its lease lives, or it is kept as doubtful."""
+        return self.ends > now or self.doubtful > now
 
     @property
     def size(self) -> int:

@@ -73,6 +73,7 @@ class NameService(OperatedNames):
     :param may_register: raises an error if a client may not register a name with interfaces, or
         keep it.
     :param max_stale: seconds for which it answers while it is cut off from a store that it shares.
+    :param guard: whether most leases ending at once are doubted: see :class:`Expiry`.
     :param log_length: changes kept for watchers; by default that of :class:`ChangeLog`.
     """
 
@@ -88,6 +89,7 @@ class NameService(OperatedNames):
         operators: Collection[str] = (),
         may_register: Callable[[Request, str, Collection[str]], None] | None = None,
         max_stale: float = MAX_STALE,
+        guard: bool = True,
         **options: Any,
     ) -> None:
         self.limits = limits or NameserverLimits()
@@ -103,7 +105,7 @@ class NameService(OperatedNames):
         self._server: Any = None
         self._begun = 0.0
         self._counts: Counter[str] = Counter()
-        self._expiry = Expiry(self.directory, store, reactor, seconds)
+        self._expiry = Expiry(self.directory, store, reactor, seconds, guard)
         shared = ISharedNameStore(store, None)
         self._memory = OwnMemory() if shared is None else SharedMemory(shared, max_stale)
         self._watches = Watches(self.directory, self.limits, reactor, seconds, self._memory)
@@ -420,6 +422,7 @@ class NameService(OperatedNames):
             "interfaces": directory.interfaces,
             "draining": directory.draining,
             "failing": directory.failing,
+            "doubtful": directory.doubtful,
             "watches": self._watches.count,
             "connections": len(self._server.connections),
             "memory": self._server.memory.as_map(),

@@ -133,12 +133,14 @@ class Delivery:
     """The metadata of a message that a consumer delivers.
 
     :ivar consumer: the consumer's name.
+    :ivar deliveries: how often it has delivered this message, this time included.
     :ivar stream_sequence: the message's number in the stream.
     :ivar consumer_sequence: how many this consumer has delivered.
     :ivar pending: how many wait for the consumer behind this one.
     """
 
     consumer: bytes
+    deliveries: int
     stream_sequence: int
     consumer_sequence: int
     pending: int
@@ -152,12 +154,13 @@ def read_delivery(message: NatsMessage) -> Delivery:
     words = message.raw_reply.split(b".")
     # Later servers have the domain and the account before the stream, and may add to the end.
     first = 5 if len(words) == 9 else 7
-    numbers = words[first : first + 4]
-    if len(words) < 9 or words[:2] != [b"$JS", b"ACK"] or len(numbers) < 4:
+    numbers = words[first - 1 : first + 4]
+    if len(words) < 9 or words[:2] != [b"$JS", b"ACK"] or len(numbers) < 5:
         raise NatsProtocolError("a message of JetStream without its number")
     if not all(one.isdigit() and len(one) < 21 for one in numbers):
         raise NatsProtocolError("a message of JetStream with another number")
-    return Delivery(words[first - 2], int(numbers[0]), int(numbers[1]), int(numbers[3]))
+    deliveries, stream, consumer, _, pending = map(int, numbers)
+    return Delivery(words[first - 2], deliveries, stream, consumer, pending)
 
 
 __all__ = [

@@ -9,10 +9,9 @@ import signal
 import sys
 from collections.abc import Callable
 from types import TracebackType
-from typing import Any
 
 from twisted.internet.error import ReactorNotRunning
-from twisted.internet.interfaces import IReactorCore
+from twisted.internet.interfaces import IReactorCore, IReactorFromThreads
 
 from pycomnet.errors import PycomnetError
 from pycomnet.text.logs import Logger
@@ -21,11 +20,13 @@ from pycomnet.text.printable import visible
 log = Logger()
 
 
-def on_second_signal(reactor: Any, function: Callable[[], object]) -> None:
+def on_second_signal(reactor: IReactorCore, function: Callable[[], object]) -> None:
     """Call a function at a signal to end that comes while the reactor is ending already."""
 
+    from_threads = IReactorFromThreads(reactor)
+
     def again(number: int, frame: object) -> None:
-        reactor.callFromThread(function)
+        from_threads.callFromThread(function)
 
     def ending() -> None:
         for number in (signal.SIGTERM, signal.SIGINT):

@@ -94,6 +94,12 @@ Examples:
 
     optFlags = [
         [
+            "no-mass-expiry-guard",
+            None,
+            "Remove what is not renewed in time even if over half of all leases end at once. "
+            "Otherwise these are kept, marked as doubtful, for one more ttl.",
+        ],
+        [
             "insecure",
             None,
             "Let everybody who can connect register services, also from other machines and without "
@@ -191,6 +197,7 @@ def makeService(options: Options) -> IService:
         operators=options["operators"],
         log_length=options["history"],
         max_stale=options["max-stale"],
+        guard=not options["no-mass-expiry-guard"],
         **guarded,
     )
     return nameserver

@@ -110,6 +110,11 @@ def restarted(message: str) -> bytes:
     return _encode([None, "restarted", message])
 
 
+def again(sequence: int, deliveries: int) -> bytes:
+    """The notice that the next event was delivered before, to this member or another."""
+    return _encode([None, "again", sequence, deliveries])
+
+
 # -- at a subscriber -----------------------------------------------------------------------------
 
 
@@ -155,13 +160,17 @@ class Event:
     :ivar sequence: its number at its publisher.
     :ivar time: when it was published, in seconds since 1970, by the publisher's clock.
     :ivar publisher: the publisher's name; None if there is only one address.
+    :ivar deliveries: in a group: how often it was handed out, this time included. More than 1 says
+        that a member was lost, or late, that had it: it may have begun, or even done, what the
+        event is for.
     """
 
-    __slots__ = ("_blocks", "_source", "key", "sequence", "subject", "time", "value")
+    __slots__ = ("_blocks", "_source", "deliveries", "key", "sequence", "subject", "time", "value")
 
     def __init__(self, item: Sequence[Any], source: Any) -> None:
         self.sequence, self.subject, self.key, self.time, self.value = item[:5]
         self._blocks = item[5] if len(item) > 5 else ()
+        self.deliveries = item[6] if len(item) > 6 else 1
         self._source = source
 
     def __repr__(self) -> str:
@@ -198,6 +207,7 @@ __all__ = [
     "Event",
     "Gap",
     "Restarted",
+    "again",
     "batch",
     "encode_event",
     "gap",

@@ -10,8 +10,8 @@ from twisted.internet import defer
 
 from pycomnet.deferred import OneShot, deferred, done
 from pycomnet.errors import InvalidArguments
-from pycomnet.ext.pubsub.events import EncodedEvent
-from pycomnet.ext.pubsub.intake import Intake, Item
+from pycomnet.ext.pubsub.events import EncodedEvent, again
+from pycomnet.ext.pubsub.intake import Intake, Item, Told
 from pycomnet.ext.pubsub.outlets import BATCH, Outlet, last_of
 from pycomnet.ext.pubsub.reading import read_on
 
@@ -30,41 +30,100 @@ class GroupMember(Outlet):
 
     :param prefetch: how many events it may have that it did not acknowledge; and
     :param bound: ... how many bytes of them. One event it may always have.
+    :param ack_timeout: seconds in which it has to acknowledge the event that it has had for
+        longest, from when it is that; None for any time. Else what it has goes to others.
     :ivar unacknowledged: number -> event: what it has and did not acknowledge, in order.
+    :ivar is_late: whether that time was over, and it has acknowledged nothing since: it gets
+        nothing more until it does.
+    :ivar notice: what all members are told, and this one was not yet.
     """
 
-    __slots__ = ("bound", "group", "prefetch", "size", "unacknowledged")
+    __slots__ = (
+        "_ack_timeout",
+        "_deadline",
+        "_since",
+        "bound",
+        "group",
+        "is_late",
+        "notice",
+        "prefetch",
+        "size",
+        "unacknowledged",
+    )
 
-    def __init__(self, topic: Topic, group: SubscriberGroup, prefetch: int, bound: int) -> None:
+    def __init__(
+        self,
+        topic: Topic,
+        group: SubscriberGroup,
+        prefetch: int,
+        bound: int,
+        ack_timeout: float | None = None,
+    ) -> None:
         super().__init__(topic)
         self.group = group
         self.prefetch = prefetch
         self.bound = bound
         self.size = 0
         self.unacknowledged: dict[int, EncodedEvent] = {}
+        self.is_late = False
+        self.notice: Told | None = None
+        self._ack_timeout = ack_timeout
+        #: since when the first of the unacknowledged is the first
+        self._since = 0.0
+        self._deadline: Any = None
 
     def flush(self) -> None:
         self.group.pump()
 
+    def ended(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+        super().ended()
+
     def has_room(self) -> bool:
         """Whether it may have another event."""
-        return len(self.unacknowledged) < self.prefetch and (
-            self.size < self.bound or not self.unacknowledged
+        return (
+            not self.is_late
+            and len(self.unacknowledged) < self.prefetch
+            and (self.size < self.bound or not self.unacknowledged)
         )
 
     def take(self, event: EncodedEvent) -> None:
         """It has an event."""
+        if self._ack_timeout is not None and not self.unacknowledged:
+            self._since = self.topic.now()
+            if self._deadline is None:
+                self._check_in(self._ack_timeout)
         self.unacknowledged[event.sequence] = event
         self.size += event.size
         self.topic.waiting.size += event.size
 
     def give(self, number: int) -> EncodedEvent | None:
         """It has an event no more; None if it had not."""
+        if self._ack_timeout is not None and number == next(iter(self.unacknowledged), None):
+            self._since = self.topic.now()
         event = self.unacknowledged.pop(number, None)
         if event is not None:
             self.size -= event.size
             self.topic.waiting.size -= event.size
         return event
+
+    def _check_in(self, seconds: float) -> None:
+        # One timer, which looks: not one for each event.
+        self._deadline = self.topic.groups.call_later(seconds, self._check)
+
+    def _check(self) -> None:
+        self._deadline = None
+        limit = self._ack_timeout
+        if limit is None or not self.unacknowledged:
+            return  # the next event that it gets begins anew
+        left = self._since + limit - self.topic.now()
+        if left > 0:
+            self._check_in(left)
+        else:
+            self.is_late = True
+            self.group.hand_on(self)
 
     def end_if_done(self) -> None:
         """End the stream if the topic has, and all events are acknowledged."""
@@ -102,6 +161,8 @@ class SubscriberGroup:
         self.timer: Any = None
         #: numbers that were handed out and are not acknowledged, in order
         self._outstanding: dict[int, None] = {}
+        #: number -> how often it was handed out before: those that were taken back
+        self._before: dict[int, int] = {}
         #: those above the floor that are acknowledged
         self._acknowledged: set[int] = set()
         #: the number of the last event that was taken
@@ -201,37 +262,41 @@ class SubscriberGroup:
 
     def _hand_out(self) -> bool:
         """Hand out about a batch to each member that has room. Returns whether to go on."""
+        intake = self.intake
+        given: dict[GroupMember, list[Item]] = {}
+        self._tell_members(given)
         free = [
             (len(member.unacknowledged), place, member)
             for place, member in enumerate(self.members)
             if not member.waiting and member.has_room()
         ]
-        if not free:
-            return False
         heapq.heapify(free)
-        intake = self.intake
-        given: dict[GroupMember, list[Item]] = {}
         sizes: dict[GroupMember, int] = {}
         while free and (intake.backlog or not self._is_full()):
             items = intake.take(1)
             if not items:
                 break
             count, place, member = heapq.heappop(free)
-            given.setdefault(member, []).extend(items)
+            items_of = given.setdefault(member, [])
             for item in items:
                 if type(item) is EncodedEvent:
                     count += 1
                     member.take(item)
+                    before = self._before.get(item.sequence) if self._before else None
+                    if before is not None:
+                        items_of.append(Told(again(item.sequence, before + 1)))
                     self._outstanding[item.sequence] = None
                     self._position = max(self._position, item.sequence)
                     sizes[member] = sizes.get(member, 0) + item.size
+                items_of.append(item)
+            self._tell_members(given)
             if member.has_room() and sizes.get(member, 0) < BATCH:
                 heapq.heappush(free, (count, place, member))
         for member, items in given.items():
             member.send(items, last_of(items, self.topic, intake))
         if given:
             return True
-        if intake.reading:
+        if not free or intake.reading:
             return False
         if intake.lacking:
             read_on(self.topic, intake, self)
@@ -250,7 +315,18 @@ class SubscriberGroup:
     flush = pump
 
     def tell(self, payload: bytes) -> None:
-        """A notice for its members: a group is not told of restarts, as any member may get it."""
+        """A notice for each of its members, at its place among the events."""
+        self.intake.tell(payload)
+
+    def _tell_members(self, given: dict[GroupMember, list[Item]]) -> None:
+        """Give the members what they are all told, if it comes next."""
+        told = self.intake.take_notice() if self.members else None
+        for member in self.members:
+            if told is not None:
+                member.notice = told  # one after the other says no more than the last
+            if member.notice is not None and not member.waiting:
+                given.setdefault(member, []).append(member.notice)
+                member.notice = None
 
     @property
     def held(self) -> int:
@@ -278,8 +354,11 @@ class SubscriberGroup:
         :returns: fires with how many these were that it had, once that is stored.
         """
         found = [one for one in sequences if member.give(one) is not None]
+        member.is_late = False  # it lives
         for one in found:
             self._outstanding.pop(one, None)
+            if self._before:
+                self._before.pop(one, None)
             self._acknowledged.add(one)
         self._raise_floor()
         if self.durable and found:
@@ -320,8 +399,17 @@ class SubscriberGroup:
     def left(self, member: GroupMember) -> None:
         """A member's stream is over: what it had not acknowledged goes to others."""
         self.members.pop(member, None)
-        back = [member.give(number) for number in sorted(member.unacknowledged)]
-        self.intake.put_back(event for event in back if event is not None)
+        self.hand_on(member)
+
+    def hand_on(self, member: GroupMember) -> None:
+        """What a member had not acknowledged goes to others."""
+        back = []
+        for number in sorted(member.unacknowledged):
+            event = member.give(number)
+            if event is not None:
+                back.append(event)
+                self._before[number] = self._before.get(number, 0) + 1
+        self.intake.put_back(back)
         if self.members:
             self.topic.flush_later(self)
 

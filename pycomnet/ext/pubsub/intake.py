@@ -325,6 +325,17 @@ class Intake:
         self.waiting.size -= taken
         return items
 
+    def take_notice(self) -> Told | None:
+        """Take the notice that comes next, if one does and no event."""
+        if self.backlog or self.cursor is not None or self._front is not None:
+            return None
+        queue = self.queue
+        first = queue[0] if queue else None
+        if type(first) is not Told:
+            return None
+        queue.popleft()
+        return first
+
     def _replay(self, items: list[Item], limit: int) -> int:
         """Take from the history. Returns the bytes that were taken."""
         history, patterns, skip = self._history, self.patterns, self.skip
@@ -410,9 +421,10 @@ class Intake:
             self.waiting.size += event.size
 
     def rewind(self, cursor: int) -> None:
-        """Forget what is queued, and read it from the history."""
+        """Forget the events that are queued, and read them from the history."""
         self._count(-self.size)
-        self.queue.clear()
+        # A notice is in no history: it comes behind what is read.
+        self.queue = deque(item for item in self.queue if type(item) is Told)
         if self._conflated:
             self._conflated.clear()
         self.cursor = cursor
@@ -420,6 +432,7 @@ class Intake:
     def clear(self) -> None:
         """Forget all."""
         self.rewind(0)
+        self.queue.clear()
         self.forget_preloaded()
         self.cursor = None
 

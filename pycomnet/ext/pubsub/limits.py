@@ -57,6 +57,10 @@ def _blocking(value: bool | float | None) -> float | bool:
     return real("block", value, above=True)
 
 
+def _timeout(value: float | None) -> float | None:
+    return None if value is None else real("ack_timeout", value, above=True)
+
+
 def _may_subscribe(value: Any) -> tuple[Grant, ...]:
     return grants("may_subscribe", value)
 
@@ -77,6 +81,9 @@ class TopicSettings:
     :ivar may_subscribe: which users may subscribe to what; by default everybody whom the access
         rules let call ``subscribe``.
     :ivar may_publish: which clients may publish; by default none.
+    :ivar ack_timeout: seconds in which a member of a group has to acknowledge the event that it has
+        had for longest; else what it has goes to others. A member may ask for less. By default any
+        time: only a member that is lost hands on what it has.
     :ivar store: the path of a file in which the history is kept, or a store.
     """
 
@@ -85,6 +92,7 @@ class TopicSettings:
     block: float | bool = attrs.field(default=False, converter=_blocking)
     may_subscribe: tuple[Grant, ...] = attrs.field(default=True, converter=_may_subscribe)
     may_publish: tuple[Grant, ...] = attrs.field(default=False, converter=_may_publish)
+    ack_timeout: float | None = attrs.field(default=None, converter=_timeout)
     store: Any = None
     limits: TopicLimits = attrs.Factory(TopicLimits)
 

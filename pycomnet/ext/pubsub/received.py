@@ -126,8 +126,11 @@ def take_apart(batch: Any, count: EventCount) -> int:
                 continue
         others.append(place)
     for place in reversed(others):
-        notice = _with_blocks_or_notice(batch[place], count)
+        item = batch[place]
+        notice = _with_blocks_or_notice(item, count)
         if notice is None:
+            if item[1] == "again" and place + 1 < len(batch):
+                _delivered_before(item, batch[place + 1])
             del batch[place]  # of a later version
         else:
             batch[place] = notice
@@ -150,6 +153,13 @@ def _with_blocks_or_notice(item: Any, count: EventCount) -> Any:
     ):
         return item
     raise PycomnetError(f"{count.feed.service}: that is no event")
+
+
+def _delivered_before(notice: list[Any], event: Any) -> None:
+    """Put the number of deliveries behind the event that a notice is about."""
+    number, deliveries = (*notice[2:4], None, None)[:2]
+    if type(event) is list and event[0] == number and is_number(deliveries) and len(event) < 7:
+        event.extend([deliveries] if len(event) == 6 else [[], deliveries])
 
 
 def _is_block(block: Any) -> bool:

@@ -276,7 +276,8 @@ def publisher(
         :class:`~pycomnet.nats.NatsSettings`. With ``history`` or ``retain`` JetStream keeps the
         events.
     :param settings: those of :class:`~pycomnet.ext.pubsub.limits.TopicSettings`: ``retain``,
-        ``history``, ``block``, ``may_subscribe``, ``may_publish``, ``store``, ``limits``.
+        ``history``, ``block``, ``may_subscribe``, ``may_publish``, ``ack_timeout``, ``store``,
+        ``limits``.
     """
     if not isinstance(name, str):
         raise TypeError('write @publisher("org.example.name")')

@@ -34,6 +34,7 @@ def subscriber(
     name: str | None = None,
     acknowledged: bool = False,
     prefetch: int | None = None,
+    ack_timeout: float | None = None,
     gaps: bool = True,
     via: Any = None,
 ) -> Subscriber:
@@ -57,6 +58,10 @@ def subscriber(
     :param name: with ``acknowledged``: the name of a group whose position the publisher keeps in
         its store, also over restarts of both ends.
     :param prefetch: in a group: how many unacknowledged events this one may have.
+    :param ack_timeout: in a group: seconds in which this one acknowledges the event that it has had
+        for longest; if it does not, all that it has goes to others (``event.deliveries``), and it
+        gets nothing more until it acknowledges something. By default what the publisher says, which
+        may also say less.
     :param via: the publishers are behind NATS: ``"nats://a:4222,b:4222"``, or
         :class:`~pycomnet.nats.NatsSettings`. The nameserver is not asked then.
     :param gaps: give a :class:`Gap` where events are missing, and :class:`Restarted`.
@@ -74,6 +79,10 @@ def subscriber(
         wanted["bound"] = whole("bound", bound, LEAST_BOUND)
     if prefetch is not None:
         wanted["prefetch"] = whole("prefetch", prefetch, 1)
+    if ack_timeout is not None:
+        wanted["ack_timeout"] = real("ack_timeout", ack_timeout, above=True)
+        if group is None and name is None:
+            raise InvalidArguments("ack_timeout: only members of a group acknowledge")
     beginning: dict[str, Any] = {}
     if last is not None:
         beginning["last"] = whole("last", last)

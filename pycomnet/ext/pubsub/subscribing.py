@@ -30,6 +30,7 @@ ARGUMENTS = {
     "retained": "bool?",
     "group": "str?",
     "prefetch": "int?",
+    "ack_timeout": "float?",
     "durable": "bool?",
 }
 #: The most positions that a subscriber may say.
@@ -64,7 +65,10 @@ class SubscribeRequest:
         self.owner = owner_name(user)
         self.durable = given.get("durable", False)
         self.prefetch = whole("prefetch", given.get("prefetch", PREFETCH), 1, limits.prefetch)
+        self.ack_timeout = self._ack_timeout(given.get("ack_timeout"))
         if self.group is None:
+            if "ack_timeout" in given:
+                raise InvalidArguments("ack_timeout: only members of a group acknowledge")
             if self.durable:
                 raise InvalidArguments("durable: only a group has a position that is kept")
             return
@@ -85,6 +89,14 @@ class SubscribeRequest:
                 f"policy: {self.topic.interface} allows {', '.join(allowed)}, not {name!r}"
             )
         return Policy(name)
+
+    def _ack_timeout(self, asked: float | None) -> float | None:
+        """The publisher's, or what the member asks for if that is less."""
+        most = self.topic.settings.ack_timeout
+        if asked is None:
+            return most
+        asked = real("ack_timeout", asked, above=True)
+        return asked if most is None else min(asked, most)
 
     def open(self) -> Outlet:
         """Make what sends the events."""
@@ -237,7 +249,7 @@ class MemberStart(GroupMember):
     __slots__ = ("_request",)
 
     def __init__(self, topic: Topic, group: SubscriberGroup, request: SubscribeRequest) -> None:
-        super().__init__(topic, group, request.prefetch, request.bound)
+        super().__init__(topic, group, request.prefetch, request.bound, request.ack_timeout)
         self._request: SubscribeRequest | None = request
 
     def begin(self, call: Any) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 from twisted.internet import defer
 from twisted.internet.interfaces import IReactorTime
@@ -45,6 +46,10 @@ class TopicGroups:
             raise Overloaded(f"this user has {mine} groups, and may have no more")
         self._groups[group.identity] = group
         self._topic.add(group)
+
+    def call_later(self, seconds: float, what: Callable[[], Any]) -> Any:
+        """Call something; returns what can be cancelled."""
+        return self._reactor.callLater(seconds, what)
 
     def left(self, group: SubscriberGroup) -> None:
         """A member has left: without any, a group ends after a while."""

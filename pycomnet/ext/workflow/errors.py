@@ -82,7 +82,7 @@ class RunNotKept(RunStoreFailed):
 
 
 class RunFull(RunStoreFailed):
-    """Too many signals wait in a run; this one was not taken."""
+    """A run has all that it may have, or those that are not durable together have."""
 
     code = "workflow-full"
 

@@ -81,6 +81,14 @@ def size_of(value: Any, most: int, what: str) -> int:
     return size
 
 
+def weight_of(value: Any) -> int:
+    """How many bytes a value takes, about: also of one that can't be kept."""
+    try:
+        return len(pack(value))
+    except (ValueNotSendable, RecursionError):
+        return MOST_BYTES
+
+
 def step_key(run: str, path: str, nonce: str) -> str:
     """The idempotency key of a step.
 

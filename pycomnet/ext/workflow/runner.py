@@ -20,18 +20,18 @@ from pycomnet.deferred import OneShot, deferred
 from pycomnet.ext.workflow.definition import Definition
 from pycomnet.ext.workflow.errors import RunConflict, RunStoreFailed
 from pycomnet.ext.workflow.liverun import LiveRun
-from pycomnet.ext.workflow.messages import RETRY, apply
+from pycomnet.ext.workflow.messages import RETRY, SIGNAL, apply
 from pycomnet.ext.workflow.records import (
     PASSING,
     Claim,
     StepRecord,
     WorkflowRun,
+    weight_of,
 )
 from pycomnet.ext.workflow.stepper import (
     AGAIN,
     LONGEST_DELAY,
     MOST_LIVE,
-    REMEMBERED,
     RunStepper,
 )
 from pycomnet.interfaces import IRunFollower
@@ -45,6 +45,8 @@ log = Logger()
 
 #: Runs that are claimed at once.
 CLAIMS = 500
+#: Definitions that are kept in memory.
+DEFINITIONS = 1_000
 #: Seconds between looks whether all calls are over, when the service stops.
 STOP_LOOK = 0.05
 
@@ -72,6 +74,8 @@ class Runner(RunStepper):
         self._waiting: dict[str, list[defer.Deferred[None]]] = {}
         self._claiming = False
         self._claim_again = False
+        #: whether runs wait until there is room in memory
+        self.is_full = False
         #: id -> fence of claims that are to end: asked for until the store has done it
         self._unreleased: dict[str, int] = {}
         #: runs that are claimed and not in memory yet: whether there is a message for them
@@ -133,7 +137,8 @@ class Runner(RunStepper):
 
         :param id: that of a run which is not durable gets a prefix.
         :returns: fires with the run, once it is committed, and whether it is new. Fails with
-            :class:`RunConflict` if that is a run of another task or input.
+            :class:`RunConflict` if that is a run of another task or input, with ``Overloaded`` if
+            there is no room for one that is not durable.
         """
         now = self._wall()
         # One that is not durable has an id that no kept one has.
@@ -149,7 +154,9 @@ class Runner(RunStepper):
             found = self.known(id)
             if found is not None:
                 return _same(found, run), False
-            live = self.live[id] = LiveRun(run, None)
+            live = LiveRun(run, None)
+            self.passing.begin(live)
+            self.live[id] = live
             self.counts.started += 1
             self._step(live)
             return run, True
@@ -159,7 +166,7 @@ class Runner(RunStepper):
         return await created.when_fired()
 
     async def _create(self, run: WorkflowRun, definition: Definition) -> tuple[WorkflowRun, bool]:
-        if len(self.live) >= MOST_LIVE:
+        if self.room <= 0:
             # It begins when there is room.
             row, claim = await self.store.create(run.row(), (), definition.dump())
             if claim is None:
@@ -192,7 +199,12 @@ class Runner(RunStepper):
     def known(self, id: str) -> WorkflowRun | None:
         """A run that is in memory, or that is not durable and has ended there."""
         live = self.live.get(id)
-        return self._remembered.get(id) if live is None else live.run
+        return self.passing.ended(id) if live is None else live.run
+
+    @property
+    def room(self) -> int:
+        """How many more durable runs there may be in memory."""
+        return MOST_LIVE - (len(self.live) - len(self.passing))
 
     def when_ended(self, id: str) -> defer.Deferred[None]:
         """Fires when a run ends, from now on. Cancelling it waits no longer."""
@@ -217,6 +229,8 @@ class Runner(RunStepper):
         live = self.live.get(id)
         if live is None or live.fence is not None:
             return False
+        if kind == SIGNAL:
+            self.passing.add(live, weight_of(value))
         apply(live.run, kind, name, value, self._wall())
         self._step(live)
         return True
@@ -272,7 +286,13 @@ class Runner(RunStepper):
         due: float | None = None
         failed = False
         self._claim_again = False
-        room = min(CLAIMS, MOST_LIVE - len(self.live))
+        room = min(CLAIMS, self.room)
+        if (room <= 0) != self.is_full:
+            self.is_full = room <= 0
+            if self.is_full:
+                log.warn("{most} runs are in memory: others wait for room", most=MOST_LIVE)
+            else:
+                log.info("there is room in memory again")
         self._soonest = None
         try:
             if self._unreleased:
@@ -383,7 +403,7 @@ class Runner(RunStepper):
 
     def _keep(self, definition: Definition) -> None:
         self._definitions[definition.hash] = definition
-        if len(self._definitions) > REMEMBERED:
+        if len(self._definitions) > DEFINITIONS:
             self._definitions.popitem(last=False)
 
     def _take(self, live: LiveRun, messages: list[Any]) -> None:

@@ -215,6 +215,14 @@ class _Collected:
             "pycomnet_workflow_live_runs", "Runs in memory: not parked.", len(runner.live)
         )
         yield GaugeMetricFamily(
+            "pycomnet_workflow_passing_runs", "Those that are not durable.", len(runner.passing)
+        )
+        yield GaugeMetricFamily(
+            "pycomnet_workflow_full",
+            "Whether runs wait for room in memory.",
+            int(runner.is_full),
+        )
+        yield GaugeMetricFamily(
             "pycomnet_workflow_calls",
             "Calls that are under way.",
             sum(len(live.under_way) for live in runner.live.values()),

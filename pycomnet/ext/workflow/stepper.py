@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from functools import partial
 from random import Random
@@ -17,10 +16,11 @@ from pycomnet.errors import RemoteError, error_map
 from pycomnet.ext.workflow import machine
 from pycomnet.ext.workflow.calling import CallFor, Outcome, StepCaller
 from pycomnet.ext.workflow.counting import Counts
-from pycomnet.ext.workflow.errors import ExpressionError, FenceLost, RunNotKept
+from pycomnet.ext.workflow.errors import ExpressionError, FenceLost, RunFull, RunNotKept
 from pycomnet.ext.workflow.expressions import BUDGET, INLINE, SECONDS, TooCostly, evaluate
 from pycomnet.ext.workflow.failures import StepFailure, failure_of
 from pycomnet.ext.workflow.liverun import LiveRun
+from pycomnet.ext.workflow.passing import PassingRuns
 from pycomnet.ext.workflow.records import (
     ENDED,
     FAILED,
@@ -31,8 +31,8 @@ from pycomnet.ext.workflow.records import (
     STEP_FAILED,
     RunChange,
     StepRecord,
-    WorkflowRun,
     size_of,
+    weight_of,
 )
 from pycomnet.services.threads import in_thread
 from pycomnet.text.logs import Logger
@@ -46,7 +46,7 @@ log = Logger()
 
 #: Seconds: a run that has nothing to do for longer than that is parked.
 PARK_AFTER = 2.0
-#: Runs that are in memory at a time.
+#: Durable runs that are in memory at a time.
 MOST_LIVE = 20_000
 #: Costly expressions that are evaluated at a time.
 EVALUATIONS = 2
@@ -54,8 +54,6 @@ EVALUATIONS = 2
 AGAIN = 1.0
 #: The longest delayed call, in seconds: the machine's clock may be set meanwhile.
 LONGEST_DELAY = 600.0
-#: Runs that are not durable, have ended, and can still be seen.
-REMEMBERED = 1_000
 
 
 class RunStepper:
@@ -85,8 +83,7 @@ class RunStepper:
         self._evaluations = defer.DeferredSemaphore(EVALUATIONS)
         #: whether a commit has failed, and none was made since
         self._store_fails = False
-        #: runs that are not durable and have ended
-        self._remembered: OrderedDict[str, WorkflowRun] = OrderedDict()
+        self.passing = PassingRuns()
         self.closed = False
         #: whether no step begins any more
         self.stopping = False
@@ -252,10 +249,10 @@ class RunStepper:
     def _value(self, live: LiveRun, wanted: machine.Evaluation, value: Any) -> None:
         """An expression has a value, which is kept if it is what the step gives."""
         found: Any = machine.Value(value)
-        if live.fence is not None and wanted.key[1] == "value":
+        if wanted.key[1] == "value":
             try:
                 self._count(live, value)
-            except ValueError as problem:
+            except (ValueError, RunFull) as problem:
                 found = StepFailure(failure_of("too-long", str(problem)), wanted.key[0])
         live.run.values[wanted.key] = found
 
@@ -263,7 +260,11 @@ class RunStepper:
         """Count the bytes of what a step of a run gives.
 
         :raises ValueError: they are too many, or it can't be kept.
+        :raises RunFull: those of all runs that are not durable are.
         """
+        if live.fence is None:
+            self.passing.add(live, weight_of(value))
+            return
         size = size_of(value, MOST_BYTES, "the result")
         if live.size + size > MOST_RUN:
             raise ValueError(f"the results of the run's steps have more than {MOST_RUN} bytes")
@@ -371,9 +372,7 @@ class RunStepper:
         if self.live.get(run.id) is live:
             del self.live[run.id]
         if live.fence is None:
-            self._remembered[run.id] = run
-            if len(self._remembered) > REMEMBERED:
-                self._remembered.popitem(last=False)
+            self.passing.end(live)
         self._set_timer(live, None)
         self.ended(run.id)
 
@@ -435,8 +434,7 @@ class RunStepper:
         if not self._is_wanted(live, call, made):
             return
         try:
-            if live.fence is not None:
-                self._count(live, result)
+            self._count(live, result)
         except Exception as problem:
             self._fail(live, call, error_map(problem) | {"code": "result"}, outcome)
             return
@@ -496,4 +494,4 @@ def _dumped(
     )
 
 
-__all__ = ["AGAIN", "LONGEST_DELAY", "MOST_LIVE", "REMEMBERED", "RunStepper"]
+__all__ = ["AGAIN", "LONGEST_DELAY", "MOST_LIVE", "RunStepper"]

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
 
 from pycomnet.ext.workflow.decisions import PENDING, Outcome, StepCall, Value
 from pycomnet.ext.workflow.expressions import is_true
@@ -15,7 +15,6 @@ from pycomnet.ext.workflow.records import (
     STEP_DONE,
     WAITING,
     StepRecord,
-    WorkflowRun,
     shown,
 )
 from pycomnet.ext.workflow.stepkinds import LONGEST, MOST_ITEMS
@@ -25,20 +24,14 @@ from pycomnet.ext.workflow.walk import Walk
 class StepWalk(Walk):
     """A walk that knows the kinds of steps."""
 
-    def __init__(self, run: WorkflowRun, now: float, under_way: frozenset[str]) -> None:
-        super().__init__(run, now, under_way)
-        self._kinds = {
-            "call": self._call,
-            "parallel": self._parallel,
-            "map": self._map,
-            "choice": self._choice,
-            "wait": self._wait,
-            "until": self._wait,
-            "signal": self._signal,
-            "task": self._subtask,
-            "fail": self._fail_step,
-            "value": self._value_step,
-        }
+    def _walk(
+        self,
+        step: Mapping[str, Any],
+        path: str,
+        scope: Mapping[str, Any],
+        record: StepRecord | None,
+    ) -> Outcome:
+        return self._KINDS[step["kind"]](self, step, path, scope, record)
 
     def _given(
         self, step: Mapping[str, Any], path: str, name: str, scope: Mapping[str, Any]
@@ -303,6 +296,20 @@ class StepWalk(Walk):
             record = record or self._begin(step, path, BEGUN)
             record.result = found.value
         return found
+
+    #: what a kind of step is walked by
+    _KINDS: ClassVar[Mapping[str, Callable[..., Outcome]]] = {
+        "call": _call,
+        "parallel": _parallel,
+        "map": _map,
+        "choice": _choice,
+        "wait": _wait,
+        "until": _wait,
+        "signal": _signal,
+        "task": _subtask,
+        "fail": _fail_step,
+        "value": _value_step,
+    }
 
 
 __all__ = ["StepWalk"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import attrs
@@ -27,9 +27,6 @@ from pycomnet.ext.workflow.records import (
     WorkflowRun,
 )
 from pycomnet.ext.workflow.stepkinds import MOST_RECORDS
-
-#: What a kind of step is walked by: its data, its path, what its expressions see, its record.
-Kind = Callable[[Mapping[str, Any], str, Mapping[str, Any], StepRecord | None], Outcome]
 
 
 def fail_record(run: WorkflowRun, record: StepRecord, error: dict[str, Any], now: float) -> None:
@@ -70,7 +67,19 @@ class Walk:
         #: whether nothing begins: what is to be undone is being collected
         self._collecting = False
         self._undo: list[Undo] = []
-        self._kinds: dict[str, Kind] = {}
+
+    def _walk(
+        self,
+        step: Mapping[str, Any],
+        path: str,
+        scope: Mapping[str, Any],
+        record: StepRecord | None,
+    ) -> Outcome:
+        """Walk a step by its kind.
+
+        :param scope: what its expressions see.
+        """
+        raise NotImplementedError
 
     def _scope(self) -> dict[str, Any]:
         run = self._run
@@ -103,7 +112,7 @@ class Walk:
             error = record.error or {}
             outcome: Outcome = StepFailure(error, error.get("step", path))
             if self._collecting:
-                self._kinds[step["kind"]](step, path, scope, record)
+                self._walk(step, path, scope, record)
         elif record is None and self._is_too_long():
             text = f"the run has {MOST_RECORDS} steps: no more begin"
             outcome = StepFailure(failure_of("too-long", text), path)
@@ -114,7 +123,7 @@ class Walk:
                 failure_of("deadline", f"{path}: no end within its timeout"), path
             )
         else:
-            outcome = self._kinds[step["kind"]](step, path, scope, record)
+            outcome = self._walk(step, path, scope, record)
         if isinstance(outcome, StepFailure):
             outcome = self._failed(step, path, scope, outcome)
         elif isinstance(outcome, Value):
@@ -271,4 +280,4 @@ def _is_in(path: str, holder: str) -> bool:
     return path == holder or path.startswith((f"{holder}/", f"{holder}["))
 
 
-__all__ = ["Kind", "Undo", "Walk", "fail_record"]
+__all__ = ["Undo", "Walk", "fail_record"]

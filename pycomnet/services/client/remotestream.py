@@ -18,7 +18,6 @@ from pycomnet.errors import (
     DeadlineExceeded,
     PycomnetError,
     RemoteError,
-    ServerLeaving,
     Unauthenticated,
     from_map,
 )
@@ -53,8 +52,8 @@ class RemoteStream(ValueIterator, Live):
     The method waits if the values are not taken. :meth:`close` the stream to get no more; this also
     happens when nobody holds it any more, as after a ``break``.
 
-    A server that refuses to run the method is asked again, or another one is, where that may help:
-    after a login, say. This is as with ``invoke``. A stream that has begun is not repeated.
+    Where a login is needed first, or a leaving server never saw the call, the method is called once
+    more, as with ``invoke``. A stream that has begun is not repeated.
     """
 
     def __init__(
@@ -145,11 +144,12 @@ class RemoteStream(ValueIterator, Live):
             raise CallInterrupted(f"{problem.reason}, while the stream went on") from problem
         if isinstance(problem, RemoteError):
             found = from_map(problem.error)
-            # Asked in any case: what comes of it is for the next stream as well.
-            if self._may_help(found) and self._request is not None and not self._closed:
-                return self._receive_anew()
             if isinstance(found, Unauthenticated):
+                if self._may_log_in(core, found):
+                    return self._receive_anew()
                 found = self._peer.explained(found)
+            elif isinstance(found, PycomnetError) and found.elsewhere:
+                self._service.goes_elsewhere(self._peer)  # the next one
             raise found
         return failure
 
@@ -162,15 +162,10 @@ class RemoteStream(ValueIterator, Live):
         self._begin()
         return self.receive()
 
-    def _may_help(self, problem: Exception) -> bool:
-        """Whether the server that refused it, or another one, may do it when it is asked again."""
-        connection = self._core.connection
-        if isinstance(problem, (ServerLeaving, Unauthenticated)):
-            if isinstance(problem, ServerLeaving):
-                self._peer.drop(connection)
-            return self._repeats < self._service.most_repeats(problem, self._peer, connection)
-        elsewhere = isinstance(problem, PycomnetError) and problem.elsewhere
-        return elsewhere and self._service.goes_elsewhere(self._peer)
+    def _may_log_in(self, core: Any, problem: Unauthenticated) -> bool:
+        """Whether the method is called once more, after a login; a later stream is, in any case."""
+        most = self._service.most_repeats(problem, self._peer, core.connection)
+        return self._request is not None and not self._closed and self._repeats < most
 
     def expired(self) -> None:
         """Its deadline has passed."""

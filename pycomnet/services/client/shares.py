@@ -16,9 +16,12 @@ WEIGHT, MAX_WEIGHT = 100, 1_000
 
 
 def weight_of(record: Any) -> int | None:
-    """The weight in a nameserver's record; None if its service takes no new callers."""
+    """The weight in a nameserver's record; None if its service takes no new callers,
+    0 if the nameserver doubts that it lives."""
     if record.get("draining") or record.get("failing"):
         return None
+    if record.get("doubtful"):
+        return 0
     weight = record.get("weight", WEIGHT)
     if not isinstance(weight, int) or isinstance(weight, bool):
         return WEIGHT

@@ -27,7 +27,7 @@ from pycomnet.services.client.pending import NOTHING
 from pycomnet.services.server.batches import ServerBatch
 from pycomnet.services.server.guarding import Caller, LoginCall, head_of
 from pycomnet.services.server.limits import PEEK
-from pycomnet.services.server.request import PLAIN, Request, ServerCall
+from pycomnet.services.server.request import PLAIN, KeyedRequest, Request, ServerCall
 from pycomnet.wire.frames import NORMAL
 from pycomnet.wire.mux import Limits, LocalError, Stream
 from pycomnet.wire.values import ValueNotSendable, blame
@@ -265,9 +265,13 @@ class ServerConnection(Connection):
             return
         expires: float | None = None
         try:
-            interface, name, args, seconds = asked
+            about = blocks = None
+            if len(asked) == 4:
+                interface, name, args, seconds = asked
+            else:
+                interface, name, args, seconds, blocks, about = asked
             bound = server.methods[interface][name]
-            direct = bound.direct
+            direct = bound.direct and not blocks
             if seconds is not None:
                 direct = direct and seconds > 0
                 expires = self.reactor.seconds() + seconds
@@ -279,7 +283,11 @@ class ServerConnection(Connection):
         try:
             if bound.checked:
                 bound.method.check(args)
-            result = bound.function(Request(self, interface, name, args, expires))
+            if about is None:
+                request = Request(self, interface, name, args, expires)
+            else:
+                request = KeyedRequest(self, interface, name, args, expires, about)
+            result = bound.function(request)
         except BaseException as problem:  # also SystemExit: a method must not end the server
             self.refuse(self._call_of(id), problem)
             return

@@ -1,6 +1,6 @@
 """Answers that are kept for repetitions: of methods with ``once``, by the key of a call.
 
-These results are the server's *memory*, a deduplication cache. Its name is in the server's hello. If
+These results are the server's *memory*: a deduplication cache. The server's hello has its name. If
 a caller repeats that name, the call runs only if this is that memory, so that another process, or
 this one after too long a time, does not run again what has been run. The name has a part that is
 random for each process, and a *generation*, which grows with time. An answer is kept for two

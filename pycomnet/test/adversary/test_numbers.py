@@ -32,7 +32,11 @@ OPTIONS = {
     ),
     "pycomnet-nameserver": ("max-services", "max-per-client", "max-ttl", "history", "max-stale"),
     "pycomnet-service": ("ttl", "patience", "drain"),
+    "pycomnet-workflow": ("ttl", "patience"),
 }
+#: What a daemon has to have beside them.
+SEED = Path(__file__).parents[3] / "docs" / "examples" / "workflow_seed.json"
+MORE = {"pycomnet-service": ["calc"], "pycomnet-workflow": ["--config", str(SEED)]}
 
 
 @pytest.fixture
@@ -55,7 +59,7 @@ def test_each_option_refuses_wrong_numbers_by_name(daemon: str) -> None:
     """Each option of each daemon refuses each of them, and says its name."""
     from twisted.python.usage import UsageError
 
-    more = ["calc"] if daemon == "pycomnet-service" else []
+    more = MORE.get(daemon, [])
     for option in OPTIONS[daemon]:
         for value in WRONG_TEXT:
             with pytest.raises(UsageError) as refused:
@@ -69,6 +73,36 @@ def test_every_numeric_option_is_tested() -> None:
         for name, _, default, *_ in options_of(daemon).optParameters:
             if isinstance(default, (int, float)):
                 assert name in known, f"{daemon} --{name}"
+
+
+def test_workflow_configuration_refuses_wrong_numbers(tmp_path: Path) -> None:
+    """Each number of a configuration is refused, with the name of its key."""
+    from pycomnet.ext.workflow.definition import read_config
+    from pycomnet.ext.workflow.errors import WorkflowConfigError
+
+    call = '"interface": "a.b"'
+    places = {
+        "keep": '"keep": %s, "tasks": {"t": [{"wait": 1}]}',
+        "deadline": '"tasks": {"t": {"deadline": %s, "steps": [{"wait": 1}]}}',
+        "wait": '"tasks": {"t": [{"wait": %s}]}',
+        "timeout": '"tasks": {"t": [{"signal": "s", "timeout": %s}]}',
+        "attempts": f'"tasks": {{"t": [{{{call}, "retry": {{"attempts": %s}}}}]}}',
+        "delay": f'"tasks": {{"t": [{{{call}, "retry": {{"delay": %s}}}}]}}',
+        "backoff": f'"tasks": {{"t": [{{{call}, "retry": {{"backoff": %s}}}}]}}',
+        "jitter": f'"tasks": {{"t": [{{{call}, "retry": {{"jitter": %s}}}}]}}',
+        "concurrency": f'"tasks": {{"t": [{{"map": [{{{call}}}], "concurrency": %s}}]}}',
+        "tolerate": f'"tasks": {{"t": [{{"map": [{{{call}}}], "tolerate": %s}}]}}',
+    }
+    file = tmp_path / "tasks.json"
+    for key, place in places.items():
+        for number in WRONG_JSON:
+            file.write_text(f"{{{place % number}}}")
+            with pytest.raises(WorkflowConfigError) as refused:
+                read_config(str(file))
+            if number not in ("NaN", "Infinity", "-Infinity"):  # which are no JSON
+                assert key in str(refused.value), (key, number, refused.value)
+        file.write_text(f"{{{place % 1}}}")
+        read_config(str(file))
 
 
 def test_request_with_wrong_numbers_starts_nothing(running: Daemons) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import sys
 from typing import Any
 
 from twisted.internet import defer
@@ -10,10 +11,12 @@ from twisted.python import usage
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from pycomnet.errors import EndpointError, PycomnetError, StoreFailed
+from pycomnet.nameserver import daemon
 from pycomnet.nameserver.daemon import NameserverService, loading_many
 from pycomnet.nameserver.stores.memory import MemoryStore
 from pycomnet.nameserver.stores.sqlite import SQLiteStore
 from pycomnet.services.client.context import NAMESERVER, Context
+from pycomnet.tap import nameserver
 from pycomnet.tap.nameserver import DEFAULT_LISTEN, DEFAULT_STORE, Options
 from pycomnet.test.services.network import Network
 
@@ -53,6 +56,17 @@ class OptionTests(SynchronousTestCase):
         limits = options["limits"]
         self.assertEqual((limits.services, limits.max_ttl, limits.ttl), (9, 20.0, 20.0))
         self.assertEqual((options["history"], limits.client_services), (5, 3))
+
+    def test_mass_expiry_guard_unless_told_otherwise(self) -> None:
+        """Most leases ending at once are doubted, unless an option says that they are not."""
+        made: list[bool] = []
+        self.patch(daemon, "NameService", lambda *_, **given: made.append(given["guard"]))
+        # These are for a process of its own.
+        self.patch(nameserver, "use_monotonic_clock", lambda reactor: None)
+        self.patch(sys, "setswitchinterval", lambda seconds: None)
+        nameserver.makeService(self.parse("--store", "memory:"))
+        nameserver.makeService(self.parse("--store", "memory:", "--no-mass-expiry-guard"))
+        self.assertEqual(made, [True, False])
 
     def test_mistake_is_a_usage_error(self) -> None:
         """What can't be is a usage error that says so."""

@@ -193,6 +193,8 @@ class ExpiryTests(NameserverCase):
     def test_thousands_end_while_others_are_answered(self) -> None:
         """Thousands that end together are removed, and others are answered meanwhile."""
         self.fill((f"s{number}" for number in range(4500)), ttl=5.0)
+        self.network.advance(5.5)  # from then on they are doubtful
+        self.network.wait(0.5)
         self.network.advance(5.5)
         self.network.wait(0.5)
         self.assertEqual(self.invoke("stat")["services"], 0)
@@ -292,6 +294,7 @@ class QuestionTests(NameserverCase):
                 "interfaces": 3,
                 "draining": 0,
                 "failing": 0,
+                "doubtful": 0,
                 "watches": 1,
                 "connections": 1,
                 "memory": {"held": 0, "most": 512 << 20, "largest": 0, "refused": 0},

@@ -98,7 +98,7 @@ class DeliveryTests(NatsCase):
         """That of today's servers, and the one with a domain."""
         for reply in (b"$JS.ACK.S.C.1.7.5.99.3", b"$JS.ACK.d.acc.S.C.1.7.5.99.3.rnd"):
             message = NatsMessage(b"s", reply, b"", b"")
-            self.assertEqual(read_delivery(message), Delivery(b"C", 7, 5, 3))
+            self.assertEqual(read_delivery(message), Delivery(b"C", 1, 7, 5, 3))
 
     def test_what_is_none(self) -> None:
         """Is refused."""

@@ -166,6 +166,7 @@ async def test_tours_services_part_works_and_leaves_nothing(context: Any) -> Non
     try:
         tour_daemons.start_nameserver()
         tour_daemons.start_service()
+        working = tour_daemons.start_workflow()
         found = pycomnet.Context(context.reactor, nameserver=tour_daemons.nameserver)
         async with found:
             service = await tour.find(found, tour_daemons.check)
@@ -176,8 +177,15 @@ async def test_tours_services_part_works_and_leaves_nothing(context: Any) -> Non
 
             first, second = await tour.survive(service, restart)
             seen = await tour.follow(found, 3, 10)
+
+            def kill() -> None:
+                tour_daemons.kill(working)
+                tour_daemons.start_workflow()
+
+            run = await tour.outlive(found, kill)
         assert first != second
         assert seen == [*range(seen[0], seen[0] + 10)]
+        assert (run["state"], len(run["steps"])) == ("done", 2)
         os.kill(second, 0)
         with pytest.raises(ProcessLookupError):
             os.kill(first, 0)

@@ -232,18 +232,24 @@ class GroupReader:
     """Reads what a group's consumer hands to this member, and acknowledges.
 
     A member that works on says so, from time to time, for all that it has; what one that died had
-    goes to another after ``ack_wait``.
+    goes to another after ``ack_wait``. So does what one has that was to acknowledge within a time
+    (``ack_timeout``), and has not.
 
     :param stream: the stream when the subscriber came.
     """
 
     def __init__(self, feed: NatsFeed, stream: EventStream) -> None:
         self._feed = feed
+        self._reactor = feed.client.reactor
         self._first = stream.last
         prefetch: int = feed.wanted.get("prefetch", PREFETCH)
         self._most = prefetch
         self._batch = max(1, prefetch // 2)
-        self._settings = feed.client.settings
+        #: seconds in which the user has to acknowledge something; None for any time
+        self._timeout: float | None = feed.wanted.get("ack_timeout")
+        self._ack_wait = self._timeout or feed.client.settings.ack_wait
+        #: when something was acknowledged, or came while there was nothing
+        self._since = 0.0
         #: by their numbers in the stream; and by epoch and number
         self._had: OrderedDict[int, _Held] = OrderedDict()
         self._held: dict[tuple[str, int], _Held] = {}
@@ -279,7 +285,7 @@ class GroupReader:
         config = {
             "durable_name": self._name,
             "ack_policy": "explicit",
-            "ack_wait": int(self._settings.ack_wait * SECOND),
+            "ack_wait": int(self._ack_wait * SECOND),
             "max_ack_pending": 10_000,
             "filter_subject": patterns[0],
             **where_to_begin(feed.beginning, self._first, time.time()),
@@ -344,12 +350,13 @@ class GroupReader:
         return info.get("num_pending") == 0 and info.get("num_ack_pending") == 0
 
     def _later(self) -> None:
-        self._timer = self._feed.client.reactor.callLater(self._settings.ack_wait / 3, self._tick)
+        self._timer = self._reactor.callLater(self._ack_wait / 3, self._tick)
 
     def _tick(self) -> None:
         """Say of all that is here that it is worked on."""
-        for held in self._held.values():
-            self._say(held, b"+WPI")
+        if self._timeout is None or self._reactor.seconds() - self._since < self._timeout:
+            for held in self._held.values():
+                self._say(held, b"+WPI")
         self._later()
 
     def _say(self, held: _Held, what: bytes) -> None:
@@ -378,7 +385,11 @@ class GroupReader:
                 if before.is_done:
                     self._say(before, b"+ACK")
                 continue
+            if not self._held:
+                self._since = self._reactor.seconds()
             held = self._had[number] = _Held(number, message.reply)
+            if delivery.deliveries > 1:
+                item.extend([delivery.deliveries] if len(item) > 5 else [[], delivery.deliveries])
             self._held[epoch, item[0]] = held
             while len(self._had) > MOST_HAD:
                 self._had.popitem(last=False)
@@ -391,6 +402,7 @@ class GroupReader:
         if held is None:
             return defer.succeed(None)
         held.is_done = True
+        self._since = self._reactor.seconds()
         self.check()
         noted = self._feed.client.request(held.reply, b"+ACK")
         return noted.addCallback(lambda _: None)

@@ -90,32 +90,41 @@ class Handed:
 
     :ivar confirmed: whether the publisher has noted the acknowledgement.
     :ivar member: who has it.
+    :ivar taken: when its user took it, and
+    :ivar noted: ... when the acknowledgement was confirmed, where there is a clock.
     """
 
     member: str
     number: int
     confirmed: bool = False
+    taken: float = 0.0
+    noted: float = 0.0
 
 
 def faults_of_group(
-    handed: Iterable[Handed], confirmed: Iterable[int], living: Iterable[str] = ()
+    handed: Iterable[Handed],
+    confirmed: Iterable[int],
+    living: Iterable[str] = (),
+    underway: float = 0.0,
 ) -> Iterator[str]:
     """What is wrong with what a group's members got, in the order in which they got it.
 
     :param confirmed: numbers of the events whose publishing was confirmed: they must all have come.
     :param living: members that were not killed: none gets an event twice.
+    :param underway: seconds that an event may be on its way to a user. One that was sent to a
+        member, and then to another whose acknowledgement was confirmed, is right at both.
     """
-    done: set[int] = set()
+    done: dict[int, float] = {}
     had: set[tuple[str, int]] = set()
     alive = set(living)
     for one in handed:
-        if one.number in done:
+        if one.number in done and one.taken >= done[one.number] + underway:
             yield f"{one.member} got {one.number}, which was acknowledged before"
         if one.member in alive and (one.member, one.number) in had:
             yield f"{one.member} got {one.number} twice"
         had.add((one.member, one.number))
         if one.confirmed:
-            done.add(one.number)
+            done[one.number] = min(one.noted, done.get(one.number, one.noted))
     lost = set(confirmed) - {number for _, number in had}
     if lost:
         yield f"{len(lost)} events were confirmed and came to nobody: {sorted(lost)[:10]}"

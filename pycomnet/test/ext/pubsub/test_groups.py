@@ -6,17 +6,23 @@ from typing import Any
 
 from twisted.internet import defer
 
-from pycomnet.errors import CallInterrupted, InvalidArguments, Overloaded
+from pycomnet.errors import CallInterrupted, InvalidArguments, Overloaded, PycomnetError
+from pycomnet.ext.pubsub import Restarted, publisher, subscriber
+from pycomnet.ranges import NumberRefused
 from pycomnet.services.client.remoteservice import RemoteService
 from pycomnet.test.ext.pubsub.kit import PublishCase
 
 
-class GroupTests(PublishCase):
-    """A group in memory."""
+class GroupCase(PublishCase):
+    """A test with members of a group."""
 
     def member(self, **options: Any) -> Any:
         """A member with a connection of its own."""
         return self.subscribe(group="workers", context=self.other_context(), **options)
+
+
+class GroupTests(GroupCase):
+    """A group in memory."""
 
     def test_each_event_goes_to_one(self) -> None:
         """And all of them to somebody, about as many to each."""
@@ -192,3 +198,165 @@ class GroupTests(PublishCase):
                 receiving.addErrback(lambda _: None)
                 return found
             found.append(self.successResultOf(receiving))
+
+
+class RestartTests(GroupCase):
+    """Members are told that the publisher's generator runs again."""
+
+    def test_each_member_is_told_once_and_in_its_place(self) -> None:
+        """Behind the events from before, and ahead of those from after."""
+        members = [self.member() for _ in range(3)]
+        self.publish(*range(9))
+        self.topic.tell_restarted("ValueError: x")
+        self.publish(*range(9, 18))
+        found: list[Any] = []
+        for one in members:
+            got = self.take(one)
+            place = got.index(Restarted("ValueError: x"))
+            before, after = got[:place], got[place + 1 :]
+            self.assertEqual((len(before), len(after)), (3, 3))
+            self.assertTrue(max(before) < 9 <= min(after), got)
+            found += before + after
+        self.assertEqual(sorted(found), list(range(18)))
+
+    def test_who_has_all_that_it_may_have_is_told_at_once(self) -> None:
+        """A notice waits for no acknowledgement."""
+        one = self.member(prefetch=1)
+        self.publish(1)
+        self.assertEqual(self.result(one.receive_event()).value, 1)
+        self.topic.tell_restarted("x")
+        self.network.deliver()
+        self.assertEqual(self.result(one.receive_event()), Restarted("x"))
+
+    def test_what_waits_comes_before_the_notice(self) -> None:
+        """Nobody has room: the events from before the restart come first."""
+        one = self.member(prefetch=1)
+        self.publish(1, 2)
+        self.topic.tell_restarted("x")
+        self.publish(3)
+        got = []
+        for _ in range(4):
+            receiving = one.receive()
+            self.network.deliver()
+            got.append(self.successResultOf(receiving))
+        self.assertEqual(got, [1, 2, Restarted("x"), 3])
+
+    def test_who_stalls_is_told_when_it_takes_again(self) -> None:
+        """The batch before it is on its way only then."""
+        one, other = self.member(), self.member()
+        first, _ = self.topic.outlets.values()
+        first.waiting = True
+        self.topic.tell_restarted("x")
+        self.network.deliver()
+        self.assertEqual(self.take(other), [Restarted("x")])
+        self.assertEqual(self.take(one), [])
+        first.callback(None)
+        self.network.deliver()
+        self.assertEqual(self.take(one), [Restarted("x")])
+
+
+class DeadlineTests(GroupCase):
+    """Members that hang: what they have goes to others after a time."""
+
+    def test_what_a_member_that_hangs_has_goes_to_others(self) -> None:
+        """They see that it was handed out before."""
+        hangs, works = self.member(prefetch=5, ack_timeout=30.0), self.member()
+        self.publish(*range(10))
+        had = {event.value for event in self.take(hangs, events=True)}
+        self.assertEqual(len(had), 5)
+        first = self.take(works, events=True)
+        for event in first:
+            self.result(event.acknowledge())
+        self.network.wait(29)
+        self.assertEqual(self.take(works), [])
+        self.network.wait(2)
+        later = self.take(works, events=True)
+        self.assertEqual({event.value for event in later}, had)
+        self.assertEqual({event.deliveries for event in first}, {1})
+        self.assertEqual({event.deliveries for event in later}, {2})
+
+    def test_who_is_late_gets_nothing_until_it_acknowledges(self) -> None:
+        """Else it would be given again what it has just lost."""
+        hangs, works = self.member(prefetch=2, ack_timeout=30.0), self.member(prefetch=2)
+        self.publish(1)
+        (event,) = self.take(hangs, events=True)
+        self.network.wait(31)
+        self.assertEqual(self.result(works.receive()), 1)
+        self.publish(*range(2, 8))
+        self.assertEqual(self.take(hangs), [])
+        self.failure(event.acknowledge(), CallInterrupted)  # another has it
+        self.assertEqual(len(self.take(hangs, events=True)), 2)
+
+    def test_the_only_member_goes_on_when_it_is_well_again(self) -> None:
+        """Nothing that it has comes to its user twice, and all is acknowledged in the end."""
+        one = self.member(prefetch=3, ack_timeout=30.0)
+        self.publish(*range(9))
+        first = self.result(one.receive())
+        self.network.wait(100)
+        got = [first]
+        for _ in range(8):
+            receiving = one.receive()
+            self.network.deliver()
+            got.append(self.successResultOf(receiving))
+        self.assertEqual(got, list(range(9)))
+        self.result(one.acknowledge_last())
+        (outlet,) = self.topic.outlets.values()
+        self.assertEqual((outlet.lag(), self.topic.waiting.size), (0, 0))
+
+    def test_the_time_is_for_one_event(self) -> None:
+        """Who works slowly at what it has is not late."""
+        slow, other = self.member(prefetch=10, ack_timeout=30.0), self.member(prefetch=1)
+        self.publish(*range(5))
+        self.assertEqual(self.result(other.receive_event()).value, 1)  # it has no room for more
+        for event in self.take(slow, events=True):
+            self.network.wait(29)
+            self.result(event.acknowledge())
+        self.assertEqual(self.take(other), [])
+        self.network.wait(31)  # it has nothing, so nothing is late
+        self.publish(5)
+        self.assertEqual(self.take(slow), [5])
+
+    def test_only_who_is_in_a_group_acknowledges(self) -> None:
+        """Both ends say so."""
+        with self.assertRaises(InvalidArguments):
+            subscriber("a.b", ack_timeout=1.0)
+        stream = self.connect().stream("subscribe", {"ack_timeout": 1.0})
+        self.failure(stream.receive(), InvalidArguments)
+        stream = self.connect().stream("subscribe", {"group": "a", "ack_timeout": 0.0})
+        self.assertIn("ack_timeout", str(self.failure(stream.receive(), PycomnetError)))
+        with self.assertRaises(NumberRefused):
+            publisher("a.b", ack_timeout=-1)
+
+    def test_who_is_lost_is_counted_as_well(self) -> None:
+        """However an event came back: it was handed out before."""
+        one = self.member()
+        self.publish(1)
+        self.take(one, events=True)
+        self.result(one.close())
+        other = self.member()
+        self.result(other.when_subscribed())
+        (event,) = self.take(other, events=True)
+        self.assertEqual(event.deliveries, 2)
+        self.result(event.acknowledge())
+
+
+class PublishersDeadlineTests(GroupCase):
+    """A publisher that gives the members of its groups a time."""
+
+    settings = {"ack_timeout": 10.0}
+
+    def test_nobody_has_more_time(self) -> None:
+        """Less, if it asks for that."""
+        for asked, has in ((None, 10), (60.0, 10), (5.0, 5)):
+            hangs = self.member(ack_timeout=asked)
+            self.publish("a")
+            self.assertEqual(len(self.take(hangs, events=True)), 1)
+            works = self.member()
+            self.network.wait(has - 1)
+            self.assertEqual(self.take(works), [])
+            self.network.wait(2)
+            (event,) = self.take(works, events=True)
+            self.result(event.acknowledge())
+            self.result(hangs.close())
+            self.result(works.close())
+            self.network.deliver()

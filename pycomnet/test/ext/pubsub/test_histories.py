@@ -63,6 +63,21 @@ class CheckerTests(SynchronousTestCase):
         self.assertEqual(faults(right[0]), 1)
         self.assertEqual(faults(*right, Handed("a", 2)), 1)
         self.assertEqual(faults(Handed("a", 1), *right), 0)
+
+    def test_what_was_on_its_way_when_another_acknowledged_it_is_no_fault(self) -> None:
+        """It was sent to both before; what is sent later is one."""
+        first = Handed("a", 1, True, taken=1.0, noted=10.0)
+        for taken, expected in ((9.0, 0), (11.0, 0), (13.0, 1)):
+            handed = first, Handed("b", 1, taken=taken)
+            self.assertEqual(len(list(faults_of_group(handed, [1], underway=2.0))), expected)
+
+    def test_who_lives_gets_nothing_twice(self) -> None:
+        """Acknowledged or not."""
+
+        def faults(*handed: Handed, living: tuple[str, ...] = ()) -> int:
+            return len(list(faults_of_group(handed, [1, 2], living)))
+
+        right = Handed("a", 1, True), Handed("b", 2, True)
         self.assertEqual(faults(Handed("a", 1), *right, living=("a",)), 1)
 
 

@@ -9,9 +9,11 @@ from twisted.internet import defer
 
 from pycomnet.deferred import deferred
 from pycomnet.errors import Overloaded
-from pycomnet.ext.workflow.errors import RunStoreFailed
+from pycomnet.ext.workflow import passing, runner
+from pycomnet.ext.workflow.errors import RunFailed, RunFull, RunStoreFailed, UnknownRun
 from pycomnet.ext.workflow.records import RunChange, WorkflowRun, pack
-from pycomnet.test.ext.workflow.test_service import WorkflowCase
+from pycomnet.test.ext.workflow.kit import call
+from pycomnet.test.ext.workflow.test_service import WorkflowCase, shop
 
 
 class BoundTests(WorkflowCase):
@@ -64,6 +66,70 @@ class BoundTests(WorkflowCase):
         await self.until(lambda: len(self.service._places) == 1)
         await w.signal("r", "go", 7)
         self.assertEqual(await second, 7)
+
+    @deferred
+    async def test_runs_that_are_not_durable_take_no_room_of_others(self) -> None:
+        """However many of them wait, a durable run begins."""
+        self.patch(runner, "MOST_LIVE", 2)
+        tasks = {"passing": {"steps": [{"signal": "go"}], "durable": False}, "t": [{"wait": 0.01}]}
+        w = await self.serve(tasks)
+        await defer.gatherResults([w.start("passing") for _ in range(3)])
+        self.assertIsNone(await w.invoke("t"))
+
+    @deferred
+    async def test_runs_that_are_not_durable_are_bounded(self) -> None:
+        """One too many is refused before it begins; who has ended makes room."""
+        self.patch(passing, "MOST_PASSING", 2)
+        steps = [shop("add"), {"signal": "go"}]
+        w = await self.serve({"t": {"steps": steps, "durable": False}})
+        for number in range(2):
+            await w.start("t", number, f"r{number}")
+        await self.fails(w.start("t", 2, "r2"), Overloaded)
+        await self.until(lambda: len(self.shop.calls) == 2)
+        self.assertEqual([one for _, one in self.shop.calls], [0, 1])
+        await w.signal("~r0", "go", "ended")
+        self.assertEqual(await w.result("~r0"), "ended")
+        await w.start("t", 2, "r2")
+
+    @deferred
+    async def test_user_has_half_of_the_room_of_runs_that_are_not_durable(self) -> None:
+        """The others have the rest, of the number and of the bytes."""
+        self.patch(passing, "MOST_PASSING", 4)
+        self.patch(passing, "MOST_PASSING_BYTES", 10_000)
+        await self.serve({"t": {"steps": [{"signal": "go"}], "durable": False}})
+        definition = self.service._definitions["t"]
+        for number in range(2):
+            await self.runner.start(definition, None, f"r{number}", "ann")
+        await self.fails(self.runner.start(definition, None, "r2", "ann"), Overloaded)
+        await self.fails(self.runner.start(definition, "x" * 5_001, "r3", "bob"), Overloaded)
+        await self.runner.start(definition, "x" * 4_000, "r3", "bob")
+        self.assertEqual(len(self.runner.passing), 3)
+
+    @deferred
+    async def test_bytes_of_runs_that_are_not_durable(self) -> None:
+        """Inputs, signals, and what steps give are bounded together, and given back."""
+        self.patch(passing, "MOST_PASSING_BYTES", 10_000)
+        self.patch(passing, "REMEMBERED_BYTES", 10_000)
+        tasks = {
+            "waits": {"steps": [{"signal": "go"}], "durable": False},
+            "makes": {"steps": [{"value": "${join('', [input, input])}"}], "durable": False},
+            "calls": {"steps": [call("demo.only", method="double")], "durable": False},
+        }
+        w = await self.serve(tasks)
+        await w.start("waits", None, "r")
+        await self.fails(w.start("waits", "x" * 11_000), Overloaded)
+        await self.fails(w.signal("~r", "other", "x" * 11_000), RunFull)
+        for name in ("makes", "calls"):
+            problem = await self.fails(w.invoke(name, "x" * 4_000), RunFailed)
+            self.assertIn("bytes already", str(problem))
+        await w.signal("~r", "go", "y" * 9_000)
+        self.assertEqual(await w.result("~r"), "y" * 9_000)
+        self.assertEqual(self.runner.passing.size, 0)
+        # What has ended is remembered within bounds as well.
+        for number in range(5):
+            await w.invoke("calls", "x" * 1_000, id=str(number))
+        await self.fails(w.show("~0"), UnknownRun)
+        self.assertEqual((await w.show("~4"))["state"], "done")
 
     @deferred
     async def test_run_that_can_not_be_read_is_shown_as_such(self) -> None:

@@ -6,7 +6,7 @@ import json
 import os
 from typing import Any
 
-from twisted.trial.unittest import SynchronousTestCase
+from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
 from pycomnet.ext.workflow.builder import Steps, Task
 from pycomnet.ext.workflow.definition import Definition, check_config, check_tasks, read_config
@@ -15,6 +15,7 @@ from pycomnet.ext.workflow.graph import draw
 from pycomnet.ext.workflow.schedules import missed, next_due
 from pycomnet.ext.workflow.schema import schema
 from pycomnet.ext.workflow.stepkinds import KINDS
+from pycomnet.test.docnames import ROOT
 from pycomnet.test.ext.workflow.kit import Drive, call
 
 
@@ -237,6 +238,14 @@ class DrawingTests(SynchronousTestCase):
         dot = draw(definition, {"pay": "failed"}, "dot")
         self.assertIn('n1 [label="pay: x", fillcolor="#ef8a8a"];', dot)
         self.assertEqual(dot.count("{"), dot.count("}"))
+
+    def test_published_schema_is_the_checkers(self) -> None:
+        """The file that the docs publish is what ``pycomnet workflow schema`` prints."""
+        file = ROOT / "docs" / "examples" / "workflow_schema.json"
+        if not file.exists():
+            raise SkipTest("there are no docs beside an installed package")
+        # If they differ: pycomnet workflow schema > docs/examples/workflow_schema.json
+        self.assertEqual(json.loads(file.read_text(encoding="utf-8")), schema())
 
     def test_schema_knows_every_kind(self) -> None:
         """The schema has each kind of step and each key, and refers only to what it has."""

@@ -252,7 +252,7 @@ class RunTests(WorkflowCase):
         """What is pruned or not kept, and started again, is not answered with what was before."""
         w = await self.serve({"t": {"steps": [shop("add")], "durable": False}})
         await w.invoke("t", 1, id="r")
-        self.runner._remembered.clear()
+        self.runner.passing.forget()
         await w.invoke("t", 1, id="r")
         (one, _), (two, _) = self.shop.about
         self.assertNotEqual(one, two)

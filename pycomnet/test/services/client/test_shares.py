@@ -96,6 +96,16 @@ class ShareTests(SynchronousTestCase):
         self.have("b", weight=7)
         self.assertEqual(self.called(self.client(), 10), {"a": 5, "b": 5})
 
+    def test_doubtful_only_when_there_is_no_other(self) -> None:
+        for number in range(12):
+            self.have(f"dead-{number}", ttl=30.0)
+        self.network.advance(31.0)
+        calc = self.client()
+        self.assertEqual(len(self.called(calc, 12)), 12)
+        self.have("live")
+        self.looked(calc)
+        self.assertEqual(self.called(calc, 10), {"live": 10})
+
     def test_weight_0_when_no_other_answers(self) -> None:
         self.have("a")
         self.have("b", weight=0)

@@ -1,0 +1,110 @@
+"""The runs that are not durable: they are in memory alone, within bounds."""
+
+from __future__ import annotations
+
+from collections import Counter, OrderedDict
+
+import attrs
+
+from pycomnet.errors import Overloaded
+from pycomnet.ext.workflow.errors import RunFull
+from pycomnet.ext.workflow.liverun import LiveRun
+from pycomnet.ext.workflow.records import WorkflowRun, weight_of
+
+#: Runs that are not durable and go on, and the bytes of what they were given and what their steps
+#: gave.
+MOST_PASSING = 5_000
+MOST_PASSING_BYTES = 256 << 20
+#: Those that have ended and can still be seen.
+REMEMBERED = 1_000
+REMEMBERED_BYTES = 64 << 20
+
+
+@attrs.define(eq=False)
+class PassingRuns:
+    """Counts the runs that are not durable, and knows the last that have ended. They take nothing
+    of the room of those that are kept. A user has at most half of theirs.
+
+    :ivar size: the bytes of those that go on.
+    """
+
+    size: int = 0
+    _runs: Counter[str] = attrs.field(factory=Counter)
+    _sizes: Counter[str] = attrs.field(factory=Counter)
+    _ended: OrderedDict[str, tuple[WorkflowRun, int]] = attrs.field(factory=OrderedDict)
+    _remembered: int = 0
+
+    def __len__(self) -> int:
+        return self._runs.total()
+
+    def begin(self, live: LiveRun) -> None:
+        """Have room for a run.
+
+        :raises Overloaded: there is none.
+        """
+        user = live.run.caller
+        if len(self) >= MOST_PASSING or (user and self._runs[user] >= MOST_PASSING // 2):
+            his = f"{self._runs[user]} of them this user's"
+            text = f"{len(self)} runs that are not durable go on here, {his}: start it again later"
+            raise Overloaded(text)
+        size = weight_of(live.run.input)
+        if self._is_full(user, size):
+            raise Overloaded(f"{self._full(user)}: start it again later")
+        self._runs[user] += 1
+        self._add(live, size)
+
+    def add(self, live: LiveRun, size: int) -> None:
+        """Count what has come to a run.
+
+        :raises RunFull: it is too much.
+        """
+        user = live.run.caller
+        if self._is_full(user, size):
+            raise RunFull(self._full(user))
+        self._add(live, size)
+
+    def _add(self, live: LiveRun, size: int) -> None:
+        live.size += size
+        self.size += size
+        self._sizes[live.run.caller] += size
+
+    def _is_full(self, user: str, size: int) -> bool:
+        if self.size + size > MOST_PASSING_BYTES:
+            return True
+        return bool(user) and self._sizes[user] + size > MOST_PASSING_BYTES // 2
+
+    def _full(self, user: str) -> str:
+        text = f"the runs that are not durable have {self.size} bytes"
+        return f"{text} already, {self._sizes[user]} of them this user's"
+
+    def end(self, live: LiveRun) -> None:
+        """A run has ended. It can be seen for a while."""
+        run = live.run
+        self._forget(self._runs, run.caller, 1)
+        self._forget(self._sizes, run.caller, live.size)
+        self.size -= live.size
+        run.values.clear()
+        self._ended[run.id] = run, live.size
+        self._remembered += live.size
+        while len(self._ended) > REMEMBERED or self._remembered > REMEMBERED_BYTES:
+            _, (_, size) = self._ended.popitem(last=False)
+            self._remembered -= size
+
+    @staticmethod
+    def _forget(counter: Counter[str], user: str, number: int) -> None:
+        counter[user] -= number
+        if not counter[user]:
+            del counter[user]
+
+    def ended(self, id: str) -> WorkflowRun | None:
+        """A run that has ended, and is remembered."""
+        found = self._ended.get(id)
+        return None if found is None else found[0]
+
+    def forget(self) -> None:
+        """Remember no run that has ended."""
+        self._ended.clear()
+        self._remembered = 0
+
+
+__all__ = ["PassingRuns"]
