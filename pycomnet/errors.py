@@ -136,12 +136,12 @@ class GatewayDied(ConnectionLost):
 
 
 class GatewayNotStarted(PycomnetError):
-    """A gateway could not be made; the message has what its process said on standard error.
+    """A gateway could not be made; the message has its process's output on standard error.
 
     :ivar exit_status: the process's exit status, or None.
     :ivar stderr: the last lines of its standard error.
     :ivar status: as ``exit_status``, or minus the signal that ended the process.
-    :ivar words: why, without the gateway's name and what was said on standard error.
+    :ivar words: why, without the gateway's name and the output on standard error.
     """
 
     def __init__(
@@ -490,7 +490,7 @@ class StoreUncertain(NameserverError):
 
 
 class NameserverStale(NameserverError):
-    """The nameserver was cut off from its store for too long: what it knows is too old to tell."""
+    """The nameserver was cut off from its store for too long: its data is too old to be served."""
 
     code = "stale"
     elsewhere = True

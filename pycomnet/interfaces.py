@@ -213,7 +213,7 @@ class IRunStore(Interface):
     name = Attribute("""What the status page shows, such as ``sqlite:/srv/runs.sqlite``.""")
 
     lease = Attribute(
-        """Seconds after which the claims of a service that says nothing end, or None if the store
+        """Seconds after which the claims of a silent service end, or None if the store
         is this service's alone. With a lease, ``renew`` has to be called three times as often."""
     )
 

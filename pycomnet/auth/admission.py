@@ -161,7 +161,7 @@ def own_token(service: str, token_file: str | None = None) -> tuple[TokenChecker
 
 
 class ServiceConfiguration(Protocol):
-    """What a service is told."""
+    """The configuration of a service."""
 
     def check(self) -> None:
         """Refuse what can't be.
@@ -176,7 +176,7 @@ ConfigurationT = TypeVar("ConfigurationT", bound=ServiceConfiguration)
 class ListeningService(Service, Generic[ConfigurationT]):
     """A service that listens once it is started.
 
-    :param configuration: what it is told; it has been checked.
+    :param configuration: its settings, which have been checked.
     :param failed: called with what keeps it from listening.
     """
 

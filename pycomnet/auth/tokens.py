@@ -56,7 +56,7 @@ CREDENTIAL_VARIABLES = (TOKEN_VARIABLE, TOKEN_FILE_VARIABLE, *SERVICE_CREDENTIAL
 MIN_LENGTH = 16
 #: Bytes of a token file that are looked at: more than this isn't one.
 MAX_FILE = 1 << 16
-#: Keys of a section of a tokens file that say what the token is.
+#: Keys of a section of a tokens file that have the token or its digest.
 TOKEN_KEYS = ("token", "token_file", "sha256")
 
 _TOKEN = re.compile(r"[A-Za-z0-9._~+/-]+=*")
@@ -217,7 +217,7 @@ class KnownToken:
 
     :ivar name: its user: the avatar's id, and the name in logs.
     :ivar digest: the token's SHA-256.
-    :ivar options: what else its section of the tokens file says, its limits, as text.
+    :ivar options: the other settings of its section of the tokens file, its limits, as text.
     :ivar file: the file that has it, if that is one of its own.
     """
 

@@ -199,7 +199,7 @@ class Context:
 
     :param nameserver: a nameserver's address, an endpoint string; or several with commas between
         them, of nameservers on one store. One of them is asked until it fails, then another.
-    :param timeout: seconds that a call has unless it says how many; None for ever.
+    :param timeout: the default timeout of a call in seconds; None for none.
     :param balance: how calls are spread over the instances of a service: ``"round_robin"``, or
         ``"least_pending"`` for the one with the fewest calls of this context under way.
     :param keepalive: seconds of silence after which a server is asked whether it is still there.
@@ -228,7 +228,7 @@ class Context:
         nameserver has found never have them.
     :param keep_located: seconds for which ``locate`` goes by a nameserver's last answer while
         none
-        can be reached; then the service's ``stale`` says how old that is. 0 for none.
+        can be reached; then the service's ``stale`` is the age of that. 0 for none.
     """
     def __init__(self, *, nameserver: str | None = ..., timeout: float | None = ..., balance: str = ..., keepalive: float | None = ..., silence: float | None = ..., random: Random | None = ..., blocks: BlockLimits | None = ..., max_value: int = ..., max_items: int = ..., credentials: Any = ..., nameserver_credentials: Any = ..., trust_roots: str | os.PathLike[str] | None = ..., keep_located: float = ...) -> None: ...
     def __enter__(self) -> Context: ...
@@ -682,7 +682,7 @@ class RemoteService:
     def goes_elsewhere(self, peer: PooledServer, *, timeout: float | None = ...) -> bool:
         """Whether another instance does what this one can't now; then that one gets the calls.
 
-        If all have said so, it stays as it is: nothing is gained by going to and fro.
+        If all instances are draining, nothing changes: nothing is gained by going to and fro.
 
         :param timeout: seconds; then it is cancelled and raises TimeoutExpired.
         """
@@ -717,7 +717,7 @@ class RemoteService:
         :param timeout: seconds; then it is cancelled and raises TimeoutExpired.
         """
     def saying(self, key: str | None = ..., on_behalf_of: str | None = ..., memory: str | None = ..., *, timeout: float | None = ...) -> RemoteService:
-        """This service, for calls of which something is said.
+        """This service, for calls with metadata.
 
         :param key: the method sees it as ``request.key``; one with ``once`` answers a second
             call of this key from what it has kept of the first.
@@ -728,7 +728,7 @@ class RemoteService:
         """
     @property
     def stale(self) -> float:
-        """How old what the nameserver has said of it is, in seconds, if the nameserver can't be
+        """The age of the nameserver's last answer about it, in seconds, if the nameserver can't be
         reached or is cut off from its store; else 0.0.
         """
     def stream(self, method: str, args: Any = ..., timeout: float | None = ...) -> RemoteStream:

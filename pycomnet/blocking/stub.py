@@ -54,9 +54,9 @@ STARS: dict[Any, str] = {
     inspect.Parameter.VAR_POSITIONAL: "*",
     inspect.Parameter.VAR_KEYWORD: "**",
 }
-#: What the docstring of each function says that gets a timeout.
+#: Added to the docstring of each function that gets a timeout.
 TIMEOUT_FIELD = ":param timeout: seconds; then it is cancelled and raises TimeoutExpired."
-#: What docstrings say of Deferreds, and what is so here; a blank stands for any space.
+#: Phrases of docstrings about Deferreds -> the blocking API's; a blank stands for any space.
 WORDS = (
     (":returns: fires( with)?", ":returns:"),
     ("fails with", "raises"),
@@ -253,7 +253,7 @@ def class_docstring(cls: type) -> str:
 
 
 def attribute_docstring(cls: type, name: str) -> str | None:
-    """A property's docstring, or what the docstring of its class says of it."""
+    """A property's docstring, or its ``:ivar:`` in the docstring of its class."""
     doc: str | None = vars(cls)[name].__doc__
     if doc is None:
         for match in FIELD.finditer(inspect.cleandoc(cls.__doc__ or "")):

@@ -21,7 +21,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 @attrs.frozen
 class Identity:
-    """Who calls, as the command line says it; what it does not say is looked for elsewhere.
+    """The credentials of the caller from the command line; missing ones are looked for elsewhere.
 
     :ivar user: a user's name, whose password is in the environment or is asked for.
     :ivar token_file: a file with a token.

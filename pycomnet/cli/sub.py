@@ -255,7 +255,7 @@ class EventTable:
 
         now = self._reactor.seconds()
         missing = f"{self._missing} events missing   {self._notice}" if self._notice else ""
-        # As texts: what a publisher says is no markup.
+        # Printed as plain text: data from a publisher must not be read as markup.
         title, caption = Text(visible_line(self._interface)), Text(visible_line(missing))
         table = Table(title=title, caption=caption if missing else None)
         for name in ("subject", "events", "a second", "last value"):

@@ -187,7 +187,7 @@ class StreamCall(Http2Stream):
         self._has_headers = False
         #: the messages that wait for the one that is being used,
         self._messages: deque[bytes] = deque()
-        #: the data after them, and the bytes that the member was not told to be taken
+        #: the data after them, and the consumed bytes for which the window was not reopened yet
         self._later: deque[bytes] = deque()
         self._held = 0
         self._is_paused = False

@@ -74,7 +74,7 @@ class EtcdClient:
     :param endpoints: of the members: endpoint strings, such as ``tcp:HOST:2379`` and
         ``tls:HOST:2379:trustRoots=FILE``.
     :param user: the user's name, if the cluster has authentication; then ``password`` is needed.
-    :param timeout: seconds for a request, unless it says other.
+    :param timeout: the default timeout of a request, in seconds.
     :param plain_login: whether the password and its tokens may go to other machines without TLS.
         To this machine's own addresses they always may.
     :param reactor: connects, and is the clock.
@@ -244,11 +244,11 @@ class EtcdClient:
 
         :param start_revision: the first revision whose changes are wanted; 0: from now on.
         :param previous: whether events have the record before.
-        :param progress: whether etcd tells the progress at times when nothing changes (every ten
+        :param progress: whether etcd reports the progress while nothing changes (every ten
             minutes by default; ask with :meth:`EtcdWatch.request_progress` for more).
         :param fragment: whether etcd may send many events in parts; they are given whole.
         :param require_leader: whether the watch goes to another member if its member loses the
-            leader (etcd says so after about 3 election timeouts).
+            leader (etcd reports that after about 3 election timeouts).
         """
         watch = EtcdWatch(
             self._cluster,

@@ -156,7 +156,7 @@ class Cluster:
         ready = [member for member in self.members if member.is_ready]
         if not ready:
             return None
-        # The member with the latest term knows best; the leader itself may not have said it yet.
+        # The member with the latest term knows best; the leader may not have reported it yet.
         leader = max(ready, key=lambda member: member.term).leader
 
         def rank(member: Member) -> tuple[bool, bool, bool, bool]:

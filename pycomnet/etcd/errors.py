@@ -1,6 +1,6 @@
 """The errors of the etcd client.
 
-What a caller has to tell apart first: :class:`EtcdUncertain` means that the request may have been
+A caller has to distinguish these first: :class:`EtcdUncertain` means that the request may have been
 executed. After every other error nothing has changed; but a renewal of a lease that fails with
 :class:`EtcdTimeout` or :class:`EtcdUnavailable` may have been done: doing it twice does no harm.
 """
@@ -38,7 +38,7 @@ class EtcdUncertain(EtcdError):
 class EtcdCompacted(EtcdError):
     """The revision that was asked for is no longer kept.
 
-    :ivar revision: the oldest revision that can be watched, or 0 if the answer does not say it.
+    :ivar revision: the oldest revision that can be watched, or 0 if the answer does not have it.
     """
 
     revision: int = 0
@@ -73,7 +73,7 @@ class EtcdLeaseExists(EtcdError):
 
 
 class EtcdRequestRefused(EtcdError, ValueError):
-    """The request is not valid: too large, too many operations, a key twice; the message says."""
+    """The request is not valid: too large, too many operations, a key twice; see the message."""
 
 
 class EtcdProtocolViolation(EtcdError):

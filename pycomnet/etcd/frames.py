@@ -25,7 +25,7 @@ PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 FIRST_WINDOW = 65535
 #: What no window may exceed.
 MAX_WINDOW = (1 << 31) - 1
-#: The most bytes in a frame, unless a setting says other.
+#: The default limit on the bytes in a frame.
 FRAME_SIZE = 16384
 #: A frame's head: its length and kind, its flags, its stream.
 HEAD = struct.Struct(">IBI")

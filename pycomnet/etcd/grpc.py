@@ -34,7 +34,7 @@ OK, CANCELLED, UNKNOWN, INVALID_ARGUMENT, DEADLINE_EXCEEDED, NOT_FOUND = range(6
 PERMISSION_DENIED, RESOURCE_EXHAUSTED, FAILED_PRECONDITION = 7, 8, 9
 OUT_OF_RANGE, UNAVAILABLE, UNAUTHENTICATED = 11, 14, 16
 
-#: What a message on the wire says -> the error. etcd's ``rpctypes/error.go`` has them all.
+#: The text of an error on the wire -> the error. etcd's ``rpctypes/error.go`` has them all.
 _BY_TEXT: dict[str, type[EtcdError]] = {
     "etcdserver: mvcc: required revision has been compacted": EtcdCompacted,
     "etcdserver: mvcc: required revision is a future revision": EtcdRevisionInFuture,
@@ -119,7 +119,7 @@ def check_headers(headers: Headers) -> EtcdError | None:
 
 
 def check_status(trailers: Headers, is_write: bool) -> EtcdError | None:
-    """What the end of a call says; None if it has succeeded.
+    """The error in the end of a call; None if it has succeeded.
 
     :param is_write: whether something may have changed if it has not.
     """

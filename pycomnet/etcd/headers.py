@@ -5,7 +5,7 @@ keep blocks whose meaning can't change:
 
 * Requests use the dynamic table. A block of headers that are all in the table leaves the table as
   it is; it is kept until another request puts something into the table.
-* The member is told that our table has no room. So its blocks mean the same at any time.
+* Our settings give the member a table of size 0. So its blocks mean the same at any time.
 """
 
 from __future__ import annotations

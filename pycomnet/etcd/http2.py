@@ -34,7 +34,7 @@ class Http2Connection:
     :param write: writes bytes to the member; it does not call back.
     :param headers: encodes the requests' headers.
     :ivar streams: id -> the streams that are open.
-    :ivar is_draining: no new request is taken: the member said GOAWAY, or ids are used up.
+    :ivar is_draining: no new request is taken: the member sent GOAWAY, or ids are used up.
     :ivar received: how many frames of answers came: proof that the member works.
     """
 
@@ -199,7 +199,7 @@ class Http2Connection:
             self._write(b"".join(out))
 
     def reset(self, stream: Http2Stream, code: int = frames.CANCEL) -> None:
-        """End a stream: nothing more of it is sent, and nothing more told to it."""
+        """End a stream: nothing more of it is sent, and no more events reach it."""
         if self.streams.get(stream.id) is stream:
             self._write(frames.reset(stream.id, code))
             self._close(stream)

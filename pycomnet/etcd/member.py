@@ -1,4 +1,4 @@
-"""A member of the cluster: its endpoint, the connection to it, and what it says of the leader."""
+"""A member of the cluster: its endpoint, the connection to it, and the leader that it reports."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Member:
 
     :param endpoint: an endpoint string.
     :param changed: called when it is connected, and when it is not any more.
-    :ivar id: the member's, once it has told it; so are ``leader``, whom it takes for the leader,
+    :ivar id: the member's, once it has sent it; so are ``leader``, the leader that it reports,
         and ``term``.
     :ivar lost_id: the id that it had when its connection was lost just now, if it was the leader;
         else 0.

@@ -70,7 +70,7 @@ def encode_compare(compare: Compare) -> bytes:
         + number_field(2, compare.target)
         + bytes_field(3, compare.key)
     )
-    # A member of a oneof is there even if it has its default: it says which one is compared.
+    # A member of a oneof is encoded even if it has its default: it determines what is compared.
     if isinstance(operand, bytes):
         if compare.target != CompareTarget.VALUE:
             raise TypeError(f"a compare of {compare.target.name} needs an int, not bytes")

@@ -65,7 +65,7 @@ class KeyEvent:
 
 @attrs.frozen
 class AnswerHeader:
-    """What each answer says of its member.
+    """The header of an answer: the state of the member that sent it.
 
     :ivar revision: the store's revision when the request was executed.
     """

@@ -59,10 +59,10 @@ class EtcdWatchHandler(Protocol):
         """
 
     def progress(self, revision: int) -> None:
-        """The member says that all changes up to this revision were sent.
+        """The member reports that all changes up to this revision were sent.
 
-        Some versions of etcd say so too early if they are asked (etcd issue 15220). So a watch that
-        moves goes on after the last event, and not after this revision.
+        Some versions of etcd report it too early if they are asked (etcd issue 15220). So a watch
+        that moves goes on after the last event, and not after this revision.
         """
 
     def disconnected(self, reason: Exception) -> None:
@@ -251,7 +251,7 @@ class EtcdWatch:
         # Some versions put gRPC's own words before it.
         reason = answer.cancel_reason.rpartition(" desc = ")[2]
         error = error_of(UNAVAILABLE, reason, False)
-        # etcd 3.4 says that permission is denied if a token has expired.
+        # etcd 3.4 answers "permission denied" if a token has expired.
         if isinstance(error, EtcdPermissionDenied) and self._token and not self._was_denied:
             self._was_denied = True
             error = TokenRefused(reason)
@@ -260,7 +260,7 @@ class EtcdWatch:
             return
         self.stop()
         if not isinstance(error, EtcdPermissionDenied):
-            why = reason or "it does not say why"
+            why = reason or "it gives no reason"
             error = EtcdRequestRefused(f"etcd has cancelled the watch: {why}")
         self._tell(handler.cancelled, error)
 

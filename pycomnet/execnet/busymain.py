@@ -86,7 +86,7 @@ def checked_status(found: object) -> dict[str, int]:
         numbers = {name: found[name] for name in names if type(found.get(name)) is int}
         if len(numbers) == len(names) and min(numbers.values()) >= 0:
             return numbers
-    raise OSError(f"a gateway should say what it does, and says {reprlib.repr(found)}")
+    raise OSError(f"a gateway should report what it does, not {reprlib.repr(found)}")
 
 
 __all__ = ["BusyMain", "checked_status"]

@@ -253,7 +253,7 @@ class Gateway(Live):
         return ChannelFactory(self._connection.mux, self.newchannel)
 
     def wait_begun(self) -> None:
-        """Wait until it has all that its spec says.
+        """Wait until it has all settings of its spec.
 
         :raises pycomnet.execnet.RemoteError: it can't have that.
         """
@@ -293,7 +293,7 @@ def _facts(found: object) -> dict[str, Any]:
     version = found.get("version_info") if isinstance(found, dict) else None
     if isinstance(found, dict) and isinstance(version, list):
         return {**found, "version_info": tuple(version)}
-    raise OSError(f"a gateway should say what it is, and says {reprlib.repr(found)}")
+    raise OSError(f"a gateway should report what it is, not {reprlib.repr(found)}")
 
 
 def kill_all(gateways: list[Gateway]) -> None:

@@ -105,4 +105,4 @@ class Outbox:
 
 
 def _drop(_: Failure) -> None:
-    """The channel was closed meanwhile, as its next ``send`` and ``receive`` say."""
+    """The channel was closed meanwhile: its next ``send`` and ``receive`` raise the error."""

@@ -68,7 +68,7 @@ def pycomnet_spec(spec: XSpec) -> Iterator[Spec]:
 
 
 def _check_keys(spec: XSpec) -> None:
-    """Refuse what would have no effect, or another than what it says."""
+    """Refuse settings that would have no effect, or a different one from what they promise."""
     for key in ("ssh", "vagrant_ssh"):
         host = getattr(spec, key)
         if host is not None and (not isinstance(host, str) or not host):

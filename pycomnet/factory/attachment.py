@@ -1,4 +1,4 @@
-"""A program that uses a far side of the factory: what it is told, and how it reaches the far side.
+"""A program that uses a far side of the factory: messages to it, and how it reaches the far side.
 
 Its bytes pass through the relay (:class:`Attachment`), or through the far side's own pipes, which
 it was given (:class:`DirectAttachment`), or through pipes that were made for it

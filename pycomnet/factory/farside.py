@@ -369,7 +369,7 @@ class KeptFarSide(Handing):
             self.end()
 
     def _told(self, control: ChannelCore, value: Any) -> None:
-        """What the program says on the channel for everything else."""
+        """Handle a message of the program on the channel for everything else."""
         attachment = self.attachment
         if attachment is None or attachment.control is not control or not isinstance(value, dict):
             return

@@ -1,6 +1,6 @@
 """The route between a kept far side and its program: the relay, or pipes of the program's own.
 
-docs/protocol.rst, "The factory", has what is said; docs/architecture/factory.rst, why. The states
+docs/protocol.rst, "The factory", has the messages; docs/architecture/factory.rst, why. The states
 are in :mod:`pycomnet.factory.states`.
 """
 
@@ -164,7 +164,7 @@ class Handing(Protocol):
         attachment = self.attachment
         if isinstance(attachment, HandedAttachment) and attachment.closed:
             self.detach(attachment)
-        # Otherwise its pipes are closed, and it has still to say why.
+        # Otherwise its pipes are closed, and the reason is still to come.
         self._pump()
         self._free()
 
@@ -257,7 +257,7 @@ class Handing(Protocol):
             late.cancel()
         if not turned or self.transport is None:
             return RouteEvent.REFUSE
-        # The far side waits for what is said now.
+        # The far side waits for the next message.
         return RouteEvent.TURN if self._waits(attachment) else RouteEvent.MISS
 
     def _waits(self, attachment: HandedAttachment) -> bool:
@@ -325,7 +325,7 @@ class Handing(Protocol):
             try:
                 handover.last_words(data)
             except ProtocolError as problem:
-                log.warn("gateway {name}: what it said last: {why}", name=self.id, why=str(problem))
+                log.warn("gateway {name}: its last message: {why}", name=self.id, why=str(problem))
 
     def _catch_up(self, handover: Handover) -> None:
         """Read the journal."""
@@ -343,7 +343,7 @@ class Handing(Protocol):
             self.end()
 
     def _told_of_pipes(self, attachment: HandedAttachment, value: dict[str, Any]) -> bool:
-        """What a program says that takes pipes. False: it has to be looked at further."""
+        """Handle a message from a program that takes pipes. False: it is not one of these."""
         handover = self._handover if self.is_handed else None
         if value.get("closed") is True:
             attachment.closed = True

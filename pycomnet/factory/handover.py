@@ -45,7 +45,7 @@ class Handover:
         self._position = 0
         #: whether the far side writes nothing more to the journal
         self._over = False
-        #: whether the program broke the protocol: what it says no longer counts
+        #: whether the program violated the protocol: its messages are ignored from then on
         self._broken = False
         self._fds: list[int] = []
         try:
@@ -74,7 +74,7 @@ class Handover:
     # -- the two steps ---------------------------------------------------------------------------
 
     def asked(self) -> dict[str, object]:
-        """What the far side is told, so that it can open the pipes and the journal."""
+        """The message from which the far side knows how to open the pipes and the journal."""
         return {
             "pid": os.getpid(),
             "read": [self._far_read, list(identity(self._far_read))],
@@ -110,15 +110,15 @@ class Handover:
         self._fds = []
         return self.write_pipe, self.read_pipe, self.memory_fd
 
-    # -- what was said ---------------------------------------------------------------------------
+    # -- entries of the journal ------------------------------------------------------------------
 
     def read(self) -> bool:
         """Read the journal; whether there was anything.
 
         All that the far side sent counts, whatever the program did.
 
-        :raises ProgramBroke: the program broke the protocol, or what it says was taken is invalid.
-            That is raised once; from then on what it says is ignored.
+        :raises ProgramBroke: the program violated the protocol, or its count of taken values is
+            invalid. That is raised once; from then on its entries are ignored.
         :raises ProtocolError: the far side broke the protocol.
         """
         relay, journal = self._relay, self._journal

@@ -140,7 +140,7 @@ class FactoryProgram:
         self._timeout = service.reactor.callLater(HELLO_TIMEOUT, self._too_late)
 
     def _too_late(self) -> None:
-        self.connection.abort(ConnectionLost("it said no hello"))
+        self.connection.abort(ConnectionLost("it sent no hello"))
 
     def _hello(self, hello: dict[str, Any]) -> None:
         self._timeout.cancel()

@@ -36,7 +36,7 @@ def open_journal(fds: tuple[int, ...]) -> Journal | None:
 class HandedPipes(Protocol):
     """Connects a connection to the pipes.
 
-    When the pipes end, the far side has ended or was told to leave. The factory says which, and
+    When the pipes end, the far side has ended or was told to leave. The factory reports which, and
     sends the last bytes that did not come through the pipe. Only then is the connection told that
     it is lost.
 

@@ -40,7 +40,7 @@ KEEPALIVE = 30.0
 #: The window of the raw channels. Each channel of a gateway's own connection has a window, too.
 #: This one is larger, so that those rarely wait for it.
 FACTORY_WINDOW = 2 << 20
-#: Seconds that the service has to say hello.
+#: Seconds within which the service has to send its hello.
 CONNECT_TIMEOUT = 20.0
 
 

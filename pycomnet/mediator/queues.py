@@ -131,7 +131,7 @@ class IncomingQueue:
         self.received = 0
 
     def accept(self, offset: int, data: bytes) -> bytes | memoryview:
-        """Take bytes that begin at this offset, as the other end says.
+        """Take bytes that begin at this offset, according to the other end.
 
         :returns: the new ones among them.
         :raises OffsetError: bytes before them are missing.

@@ -203,7 +203,7 @@ class Arguments:
         return value
 
     def standing(self, *names: str) -> dict[str, Any]:
-        """What is said of a standing, by the names of its fields.
+        """The fields of a standing that are given, by name.
 
         :param names: the arguments that there may be; all by default.
         """

@@ -86,7 +86,7 @@ class SharedMemory(OwnMemory):
     """The memory of a nameserver whose store others change, too: it may be behind.
 
     :param store: brings it up to date for one name.
-    :param max_stale: seconds; what is older is not told.
+    :param max_stale: seconds; older data is not served.
     """
 
     is_shared = True

@@ -8,7 +8,7 @@ import attrs
 
 #: The default weight of a service, and the highest.
 WEIGHT, MAX_WEIGHT = 100, 1_000
-#: Characters of what a check says that are kept.
+#: Characters of a check's text that are kept.
 MAX_SAID = 200
 
 _DRAINS, _DRAINED, _WEIGHED, _FAILING = 1, 2, 4, 8
@@ -23,7 +23,7 @@ class Standing:
     :ivar drained: an operator says so.
     :ivar weighed: an operator has set the weight.
     :ivar failing: its check fails.
-    :ivar said: what its check said when that changed last.
+    :ivar said: its check's text when that changed last.
     """
 
     weight: int = WEIGHT

@@ -21,7 +21,7 @@ PROGRESS = "progress"
 
 class Watch:
     """A watcher's position in the changes. It holds nothing else: the directory and its log have
-    what the watcher was not told yet, however slow it is.
+    the changes that the watcher does not have yet, however slow it is.
 
     The snapshot is taken bit by bit, while changes go on. It has the records of the revision in
     which it began. Later ones follow as changes, before the end mark. So at the mark the watcher

@@ -130,7 +130,7 @@ def read_answer(message: NatsMessage) -> dict[str, Any]:
 
 @attrs.frozen
 class Delivery:
-    """What a consumer says of a message that it delivers.
+    """The metadata of a message that a consumer delivers.
 
     :ivar consumer: the consumer's name.
     :ivar deliveries: how often it has delivered this message, this time included.
@@ -147,7 +147,7 @@ class Delivery:
 
 
 def read_delivery(message: NatsMessage) -> Delivery:
-    """What a consumer says of a message.
+    """Read the metadata of a consumer's message.
 
     :raises NatsProtocolError: it is not from a consumer.
     """

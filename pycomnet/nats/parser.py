@@ -149,7 +149,7 @@ class NatsParser:
 
 
 def read_info(line: bytes) -> dict[str, Any]:
-    """What a server tells about itself, in its line ``INFO``.
+    """Read a server's description of itself, in its line ``INFO``.
 
     :raises NatsProtocolError: it is none.
     """

@@ -35,7 +35,7 @@ class ServerPool:
     def learn(self, info: dict[str, Any], teller: NatsServer) -> None:
         """A server tells of others.
 
-        :param info: what it tells of itself.
+        :param info: its ``INFO`` message.
         """
         addresses = info.get("connect_urls")
         if not self._settings.learn or not isinstance(addresses, list):

@@ -15,7 +15,7 @@ from pycomnet.nats.messages import NatsMessage
 if TYPE_CHECKING:
     from pycomnet.nats.client import NatsClient
 
-#: Messages and bytes that wait in a subscription's queue at most, unless it says otherwise.
+#: The default limits on the messages and bytes that wait in a subscription's queue.
 MESSAGES, BYTES = 65_536, 64 << 20
 #: What a message takes beside its payload, at about.
 OVERHEAD = 300

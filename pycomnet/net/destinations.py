@@ -86,7 +86,7 @@ def destination_pattern(pattern: str) -> Destination:
 def foreign_address(address: str) -> str:
     """What counts of an address that somebody else has written: where it leads.
 
-    :returns: an endpoint string without the options that are not for others to say: the files of
+    :returns: an endpoint string without the options that third parties must not set: the files of
         the client's machine, and the name that a certificate has to have.
     :raises EndpointError: it is not a valid endpoint string, or has a part twice.
     """

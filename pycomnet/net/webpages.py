@@ -1,4 +1,4 @@
-"""What the servers of status pages say to browsers."""
+"""The HTTP headers with which servers of status pages protect browsers."""
 
 from __future__ import annotations
 

@@ -105,7 +105,7 @@ def _is_directory(path: bytes) -> bool:
 
 
 def _takes(options: SyncOptions, path: bytes, is_directory: bool) -> bool:
-    """Whether a path takes part, as far as the rules say; what was removed may be of any kind."""
+    """Whether the rules let a path take part; what was removed may be of any kind."""
     parts = path.split(b"/")
     if b".." in parts or (is_temporary(parts[-1]) and not is_directory):
         return False

@@ -1,7 +1,7 @@
 """rsync the other way: makes a directory here equal to one at a gateway.
 
 The far side may be anybody's, so what it sends is checked: names that lead out of the destination,
-links in the place of directories, content that is not what its digest says. The receiver is the
+links in the place of directories, content that does not have its digest. The receiver is the
 same as at a far side (:mod:`pycomnet.far.rsync.receive`); it runs in a thread.
 """
 

@@ -57,7 +57,7 @@ class _FetchRun(Protocol):
         """Nothing is deleted, as the source could not be read completely."""
 
     def note(self, kind: EventKind, path: bytes, reason: str = "") -> None:
-        """Record what has happened to an entry, and tell the user."""
+        """Record what has happened to an entry, and report it to the user."""
 
 
 class _Data:
@@ -103,7 +103,7 @@ class FetchReceiver(Receiver):
         self.left = most_bytes
         self.check = run.check
         self._most_entries = most_entries
-        #: how much may be said of entries: that they were skipped, that something is odd, or failed
+        #: the limit on reports about entries: that they were skipped, are odd, or failed
         self._most_told = None if most_entries is None else 3 * most_entries
         self._end_list = self.handlers["end"]
         self._compare = self.handlers["list"]
@@ -159,7 +159,7 @@ class FetchReceiver(Receiver):
         if self._most_told is not None:
             self._most_told -= len(skipped) + len(noted) + len(failed)
             if self._most_told < 0:
-                raise TooMuch("more is said than there may be to max_entries entries")
+                raise TooMuch("there are more reports than max_entries entries can have")
         kinds: tuple[EventKind, ...] = ("skipped", "noted", "failed")
         for kind, found in zip(kinds, (skipped, noted, failed), strict=True):
             for path, reason in found:
@@ -227,7 +227,7 @@ class FetchReceiver(Receiver):
         self._run.matched(here.size)
         return ranges
 
-    # -- what the receiver says ------------------------------------------------------------------
+    # -- messages from the receiver --------------------------------------------------------------
 
     def _say(self, message: list[Any]) -> None:
         run = self._run

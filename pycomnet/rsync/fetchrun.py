@@ -36,7 +36,7 @@ class FetchLimits:
 
 
 class FetchRun:
-    """One run: the receiver's channels, in its thread, and what it says.
+    """One run: the receiver's channels, in its thread, and its reports.
 
     :ivar receiving: fires when the receiver is done.
     """
@@ -146,7 +146,7 @@ class FetchRun:
         self._result.deletes_skipped = True
 
     def note(self, kind: EventKind, path: bytes, reason: str = "") -> None:
-        """Record what has happened to an entry, and tell the user."""
+        """Record what has happened to an entry, and report it to the user."""
         self._reactor.callFromThread(self.record, kind, path, reason)
 
     # -- in the reactor's thread -----------------------------------------------------------------

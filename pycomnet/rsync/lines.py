@@ -59,7 +59,7 @@ class Lines:
         self._count(len(data))
         sent = self.data.send(data)
         if sent.called:
-            # There was room: this says nothing about the line but that it is fast enough.
+            # There was room: this shows only that the line is fast enough.
             await sent
             self._packing.measure(len(data), 0.0)
             return

@@ -1,4 +1,4 @@
-"""Sends a source to one target: announces its entries, and deals with what the target says."""
+"""Sends a source to one target: announces its entries, and handles the target's messages."""
 
 from __future__ import annotations
 
@@ -143,7 +143,7 @@ class Session:
         self._result.note(kind, shown, reason)
         self.tell(kind, shown, reason)
 
-    # -- what the target says --------------------------------------------------------------------
+    # -- messages from the target ----------------------------------------------------------------
 
     async def _receive(self) -> None:
         while not self._done:

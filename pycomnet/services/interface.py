@@ -64,7 +64,7 @@ class Method:
         return tuple(name for name, (_, optional) in self._kinds.items() if not optional)
 
     def describe(self) -> dict[str, Any]:
-        """What ``introspect`` says of it."""
+        """Its description in the result of ``introspect``."""
         return {
             "doc": self.doc,
             "idempotent": self.idempotent,
@@ -167,7 +167,7 @@ class Interface:
     methods: Mapping[str, Method]
 
     def describe(self, sees: Sees | None = None) -> dict[str, Any]:
-        """What ``introspect`` says of it.
+        """Its description in the result of ``introspect``.
 
         :param sees: whether the caller may know of a method of an interface; None: of all.
         """

@@ -81,7 +81,7 @@ Examples:
             "access",
             None,
             None,
-            "A TOML file that says who may register which names, list and watch. [default: "
+            "A TOML file that sets who may register which names, list and watch. [default: "
             "everybody who can connect may]",
         ],
         [

@@ -54,7 +54,7 @@ Addresses are Twisted endpoint strings: tcp:2013, tcp:0:interface=127.0.0.1 (any
 unix:/run/calc, tls:2013:privateKey=key.pem:certKey=cert.pem:clientCAs=ca.pem; and to connect,
 tcp:HOST:PORT, tls:HOST:PORT:trustRoots=ca.pem, unix:PATH.
 
-Who may call a service is for its access rules to say (pycomnet.ext.access). A service without a
+A service's access rules decide who may call it (pycomnet.ext.access). A service without a
 rule is for this machine: it does not start where other machines could call it without TLS, unless
 you say --insecure. With TLS, calls without a rule are refused there, unless the configuration says
 access = "allow" or the endpoint asks for clients' certificates.

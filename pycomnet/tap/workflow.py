@@ -49,7 +49,7 @@ A relative path is in the directory that twistd runs in (--rundir). "pycomnet wo
 checks a configuration; "pycomnet workflow --help" describes the commands that start, show and steer
 runs.
 
-Who may run a task is said by its "run", a list of users and @roles, who log in as the file says
+A task's "run", a list of users and @roles, sets who may run it. They log in as the file configures
 that "passwords" names.
 
 Examples:

@@ -176,7 +176,7 @@ def _dump_fraction(value):
 def _dump_range(value):
     if hasattr(value, "start"):
         return RANGE, [value.start, value.stop, value.step]
-    numbers = value.__reduce__()[1]  # Python 2's xrange has no other way to say them
+    numbers = value.__reduce__()[1]  # Python 2's xrange has no other way to get them
     return RANGE, list(numbers)
 
 

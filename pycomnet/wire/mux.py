@@ -69,7 +69,7 @@ class Mux(object):
 
     def __init__(self, initiator, limits=None, info=None, credential=None):
         self.limits = limits = limits or Limits()
-        #: what the peer's hello says; None until it has come
+        #: the settings of the peer's hello; None until it has come
         self.peer = None
         #: the highest id of this end's channels that the peer handled before its GOAWAY; None
         #: before a GOAWAY, or if it does not say

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 #: Bytes of a wheel that are sent at a time.
 PIECE = 1 << 18
-#: What pip says if there is no version that fits.
+#: pip's message if there is no version that fits.
 NOT_FOUND = (
     *("No matching distribution found", "ResolutionImpossible"),
     *("DO NOT MATCH THE HASHES", "--require-hashes mode"),
@@ -48,7 +48,7 @@ class Deployment:
 
     :param gateway: where it is to be; its interpreter is the environment's.
     :param look: whether only to find the environment; then it may have another interpreter.
-    :ivar ready: what the far side says of it; empty if it was not found.
+    :ivar ready: the far side's report about it; empty if it was not found.
     """
 
     def __init__(self, gateway: Gateway, request: VenvRequest, look: bool = False) -> None:

@@ -45,7 +45,7 @@ class FarBuild:
 
     :ivar wheels: what its build requires.
     :ivar backend: the build backend, and the directories in the sdist to import it from.
-    :ivar output: what was said when it was tried here.
+    :ivar output: the output when it was tried here.
     """
 
     sdist: SourceFile

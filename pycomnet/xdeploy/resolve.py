@@ -33,7 +33,7 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-#: What builds an sdist that does not say it (PEP 517).
+#: The default build backend of an sdist (PEP 517).
 LEGACY_BACKEND = "setuptools.build_meta:__legacy__"
 LEGACY_REQUIRES = ("setuptools>=40.8.0", "wheel")
 #: Said where sdists are not taken.
@@ -234,7 +234,7 @@ class Resolver:
         return FarBuild(sdist, plan.wheels, backend, tuple(paths), output)
 
     async def _further_requires(self, sdist: SourceFile) -> list[str]:
-        """What the backend asks for when it is run, beside what ``pyproject.toml`` says.
+        """The requirements that the backend returns when it is run, beside ``pyproject.toml``'s.
 
         It is asked here, as pip has asked it here before: what a far side says must not choose what
         runs on this machine. A backend that can't run here is not asked; then the build there may
@@ -267,7 +267,7 @@ class Resolver:
 
 
 def build_system(path: Path) -> tuple[str, list[str], list[str]]:
-    """What an sdist says about its build (PEP 518).
+    """The build requirements in an sdist (PEP 518).
 
     :returns: the backend, the directories to import it from, and what the build requires.
     :raises BuildFailed: its ``pyproject.toml`` can't be read.

@@ -1,4 +1,4 @@
-"""Looks whether what checkers accept has changed, and says so once for each change."""
+"""Polls whether what checkers accept has changed, and reports each change once."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ class _Names:
     """What the files have.
 
     :ivar users: name -> user; None if each name is its user's.
-    :ivar roles: user -> roles; None if nothing is said of them.
+    :ivar roles: user -> roles; None if they are not configured.
     """
 
     users: Mapping[str, str] | None

@@ -61,7 +61,7 @@ Judge = Callable[[AskedCall], bool]
 class Rule:
     """What a caller has to prove.
 
-    :ivar checkers: any of them has to have accepted the caller; None: nothing is said of that.
+    :ivar checkers: any of them has to have accepted the caller; None if the rule has none.
     :ivar roles: the user has to have one of these roles, or
     :ivar allow: to have one of these names. If both are empty, any user may.
     :ivar judges: functions, all of which have to allow a call.

@@ -17,7 +17,7 @@ from pycomnet.ext.access.checkers import Login
 from pycomnet.ext.access.reloading import FileChecker
 from pycomnet.mediator.server.model import READERS
 
-#: What a section may say beside the token: here, and in the file of ``twistd pycomnet-http-exec``.
+#: The settings of a section beside the token: here, and in ``twistd pycomnet-http-exec``'s file.
 #: Its form is the same. Its tokens should be others: whoever has one of those can run code there.
 KEYS = ("roles", "expires")
 

@@ -94,7 +94,7 @@ class BatchMethod:
         self._collected = collected
         self._method = method
         self._name = method.__name__
-        #: what the service says of it, once that is known, and what the fast path needs
+        #: the service's description of it, once that is known, and what the fast path needs
         self._known: MethodSignature | None = None
         self._required: frozenset[str] = frozenset()
         self._every: tuple[str, ...] = ()

@@ -98,7 +98,7 @@ def _arguments(
 ) -> Iterator[str]:
     """Compare arguments.
 
-    :param mine: argument -> its type in words, or nothing if that says nothing.
+    :param mine: argument -> its type in words, or nothing if it has no annotation.
     :param required: those that are always given here.
     :param open_ended: whether any others may be given here.
     """

@@ -12,7 +12,7 @@ class NoSuchMethod(UnknownMethod, AttributeError):
 
 
 class InterfaceDiffers(ServiceError):
-    """The service is not what the client was written for; the message says in what.
+    """The service's interface differs from the client's; the message lists the differences.
 
     :ivar differences: one sentence for each.
     """

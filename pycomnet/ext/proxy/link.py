@@ -39,7 +39,7 @@ class Link:
     :param service: the service; or a Deferred of it, or a function that makes it on first use.
     :param expected: the class that the client was written for, or None.
     :param callers: for :meth:`results`.
-    :param reference: says which service it will be, if it is a function that makes it.
+    :param reference: refers to the service that it will be, if ``service`` is a function.
     :ivar service: the service, once it is known.
     :ivar description: how it describes itself, once it has.
     :ivar oneway: the calls whose results nobody waits for.
@@ -200,7 +200,7 @@ class Link:
         if differing:
             lines = "".join(f"\n  {each}" for each in differing)
             raise InterfaceDiffers(
-                f"{self} is not what {expected.__qualname__} says:{lines}", differing
+                f"{self} differs from {expected.__qualname__}:{lines}", differing
             )
 
     def results(self, method: str) -> Callable[..., defer.Deferred[Any]] | None:

@@ -165,7 +165,7 @@ class SignatureOf:
 class ProxyMethod:
     """A method of a service. Call it with the method's arguments.
 
-    ``inspect.signature``, ``help`` and ``repr`` show what the service says of it, once that is
+    ``inspect.signature``, ``help`` and ``repr`` show the service's description, once that is
     known: after the first call through the proxy.
     """
 
@@ -198,7 +198,7 @@ class ProxyMethod:
 
     @property
     def description(self) -> MethodSignature | None:
-        """What the service says of it, once it has."""
+        """The service's description of it, once it has come."""
         return self._signature
 
     @property
@@ -207,7 +207,7 @@ class ProxyMethod:
         return self._signature is not None and self._signature.stream
 
     def describe(self, known: MethodSignature, service: RemoteService) -> None:
-        """Take what the service says of it."""
+        """Take the service's description of it."""
         self._signature = known
         self.__doc__ = known.doc or None
         self._every, self._required = known.every, known.required
@@ -255,7 +255,7 @@ class ProxyMethod:
         return call
 
     def _look(self) -> None:
-        """Take what the service has said meanwhile."""
+        """Take the description that has come meanwhile."""
         description, service = self._link.description, self._link.service
         if description is not None and service is not None:
             known = description.methods.get(self.__name__)

@@ -165,7 +165,7 @@ class Documentation:
 
 
 def documentation_of(proxy: Proxy) -> str | None:
-    """What ``help`` shows of a proxy: what the service says of itself, once that is known."""
+    """The text that ``help`` shows for a proxy: the service's description, once it is known."""
     description = link_of(proxy).description
     return None if description is None else description.help()
 
@@ -286,7 +286,7 @@ async def _locate(nameserver: RemoteService, args: Any, timeout: float | None) -
     asked = nameserver.reference.address
     if asked is not None:
         context = context.asking(asked)
-    if interface is None:  # one of several: each call says that it has to be named
+    if interface is None:  # one of several: each call's error demands that it is named
         return _made(context.at(addresses_of(record)[0], None), record)
     named = record["service"] if service is not None or tags else None
     return _made(await context.locate(interface, named), record)

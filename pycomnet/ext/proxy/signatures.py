@@ -106,7 +106,7 @@ class MethodSignature:
 
     @classmethod
     def from_map(cls, name: str, said: Any) -> MethodSignature:
-        """Read what ``introspect`` says of a method; what can't be read counts as not said."""
+        """Read a method from ``introspect``; fields that can't be read are ignored."""
         said = said if isinstance(said, Mapping) else {}
         declared = said.get("args")
         readable = isinstance(declared, Mapping) and all(isinstance(one, str) for one in declared)
@@ -221,7 +221,7 @@ class InterfaceSignature:
 
     @classmethod
     def from_map(cls, name: str, said: Any) -> InterfaceSignature:
-        """Read what ``introspect`` says of an interface."""
+        """Read an interface's description from ``introspect``."""
         said = said if isinstance(said, Mapping) else {}
         methods = said.get("methods")
         methods = methods if isinstance(methods, Mapping) else {}

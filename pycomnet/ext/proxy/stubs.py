@@ -1,6 +1,6 @@
-"""Writes a typing.Protocol for an interface, from what its service says of it.
+"""Writes a typing.Protocol for an interface, from its service's description.
 
-What a service says comes from a network, and what is written here may be imported. So names are
+A description comes from a network, and what is written here may be imported. So names are
 written only if they are Python names, and everything else only within string literals and comments.
 """
 
@@ -173,7 +173,7 @@ class _Writer:
     def source(self) -> str:
         """The module."""
         head = [
-            '"""What services say of themselves; written by ``pycomnet describe --stub``."""',
+            '"""Protocols of services; written by ``pycomnet describe --stub``."""',
             "",
             "from __future__ import annotations",
             "",

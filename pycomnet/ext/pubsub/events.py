@@ -71,7 +71,7 @@ def encode_event(
         payload = _encode([sequence, subject, key, time, value])
     if len(payload) > most:
         raise InvalidArguments(
-            f"an event of {len(payload)} bytes, {most} are the most: publish where it is instead"
+            f"an event of {len(payload)} bytes; the limit is {most}: publish its location instead"
         )
     return EncodedEvent(sequence, subject, key, time, payload)
 

@@ -11,9 +11,9 @@ from twisted.internet import defer
 from pycomnet.deferred import OneShot, deferred, done
 from pycomnet.errors import InvalidArguments
 from pycomnet.ext.pubsub.events import EncodedEvent, again
-from pycomnet.ext.pubsub.intake import Intake, Item, Told
 from pycomnet.ext.pubsub.outlets import BATCH, Outlet, last_of
 from pycomnet.ext.pubsub.reading import read_on
+from pycomnet.ext.pubsub.subscriberqueue import Item, SubscriberQueue, Told
 
 if TYPE_CHECKING:
     from pycomnet.ext.pubsub.topic import Topic
@@ -146,7 +146,9 @@ class SubscriberGroup:
     #: what is retained is no part of the history
     wants_retained = False
 
-    def __init__(self, owner: str, name: str, topic: Topic, intake: Intake, durable: bool) -> None:
+    def __init__(
+        self, owner: str, name: str, topic: Topic, intake: SubscriberQueue, durable: bool
+    ) -> None:
         self.owner = owner
         self.name = name
         self.failed = False
@@ -186,7 +188,7 @@ class SubscriberGroup:
         self._ready.fire(None)
 
     @deferred
-    async def load(self, place: Callable[[Intake], Any]) -> bool:
+    async def load(self, place: Callable[[SubscriberQueue], Any]) -> bool:
         """A durable group begins where its store says; a new one where its first member does.
 
         :param place: puts the intake where that is.

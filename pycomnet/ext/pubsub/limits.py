@@ -8,8 +8,8 @@ from typing import Any
 import attrs
 
 from pycomnet.ext.pubsub.history import KeptEvents, kept
-from pycomnet.ext.pubsub.intake import Policy
 from pycomnet.ext.pubsub.permissions import Grant, grants
+from pycomnet.ext.pubsub.subscriberqueue import Policy
 from pycomnet.ranges import check_fields, real
 
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 from pycomnet.errors import PycomnetError
 from pycomnet.ext.pubsub.errors import SlowSubscriber
 from pycomnet.ext.pubsub.events import EncodedEvent
-from pycomnet.ext.pubsub.intake import Intake, Item, Policy
 from pycomnet.ext.pubsub.reading import read_on
+from pycomnet.ext.pubsub.subscriberqueue import Item, Policy, SubscriberQueue
 from pycomnet.services.server.streaming import StreamFeed
 
 if TYPE_CHECKING:
@@ -147,7 +147,7 @@ class Subscription(Outlet):
     #: whether what is retained comes in the place of what the history has lost
     wants_retained = True
 
-    def __init__(self, topic: Topic, intake: Intake) -> None:
+    def __init__(self, topic: Topic, intake: SubscriberQueue) -> None:
         super().__init__(topic)
         self.intake = intake
         self.weight = intake.patterns.weight
@@ -225,7 +225,7 @@ class Subscription(Outlet):
         return self.call is None
 
 
-def last_of(items: list[Item], topic: Topic, intake: Intake) -> int:
+def last_of(items: list[Item], topic: Topic, intake: SubscriberQueue) -> int:
     """The number up to which all is sent with these items."""
     # Not `topic.history.last`: an event that is being handed out may not be queued here yet.
     upto = 0 if intake.has_more() else topic.offered

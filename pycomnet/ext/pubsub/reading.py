@@ -8,7 +8,7 @@ from twisted.python.failure import Failure
 
 from pycomnet.errors import Overloaded
 from pycomnet.ext.pubsub.events import EncodedEvent
-from pycomnet.ext.pubsub.intake import Intake
+from pycomnet.ext.pubsub.subscriberqueue import SubscriberQueue
 from pycomnet.text.logs import Logger
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 log = Logger()
 
 
-def read_on(topic: Topic, intake: Intake, taker: Any) -> None:
+def read_on(topic: Topic, intake: SubscriberQueue, taker: Any) -> None:
     """Read what follows the intake's cursor, if that is to be read from the store.
 
     :param taker: the subscription or the group whose intake it is; it is flushed then.
@@ -45,7 +45,7 @@ def read_on(topic: Topic, intake: Intake, taker: Any) -> None:
 
 
 def _was_read(
-    events: list[EncodedEvent], topic: Topic, intake: Intake, taker: Any, cursor: int
+    events: list[EncodedEvent], topic: Topic, intake: SubscriberQueue, taker: Any, cursor: int
 ) -> None:
     intake.reading = False
     if intake.cursor != cursor:
@@ -65,7 +65,7 @@ def _was_read(
     topic.flush_later(taker)
 
 
-def _lose(topic: Topic, intake: Intake, taker: Any, first: int) -> None:
+def _lose(topic: Topic, intake: SubscriberQueue, taker: Any, first: int) -> None:
     """What is before a number is lost, but for what is retained of it."""
     assert intake.cursor is not None
     begin = intake.cursor + 1
@@ -74,7 +74,7 @@ def _lose(topic: Topic, intake: Intake, taker: Any, first: int) -> None:
         intake.preload(topic.retained.between(intake.patterns, begin, first))
 
 
-def _was_not_read(failure: Failure, topic: Topic, intake: Intake, taker: Any) -> None:
+def _was_not_read(failure: Failure, topic: Topic, intake: SubscriberQueue, taker: Any) -> None:
     intake.reading = False
     log.failure("{interface}: the history can't be read", failure, interface=topic.interface)
     taker.close(failure.value)

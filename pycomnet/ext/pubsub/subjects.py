@@ -68,11 +68,11 @@ def check_patterns(patterns: Any) -> tuple[str, ...]:
     if not isinstance(patterns, (list, tuple)) or not patterns:
         raise InvalidSubject(f"expected a list of patterns, not {_shown(patterns)}")
     if len(patterns) > MAX_PATTERNS:
-        raise InvalidSubject(f"{len(patterns)} patterns, {MAX_PATTERNS} are the most")
+        raise InvalidSubject(f"{len(patterns)} patterns; the limit is {MAX_PATTERNS}")
     found = tuple(dict.fromkeys(check_pattern(pattern) for pattern in patterns))
     parts = sum(pattern.count(".") + 1 for pattern in found)
     if parts > MAX_ALL_PARTS:
-        raise InvalidSubject(f"patterns with {parts} parts together, {MAX_ALL_PARTS} are the most")
+        raise InvalidSubject(f"patterns with {parts} parts together; the limit is {MAX_ALL_PARTS}")
     return (ALL,) if ALL in found else found
 
 

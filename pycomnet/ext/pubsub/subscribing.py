@@ -9,10 +9,10 @@ from twisted.python.failure import Failure
 
 from pycomnet.errors import InvalidArguments
 from pycomnet.ext.pubsub.groups import GroupMember, SubscriberGroup
-from pycomnet.ext.pubsub.intake import BOUND, LEAST_BOUND, Intake, Policy
 from pycomnet.ext.pubsub.outlets import Outlet, Subscription
 from pycomnet.ext.pubsub.received import is_number
 from pycomnet.ext.pubsub.subjects import patterns_of
+from pycomnet.ext.pubsub.subscriberqueue import BOUND, LEAST_BOUND, Policy, SubscriberQueue
 from pycomnet.ranges import real, whole
 
 if TYPE_CHECKING:
@@ -103,7 +103,9 @@ class SubscribeRequest:
         topic = self.topic
         if self.group is not None:
             return MemberStart(topic, self._group(), self)
-        intake = Intake(self.patterns, self.policy, self.bound, topic.history, topic.waiting)
+        intake = SubscriberQueue(
+            self.patterns, self.policy, self.bound, topic.history, topic.waiting
+        )
         return SubscriptionStart(topic, intake, self)
 
     def _group(self) -> SubscriberGroup:
@@ -116,12 +118,12 @@ class SubscribeRequest:
                 raise InvalidArguments(f"group {self.group!r} is for other subjects: {have}")
             return found
         policy = Policy.DISCONNECT if self.durable else self.policy
-        intake = Intake(self.patterns, policy, self.bound, topic.history, topic.waiting)
+        intake = SubscriberQueue(self.patterns, policy, self.bound, topic.history, topic.waiting)
         return SubscriberGroup(self.owner, self.group, topic, intake, self.durable)
 
     # -- where to begin --------------------------------------------------------------------------
 
-    def place(self, intake: Intake) -> bool | defer.Deferred[bool]:
+    def place(self, intake: SubscriberQueue) -> bool | defer.Deferred[bool]:
         """Have the events begin where they are to. Returns whether the epoch was known."""
         topic = self.topic
         known = None if self.after is None else self.after.get(topic.epoch)
@@ -153,12 +155,12 @@ def owner_name(user: Principal | None) -> str:
     return "" if user is None else user.name
 
 
-def _begin(intake: Intake, topic: Topic, cursor: int) -> None:
+def _begin(intake: SubscriberQueue, topic: Topic, cursor: int) -> None:
     """Have the events behind a number come; there may be none by now."""
     intake.cursor = cursor if cursor < topic.history.last else None
 
 
-def _found(intake: Intake, topic: Topic, number: int) -> bool:
+def _found(intake: SubscriberQueue, topic: Topic, number: int) -> bool:
     intake.reading = False
     _begin(intake, topic, number)
     return False
@@ -168,7 +170,7 @@ def _after(value: Any) -> dict[str, int] | None:
     if value is None:
         return None
     if len(value) > MAX_AFTER:
-        raise InvalidArguments(f"after: {len(value)} positions, {MAX_AFTER} are the most")
+        raise InvalidArguments(f"after: {len(value)} positions; the limit is {MAX_AFTER}")
     found = {}
     for one in value:
         if not (isinstance(one, (list, tuple)) and len(one) == 2 and isinstance(one[0], str)):
@@ -181,7 +183,7 @@ def _after(value: Any) -> dict[str, int] | None:
 class _Starting:
     """What a new outlet does before its first event."""
 
-    def __init__(self, outlet: Outlet, intake: Intake, request: SubscribeRequest) -> None:
+    def __init__(self, outlet: Outlet, intake: SubscriberQueue, request: SubscribeRequest) -> None:
         self._outlet = outlet
         self._intake = intake
         self._request = request
@@ -232,7 +234,7 @@ class SubscriptionStart(Subscription):
 
     __slots__ = ("_request",)
 
-    def __init__(self, topic: Topic, intake: Intake, request: SubscribeRequest) -> None:
+    def __init__(self, topic: Topic, intake: SubscriberQueue, request: SubscribeRequest) -> None:
         super().__init__(topic, intake)
         self._request: SubscribeRequest | None = request
 

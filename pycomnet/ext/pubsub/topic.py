@@ -20,11 +20,11 @@ from pycomnet.ext.pubsub.events import EncodedEvent, batch, encode_event, restar
 from pycomnet.ext.pubsub.figures import TopicFigures
 from pycomnet.ext.pubsub.groups import GroupMember, SubscriberGroup
 from pycomnet.ext.pubsub.history import BUDGET, History, Retained
-from pycomnet.ext.pubsub.intake import ALWAYS, Item, WaitingBytes
 from pycomnet.ext.pubsub.limits import Clock, TopicSettings
 from pycomnet.ext.pubsub.outlets import Outlet, Subscription
 from pycomnet.ext.pubsub.stores import EventStore
 from pycomnet.ext.pubsub.subjects import Patterns, SubjectIndex, check_subject
+from pycomnet.ext.pubsub.subscriberqueue import ALWAYS, Item, WaitingBytes
 from pycomnet.ext.pubsub.topicgroups import TopicGroups
 from pycomnet.text.logs import Logger
 

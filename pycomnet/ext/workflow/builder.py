@@ -11,7 +11,7 @@ S = TypeVar("S", bound="Steps")
 
 
 class Steps:
-    """A list of steps; each method adds one at its end, or says more of the last one.
+    """A list of steps; each method adds one at its end, or configures the last one.
 
     All return the list itself, so that they can be written one after the other.
     """
@@ -33,7 +33,7 @@ class Steps:
 
     def _last(self) -> dict[str, Any]:
         if not self._steps:
-            raise ValueError("there is no step yet to say more of")
+            raise ValueError("there is no step yet to configure: add one first")
         return self._steps[-1]
 
     # -- steps -----------------------------------------------------------------------------------
@@ -53,7 +53,7 @@ class Steps:
 
         :param method: by default the task's name, or the interface's only one.
         :param args: by default the result of the step before.
-        :param idempotent: whether it may run twice; by default the service says so.
+        :param idempotent: whether it may run twice; by default the service declares it.
         """
         tag_list = None if tags is None else list(tags)
         return self._add(
@@ -129,7 +129,7 @@ class Steps:
         self._steps[-1]["value"] = value  # also None
         return self
 
-    # -- what is said of the last step -----------------------------------------------------------
+    # -- settings of the last step ---------------------------------------------------------------
 
     def retry(
         self: S,

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from pycomnet.services.client.context import Context
     from pycomnet.services.client.pool import PooledServer
 
-#: Seconds that a call has unless its step says so.
+#: The default timeout of a call, in seconds.
 TIMEOUT = 30.0
 #: The most services and descriptions that are remembered.
 MOST_SERVICES = 10_000

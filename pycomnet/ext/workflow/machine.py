@@ -83,7 +83,7 @@ def step_failed(
 ) -> StepRecord | None:
     """A step's call has failed: it waits for its next attempt, or the step fails.
 
-    :param retry: what the step says of that.
+    :param retry: the step's setting for that.
     :param safe: whether it may run twice.
     :param random: gives numbers from 0 to 1.
     """

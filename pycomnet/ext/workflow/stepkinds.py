@@ -1,4 +1,4 @@
-"""The kinds of steps, and what each may say: one table, for the checks and for the JSON Schema."""
+"""The kinds of steps, and the fields of each: one table, for the checks and the JSON Schema."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Field:
     most: float = LONGEST
 
 
-#: What each step may say.
+#: The fields that each step may have.
 COMMON: Mapping[str, Field] = {
     "name": Field("name", "its name in expressions (steps.NAME); by default its number, from 1"),
     "retry": Field("retry", "when and how often it is tried again"),
@@ -49,7 +49,7 @@ KINDS: Mapping[str, Mapping[str, Field]] = {
         "args": Field("any", "the arguments; by default the result of the step before"),
         "service": Field("text", "the name of the service, where not any one will do"),
         "tags": Field("texts", "tags that the service has to have"),
-        "idempotent": Field("bool", "whether it may run twice; by default the service says so"),
+        "idempotent": Field("bool", "whether it may run twice; by default the service declares it"),
     },
     "parallel": {
         "parallel": Field("branches", "lists of steps, by name or in a list", True),
@@ -151,7 +151,7 @@ def kind_of(step: Mapping[str, Any]) -> str | None:
     """The kind of a step, by its keys."""
     for kind, fields in KINDS.items():
         first = next(iter(fields))
-        # "interface" may be wrong in a step of another kind; then that kind says so.
+        # "interface" may be wrong in a step of another kind; then that kind reports it.
         if first in step and (kind != "call" or not any(k in step for k in KINDS if k != "call")):
             return kind
     return None

@@ -196,7 +196,7 @@ def import_needed():
 
 
 def import_given(imports):
-    """Import what the near side says that its workers need, before the first is forked.
+    """Import the modules that the near side's workers need, before the first is forked.
 
     :param imports: ``names`` of modules, and the near side's ``path``, on which they are found. The
         near side is on this machine, and has this interpreter. What can't be imported is left to

@@ -118,7 +118,7 @@ class InnerForkServer(object):
         self._lines = (self._lines + data)[-4 * SHOWN :]
 
     def _lost(self, reason):
-        """The connection is over. The process is about to end as well, and its end says more."""
+        """The connection is over. The process is about to end, too, and its end explains more."""
         if reason != CLOSED:
             self._lines += ("\n%s: %s" % (self._name, reason)).encode("utf-8", "replace")
             kill_group(self.pid, signal.SIGKILL)

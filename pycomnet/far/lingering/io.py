@@ -4,7 +4,7 @@ The factory makes the pipes for one program. It asks the far side in two steps: 
 then to use them. While the far side uses them it has a copy of the factory's relay, and does with
 each byte what the factory would do. It writes all bytes to the journal first, and the factory reads
 them from there. When the program is gone, or the factory tells it to leave, the far side goes back
-to the factory. docs/protocol.rst, "The factory", has what the two tell each other meanwhile.
+to the factory. docs/protocol.rst, "The factory", has the messages between the two.
 """
 
 import errno

@@ -1,4 +1,4 @@
-"""The journal: what a far side and its program tell each other, in memory that they share.
+"""The journal: a shared-memory ring buffer with what a far side and its program send each other.
 
 The far side writes to it what it reads from the program, and what it is about to write to the
 program, before it does anything else with the bytes. The program writes how many values its user

@@ -24,7 +24,7 @@ HOLE_PART = 1 << 30
 
 
 class ContentRefused(Exception):
-    """A file's content that is not what its digest or its sender says."""
+    """A file's content does not have its digest, or its sender gave it up."""
 
 
 class TooMuch(ValueError):
@@ -169,7 +169,7 @@ class Composer(object):
     def run(self):
         """Read it to its end.
 
-        :raises ContentRefused: it is not what its digest says, or its sender gave it up.
+        :raises ContentRefused: it does not have its digest, or its sender gave it up.
         :raises OSError: it can't be written.
         :raises TooMuch: it is longer than it may be.
         """

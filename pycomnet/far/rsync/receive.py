@@ -1,4 +1,4 @@
-"""Receives a tree: compares it with what is there, says what it needs, and makes it so.
+"""Receives a tree: compares it with what is there, requests what differs, and applies that.
 
 The messages are in docs/protocol.rst, "rsync".
 """

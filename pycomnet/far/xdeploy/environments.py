@@ -34,7 +34,7 @@ def make(directory, identity, digests, about, progress, compiled=True):
     """Make an environment. The caller has the identity's lock.
 
     :param digests: the hashes of its wheels, which are in the store.
-    :param about: what is written into it, to say what it is.
+    :param about: the description that is written into it.
     :param progress: called with what is done, how much of it, and of how much.
     :param compiled: whether to compile modules that the store has not compiled yet.
     :raises VenvRefused: two wheels are of the same distribution.

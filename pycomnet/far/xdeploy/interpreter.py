@@ -147,7 +147,7 @@ def libc():
 
 
 def _asked_glibc():
-    """What the C library says, where the system's configuration does not."""
+    """The version that the C library reports, where the system's configuration has none."""
     try:
         import ctypes
 

@@ -91,7 +91,7 @@ class WorkQueue(Generic[ItemT]):
     def message(self, items: Sequence[ItemT], known: set[int], place: Any) -> Any:
         """The message that gives a worker these items.
 
-        :param known: what this worker was told before; the queue updates it.
+        :param known: what was sent to this worker before; the queue updates it.
         :param place: the worker's gateway.
         """
         raise NotImplementedError

@@ -323,7 +323,7 @@ class HTTPTransport:
         return inputs["stderr"].incoming.received - said["stderr"] >= self._stderr_confirm
 
     def confirming(self) -> dict[str, int]:
-        """What to tell the server about what has been received."""
+        """The acknowledgement of the received bytes, for the server."""
         self._said = {name: one.incoming.received for name, one in self.inputs.items()}
         return {"received": self._said["stdout"], "stderr_received": self._said["stderr"]}
 

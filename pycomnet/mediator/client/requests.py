@@ -339,7 +339,7 @@ async def read_json(response: Any, timeout: float, reactor: IReactorTime) -> dic
 
 
 def numbers_checked(about: dict[str, Any]) -> dict[str, Any]:
-    """What a mediator says, if its numbers can be.
+    """A mediator's answer, if its numbers are valid.
 
     :raises PycomnetError: one can't.
     """

@@ -253,7 +253,7 @@ class Socket:
     def wake(self) -> None:
         """Called when there may be more to send."""
 
-    # -- what the transport says; not to be overridden -------------------------------------------
+    # -- called by the transport; not to be overridden -------------------------------------------
 
     def pauseProducing(self) -> None:
         self.congested = True

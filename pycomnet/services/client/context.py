@@ -57,7 +57,7 @@ class Context(Live):
     :param reactor: what it connects with.
     :param nameserver: a nameserver's address, an endpoint string; or several with commas between
         them, of nameservers on one store. One of them is asked until it fails, then another.
-    :param timeout: seconds that a call has unless it says how many; None for ever.
+    :param timeout: the default timeout of a call in seconds; None for none.
     :param balance: how calls are spread over the instances of a service: ``"round_robin"``, or
         ``"least_pending"`` for the one with the fewest calls of this context under way.
     :param keepalive: seconds of silence after which a server is asked whether it is still there.
@@ -81,7 +81,7 @@ class Context(Live):
         addresses that have no ``trustRoots=`` themselves; by default the system's. Those that a
         nameserver has found never have them.
     :param keep_located: seconds for which ``locate`` goes by a nameserver's last answer while none
-        can be reached; then the service's ``stale`` says how old that is. 0 for none.
+        can be reached; then the service's ``stale`` is the age of that. 0 for none.
     """
 
     def __init__(

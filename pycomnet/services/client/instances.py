@@ -61,7 +61,7 @@ MOST_ADDRESSES = 8
 class Instances:
     """Where the calls of a service go.
 
-    :cvar interchangeable: whether an instance may say that another one is to be called instead.
+    :cvar interchangeable: whether an instance may ask its callers to call another one instead.
     :ivar stale: the age in seconds of what it goes by, if that is old; else 0.0.
     """
 
@@ -385,8 +385,8 @@ def _staleness(record: Any) -> float:
 
 
 def addresses_of(record: Any) -> list[str]:
-    """The addresses of a nameserver's record; its own first. They say where its server is, and
-    nothing of how it is verified: that is for the one who connects to say.
+    """The addresses of a nameserver's record; its own first. They determine where its server is,
+    and not how it is verified: whoever connects determines that.
     """
     found: list[str] = []
     metadata = record.get("metadata")

@@ -25,7 +25,7 @@ class Liveness:
     """Sends pings to servers while calls wait for them.
 
     A server that does not answer may be frozen, its reactor may be blocked, or the network may be
-    gone: the caller can't tell which. Calls go to other instances until it answers again.
+    gone: the caller can't know which. Calls go to other instances until it answers again.
     Idempotent calls that wait for it are repeated there, in time for their deadlines. After
     ``silence`` seconds its connection is given up.
 

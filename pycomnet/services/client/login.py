@@ -101,7 +101,7 @@ def is_private(transport: Any) -> bool:
 
 
 def _is_as_said(transport: Any, address: str) -> bool:
-    """Whether an address that leads to this machine says so; TLS verifies where it leads."""
+    """Whether an address is visibly one of this machine; TLS verifies where it leads."""
     if ISSLTransport.providedBy(transport) or endpoints.is_local_client(address):
         return True
     return not endpoints.is_local_address(transport.getPeer())

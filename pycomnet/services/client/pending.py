@@ -114,7 +114,7 @@ class PendingCall:
         self.deferred: Any = defer.Deferred(self._cancelled)
 
     def _finish(self) -> Any:
-        """End the call; returns its Deferred, or other taker, if that has not been told."""
+        """End the call; returns its Deferred or other taker if that has not been fired."""
         deferred = self.deferred
         if deferred is not None:
             self.deferred = None
@@ -280,7 +280,7 @@ class PendingCall:
             deferred.errback(Failure(DeadlineExceeded(text)))
 
     def cancel(self) -> None:
-        """Cancel it, if it has no result. Nobody is told."""
+        """Cancel it, if it has no result. Its taker is not called."""
         if self.deferred is not None or self.again is not None:
             self._cancelled(None)
 

@@ -124,7 +124,7 @@ class PendingBatch:
             self._ended()
 
     def _take(self, payload: bytes | memoryview) -> None:
-        """Tell calls their outcomes."""
+        """Give calls their outcomes."""
         if not self._calls:
             return
         connection = self._connection
@@ -197,7 +197,7 @@ class PendingBatch:
         together.told(told)
 
     def _may_call_again(self, problem: Exception) -> bool:
-        """Whether an error says that a call has not begun and may be made again."""
+        """Whether an error means that a call has not begun and may be made again."""
         if isinstance(problem, ServerLeaving):
             self._peer.drop(self._connection)
             return True
@@ -280,7 +280,7 @@ class PendingBatch:
         self._end(DeadlineExceeded("no result before the batch's deadline"))
 
     def cancel(self) -> None:
-        """Cancel it. Nobody is told."""
+        """Cancel it. No taker is called."""
         self._rest()
         self._close()
 

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 SET_ASIDE = 5.0
 #: ... and one that does not answer. Once it answers, it is tried at once.
 SILENT_ASIDE = 30.0
-#: ... and one that is about to end, and has said so.
+#: ... and one that has announced that it is about to end.
 DRAINING_ASIDE = 30.0
 #: Seconds for which credentials that were refused are not given again to the same server. Each
 #: further refusal doubles that, up to ``LONGEST_REFUSED``.
@@ -72,7 +72,7 @@ class ClientConnection(Connection):
         peer.left(self)
 
     def never_saw(self, stream_id: int | None) -> bool:
-        """Whether the server has said, when it left, that it saw nothing of this call."""
+        """Whether the server's goodbye shows that it saw nothing of this call."""
         last = self.mux.last_taken
         return last is not None and stream_id is not None and stream_id > last
 
@@ -283,9 +283,9 @@ class PooledServer:
             connection.abort(ConnectionLost("nobody waits for it any more"))
             raise
         except defer.TimeoutError:
-            connection.abort(ConnectionLost("it did not say hello"))
+            connection.abort(ConnectionLost("it sent no hello"))
             self.set_aside()
-            raise ServiceUnreachable(f"{self.address}: it does not say hello") from None
+            raise ServiceUnreachable(f"{self.address}: it sent no hello") from None
         except CertificateRefused:
             self.set_aside()
             raise
@@ -413,7 +413,7 @@ class PooledServer:
         self._context.pool.changes += 1
 
     def has_said(self, about: object) -> None:
-        """The server has said something of itself with an answer."""
+        """The server has sent its state with an answer."""
         if isinstance(about, dict) and about.get("draining") is True:
             left = self.aside_until - self._context.reactor.seconds()
             if left < DRAINING_ASIDE / 2:  # not for each of a thousand answers

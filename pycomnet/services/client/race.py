@@ -104,7 +104,7 @@ class Race:
         if not failure.check(*OTHERS_MAY):
             self._over(failure)
             return
-        # What may pass says more than what one of the instances has for ever.
+        # An error that may pass is more useful than one that an instance has for ever.
         if self._problem is None or failure.check(ServiceUnreachable):
             self._problem = failure
         if self._timer is not None and peer is self._latest:

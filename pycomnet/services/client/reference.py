@@ -13,7 +13,7 @@ from pycomnet.net.several import split_addresses
 
 @attrs.frozen
 class ServiceReference:
-    """Says which service is meant: it can be sent, stored and compared. It has no credentials.
+    """Refers to a service. It can be sent, stored and compared. It has no credentials.
 
     :ivar interface: its interface; None for the only one at the address.
     :ivar address: where it is; None if a nameserver finds it.
@@ -42,7 +42,7 @@ class ServiceReference:
     def from_list(cls, value: Any) -> ServiceReference:
         """The reference that :meth:`as_list` made, perhaps in another process.
 
-        Others may have written it: whom to take for the server is not for them to say.
+        Others may have written it: they must not decide which server is trusted.
 
         :raises ValueError: it is none.
         """

@@ -80,7 +80,7 @@ class RemoteService(Live):
 
     @property
     def stale(self) -> float:
-        """How old what the nameserver has said of it is, in seconds, if the nameserver can't be
+        """The age of the nameserver's last answer about it, in seconds, if the nameserver can't be
         reached or is cut off from its store; else 0.0."""
         return self._route.stale
 
@@ -179,7 +179,7 @@ class RemoteService(Live):
     ) -> defer.Deferred[Any]:
         """Send a request.
 
-        :param more: what it has after the seconds: blocks, and what is said of the call.
+        :param more: its parts after the seconds: blocks, and metadata of the call.
         """
         call = PendingCall(self, peer, connection, method, args, expires, files, repeats)
         try:
@@ -317,7 +317,7 @@ class RemoteService(Live):
     def saying(
         self, key: str | None = None, on_behalf_of: str | None = None, memory: str | None = None
     ) -> RemoteService:
-        """This service, for calls of which something is said.
+        """This service, for calls with metadata.
 
         :param key: the method sees it as ``request.key``; one with ``once`` answers a second
             call of this key from what it has kept of the first.
@@ -343,7 +343,7 @@ class RemoteService(Live):
     def goes_elsewhere(self, peer: PooledServer) -> bool:
         """Whether another instance does what this one can't now; then that one gets the calls.
 
-        If all have said so, it stays as it is: nothing is gained by going to and fro.
+        If all instances are draining, nothing changes: nothing is gained by going to and fro.
         """
         if not self._route.interchangeable:
             return False
@@ -362,7 +362,7 @@ class RemoteService(Live):
         found = list(peer.services)
         if len(found) != 1:
             have = ", ".join(found) or "none"
-            text = f"{peer.address}: say which interface is meant; there are: {have}"
+            text = f"{peer.address}: name the interface that is meant; there are: {have}"
             raise UnknownInterface(text)
         return found[0]
 
@@ -432,7 +432,7 @@ class RemoteService(Live):
 
 
 class SayingService(RemoteService):
-    """A remote service, for calls of which something is said.
+    """A remote service, for calls with metadata.
 
     :param about: the last element of the requests.
     """

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pycomnet.services.client.pool import PooledServer
 
-#: The weight of a record that says nothing of it, and the highest that counts.
+#: The weight of a record without one, and the highest that counts.
 WEIGHT, MAX_WEIGHT = 100, 1_000
 
 

@@ -153,7 +153,7 @@ def make_config(
     where: str = "configuration",
     environ: Mapping[str, str] = os.environ,
 ) -> LaunchConfig:
-    """Check settings and fill in what they do not say.
+    """Check settings and fill in the defaults of missing ones.
 
     :param settings: the keys of :class:`LaunchConfig`, with ``service``, a list of maps with the
         keys of :class:`Entry`, for ``services``; ``listen`` is a str or a list of them.

@@ -29,7 +29,7 @@ class CheckLoop:
     :param changed: called when :attr:`failing` or :attr:`said` have changed with the state.
     :param run: runs a function in a thread.
     :ivar failing: whether it fails, by its thresholds.
-    :ivar said: what it said when that changed.
+    :ivar said: its text when that changed.
     """
 
     def __init__(
@@ -87,7 +87,7 @@ class CheckLoop:
                 self._changed()
 
     async def _once(self) -> tuple[bool, str]:
-        """Whether it fails now, and what it says."""
+        """Whether it fails now, and its text."""
         if self._hanging is not None:
             return True, "the check has not returned yet"
         try:

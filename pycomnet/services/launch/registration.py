@@ -128,9 +128,9 @@ class Registration(Live):
         self._secret = secrets.token_urlsafe(24)
         #: whether the nameserver may have registered it although no answer has arrived
         self._unanswered = False
-        #: what it says of itself beside the offer
+        #: its standing: what it reports about itself beside the offer
         self._standing: dict[str, Any] = {} if offer.weight is None else {"weight": offer.weight}
-        #: what of it the nameserver has not been told
+        #: the part of it that the nameserver does not have yet
         self._untold: dict[str, Any] = {}
         self._starting: defer.Deferred[Lease] | None = None
         self._keeping: defer.Deferred[None] | None = None

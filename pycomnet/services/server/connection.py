@@ -164,7 +164,7 @@ class ServerConnection(Connection):
 
     def _no_hello(self) -> None:
         self._hello = None
-        self.abort(ConnectionLost(f"{self.peer} did not say hello in {HELLO_TIMEOUT:g} seconds"))
+        self.abort(ConnectionLost(f"{self.peer} sent no hello in {HELLO_TIMEOUT:g} seconds"))
 
     def _greeted(self, _: object = None) -> None:
         gate = self.server.gate
@@ -422,7 +422,7 @@ class ServerConnection(Connection):
         if self._unwritten < BULK_SIZE:
             self.flush_soon()
         else:
-            # Other streams may do the same in this turn; the transport tells when it is full.
+            # Other streams may do the same in this turn; the transport pauses them when it is full.
             self._unwritten = 0
             self.flush()
         return None if at_once or sent.called else sent

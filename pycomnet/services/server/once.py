@@ -1,10 +1,10 @@
 """Answers that are kept for repetitions: of methods with ``once``, by the key of a call.
 
-What is kept is the server's *memory*. It has a name, which the server's hello says and a caller may
-repeat: then the call runs only if this is that memory, so that another process, or this one after
-too long a time, does not run again what has been run. The name has a part that is random for each
-process, and a *generation*, which grows with time. An answer is kept for two generations at least,
-and the names of the present and the last one count.
+These results are the server's *memory*: a deduplication cache. The server's hello has its name. If
+a caller repeats that name, the call runs only if this is that memory, so that another process, or
+this one after too long a time, does not run again what has been run. The name has a part that is
+random for each process, and a *generation*, which grows with time. An answer is kept for two
+generations at least, and the names of the present and the last one count.
 """
 
 from __future__ import annotations
@@ -44,8 +44,8 @@ if TYPE_CHECKING:
     from pycomnet.services.server.request import Request
 
 
-#: What a method may raise that another service has told it. To the caller it would be this call
-#: itself that did not run, or was cut off, and may be repeated.
+#: Errors that a method may raise because another service sent them. To the caller they would mean
+#: that this call itself did not run, or was interrupted, and may be repeated.
 OF_OTHERS = (
     CallInterrupted,
     CallSkipped,
@@ -83,7 +83,7 @@ class _Answer:
 class OnceMemory:
     """The answers of a server's methods with ``once``.
 
-    :param server: its limits say how much is kept, and how long.
+    :param server: its limits determine how much is kept, and how long.
     """
 
     def __init__(self, server: ServerCalls) -> None:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pycomnet.services.server.connection import ServerConnection
     from pycomnet.wire.mux import Stream
 
-#: The longest text of what a caller says of a call, in characters.
+#: The limit in characters on each text of a call's metadata, which the caller sets.
 LONGEST_SAID = 1_000
 #: Types of results that are sent as they are. Other results may be Deferreds, or come with blocks.
 PLAIN = frozenset((type(None), bool, int, float, str, bytes, list, dict))
@@ -89,9 +89,9 @@ class Request(Live):
 
     @property
     def on_behalf_of(self) -> str | None:
-        """The user for whom the caller says that it calls, as a workflow service does.
+        """The user on whose behalf the caller calls, by its own account (a workflow service).
 
-        Anybody who may call the method can say anything here. It counts as far as :attr:`user`,
+        Anybody who may call the method can claim anything here. It counts as far as :attr:`user`,
         who is the caller itself, is one to be believed.
         """
         return None
@@ -124,7 +124,7 @@ class Request(Live):
 
 
 class KeyedRequest(Request):
-    """A call that came with what its caller says of it.
+    """A call that came with metadata from its caller.
 
     :param about: the map; what is not valid in it does not count.
     """

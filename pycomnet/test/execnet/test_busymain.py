@@ -107,7 +107,7 @@ class BusyMainTests(SynchronousTestCase):
             self.clock.advance(BEGIN_TIMEOUT)
             self.assertEqual(self.clock.getDelayedCalls(), [])
             self.assertIsNone(core.channel.error)
-            with self.assertRaisesRegex(OSError, "should say what it does"):
+            with self.assertRaisesRegex(OSError, "should report what it does"):
                 checked_status(answer)
 
     def test_code_that_begins_while_the_far_side_answers_goes_on(self) -> None:

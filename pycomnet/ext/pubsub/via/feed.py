@@ -13,9 +13,9 @@ from pycomnet.deferred import done
 from pycomnet.errors import InvalidArguments, PycomnetError
 from pycomnet.ext.pubsub.errors import SlowSubscriber
 from pycomnet.ext.pubsub.events import Restarted
-from pycomnet.ext.pubsub.intake import BOUND, Policy
 from pycomnet.ext.pubsub.owned import OwnedBySubscriber
 from pycomnet.ext.pubsub.subjects import Patterns
+from pycomnet.ext.pubsub.subscriberqueue import BOUND, Policy
 from pycomnet.ext.pubsub.via.clients import SharedClient
 from pycomnet.ext.pubsub.via.coding import (
     END,

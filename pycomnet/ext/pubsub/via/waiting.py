@@ -6,7 +6,7 @@ from collections import OrderedDict, deque
 from typing import Any
 
 from pycomnet.ext.pubsub.events import OVERHEAD, Gap
-from pycomnet.ext.pubsub.intake import Policy
+from pycomnet.ext.pubsub.subscriberqueue import Policy
 
 #: How many publishers' gaps wait, and how much that is no event.
 MOST_SOURCES, MOST_TOLD = 1000, 16

@@ -210,7 +210,7 @@ class SQLiteRunStore:
         self._fire([problem] * len(batch), batch)
 
     def _problem(self, problem: BaseException | None) -> PycomnetError:
-        """What is said of an error."""
+        """An error as text."""
         if isinstance(problem, PycomnetError):
             return problem
         text = str(problem)

@@ -253,7 +253,7 @@ class Commits:
         record = put.record
         seconds = lease_seconds(record.ttl)
         if put.replaces is not None and put.keeps_lease:
-            return  # what is registered with it changes; if it has ended, etcd says so
+            return  # what is registered with it changes; if it has ended, etcd reports it
         if put.replaces is not None and not write.granted:
             try:
                 # A lease's time can't be changed.

@@ -350,7 +350,7 @@ class Mirror:
         log.failure("etcd refuses this nameserver; trying again", failure)
         self._retrying = self._reactor.callLater(LONGEST_DELAY, self._compare)
 
-    # -- what the watch says ---------------------------------------------------------------------
+    # -- called by the watch ---------------------------------------------------------------------
 
     def created(self, revision: int) -> None:
         """A member watches now. It may be behind; then it brings what is new later."""

@@ -277,7 +277,7 @@ class EtcdStore:
     async def refresh_lease(self, lease: int) -> None:
         if not 0 < lease <= MAX_LEASE:
             return
-        # Not by the lease: what etcd says of leases is not linearizable.
+        # Not by the lease: etcd's answers about leases are not linearizable.
         await self._barrier.wait()
 
     async def _catch_up(self) -> None:

@@ -323,7 +323,7 @@ class NameserverTests(ServiceCase):
         self.assertEqual(self.result(two.where()), "org.example.two")
         any_of_both = self.result(self.proxy.locate(service="two"))
         problem = self.failure(any_of_both.where())
-        self.assertIn("say which interface is meant", str(problem))
+        self.assertIn("name the interface that is meant", str(problem))
 
     def test_what_is_not_there_is_the_nameservers_error(self) -> None:
         """The error is that of ``invoke``; arguments are checked here."""

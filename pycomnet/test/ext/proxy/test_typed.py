@@ -75,7 +75,7 @@ class DifferenceTests(ProxyCase):
         for each in problem.differences:
             self.assertIn(f"\n  {each}", str(problem))
         self.assertIn("org.example.tools at tcp:127.0.0.1:", str(problem))
-        self.assertIn("is not what Wrong says", str(problem))
+        self.assertIn("differs from Wrong", str(problem))
         self.assertEqual([name for name, _ in self.tools.calls], ["introspect"])
 
     def test_service_that_was_mended_is_called(self) -> None:

@@ -239,7 +239,7 @@ class LimitTests(PublishCase):
     def test_events_and_groups_are_limited(self) -> None:
         """Bytes of an event, and groups at a time."""
         problem = self.failureResultOf(self.topic.publish(bytes(1001)), InvalidArguments).value
-        self.assertIn("1000 are the most", str(problem))
+        self.assertIn("the limit is 1000", str(problem))
         service = self.connect()
         self.subscribe(group="a")
         self.subscribe(group="b")

@@ -12,7 +12,7 @@ from pycomnet.ext.pubsub.received import EventCount
 from pycomnet.ext.pubsub.subjects import Patterns
 from pycomnet.ranges import NumberRefused
 from pycomnet.test.ext.pubsub.kit import NAME, PublishCase
-from pycomnet.test.ext.pubsub.test_intake import event
+from pycomnet.test.ext.pubsub.test_subscriberqueue import event
 
 
 class RetainTests(PublishCase):

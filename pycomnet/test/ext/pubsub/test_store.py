@@ -14,7 +14,7 @@ from pycomnet.ext.pubsub.history import KeptEvents
 from pycomnet.ext.pubsub.stores import sqlite as sqlite_store
 from pycomnet.services.server.server import ServiceServer
 from pycomnet.test.ext.pubsub.kit import NAME, PublishCase
-from pycomnet.test.ext.pubsub.test_intake import event
+from pycomnet.test.ext.pubsub.test_subscriberqueue import event
 
 
 class StoreCase(PublishCase):

@@ -11,8 +11,8 @@ from twisted.trial.unittest import SynchronousTestCase
 from pycomnet.errors import InvalidArguments, RemoteError
 from pycomnet.ext.pubsub import Gap
 from pycomnet.ext.pubsub.events import encode_event
-from pycomnet.ext.pubsub.intake import Policy
 from pycomnet.ext.pubsub.subjects import covers
+from pycomnet.ext.pubsub.subscriberqueue import Policy
 from pycomnet.ext.pubsub.via.coding import (
     END,
     EventHead,

@@ -99,7 +99,7 @@ NONE: Conflated = OrderedDict()
 NOTHING: AbstractSet[int] = frozenset()
 
 
-class Intake:
+class SubscriberQueue:
     """The events that a subscription is still to get, in their order.
 
     First come those that were retained, then those of the history from :attr:`cursor` on, as they
@@ -443,4 +443,13 @@ class Intake:
         self.backlog = ()
 
 
-__all__ = ["BOUND", "LEAST_BOUND", "Intake", "Item", "Missed", "Policy", "Told", "WaitingBytes"]
+__all__ = [
+    "BOUND",
+    "LEAST_BOUND",
+    "SubscriberQueue",
+    "Item",
+    "Missed",
+    "Policy",
+    "Told",
+    "WaitingBytes",
+]

@@ -9,8 +9,8 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from pycomnet.ext.pubsub.events import OVERHEAD, EncodedEvent
 from pycomnet.ext.pubsub.history import History, KeptEvents
-from pycomnet.ext.pubsub.intake import Intake, Missed, Policy, WaitingBytes
 from pycomnet.ext.pubsub.subjects import Patterns
+from pycomnet.ext.pubsub.subscriberqueue import Missed, Policy, SubscriberQueue, WaitingBytes
 from pycomnet.test.properties import given
 
 SIZE = OVERHEAD + 100
@@ -28,13 +28,13 @@ def shown(items: list[Any]) -> list[Any]:
     ]
 
 
-class IntakeTests(SynchronousTestCase):
-    """An intake that has room for three events."""
+class SubscriberQueueTests(SynchronousTestCase):
+    """A subscriber queue that has room for three events."""
 
-    def make(self, policy: Policy, room: int = 3, most: int = 1 << 30) -> Intake:
+    def make(self, policy: Policy, room: int = 3, most: int = 1 << 30) -> SubscriberQueue:
         self.waiting = WaitingBytes(most)
         self.history = History(KeptEvents(count=10), 1 << 20)
-        return Intake(Patterns([">"]), policy, room * SIZE, self.history, self.waiting)
+        return SubscriberQueue(Patterns([">"]), policy, room * SIZE, self.history, self.waiting)
 
     def test_drop_oldest_tells_what_is_missing_before_the_rest(self) -> None:
         """The newest are kept."""
