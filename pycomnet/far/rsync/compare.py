@@ -336,6 +336,10 @@ class Comparison(object):
         try:
             opened.symlink(flavour.link_text(text), made)
         except OSError as error:
+            # Another run may make it as well: one that was cancelled, and has not seen that yet.
+            if status is None and error.errno == errno.EEXIST and opened.status(made) is not None:
+                entry.directory.there |= {entry.name}
+                return self._link(entry, text, False)
             remedy = flavour.link_remedy(error)
             if remedy is None:
                 raise

@@ -45,7 +45,7 @@ from unittest import mock
 
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
-from pycomnet.far.rsync import names, scan, times
+from pycomnet.far.rsync import names, scan, times, tree
 from pycomnet.far.rsync.entries import ABORT, FILE, LAST, BadBatch, numbers_of
 from pycomnet.far.rsync.files import TEMPORARY, temporary_name, temporary_names
 from pycomnet.far.rsync.scan import Batch
@@ -859,6 +859,25 @@ class HostileTests(CaseTests):
         with mock.patch.object(sender, "_got_written", swap):
             sender.run(self.destination)
         self.assertEqual(stat.S_IMODE(os.stat(self.outside).st_mode), 0o700)
+
+    def test_link_that_another_run_makes_meanwhile(self) -> None:
+        """A cancelled run that has not seen that yet may make it first, as it was or another."""
+        os.symlink("target", f"{self.source}/link")
+        place = f"{self.destination}/link"
+        own = tree.AtDirectory.symlink
+        for there in ("target", "elsewhere"):
+
+            def late(opened: Any, text: Any, name: Any, there: str = there) -> None:
+                if not os.path.lexists(place):
+                    os.symlink(there, place)
+                own(opened, text, name)
+
+            with mock.patch.object(tree.AtDirectory, "symlink", late):
+                done = Sender(self.source).run(self.destination)
+            self.assertEqual(done["failed"], {})
+            self.assertEqual(os.listdir(self.destination), ["link"])
+            self.assertEqual(os.readlink(place), "target")
+            os.remove(place)
 
     def test_lists_with_a_gap(self) -> None:
         """A list that does not go on where the last ended is refused: nothing counts as deleted."""

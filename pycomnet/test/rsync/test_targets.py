@@ -484,13 +484,13 @@ class TroubleTests(RSyncCase):
             (1, {"links": "keep"}),
         ):
             need = f"[['need', 0, count, pack({number}), b'\\0', b'', b'', b'']]"
-            self.assertIn("no file that is sent", await self.refused(need, **options))
+            self.assertIn("not a file that is sent", await self.refused(need, **options))
         for numbers, count in (("2", 1), ("0, 0", 2)):
             need = f"[['need', 0, count, pack({numbers}), b'\\0' * {count}, b'', b'', b'']]"
             self.assertIn("not of this list", await self.refused(need))
             done = f"[['need', 0, count, b'', b'', b'', pack({numbers}), b'\\1' * {count}]]"
             self.assertIn("not of this list", await self.refused(done))
-        self.assertIn("not now", await self.refused("[['done']]"))
+        self.assertIn("not expected now", await self.refused("[['done']]"))
         self.assertIn("not sent", await self.refused("[['again', 0, '']]"))
 
     async def test_sums_of_the_other_end(self) -> None:
@@ -504,7 +504,7 @@ class TroubleTests(RSyncCase):
             ("['sums', 0, 8192, 4096, b'a', b'0' * 72, False]", "more blocks"),
             ("['sums', 0, 0, 0, b'', b'0' * 24, False]", "more blocks"),
             ("['sums', 1, 8192, 4096, b'a', b'', False]", "not asked for"),
-            ("['sums', 0, 8192, 4096, 5, b'', False]", "no message"),
+            ("['sums', 0, 8192, 4096, 5, b'', False]", "not a valid message"),
         ):
             self.assertIn(reason, await self.refused(f"[{need}, {sums}]"))
 

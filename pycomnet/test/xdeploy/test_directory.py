@@ -73,7 +73,9 @@ class PrivacyTests(DirectoryCase):
         self.assertEqual(victim.read_text(), "keys")
         os.remove(path)
         os.mkfifo(path)
-        self.assertRaisesRegex(OSError, "no file of this user", lookup.Lock, path, False)
+        self.assertRaisesRegex(
+            OSError, "not a regular file that this user owns", lookup.Lock, path, False
+        )
 
     def test_nobody_else_can_open_what_is_in_it(self) -> None:
         """Who can open a lock can keep it, and requirements may have passwords in them."""
