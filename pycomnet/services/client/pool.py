@@ -185,6 +185,8 @@ class PooledServer:
         self.connection: ClientConnection | None = None
         self.pending = 0
         self.aside_until = 0.0
+        #: the reactor's time until which it is aside whatever else shows that it lives: it drains
+        self._draining_until = 0.0
         #: For :class:`Liveness`: whether this peer is watched; the time of its last sign of life;
         #: the time of the ping that it has not answered, or None; the seconds until the next ping.
         self.watched = False
@@ -309,6 +311,7 @@ class PooledServer:
         self.batch = batch if isinstance(batch, int) and batch > 0 else 0
         memory = info.get("once")
         self.memory = memory if isinstance(memory, str) else None
+        self._draining_until = 0.0  # it may be another process
         self.is_back()
         self.known = True
         self.connection = connection
@@ -418,6 +421,7 @@ class PooledServer:
             left = self.aside_until - self._context.reactor.seconds()
             if left < DRAINING_ASIDE / 2:  # not for each of a thousand answers
                 self.set_aside(DRAINING_ASIDE)
+                self._draining_until = self.aside_until
 
     def is_silent(self) -> None:
         """The server does not answer: other instances get the calls until it does."""
@@ -425,8 +429,8 @@ class PooledServer:
 
     def is_back(self) -> None:
         """The server answers again."""
-        if self.aside_until:
-            self.aside_until = 0.0
+        if self.aside_until > self._draining_until:
+            self.aside_until = self._draining_until
             self._context.pool.changes += 1
 
     def may_repeat(self, interface: str, method: str) -> bool:

@@ -301,6 +301,8 @@ class Launcher(service.Service):
         if telling:
             self.log.info("draining, for {seconds:g} s at most", seconds=self._config.drain)
             await defer.DeferredList(telling, consumeErrors=True)
+        if self._is_hurried:
+            return
         await self.server.drain(max(0.0, ends - self._reactor.seconds()))
 
     def hurry(self) -> None:

@@ -168,6 +168,9 @@ class Registration(Live):
         try:
             told = dict(self._untold)
             given = await self._invoke("adjust", {**self._owner(lease), **told}, UNREGISTER_TIMEOUT)
+            fence = given["fence"]
+        except defer.CancelledError:
+            raise
         except Exception as problem:
             self.log.warn(
                 "the nameserver was not told that {service!r} is {standing}: {problem}",
@@ -180,7 +183,7 @@ class Registration(Live):
             name: value for name, value in self._untold.items() if told.get(name) != value
         }
         if self.lease is lease:
-            self.lease = attrs.evolve(lease, fence=given["fence"])
+            self.lease = attrs.evolve(lease, fence=fence)
         return True
 
     @deferred
@@ -234,7 +237,11 @@ class Registration(Live):
             # The same each time, so that the record is ours even if an answer was lost.
             "secret": self._secret,
             # Only what is not as usual: a nameserver of before knows nothing of it.
-            **{name: value for name, value in self._standing.items() if value not in (False, "")},
+            **{
+                name: value
+                for name, value in self._standing.items()
+                if value is not False and value != ""
+            },
         }
         before, self._unanswered = self._unanswered, True
         try:

@@ -337,7 +337,7 @@ class ServerConnection(Connection):
         if call.over:
             return
         try:
-            if self.server.draining:
+            if self.server.draining and isinstance(answer, list):  # a login's is a map
                 answer = [*answer, *([[]] if len(answer) < 2 else []), {"draining": True}]
             payload = self.encode(answer)
         except ValueNotSendable as problem:

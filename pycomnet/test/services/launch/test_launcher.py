@@ -392,9 +392,9 @@ class LauncherTests(SynchronousTestCase):
         self.assertNotIn("adjust", self.methods())
 
     def test_is_registered_with_its_weight(self) -> None:
-        """The weight of its entry."""
-        self.started(Loaded(Entry("a", weight=7), Slow()), name="a")
-        self.assertEqual(self.standing().weight, 7)
+        """The weight of its entry; 0 is one, too."""
+        self.started(Loaded(Entry("a", weight=0), Slow()), name="a")
+        self.assertEqual(self.standing().weight, 0)
 
     def test_stop_while_waiting(self) -> None:
         """A nameserver that isn't there does not keep it from ending."""
