@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet import defer
@@ -44,6 +44,7 @@ class GroupMember(Outlet):
         "_since",
         "bound",
         "group",
+        "behind",
         "is_late",
         "notice",
         "prefetch",
@@ -66,6 +67,8 @@ class GroupMember(Outlet):
         self.size = 0
         self.unacknowledged: dict[int, EncodedEvent] = {}
         self.is_late = False
+        #: what was given to others when it was late, and still waits at the subscriber
+        self.behind: set[int] = set()
         self.notice: Told | None = None
         self._ack_timeout = ack_timeout
         #: since when the first of the unacknowledged is the first
@@ -85,7 +88,7 @@ class GroupMember(Outlet):
         """Whether it may have another event."""
         return (
             not self.is_late
-            and len(self.unacknowledged) < self.prefetch
+            and len(self.unacknowledged) + len(self.behind) < self.prefetch
             and (self.size < self.bound or not self.unacknowledged)
         )
 
@@ -95,6 +98,7 @@ class GroupMember(Outlet):
             self._since = self.topic.now()
             if self._deadline is None:
                 self._check_in(self._ack_timeout)
+        self.behind.discard(event.sequence)
         self.unacknowledged[event.sequence] = event
         self.size += event.size
         self.topic.waiting.size += event.size
@@ -123,7 +127,15 @@ class GroupMember(Outlet):
             self._check_in(left)
         else:
             self.is_late = True
+            self.behind.update(self.unacknowledged)
             self.group.hand_on(self)
+
+    def catch_up(self, sequences: Collection[int]) -> None:
+        """It has done with these: it lives, and works at what others were given meanwhile."""
+        self.is_late = False
+        if not self.behind.isdisjoint(sequences):
+            self.behind.difference_update(sequences)
+            self._since = self.topic.now()
 
     def end_if_done(self) -> None:
         """End the stream if the topic has, and all events are acknowledged."""
@@ -350,13 +362,13 @@ class SubscriberGroup:
 
     # -- acknowledging ---------------------------------------------------------------------------
 
-    def acknowledge(self, member: GroupMember, sequences: Iterable[int]) -> defer.Deferred[Any]:
+    def acknowledge(self, member: GroupMember, sequences: Collection[int]) -> defer.Deferred[Any]:
         """A member has done with events.
 
         :returns: fires with how many these were that it had, once that is stored.
         """
         found = [one for one in sequences if member.give(one) is not None]
-        member.is_late = False  # it lives
+        member.catch_up(sequences)
         for one in found:
             self._outstanding.pop(one, None)
             if self._before:

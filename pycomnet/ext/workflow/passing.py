@@ -63,6 +63,10 @@ class PassingRuns:
             raise RunFull(self._full(user))
         self._add(live, size)
 
+    def remove(self, live: LiveRun, size: int) -> None:
+        """What was counted has not come to the run."""
+        self._add(live, -size)
+
     def _add(self, live: LiveRun, size: int) -> None:
         live.size += size
         self.size += size
@@ -86,7 +90,10 @@ class PassingRuns:
         run.values.clear()
         self._ended[run.id] = run, live.size
         self._remembered += live.size
-        while len(self._ended) > REMEMBERED or self._remembered > REMEMBERED_BYTES:
+        # Not this one itself, however large: whoever waits for it has not had its result.
+        while len(self._ended) > 1 and (
+            len(self._ended) > REMEMBERED or self._remembered > REMEMBERED_BYTES
+        ):
             _, (_, size) = self._ended.popitem(last=False)
             self._remembered -= size
 

@@ -18,7 +18,7 @@ from zope.interface import implementer
 
 from pycomnet.deferred import OneShot, deferred
 from pycomnet.ext.workflow.definition import Definition
-from pycomnet.ext.workflow.errors import RunConflict, RunStoreFailed
+from pycomnet.ext.workflow.errors import RunConflict, RunFull, RunStoreFailed
 from pycomnet.ext.workflow.liverun import LiveRun
 from pycomnet.ext.workflow.messages import RETRY, SIGNAL, apply
 from pycomnet.ext.workflow.records import (
@@ -231,7 +231,12 @@ class Runner(RunStepper):
             return False
         if kind == SIGNAL:
             self.passing.add(live, weight_of(value))
-        apply(live.run, kind, name, value, self._wall())
+        try:
+            apply(live.run, kind, name, value, self._wall())
+        except RunFull:
+            if kind == SIGNAL:
+                self.passing.remove(live, weight_of(value))
+            raise
         self._step(live)
         return True
 

@@ -287,6 +287,23 @@ class DeadlineTests(GroupCase):
         self.failure(event.acknowledge(), CallInterrupted)  # another has it
         self.assertEqual(len(self.take(hangs, events=True)), 2)
 
+    def test_who_was_late_gets_no_more_than_it_has_done_with(self) -> None:
+        """What others were given still waits for its user: more behind that would be late, too."""
+        hangs, full = self.member(prefetch=3, ack_timeout=30.0), self.member(prefetch=20)
+        self.publish(*range(20))
+        had = self.take(hangs, events=True)
+        self.assertEqual(len(had), 3)
+        self.network.wait(31)
+        kept = self.take(full, events=True)
+        self.assertEqual(len(kept), 20)
+        self.publish(*range(100, 110))
+        had_more = []
+        for event in had:
+            self.network.wait(29)
+            self.failure(event.acknowledge(), CallInterrupted)
+            had_more.append(len(self.take(hangs, events=True)))
+        self.assertEqual(had_more, [1, 1, 1])
+
     def test_the_only_member_goes_on_when_it_is_well_again(self) -> None:
         """Nothing that it has comes to its user twice, and all is acknowledged in the end."""
         one = self.member(prefetch=3, ack_timeout=30.0)

@@ -130,6 +130,9 @@ class BoundTests(WorkflowCase):
             await w.invoke("calls", "x" * 1_000, id=str(number))
         await self.fails(w.show("~0"), UnknownRun)
         self.assertEqual((await w.show("~4"))["state"], "done")
+        # Whoever waits for a run gets its result, however large.
+        self.patch(passing, "REMEMBERED_BYTES", 100)
+        self.assertEqual(await w.invoke("calls", "x" * 1_000), ["x" * 1_000] * 2)
 
     @deferred
     async def test_run_that_can_not_be_read_is_shown_as_such(self) -> None:
