@@ -50,6 +50,16 @@ class FirstRuleTests(AccessCase):
         self.assertEqual(self.users.checked, ["alice"])
         self.assertEqual(len(self.network.wires), self.wires)
 
+    def test_login_while_the_server_drains(self) -> None:
+        """Its answer is a login's, not a call's: the connection stays."""
+        remote = self.connected(access.Password("alice", "a password"))
+        self.open_shop()
+        draining = self.open_server.drain(10.0)
+        self.assertEqual(self.result(remote.invoke("buy")), "alice")
+        self.assertEqual(len(self.network.wires), self.wires)
+        self.network.wait(11)
+        self.successResultOf(draining)
+
     def test_calls_at_once_log_in_once(self) -> None:
         """However many were refused."""
         remote = self.connected(access.Password("alice", "a password"))
