@@ -11,7 +11,7 @@ from twisted.internet import defer
 from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 
-from pycomnet.errors import PycomnetError
+from pycomnet.errors import Overloaded, PycomnetError
 from pycomnet.ext.workflow.errors import RunStoreFailed
 from pycomnet.ext.workflow.schedules import missed, next_due
 from pycomnet.text.logs import Logger
@@ -100,14 +100,15 @@ class Timetable:
         """Start what was due. What stands in its way for good is logged."""
         try:
             await self._start(schedule["task"], schedule.get("args"), _id(schedule, at))
-        except RunStoreFailed:
+        except (Overloaded, RunStoreFailed):
             raise
         except PycomnetError as problem:
             _log(schedule, problem)
 
     def _failed(self, failure: Failure, number: int, dues: list[float]) -> None:
-        """The store can't keep it now: again soon, unless the service ends."""
-        failure.trap(RunStoreFailed, defer.CancelledError)
+        """There is no room for it, or the store can't keep it: again soon, unless the service
+        ends."""
+        failure.trap(Overloaded, RunStoreFailed, defer.CancelledError)
         if self._closed:
             return
         _log(self._schedules[number], failure.value)

@@ -7,6 +7,7 @@ from typing import Any
 from twisted.internet import defer, task
 from twisted.trial.unittest import SynchronousTestCase
 
+from pycomnet.errors import Overloaded
 from pycomnet.ext.workflow.definition import check_config
 from pycomnet.ext.workflow.errors import RunConflict, RunStoreFailed, WorkflowConfigError
 from pycomnet.ext.workflow.schedules import missed
@@ -78,9 +79,9 @@ class TimetableTests(SynchronousTestCase):
         self.assertEqual(len(self.started), 2)
 
     def test_start_that_can_not_be_kept_is_tried_again(self) -> None:
-        """When the store can't keep a start, it is made a little later, with the same id."""
+        """When there is no room or the store fails, a start is made later, with the same id."""
         self.begin(self.hourly())
-        self.problems = [RunStoreFailed("full"), RunStoreFailed("full")]
+        self.problems = [RunStoreFailed("full"), Overloaded("no room")]
         self.clock.pump([60] * 59)
         self.assertEqual(self.started, [])
         self.clock.pump([AGAIN] * 2)
