@@ -56,7 +56,8 @@ def make_file(path: str, records: int) -> None:
         file.execute(f"PRAGMA user_version = {sqlite.VERSION}")
         file.execute("INSERT INTO state VALUES ('revision', 1000000)")
         file.executemany(
-            f"INSERT INTO registrations VALUES ({', '.join('?' * 10)})", map(row, range(records))
+            f"INSERT INTO registrations VALUES ({', '.join('?' * 10)}, x'')",
+            map(row, range(records)),
         )
     file.close()
 
