@@ -177,6 +177,8 @@ class SubscriberGroup:
         self._outstanding: dict[int, None] = {}
         #: number -> how often it was handed out before: those that were taken back
         self._before: dict[int, int] = {}
+        #: whether a member has a notice that it was not told
+        self._has_notices = False
         #: those above the floor that are acknowledged
         self._acknowledged: set[int] = set()
         #: the number of the last event that was taken
@@ -335,10 +337,17 @@ class SubscriberGroup:
     def _tell_members(self, given: dict[GroupMember, list[Item]]) -> None:
         """Give the members what they are all told, if it comes next."""
         told = self.intake.take_notice() if self.members else None
+        if told is None and not self._has_notices:
+            return  # this is asked for each event
+        self._has_notices = False
         for member in self.members:
             if told is not None:
                 member.notice = told  # one after the other says no more than the last
-            if member.notice is not None and not member.waiting:
+            if member.notice is None:
+                continue
+            if member.waiting:
+                self._has_notices = True
+            else:
                 given.setdefault(member, []).append(member.notice)
                 member.notice = None
 
