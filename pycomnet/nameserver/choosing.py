@@ -6,7 +6,7 @@ from bisect import bisect
 from collections.abc import Callable, Sequence
 
 from pycomnet.nameserver.records import Record
-from pycomnet.nameserver.standing import MAX_WEIGHT, WEIGHT
+from pycomnet.services.client.shares import MAX_WEIGHT, WEIGHT
 
 #: Up to this many, all are weighed. Of more, some are picked and then taken or not.
 FEW = 32

@@ -12,9 +12,11 @@ from pycomnet.errors import EndpointError, InvalidRegistration
 from pycomnet.nameserver.directory import digest
 from pycomnet.nameserver.queries import Query
 from pycomnet.nameserver.records import Record, encode
-from pycomnet.nameserver.standing import MAX_SAID, MAX_WEIGHT, Standing, or_none
+from pycomnet.nameserver.standing import Standing, or_none
 from pycomnet.net.endpoints import parse
 from pycomnet.ranges import NumberRefused, check_fields, real, whole
+from pycomnet.services.client.shares import MAX_WEIGHT
+from pycomnet.services.health import MAX_SAID
 from pycomnet.wire.values import ValueNotSendable
 
 

@@ -6,10 +6,8 @@ from typing import Any
 
 import attrs
 
-#: The default weight of a service, and the highest.
-WEIGHT, MAX_WEIGHT = 100, 1_000
-#: Characters of a check's text that are kept.
-MAX_SAID = 200
+from pycomnet.services.client.shares import MAX_WEIGHT, WEIGHT
+from pycomnet.services.health import MAX_SAID
 
 _DRAINS, _DRAINED, _WEIGHED, _FAILING = 1, 2, 4, 8
 

@@ -10,6 +10,9 @@ import attrs
 
 from pycomnet.ranges import real, whole
 
+#: Characters of a check's text that the nameserver takes.
+MAX_SAID = 200
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -77,4 +80,4 @@ def checks_of(service: Any) -> list[tuple[HealthCheck, Callable[[], Any]]]:
     return found
 
 
-__all__ = ["HealthCheck", "checks_of", "health_check"]
+__all__ = ["MAX_SAID", "HealthCheck", "checks_of", "health_check"]

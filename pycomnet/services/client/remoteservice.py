@@ -343,7 +343,7 @@ class RemoteService(Live):
     def goes_elsewhere(self, peer: PooledServer) -> bool:
         """Whether another instance does what this one can't now; then that one gets the calls.
 
-        If all instances are draining, nothing changes: nothing is gained by going to and fro.
+        If none of the others can either, nothing changes: nothing is gained by going to and fro.
         """
         if not self._route.interchangeable:
             return False

@@ -80,4 +80,4 @@ class Shares:
         return able[bisect(self._sums, random.randrange(self._sums[-1]))]
 
 
-__all__ = ["Shares", "shares_of", "weight_of"]
+__all__ = ["MAX_WEIGHT", "WEIGHT", "Shares", "shares_of", "weight_of"]

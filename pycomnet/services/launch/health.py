@@ -12,14 +12,11 @@ from twisted.internet.task import deferLater
 
 from pycomnet.deferred import deferred
 from pycomnet.errors import message_of
-from pycomnet.services.health import HealthCheck
+from pycomnet.services.health import MAX_SAID, HealthCheck
 from pycomnet.services.threads import MethodThreads
 from pycomnet.text.logs import Logger
 
 log = Logger()
-
-#: Characters of what a check says that are told, as the nameserver takes them.
-MAX_SAID = 200
 
 
 class CheckLoop:
