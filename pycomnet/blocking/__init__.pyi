@@ -682,7 +682,7 @@ class RemoteService:
     def goes_elsewhere(self, peer: PooledServer, *, timeout: float | None = ...) -> bool:
         """Whether another instance does what this one can't now; then that one gets the calls.
 
-        If all instances are draining, nothing changes: nothing is gained by going to and fro.
+        If none of the others can either, nothing changes: nothing is gained by going to and fro.
 
         :param timeout: seconds; then it is cancelled and raises TimeoutExpired.
         """
