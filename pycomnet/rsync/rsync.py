@@ -10,6 +10,7 @@ from typing import Any
 from twisted.internet.defer import Deferred
 
 from pycomnet.deferred import Condition, reporting
+from pycomnet.far.live import Live
 from pycomnet.gateways.gateway import Gateway
 from pycomnet.rsync.options import AnyPath, LinkPolicy, SyncError, SyncOptions, make_options
 from pycomnet.rsync.reports import Reports
@@ -18,7 +19,7 @@ from pycomnet.rsync.run import Run, SyncTarget
 from pycomnet.rsync.watch import SourceWatch
 
 
-class RSync:
+class RSync(Live):
     """Makes directories at gateways equal to a directory here.
 
     Only what differs is sent. Files are compared by size and by the time of their last change, in

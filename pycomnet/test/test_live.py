@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+import sys
 from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
@@ -14,11 +15,15 @@ from pycomnet.channels.connection import Connection
 from pycomnet.channels.files import ChannelFile
 from pycomnet.channels.multichannel import MultiChannel, ReceiveQueue
 from pycomnet.channels.transport import ChannelTransport
+from pycomnet.ext.pubsub.subscriber import Subscriber
+from pycomnet.ext.pubsub.topic import Topic
+from pycomnet.ext.workflow.client import Workflow
 from pycomnet.far import channel, connection, files, worker
 from pycomnet.gateways.connection import GatewayConnection
 from pycomnet.gateways.forkserver.client import ForkServerClient, ForkServerClients
 from pycomnet.gateways.gateway import Gateway
 from pycomnet.gateways.group import Group
+from pycomnet.rsync.rsync import RSync
 from pycomnet.services.client.context import Context
 from pycomnet.services.client.pool import Pool
 from pycomnet.services.client.remoteservice import RemoteService
@@ -42,6 +47,7 @@ LIVE: tuple[Any, ...] = (
     *(blocking.Group, blocking.Gateway, blocking.Channel, blocking.ChannelFile),
     *(blocking.MultiChannel, blocking.RemoteService, blocking.Context, blocking.RemoteStream),
     *(channel.FarChannel, worker.FarGateway, worker.FarSide, connection.FarConnection),
+    *(Subscriber, Topic, Workflow, RSync),
     *(files.ChannelFileRead, files.ChannelFileWrite),
 )
 
@@ -51,8 +57,12 @@ class Refused(SynchronousTestCase):
 
     def test_pickling_or_copying_live_objects_is_refused(self) -> None:
         """An error that names the kind and says what to do, rather than an unchecked copy."""
+        ignored: list[object] = []
+        self.patch(sys, "unraisablehook", ignored.append)
         for kind in LIVE:
             one = object.__new__(kind)
             for way in (copy.copy, copy.deepcopy, pickle.dumps):
                 error = self.assertRaises(TypeError, way, one)
                 self.assertIn(f"a {kind.__name__} can't be pickled or copied", str(error))
+            del one
+        self.assertEqual(ignored, [], "what __del__ of an object without attributes raised")

@@ -26,6 +26,7 @@ from pycomnet.ext.pubsub.stores import EventStore
 from pycomnet.ext.pubsub.subjects import Patterns, SubjectIndex, check_subject
 from pycomnet.ext.pubsub.subscriberqueue import ALWAYS, Item, WaitingBytes
 from pycomnet.ext.pubsub.topicgroups import TopicGroups
+from pycomnet.far.live import Live
 from pycomnet.text.logs import Logger
 
 log = Logger()
@@ -41,7 +42,7 @@ RELIEF = 7 / 8
 Taker = Subscription | SubscriberGroup
 
 
-class Topic:
+class Topic(Live):
     """What a publisher publishes to its subscribers.
 
     :param interface: the publisher's interface.

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from twisted.internet import defer
 from twisted.python.failure import Failure
 
+from pycomnet.far.live import Live
 from pycomnet.services.client.remoteservice import DEFAULT
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ def workflow(
     return Workflow(service, context, address)
 
 
-class Workflow:
+class Workflow(Live):
     """Starts runs at a workflow service, and steers them.
 
     All methods return Deferreds, which fail as calls do; the service is found by the first call.

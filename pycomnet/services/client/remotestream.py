@@ -56,11 +56,13 @@ class RemoteStream(ValueIterator, Live):
     more, as with ``invoke``. A stream that has begun is not repeated.
     """
 
+    #: the channel; None until it is open, and for one whose ``__init__`` has failed
+    _core: Any = None
+
     def __init__(
         self, service: RemoteService, method: str, args: Any, expires: float | None
     ) -> None:
         self._service = service
-        self._core: Any = None
         self._peer: Any = None
         self._problem: Exception | None = None
         self._closed = False
