@@ -47,7 +47,7 @@ class Outlet(StreamFeed):
         "weight",
     )
 
-    #: how the stream was cancelled, which the connection wants to know: whether the method was told
+    #: the connection checks it, as of a Deferred that waits for room: whether it was notified
     #: already
     called = False
 
