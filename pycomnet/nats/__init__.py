@@ -9,8 +9,8 @@
     client.publish("orders.created", b"...")
     message = await subscription.receive()
 
-docs/howto/pubsub.rst has publishers and subscribers on it; docs/architecture/nats.rst says how it
-works.
+docs/howto/pubsub.rst describes publishers and subscribers on it, and docs/architecture/nats.rst its
+design.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A client of NATS: its servers, its subscriptions, and what waits to be sent."""
+"""A client of NATS: its servers, its subscriptions, and the messages that wait to be sent."""
 
 from __future__ import annotations
 
@@ -33,27 +33,29 @@ from pycomnet.text.logs import Logger
 
 log = Logger()
 
-#: Payloads from this size on, in bytes, are not joined with their head.
+#: From this size on, in bytes, a payload is written without being joined with its head.
 APART_FROM = 1 << 14
-#: Bytes that are written within a turn, without waiting for the next one.
+#: With so many waiting bytes, they are written within the turn.
 SOON = 1 << 16
-#: Refusals of its credentials in a row after which the client gives up.
+#: After so many refusals of its credentials in a row the client gives up.
 MOST_REFUSALS = 3
-#: Errors that another try, or another server, does not mend.
+#: Errors that another attempt at this server, or another server of the user's list, would not
+#: resolve.
 _FINAL = (CredentialsNotSent, NatsAddressError, EndpointError)
 
 
 class NatsClient:
     """A client of NATS. :func:`connect` makes one that is connected.
 
-    It stays connected: when it loses its server, it goes to the next, of those that it was given
-    and those that servers told of, subscribes again, and sends what was published meanwhile. What a
-    lost connection had under way is lost, as NATS delivers at most once.
+    It stays connected: when it loses its server, it connects to the next of its servers, given or
+    announced by other servers. Then it subscribes again, and sends the messages that were published
+    meanwhile. Messages in transit on a lost connection are lost, as NATS delivers at most once.
 
-    :ivar settings: those that it was given.
+    :ivar settings: the settings that it was given.
     :ivar connection: the current one; None while there is none.
-    :ivar connected: called after each connection is made, before anything that waits is sent.
-    :ivar max_payload: the most bytes of a message that the last server allowed.
+    :ivar connected: functions that are called after each connection is made, before waiting
+        messages are sent.
+    :ivar max_payload: the longest message in bytes that the last server allowed.
     :ivar reconnects: how many times it was connected again.
     """
 
@@ -67,7 +69,7 @@ class NatsClient:
         self._servers = ServerPool(settings)
         self._subscriptions: dict[bytes, NatsSubscription] = {}
         self._last_sid = 0
-        #: what is to be written, in its order, and its size
+        #: the pieces to write, in their order, and their size
         self._out: list[bytes] = []
         self._size = 0
         self._turn: Any = None
@@ -99,7 +101,7 @@ class NatsClient:
         return self._ready.when_fired()
 
     def when_ended(self) -> defer.Deferred[None]:
-        """Fires when it is closed; fails with the error if it has given up."""
+        """Fires when the client is closed; fails with the error if it has given up."""
         return self._ended.when_fired()
 
     @property
@@ -258,12 +260,12 @@ class NatsClient:
         reply: str = "",
         headers: Mapping[str, str] | None = None,
     ) -> None:
-        """Publish a message. It is sent in this turn or the next; while there is no connection,
+        """Publish a message. It is sent in this turn or the next or, while there is no connection,
         later.
 
-        :raises NatsBufferFull: too much waits: wait for :meth:`when_writable`.
+        :raises NatsBufferFull: the buffer is full: wait for :meth:`when_writable`.
         :raises NatsClosed: the client was closed.
-        :raises InvalidArguments: the subject is none, or the message is longer than the server
+        :raises InvalidArguments: the subject is not valid, or the message is longer than the server
             allows.
         """
         extra = encode_headers(headers) if headers else b""
@@ -271,9 +273,9 @@ class NatsClient:
         self.publish_raw(to, payload, extra)
 
     def publish_raw(self, to: bytes, payload: bytes, headers: bytes = b"") -> None:
-        """As :meth:`publish`, of what was checked.
+        """As :meth:`publish`, with arguments that were checked.
 
-        :param to: the subject and, after a blank, where answers go.
+        :param to: the subject and, after a blank, the subject for replies.
         :param headers: as they are sent; empty for none.
         """
         length = len(payload) + len(headers)
@@ -302,7 +304,7 @@ class NatsClient:
             self._flush()
 
     def when_writable(self) -> defer.Deferred[None]:
-        """Fires when less waits than half of the buffer; at once, usually.
+        """Fires when less than half of the buffer is in use; usually at once.
 
         Fails with :class:`~pycomnet.nats.NatsClosed` when the client is closed.
         """
@@ -329,7 +331,7 @@ class NatsClient:
             self._flush()
 
     def _flush(self) -> None:
-        """Write what waits, at once and together, unless the server does not take it."""
+        """Write the waiting pieces, at once and together, unless the transport is full."""
         connection = self.connection
         if connection is None or connection.paused or not self._out:
             return
@@ -342,9 +344,10 @@ class NatsClient:
         self._flush()
 
     def flush(self, timeout: float = 10.0) -> defer.Deferred[None]:
-        """Wait until the server has all that was published, and knows all subscriptions.
+        """Wait until the server has received all published messages, and all subscriptions.
 
-        :returns: fires when it has answered a ping. Fails with
+        :returns: fires when the server has answered a ping. Fails with
+            :class:`~pycomnet.nats.NatsTimeout`, or ``NatsClosed`` if the connection is lost.
             :class:`~pycomnet.nats.NatsTimeout`, or ``NatsClosed`` if the connection is lost.
         """
         return defer.Deferred.fromCoroutine(self._ping(timeout))
@@ -370,11 +373,11 @@ class NatsClient:
         messages: int = MESSAGES,
         bound: int = BYTES,
     ) -> NatsSubscription:
-        """Subscribe. It counts once :meth:`flush` has fired.
+        """Subscribe. The subscription is in effect once :meth:`flush` has fired.
 
-        :param subject: may have ``*`` for one part, and ``>`` for all that follow.
-        :param callback: called with a list of what has come together. Without it messages wait in
-            the subscription's queue.
+        :param subject: may have ``*`` for one part, and ``>`` for one or more at the end.
+        :param callback: called with a list of the messages of each read. Without it messages wait
+            in the subscription's queue.
         :param group: the queue group: each message goes to one of its members.
         :param messages: how many messages may wait in the queue, and
         :param bound: how many bytes.
@@ -410,7 +413,7 @@ class NatsClient:
 
     @deferred
     async def drain_subscription(self, subscription: NatsSubscription) -> None:
-        """End a subscription, once what the server has sent by now has come."""
+        """End a subscription, once all messages that the server has sent have been received."""
         connection = self.connection
         if connection is not None and subscription.sid in self._subscriptions:
             connection.write([b"UNSUB %b\r\n" % subscription.sid])
@@ -433,7 +436,9 @@ class NatsClient:
     ) -> defer.Deferred[NatsMessage]:
         """Send a request.
 
-        :returns: fires with the first answer. Fails with :class:`~pycomnet.nats.NatsTimeout`,
+        :returns: fires with the first reply. Fails with :class:`~pycomnet.nats.NatsTimeout`,
+            :class:`~pycomnet.nats.NoResponders` if nobody subscribes to the subject, or as
+            :meth:`publish`. After cancelling it, the reply is ignored.
             :class:`~pycomnet.nats.NoResponders` if nobody subscribes to the subject, or as
             :meth:`publish`. Cancelling it forgets the answer.
         """
@@ -454,7 +459,8 @@ class NatsClient:
 
     @deferred
     async def drain(self) -> None:
-        """Get what has been sent to its subscriptions, send what waits, and close."""
+        """Receive the messages that were sent to the subscriptions, send the waiting ones, and
+        close."""
         for subscription in list(self._subscriptions.values()):
             if self.connection is not None and self._over is None:
                 try:
@@ -465,7 +471,8 @@ class NatsClient:
 
     @deferred
     async def close(self) -> None:
-        """Send what waits, if there is a connection, and close. Cancelling it changes nothing."""
+        """Send the waiting messages, if there is a connection, and close. Cancelling it changes
+        nothing."""
         connection, self.connection = self.connection, None
         if connection is not None:
             if self._out:

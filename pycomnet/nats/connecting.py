@@ -1,4 +1,4 @@
-"""Makes a client of NATS that is connected."""
+"""Makes a connected client of NATS."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ async def connect(servers: Any, reactor: EndpointReactor, **options: Any) -> Nat
 
     :param servers: ``"nats://a:4222,nats://b:4222"``, a list of such addresses, or
         :class:`~pycomnet.nats.NatsSettings`.
-    :param options: those of :class:`~pycomnet.nats.NatsSettings`.
+    :param options: the options of :class:`~pycomnet.nats.NatsSettings`.
     :returns: fires with a client that is connected. Fails as :meth:`NatsClient.start`. Cancelling
         it ends the attempt.
     """

@@ -1,4 +1,4 @@
-"""One connection to a server: its greeting, TLS, and what is sent and received on it."""
+"""One connection to a server: its greeting, TLS, reads and writes."""
 
 from __future__ import annotations
 
@@ -32,25 +32,27 @@ if TYPE_CHECKING:
 
 log = Logger()
 
-#: In a list of what waits, it is found by its identity: it is not sent again on another connection.
+#: A ping in a list of waiting pieces. It is identified by ``is``, as it is not sent again on
+#: another connection.
 PING = bytes(bytearray(b"PING\r\n"))
 #: The most pings without an answer; then the server is dead.
 MOST_PINGS = 2
-#: What the server's complaint begins with, in lower case, where it is about credentials.
+#: How the server's errors about credentials begin, in lower case.
 _REFUSED = ("authorization", "authentication", "user authentication", "account authentication")
 
 
 def tls_creator(settings: NatsSettings, server: NatsServer) -> Any:
-    """What makes a client's TLS connections to a server; it checks the certificate and its name."""
+    """Returns the creator of a client's TLS connections to a server, which checks the certificate
+    and its name."""
     from pycomnet.net import tls
 
     return tls.client_creator(str(server), settings.tls_options(server))
 
 
 class NatsGreeting(Protocol):
-    """Reads the server's first line, begins TLS if that is wanted, and passes on what follows.
+    """Reads the server's first line, begins TLS if it is used, and passes on everything after that.
 
-    Nothing that comes before TLS counts after it: not even what comes with the first line.
+    Bytes from before TLS are not used after it, not even those that arrive with the first line.
     """
 
     def __init__(self, connection: NatsConnection, reactor: EndpointReactor) -> None:
@@ -114,7 +116,7 @@ class NatsGreeting(Protocol):
 
 
 class _Only(Factory):
-    """Gives a protocol that is there."""
+    """Returns an existing protocol."""
 
     noisy = False
 
@@ -129,12 +131,12 @@ class _Only(Factory):
 class NatsConnection(Protocol):
     """A connection to a server.
 
-    :param subscriptions: who gets messages: its number as bytes -> it.
-    :param told: called with what the server tells about itself and other servers.
-    :param complained: called with a complaint that does not end the connection.
+    :param subscriptions: the subscriptions, by their number as bytes.
+    :param told: called with the server's data about itself and other servers.
+    :param complained: called with an error that does not end the connection.
     :ivar accepted: fires once the server has accepted the client.
     :ivar lost: fires with the reason when the connection is lost.
-    :ivar paused: whether nothing more should be written.
+    :ivar paused: whether the transport is full, so that nothing more should be written.
     """
 
     def __init__(
@@ -160,12 +162,12 @@ class NatsConnection(Protocol):
         self._resumed = resumed
         self._parser = NatsParser(self, settings.message)
         self._touched: list[NatsSubscription] = []
-        #: who waits for the answers to pings, in their order; None for those of the clock
+        #: the Deferreds that wait for the answers to pings, in order; None for the regular pings
         self._pings: deque[defer.Deferred[None] | None] = deque()
         self._silent = 0
         self._timer: Any = None
         self._problem: BaseException | None = None
-        #: whether something has come that is not NATS's protocol
+        #: whether the server has violated the protocol
         self._is_broken = False
         self.write: Callable[[eager.Pieces], None] = eager.nowhere
 
@@ -209,7 +211,7 @@ class NatsConnection(Protocol):
         return waiting
 
     def _tick(self) -> None:
-        """A ping from time to time shows whether the server lives."""
+        """Send regular pings, to detect a dead server."""
         self._timer = None
         if self._silent >= MOST_PINGS:
             self.fail(PeerSilent(f"{self.server} has answered none of {MOST_PINGS} pings"))
@@ -223,7 +225,7 @@ class NatsConnection(Protocol):
     # -- the other end ---------------------------------------------------------------------------
 
     def answered(self) -> defer.Deferred[None]:
-        """Fires when the server has answered a ping that is sent now, by the caller."""
+        """Fires when the server has answered a ping, which the caller sends now."""
         waiting: defer.Deferred[None] = defer.Deferred(lambda _: None)
         self._pings.append(waiting)
         return waiting
@@ -302,7 +304,7 @@ class NatsConnection(Protocol):
     def message(
         self, sid: bytes, subject: bytes, reply: bytes, headers: bytes, payload: bytes
     ) -> None:
-        """A message has come: it is handed on with the others of this read."""
+        """A message has come: it is passed on with the others of this read."""
         subscription = self._subscriptions.get(sid)
         if subscription is not None:
             batch = subscription.batch
@@ -311,7 +313,7 @@ class NatsConnection(Protocol):
             batch.append(NatsMessage(subject, reply, headers, payload))
 
     def ping(self) -> None:
-        """The server wants to know whether this client lives."""
+        """The server has sent a ping."""
         self.write([b"PONG\r\n"])
 
     def pong(self) -> None:
@@ -323,14 +325,14 @@ class NatsConnection(Protocol):
             waiting.callback(None)
 
     def info(self, info: dict[str, Any]) -> None:
-        """The server tells about itself."""
+        """The server has sent data about itself."""
         most = info.get("max_payload")
         if type(most) is int and most > 0:
             self.max_payload = most
         self._told(info, self.server)
 
     def error(self, text: str) -> None:
-        """The server complains; after most complaints it closes the connection."""
+        """The server has sent an error; after most errors it closes the connection."""
         lower = text.lower()
         if lower.startswith("permissions violation") or lower.startswith("invalid subject"):
             self._complained(text)

@@ -1,4 +1,4 @@
-"""Pulls messages out of a stream of JetStream, through a consumer."""
+"""Pulls messages from a JetStream stream, through a consumer."""
 
 from __future__ import annotations
 
@@ -18,19 +18,20 @@ from pycomnet.text.logs import Logger
 
 log = Logger()
 
-#: Seconds that a pull lasts, and between signs of life meanwhile.
+#: Seconds that a pull lasts, and between its heartbeats.
 PULL, HEARTBEAT = 30, 5
-#: Messages of a pull, and bytes of one, at most.
+#: The most messages of a pull, and the most bytes.
 BATCH, PULL_BYTES = 500, 4 << 20
 
 
 class ConsumerReader:
-    """Pulls what a consumer hands out, as fast as its user takes it.
+    """Pulls messages from a consumer, as fast as its user takes them.
 
     :param make: creates the consumer, or finds it; returns its name. It is called again when the
-        consumer may be gone, or may have delivered what was lost on the way.
+        consumer may be gone, or may have delivered messages that were lost.
     :param came: called with messages.
-    :param has_room: whether the user takes more by now; :meth:`check` says that it may.
+    :param has_room: returns whether the user takes more messages now; call :meth:`check` when that
+        may have changed.
     """
 
     def __init__(
@@ -82,7 +83,7 @@ class ConsumerReader:
             running.cancel()
 
     def again(self) -> None:
-        """Have the consumer made again: what it has delivered has not all come."""
+        """Make the consumer again: some of the messages that it has delivered were lost."""
         self._over("make")
 
     def check(self) -> None:
@@ -120,7 +121,7 @@ class ConsumerReader:
             await backoff.wait()
 
     async def _pull(self, consumer: str) -> str:
-        """Ask for some messages. Returns what to do next: ``again``, ``later`` or ``make``."""
+        """Request some messages. Returns the next step: ``again``, ``later`` or ``make``."""
         client, reactor = self._client, self._client.reactor
         if client.connection is None:
             return "make"

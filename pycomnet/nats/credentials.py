@@ -17,11 +17,11 @@ _SEED, _USER = 18 << 3, 20 << 3
 def credentials(
     settings: NatsSettings, server: NatsServer, nonce: object, is_private: bool
 ) -> dict[str, Any]:
-    """What a client adds to ``CONNECT``.
+    """The credentials that a client adds to ``CONNECT``.
 
-    :param nonce: what the server wants to have signed.
-    :param is_private: whether nobody else can read it.
-    :raises CredentialsNotSent: somebody could.
+    :param nonce: the text that the server wants signed.
+    :param is_private: whether nobody else can read the connection.
+    :raises CredentialsNotSent: somebody else could read them, or the server sent no nonce.
     """
     user, password, token = settings.user, settings.password, settings.token
     if server.user is not None:

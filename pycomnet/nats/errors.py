@@ -6,7 +6,7 @@ from pycomnet.errors import Overloaded, PycomnetError, TimeoutExpired
 
 
 class NatsError(PycomnetError):
-    """What went wrong with NATS."""
+    """The base of NATS's errors."""
 
 
 class NatsAddressError(NatsError, ValueError):
@@ -22,7 +22,7 @@ class NatsAuthFailed(NatsError):
 
 
 class NatsProtocolError(NatsError):
-    """The server has sent what NATS's protocol does not have, or more than the limits."""
+    """The server has violated NATS's protocol, or exceeded a limit."""
 
 
 class NatsClosed(NatsError):
@@ -30,7 +30,7 @@ class NatsClosed(NatsError):
 
 
 class NatsBufferFull(NatsError, Overloaded):
-    """As much waits to be sent as may: wait for ``when_writable()``."""
+    """The buffer of messages that wait to be sent is full: wait for ``when_writable()``."""
 
 
 class NatsTimeout(NatsError, TimeoutExpired):

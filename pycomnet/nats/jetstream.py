@@ -1,4 +1,4 @@
-"""JetStream: streams that keep messages, and consumers that hand them out."""
+"""JetStream: streams that keep messages, and consumers that deliver them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ log = Logger()
 
 #: JetStream's numbers of errors.
 NO_STREAM, STREAM_IN_USE = 10059, 10058
-#: ... where the account, or the server, has no JetStream.
+#: ... if the account, or the server, has no JetStream.
 NO_JETSTREAM = (10039, 10076)
 #: JetStream has times in nanoseconds.
 SECOND = 1_000_000_000
@@ -43,7 +43,7 @@ class JetStream:
         """Send a request to JetStream's API.
 
         :param what: such as ``STREAM.INFO.orders``.
-        :returns: fires with the answer. Fails with :class:`~pycomnet.nats.JetStreamError`, also if
+        :returns: fires with the reply. Fails with :class:`~pycomnet.nats.JetStreamError`, also if
             the server has no JetStream, or as :meth:`~pycomnet.nats.NatsClient.request`.
         """
         body = b"" if arguments is None else encode_json(arguments)
@@ -56,7 +56,8 @@ class JetStream:
         return read_answer(message)
 
     def stream_info(self, stream: str) -> defer.Deferred[dict[str, Any]]:
-        """A stream's configuration and state; fails with ``JetStreamError``, 10059, without it."""
+        """A stream's configuration and state; fails with ``JetStreamError``, 10059, if there is no
+        such stream."""
         return self.call(f"STREAM.INFO.{stream}")
 
     @deferred
@@ -88,7 +89,7 @@ class JetStream:
     async def create_consumer(self, stream: str, config: dict[str, Any]) -> tuple[str, int]:
         """Create a consumer, or find the durable one of its name.
 
-        :returns: fires with its name, and how many messages wait for it.
+        :returns: fires with its name, and the number of messages that wait for it.
         """
         durable = config.get("durable_name")
         what = f"DURABLE.CREATE.{stream}.{durable}" if durable else f"CREATE.{stream}"
@@ -135,8 +136,8 @@ class Delivery:
     :ivar consumer: the consumer's name.
     :ivar deliveries: how often it has delivered this message, this time included.
     :ivar stream_sequence: the message's number in the stream.
-    :ivar consumer_sequence: how many this consumer has delivered.
-    :ivar pending: how many wait for the consumer behind this one.
+    :ivar consumer_sequence: how many messages this consumer has delivered.
+    :ivar pending: how many messages wait for the consumer after this one.
     """
 
     consumer: bytes

@@ -14,7 +14,7 @@ MAX_SUBJECT = 2048
 
 
 class NatsMessage:
-    """A message as it has come.
+    """A received message.
 
     :ivar payload: its bytes.
     :ivar raw_subject: its subject, as bytes.
@@ -38,12 +38,12 @@ class NatsMessage:
 
     @property
     def reply(self) -> str:
-        """Where an answer is expected; empty if none is."""
+        """The subject for a reply; empty if none is expected."""
         return self.raw_reply.decode("utf-8", "replace")
 
     @property
     def status(self) -> int | None:
-        """The number with which a server answers in place of a client, such as 503."""
+        """The number in a server's own reply, such as 503."""
         first = self.raw_headers.partition(b"\r\n")[0].split(None, 2)
         if len(first) > 1 and first[1].isdigit() and len(first[1]) <= 3:
             return int(first[1])
@@ -57,7 +57,7 @@ class NatsMessage:
 
     @property
     def headers(self) -> dict[str, str]:
-        """Its headers; of several with one name the first."""
+        """The headers; of several with one name the first."""
         found: dict[str, str] = {}
         for line in self.raw_headers.split(b"\r\n")[1:]:
             name, colon, value = line.partition(b":")
@@ -86,7 +86,7 @@ def check_subject(subject: str, pattern: bool = False) -> bytes:
 
     :param pattern: whether it may have ``*`` and ``>``.
     :returns: its bytes.
-    :raises InvalidArguments: it is none: it has an empty part, a blank, or is too long.
+    :raises InvalidArguments: it is not valid: it has an empty part, a blank, or is too long.
     """
     if isinstance(subject, str) and 0 < len(subject) <= MAX_SUBJECT:
         parts = subject.split(".")

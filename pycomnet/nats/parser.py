@@ -19,7 +19,7 @@ _M, _H = b"MH"
 
 
 class NatsReceiver(Protocol):
-    """What a parser calls."""
+    """The methods that a parser calls."""
 
     def message(
         self, sid: bytes, subject: bytes, reply: bytes, headers: bytes, payload: bytes
@@ -27,20 +27,20 @@ class NatsReceiver(Protocol):
         """A message has come; ``reply`` and ``headers`` are empty if it has none."""
 
     def ping(self) -> None:
-        """The server asks for a sign of life."""
+        """The server has sent a ping."""
 
     def pong(self) -> None:
-        """It has answered a ping."""
+        """The server has answered a ping."""
 
     def info(self, info: dict[str, Any]) -> None:
-        """It tells about itself."""
+        """The server has sent data about itself."""
 
     def error(self, text: str) -> None:
-        """It complains."""
+        """The server has sent an error."""
 
 
 class NatsParser:
-    """Parses what a server sends, however it is cut.
+    """Parses a server's bytes, in pieces of any size.
 
     :param most: the most bytes of a message.
     """
@@ -48,7 +48,7 @@ class NatsParser:
     def __init__(self, receiver: NatsReceiver, most: int = MAX_MESSAGE) -> None:
         self._receiver = receiver
         self._most = most
-        #: the beginning of what is not complete
+        #: the pieces of an incomplete message or line
         self._parts: list[bytes] = []
         self._have = 0
         #: how many bytes it needs at least
@@ -57,8 +57,8 @@ class NatsParser:
     def feed(self, data: bytes) -> None:
         """Parse some bytes.
 
-        :raises NatsProtocolError: that is not NATS's protocol, or over a limit; then nothing more
-            can be parsed.
+        :raises NatsProtocolError: they violate the protocol, or a limit; then nothing more can be
+            parsed.
         """
         if self._parts:
             self._parts.append(data)
@@ -116,7 +116,7 @@ class NatsParser:
         return total
 
     def _check(self, words: list[bytes]) -> None:
-        """Refuse what is no message's line before its bytes are waited for."""
+        """Refuse a line that does not begin a message, before waiting for its bytes."""
         kinds = {b"MSG": (4, 5), b"HMSG": (5, 6)}
         if len(words) not in kinds.get(words[0], ()):
             raise NatsProtocolError(f"expected a message, not {b' '.join(words)[:80]!r}")

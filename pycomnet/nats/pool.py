@@ -1,4 +1,5 @@
-"""The servers that a client goes round: those that it was given, and those that it learned of."""
+"""The servers that a client tries in turn: those that it was given, and those that servers have
+announced."""
 
 from __future__ import annotations
 
@@ -19,21 +20,21 @@ class ServerPool:
         return len(self._servers)
 
     def take(self) -> NatsServer:
-        """The next one."""
+        """The next server."""
         self._next %= len(self._servers)
         found = self._servers[self._next]
         self._next += 1
         return found
 
     def remove(self, server: NatsServer) -> None:
-        """One of those that were learned of can't be used."""
+        """Remove an announced server, which can't be used."""
         place = self._servers.index(server)
         del self._servers[place]
         if place < self._next:
             self._next -= 1
 
     def learn(self, info: dict[str, Any], teller: NatsServer) -> None:
-        """A server tells of others.
+        """Add the servers that a server announces.
 
         :param info: its ``INFO`` message.
         """

@@ -1,4 +1,4 @@
-"""Requests and their answers: one subscription for all of a client."""
+"""Requests and their replies: one subscription for all requests of a client."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ NO_RESPONDERS = 503
 
 
 class NatsRequests:
-    """The requests of a client that wait for answers."""
+    """The requests of a client that wait for replies."""
 
     def __init__(self, client: NatsClient) -> None:
         self._client = client
@@ -35,11 +35,12 @@ class NatsRequests:
         return f"{self._name}-{self._last:x}"
 
     def reply(self, token: bytes) -> str:
-        """Where the answer of a request is sent."""
+        """The subject for the reply to a request."""
         return f"_INBOX.{self._name}.{token.decode()}"
 
     def expect(self) -> tuple[bytes, defer.Deferred[NatsMessage]]:
-        """Wait for an answer. Returns its token, and what fires with it."""
+        """Begin to wait for a reply. Returns its token, and a Deferred that fires with the
+        reply."""
         if not self._has_inbox:
             self._client.subscribe(f"_INBOX.{self._name}.*", self._answered)
             self._has_inbox = True
@@ -65,7 +66,7 @@ class NatsRequests:
                 waiting.callback(message)
 
     def fail(self, problem: Exception) -> None:
-        """There will be no answers."""
+        """Fail all requests."""
         waiting, self._waiting = self._waiting, {}
         for one in waiting.values():
             if not one.called:

@@ -25,10 +25,10 @@ class NatsServer:
     """A server's address.
 
     :ivar tls: whether it has to use TLS.
-    :ivar name: the name that its certificate has to have.
-    :ivar user: what the address has before ``@``; ``password`` likewise. A user without a password
-        is a token.
-    :ivar learned: whether another server has told of it.
+    :ivar name: the name that its certificate must have.
+    :ivar user: the user before the ``@`` of the address; ``password`` likewise. A user without a
+        password is a token.
+    :ivar learned: whether another server has announced it.
     """
 
     host: str
@@ -50,7 +50,7 @@ class NatsServer:
 
     @property
     def is_local(self) -> bool:
-        """Whether nobody else can listen to a connection to it."""
+        """Whether nobody else can read a connection to it."""
         return is_loopback(self.host)
 
 
@@ -97,18 +97,17 @@ class NatsSettings:
     :ivar trust_roots: with TLS: a file or directory of certificates; by default the system's.
     :ivar certificate: with TLS: the path of the client's certificate, and
     :ivar private_key: ... of its key.
-    :ivar name: what the server shows of this client.
-    :ivar learn: whether servers that the servers tell of are used as well.
+    :ivar name: the name under which the server lists this client.
+    :ivar learn: whether servers that other servers announce are used as well.
     :ivar plain_credentials: whether passwords and tokens may be sent to other machines without TLS.
     :ivar first_retry: seconds until the servers are tried again, at first and
     :ivar longest_retry: ... at most.
-    :ivar connect_timeout: seconds until a server has accepted a client.
-    :ivar ping: seconds between pings. A server that answers none of two is dead.
+    :ivar connect_timeout: seconds for a server to accept a client.
+    :ivar ping: seconds between pings. A server that does not answer two pings is considered dead.
     :ivar buffer: bytes that may wait to be sent.
     :ivar message: the most bytes of a message that is received.
-    :ivar replicas: how many servers keep a stream that is created.
-    :ivar ack_wait: seconds after which an event of a group that was not acknowledged goes to
-        another member.
+    :ivar replicas: how many servers keep a stream that this client creates.
+    :ivar ack_wait: seconds after which an unacknowledged event of a group goes to another member.
     """
 
     servers: tuple[NatsServer, ...] = attrs.field(converter=read_servers)
@@ -155,8 +154,8 @@ class NatsSettings:
     def learned(self, address: Any, teller: NatsServer) -> NatsServer | None:
         """A server that another server has announced as ``HOST:PORT``; None if that isn't valid.
 
-        It gets the credentials of the one that told, by the same rules. The certificate of one that
-        is told of by its number has to have the name of that one.
+        It gets the announcing server's TLS setting and credentials, by the same rules. If it is
+        announced by its IP address, its certificate must have the announcing server's name.
         """
         if not isinstance(address, str) or len(address) > 300 or "@" in address:
             return None
@@ -176,7 +175,7 @@ class NatsSettings:
 
 
 def read_via(via: Any) -> NatsSettings:
-    """What ``via=`` may be: addresses, or :class:`NatsSettings`.
+    """Read the value of ``via=``: addresses, or :class:`NatsSettings`.
 
     :raises NatsAddressError: it is neither.
     """

@@ -1,4 +1,4 @@
-"""Publishes to a stream of JetStream, in order, and waits until it has stored what it is sent."""
+"""Publishes to a JetStream stream, in order, and waits until JetStream has stored the messages."""
 
 from __future__ import annotations
 
@@ -34,12 +34,13 @@ class _Unacknowledged:
 class StreamPublisher:
     """Publishes to a stream, in order, and waits for JetStream's acknowledgements.
 
-    What was not acknowledged is sent again, in its order, when the connection was lost or no
-    acknowledgement has come. Each message has an identity, by which JetStream stores it once.
+    Unacknowledged messages are sent again, in their order, when the connection was lost or no
+    acknowledgement has come in time. Each message has an identity, by which JetStream stores it
+    once.
 
     :param bound: bytes that may wait for acknowledgements.
     :param retry: seconds after which a message is sent again, and
-    :param give_up: ... after which it fails.
+    :param give_up: ... after which publishing it fails.
     """
 
     def __init__(
@@ -56,7 +57,7 @@ class StreamPublisher:
         self.size = 0
         self._inbox = f"_INBOX.{secrets.token_hex(11)}"
         self._numbers = 0
-        #: by the last part of their replies, in their order
+        #: unacknowledged messages, by the last part of their reply subjects, in their order
         self._waiting: dict[bytes, _Unacknowledged] = {}
         self._unsent: dict[bytes, _Unacknowledged] = {}
         self._is_blocked = False
@@ -68,7 +69,7 @@ class StreamPublisher:
 
     @property
     def is_full(self) -> bool:
-        """Whether too much waits."""
+        """Whether the bound is reached."""
         return self.size >= self.bound
 
     @property
@@ -81,6 +82,8 @@ class StreamPublisher:
 
         :param headers: as they are sent; they have its ``Nats-Msg-Id``.
         :returns: fires with its number in the stream, once JetStream has stored it. Fails with
+            :class:`~pycomnet.nats.JetStreamError` or :class:`~pycomnet.nats.NatsTimeout`; then it
+            may be stored nevertheless. Cancelling it does not withdraw it.
             :class:`~pycomnet.nats.JetStreamError` or :class:`~pycomnet.nats.NatsTimeout`; then it
             may be stored nevertheless. Cancelling it does not take it back.
         """
@@ -99,12 +102,12 @@ class StreamPublisher:
         return made.waiting
 
     async def when_empty(self) -> None:
-        """Wait until nothing waits."""
+        """Wait until all messages are acknowledged."""
         while self._waiting:
             await self._empty.wait()
 
     def close(self) -> None:
-        """Give up what waits."""
+        """Fail the unacknowledged messages."""
         if self._again in self._client.connected:
             self._client.connected.remove(self._again)
         self._subscription.close()
@@ -130,7 +133,7 @@ class StreamPublisher:
                 self._done(token, Failure())
 
     def _again(self) -> None:
-        """Send all that is not acknowledged, in its order."""
+        """Send all unacknowledged messages again, in their order."""
         self._sent_at = self._client.reactor.seconds()
         self._unsent = dict(self._waiting)
         self._send()

@@ -17,21 +17,21 @@ if TYPE_CHECKING:
 
 #: The default limits on the messages and bytes that wait in a subscription's queue.
 MESSAGES, BYTES = 65_536, 64 << 20
-#: What a message takes beside its payload, at about.
+#: About how many bytes of memory a message takes beside its payload.
 OVERHEAD = 300
 
 
 class NatsSubscription:
     """A subscription.
 
-    Without a callback, messages wait in a queue, up to its bounds: what comes when it is full is
-    dropped and counted, so that a slow user does not hold up the client's other subscriptions.
-    Iterate over it with ``async for``, or call :meth:`receive`.
+    Without a callback, messages wait in a queue, up to its bounds. When the queue is full, further
+    messages are dropped and counted, so that a slow user does not block the client's other
+    subscriptions. Iterate over it with ``async for``, or call :meth:`receive`.
 
-    :ivar subject: what it is for, as NATS has it.
+    :ivar subject: the subject in NATS.
     :ivar group: the queue group, or an empty text.
     :ivar dropped: how many messages were dropped.
-    :ivar batch: what has come in the current read, and is handed on at its end.
+    :ivar batch: the messages of the current read, which are passed on at its end.
     """
 
     __slots__ = (
@@ -79,7 +79,7 @@ class NatsSubscription:
 
     @property
     def command(self) -> bytes:
-        """What subscribes."""
+        """The command that subscribes."""
         group = self.group + b" " if self.group else b""
         return b"SUB %b %b%b\r\n" % (self.subject, group, self.sid)
 
@@ -113,8 +113,8 @@ class NatsSubscription:
         """The next message.
 
         :returns: fires with it. Fails with :class:`~pycomnet.nats.NatsClosed` once the subscription
-            has ended and all is taken; or with the error that has ended it. Cancelling it leaves
-            the message for the next ``receive``.
+            has ended and all messages are taken; or with the error that has ended it. Cancelling it
+            leaves the message for the next ``receive``.
         """
         if self._queue and not self._waiters:
             return defer.succeed(self._take())
@@ -138,7 +138,7 @@ class NatsSubscription:
             raise StopAsyncIteration from None
 
     def close(self) -> None:
-        """Get no more messages; what has come can be taken."""
+        """Get no more messages; those that have come can still be taken."""
         self._client.unsubscribe(self)
         self.end(NatsClosed("the subscription was closed here"))
 
@@ -153,9 +153,10 @@ class NatsSubscription:
                 waiter.errback(Failure(problem))
 
     def drain(self) -> defer.Deferred[None]:
-        """Get what the server has sent by now, and no more.
+        """Receive the messages that the server has sent by now, and no more.
 
-        :returns: fires when all has come; it may be taken then. Fails with
+        :returns: fires when all have come; they can be taken then. Fails with
+            :class:`~pycomnet.nats.NatsClosed` if the connection is lost.
             :class:`~pycomnet.nats.NatsClosed` if the connection is lost.
         """
         return self._client.drain_subscription(self)

@@ -1,4 +1,4 @@
-"""Access: who may call what.
+"""Access: decides which users may call which methods.
 
 .. code-block:: python
 
@@ -10,7 +10,7 @@
 
     context = pycomnet.Context(reactor, credentials=access.Password("alice", ask))
 
-docs/howto/access.rst says how to use it; docs/architecture/access.rst how it works.
+docs/howto/access.rst shows how to use it; docs/architecture/access.rst explains how it works.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The audit log of access: one line of JSON for each login and refusal, in Twisted's log.
 
-A line has who, from where, what and the outcome, and never a password, a token or an argument.
-Nobody can fill the log: of what one connection is refused, and of the failed logins of one place,
-some lines are written at once, and then one a second, which counts the others.
+A line has the user, the peer, the method and the outcome, and never a password, a token or an
+argument. Nobody can fill the log: of the refusals of one connection, and of the failed logins of
+one place, some lines are written at once, and then one a second, which counts the others.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from twisted.internet.interfaces import IReactorTime
 
 from pycomnet.text.logs import Logger
 
-#: The namespace of its events, by which an observer finds them.
+#: The namespace of the log's events, by which an observer finds them.
 NAMESPACE = "pycomnet.ext.access.audit"
 _log = Logger(NAMESPACE)
-#: The lines of one source that are all written. After these, one line in ``EVERY`` seconds has the
+#: So many lines of one source are all written. After these, one line in ``EVERY`` seconds has the
 #: number of the others.
 FREE_LINES = 10
 EVERY = 1.0
@@ -31,7 +31,7 @@ MAX_NAME = 255
 
 @attrs.define
 class AuditLines:
-    """The lines of one source that were written, and those that were not."""
+    """The numbers of written and unwritten lines of one source."""
 
     lines: int = 0
     unsaid: int = 0
@@ -42,7 +42,7 @@ class AuditTrail:
     """Writes the audit log.
 
     :param reactor: for the time.
-    :param calls: whether each call is logged that is allowed, too.
+    :param calls: whether each allowed call is logged, too.
     """
 
     def __init__(self, reactor: IReactorTime, calls: bool = False) -> None:
@@ -90,7 +90,7 @@ class AuditTrail:
     ) -> None:
         """A call is refused.
 
-        :param past: what the same connection was refused before.
+        :param past: the earlier refusals of the same connection.
         """
         self._write_counted(
             past,

@@ -1,4 +1,4 @@
-"""Polls whether what checkers accept has changed, and reports each change once."""
+"""Polls checkers for changes of the credentials that they accept, and reports each change once."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from pycomnet.text.logs import Logger
 
 log = Logger()
 
-#: Threads that read files and fetch keys. One checker may take long, and is asked again only then.
+#: Threads that read files and fetch keys. A checker that takes long is polled again only when it
+#: has finished.
 READERS = 4
 
 
@@ -21,12 +22,12 @@ class ChangeWatch:
     """Watches the checkers of a server.
 
     A checker may read its files at any time, for a login for example, and several servers may use
-    it. So what is compared is its :attr:`~pycomnet.ext.access.checkers.Checker.version`: with the
-    one that this server has acted on.
+    it. So each server compares the checker's :attr:`~pycomnet.ext.access.checkers.Checker.version`
+    with the one that it has acted on.
 
-    :param every: seconds between looks.
-    :param changed: called with a checker that accepts something else than before.
-    :param threads: a thread pool for looks; by default one of its own.
+    :param every: seconds between polls.
+    :param changed: called with a checker whose accepted credentials have changed.
+    :param threads: a thread pool for polls; by default one of its own.
     """
 
     def __init__(
@@ -42,7 +43,7 @@ class ChangeWatch:
         self._readers = MethodThreads(reactor, READERS, threads)
         #: checker -> the version that was acted on
         self._acted: dict[Checker, int] = {}
-        #: those that are being looked at
+        #: the checkers that are being polled
         self._looking: set[Checker] = set()
         self._timer: Any = None
 
@@ -51,12 +52,12 @@ class ChangeWatch:
         self._acted[checker] = checker.version
 
     def start(self) -> None:
-        """Look now and then, until :meth:`stop`."""
+        """Poll regularly, until :meth:`stop`."""
         if self._timer is None and any(one.changes for one in self._acted):
             self._timer = self._reactor.callLater(self._every, self._look)
 
     def stop(self) -> None:
-        """Look no more."""
+        """Stop polling."""
         timer, self._timer = self._timer, None
         if timer is not None:
             timer.cancel()
@@ -82,7 +83,7 @@ class ChangeWatch:
         self.notice()
 
     def notice(self) -> None:
-        """Act on what has been read since the last time."""
+        """Act on the changes since the last time."""
         for checker, acted in list(self._acted.items()):
             version = checker.version
             if version != acted:

@@ -1,4 +1,5 @@
-"""What checks credentials: the base of this package's checkers, and how others are asked."""
+"""Checkers of credentials: the base of this package's checkers, and how checkers of other libraries
+are called."""
 
 from __future__ import annotations
 
@@ -30,15 +31,16 @@ RunInThread = Callable[[Callable[[], Any]], "defer.Deferred[Any]"]
 
 
 class CheckLater(Exception):
-    """A checker can't say yet whether credentials are right: the client is to try again."""
+    """A checker can't decide yet whether credentials are right: the client is to try again."""
 
 
 @attrs.frozen
 class Login:
     """A user whom a checker has accepted.
 
-    :ivar stamp: what it went by: when the checker has another for this user, the login is over.
-    :ivar expires: the time (``time.time()``) at which it ends by itself, or None.
+    :ivar stamp: the data that the checker used: when the checker has another stamp for this user,
+        the login is over.
+    :ivar expires: the time (``time.time()``) at which the login ends by itself, or None.
     """
 
     user: Principal
@@ -48,15 +50,16 @@ class Login:
 
 @implementer(ICredentialsChecker)
 class Checker:
-    """The base of this package's checkers: as any of twisted.cred's, and it knows roles.
+    """The base of this package's checkers: a checker of twisted.cred that also knows roles.
 
-    Checkers that are equal are one: what a rule's checker has accepted counts for the rules of the
-    others as well, and is checked once.
+    Equal checkers count as one: credentials that a rule's checker has accepted are valid for the
+    rules of equal checkers as well, and are checked once.
 
     :cvar blocks: whether :meth:`check` reads files or computes, so that it runs in a thread.
-    :cvar changes: whether what it accepts may change, so that :meth:`refresh` is called now and
-        then.
-    :ivar version: is another after each change of what it accepts, whoever has found that.
+    :cvar changes: whether the credentials that it accepts may change, so that :meth:`refresh` is
+        called regularly.
+    :ivar version: has a new value after each change of the accepted credentials, whichever call has
+        noticed it.
     """
 
     credentialInterfaces: tuple[Any, ...] = ()
@@ -74,21 +77,21 @@ class Checker:
         """Check credentials of one of the :attr:`credentialInterfaces`. Called in a thread.
 
         :raises twisted.cred.error.UnauthorizedLogin: they are not accepted.
-        :raises CheckLater: that can't be said now.
+        :raises CheckLater: they can't be checked now.
         """
         raise NotImplementedError
 
     def refresh(self) -> None:
-        """Look whether anything has changed; then :attr:`version` does. Called in a thread."""
+        """Check for changes; after a change :attr:`version` has a new value. Called in a thread."""
 
     def holds(self, login: Login) -> bool:
-        """Whether a login counts, as far as is known; called after a change, and after each check,
-        which may have begun before a change. It may not block.
+        """Whether a login is still valid, as far as is known. Called after a change, and after each
+        check, which may have begun before a change. It must not block.
         """
         return True
 
     def requestAvatarId(self, credentials: Any) -> defer.Deferred[bytes | tuple[()]]:
-        """As :class:`~twisted.cred.checkers.ICredentialsChecker` has it; it may block.
+        """As in :class:`~twisted.cred.checkers.ICredentialsChecker`; it may block.
 
         :returns: fires with the user's name.
         """
@@ -99,7 +102,8 @@ class Checker:
 
 
 class AnyOf:
-    """Accepts whom any of several checkers accepts. The first that does determines the user.
+    """Accepts credentials that any of several checkers accepts. The first of these determines the
+    user.
 
     :param checkers: the checkers.
     """
@@ -113,7 +117,7 @@ class AnyOf:
 def flatten(*checkers: Any) -> tuple[Any, ...]:
     """The checkers, with those of each :class:`AnyOf` in its place.
 
-    :raises TypeError: one is no checker.
+    :raises TypeError: one is not a checker.
     """
     found: list[Any] = []
     for one in checkers:
@@ -144,9 +148,9 @@ def takes(checker: Any, credentials: Any) -> bool:
 
 
 async def identify(checker: Any, credentials: Any, kind: str, run: RunInThread) -> Login:
-    """Ask a checker who gave these credentials.
+    """Ask a checker for the user with these credentials.
 
-    :param kind: their kind, for a checker that knows names only.
+    :param kind: the credentials' kind, for a checker that returns only a name.
     :raises twisted.cred.error.UnauthorizedLogin: they are not accepted.
     """
     if isinstance(checker, Checker):

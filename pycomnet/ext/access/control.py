@@ -34,7 +34,7 @@ MAX_TABLES = 1000
 
 
 class CallerState:
-    """What is known of the caller of a connection.
+    """The state of the caller of a connection.
 
     :ivar logins: checker -> the login that it has accepted.
     """
@@ -72,15 +72,16 @@ class CallerState:
 
 
 class AccessControl:
-    """Decides who may call what on a server.
+    """Decides which callers may call which methods of a server.
 
     :param reactor: the server's.
-    :param deny: whether a method is refused to everybody that has no rule, nor its interface.
-    :param rules: interface and method -> the rule that replaces the one that the method has.
-    :param audit_calls: whether the audit log has a line for each call that is allowed, too.
+    :param deny: whether a method is refused to everybody if neither the method nor its interface
+        has a rule.
+    :param rules: interface and method -> the rule that replaces the method's own.
+    :param audit_calls: whether the audit log has a line for each allowed call, too.
     :param limits: limits on logins.
     :param threads: a thread pool for checks; by default one of its own.
-    :param clock: tells the time of day, by which tokens expire.
+    :param clock: returns the time of day, for the expiry of tokens.
     """
 
     def __init__(
@@ -107,7 +108,7 @@ class AccessControl:
         self._checkers: dict[Any, None] = {}
         self._callers: dict[ServerConnection, CallerState] = {}
         self._tables: dict[Hashable, frozenset[bytes] | None] = {}
-        #: whether any method is everybody's; None if that is not known
+        #: whether any method is open to everybody; None if that is not known
         self._public: bool | None = None
         self._nobody = CallerState(self, None)  # type: ignore[arg-type]
         self._server: ServiceServer | None = None
@@ -116,7 +117,7 @@ class AccessControl:
     # -- rules -----------------------------------------------------------------------------------
 
     def attach(self, server: ServiceServer) -> None:
-        """It belongs to this server.
+        """Attach it to a server.
 
         :raises AccessConfigError: it belongs to another.
         """
@@ -125,7 +126,7 @@ class AccessControl:
         self._server = server
 
     def add(self, service: Service) -> None:
-        """A service is added, with its rules. The checkers that are new are opened.
+        """A service is added, with its rules. New checkers are opened.
 
         :raises AccessConfigError: one can't be used.
         """
@@ -164,9 +165,9 @@ class AccessControl:
         return list(dict.fromkeys(name for (name, _), rule in self._rules.items() if rule is None))
 
     def check_names(self) -> None:
-        """Check that the rules that it was given are for methods that are there.
+        """Check that the rules that it was given are for existing methods.
 
-        :raises AccessConfigError: one is not, so that it protects nothing.
+        :raises AccessConfigError: one is not, so it protects nothing.
         """
         for interface, method in self._given.keys() - self._rules.keys():
             raise AccessConfigError(
@@ -182,9 +183,10 @@ class AccessControl:
         return self._nobody.sees(interface, method)
 
     def user(self, logins: Logins, interface: str, method: str) -> Principal | None:
-        """The user that calls a method: the one whom its rule, or its interface's, knows.
+        """The user that calls a method: the user of the checkers of the method's rule, or of its
+        interface's.
 
-        Of another checker's users it says nothing: they may have the same names.
+        Users of other checkers are ignored: they may have the same names.
         """
         rule = self.rule_of(interface, method)
         for checker in () if rule is None else rule.checkers or rule.known:
@@ -193,7 +195,7 @@ class AccessControl:
         return None
 
     def identity(self, logins: Logins) -> Hashable:
-        """Who a caller is, as a part of a session's key."""
+        """A caller's identity, as a part of a session's key."""
         return frozenset((one, login.user.name) for one, login in logins.items())
 
     def serves_anybody(self) -> bool:
@@ -205,7 +207,8 @@ class AccessControl:
     def refusal(
         self, logins: Logins, expired: bool, interface: str, method: str
     ) -> Exception | None:
-        """Why a caller may not call a method, the functions of rules aside; None if it may.
+        """The reason why a caller may not call a method, without the functions of rules; None if
+        the caller may.
 
         :param logins: checker -> the login that it has accepted.
         :param expired: whether a login of the caller's has ended.
@@ -230,9 +233,10 @@ class AccessControl:
         size: int,
         again: bool,
     ) -> Exception | None:
-        """Why a call is refused, or None; with the functions of rules, and the audit log.
+        """The reason why a call is refused, or None; with the functions of rules, and the audit
+        log.
 
-        :param again: whether it was allowed when it came, and is about to run now.
+        :param again: whether it was allowed when it arrived, and is about to run now.
         """
         refused = self.refusal(caller.logins, caller.expired, interface, method)
         rule = self.rule_of(interface, method)
@@ -292,7 +296,7 @@ class AccessControl:
 
     @deferred
     async def log_in(self, connection: ServerConnection, message: bytes) -> dict[str, Any]:
-        """Check credentials, and have them count for a connection.
+        """Check credentials, and make them valid for a connection.
 
         :returns: fires with the reply; fails with :class:`~pycomnet.errors.Unauthenticated`.
             Cancelling it gives up.
@@ -307,7 +311,7 @@ class AccessControl:
             self._failed(connection, given.user, given.kind, "kind")
             raise Unauthenticated(f"the server can't use a {given.kind}: {why}", "kind")
         found = await self.checks.check(connection, given, checkers)
-        # Its files may have been read again meanwhile: for this login, or for others.
+        # The checker's files may have been read again meanwhile: for this login, or for others.
         self._changes.notice()
         caller = self._callers.get(connection)
         if caller is None:
@@ -325,7 +329,7 @@ class AccessControl:
         self.audit.login_failed(origin(connection.transport), user, kind, connection.peer, outcome)
 
     def _counts(self, checker: Any, login: Login) -> bool:
-        """Whether a login counts that a checker has accepted."""
+        """Whether a login that a checker has accepted is still valid."""
         if login.expires is not None and login.expires <= self._clock():
             return False
         return not isinstance(checker, Checker) or checker.holds(login)
@@ -381,12 +385,14 @@ class AccessControl:
         self._set_heads(connection, caller)
 
     def _withdraw(self, connections: set[ServerConnection]) -> None:
-        """End what has begun, and what waits, by logins that connections have no more."""
+        """End streams and waiting calls that needed logins that their connections do not have any
+        more."""
         if self._server is not None and connections:
             self._server.withdraw(connections)
 
     def changed(self, checker: Checker) -> None:
-        """What a checker accepts has changed: end the logins that do not count any more."""
+        """The credentials that a checker accepts have changed: end the logins that are not valid
+        any more."""
         ended = set()
         for connection, caller in list(self._callers.items()):
             login = caller.logins.get(checker)

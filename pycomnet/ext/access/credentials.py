@@ -43,27 +43,27 @@ class Credentials:
 
     @property
     def asks(self) -> bool:
-        """Whether others may be given the next time."""
+        """Whether the next login may use another text, as a function asks for it."""
         return False
 
     def suits(self, address: str, given: bool = False) -> bool:
-        """Whether they are for the server at an address.
+        """Whether the credentials are for the server at an address.
 
-        :param given: whether the program that has them has named the server, too. What proves
-            nothing but to the server itself is for any.
+        :param given: whether the program itself has named the server. Credentials that are proofs
+            only to the server itself are for any server.
         """
         return True
 
     def address(self, address: str) -> str:
-        """The address to connect to with them."""
+        """The address to connect to with these credentials."""
         return address
 
     def obstacle(self, transport: Any) -> str | None:
-        """Why they can't be given over a transport; None if they can."""
+        """The reason why they can't be sent over a transport; None if they can."""
         return None if is_private(transport) else NOT_PRIVATE
 
     def message(self, address: str) -> defer.Deferred[Sequence[str]]:
-        """What is sent to an address. Cancelling it stops asking."""
+        """The message for an address. Cancelling it stops asking."""
         return defer.succeed([self.kind])
 
     def refused(self, address: str) -> None:
@@ -77,15 +77,15 @@ class Password(Credentials):
     They are for the servers whose addresses the program names. See :class:`AtAddress` for others.
 
     :ivar user: the name.
-    :ivar password: the password; or a function that asks for it, once, when a server first wants
-        it. It is asked again after a refusal. A function that takes an argument gets the server's
-        address, to show it, and is asked for each server.
+    :ivar password: the password; or a function that asks for it, once, when a server first needs
+        it, and again after a refusal. A function that takes an argument gets the server's address,
+        to show it, and is called for each server.
     """
 
     kind = "password"
     user: str
     password: Asked = attrs.field(repr=False)
-    #: address -> what was asked for it; "" for all, if the function does not show it
+    #: address -> the text for it; "" for all, if the function does not show the address
     _asked: dict[str, str] = attrs.field(init=False, factory=dict, repr=False)
 
     @property
@@ -113,7 +113,8 @@ class Token(Credentials):
 
     It is for the servers whose addresses the program names. See :class:`AtAddress` for others.
 
-    :ivar token: the token; or a function that gets a current one, each time that one is needed.
+    :ivar token: the token; or a function that returns a current one, called each time that a token
+        is needed.
     """
 
     kind = "token"
@@ -123,7 +124,8 @@ class Token(Credentials):
     def from_file(cls, path: str | os.PathLike[str]) -> Token:
         """The token of a file that only its owner can read. It is read at each login.
 
-        :raises TokenError: there is no such file, others may read it, or what it has is no token.
+        :raises TokenError: there is no such file, others may read it, or it does not contain a
+            token.
         """
         load_token(path)
         return cls(lambda: load_token(path))
@@ -145,9 +147,9 @@ class Token(Credentials):
 
 
 def _takes_address(value: Any) -> bool:
-    """Whether a function that asks shows who wants to know: whether it needs one argument.
+    """Whether a function that asks shows the server's address: whether it needs one argument.
 
-    One that has a default does not: it may be a way to remember something.
+    An argument with a default does not count: it may serve to bind a value.
     """
     if not callable(value):
         return False
@@ -218,7 +220,7 @@ class ClientCertificate(Credentials):
 
 @attrs.define(eq=False)
 class PeerUser(Credentials):
-    """The user that this process runs as, which the system tells the server of a unix socket.
+    """The user that this process runs as, which the system reports to the server of a unix socket.
 
     :ivar if_known: whether a client whom the server does not know goes on without a login; else it
         fails.
@@ -238,12 +240,12 @@ class PeerUser(Credentials):
 
 
 class AtAddress(Credentials):
-    """Credentials for some servers only: for those, whoever has named them.
+    """Credentials for some servers only, whether or not the program itself has named the server.
 
-    :param pattern: of addresses, with a shell's wildcards: ``tls:*.example.org:*``. What is
-        compared is the host and the port that an address leads to, and the name that the server's
-        certificate has to have. An address that others have named does not fit if it has options
-        that the pattern does not have: then it would be verified in another way.
+    :param pattern: of addresses, with a shell's wildcards: ``tls:*.example.org:*``. It is compared
+        with the host and the port that an address leads to, and with the name that the server's
+        certificate must have. An address from another source than the program does not match if it
+        has options that the pattern does not have: it would be verified in another way.
     :raises AccessConfigError: it is not a valid pattern.
     """
 

@@ -1,4 +1,4 @@
-"""Hashes of passwords: which kinds there are, what verifies each, and making new ones."""
+"""Hashes of passwords: the known kinds, the verification of each, and making new ones."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from pycomnet.errors import AccessConfigError
 from pycomnet.ext.access import libcrypt
 from pycomnet.ext.access.libraries import load_library
 
-#: The most bytes of a password: what is longer is refused.
+#: The most bytes of a password: longer ones are refused.
 MAX_PASSWORD = 1024
 #: The longest password in bytes that bcrypt handles; its library refuses longer ones.
 BCRYPT_BYTES = 72
-#: The costs of new hashes: 2**12 rounds of bcrypt; argon2id as its library has it (RFC 9106).
+#: The costs of new hashes: 2**12 rounds of bcrypt; the library's defaults for argon2id (RFC 9106).
 BCRYPT_ROUNDS = 12
 
 
@@ -24,10 +24,10 @@ BCRYPT_ROUNDS = 12
 class Scheme:
     """A kind of hashes.
 
-    :ivar pattern: what a whole hash looks like.
+    :ivar pattern: a pattern of the whole hash.
     :ivar library: the module's attribute of libpass that verifies it, or None.
-    :ivar prefix: how libcrypt knows it, or None.
-    :ivar weak: it can be computed too fast to protect a password that can be guessed.
+    :ivar prefix: libcrypt's prefix of it, or None.
+    :ivar weak: whether it can be computed too fast to protect a password that can be guessed.
     """
 
     name: str
@@ -75,14 +75,14 @@ SCHEMES = (
 
 
 def scheme_of(hashed: str) -> Scheme | None:
-    """The kind of a hash; None if it is of none that is known."""
+    """The kind of a hash; None if the kind is not known."""
     return next((one for one in SCHEMES if one.pattern.fullmatch(hashed)), None)
 
 
 def check_usable(scheme: Scheme) -> None:
-    """Check that there is something to verify hashes of a kind with.
+    """Check that hashes of a kind can be verified here.
 
-    :raises AccessConfigError: there is not.
+    :raises AccessConfigError: they can't.
     """
     if scheme.prefix is not None and libcrypt.knows(scheme.prefix):
         return
@@ -102,7 +102,8 @@ def _hasher(scheme: Scheme) -> Any:
 
 
 def verify(password: bytes, hashed: str) -> bool:
-    """Whether a password has a hash. It takes as long for a wrong one, whatever is wrong with it.
+    """Whether a hash is that of a password. A wrong password takes equally long, whatever is wrong
+    with it.
 
     :param hashed: of a kind that is usable.
     """

@@ -1,9 +1,8 @@
 """The checker of JSON Web Tokens (RFC 7519), with an issuer's public keys (RFC 7517).
 
-Which algorithm a token is signed with is not the token's to say. The algorithms are pinned, all of
-them have public keys, and a key counts for the algorithms of its own type alone. So a token that
-says ``none`` is refused, and so is one that has taken a public key for an HMAC secret (RFC 8725,
-sections 2.1 and 3.1).
+The token does not choose its algorithm. The algorithms are pinned, all of them have public keys,
+and a key is valid only for the algorithms of its own type. So a token with ``none`` is refused, and
+so is a token that uses a public key as an HMAC secret (RFC 8725, sections 2.1 and 3.1).
 """
 
 from __future__ import annotations
@@ -39,8 +38,8 @@ ALGORITHMS = {
     **{name: "EC" for name in ("ES256", "ES384", "ES512")},
     "EdDSA": "OKP",
 }
-#: Seconds for which keys of a URL are used without looking again; seconds between looks that tokens
-#: with unknown keys make; seconds that a look may take; the most bytes of a set of keys.
+#: Seconds for which keys of a URL are used without reading it again; seconds between reads because
+#: of tokens with unknown keys; the timeout of a read in seconds; the most bytes of a set of keys.
 MAX_AGE = 300.0
 UNKNOWN_EVERY = 30.0
 FETCH_TIMEOUT = 5.0
@@ -51,9 +50,9 @@ MAX_KEYS = 1 << 20
 class _Key:
     """A public key.
 
-    :ivar algorithms: those that count for it.
-    :ivar id: what the issuer calls it, or None.
-    :ivar thumbprint: what is another for any other key, whatever it is called.
+    :ivar algorithms: the algorithms that it is valid for.
+    :ivar id: the issuer's name for it, or None.
+    :ivar thumbprint: identifies the key, whatever its name is.
     """
 
     key: Any
@@ -65,21 +64,21 @@ class _Key:
 class Jwt(Checker):
     """Users with JSON Web Tokens of an issuer.
 
-    A token needs the claims ``iss``, ``aud`` and ``exp``, and the one that has the user's name. It
-    ends the login when it expires; so does the end of the issuer's key.
+    A token needs the claims ``iss``, ``aud`` and ``exp``, and the claim with the user's name. The
+    login ends when the token expires; it also ends when the issuer removes the key.
 
     :param keys: the issuer's keys (JWKS): a file, or an ``https://`` URL, which is read again every
         five minutes, and when a token has a key that is not in it.
-    :param issuer: what ``iss`` has to be.
-    :param audience: what ``aud`` has to have: the name of this service at the issuer.
+    :param issuer: the required value of ``iss``.
+    :param audience: the value that ``aud`` must contain: the name of this service at the issuer.
     :param algorithms: the algorithms that may sign.
     :param user: the claim with the user's name.
     :param roles: the claim with the user's roles: a list, or a text with spaces. ``a.b`` is the
         claim ``b`` in the claim ``a``.
     :param leeway: seconds by which clocks may differ.
-    :param type: what the token's header has to say that it is (``typ``): ``"at+jwt"`` for access
-        tokens (RFC 9068), so that another token of the issuer for the same audience is none. None:
-        anything.
+    :param type: the required type in the token's header (``typ``): ``"at+jwt"`` for access tokens
+        (RFC 9068), so that other tokens of the issuer for the same audience are refused. None: any
+        type.
     """
 
     credentialInterfaces = (IBearerToken,)
@@ -121,7 +120,7 @@ class Jwt(Checker):
         self._read_at = self._unknown_at = float("-inf")
         self._stamp: Stamp | None = None
         self._logged = ""
-        #: whether a token had a key that is not known
+        #: whether a token had an unknown key
         self._wanted = False
         #: held by the one thread that reads the keys; no check waits for it
         self._reading = threading.Lock()
@@ -203,7 +202,7 @@ class Jwt(Checker):
             self._reread()
 
     def _is_due(self, now: float) -> bool:
-        """Whether the URL is to be looked at: after a while, and for a key that is not known."""
+        """Whether the URL is to be read: after a while, and for an unknown key."""
         if self._wanted and now - max(self._unknown_at, self._read_at) >= UNKNOWN_EVERY:
             self._unknown_at = now
             self._wanted = False
@@ -259,7 +258,7 @@ class Jwt(Checker):
     def _verify(self, token: bytes, kid: Any, algorithm: Any) -> tuple[_Key, dict[str, Any]]:
         """The key that has signed a token, and the token's claims.
 
-        :raises UnauthorizedLogin: no key that is known has.
+        :raises UnauthorizedLogin: no known key has signed it.
         """
         problem: Exception = UnauthorizedLogin("no key for this token")
         for key in self._keys_of(kid):
@@ -282,13 +281,13 @@ class Jwt(Checker):
         raise problem
 
     def _keys_of(self, kid: Any) -> list[_Key]:
-        """The keys that a token may be signed with, by the name that it has for its key."""
+        """The keys that a token may be signed with, by the key name in the token."""
         if kid is not None and not isinstance(kid, str):
             return []
         found = self._find(kid)
         last = max(self._unknown_at, self._read_at)
         if not found and self._is_url and time.monotonic() - last >= UNKNOWN_EVERY:
-            # The issuer may have a new one. That is for a reader to find out, which may take long.
+            # The issuer may have a new key. A reader thread fetches it, as that may take long.
             self._wanted = True
             raise CheckLater("the token has a new key, which is being looked for")
         return found

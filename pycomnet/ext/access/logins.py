@@ -1,4 +1,5 @@
-"""Checks credentials: a few at a time, in threads, in turns, and slowly for who guesses."""
+"""Checks credentials: a few at a time, in threads, fairly among origins, and with delays for
+guessers."""
 
 from __future__ import annotations
 
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 
 log = Logger()
 
-#: By how much the threads that check passwords are nicer than the rest.
+#: The increment of the niceness of threads that check passwords.
 NICENESS = 5
 
 
@@ -41,9 +42,9 @@ class AccessLimits:
     :ivar checks: how many credentials are checked at a time, each in a thread: a password's hash
         takes a processor for a quarter of a second or more.
     :ivar waiting: how many logins may wait for a check; further ones are refused, first those of
-        the place that has most.
-    :ivar waiting_here: how many of them from one place.
-    :ivar refresh: seconds between looks at whether files have changed.
+        the place with the most.
+    :ivar waiting_here: how many logins from one place may wait.
+    :ivar refresh: seconds between checks for changed files.
     """
 
     checks: int = attrs.Factory(lambda: max(1, min(4, (os.cpu_count() or 1) - 1)))
@@ -57,9 +58,9 @@ class AccessLimits:
 
 @attrs.frozen
 class _Verdict:
-    """What the checkers have said.
+    """The result of the checkers.
 
-    :ivar logins: those of the checkers that accept.
+    :ivar logins: the logins of the checkers that accept.
     :ivar refused: whether one has refused.
     :ivar broken: whether one did not work.
     """
@@ -72,9 +73,10 @@ class _Verdict:
 class LoginChecks:
     """Checks the credentials of a server's clients.
 
-    :param audit: gets a line for each that fails.
+    :param audit: gets a line for each failed login.
     :param threads: a thread pool for checks; by default one of its own.
-    :ivar throttles: kind of credentials -> what makes guessing slow; other kinds can't be guessed.
+    :ivar throttles: kind of credentials -> the throttle of its guessers; other kinds can't be
+        guessed.
     """
 
     def __init__(
@@ -92,9 +94,10 @@ class LoginChecks:
     async def check(
         self, connection: ServerConnection, given: LoginMessage, checkers: Sequence[Any]
     ) -> dict[Any, Login]:
-        """The logins of those checkers that accept credentials, when it is their turn.
+        """The logins of the checkers that accept credentials. The check waits for its turn.
 
-        :raises Unauthenticated: none does. Cancelling it gives up; the try counts as a failure.
+        :raises Unauthenticated: no checker accepts them. Cancelling it gives up; the try counts as
+            a failure.
         """
         place = origin(connection.transport)
         throttle = self.throttles.get(given.kind)
@@ -127,7 +130,7 @@ class LoginChecks:
         self._failed(connection, place, given, "failed" if verdict.broken else why)
         if throttle is not None and trying is not None:
             if verdict.refused:
-                # Also if another checker did not work: this one has been guessed at.
+                # Also if another checker did not work: the credentials were a guess at this one.
                 await task.deferLater(self._reactor, throttle.failed(trying))
             else:
                 throttle.undo(trying)
@@ -142,7 +145,8 @@ class LoginChecks:
         given: LoginMessage,
         throttle: Throttle | None,
     ) -> None:
-        """Wait for a slot. Who is known at a place does not wait for all the others there."""
+        """Wait for a slot. A user who has logged in from a place does not wait for all other logins
+        there."""
         known = throttle is not None and throttle.is_trusted(place, given.key)
         try:
             await self.slots.acquire((place, given.key) if known else place)
@@ -187,7 +191,7 @@ _nice = threading.local()
 
 
 def _nicely(function: Callable[[], Any]) -> Any:
-    """Run a function in a thread that leaves the processor to the others (on Linux)."""
+    """Run a function in a thread with a higher niceness (on Linux)."""
     if sys.platform == "linux" and threading.current_thread().daemon and not hasattr(_nice, "done"):
         _nice.done = True
         with contextlib.suppress(OSError):

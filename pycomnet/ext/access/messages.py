@@ -1,4 +1,4 @@
-"""The message with a client's credentials, as the server reads it."""
+"""Reads the message with a client's credentials, for the server."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from pycomnet.wire.values import InvalidValue, PureCodec
 MAX_NAME = 255
 #: kind -> the texts that come after it
 KINDS = {"password": 2, "token": 1, "certificate": 0, "peer": 0}
-#: An array of at most three texts: nothing else becomes an object, and no other type's code runs.
+#: An array of at most three texts: no other type is decoded, so no other type's code runs.
 _codec = PureCodec(max_items=4, kinds=False)
 
 
@@ -47,7 +47,7 @@ class ShownCertificate:
 @implementer(IPeerUser)
 @attrs.frozen
 class PeerProcess:
-    """A process, as the system describes it."""
+    """A process, as the system reports it."""
 
     uid: int
     gid: int
@@ -55,15 +55,15 @@ class PeerProcess:
 
 @attrs.frozen
 class LoginMessage:
-    """Credentials as they came.
+    """Credentials as they arrived.
 
     :ivar kind: as in the message.
-    :ivar user: the user that they claim to be of; empty if they do not name one.
+    :ivar user: the user whose credentials they claim to be; empty if they do not name one.
     :ivar credentials: for twisted.cred's checkers; None if the transport does not provide
-        credentials of this kind, or if they can't be anybody's.
-    :ivar why: why the transport has none.
-    :ivar key: what tries are counted by: the same for names that some checker may take for one, and
-        of a token its digest.
+        credentials of this kind, or if they can't belong to any user.
+    :ivar why: the reason why the transport has none.
+    :ivar key: the key by which tries are counted: equal for names that some checker may treat as
+        one; of a token its digest.
     """
 
     kind: str
@@ -111,13 +111,13 @@ def read_message(payload: bytes, transport: Any) -> LoginMessage:
     if kind == "token":
         return LoginMessage(kind, user, BearerToken(secret), key=digest(secret).hex())
     if not user or len(user) > MAX_NAME or not user.isprintable():
-        # No checker gets it: one may cut it at a NUL, say, and others may not.
+        # No checker gets it: a checker may cut it at a NUL, for example, and others may not.
         return LoginMessage(kind, "", None)
     return LoginMessage(kind, user, UsernamePassword(user.encode(), secret), key=_same_name(user))
 
 
 def _same_name(user: str) -> str:
-    """What names have in common that a directory, for example, takes for one user's."""
+    """A form that is equal for names that a directory, for example, treats as one user's."""
     return " ".join(unicodedata.normalize("NFKC", user).casefold().split())
 
 

@@ -1,4 +1,5 @@
-"""The checkers of what the transport itself proves: a certificate's name, a process's user."""
+"""The checkers of identities that the transport proves: the name in a certificate, the user of a
+process."""
 
 from __future__ import annotations
 
@@ -38,10 +39,10 @@ class _Names:
 
 
 class NamedUsers(FileChecker[_Names]):
-    """The base of checkers that know a name by the transport.
+    """The base of checkers that get a name from the transport.
 
-    :param users: name -> user: a mapping, or a file; whoever is not in it is refused. None: the
-        name is the user's.
+    :param users: name -> user: a mapping, or a file; other names are refused. None: each name is
+        its user's.
     :param groups: the users' roles: a mapping, or a file of groups as for :class:`PasswordFile`.
     """
 
@@ -57,7 +58,7 @@ class NamedUsers(FileChecker[_Names]):
 
     @property
     def changes(self) -> bool:  # type: ignore[override]
-        """Whether there are files."""
+        """Whether the checker has files."""
         return bool(self._files)
 
     def files(self) -> tuple[str, ...]:
@@ -78,13 +79,13 @@ class NamedUsers(FileChecker[_Names]):
         return _Names(users, roles)
 
     def _key(self, name: Any) -> str:
-        """What stands for a name that is listed."""
+        """The key of a name in the mapping."""
         return str(name)
 
     def _user(self, names: tuple[str, ...], known: _Names) -> Principal:
-        """The user of the first name that is known.
+        """The user of the first known name.
 
-        :raises UnauthorizedLogin: none is.
+        :raises UnauthorizedLogin: no name is known.
         """
         for name in names:
             user = name if known.users is None else known.users.get(name)
@@ -97,7 +98,7 @@ class NamedUsers(FileChecker[_Names]):
         raise NotImplementedError
 
     def _own_roles(self, names: tuple[str, ...]) -> frozenset[str]:
-        """The roles of whom nothing is said."""
+        """The roles of a user without configured roles."""
         return frozenset()
 
     def holds(self, login: Login) -> bool:
@@ -169,12 +170,13 @@ def names_of(certificate: Any) -> tuple[str, ...]:
 
 
 class PeerUsers(NamedUsers):
-    """The users of this machine, as the system tells them of the processes at a unix socket.
+    """The users of this machine: the system reports the user of the process at the other end of a
+    unix socket.
 
-    The system knows who has made the connection. Behind a program that forwards connections (``ssh
-    -L``, socat, a proxy), everybody is that program's user. So root, as which such programs often
-    run, is a user only if ``users`` has it; and a user whom this machine does not know, of another
-    container for example, is none.
+    The system reports who has made the connection. Behind a program that forwards connections
+    (``ssh -L``, socat, a proxy), everybody has that program's user. Such programs often run as
+    root, so root is a user only if ``users`` has it. A user that this machine does not know, for
+    example one of another container, is refused.
 
     :param users: a user's name on this machine, or number (an int; in a file, digits) -> user; by
         default all users of the machine but root, by their own names.
@@ -219,13 +221,13 @@ class PeerUsers(NamedUsers):
 
 
 def _number(uid: int | str) -> str:
-    """What stands for a user's number, and is no name: ``1000`` could be one."""
+    """Represents a user's number, and can't be a name: ``1000`` could be one."""
     return f":{int(uid)}"
 
 
 @functools.cache
 def overflow_uid() -> int:
-    """The number that the system has for users whom it does not know here."""
+    """The number by which the system represents users that it does not know here."""
     try:
         with open("/proc/sys/kernel/overflowuid") as file:
             return int(file.read())

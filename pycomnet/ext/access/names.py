@@ -1,4 +1,4 @@
-"""Access to a nameserver: who may register which names, who may list, and who may watch."""
+"""Access to a nameserver: which users may register which names, list and watch."""
 
 from __future__ import annotations
 
@@ -44,7 +44,8 @@ METHODS = {
     "remove": "remove",
     "override": "override",
 }
-#: ... and those that show the same as ``list``: without a table of their own, they have its rule.
+#: ... and those that show the same data as ``list``: without a table of their own, they have its
+#: rule.
 LISTS = ("watch", "stat", "cluster")
 #: The keys that name checkers, and all keys of the file.
 CHECKERS = ("password_file", "groups", "token_file", "jwt", "certificates", "peers")
@@ -54,13 +55,13 @@ MAX_FILE = 1 << 20
 
 @attrs.frozen
 class NameGrant:
-    """Some users may register some names with some interfaces.
+    """A grant: some users may register some names with some interfaces.
 
-    Clients look for an interface, and rarely for a name. So a grant of names alone would let its
-    users offer any interface.
+    Clients usually locate services by interface, and rarely by name. So a grant of names alone
+    would allow its users to offer any interface.
 
     :ivar names: patterns, with a shell's wildcards.
-    :ivar interfaces: likewise; all interfaces of a registration have to fit.
+    :ivar interfaces: likewise; all interfaces of a registration have to match.
     :ivar roles: one of these roles, or
     :ivar allow: one of these names is needed; any user may if both are empty.
     """
@@ -71,13 +72,13 @@ class NameGrant:
     allow: frozenset[str] = frozenset()
 
     def covers(self, service: str, interfaces: Collection[str]) -> bool:
-        """Whether it is for a name with these interfaces."""
+        """Whether the grant is for a name with these interfaces."""
         return _one_fits(service, self.names) and all(
             _one_fits(one, self.interfaces) for one in interfaces
         )
 
     def fits(self, user: Principal, service: str, interfaces: Collection[str]) -> bool:
-        """Whether a user may register a name with these interfaces by this."""
+        """Whether this grant permits a user to register a name with these interfaces."""
         if not self.covers(service, interfaces):
             return False
         open_to_all = not (self.roles or self.allow)
@@ -91,8 +92,8 @@ def _one_fits(name: str, patterns: Collection[str]) -> bool:
 class NameAccess:
     """The access to a nameserver.
 
-    :param checkers: what checks its clients.
-    :param register: who may register what; None: everybody may register anything.
+    :param checkers: the checkers of its clients.
+    :param register: the grants; None: everybody may register anything.
     :param rules: table of the file (``list``, ``watch`` ...) -> the rule of that method.
     """
 
@@ -114,9 +115,9 @@ class NameAccess:
         return AccessControl(reactor, rules=self.rules, **options)
 
     def may_register(self, request: Request, service: str, interfaces: Collection[str]) -> None:
-        """Check that a client may register a name with these interfaces, or keep it.
+        """Check that a client may register a name with these interfaces, or keep the registration.
 
-        :raises Forbidden: it may not.
+        :raises Forbidden: the client may not.
         """
         if self.register is None:
             return
@@ -169,7 +170,7 @@ def read_access(path: str | os.PathLike[str]) -> NameAccess:
 def make_access(settings: Mapping[str, Any], where: str) -> NameAccess:
     """Check the settings of a nameserver's access.
 
-    :param where: what the settings are of, for errors.
+    :param where: the source of the settings, for errors.
     :raises AccessConfigError: it says which key is wrong.
     """
     _check_keys(settings, KEYS, where)

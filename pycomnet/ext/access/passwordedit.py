@@ -32,7 +32,7 @@ def check_name(name: str) -> str:
 
 
 def set_password(path: str, name: str, password: str, scheme: str = "bcrypt") -> bool:
-    """Give a user a password: in the user's line, or in a new one at the end.
+    """Set a user's password: in the user's line, or in a new line at the end.
 
     :param path: an htpasswd file, which is created with mode 0600 if there is none.
     :param scheme: ``bcrypt`` or ``argon2``.
@@ -79,12 +79,12 @@ def _find(lines: list[bytes], name: str) -> int | None:
 
 @contextlib.contextmanager
 def _editing(path: str, create: bool = True) -> Iterator[list[bytes]]:
-    """In a ``with`` block: the lines of a file, which is then replaced by them.
+    """In a ``with`` block: the lines of a file, which is then replaced by these lines.
 
-    A line is what has a newline at its end, and nothing else: as for the server. What a comment has
-    after a carriage return, say, is no line.
+    Only a newline ends a line, as for the server: the text after a carriage return in a comment,
+    for example, is not a line.
 
-    Two who edit it at the same time wait for each other, and whoever reads it reads one of the two.
+    Simultaneous editors wait for each other, and a reader gets the content of one of them.
     """
     path = os.path.realpath(os.path.expanduser(path))
     directory = os.path.dirname(path)
@@ -119,10 +119,9 @@ def _editing(path: str, create: bool = True) -> Iterator[list[bytes]]:
 
 
 def _replace(path: str, data: bytes, before: os.stat_result | None) -> None:
-    """Put another file in the place of one, with its owner and group.
+    """Replace a file by another one, which gets the owner and group of the first.
 
-    Whoever could read it can read it again if that is its owner or its group: a server may run as
-    one of the group.
+    So its owner and its group can still read it: a server may run as a member of the group.
     """
     temporary = os.path.join(
         os.path.dirname(path), f".{os.path.basename(path)}.{secrets.token_hex(8)}"

@@ -15,7 +15,7 @@ from pycomnet.net import private
 MAX_FILE = 1 << 24
 #: The fields of a line of each format.
 HTPASSWD, PASSWD, SHADOW = 2, 7, 9
-#: The field of passwd(5) that says where the password is.
+#: The password field of passwd(5) that refers to shadow(5).
 SHADOWED = "x"
 #: Seconds of a day: shadow(5) counts in days.
 DAY = 86_400
@@ -37,11 +37,11 @@ class PasswordEntry:
 
 @attrs.frozen
 class PasswordEntries:
-    """What is in a password file.
+    """The contents of a password file.
 
     :ivar users: name -> entry.
     :ivar weak: how many of the hashes are weak.
-    :ivar unusable: how many can't be verified here, and why the last can't.
+    :ivar unusable: how many hashes can't be verified here, and the reason for the last of them.
     :ivar files: the files that were read.
     """
 
@@ -54,7 +54,7 @@ class PasswordEntries:
 
 @attrs.frozen
 class FileStamp:
-    """What is different once a file has changed.
+    """A value that changes when a file changes.
 
     :ivar changed: the time of day of its last change.
     """
@@ -69,9 +69,9 @@ Stamp = tuple[FileStamp, ...]
 
 
 def stamp_of(files: tuple[str, ...]) -> Stamp:
-    """What is different once one of the files has changed.
+    """A value that changes when one of the files changes.
 
-    :raises OSError: one is not there.
+    :raises OSError: one does not exist.
     """
     found = (os.stat(path) for path in files)
     return tuple(
@@ -86,7 +86,7 @@ def read_lines(path: str) -> Iterator[tuple[int, str]]:
     :raises AccessConfigError: it can't be read, or others can change it.
     """
     try:
-        # Whoever can write to its directory can put another file in its place, such as an old one.
+        # A user who can write to its directory can replace the file, for example by an old one.
         private.check_directory(os.path.dirname(os.path.realpath(path)))
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # a pipe does not wait
         with os.fdopen(fd, "rb") as file:
@@ -110,8 +110,8 @@ def read_lines(path: str) -> Iterator[tuple[int, str]]:
 def read_passwords(path: str) -> PasswordEntries:
     """Read a password file.
 
-    :param path: an htpasswd file (``user:hash``), or of the form of passwd(5) or shadow(5). In
-        passwd(5), ``x`` stands for the hash in the file ``shadow`` of the same directory.
+    :param path: an htpasswd file (``user:hash``), or one in the format of passwd(5) or shadow(5).
+        In passwd(5), ``x`` refers to the hash in the file ``shadow`` of the same directory.
     :raises AccessConfigError: it says which line is wrong.
     """
     users: dict[str, PasswordEntry] = {}
@@ -183,8 +183,8 @@ def _read_shadow(path: str, shadow: str) -> dict[str, list[str]]:
 
 
 def _end_of(fields: list[str]) -> float | None:
-    """The time of day at which an account of shadow(5) ends: on its day, or when its password has
-    been too old for too long. One whose password has to be changed at once has ended.
+    """The time at which an account of shadow(5) ends: on its day, or when its password has been too
+    old for too long. An account whose password has to be changed at once has ended.
     """
     days = [int(field) if field.isascii() and field.isdecimal() else None for field in fields[2:]]
     if len(days) < SHADOW - 2:
@@ -199,7 +199,7 @@ def _end_of(fields: list[str]) -> float | None:
 
 
 def read_groups(path: str) -> dict[str, frozenset[str]]:
-    """Read a file of groups: ``group: user user``, or of the form of group(5).
+    """Read a file of groups: ``group: user user``, or in the format of group(5).
 
     :returns: user -> groups.
     :raises AccessConfigError: it says which line is wrong.

@@ -31,7 +31,7 @@ log = Logger()
 
 @attrs.frozen
 class _Users:
-    """What the files have.
+    """The contents of the files.
 
     :ivar hashes: the hashes of all users who can log in.
     """
@@ -50,14 +50,14 @@ class _Users:
 class PasswordFile(FileChecker[_Users]):
     """Users with passwords, in an htpasswd file or one of the form of passwd(5).
 
-    An htpasswd file has a line ``user:hash`` for each, with hashes of bcrypt, argon2 or sha-crypt,
-    or yescrypt where the system's libcrypt has that. Those of apr1 and md5-crypt count too; a
-    warning is logged. In a file of the form of passwd(5), ``x`` stands for the hash in the file
-    ``shadow`` beside it. The file is read again when it changes.
+    An htpasswd file has a line ``user:hash`` for each user, with hashes of bcrypt, argon2 or
+    sha-crypt, or yescrypt where the system's libcrypt has it. Hashes of apr1 and md5-crypt are
+    accepted with a warning in the log. In a file in the format of passwd(5), ``x`` refers to the
+    hash in the file ``shadow`` beside it. The file is read again when it changes.
 
-    :param path: the file. Nobody but its owner, this user or root, can change it.
-    :param groups: a file whose groups are the users' roles: ``group: user user`` a line, or of the
-        form of group(5).
+    :param path: the file. Only its owner (this user or root) may be able to change it.
+    :param groups: a file whose groups are the users' roles: lines ``group: user user``, or the
+        format of group(5).
     """
 
     credentialInterfaces = (IUsernamePassword,)

@@ -15,15 +15,15 @@ T = TypeVar("T")
 
 log = Logger()
 
-#: Seconds after which an empty file is meant to be empty.
+#: Seconds after which an empty file is assumed to be intended.
 SETTLED = 3.0
 
 
 class FileChecker(Checker, Generic[T]):
     """Reads files when a server begins to use it, and again when they have changed.
 
-    A file that is broken then, or gone, leaves in force what was read before, and is logged as
-    critical, once.
+    If a changed file is malformed or gone, the previous contents stay in force, and a critical
+    message is logged once.
     """
 
     changes = True
@@ -39,7 +39,7 @@ class FileChecker(Checker, Generic[T]):
         self._lock = threading.Lock()
 
     def files(self) -> tuple[str, ...]:
-        """The files that it depends on."""
+        """The files that the checker depends on."""
         raise NotImplementedError
 
     def read(self) -> T:
@@ -62,7 +62,8 @@ class FileChecker(Checker, Generic[T]):
             raise AccessConfigError(str(problem)) from None
         self.version += 1
         after = self._seen()
-        # Changed while it was read, or other files than before: the next look reads it again.
+        # It changed while it was read, or there are other files than before: the next poll reads it
+        # again.
         self._stamp = after if before == after else None
 
     def _seen(self) -> Stamp | None:
@@ -72,7 +73,7 @@ class FileChecker(Checker, Generic[T]):
             return None
 
     def current(self) -> T:
-        """What the files have, as of now; called in a thread.
+        """The current contents of the files; called in a thread.
 
         :raises AccessConfigError: they were never read.
         """
@@ -81,7 +82,7 @@ class FileChecker(Checker, Generic[T]):
         return self._current
 
     def latest(self) -> T | None:
-        """What was last read."""
+        """The contents that were read last."""
         return self._current
 
     def refresh(self) -> None:
@@ -100,8 +101,8 @@ class FileChecker(Checker, Generic[T]):
                 if str(problem) != self._logged:
                     self._logged = str(problem)
                     log.critical("what was read before stays in force: {problem}", problem=problem)
-                # Also if nothing changes again: what was wrong may have been elsewhere, as when
-                # there were no descriptors left.
+                # Also if the files do not change again: the fault may have been elsewhere, for
+                # example a lack of descriptors.
                 self._failed = True
                 return
             self._logged = ""

@@ -1,4 +1,4 @@
-"""The rules: who may call an interface or a method."""
+"""The rules: which callers may call an interface or a method."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ T = TypeVar("T")
 
 log = Logger()
 
-#: functions that have got a rule
+#: functions that have a rule
 _marked: weakref.WeakSet[FunctionType] = weakref.WeakSet()
 
 
@@ -32,12 +32,12 @@ _marked: weakref.WeakSet[FunctionType] = weakref.WeakSet()
 class AskedCall:
     """A call as the function of a rule sees it: before its arguments are decoded.
 
-    :ivar user: the user whom a checker of this rule, or of its interface's, knows. None if nobody
+    :ivar user: the user according to a checker of this rule, or of its interface's. None if nobody
         has logged in, or the rule names no checker.
-    :ivar users: all checkers of the server that know the caller, and whom each knows. A name is one
-        of its checker only: anybody may have it at another.
+    :ivar users: all checkers of the server that know the caller, each with its user. A name is
+        unique only within its checker: another checker may give it to anybody.
     :ivar size: bytes of the request.
-    :ivar connection: the connection that it came on.
+    :ivar connection: the connection on which the call came.
     """
 
     interface: str
@@ -59,14 +59,14 @@ Judge = Callable[[AskedCall], bool]
 
 @attrs.frozen
 class Rule:
-    """What a caller has to prove.
+    """The requirements that a caller has to meet.
 
     :ivar checkers: any of them has to have accepted the caller; None if the rule has none.
     :ivar roles: the user has to have one of these roles, or
     :ivar allow: to have one of these names. If both are empty, any user may.
-    :ivar judges: functions, all of which have to allow a call.
-    :ivar public: everybody may.
-    :ivar known: checkers whose users are known to the method, though it needs none.
+    :ivar judges: functions; each of them has to allow a call.
+    :ivar public: everybody may call.
+    :ivar known: checkers whose users are known to the method, though it requires none.
     """
 
     checkers: tuple[Any, ...] | None = None
@@ -77,14 +77,14 @@ class Rule:
     known: tuple[Any, ...] = ()
 
     def make_gate(self, server: ServiceServer) -> AccessControl:
-        """The access control of a server that was given none."""
+        """The access control of a server that was not given one."""
         from pycomnet.ext.access.control import AccessControl
 
         return AccessControl(server.reactor)
 
     def over(self, outer: Rule | None) -> Rule:
-        """This rule, of a method, over its interface's, or of a class over its base's: what it does
-        not say, that one does.
+        """Combine this rule, of a method or a class, with that of its interface or its base, which
+        supplies the missing parts.
         """
         if outer is None:
             return self
@@ -105,7 +105,8 @@ class Rule:
     def refusal(
         self, logins: Mapping[Any, Login], expired: bool, interface: str, method: str
     ) -> Exception | None:
-        """Why a caller may not call a method, its functions aside; None if it may.
+        """The reason why a caller may not call a method, without the rule's functions; None if the
+        caller may.
 
         :param logins: checker -> the login that it has accepted.
         :param expired: whether a login of the caller's has ended.
@@ -132,7 +133,7 @@ class Rule:
         return Forbidden(text, interface, method, role)
 
     def judged(self, call: AskedCall) -> Exception | None:
-        """Why its functions refuse a call; None if they do not."""
+        """The reason why the rule's functions refuse a call; None if they allow it."""
         for judge in self.judges:
             try:
                 if judge(call) is True:
@@ -148,7 +149,7 @@ class Rule:
 
 
 def class_rule(cls: type) -> Rule | None:
-    """The rule of a class: its own over those of its bases."""
+    """The rule of a class: its own, combined with those of its bases."""
     found: Rule | None = None
     for one in reversed(cls.__mro__):
         own: Rule | None = vars(one).get(RULE)
@@ -160,7 +161,7 @@ def class_rule(cls: type) -> Rule | None:
 def method_rule(cls: type, attribute: str) -> Rule | None:
     """The rule of a method by itself.
 
-    :raises AccessConfigError: it has none, and has overridden one that has.
+    :raises AccessConfigError: it has none, and overrides a method that has one.
     """
     functions = [vars(one)[attribute] for one in cls.__mro__ if attribute in vars(one)]
     rules: list[Rule | None] = [getattr(one, RULE, None) for one in functions]
@@ -175,7 +176,7 @@ def method_rule(cls: type, attribute: str) -> Rule | None:
 
 
 def _look_for_lost(cls: type, attribute: str) -> None:
-    """Warn of a rule that another decorator has taken away."""
+    """Warn of a rule that another decorator has lost."""
     name = f"{cls.__qualname__}.{attribute}"
     for function in _marked:
         if function.__qualname__ == name and function.__module__ == cls.__module__:
@@ -189,11 +190,12 @@ def _look_for_lost(cls: type, attribute: str) -> None:
 def auth(
     checker: Any, *, roles: str | Collection[str] = (), allow: str | Collection[str] = ()
 ) -> Callable[[T], T]:
-    """Let only users call a method, or the methods of an interface.
+    """Let only authenticated users call a method, or the methods of an interface.
 
-    :param checker: what checks the credentials: one of this package, or any of twisted.cred's.
+    :param checker: the checker of the credentials: one of this package, or any of twisted.cred's.
     :param roles: one of these roles is needed, or
-    :param allow: one of these names. Without both, any user may whom the checker accepts.
+    :param allow: one of these names. Without both, any user may call whose credentials the checker
+        accepts.
     """
     rule = Rule(flatten(checker), _texts("roles", roles), _texts("allow", allow))
 
@@ -210,7 +212,8 @@ def rule(function: Judge) -> Callable[[T], T]:
     """Let a function decide on each call of a method, or of the methods of an interface.
 
     :param function: gets an :class:`AskedCall` before the arguments are decoded, and returns True
-        if the call is allowed. Anything else refuses it, and so does an error. It may not block.
+        if the call is allowed. Any other result refuses the call, and so does an error. It must not
+        block.
     """
     if not callable(function):
         raise TypeError(f"the function of a rule is expected, not {function!r}")
@@ -223,8 +226,8 @@ def rule(function: Judge) -> Callable[[T], T]:
 
 
 def public(target: T) -> T:
-    """Let everybody call a method, whatever the rule of its interface is; or an interface, on a
-    server that denies what has no rule."""
+    """Let everybody call a method, regardless of its interface's rule; or an interface, on a server
+    that denies methods without a rule."""
     found = _own(target)
     if found.checkers is not None or found.judges:
         raise TypeError(f"{target!r} has a rule, so it is not public")
@@ -232,7 +235,7 @@ def public(target: T) -> T:
 
 
 def _own(target: Any) -> Rule:
-    """The rule that a function or a class has by itself."""
+    """A function's or a class's own rule."""
     if not callable(target):
         raise TypeError(f"a rule is for a method or for a class with an interface, not {target!r}")
     names = vars(target) if isinstance(target, type) else getattr(target, "__dict__", {})

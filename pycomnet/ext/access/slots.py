@@ -1,4 +1,4 @@
-"""Bounds how many credentials are checked at a time, and takes turns between those that wait."""
+"""Limits how many credentials are checked at a time, and lets the waiting origins take turns."""
 
 from __future__ import annotations
 
@@ -14,18 +14,20 @@ _Waiting = deque["defer.Deferred[None]"]
 
 
 class CheckSlots:
-    """Some slots, and queues of those that wait for one.
+    """A number of slots, and queues of the checks that wait for one.
 
-    Each origin has a queue of its own, and the queues take turns. So whoever waits, waits for one
-    check of each other origin, however long their queues are. When too many wait, the newest of the
-    longest queue are refused.
+    Each origin has a queue of its own, and the queues take turns. So a check waits for one check of
+    each other origin, however long their queues are. When too many wait, the newest of the longest
+    queue are refused.
 
-    Whoever has got a slot may give it back at once. With
+    A holder may release its slot at once. With :class:`~twisted.internet.defer.DeferredSemaphore`
+    each release would call the next holder from within the previous one: a thousand such calls
+    overflow Python's stack.
     :class:`~twisted.internet.defer.DeferredSemaphore` each of them would do that within the one
     before: a thousand are more than Python's stack holds.
 
-    :param count: how many slots there are.
-    :param most: how many may wait; and of one origin.
+    :param count: the number of slots.
+    :param most: how many may wait; ``most_here`` is the limit for one origin.
     :ivar free: how many are free.
     :ivar waiting: how many wait.
     """
@@ -35,7 +37,7 @@ class CheckSlots:
         self.waiting = 0
         self._most = most
         self._most_here = most_here
-        #: origin -> those that wait; the one whose turn it is first
+        #: origin -> its waiting checks; the next origin is the first
         self._queues: OrderedDict[Hashable, _Waiting] = OrderedDict()
         self._giving = False
 
@@ -73,7 +75,7 @@ class CheckSlots:
             del self._queues[origin]
 
     def release(self) -> None:
-        """Give a slot back."""
+        """Release a slot."""
         self.free += 1
         if self._giving:
             return

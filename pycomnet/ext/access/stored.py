@@ -1,4 +1,4 @@
-"""A client's credentials from the environment, and from the user's file of them."""
+"""A client's credentials from the environment, and from the user's file of credentials."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ else:
 
 #: The most bytes of the file.
 MAX_FILE = 1 << 20
-#: The keys of a table of the file, each with the others that it needs or may have.
+#: The keys of a table of the file, each with the other keys that it needs or may have.
 KEYS = ("user", "password", "token", "token_file", "certificate", "private_key", "peer")
 
 
@@ -46,10 +46,10 @@ def credentials_path(environ: Mapping[str, str] = os.environ) -> Path:
 
 
 def from_environment(environ: Mapping[str, str] = os.environ) -> list[Credentials]:
-    """The credentials that the environment has, for the servers of ``PYCOMNET_CREDENTIALS_FOR``:
-    patterns of addresses with spaces between them.
+    """The credentials from the environment, for the servers of ``PYCOMNET_CREDENTIALS_FOR``:
+    patterns of addresses, separated by spaces.
 
-    :raises AccessConfigError: of two variables that belong together one is missing.
+    :raises AccessConfigError: one of two variables that belong together is missing.
     """
     found: list[Credentials] = []
     user, password = environ.get(USER_VARIABLE), environ.get(PASSWORD_VARIABLE)
@@ -72,7 +72,7 @@ def from_environment(environ: Mapping[str, str] = os.environ) -> list[Credential
 def for_servers(
     credentials: list[Credentials], environ: Mapping[str, str] = os.environ
 ) -> list[Credentials]:
-    """Credentials that are for the servers of ``PYCOMNET_CREDENTIALS_FOR``, if that is set.
+    """Restrict credentials to the servers of ``PYCOMNET_CREDENTIALS_FOR``, if that is set.
 
     :raises AccessConfigError: it has no patterns of addresses.
     """
@@ -96,7 +96,7 @@ def from_file(path: str | os.PathLike[str]) -> list[Credentials]:
         address = "tls:build.example.org:2013"
         token_file = "~/.local/state/build.token"
 
-    :raises AccessConfigError: others can read it, or it says what is wrong in it.
+    :raises AccessConfigError: others can read it, or its contents are not valid.
     """
     try:
         fd = private.open_file(path, os.O_RDONLY)
@@ -162,8 +162,8 @@ def _path(text: str) -> str:
 
 
 def stored_credentials(environ: Mapping[str, str] = os.environ) -> list[Credentials]:
-    """What this user's programs may give without being told: of the environment, of the file, and
-    over unix sockets who the process is.
+    """The credentials that this user's programs may use by default: of the environment, of the
+    file, and the process's user over unix sockets.
 
     :raises AccessConfigError: they can't be used.
     """
@@ -175,8 +175,8 @@ def stored_credentials(environ: Mapping[str, str] = os.environ) -> list[Credenti
 
 
 def unasked() -> list[Credentials]:
-    """Those that a connection has by itself: the certificate that its address names, and over unix
-    sockets the process's user. Nobody has asked for a login with them.
+    """The credentials that a connection has by itself: the certificate that its address names, and
+    over unix sockets the process's user. The user has not requested a login with them.
     """
     return [ClientCertificate(if_known=True), AtAddress("unix:*", PeerUser(if_known=True))]
 

@@ -1,12 +1,12 @@
-"""Makes guessing slow for the guesser alone.
+"""Slows down guessers, and no other users.
 
 Tries are counted for a user from a place (an address, a network, a user of this machine), for a
 place, for the wider networks of an IPv6 address, and for a user from everywhere. Each try counts as
-a failure when its check begins; one that was right is taken back. So who gives up, or tries many
-at the same time, does not guess for free. Each further failure doubles the delay before the reply
-to it, and nothing more is tried for that user from that place meanwhile. Nothing waits in a thread,
-and a success is not delayed by the failures of other places: the user who logs in from elsewhere
-does not notice, nor does one who has logged in from a place where others guess.
+a failure when its check begins; this is undone if the credentials were right. So a client that
+gives up, or tries many at the same time, does not guess for free. Each further failure doubles the
+delay before its reply, and meanwhile nothing more is tried for that user from that place. No thread
+waits for a delay, and failures from other places do not delay a success: a user who logs in from
+elsewhere does not notice, nor does a user who has logged in before from a place where others guess.
 """
 
 from __future__ import annotations
@@ -18,34 +18,34 @@ from collections.abc import Hashable, Iterator
 import attrs
 from twisted.internet.interfaces import IReactorTime
 
-#: Seconds that the reply to the first failure is delayed; each further one doubles that, up to so
-#: many.
+#: Seconds by which the reply to the first failure is delayed; each further failure doubles the
+#: delay, up to the second value.
 FIRST_DELAY = 0.25
 LONGEST_DELAY = 30.0
-#: Failures that a place has free, and a user from everywhere: there are users who mistype, and
-#: places with many users.
+#: Failures without a delay for a place, and for a user from everywhere: there are users who
+#: mistype, and places with many users.
 PLACE_FREE = 20
 USER_FREE = 20
-#: ... and of tokens, which nobody guesses: a program with an old one tries it again and again.
+#: ... and for tokens, which nobody can guess: a program with an old token tries it again and again.
 TOKENS_FREE = 500
-#: The wider networks that a network of IPv6 counts for, by bits, and how many times the failures
-#: that a place has are free there: a provider gives its customers one of these.
+#: The wider networks for which a failure from an IPv6 network counts, by bits, and the factor of
+#: their free failures: a provider gives its customers a network of one of these sizes.
 NETWORKS = {56: 4, 48: 16}
 #: Seconds after which a failure is forgotten; and a success.
 FORGET = 900.0
 TRUST = 7 * 86_400.0
-#: How many users and places are known; the one that has failed longest ago is forgotten first.
+#: How many users and places are kept; the one whose last failure is oldest is forgotten first.
 KNOWN = 10_000
 
 
 @attrs.define
 class _Failures:
-    """Of one key.
+    """The failures of one key.
 
-    :ivar count: how many, with those that are under way.
-    :ivar under_way: how many of them are.
-    :ivar last: the reactor's time of the last.
-    :ivar until: that until which nothing is tried.
+    :ivar count: how many, including those in progress.
+    :ivar under_way: how many of them are in progress.
+    :ivar last: the reactor's time of the last failure.
+    :ivar until: the reactor's time until which nothing is tried.
     """
 
     count: int = 0
@@ -59,8 +59,8 @@ class Try:
     """A try that has begun.
 
     :ivar delay: seconds to delay the reply, if it has failed.
-    :ivar counted: what it was counted for: key -> its part of the delay, and until when nothing was
-        tried there before.
+    :ivar counted: the keys that it was counted for: key -> its part of the delay, and the previous
+        time until which nothing was tried.
     """
 
     place: str
@@ -81,7 +81,7 @@ def _everywhere(user: str) -> Hashable:
 
 
 def wider(place: str) -> Iterator[tuple[str, int]]:
-    """The networks that a place is in, and how many times the failures are free there."""
+    """The networks that a place is in, each with the factor of its free failures."""
     if "/" in place:
         network = ipaddress.ip_network(place)
         for bits, times in NETWORKS.items():
@@ -92,9 +92,9 @@ class Throttle:
     """Counts failed tries.
 
     :param reactor: for the time.
-    :param free: failures that a place has free.
-    :param names: whether a user is somebody whom others may guess for; else a secret, which is its
-        own user.
+    :param free: failures of a place without a delay.
+    :param names: whether a user is a name, for which others may guess; otherwise a secret, which is
+        its own user.
     """
 
     def __init__(self, reactor: IReactorTime, free: int = PLACE_FREE, names: bool = True) -> None:
@@ -116,7 +116,7 @@ class Throttle:
     def wait(self, place: str, user: str) -> float:
         """Seconds until credentials may be checked; 0 if they may be now.
 
-        :param user: whom they claim to be of.
+        :param user: the user whose credentials they claim to be.
         """
         now = self._reactor.seconds()
         until = self._until((place, user))
@@ -125,7 +125,7 @@ class Throttle:
         return max(0.0, until - now)
 
     def _places(self, place: str) -> list[tuple[Hashable, int]]:
-        """What a place counts for, and how many failures are free there."""
+        """The keys for which a place counts, each with its free failures."""
         return [(place, self._free), *((one, n * self._free) for one, n in wider(place))]
 
     def _until(self, key: Hashable) -> float:
@@ -153,12 +153,12 @@ class Throttle:
         return found
 
     def _stop(self, key: Hashable, failures: _Failures, until: float) -> None:
-        # A name's failures from everywhere don't stop anybody; they delay replies to failures.
+        # Failures of a name from everywhere do not stop tries; they delay replies to failures.
         if not (isinstance(key, tuple) and key[0] == "user"):
             failures.until = max(failures.until, until)
 
     def failed(self, one: Try) -> float:
-        """The credentials of a try were wrong, or nobody has waited to hear whether they were.
+        """The credentials of a try were wrong, or the client has not waited for the result.
 
         :returns: the seconds to delay the reply.
         """
@@ -185,7 +185,7 @@ class Throttle:
             self._trusted.popitem(last=False)
 
     def undo(self, one: Try) -> None:
-        """The credentials of a try were not found wrong: it counts as none."""
+        """The credentials of a try were not found to be wrong: the try does not count."""
         for key, (_, until) in one.counted.items():
             failures = self._failures.get(key)
             if failures is None:

@@ -17,8 +17,9 @@ from pycomnet.ext.access.checkers import Login
 from pycomnet.ext.access.reloading import FileChecker
 from pycomnet.mediator.server.model import READERS
 
-#: The settings of a section beside the token: here, and in ``twistd pycomnet-http-exec``'s file.
-#: Its form is the same. Its tokens should be others: whoever has one of those can run code there.
+#: The settings of a section beside the token: here, and in the file of
+#: ``twistd pycomnet-http-exec``. Its format is the same. Use other tokens there: a holder of one of
+#: those can run code.
 KEYS = ("roles", "expires")
 
 
@@ -39,8 +40,8 @@ class TokenFile(FileChecker[tuple[_Holder, ...]]):
         roles = deploy, read
         expires = 2027-01-01T00:00:00Z
 
-    It is of mode 0600, and read again when it changes, as are the files of ``token_file=``. A token
-    whose section has gone is withdrawn.
+    The file has mode 0600, and is read again when it changes, as are the files of ``token_file=``.
+    A token whose section was removed is withdrawn.
 
     :param path: the file.
     """
@@ -96,7 +97,7 @@ def parse_time(text: str, where: str) -> float:
     """A time of day with its date, in ISO 8601; without a zone it is UTC.
 
     :param where: for the error.
-    :raises AccessConfigError: it is none.
+    :raises AccessConfigError: it is not a valid time.
     """
     try:
         found = datetime.fromisoformat(text.strip().replace("Z", "+00:00"))

@@ -17,16 +17,18 @@ from pycomnet.net.backoff import Backoff
 MOST_ACKNOWLEDGED = 1000
 #: Seconds between attempts, at first and at most.
 FIRST_RETRY, LONGEST_RETRY = 0.05, 5.0
-#: What may pass while the connection lasts.
+#: Errors after which another attempt may succeed while the connection lasts.
 REFUSED_FOR_NOW = (Overloaded, DeadlineExceeded)
 
 
 class Acknowledgements:
-    """Numbers of events that are done with, until the publisher has noted them.
+    """Collects the numbers of processed events, and sends them until the publisher has confirmed
+    them.
 
-    Those of one turn go together. What the publisher refuses for now is sent again, as long as the
-    stream lasts: nothing else would free the member's place. When the stream is lost, the publisher
-    gives what it has not noted again, and it is acknowledged then.
+    The numbers of one reactor turn are sent together. If the publisher refuses them for now, they
+    are sent again, as long as the stream lasts: otherwise the member's places would never become
+    free. When the stream is lost, the publisher delivers the unconfirmed events again, and these
+    are acknowledged then.
 
     :param send: sends numbers; returns a Deferred.
     """
@@ -36,11 +38,11 @@ class Acknowledgements:
     ) -> None:
         self._reactor = reactor
         self._send = send
-        #: those of this turn, and who waits for them
+        #: the numbers of this turn, and the Deferreds that wait for their confirmation
         self._numbers: dict[int, None] = {}
         self._noted: OneShot[None] = OneShot()
         self._turn: Any = None
-        #: those that were refused for now
+        #: the numbers that were refused for now
         self._refused: list[tuple[list[int], OneShot[None]]] = []
         self._retry: Any = None
         self._backoff = Backoff(reactor, FIRST_RETRY, LONGEST_RETRY)
@@ -48,9 +50,9 @@ class Acknowledgements:
         self._streams = 0
 
     def add(self, number: int) -> defer.Deferred[None]:
-        """An event is done with.
+        """Acknowledge an event.
 
-        :returns: fires when the publisher has noted it. Fails with ``CallInterrupted`` if the
+        :returns: fires when the publisher has confirmed it. Fails with ``CallInterrupted`` if the
             stream is lost before, and as a call does if the publisher refuses it.
         """
         self._numbers[number] = None
@@ -62,7 +64,7 @@ class Acknowledgements:
         return waiting
 
     def flush(self) -> None:
-        """Send those of this turn."""
+        """Send the numbers of this turn."""
         turn, self._turn = self._turn, None
         if turn is not None and turn.active():
             turn.cancel()

@@ -1,4 +1,4 @@
-"""Events: as subscribers get them, and as they are encoded, once for all subscribers."""
+"""Events: as subscribers get them, and in their encoded form, which all subscribers share."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pycomnet.errors import InvalidArguments, PycomnetError
 from pycomnet.services.binary import Binary
 from pycomnet.wire.codec import make_codec
 
-#: What an event takes beside its payload, in bytes, at about: bounds count it.
+#: About how many bytes of memory an event takes beside its payload: bounds count them.
 OVERHEAD = 200
 _ARRAY16, _ARRAY32 = struct.Struct(">BH").pack, struct.Struct(">BI").pack
 _encode: Callable[[object], bytes] = make_codec().encode
@@ -42,7 +42,7 @@ class EncodedEvent:
         return f"<EncodedEvent {self.sequence} {self.subject!r}>"
 
     def alone(self) -> bytes:
-        """The batch that has nothing else: the same bytes for all subscribers."""
+        """The batch that contains only this event: the same bytes for all subscribers."""
         if self._alone is None:
             self._alone = batch(self.sequence, [self.payload])
         return self._alone
@@ -53,8 +53,8 @@ def encode_event(
 ) -> EncodedEvent:
     """Encode an event.
 
-    :param value: what is published: a value, or a tuple of a value and blocks of binary data.
-    :param most: the most bytes that it may have.
+    :param value: a value, or a tuple of a value and blocks of binary data.
+    :param most: the most bytes of the event.
     :raises ValueNotSendable: it can't be sent.
     :raises InvalidArguments: it is too long.
     """
@@ -111,7 +111,7 @@ def restarted(message: str) -> bytes:
 
 
 def again(sequence: int, deliveries: int) -> bytes:
-    """The notice that the next event was delivered before, to this member or another."""
+    """The notice that the next event was handed out before, to this member or another."""
     return _encode([None, "again", sequence, deliveries])
 
 
@@ -127,8 +127,8 @@ class Gap:
     :ivar last: ... of the last one; None if that is not known.
     :ivar key: with the policy ``latest``: the key whose newer event follows.
     :ivar why: ``bound`` (the subscriber was slow), ``history`` (it was away for longer than the
-        publisher remembers), ``restarted`` (the publisher began anew), ``gone`` (it has ended
-        without a word), or ``lost`` (NATS has not delivered them).
+        publisher keeps events), ``restarted`` (the publisher has begun a new sequence), ``gone``
+        (the publisher has ended without a notice), or ``lost`` (NATS has not delivered them).
     :ivar publisher: the publisher's name; None if there is only one address.
     """
 
@@ -160,9 +160,9 @@ class Event:
     :ivar sequence: its number at its publisher.
     :ivar time: when it was published, in seconds since 1970, by the publisher's clock.
     :ivar publisher: the publisher's name; None if there is only one address.
-    :ivar deliveries: in a group: how often it was handed out, this time included. More than 1 says
-        that a member was lost, or late, that had it: it may have begun, or even done, what the
-        event is for.
+    :ivar deliveries: in a group: how often it was handed out, this time included. More than 1 means
+        that a member that had it was lost, or late: that member may have begun, or even finished,
+        to process it.
     """
 
     __slots__ = ("_blocks", "_source", "deliveries", "key", "sequence", "subject", "time", "value")
@@ -178,7 +178,7 @@ class Event:
 
     @property
     def source(self) -> Any:
-        """The publisher's count that it belongs to."""
+        """The publisher's sequence that it belongs to."""
         return self._source
 
     @property
@@ -192,12 +192,12 @@ class Event:
         return [(name, data) for name, data in self._blocks]
 
     def acknowledge(self) -> Any:
-        """Tell the publisher that this event is done; in a group only.
+        """Acknowledge this event to the publisher; in a group only.
 
-        :returns: a Deferred that fires when the publisher has noted it, in its store if the group
-            is a durable one. Fails with ``CallInterrupted`` if the connection is lost before: then
-            the event may come again to another; or if the publisher has begun anew since, and
-            counts anew. Fails as a call does if the publisher refuses it for good.
+        :returns: a Deferred that fires when the publisher has confirmed it, in its store if the
+            group is a durable one. Fails with ``CallInterrupted`` if the connection is lost before:
+            then the event may come again to another member. It also fails so if the publisher has
+            begun a new sequence since. Fails as a call does if the publisher refuses it for good.
         """
         return self._source.acknowledge(self.sequence)
 

@@ -30,14 +30,14 @@ from pycomnet.services.client.remoteservice import RemoteService
 if TYPE_CHECKING:
     from pycomnet.ext.pubsub.subscriber import Subscriber
 
-#: Of so many counts of events of one publisher it is known how far they were received.
+#: For so many sequences of one publisher, the number of the last received event is kept.
 MOST_POSITIONS = 32
-#: Seconds in which a publisher has to be reached, and to confirm a subscription: those who wait for
-#: all publishers do not wait longer.
+#: Seconds for a publisher to be reached, and to confirm a subscription. A user who waits for all
+#: publishers does not wait longer for one.
 REACHED_IN, WELCOME = 5.0, 60.0
-#: After so many refusals in a row, those who wait for the subscription are told.
+#: After so many refusals in a row, users who wait for the subscription are notified.
 TRIES = 5
-#: Errors after which a subscription is tried again; of these, the first are of the connection.
+#: Errors after which a subscription is tried again; the first ones concern the connection.
 LOST = (CallInterrupted, ConnectionLost, ServerLeaving, ServiceNotFound, ServiceUnreachable)
 PASSING = (*LOST, Overloaded)
 
@@ -47,12 +47,13 @@ class PublisherFeed(OwnedBySubscriber):
 
     :param service: the publisher, which finds it again.
     :param name: its name, or None.
-    :param known: whether it has to be there: then its absence is an error, and not waited for.
-    :ivar count: the count that its events belong to; None before the first welcome.
-    :ivar counts: epoch -> each count of it that is known.
-    :ivar away: whether it could not be subscribed to when that was last tried.
+    :param known: whether the publisher has to exist: then its absence is an error, instead of a
+        reason to wait.
+    :ivar count: the sequence that its events belong to; None before the first welcome.
+    :ivar counts: epoch -> each known sequence of the publisher.
+    :ivar away: whether the last attempt to subscribe to it failed.
     :ivar durable: whether its events survive its restarts.
-    :ivar gone: whether the nameserver does not have it any more.
+    :ivar gone: whether the nameserver has no record of it any more.
     :ivar over: whether nothing more comes.
     """
 
@@ -70,27 +71,28 @@ class PublisherFeed(OwnedBySubscriber):
         self.over = False
         self._reactor = service.context.reactor
         self._known = known
-        #: whether the user was told that what follows is another count
+        #: whether the user was notified that the next events belong to another sequence
         self._is_told = False
         self._stream: Any = None
         self._running: defer.Deferred[None] | None = None
         self._consumed: defer.Deferred[None] | None = None
-        #: what the stream was asked for: subjects, and positions
+        #: the arguments of the stream: subjects, and positions
         self._subjects: list[str] = []
         self._after: dict[str, int] = {}
         self._id = 0
-        #: where acknowledgements and changes go: to the connection of the stream, and no other
+        #: the connection for acknowledgements and changes: that of the stream, and no other
         self._other_way: RemoteService | None = None
         self._connection: Any = None
-        #: fires when the stream that is being opened has begun, or could not be
+        #: fires when the stream that is being opened has begun, or has failed
         self._opened: OneShot[None] = OneShot()
         self._failures = 0
         self._acknowledgements = Acknowledgements(self._reactor, self._send_acknowledgement)
 
     def follows(self, former: PublisherFeed) -> None:
-        """It is the publisher of a former feed, which has gone.
+        """The publisher is that of a former feed, which had gone.
 
-        That events are missing since then was told when it had gone, unless it has them.
+        The user was already notified of the missing events when it had gone, unless the publisher
+        still has them.
         """
         for epoch, count in former.counts.items():
             self.counts[epoch] = EventCount(self, epoch, count)
@@ -114,7 +116,8 @@ class PublisherFeed(OwnedBySubscriber):
         self._end_stream()
 
     def lost(self) -> None:
-        """The nameserver does not have it any more: once its stream breaks, it is over."""
+        """The nameserver has no record of it any more: when its stream breaks, this feed is
+        over."""
         self.gone = True
         if self._other_way is None and self._running is not None:
             self._running.cancel()
@@ -136,7 +139,8 @@ class PublisherFeed(OwnedBySubscriber):
 
     @property
     def _tells_end(self) -> bool:
-        """Whether events may be missing if it does not come back, and that was not told yet."""
+        """Whether events may be missing if it does not come back, and the user was not notified of
+        that yet."""
         return not self.durable and not self._is_told
 
     def _tell_gap(self, why: str, position: int, last: int | None = None) -> None:
@@ -160,8 +164,8 @@ class PublisherFeed(OwnedBySubscriber):
                     await self.change(self._owner.subjects)
                 self._owner.check_subscribed()
                 while True:
-                    # One batch ahead of the user: so a lost connection is noticed, and made again,
-                    # while the user has not taken all that had come.
+                    # Read one batch ahead of the user. So a lost connection is noticed, and
+                    # replaced, while the user still has events to take.
                     batch = await stream.receive()
                     if self._consumed is not None:
                         await self._consumed
@@ -184,7 +188,7 @@ class PublisherFeed(OwnedBySubscriber):
             await backoff.wait()
 
     def _close_door(self) -> None:
-        """Have those wait who want to say something to the publisher."""
+        """Make calls to the publisher wait for the next stream."""
         if self._opened.fired:
             self._opened = OneShot()
 
@@ -198,7 +202,7 @@ class PublisherFeed(OwnedBySubscriber):
             stream.close()
 
     def _not_reached(self, stream: Any) -> None:
-        """The time to reach the publisher is over; it is tried on."""
+        """The time to reach the publisher is over; the attempts continue."""
         if stream.peer is None:
             self._not_opened(ServiceUnreachable(f"{self.service} was not reached"))
 
@@ -224,8 +228,8 @@ class PublisherFeed(OwnedBySubscriber):
         if self.count is None:
             found.update(owner.beginning)
         if not owner.group:
-            # This publisher's, and those of durable ones that are gone: it may be one of them,
-            # under another name. Those of others are not its business.
+            # The positions of this publisher, and those of durable publishers that are gone: it may
+            # be one of them, under another name. Positions at other publishers are not sent.
             after = owner.left_positions(self)
             for epoch, count in self.counts.items():
                 after.pop(epoch, None)
@@ -267,7 +271,7 @@ class PublisherFeed(OwnedBySubscriber):
         self._opened.fire(None)
 
     def _deliver(self, batch: Any) -> None:
-        """Hand a batch to the subscriber: its user has taken all of the last one."""
+        """Pass a batch to the subscriber, whose user has taken all of the last one."""
         count = self.count
         assert count is not None
         upto = take_apart(batch, count)
@@ -288,20 +292,20 @@ class PublisherFeed(OwnedBySubscriber):
     # -- the other way ---------------------------------------------------------------------------
 
     def _invoke(self, method: str, **args: Any) -> defer.Deferred[Any]:
-        """Call a method about this subscription, on the connection of its stream."""
+        """Call a method for this subscription, on the connection of its stream."""
         way, stream = self._other_way, self._stream
         if way is None or stream.peer.connection is not self._connection:
-            # On another connection its number may be another's subscription.
+            # On another connection the id may belong to another subscription.
             return defer.fail(CallInterrupted("the connection to the publisher is lost"))
         return way.invoke(method, {"id": self._id, **args})
 
     def is_behind(self, subjects: list[str]) -> bool:
-        """Whether it can be told other subjects now, and was not."""
+        """Whether the publisher can be told about new subjects now, and was not yet."""
         return not (self.over or self.away or self._subjects == subjects)
 
     @deferred
     async def change(self, subjects: list[str]) -> None:
-        """Ask for other subjects, if the publisher can be reached."""
+        """Subscribe to other subjects, if the publisher can be reached."""
         while self.is_behind(subjects):
             way = self._other_way
             if way is None:
@@ -311,14 +315,14 @@ class PublisherFeed(OwnedBySubscriber):
                 await self._invoke("change", subjects=subjects)
             except LOST:
                 if way is self._other_way:
-                    # That it is lost is noticed when the user has taken what is here. The next
-                    # stream begins with what counts by then.
+                    # The loss is noticed when the user has taken the events that have arrived. The
+                    # next stream begins with the subjects that are valid then.
                     self.away = True
                 continue
             self._subjects = subjects
 
     def acknowledge(self, number: int) -> defer.Deferred[None]:
-        """Tell the publisher that an event of its present count is done with."""
+        """Acknowledge an event of the publisher's current sequence."""
         return self._acknowledgements.add(number)
 
     def _send_acknowledgement(self, numbers: list[int]) -> defer.Deferred[Any]:

@@ -1,4 +1,4 @@
-"""How a publisher is: events, subscribers, and what waits for them."""
+"""The statistics of a publisher: events, subscribers, and waiting bytes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from twisted.internet.interfaces import IReactorTime
 if TYPE_CHECKING:
     from pycomnet.ext.pubsub.topic import Topic
 
-#: Seconds over which the rate is measured; and for which figures are not looked up again.
+#: Seconds over which the rate is measured; and for which figures are cached.
 RATE_TIME, FRESH = 10.0, 1.0
 
 
@@ -18,7 +18,7 @@ class TopicFigures:
     """The figures of a topic.
 
     :ivar dropped: events that were dropped for subscriptions that are over.
-    :ivar delivered: events that were sent to these.
+    :ivar delivered: events that were sent to these subscriptions.
     """
 
     def __init__(self, topic: Topic, reactor: IReactorTime) -> None:
@@ -26,20 +26,20 @@ class TopicFigures:
         self.delivered = 0
         self._topic = topic
         self._reactor = reactor
-        #: the reactor's time, and the number of the last event then; the first is older than what
-        #: the rate is measured over, or the beginning
+        #: pairs of the reactor's time and the number of the last event then; the first pair is
+        #: older than the period of the rate, or the beginning
         self._marks: deque[tuple[float, int]] = deque()
         self.begin(0)
         self._last: tuple[float, dict[str, Any]] | None = None
 
     def begin(self, last: int) -> None:
-        """There are so many events, which were published before."""
+        """Set the number of events that were published before."""
         self._begun = self._reactor.seconds()
         self._marks.clear()
         self._marks.append((self._begun, last))
 
     def mark(self) -> None:
-        """Note how many events there are by now; it is called in each turn with events."""
+        """Note the number of events; it is called in each turn with events."""
         now = self._reactor.seconds()
         marks = self._marks
         mark = now, self._topic.history.last
@@ -55,8 +55,8 @@ class TopicFigures:
             marks.popleft()
 
     def as_map(self) -> dict[str, Any]:
-        """What the method ``topic`` returns. It takes a look at each subscription, so it is made
-        once a second at most."""
+        """The result of the method ``topic``. It examines each subscription, so it is computed once
+        a second at most."""
         now = self._reactor.seconds()
         if self._last is None or now - self._last[0] >= FRESH:
             self._last = now, self._make(now)

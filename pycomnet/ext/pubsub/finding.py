@@ -1,4 +1,5 @@
-"""Which publishers a subscriber follows: those of an address, or those that a nameserver knows."""
+"""Finds the publishers that a subscriber follows: a single address, or those that a nameserver
+knows."""
 
 from __future__ import annotations
 
@@ -24,12 +25,12 @@ MOST_PUBLISHERS = 1000
 
 
 class Publishers(OwnedBySubscriber):
-    """Finds publishers, and has a subscriber follow them.
+    """Finds publishers, and makes a subscriber follow them.
 
-    :param address: of the only one; None for those of the nameserver.
-    :param service: the name of the only one there.
-    :param one: follow any one of them.
-    :ivar complete: whether all that there were at the beginning are found.
+    :param address: the address of a single publisher; None for those of the nameserver.
+    :param service: the name of a single publisher at the nameserver.
+    :param one: follow only one of the publishers, whichever.
+    :ivar complete: whether all publishers that existed at the beginning are found.
     """
 
     def __init__(
@@ -47,7 +48,7 @@ class Publishers(OwnedBySubscriber):
         self._service = service
         self._one = one
         self._feeds: dict[str, PublisherFeed] = {}
-        #: how each is registered; the nameserver tells again of the same registration
+        #: the registration of each; the nameserver may report the same registration again
         self._registrations: dict[str, Any] = {}
         #: the feeds of publishers that are gone, and may come back
         self._former: OrderedDict[str, PublisherFeed] = OrderedDict()
@@ -76,7 +77,7 @@ class Publishers(OwnedBySubscriber):
 
     @property
     def reactor(self) -> Any:
-        """The context's."""
+        """The context's reactor."""
         return self._context.reactor
 
     def close(self) -> None:
@@ -86,7 +87,7 @@ class Publishers(OwnedBySubscriber):
             watch.remove(self._watcher)
 
     def let_go(self, feeds: list[PublisherFeed]) -> None:
-        """Nobody holds the subscriber any more: end, with these feeds."""
+        """Nothing refers to the subscriber any more: end, with these feeds."""
         self.close()
         for feed in feeds:
             feed.close()
@@ -110,7 +111,8 @@ class Publishers(OwnedBySubscriber):
     def left_positions(self) -> dict[str, int]:
         """The positions of durable publishers that are gone: epoch -> number.
 
-        If several had one epoch, only one can have had its events: the lowest loses none.
+        If several had one epoch, only one of them can have the current events: the lowest number
+        loses none.
         """
         found: dict[str, int] = {}
         for count in self._left():
@@ -123,7 +125,8 @@ class Publishers(OwnedBySubscriber):
         ]
 
     def take_over(self, epoch: str) -> EventCount | None:
-        """A publisher has come with an epoch. Returns what is known of it from one that is gone."""
+        """A publisher with an epoch was found. Returns what is known of it from a publisher that is
+        gone."""
         found = [count for count in self._left() if count.epoch == epoch]
         for count in found:
             name = count.feed.name
@@ -161,7 +164,7 @@ class Publishers(OwnedBySubscriber):
         context, interface = self._context, owner.interface
         service = RemoteService(context, NamedRoute(context, interface, name), interface)
         made = PublisherFeed(owner, service, name)
-        # One that is over, and did not go, has ended, and was started again.
+        # A publisher whose feed is over, but which was not gone, has ended and was started again.
         former = feed or self._former.pop(name, None)
         if former is not None:
             made.follows(former)

@@ -18,24 +18,25 @@ from pycomnet.ext.pubsub.subscriberqueue import Item, SubscriberQueue, Told
 if TYPE_CHECKING:
     from pycomnet.ext.pubsub.topic import Topic
 
-#: Seconds that a group without members is kept, with what waits for it. A durable one goes on from
-#: its store at any time.
+#: Seconds for which a group without members is kept, with its waiting events. A durable group can
+#: continue from its store at any time.
 LINGER = 60.0
-#: How far a group hands out events beyond the first that is not acknowledged.
+#: How many numbers beyond the first unacknowledged event a group hands out.
 SPAN = 10_000
 
 
 class GroupMember(Outlet):
     """A subscriber that shares the events of a group.
 
-    :param prefetch: how many events it may have that it did not acknowledge; and
-    :param bound: ... how many bytes of them. One event it may always have.
-    :param ack_timeout: seconds in which it has to acknowledge the event that it has had for
-        longest, from when it is that; None for any time. Else what it has goes to others.
-    :ivar unacknowledged: number -> event: what it has and did not acknowledge, in order.
-    :ivar is_late: whether that time was over, and it has acknowledged nothing since: it gets
-        nothing more until it does.
-    :ivar notice: what all members are told, and this one was not yet.
+    :param prefetch: how many unacknowledged events it may have; and
+    :param bound: ... how many bytes of them. It may always have one event.
+    :param ack_timeout: seconds to acknowledge the event that it has had for longest, from the
+        moment at which the event became that; None for no limit. After that time all its events go
+        to other members.
+    :ivar unacknowledged: number -> event: the events that it has not acknowledged, in order.
+    :ivar is_late: whether that time has passed, and it has acknowledged nothing since: until it
+        does, it gets no more events.
+    :ivar notice: a notice for all members that this member has not got yet.
     """
 
     __slots__ = (
@@ -67,11 +68,12 @@ class GroupMember(Outlet):
         self.size = 0
         self.unacknowledged: dict[int, EncodedEvent] = {}
         self.is_late = False
-        #: what was given to others when it was late, and still waits at the subscriber
+        #: events that were given to other members when this one was late, and still wait at the
+        #: subscriber
         self.behind: set[int] = set()
         self.notice: Told | None = None
         self._ack_timeout = ack_timeout
-        #: since when the first of the unacknowledged is the first
+        #: the time at which the first of the unacknowledged events became the first
         self._since = 0.0
         self._deadline: Any = None
 
@@ -85,7 +87,7 @@ class GroupMember(Outlet):
         super().ended()
 
     def has_room(self) -> bool:
-        """Whether it may have another event."""
+        """Whether the member may have another event."""
         return (
             not self.is_late
             and len(self.unacknowledged) + len(self.behind) < self.prefetch
@@ -93,7 +95,7 @@ class GroupMember(Outlet):
         )
 
     def take(self, event: EncodedEvent) -> None:
-        """It has an event."""
+        """The member has got an event."""
         if self._ack_timeout is not None and not self.unacknowledged:
             self._since = self.topic.now()
             if self._deadline is None:
@@ -104,7 +106,7 @@ class GroupMember(Outlet):
         self.topic.waiting.size += event.size
 
     def give(self, number: int) -> EncodedEvent | None:
-        """It has an event no more; None if it had not."""
+        """Remove an event from the member; returns None if it did not have it."""
         if self._ack_timeout is not None and number == next(iter(self.unacknowledged), None):
             self._since = self.topic.now()
         event = self.unacknowledged.pop(number, None)
@@ -114,7 +116,7 @@ class GroupMember(Outlet):
         return event
 
     def _check_in(self, seconds: float) -> None:
-        # One timer, which looks: not one for each event.
+        # One timer for all events, which checks the oldest: not one timer for each event.
         self._deadline = self.topic.groups.call_later(seconds, self._check)
 
     def _check(self) -> None:
@@ -131,7 +133,8 @@ class GroupMember(Outlet):
             self.group.hand_on(self)
 
     def catch_up(self, sequences: Collection[int]) -> None:
-        """It has done with these: it lives, and works at what others were given meanwhile."""
+        """The member has acknowledged these: so it is alive, and processes the events that were
+        given to others meanwhile."""
         self.is_late = False
         if not self.behind.isdisjoint(sequences):
             self.behind.difference_update(sequences)
@@ -149,13 +152,13 @@ class GroupMember(Outlet):
 class SubscriberGroup:
     """The members of a group, and what waits for them.
 
-    :param owner: the user whose it is, by name; empty for all who have no login.
+    :param owner: the name of the user that it belongs to; empty for all users without a login.
     :param durable: whether its position is in the topic's store.
-    :ivar failed: whether it could not be read there.
-    :ivar floor: all events up to this number are acknowledged, or were not wanted.
+    :ivar failed: whether the position could not be read from the store.
+    :ivar floor: all events up to this number are acknowledged, or do not match.
     """
 
-    #: what is retained is no part of the history
+    #: retained events are not part of the history
     wants_retained = False
 
     def __init__(
@@ -175,9 +178,9 @@ class SubscriberGroup:
         self.timer: Any = None
         #: numbers that were handed out and are not acknowledged, in order
         self._outstanding: dict[int, None] = {}
-        #: number -> how often it was handed out before: those that were taken back
+        #: number -> how often it was handed out before; only for events that were taken back
         self._before: dict[int, int] = {}
-        #: whether a member has a notice that it was not told
+        #: whether a member has a notice that it was not sent
         self._has_notices = False
         #: those above the floor that are acknowledged
         self._acknowledged: set[int] = set()
@@ -188,25 +191,27 @@ class SubscriberGroup:
 
     @property
     def identity(self) -> tuple[str, str, bool]:
-        """What tells it apart from others."""
+        """The key that identifies the group."""
         return self.owner, self.name, self.durable
 
     def when_ready(self) -> defer.Deferred[None]:
-        """Fires when it knows where it begins."""
+        """Fires when the group's first position is known."""
         return self._ready.when_fired()
 
     def start(self) -> None:
-        """It begins with what waits for it already, and what is published from now on."""
+        """The group begins with the events that already wait for it, and those that are published
+        from now on."""
         cursor = self.intake.cursor
         self.floor = self._position = self.topic.history.last if cursor is None else cursor
         self._ready.fire(None)
 
     @deferred
     async def load(self, place: Callable[[SubscriberQueue], Any]) -> bool:
-        """A durable group begins where its store says; a new one where its first member does.
+        """A durable group begins at the position in its store; a new group begins where its first
+        member does.
 
-        :param place: puts the intake where that is.
-        :returns: fires with whether it was there before.
+        :param place: sets the intake to that position.
+        :returns: fires with whether the store had the group already.
         """
         store, intake = self.topic.store, self.intake
         assert store is not None
@@ -249,7 +254,7 @@ class SubscriberGroup:
         return False
 
     def begin_at(self, floor: int, acknowledged: Iterable[int] = ()) -> None:
-        """It goes on behind a number, but for some that are acknowledged."""
+        """Continue after a number, except for some events that are acknowledged."""
         self.floor = self._position = floor
         self._acknowledged = set(acknowledged)
         self.intake.cursor = floor
@@ -258,15 +263,15 @@ class SubscriberGroup:
     # -- events ----------------------------------------------------------------------------------
 
     def offer(self, event: EncodedEvent) -> None:
-        """An event was published that it wants."""
+        """An event was published that matches the group's subjects."""
         if self.intake.size > BATCH:
             self.pump()
         if not self.intake.offer(event):
-            # Only of a durable one: the store has what is dropped here.
+            # Only in a durable group: the store has the events that are dropped here.
             self._rewind()
 
     def pump(self) -> None:
-        """Hand out what there is to the members that have room."""
+        """Hand out waiting events to the members that have room."""
         if self._pumping or not self._ready.fired:
             return
         self._pumping = True
@@ -331,11 +336,11 @@ class SubscriberGroup:
     flush = pump
 
     def tell(self, payload: bytes) -> None:
-        """A notice for each of its members, at its place among the events."""
+        """Queue a notice for each member, at its place among the events."""
         self.intake.tell(payload)
 
     def _tell_members(self, given: dict[GroupMember, list[Item]]) -> None:
-        """Give the members what they are all told, if it comes next."""
+        """Send all members the notice, if it comes next."""
         told = self.intake.take_notice() if self.members else None
         if told is None and not self._has_notices:
             return  # this is asked for each event
@@ -357,7 +362,8 @@ class SubscriberGroup:
         return self.intake.held
 
     def yield_memory(self) -> bool:
-        """Too much waits for all, and most for this one. Returns whether less waits now."""
+        """Too many bytes wait for all subscriptions, and most for this group. Returns whether fewer
+        wait now."""
         intake = self.intake
         if not (self.durable and self._ready.fired):
             return intake.shrink()
@@ -372,9 +378,9 @@ class SubscriberGroup:
     # -- acknowledging ---------------------------------------------------------------------------
 
     def acknowledge(self, member: GroupMember, sequences: Collection[int]) -> defer.Deferred[Any]:
-        """A member has done with events.
+        """A member acknowledges events.
 
-        :returns: fires with how many these were that it had, once that is stored.
+        :returns: fires with how many of these events the member had, once that is stored.
         """
         found = [one for one in sequences if member.give(one) is not None]
         member.catch_up(sequences)
@@ -420,12 +426,12 @@ class SubscriberGroup:
             member.close(problem)
 
     def left(self, member: GroupMember) -> None:
-        """A member's stream is over: what it had not acknowledged goes to others."""
+        """A member's stream is over: its unacknowledged events go to others."""
         self.members.pop(member, None)
         self.hand_on(member)
 
     def hand_on(self, member: GroupMember) -> None:
-        """What a member had not acknowledged goes to others."""
+        """Give a member's unacknowledged events to others."""
         back = []
         for number in sorted(member.unacknowledged):
             event = member.give(number)

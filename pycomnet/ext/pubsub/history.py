@@ -1,4 +1,4 @@
-"""What a publisher remembers of its events: the last ones, and the last of each key."""
+"""The events that a publisher keeps: the last ones, and the last of each key."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pycomnet.ranges import check_fields, real, whole
 
 #: A time in words: its unit -> seconds.
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-#: Events of histories that are looked at in one turn, for all subscriptions of a publisher.
+#: How many events of histories are examined in one turn, for all subscriptions of a publisher.
 BUDGET = 20_000
 #: A list is cut when so many of its first entries are unused, and more than half of it.
 _CUT = 1000
@@ -24,8 +24,8 @@ _CUT = 1000
 class KeptEvents:
     """How many events a history keeps; both are limits.
 
-    :ivar count: so many.
-    :ivar seconds: those of so many seconds.
+    :ivar count: the most events.
+    :ivar seconds: the age in seconds of the oldest event.
     """
 
     count: int | None = None
@@ -78,12 +78,12 @@ class History:
         self.keep = keep
         self.most = most
         self.size = 0
-        #: how many events may still be looked at in this turn, so that others have theirs
+        #: how many events may still be examined in this turn, so that others get their turn
         self.budget = BUDGET
-        #: the number of the last event that there was, kept or not
+        #: the number of the last event, kept or not
         self.last = 0
         self._events: list[EncodedEvent] = []
-        #: how many at the beginning of the list are not kept any more
+        #: how many entries at the beginning of the list are not kept any more
         self._start = 0
 
     def __len__(self) -> int:
@@ -91,7 +91,7 @@ class History:
 
     @property
     def first(self) -> int:
-        """The number of the oldest that is kept; one more than the last, if none is."""
+        """The number of the oldest kept event; one more than the last, if none is kept."""
         return self.last + 1 - len(self)
 
     def append(self, event: EncodedEvent) -> None:
@@ -104,9 +104,9 @@ class History:
         self.trim(event.time)
 
     def trim(self, now: float) -> None:
-        """Forget what is not to be kept.
+        """Forget events beyond the limits.
 
-        :param now: the time by which events end, as events have it.
+        :param now: the current time, on the clock of the events' times.
         """
         keep, events = self.keep, self._events
         start, end = self._start, len(events)
@@ -127,7 +127,7 @@ class History:
             self._start = 0
 
     def at(self, sequence: int) -> EncodedEvent:
-        """The event of a number that is kept."""
+        """The kept event with a number."""
         return self._events[sequence - self.first + self._start]
 
     def before(self, time: float) -> int:
@@ -175,7 +175,7 @@ class Retained:
         return event is not None
 
     def matching(self, patterns: Patterns) -> Iterator[EncodedEvent]:
-        """Those that a subscription wants, in the order in which they were published."""
+        """The matching events of a subscription, in the order in which they were published."""
         return (event for event in self._events.values() if patterns.match(event.subject))
 
     def between(self, patterns: Patterns, first: int, last: int) -> list[EncodedEvent]:

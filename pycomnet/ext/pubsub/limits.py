@@ -15,17 +15,17 @@ from pycomnet.ranges import check_fields, real
 
 @attrs.frozen(kw_only=True)
 class TopicLimits:
-    """A publisher's limits on its subscribers, and on what it remembers.
+    """A publisher's limits on its subscribers, and on the events that it keeps.
 
-    :ivar subscriptions: at a time, of all clients. A subscription counts once for each eight parts
-        of its patterns.
-    :ivar per_connection: of one connection.
+    :ivar subscriptions: subscriptions at a time, of all clients. A subscription counts once for
+        each eight parts of its patterns.
+    :ivar per_connection: subscriptions of one connection.
     :ivar groups: groups at a time.
-    :ivar groups_per_user: groups of one user, at a time, and in the store. All without a login are
-        one user here.
-    :ivar bound: bytes that a subscriber may have wait for it.
-    :ivar waiting: bytes that may wait for all of them. An event counts for each subscriber that it
-        waits for, though it is in memory once.
+    :ivar groups_per_user: groups of one user, at a time, and in the store. All clients without a
+        login are one user.
+    :ivar bound: the largest bound that a subscriber may request, in bytes.
+    :ivar waiting: bytes that may wait for all subscribers. An event counts for each subscriber that
+        it waits for, though it is in memory once.
     :ivar event: bytes of one event.
     :ivar blocked: how many events may wait to be published while a subscriber blocks.
     :ivar prefetch: unacknowledged events of a member of a group.
@@ -71,19 +71,19 @@ def _may_publish(value: Any) -> tuple[Grant, ...]:
 
 @attrs.frozen(kw_only=True)
 class TopicSettings:
-    """How a publisher publishes.
+    """The settings of a publisher.
 
-    :ivar retain: keep the last event of each subject and key, for those who subscribe later.
-    :ivar history: how much is kept for those who come back: a number of events, or a time such as
-        ``"5m"``. By default nothing; with a store, what that keeps.
+    :ivar retain: keep the last event of each subject and key, for later subscribers.
+    :ivar history: how much is kept for subscribers that come back: a number of events, or a time
+        such as ``"5m"``. By default nothing; with a store, everything in the store.
     :ivar block: whether subscribers may choose the policy ``block``; or the most seconds for which
-        one may hold up the publisher. Then its subscription is ended.
-    :ivar may_subscribe: which users may subscribe to what; by default everybody whom the access
-        rules let call ``subscribe``.
+        a subscription may make the publisher wait. After that time the subscription is ended.
+    :ivar may_subscribe: which users may subscribe to which subjects; by default everybody whose
+        calls of ``subscribe`` the access rules allow.
     :ivar may_publish: which clients may publish; by default none.
-    :ivar ack_timeout: seconds in which a member of a group has to acknowledge the event that it has
-        had for longest; else what it has goes to others. A member may ask for less. By default any
-        time: only a member that is lost hands on what it has.
+    :ivar ack_timeout: seconds for a member of a group to acknowledge the event that it has had for
+        longest. After that time all its events go to others. A member may request less. By default
+        there is no limit: only a lost member's events go to others.
     :ivar store: the path of a file in which the history is kept, or a store.
     """
 

@@ -11,8 +11,8 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from pycomnet.ext.pubsub.topic import Topic
 from pycomnet.services.interface import Service
 
-#: What each is called behind ``pycomnet_topic_``, its key in what the method ``topic`` returns, and
-#: what it is.
+#: The metrics: the name after ``pycomnet_topic_``, the key in the result of the method ``topic``,
+#: and the description.
 COUNTERS = (
     ("events", "sequence", "Events that were published."),
     ("delivered", "delivered", "Events that were sent, to each subscription."),
@@ -42,7 +42,7 @@ class TopicMetrics:
 
     The figures are those of the method ``topic``: looked up once a second at most.
 
-    :param services: returns the services whose topics are meant, when they are asked for.
+    :param services: called at each request; returns the services whose topics are included.
     """
 
     def __init__(self, services: Callable[[], Iterable[Service]]) -> None:

@@ -1,4 +1,4 @@
-"""What sends events to one subscriber: a subscription's end of its stream, at the publisher."""
+"""Sends events to one subscriber: the publisher's end of a subscription's stream."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
     from pycomnet.services.server.connection import ServerConnection
     from pycomnet.services.server.request import ServerCall
 
-#: Bytes of events in one batch, at about; a longer event is alone in its batch.
+#: About how many bytes of events one batch has; a longer event has a batch of its own.
 BATCH = 1 << 16
 
 
-#: Policies by which events are dropped, and the stream goes on.
+#: Policies that drop events and keep the stream.
 DROPPING = (Policy.DROP_OLDEST, Policy.DROP_NEWEST, Policy.LATEST)
 
 
@@ -47,7 +47,8 @@ class Outlet(StreamFeed):
         "weight",
     )
 
-    #: what the connection asks of a token: whether it was told already
+    #: the connection checks it, as of a Deferred that waits for room: whether it was notified
+    #: already
     called = False
 
     def __init__(self, topic: Topic) -> None:
@@ -58,7 +59,7 @@ class Outlet(StreamFeed):
         self.waiting = True
         self.dirty = False
         self.sent = 0
-        #: for how many it counts
+        #: how many subscriptions it counts as
         self.weight = 1
         self._is_ending = False
         self._ending: BaseException | None = None
@@ -75,10 +76,10 @@ class Outlet(StreamFeed):
         self.topic.leave(self)
 
     def welcome(self, resumed: bool, begins: int) -> None:
-        """Say that the subscription counts.
+        """Send the welcome: the subscription is in effect.
 
-        :param resumed: whether it goes on where the subscriber was.
-        :param begins: the number behind which its events begin.
+        :param resumed: whether it continues where the subscriber was.
+        :param begins: the number after which its events begin.
         """
         assert self.call is not None
         topic = self.topic
@@ -112,7 +113,7 @@ class Outlet(StreamFeed):
             return  # the stream is being closed: `ended` is called
 
     def callback(self, _: object) -> None:
-        """The batch that waited is on its way."""
+        """The batch that waited has been sent."""
         self.waiting = False
         if self.call is not None:
             self.flush()
@@ -124,14 +125,14 @@ class Outlet(StreamFeed):
             call.connection.server.end_feed(call, problem)
 
     def finish(self, problem: BaseException | None) -> None:
-        """End the stream once all is sent."""
+        """End the stream when everything has been sent."""
         self._is_ending = True
         self._ending = problem
         if not self.waiting:
             self.flush()
 
     def flush(self) -> None:
-        """Send what there is."""
+        """Send the waiting items."""
         raise NotImplementedError
 
     def lag(self) -> int:
@@ -140,26 +141,27 @@ class Outlet(StreamFeed):
 
 
 class Subscription(Outlet):
-    """A subscriber that gets all events that it wants."""
+    """A subscriber that gets all events that match its subjects."""
 
     __slots__ = ("_few", "intake")
 
-    #: whether what is retained comes in the place of what the history has lost
+    #: whether retained events replace events that the history has lost
     wants_retained = True
 
     def __init__(self, topic: Topic, intake: SubscriberQueue) -> None:
         super().__init__(topic)
         self.intake = intake
         self.weight = intake.patterns.weight
-        #: so many bytes may wait before they are sent within a turn
+        #: with so many waiting bytes, they are sent within the turn
         self._few = min(BATCH, intake.bound)
 
     def offer(self, event: EncodedEvent) -> None:
-        """An event was published that it wants."""
+        """An event was published that matches the subscription."""
         intake = self.intake
         size = intake.size + event.size
         if size <= self._few and intake.cursor is None and intake.queues:
-            # What the intake does, without another call: for each event and subscriber.
+            # The same as in the intake, without another call: this runs for each event and
+            # subscriber.
             intake.queue.append(event)
             intake.size = size
             intake.waiting.size += event.size
@@ -214,9 +216,10 @@ class Subscription(Outlet):
         return self.intake.held
 
     def yield_memory(self) -> bool:
-        """Too much waits for all, and most for this one: it loses some, as its policy says.
+        """Too many bytes wait for all subscriptions, and most for this one: drop some, by its
+        policy.
 
-        :returns: whether less waits now.
+        :returns: whether fewer bytes wait now.
         """
         intake = self.intake
         if 2 * intake.size >= intake.held and intake.policy in DROPPING:
@@ -226,7 +229,7 @@ class Subscription(Outlet):
 
 
 def last_of(items: list[Item], topic: Topic, intake: SubscriberQueue) -> int:
-    """The number up to which all is sent with these items."""
+    """The number up to which all events are sent with these items."""
     # Not `topic.history.last`: an event that is being handed out may not be queued here yet.
     upto = 0 if intake.has_more() else topic.offered
     for item in reversed(items):

@@ -1,4 +1,4 @@
-"""What works for a subscriber, which it does not keep alive."""
+"""Objects that work for a subscriber, without keeping it alive."""
 
 from __future__ import annotations
 
@@ -12,16 +12,17 @@ if TYPE_CHECKING:
 
 
 class OwnedBySubscriber:
-    """Has a subscriber as its owner. One that nobody holds ends, and this with it."""
+    """Has a subscriber as its owner. When nothing refers to the subscriber any more, it ends, and
+    so does this object."""
 
     def __init__(self, owner: Subscriber) -> None:
         self._reference = weakref.ref(owner)
 
     @property
     def _owner(self) -> Subscriber:
-        """The subscriber, for what runs for it only.
+        """The subscriber, for code that runs only on its behalf.
 
-        :raises CancelledError: nobody holds it any more: what runs is over.
+        :raises CancelledError: nothing refers to the subscriber any more: the code is to stop.
         """
         owner = self._reference()
         if owner is None:

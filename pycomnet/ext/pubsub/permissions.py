@@ -1,6 +1,6 @@
-"""Who may subscribe to which subjects, and who may publish them: beyond the access rules.
+"""Which users may subscribe to which subjects, or publish them: in addition to the access rules.
 
-An access rule says who may call ``subscribe`` or ``publish`` at all. A grant says for which
+An access rule decides about calls of ``subscribe`` or ``publish`` as a whole. A grant restricts the
 subjects.
 """
 
@@ -19,11 +19,12 @@ if TYPE_CHECKING:
 
 @attrs.frozen
 class Grant:
-    """Lets users have subjects.
+    """Grants subjects to users.
 
-    :ivar patterns: of these subjects.
-    :ivar roles: users with any of these roles, and
-    :ivar users: ... of these names. If both are empty, everybody, with or without a login.
+    :ivar patterns: patterns of the subjects.
+    :ivar roles: for users with any of these roles, and
+    :ivar users: ... for users with these names. If both are empty, for everybody, with or without a
+        login.
     """
 
     patterns: tuple[str, ...]
@@ -31,7 +32,7 @@ class Grant:
     users: frozenset[str] = frozenset()
 
     def holds_for(self, user: Principal | None) -> bool:
-        """Whether it is for a user; None is for nobody in particular."""
+        """Whether the grant is for a user; None is a client without a login."""
         if not (self.roles or self.users):
             return True
         return user is not None and bool(user.roles & self.roles or user.name in self.users)
@@ -77,7 +78,7 @@ def is_open(given: Iterable[Grant]) -> bool:
 
 
 def missing(given: Iterable[Grant], user: Principal | None, patterns: Iterable[str]) -> str | None:
-    """The first of the patterns that a user may not have as a whole; None if there is none."""
+    """The first of the patterns that is not granted to a user as a whole; None if there is none."""
     have = [pattern for one in given if one.holds_for(user) for pattern in one.patterns]
     for wanted in patterns:
         if not any(covers(pattern, wanted) for pattern in have):

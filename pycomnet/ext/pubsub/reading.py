@@ -1,4 +1,5 @@
-"""Reads a history on from its store, where the one in memory does not go back far enough."""
+"""Continues to read a history from its store, where the one in memory does not reach back far
+enough."""
 
 from __future__ import annotations
 
@@ -18,9 +19,9 @@ log = Logger()
 
 
 def read_on(topic: Topic, intake: SubscriberQueue, taker: Any) -> None:
-    """Read what follows the intake's cursor, if that is to be read from the store.
+    """Read the events after the intake's cursor from the store, if the intake needs that.
 
-    :param taker: the subscription or the group whose intake it is; it is flushed then.
+    :param taker: the subscription or the group that the intake belongs to; it is flushed then.
     """
     cursor = intake.cursor
     if cursor is None or not intake.lacking:
@@ -34,7 +35,7 @@ def read_on(topic: Topic, intake: SubscriberQueue, taker: Any) -> None:
         topic.flush_later(taker)  # others have had much read in this turn
         return
     if topic.waiting.size > topic.waiting.most:
-        # It may come again; what is read for it is in memory for it alone.
+        # It may come again; events that are read for it are in memory for it alone.
         taker.close(Overloaded(f"{topic.interface}: too much waits for subscribers"))
         return
     intake.lacking = False
@@ -66,7 +67,7 @@ def _was_read(
 
 
 def _lose(topic: Topic, intake: SubscriberQueue, taker: Any, first: int) -> None:
-    """What is before a number is lost, but for what is retained of it."""
+    """The events before a number are lost, except the retained ones."""
     assert intake.cursor is not None
     begin = intake.cursor + 1
     intake.lost(first)

@@ -1,4 +1,4 @@
-"""What a publisher sends, checked before a subscriber uses it."""
+"""Checks the messages of a publisher before a subscriber uses them."""
 
 from __future__ import annotations
 
@@ -17,17 +17,18 @@ if TYPE_CHECKING:
 MAX_NUMBER = (1 << 53) - 1
 #: The most characters of an epoch, of why events are missing, and of a generator's error.
 MAX_EPOCH, MAX_WHY, MAX_MESSAGE = 64, 64, 10_000
-#: So many numbers of events of a group, which may come again, are remembered.
+#: For a group, so many numbers of received events are kept, as these events may come again.
 MOST_HAD = 20_000
 
 
 class EventCount:
-    """A publisher's count of events, which an epoch names, and what has come of it.
+    """A publisher's sequence of events, which an epoch names, and how far it has been received.
 
-    Events have it as their source: what is acknowledged later belongs to this count and no other.
+    Events have it as their source: a later acknowledgement belongs to this sequence and no other.
 
-    :ivar position: the number up to which all has come.
-    :ivar had: of a group: the numbers that have come, and whether the user has done with them.
+    :ivar position: the number up to which all events have been received.
+    :ivar had: in a group: the numbers of the received events, and whether the user has acknowledged
+        them.
     """
 
     def __init__(self, feed: PublisherFeed, epoch: str, before: EventCount | None = None) -> None:
@@ -46,7 +47,7 @@ class EventCount:
         self.feed.consumed()
 
     def acknowledge(self, number: int) -> defer.Deferred[None]:
-        """Tell the publisher that an event is done with."""
+        """Acknowledge an event."""
         if self.feed.count is not self:
             text = f"{self.feed.service} has begun anew since that event, and counts anew"
             return defer.fail(CallInterrupted(text))
@@ -54,10 +55,10 @@ class EventCount:
         return self.feed.acknowledge(number)
 
     def new_ones(self, batch: list[Any]) -> list[Any]:
-        """What of a batch of a group has not come before.
+        """The events of a group's batch that have not been received before.
 
-        The publisher sends again what was not acknowledged when the connection was lost. Of that,
-        what is done with is acknowledged again; the user has the rest already.
+        The publisher sends events again that were not acknowledged when the connection was lost.
+        Events that the user has acknowledged are acknowledged again; the user still has the others.
         """
         had = self.had
         left = []
@@ -77,7 +78,7 @@ class EventCount:
 class Welcome:
     """The first value of a stream.
 
-    :raises PycomnetError: the value is no welcome.
+    :raises PycomnetError: the value is not a welcome.
     """
 
     def __init__(self, value: Any, sender: object) -> None:
@@ -101,11 +102,12 @@ def is_number(value: Any) -> bool:
 
 
 def take_apart(batch: Any, count: EventCount) -> int:
-    """Check a batch, and make of it a list of events, as docs/protocol.rst has them, and of
+    """Check a batch, and convert it to a list of events, as docs/protocol.rst has them, and of
+    :class:`Gap` and :class:`Restarted`.
     :class:`Gap` and :class:`Restarted`.
 
-    :returns: the number up to which all has come with it.
-    :raises PycomnetError: it is no batch.
+    :returns: the number up to which all events have been received with it.
+    :raises PycomnetError: it is not a batch.
     """
     if type(batch) is not list or not batch or not is_number(batch[0]):
         raise PycomnetError(f"{count.feed.service}: that is no batch of events")
@@ -138,7 +140,7 @@ def take_apart(batch: Any, count: EventCount) -> int:
 
 
 def _with_blocks_or_notice(item: Any, count: EventCount) -> Any:
-    """An item that is no usual event; None if it says nothing here."""
+    """Read an item that is not a usual event; returns None for an item to ignore."""
     if type(item) is list and len(item) > 1 and item[0] is None and type(item[1]) is str:
         return _notice(item, count)
     if (
@@ -156,7 +158,7 @@ def _with_blocks_or_notice(item: Any, count: EventCount) -> Any:
 
 
 def _delivered_before(notice: list[Any], event: Any) -> None:
-    """Put the number of deliveries behind the event that a notice is about."""
+    """Append the number of deliveries to the event that a notice is about."""
     number, deliveries = (*notice[2:4], None, None)[:2]
     if type(event) is list and event[0] == number and is_number(deliveries) and len(event) < 7:
         event.extend([deliveries] if len(event) == 6 else [[], deliveries])

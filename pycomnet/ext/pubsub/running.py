@@ -1,4 +1,4 @@
-"""Runs what a publisher is made of: a generator, an async generator, or a function."""
+"""Runs a publisher's code: a generator, an async generator, or a function."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ from pycomnet.wire.values import type_name
 
 log = Logger()
 
-#: Values that a thread may be ahead of what is published.
+#: How many values a thread may produce before they are published.
 AHEAD = 1000
-#: Values that are published before others have their turn.
+#: How many values are published before other work of the reactor runs.
 TURN = 250
 #: Seconds before a generator that has failed runs again, at first and at most.
 FIRST_DELAY, MOST_DELAY = 0.5, 60.0
@@ -35,10 +35,10 @@ RESTARTS = (NEVER, FAILED, ALWAYS)
 
 @attrs.frozen
 class Publication:
-    """What a generator yields to say more than the value.
+    """What a generator yields to set the key or the subject of a value.
 
     :ivar value: the value; or a tuple of it and blocks of binary data.
-    :ivar key: what it is about.
+    :ivar key: the key of the event.
     :ivar subject: its subject.
     """
 
@@ -51,10 +51,10 @@ class PublisherRun(Protocol):
     """One run of a publisher's code."""
 
     def start(self) -> defer.Deferred[None]:
-        """Run it; fires at its end, fails with what it raises."""
+        """Run it. Returns a Deferred that fires at its end, and fails with its error."""
 
     def stop(self) -> None:
-        """Have it end when it can."""
+        """Request its end."""
 
 
 def publish_to(topic: Topic, value: Any) -> defer.Deferred[None]:
@@ -123,13 +123,15 @@ class InThread:
         self._reactor: IReactorFromThreads = IReactorFromThreads(reactor)
         self._over: defer.Deferred[None] = defer.Deferred()
         self._changed = threading.Condition()
-        #: what waits to be published: the value, and what is told of it, or None
+        #: the values that wait to be published, each with the object that is notified of the
+        #: outcome, or None
         self._values: deque[tuple[Any, _Outcome | None]] = deque()
         self._draining = False
         self._stopped = False
-        #: what is published and not acknowledged by the topic; and how much of that there may be
+        #: how many values are published and not acknowledged by the topic; and how many there may
+        #: be
         self._pending = 0
-        # The other half may be clients'.
+        # The other half is for clients.
         self._most = max(1, min(AHEAD, topic.settings.limits.blocked // 2))
         #: why a value was refused
         self._problem: BaseException | None = None
@@ -149,7 +151,7 @@ class InThread:
             self._changed.notify_all()
 
     def resume(self) -> None:
-        """It is to go on, if it has not ended by now."""
+        """Continue, if it has not ended by now."""
         with self._changed:
             self._stopped = False
 
@@ -181,14 +183,15 @@ class InThread:
                 close()
 
     def _publish(self, value: Any, key: str | None = None, subject: str = "") -> None:
-        """What a function is given: publishes, and returns once that is done."""
+        """The function ``publish`` for the user's code: publishes, and returns when that is
+        done."""
         outcome = _Outcome()
         if not self._put(Publication(value, key, subject), outcome):
             raise _Stopped
         outcome.wait()
 
     def _put(self, value: Any, outcome: _Outcome | None) -> bool:
-        """Hand a value to the reactor's thread. Returns False when it is to end."""
+        """Pass a value to the reactor's thread. Returns False if the publisher is to end."""
         with self._changed:
             while len(self._values) + self._pending >= AHEAD and not self._stopped:
                 self._changed.wait()
@@ -213,7 +216,7 @@ class InThread:
         self._check_end()
 
     def _check_end(self) -> None:
-        """It is over when the thread has ended, and all that it left is published."""
+        """The run is over when the thread has ended, and all its values are published."""
         if self._outcome is None or self._values or self._pending:
             return
         (failure,), self._outcome = self._outcome, None
@@ -266,7 +269,8 @@ class InThread:
         self._published(None)
 
     def _refused(self, failure: Failure) -> None:
-        """A value can't be published: that is the generator's error, and it is closed."""
+        """A value can't be published: this is the generator's error, and the generator is
+        closed."""
         with self._changed:
             self._problem = self._problem or failure.value
             self._values.clear()
@@ -278,32 +282,32 @@ class _Stopped(BaseException):
 
 
 class _Outcome:
-    """What a thread waits for."""
+    """The outcome of a value, for which a thread waits."""
 
     def __init__(self) -> None:
         self._event = threading.Event()
         self._failure: Failure | None = None
 
     def set(self, result: Any) -> None:
-        """It is published, or failed."""
+        """The value is published, or failed."""
         if isinstance(result, Failure):
             self._failure = result
         self._event.set()
 
     def wait(self) -> None:
-        """Wait for it, and raise its error."""
+        """Wait for the outcome, and raise its error."""
         self._event.wait()
         if self._failure is not None:
             self._failure.raiseException()
 
 
 def takes(function: Callable[..., Any]) -> bool:
-    """Whether a function is given ``publish``."""
+    """Whether a function takes ``publish`` as its argument."""
     return bool(inspect.signature(function).parameters)
 
 
 def runs_in_thread(function: Callable[..., Any]) -> bool:
-    """Whether a function runs in a thread unless something else is said: if it may block."""
+    """Whether a function may block, so that it runs in a thread by default."""
     return not (inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function))
 
 
@@ -338,20 +342,20 @@ class Running:
         self._closed = False
 
     def start(self) -> None:
-        """Begin, unless it is lazy and nobody is there."""
+        """Begin, unless it is lazy and has no subscribers."""
         if self._lazy:
             self._topic.watched = self.watched
         else:
             self._run()
 
     def watched(self, is_watched: bool) -> None:
-        """There are subscribers, or none any more."""
+        """The first subscriber has come, or the last has gone."""
         self._wanted = is_watched
         source = self._source
         if not is_watched:
             self._cancel()
-            # In another turn: it may be its own event that has ended the last subscription, and
-            # what runs can't be cancelled.
+            # In another turn: an event of the run itself may have ended the last subscription, and
+            # running code can't be cancelled.
             if source is not None and self._stopping is None:
                 self._stopping = self._reactor.callLater(0, self._stop_unwanted)
         elif source is None:
@@ -410,7 +414,8 @@ class Running:
         self._run_later()
 
     def _was_stopped(self, failure: Failure | None = None) -> bool:
-        """Whether it has ended because it was to: then it runs again if it is wanted by now."""
+        """Whether the run has ended because it was requested to: then the code runs again if it is
+        needed by now."""
         source, self._source = self._source, None
         if self._closed or self._topic.over:
             return True

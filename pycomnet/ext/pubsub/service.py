@@ -32,10 +32,10 @@ from pycomnet.services.server.guarding import RULE
 
 #: The most numbers of one ``acknowledge``.
 MAX_ACKNOWLEDGED = 10_000
-#: Seconds between checks whether subscribers still may have what they get, where that depends on
-#: who they are.
+#: Seconds between checks whether subscribers still have the rights to their events, where rights
+#: depend on the user.
 CHECK_EVERY = 2.0
-#: How many are checked before others have their turn.
+#: How many are checked before other work of the reactor runs.
 CHECKED = 100
 
 
@@ -44,8 +44,8 @@ class PublisherService(Service):
 
     :cvar published: its interface.
     :cvar settings: how it publishes.
-    :cvar via: the NATS servers through which it publishes.
-    :ivar topic: what it publishes to, once it has started.
+    :cvar via: the NATS servers that it publishes through.
+    :ivar topic: the topic that it publishes to, once it has started.
     """
 
     published: ClassVar[str] = ""
@@ -100,7 +100,7 @@ class PublisherService(Service):
 
     @method("subscribe", stream=True, args=ARGUMENTS)
     def subscribe(self, request: Any) -> Outlet:
-        """Get the events from now on, or from an earlier one on: docs/protocol.rst."""
+        """Subscribe to the events from now on, or from an earlier position: docs/protocol.rst."""
         asked = SubscribeRequest(request.args, self.topic, request.user)
         self._check_may_subscribe(request.user, asked.patterns)
         self.topic.check_room(request.connection, 1 if asked.group else asked.patterns.weight)
@@ -109,7 +109,7 @@ class PublisherService(Service):
 
     @method("change", args={"id": "int", "subjects": "list"}, results={"sequence": "int"})
     def change(self, request: Any) -> dict[str, Any]:
-        """Have a subscription of this connection get other subjects from now on."""
+        """Change the subjects of a subscription of this connection from now on."""
         outlet = self._outlet(request)
         if not isinstance(outlet, Subscription):
             raise InvalidArguments("a group's subjects can't be changed: use another group")
@@ -120,7 +120,7 @@ class PublisherService(Service):
 
     @method("acknowledge", args={"id": "int", "sequences": "list"}, results={"count": "int"})
     def acknowledge(self, request: Any) -> Any:
-        """Say that these events are done with, for a subscription of this connection in a group."""
+        """Acknowledge these events, for a subscription of this connection in a group."""
         outlet = self._outlet(request)
         if not isinstance(outlet, GroupMember):
             raise InvalidArguments("only subscriptions in a group acknowledge")
@@ -132,7 +132,7 @@ class PublisherService(Service):
 
     @method("forget", args={"group": "str"}, results={"found": "bool"})
     def forget(self, request: Any) -> Any:
-        """Forget a durable group of this user's, which has no subscribers, and its position."""
+        """Forget a durable group of this user, which has no subscribers, and its position."""
         name = request.args["group"]
         forgetting = self.topic.groups.forget(owner_name(request.user), name)
         return forgetting.addCallback(lambda found: {"found": found})
@@ -143,7 +143,7 @@ class PublisherService(Service):
         results={"sequence": "int"},
     )
     def publish(self, request: Any) -> Any:
-        """Publish an event from outside, where that is allowed."""
+        """Publish a client's event, if that is permitted."""
         args = request.args or {}
         subject = check_subject(args.get("subject") or "")
         if not permissions.may_have(self.settings.may_publish, request.user, subject):
@@ -152,12 +152,12 @@ class PublisherService(Service):
             raise Overloaded(f"{self.published}: too many events wait to be published")
         value: Any = args.get("value")
         publishing = self.topic.publish(value, args.get("key"), subject)
-        # It fires when this event is the last that is published.
+        # When this fires, the event is the last that was published, so this is its number.
         return publishing.addCallback(lambda _: {"sequence": self.topic.history.last})
 
     @method("topic", idempotent=True)
     def topic_state(self, request: Any) -> dict[str, Any]:
-        """How many events and subscriptions there are, and what waits."""
+        """The numbers of events and subscriptions, and how much waits."""
         return self.topic.figures.as_map()
 
     # -- who may ---------------------------------------------------------------------------------
@@ -179,7 +179,7 @@ class PublisherService(Service):
         return Forbidden(f"{self.published}: {name} may not {to}", self.published, what)
 
     def _check_later(self) -> None:
-        """Who may subscribe depends on the user: that may change while the stream goes on."""
+        """A user's right to subscribe may change while the stream continues."""
         if self._checking is None and not permissions.is_open(self.settings.may_subscribe):
             self._checking = self._reactor.callLater(CHECK_EVERY, self._check_all)
 
@@ -207,7 +207,8 @@ class PublisherService(Service):
             self._check_later()
 
 
-#: What a class that is decorated may not have: subscribers, or the rights' checks, would miss it.
+#: Attributes that a decorated class may not have: they would bypass subscribers, or the checks of
+#: rights.
 OWN_NAMES = (
     *("subscribe", "change", "acknowledge", "forget", "publish"),
     *("topic", "topic_state", "running", "published", "settings"),
@@ -217,7 +218,7 @@ OWN_NAMES = (
 class FunctionPublisher(PublisherService):
     """A publisher that runs a generator or a function.
 
-    :cvar function: what it runs.
+    :cvar function: the function or generator that it runs.
     """
 
     function: ClassVar[Callable[..., Any]]
@@ -236,7 +237,7 @@ class FunctionPublisher(PublisherService):
             self.lazy,
             self.restart,
         )
-        # In the next turn: the service is served by then, and what it starts can't delay that.
+        # In the next turn: then the service is served, and the code that starts can't delay that.
         reactor.callLater(0, self._run.start)
 
     def stopped(self) -> Any:
@@ -256,22 +257,22 @@ def publisher(
 ) -> Callable[[Any], Any]:
     """Make a publisher of a generator, an async generator, a function or a class.
 
-    The result is a subclass of :class:`~pycomnet.Service`, which a launcher finds as any other.
+    The result is a subclass of :class:`~pycomnet.Service`, which a launcher finds like any other.
 
-    A generator's values are published; it may yield :class:`Publication` to say a key or a subject,
-    too. A function with a parameter is given ``publish(value, key=None, subject="")``, which waits
-    for back pressure if the function runs in a thread, and returns a Deferred if not. A class gets
-    the attribute ``topic``, whose ``publish`` its methods call. The code runs once, for all
+    A generator's values are published; to set a key or a subject, it yields :class:`Publication`. A
+    function with a parameter gets ``publish(value, key=None, subject="")``, which waits for back
+    pressure if the function runs in a thread, and otherwise returns a Deferred. A class gets the
+    attribute ``topic``, whose ``publish`` its methods call. The code runs once, for all
     subscribers.
 
     :param name: the interface.
     :param lazy: run it only while there are subscribers; it is closed when the last one goes, and
-        begins anew with the next.
+        begins again with the next.
     :param restart: whether it runs again: ``"never"``, when it has ``"failed"``, or ``"always"``.
-        Subscribers are told of each error. Without a restart its end is theirs, and so is its
-        error.
-    :param thread: whether it runs in a thread of its own: by default a plain generator or function
-        does, which may block.
+        Subscribers are notified of each error. Without a restart the end of the code, or its error,
+        ends the subscriptions.
+    :param thread: whether it runs in a thread of its own. By default a plain generator or function
+        does, as it may block.
     :param via: publish through NATS: ``"nats://a:4222,b:4222"``, or
         :class:`~pycomnet.nats.NatsSettings`. With ``history`` or ``retain`` JetStream keeps the
         events.

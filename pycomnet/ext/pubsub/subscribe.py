@@ -1,4 +1,4 @@
-"""``subscriber()``: makes a subscriber of what its user says."""
+"""``subscriber()``: makes a subscriber from its arguments."""
 
 from __future__ import annotations
 
@@ -38,33 +38,35 @@ def subscriber(
     gaps: bool = True,
     via: Any = None,
 ) -> Subscriber:
-    """Subscribe to the publishers of an interface; it begins when it is first used.
+    """Subscribe to the publishers of an interface. The subscriber begins when it is first used.
 
     :param subjects: patterns of subjects, such as ``"eu.*"`` or ``"eu.>"``; by default all.
-    :param context: where the nameserver and the connections are; by default the default context.
-    :param address: of the only publisher, without a nameserver.
-    :param service: the name of the only publisher at the nameserver.
+    :param context: the context with the nameserver and the connections; by default the default
+        context.
+    :param address: the address of a single publisher, without a nameserver.
+    :param service: the name of a single publisher at the nameserver.
     :param which: ``"all"`` publishers of the interface, merged; or any ``"one"`` of them.
-    :param policy: what is dropped when this program is slower than the publisher:
+    :param policy: which events are dropped when this program is slower than the publisher:
         ``"drop_oldest"``, ``"drop_newest"``, ``"latest"`` (keep the last of each key),
         ``"disconnect"`` or ``"block"`` (the publisher waits, if it allows that).
     :param bound: the bytes that may wait at the publisher; by default 1 MiB.
     :param last: begin with so many events of the history.
     :param since: begin with the events of so many seconds, or of a time such as ``"5m"``.
-    :param retained: begin with the retained events; by default, if it is in no group.
-    :param group: share the events with the other subscribers of this group: each goes to one. It
-        is acknowledged when the next is asked for, or by :meth:`Event.acknowledge`; what is not
-        goes to another when this one is lost.
+    :param retained: begin with the retained events; this is the default outside of groups.
+    :param group: share the events with the other subscribers of this group: each event goes to one.
+        An event is acknowledged when the next is requested, or by :meth:`Event.acknowledge`. When
+        this subscriber is lost, its unacknowledged events go to another.
     :param name: with ``acknowledged``: the name of a group whose position the publisher keeps in
         its store, also over restarts of both ends.
-    :param prefetch: in a group: how many unacknowledged events this one may have.
-    :param ack_timeout: in a group: seconds in which this one acknowledges the event that it has had
-        for longest; if it does not, all that it has goes to others (``event.deliveries``), and it
-        gets nothing more until it acknowledges something. By default what the publisher says, which
-        may also say less.
+    :param prefetch: in a group: how many unacknowledged events this subscriber may have.
+    :param ack_timeout: in a group: seconds for this subscriber to acknowledge the event that it has
+        had for longest. If it does not, all its events go to others (``event.deliveries``), and it
+        gets no more until it acknowledges something. By default the publisher's timeout applies,
+        which is also the maximum.
     :param via: the publishers are behind NATS: ``"nats://a:4222,b:4222"``, or
+        :class:`~pycomnet.nats.NatsSettings`. The nameserver is not used then.
         :class:`~pycomnet.nats.NatsSettings`. The nameserver is not asked then.
-    :param gaps: give a :class:`Gap` where events are missing, and :class:`Restarted`.
+    :param gaps: return a :class:`Gap` where events are missing, and :class:`Restarted`.
     """
     if not isinstance(interface, str) or not interface:
         raise InvalidArguments(f"subscriber: expected an interface's name, not {interface!r}")

@@ -1,4 +1,4 @@
-"""The subscriber: events of one publisher, or of all that a nameserver knows."""
+"""The subscriber: gets events of one publisher, or of all that a nameserver knows."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ if TYPE_CHECKING:
     from pycomnet.services.client.context import Context
 
 ALL, ONE = "all", "one"
-#: Stands for nothing that can be taken by now.
+#: Stands for: no value is available now.
 _NOTHING: Any = object()
 
 
-#: Subscribers that somebody waits for: nothing else may hold them.
+#: Subscribers whose next value somebody awaits: maybe nothing else refers to them.
 _kept: dict[defer.Deferred[Any], Subscriber] = {}
 
 
@@ -38,13 +38,13 @@ class Subscriber(BlockingDoor, Live):
     """Gets the events of an interface's publishers. :func:`subscriber` makes it.
 
     It begins when it is first used. Iterate over it with ``async for``, or call :meth:`receive`:
-    both give what was published, one value after the other, and a :class:`Gap` where events are
-    missing. :meth:`events` gives :class:`Event` objects instead, which say more.
+    both return the published values, one after the other, and a :class:`Gap` where events are
+    missing. :meth:`events` yields :class:`Event` objects instead, which have more data.
 
     In a program without a reactor of its own, ``for value in subscriber``, ``subscriber[:10]`` and
     ``subscriber.get(timeout)`` do the same without Deferreds.
 
-    :ivar missed: how many events are missing so far, as far as that is known.
+    :ivar missed: how many events are missing so far, as far as their number is known.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class Subscriber(BlockingDoor, Live):
         super().__init__()
         patterns = subjects if isinstance(subjects, str) or subjects is None else list(subjects)
         self.interface = interface
-        #: what all publishers were asked for
+        #: the arguments of the subscriptions at all publishers
         self.subjects = list(check_patterns(patterns))
         self.group = group
         self.missed = 0
@@ -81,7 +81,7 @@ class Subscriber(BlockingDoor, Live):
         self._begun = False
         self._closed = False
         self._feeds: dict[PublisherFeed, None] = {}
-        #: what has come, with where it has come from; and what of that is being taken
+        #: the values that have come, each with its source; and the batch that is being taken
         self._batches: deque[tuple[EventCount, list[Any]]] = deque()
         self._source: Any = None
         self._items: Iterator[Any] | None = None
@@ -89,7 +89,8 @@ class Subscriber(BlockingDoor, Live):
         self._over: Exception | None = None
         self._subscribed: OneShot[None] = OneShot()
         self._changing = defer.DeferredLock()
-        #: in a group: what was given, and is done with when the next is asked for
+        #: in a group: the events that the user has got, and acknowledges by the request for the
+        #: next
         self._given_last: list[Event] = []
 
     def __repr__(self) -> str:
@@ -98,7 +99,7 @@ class Subscriber(BlockingDoor, Live):
     # -- for users -------------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Begin, if it has not begun; in the reactor's thread."""
+        """Begin, if the subscriber has not begun; in the reactor's thread."""
         if self._begun:
             return
         self._begun = True
@@ -106,14 +107,16 @@ class Subscriber(BlockingDoor, Live):
         self._finder.start()
 
     def _make_finder(self, context: Context) -> Any:
-        """What finds the publishers, and has them followed."""
+        """Make the object that finds the publishers, and makes the subscriber follow them."""
         return Publishers(self, context, self._address, self._service, self._which == ONE)
 
     def when_subscribed(self) -> defer.Deferred[None]:
-        """Wait until a subscription counts: what is published from then on comes.
+        """Wait until a subscription is in effect: events that are published from then on are
+        delivered.
 
-        :returns: fires when the publishers that are known have confirmed it, the first of them at
-            least. Fails with the error that keeps it from beginning. Cancelling it changes nothing.
+        :returns: fires when all known publishers have confirmed it or, if none is known yet, the
+            first one has. Fails with the error that keeps it from beginning. Cancelling it changes
+            nothing.
         """
         self.start()
         waiting = self._subscribed.when_fired()
@@ -125,7 +128,11 @@ class Subscriber(BlockingDoor, Live):
     def receive(self) -> defer.Deferred[Any]:
         """The next value, or :class:`Gap`, or :class:`Restarted`.
 
-        :returns: fires with it. At the end of all publishers it fails with
+        :returns: fires with it. When all publishers have ended, it fails with
+            :class:`~pycomnet.errors.ChannelClosed`; it fails with the error of a publisher that has
+            raised one; and as ``invoke`` does if the user may not subscribe. After an error of one
+            of several publishers the events of the others continue. Cancelling it leaves the value
+            for the next ``receive``.
             :class:`~pycomnet.errors.ChannelClosed`; with the error of a publisher that has raised
             one; and as ``invoke`` does if it may not subscribe. After an error of one of several
             publishers the others' events go on. Cancelling it leaves the value for the next
@@ -138,9 +145,9 @@ class Subscriber(BlockingDoor, Live):
         return self._receive(True)
 
     def receive_many(self, most: int = 1000, events: bool = False) -> defer.Deferred[list[Any]]:
-        """All that has come by now, as a list: one at least, and at most ``most``.
+        """All values that have come by now, as a list: at least one, and at most ``most``.
 
-        :param events: give events for the values.
+        :param events: return events instead of values.
         :returns: fires with them; fails as :meth:`receive`.
         """
         receiving = self._receive(events)
@@ -152,7 +159,7 @@ class Subscriber(BlockingDoor, Live):
     async def __anext__(self) -> Any:
         items = self._items
         if items is not None and self.group is None:
-            # What `_take` does with the usual item, without another call for each value.
+            # The same as in `_take` for the usual item, without another call for each value.
             for item in items:
                 if type(item) is list:
                     return item[4]
@@ -173,19 +180,19 @@ class Subscriber(BlockingDoor, Live):
 
     @deferred
     async def change(self, subjects: str | Iterable[str]) -> None:
-        """Get other subjects from now on.
+        """Change the subjects from now on.
 
-        :returns: fires when all publishers that can be reached have confirmed it; what they send to
-            others begins with it. Fails with ``InvalidSubject``, ``Forbidden`` or ``Overloaded``:
-            then all goes on as it was. Fails with ``InvalidArguments`` in a group, which has one
-            filter.
+        :returns: fires when all publishers that can be reached have confirmed it; streams from
+            other publishers begin with the new subjects. Fails with ``InvalidSubject``,
+            ``Forbidden`` or ``Overloaded``: then the old subjects stay. Fails with
+            ``InvalidArguments`` in a group, which has one filter.
         """
         wanted = list(check_patterns(subjects if isinstance(subjects, str) else list(subjects)))
         if self.group is not None:
             raise InvalidArguments("a group's subjects can't be changed: use another group")
         await self._changing.acquire()
         try:
-            # Also those that are found, or begin again, meanwhile.
+            # Also publishers that are found, or begin again, meanwhile.
             while behind := [feed for feed in self._feeds if feed.is_behind(wanted)]:
                 changing = [feed.change(wanted) for feed in behind]
                 await defer.gatherResults(changing, consumeErrors=True)
@@ -215,23 +222,24 @@ class Subscriber(BlockingDoor, Live):
         await self.close()
 
     def acknowledge_last(self) -> defer.Deferred[None]:
-        """In a group: the values that were given are done with.
+        """In a group: acknowledge the values that were returned so far.
 
-        :returns: fires when the publisher has noted it.
+        :returns: fires when the publisher has confirmed it.
         """
         given, self._given_last = self._given_last, []
         noting = defer.gatherResults([one.acknowledge() for one in given], consumeErrors=True)
         return noting.addCallbacks(lambda _: None, _first_error)
 
     def _acknowledge_given(self) -> None:
-        """The next value is asked for."""
+        """The next value is requested."""
         given, self._given_last = self._given_last, []
         for one in given:
             one.acknowledge().addErrback(self._not_acknowledged, one)
 
     def _not_acknowledged(self, failure: Failure, event: Event) -> None:
         if failure.check(CallInterrupted, *LOST) is None:
-            # Its publisher gives no more than it may have unacknowledged: nothing would follow.
+            # The publisher sends no more than this member may have unacknowledged: without this,
+            # nothing would follow.
             self.put(event.source, [failure.value])
 
     # -- taking ----------------------------------------------------------------------------------
@@ -275,7 +283,7 @@ class Subscriber(BlockingDoor, Live):
         return found
 
     def _take(self, event: bool) -> Any:
-        """The next value that is there."""
+        """The next available value."""
         while True:
             items = self._items
             if items is not None:
@@ -301,7 +309,7 @@ class Subscriber(BlockingDoor, Live):
         return made.value
 
     def _is_told(self, item: Gap | Restarted | Exception) -> bool:
-        """Whether the user is to have what is no event."""
+        """Whether the user gets items that are not events."""
         if isinstance(item, Exception):
             raise item
         if isinstance(item, Gap):
@@ -326,20 +334,21 @@ class Subscriber(BlockingDoor, Live):
         return found
 
     def left_positions(self, feed: PublisherFeed) -> dict[str, int]:
-        """The positions of publishers that are gone, one of which a feed's may be."""
+        """The positions of publishers that are gone; a feed's publisher may be one of these."""
         return {} if self._finder is None else self._finder.left_positions()
 
     def take_over(self, feed: PublisherFeed, epoch: str) -> EventCount | None:
-        """A feed's publisher has an epoch: what is known of it from one that is gone."""
+        """A feed's publisher has an epoch. Returns what is known of it from a publisher that is
+        gone."""
         return None if self._finder is None else self._finder.take_over(epoch)
 
     def add_feed(self, feed: PublisherFeed) -> None:
-        """There is a publisher."""
+        """A publisher was found."""
         self._feeds[feed] = None
         feed.start()
 
     def put(self, source: EventCount, items: list[Any]) -> None:
-        """Something has come."""
+        """A batch has come."""
         if self._closed:
             return
         self._batches.append((source, items))
@@ -402,7 +411,7 @@ class Subscriber(BlockingDoor, Live):
         self._finish(problem)
 
     def _finish(self, problem: Exception) -> None:
-        """Nothing more comes, from whatever publisher: what is here can still be taken."""
+        """No publisher sends anything more; the values that are here can still be taken."""
         if self._over is None:
             self._over = problem
         if self._finder is not None:

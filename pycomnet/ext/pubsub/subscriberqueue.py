@@ -1,4 +1,5 @@
-"""What waits for one subscription, or for one group: its bound, its policy, and what it missed."""
+"""The events that wait for one subscription or group: its bound, its policy, and the events that it
+missed."""
 
 from __future__ import annotations
 
@@ -13,17 +14,17 @@ from pycomnet.ext.pubsub.events import EncodedEvent, gap
 from pycomnet.ext.pubsub.history import History
 from pycomnet.ext.pubsub.subjects import Patterns
 
-#: The most events of the history that are looked at before others have their turn.
+#: The most events of the history that are examined before other work of the reactor runs.
 SCAN = 5_000
-#: Bytes that may wait for each subscription, however much waits for all of them together; nothing
-#: is taken from one that holds no more.
+#: Bytes that may wait for each subscription, however many wait for all subscriptions together. A
+#: subscription that holds no more than this never loses events for the others.
 ALWAYS = 1 << 16
 #: The smallest bound of a subscription, and the default, in bytes.
 LEAST_BOUND, BOUND = 1024, 1 << 20
 
 
 class Policy(str, Enum):
-    """What is done when a subscription's bound is reached."""
+    """What happens when a subscription's bound is reached."""
 
     DROP_OLDEST = "drop_oldest"
     DROP_NEWEST = "drop_newest"
@@ -36,15 +37,15 @@ class Policy(str, Enum):
 class WaitingBytes:
     """Counts the bytes that wait for all subscriptions of a publisher.
 
-    An event that waits for several subscriptions is in memory once, and counts for each. If there
-    are too many, those for which most waits lose some: see ``Topic.relieve``.
+    An event that waits for several subscriptions is in memory once, but counts for each. If too
+    many bytes wait, the subscriptions with the most lose some: see ``Topic.relieve``.
     """
 
     most: int
     size: int = 0
 
 
-#: Why events are missing: the bound was reached, or the history does not go back so far.
+#: Why events are missing: the bound was reached, or the history does not reach back that far.
 BOUND_REACHED, FORGOTTEN = "bound", "history"
 
 
@@ -71,18 +72,18 @@ class Missed:
         self.key = key
 
     def add(self, event: EncodedEvent) -> None:
-        """One more is missing, behind those before."""
+        """Add one missing event, after the others."""
         self.count = (self.count or 0) + 1
         self.last = event.sequence
 
     @property
     def payload(self) -> bytes:
-        """Its notice, encoded."""
+        """The encoded notice."""
         return gap(self.count, self.first, self.last, self.key, self.why)
 
 
 class Told:
-    """A notice that is no event, and comes at its place among them."""
+    """A notice at its place among the events."""
 
     __slots__ = ("payload",)
 
@@ -94,22 +95,22 @@ Item = EncodedEvent | Missed | Told
 
 
 Conflated = OrderedDict[tuple[str, str | None], tuple[EncodedEvent, Missed | None]]
-#: Those of intakes with another policy; and numbers that are not wanted: never changed.
+#: Constants for intakes with another policy, and for no unwanted numbers: never changed.
 NONE: Conflated = OrderedDict()
 NOTHING: AbstractSet[int] = frozenset()
 
 
 class SubscriberQueue:
-    """The events that a subscription is still to get, in their order.
+    """The events that a subscription still has to get, in their order.
 
-    First come those that were retained, then those of the history from :attr:`cursor` on, as they
-    are wanted: these take no memory here. Once the history is read, what is published is queued,
-    up to the bound.
+    First come retained events, then the matching events of the history from :attr:`cursor` on:
+    these take no memory here. Once the history is read, published events are queued, up to the
+    bound.
 
-    :param bound: bytes that may be queued. One event always may.
-    :param waiting: counts what is queued here and elsewhere.
-    :ivar cursor: the number up to which the history was read; None once it is.
-    :ivar lacking: the history in memory does not go back to the cursor, but the store's may.
+    :param bound: bytes that may be queued. One event may always be queued.
+    :param waiting: counts the bytes that are queued here and elsewhere.
+    :ivar cursor: the number up to which the history was read; None when all of it was read.
+    :ivar lacking: the history in memory does not reach back to the cursor, but the store's may.
     :ivar dropped: how many events were dropped.
     """
 
@@ -143,7 +144,7 @@ class SubscriberQueue:
     ) -> None:
         self.patterns = patterns
         self.policy = policy
-        #: whether events may be put into the queue without another look, while there are few
+        #: whether events may be queued without further checks, while there are few
         self.queues = policy is not Policy.LATEST
         self.bound = bound
         self.size = 0
@@ -154,15 +155,15 @@ class SubscriberQueue:
         self.lacking = False
         #: whether the store is being read
         self.reading = False
-        #: events that come first; they are in memory elsewhere, too
+        #: events that come first; they are also in memory elsewhere
         self.backlog: deque[Item] | tuple[()] = ()
-        #: numbers of events of the history that are not wanted
+        #: numbers of events of the history that do not match
         self.skip: AbstractSet[int] = NOTHING
         self._history = history
         self.waiting = waiting
-        #: what was published and waits; :class:`Told` and :class:`Missed` among it
+        #: published events that wait, with :class:`Told` and :class:`Missed` among them
         self.queue: deque[Item] = deque()
-        #: what is missing before the first of the queue
+        #: the events that are missing before the first of the queue
         self._front: Missed | None = None
         #: with the policy ``latest``: the last event of each subject and key, and what it replaced
         self._conflated: Conflated = NONE
@@ -170,13 +171,13 @@ class SubscriberQueue:
             self._conflated = OrderedDict()
 
     def __len__(self) -> int:
-        """How many events are queued, at about."""
+        """About how many events are queued."""
         return len(self.queue) + len(self._conflated) + len(self.backlog)
 
     # -- what comes ------------------------------------------------------------------------------
 
     def offer(self, event: EncodedEvent) -> bool:
-        """An event was published that is wanted.
+        """A matching event was published.
 
         :returns: False if the bound is reached and the policy is not to drop events.
         """
@@ -201,15 +202,15 @@ class SubscriberQueue:
         return True
 
     def tell(self, payload: bytes) -> None:
-        """Put a notice behind what is queued."""
-        # With `latest` it is before all events: they have no order there.
+        """Put a notice at the end of the queue."""
+        # With `latest` the notice comes before all events: they have no order there.
         if self.queue and isinstance(self.queue[-1], Told):
             self.queue[-1] = Told(payload)  # one after the other says no more than the last
         else:
             self.queue.append(Told(payload))
 
     def _is_over(self, more: int) -> bool:
-        """Whether ``more`` bytes more are too many."""
+        """Whether ``more`` additional bytes exceed the bound."""
         return self.size + more > self.bound
 
     def _count(self, size: int) -> None:
@@ -222,7 +223,7 @@ class SubscriberQueue:
         return self.size + self.preloaded
 
     def shrink(self) -> bool:
-        """Drop about half of what is queued. Returns whether that was any."""
+        """Drop about half of the queued events. Returns whether any were dropped."""
         before = self.size
         bound = max(ALWAYS, before // 2)
         self._drop_oldest(bound)
@@ -287,7 +288,8 @@ class SubscriberQueue:
     # -- what goes -------------------------------------------------------------------------------
 
     def take(self, limit: int) -> list[Item]:
-        """Take what comes next, about ``limit`` bytes of it; at least one item, if there is any."""
+        """Take the next items, about ``limit`` bytes of them; at least one item, if there is
+        any."""
         items: list[Item] = []
         size = 0
         backlog = self.backlog
@@ -326,7 +328,7 @@ class SubscriberQueue:
         return items
 
     def take_notice(self) -> Told | None:
-        """Take the notice that comes next, if one does and no event."""
+        """Take the next item, if it is a notice."""
         if self.backlog or self.cursor is not None or self._front is not None:
             return None
         queue = self.queue
@@ -366,9 +368,9 @@ class SubscriberQueue:
         return taken
 
     def lost(self, first: int) -> None:
-        """The history does not go back to the cursor any more.
+        """The history does not reach back to the cursor any more.
 
-        :param first: the number of the oldest event that there is.
+        :param first: the number of the oldest event in it.
         """
         assert self.cursor is not None
         begin = self.cursor + 1
@@ -388,23 +390,23 @@ class SubscriberQueue:
         )
 
     def change(self, patterns: Patterns) -> None:
-        """Other events are wanted from now on; what is queued by the old patterns stays."""
+        """The patterns have changed; events that are queued by the old patterns stay."""
         self.patterns = patterns
 
     def _before(self) -> deque[Item]:
-        """The backlog: most subscriptions never have one."""
+        """Make the backlog: most subscriptions never have one."""
         if not isinstance(self.backlog, deque):
             self.backlog = deque()
         return self.backlog
 
     def untold(self) -> int | None:
-        """The first number that is missing, and is told with an event that is queued; None if there
-        is none. Only with the policy ``latest``."""
+        """The first missing number that a queued event reports; None if there is none. Only with
+        the policy ``latest``."""
         firsts = (missed.first for _, missed in self._conflated.values() if missed is not None)
         return min(firsts, default=None)
 
     def preload(self, events: Iterable[EncodedEvent]) -> None:
-        """Events come before those of the history, and those that are published."""
+        """Put events before those of the history and the published ones."""
         backlog = self._before()
         size = 0
         for event in events:
@@ -414,7 +416,7 @@ class SubscriberQueue:
         self.waiting.size += size
 
     def put_back(self, events: Iterable[EncodedEvent]) -> None:
-        """Events come again, before all others."""
+        """Put events back, before all others."""
         for event in reversed(list(events)):
             self._before().appendleft(event)
             self.preloaded += event.size
@@ -423,7 +425,7 @@ class SubscriberQueue:
     def rewind(self, cursor: int) -> None:
         """Forget the events that are queued, and read them from the history."""
         self._count(-self.size)
-        # A notice is in no history: it comes behind what is read.
+        # The history has no notices: they come after the events that are read.
         self.queue = deque(item for item in self.queue if type(item) is Told)
         if self._conflated:
             self._conflated.clear()
@@ -437,7 +439,7 @@ class SubscriberQueue:
         self.cursor = None
 
     def forget_preloaded(self) -> None:
-        """Forget what was to come before all else."""
+        """Forget the events that were to come first."""
         self.waiting.size -= self.preloaded
         self.preloaded = 0
         self.backlog = ()

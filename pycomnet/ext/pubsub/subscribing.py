@@ -33,19 +33,19 @@ ARGUMENTS = {
     "ack_timeout": "float?",
     "durable": "bool?",
 }
-#: The most positions that a subscriber may say.
+#: The most positions that a subscriber may send.
 MAX_AFTER = 32
 #: The most characters of a group's name, and the default of ``prefetch``.
 MAX_GROUP, PREFETCH = 255, 100
-#: What a group does when its bound is reached.
+#: The policy of a group when its bound is reached.
 GROUP_POLICIES = (Policy.DROP_OLDEST, Policy.DROP_NEWEST)
 
 
 class SubscribeRequest:
-    """What a subscriber asks for.
+    """The subscription that a subscriber requests.
 
     :param args: the arguments of ``subscribe``.
-    :param user: who asks; None for nobody in particular.
+    :param user: the subscriber's user; None without a login.
     :raises InvalidArguments: one is not valid.
     :raises InvalidSubject: a pattern is none.
     """
@@ -91,7 +91,7 @@ class SubscribeRequest:
         return Policy(name)
 
     def _ack_timeout(self, asked: float | None) -> float | None:
-        """The publisher's, or what the member asks for if that is less."""
+        """The publisher's timeout, or the member's if that is less."""
         most = self.topic.settings.ack_timeout
         if asked is None:
             return most
@@ -99,7 +99,7 @@ class SubscribeRequest:
         return asked if most is None else min(asked, most)
 
     def open(self) -> Outlet:
-        """Make what sends the events."""
+        """Make the outlet that sends the events."""
         topic = self.topic
         if self.group is not None:
             return MemberStart(topic, self._group(), self)
@@ -124,7 +124,7 @@ class SubscribeRequest:
     # -- where to begin --------------------------------------------------------------------------
 
     def place(self, intake: SubscriberQueue) -> bool | defer.Deferred[bool]:
-        """Have the events begin where they are to. Returns whether the epoch was known."""
+        """Set the intake to the first event. Returns whether the epoch was known."""
         topic = self.topic
         known = None if self.after is None else self.after.get(topic.epoch)
         if known is not None and known <= topic.history.last:
@@ -141,7 +141,7 @@ class SubscribeRequest:
             _begin(intake, topic, topic.history.before(time))
         elif self.after is not None and not self.retained:
             _begin(intake, topic, topic.first - 1)
-            # What is older than the history, and still holds.
+            # Retained events that are older than the history.
             intake.preload(topic.retained.between(intake.patterns, 0, topic.first))
         elif self.retained:
             intake.preload(topic.retained.matching(intake.patterns))
@@ -151,12 +151,12 @@ class SubscribeRequest:
 
 
 def owner_name(user: Principal | None) -> str:
-    """Whose a user's groups are: nobody else's subscriptions are in them."""
+    """The owner of a user's groups: no other user's subscriptions are in them."""
     return "" if user is None else user.name
 
 
 def _begin(intake: SubscriberQueue, topic: Topic, cursor: int) -> None:
-    """Have the events behind a number come; there may be none by now."""
+    """Set the intake to the events after a number; there may be none by now."""
     intake.cursor = cursor if cursor < topic.history.last else None
 
 
@@ -181,7 +181,7 @@ def _after(value: Any) -> dict[str, int] | None:
 
 
 class _Starting:
-    """What a new outlet does before its first event."""
+    """The steps of a new outlet before its first event."""
 
     def __init__(self, outlet: Outlet, intake: SubscriberQueue, request: SubscribeRequest) -> None:
         self._outlet = outlet
@@ -189,17 +189,18 @@ class _Starting:
         self._request = request
 
     def run_when_affordable(self) -> None:
-        """As :meth:`run`, in a later turn if others have looked through much in this one."""
+        """As :meth:`run`, but in a later turn if other outlets have examined many events in this
+        one."""
         topic = self._request.topic
         if not topic.when_affordable(self._run_later):
-            # Until then nothing is queued for it: it does not count yet.
+            # Until then nothing is queued for it: it is not in effect yet.
             self._intake.cursor, self._intake.reading = 0, True
             return
         topic.history.budget -= (len(topic.retained) + 1) * self._intake.patterns.cost
         self.run()
 
     def run(self) -> None:
-        """Find where to begin, say that the subscription counts, and send."""
+        """Find the first event, send the welcome, and send events."""
         placed = self._request.place(self._intake)
         if isinstance(placed, defer.Deferred):
             placed.addCallbacks(self.ready, self.failed)
@@ -212,7 +213,7 @@ class _Starting:
             self.run_when_affordable()
 
     def ready(self, resumed: bool) -> None:
-        """The subscription counts."""
+        """The subscription is in effect."""
         outlet = self._outlet
         if outlet.call is None:
             return  # it has gone meanwhile
@@ -230,7 +231,7 @@ class _Starting:
 
 
 class SubscriptionStart(Subscription):
-    """A subscription that begins where its subscriber says."""
+    """A subscription that begins where its subscriber requests."""
 
     __slots__ = ("_request",)
 
@@ -246,7 +247,7 @@ class SubscriptionStart(Subscription):
 
 
 class MemberStart(GroupMember):
-    """A member of a group, which begins with it if it is the first."""
+    """A member of a group; the group begins with its first member."""
 
     __slots__ = ("_request",)
 

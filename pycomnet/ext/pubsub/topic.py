@@ -1,4 +1,4 @@
-"""A publisher's events: numbered, remembered, and handed to its subscriptions."""
+"""Numbers and keeps a publisher's events, and passes them to its subscriptions."""
 
 from __future__ import annotations
 
@@ -31,25 +31,26 @@ from pycomnet.text.logs import Logger
 
 log = Logger()
 
-#: For so many subjects, with so many places of subscriptions, it is remembered who wants them.
+#: For so many subjects, with so many places of subscriptions, the matching subscriptions are
+#: cached.
 MOST_SUBJECTS, MOST_PLACES = 10_000, 1_000_000
 #: The most characters of a key.
 MAX_KEY = 255
 
-#: To so much of what may wait it is reduced, if there is more.
+#: The share of the limit to which waiting bytes are reduced when they exceed it.
 RELIEF = 7 / 8
 
 Taker = Subscription | SubscriberGroup
 
 
 class Topic(Live):
-    """What a publisher publishes to its subscribers.
+    """The object through which a publisher publishes to its subscribers.
 
     :param interface: the publisher's interface.
-    :param reactor: for the time and for turns.
+    :param reactor: for the time and for later turns.
     :param store: keeps the history; None for memory alone.
     :param clock: tells the time of day, once.
-    :ivar epoch: the name of this count of events.
+    :ivar epoch: the name of this sequence of events.
     """
 
     def __init__(
@@ -70,15 +71,15 @@ class Topic(Live):
         self.outlets: dict[int, Outlet] = {}
         self.groups = TopicGroups(self, reactor)
         self.store = store
-        #: the number of the last event that was offered to all that want it
+        #: the number of the last event that was offered to all matching subscriptions
         self.offered = 0
-        #: whether it has ended, and the error if that is why
+        #: whether it has ended, and with which error, if any
         self.over = False
         self.problem: BaseException | None = None
         #: called when the first subscriber has come (True) and the last has gone (False)
         self.watched: Any = None
         self._reactor = reactor
-        #: what is added to the reactor's time for the time of an event
+        #: is added to the reactor's time to get the time of an event
         self._offset = clock() - reactor.seconds()
         self._time = 0.0
         self._longest = limits.event
@@ -86,25 +87,26 @@ class Topic(Live):
         self._keeps = bool(settings.history) or settings.retain or store is not None
         self._last_id = 0
         self._next = 1
-        #: what gets events: subscriptions and groups
+        #: the takers of events: subscriptions and groups
         self.takers: dict[Taker, None] = {}
-        #: what subscriptions count for: all, and those of each connection
+        #: how many subscriptions there are, by weight: of all clients, and of each connection
         self._weight = 0
         self._per_connection: Counter[Any] = Counter()
-        #: subject -> what wants it
+        #: subject -> its takers
         self._wanting: dict[str, tuple[Taker, ...]] = {}
-        #: how many places those tuples have together
+        #: the total length of these tuples
         self._places = 0
         self._index: SubjectIndex[Taker] = SubjectIndex()
-        #: what has something to send
+        #: outlets that have something to send
         self._dirty: list[Taker | Outlet] = []
         self._turn: Any = None
         self._blockers: dict[Subscription, Any] = {}
-        #: what is to be published once nothing blocks: value, key, subject, and the caller's
+        #: events to publish when nothing blocks any more: value, key, subject, and the caller's
+        #: Deferred
         self._held: deque[tuple[Any, str | None, str, defer.Deferred[None]]] = deque()
-        #: subscriptions that are to begin when they may look through what is remembered
+        #: subscriptions that wait to begin until they may examine the history
         self._beginning: deque[Callable[[], None]] = deque()
-        #: the batch that was encoded last in this turn
+        #: the last batch that was encoded in this turn
         self._last_batch: tuple[int, list[Item], bytes] | None = None
         self.figures = TopicFigures(self, reactor)
 
@@ -121,7 +123,7 @@ class Topic(Live):
         return self.history.first if self.store is None else self.store.first
 
     def restore(self, recent: list[EncodedEvent], retained: list[EncodedEvent]) -> None:
-        """Go on with what a store has.
+        """Continue with the events of a store.
 
         :param recent: its last events, and
         :param retained: the last of each subject and key.
@@ -146,16 +148,16 @@ class Topic(Live):
     ) -> defer.Deferred[None]:
         """Publish an event; in the reactor's thread.
 
-        :param value: what can be sent; or a tuple of that and blocks of binary data
+        :param value: a value that can be sent; or a tuple of that and blocks of binary data
             (:class:`~pycomnet.Binary`), which are read at once.
-        :param key: what the event is about: with ``retain`` and the policy ``latest`` the last
-            event of each subject and key counts.
+        :param key: the key: ``retain`` and the policy ``latest`` keep the last event of each
+            subject and key.
         :param subject: its subject under the publisher's interface.
-        :returns: fires when it is published: at once, unless a subscriber blocks, or a store has
-            to keep it first. Fails with :class:`~pycomnet.errors.ValueNotSendable`,
+        :returns: fires when it is published: at once, unless a subscriber blocks, or a store has to
+            keep it first. Fails with :class:`~pycomnet.errors.ValueNotSendable`,
             ``InvalidSubject``, ``InvalidArguments`` (it is too long), ``Overloaded`` (too many
-            wait for a subscriber that blocks) or ``PublisherGone``. Cancelling it does not take
-            back what was published.
+            events wait for a subscriber that blocks) or ``PublisherGone``. Cancelling it does not
+            withdraw the event.
         """
         try:
             if subject not in self._wanting:  # it is checked once
@@ -185,14 +187,15 @@ class Topic(Live):
         store = self.store
         if store is not None and store.fullness >= 1:
             raise Overloaded(f"{self.interface}: too many events wait to be stored")
-        # What is published in one turn has one time.
+        # All events of one turn have the same time.
         time = self.now() if self._turn is None else self._time
         event = encode_event(number, subject, key, time, value, self._longest)
         self._next = number + 1
         if store is None:
             self._commit(event)
             return done()
-        # Not the store's: who waits for it may cancel it, as a client does that is cut off.
+        # Not the store's Deferred: the caller may cancel it, for example when a client is
+        # disconnected.
         published: defer.Deferred[None] = defer.Deferred(lambda _: None)
         storing = store.append(event)
         storing.addCallbacks(self._stored, self._not_stored, (published, event), {}, (published,))
@@ -212,7 +215,7 @@ class Topic(Live):
             published.errback(failure)
 
     def _commit(self, event: EncodedEvent) -> None:
-        """An event is published: hand it to those who want it."""
+        """An event is published: pass it to the matching takers."""
         if self._keeps:
             self.history.append(event)
             if self._retains:
@@ -251,7 +254,7 @@ class Topic(Live):
     # -- sending, together with what else is published in this turn ------------------------------
 
     def flush_later(self, taker: Taker | Outlet) -> None:
-        """Have something send what it has in the next turn."""
+        """Make an outlet send its items in the next turn."""
         if not taker.dirty:
             taker.dirty = True
             self._dirty.append(taker)
@@ -259,12 +262,12 @@ class Topic(Live):
             self._cork()
 
     def _cork(self) -> None:
-        """Send what follows together, in the next turn."""
+        """Send further events together, in the next turn."""
         self._time = self.now()
         self._turn = self._reactor.callLater(0, self._next_turn)
 
     def when_affordable(self, begin: Callable[[], None]) -> bool:
-        """Whether a subscription may look through what is remembered now.
+        """Whether a subscription may examine the history now.
 
         :param begin: else it is called in a later turn.
         """
@@ -279,7 +282,7 @@ class Topic(Live):
         self._turn = None
         self.figures.mark()
         history = self.history
-        # Who has looked through more than that in one turn has the others' turns come first.
+        # A subscription that has examined more than that in one turn lets the others go first.
         history.budget = min(BUDGET, history.budget + BUDGET)
         beginning, self._beginning = self._beginning, deque()
         for begin in beginning:
@@ -299,9 +302,9 @@ class Topic(Live):
         self._last_batch = None
 
     def batch(self, upto: int, items: list[Item]) -> bytes:
-        """Encode a batch: once for all that get the same in a turn.
+        """Encode a batch: once for all subscriptions that get the same in a turn.
 
-        :param upto: the number up to which all is sent with it.
+        :param upto: the number up to which all events are sent with it.
         """
         last = self._last_batch
         if last is not None and last[0] == upto and last[1] == items:
@@ -311,7 +314,7 @@ class Topic(Live):
         return payload
 
     def relieve(self) -> None:
-        """More waits than may: those for which most does lose some, and nobody else."""
+        """Too many bytes wait: the subscriptions with the most lose some, and no others."""
         waiting = self.waiting
         while waiting.size > waiting.most * RELIEF:
             most = max(self.takers, key=attrgetter("held"), default=None)
@@ -320,12 +323,13 @@ class Topic(Live):
 
     @property
     def has_room(self) -> bool:
-        """Whether half of what may wait to be published is left: clients may use no more."""
+        """Whether half of the room for events that wait to be published is free: clients may use no
+        more."""
         held = len(self._held) >= self.settings.limits.blocked / 2
         return not held and (self.store is None or self.store.fullness < 0.5)
 
     def tell_restarted(self, problem: str) -> None:
-        """Tell all subscribers that the publisher's generator runs again."""
+        """Notify all subscribers that the publisher's generator runs again."""
         payload = restarted(problem[:1000])
         for taker in self.takers:
             taker.tell(payload)
@@ -348,7 +352,7 @@ class Topic(Live):
             outlet.finish(problem)
 
     def close(self) -> None:
-        """Forget all; the server ends."""
+        """Forget everything; the server ends."""
         self.end(PublisherGone(f"{self.interface} has ended"))
         timers = [self._turn, *self._blockers.values()]
         self._turn = None
@@ -359,13 +363,13 @@ class Topic(Live):
                 timer.cancel()
 
     def closed(self) -> defer.Deferred[None]:
-        """Fires when nothing of it is open any more, after :meth:`close`."""
+        """Fires when everything is closed, after :meth:`close`."""
         return done() if self.store is None else self.store.close()
 
     # -- subscribers that block ------------------------------------------------------------------
 
     def blocked(self, subscription: Subscription) -> None:
-        """A subscription has as much as it may: nothing is published until it has less."""
+        """A subscription has reached its bound: nothing is published until it has room."""
         if subscription in self._blockers:
             return
         block = self.settings.block
@@ -382,7 +386,7 @@ class Topic(Live):
         )
 
     def unblocked(self, subscription: Subscription) -> None:
-        """It has room again, or is gone."""
+        """The subscription has room again, or is gone."""
         if subscription not in self._blockers:
             return
         timer = self._blockers.pop(subscription)
@@ -404,7 +408,7 @@ class Topic(Live):
     def check_room(self, connection: Any, weight: int = 1) -> None:
         """Raise Overloaded if a connection may have no further subscription.
 
-        :param weight: for how many it counts, by its patterns.
+        :param weight: how many subscriptions it counts as, by its patterns.
         """
         limits = self.settings.limits
         if self._weight + weight > limits.subscriptions:
@@ -421,7 +425,7 @@ class Topic(Live):
             del self._per_connection[connection]
 
     def join(self, outlet: Outlet) -> None:
-        """A subscription's stream has begun: it counts from here."""
+        """A subscription's stream has begun: it is in effect from here on."""
         connection = outlet.connection
         self.check_room(connection, outlet.weight)
         self._last_id += 1
@@ -451,13 +455,13 @@ class Topic(Live):
             self.watched(False)
 
     def add(self, taker: Taker) -> None:
-        """Something wants events from now on."""
+        """A taker gets events from now on."""
         self.takers[taker] = None
         self._index.add(taker.intake.patterns.texts, taker)
         self._forget_wanting()
 
     def remove(self, taker: Taker) -> None:
-        """It does not any more."""
+        """A taker gets no more events."""
         self.takers.pop(taker, None)
         self._index.remove(taker.intake.patterns.texts, taker)
         self._forget_wanting()
@@ -465,9 +469,9 @@ class Topic(Live):
         taker.intake.clear()
 
     def change(self, taker: Subscription, patterns: Patterns) -> None:
-        """A subscription wants other events from now on.
+        """A subscription's patterns have changed.
 
-        :raises Overloaded: it would be one too many, as it counts for more.
+        :raises Overloaded: with its new weight there would be too many subscriptions.
         """
         more = patterns.weight - taker.weight
         if more > 0:

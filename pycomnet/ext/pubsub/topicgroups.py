@@ -1,4 +1,4 @@
-"""The groups of a topic: how many there may be, and whose they are."""
+"""The groups of a topic, by owner; limits their number."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pycomnet.ext.pubsub.groups import LINGER, SubscriberGroup
 if TYPE_CHECKING:
     from pycomnet.ext.pubsub.topic import Topic
 
-#: Owner, name, and whether it is durable: groups of different users never meet.
+#: Owner, name, and whether it is durable: groups of different users are independent.
 GroupIdentity = tuple[str, str, bool]
 
 
@@ -30,7 +30,7 @@ class TopicGroups:
         return len(self._groups)
 
     def get(self, identity: GroupIdentity) -> SubscriberGroup | None:
-        """A group, or None."""
+        """Return a group, or None."""
         return self._groups.get(identity)
 
     def add(self, group: SubscriberGroup) -> None:
@@ -48,7 +48,7 @@ class TopicGroups:
         self._topic.add(group)
 
     def call_later(self, seconds: float, what: Callable[[], Any]) -> Any:
-        """Call something; returns what can be cancelled."""
+        """Call a function later; returns an object that can be cancelled."""
         return self._reactor.callLater(seconds, what)
 
     def left(self, group: SubscriberGroup) -> None:
@@ -66,7 +66,7 @@ class TopicGroups:
     def forget(self, owner: str, name: str) -> defer.Deferred[bool]:
         """Forget a durable group that has no members, and its position.
 
-        :returns: fires with whether there was one.
+        :returns: fires with whether the group existed.
         :raises InvalidArguments: it has members; or no group is durable here.
         """
         store = self._topic.store

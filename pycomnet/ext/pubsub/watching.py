@@ -24,12 +24,13 @@ WILD = "*?["
 
 
 class ServiceWatcher:
-    """What is told of the services of an interface.
+    """The callbacks of a watch of an interface's services.
 
-    :param found: called with the name of each, when it is registered, and with what tells this
-        registration from others of the name. It may be told again.
-    :param lost: called with the name of one that is not registered any more.
-    :param complete: called when all that there are have been told.
+    :param found: called with the name of each service, when it is registered, and with a value that
+        distinguishes this registration from others of the name. It may be called again for the same
+        registration.
+    :param lost: called with the name of a service that is not registered any more.
+    :param complete: called when all registered services have been reported.
     :param failed: called with the error if the nameserver can't be watched at all.
     """
 
@@ -47,9 +48,10 @@ class ServiceWatcher:
 
 
 class InterfaceWatch:
-    """Watches a nameserver for the services of an interface, as long as somebody wants to know.
+    """Watches a nameserver for the services of an interface, as long as it has users.
 
-    :param context: it shares the connections of who began, but not the deadline of its request.
+    :param context: the watch shares the connections of the first user's context, but not the
+        deadline of its request.
     """
 
     def __init__(self, context: Context, interface: str) -> None:
@@ -61,14 +63,14 @@ class InterfaceWatch:
         self._complete = False
         self._stream: Any = None
         self._running: defer.Deferred[None] | None = None
-        #: what it is found by
+        #: the key under which it is shared
         self.key: Any = None
 
     @classmethod
     def watch(cls, context: Context, interface: str, watcher: ServiceWatcher) -> InterfaceWatch:
-        """Tell a watcher what there is, and what changes.
+        """Report the services, and their changes, to a watcher.
 
-        Who asks the same nameserver, as the same user, on the same connections, shares a watch.
+        Users of the same nameserver, as the same user, on the same connections, share a watch.
         """
         key = cls, interface, context.nameserver_identity
         found: InterfaceWatch = context.pool.shared.setdefault(key, cls(context, interface))
@@ -77,7 +79,7 @@ class InterfaceWatch:
         return found
 
     def add(self, watcher: ServiceWatcher) -> None:
-        """Somebody wants to know."""
+        """Add a watcher."""
         self._watchers[watcher] = None
         for name, registration in list(self._names.items()):
             watcher.found(name, registration)
@@ -88,7 +90,7 @@ class InterfaceWatch:
             self._running.addErrback(self._failed)
 
     def remove(self, watcher: ServiceWatcher) -> None:
-        """Somebody does not any more."""
+        """Remove a watcher."""
         self._watchers.pop(watcher, None)
         if not self._watchers:
             self._end()
@@ -131,7 +133,7 @@ class InterfaceWatch:
             await backoff.wait()
 
     async def _follow(self, stream: Any, backoff: Backoff) -> None:
-        """Follow what the nameserver tells, until it is lost."""
+        """Process the nameserver's events, until the stream is lost."""
         seen: set[str] | None = set()
         async for event in stream:
             kind = event["event"]
@@ -161,7 +163,7 @@ class InterfaceWatch:
                 self._call(getattr(watcher, what), *args)
 
     def _call(self, function: Callable[..., object], *args: Any) -> None:
-        """Tell one watcher: what it raises is not the others' end."""
+        """Notify one watcher: an error in it must not affect the others."""
         try:
             function(*args)
         except defer.CancelledError:

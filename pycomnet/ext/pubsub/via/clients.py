@@ -1,4 +1,4 @@
-"""Connections to NATS that the publishers and subscribers of one place share."""
+"""Connections to NATS that the publishers and subscribers of one context or server share."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _clients: weakref.WeakKeyDictionary[Any, dict[NatsSettings, SharedClient]] = (
 
 
 class SharedClient:
-    """A client, as long as somebody uses it.
+    """A shared client, which is open while it has users.
 
     :ivar client: the client; it may not be connected yet.
     """
@@ -31,9 +31,9 @@ class SharedClient:
 
     @classmethod
     def of(cls, place: Any, settings: NatsSettings) -> SharedClient:
-        """The client of a place, for one more user: a context, or a server.
+        """The client of a context or a server, for one more user.
 
-        :param place: it has a ``reactor``.
+        :param place: the context or server; it has a ``reactor``.
         """
         here = _clients.setdefault(place, {})
         found = here.get(settings)
@@ -44,14 +44,14 @@ class SharedClient:
         return found
 
     def start(self) -> defer.Deferred[None]:
-        """Connect, if it is not."""
+        """Connect, if the client is not connected."""
         return self.client.start()
 
     @deferred
     async def release(self, flush: bool = False) -> None:
-        """A user needs it no more: the last one closes it.
+        """A user does not need it any more: the last one closes it.
 
-        :param flush: wait until the server has what was sent.
+        :param flush: wait until the server has received everything.
         """
         self._users -= 1
         last = self._users <= 0

@@ -1,4 +1,4 @@
-"""What events and notices are in NATS's messages. docs/protocol.rst has the arrays."""
+"""The form of events and notices in NATS messages. docs/protocol.rst has the arrays."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ _codec = make_codec()
 _encode, _decode = _codec.encode, _codec.decode
 #: The most characters of an epoch.
 MAX_EPOCH = 64
-#: What publishers tell: that they are there, as an answer too, or begin again, end or go.
+#: Notices of publishers: that they exist (also as a reply), begin again, end or go.
 HERE, RESTARTED, END, GONE = "here", "restarted", "end", "gone"
 
 
 class UnreadableMessage(PycomnetError):
-    """A message that is none of this protocol."""
+    """A message that does not follow this protocol."""
 
 
 class EventHead:
-    """What a publisher's events begin with.
+    """The beginning of a publisher's events.
 
-    :param epoch: of the publisher.
+    :param epoch: the publisher's epoch.
     """
 
     def __init__(self, epoch: str) -> None:
@@ -40,7 +40,7 @@ class EventHead:
 
 
 def read_event(payload: bytes) -> tuple[str, int | None, list[Any]]:
-    """An event's epoch, the number of the last one with its subject, and the event.
+    """An event's epoch, the number of the previous event with its subject, and the event.
 
     :raises UnreadableMessage: it is none.
     """
@@ -81,7 +81,7 @@ def notice(
     """What a publisher tells.
 
     :param sequence: the number of its last event.
-    :param text: with ``restarted``: why.
+    :param text: with ``restarted``: the reason.
     :param problem: with ``end``: the error that has ended it.
     """
     error = None if problem is None else error_map(problem)

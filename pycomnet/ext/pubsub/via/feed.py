@@ -1,4 +1,4 @@
-"""A subscriber's events from NATS: over core NATS, or from JetStream where it keeps them."""
+"""A subscriber's events from NATS: over core NATS, or from JetStream if a stream keeps them."""
 
 from __future__ import annotations
 
@@ -39,20 +39,20 @@ if TYPE_CHECKING:
 
 log = Logger()
 
-#: Bytes that a subscriber is given at a time.
+#: Bytes that a subscriber gets at a time.
 BATCH = 1 << 16
-#: The most publishers of which it is known how far their events have come.
+#: The most publishers whose positions are kept.
 MOST_SOURCES = 1000
-#: Stands for the epoch of what has several publishers.
+#: Stands for the epoch of an object with several publishers.
 BEGUN = "nats"
-#: Seconds between looks whether a stream is read to its end, once its publishers have ended.
+#: Seconds between checks whether a stream is read to its end, once its publishers have ended.
 END_CHECK = 0.2
 
 
 class NatsSource:
-    """One publisher, for a subscriber: what its batches are from.
+    """One publisher, for a subscriber: the source of its batches.
 
-    :ivar name: nobody knows the names of publishers behind NATS.
+    :ivar name: None, as the names of publishers behind NATS are not known.
     """
 
     __slots__ = ("_feed", "epoch", "is_over", "name", "track")
@@ -70,7 +70,7 @@ class NatsSource:
 
     @property
     def feed(self) -> NatsFeed:
-        """What it is a source of."""
+        """The feed that it is a source of."""
         return self._feed
 
     def acknowledge(self, number: int) -> defer.Deferred[None]:
@@ -81,11 +81,11 @@ class NatsSource:
 class NatsFeed(OwnedBySubscriber):
     """The events of an interface from NATS, for a subscriber.
 
-    :ivar count: None before the subscription counts.
+    :ivar count: None before the subscription is in effect.
     :ivar over: whether nothing more comes.
     """
 
-    #: what a subscriber looks at of each feed
+    #: attributes that a subscriber reads of each feed
     name: str | None = None
     gone = False
     away = False
@@ -107,9 +107,9 @@ class NatsFeed(OwnedBySubscriber):
         self.client: NatsClient = self._shared.client
         self._sources: OrderedDict[str, NatsSource] = OrderedDict()
         self._is_busy = False
-        #: where publishers answer
+        #: the subject of the publishers' answers
         self._answers = ""
-        #: how often the client was connected again when publishers were asked where they are
+        #: the client's number of reconnections when publishers were last asked for their positions
         self._reconnects: int | None = None
         self._subscriptions: list[Any] = []
         self.reader: EventStreamReader | GroupReader | None = None
@@ -154,7 +154,7 @@ class NatsFeed(OwnedBySubscriber):
         self._owner.check_subscribed()
 
     def _check_core(self, policy: Policy) -> None:
-        """Refuse what needs JetStream."""
+        """Refuse options that need JetStream."""
         interface = self.names.interface
         for name in ("last", "since"):
             if self.beginning.get(name):
@@ -186,7 +186,7 @@ class NatsFeed(OwnedBySubscriber):
         self._finish(failure.value)
 
     def _finish(self, problem: BaseException | None) -> None:
-        """Nothing more comes: tell the owner, and let all go."""
+        """Nothing more comes: notify the owner, and release everything."""
         if self.over:
             return
         owner = self._reference()
@@ -214,11 +214,11 @@ class NatsFeed(OwnedBySubscriber):
         closing.addErrback(lambda _: None)
 
     def is_behind(self, subjects: list[str]) -> bool:
-        """Whether it has other subjects."""
+        """Whether its subjects still differ from these."""
         return not self.over and self._subjects != subjects
 
     def change(self, subjects: list[str]) -> defer.Deferred[Any]:
-        """Ask for other subjects."""
+        """Change the subjects."""
         return defer.Deferred.fromCoroutine(self._change(subjects))
 
     async def _change(self, subjects: list[str]) -> None:
@@ -272,7 +272,7 @@ class NatsFeed(OwnedBySubscriber):
     def put(self, epoch: str, item: list[Any], size: int, previous: int | None, new: bool) -> None:
         """An event has come from a stream.
 
-        :param new: whether those before it are expected.
+        :param new: whether the events before it are expected.
         """
         source = self._sources.get(epoch) or self._source(epoch)
         missed = None
@@ -291,12 +291,12 @@ class NatsFeed(OwnedBySubscriber):
 
     @property
     def has_room(self) -> bool:
-        """Whether more should be asked for."""
+        """Whether more messages should be requested."""
         return 2 * self._waiting.size < self._waiting.bound
 
     @property
     def is_empty(self) -> bool:
-        """Whether the user has all that has come."""
+        """Whether the user has taken everything that has come."""
         return not self._waiting and not self._is_busy
 
     def _source(self, epoch: str) -> NatsSource:
@@ -307,10 +307,10 @@ class NatsFeed(OwnedBySubscriber):
         return made
 
     def _track(self) -> PublisherTrack:
-        """What is known of a publisher of which nothing has come yet.
+        """The track of a publisher of which no event has come yet.
 
-        If the connection was cut since publishers were asked where they are, the answer may be
-        among what was lost, and so may all events up to the next that comes.
+        If the connection was lost since publishers were asked for their positions, the answer may
+        have been lost, and so may all events before the next that comes.
         """
         if self.reader is not None or self._reconnects in (None, self.client.reconnects):
             return PublisherTrack()
@@ -320,11 +320,11 @@ class NatsFeed(OwnedBySubscriber):
         log.warn("{subject}: {why}", subject=message.subject, why=str(problem))
 
     def unreadable(self, message: NatsMessage, problem: PycomnetError) -> None:
-        """A message was none of a publisher."""
+        """A message does not follow the publishers' protocol."""
         self._unreadable(message, problem)
 
     def _told(self, batch: list[NatsMessage]) -> None:
-        """Publishers tell something."""
+        """Publishers have sent notices."""
         for message in batch:
             if message.raw_headers and message.status is not None:
                 continue  # nobody publishes at the moment
@@ -350,7 +350,8 @@ class NatsFeed(OwnedBySubscriber):
         self.give()
 
     def _end_of(self, problem: PycomnetError) -> None:
-        """A publisher has ended with an error: those of others go on, as there may be some."""
+        """A publisher has ended with an error: the events of other publishers continue, as there
+        may be some."""
         if all(one.is_over for one in self._sources.values()):
             self._ending = problem
         else:
@@ -367,7 +368,7 @@ class NatsFeed(OwnedBySubscriber):
     # -- to the subscriber -----------------------------------------------------------------------
 
     def give(self) -> None:
-        """Give the subscriber the next batch, if it has taken the last."""
+        """Pass the next batch to the subscriber, if it has taken the last."""
         if self._is_busy or self.over:
             return
         found = self._waiting.take(BATCH if self.group is None else 1)
@@ -386,7 +387,7 @@ class NatsFeed(OwnedBySubscriber):
                 checking.addErrback(lambda _: None)
 
     async def _check_end(self, reader: EventStreamReader | GroupReader) -> None:
-        """All publishers have ended: this ends once all that they published was taken."""
+        """All publishers have ended: the feed ends when the user has taken all their events."""
         while not self.over:
             try:
                 is_at_end = self.is_empty and await reader.is_at_end() and self.is_empty
@@ -415,9 +416,9 @@ class NatsFeed(OwnedBySubscriber):
 
 
 class NatsFinder(OwnedBySubscriber):
-    """Stands for what finds publishers: with NATS that is not asked."""
+    """Takes the place of the object that finds publishers: NATS needs none."""
 
-    #: whether all publishers that there are were found
+    #: whether all publishers were found
     complete = True
 
     def __init__(self, owner: Subscriber, context: Context, settings: NatsSettings) -> None:
@@ -427,7 +428,7 @@ class NatsFinder(OwnedBySubscriber):
 
     @property
     def reactor(self) -> Any:
-        """The context's."""
+        """The context's reactor."""
         return self._context.reactor
 
     def start(self) -> None:
@@ -448,7 +449,7 @@ class NatsFinder(OwnedBySubscriber):
         """A feed is over."""
 
     def let_go(self, feeds: list[NatsFeed]) -> None:
-        """Nobody holds the subscriber any more."""
+        """Nothing refers to the subscriber any more."""
         for feed in feeds:
             feed.close()
 

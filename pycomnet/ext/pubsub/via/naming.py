@@ -10,7 +10,7 @@ from pycomnet.errors import InvalidArguments
 from pycomnet.ext.pubsub.subjects import ALL, covers
 from pycomnet.nats.messages import check_subject
 
-#: Stands for no key, and for no subject: neither can be so.
+#: Stands for no key, and for no subject: no key or subject has this form.
 NONE = "!"
 #: A stream's description says whether its publisher retains events.
 RETAINS, KEEPS = "pycomnet: retained events", "pycomnet: a history"
@@ -19,8 +19,8 @@ RETAINS, KEEPS = "pycomnet: retained events", "pycomnet: a history"
 class NatsNames:
     """The names that an interface has in NATS.
 
-    :ivar notices: the subject of what publishers tell all subscribers.
-    :ivar who: the subject at which publishers answer.
+    :ivar notices: the subject of the publishers' notices to all subscribers.
+    :ivar who: the subject of requests that publishers answer.
     :ivar everything: matches the subjects of all events.
     :ivar stream: the stream with the events.
     :raises InvalidArguments: the interface's name can't be in a subject of NATS.
@@ -54,8 +54,8 @@ class NatsNames:
     def patterns(self, subjects: Sequence[str]) -> list[str]:
         """What to subscribe to in NATS for patterns of subjects.
 
-        Of patterns that match the same events more than one is subscribed to only if none covers
-        the other: NATS delivers an event for each that matches.
+        If one pattern covers another, only the covering one is subscribed to: NATS delivers an
+        event for each subscription that matches.
         """
         left = [
             one
@@ -69,7 +69,7 @@ class NatsNames:
         return [self.everything if one == ALL else f"{self.interface}.!.*.{one}" for one in left]
 
     def group(self, name: str) -> str:
-        """A group's name in NATS, which has letters and digits alone."""
+        """A group's name in NATS, which has only letters and digits."""
         digest = hashlib.sha256(name.encode()).hexdigest()[:16]
         readable = "".join(one if one.isascii() and one.isalnum() else "_" for one in name)
         return f"{readable[:60]}_{digest}"

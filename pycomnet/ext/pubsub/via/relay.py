@@ -1,4 +1,4 @@
-"""A publisher's way to NATS: its events, and what it tells its subscribers."""
+"""Sends a publisher's events, and its notices, to NATS."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ from pycomnet.text.logs import Logger
 
 log = Logger()
 
-#: For so many subjects the number of the last event is known.
+#: For so many subjects the number of the last event is kept.
 MOST_SUBJECTS = 10_000
-#: Seconds for JetStream's last acknowledgements when a publisher goes.
+#: Seconds to wait for JetStream's last acknowledgements when a publisher ends.
 LEAVING = 5.0
 
 
 def check_settings(settings: TopicSettings, lazy: bool) -> None:
-    """Refuse what a publisher through NATS can't do.
+    """Refuse settings that a publisher through NATS can't have.
 
-    :raises InvalidArguments: something is of that kind.
+    :raises InvalidArguments: there is such a setting.
     """
     for is_there, name, instead in (
         (lazy, "lazy", "NATS does not tell who subscribes"),
@@ -82,7 +82,7 @@ class NatsRelay:
     """Hands events to NATS.
 
     :ivar client: the client.
-    :ivar stream: what publishes to JetStream; None where no events are kept.
+    :ivar stream: the publisher to JetStream; None if no events are kept.
     """
 
     def __init__(self, topic: Topic, shared: SharedClient) -> None:
@@ -95,14 +95,14 @@ class NatsRelay:
         self._head = EventHead(topic.epoch)
         #: subject -> the number of its last event
         self._last: dict[str, int] = {}
-        #: what stands for it where it is not known
+        #: the value for subjects whose last number is not known
         self._unknown: int | None = 0
-        #: whether subscribers are told that the publisher has ended
+        #: whether subscribers were notified that the publisher has ended
         self._has_ended = False
         self._subscription: Any = None
 
     async def open(self) -> None:
-        """Connect, and have JetStream keep the events if that is asked for."""
+        """Connect, and create the stream in JetStream if events are to be kept."""
         topic, client = self._topic, self.client
         await self._shared.start()
         config = stream_config(self.names, topic.settings, client.settings)
@@ -113,7 +113,7 @@ class NatsRelay:
         self.tell(HERE)
 
     def publish(self, event: EncodedEvent) -> defer.Deferred[Any]:
-        """Publish an event; fires when it is on its way or, with JetStream, stored."""
+        """Publish an event; fires when it is sent or, with JetStream, stored."""
         subject, number, client = event.subject, event.sequence, self.client
         last = self._last
         payload = self._head.message(last.get(subject, self._unknown), event.payload)
@@ -140,7 +140,7 @@ class NatsRelay:
         return result
 
     def tell(self, what: str, text: str = "", problem: BaseException | None = None) -> None:
-        """Tell all subscribers something."""
+        """Send a notice to all subscribers."""
         self._send(self.names.notices, what, text, problem)
 
     def _send(
@@ -153,7 +153,7 @@ class NatsRelay:
             log.warn("{interface}: {why}", interface=self.names.interface, why=str(why))
 
     def _asked(self, batch: list[NatsMessage]) -> None:
-        """Subscribers ask who publishes."""
+        """Subscribers ask which publishers there are."""
         topic = self._topic
         for message in batch:
             if message.raw_reply:
@@ -161,14 +161,14 @@ class NatsRelay:
                 self._send(message.reply, what, "", topic.problem)
 
     async def end(self, what: str, problem: BaseException | None) -> None:
-        """Tell subscribers that there are no more events, once JetStream has all of them."""
+        """Notify subscribers that there are no more events, once JetStream has all of them."""
         if self.stream is not None:
             await self.stream.when_empty()
         self._has_ended = True
         self.tell(what, "", problem)
 
     async def close(self) -> None:
-        """Send what waits, and use the connection no more."""
+        """Send the waiting messages, and release the connection."""
         if self.stream is not None:
             self.stream.close()
         if self._subscription is not None:
@@ -177,7 +177,7 @@ class NatsRelay:
 
 
 class NatsTopic(Topic):
-    """A topic whose events go through NATS as well as to those who subscribe here.
+    """A topic whose events go through NATS as well as to its own subscribers.
 
     :param shared: the client, for this topic alone to release.
     """
@@ -228,7 +228,7 @@ class NatsTopic(Topic):
     def end(self, problem: BaseException | None = None) -> None:
         if not self.over:
             super().end(problem)
-            # A publisher that goes may come back, here or elsewhere.
+            # A publisher that leaves may come back, here or elsewhere.
             what = GONE if self._is_leaving else END
             ending = self.relay.end(what, None if self._is_leaving else problem)
             self._ending = defer.Deferred.fromCoroutine(ending)
@@ -239,7 +239,7 @@ class NatsTopic(Topic):
 
     @deferred
     async def closed(self) -> None:
-        """Fires when what was published is on its way, and the connection is not used any more."""
+        """Fires when all published events are sent, and the connection is released."""
         ending = self._ending
         if ending is not None:
             ending.addTimeout(LEAVING, self._reactor)
@@ -252,8 +252,8 @@ def via_topic(service: Any, server: Any) -> tuple[NatsTopic, defer.Deferred[None
     """The topic of a publisher through NATS.
 
     :param service: the publisher, and
-    :param server: ... what serves it.
-    :returns: the topic, and what fires once it can be published to.
+    :param server: ... the server that serves it.
+    :returns: the topic, and a Deferred that fires when events can be published to it.
     """
     shared = SharedClient.of(server, service.via)
     topic = NatsTopic(service.published, service.settings, server.reactor, shared)

@@ -1,4 +1,4 @@
-"""Events out of JetStream: for one subscriber in order, or shared among a group."""
+"""Reads events from JetStream: for one subscriber in order, or shared among a group."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ if TYPE_CHECKING:
 
 #: Seconds for which JetStream keeps a consumer that nobody reads.
 UNUSED = 60
-#: Events that a member of a group has at a time, unless it says otherwise.
+#: Events that a member of a group has at a time, unless the member sets another number.
 PREFETCH = 100
-#: Events of a group that were done with, and may come again.
+#: How many acknowledged events of a group are kept, as they may come again.
 MOST_HAD = 20_000
 
 
@@ -57,7 +57,7 @@ class EventStream:
 async def find_stream(client: NatsClient, names: NatsNames) -> EventStream | None:
     """The interface's stream; None if there is none.
 
-    A server without JetStream has none; nor has a user who may not ask for it.
+    A server without JetStream has none; the result is also None if the user may not request it.
     """
     try:
         found = await JetStream(client).stream_info(names.stream)
@@ -77,7 +77,7 @@ async def find_stream(client: NatsClient, names: NatsNames) -> EventStream | Non
 
 
 def where_to_begin(beginning: dict[str, Any], last: int, now: float) -> dict[str, Any]:
-    """How a consumer begins, for a subscriber's ``last=``, ``since=`` or ``retained=``.
+    """A consumer's start options, for a subscriber's ``last=``, ``since=`` or ``retained=``.
 
     :param last: the number of the stream's last event.
     :param now: seconds since 1970.
@@ -97,7 +97,7 @@ def where_to_begin(beginning: dict[str, Any], last: int, now: float) -> dict[str
 
 
 class EventStreamReader:
-    """Reads a stream for one subscriber, in order, and goes on where it was.
+    """Reads a stream for one subscriber, in order, and continues where it was.
 
     :param stream: the stream when the subscriber came.
     """
@@ -107,7 +107,7 @@ class EventStreamReader:
         self._first = stream.last
         self._is_retained = stream.retains and bool(feed.beginning.get("retained"))
         self._consumer = ""
-        #: the number in the stream up to which all has come; None before the first
+        #: the number in the stream up to which all has been read; None before the first
         self._position: int | None = None
         self._pending = 0
         self._delivered = 0
@@ -198,7 +198,7 @@ class EventStreamReader:
                 continue  # of the one before
             self._delivered += 1
             if delivery.consumer_sequence > self._delivered:
-                # Something was lost between the server and here: it is asked for again.
+                # Something was lost between the server and here: request it again.
                 self._reader.again()
                 break
             self._pending = delivery.pending
@@ -217,7 +217,7 @@ class _Held:
     """An event of a group that a member has.
 
     :ivar reply: where its acknowledgement goes.
-    :ivar is_done: whether the user has done with it.
+    :ivar is_done: whether the user has acknowledged it.
     """
 
     __slots__ = ("is_done", "number", "reply")
@@ -229,11 +229,11 @@ class _Held:
 
 
 class GroupReader:
-    """Reads what a group's consumer hands to this member, and acknowledges.
+    """Reads the events that a group's consumer delivers to this member, and acknowledges them.
 
-    A member that works on says so, from time to time, for all that it has; what one that died had
-    goes to another after ``ack_wait``. So does what one has that was to acknowledge within a time
-    (``ack_timeout``), and has not.
+    A live member reports progress for all its events from time to time. After ``ack_wait`` without
+    such a report, as when a member has died, its events go to another member. So do the events of a
+    member that has not acknowledged any within its time (``ack_timeout``).
 
     :param stream: the stream when the subscriber came.
     """
@@ -245,12 +245,12 @@ class GroupReader:
         prefetch: int = feed.wanted.get("prefetch", PREFETCH)
         self._most = prefetch
         self._batch = max(1, prefetch // 2)
-        #: seconds in which the user has to acknowledge something; None for any time
+        #: seconds for the user to acknowledge something; None for no limit
         self._timeout: float | None = feed.wanted.get("ack_timeout")
         self._ack_wait = self._timeout or feed.client.settings.ack_wait
-        #: when something was acknowledged, or came while there was nothing
+        #: the time at which something was acknowledged, or came while there was nothing
         self._since = 0.0
-        #: by their numbers in the stream; and by epoch and number
+        #: the member's events, by their numbers in the stream; and by epoch and number
         self._had: OrderedDict[int, _Held] = OrderedDict()
         self._held: dict[tuple[str, int], _Held] = {}
         self._jetstream = JetStream(feed.client)
@@ -313,7 +313,7 @@ class GroupReader:
 
     @deferred
     async def close(self) -> None:
-        """Hand back what is not done, and read no more."""
+        """Return the unacknowledged events, and read no more."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -328,7 +328,7 @@ class GroupReader:
             await client.request(first.reply, b"-NAK", 1.0)
             if info.get("num_waiting") == 1:
                 # Only this member waits, which is gone: nats-server 2.9 takes the first event out
-                # of its queue for it, finds that out, and does not put it back.
+                # of its queue for it, detects that, and does not put the event back.
                 await self._jetstream.consumer_info(names.stream, self._name)
                 self._say(first, b"-NAK")
         except NatsError:
@@ -345,7 +345,7 @@ class GroupReader:
         return len(self._held) + self._batch <= self._most
 
     async def is_at_end(self) -> bool:
-        """Whether all that the stream has was delivered, and is done with by all members."""
+        """Whether everything in the stream was delivered, and acknowledged by all members."""
         info = await self._jetstream.consumer_info(self._feed.names.stream, self._name)
         return info.get("num_pending") == 0 and info.get("num_ack_pending") == 0
 
@@ -353,7 +353,7 @@ class GroupReader:
         self._timer = self._reactor.callLater(self._ack_wait / 3, self._tick)
 
     def _tick(self) -> None:
-        """Say of all that is here that it is worked on."""
+        """Report progress for all events that this member has."""
         if self._timeout is None or self._reactor.seconds() - self._since < self._timeout:
             for held in self._held.values():
                 self._say(held, b"+WPI")
@@ -397,7 +397,7 @@ class GroupReader:
         feed.give()
 
     def acknowledge(self, epoch: str, number: int) -> defer.Deferred[None]:
-        """An event is done with: fires when JetStream has noted it."""
+        """Acknowledge an event: fires when JetStream has confirmed it."""
         held = self._held.pop((epoch, number), None)
         if held is None:
             return defer.succeed(None)

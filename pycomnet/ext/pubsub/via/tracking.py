@@ -1,4 +1,4 @@
-"""Which events of a publisher have come, and which are missing: no I/O and no clock."""
+"""Tracks which events of a publisher have arrived, and which are missing: no I/O and no clock."""
 
 from __future__ import annotations
 
@@ -6,21 +6,21 @@ from typing import Any
 
 from pycomnet.ext.pubsub.events import Gap
 
-#: For so many subjects of a publisher it is known which event came last.
+#: For so many subjects of a publisher, the number of the last event is kept.
 MOST_SUBJECTS = 10_000
-#: What :meth:`PublisherTrack.missing` returns for an event that has come before.
+#: The result of :meth:`PublisherTrack.missing` for an event that has arrived before.
 REPEATED = Gap(0, why="repeated")
 
 
 class PublisherTrack:
-    """The events of one publisher, as they come.
+    """The events of one publisher, as they arrive.
 
-    Who subscribes to everything gets numbers without holes. Who does not knows from each event
-    which was the one before with its subject.
+    A subscriber to all subjects gets numbers without holes. A subscriber to some subjects finds
+    losses by the number of the previous event with the same subject, which each event has.
 
-    :param is_certain: whether all that follows the position is expected; else some of it, up to
-        the first that comes, may be from before the subscription, so nobody knows how many are
-        missing.
+    :param is_certain: whether all events after the position are expected. Otherwise some of them,
+        up to the first that arrives, may be from before the subscription, so the number of missing
+        events is not known.
     :ivar position: the number of the last event; None before the first, if that is not known.
     """
 
@@ -34,9 +34,10 @@ class PublisherTrack:
         self._last: dict[str, int] = {}
 
     def missing(self, item: list[Any], previous: int | None, everything: bool) -> Gap | None:
-        """An event has come: what is missing before it.
+        """An event has arrived. Returns the gap before it, if any.
 
-        :param previous: the number of the one before with its subject; None if nobody knows.
+        :param previous: the number of the previous event with its subject; None if that is not
+            known.
         :param everything: whether all subjects are subscribed to.
         """
         number, subject = item[0], item[1]
@@ -60,7 +61,7 @@ class PublisherTrack:
         return Gap(None, known + 1, previous, why="lost")
 
     def skip(self, item: list[Any]) -> None:
-        """An event has come before which others are not expected."""
+        """An event has arrived, and the events before it are not expected."""
         number, subject = item[0], item[1]
         if self.position is None or number > self.position:
             self.position = number
@@ -69,15 +70,15 @@ class PublisherTrack:
         self._note(subject, number)
 
     def begins(self, position: int) -> None:
-        """The publisher says where it is: what follows is expected."""
+        """The publisher has reported its position: the events after it are expected."""
         if self.position is None:
             self.position = self._base = position
         elif self._base is None:
             self._base = position
 
     def change(self) -> None:
-        """Other subjects are subscribed to: the first event of each is as it comes, until the
-        publisher says where it is."""
+        """The subjects have changed: nothing is expected before the first event of each subject,
+        until the publisher reports its position."""
         self._last.clear()
         self._base = None
 

@@ -1,4 +1,4 @@
-"""What waits for a subscriber through NATS: its bound and its policy. No I/O and no clock."""
+"""The queue of a subscriber through NATS: its bound and its policy. No I/O and no clock."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 from pycomnet.ext.pubsub.events import OVERHEAD, Gap
 from pycomnet.ext.pubsub.subscriberqueue import Policy
 
-#: How many publishers' gaps wait, and how much that is no event.
+#: How many publishers' gaps may wait, and how many items that are not events.
 MOST_SOURCES, MOST_TOLD = 1000, 16
 
 
@@ -18,7 +18,7 @@ class WaitingEvent:
     :ivar source: the publisher that it is from.
     :ivar item: the event as an array; or a :class:`Gap`, a notice or an error.
     :ivar size: the bytes that it counts for.
-    :ivar missed: what is missing before it.
+    :ivar missed: the gap before it.
     """
 
     __slots__ = ("item", "missed", "size", "source")
@@ -31,9 +31,9 @@ class WaitingEvent:
 
 
 class WaitingEvents:
-    """The events that a subscriber is still to take.
+    """The events that a subscriber has not taken yet.
 
-    :param policy: what is done when the bound is reached.
+    :param policy: what happens when the bound is reached.
     :param bound: bytes that may wait; one event always may.
     :ivar size: bytes that wait.
     :ivar dropped: how many events were dropped.
@@ -46,11 +46,11 @@ class WaitingEvents:
         self.dropped = 0
         self._queue: deque[WaitingEvent] = deque()
         self._latest: OrderedDict[tuple[Any, str, str | None], WaitingEvent] = OrderedDict()
-        #: what was dropped behind the last that waits, for each source
+        #: the events that were dropped after the last waiting one, for each source
         self._behind: dict[Any, Gap] = {}
         #: ... and before the first
         self._before: dict[Any, Gap] = {}
-        #: how many wait that are no events
+        #: how many waiting items are not events
         self._told = 0
 
     def __len__(self) -> int:
@@ -58,11 +58,11 @@ class WaitingEvents:
 
     @property
     def is_full(self) -> bool:
-        """Whether as much waits as may."""
+        """Whether the bound is reached."""
         return self.size >= self.bound
 
     def put(self, source: Any, item: list[Any], size: int, missed: Gap | None) -> bool:
-        """An event has come. Returns False if the subscription is to end for it."""
+        """An event has come. Returns False if the subscription has to end because of it."""
         size += OVERHEAD
         if self.policy is Policy.LATEST:
             self._replace(source, item, size, missed)
@@ -98,7 +98,7 @@ class WaitingEvents:
         queue.extendleft(reversed(told))
 
     def _note(self, gaps: dict[Any, Gap], source: Any, gap: Gap) -> None:
-        """Events of a source are missing behind those that are missing by now."""
+        """Further events of a source are missing."""
         gaps[source] = _sum(gaps.get(source), gap)
         if len(gaps) > MOST_SOURCES:
             del gaps[next(iter(gaps))]
@@ -122,13 +122,13 @@ class WaitingEvents:
             self._note(self._before, oldest.source, gap)
 
     def tell(self, source: Any, item: Any) -> None:
-        """Something that is no event has come; it is only dropped if there are many."""
+        """An item that is not an event has come; it is only dropped if there are many."""
         if self._told < MOST_TOLD:
             self._told += 1
             self._queue.append(WaitingEvent(source, item, 0))
 
     def take(self, size: int) -> tuple[Any, list[Any]] | None:
-        """Up to so many bytes of what waits, and the publisher that it is from."""
+        """Take up to so many bytes of waiting items, and their publisher."""
         queue: Any = self._queue
         if not queue and self._latest:
             queue = self._queue = deque(self._latest.values())
@@ -156,7 +156,7 @@ class WaitingEvents:
         return source, found
 
     def clear(self) -> None:
-        """Nothing waits any more."""
+        """Forget everything."""
         self._queue.clear()
         self._latest.clear()
         self._behind.clear()
@@ -165,13 +165,13 @@ class WaitingEvents:
 
 
 def _dropped(item: list[Any], missed: Gap | None, key: str | None = None) -> Gap:
-    """That an event is dropped, with what was missing before it."""
+    """The gap for a dropped event, with the gap before it."""
     one = Gap(1, item[0], item[0], key)
     return one if missed is None else _sum(missed, one)
 
 
 def _sum(first: Gap | None, second: Gap) -> Gap:
-    """Two gaps, the second behind the first, as one."""
+    """Join two gaps, the second after the first."""
     if first is None:
         return second
     unknown = first.count is None or second.count is None
