@@ -53,6 +53,8 @@ class NatsClient:
     :ivar settings: those that it was given.
     :ivar connection: the current one; None while there is none.
     :ivar connected: called after each connection is made, before anything that waits is sent.
+    :ivar refused: called with a :class:`~pycomnet.nats.NatsPermissionDenied` for each subject that
+        the server refuses. It says so before it answers the next ping (:meth:`flush`).
     :ivar max_payload: the most bytes of a message that the last server allowed.
     :ivar reconnects: how many times it was connected again.
     """
@@ -62,6 +64,7 @@ class NatsClient:
         self.reactor = reactor
         self.connection: NatsConnection | None = None
         self.connected: list[Callable[[], object]] = []
+        self.refused: list[Callable[[NatsPermissionDenied], object]] = []
         self.reconnects = 0
         self.max_payload = 1 << 20
         self._servers = ServerPool(settings)
@@ -240,14 +243,17 @@ class NatsClient:
     def _complained(self, text: str) -> None:
         """The server has refused a subject."""
         log.warn("NATS: {text}", text=text)
-        problem = NatsPermissionDenied(f"NATS: {text}")
-        words = text.split('"')
-        if "subscription" in text.lower() and len(words) > 1:
-            subject = words[1].encode()
+        what, _, rest = text.partition('"')
+        subject = rest.partition('"')[0]
+        publishing = "publish" in what.lower()
+        problem = NatsPermissionDenied(f"NATS: {text}", subject, publishing)
+        if subject and not publishing:
             for subscription in list(self._subscriptions.values()):
-                if subscription.subject == subject:
+                if subscription.subject == subject.encode():
                     self._subscriptions.pop(subscription.sid, None)
                     subscription.end(problem)
+        for told in list(self.refused):
+            told(problem)
 
     # -- sending ---------------------------------------------------------------------------------
 
