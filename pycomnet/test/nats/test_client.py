@@ -206,7 +206,9 @@ class MessageTests(NatsCase):
             [(problem.subject, problem.publishing) for problem in told],
             [("a.b", True), ("c.d", False), ("", True)],
         )
-        self.assertNoResult(one.receive())
+        client.publish("a.b", b"1")
+        self.network.deliver()
+        self.assertEqual(self.successResultOf(one.receive()).payload, b"1")
 
 
 class LostTests(NatsCase):

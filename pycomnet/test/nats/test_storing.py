@@ -74,7 +74,8 @@ class StoringTests(NatsCase):
         self.assertEqual(self.stream.pending, 1)
         self.nats.sides[0].write(b"-ERR 'Permissions Violation for Subscription to \"t\"'\r\n")
         self.network.deliver()
-        self.assertNoResult(other)
+        self.answer(2, b'{"seq": 1}')
+        self.assertEqual(self.successResultOf(other), 1)
 
     def test_what_was_not_acknowledged_is_sent_again_in_order(self) -> None:
         """When the connection was lost: before what is published later."""
