@@ -268,8 +268,8 @@ def publisher(
     :param lazy: run it only while there are subscribers; it is closed when the last one goes, and
         begins anew with the next.
     :param restart: whether it runs again: ``"never"``, when it has ``"failed"``, or ``"always"``.
-        Subscribers are told of each error. Without a restart its end is theirs, and so is its
-        error.
+        Subscribers are told of each time (:class:`Restarted`). Without a restart its end is
+        theirs, and so is its error.
     :param thread: whether it runs in a thread of its own: by default a plain generator or function
         does, which may block.
     :param via: publish through NATS: ``"nats://a:4222,b:4222"``, or
