@@ -114,7 +114,7 @@ async def numbers(one: Any, count: int = EVENTS) -> list[Any]:
 @pytest_twisted.ensureDeferred
 @pytest.mark.parametrize("policy", ["drop_oldest", "drop_newest", "latest", "disconnect", "block"])
 async def test_a_subscriber_that_takes_nothing(started: Daemons, context: Any, policy: str) -> None:
-    """By its policy it loses the oldest, the newest, all but the last of each key, the subscription,
+    """By its policy it loses the oldest, the newest, all but each key's last, its subscription,
     or nothing, as the publisher waits for it. Another one gets every event."""
     _, port = await publishing(started, FLOOD)
     address = f"tcp:127.0.0.1:{port}"
