@@ -130,10 +130,16 @@ class GroupMember(Outlet):
             self.behind.update(self.unacknowledged)
             self.group.hand_on(self)
 
-    def catch_up(self, sequences: Collection[int]) -> None:
-        """It has done with these: it lives, and works at what others were given meanwhile."""
-        self.is_late = False
+    def catch_up(self, found: Collection[int], sequences: Collection[int]) -> None:
+        """It has done with something: it lives, and works at what others were given meanwhile.
+
+        :param found: what it had, and
+        :param sequences: ... all that it says that it has done with.
+        """
+        if found:
+            self.is_late = False
         if not self.behind.isdisjoint(sequences):
+            self.is_late = False
             self.behind.difference_update(sequences)
             self._since = self.topic.now()
 
@@ -377,7 +383,7 @@ class SubscriberGroup:
         :returns: fires with how many these were that it had, once that is stored.
         """
         found = [one for one in sequences if member.give(one) is not None]
-        member.catch_up(sequences)
+        member.catch_up(found, sequences)
         for one in found:
             self._outstanding.pop(one, None)
             if self._before:
