@@ -1,4 +1,4 @@
-"""Clients that keep no rule, with a publisher that has a store: nobody else is hurt, nothing is left.
+"""Clients that keep no rule, and a publisher with a store: it hurts nobody, and nothing is left.
 
 They call its methods with anything, subscribe to anything, change and end subscriptions at any
 time, also while a history is read for them, and acknowledge what others have.
