@@ -23,9 +23,10 @@ class TopicLimits:
     :ivar groups: groups at a time.
     :ivar groups_per_user: groups of one user, at a time, and in the store. All without a login are
         one user here.
-    :ivar bound: bytes that a subscriber may have wait for it.
-    :ivar waiting: bytes that may wait for all of them. An event counts for each subscriber that it
-        waits for, though it is in memory once.
+    :ivar bound: bytes that a subscriber may have wait for it, beside a batch of 64 KiB (or a longer
+        event) that is on its way.
+    :ivar waiting: bytes that may wait for all of them, likewise. An event counts for each
+        subscriber that it waits for, though it is in memory once.
     :ivar event: bytes of one event.
     :ivar blocked: how many events may wait to be published while a subscriber blocks.
     :ivar prefetch: unacknowledged events of a member of a group.

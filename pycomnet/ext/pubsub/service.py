@@ -174,9 +174,14 @@ class PublisherService(Service):
             raise self._forbidden(user, "subscribe", lacking)
 
     def _forbidden(self, user: Any, what: str, subject: str) -> Forbidden:
-        name = "nobody" if user is None else user.name
         to = f"{what} to {subject!r}" if subject else what
-        return Forbidden(f"{self.published}: {name} may not {to}", self.published, what)
+        if what == "publish" and not self.settings.may_publish:
+            text = "no client may publish here, only the publisher itself (may_publish=)"
+        elif user is None:
+            text = f"who has no login may not {to}"
+        else:
+            text = f"{user.name} may not {to}"
+        return Forbidden(f"{self.published}: {text}", self.published, what)
 
     def _check_later(self) -> None:
         """Who may subscribe depends on the user: that may change while the stream goes on."""
