@@ -50,7 +50,7 @@ BEGUN = "nats"
 END_CHECK = 0.2
 
 
-class Standing(Enum):
+class PublisherStanding(Enum):
     """What is known of a publisher. The value describes it."""
 
     PAST = "the stream's history has events of it; it may have been killed long ago"
@@ -70,7 +70,7 @@ class NatsSource:
     def __init__(self, feed: NatsFeed, epoch: str, track: PublisherTrack) -> None:
         self.name: str | None = None
         self.epoch = epoch
-        self.standing = Standing.PAST
+        self.standing = PublisherStanding.PAST
         self.track = track
         self._feed = feed
 
@@ -90,10 +90,10 @@ class NatsSource:
 
 #: What publishers tell -> what is known of them then.
 _STANDINGS = {
-    HERE: Standing.THERE,
-    RESTARTED: Standing.THERE,
-    END: Standing.OVER,
-    GONE: Standing.GONE,
+    HERE: PublisherStanding.THERE,
+    RESTARTED: PublisherStanding.THERE,
+    END: PublisherStanding.OVER,
+    GONE: PublisherStanding.GONE,
 }
 
 
@@ -275,7 +275,7 @@ class NatsFeed(OwnedBySubscriber):
             source = sources.get(epoch)
             if source is None:
                 source = self._source(epoch)
-                source.standing = Standing.THERE
+                source.standing = PublisherStanding.THERE
             missed = None
             if tracks:
                 missed = source.track.missing(item, previous, everything)
@@ -304,8 +304,8 @@ class NatsFeed(OwnedBySubscriber):
         :param recent: whether it was published since the subscription began.
         """
         source = self._sources.get(epoch) or self._source(epoch)
-        if recent and source.standing is Standing.PAST:
-            source.standing = Standing.THERE
+        if recent and source.standing is PublisherStanding.PAST:
+            source.standing = PublisherStanding.THERE
         missed = None
         if self.group is None:
             if not new:
@@ -375,7 +375,7 @@ class NatsFeed(OwnedBySubscriber):
                 source.track.begins(number)
             elif what == RESTARTED:
                 self._waiting.tell(source, Restarted(text))
-            elif what == END and before is not Standing.OVER and problem is not None:
+            elif what == END and before is not PublisherStanding.OVER and problem is not None:
                 self._end_of(problem)
         self.give()
 
@@ -384,9 +384,9 @@ class NatsFeed(OwnedBySubscriber):
         """Whether all publishers that are there have ended, and there is one that has."""
         is_one_over = False
         for source in self._sources.values():
-            if source.standing is Standing.THERE:
+            if source.standing is PublisherStanding.THERE:
                 return False
-            if source.standing is Standing.OVER:
+            if source.standing is PublisherStanding.OVER:
                 is_one_over = True
         return is_one_over
 
