@@ -466,7 +466,8 @@ class TooManyRegistrations(NameserverFull):
 
 
 class StoreFailed(NameserverError):
-    """A nameserver's store can't read or write, for example on a full disk. Nothing was changed."""
+    """A store can't read or write, for example on a full disk: a nameserver's, or that of a
+    publisher's events. Nothing was changed."""
 
     code = "store"
 

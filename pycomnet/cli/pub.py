@@ -3,24 +3,32 @@
 from __future__ import annotations
 
 import json
+from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from pycomnet.cli.remote import Target, target_options
+from pycomnet.cli.topics import check_via
 
 if TYPE_CHECKING:
     from pycomnet.cli.program import CommandProgram
+    from pycomnet.nats import NatsPermissionDenied
 
 EPILOG = """\b
 Examples:
   pycomnet pub org.example.orders.eu.created '{"id": 7}'
   pycomnet pub --about sensor-3 org.example.readings.inside 21.5
   tail -f log | pycomnet pub org.example.log
+  pycomnet pub --via nats://a:4222,b:4222 org.example.orders --subject eu.created '{"id": 7}'
 
 SUBJECT begins with the publisher's interface; what follows is the event's subject. A VALUE is JSON,
 or text if it can't be read as JSON. Without one, each line of standard input is a value. The
 publisher has to let you publish (may_publish).
+
+With --via the command is a publisher itself, through NATS, and no other is asked: SUBJECT is the
+interface alone, and --subject what follows. If the interface has a history there, each event is
+stored before the next is sent. The options for credentials are for the NATS servers then.
 
 \b
 Exit status:
@@ -42,12 +50,28 @@ def read_value(text: str) -> Any:
 @click.command("pub", epilog=EPILOG, short_help="Publish events.")
 @target_options
 @click.option("--about", metavar="KEY", help="The key of the events: what they are about.")
+@click.option("--via", metavar="SERVERS", help="Through NATS: nats://HOST:PORT,tls://HOST:PORT...")
+@click.option("--subject", "under", metavar="SUBJECT", help="With --via: the events' subject.")
 @click.argument("subject")
 @click.argument("values", metavar="[VALUE]...", nargs=-1)
-def pub(target: Target, about: str | None, subject: str, values: tuple[str, ...]) -> None:
+def pub(
+    target: Target,
+    about: str | None,
+    via: str | None,
+    under: str | None,
+    subject: str,
+    values: tuple[str, ...],
+) -> None:
     """Publish VALUEs under SUBJECT, in their order."""
     from pycomnet.cli.program import run_command
 
+    if via is None and under is not None:
+        raise click.UsageError("--subject goes with --via: it is part of SUBJECT otherwise")
+    if via is not None:
+        check_via(target)
+        servers, rest = via, under or ""
+        run_command(lambda p: publish_via(p, target, servers, subject, rest, about, values))
+        return
     run_command(lambda program: publish_values(program, target, subject, about, values))
 
 
@@ -58,24 +82,68 @@ async def publish_values(
     key: str | None,
     values: tuple[str, ...],
 ) -> int:
-    """Publish each value, or each line of standard input; returns the exit status."""
-    from pycomnet.cli.streams import InputLines
+    """Have a publisher publish each value, or each line of standard input; returns the exit
+    status."""
     from pycomnet.cli.topics import split_name
 
     program.ending = ""
     async with target.context(program.reactor) as context:
         interface, subject = await split_name(context, target, name)
         service = await target.find(context, interface)
-
-        async def publish(text: str) -> None:
+        async for text in texts(program, values):
             args = {"value": read_value(text), "subject": subject, "key": key}
             await service.invoke("publish", args)
-
-        for text in values:
-            await publish(text)
-        if not values:
-            lines = InputLines(0, program.reactor)
-            while found := await lines.next_lines():
-                for line in found:
-                    await publish(line.decode("utf-8", "replace"))
     return 0
+
+
+async def publish_via(
+    program: CommandProgram,
+    target: Target,
+    servers: str,
+    interface: str,
+    subject: str,
+    key: str | None,
+    values: tuple[str, ...],
+) -> int:
+    """Publish each value, or each line of standard input, through NATS; returns the exit status.
+
+    :param servers: addresses of NATS servers.
+    """
+    from pycomnet.cli.topics import nats_settings
+    from pycomnet.ext.pubsub.via.relay import topic_of
+    from pycomnet.nats.requests import to_timeout
+
+    program.ending = ""
+    async with target.context(program.reactor) as context:
+        settings = await nats_settings(servers, target.identity)
+        topic = await topic_of(interface, context, settings)
+        client = topic.relay.client
+        refused: list[NatsPermissionDenied] = []
+        client.refused.append(lambda problem: problem.publishing and refused.append(problem))
+        try:
+            async for text in texts(program, values):
+                publishing = topic.publish(read_value(text), key, subject)
+                what = f"NATS to take an event, {target.timeout:g} s"
+                await publishing.addTimeout(target.timeout, program.reactor, to_timeout(what))
+                if refused:
+                    break
+            await client.flush(target.timeout)  # what is refused is told before that
+            if refused:
+                raise refused[0]
+        finally:
+            topic.close()
+            await topic.closed()
+    return 0
+
+
+async def texts(program: CommandProgram, values: tuple[str, ...]) -> AsyncIterator[str]:
+    """The values of the command line; without any, the lines of standard input."""
+    from pycomnet.cli.streams import InputLines
+
+    for text in values:
+        yield text
+    if not values:
+        lines = InputLines(0, program.reactor)
+        while found := await lines.next_lines():
+            for line in found:
+                yield line.decode("utf-8", "replace")

@@ -9,6 +9,7 @@ import attrs
 import click
 
 from pycomnet.cli.remote import Target, as_json, target_options
+from pycomnet.cli.topics import check_via
 
 if TYPE_CHECKING:
     from pycomnet.cli.program import CommandProgram
@@ -25,7 +26,8 @@ one part, > for all that follow. Quote it. In a pipe, each value is a line of JS
 there is a table of the subjects and their rates; --lines prints lines there, too.
 
 With --via the events come through NATS, and no nameserver is asked. NATS can't tell where an
-interface's name ends: PATTERN is the interface alone, and SUBJECTS are patterns of subjects.
+interface's name ends: PATTERN is the interface alone, and SUBJECTS are patterns of subjects. The
+options for credentials are for the NATS servers then; tls:// asks for TLS.
 
 \b
 Exit status:
@@ -68,8 +70,8 @@ def sub(target: Target, pattern: str, subjects: tuple[str, ...], **options: Any)
     how = SubOptions(**options)
     if how.via is None and subjects:
         raise click.UsageError("subjects are part of PATTERN; an argument of their own with --via")
-    if how.via is not None and not (target.address is None and target.service is None):
-        raise click.UsageError("--address and --service do not go with --via")
+    if how.via is not None:
+        check_via(target)
     run_command(lambda program: show_events(program, target, pattern, subjects, how))
 
 
@@ -85,15 +87,17 @@ async def show_events(
     :param name: the interface and a pattern of subjects; through NATS the interface alone.
     :param subjects: through NATS: patterns of subjects.
     """
-    from pycomnet.cli.topics import split_name
+    from pycomnet.cli.topics import nats_settings, split_name
     from pycomnet.ext.pubsub import Event, subscriber
 
     program.ending = ""
     async with target.context(program.reactor) as context:
-        interface = name
+        interface, via = name, None
         if options.via is None:
             interface, pattern = await split_name(context, target, name)
             subjects = (pattern,) if pattern else ()
+        else:
+            via = await nats_settings(options.via, target.identity)
         client = subscriber(
             interface,
             subjects or None,
@@ -102,7 +106,7 @@ async def show_events(
             service=target.service,
             since=options.since,
             last=options.last,
-            via=options.via,
+            via=via,
         )
         table = options.lines or options.in_json or not program.stdout.isatty()
         shown: EventLines | EventTable = (

@@ -1,13 +1,19 @@
-"""What ``pycomnet pub`` and ``pycomnet sub`` share: from a name to a publisher and its subjects."""
+"""What ``pycomnet pub`` and ``sub`` share: from a name to a publisher, and the way to NATS."""
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
+import click
+
+from pycomnet.deferred import deferred
 from pycomnet.errors import ServiceNotFound
 
 if TYPE_CHECKING:
+    from pycomnet.cli.identity import Identity
     from pycomnet.cli.remote import Target
+    from pycomnet.nats import NatsSettings
     from pycomnet.services.client.context import Context
 
 #: Parts of a name after which it can't be an interface's.
@@ -43,4 +49,41 @@ async def _is_there(context: Context, target: Target, interface: str) -> bool:
     return True
 
 
-__all__ = ["split_name"]
+def check_via(target: Target) -> None:
+    """Refuse options that say which publisher, where NATS is to be asked.
+
+    :raises UsageError: there is one.
+    """
+    if not (target.address is None and target.service is None):
+        raise click.UsageError("--address and --service do not go with --via")
+
+
+@deferred
+async def nats_settings(servers: str, identity: Identity) -> NatsSettings:
+    """How to reach NATS: the credentials are those of the options, or in the addresses.
+
+    :param servers: addresses, with commas between them.
+    :raises NatsAddressError: they can't be used.
+    :raises AccessConfigError: so can't the credentials.
+    """
+    from pycomnet.auth.tokens import PASSWORD_VARIABLE, load_token
+    from pycomnet.cli.identity import ask
+    from pycomnet.nats import NatsSettings
+
+    password = token = None
+    if identity.user is not None:
+        password = os.environ.get(PASSWORD_VARIABLE) or await ask(identity.user, servers)
+    if identity.token_file is not None:
+        token = load_token(os.path.expanduser(identity.token_file))
+    return NatsSettings(
+        servers=servers,
+        user=identity.user,
+        password=password,
+        token=token,
+        trust_roots=identity.trust_roots,
+        certificate=identity.certificate,
+        private_key=identity.key,
+    )
+
+
+__all__ = ["check_via", "nats_settings", "split_name"]

@@ -78,6 +78,7 @@ class Attachment(Protocol):
     def __init__(self, far: KeptFarSide, control: ChannelCore) -> None:
         self._far = far
         self._control = control
+        self._is_closed = False
 
     def connectionMade(self) -> None:
         transport: Any = self.transport
@@ -128,12 +129,21 @@ class Attachment(Protocol):
 
     def finish(self) -> None:
         """Close the connection once everything is written, then call :meth:`KeptFarSide.detach`."""
-        transport: Any = self.transport
-        if transport is None:
+        if self.transport is None:
             self._far.detach(self)
+        elif self.lost:
+            self._close_connection()
         else:
-            transport.unregisterProducer()
-            transport.loseConnection()
+            # The end of the connection and its reason go in one write: who reads only the first
+            # has to guess.
+            self.connection.send_together(self._close_connection)
+
+    def _close_connection(self) -> None:
+        transport: Any = self.transport
+        transport.unregisterProducer()
+        transport.loseConnection()
+        if transport.disconnected and self._far.ended is not None:  # nothing waits for credit
+            self.close(self._far.ended)
 
     def refuse(self, problem: ProtocolError) -> None:
         """The program broke the protocol: tell it so, and drop it."""
@@ -142,10 +152,13 @@ class Attachment(Protocol):
         self.finish()
 
     def close(self, ended: Ended | None = None) -> None:
-        """Close the control channel.
+        """Close the control channel, if that was not done before.
 
         :param ended: how the far side ended, to be sent first.
         """
+        if self._is_closed:
+            return
+        self._is_closed = True
         if ended is not None:
             self.tell({"ended": ended.as_map()})
         self._control.close()

@@ -55,6 +55,9 @@ class NatsClient:
     :ivar connection: the current one; None while there is none.
     :ivar connected: functions that are called after each connection is made, before waiting
         messages are sent.
+    :ivar refused: functions that are called with a :class:`~pycomnet.nats.NatsPermissionDenied` for
+        each subject that the server refuses. The server does so before it answers the next ping
+        (:meth:`flush`).
     :ivar max_payload: the longest message in bytes that the last server allowed.
     :ivar reconnects: how many times it was connected again.
     """
@@ -64,6 +67,7 @@ class NatsClient:
         self.reactor = reactor
         self.connection: NatsConnection | None = None
         self.connected: list[Callable[[], object]] = []
+        self.refused: list[Callable[[NatsPermissionDenied], object]] = []
         self.reconnects = 0
         self.max_payload = 1 << 20
         self._servers = ServerPool(settings)
@@ -242,14 +246,17 @@ class NatsClient:
     def _complained(self, text: str) -> None:
         """The server has refused a subject."""
         log.warn("NATS: {text}", text=text)
-        problem = NatsPermissionDenied(f"NATS: {text}")
-        words = text.split('"')
-        if "subscription" in text.lower() and len(words) > 1:
-            subject = words[1].encode()
+        what, _, rest = text.partition('"')
+        subject = rest.partition('"')[0]
+        publishing = "publish" in what.lower()
+        problem = NatsPermissionDenied(f"NATS: {text}", subject, publishing)
+        if subject and not publishing:
             for subscription in list(self._subscriptions.values()):
-                if subscription.subject == subject:
+                if subscription.subject == subject.encode():
                     self._subscriptions.pop(subscription.sid, None)
                     subscription.end(problem)
+        for told in list(self.refused):
+            told(problem)
 
     # -- sending ---------------------------------------------------------------------------------
 

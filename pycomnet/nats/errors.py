@@ -42,7 +42,16 @@ class NoResponders(NatsError):
 
 
 class NatsPermissionDenied(NatsError):
-    """The server does not let this user publish or subscribe to a subject."""
+    """The server does not let this user publish or subscribe to a subject.
+
+    :ivar subject: that subject; empty if the server does not say which.
+    :ivar publishing: whether it is about publishing.
+    """
+
+    def __init__(self, message: str, subject: str = "", publishing: bool = False) -> None:
+        super().__init__(message)
+        self.subject = subject
+        self.publishing = publishing
 
 
 class JetStreamError(NatsError):

@@ -10,7 +10,12 @@ from twisted.python.failure import Failure
 
 from pycomnet.deferred import Condition
 from pycomnet.nats.client import NatsClient
-from pycomnet.nats.errors import NatsClosed, NatsProtocolError, NatsTimeout
+from pycomnet.nats.errors import (
+    NatsClosed,
+    NatsPermissionDenied,
+    NatsProtocolError,
+    NatsTimeout,
+)
 from pycomnet.nats.jetstream import read_answer
 from pycomnet.nats.messages import NatsMessage
 from pycomnet.nats.requests import NO_RESPONDERS
@@ -66,6 +71,7 @@ class StreamPublisher:
         self._empty = Condition()
         self._subscription = client.subscribe(f"{self._inbox}.*", self._came)
         client.connected.append(self._again)
+        client.refused.append(self._refused)
 
     @property
     def is_full(self) -> bool:
@@ -82,10 +88,9 @@ class StreamPublisher:
 
         :param headers: as they are sent; they have its ``Nats-Msg-Id``.
         :returns: fires with its number in the stream, once JetStream has stored it. Fails with
-            :class:`~pycomnet.nats.JetStreamError` or :class:`~pycomnet.nats.NatsTimeout`; then it
-            may be stored nevertheless. Cancelling it does not withdraw it.
-            :class:`~pycomnet.nats.JetStreamError` or :class:`~pycomnet.nats.NatsTimeout`; then it
-            may be stored nevertheless. Cancelling it does not take it back.
+            :class:`~pycomnet.nats.NatsPermissionDenied`; or with
+            :class:`~pycomnet.nats.JetStreamError` or :class:`~pycomnet.nats.NatsTimeout`, and then
+            it may be stored nevertheless. Cancelling it does not withdraw it.
         """
         self._numbers += 1
         token = b"%x" % self._numbers
@@ -110,6 +115,8 @@ class StreamPublisher:
         """Fail the unacknowledged messages."""
         if self._again in self._client.connected:
             self._client.connected.remove(self._again)
+        if self._refused in self._client.refused:
+            self._client.refused.remove(self._refused)
         self._subscription.close()
         if self._timer is not None:
             self._timer.cancel()
@@ -151,6 +158,14 @@ class StreamPublisher:
         if now - max(oldest.begun, self._sent_at) >= self._retry:
             self._again()
         self._timer = self._client.reactor.callLater(self._retry, self._tick)
+
+    def _refused(self, problem: NatsPermissionDenied) -> None:
+        """The server does not take what is published to a subject."""
+        if problem.publishing and problem.subject:
+            subject = problem.subject.encode()
+            for token, one in list(self._waiting.items()):
+                if one.subject == subject and token not in self._unsent:
+                    self._done(token, Failure(problem))
 
     def _came(self, batch: list[NatsMessage]) -> None:
         for message in batch:

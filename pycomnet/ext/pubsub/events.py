@@ -142,9 +142,9 @@ class Gap:
 
 @attrs.frozen
 class Restarted:
-    """The publisher's generator raised an error, and runs again.
+    """The publisher's generator raised an error, or ended, and runs again.
 
-    :ivar message: the error.
+    :ivar message: the error; or that it had ended.
     """
 
     message: str

@@ -132,11 +132,16 @@ class GroupMember(Outlet):
             self.behind.update(self.unacknowledged)
             self.group.hand_on(self)
 
-    def catch_up(self, sequences: Collection[int]) -> None:
-        """The member has acknowledged these: so it is alive, and processes the events that were
-        given to others meanwhile."""
-        self.is_late = False
+    def catch_up(self, found: Collection[int], sequences: Collection[int]) -> None:
+        """The member has acknowledged events: so it is alive, and processes the events that were
+        given to others meanwhile.
+
+        :param found: the acknowledged events that the member had.
+        :param sequences: all events that it acknowledges.
+        """
+        if found:
         if not self.behind.isdisjoint(sequences):
+            self.is_late = False
             self.behind.difference_update(sequences)
             self._since = self.topic.now()
 
@@ -383,7 +388,7 @@ class SubscriberGroup:
         :returns: fires with how many of these events the member had, once that is stored.
         """
         found = [one for one in sequences if member.give(one) is not None]
-        member.catch_up(sequences)
+        member.catch_up(found, sequences)
         for one in found:
             self._outstanding.pop(one, None)
             if self._before:

@@ -91,7 +91,10 @@ class Outlet(StreamFeed):
             "resumed": resumed,
             "durable": topic.store is not None,
         }
-        self.call.connection.send(self.call, said)
+        try:
+            self.call.connection.send(self.call, said)
+        except PycomnetError:
+            return  # the stream is being closed: `ended` is called
         self.waiting = False
 
     def send(self, items: list[Item], upto: int) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from twisted.python.failure import Failure
 
-from pycomnet.errors import Overloaded
+from pycomnet.errors import Overloaded, StoreFailed
 from pycomnet.ext.pubsub.events import EncodedEvent
 from pycomnet.ext.pubsub.subscriberqueue import SubscriberQueue
 from pycomnet.text.logs import Logger
@@ -77,7 +77,11 @@ def _lose(topic: Topic, intake: SubscriberQueue, taker: Any, first: int) -> None
 
 def _was_not_read(failure: Failure, topic: Topic, intake: SubscriberQueue, taker: Any) -> None:
     intake.reading = False
-    log.failure("{interface}: the history can't be read", failure, interface=topic.interface)
+    text = "{interface}: the history can't be read"
+    if failure.check(StoreFailed) is None:
+        log.failure(text, failure, interface=topic.interface)
+    else:
+        log.error(text + ": {why}", interface=topic.interface, why=str(failure.value))
     taker.close(failure.value)
 
 

@@ -29,6 +29,8 @@ AHEAD = 1000
 TURN = 250
 #: Seconds before a generator that has failed runs again, at first and at most.
 FIRST_DELAY, MOST_DELAY = 0.5, 60.0
+#: What subscribers are told of one that has ended without an error, and runs again.
+HAD_ENDED = "it had ended"
 NEVER, FAILED, ALWAYS = "never", "failed", "always"
 RESTARTS = (NEVER, FAILED, ALWAYS)
 
@@ -396,6 +398,7 @@ class Running:
         if self._was_stopped():
             return
         if self._restart == ALWAYS:
+            self._topic.tell_restarted(HAD_ENDED)
             self._run_later()
         else:
             self._topic.end()

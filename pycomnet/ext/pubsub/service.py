@@ -174,9 +174,14 @@ class PublisherService(Service):
             raise self._forbidden(user, "subscribe", lacking)
 
     def _forbidden(self, user: Any, what: str, subject: str) -> Forbidden:
-        name = "nobody" if user is None else user.name
         to = f"{what} to {subject!r}" if subject else what
-        return Forbidden(f"{self.published}: {name} may not {to}", self.published, what)
+        if what == "publish" and not self.settings.may_publish:
+            text = "no client may publish here, only the publisher itself (may_publish=)"
+        elif user is None:
+            text = f"who has no login may not {to}"
+        else:
+            text = f"{user.name} may not {to}"
+        return Forbidden(f"{self.published}: {text}", self.published, what)
 
     def _check_later(self) -> None:
         """A user's right to subscribe may change while the stream continues."""
@@ -269,8 +274,8 @@ def publisher(
     :param lazy: run it only while there are subscribers; it is closed when the last one goes, and
         begins again with the next.
     :param restart: whether it runs again: ``"never"``, when it has ``"failed"``, or ``"always"``.
-        Subscribers are notified of each error. Without a restart the end of the code, or its error,
-        ends the subscriptions.
+        Subscribers are notified of each restart (:class:`Restarted`). Without a restart the end of
+        the code, or its error, ends the subscriptions.
     :param thread: whether it runs in a thread of its own. By default a plain generator or function
         does, as it may block.
     :param via: publish through NATS: ``"nats://a:4222,b:4222"``, or

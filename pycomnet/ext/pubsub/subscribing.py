@@ -13,7 +13,7 @@ from pycomnet.ext.pubsub.outlets import Outlet, Subscription
 from pycomnet.ext.pubsub.received import is_number
 from pycomnet.ext.pubsub.subjects import patterns_of
 from pycomnet.ext.pubsub.subscriberqueue import BOUND, LEAST_BOUND, Policy, SubscriberQueue
-from pycomnet.ranges import real, whole
+from pycomnet.ranges import NumberRefused, real, whole
 
 if TYPE_CHECKING:
     from pycomnet.auth.principal import Principal
@@ -52,8 +52,17 @@ class SubscribeRequest:
 
     def __init__(self, args: Any, topic: Topic, user: Principal | None) -> None:
         given = {key: value for key, value in (args or {}).items() if value is not None}
-        limits = topic.settings.limits
         self.topic = topic
+        self.group = given.get("group")
+        self.owner = owner_name(user)
+        self.durable = given.get("durable", False)
+        try:
+            self._read(given)
+        except NumberRefused as problem:
+            raise InvalidArguments(str(problem)) from None
+
+    def _read(self, given: dict[str, Any]) -> None:
+        topic, limits = self.topic, self.topic.settings.limits
         self.patterns = patterns_of(given.get("subjects"))
         self.policy = self._policy(given.get("policy", Policy.DROP_OLDEST.value))
         self.bound = whole("bound", given.get("bound", BOUND), LEAST_BOUND, limits.bound)
@@ -61,9 +70,6 @@ class SubscribeRequest:
         self.last = whole("last", given["last"]) if "last" in given else None
         self.since = real("since", given["since"]) if "since" in given else None
         self.retained = given.get("retained", self.after is None and "group" not in given)
-        self.group = given.get("group")
-        self.owner = owner_name(user)
-        self.durable = given.get("durable", False)
         self.prefetch = whole("prefetch", given.get("prefetch", PREFETCH), 1, limits.prefetch)
         self.ack_timeout = self._ack_timeout(given.get("ack_timeout"))
         if self.group is None:

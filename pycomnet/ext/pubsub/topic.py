@@ -14,7 +14,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 
 from pycomnet.deferred import done
-from pycomnet.errors import InvalidArguments, Overloaded
+from pycomnet.errors import InvalidArguments, Overloaded, StoreFailed
 from pycomnet.ext.pubsub.errors import PublisherGone, SlowSubscriber
 from pycomnet.ext.pubsub.events import EncodedEvent, batch, encode_event, restarted
 from pycomnet.ext.pubsub.figures import TopicFigures
@@ -209,7 +209,11 @@ class Topic(Live):
 
     def _not_stored(self, failure: Failure, published: defer.Deferred[None]) -> None:
         if not self.over:
-            log.failure("{interface}: an event can't be stored", failure, interface=self.interface)
+            text = "{interface}: an event can't be stored, and the publisher ends"
+            if failure.check(StoreFailed) is None:
+                log.failure(text, failure, interface=self.interface)
+            else:  # its words say all
+                log.error(text + ": {why}", interface=self.interface, why=str(failure.value))
             self.end(failure.value)
         if not published.called:
             published.errback(failure)

@@ -96,6 +96,8 @@ class ForkServerConnection(object):
         #: seconds of silence after which the connection is given up, or None
         self.silence = None
         self._asked = 0
+        #: whether it was silent for too long when that was last checked
+        self._is_late = False
         self._opened = opened
         self._over = over
         self._out = []
@@ -255,8 +257,12 @@ class ForkServerConnection(object):
             return None
         silent = self.loop.now() - self.heard
         if silent > self.silence:
-            self.over("it was silent for %g seconds" % self.silence)
+            if self._is_late:
+                self.over("it was silent for %g seconds" % self.silence)
+            # This process may have been busy itself: first read what has come in the meantime.
+            self._is_late = True
             return 0
+        self._is_late = False
         step = float(self.silence) / ASK_EACH
         asked = int(silent / step)
         if asked > self._asked and self.mux.peer is not None:

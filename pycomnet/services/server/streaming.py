@@ -31,12 +31,12 @@ class StreamFeed:
     def begin(self, call: ServerCall) -> None:
         """The call is this: values may be sent from now on.
 
-        What it raises is the caller's error; then :meth:`ended` is not called.
+        What it raises is the caller's error; then :meth:`ended` is called as well.
         """
         raise NotImplementedError
 
     def ended(self) -> None:
-        """The call is over, for whatever reason; called once."""
+        """The call is over, for whatever reason; called once. It may not have begun."""
         raise NotImplementedError
 
 
@@ -60,7 +60,6 @@ class FeedCalls:
         try:
             feed.begin(call)
         except BaseException as problem:
-            call.release = None
             call.connection.refuse(call, problem)
             self.forget(call)
 

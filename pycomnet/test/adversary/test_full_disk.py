@@ -1,4 +1,4 @@
-"""No room on the disk: for a nameserver's store, and for a call's attachments."""
+"""No room on the disk: for a nameserver's store, a publisher's, and for a call's attachments."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ import pytest
 import pytest_twisted
 
 import pycomnet
+from pycomnet.ext.pubsub import subscriber
 from pycomnet.services.client.context import NAMESERVER
 from pycomnet.test.adversary.kit import BROKEN, MB, Victim, ready, start
 from pycomnet.test.disks import small_disk
-from pycomnet.test.system.daemons import Daemons
+from pycomnet.test.system.daemons import Daemon, Daemons
 
 pytestmark = pytest.mark.skipif(
     os.geteuid() != 0 and not os.environ.get("PYCOMNET_REQUIRE_ALL"),
@@ -115,3 +116,60 @@ async def test_blocks_over_the_disk_fail_their_call_alone(running: Daemons, disk
         assert os.listdir(disk) == []
         assert (await calc.invoke("add", {}, None, small, True))[0] == 300_000
     said(victim)
+
+
+KEEPER = """
+from pycomnet.ext.pubsub import publisher
+
+@publisher("org.example.kept", store={path!r}, may_publish=True)
+class Kept:
+    pass
+"""
+
+
+@pytest_twisted.ensureDeferred
+async def test_publisher_whose_store_is_full_ends_with_the_reason(
+    running: Daemons, disk: Path
+) -> None:
+    """Whoever publishes, and whoever is subscribed, is told so; what was confirmed is there when it
+    is started again, as far as the disk has room, and nothing else is."""
+    from twisted.internet import reactor
+
+    name = "org.example.kept"
+    (running.directory / "kept.py").write_text(KEEPER.format(path=str(disk / "events.db")))
+
+    def begin() -> tuple[Daemon, str]:
+        args = ("--nameserver", "none", "--listen", "tcp:0:interface=127.0.0.1", "kept")
+        daemon = running.start("pycomnet-service", *args)
+        return daemon, daemon.wait_for(rf"offers {name} at (\S+)")[1]
+
+    daemon, address = begin()
+    confirmed: list[int] = []
+    async with pycomnet.Context(reactor, timeout=120) as context:
+        service = await context.connect(address, name)
+        one = subscriber(name, context=context, address=address)
+        await one.when_subscribed()
+        with pytest.raises(pycomnet.PycomnetError, match=r"full|No space") as refused:
+            for number in range(1000):
+                await service.invoke("publish", {"value": [number, bytes(20_000)]})
+                confirmed.append(number)
+        assert 5 < len(confirmed) < 60
+        got = []
+        with pytest.raises(pycomnet.PycomnetError) as told:
+            while True:
+                got.append((await one.receive())[0])
+        assert got == confirmed
+        assert str(told.value) == str(refused.value)
+        with pytest.raises(pycomnet.PycomnetError, match="has ended"):
+            await service.invoke("publish", {"value": 1})
+    daemon.signal()
+    daemon.wait()
+    assert not any(word in daemon.said for word in BROKEN), daemon.said[-4000:]
+    assert "an event can't be stored, and the publisher ends: " in daemon.said
+    daemon, address = begin()
+    async with pycomnet.Context(reactor, timeout=120) as context:
+        late = subscriber(name, context=context, address=address, last=1000)
+        again = [(await late.receive())[0] for _ in confirmed]
+        assert again == confirmed
+        await late.close()
+    assert not any(word in daemon.said for word in BROKEN), daemon.said[-4000:]

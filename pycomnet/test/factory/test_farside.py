@@ -222,6 +222,21 @@ class Lives(FarSideCase):
         self.assertEqual(self.gone, [far])
         self.assertTrue(b"".join(received).startswith(b"\0\0"))
 
+    def test_end_of_the_connection_and_its_reason_are_one_write(self) -> None:
+        """A program that reads only the first would have to guess at the second."""
+        far = self.started("popen//id=x")
+        _, _, told = self.attach(far)
+        self.move()
+        writes = self.pair.far_transport.writes
+        writes.clear()
+        self.gateway_transport.near.connectionLost()
+        self.gateway_transport.end(3)
+        (written,) = [data for data in writes if b"status 3" in data]
+        self.assertEqual(writes, [written])
+        self.move()
+        self.assertEqual(told[-1]["ended"]["how"], "status 3")
+        self.assertEqual(self.gone, [far])
+
     def test_end_without_a_program_is_told_to_the_next(self) -> None:
         """Then it is kept for whoever comes, and they are told."""
         far = self.started("popen//id=x//linger=10")

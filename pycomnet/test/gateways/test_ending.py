@@ -16,6 +16,7 @@ from pycomnet.gateways.ending import (
     StillRuns,
     TransportEnd,
 )
+from pycomnet.test.kit import TurnClock
 
 
 class Transport:
@@ -77,6 +78,17 @@ class TransportEndTests(SynchronousTestCase):
         self.clock.advance(STATUS_TIMEOUT)
         self.failureResultOf(finding, StillRuns)
         self.assertEqual(self.transport.signals, [signal.SIGTERM])
+
+    def test_end_that_is_read_behind_the_timer_counts(self) -> None:
+        """A program that was not run for so long has timers due before it reads what has come."""
+        clock = TurnClock()  # what a timer arranges for is in the next turn, as with a reactor
+        end = TransportEnd(self.transport, self.fail, clock)
+        finding = end.find_status()
+        clock.advance(STATUS_TIMEOUT)
+        self.assertNoResult(finding)
+        self.transport.ended.fire(-9)
+        self.assertEqual(self.successResultOf(finding), -9)
+        self.assertEqual(self.transport.signals, [])
 
     def test_no_signal_is_sent_to_what_ends_in_time(self) -> None:
         ending = self.end.end(1.0)

@@ -192,6 +192,24 @@ class MessageTests(NatsCase):
         self.network.deliver()
         self.successResultOf(two.receive())
 
+    def test_who_asks_is_told_what_is_refused(self) -> None:
+        """With the subject; a subject that may not be published to ends no subscription."""
+        client = self.client()
+        told: list[NatsPermissionDenied] = []
+        client.refused.append(told.append)
+        one = client.subscribe("a.b")
+        self.network.deliver()
+        for text in ('Publish to "a.b"', 'Subscription to "c.d" using queue "q"', "Publish"):
+            self.nats.sides[0].write(b"-ERR 'Permissions Violation for %b'\r\n" % text.encode())
+        self.network.deliver()
+        self.assertEqual(
+            [(problem.subject, problem.publishing) for problem in told],
+            [("a.b", True), ("c.d", False), ("", True)],
+        )
+        client.publish("a.b", b"1")
+        self.network.deliver()
+        self.assertEqual(self.successResultOf(one.receive()).payload, b"1")
+
 
 class LostTests(NatsCase):
     """Lost connections."""

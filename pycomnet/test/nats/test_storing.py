@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from pycomnet.nats import JetStreamError, NatsClosed, NatsMessage, NatsProtocolError, NatsTimeout
+from pycomnet.nats import (
+    JetStreamError,
+    NatsClosed,
+    NatsMessage,
+    NatsPermissionDenied,
+    NatsProtocolError,
+    NatsTimeout,
+)
 from pycomnet.nats.jetstream import Delivery, read_delivery
 from pycomnet.nats.storing import StreamPublisher
 from pycomnet.test.nats.server import NatsCase
@@ -53,6 +60,22 @@ class StoringTests(NatsCase):
         self.failureResultOf(two, NatsProtocolError)
         self.answer(2, b'{"seq": "1"}')
         self.failureResultOf(three, NatsProtocolError)
+
+    def test_a_subject_that_is_not_allowed_is_an_error_at_once(self) -> None:
+        """And not once nothing has been acknowledged for a minute; those of others wait on."""
+        one, two = self.publish(b"1", b"2")
+        other = self.stream.publish(b"t", b"3", b"NATS/1.0\r\n\r\n")
+        self.network.deliver()
+        self.nats.sides[0].write(b"-ERR 'Permissions Violation for Publish to \"s\"'\r\n")
+        self.network.deliver()
+        for refused in (one, two):
+            self.failureResultOf(refused, NatsPermissionDenied)
+        self.assertNoResult(other)
+        self.assertEqual(self.stream.pending, 1)
+        self.nats.sides[0].write(b"-ERR 'Permissions Violation for Subscription to \"t\"'\r\n")
+        self.network.deliver()
+        self.answer(2, b'{"seq": 1}')
+        self.assertEqual(self.successResultOf(other), 1)
 
     def test_what_was_not_acknowledged_is_sent_again_in_order(self) -> None:
         """When the connection was lost: before what is published later."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet import defer
@@ -49,18 +50,27 @@ BEGUN = "nats"
 END_CHECK = 0.2
 
 
+class PublisherStanding(Enum):
+    """What is known of a publisher. The value describes it."""
+
+    PAST = "the stream's history has events of it; it may have been killed long ago"
+    THERE = "it has published or said something since the subscription began"
+    OVER = "it has ended"
+    GONE = "it has gone, and did not end; some of its events may still come out of the stream"
+
+
 class NatsSource:
     """One publisher, for a subscriber: the source of its batches.
 
     :ivar name: None, as the names of publishers behind NATS are not known.
     """
 
-    __slots__ = ("_feed", "epoch", "is_over", "name", "track")
+    __slots__ = ("_feed", "epoch", "name", "standing", "track")
 
     def __init__(self, feed: NatsFeed, epoch: str, track: PublisherTrack) -> None:
         self.name: str | None = None
         self.epoch = epoch
-        self.is_over = False
+        self.standing = PublisherStanding.PAST
         self.track = track
         self._feed = feed
 
@@ -76,6 +86,15 @@ class NatsSource:
     def acknowledge(self, number: int) -> defer.Deferred[None]:
         """An event is done with."""
         return self._feed.acknowledge(self.epoch, number)
+
+
+#: What publishers tell -> what is known of them then.
+_STANDINGS = {
+    HERE: PublisherStanding.THERE,
+    RESTARTED: PublisherStanding.THERE,
+    END: PublisherStanding.OVER,
+    GONE: PublisherStanding.GONE,
+}
 
 
 class NatsFeed(OwnedBySubscriber):
@@ -256,6 +275,7 @@ class NatsFeed(OwnedBySubscriber):
             source = sources.get(epoch)
             if source is None:
                 source = self._source(epoch)
+                source.standing = PublisherStanding.THERE
             missed = None
             if tracks:
                 missed = source.track.missing(item, previous, everything)
@@ -269,12 +289,23 @@ class NatsFeed(OwnedBySubscriber):
                 return
         self.give()
 
-    def put(self, epoch: str, item: list[Any], size: int, previous: int | None, new: bool) -> None:
+    def put(
+        self,
+        epoch: str,
+        item: list[Any],
+        size: int,
+        previous: int | None,
+        new: bool,
+        recent: bool,
+    ) -> None:
         """An event has come from a stream.
 
         :param new: whether the events before it are expected.
+        :param recent: whether it was published since the subscription began.
         """
         source = self._sources.get(epoch) or self._source(epoch)
+        if recent and source.standing is PublisherStanding.PAST:
+            source.standing = PublisherStanding.THERE
         missed = None
         if self.group is None:
             if not new:
@@ -334,25 +365,34 @@ class NatsFeed(OwnedBySubscriber):
                 self._unreadable(message, why)
                 continue
             source = self._sources.get(epoch)
-            if what == HERE:
-                if source is None:
-                    source = self._source(epoch)
-                if self.reader is None:
-                    source.track.begins(number)
+            if what == GONE and self.reader is None:
+                self._sources.pop(epoch, None)  # nothing more of it is on its way
+                continue
+            if source is None:
+                source = self._source(epoch)
+            before, source.standing = source.standing, _STANDINGS.get(what, source.standing)
+            if what == HERE and self.reader is None:
+                source.track.begins(number)
             elif what == RESTARTED:
-                self._waiting.tell(source or self._source(epoch), Restarted(text))
-            elif what == END and (source is None or not source.is_over):
-                (source or self._source(epoch)).is_over = True
-                if problem is not None:
-                    self._end_of(problem)
-            elif what == GONE:
-                self._sources.pop(epoch, None)
+                self._waiting.tell(source, Restarted(text))
+            elif what == END and before is not PublisherStanding.OVER and problem is not None:
+                self._end_of(problem)
         self.give()
 
+    @property
+    def _are_over(self) -> bool:
+        """Whether all publishers that are there have ended, and there is one that has."""
+        is_one_over = False
+        for source in self._sources.values():
+            if source.standing is PublisherStanding.THERE:
+                return False
+            if source.standing is PublisherStanding.OVER:
+                is_one_over = True
+        return is_one_over
+
     def _end_of(self, problem: PycomnetError) -> None:
-        """A publisher has ended with an error: the events of other publishers continue, as there
-        may be some."""
-        if all(one.is_over for one in self._sources.values()):
+        """A publisher has ended with an error: those of others go on, as there may be some."""
+        if self._are_over:
             self._ending = problem
         else:
             self._waiting.tell(next(iter(self._sources.values())), problem)
@@ -378,7 +418,7 @@ class NatsFeed(OwnedBySubscriber):
             if owner is not None:
                 source, items = found
                 owner.put(source, items)
-        elif self._sources and all(one.is_over for one in self._sources.values()):
+        elif self._are_over:
             if self.reader is None:
                 self._finish(self._ending)
             elif not self._is_ending:
@@ -393,7 +433,7 @@ class NatsFeed(OwnedBySubscriber):
                 is_at_end = self.is_empty and await reader.is_at_end() and self.is_empty
             except NatsError:
                 is_at_end = False
-            if not all(one.is_over for one in self._sources.values()):
+            if not self._are_over:
                 break  # another has begun
             if is_at_end:
                 self._finish(self._ending)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from twisted.internet import defer
 from twisted.internet.interfaces import IReactorTime
@@ -15,11 +15,15 @@ from pycomnet.ext.pubsub.topic import Topic
 from pycomnet.ext.pubsub.via.clients import SharedClient
 from pycomnet.ext.pubsub.via.coding import END, GONE, HERE, RESTARTED, EventHead, notice
 from pycomnet.ext.pubsub.via.naming import KEEPS, RETAINS, NatsNames
+from pycomnet.ext.pubsub.via.streams import find_stream
 from pycomnet.nats import JetStream, NatsClient, NatsError, NatsMessage, NatsSettings
 from pycomnet.nats.jetstream import SECOND
 from pycomnet.nats.messages import encode_headers
 from pycomnet.nats.storing import StreamPublisher
 from pycomnet.text.logs import Logger
+
+if TYPE_CHECKING:
+    from pycomnet.services.client.context import Context
 
 log = Logger()
 
@@ -101,13 +105,17 @@ class NatsRelay:
         self._has_ended = False
         self._subscription: Any = None
 
-    async def open(self) -> None:
-        """Connect, and create the stream in JetStream if events are to be kept."""
+    async def open(self, joins: bool = False) -> None:
+        """Connect, and create the stream in JetStream if events are to be kept.
+
+        :param joins: whether events are also kept if the interface already has a stream.
+        """
         topic, client = self._topic, self.client
         await self._shared.start()
         config = stream_config(self.names, topic.settings, client.settings)
         if config is not None:
             await JetStream(client).ensure_stream(config)
+        if config is not None or (joins and await find_stream(client, self.names) is not None):
             self.stream = StreamPublisher(client)
         self._subscription = client.subscribe(self.names.who, self._asked)
         self.tell(HERE)
@@ -196,10 +204,13 @@ class NatsTopic(Topic):
         self._ending: defer.Deferred[None] | None = None
 
     @deferred
-    async def open(self) -> None:
-        """Connect to NATS."""
+    async def open(self, joins: bool = False) -> None:
+        """Connect to NATS.
+
+        :param joins: as of :meth:`NatsRelay.open`.
+        """
         try:
-            await self.relay.open()
+            await self.relay.open(joins)
         except BaseException:
             await self.relay.close()
             raise
@@ -248,6 +259,23 @@ class NatsTopic(Topic):
         await self.relay.close()
 
 
+@deferred
+async def topic_of(interface: str, context: Context, settings: NatsSettings) -> NatsTopic:
+    """The topic of a publisher that is no service, and whose subscribers are all behind NATS.
+
+    Its events are stored if the interface has a stream, which its other publishers make.
+
+    :param context: whose connections to NATS it shares.
+    :returns: fires once it can be published to. ``close`` and ``closed`` end it; its subscribers
+        wait for others then.
+    """
+    made = NatsTopic(
+        interface, TopicSettings(), context.reactor, SharedClient.of(context, settings)
+    )
+    await made.open(joins=True)
+    return made
+
+
 def via_topic(service: Any, server: Any) -> tuple[NatsTopic, defer.Deferred[None]]:
     """The topic of a publisher through NATS.
 
@@ -260,4 +288,4 @@ def via_topic(service: Any, server: Any) -> tuple[NatsTopic, defer.Deferred[None
     return topic, topic.open()
 
 
-__all__ = ["NatsRelay", "NatsTopic", "check_settings", "stream_config", "via_topic"]
+__all__ = ["NatsRelay", "NatsTopic", "check_settings", "stream_config", "topic_of", "via_topic"]

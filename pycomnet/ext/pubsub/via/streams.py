@@ -202,14 +202,15 @@ class EventStreamReader:
                 self._reader.again()
                 break
             self._pending = delivery.pending
-            is_new = number > self._first or not self._is_retained
+            is_recent = number > self._first
+            is_new = is_recent or not self._is_retained
             self._position = number
             try:
                 epoch, previous, item = read_event(message.payload)
             except UnreadableMessage as problem:
                 feed.unreadable(message, problem)
                 continue
-            feed.put(epoch, item, len(message.payload), previous, is_new)
+            feed.put(epoch, item, len(message.payload), previous, is_new, is_recent)
         feed.give()
 
 
@@ -281,6 +282,11 @@ class GroupReader:
             have = config.get("filter_subject") if isinstance(config, dict) else None
             if have != patterns[0]:
                 raise JetStreamError(f"group {feed.group!r} is for other subjects: {have}")
+            waits = config.get("ack_wait") if isinstance(config, dict) else None
+            if type(waits) is int and waits > 0:
+                # The first member has said it: whoever says less often that it works is too late.
+                self._ack_wait = waits / SECOND
+                self._later()
             return self._name
         config = {
             "durable_name": self._name,
@@ -297,10 +303,10 @@ class GroupReader:
 
     def start(self) -> defer.Deferred[None]:
         """Begin; fires once there is a consumer."""
+        self._later()
         running = self._reader.start()
         ready = self._reader.ready
         running.addErrback(self._failed)
-        self._later()
         return ready
 
     def _failed(self, failure: Any) -> None:
@@ -350,6 +356,8 @@ class GroupReader:
         return info.get("num_pending") == 0 and info.get("num_ack_pending") == 0
 
     def _later(self) -> None:
+        if self._timer is not None and self._timer.active():
+            self._timer.cancel()
         self._timer = self._reactor.callLater(self._ack_wait / 3, self._tick)
 
     def _tick(self) -> None:
@@ -393,7 +401,8 @@ class GroupReader:
             self._held[epoch, item[0]] = held
             while len(self._had) > MOST_HAD:
                 self._had.popitem(last=False)
-            feed.put(epoch, item, len(message.payload), previous, True)
+            is_recent = number > self._first
+            feed.put(epoch, item, len(message.payload), previous, True, is_recent)
         feed.give()
 
     def acknowledge(self, epoch: str, number: int) -> defer.Deferred[None]:

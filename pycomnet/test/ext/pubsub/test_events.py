@@ -14,7 +14,6 @@ from pycomnet.errors import (
     Forbidden,
     InvalidArguments,
     Overloaded,
-    PycomnetError,
     RemoteError,
 )
 from pycomnet.ext.pubsub import InvalidSubject, TopicLimits, allow, subscriber
@@ -267,7 +266,8 @@ class LimitTests(PublishCase):
             {"nothing": 1},
         ]
         for args in refused:
-            self.failure(service.stream("subscribe", args).receive(), PycomnetError)
+            receiving = service.stream("subscribe", args).receive()
+            self.failure(receiving, InvalidArguments, InvalidSubject)
         self.assertEqual((self.topic.outlets, len(self.topic.groups)), ({}, 0))
 
 

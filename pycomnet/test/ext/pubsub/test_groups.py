@@ -287,6 +287,17 @@ class DeadlineTests(GroupCase):
         self.failure(event.acknowledge(), CallInterrupted)  # another has it
         self.assertEqual(len(self.take(hangs, events=True)), 2)
 
+    def test_who_says_nothing_of_its_events_stays_late(self) -> None:
+        """An acknowledgement of none, or of what it never had, is no sign that it works."""
+        self.member(prefetch=2, ack_timeout=30.0)
+        self.member()
+        self.publish(1, 2)
+        self.network.wait(31)
+        (late,) = [one for one in self.topic.outlets.values() if one.is_late]
+        for numbers in ([], [77]):
+            self.assertEqual(self.successResultOf(late.group.acknowledge(late, numbers)), 0)
+            self.assertTrue(late.is_late)
+
     def test_who_was_late_gets_no_more_than_it_has_done_with(self) -> None:
         """What others were given still waits for its user: more behind that would be late, too."""
         hangs, full = self.member(prefetch=3, ack_timeout=30.0), self.member(prefetch=20)

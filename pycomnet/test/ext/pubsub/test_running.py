@@ -181,6 +181,20 @@ class RunningTests(ServiceCase):
         self.failure(one.receive(), ChannelClosed)
         self.assertEqual(len(self.flushLoggedErrors(ValueError)), 2)
 
+    def test_one_that_always_runs_tells_each_time(self) -> None:
+        """Also when it has ended without an error."""
+
+        def one_each() -> Iterator[int]:
+            log.append("run")
+            yield len(log)
+
+        self.serve(one_each, thread=False, restart="always", lazy=True)
+        one = self.subscribe()
+        self.network.wait(5)
+        told = Restarted("it had ended")
+        found = [self.result(one.receive()) for _ in range(5)]
+        self.assertEqual(found, [1, told, 2, told, 3])
+
     def test_a_function_is_given_publish(self) -> None:
         """An async one, which awaits what it returns; its end is the end."""
         network = self.network

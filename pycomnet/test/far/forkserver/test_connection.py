@@ -280,9 +280,29 @@ class Silence(RelayCase):
         now[0] = 4.0
         near.peer.check_silence()
         now[0] = 4.6
+        self.assertEqual((near.peer.check_silence(), near.lost), (0, []))
         near.peer.check_silence()
         self.assertEqual(near.lost, ["it was silent for 3 seconds"])
         self.assertIsNone(near.peer.check_silence())
+
+    def test_what_came_while_this_process_was_not_run_counts(self) -> None:
+        """It looks at the time before it reads: what has come is read before the other end is
+        given up."""
+        now = [0.0]
+        self.loop.now = lambda: now[0]
+        near = self.other(True)
+        near.peer.silence = 3.0
+        now[0] = 1.5
+        near.peer.check_silence()  # the answer to this ping
+        now[0] = 60.0
+        self.assertEqual(near.peer.check_silence(), 0)
+        self.run_it()
+        self.assertEqual(near.peer.heard, 60.0)
+        self.assertEqual((near.peer.check_silence(), near.lost), (1.0, []))
+        now[0] = 63.5
+        self.assertEqual((near.peer.check_silence(), near.lost), (0, []))
+        near.peer.check_silence()
+        self.assertEqual(near.lost, ["it was silent for 3 seconds"])
 
 
 class Signals(SynchronousTestCase):
