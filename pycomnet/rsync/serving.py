@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from pycomnet.deferred import Condition
 from pycomnet.far.rsync.blocks import block_size
-from pycomnet.far.rsync.entries import ABORT, COPY, END, HOLE, PIECE, numbers_of
+from pycomnet.far.rsync.entries import ABORT, COPY, END, HOLE, numbers_of
 from pycomnet.far.rsync.files import digest_of
 from pycomnet.far.rsync.tree import time_of
 from pycomnet.rsync import matching
@@ -143,8 +143,8 @@ class Serving:
         time, mode = time_of(file.status), file.status.st_mode & 0o7777
         await self._lines.send(["long", number, block, time, mode, file.is_sparse])
 
-    async def _end(self, file: LongFile, digest: bytes, block: int) -> None:
-        if await file.is_whole(digest, block):
+    async def _end(self, file: LongFile, digest: bytes, again: Callable[[], bytes]) -> None:
+        if await file.is_whole(digest, again):
             await self._lines.raw(END + digest)
         else:
             await self._lines.raw(ABORT)
@@ -162,11 +162,22 @@ class Serving:
                 await lines.raw(HOLE + struct.pack(">Q", size))
                 self._result.done += size
                 continue
-            for offset in range(begin, begin + size, UNIT):
-                data = await file.unit(offset, min(UNIT, begin + size - offset))
-                for at in range(0, len(data), PIECE):
-                    await self._literal(data[at : at + PIECE])
-        await self._end(file, await file.digest(), block)
+            await self._send_data(file, begin, begin + size)
+        await self._end(file, await file.digest(), file.digest_again)
+
+    async def _send_data(self, file: LongFile, begin: int, end: int) -> None:
+        """Send a part of a file; while one unit is sent, the next is read and hashed."""
+        coming = file.unit(begin, min(UNIT, end - begin))
+        try:
+            for offset in range(begin, end, UNIT):
+                data = await coming
+                after = offset + UNIT
+                if after < end:
+                    coming = file.unit(after, min(UNIT, end - after))
+                await self._literal(data)
+        finally:
+            coming.addErrback(lambda _: None)
+            coming.cancel()
 
     async def _send_delta(self, number: int, file: LongFile, sums: Sums) -> None:
         await self._begin(number, file, sums.block)
@@ -189,10 +200,17 @@ class Serving:
                     return found
             return [*found, None]
 
+        def again() -> bytes:
+            """The digest of what is there now, in the same pieces, as it is found the same way."""
+            other = Matcher(file.pread, file.size, sums)
+            for _ in other.steps():
+                pass
+            return other.digest
+
         while True:
             for step in await self._source.in_thread(some):
                 if step is None:
-                    await self._end(file, matcher.digest, sums.block)
+                    await self._end(file, matcher.digest, again)
                     return
                 if isinstance(step, matching.Literal):
                     await self._literal(step.data)
