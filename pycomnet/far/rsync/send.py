@@ -43,6 +43,8 @@ GROUP_FILES, GROUP_BYTES = 128, 262144
 TRIES = 3
 #: A short file that has grown up to this size since it was listed is still sent in one piece.
 MOST = 1048576
+#: Bytes of a file with holes that are a hole if all are zeros.
+SPARSE_PIECE = 262144
 _FLAGS = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0)
 #: Whether an open file's status can be had: Jython's fstat does not take what its open returns.
 _FSTAT = hasattr(os, "fstat") and os.name != "java"
@@ -294,7 +296,8 @@ class Sender(object):
                 is_as_before = _print_of(after) == _print_of(status)
                 # A log that only grows is whole up to where it ended. So it is read once more.
                 if is_as_before or (
-                    after.st_size >= size and _digest_again(read, size, parts, block) == found
+                    after.st_size >= size
+                    and _digest_again(read, size, parts, block, is_sparse) == found
                 ):
                     digest = found
             except (OSError, IOError):
@@ -321,7 +324,7 @@ class Sender(object):
     def _content(self, read, size, parts, block, is_sparse):
         """Send a file's content; return its digest."""
         digest = TreeDigest(block)
-        for piece in _pieces(read, size, parts, digest):
+        for piece in _pieces(read, size, parts, digest, is_sparse):
             if isinstance(piece, tuple):
                 self._data.send(COPY + struct.pack(">QQ", *piece))
             elif is_sparse and not piece.strip(b"\0"):
@@ -331,17 +334,18 @@ class Sender(object):
         return digest.digest()
 
 
-def _pieces(read, size, parts, digest):
+def _pieces(read, size, parts, digest, is_sparse):
     """Yield the pieces of a file: content, or offset and size of what the other end has.
 
     :param parts: as that of ``Sender._long``.
     :param digest: gets the content.
     """
     numbers = numbers_from("Q", parts) if parts else ()
+    most = SPARSE_PIECE if is_sparse else PIECE
     at = 0
     for offset, length in list(zip(numbers[::2], numbers[1::2])) + [(size, 0)]:
         while at < offset:
-            data = _exactly(read, at, min(PIECE, offset - at))
+            data = _exactly(read, at, min(most, offset - at))
             digest.update(data)
             digest.cut()
             at += len(data)
@@ -356,10 +360,10 @@ def _pieces(read, size, parts, digest):
             digest.cut()
 
 
-def _digest_again(read, size, parts, block):
+def _digest_again(read, size, parts, block, is_sparse):
     """The digest of a file's content, in the same pieces."""
     digest = TreeDigest(block)
-    for _ in _pieces(read, size, parts, digest):
+    for _ in _pieces(read, size, parts, digest, is_sparse):
         pass
     return digest.digest()
 

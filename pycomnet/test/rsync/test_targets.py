@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import signal
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
@@ -333,17 +334,45 @@ class TroubleTests(RSyncCase):
         gateway = await self.gateway()
         unit = LongFile.unit
 
-        async def grow(file: LongFile, offset: int, size: int) -> bytes:
+        def grow(file: LongFile, offset: int, size: int) -> defer.Deferred[bytes]:
             if not offset:
                 with open(path, "ab") as log:
                     log.write(b"another line\n")
-            return await unit(file, offset, size)
+            return unit(file, offset, size)
 
         with mock.patch.object(LongFile, "unit", grow):
             result = await self.send(gateway)
         self.assertEqual(result.sent, ["log"])
         with open(f"{self.target()}/log", "rb") as file:
             self.assertEqual(file.read(), b"line\n" * 1000000)
+        self.assertEqual((await self.send(gateway)).sent, ["log"])
+        self.assert_arrived()
+
+    async def test_file_that_grows_while_it_is_compared(self) -> None:
+        """The same for one of which the target has parts, in place and moved."""
+        numbers = random.Random(3)
+        old = numbers.randbytes(3000000)
+        path = self.in_source("log", old)
+        gateway = await self.gateway()
+        await self.send(gateway)
+        new = b"x" + old[:1000000] + numbers.randbytes(70000) + old[1000000:] + b"end"
+        write(path, new, NOON + 1)
+        pread = LongFile.pread
+        grown: list[int] = []
+
+        def grow(file: LongFile, offset: int, size: int) -> bytes:
+            if not grown:
+                grown.append(offset)
+                with open(path, "ab") as log:
+                    log.write(b"another line\n")
+            return pread(file, offset, size)
+
+        with mock.patch.object(LongFile, "pread", grow):
+            result = await self.send(gateway)
+        self.assertEqual((grown, result.sent), ([0], ["log"]))
+        self.assertLess(result.literal, 200000)
+        with open(f"{self.target()}/log", "rb") as file:
+            self.assertEqual(file.read(), new)
         self.assertEqual((await self.send(gateway)).sent, ["log"])
         self.assert_arrived()
 
@@ -355,13 +384,15 @@ class TroubleTests(RSyncCase):
         unit = LongFile.unit
         left = [1]
 
-        async def change(file: LongFile, offset: int, size: int) -> bytes:
-            data = await unit(file, offset, size)
-            if not offset and left[0]:
-                left[0] -= 1
-                with open(path, "r+b") as changed:
-                    changed.write(b"%d" % left[0])
-            return data
+        def change(file: LongFile, offset: int, size: int) -> defer.Deferred[bytes]:
+            def read(data: bytes) -> bytes:
+                if not offset and left[0]:
+                    left[0] -= 1
+                    with open(path, "r+b") as changed:
+                        changed.write(b"%d" % left[0])
+                return data
+
+            return unit(file, offset, size).addCallback(read)
 
         with mock.patch.object(LongFile, "unit", change):
             self.assertEqual((await self.send(gateway)).sent, ["file"])

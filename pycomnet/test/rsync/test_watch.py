@@ -161,6 +161,7 @@ class WatchTests(WatchCase):
         self.add(sync, await self.gateway(), 1)
         watching = self.watch(sync)
         await self.runs(1)
+        await until(lambda: len(slow) == 1, "the slow one has had its first run")
         for number in range(3):
             self.in_source(f"b{number}")
             self.watcher.changed(Changes(listed=frozenset([b""])))
