@@ -121,7 +121,7 @@ JOBS = (
             ),
             Row("targets_8", "... 8 targets", "ms", "less"),
         ),
-        peers=("pycomnet", "execnet"),
+        peers=("bare", "pycomnet", "execnet"),
         timeout=180.0,
     ),
 )

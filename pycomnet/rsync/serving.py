@@ -44,6 +44,8 @@ class Serving:
         self._result = result
         self._changed = changed
         self._tell_unreadable = unreadable
+        #: why the last try to send a long file has failed, for those that could not be read
+        self._reasons: dict[int, str] = {}
 
     async def serve_next(self) -> bool:
         """Send what is next; False if nothing is needed now."""
@@ -104,8 +106,9 @@ class Serving:
                 await self._lines.send(["sums", each])
 
     async def _send_long(self, number: int, delta: bool) -> None:
+        reason = self._reasons.pop(number, "it changed each time while it was read")
         if self._wanted.attempts(number) >= TRIES:
-            await self._unreadable([(number, "it changed each time while it was read")])
+            await self._unreadable([(number, reason)])
             return
         file = self._source.long(number, self._wanted.path(number))
         self._wanted.sent.add(number)
@@ -122,9 +125,10 @@ class Serving:
                     await self._send_whole(number, file)
                 else:
                     await self._send_delta(number, file, sums)
-            except OSError:
+            except OSError as problem:
                 # The target says that it needs it again: then it is opened anew.
                 file.changed = True
+                self._reasons[number] = problem.strerror or str(problem)
                 await self._lines.raw(ABORT)
             if file.changed:
                 self._result.done = before  # it is sent again
@@ -203,8 +207,9 @@ class Serving:
         def again() -> bytes:
             """The digest of what is there now, in the same pieces, as it is found the same way."""
             other = Matcher(file.pread, file.size, sums)
-            for _ in other.steps():
-                pass
+            for step in other.steps():
+                if isinstance(step, More):
+                    return b""  # it needs other sums than before, so it is another content
             return other.digest
 
         while True:

@@ -84,6 +84,8 @@ class Sender(object):
         #: number -> path of what is needed
         self._paths = {}
         self._attempts = {}
+        #: why the last try to send a long file has failed, for those that could not be read
+        self._reasons = {}
 
     def run(self):
         """Send all."""
@@ -166,7 +168,7 @@ class Sender(object):
     def _again(self, number):
         self._attempts[number] = self._attempts.get(number, 0) + 1
         if self._attempts[number] >= TRIES:
-            self._unreadable(number, CHANGED)
+            self._unreadable(number, self._reasons.pop(number, CHANGED))
         else:
             self._long(number, None)
 
@@ -300,8 +302,9 @@ class Sender(object):
                     and _digest_again(read, size, parts, block, is_sparse) == found
                 ):
                     digest = found
-            except (OSError, IOError):
-                pass
+                self._reasons.pop(number, None)
+            except (OSError, IOError) as error:
+                self._reasons[number] = reason_of(error)
             self._data.send(ABORT if digest is None else END + digest)
         finally:
             os.close(descriptor)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import random
 import signal
@@ -407,6 +408,32 @@ class TroubleTests(RSyncCase):
         self.assertIn("changed each time", result.failed[0][1])
         with open(f"{self.target()}/file", "rb") as file:
             self.assertEqual(file.read(1), b"0")  # what the first run has sent
+
+    async def test_file_that_can_not_be_read_to_its_end(self) -> None:
+        """The disk's error is the reason, and not that the file has changed; the rest goes on."""
+        self.in_source("bad", b"b" * 3000000)
+        self.in_source("good", b"g" * 3000000)
+        gateway = await self.gateway()
+        pread = os.pread
+
+        def broken(descriptor: int, size: int, offset: int) -> bytes:
+            data = pread(descriptor, size, offset)
+            if offset + len(data) > 2000000 and data[:1] == b"b":
+                raise OSError(errno.EIO, os.strerror(errno.EIO))
+            return data
+
+        for before in (None, b"b" * 1000000):  # whole, and compared with what is there
+            if before is not None:
+                write(f"{self.target()}/bad", before)
+            sync = pycomnet.RSync(self.source)
+            sync.add_target(gateway, self.target())
+            with mock.patch.object(os, "pread", broken):
+                result = (await sync.send()).targets[0]
+            self.assertEqual(result.failed, [("bad", os.strerror(errno.EIO))])
+        with open(f"{self.target()}/bad", "rb") as file:
+            self.assertEqual(file.read(), b"b" * 1000000)  # the old one
+        with open(f"{self.target()}/good", "rb") as file:
+            self.assertEqual(file.read(), b"g" * 3000000)
 
     async def test_file_that_vanishes(self) -> None:
         """A file that is gone when it would be read has failed; the rest goes on."""
