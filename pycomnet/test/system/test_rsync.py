@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 
 import pycomnet
 from pycomnet.far.rsync.files import TEMPORARY
+from pycomnet.test.disks import small_disk
 from pycomnet.test.needs import needs
 from pycomnet.test.processes import still_there, versioned_python
 from pycomnet.test.properties import given, settings
@@ -378,3 +379,52 @@ def test_kills(tmp_path: Path) -> None:
         env=environment(), check=True, stdout=subprocess.DEVNULL, timeout=PATIENCE,
     )  # fmt: skip
     assert tree_of(str(target)) == tree_of(str(source))
+
+
+# -- a full disk ---------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(
+    os.geteuid() != 0 and not os.environ.get("PYCOMNET_REQUIRE_ALL"),
+    reason="only root can mount a small file system",
+)
+@pytest_twisted.ensureDeferred
+async def test_disk_that_fills_in_mid_file(group: pycomnet.Group, tmp_path: Path) -> None:
+    """What has room arrives; the rest fails with the reason, and its old content stays, whole."""
+    source, disk = tmp_path / "source", tmp_path / "disk"
+    target = disk / "target"
+    numbers = random.Random(7)
+    old = numbers.randbytes(300_000)
+    disk.mkdir()
+    gateway = await group.makegateway("popen")
+    with small_disk(disk, "2m"):
+        long = ("changed", "new")
+        for name in long:
+            write(f"{target}/{name}", old, NOON - 1)
+        write(f"{source}/a", b"short", NOON)
+        more = numbers.randbytes(5_000_000)
+        write(f"{source}/changed", old[:150_000] + more + old[150_000:], NOON)
+        write(f"{source}/new", more[:3_000_000], NOON)
+        for number in range(40):
+            write(f"{source}/many/{number}", numbers.randbytes(60_000), NOON)
+        run = pycomnet.RSync(source, delete=True)
+        run.add_target(gateway, target)
+        (result,) = (await run.send()).targets
+        assert result.error is None
+        reasons = dict(result.failed)
+        assert set(long) <= set(reasons)
+        assert set(reasons.values()) == {"No space left on device"}
+        assert (target / "a").read_bytes() == b"short"
+        for name in long:
+            assert (target / name).read_bytes() == old
+        for path in (target / "many").iterdir():
+            assert path.read_bytes() == (source / "many" / path.name).read_bytes()
+        # With room, another run to the same gateway makes it equal.
+        for name in long:
+            write(f"{source}/{name}", b"short now", NOON)
+        shutil.rmtree(target / "many")
+        for number in range(20, 40):
+            os.remove(source / "many" / str(number))
+        (result,) = (await run.send()).targets
+        assert result.failed == []
+        assert tree_of(str(target)) == tree_of(str(source))
