@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import random
 import shutil
@@ -32,6 +33,10 @@ from pycomnet.test.system.sshd import Sshd, sshd
 PYTHONS = {sys.executable: True, f"{sys.executable} -S -E": True, "pypy3": True, "jython": False}
 PYTHONS["python2.7"] = False
 NOON = 1700000000123456789
+NEEDS_MOUNT = pytest.mark.skipif(
+    os.geteuid() != 0 and not os.environ.get("PYCOMNET_REQUIRE_ALL"),
+    reason="only root can mount a small file system",
+)
 #: Seconds for a far side to start: Jython, on a busy machine.
 START = 300
 
@@ -384,10 +389,7 @@ def test_kills(tmp_path: Path) -> None:
 # -- a full disk ---------------------------------------------------------------------------------
 
 
-@pytest.mark.skipif(
-    os.geteuid() != 0 and not os.environ.get("PYCOMNET_REQUIRE_ALL"),
-    reason="only root can mount a small file system",
-)
+@NEEDS_MOUNT
 @pytest_twisted.ensureDeferred
 async def test_disk_that_fills_in_mid_file(group: pycomnet.Group, tmp_path: Path) -> None:
     """What has room arrives; the rest fails with the reason, and its old content stays, whole."""
@@ -428,3 +430,37 @@ async def test_disk_that_fills_in_mid_file(group: pycomnet.Group, tmp_path: Path
         (result,) = (await run.send()).targets
         assert result.failed == []
         assert tree_of(str(target)) == tree_of(str(source))
+
+
+DROP_IN = """
+import sys
+import pycomnet.execnet as execnet
+source, target = sys.argv[1:]
+group = execnet.Group()
+sync = execnet.RSync(source, verbose=False)
+sync.add_target(group.makegateway("popen"), target, delete=True)
+try:
+    sync.send()
+except OSError as problem:
+    print(problem)
+group.terminate(timeout=10)
+"""
+
+
+@NEEDS_MOUNT
+def test_what_can_not_be_deleted_is_an_error_of_the_drop_in(tmp_path: Path) -> None:
+    """It is not here, but it has not disappeared while it was sent."""
+    source, target = tmp_path / "source", tmp_path / "target"
+    write(f"{source}/a", b"content", NOON)
+    busy = target / "busy"
+    busy.mkdir(parents=True)
+    with small_disk(busy, "1m"):
+        ran = subprocess.run(
+            [sys.executable, "-c", DROP_IN, str(source), str(target)],
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+        )
+    assert "busy" in ran.stdout.split(":")[-2]
+    assert os.strerror(errno.EBUSY) in ran.stdout
+    assert (target / "a").read_bytes() == b"content"
