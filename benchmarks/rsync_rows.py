@@ -39,11 +39,20 @@ def _wire(name: str, most: float) -> Row:
 
 
 JOBS = (
-    Job("many", _pair("many", "3,000 files of 1 kB, new", 4, 1.5), peers=PEERS, times=2),
+    Job(
+        "many",
+        (
+            *_pair("many", "3,000 files of 1 kB, new", 4, 1.5),
+            Row("many_made", "... only making them", "ms", "less"),
+        ),
+        peers=PEERS,
+        times=2,
+    ),
     Job(
         "new",
         (
             *_pair("new", "a file of 200 MiB, new", 3, 1.5),
+            Row("new_pair", "... a bare pair with a pipe and hashes", "ms", "less"),
             Row("new_near", "... the near process grows by", "MB", "less", Target("below", 32)),
             Row("new_far", "... the far process grows by", "MB", "less", Target("below", 32)),
         ),
@@ -121,7 +130,7 @@ JOBS = (
             ),
             Row("targets_8", "... 8 targets", "ms", "less"),
         ),
-        peers=("pycomnet", "execnet"),
+        peers=("bare", "pycomnet", "execnet"),
         timeout=180.0,
     ),
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
 #: Bytes of a piece in which a single file is sent.
 PIECE = 1 << 20
+#: Why a file that has disappeared can't be sent.
+GONE = os.strerror(errno.ENOENT)
 
 
 @attrs.frozen
@@ -127,8 +130,13 @@ class RSync:
 
         result = self._run(targets, progress)
         for each in result.targets:
-            # What has disappeared meanwhile is no error.
-            each.failed = [failed for failed in each.failed if self._is_there(failed[0])]
+            # What has disappeared meanwhile is no error. What could not be deleted is one, though
+            # it is not here.
+            each.failed = [
+                (path, reason)
+                for path, reason in each.failed
+                if reason != GONE or self._is_there(path)
+            ]
         result.raise_for_failures()
 
     def _run(

@@ -72,7 +72,8 @@ class Lines:
         self._result.literal += len(data)
         packed = await self.packed(data)
         if packed is None:
-            await self.raw(LITERAL + struct.pack(">I", len(data)) + data)
+            await self.raw(LITERAL + struct.pack(">I", len(data)))
+            await self.raw(data)
         else:
             await self.raw(PACKED + struct.pack(">II", len(packed), len(data)) + packed)
 

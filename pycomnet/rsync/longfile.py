@@ -12,9 +12,10 @@ from twisted.internet.defer import Deferred
 
 from pycomnet.deferred import OneShot
 from pycomnet.far.rsync.blocks import TreeDigest, block_size
+from pycomnet.far.rsync.entries import PIECE
 
-#: Bytes that are read at a time.
-UNIT = 1048576
+#: Bytes that are read at a time, and sent in one piece.
+UNIT = PIECE
 
 
 def fingerprint(status: os.stat_result) -> tuple[int, ...]:
@@ -124,7 +125,7 @@ class LongFile:
                 self._reading -= 1
                 self._close_unused()
 
-    async def unit(self, offset: int, size: int) -> bytes:
+    def unit(self, offset: int, size: int) -> Deferred[bytes]:
         """Some bytes of data; all who read them ask for the same parts."""
         known = self.units.get(offset)
         if known is None:
@@ -132,7 +133,7 @@ class LongFile:
             reading = self._in_thread(self._read_unit, offset, size)
             reading.addCallback(self._keep, offset)
             known.follow(reading)
-        return await known.when_fired()
+        return known.when_fired()
 
     def _keep(self, data: bytes, offset: int) -> bytes:
         if not self._closing:
@@ -148,6 +149,7 @@ class LongFile:
             self._pass_holes(self._digest)
             if offset == self._digested:
                 self._digest.update(data)
+                self._digest.cut()
                 self._digested += size
         return data
 
@@ -172,12 +174,16 @@ class LongFile:
                 raise OSError(None, "parts of it were not read")
             return self._digest.digest()
 
-    async def is_whole(self, digest: bytes, block: int) -> bool:
-        """Whether what was read is one state of the file: it has not changed, or has only grown."""
-        whole: bool = await self._in_thread(self._is_whole, digest, block)
+    async def is_whole(self, digest: bytes, again: Callable[[], bytes]) -> bool:
+        """Whether what was read is one state of the file: it has not changed, or has only grown.
+
+        :param digest: the digest of what was read.
+        :param again: reads it once more, in a thread, and returns the digest.
+        """
+        whole: bool = await self._in_thread(self._is_whole, digest, again)
         return whole
 
-    def _is_whole(self, digest: bytes, block: int) -> bool:
+    def _is_whole(self, digest: bytes, again: Callable[[], bytes]) -> bool:
         assert self.status is not None
         after = self._using(os.fstat)
         if fingerprint(after) == fingerprint(self.status):
@@ -186,15 +192,19 @@ class LongFile:
         if after.st_size < self.size:
             return False
         # A log that only grows is whole up to where it ended. So it is read once more.
-        again = TreeDigest(block)
+        return again() == digest
+
+    def digest_again(self) -> bytes:
+        """Read all once more; return the digest."""
+        again = TreeDigest(block_size(self.size))
         for begin, size, is_data in self.extents:
             if not is_data:
                 again.hole(size)
                 continue
             for offset in range(begin, begin + size, UNIT):
-                most = min(UNIT, begin + size - offset)
-                again.update(self.pread(offset, most))
-        return again.digest() == digest
+                again.update(self.pread(offset, min(UNIT, begin + size - offset)))
+                again.cut()
+        return again.digest()
 
     def close(self) -> None:
         """Close it, once no thread reads it any more."""

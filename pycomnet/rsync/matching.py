@@ -131,10 +131,6 @@ class Matcher:
         self._data = b""
         self._view = memoryview(b"")
         self._base = 0
-        #: digests of blocks of the new file at multiples of the block size
-        self._known: dict[int, bytes] = {}
-        #: up to where the digest goes
-        self._digested = 0
 
     def steps(self) -> Iterator[Literal | Copy | More]:
         """What the new file is made of, in order.
@@ -148,10 +144,11 @@ class Matcher:
             self._fill(literal, at)
             while expected >= len(sums.strong) and not sums.complete:
                 yield MORE
-            length = self._match_run(expected, at) or self._match(expected, at)
+            digests, length = self._match_run(expected, at)
             if length:
                 # There is no literal behind a pending copy.
                 yield from self._literals(literal, at)
+                self._tree.add(digests, length)
                 offset = expected * block
                 if (
                     copied is not None
@@ -179,7 +176,6 @@ class Matcher:
         if copied is not None:
             yield copied
         yield from self._literals(literal, size)
-        self._digest_to(size)
         self.digest = self._tree.digest()
 
     def _fill(self, keep: int, at: int) -> None:
@@ -187,7 +183,6 @@ class Matcher:
         end = self._base + len(self._data)
         if end >= min(self._size, at + self._ahead):
             return
-        self._digest_to(keep)
         kept = self._data[keep - self._base :]
         wanted = min(READ, self._size - end)
         data = self._read(end, wanted)
@@ -197,26 +192,15 @@ class Matcher:
         self._view = memoryview(self._data)
         self._base = keep
 
-    def _digest_to(self, end: int) -> None:
-        block = self._sums.block
-        at = self._digested
-        while at < end:
-            known = self._known.pop(at, None)
-            if known is not None and at + block <= end:
-                self._tree.add(known, block)
-                at += block
-            else:
-                stop = min(end, at + block - at % block)
-                self._tree.update(self._view[at - self._base : stop - self._base])
-                at = stop
-        self._digested = end
-
     def _literals(self, begin: int, end: int) -> Iterator[Literal]:
         for at in range(begin, end, PIECE):
-            yield Literal(self._data[at - self._base : min(end, at + PIECE) - self._base])
+            data = self._data[at - self._base : min(end, at + PIECE) - self._base]
+            self._tree.update(data)
+            self._tree.cut()
+            yield Literal(data)
 
-    def _match_run(self, index: int, at: int) -> int:
-        """The length of what follows of the old file, in whole blocks that were read; perhaps 0."""
+    def _match_run(self, index: int, at: int) -> tuple[bytes, int]:
+        """What follows of the old file and was read: digests of its blocks, and its length."""
         sums, block = self._sums, self._sums.block
         begin = at - self._base
         count = min(sums.whole - index, (len(self._data) - begin) // block)
@@ -228,26 +212,27 @@ class Matcher:
                 break
             digests.append(digest)
             begin += block
-        length = len(digests) * block
-        if length and at % block == 0:
-            self._digest_to(at)
-            self._tree.add(b"".join(digests), length)
-            self._digested = at + length
-        return length
+        if digests:
+            return b"".join(digests), len(digests) * block
+        # It may be the last, which is shorter.
+        digest, length = self._block(index, at) if index >= sums.whole else (b"", 0)
+        return digest, length
 
-    def _match(self, index: int, at: int) -> int:
-        """The length of an old block if it is the new file's content at a place, else 0."""
+    def _block(self, index: int, at: int) -> tuple[bytes, int]:
+        """An old block's digest and length if it is the new file's content at a place, else 0."""
         sums, block = self._sums, self._sums.block
         if index >= len(sums.strong):
-            return 0
+            return b"", 0
         length = min(block, sums.size - index * block)
         if at + length > self._size:
-            return 0
+            return b"", 0
         begin = at - self._base
         digest = hashlib.sha256(self._view[begin : begin + length]).digest()
-        if at % block == 0 and length == block:
-            self._known[at] = digest
-        return length if digest.startswith(sums.strong[index]) else 0
+        return (digest, length) if digest.startswith(sums.strong[index]) else (b"", 0)
+
+    def _match(self, index: int, at: int) -> bool:
+        """Whether an old block is the new file's content at a place."""
+        return self._block(index, at)[1] > 0
 
     def _search(self, at: int, expected: int) -> tuple[int, int]:
         """A block was not where it was expected: find where the next one is, and which it is."""

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from pycomnet.deferred import Condition
 from pycomnet.far.rsync.blocks import block_size
-from pycomnet.far.rsync.entries import ABORT, COPY, END, HOLE, PIECE, numbers_of
+from pycomnet.far.rsync.entries import ABORT, COPY, END, HOLE, numbers_of
 from pycomnet.far.rsync.files import digest_of
 from pycomnet.far.rsync.tree import time_of
 from pycomnet.rsync import matching
@@ -44,6 +44,8 @@ class Serving:
         self._result = result
         self._changed = changed
         self._tell_unreadable = unreadable
+        #: why the last try to send a long file has failed, for those that could not be read
+        self._reasons: dict[int, str] = {}
 
     async def serve_next(self) -> bool:
         """Send what is next; False if nothing is needed now."""
@@ -104,8 +106,9 @@ class Serving:
                 await self._lines.send(["sums", each])
 
     async def _send_long(self, number: int, delta: bool) -> None:
+        reason = self._reasons.pop(number, "it changed each time while it was read")
         if self._wanted.attempts(number) >= TRIES:
-            await self._unreadable([(number, "it changed each time while it was read")])
+            await self._unreadable([(number, reason)])
             return
         file = self._source.long(number, self._wanted.path(number))
         self._wanted.sent.add(number)
@@ -122,9 +125,10 @@ class Serving:
                     await self._send_whole(number, file)
                 else:
                     await self._send_delta(number, file, sums)
-            except OSError:
+            except OSError as problem:
                 # The target says that it needs it again: then it is opened anew.
                 file.changed = True
+                self._reasons[number] = problem.strerror or str(problem)
                 await self._lines.raw(ABORT)
             if file.changed:
                 self._result.done = before  # it is sent again
@@ -143,8 +147,8 @@ class Serving:
         time, mode = time_of(file.status), file.status.st_mode & 0o7777
         await self._lines.send(["long", number, block, time, mode, file.is_sparse])
 
-    async def _end(self, file: LongFile, digest: bytes, block: int) -> None:
-        if await file.is_whole(digest, block):
+    async def _end(self, file: LongFile, digest: bytes, again: Callable[[], bytes]) -> None:
+        if await file.is_whole(digest, again):
             await self._lines.raw(END + digest)
         else:
             await self._lines.raw(ABORT)
@@ -162,11 +166,22 @@ class Serving:
                 await lines.raw(HOLE + struct.pack(">Q", size))
                 self._result.done += size
                 continue
-            for offset in range(begin, begin + size, UNIT):
-                data = await file.unit(offset, min(UNIT, begin + size - offset))
-                for at in range(0, len(data), PIECE):
-                    await self._literal(data[at : at + PIECE])
-        await self._end(file, await file.digest(), block)
+            await self._send_data(file, begin, begin + size)
+        await self._end(file, await file.digest(), file.digest_again)
+
+    async def _send_data(self, file: LongFile, begin: int, end: int) -> None:
+        """Send a part of a file; while one unit is sent, the next is read and hashed."""
+        coming = file.unit(begin, min(UNIT, end - begin))
+        try:
+            for offset in range(begin, end, UNIT):
+                data = await coming
+                after = offset + UNIT
+                if after < end:
+                    coming = file.unit(after, min(UNIT, end - after))
+                await self._literal(data)
+        finally:
+            coming.addErrback(lambda _: None)
+            coming.cancel()
 
     async def _send_delta(self, number: int, file: LongFile, sums: Sums) -> None:
         await self._begin(number, file, sums.block)
@@ -189,10 +204,18 @@ class Serving:
                     return found
             return [*found, None]
 
+        def again() -> bytes:
+            """The digest of what is there now, in the same pieces, as it is found the same way."""
+            other = Matcher(file.pread, file.size, sums)
+            for step in other.steps():
+                if isinstance(step, More):
+                    return b""  # it needs other sums than before, so it is another content
+            return other.digest
+
         while True:
             for step in await self._source.in_thread(some):
                 if step is None:
-                    await self._end(file, matcher.digest, sums.block)
+                    await self._end(file, matcher.digest, again)
                     return
                 if isinstance(step, matching.Literal):
                     await self._literal(step.data)

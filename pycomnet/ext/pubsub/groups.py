@@ -140,6 +140,7 @@ class GroupMember(Outlet):
         :param sequences: all events that it acknowledges.
         """
         if found:
+            self.is_late = False
         if not self.behind.isdisjoint(sequences):
             self.is_late = False
             self.behind.difference_update(sequences)

@@ -23,8 +23,8 @@ class TopicLimits:
     :ivar groups: groups at a time.
     :ivar groups_per_user: groups of one user, at a time, and in the store. All clients without a
         login are one user.
-    :ivar bound: the largest bound that a subscriber may request, in bytes. A batch of 64 KiB, or one
-        longer event, is in transit and does not count.
+    :ivar bound: the largest bound that a subscriber may request, in bytes. A batch of 64 KiB, or
+        one longer event, is in transit and does not count.
     :ivar waiting: bytes that may wait for all subscribers, counted in the same way. An event counts
         for each subscriber that it waits for, though it is in memory once.
     :ivar event: bytes of one event.

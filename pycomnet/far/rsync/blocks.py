@@ -121,7 +121,11 @@ def view_of(data):
 
 
 class TreeDigest(object):
-    """The digest of a whole file: the SHA-256 of its blocks' SHA-256, and of its size.
+    """The digest of a whole file: the SHA-256 of the SHA-256 of its leaves, and of its size.
+
+    A leaf is a block, counted from the beginning of the piece of the file that it comes in; the
+    last of a piece may be shorter. So a block that was found somewhere else in the old file is a
+    leaf of the new one, and is hashed once at each end.
 
     :param block: the size of a block.
     """
@@ -156,16 +160,29 @@ class TreeDigest(object):
         self._one = sha(data[at:])
         self._filled = size - at
 
-    def add(self, digest, size):
-        """The next blocks, by their own digests; what came before ends with a whole block."""
-        self._all.update(digest)
+    def cut(self):
+        """A piece ends here: what follows is another leaf."""
+        if self._filled:
+            self._all.update(self._one.digest())
+            self._filled = 0
+
+    @property
+    def is_within_leaf(self):
+        """Whether a leaf has begun, and is not full."""
+        return self._filled > 0
+
+    def add(self, digests, size):
+        """The next leaves, by their own digests, joined."""
+        self.cut()
+        self._all.update(digests)
         self._size += size
 
     def hole(self, size):
-        """The next bytes are so many zeros."""
+        """The next piece is so many zeros."""
+        self.cut()
         block = self._block
         while size:
-            if not self._filled and size >= block:
+            if size >= block:
                 if self._zeros is None:
                     self._zeros = hashlib.sha256(b"\0" * block).digest()
                 count = min(size // block, HOLE_BLOCKS)
@@ -173,14 +190,12 @@ class TreeDigest(object):
                 self._size += count * block
                 size -= count * block
             else:
-                piece = min(size, block - self._filled)
-                self.update(b"\0" * piece)
-                size -= piece
+                self.update(b"\0" * size)
+                self.cut()
+                size = 0
 
     def digest(self):
         """The digest, 32 bytes; no more bytes may follow."""
-        if self._filled:
-            self._all.update(self._one.digest())
-            self._filled = 0
+        self.cut()
         self._all.update(struct.pack(">Q", self._size))
         return self._all.digest()

@@ -185,12 +185,15 @@ class Composer(object):
                     data = pieces.some(left)
                     left -= len(data)
                     self._write(data)
+                self._digest.cut()
             elif code == PACKED:
                 length, size = struct.unpack(">II", pieces.exactly(8))
                 _check_length(max(length, size))
                 self._write(unpack(pieces.exactly(length), size))
+                self._digest.cut()
             elif code == COPY:
                 self._copy(*struct.unpack(">QQ", pieces.exactly(16)))
+                self._digest.cut()
             elif code == HOLE:
                 self._hole(*struct.unpack(">Q", pieces.exactly(8)))
             elif code == END:
@@ -250,7 +253,7 @@ class Composer(object):
     def _copy_blocks(self, offset, size):
         """Copy whole blocks of which the digests are known; return how many bytes, perhaps 0."""
         block = self._block
-        if self._basis is None or self._is_sparse or self.size % block:
+        if self._basis is None or self._is_sparse or self._digest.is_within_leaf:
             return 0
         known = self._basis.blocks(offset, size, block)
         size = len(known) // WHOLE_DIGEST * block

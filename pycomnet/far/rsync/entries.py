@@ -13,8 +13,8 @@ WHOLE, UNLESS_EQUAL, DELTA = range(3)
 MADE, CHANGED = 1, 2
 #: Beginnings of the pieces of a long file's content (docs/protocol.rst, "rsync").
 LITERAL, PACKED, COPY, HOLE, END, ABORT = b"L", b"Z", b"C", b"H", b"E", b"X"
-#: The most bytes of a literal piece.
-PIECE = 262144
+#: The most bytes of a literal piece; a multiple of all block sizes.
+PIECE = 1048576
 #: What is no name of an entry.
 NO_NAMES = frozenset((b"", b".", b".."))
 #: Bytes of a digest that decides whether a short file is equal.

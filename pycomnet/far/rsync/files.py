@@ -8,6 +8,7 @@ import re
 import stat
 
 from .entries import DIGEST
+from .tree import NEW_FILE
 
 try:
     import fcntl
@@ -49,19 +50,6 @@ def other_temporary_name():
 def is_temporary(name):
     """Whether a name has the form of the temporary ones. A user's may have it, too."""
     return name.startswith(TEMPORARY) and _TEMPORARY_NAME.match(name) is not None
-
-
-class TemporaryNames(object):
-    """Temporary names that nobody else has, for short files: none goes on from what is in these."""
-
-    def __init__(self):
-        self._prefix = other_temporary_name()[:-8]
-        self._number = 0
-
-    def next(self):
-        """The next one."""
-        self._number += 1
-        return self._prefix + ("%08x" % self._number).encode("ascii")
 
 
 def write_all(descriptor, data):
@@ -191,16 +179,77 @@ class NewFile(object):
             self.close()
 
 
-def write_short(directory, native, temporary, name, data, mode, time, owner=None):
-    """Write a short file, whole.
+class ShortFiles(object):
+    """Writes short files, whole. Most of the time that many files take is spent here.
 
-    :param directory: where it is, open.
+    Each has a temporary name that nobody else has, for a moment. It is not locked: if another run
+    takes it for one that was left, and removes it, it is written again.
+
     :param native: makes the system's form of a name.
-    :param temporary: the name that it has meanwhile; nothing has it.
-    :param owner: user and group, or None.
     """
-    if not directory_is_at(directory):
-        new = NewFile(directory, native, name)
+
+    def __init__(self, native):
+        self._native = native
+        self._prefix = other_temporary_name()[:-8]
+        self._number = 0
+        self._directory = None
+        #: mode -> whether a file of the directory has it if it is made with it
+        self._exact = {}
+
+    def enter(self, directory):
+        """The next files are in this directory, which is open."""
+        self._directory = directory
+        self._exact = {}  # some have ACLs for what is made in them
+
+    def write(self, name, data, mode, time, owner=None):
+        """Write a file.
+
+        :param owner: user and group, or None.
+        """
+        directory = self._directory
+        if not directory_is_at(directory):
+            self._write_anywhere(name, data, mode, time, owner)
+            return
+        tries = TRIES
+        while True:
+            try:
+                return self._write(directory.descriptor, name, data, mode, time, owner)
+            except (OSError, IOError) as error:
+                tries -= 1
+                if error.errno != errno.ENOENT or not tries:
+                    raise
+
+    def _write(self, here, name, data, mode, time, owner):
+        self._number += 1
+        temporary = self._prefix + ("%08x" % self._number).encode("ascii")
+        # Until it has its owner it is for this user only.
+        made = 0o600 if owner is not None or mode & ~0o777 else mode
+        descriptor = os.open(temporary, NEW_FILE, made, dir_fd=here)
+        try:
+            try:
+                if data:
+                    done = os.write(descriptor, data)
+                    if done < len(data):
+                        write_all(descriptor, data[done:])
+                if owner is not None:
+                    os.fchown(descriptor, *owner)
+                is_exact = self._exact.get(made)
+                if is_exact is None:
+                    is_exact = stat.S_IMODE(os.fstat(descriptor).st_mode) == made
+                    self._exact[made] = is_exact
+                if made != mode or not is_exact:
+                    os.fchmod(descriptor, mode)
+                os.utime(descriptor, ns=(time, time))
+            finally:
+                os.close(descriptor)
+            os.rename(temporary, name, src_dir_fd=here, dst_dir_fd=here)
+        except BaseException as error:
+            if getattr(error, "errno", None) != errno.ENOENT:
+                os.unlink(temporary, dir_fd=here)
+            raise
+
+    def _write_anywhere(self, name, data, mode, time, owner):
+        new = NewFile(self._directory, self._native, name)
         try:
             if data:
                 write_all(new.descriptor, data)
@@ -208,37 +257,6 @@ def write_short(directory, native, temporary, name, data, mode, time, owner=None
         except BaseException:
             new.discard()
             raise
-        return
-    try:
-        _write_short(directory, temporary, name, data, mode, time, owner)
-    except (OSError, IOError) as error:
-        if error.errno not in TAKEN:
-            raise
-        # Another run took it for one that was left, before it was locked or after it was closed.
-        temporary = other_temporary_name()
-        _write_short(directory, temporary, name, data, mode, time, owner)
-
-
-def _write_short(directory, temporary, name, data, mode, time, owner):
-    # What follows is most of the time that many files take.
-    here = directory.descriptor
-    descriptor = directory.create(temporary)
-    try:
-        try:
-            _lock_if_possible(descriptor)
-            if data:
-                write_all(descriptor, data)
-            if owner is not None:
-                os.fchown(descriptor, *owner)
-            os.fchmod(descriptor, mode)
-            os.utime(descriptor, ns=(time, time))
-        finally:
-            os.close(descriptor)
-        os.rename(temporary, name, src_dir_fd=here, dst_dir_fd=here)
-    except BaseException as error:
-        if getattr(error, "errno", None) not in TAKEN:
-            directory.remove(temporary)
-        raise
 
 
 def directory_is_at(directory):

@@ -9,7 +9,7 @@ SLOW = 20000000
 #: Compressed content that has more than this part of its size is not worth it.
 WORTH = 0.9
 #: Pieces that are sent as they are, after one that was not worth it.
-PAUSE = 16
+PAUSE = 4
 #: Bytes after which the line's speed is known.
 MEASURED = 2097152
 #: Content shorter than this is sent as it is.

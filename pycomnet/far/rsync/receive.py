@@ -14,12 +14,11 @@ from .compose import MOST, Basis, Composer, ContentRefused, Pieces, TooMuch, unp
 from .entries import BadBatch, binary, numbers_from, numbers_of
 from .files import (
     NewFile,
-    TemporaryNames,
+    ShortFiles,
     is_at,
     is_left,
     remove_left,
     temporary_names,
-    write_short,
 )
 from .finish import Finish, make_room, reason_of
 from .nested import refuse_nested
@@ -65,7 +64,7 @@ class Receiver(object):
         self.tree = None
         self.pending = {}
         self.finish = Finish(self)
-        self._temporaries = TemporaryNames()
+        self._shorts = ShortFiles(self.flavour.native)
         self._comparison = Comparison(self)
         #: number -> the basis of a long file, while it is being sent
         self.bases = {}
@@ -160,7 +159,7 @@ class Receiver(object):
         self._take(len(content))
         at = 0
         done = []
-        native, next_temporary, mask = self.flavour.native, self._temporaries.next, self.mask
+        write, mask = self._shorts.write, self.mask
         directory = opened = None
         for number, size, time, mode in zip(numbers, sizes, times, modes):
             data = content[at : at + size]
@@ -169,17 +168,17 @@ class Receiver(object):
             try:
                 if entry.directory is not directory:
                     opened = self.tree.directory(entry.directory.path)
+                    self._shorts.enter(opened)
                     directory = entry.directory
                     self.finish.touched.add(directory.path)
-                given = data, mode & mask, time, entry.owner
                 try:
-                    write_short(opened, native, next_temporary(), entry.name, *given)
+                    write(entry.name, data, mode & mask, time, entry.owner)
                 except (OSError, IOError):
                     status = opened.status(entry.native)
                     if status is None or not is_directory(self.flavour, status):
                         raise
                     make_room(self, directory.path, opened, entry.name)
-                    write_short(opened, native, next_temporary(), entry.name, *given)
+                    write(entry.name, data, mode & mask, time, entry.owner)
                 done.append(number)
             except ENTRY_ERRORS as error:
                 directory = None

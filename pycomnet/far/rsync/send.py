@@ -43,6 +43,8 @@ GROUP_FILES, GROUP_BYTES = 128, 262144
 TRIES = 3
 #: A short file that has grown up to this size since it was listed is still sent in one piece.
 MOST = 1048576
+#: Bytes of a file with holes that are a hole if all are zeros.
+SPARSE_PIECE = 262144
 _FLAGS = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0)
 #: Whether an open file's status can be had: Jython's fstat does not take what its open returns.
 _FSTAT = hasattr(os, "fstat") and os.name != "java"
@@ -82,6 +84,8 @@ class Sender(object):
         #: number -> path of what is needed
         self._paths = {}
         self._attempts = {}
+        #: why the last try to send a long file has failed, for those that could not be read
+        self._reasons = {}
 
     def run(self):
         """Send all."""
@@ -164,7 +168,7 @@ class Sender(object):
     def _again(self, number):
         self._attempts[number] = self._attempts.get(number, 0) + 1
         if self._attempts[number] >= TRIES:
-            self._unreadable(number, CHANGED)
+            self._unreadable(number, self._reasons.pop(number, CHANGED))
         else:
             self._long(number, None)
 
@@ -289,16 +293,18 @@ class Sender(object):
             read = read_at(descriptor)
             digest = None
             try:
-                found = self._content(read, size, parts, TreeDigest(block), is_sparse)
+                found = self._content(read, size, parts, block, is_sparse)
                 after = self._status(descriptor, path)
                 is_as_before = _print_of(after) == _print_of(status)
                 # A log that only grows is whole up to where it ended. So it is read once more.
                 if is_as_before or (
-                    after.st_size >= size and _digest_again(read, size, block) == found
+                    after.st_size >= size
+                    and _digest_again(read, size, parts, block, is_sparse) == found
                 ):
                     digest = found
-            except (OSError, IOError):
-                pass
+                self._reasons.pop(number, None)
+            except (OSError, IOError) as error:
+                self._reasons[number] = reason_of(error)
             self._data.send(ABORT if digest is None else END + digest)
         finally:
             os.close(descriptor)
@@ -318,33 +324,50 @@ class Sender(object):
         self._data.send(data)  # waits until there is room for it
         self._packing.measure(len(data), _clock() - began)
 
-    def _content(self, read, size, parts, digest, is_sparse):
+    def _content(self, read, size, parts, block, is_sparse):
         """Send a file's content; return its digest."""
-        numbers = numbers_from("Q", parts) if parts else ()
-        at = 0
-        for offset, length in list(zip(numbers[::2], numbers[1::2])) + [(size, 0)]:
-            while at < offset:
-                data = _exactly(read, at, min(PIECE, offset - at))
-                digest.update(data)
-                at += len(data)
-                if is_sparse and not data.strip(b"\0"):
-                    self._data.send(HOLE + struct.pack(">Q", len(data)))
-                else:
-                    self._literal(data)
-            if length:
-                self._data.send(COPY + struct.pack(">QQ", offset, length))
-                end = offset + length
-                while at < end:
-                    data = _exactly(read, at, min(PIECE, end - at))
-                    digest.update(data)
-                    at += len(data)
+        digest = TreeDigest(block)
+        for piece in _pieces(read, size, parts, digest, is_sparse):
+            if isinstance(piece, tuple):
+                self._data.send(COPY + struct.pack(">QQ", *piece))
+            elif is_sparse and not piece.strip(b"\0"):
+                self._data.send(HOLE + struct.pack(">Q", len(piece)))
+            else:
+                self._literal(piece)
         return digest.digest()
 
 
-def _digest_again(read, size, block):
+def _pieces(read, size, parts, digest, is_sparse):
+    """Yield the pieces of a file: content, or offset and size of what the other end has.
+
+    :param parts: as that of ``Sender._long``.
+    :param digest: gets the content.
+    """
+    numbers = numbers_from("Q", parts) if parts else ()
+    most = SPARSE_PIECE if is_sparse else PIECE
+    at = 0
+    for offset, length in list(zip(numbers[::2], numbers[1::2])) + [(size, 0)]:
+        while at < offset:
+            data = _exactly(read, at, min(most, offset - at))
+            digest.update(data)
+            digest.cut()
+            at += len(data)
+            yield data
+        if length:
+            yield offset, length
+            end = offset + length
+            while at < end:
+                data = _exactly(read, at, min(PIECE, end - at))
+                digest.update(data)
+                at += len(data)
+            digest.cut()
+
+
+def _digest_again(read, size, parts, block, is_sparse):
+    """The digest of a file's content, in the same pieces."""
     digest = TreeDigest(block)
-    for at in range(0, size, PIECE):
-        digest.update(_exactly(read, at, min(PIECE, size - at)))
+    for _ in _pieces(read, size, parts, digest, is_sparse):
+        pass
     return digest.digest()
 
 

@@ -8,6 +8,7 @@ GROUP_FILES: int
 GROUP_BYTES: int
 TRIES: int
 MOST: int
+SPARSE_PIECE: int
 CHANGED: str
 
 class SendOptions:

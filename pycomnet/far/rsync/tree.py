@@ -15,6 +15,8 @@ from collections import OrderedDict
 _DIRECTORY = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_NOFOLLOW", 0)
 _CLOEXEC = getattr(os, "O_CLOEXEC", 0)
 _BINARY = getattr(os, "O_BINARY", 0)
+#: Flags to make a file that was not there.
+NEW_FILE = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | _CLOEXEC
 #: Whether directories are descriptors.
 AT = all(
     function in getattr(os, "supports_dir_fd", ())
@@ -107,8 +109,7 @@ class AtDirectory(object):
 
     def create(self, name):
         """Make a file that was not there, for its owner only; return its descriptor."""
-        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | _CLOEXEC
-        return os.open(name, flags, 0o600, dir_fd=self.descriptor)
+        return os.open(name, NEW_FILE, 0o600, dir_fd=self.descriptor)
 
     def open(self, name):
         """Open a file to read it; return its descriptor."""

@@ -6,6 +6,7 @@ AT: bool
 EARLIEST: int
 LATEST: int
 ENTRY_ERRORS: tuple[type[Exception], ...]
+NEW_FILE: int
 KEPT: int
 CLOSED: int
 

@@ -202,8 +202,11 @@ class Lock(object):
             self.release()
             raise
         if not self._shared:
-            os.ftruncate(self._fd, 0)
-            os.pwrite(self._fd, b"%d" % os.getpid(), 0)
+            try:
+                os.ftruncate(self._fd, 0)
+                os.pwrite(self._fd, b"%d" % os.getpid(), 0)
+            except OSError:
+                pass  # on a full disk nobody can be told who has it
         return True
 
     def holder(self):
@@ -286,21 +289,25 @@ def report(channel, root, identity, made):
     use = Lock(lock_path(root, "use-" + identity), True)
     use.take(True)
     try:
-        with open(os.path.join(path, ABOUT), "rb") as file:
-            about = file.read()
-        os.stat(os.path.join(path, "bin", "python"))
-    except OSError:
+        try:
+            with open(os.path.join(path, ABOUT), "rb") as file:
+                about = file.read()
+            os.stat(os.path.join(path, "bin", "python"))
+        except OSError:
+            use.release()
+            return None
+        ready = {
+            "about": about,
+            "identity": identity,
+            "made": made,
+            "path": path,
+            "root": root,
+            "PATH": os.environ.get("PATH", os.defpath),
+        }
+        channel.send({"ready": ready})
+    except BaseException:  # such as a near side that has given up meanwhile
         use.release()
-        return None
-    ready = {
-        "about": about,
-        "identity": identity,
-        "made": made,
-        "path": path,
-        "root": root,
-        "PATH": os.environ.get("PATH", os.defpath),
-    }
-    channel.send({"ready": ready})
+        raise
     return use
 
 

@@ -209,10 +209,11 @@ class Sender:
             return
         block = block_size(len(data))
         tree = TreeDigest(block)
-        tree.update(data)
         self._messages.append(["long", number, block, time, mode, False])
         for at in range(0, len(data), PIECE):
             piece = data[at : at + PIECE]
+            tree.update(piece)
+            tree.cut()
             self.raw.put(LITERAL + struct.pack(">I", len(piece)) + piece)
         self.raw.put(END + tree.digest())
 

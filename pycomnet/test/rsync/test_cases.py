@@ -18,7 +18,7 @@ case what is sent                                                 test
 11   NFC and NFD of one name                                      ``test_forms_of_unicode``
 12   times that differ in nanoseconds only                        ``TimeTests``
 13   same size and time, other content                            ``test_checksum``
-14   a file that grows while it is sent                           ``test_source.LongFileTests``
+14   a file that grows while it is sent                           ``test_file_that_grows``
 15   an unreadable directory, with delete                         ``test_unreadable_directory``
 16   a file or link where there is a full directory               ``test_full_directory_in_the_way``
 17   killed in mid-file                                           ``test_cut_off_in_mid_file``
@@ -27,7 +27,7 @@ case what is sent                                                 test
 20   a mode change alone                                          ``test_mode_alone``
 21   an unreadable file                                           ``test_unreadable_file``
 22   a FIFO, socket or device                                     ``test_special_files``
-23   several targets, one slow, one that dies                     ``test_targets.RunTests``
+23   several targets, one slow, one that dies                     ``test_slow_and_dying_targets``
 24   much data through a hop and ssh                              ``benchmarks/rsync.py``
 ==== ============================================================ ==================================
 """

@@ -70,9 +70,16 @@ class ComposerTests(SynchronousTestCase):
             pass
 
     def compose(self, pieces: Iterable[bytes], content: bytes) -> bytes:
-        """Put a file together; its digest is that of ``content``."""
+        """Put a file together; its digest is that of ``content``, cut as the pieces are."""
         digest = TreeDigest(BLOCK)
-        digest.update(content)
+        pieces = list(pieces)
+        at = 0
+        for piece in pieces:
+            form = ">xQQ" if piece[:1] == COPY else ">xI"
+            size = struct.unpack_from(form, piece)[-1]
+            digest.update(content[at : at + size])
+            digest.cut()
+            at += size
         data = b"".join([*pieces, END + digest.digest()])
         path = self.mktemp()
         output = os.open(path, os.O_RDWR | os.O_CREAT)
@@ -97,11 +104,23 @@ class ComposerTests(SynchronousTestCase):
         self.assertEqual(self.compose(pieces, new), new)
         self.assertEqual(self.read, [(20 * BLOCK, 100)])
 
-    def test_moved_blocks_are_read(self) -> None:
-        """Blocks that do not begin at a multiple of their size are read, and hashed anew."""
-        new = b"x" + OLD
-        self.assertEqual(self.compose([literal(b"x"), copy(0, len(OLD))], new), new)
-        self.assertEqual(sum(size for _, size in self.read), len(OLD))
+    def test_moved_blocks_are_not_read_again(self) -> None:
+        """Blocks are copied by the system, and hashed once, wherever they have moved to."""
+        new = b"x" + OLD[7 * BLOCK :] + b"yz" + OLD[: 7 * BLOCK]
+        pieces = [
+            literal(b"x"),
+            copy(7 * BLOCK, len(OLD) - 7 * BLOCK),
+            literal(b"yz"),
+            copy(0, 7 * BLOCK),
+        ]
+        self.assertEqual(self.compose(pieces, new), new)
+        self.assertEqual(self.read, [(20 * BLOCK, 100)])
+
+    def test_part_of_a_block_is_read(self) -> None:
+        """A copy that does not begin where a block of the old file does is read, and hashed."""
+        new = OLD[10 : 3 * BLOCK + 10]
+        self.assertEqual(self.compose([copy(10, 3 * BLOCK)], new), new)
+        self.assertEqual(sum(size for _, size in self.read), 3 * BLOCK)
 
     def test_moved_by_a_block(self) -> None:
         """A block in front leaves all others where blocks begin."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import random
 from collections.abc import Callable
 from unittest import mock
@@ -39,6 +40,7 @@ def match(old: bytes, new: bytes, block: int | None = None) -> tuple[int, int]:
     matcher = Matcher(reader(new), len(new), found)
     made = []
     literal = 0
+    tree = TreeDigest(found.block)
     for step in matcher.steps():
         if isinstance(step, Literal):
             made.append(step.data)
@@ -47,9 +49,9 @@ def match(old: bytes, new: bytes, block: int | None = None) -> tuple[int, int]:
             assert isinstance(step, Copy), step
             made.append(old[step.offset : step.offset + step.size])
             assert len(made[-1]) == step.size
+        tree.update(made[-1])
+        tree.cut()
     assert b"".join(made) == new
-    tree = TreeDigest(found.block)
-    tree.update(new)
     assert tree.digest() == matcher.digest
     return literal, blocks.SUM.size * len(found.strong)
 
@@ -185,13 +187,27 @@ class TreeDigestTests(SynchronousTestCase):
 
     @given(st.integers(0, 100), st.integers(0, 100), st.integers(0, 20))
     def test_holes(self, before: int, hole: int, after: int) -> None:
-        """A hole is as many zeros."""
+        """A hole is a piece of as many zeros."""
         one, other = TreeDigest(16), TreeDigest(16)
-        one.update(b"x" * before + bytes(hole) + b"y" * after)
+        for piece in (b"x" * before, bytes(hole), b"y" * after):
+            one.update(piece)
+            one.cut()
         other.update(b"x" * before)
         with mock.patch.object(blocks, "HOLE_BLOCKS", 2):
             other.hole(hole)
         other.update(b"y" * after)
+        self.assertEqual(one.digest(), other.digest())
+
+    @given(st.lists(st.integers(0, 100)))
+    def test_own_digests(self, sizes: list[int]) -> None:
+        """Pieces whose leaves are hashed elsewhere are worth as much as their content."""
+        one, other = TreeDigest(16), TreeDigest(16)
+        for number, size in enumerate(sizes):
+            piece = bytes([number % 256]) * size
+            one.update(piece)
+            one.cut()
+            leaves = [piece[at : at + 16] for at in range(0, size, 16)]
+            other.add(b"".join(hashlib.sha256(leaf).digest() for leaf in leaves), size)
         self.assertEqual(one.digest(), other.digest())
 
     def test_size_counts(self) -> None:

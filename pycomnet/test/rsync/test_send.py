@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import struct
 from collections import deque
@@ -76,6 +77,21 @@ class SenderTests(SynchronousTestCase):
         digest.update(content)
         self.assertEqual(long[3], NOON)
         self.assertEqual(line.data[-33:], END + digest.digest())
+
+    def test_file_that_can_not_be_read_to_its_end(self) -> None:
+        """The disk's error is the reason why it is not sent, when it was tried often enough."""
+        write(self.path, b"a" * 3000000, NOON)
+        pread = os.pread
+
+        def broken(descriptor: int, size: int, offset: int) -> bytes:
+            if offset:
+                raise OSError(errno.EIO, os.strerror(errno.EIO))
+            return pread(descriptor, size, offset)
+
+        with mock.patch.object(os, "pread", broken):
+            line = self.send(again=send.TRIES)
+        self.assertEqual(line.messages[-1][0], "unreadable")
+        self.assertEqual(line.messages[-1][2], [os.strerror(errno.EIO)])
 
     def test_file_that_changes_in_place(self) -> None:
         """Of a file that grows, and whose beginning changes, no state was read."""

@@ -7,7 +7,7 @@ import threading
 from typing import Any
 from unittest import mock
 
-from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.defer import gatherResults
 from twisted.internet.threads import deferToThreadPool
 from twisted.trial.unittest import SkipTest
 
@@ -106,6 +106,6 @@ class LongFileTests(RSyncCase):
 
         with mock.patch.object(TreeDigest, "hole", slow):
             reading = [long.unit(2 * UNIT, UNIT), long.unit(3 * UNIT, UNIT)]
-            await gatherResults([Deferred.fromCoroutine(each) for each in reading])
+            await gatherResults(reading)
         self.assertEqual(passing, [2 * UNIT])
         long.close()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import random
 import signal
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
@@ -333,17 +335,45 @@ class TroubleTests(RSyncCase):
         gateway = await self.gateway()
         unit = LongFile.unit
 
-        async def grow(file: LongFile, offset: int, size: int) -> bytes:
+        def grow(file: LongFile, offset: int, size: int) -> defer.Deferred[bytes]:
             if not offset:
                 with open(path, "ab") as log:
                     log.write(b"another line\n")
-            return await unit(file, offset, size)
+            return unit(file, offset, size)
 
         with mock.patch.object(LongFile, "unit", grow):
             result = await self.send(gateway)
         self.assertEqual(result.sent, ["log"])
         with open(f"{self.target()}/log", "rb") as file:
             self.assertEqual(file.read(), b"line\n" * 1000000)
+        self.assertEqual((await self.send(gateway)).sent, ["log"])
+        self.assert_arrived()
+
+    async def test_file_that_grows_while_it_is_compared(self) -> None:
+        """The same for one of which the target has parts, in place and moved."""
+        numbers = random.Random(3)
+        old = numbers.randbytes(3000000)
+        path = self.in_source("log", old)
+        gateway = await self.gateway()
+        await self.send(gateway)
+        new = b"x" + old[:1000000] + numbers.randbytes(70000) + old[1000000:] + b"end"
+        write(path, new, NOON + 1)
+        pread = LongFile.pread
+        grown: list[int] = []
+
+        def grow(file: LongFile, offset: int, size: int) -> bytes:
+            if not grown:
+                grown.append(offset)
+                with open(path, "ab") as log:
+                    log.write(b"another line\n")
+            return pread(file, offset, size)
+
+        with mock.patch.object(LongFile, "pread", grow):
+            result = await self.send(gateway)
+        self.assertEqual((grown, result.sent), ([0], ["log"]))
+        self.assertLess(result.literal, 200000)
+        with open(f"{self.target()}/log", "rb") as file:
+            self.assertEqual(file.read(), new)
         self.assertEqual((await self.send(gateway)).sent, ["log"])
         self.assert_arrived()
 
@@ -355,13 +385,15 @@ class TroubleTests(RSyncCase):
         unit = LongFile.unit
         left = [1]
 
-        async def change(file: LongFile, offset: int, size: int) -> bytes:
-            data = await unit(file, offset, size)
-            if not offset and left[0]:
-                left[0] -= 1
-                with open(path, "r+b") as changed:
-                    changed.write(b"%d" % left[0])
-            return data
+        def change(file: LongFile, offset: int, size: int) -> defer.Deferred[bytes]:
+            def read(data: bytes) -> bytes:
+                if not offset and left[0]:
+                    left[0] -= 1
+                    with open(path, "r+b") as changed:
+                        changed.write(b"%d" % left[0])
+                return data
+
+            return unit(file, offset, size).addCallback(read)
 
         with mock.patch.object(LongFile, "unit", change):
             self.assertEqual((await self.send(gateway)).sent, ["file"])
@@ -376,6 +408,32 @@ class TroubleTests(RSyncCase):
         self.assertIn("changed each time", result.failed[0][1])
         with open(f"{self.target()}/file", "rb") as file:
             self.assertEqual(file.read(1), b"0")  # what the first run has sent
+
+    async def test_file_that_can_not_be_read_to_its_end(self) -> None:
+        """The disk's error is the reason, and not that the file has changed; the rest goes on."""
+        self.in_source("bad", b"b" * 3000000)
+        self.in_source("good", b"g" * 3000000)
+        gateway = await self.gateway()
+        pread = os.pread
+
+        def broken(descriptor: int, size: int, offset: int) -> bytes:
+            data = pread(descriptor, size, offset)
+            if offset + len(data) > 2000000 and data[:1] == b"b":
+                raise OSError(errno.EIO, os.strerror(errno.EIO))
+            return data
+
+        for before in (None, b"b" * 1000000):  # whole, and compared with what is there
+            if before is not None:
+                write(f"{self.target()}/bad", before)
+            sync = pycomnet.RSync(self.source)
+            sync.add_target(gateway, self.target())
+            with mock.patch.object(os, "pread", broken):
+                result = (await sync.send()).targets[0]
+            self.assertEqual(result.failed, [("bad", os.strerror(errno.EIO))])
+        with open(f"{self.target()}/bad", "rb") as file:
+            self.assertEqual(file.read(), b"b" * 1000000)  # the old one
+        with open(f"{self.target()}/good", "rb") as file:
+            self.assertEqual(file.read(), b"g" * 3000000)
 
     async def test_file_that_vanishes(self) -> None:
         """A file that is gone when it would be read has failed; the rest goes on."""

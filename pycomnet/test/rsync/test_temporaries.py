@@ -16,12 +16,12 @@ from pycomnet.far.rsync import files, names
 from pycomnet.far.rsync.files import (
     TEMPORARY,
     NewFile,
+    ShortFiles,
     is_temporary,
     remove_left,
     temporary_name,
     temporary_names,
     write_all,
-    write_short,
 )
 from pycomnet.far.rsync.oldfiles import OldFiles
 from pycomnet.far.rsync.tree import AtDirectory, PathDirectory
@@ -37,7 +37,13 @@ class LeftTests(CaseTests):
     def test_form(self) -> None:
         """Each temporary name has the form, and nothing else that begins as they do."""
         made = [temporary_name(b"name"), files.other_temporary_name()]
-        made.append(files.TemporaryNames().next())
+        shorts = ShortFiles(names.Posix().native)
+        opened = AtDirectory(os.open(self.destination, os.O_RDONLY))
+        self.addCleanup(opened.close)
+        shorts.enter(opened)
+        with mock.patch.object(os, "rename", lambda name, *_, **__: made.append(name)):
+            shorts.write(b"name", b"", 0o644, NOON)
+        self.assertEqual(len(made), 3)
         for name in made:
             self.assertTrue(is_temporary(name), name)
         for name in (
@@ -193,23 +199,48 @@ class TwoRunsTests(CaseTests):
         self.assertEqual(os.listdir(self.destination), ["long"])
 
     def test_clean_up_of_short_files(self) -> None:
-        """The same for those that come whole."""
-        opened = self.disturbed("create")
-        given = names.Posix().native, files.other_temporary_name()
-        write_short(opened, *given, b"short", b"content", 0o644, NOON)
-        self.assertEqual(opened.removed, 1)
-        self.assertEqual(tree_of(self.destination)[b"short"][3], b"content")
-        rename, temporary = os.rename, files.other_temporary_name()
+        """Those that come whole are written again, if another run takes them for left ones."""
+        opened = self.disturbed("never")
+        shorts = ShortFiles(names.Posix().native)
+        shorts.enter(opened)
+        rename = os.rename
+        removed: list[bytes] = []
 
         def disturbed(name: bytes, *others: Any, **directories: Any) -> None:
-            if name == temporary:
+            if len(removed) < 3:
                 self.assertTrue(remove_left(opened, name))
+                removed.append(name)
             rename(name, *others, **directories)
 
         with mock.patch.object(os, "rename", disturbed):
-            write_short(opened, given[0], temporary, b"short", b"new", 0o644, NOON)
+            shorts.write(b"short", b"new", 0o644, NOON)
+        self.assertEqual(len(set(removed)), 3)
         self.assertEqual(tree_of(self.destination)[b"short"][3], b"new")
         self.assertEqual(os.listdir(self.destination), ["short"])
+
+    def test_short_file_that_can_not_be_made(self) -> None:
+        """Where the directory is gone, the error is raised, and not tried for ever."""
+        os.mkdir(f"{self.destination}/gone")
+        opened = AtDirectory(os.open(f"{self.destination}/gone", os.O_RDONLY))
+        self.addCleanup(opened.close)
+        os.rmdir(f"{self.destination}/gone")
+        shorts = ShortFiles(names.Posix().native)
+        shorts.enter(opened)
+        self.assertRaises(FileNotFoundError, shorts.write, b"short", b"new", 0o644, NOON)
+
+    def test_modes_of_short_files(self) -> None:
+        """Each has its mode, whatever the system takes from the modes of new files."""
+        opened = self.disturbed("never")
+        for mask in (0o000, 0o027, 0o777):
+            shorts = ShortFiles(names.Posix().native)
+            before = os.umask(mask)
+            try:
+                shorts.enter(opened)
+                for mode in (0o644, 0o600, 0o755, 0o4755, 0o000) * 2:
+                    shorts.write(b"short", b"new", mode, NOON)
+                    self.assertEqual(os.stat(f"{self.destination}/short").st_mode & 0o7777, mode)
+            finally:
+                os.umask(before)
 
     def test_discarded(self) -> None:
         """What has been replaced by another run's file is not removed."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import shutil
 import signal
 import sys
@@ -10,10 +11,12 @@ import threading
 from collections.abc import Callable, Iterator
 from functools import partial
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 from unittest import mock, skipUnless
 
 from twisted.internet import defer
+from twisted.internet.threads import deferToThread
 
 import pycomnet
 from pycomnet.errors import ConnectionLost
@@ -161,6 +164,7 @@ class WatchTests(WatchCase):
         self.add(sync, await self.gateway(), 1)
         watching = self.watch(sync)
         await self.runs(1)
+        await until(lambda: len(slow) == 1, "the slow one has had its first run")
         for number in range(3):
             self.in_source(f"b{number}")
             self.watcher.changed(Changes(listed=frozenset([b""])))
@@ -434,6 +438,45 @@ class FileWatcherTests(WatchCase):
         self.assertLess(self.finished[-1].entries, 20)
         watching.cancel()
         await self.failure(watching, defer.CancelledError)
+
+    async def test_storm(self) -> None:
+        """However many changes come while runs go on, at the end both are equal."""
+        self.fill()
+        sync = pycomnet.RSync(self.source, delete=True)
+        self.add(sync, await self.gateway())
+        watching = sync.watch()
+        await self.runs(1)
+        chance = random.Random(11)
+        for _ in range(4):
+            await deferToThread(self.storm, chance)
+        await self.equal()
+        watching.cancel()
+        await self.failure(watching, defer.CancelledError)
+
+    def storm(self, chance: random.Random) -> None:
+        """Some thousand changes: more than the watcher tells of one by one."""
+        for _ in range(1500):
+            directory = Path(self.source, f"d{chance.randrange(8)}", f"e{chance.randrange(4)}")
+            path = directory / f"f{chance.randrange(20)}"
+            match chance.randrange(10):
+                case 0:
+                    shutil.rmtree(directory.parent, ignore_errors=True)
+                case 1:
+                    shutil.rmtree(directory, ignore_errors=True)
+                case 2 if directory.exists():
+                    other = directory.with_name(f"e{chance.randrange(4)}")
+                    if not other.exists():
+                        directory.rename(other)
+                case 3:
+                    path.unlink(missing_ok=True)
+                case 4 if path.exists():
+                    path.replace(path.with_name("moved"))
+                case 5 if not path.exists() and directory.exists():
+                    path.symlink_to("moved")
+                case _:
+                    directory.mkdir(parents=True, exist_ok=True)
+                    if not path.is_symlink():
+                        path.write_bytes(chance.randbytes(chance.choice([0, 10, 3000])))
 
     async def test_name_that_is_not_utf_8(self) -> None:
         """What the watcher has no name for is sent all the same, and so is what comes later."""

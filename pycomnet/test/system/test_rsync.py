@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import random
 import shutil
@@ -20,6 +21,7 @@ from hypothesis import strategies as st
 
 import pycomnet
 from pycomnet.far.rsync.files import TEMPORARY
+from pycomnet.test.disks import small_disk
 from pycomnet.test.needs import needs
 from pycomnet.test.processes import still_there, versioned_python
 from pycomnet.test.properties import given, settings
@@ -31,6 +33,10 @@ from pycomnet.test.system.sshd import Sshd, sshd
 PYTHONS = {sys.executable: True, f"{sys.executable} -S -E": True, "pypy3": True, "jython": False}
 PYTHONS["python2.7"] = False
 NOON = 1700000000123456789
+NEEDS_MOUNT = pytest.mark.skipif(
+    os.geteuid() != 0 and not os.environ.get("PYCOMNET_REQUIRE_ALL"),
+    reason="only root can mount a small file system",
+)
 #: Seconds for a far side to start: Jython, on a busy machine.
 START = 300
 
@@ -378,3 +384,83 @@ def test_kills(tmp_path: Path) -> None:
         env=environment(), check=True, stdout=subprocess.DEVNULL, timeout=PATIENCE,
     )  # fmt: skip
     assert tree_of(str(target)) == tree_of(str(source))
+
+
+# -- a full disk ---------------------------------------------------------------------------------
+
+
+@NEEDS_MOUNT
+@pytest_twisted.ensureDeferred
+async def test_disk_that_fills_in_mid_file(group: pycomnet.Group, tmp_path: Path) -> None:
+    """What has room arrives; the rest fails with the reason, and its old content stays, whole."""
+    source, disk = tmp_path / "source", tmp_path / "disk"
+    target = disk / "target"
+    numbers = random.Random(7)
+    old = numbers.randbytes(300_000)
+    disk.mkdir()
+    gateway = await group.makegateway("popen")
+    with small_disk(disk, "2m"):
+        long = ("changed", "new")
+        for name in long:
+            write(f"{target}/{name}", old, NOON - 1)
+        write(f"{source}/a", b"short", NOON)
+        more = numbers.randbytes(5_000_000)
+        write(f"{source}/changed", old[:150_000] + more + old[150_000:], NOON)
+        write(f"{source}/new", more[:3_000_000], NOON)
+        for number in range(40):
+            write(f"{source}/many/{number}", numbers.randbytes(60_000), NOON)
+        run = pycomnet.RSync(source, delete=True)
+        run.add_target(gateway, target)
+        (result,) = (await run.send()).targets
+        assert result.error is None
+        reasons = dict(result.failed)
+        assert set(long) <= set(reasons)
+        assert set(reasons.values()) == {"No space left on device"}
+        assert (target / "a").read_bytes() == b"short"
+        for name in long:
+            assert (target / name).read_bytes() == old
+        for path in (target / "many").iterdir():
+            assert path.read_bytes() == (source / "many" / path.name).read_bytes()
+        # With room, another run to the same gateway makes it equal.
+        for name in long:
+            write(f"{source}/{name}", b"short now", NOON)
+        shutil.rmtree(target / "many")
+        for number in range(20, 40):
+            os.remove(source / "many" / str(number))
+        (result,) = (await run.send()).targets
+        assert result.failed == []
+        assert tree_of(str(target)) == tree_of(str(source))
+
+
+DROP_IN = """
+import sys
+import pycomnet.execnet as execnet
+source, target = sys.argv[1:]
+group = execnet.Group()
+sync = execnet.RSync(source, verbose=False)
+sync.add_target(group.makegateway("popen"), target, delete=True)
+try:
+    sync.send()
+except OSError as problem:
+    print(problem)
+group.terminate(timeout=10)
+"""
+
+
+@NEEDS_MOUNT
+def test_what_can_not_be_deleted_is_an_error_of_the_drop_in(tmp_path: Path) -> None:
+    """It is not here, but it has not disappeared while it was sent."""
+    source, target = tmp_path / "source", tmp_path / "target"
+    write(f"{source}/a", b"content", NOON)
+    busy = target / "busy"
+    busy.mkdir(parents=True)
+    with small_disk(busy, "1m"):
+        ran = subprocess.run(
+            [sys.executable, "-c", DROP_IN, str(source), str(target)],
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+        )
+    assert "busy" in ran.stdout.split(":")[-2]
+    assert os.strerror(errno.EBUSY) in ran.stdout
+    assert (target / "a").read_bytes() == b"content"

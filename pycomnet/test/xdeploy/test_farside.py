@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import csv
+import errno
 import hashlib
 import os
 import queue
@@ -65,6 +66,16 @@ class LockTests(DirectoryCase):
         lock.release()
         with self.directory.lock("a", shared=True), self.directory.lock("a", shared=True):
             self.assertIsNone(self.directory.try_lock("a"))
+        self.directory.lock("a").release()
+
+    def test_lock_on_a_full_disk(self) -> None:
+        """It is taken and given back all the same; only who has it can't be told."""
+        problem = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        with mock.patch.object(os, "pwrite", side_effect=problem):
+            lock = self.directory.lock("a")
+        self.assertIsNone(lock.holder())
+        self.assertIsNone(self.directory.try_lock("a"))
+        lock.release()
         self.directory.lock("a").release()
 
     def test_waiter_is_asked_and_can_stop(self) -> None:
@@ -231,6 +242,19 @@ class FindTests(DirectoryCase):
         self.assertFalse(self.found(key="other"))
         self.assertFalse(self.found(upgrade=True))
         self.assertFalse(self.found(python=[sys.executable]))
+
+    def test_near_side_that_is_gone_uses_nothing(self) -> None:
+        """If it can't be told of the environment, that is not in use: it can be removed."""
+
+        def gone(value: object) -> None:
+            raise EOFError
+
+        channel: Any = ScriptedChannel()
+        channel.send = gone
+        self.assertRaises(EOFError, lookup.find, channel, self.request)
+        lock = self.directory.try_lock("use-" + self.identity)
+        assert lock is not None
+        lock.release()
 
     def test_found_by_its_named_interpreter(self) -> None:
         """With a named interpreter it is found by that name, whoever asks."""
