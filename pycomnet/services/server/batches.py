@@ -9,6 +9,7 @@ from twisted.internet import defer
 from pycomnet.errors import DeadlineExceeded, InvalidArguments, PycomnetError
 from pycomnet.services.client.pending import NOTHING
 from pycomnet.services.server.request import PLAIN, Request, ServerCall
+from pycomnet.services.server.runs import Runs
 from pycomnet.wire.values import InvalidValue, TooManyItems, ValueNotReceivable, read_texts
 
 if TYPE_CHECKING:
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
 #: How many calls begin between two looks at the clock.
 LOOK_EVERY = 8
+#: The most bytes of a result that is not text.
+SCALAR_SIZE = 9
 #: The most methods of a batch. Which of them may be called is asked before it is decoded.
 MOST_METHODS = 100
 #: How many calls are admitted and decoded before they run, and about how many bytes.
@@ -27,6 +30,8 @@ CHUNK_SIZE = 65_536
 SHORT = 512
 #: How many bytes a request has beside the texts with which it begins and its arguments.
 OVERHEAD = 14
+#: Integers beyond this are encoded as their calls end.
+INT_RANGE = 1 << 63
 #: Outcomes are sent before the batch is done once they have this many bytes. With their numbers
 #: they fit into a frame.
 MOST_HELD = 48_000
@@ -58,6 +63,7 @@ class ServerBatch(ServerCall):
     """A batch as the server's connection keeps it: a call that consists of calls."""
 
     __slots__ = (
+        "_are_valid",
         "_args",
         "_bounds",
         "_chunk",
@@ -72,7 +78,9 @@ class ServerBatch(ServerCall):
         "_parts",
         "_payloads",
         "_places",
+        "_results",
         "_running",
+        "_runs",
         "_sent",
         "_size",
         "_which",
@@ -87,18 +95,24 @@ class ServerBatch(ServerCall):
         #: for each call the number of its method, and its encoded arguments
         self._which: list[int] = []
         self._args: list[Any] = []
+        #: the calls in runs, whose arguments are encoded together; None if there are no runs
+        self._runs: Runs | None = None
         self._one_by_one = False
         #: how many calls may begin, and the number of the next one
         self._count = self._next = 0
         #: the decoded arguments of some calls (or why one may not begin), and the first's number
         self._chunk: list[Any] = []
         self._chunk_at = 0
+        #: whether those arguments are known to be as the method declares
+        self._are_valid = False
         #: the calls that have begun and have not ended
         self._parts: set[PartOfBatch] = set()
         #: the outcomes that were not sent yet: the calls' numbers, the encodings, their bytes
         self._places: list[int] = []
         self._payloads: list[bytes] = []
         self._size = 0
+        #: of results that were not encoded yet: the first call's number, the results, and so on
+        self._results: list[Any] = []
         #: how many of its calls it was asked of whether they may begin; some are asked of again
         self._judged = 0
         #: whether calls are being begun; whether outcomes wait to be sent, and when all are
@@ -148,6 +162,8 @@ class ServerBatch(ServerCall):
             asked = connection.decode(payload)
             _, _, seconds, self._one_by_one, self._which, self._args = asked[:6]
             self._check(seconds)
+            if len(asked) > 6 and asked[6] is not None:
+                self._take_runs(asked[6])
         except (InvalidArguments, DeadlineExceeded) as problem:
             connection.refuse(self, problem)
             return
@@ -185,6 +201,15 @@ class ServerBatch(ServerCall):
             self.seconds = seconds
             self.expires = self.connection.reactor.seconds() + seconds
 
+    def _take_runs(self, counts: Any) -> None:
+        """What it has are runs."""
+        limits = self.connection.server.limits
+        self._runs = runs = Runs(self._args, counts, limits.longest_run)
+        if runs.count > limits.most_batched:
+            text = f"a batch of {runs.count} calls; the limit is {limits.most_batched}"
+            raise InvalidArguments(text)
+        self._which = runs.each(self._which)
+
     # -- its calls -------------------------------------------------------------------------------
 
     def run(self, until: float) -> bool:
@@ -199,7 +224,7 @@ class ServerBatch(ServerCall):
         self._chunk, self._chunk_at = [], self._next  # who may call what may have changed since
         try:
             while self._may_begin():
-                self._run_some()
+                self._run_some(until)
                 if clock() >= until:
                     break
         finally:
@@ -218,21 +243,30 @@ class ServerBatch(ServerCall):
             return False
         return not (self._one_by_one and self._parts)
 
-    def _run_some(self) -> None:
-        """Begin the next calls: each that was admitted at once if that is possible, as
-        :meth:`ServerConnection.call_received` does.
+    def _run_some(self, until: float) -> None:
+        """Begin the next calls, until a time: each that was admitted at once if that is possible,
+        as :meth:`ServerConnection.call_received` does.
         """
         connection, interface, expires = self.connection, self._interface, self.expires
-        server = connection.server
+        server, clock = connection.server, connection.reactor.seconds
         encode, most = connection.encode, server.limits.running
         which, names, bounds = self._which, self._names, self._bounds
-        add_place, add_payload, size = self._places.append, self._payloads.append, 0
+        defers = self._runs is not None
+        following, size = -1, 0
+        add_result: Any = None
         if self._next >= self._chunk_at + len(self._chunk):
             self._admit()
         at = self._next - self._chunk_at
-        for args in self._chunk[at : at + (1 if self._one_by_one else LOOK_EVERY)]:
-            place = self._next
+        chunk = self._chunk[at : at + 1] if self._one_by_one else self._chunk[at:]
+        first = self._next
+        place = first - 1
+        for args in chunk:
+            place += 1
             if place >= self._count:  # a call has ended the batch
+                break
+            if not place % LOOK_EVERY and (
+                self._size + size > MOST_HELD or (place > first and clock() >= until)
+            ):
                 break
             self._next = place + 1
             number = which[place]
@@ -241,12 +275,12 @@ class ServerBatch(ServerCall):
                 connection.refuse(PartOfBatch(self, place), args.problem)
                 continue
             if not bound.direct or server.running >= most or server.ending:
-                left = None if expires is None else expires - connection.reactor.seconds()
+                left = None if expires is None else expires - clock()
                 asked = [interface, names[number], args, left]
                 server.start(self._part(place), b"", asked)
                 continue
             try:
-                if bound.checked:
+                if bound.checked and not self._are_valid:
                     bound.method.check(args)
                 result = bound.function(
                     Request(connection, interface, names[number], args, expires)
@@ -254,14 +288,30 @@ class ServerBatch(ServerCall):
             except BaseException as problem:  # also SystemExit: a method must not end the server
                 connection.refuse(PartOfBatch(self, place), problem)
                 continue
-            if type(result) in PLAIN:
+            kind = type(result)
+            # What no later call can change is encoded with others, when it is sent.
+            if defers and (
+                (kind is int and -INT_RANGE <= result < INT_RANGE)
+                or ((kind is str or kind is bytes) and len(result) <= SHORT)
+                or kind is bool
+                or kind is float
+                or result is None
+            ):
+                if place != following:
+                    self._results += (place, results := [])
+                    add_result = results.append
+                add_result(result)
+                following = place + 1
+                size += SCALAR_SIZE if kind is not str and kind is not bytes else 4 * len(result)
+                continue
+            if kind in PLAIN:
                 try:
                     payload = NOTHING if result is None else encode([result])
                 except Exception:
                     connection.answer(PartOfBatch(self, place), [result])  # which sends the reason
                     continue
-                add_place(place)
-                add_payload(payload)
+                self._places.append(place)
+                self._payloads.append(payload)
                 size += len(payload)
                 continue
             part = self._part(place)
@@ -282,8 +332,20 @@ class ServerBatch(ServerCall):
         found: list[Any] = []
         size = 0
         is_short = True
-        for place in range(self._next, min(self._next + CHUNK, self._count)):
-            payload = self._args[place]
+        self._chunk_at = self._next
+        self._are_valid = False
+        if self._runs is None:
+            payloads = self._args[self._next : self._next + CHUNK]
+        else:
+            if self._admit_run(self._runs):
+                return
+            try:
+                payloads = self._runs.split(self._next)
+            except InvalidValue as invalid:
+                self._violated(invalid)
+                self._chunk = [_Refused(invalid)]
+                return
+        for place, payload in enumerate(payloads, self._next):
             name = names[which[place]]
             size_alone = len(payload) + len(interface) + len(name) + OVERHEAD
             problem = refusal(self, interface, name, size_alone, place < self._judged)
@@ -298,11 +360,40 @@ class ServerBatch(ServerCall):
                 if size > CHUNK_SIZE and found:
                     break
             found.append(payload)
-        self._chunk_at = self._next
         values = self.connection.decode_run(found) if is_short else None
         if values is None:
             values = [one if type(one) is _Refused else self._decode(one) for one in found]
         self._chunk = values
+
+    def _admit_run(self, runs: Runs) -> bool:
+        """Admit and decode the rest of a run as a whole, if all its calls are allowed alike.
+
+        :returns: False if each has to be looked at.
+        """
+        connection, interface = self.connection, self._interface
+        number = self._which[self._next]
+        name, bound = self._names[number], self._bounds[number]
+        payload, skipped = runs.at(self._next)
+        if (
+            bound is None
+            or not connection.may_all(interface, name)
+            or connection.server.refusal(self, interface, name, len(payload), True) is not None
+        ):
+            return False
+        try:
+            values = connection.decode(payload)
+        except Exception:  # its values are looked at one by one
+            return False
+        if type(values) is not list or len(values) != runs.length(self._next):
+            return False
+        self._chunk = values[skipped:] if skipped else values
+        self._judged = max(self._judged, self._next + len(self._chunk))
+        self._are_valid = bound.method.are_valid(self._chunk)
+        return True
+
+    def _violated(self, invalid: InvalidValue) -> None:
+        self.connection.violated("value", str(invalid))
+        self.cancel(None)
 
     def _decode(self, payload: bytes) -> Any:
         try:
@@ -310,8 +401,7 @@ class ServerBatch(ServerCall):
         except TooManyItems as many:
             return _Refused(InvalidArguments(f"the arguments: {many}"))
         except InvalidValue as invalid:
-            self.connection.violated("value", str(invalid))
-            self.cancel(None)
+            self._violated(invalid)
             return _Refused(invalid)
         except ValueNotReceivable as unknown:
             return _Refused(InvalidArguments(str(unknown)))
@@ -350,14 +440,18 @@ class ServerBatch(ServerCall):
         places, payloads = self._places, self._payloads
         first = places[0] if places else 0
         row = places == list(range(first, first + len(places)))
-        value = self.connection.encode([first if row else places, payloads])
+        outcomes: list[Any] = [first if row else places, payloads]
+        if self._results:
+            outcomes.append(self._results)
+        value = self.connection.encode(outcomes)
         places.clear()
         payloads.clear()
+        self._results = []
         self._size = 0
         return value
 
     def _send(self) -> None:
-        if not self._places or self.over:
+        if self.over or not (self._places or self._results):
             return
         payload = self._value()
         connection = self.connection

@@ -249,7 +249,11 @@ class AdmissionTests(BatchCase):
         self.assertEqual(self.kinds(("nothing", "secret"), ("note", {"n": 1})), [UnknownMethod, 1])
 
     def test_each_call_is_asked_for(self) -> None:
-        """One function says of each whether it may begin, when its turn comes."""
+        """One function says of each whether it may begin, when its turn comes; unless all of a
+        method are allowed to this client.
+        """
+        (connection,) = self.server.connections
+        connection.may_all = lambda *_: False
         refusal = self.server.refusal
         asked: list[str] = []
 
@@ -264,6 +268,11 @@ class AdmissionTests(BatchCase):
             self.kinds("echo", "echo", ("note", {"n": 1})), [None, InvalidArguments, 1]
         )
         self.assertEqual(asked, ["echo", "echo", "echo", "note"])
+        asked.clear()
+        connection.may_all = lambda *_: True
+        self.patch(self.server, "refusal", lambda _, __, name, *rest: asked.append(name))
+        self.assertEqual(self.kinds("echo", "echo", ("note", {"n": 1})), [None, None, 1])
+        self.assertEqual(asked, ["echo", "echo", "note"])
 
     def test_call_that_waits_for_its_turn_is_asked_for_then(self) -> None:
         """Who may call when the batch came may not call any more when the call begins."""
