@@ -170,7 +170,7 @@ class PendingBatch:
         calls = self._calls
         if type(places) is int:
             places = range(places, places + count)
-            if not places.start and count == len(calls) == self._left:  # as of most batches
+            if not places.start and count == len(calls) and None not in calls:  # as most
                 self._calls = []
                 return places, calls
         found = [calls[place] for place in places if place >= 0]

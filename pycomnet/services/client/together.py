@@ -30,7 +30,7 @@ MOST_CALLS = 1000
 MOST_METHODS = 100
 MOST_BYTES = 48_000
 #: The most calls of a run.
-MOST_OF_RUN = 64
+MOST_OF_RUN = 256
 SKIPPED = "it has not begun, as a call before it in the batch has failed"
 #: Separates methods in a batch: see docs/protocol.rst.
 SEPARATOR = "\n"

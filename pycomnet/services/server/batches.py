@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet import defer
@@ -63,12 +64,12 @@ class ServerBatch(ServerCall):
     """A batch as the server's connection keeps it: a call that consists of calls."""
 
     __slots__ = (
-        "_are_valid",
         "_args",
         "_bounds",
         "_chunk",
         "_chunk_at",
         "_count",
+        "_direct",
         "_interface",
         "_is_blocked",
         "_judged",
@@ -103,8 +104,8 @@ class ServerBatch(ServerCall):
         #: the decoded arguments of some calls (or why one may not begin), and the first's number
         self._chunk: list[Any] = []
         self._chunk_at = 0
-        #: whether those arguments are known to be as the method declares
-        self._are_valid = False
+        #: the function that takes all those, if it is called at once and they are valid
+        self._direct: Callable[[Request], Any] | None = None
         #: the calls that have begun and have not ended
         self._parts: set[PartOfBatch] = set()
         #: the outcomes that were not sent yet: the calls' numbers, the encodings, their bytes
@@ -247,81 +248,120 @@ class ServerBatch(ServerCall):
         """Begin the next calls, until a time: each that was admitted at once if that is possible,
         as :meth:`ServerConnection.call_received` does.
         """
-        connection, interface, expires = self.connection, self._interface, self.expires
-        server, clock = connection.server, connection.reactor.seconds
-        encode, most = connection.encode, server.limits.running
-        which, names, bounds = self._which, self._names, self._bounds
-        defers = self._runs is not None
-        following, size = -1, 0
-        add_result: Any = None
+        server, clock = self.connection.server, self.connection.reactor.seconds
         if self._next >= self._chunk_at + len(self._chunk):
             self._admit()
         at = self._next - self._chunk_at
-        chunk = self._chunk[at : at + 1] if self._one_by_one else self._chunk[at:]
-        first = self._next
-        place = first - 1
-        for args in chunk:
-            place += 1
+        end = at + 1 if self._one_by_one else len(self._chunk)
+        while at < end:
+            direct = self._direct
+            if direct is not None and server.running < server.limits.running and not server.ending:
+                name = self._names[self._which[self._next]]
+                self._run_alike(self._chunk[at:end], direct, name, until)
+            else:
+                self._run_each(self._chunk[at : min(at + LOOK_EVERY, end)])
+            at = self._next - self._chunk_at
+            if self._next >= self._count or self._size > MOST_HELD or clock() >= until:
+                break
+        if self._size > MOST_HELD:
+            self._send()
+
+    def _run_alike(
+        self, group: list[Any], function: Callable[[Request], Any], name: str, until: float
+    ) -> None:
+        """Begin calls of a run, whose method is called at once and whose arguments are valid."""
+        connection, interface, expires = self.connection, self._interface, self.expires
+        server, clock = connection.server, connection.reactor.seconds
+        place = self._next
+        look = place + LOOK_EVERY
+        results = self._results_from(place)
+        size = 0
+        for args in group:
             if place >= self._count:  # a call has ended the batch
                 break
-            if not place % LOOK_EVERY and (
-                self._size + size > MOST_HELD or (place > first and clock() >= until)
-            ):
-                break
-            self._next = place + 1
-            number = which[place]
-            bound = bounds[number]
-            if type(args) is _Refused or bound is None:
-                connection.refuse(PartOfBatch(self, place), args.problem)
-                continue
-            if not bound.direct or server.running >= most or server.ending:
-                left = None if expires is None else expires - clock()
-                asked = [interface, names[number], args, left]
-                server.start(self._part(place), b"", asked)
-                continue
+            if place == look:
+                if self._size + size > MOST_HELD or clock() >= until:
+                    break
+                look += LOOK_EVERY
+            self._next = place = place + 1
             try:
-                if bound.checked and not self._are_valid:
-                    bound.method.check(args)
-                result = bound.function(
-                    Request(connection, interface, names[number], args, expires)
-                )
+                result = function(Request(connection, interface, name, args, expires))
             except BaseException as problem:  # also SystemExit: a method must not end the server
-                connection.refuse(PartOfBatch(self, place), problem)
+                connection.refuse(PartOfBatch(self, place - 1), problem)
+                results = self._results_from(place)
                 continue
             kind = type(result)
             # What no later call can change is encoded with others, when it is sent.
-            if defers and (
-                (kind is int and -INT_RANGE <= result < INT_RANGE)
-                or ((kind is str or kind is bytes) and len(result) <= SHORT)
-                or kind is bool
-                or kind is float
-                or result is None
-            ):
-                if place != following:
-                    self._results += (place, results := [])
-                    add_result = results.append
-                add_result(result)
-                following = place + 1
-                size += SCALAR_SIZE if kind is not str and kind is not bytes else 4 * len(result)
+            if kind is int and -INT_RANGE <= result < INT_RANGE:
+                size += SCALAR_SIZE
+            elif (kind is str or kind is bytes) and len(result) <= SHORT:
+                size += 4 * len(result)
+            elif result is None or kind is bool or kind is float:
+                size += SCALAR_SIZE
+            else:
+                self._settle(place - 1, result)
+                if server.running >= server.limits.running or server.ending:
+                    break
+                results = self._results_from(place)
                 continue
-            if kind in PLAIN:
-                try:
-                    payload = NOTHING if result is None else encode([result])
-                except Exception:
-                    connection.answer(PartOfBatch(self, place), [result])  # which sends the reason
-                    continue
-                self._places.append(place)
-                self._payloads.append(payload)
-                size += len(payload)
-                continue
-            part = self._part(place)
-            part.begun = True
-            if expires is not None:
-                part.seconds, part.expires = self.seconds, expires
-            server.settle(part, result)
+            results.append(result)
         self._size += size
-        if self._size > MOST_HELD:
-            self._send()
+
+    def _results_from(self, place: int) -> list[Any]:
+        """The list of the results of a call and of those behind it."""
+        if self._results:
+            last: list[Any] = self._results[-1]
+            if self._results[-2] + len(last) == place:
+                return last
+            if not last:
+                del self._results[-2:]
+        results: list[Any] = []
+        self._results += (place, results)
+        return results
+
+    def _run_each(self, group: list[Any]) -> None:
+        """Begin calls of any kind."""
+        connection, interface, expires = self.connection, self._interface, self.expires
+        server = connection.server
+        for place, args in enumerate(group, self._next):
+            if place >= self._count:  # a call has ended the batch
+                break
+            self._next = place + 1
+            number = self._which[place]
+            name, bound = self._names[number], self._bounds[number]
+            if type(args) is _Refused or bound is None:
+                connection.refuse(PartOfBatch(self, place), args.problem)
+                continue
+            if not bound.direct or server.running >= server.limits.running or server.ending:
+                left = None if expires is None else expires - connection.reactor.seconds()
+                server.start(self._part(place), b"", [interface, name, args, left])
+                continue
+            try:
+                if bound.checked:
+                    bound.method.check(args)
+                result = bound.function(Request(connection, interface, name, args, expires))
+            except BaseException as problem:  # also SystemExit
+                connection.refuse(PartOfBatch(self, place), problem)
+                continue
+            self._settle(place, result)
+
+    def _settle(self, place: int, result: Any) -> None:
+        """Keep what a method has returned."""
+        if type(result) in PLAIN:
+            try:
+                payload = NOTHING if result is None else self.connection.encode([result])
+            except Exception:
+                self.connection.answer(PartOfBatch(self, place), [result])  # which sends the reason
+                return
+            self._places.append(place)
+            self._payloads.append(payload)
+            self._size += len(payload)
+            return
+        part = self._part(place)
+        part.begun = True
+        if self.expires is not None:
+            part.seconds, part.expires = self.seconds, self.expires
+        self.connection.server.settle(part, result)
 
     def _admit(self) -> None:
         """Decode the arguments of the next calls, if they may begin: they do in this turn."""
@@ -333,7 +373,7 @@ class ServerBatch(ServerCall):
         size = 0
         is_short = True
         self._chunk_at = self._next
-        self._are_valid = False
+        self._direct = None
         if self._runs is None:
             payloads = self._args[self._next : self._next + CHUNK]
         else:
@@ -388,7 +428,8 @@ class ServerBatch(ServerCall):
             return False
         self._chunk = values[skipped:] if skipped else values
         self._judged = max(self._judged, self._next + len(self._chunk))
-        self._are_valid = bound.method.are_valid(self._chunk)
+        if bound.direct and (not bound.checked or bound.method.are_valid(self._chunk)):
+            self._direct = bound.function
         return True
 
     def _violated(self, invalid: InvalidValue) -> None:

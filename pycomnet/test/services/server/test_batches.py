@@ -42,12 +42,26 @@ class Worker(Service):
         self.waiting: list[defer.Deferred[Any]] = []
         self.cancelled = 0
         self.state: list[int] = []
+        self.fail_at = -1
 
     @method(args={"n": int})
     def note(self, request: Any) -> Any:
         """Notes a number."""
         self.ran.append(request.args["n"])
         return request.args["n"]
+
+    @method(args={"n": int})
+    def note_or_fail(self, request: Any) -> Any:
+        """Notes a number; one raises what ends a program, and the next can't be sent."""
+        n = request.args["n"]
+        if n == self.fail_at:
+            raise SystemExit("not this one")
+        return object() if n == self.fail_at + 1 else n
+
+    @method()
+    def said(self, request: Any) -> Any:
+        """What the caller says of the call."""
+        return [request.key, request.on_behalf_of]
 
     @method()
     def echo(self, request: Any) -> Any:
