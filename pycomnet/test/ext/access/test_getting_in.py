@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from random import Random
 from typing import Any
 
@@ -12,6 +13,7 @@ from pycomnet.ext.access.messages import read_message
 from pycomnet.services.client.context import Context
 from pycomnet.services.interface import INTROSPECTION
 from pycomnet.test.ext.access.kit import SHOP
+from pycomnet.test.ext.access.mutated import MutatedLogins
 from pycomnet.test.ext.access.test_ends import LoginCase
 from pycomnet.test.ext.access.test_heads import _Transport
 from pycomnet.wire.hello import PLAIN
@@ -19,6 +21,8 @@ from pycomnet.wire.values import InvalidValue
 
 #: Mutated messages with credentials.
 MUTATED = 20_000
+#: Those that a server gets; benchmarks/fuzz_logins.py sends a million.
+SENT = 400
 
 
 class GettingInTests(LoginCase):
@@ -173,3 +177,17 @@ class MutatedTests(LoginCase):
             self.assertRaises(UnauthorizedLogin, self.table.check, found.credentials)
         self.assertLess(same, MUTATED // 5)
         self.assertEqual(len(self.control.checks.throttles["password"]), kept)
+
+    def test_server_lets_none_in_and_keeps_nothing(self) -> None:
+        """Passwords, tokens and JSON Web Tokens, over connections."""
+        directory = Path(self.mktemp())
+        directory.mkdir(mode=0o700)
+        logins = MutatedLogins(directory, 1)
+        logins.run(200)
+        before = logins.kept()
+        logins.run(SENT)
+        self.assertEqual((logins.got_in, logins.ran), ([], []))
+        self.assertEqual(logins.kept()["connections"], 0)
+        for name, count in logins.kept().items():
+            self.assertLessEqual(count, max(before[name], 100), name)
+        self.assertEqual(sorted(logins.outcomes), ["no message", "refused", "right after all"])
