@@ -20,6 +20,8 @@ from pycomnet.test.ext.access.mutated import MutatedLogins
 
 #: Messages between two looks at the memory.
 PART = 10_000
+#: The share of the messages that go over the network.
+WHOLE = 0.02
 #: MB by which the process may grow after the first part.
 MOST_GROWTH = 20.0
 
@@ -39,7 +41,7 @@ def main() -> int:
     arguments = parser.parse_args()
     start = time.monotonic()
     with tempfile.TemporaryDirectory() as directory:
-        logins = MutatedLogins(Path(directory), arguments.seed)
+        logins = MutatedLogins(Path(directory), arguments.seed, WHOLE)
         first, left = 0.0, arguments.count
         while left > 0:
             logins.run(min(PART, left))
