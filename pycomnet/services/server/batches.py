@@ -253,6 +253,7 @@ class ServerBatch(ServerCall):
             self._admit()
         at = self._next - self._chunk_at
         end = at + 1 if self._one_by_one else len(self._chunk)
+        logins = self.connection.logins
         while at < end:
             direct = self._direct
             if direct is not None and server.running < server.limits.running and not server.ending:
@@ -261,6 +262,9 @@ class ServerBatch(ServerCall):
             else:
                 self._run_each(self._chunk[at : min(at + LOOK_EVERY, end)])
             at = self._next - self._chunk_at
+            if self.connection.logins is not logins:
+                self._chunk, self._chunk_at = [], self._next  # who may call what has changed
+                break
             if self._next >= self._count or self._size > MOST_HELD or clock() >= until:
                 break
         if self._size > MOST_HELD:
@@ -276,8 +280,11 @@ class ServerBatch(ServerCall):
         look = place + LOOK_EVERY
         results = self._results_from(place)
         size = 0
+        logins = connection.logins
         for args in group:
             if place >= self._count:  # a call has ended the batch
+                break
+            if connection.logins is not logins:
                 break
             if place == look:
                 if self._size + size > MOST_HELD or clock() >= until:
@@ -322,9 +329,9 @@ class ServerBatch(ServerCall):
     def _run_each(self, group: list[Any]) -> None:
         """Begin calls of any kind."""
         connection, interface, expires = self.connection, self._interface, self.expires
-        server = connection.server
+        server, logins = connection.server, connection.logins
         for place, args in enumerate(group, self._next):
-            if place >= self._count:  # a call has ended the batch
+            if place >= self._count or connection.logins is not logins:  # a call has done that
                 break
             self._next = place + 1
             number = self._which[place]
