@@ -267,7 +267,8 @@ class LimitTests(PublishCase):
             {"nothing": 1},
         ]
         for args in refused:
-            self.failure(service.stream("subscribe", args).receive(), PycomnetError)
+            problem = self.failure(service.stream("subscribe", args).receive(), PycomnetError)
+            self.assertFalse(isinstance(problem, RemoteError), args)
         self.assertEqual((self.topic.outlets, len(self.topic.groups)), ({}, 0))
 
 
