@@ -200,7 +200,7 @@ class Together:
         self.runs(call)
         try:
             left = service.context.left(expires)
-            said = ([], service.about) if service.about else ()
+            said: list[Any] = [[], service.about] if service.about else []
             payload = connection.encode([service.called_by(peer), method, args, left, *said])
             if len(payload) > peer.longest:
                 raise too_long(payload, peer)

@@ -9,6 +9,7 @@ from twisted.internet import defer
 
 from pycomnet.errors import DeadlineExceeded, InvalidArguments, PycomnetError
 from pycomnet.services.client.pending import NOTHING
+from pycomnet.services.server.batchparts import Outcomes, PartOfBatch, RefusedCall
 from pycomnet.services.server.request import PLAIN, Request, ServerCall
 from pycomnet.services.server.runs import Runs
 from pycomnet.wire.values import InvalidValue, TooManyItems, ValueNotReceivable, read_texts
@@ -38,28 +39,6 @@ INT_RANGE = 1 << 63
 MOST_HELD = 48_000
 
 
-class PartOfBatch(ServerCall):
-    """A call in a batch, that has not returned at once or has failed."""
-
-    __slots__ = ("_batch", "_place")
-
-    def __init__(self, batch: ServerBatch, place: int) -> None:
-        super().__init__(batch.connection, None, False)
-        self.asked = True
-        self._batch = batch
-        self._place = place
-
-    def reply(self, payload: bytes) -> None:
-        """It has an encoded result."""
-        self.over = True
-        self._batch.told(self, self._place, payload, False)
-
-    def fail(self, payload: bytes) -> None:
-        """It has an encoded error."""
-        self.over = True
-        self._batch.told(self, self._place, payload, True)
-
-
 class ServerBatch(ServerCall):
     """A batch as the server's connection keeps it: a call that consists of calls."""
 
@@ -76,14 +55,11 @@ class ServerBatch(ServerCall):
         "_names",
         "_next",
         "_one_by_one",
+        "_outcomes",
         "_parts",
-        "_payloads",
-        "_places",
-        "_results",
         "_running",
         "_runs",
         "_sent",
-        "_size",
         "_which",
     )
 
@@ -108,12 +84,7 @@ class ServerBatch(ServerCall):
         self._direct: Callable[[Request], Any] | None = None
         #: the calls that have begun and have not ended
         self._parts: set[PartOfBatch] = set()
-        #: the outcomes that were not sent yet: the calls' numbers, the encodings, their bytes
-        self._places: list[int] = []
-        self._payloads: list[bytes] = []
-        self._size = 0
-        #: of results that were not encoded yet: the first call's number, the results, and so on
-        self._results: list[Any] = []
+        self._outcomes = Outcomes()
         #: how many of its calls it was asked of whether they may begin; some are asked of again
         self._judged = 0
         #: whether calls are being begun; whether outcomes wait to be sent, and when all are
@@ -265,9 +236,9 @@ class ServerBatch(ServerCall):
             if self.connection.logins is not logins:
                 self._chunk, self._chunk_at = [], self._next  # who may call what has changed
                 break
-            if self._next >= self._count or self._size > MOST_HELD or clock() >= until:
+            if self._next >= self._count or self._outcomes.size > MOST_HELD or clock() >= until:
                 break
-        if self._size > MOST_HELD:
+        if self._outcomes.size > MOST_HELD:
             self._send()
 
     def _run_alike(
@@ -278,7 +249,7 @@ class ServerBatch(ServerCall):
         server, clock = connection.server, connection.reactor.seconds
         place = self._next
         look = place + LOOK_EVERY
-        results = self._results_from(place)
+        results = self._outcomes.results_from(place)
         size = 0
         logins = connection.logins
         for args in group:
@@ -287,7 +258,7 @@ class ServerBatch(ServerCall):
             if connection.logins is not logins:
                 break
             if place == look:
-                if self._size + size > MOST_HELD or clock() >= until:
+                if self._outcomes.size + size > MOST_HELD or clock() >= until:
                     break
                 look += LOOK_EVERY
             self._next = place = place + 1
@@ -295,7 +266,7 @@ class ServerBatch(ServerCall):
                 result = function(Request(connection, interface, name, args, expires))
             except BaseException as problem:  # also SystemExit: a method must not end the server
                 connection.refuse(PartOfBatch(self, place - 1), problem)
-                results = self._results_from(place)
+                results = self._outcomes.results_from(place)
                 continue
             kind = type(result)
             # What no later call can change is encoded with others, when it is sent.
@@ -309,22 +280,10 @@ class ServerBatch(ServerCall):
                 self._settle(place - 1, result)
                 if server.running >= server.limits.running or server.ending:
                     break
-                results = self._results_from(place)
+                results = self._outcomes.results_from(place)
                 continue
             results.append(result)
-        self._size += size
-
-    def _results_from(self, place: int) -> list[Any]:
-        """The list of the results of a call and of those behind it."""
-        if self._results:
-            last: list[Any] = self._results[-1]
-            if self._results[-2] + len(last) == place:
-                return last
-            if not last:
-                del self._results[-2:]
-        results: list[Any] = []
-        self._results += (place, results)
-        return results
+        self._outcomes.size += size
 
     def _run_each(self, group: list[Any]) -> None:
         """Begin calls of any kind."""
@@ -336,7 +295,7 @@ class ServerBatch(ServerCall):
             self._next = place + 1
             number = self._which[place]
             name, bound = self._names[number], self._bounds[number]
-            if type(args) is _Refused or bound is None:
+            if type(args) is RefusedCall or bound is None:
                 connection.refuse(PartOfBatch(self, place), args.problem)
                 continue
             if not bound.direct or server.running >= server.limits.running or server.ending:
@@ -360,9 +319,7 @@ class ServerBatch(ServerCall):
             except Exception:
                 self.connection.answer(PartOfBatch(self, place), [result])  # which sends the reason
                 return
-            self._places.append(place)
-            self._payloads.append(payload)
-            self._size += len(payload)
+            self._outcomes.add(place, payload)
             return
         part = self._part(place)
         part.begun = True
@@ -390,7 +347,7 @@ class ServerBatch(ServerCall):
                 payloads = self._runs.split(self._next)
             except InvalidValue as invalid:
                 self._violated(invalid)
-                self._chunk = [_Refused(invalid)]
+                self._chunk = [RefusedCall(invalid)]
                 return
         for place, payload in enumerate(payloads, self._next):
             name = names[which[place]]
@@ -398,7 +355,7 @@ class ServerBatch(ServerCall):
             problem = refusal(self, interface, name, size_alone, place < self._judged)
             self._judged = max(self._judged, place + 1)
             if problem is not None:
-                found.append(_Refused(problem))
+                found.append(RefusedCall(problem))
                 is_short = False
                 continue
             if len(payload) > short:
@@ -409,7 +366,7 @@ class ServerBatch(ServerCall):
             found.append(payload)
         values = self.connection.decode_run(found) if is_short else None
         if values is None:
-            values = [one if type(one) is _Refused else self._decode(one) for one in found]
+            values = [one if type(one) is RefusedCall else self._decode(one) for one in found]
         self._chunk = values
 
     def _admit_run(self, runs: Runs) -> bool:
@@ -447,12 +404,12 @@ class ServerBatch(ServerCall):
         try:
             return self.connection.decode(payload)
         except TooManyItems as many:
-            return _Refused(InvalidArguments(f"the arguments: {many}"))
+            return RefusedCall(InvalidArguments(f"the arguments: {many}"))
         except InvalidValue as invalid:
             self._violated(invalid)
-            return _Refused(invalid)
+            return RefusedCall(invalid)
         except ValueNotReceivable as unknown:
-            return _Refused(InvalidArguments(str(unknown)))
+            return RefusedCall(InvalidArguments(str(unknown)))
 
     def _part(self, place: int) -> PartOfBatch:
         part = PartOfBatch(self, place)
@@ -466,9 +423,7 @@ class ServerBatch(ServerCall):
         self._parts.discard(part)
         if self.over:
             return
-        self._places.append(place)
-        self._payloads.append(payload)
-        self._size += len(payload)
+        self._outcomes.add(place, payload)
         if failed and self._one_by_one:
             self._count = self._next
         if self._running:
@@ -483,25 +438,10 @@ class ServerBatch(ServerCall):
     def _is_done(self) -> bool:
         return self._next >= self._count and not self._parts
 
-    def _value(self) -> bytes:
-        """Encode the outcomes that were not sent."""
-        places, payloads = self._places, self._payloads
-        first = places[0] if places else 0
-        row = places == list(range(first, first + len(places)))
-        outcomes: list[Any] = [first if row else places, payloads]
-        if self._results:
-            outcomes.append(self._results)
-        value = self.connection.encode(outcomes)
-        places.clear()
-        payloads.clear()
-        self._results = []
-        self._size = 0
-        return value
-
     def _send(self) -> None:
-        if self.over or not (self._places or self._results):
+        if self.over or not self._outcomes:
             return
-        payload = self._value()
+        payload = self._outcomes.take(self.connection.encode)
         connection = self.connection
         sent: defer.Deferred[None] = defer.Deferred()
         if not connection.mux.send(self.stream, payload, sent):
@@ -523,7 +463,7 @@ class ServerBatch(ServerCall):
 
     def _finish(self) -> None:
         connection = self.connection
-        payload = self._value()
+        payload = self._outcomes.take(self.connection.encode)
         self.reply(payload)
         if not connection.corked:
             connection.flush_soon()
@@ -549,15 +489,6 @@ class ServerBatch(ServerCall):
             self.connection.server.forget(self)
         elif not self.over and not self._running and self._is_done():
             self._finish()
-
-
-class _Refused:
-    """Why a call may not begin."""
-
-    __slots__ = ("problem",)
-
-    def __init__(self, problem: Exception) -> None:
-        self.problem = problem
 
 
 __all__ = ["ServerBatch"]

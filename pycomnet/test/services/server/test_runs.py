@@ -19,7 +19,8 @@ from pycomnet.services.interface import Method
 from pycomnet.services.server.limits import ServerLimits
 from pycomnet.services.server.runs import Runs, elements
 from pycomnet.test.properties import examples, given, settings
-from pycomnet.test.services.server.test_batches import BatchCase, Raw
+from pycomnet.test.services.server.test_batches import BatchCase
+from pycomnet.test.services.server.test_hostile_batches import Raw
 from pycomnet.wire.codec import make_codec
 from pycomnet.wire.frames import ERROR
 from pycomnet.wire.values import InvalidValue
