@@ -265,7 +265,7 @@ class AdmissionTests(BatchCase):
         method are allowed to this client.
         """
         (connection,) = self.server.connections
-        connection.may_all = lambda *_: False
+        self.patch(connection, "may_all", lambda *_: False)
         refusal = self.server.refusal
         asked: list[str] = []
 
@@ -281,7 +281,7 @@ class AdmissionTests(BatchCase):
         )
         self.assertEqual(asked, ["echo", "echo", "echo", "note"])
         asked.clear()
-        connection.may_all = lambda *_: True
+        self.patch(connection, "may_all", lambda *_: True)
         self.patch(self.server, "refusal", lambda _, __, name, *rest: asked.append(name))
         self.assertEqual(self.kinds("echo", "echo", ("note", {"n": 1})), [None, None, 1])
         self.assertEqual(asked, ["echo", "echo", "note"])
