@@ -91,7 +91,34 @@ JOBS = (
                 against="pycomnet",
             ),
         ),
-        peers=("pycomnet", "pyro5", "rpyc"),
+        peers=("bare", "pycomnet", "pyro5", "rpyc"),
+    ),
+    Job(
+        "proxy_blocking",
+        (
+            Row(
+                "proxy_blocking",
+                "... through a proxy of the API without Deferreds",
+                "us",
+                "less",
+                against=BEST,
+            ),
+        ),
+        peers=("bare", "pycomnet", "pyro5", "rpyc"),
+    ),
+    Job(
+        "proxy_first",
+        (
+            Row(
+                "proxy_first",
+                "a proxy's first call: requests beside that of the call",
+                "requests",
+                "less",
+                Target("below", 1.01),
+                against="pycomnet",
+            ),
+        ),
+        peers=("pycomnet",),
     ),
     Job(
         "batch",
@@ -105,7 +132,7 @@ JOBS = (
                 against="pyro5",
             ),
         ),
-        peers=("pycomnet", "pyro5"),
+        peers=("bare", "pycomnet", "pyro5"),
     ),
     Job(
         "idle",

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import socket
 import statistics
+import sys
 import time
 from collections import deque
 from typing import Any
 
+import bare_loop
 import calls
 import measure
 from measure import Amounts
@@ -89,6 +91,9 @@ def greet(connection: socket.socket) -> None:
 
 
 def serve() -> None:
+    if sys.argv[2:] == [bare_loop.LOOP]:
+        bare_loop.serve()
+        return
     epollreactor.install()
 
     async def main(reactor: Any) -> None:
@@ -108,6 +113,8 @@ def run(job: str, amounts: Amounts) -> calls.Figures:
     if job == "idle":
         with calls.server(__file__) as port:
             return calls.idle_memory(port, amounts, greet)
+    if job in bare_loop.JOBS:
+        return bare_loop.run(job, __file__, amounts)
     one, flying = calls.amount(job, amounts)
     message = bytes(calls.WIRE_SIZES[job])
     found: calls.Figures = {}

@@ -117,16 +117,52 @@ async def proxied(echo: Any, job: str, amounts: Amounts) -> calls.Figures:
     return {"proxy_one": alone * 1e6, "proxy_invoke": statistics.median(ratios)}
 
 
+async def requests_of_first(context: Context, address: str) -> calls.Figures:
+    """How many requests the first call of a proxy sends beside its own."""
+    echo = await context.connect(address, NAME)
+    await echo.invoke("null")
+    connection: Any = context.peer(address).connection
+    call, sent = connection.call, 0
+
+    def count(*args: Any) -> Any:
+        nonlocal sent
+        sent += 1
+        return call(*args)
+
+    connection.call = count
+    tool: Any = proxy(echo)
+    calls.check(await tool.add(a=1, b=2), 3)
+    first, sent = sent, 0
+    calls.check(await tool.add(a=1, b=2), 3)
+    return {"proxy_first": float(first - sent)}
+
+
+def without_deferreds(amounts: Amounts) -> calls.Figures:
+    """Calls through a proxy of the blocking API."""
+    from pycomnet import blocking
+    from pycomnet.blocking.ext.proxy import proxy as blocking_proxy
+
+    with calls.server(__file__) as address, blocking.Context() as context:
+        add = blocking_proxy(context.connect(address, NAME)).add
+        calls.check(add(a=1, b=2), 3)
+        return {"proxy_blocking": calls.blocking(lambda: add(a=1, b=2), amounts.calls) * 1e6}
+
+
 def run(job: str, amounts: Amounts) -> calls.Figures:
     if job == "idle":
         with calls.server(__file__) as address:
             return calls.idle_memory(address.rpartition(":")[2], amounts, greet)
-    if job in ("proxy", "batch"):
+    if job == "proxy_blocking":
+        return without_deferreds(amounts)
+    if job in ("proxy", "proxy_first", "batch"):
         found: calls.Figures = {}
 
         async def use(reactor: Any) -> None:
             with calls.server(__file__) as address:
                 async with Context(reactor) as context:
+                    if job == "proxy_first":
+                        found.update(await requests_of_first(context, address))
+                        return
                     echo = await context.connect(address, NAME)
                     found.update(await proxied(echo, job, amounts))
 

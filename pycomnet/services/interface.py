@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import attrs
@@ -100,6 +101,25 @@ class Method:
                 else:
                     return
         self._check_each(args, self.args)
+
+    def are_valid(self, several: list[Any]) -> bool:
+        """Whether the arguments of several calls are valid, if that can be said at a glance: all
+        have all arguments.
+
+        :returns: False: :meth:`check` has to look at each.
+        """
+        if self.args is None:
+            return True
+        kinds = self._kinds
+        if set(map(type, several)) != {dict} or set(map(len, several)) != {len(kinds)}:
+            return False
+        try:
+            return all(
+                types is None or set(map(type, map(itemgetter(name), several))).issubset(types)
+                for name, (types, _) in kinds.items()
+            )
+        except KeyError:
+            return False
 
     def _check_each(self, args: object, declared: Mapping[str, Any]) -> None:
         if args is None:

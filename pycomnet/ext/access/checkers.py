@@ -17,7 +17,7 @@ from zope.interface import implementer
 
 from pycomnet.auth.principal import Principal
 from pycomnet.auth.tokens import IBearerToken
-from pycomnet.ext.access.messages import IClientCertificate, IPeerUser
+from pycomnet.ext.access.messages import IClientCertificate, IPeerUser, is_name
 
 #: The kind of credentials of each interface of twisted.cred.
 KIND_OF = {
@@ -151,19 +151,23 @@ async def identify(checker: Any, credentials: Any, kind: str, run: RunInThread) 
     """Ask a checker for the user with these credentials.
 
     :param kind: the credentials' kind, for a checker that returns only a name.
-    :raises twisted.cred.error.UnauthorizedLogin: they are not accepted.
+    :raises twisted.cred.error.UnauthorizedLogin: they are not accepted; or their name, which an
+        issuer of tokens or certificates chose, is not one that a user may have.
     """
     if isinstance(checker, Checker):
         if checker.blocks:
             found: Login = await run(lambda: checker.check(credentials))
-            return found
-        return checker.check(credentials)
+        else:
+            found = checker.check(credentials)
+        if not is_name(found.user.name):
+            raise UnauthorizedLogin("no user has a name that is long or can't be printed")
+        return found
     name = checker.requestAvatarId(credentials)
     if inspect.isawaitable(name):
         name = await name
     if isinstance(name, bytes):
         name = name.decode("utf-8", "replace")
-    if not isinstance(name, str) or not name:  # twisted.cred's ANONYMOUS is an empty tuple
+    if not isinstance(name, str) or not is_name(name):  # twisted.cred's ANONYMOUS is an empty tuple
         raise UnauthorizedLogin("the checker knows no name")
     return Login(Principal(name, how=kind))
 

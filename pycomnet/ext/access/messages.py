@@ -110,10 +110,15 @@ def read_message(payload: bytes, transport: Any) -> LoginMessage:
         return LoginMessage(kind, "", None)
     if kind == "token":
         return LoginMessage(kind, user, BearerToken(secret), key=digest(secret).hex())
-    if not user or len(user) > MAX_NAME or not user.isprintable():
+    if not is_name(user):
         # No checker gets it: a checker may cut it at a NUL, for example, and others may not.
         return LoginMessage(kind, "", None)
     return LoginMessage(kind, user, UsernamePassword(user.encode(), secret), key=_same_name(user))
+
+
+def is_name(user: str) -> bool:
+    """Whether a user may have this name: logs, terminals and other checkers read it as it is."""
+    return 0 < len(user) <= MAX_NAME and user.isprintable()
 
 
 def _same_name(user: str) -> str:
@@ -128,5 +133,6 @@ __all__ = [
     "LoginMessage",
     "PeerProcess",
     "ShownCertificate",
+    "is_name",
     "read_message",
 ]

@@ -27,6 +27,7 @@ from pycomnet.ext.pubsub.subscribing import ARGUMENTS, SubscribeRequest, owner_n
 from pycomnet.ext.pubsub.topic import Topic
 from pycomnet.ext.pubsub.via.relay import check_settings, via_topic
 from pycomnet.nats.settings import NatsSettings, read_via
+from pycomnet.services.arguments import refusing_numbers
 from pycomnet.services.interface import Service, interface, method
 from pycomnet.services.server.guarding import RULE
 
@@ -101,7 +102,8 @@ class PublisherService(Service):
     @method("subscribe", stream=True, args=ARGUMENTS)
     def subscribe(self, request: Any) -> Outlet:
         """Subscribe to the events from now on, or from an earlier position: docs/protocol.rst."""
-        asked = SubscribeRequest(request.args, self.topic, request.user)
+        with refusing_numbers():
+            asked = SubscribeRequest(request.args, self.topic, request.user)
         self._check_may_subscribe(request.user, asked.patterns)
         self.topic.check_room(request.connection, 1 if asked.group else asked.patterns.weight)
         self._check_later()

@@ -35,8 +35,9 @@ class BatchRequest:
     """Some of the calls, as they are sent.
 
     :ivar names: the methods, if it is a batch; else it is one call, and is sent by itself.
-    :ivar which: the number of each call's method.
-    :ivar encoded: each call's arguments.
+    :ivar which: the number of each call's method; or of each run's.
+    :ivar encoded: each call's arguments; or each run's, in an array.
+    :ivar counts: the calls of each run; None if there are no runs.
     :ivar problem: why its only call can't be sent.
     """
 
@@ -44,6 +45,7 @@ class BatchRequest:
     names: list[str] = attrs.Factory(list)
     which: list[int] = attrs.Factory(list)
     encoded: list[bytes] = attrs.Factory(list)
+    counts: list[int] | None = None
     problem: ValueNotSendable | None = None
 
 
@@ -71,6 +73,7 @@ class PendingBatch:
         self._calls: list[Call | None] = list(request.calls)
         self._left = len(request.calls)
         self._methods = len(request.names)
+        self._counts = request.counts
         self._has_outcomes = False
         peer.pending += self._left
         together.runs(self)
@@ -128,21 +131,46 @@ class PendingBatch:
         if not self._calls:
             return
         connection = self._connection
+        before = self._calls
         try:
-            places, payloads = connection.decode(payload)[:2]  # type: ignore[arg-type]
+            places, payloads, *more = connection.decode(payload)  # type: ignore[arg-type]
+            results: list[tuple[list[Any], list[Any]]] = []
+            if more and more[0]:
+                self._calls = list(before)
+                results = self._results(more[0])
             outcomes = self._decode(payloads)
             places, calls = self._calls_of(places, len(outcomes))
         except (InvalidValue, ValueNotReceivable, TypeError, ValueError, LookupError) as problem:
+            self._calls = before  # none has been told
             self._end(connection.violated("value", f"the outcomes of a batch: {problem}"))
-        else:
+            return
+        told = 0
+        for found, values in results:
+            for call, value in zip(found, values, strict=True):
+                call[2].callback(value)
+            told += len(found)
+        if told:
+            self._are_told(told)
+        if outcomes:
             self._tell(places, calls, outcomes)
+
+    def _results(self, results: Any) -> list[tuple[list[Any], list[Any]]]:
+        """The calls of results that have no bin of their own, with these."""
+        if self._counts is None or type(results) is not list or len(results) % 2:
+            raise InvalidValue("these are no results of calls")
+        found = []
+        for first, values in zip(results[::2], results[1::2], strict=True):
+            if type(first) is not int or type(values) is not list:
+                raise InvalidValue("a number, and the results of the calls from there on")
+            found.append((self._calls_of(first, len(values))[1], values))
+        return found
 
     def _calls_of(self, places: Any, count: int) -> tuple[Sequence[int], list[Any]]:
         """The calls that outcomes are of; from now on they have one."""
         calls = self._calls
         if type(places) is int:
             places = range(places, places + count)
-            if not places.start and count == len(calls) == self._left:  # as of most batches
+            if not places.start and count == len(calls) and None not in calls:  # as most
                 self._calls = []
                 return places, calls
         found = [calls[place] for place in places if place >= 0]
@@ -190,11 +218,14 @@ class PendingBatch:
             self._calls = self._calls or [None] * len(calls)
             for place, call in again:
                 self._calls[place] = call
+        self._are_told(len(calls) - len(again))
+
+    def _are_told(self, count: int) -> None:
+        """So many calls have their outcomes."""
         self._has_outcomes = True
-        told = len(calls) - len(again)
-        self._left -= told
-        self._peer.pending -= told
-        together.told(told)
+        self._left -= count
+        self._peer.pending -= count
+        self._together.told(count)
 
     def _may_call_again(self, problem: Exception) -> bool:
         """Whether an error means that a call has not begun and may be made again."""

@@ -211,6 +211,8 @@ class PooledServer:
         self.longest = 1 << 32
         #: the most calls of a batch; 0 if it takes no batches
         self.batch = 0
+        #: the most bytes of a run in a batch; 0 if it takes no runs
+        self.run = 0
         #: the name of what it keeps for repetitions, from the last hello
         self.memory: str | None = None
         #: whether there has ever been a connection
@@ -309,6 +311,8 @@ class PooledServer:
         self.longest = longest if isinstance(longest, int) else 1 << 32
         batch = info.get("batch")
         self.batch = batch if isinstance(batch, int) and batch > 0 else 0
+        run = info.get("run")
+        self.run = run if isinstance(run, int) and run > 0 else 0
         memory = info.get("once")
         self.memory = memory if isinstance(memory, str) else None
         self._draining_until = 0.0  # it may be another process

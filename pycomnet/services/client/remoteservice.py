@@ -74,6 +74,8 @@ class RemoteService(Live):
         self._seconds: Callable[[], float] = context.reactor.seconds
         self._route = route
         self.interface = interface
+        #: what is said of each call, as metadata
+        self.about: dict[str, str] = {}
 
     def __repr__(self) -> str:
         return f"<RemoteService {self.interface} {self._route}>"
@@ -441,7 +443,7 @@ class SayingService(RemoteService):
         self, context: Context, route: Instances, interface: str | None, about: dict[str, str]
     ) -> None:
         super().__init__(context, route, interface)
-        self._about = about
+        self.about = about
 
     def _send(
         self,
@@ -455,7 +457,7 @@ class SayingService(RemoteService):
         files: bool = False,
         repeats: int = 0,
     ) -> defer.Deferred[Any]:
-        said = (more[0] if more else [], self._about)
+        said = (more[0] if more else [], self.about)
         return super()._send(peer, connection, method, args, timeout, expires, said, files, repeats)
 
 

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 MOST_CALLS = 1000
 MOST_METHODS = 100
 MOST_BYTES = 48_000
+#: The most calls of a run.
+MOST_OF_RUN = 256
 SKIPPED = "it has not begun, as a call before it in the batch has failed"
 #: Separates methods in a batch: see docs/protocol.rst.
 SEPARATOR = "\n"
@@ -146,14 +148,20 @@ class Together:
             await self._send_each(calls, peer, connection)
             return
         with connection.together():
-            for request in requests(calls, connection.encode, peer.batch, peer.longest):
+            for request in self._requests(calls, peer, connection):
                 self._send_request(peer, connection, request)
+
+    def _requests(
+        self, calls: Sequence[Call], peer: PooledServer, connection: ClientConnection
+    ) -> Iterator[BatchRequest]:
+        most = 0 if self.service.about else peer.batch  # a batch has no metadata
+        return requests(calls, connection.encode, most, peer.longest, peer.run)
 
     async def _send_each(
         self, calls: Sequence[Call], peer: PooledServer, connection: ClientConnection
     ) -> None:
         sent = 0
-        for request in requests(calls, connection.encode, peer.batch, peer.longest):
+        for request in self._requests(calls, peer, connection):
             self._send_request(peer, connection, request)
             sent += len(request.calls)
             while self._running:
@@ -192,7 +200,8 @@ class Together:
         self.runs(call)
         try:
             left = service.context.left(expires)
-            payload = connection.encode([service.called_by(peer), method, args, left])
+            said: list[Any] = [[], service.about] if service.about else []
+            payload = connection.encode([service.called_by(peer), method, args, left, *said])
             if len(payload) > peer.longest:
                 raise too_long(payload, peer)
             call.id = connection.call("invoke", payload, call)
@@ -212,7 +221,9 @@ class Together:
         try:
             left = service.context.left(expires)
             interface = service.called_by(peer)
-            places = request.which, request.encoded
+            places = [request.which, request.encoded]
+            if request.counts is not None:
+                places.append(request.counts)
             payload = connection.encode([interface, names, left, self.one_by_one, *places])
             if len(payload) > peer.longest:
                 raise too_long(payload, peer)
@@ -234,54 +245,100 @@ class Together:
 
 
 def requests(
-    calls: Sequence[Call], encode: Callable[[object], bytes], most: int, longest: int
+    calls: Sequence[Call],
+    encode: Callable[[object], bytes],
+    most: int,
+    longest: int,
+    run: int = 0,
 ) -> Iterator[BatchRequest]:
     """Calls as the requests that they go in, in their order.
 
     :param most: the most calls of a batch; 0 if there are none.
     :param longest: the most bytes of a request; a longer call is a batch all the same.
+    :param run: the most bytes of a run of several calls; 0 if there are no runs.
     """
     most = min(most, MOST_CALLS)
     most_bytes = min(MOST_BYTES, longest // 2)
+    request = BatchRequest([], counts=[] if run else None)
     numbers: dict[str, int] = {}
-    batch: list[Call] = []
-    which: list[int] = []
-    encoded: list[bytes] = []
     size = 0
-    for call in calls:
-        method, args, _ = call
-        alone: BatchRequest | None = None
-        payload = b""
+    for part, payload, problem in _parts(calls, encode, most, min(run, most_bytes)):
+        method = part[0][0]
         number = numbers.get(method)
-        if number is None and (not most or SEPARATOR in method):
-            alone = BatchRequest([call])
-        else:
-            try:
-                payload = encode(args)
-            except ValueNotSendable as problem:
-                alone = BatchRequest([call], problem=problem)
         size += len(payload)
+        is_alone = problem is not None or not most or SEPARATOR in method
         if (
-            alone is not None
+            is_alone
             or size > most_bytes
-            or len(batch) >= most
+            or len(request.calls) + len(part) > most
             or (number is None and len(numbers) >= MOST_METHODS)
         ):
-            if batch:
-                yield BatchRequest(batch, list(numbers), which, encoded)
-            numbers, batch, which, encoded = {}, [], [], []
-            size, number = len(payload), None
-            if alone is not None:
-                yield alone
+            if request.calls:
+                request.names = list(numbers)
+                yield request
+            request = BatchRequest([], counts=[] if run else None)
+            numbers, size, number = {}, len(payload), None
+            if is_alone:
+                yield BatchRequest(part, problem=problem)
+                size = 0
                 continue
         if number is None:
             number = numbers[method] = len(numbers)
             size += len(method)
-        batch.append(call)
-        which.append(number)
-        encoded.append(payload)
-    if batch:
-        yield BatchRequest(batch, list(numbers), which, encoded)
+        request.calls += part
+        request.which.append(number)
+        request.encoded.append(payload)
+        if request.counts is not None:
+            request.counts.append(len(part))
+    if request.calls:
+        request.names = list(numbers)
+        yield request
+
+
+#: A run of calls, or one, with the encoding of the arguments; or why these can't be sent.
+Part = tuple[list[Call], bytes, ValueNotSendable | None]
+
+
+def _parts(
+    calls: Sequence[Call], encode: Callable[[object], bytes], most: int, run: int
+) -> Iterator[Part]:
+    """Calls as they are encoded: in runs of the same method where that is possible.
+
+    :param run: the most bytes of a run of several; 0 if there are no runs.
+    """
+    at = 0
+    while at < len(calls):
+        method = calls[at][0]
+        if not most or SEPARATOR in method:
+            yield [calls[at]], b"", None
+            at += 1
+            continue
+        try:
+            first = encode(calls[at][1])
+        except ValueNotSendable as problem:
+            yield [calls[at]], b"", problem
+            at += 1
+            continue
+        if not run:
+            yield [calls[at]], first, None
+            at += 1
+            continue
+        length = min(MOST_OF_RUN, most, run // (len(first) + 1))  # if they are alike
+        part = list(calls[at : at + max(1, length)])
+        for n, call in enumerate(part):
+            if call[0] != method:
+                del part[n:]
+                break
+        payload = b""
+        if len(part) > 1:
+            try:
+                payload = encode([call[1] for call in part])
+            except ValueNotSendable:
+                payload = b""  # some of them; each by itself
+        if not payload or len(payload) > run:
+            part, payload = part[:1], b"\x91" + first
+        yield part, payload, None
+        at += len(part)
 
 
 class _Alone:

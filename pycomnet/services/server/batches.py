@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet import defer
 
 from pycomnet.errors import DeadlineExceeded, InvalidArguments, PycomnetError
 from pycomnet.services.client.pending import NOTHING
+from pycomnet.services.server.batchparts import Outcomes, PartOfBatch, RefusedCall
 from pycomnet.services.server.request import PLAIN, Request, ServerCall
+from pycomnet.services.server.runs import Runs
 from pycomnet.wire.values import InvalidValue, TooManyItems, ValueNotReceivable, read_texts
 
 if TYPE_CHECKING:
@@ -18,6 +21,8 @@ if TYPE_CHECKING:
 
 #: How many calls begin between two looks at the clock.
 LOOK_EVERY = 8
+#: The most bytes of a result that is not text.
+SCALAR_SIZE = 9
 #: The most methods of a batch. Which of them may be called is asked before it is decoded.
 MOST_METHODS = 100
 #: How many calls are admitted and decoded before they run, and about how many bytes.
@@ -27,31 +32,11 @@ CHUNK_SIZE = 65_536
 SHORT = 512
 #: How many bytes a request has beside the texts with which it begins and its arguments.
 OVERHEAD = 14
+#: Integers beyond this are encoded as their calls end.
+INT_RANGE = 1 << 63
 #: Outcomes are sent before the batch is done once they have this many bytes. With their numbers
 #: they fit into a frame.
 MOST_HELD = 48_000
-
-
-class PartOfBatch(ServerCall):
-    """A call in a batch, that has not returned at once or has failed."""
-
-    __slots__ = ("_batch", "_place")
-
-    def __init__(self, batch: ServerBatch, place: int) -> None:
-        super().__init__(batch.connection, None, False)
-        self.asked = True
-        self._batch = batch
-        self._place = place
-
-    def reply(self, payload: bytes) -> None:
-        """It has an encoded result."""
-        self.over = True
-        self._batch.told(self, self._place, payload, False)
-
-    def fail(self, payload: bytes) -> None:
-        """It has an encoded error."""
-        self.over = True
-        self._batch.told(self, self._place, payload, True)
 
 
 class ServerBatch(ServerCall):
@@ -63,18 +48,18 @@ class ServerBatch(ServerCall):
         "_chunk",
         "_chunk_at",
         "_count",
+        "_direct",
         "_interface",
         "_is_blocked",
         "_judged",
         "_names",
         "_next",
         "_one_by_one",
+        "_outcomes",
         "_parts",
-        "_payloads",
-        "_places",
         "_running",
+        "_runs",
         "_sent",
-        "_size",
         "_which",
     )
 
@@ -87,18 +72,19 @@ class ServerBatch(ServerCall):
         #: for each call the number of its method, and its encoded arguments
         self._which: list[int] = []
         self._args: list[Any] = []
+        #: the calls in runs, whose arguments are encoded together; None if there are no runs
+        self._runs: Runs | None = None
         self._one_by_one = False
         #: how many calls may begin, and the number of the next one
         self._count = self._next = 0
         #: the decoded arguments of some calls (or why one may not begin), and the first's number
         self._chunk: list[Any] = []
         self._chunk_at = 0
+        #: the function that takes all those, if it is called at once and they are valid
+        self._direct: Callable[[Request], Any] | None = None
         #: the calls that have begun and have not ended
         self._parts: set[PartOfBatch] = set()
-        #: the outcomes that were not sent yet: the calls' numbers, the encodings, their bytes
-        self._places: list[int] = []
-        self._payloads: list[bytes] = []
-        self._size = 0
+        self._outcomes = Outcomes()
         #: how many of its calls it was asked of whether they may begin; some are asked of again
         self._judged = 0
         #: whether calls are being begun; whether outcomes wait to be sent, and when all are
@@ -148,6 +134,8 @@ class ServerBatch(ServerCall):
             asked = connection.decode(payload)
             _, _, seconds, self._one_by_one, self._which, self._args = asked[:6]
             self._check(seconds)
+            if len(asked) > 6 and asked[6] is not None:
+                self._take_runs(asked[6])
         except (InvalidArguments, DeadlineExceeded) as problem:
             connection.refuse(self, problem)
             return
@@ -185,6 +173,15 @@ class ServerBatch(ServerCall):
             self.seconds = seconds
             self.expires = self.connection.reactor.seconds() + seconds
 
+    def _take_runs(self, counts: Any) -> None:
+        """What it has are runs."""
+        limits = self.connection.server.limits
+        self._runs = runs = Runs(self._args, counts, limits.longest_run)
+        if runs.count > limits.most_batched:
+            text = f"a batch of {runs.count} calls; the limit is {limits.most_batched}"
+            raise InvalidArguments(text)
+        self._which = runs.each(self._which)
+
     # -- its calls -------------------------------------------------------------------------------
 
     def run(self, until: float) -> bool:
@@ -199,7 +196,7 @@ class ServerBatch(ServerCall):
         self._chunk, self._chunk_at = [], self._next  # who may call what may have changed since
         try:
             while self._may_begin():
-                self._run_some()
+                self._run_some(until)
                 if clock() >= until:
                     break
         finally:
@@ -218,60 +215,117 @@ class ServerBatch(ServerCall):
             return False
         return not (self._one_by_one and self._parts)
 
-    def _run_some(self) -> None:
-        """Begin the next calls: each that was admitted at once if that is possible, as
-        :meth:`ServerConnection.call_received` does.
+    def _run_some(self, until: float) -> None:
+        """Begin the next calls, until a time: each that was admitted at once if that is possible,
+        as :meth:`ServerConnection.call_received` does.
         """
-        connection, interface, expires = self.connection, self._interface, self.expires
-        server = connection.server
-        encode, most = connection.encode, server.limits.running
-        which, names, bounds = self._which, self._names, self._bounds
-        add_place, add_payload, size = self._places.append, self._payloads.append, 0
+        server, clock = self.connection.server, self.connection.reactor.seconds
         if self._next >= self._chunk_at + len(self._chunk):
             self._admit()
         at = self._next - self._chunk_at
-        for args in self._chunk[at : at + (1 if self._one_by_one else LOOK_EVERY)]:
-            place = self._next
+        end = at + 1 if self._one_by_one else len(self._chunk)
+        logins = self.connection.logins
+        while at < end:
+            direct = self._direct
+            if direct is not None and server.running < server.limits.running and not server.ending:
+                name = self._names[self._which[self._next]]
+                self._run_alike(self._chunk[at:end], direct, name, until)
+            else:
+                self._run_each(self._chunk[at : min(at + LOOK_EVERY, end)])
+            at = self._next - self._chunk_at
+            if self.connection.logins is not logins:
+                self._chunk, self._chunk_at = [], self._next  # who may call what has changed
+                break
+            if self._next >= self._count or self._outcomes.size > MOST_HELD or clock() >= until:
+                break
+        if self._outcomes.size > MOST_HELD:
+            self._send()
+
+    def _run_alike(
+        self, group: list[Any], function: Callable[[Request], Any], name: str, until: float
+    ) -> None:
+        """Begin calls of a run, whose method is called at once and whose arguments are valid."""
+        connection, interface, expires = self.connection, self._interface, self.expires
+        server, clock = connection.server, connection.reactor.seconds
+        place = self._next
+        look = place + LOOK_EVERY
+        results = self._outcomes.results_from(place)
+        size = 0
+        logins = connection.logins
+        for args in group:
             if place >= self._count:  # a call has ended the batch
                 break
+            if connection.logins is not logins:
+                break
+            if place == look:
+                if self._outcomes.size + size > MOST_HELD or clock() >= until:
+                    break
+                look += LOOK_EVERY
+            self._next = place = place + 1
+            try:
+                result = function(Request(connection, interface, name, args, expires))
+            except BaseException as problem:  # also SystemExit: a method must not end the server
+                connection.refuse(PartOfBatch(self, place - 1), problem)
+                results = self._outcomes.results_from(place)
+                continue
+            kind = type(result)
+            # What no later call can change is encoded with others, when it is sent.
+            if kind is int and -INT_RANGE <= result < INT_RANGE:
+                size += SCALAR_SIZE
+            elif (kind is str or kind is bytes) and len(result) <= SHORT:
+                size += 4 * len(result)
+            elif result is None or kind is bool or kind is float:
+                size += SCALAR_SIZE
+            else:
+                self._settle(place - 1, result)
+                if server.running >= server.limits.running or server.ending:
+                    break
+                results = self._outcomes.results_from(place)
+                continue
+            results.append(result)
+        self._outcomes.size += size
+
+    def _run_each(self, group: list[Any]) -> None:
+        """Begin calls of any kind."""
+        connection, interface, expires = self.connection, self._interface, self.expires
+        server, logins = connection.server, connection.logins
+        for place, args in enumerate(group, self._next):
+            if place >= self._count or connection.logins is not logins:  # a call has done that
+                break
             self._next = place + 1
-            number = which[place]
-            bound = bounds[number]
-            if type(args) is _Refused or bound is None:
+            number = self._which[place]
+            name, bound = self._names[number], self._bounds[number]
+            if type(args) is RefusedCall or bound is None:
                 connection.refuse(PartOfBatch(self, place), args.problem)
                 continue
-            if not bound.direct or server.running >= most or server.ending:
+            if not bound.direct or server.running >= server.limits.running or server.ending:
                 left = None if expires is None else expires - connection.reactor.seconds()
-                asked = [interface, names[number], args, left]
-                server.start(self._part(place), b"", asked)
+                server.start(self._part(place), b"", [interface, name, args, left])
                 continue
             try:
                 if bound.checked:
                     bound.method.check(args)
-                result = bound.function(
-                    Request(connection, interface, names[number], args, expires)
-                )
-            except BaseException as problem:  # also SystemExit: a method must not end the server
+                result = bound.function(Request(connection, interface, name, args, expires))
+            except BaseException as problem:  # also SystemExit
                 connection.refuse(PartOfBatch(self, place), problem)
                 continue
-            if type(result) in PLAIN:
-                try:
-                    payload = NOTHING if result is None else encode([result])
-                except Exception:
-                    connection.answer(PartOfBatch(self, place), [result])  # which sends the reason
-                    continue
-                add_place(place)
-                add_payload(payload)
-                size += len(payload)
-                continue
-            part = self._part(place)
-            part.begun = True
-            if expires is not None:
-                part.seconds, part.expires = self.seconds, expires
-            server.settle(part, result)
-        self._size += size
-        if self._size > MOST_HELD:
-            self._send()
+            self._settle(place, result)
+
+    def _settle(self, place: int, result: Any) -> None:
+        """Keep what a method has returned."""
+        if type(result) in PLAIN:
+            try:
+                payload = NOTHING if result is None else self.connection.encode([result])
+            except Exception:
+                self.connection.answer(PartOfBatch(self, place), [result])  # which sends the reason
+                return
+            self._outcomes.add(place, payload)
+            return
+        part = self._part(place)
+        part.begun = True
+        if self.expires is not None:
+            part.seconds, part.expires = self.seconds, self.expires
+        self.connection.server.settle(part, result)
 
     def _admit(self) -> None:
         """Decode the arguments of the next calls, if they may begin: they do in this turn."""
@@ -282,14 +336,26 @@ class ServerBatch(ServerCall):
         found: list[Any] = []
         size = 0
         is_short = True
-        for place in range(self._next, min(self._next + CHUNK, self._count)):
-            payload = self._args[place]
+        self._chunk_at = self._next
+        self._direct = None
+        if self._runs is None:
+            payloads = self._args[self._next : self._next + CHUNK]
+        else:
+            if self._admit_run(self._runs):
+                return
+            try:
+                payloads = self._runs.split(self._next)
+            except InvalidValue as invalid:
+                self._violated(invalid)
+                self._chunk = [RefusedCall(invalid)]
+                return
+        for place, payload in enumerate(payloads, self._next):
             name = names[which[place]]
             size_alone = len(payload) + len(interface) + len(name) + OVERHEAD
             problem = refusal(self, interface, name, size_alone, place < self._judged)
             self._judged = max(self._judged, place + 1)
             if problem is not None:
-                found.append(_Refused(problem))
+                found.append(RefusedCall(problem))
                 is_short = False
                 continue
             if len(payload) > short:
@@ -298,23 +364,52 @@ class ServerBatch(ServerCall):
                 if size > CHUNK_SIZE and found:
                     break
             found.append(payload)
-        self._chunk_at = self._next
         values = self.connection.decode_run(found) if is_short else None
         if values is None:
-            values = [one if type(one) is _Refused else self._decode(one) for one in found]
+            values = [one if type(one) is RefusedCall else self._decode(one) for one in found]
         self._chunk = values
+
+    def _admit_run(self, runs: Runs) -> bool:
+        """Admit and decode the rest of a run as a whole, if all its calls are allowed alike.
+
+        :returns: False if each has to be looked at.
+        """
+        connection, interface = self.connection, self._interface
+        number = self._which[self._next]
+        name, bound = self._names[number], self._bounds[number]
+        payload, skipped = runs.at(self._next)
+        if (
+            bound is None
+            or not connection.may_all(interface, name)
+            or connection.server.refusal(self, interface, name, len(payload), True) is not None
+        ):
+            return False
+        try:
+            values = connection.decode(payload)
+        except Exception:  # its values are looked at one by one
+            return False
+        if type(values) is not list or len(values) != runs.length(self._next):
+            return False
+        self._chunk = values[skipped:] if skipped else values
+        self._judged = max(self._judged, self._next + len(self._chunk))
+        if bound.direct and (not bound.checked or bound.method.are_valid(self._chunk)):
+            self._direct = bound.function
+        return True
+
+    def _violated(self, invalid: InvalidValue) -> None:
+        self.connection.violated("value", str(invalid))
+        self.cancel(None)
 
     def _decode(self, payload: bytes) -> Any:
         try:
             return self.connection.decode(payload)
         except TooManyItems as many:
-            return _Refused(InvalidArguments(f"the arguments: {many}"))
+            return RefusedCall(InvalidArguments(f"the arguments: {many}"))
         except InvalidValue as invalid:
-            self.connection.violated("value", str(invalid))
-            self.cancel(None)
-            return _Refused(invalid)
+            self._violated(invalid)
+            return RefusedCall(invalid)
         except ValueNotReceivable as unknown:
-            return _Refused(InvalidArguments(str(unknown)))
+            return RefusedCall(InvalidArguments(str(unknown)))
 
     def _part(self, place: int) -> PartOfBatch:
         part = PartOfBatch(self, place)
@@ -328,9 +423,7 @@ class ServerBatch(ServerCall):
         self._parts.discard(part)
         if self.over:
             return
-        self._places.append(place)
-        self._payloads.append(payload)
-        self._size += len(payload)
+        self._outcomes.add(place, payload)
         if failed and self._one_by_one:
             self._count = self._next
         if self._running:
@@ -345,21 +438,10 @@ class ServerBatch(ServerCall):
     def _is_done(self) -> bool:
         return self._next >= self._count and not self._parts
 
-    def _value(self) -> bytes:
-        """Encode the outcomes that were not sent."""
-        places, payloads = self._places, self._payloads
-        first = places[0] if places else 0
-        row = places == list(range(first, first + len(places)))
-        value = self.connection.encode([first if row else places, payloads])
-        places.clear()
-        payloads.clear()
-        self._size = 0
-        return value
-
     def _send(self) -> None:
-        if not self._places or self.over:
+        if self.over or not self._outcomes:
             return
-        payload = self._value()
+        payload = self._outcomes.take(self.connection.encode)
         connection = self.connection
         sent: defer.Deferred[None] = defer.Deferred()
         if not connection.mux.send(self.stream, payload, sent):
@@ -381,7 +463,7 @@ class ServerBatch(ServerCall):
 
     def _finish(self) -> None:
         connection = self.connection
-        payload = self._value()
+        payload = self._outcomes.take(self.connection.encode)
         self.reply(payload)
         if not connection.corked:
             connection.flush_soon()
@@ -407,15 +489,6 @@ class ServerBatch(ServerCall):
             self.connection.server.forget(self)
         elif not self.over and not self._running and self._is_done():
             self._finish()
-
-
-class _Refused:
-    """Why a call may not begin."""
-
-    __slots__ = ("problem",)
-
-    def __init__(self, problem: Exception) -> None:
-        self.problem = problem
 
 
 __all__ = ["ServerBatch"]

@@ -464,7 +464,7 @@ class ServerCalls(FeedCalls):
             incoming.close()
             text = f"{len(described)} blocks of binary data, {request.method} takes {most}"
             raise InvalidArguments(text)
-        request.files = await incoming.receive()
+        request.files.extend(await incoming.receive())
         call.release = request.close_files
         refused = self._still_refused(call)
         if refused is not None:

@@ -199,6 +199,12 @@ class ServerConnection(Connection):
         self._head = head
         return True
 
+    def may_all(self, interface: str, method: str) -> bool:
+        """Whether the client may make all calls of a method, as long as it has these logins."""
+        if self.heads is None:
+            return True
+        return b"\x94" + self.encode([interface, method])[1:] in self.heads
+
     def user_of(self, logins: Any, interface: str, method: str) -> Principal | None:
         """The user that calls a method: whom its rule knows. Without a rule it is the certificate's
         name.

@@ -75,6 +75,11 @@ class ServerLimits:
         """The most calls in a batch: each is two of its items, and there are some more."""
         return min(self.batch, self.items // 3)
 
+    @property
+    def longest_run(self) -> int:
+        """The most bytes of a run of several calls: each item takes a byte at least."""
+        return min(PEEK, self.items)
+
 
 @attrs.define
 class HeldBytes:

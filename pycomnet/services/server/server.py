@@ -203,6 +203,7 @@ class ServiceServer(ServerCalls, Live):
                 "services": interfaces,
                 "request": self.limits.request,
                 "batch": self.limits.most_batched,
+                "run": self.limits.longest_run,
             }
             if self.gate is not None:
                 self._hello["login"] = self.gate.kinds()

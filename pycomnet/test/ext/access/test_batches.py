@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from twisted.internet import defer
+from twisted.logger import capturedLogs
 
 from pycomnet.errors import Forbidden, Unauthenticated, UnknownMethod
 from pycomnet.ext.proxy import proxy
@@ -109,6 +110,39 @@ class BatchTests(AccessCase):
         self.assertEqual(takers[0].kind, "late")
         self.assertEqual(takers[1].kind, Unauthenticated)
         self.assertEqual(self.shop.ran, [])
+
+    def test_login_that_a_call_of_the_batch_ends(self) -> None:
+        """The calls behind it are judged anew, whether they are of one method or not."""
+        shop = self.shop_for("alice")
+        self.result(shop.invoke("buy"))
+        bound = self.server.methods["org.example.shop"]["buy"]
+        buy, bought = bound.function, []
+
+        def buy_and_go(request: Any) -> Any:
+            bought.append(request.user)
+            if len(bought) == 3:
+                del self.table.users["alice"]
+                self.table.refresh()
+                self.control.changed(self.table)
+            return buy(request)
+
+        bound.function = buy_and_go
+        found = self.kinds(shop, *["buy"] * 20)
+        self.assertEqual(found, ["alice"] * 3 + [Unauthenticated] * 17)
+        self.assertEqual(len(bought), 3)
+
+    def test_each_call_may_be_in_the_audit_log(self) -> None:
+        """As one by itself."""
+        self.control.audit.calls = True
+        self.control.changed(self.table)
+        shop = self.shop_for("alice")
+        with capturedLogs() as events:
+            found = self.kinds(shop, *["buy"] * 5, *["stock"] * 3)
+        self.assertEqual(found, ["alice"] * 5 + [Forbidden] * 3)
+        lines = [event["audit"] for event in events if "audit" in event]
+        of_calls = [(one["method"], one["outcome"]) for one in lines if "method" in one]
+        self.assertEqual(of_calls.count(("buy", "allowed")), 5)
+        self.assertEqual(of_calls.count(("stock", "forbidden")), 3)
 
     def test_proxy_batch_of_a_user(self) -> None:
         """With the checks of a proxy."""

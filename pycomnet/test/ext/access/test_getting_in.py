@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from random import Random
 from typing import Any
 
 from twisted.cred.error import UnauthorizedLogin
+from twisted.internet import defer
 
+from pycomnet.auth.principal import Principal
 from pycomnet.errors import RemoteError
+from pycomnet.ext.access.checkers import Checker, Login, identify
 from pycomnet.ext.access.messages import read_message
 from pycomnet.services.client.context import Context
 from pycomnet.services.interface import INTROSPECTION
 from pycomnet.test.ext.access.kit import SHOP
+from pycomnet.test.ext.access.mutated import MutatedLogins
 from pycomnet.test.ext.access.test_ends import LoginCase
 from pycomnet.test.ext.access.test_heads import _Transport
 from pycomnet.wire.hello import PLAIN
@@ -19,6 +24,28 @@ from pycomnet.wire.values import InvalidValue
 
 #: Mutated messages with credentials.
 MUTATED = 20_000
+#: Those that a server gets; benchmarks/fuzz_logins.py sends a million.
+SENT = 400
+
+
+class _Naming(Checker):
+    """Accepts everybody, as a user."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def check(self, credentials: Any) -> Login:
+        return Login(Principal(self.name, how="token"))
+
+
+class _Foreign:
+    """As one of twisted.cred."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def requestAvatarId(self, credentials: Any) -> Any:
+        return defer.succeed(self.name.encode())
 
 
 class GettingInTests(LoginCase):
@@ -136,6 +163,20 @@ class GettingInTests(LoginCase):
             self.network.deliver()
         self.assertEqual(self.shop.ran, [])
 
+    def test_name_that_an_issuer_chose_is_printable_and_short(self) -> None:
+        """Of a token, a certificate or another checker: what logs it may be a terminal."""
+        names = ("alice\n", "\x1b[2Jalice", "\u202eecila", "alice\0", "a" * 256, "")
+        for name in names:
+            for checker in (_Naming(name), _Foreign(name)):
+                asked: Any = defer.Deferred.fromCoroutine(
+                    identify(checker, None, "token", defer.maybeDeferred)
+                )
+                self.failureResultOf(asked, UnauthorizedLogin)
+        asked = defer.Deferred.fromCoroutine(
+            identify(_Naming("Ålice B"), None, "token", defer.maybeDeferred)
+        )
+        self.assertEqual(self.successResultOf(asked).user.name, "Ålice B")
+
     def test_half_a_login_is_none(self) -> None:
         """Nor one without its end."""
         payload = PLAIN.encode(["password", "alice", "a password"])
@@ -173,3 +214,17 @@ class MutatedTests(LoginCase):
             self.assertRaises(UnauthorizedLogin, self.table.check, found.credentials)
         self.assertLess(same, MUTATED // 5)
         self.assertEqual(len(self.control.checks.throttles["password"]), kept)
+
+    def test_server_lets_none_in_and_keeps_nothing(self) -> None:
+        """Passwords, tokens and JSON Web Tokens, over connections."""
+        directory = Path(self.mktemp())
+        directory.mkdir(mode=0o700)
+        logins = MutatedLogins(directory, 1)
+        logins.run(200)
+        before = logins.kept()
+        logins.run(SENT)
+        self.assertEqual((logins.got_in, logins.ran), ([], []))
+        self.assertEqual(logins.kept()["connections"], 0)
+        for name, count in logins.kept().items():
+            self.assertLessEqual(count, max(before[name], 100), name)
+        self.assertEqual(sorted(logins.outcomes), ["no message", "refused", "right after all"])

@@ -19,7 +19,6 @@ from pycomnet.errors import (
     ServiceError,
     UnknownInterface,
     UnknownMethod,
-    from_map,
 )
 from pycomnet.services.client.context import Context
 from pycomnet.services.interface import Service, interface, method
@@ -28,7 +27,6 @@ from pycomnet.services.server.batchturns import SLICE
 from pycomnet.services.server.limits import ServerLimits
 from pycomnet.services.server.server import ServiceServer
 from pycomnet.test.services.network import ServiceCase
-from pycomnet.wire.frames import ERROR
 from pycomnet.wire.values import ValueNotReceivable
 
 
@@ -42,12 +40,26 @@ class Worker(Service):
         self.waiting: list[defer.Deferred[Any]] = []
         self.cancelled = 0
         self.state: list[int] = []
+        self.fail_at = -1
 
     @method(args={"n": int})
     def note(self, request: Any) -> Any:
         """Notes a number."""
         self.ran.append(request.args["n"])
         return request.args["n"]
+
+    @method(args={"n": int})
+    def note_or_fail(self, request: Any) -> Any:
+        """Notes a number; one raises what ends a program, and the next can't be sent."""
+        n = request.args["n"]
+        if n == self.fail_at:
+            raise SystemExit("not this one")
+        return object() if n == self.fail_at + 1 else n
+
+    @method()
+    def said(self, request: Any) -> Any:
+        """What the caller says of the call."""
+        return [request.key, request.on_behalf_of]
 
     @method()
     def echo(self, request: Any) -> Any:
@@ -249,7 +261,11 @@ class AdmissionTests(BatchCase):
         self.assertEqual(self.kinds(("nothing", "secret"), ("note", {"n": 1})), [UnknownMethod, 1])
 
     def test_each_call_is_asked_for(self) -> None:
-        """One function says of each whether it may begin, when its turn comes."""
+        """One function says of each whether it may begin, when its turn comes; unless all of a
+        method are allowed to this client.
+        """
+        (connection,) = self.server.connections
+        self.patch(connection, "may_all", lambda *_: False)
         refusal = self.server.refusal
         asked: list[str] = []
 
@@ -264,6 +280,11 @@ class AdmissionTests(BatchCase):
             self.kinds("echo", "echo", ("note", {"n": 1})), [None, InvalidArguments, 1]
         )
         self.assertEqual(asked, ["echo", "echo", "echo", "note"])
+        asked.clear()
+        self.patch(connection, "may_all", lambda *_: True)
+        self.patch(self.server, "refusal", lambda _, __, name, *rest: asked.append(name))
+        self.assertEqual(self.kinds("echo", "echo", ("note", {"n": 1})), [None, None, 1])
+        self.assertEqual(asked, ["echo", "echo", "note"])
 
     def test_call_that_waits_for_its_turn_is_asked_for_then(self) -> None:
         """Who may call when the batch came may not call any more when the call begins."""
@@ -487,104 +508,3 @@ class EndTests(BatchCase):
         self.assertFalse(self.successResultOf(ended))
         self.assertEqual(takers[0].kind, CallInterrupted)
         self.assertIsInstance(takers[-1].outcome, ServiceError)
-
-
-class Raw:
-    """Takes what comes of a channel."""
-
-    def __init__(self) -> None:
-        self.ends: list[tuple[int, bytes]] = []
-        self.lost: Any = None
-
-    def replied(self, payload: bytes) -> None:
-        self.ends.append((0, payload))
-
-    def arrived(self, payload: bytes, cost: int) -> None:
-        self.ends.append((0, payload))
-
-    def closed(self, kind: int, payload: bytes) -> None:
-        self.ends.append((kind, payload))
-
-    def connection_lost(self, lost: Any) -> None:
-        self.lost = lost
-
-
-#: Requests that are none.
-NONE: list[Any] = [
-    None,
-    [],
-    ["t.batch"],
-    ["t.batch", "note"],
-    ["t.batch", "note", None, False],
-    ["t.batch", "note", None, False, [0]],
-    ["t.batch", "note", None, False, [0], []],
-    ["t.batch", "note", None, False, [1], [b"\xc0"]],
-    ["t.batch", "note", None, False, [-1], [b"\xc0"]],
-    ["t.batch", "note", None, False, ["0"], [b"\xc0"]],
-    ["t.batch", "note", None, False, [[]], [b"\xc0"]],
-    ["t.batch", "note", None, False, [0], [None]],
-    ["t.batch", "note", None, False, [0], [{"n": 1}]],
-    ["t.batch", "note", None, False, 0, 0],
-    ["t.batch", "note", None, False, {0: 1}, {0: b""}],
-    ["t.batch", "note", "soon", False, [0], [b"\x81\xa1n\x01"]],
-    ["t.batch", "note", 0, False, [0], [b"\x81\xa1n\x01"]],
-    ["t.batch", "note", -1.0, False, [0], [b"\x81\xa1n\x01"]],
-    ["t.batch", "note", 10**400, False, [0], [b"\x81\xa1n\x01"]],
-    ["t.batch", "note", float("nan"), False, [0], [b"\x81\xa1n\x01"]],
-    ["t.batch", "\n" * 200, None, False, [0], [b"\xc0"]],
-    ["t.batch", "note\n" + "\n".join(map(str, range(200))), None, False, [0], [b"\xc0"]],
-    ["t.batch", "note", None, False, [0] * 20_000, [b"\x81\xa1n\x01"] * 20_000],
-    ["t.batch", 5, None, False, [0], [b"\xc0"]],
-    [5, "note", None, False, [0], [b"\xc0"]],
-    ["t.other", "note", None, False, [0], [b"\xc0"]],
-    # arguments that are no value
-    ["t.batch", "note", None, False, [0, 0], [b"", b"\x81\xa1n\x01"]],
-    ["t.batch", "note", None, False, [0], [b"\xc1"]],
-    ["t.batch", "note", None, False, [0], [b"\xdd\xff\xff\xff\xff"]],
-]
-
-
-class HostileTests(BatchCase):
-    """Batches that no client of ours sends."""
-
-    def test_what_is_no_batch_is_refused_and_runs_nothing(self) -> None:
-        """With an error for the call, or for the connection; nothing is left of it."""
-        for asked in NONE:
-            peer = self.context.peer(self.address)
-            self.result(peer.connect())
-            connection: Any = peer.connection
-            raw = Raw()
-            connection.call("batch", connection.encode(asked), raw)
-            connection.flush()
-            self.network.deliver()
-            ends = [end for end in raw.ends if end[0] == ERROR]
-            with self.subTest(asked=repr(asked)[:80]):
-                self.assertTrue(ends or raw.lost, raw.ends)
-                self.assertEqual(self.worker.ran, [])
-                self.assertEqual(self.server.held.size, 0)
-                if ends:
-                    problem = from_map(connection.decode(ends[0][1]))
-                    self.assertIsInstance(problem, PycomnetError)
-        self.assertEqual(self.kinds(("note", {"n": 1})), [1])
-
-    def test_stream_of_values_is_no_batch(self) -> None:
-        """It is one value."""
-        peer = self.context.peer(self.address)
-        connection: Any = peer.connection
-        core = connection.open("batch", connection.encode(["t.batch", "note", None, False, [], []]))
-        connection.mux.send(core.stream, connection.encode(1))
-        connection.flush()
-        self.network.deliver()
-        self.assertIsNotNone(connection.lost)
-
-    def test_empty_batch_is_over_at_once(self) -> None:
-        """It has no outcomes."""
-        peer = self.context.peer(self.address)
-        connection: Any = peer.connection
-        raw = Raw()
-        payload = connection.encode(["t.batch", "note", None, False, [], []])
-        connection.call("batch", payload, raw)
-        connection.flush()
-        self.network.deliver()
-        self.assertEqual([connection.decode(end[1]) for end in raw.ends], [[0, []]])
-        self.assertIdle()
