@@ -208,12 +208,23 @@ async def many_die(run: ClusterRun, seconds: float) -> float:
     last = run.now
     await run.sleep(max(0.0, begun + MANY_TTL - run.now))
     back = await run.registered(run.now)
-    while (await nameserver.invoke("stat"))["services"] > 60:
+    doubtful = 0
+    while (stat := await nameserver.invoke("stat"))["services"] - stat["doubtful"] > 60:
+        doubtful = max(doubtful, stat["doubtful"])
         if run.now > last + MANY_TTL + 90.0:
             run.problems.append("the dead are there for 90 s more than their leases")
             break
         await run.sleep(0.1)
-    print(f"  all gone {run.now - last - MANY_TTL:.1f} s after the last lease's end")
+    print(f"  all ended {run.now - last - MANY_TTL:.1f} s after the last lease's time")
+    doubtful = max(doubtful, stat["doubtful"])
+    if doubtful < len(names) * 0.9:
+        run.problems.append(f"only {doubtful} of {len(names)} ends were doubted")
+    while (stat := await nameserver.invoke("stat"))["doubtful"]:
+        if run.now > last + 2 * MANY_TTL + 90.0:
+            run.problems.append(f"{stat['doubtful']} are doubtful for too long")
+            break
+        await run.sleep(0.1)
+    print(f"  {doubtful} were doubtful, until {run.now - last:.1f} s after they were renewed last")
     return back
 
 

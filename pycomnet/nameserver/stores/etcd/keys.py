@@ -55,6 +55,11 @@ class KeyLayout:
         """The key of the fences' base."""
         return self.start + b"base"
 
+    @property
+    def doubt(self) -> bytes:
+        """The key of the note that most leases have ended at once."""
+        return self.start + b"doubt"
+
     def record(self, service: str) -> bytes:
         """The key of a registration."""
         return self.start + b"s/" + service.encode("utf-8", "surrogatepass")
@@ -150,6 +155,22 @@ def read_why(value: bytes) -> tuple[str, str, bytes]:
     """The service, the reason and the nonce of a removal."""
     service, why, nonce = _fields(value, (str, str, bytes))
     return service, why, nonce
+
+
+def doubt_value(since: int) -> bytes:
+    """The value of the note that most leases have ended at once: after a revision of etcd's."""
+    return encode([FORMAT, since])
+
+
+def read_doubt(value: bytes) -> int:
+    """The revision of etcd's after which these leases ended.
+
+    :raises ForeignValue: it is none.
+    """
+    since: int = _fields(value, (int,))[0]
+    if since < 1:
+        raise ForeignValue(f"expected a revision, got {since}")
+    return since
 
 
 def base_value(base: int, cluster: int) -> bytes:

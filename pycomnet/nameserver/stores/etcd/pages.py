@@ -17,6 +17,7 @@ from pycomnet.text.logs import Logger
 
 log = Logger()
 T = TypeVar("T")
+Decode = Callable[[list[KeyValue]], Iterable[T]]
 
 #: Records in one answer while all are read. The largest are of 30 kB, and the client
 #: takes 64 MiB. Where an answer is too long or too slow all the same, fewer are asked for.
@@ -26,14 +27,18 @@ SLOW_PAGE, READING = 50, 20.0
 
 
 async def read_all(
-    client: EtcdClient, keys: KeyRange, decode: Callable[[list[KeyValue]], Iterable[T]]
+    client: EtcdClient,
+    keys: KeyRange,
+    decode: Decode[T],
+    revision: int = 0,
 ) -> tuple[int, list[T]]:
     """Read a range, of one revision.
 
+    :param revision: which one; 0 for the latest.
     :param decode: what a page has. It is called as the page comes: others have their turn between.
     :returns: the revision, and all of it.
     """
-    revision, found, start, page = 0, list[T](), keys.key, PAGE
+    found, start, page = list[T](), keys.key, PAGE
     while True:
         wanted = RangeRequest(KeyRange(start, keys.end), limit=page, revision=revision)
         try:
@@ -55,4 +60,4 @@ async def read_all(
         start = answer.kvs[-1].key + b"\0"
 
 
-__all__ = ["read_all"]
+__all__ = ["Decode", "T", "read_all"]
