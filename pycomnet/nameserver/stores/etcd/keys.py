@@ -91,13 +91,15 @@ def _fields(value: bytes, kinds: tuple[Any, ...], more: int = 0) -> list[Any]:
     least = len(kinds) + 1
     if not isinstance(found, list) or not least <= len(found) <= least + more or found[0] != FORMAT:
         raise ForeignValue(f"expected a list of {len(kinds) + 1}, of format {FORMAT}")
+    if tuple(map(type, found[1:least])) == kinds:
+        return found[1:]
     for field, kind in zip(found[1:least], kinds, strict=True):
-        if not isinstance(field, kind) or isinstance(field, bool):
+        if type(field) is not kind and not (kind is float and type(field) is int):
             raise ForeignValue(f"expected {kind}, got {type(field).__name__}")
     return found[1:]
 
 
-_RECORD = (bytes, int, list, str, bytes, list, (int, float), bytes)
+_RECORD = (bytes, int, list, str, bytes, list, float, bytes)
 
 
 def record_value(record: Record, nonce: bytes, base: int) -> bytes:
@@ -129,7 +131,7 @@ def read_record(service: str, kv: KeyValue) -> tuple[Record, bytes, int]:
         standing = standing_of(fields[8]) if len(fields) > 8 else None
     except ValueError as problem:
         raise ForeignValue(str(problem)) from None
-    if not interfaces or not all(isinstance(one, str) for one in (*interfaces, *tags)):
+    if not interfaces or {*map(type, interfaces), *map(type, tags)} != {str}:
         raise ForeignValue("expected names as interfaces and tags")
     record = Record(
         service,
@@ -209,9 +211,12 @@ class Bases:
 
     def add(self, number: int) -> None:
         """There is another base, or one that is known."""
-        at = bisect_left(self._numbers, number)
-        if self._numbers[at : at + 1] != [number]:
-            insort(self._numbers, number)
+        numbers = self._numbers
+        if numbers and numbers[-1] == number:
+            return  # as almost always
+        at = bisect_left(numbers, number)
+        if numbers[at : at + 1] != [number]:
+            insort(numbers, number)
 
     def revision(self, fence: int) -> int:
         """The ``mod_revision`` of the registration with a fence: one of the latest base before."""

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import TypeVar
 
+from twisted.internet import defer
+
 from pycomnet.etcd import (
     EtcdClient,
     EtcdOverloaded,
     EtcdTimeout,
     KeyRange,
     KeyValue,
+    RangeAnswer,
     RangeRequest,
 )
 from pycomnet.text.logs import Logger
@@ -39,10 +42,15 @@ async def read_all(
     :returns: the revision, and all of it.
     """
     found, start, page = list[T](), keys.key, PAGE
-    while True:
+
+    def ask() -> defer.Deferred[RangeAnswer]:
         wanted = RangeRequest(KeyRange(start, keys.end), limit=page, revision=revision)
+        return client.range(wanted, timeout=READING)
+
+    asked = ask()
+    while True:
         try:
-            answer = await client.range(wanted, timeout=READING)
+            answer = await asked
         except (EtcdOverloaded, EtcdTimeout) as problem:
             if page <= (1 if isinstance(problem, EtcdOverloaded) else SLOW_PAGE):
                 raise
@@ -52,12 +60,21 @@ async def read_all(
                 problem=problem,
                 page=page,
             )
+            asked = ask()
             continue
         revision = revision or answer.header.revision
-        found += decode(answer.kvs)
         if not answer.more:
+            found += decode(answer.kvs)
             return revision, found
         start = answer.kvs[-1].key + b"\0"
+        # etcd reads the next page while this one is decoded.
+        asked = ask()
+        try:
+            found += decode(answer.kvs)
+        except BaseException:
+            asked.addErrback(lambda failure: None)
+            asked.cancel()
+            raise
 
 
 __all__ = ["Decode", "T", "read_all"]
