@@ -34,6 +34,8 @@ from pycomnet.test.system.etcds import EtcdMembers
 INTERVAL, TICK = 15.0, 0.05
 #: Requests at a time while it is filled; puts in a transaction.
 IN_FLIGHT, PUTS = 64, 100
+#: Seconds that a start may take.
+PATIENCE = 900.0
 SECRET = "a secret of sixteen"
 
 
@@ -155,7 +157,7 @@ async def load(reactor: Any, members: EtcdMembers, started: Daemons, options: An
         before = {one.name: processor(one.process.pid) for one in members.members}
         begun = time.monotonic()
         loading = start(started, members, 1)
-        await loading.seen(READY)
+        await deferToThread(loading.wait_for, READY, PATIENCE)
         took = time.monotonic() - begun
         own = processor(loading.pid)
         others = sum(processor(one.process.pid) - before[one.name] for one in members.members)
