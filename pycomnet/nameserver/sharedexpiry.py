@@ -19,6 +19,9 @@ log = Logger()
 
 #: Seconds after which the store is asked again to note the doubt, if it could not.
 RETRY = 1.0
+#: Seconds that the note stays at most, however long the leases were. If most are still gone then,
+#: another one is written.
+NOTE = 300.0
 
 
 class SharedExpiry:
@@ -95,7 +98,7 @@ class SharedExpiry:
             return
         live = len(self._directory) - len(ended.doubtful)
         if ended.are_most(live):
-            self._asking = self._store.doubt(ended.since, ended.longest)
+            self._asking = self._store.doubt(ended.since, min(ended.longest, NOTE))
             self._asking.addCallbacks(self._asked, self._not_asked)
 
     def _asked(self, _: object) -> None:

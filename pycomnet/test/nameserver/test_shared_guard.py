@@ -8,6 +8,7 @@ from twisted.logger import LogLevel, globalLogPublisher
 
 from pycomnet.errors import LeaseLost, ServiceNotFound, TooManyRegistrations
 from pycomnet.etcd import EtcdUnavailable
+from pycomnet.nameserver import sharedexpiry
 from pycomnet.nameserver.ended import FEWEST
 from pycomnet.nameserver.requests import NameserverLimits
 from pycomnet.nameserver.standing import Standing
@@ -190,6 +191,20 @@ class SharedGuardTests(SharedGuardCase):
         self.check_alike(dict.fromkeys(self.all, True))
         # Of those whose note came too late no lease is left.
         self.assertLessEqual(sum(one.ttl == TTL for one in self.model.leases.values()), 1)
+
+    def test_note_does_not_stay_as_long_as_the_longest_leases(self) -> None:
+        self.patch(sharedexpiry, "NOTE", 5.0)
+        self.run_for(TTL)
+        note = self.model.keys[NOTE]
+        self.assertEqual(self.model.leases[note.lease].ttl, 5)
+        self.run_for(5.0)
+        again = self.model.keys[NOTE]
+        self.assertNotEqual(again.lease, note.lease)  # most are still gone
+        self.check_alike(dict.fromkeys(self.all, True))
+        for name in self.all:
+            self.have(name, ttl=100.0)
+        self.run_for(6.0)
+        self.assertNotIn(NOTE, self.model.keys)
 
     def test_note_of_another_kind_is_left_alone(self) -> None:
         client = self.model.client()

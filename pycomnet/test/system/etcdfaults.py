@@ -153,13 +153,24 @@ async def slow_disk(run: ClusterRun, seconds: float) -> float:
         ],
         stderr=subprocess.DEVNULL,
     )
+    begun = run.now
     try:
         waiting = run.sleep(seconds)
-        back = await run.registered(run.now, patience=8.0)
+        back = await run.registered(begun, patience=8.0)
         await waiting
+        slow = run.now
+        new = await run.leader()
+        print(f"  slow for {slow - begun:.1f} s; {leader.name} led, {new.name} leads")
     finally:
+        # It lets go of each thread when that has left the call that it is delayed in. The reactor
+        # goes on meanwhile: else the clients' own leases would end.
+        ended = run.now
         tracing.terminate()
-        tracing.wait()
+        await deferToThread(tracing.wait)
+        print(f"  no longer traced {run.now - ended:.1f} s after that")
+    ended = run.now
+    await run.registered(ended, patience=8.0)
+    print(f"  a registration {run.now - ended:.2f} s later")
     return back
 
 
