@@ -76,19 +76,20 @@ async def read_note(client: EtcdClient, layout: KeyLayout) -> tuple[int | None, 
 
 
 async def read_before(
-    client: EtcdClient, layout: KeyLayout, decode: Decode[T], since: int | None
+    client: EtcdClient, layout: KeyLayout, decode: Decode[T], since: int | None, most: int
 ) -> tuple[int, list[T]]:
     """Read all records as they were before most leases ended, if etcd still has that; else as they
     are now. The watch brings what has happened since.
 
+    :param most: the most records of a page.
     :returns: the revision, and the records.
     """
     if since is not None:
         try:
-            return await read_all(client, layout.records, decode, since)
+            return await read_all(client, layout.records, decode, since, most)
         except EtcdCompacted:
             log.warn("etcd no longer has what there was before most leases ended")
-    return await read_all(client, layout.records, decode)
+    return await read_all(client, layout.records, decode, most=most)
 
 
 __all__ = ["note_of", "read_before", "read_note", "write_note"]

@@ -36,6 +36,7 @@ from pycomnet.nameserver.stores.etcd.keys import (
     read_record,
     read_why,
 )
+from pycomnet.nameserver.stores.etcd.pages import MOST, MOST_SERVING
 from pycomnet.net.backoff import Backoff
 from pycomnet.text.logs import Logger
 
@@ -48,7 +49,8 @@ log = Logger()
 FIRST_DELAY, LONGEST_DELAY = 0.2, 3.0
 #: Errors at a start that waiting does not solve.
 REFUSED = (EtcdAuthFailed, EtcdPermissionDenied, EtcdClosed)
-#: Why it is cut off if no error says why; and why nothing is told any more.
+FOREIGN = "the value of {key} in etcd is no registration ({problem}): it is left out"
+#: Why it is cut off if no error says why; why nothing is told any more.
 LATE, CLOSING = "its own signs of life do not come back", "the store is being closed"
 #: The reason of a removal that happened while the nameserver was cut off, and is no longer kept.
 UNSEEN = EXPIRED
@@ -112,7 +114,7 @@ class Mirror:
         self._own_key = b""
         self._own_value: Callable[[bytes], None] = lambda value: None
         self._comparing: defer.Deferred[None] | None = None
-        #: whether everything is being read again: the position is of no worth until then
+        #: whether everything is being read again: the position is of no worth then
         self.is_comparing = False
         #: what the note of ended leases said when all was read, and etcd's revision then
         self._note: int | None = None
@@ -181,10 +183,11 @@ class Mirror:
     async def _insist(self, replay: bool = False) -> tuple[float, int, list[tuple[Record, bytes]]]:
         """Read all records, until that succeeds.
 
-        :param replay: if most leases have ended at once, read what was there before.
+        :param replay: at the start: if most leases have ended at once, read what was before.
         :returns: when it began, etcd's revision, and the records, each with its nonce.
         """
         backoff = Backoff(self._reactor, FIRST_DELAY, LONGEST_DELAY)
+        most = MOST if replay else MOST_SERVING
         while True:
             try:
                 await self._settle_base()
@@ -193,7 +196,7 @@ class Mirror:
                 self._note, self._latest = await read_note(client, layout)
                 # A note from before a restore is over.
                 since = self._note if replay and (self._note or 0) > self.base.revision else None
-                return (begun, *await read_before(client, layout, self._read, since))
+                return (begun, *await read_before(client, layout, self._read, since, most))
             except REFUSED:
                 raise
             except EtcdError as problem:
@@ -258,11 +261,7 @@ class Mirror:
         try:
             record, nonce, base = read_record(service, kv)
         except ForeignValue as problem:
-            log.error(
-                "the value of {key} in etcd is no registration ({problem}): it is left out",
-                key=ascii(kv.key),
-                problem=problem,
-            )
+            log.error(FOREIGN, key=ascii(kv.key), problem=problem)
             return None
         self.bases.add(base)
         return record, nonce
