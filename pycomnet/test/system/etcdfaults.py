@@ -153,6 +153,9 @@ async def slow_disk(run: ClusterRun, seconds: float) -> float:
         ],
         stderr=subprocess.DEVNULL,
     )
+    while not is_traced(leader.process.pid):
+        assert tracing.poll() is None, "strace has ended"
+        await run.sleep(0.02)
     begun = run.now
     try:
         waiting = run.sleep(seconds)
@@ -172,6 +175,12 @@ async def slow_disk(run: ClusterRun, seconds: float) -> float:
     await run.registered(ended, patience=8.0)
     print(f"  a registration {run.now - ended:.2f} s later")
     return back
+
+
+def is_traced(pid: int) -> bool:
+    """Whether another process traces all threads of one."""
+    statuses = Path(f"/proc/{pid}/task").glob("*/status")
+    return not any("TracerPid:\t0\n" in one.read_text() for one in statuses)
 
 
 async def clock_jumps(run: ClusterRun, seconds: float) -> float:
