@@ -2,8 +2,9 @@
 
 ``python benchmarks/etcd_scale.py leases --count 100000`` registers so many services at two
 nameservers on three members, renews each every 15 seconds, and shows which part of a core each
-process takes. With fewer and a shorter ``--interval`` there are as many renewals a second. ``load --count 1000000`` puts so many records into etcd, and shows how long a
-nameserver takes until it listens. Both need some minutes and a gigabyte or two.
+process takes. With fewer and a shorter ``--interval`` there are as many renewals a second.
+``load --count 1000000`` puts so many records into etcd, and shows how long a nameserver takes until
+it listens. Both need some minutes and a gigabyte or two.
 """
 
 from __future__ import annotations
