@@ -15,6 +15,7 @@ import secrets
 import shutil
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from contextlib import ExitStack
 from pathlib import Path
@@ -91,12 +92,10 @@ async def leases(reactor: Any, members: EtcdMembers, started: Daemons, options: 
     await at_once(register, options.count, IN_FLIGHT)
     took = time.monotonic() - begun
     print(f"{options.count} registered in {took:.0f} s: {options.count / took:.0f}/s", flush=True)
-    renewed, failed = 0, 0
+    results: Counter[str] = Counter()
 
     def done(result: Any) -> None:
-        nonlocal renewed, failed
-        renewed += 1
-        failed += not isinstance(result, dict)
+        results["renewed" if isinstance(result, dict) else type(result.value).__name__] += 1
 
     pids = {f"member {one.name}": one.process.pid for one in members.members}
     pids |= {f"nameserver {number}": one.pid for number, one in enumerate(names)}
@@ -113,8 +112,8 @@ async def leases(reactor: Any, members: EtcdMembers, started: Daemons, options: 
     passed = time.monotonic() - begun
     spent = {name: (processor(pid) - before[name]) / passed for name, pid in pids.items()}
     print(
-        f"{renewed / passed:.0f} renewals/s of {sent / passed:.0f} asked for, {failed} failed, for "
-        f"{passed:.0f} s"
+        f"{results['renewed'] / passed:.0f} renewals/s of {sent / passed:.0f} asked for, for "
+        f"{passed:.0f} s: {dict(results)}"
     )
     for kind in ("member", "nameserver"):
         some = {name: part for name, part in spent.items() if name.startswith(kind)}
