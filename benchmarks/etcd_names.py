@@ -1,16 +1,19 @@
 """The nameserver on etcd beside bare etcd, in one run: registering, and what another one sees.
 
-Three members on this machine, a client of them, and two stores, as two nameservers have them, in
-this process. "Bare" is a grant and a transaction by the same client. Rounds of both take turns, so
-that their ratio says something on a busy machine. ``python benchmarks/etcd_names.py``.
+Three members on this machine, a client of them, and two stores, as two nameservers have them, each
+in a process of its own. "Bare" is a grant and a transaction by the same client. Rounds of both take
+turns, so that their ratio says something on a busy machine. ``python benchmarks/etcd_names.py``.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import secrets
 import shutil
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -18,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from twisted.internet import defer, task
+from twisted.internet.threads import deferToThread
 
 from pycomnet.etcd import EtcdClient, PutRequest, RangeRequest, prefix, unchanged
 from pycomnet.nameserver.records import Put
@@ -58,11 +62,12 @@ async def measure(reactor: Any, members: EtcdMembers, rounds: int, count: int) -
     endpoints = [one.url.replace("http://", "tcp:") for one in members.members]
     client = EtcdClient(endpoints, reactor)
     await client.connect()
-    stores, followers = [], [SeenFollower(), SeenFollower()]
-    for follower in followers:
-        store = make_store(f"etcd:{members.urls}", reactor)
-        await store.open(follower)
-        stores.append(store)
+    store = make_store(f"etcd:{members.urls}", reactor)
+    await store.open(Follower())
+    command = [sys.executable, __file__, "--watch", members.urls]
+    other = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert other.stdin is not None and other.stdout is not None
+    await deferToThread(other.stdout.readline)
 
     async def bare(name: str) -> None:
         key, lease = b"/bare/" + name.encode(), secrets.randbits(53)
@@ -74,11 +79,12 @@ async def measure(reactor: Any, members: EtcdMembers, rounds: int, count: int) -
         )
 
     acknowledged: dict[str, float] = {}
+    late: dict[int, list[float]] = {}
 
     async def register(name: str) -> None:
         wanted = record(name)
         wanted.lease = secrets.randbits(53)
-        await stores[0].commit(Put(wanted))
+        await store.commit(Put(wanted))
         acknowledged[name] = time.monotonic()
 
     for many, some in ((1, count // 10), (64, count)):
@@ -95,29 +101,49 @@ async def measure(reactor: Any, members: EtcdMembers, rounds: int, count: int) -
             f"{max(ratios):.2f})"
         )
     await task.deferLater(reactor, 0.5)
-    late = sorted(followers[1].seen[name] - when for name, when in acknowledged.items())
-    print(
-        f"seen at the other nameserver after the acknowledgement: median "
-        f"{1e3 * statistics.median(late):.2f} ms, p99 {1e3 * late[len(late) * 99 // 100]:.2f} ms"
-    )
+    said, _ = await deferToThread(other.communicate)
+    seen = json.loads(said)
+    for name, when in acknowledged.items():
+        late.setdefault(int(name[1:].partition("-")[0]), []).append(seen[name] - when)
+    for many, some_late in late.items():
+        some_late.sort()
+        p99 = some_late[len(some_late) * 99 // 100]
+        print(
+            f"seen at the other nameserver after the acknowledgement, {many} in flight: median "
+            f"{1e3 * statistics.median(some_late):.2f} ms, p99 {1e3 * p99:.2f} ms, at most "
+            f"{1e3 * some_late[-1]:.2f} ms"
+        )
     loading = make_store(f"etcd:{members.urls}", reactor)
     begun = time.process_time()
     follower = Follower()
     await loading.open(follower)
     spent = time.process_time() - begun
     print(f"{len(follower.records)} records loaded with {spent:.2f} s of processor time")
-    for store in (*stores, loading):
-        await store.close()
+    for one in (store, loading):
+        await one.close()
     await client.close()
+
+
+async def watch(reactor: Any, urls: str) -> None:
+    """Be another nameserver, until standard input ends; then print when each name was seen."""
+    store, follower = make_store(f"etcd:{urls}", reactor), SeenFollower()
+    await store.open(follower)
+    print("ready", flush=True)
+    await deferToThread(sys.stdin.read)
+    print(json.dumps(follower.seen), flush=True)
+    await store.close()
 
 
 def main() -> None:
     """Run it."""
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--watch", default=None, help=argparse.SUPPRESS)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--count", type=int, default=2_000)
     parser.add_argument("--directory", default=None, help="for the members' data")
     found = parser.parse_args()
+    if found.watch is not None:
+        task.react(lambda reactor: defer.Deferred.fromCoroutine(watch(reactor, found.watch)))
     directory = Path(tempfile.mkdtemp(prefix="pycomnet-etcd-", dir=found.directory))
     members = EtcdMembers(directory, 3)
     try:

@@ -55,6 +55,13 @@ class INameFollower(Interface):
         too.
         """
 
+    def doubted(since: int | None) -> None:
+        """The nameservers that share the store doubt it that most leases have ended at once: see
+        :meth:`ISharedNameStore.doubt`.
+
+        :param since: the revision after which the first of these ended; None: no longer.
+        """
+
     def names() -> Iterator[str]:
         """Iterate over the names that are registered, while nothing changes."""
 
@@ -157,6 +164,17 @@ class ISharedNameStore(INameStore):
 
     def refresh_lease(lease: int) -> Deferred[None]:
         """The same for whatever is registered with a lease."""
+
+    def doubt(since: int, seconds: float) -> Deferred[None]:
+        """Note, for all nameservers, that most leases have ended at once. All followers are told,
+        by ``doubted``, at the same place among the changes; and again when the note has ended.
+        Another such note that is there already stays as it is.
+
+        :param since: the revision after which the first of them ended.
+        :param seconds: how long the note stays.
+        :returns: a Deferred that fires when it is noted; it fails with
+            :class:`~pycomnet.errors.StoreFailed`.
+        """
 
     def tell(about: dict[str, object]) -> None:
         """Have the other nameservers see more of this one, by ``cluster``.

@@ -34,7 +34,7 @@ def demo(number: int | None, timeout: float) -> None:
     """Take a tour: each step explains what it does, shows its code, and runs it.
 
     In the last step several gateways parse every module of the standard library. The tour takes
-    about ten seconds. The exit status is 0 if every step worked.
+    about twenty seconds. The exit status is 0 if every step worked.
     """
     from pycomnet.cli.program import TIMED_OUT, run_command
 

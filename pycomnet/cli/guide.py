@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import inspect
 import re
+import shutil
 import signal
 import statistics
 from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
+from secrets import token_urlsafe
 from tempfile import TemporaryDirectory
 from time import perf_counter
 from typing import Any
@@ -75,6 +77,7 @@ class Guide:
             await self._death(group)
             await self._http(group)
             await self._services()
+            await self._cluster()
             await self._survey(gateways)
         finally:
             await group.close(END_TIMEOUT)
@@ -306,6 +309,37 @@ class Guide:
         took = perf_counter() - begun
         expect(run["state"] == "done" and len(run["steps"]) == 2, f"the run was {run}")
         self._result(f"{run['id']} is done after {took:.1f} s, though pid {pid} was killed in it")
+
+    async def _cluster(self) -> None:
+        self._begin(
+            "Several nameservers",
+            "Two nameservers share three members of etcd. The member that leads is killed: what is "
+            "registered is found all the time, and a registration waits for the next leader.",
+            tour.outlive_leader,
+            tour.leader_of,
+        )
+        if shutil.which("etcd") is None:
+            self._result("not here: install etcd (on Debian: apt install etcd-server)")
+            return
+        daemons = Daemons()
+        try:
+            daemons.start_cluster()
+            async with Context(self._program.reactor, nameserver=daemons.nameserver) as context:
+                await tour.answering(context, daemons.check)
+                begun = [0.0]
+
+                def kill(name: str) -> None:
+                    daemons.kill(daemons.members[name])
+                    begun[0] = perf_counter()
+
+                secret = token_urlsafe()
+                dead, leader, grown = await tour.outlive_leader(context, secret, kill)
+                took = perf_counter() - begun[0]
+        finally:
+            await daemons.close()
+        expect(leader != dead, f"{dead} leads, and was killed")
+        expect(grown > 0, f"the fence has grown by {grown}")
+        self._result(f"{dead} was killed, {leader} leads: registered {took:.1f} s later")
 
     async def _survey(self, gateways: list[Gateway]) -> None:
         self._begin(

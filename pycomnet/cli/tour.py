@@ -10,7 +10,14 @@ from time import perf_counter
 from typing import Any
 
 from pycomnet.channels.channel import Channel
-from pycomnet.errors import GatewayDied, RemoteError, ServiceNotFound, ServiceUnreachable
+from pycomnet.errors import (
+    GatewayDied,
+    RemoteError,
+    ServiceNotFound,
+    ServiceUnreachable,
+    StoreCutOff,
+    StoreUncertain,
+)
 from pycomnet.ext.pubsub import subscriber
 from pycomnet.ext.workflow import Task, workflow
 from pycomnet.gateways.gateway import Gateway
@@ -141,6 +148,16 @@ async def find(context: Context, check: Callable[[], None]) -> RemoteService:
             await context.sleep(0.05)
 
 
+async def answering(context: Context, check: Callable[[], None]) -> None:
+    while True:
+        check()
+        try:
+            await (await context.nameserver()).invoke("cluster")
+            return
+        except (ServiceUnreachable, StoreCutOff):  # they wait for etcd, and listen after that
+            await context.sleep(0.05)
+
+
 async def follow(context: Context, last: int, count: int) -> list[int]:
     async with subscriber("org.pycom.tour.ticks", context=context, last=last) as ticks:
         return [await ticks.receive() for _ in range(count)]
@@ -161,6 +178,32 @@ async def outlive(context: Context, restart: Callable[[], None]) -> dict[str, An
     await w.result("run-1")
     shown: dict[str, Any] = await w.show("run-1")
     return shown
+
+
+async def outlive_leader(
+    context: Context, secret: str, kill: Callable[[str], None]
+) -> tuple[str, str, int]:
+    names = await context.nameserver()  # one of two
+    mine = {"interfaces": ["org.pycom.x"], "address": "tcp:127.0.0.1:1", "secret": secret}
+    first = await names.invoke("register", {"service": "first", **mine})
+    leader = await leader_of(names)
+    kill(leader)
+    found = await names.invoke("locate", {"service": "first"})  # answered from memory
+    assert found["fence"] == first["fence"]
+    while True:
+        try:
+            second = await names.invoke("register", {"service": "second", **mine})
+            return leader, await leader_of(names), second["fence"] - first["fence"]
+        except (StoreCutOff, StoreUncertain):  # there is no leader: the secret allows a repetition
+            await context.sleep(0.05)
+
+
+async def leader_of(names: RemoteService) -> str:
+    while True:
+        members = (await names.invoke("cluster"))["members"]
+        for member in members:
+            if member.get("leader"):
+                return str(member["name"])
 
 
 async def survive(service: RemoteService, restart: Callable[[int], None]) -> tuple[int, int]:

@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -24,6 +25,8 @@ from pycomnet.net.reactors import GatewayReactor
 TWISTD = [sys.executable, "-c", "from twisted.scripts.twistd import run; run()"]
 #: Seconds that a daemon has to exit by itself.
 END_TIMEOUT = 5.0
+#: Members of etcd: three survive the loss of one.
+MEMBERS = 3
 #: Seconds between two reads of a daemon's log.
 LOOK = 0.05
 #: How many characters of a failed daemon's log are shown.
@@ -36,6 +39,8 @@ class Daemons:
     def __init__(self) -> None:
         self.directory = Path(tempfile.mkdtemp(prefix="pycomnet-"))
         self.nameserver = f"unix:{self.directory / 'names'}"
+        #: etcd's members: name -> process id
+        self.members: dict[str, int] = {}
         self._processes: list[subprocess.Popen[bytes]] = []
 
     def start_nameserver(self) -> None:
@@ -71,6 +76,28 @@ class Daemons:
                 return f"{found[1]}//token_file={self.directory / 'http.token'}"
             await deferLater(reactor, LOOK)
 
+    def start_cluster(self) -> None:
+        """Start three members of etcd, and two nameservers that share them and wait for them."""
+        ports = free_ports(2 * MEMBERS)
+        clients, peers = (
+            [f"http://127.0.0.1:{port}" for port in some] for some in (ports[::2], ports[1::2])
+        )
+        names = [f"member-{number}" for number in range(1, MEMBERS + 1)]
+        cluster = ",".join(f"{name}={peer}" for name, peer in zip(names, peers, strict=True))
+        for name, client, peer in zip(names, clients, peers, strict=True):
+            self.members[name] = self._run(
+                *("etcd", "--name", name, "--data-dir", name),
+                *("--listen-client-urls", client, "--advertise-client-urls", client),
+                *("--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer),
+                *("--initial-cluster", cluster, "--initial-cluster-token", self.directory.name),
+                *("--logger", "zap", "--log-level", "error"),
+            )
+        addresses = [f"unix:{self.directory / name}" for name in ("names-1", "names-2")]
+        for address in addresses:
+            store = f"etcd:{','.join(clients)}"
+            self._start("pycomnet-nameserver", "--listen", address, "--store", store)
+        self.nameserver = ",".join(addresses)
+
     def kill(self, pid: int) -> None:
         """Kill a daemon, so that it can't clean up or unregister."""
         for process in self._processes:
@@ -89,12 +116,15 @@ class Daemons:
                 raise PycomnetError(f"a daemon of the tour has ended:\n{log[-LOG_SHOWN:]}")
 
     def _start(self, *args: str) -> int:
+        return self._run(*TWISTD, "-n", "--pidfile=", *args)
+
+    def _run(self, *command: str) -> int:
         root = str(Path(pycomnet.__file__).parent.parent)
         search = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
         log = self.directory / "log"
         with open(log, "wb") as output:
             process = subprocess.Popen(
-                [*TWISTD, "-n", "--pidfile=", *args],
+                command,
                 cwd=self.directory,
                 env={**os.environ, "PYTHONPATH": search},
                 stdin=subprocess.DEVNULL,
@@ -120,3 +150,12 @@ class Daemons:
                 process.kill()
                 process.wait()
         shutil.rmtree(self.directory, ignore_errors=True)
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports of this machine that nobody listens on."""
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports: list[int] = [one.getsockname()[1] for one in sockets]
+    for one in sockets:
+        one.close()
+    return ports

@@ -31,7 +31,7 @@ def prefix(start: bytes) -> KeyRange:
     return KeyRange(start, kept[:-1] + bytes([kept[-1] + 1]))
 
 
-@attrs.frozen
+@attrs.define  # not frozen: that takes three times as long to make
 class KeyValue:
     """A key's record.
 

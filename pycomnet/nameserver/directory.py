@@ -14,10 +14,12 @@ from zope.interface import implementer
 from pycomnet.errors import LeaseLost, NotLeaseOwner, ServiceNameTaken, ServiceNotFound
 from pycomnet.interfaces import INameFollower
 from pycomnet.nameserver.changelog import LENGTH, ChangeLog, Step
+from pycomnet.nameserver.clients import Registrant
+from pycomnet.nameserver.ended import EndedLeases
 from pycomnet.nameserver.index import Index
 from pycomnet.nameserver.leases import GRAIN, Leases
 from pycomnet.nameserver.queries import Query
-from pycomnet.nameserver.records import NEVER, SAME, Change, Delete, Put, Record
+from pycomnet.nameserver.records import EXPIRED, NEVER, SAME, Change, Delete, Put, Record
 from pycomnet.nameserver.standing import Standing, after_operator, or_none
 
 #: Names that one call for a page goes through. At about a quarter of a microsecond each, others
@@ -66,6 +68,9 @@ class Directory:
     :param ends_leases: whether leases end by this clock; False when the store ends them.
     :param log_length: changes kept for watchers.
     :param random: chooses among services with weights.
+    :param guarded: whether what most leases' ends took away may be kept as doubtful, if the store
+        ends leases. Else :class:`Expiry` decides that.
+    :ivar ended: what the store has ended lately; None: it ends no leases.
     :ivar log: the last changes.
     :ivar doubtful: how many are kept although their lease is over.
     :ivar healed: how many of such were renewed or registered again in time.
@@ -77,11 +82,14 @@ class Directory:
         ends_leases: bool = True,
         log_length: int = LENGTH,
         random: Callable[[], float] | None = None,
+        guarded: bool = True,
     ) -> None:
         self.log = ChangeLog(length=log_length)
         self.doubtful = self.healed = 0
         self._seconds = seconds
         self._ends_leases = ends_leases
+        self.ended = None if ends_leases else EndedLeases(random)
+        self._guarded = guarded
         self._index = Index(random)
         self._leases = Leases()
         self._listeners: dict[Callable[[], None], None] = {}
@@ -89,7 +97,7 @@ class Directory:
         self._reaching: dict[Callable[[], None], None] = {}
 
     def __len__(self) -> int:
-        return len(self._index)
+        return len(self._index) + (0 if self.ended is None else len(self.ended.doubtful))
 
     @property
     def interfaces(self) -> int:
@@ -109,7 +117,7 @@ class Directory:
     @property
     def size(self) -> int:
         """About how many bytes all registrations have."""
-        return self._index.size
+        return self._index.size + (0 if self.ended is None else self.ended.doubtful.size)
 
     # -- following the store ---------------------------------------------------------------------
 
@@ -154,16 +162,47 @@ class Directory:
                     record.client.registered += 1
             else:
                 old = self._index.remove(change.service)
+            client = None if old is None else old.client
             if old is not None:
-                if old.doubtful:
+                if old.doubtful and self.ended is None:
                     self.doubtful -= 1
                     self.healed += record is not None and not record.doubtful
                 self._leases.drop(old)
                 if old.client is not None:
                     old.client.registered -= 1
                     old.client = None  # the log has the record for longer
+            if self.ended is not None:
+                self._follow_ends(self.ended, change, old, client, now)
             self.log.add(Step(change.revision, change.service, old, record, change.why))
         for listener in [*self._listeners, *self._reaching]:
+            listener()
+
+    def _follow_ends(
+        self,
+        ended: EndedLeases,
+        change: Change,
+        old: Record | None,
+        client: Registrant | None,
+        now: float,
+    ) -> None:
+        if change.record is not None:
+            self.healed += ended.forget(change.service) is not None
+        elif old is not None and change.why == EXPIRED and not change.is_guess and self._guarded:
+            ended.add(old, change.revision, client, now)
+        self.doubtful = len(ended.doubtful)
+
+    def doubted(self, since: int | None) -> None:
+        """Most leases have ended at once: what ended after a revision is kept as doubtful, and
+        what ends from now on. None: no longer."""
+        ended = self.ended
+        if ended is None or not self._guarded:
+            return
+        if since is None:
+            ended.end()
+        else:
+            ended.begin(since)
+        self.doubtful = len(ended.doubtful)
+        for listener in list(self._listeners):
             listener()
 
     def reached(self, revision: int) -> None:
@@ -179,8 +218,12 @@ class Directory:
 
     def size_of(self, service: str) -> int:
         """Bytes of what is registered under a name, its lease over or not; 0 for nothing."""
-        record = self._index.names.get(service)
+        record = self._index.names.get(service) or self._apart(service)
         return 0 if record is None else record.size
+
+    def _apart(self, service: str) -> Record | None:
+        """A doubtful record whose lease the store has ended."""
+        return None if self.ended is None else self.ended.doubtful.names.get(service)
 
     def names(self) -> Iterator[str]:
         """All names that are registered, their leases over or not; nothing may change meanwhile."""
@@ -215,6 +258,9 @@ class Directory:
         """
         held = self._index.names.get(record.service)
         if held is None:
+            ended = self._apart(record.service)
+            if ended is not None and hmac.compare_digest(ended.secret, record.secret):
+                record.standing = after_operator(record.standing, ended.standing)
             return Put(record)
         if hmac.compare_digest(held.secret, record.secret):
             if held.is_kept(now):
@@ -223,6 +269,11 @@ class Directory:
         elif held.ends > now:
             raise self.taken(held, now)
         return Put(record, held.fence)
+
+    def is_own(self, record: Record) -> bool:
+        """Whether a record's owner has that name already, though perhaps as doubtful."""
+        held = self._index.names.get(record.service) or self._apart(record.service)
+        return held is not None and hmac.compare_digest(held.secret, record.secret)
 
     def taken(self, held: Record, now: float) -> ServiceNameTaken:
         """The error for a client that wants a name which another owner has."""
@@ -295,6 +346,12 @@ class Directory:
 
     # -- time ------------------------------------------------------------------------------------
 
+    def sweep(self, now: float) -> None:
+        """Forget what the store has ended more than one ttl ago."""
+        if self.ended is not None:
+            self.ended.sweep(now)
+            self.doubtful = len(self.ended.doubtful)
+
     def next_time(self) -> float | None:
         """When the next lease may end, or None while there is none."""
         return self._leases.next_time()
@@ -321,14 +378,11 @@ class Directory:
         return ending / max(1, len(looked))
 
     def doubt(self, record: Record, now: float) -> None:
-        """Keep a record whose lease is over for one more ttl. Its client may register others."""
+        """Keep a record whose lease is over for one more ttl. It still counts for its client."""
         if self._index.names.get(record.service) is record and not record.doubtful:
             record.doubtful = now + record.ttl
             self.doubtful += 1
             self._leases.add(record)
-            if record.client is not None:
-                record.client.registered -= 1
-                record.client = None
 
     # -- questions -------------------------------------------------------------------------------
 
@@ -342,9 +396,12 @@ class Directory:
                 return None
             found = self._index.next(interface, tags, now)
             if found is None and self.doubtful:
-                found = self._index.next_doubtful(interface, tags, now)
+                index = self._index if self.ended is None else self.ended.doubtful
+                found = index.next_doubtful(interface, tags, now)
             return found
         record = self._index.names.get(service)
+        if record is None and self.doubtful:
+            record = self._apart(service)
         if (
             record is not None
             and (record.ends > now or record.doubtful > now)
@@ -373,38 +430,62 @@ class Directory:
         :param limit: how many at most.
         :param stride: how many names to look at, at most: a page may be empty and not the last.
         """
-        names = self._index.names
-        if query.name is not None:
-            record = names.get(query.name) if query.name > after else None
-            found = [] if record is None else [record]
-            return DirectoryPage(
-                [one for one in found if one.is_kept(now) and query.matches(one)], None
-            )
-        if query.only_interface is not None:
-            some = self._index.instances(query.only_interface)
-            if len(some) <= FEW:
-                found = [
-                    one
-                    for one in some
-                    if one.service > after and one.is_kept(now) and query.matches(one)
-                ]
-                first = heapq.nsmallest(limit, found, key=_name)
-                return DirectoryPage(first, first[-1].service if len(first) < len(found) else None)
-        found = []
-        begin, inclusive = (query.prefix, True) if query.prefix > after else (after, False)
-        name = after
-        for name in self._index.after(begin, inclusive):
-            if not name.startswith(query.prefix):
-                return DirectoryPage(found, None)
-            record = names[name]
-            if record.is_kept(now) and query.matches(record):
-                found.append(record)
-                if len(found) >= limit:
-                    return DirectoryPage(found, name)
-            stride -= 1
-            if stride <= 0:
+        return _page(self._index, query, after, limit, now, stride)
+
+    def listing(self, query: Query, after: str, limit: int, now: float) -> DirectoryPage:
+        """The same for a list, which also has the doubtful records whose leases the store has
+        ended. Watchers were told of the ends of these."""
+        page = self.page(query, after, limit, now)
+        if self.ended is None or not self.ended.doubtful.names:
+            return page
+        others = _page(self.ended.doubtful, query, after, limit, now, STRIDE)
+        # Each is complete up to where it ends.
+        ends = [one.after for one in (page, others) if one.after is not None]
+        last = min(ends) if ends else None
+        found = sorted(page.records + others.records, key=_name)
+        if last is not None:
+            found = [one for one in found if one.service <= last]
+        if len(found) > limit:
+            found = found[:limit]
+            last = found[-1].service
+        return DirectoryPage(found, last)
+
+
+def _page(
+    index: Index, query: Query, after: str, limit: int, now: float, stride: int
+) -> DirectoryPage:
+    names = index.names
+    if query.name is not None:
+        record = names.get(query.name) if query.name > after else None
+        found = [] if record is None else [record]
+        return DirectoryPage(
+            [one for one in found if one.is_kept(now) and query.matches(one)], None
+        )
+    if query.only_interface is not None:
+        some = index.instances(query.only_interface)
+        if len(some) <= FEW:
+            found = [
+                one
+                for one in some
+                if one.service > after and one.is_kept(now) and query.matches(one)
+            ]
+            first = heapq.nsmallest(limit, found, key=_name)
+            return DirectoryPage(first, first[-1].service if len(first) < len(found) else None)
+    found = []
+    begin, inclusive = (query.prefix, True) if query.prefix > after else (after, False)
+    name = after
+    for name in index.after(begin, inclusive):
+        if not name.startswith(query.prefix):
+            return DirectoryPage(found, None)
+        record = names[name]
+        if record.is_kept(now) and query.matches(record):
+            found.append(record)
+            if len(found) >= limit:
                 return DirectoryPage(found, name)
-        return DirectoryPage(found, None)
+        stride -= 1
+        if stride <= 0:
+            return DirectoryPage(found, name)
+    return DirectoryPage(found, None)
 
 
 def _name(record: Record) -> str:

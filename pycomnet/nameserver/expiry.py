@@ -9,6 +9,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 
 from pycomnet.errors import StoreConflict
+from pycomnet.nameserver.ended import FEWEST, MOST
 from pycomnet.nameserver.records import EXPIRED, Delete, Record
 from pycomnet.text.logs import Logger
 
@@ -20,9 +21,6 @@ log = Logger()
 
 #: Seconds after which a removal is tried again when the store has failed.
 RETRY = 5.0
-#: If more than this part of all leases ends, and there are so many leases, that is doubted.
-MOST = 0.5
-FEWEST = 10
 
 
 class Expiry:

@@ -66,6 +66,9 @@ class StoreContents:
     def reached(self, revision: int) -> None:
         pass
 
+    def doubted(self, since: int | None) -> None:
+        pass
+
     def names(self) -> Iterator[str]:
         return iter(self.records)
 

@@ -153,9 +153,11 @@ class Change:
     :ivar service: the name whose registration changed.
     :ivar record: what is registered now, or None.
     :ivar why: the reason, if nothing is.
+    :ivar is_guess: whether the store doesn't know the reason, and guesses it.
     """
 
     revision: int
     service: str
     record: Record | None = None
     why: str = ""
+    is_guess: bool = False

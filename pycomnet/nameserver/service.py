@@ -35,6 +35,7 @@ from pycomnet.nameserver.requests import (
     registration,
 )
 from pycomnet.nameserver.shared import MAX_STALE, OwnMemory, SharedMemory
+from pycomnet.nameserver.sharedexpiry import SharedExpiry
 from pycomnet.nameserver.watches import Watches
 from pycomnet.services.client.context import NAMESERVER
 from pycomnet.services.interface import interface, method
@@ -93,7 +94,7 @@ class NameService(OperatedNames):
         **options: Any,
     ) -> None:
         self.limits = limits or NameserverLimits()
-        self.directory = Directory(seconds, not store.ends_leases, **options)
+        self.directory = Directory(seconds, not store.ends_leases, guarded=guard, **options)
         self._store = store
         self._reactor = reactor
         self._seconds = seconds
@@ -105,8 +106,12 @@ class NameService(OperatedNames):
         self._server: Any = None
         self._begun = 0.0
         self._counts: Counter[str] = Counter()
-        self._expiry = Expiry(self.directory, store, reactor, seconds, guard)
         shared = ISharedNameStore(store, None)
+        self._expiry = (
+            Expiry(self.directory, store, reactor, seconds, guard)
+            if shared is None
+            else SharedExpiry(self.directory, shared, reactor, seconds, guard)
+        )
         self._memory = OwnMemory() if shared is None else SharedMemory(shared, max_stale)
         self._watches = Watches(self.directory, self.limits, reactor, seconds, self._memory)
         self._turns: dict[Any, Turns] = {}
@@ -226,7 +231,7 @@ class NameService(OperatedNames):
         if not before and have >= self.limits.services:
             raise NameserverFull(f"there are {have} registrations, and may be no more")
         most = self.limits.client_services
-        if not before and client.registered + client.asked >= most:
+        if client.registered + client.asked >= most and not directory.is_own(record):
             raise TooManyRegistrations(
                 f"this client has {client.registered} registrations, and may have {most}: let some "
                 f"end, or ask whoever runs the nameserver for more (--max-per-client)"
@@ -364,7 +369,7 @@ class NameService(OperatedNames):
         assert limit is not None
         self._memory.staleness()
         self._counts["listed"] += 1
-        page = self.directory.page(wanted, after, limit, self._seconds())
+        page = self.directory.listing(wanted, after, limit, self._seconds())
         found = page.records
         size = sum(map(_size, found))
         if page.after is not None and len(found) < limit:
@@ -372,7 +377,7 @@ class NameService(OperatedNames):
             try:
                 while page.after is not None and len(found) < limit and size < PAGE_BYTES:
                     await self._watches.breathe()
-                    page = self.directory.page(
+                    page = self.directory.listing(
                         wanted, page.after, limit - len(found), self._seconds()
                     )
                     found += page.records

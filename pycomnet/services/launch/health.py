@@ -87,15 +87,37 @@ class CheckLoop:
         """Whether it fails now, and its text."""
         if self._hanging is not None:
             return True, "the check has not returned yet"
+        calling = self._call()
+        why: list[str] = []
+
+        def give_up(reason: str) -> None:
+            why.append(reason)
+            calling.cancel()
+            if not waiting.called:
+                waiting.callback(None)  # whatever the check makes of that
+
+        def over(result: Any) -> None:
+            if not waiting.called:
+                waiting.callback(result)
+
+        waiting: defer.Deferred[Any] = defer.Deferred(lambda _: give_up("stopped"))
+        calling.addBoth(over)
+        timer = self._reactor.callLater(self._check.timeout, give_up, "late")
+        said = ""
         try:
-            result = await self._call().addTimeout(self._check.timeout, self._reactor)
-        except defer.CancelledError:
+            result = await waiting
+        except GeneratorExit:
             raise
-        except defer.TimeoutError:
+        except BaseException as problem:  # whatever the service's code raises, cancelled or not
+            result, said = False, _line(f"{type(problem).__name__}: {message_of(problem)}")
+        finally:
+            if timer.active():
+                timer.cancel()
+        if "stopped" in why:
+            raise defer.CancelledError
+        if why:
             return True, f"the check takes more than {self._check.timeout:g} s"
-        except (Exception, SystemExit) as problem:  # whatever the service's code raises
-            return True, _line(f"{type(problem).__name__}: {message_of(problem)}")
-        return result is False, _line(result) if isinstance(result, str) else ""
+        return result is False, _line(result) if isinstance(result, str) else said
 
     def _call(self) -> defer.Deferred[Any]:
         if not self._check.thread:

@@ -276,15 +276,18 @@ class ServiceServer(ServerCalls, Live):
         """Let callers go to other instances: calls are still taken, and their answers say so.
 
         :param timeout: seconds that it takes at most.
-        :returns: fires when no call runs and none has come for :data:`QUIET` seconds; at once if
-            there is no client. Cancelling it ends that.
+        :returns: fires when no call runs, no request has come in part, and no call has come for
+            :data:`QUIET` seconds; at once if there is no client. Cancelling it ends that.
         """
         self.draining = self.ending = True
         ends = self.reactor.seconds() + timeout
         self._began = self.reactor.seconds()
         while self.connections and not self.leaving:
             now = self.reactor.seconds()
-            if any(not call.fed for call in self._active):  # who subscribes stays until the end
+            # Who subscribes stays until the end.
+            if any(not call.fed for call in self._active) or any(
+                connection.long for connection in self.connections
+            ):
                 self._began = now
             if now >= ends or now - self._began >= QUIET:
                 return

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 from pycomnet.cli import guide, survey, tour, tourservice
 from pycomnet.cli.guide import Guide
 from pycomnet.cli.program import CommandProgram
@@ -27,6 +29,7 @@ class Tour(CommandCase):
             guide._begin("Through HTTP", "", tour.add_one, tour.through_http)
 
         self.patch(Guide, "_services", services)
+        self.patch(shutil, "which", lambda name: None)
         self.patch(Guide, "_http", http)
 
     async def tour(self) -> int:
@@ -42,7 +45,7 @@ class Tour(CommandCase):
         self.assertEqual((await self.tour(), self.stderr), (0, ""))
         text = self.stdout
         self.assertTrue(text.isascii() and "\x1b" not in text)
-        for number in range(1, 11):
+        for number in range(1, 13):
             self.assertIn(f"\n{number}. ", text)
         for shown in (
             "=> 2 started in ",
@@ -57,6 +60,7 @@ class Tour(CommandCase):
             "   gateway victim: its process is gone: it was killed by SIGKILL",
             "    class Tour(pycomnet.Service):\n        @pycomnet.method(idempotent=True)\n",
             "    channel.send(channel.receive() + 1)\n",
+            "=> not here: install etcd (on Debian: apt install etcd-server)\n",
             "| modules   |",
             "=> 2 gateways: ",
             "=> one process: ",

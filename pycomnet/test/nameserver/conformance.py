@@ -155,9 +155,11 @@ class StoreConformance:
     async def test_any_changes_end_as_in_the_model(self: Any) -> None:
         """Whatever is changed, at once or one after the other, ends as in a model of a store; so
         it is when the store is opened again."""
+        # Before the store is open: to draw them takes the reactor seconds on a busy machine.
+        plans = list(drawn_plans(100))
         store, follower = await self.opened()
         model = StoreModel()
-        for number, plan in enumerate(drawn_plans(100)):
+        for number, plan in enumerate(plans):
             await run_plan(store, follower, model, plan, f"p{number}")
         self.assertEqual({name: follower.fence_of(name) for name in follower.names()}, model.fences)
         await store.close()

@@ -79,6 +79,8 @@ class EtcdModel:
         self.leases: dict[int, ModelLease] = {}
         self.history: list[KeyEvent] = []
         self.compacted = 0
+        #: the keys when changes were forgotten last
+        self._kept: dict[bytes, KeyValue] = {}
         self.most_bytes = 1 << 26
         self.refusal: Exception | None = None
         self.clients: list[ModelClient] = []
@@ -116,6 +118,7 @@ class EtcdModel:
     def compact(self) -> None:
         """Forget the changes before now."""
         self.compacted = self.revision
+        self._kept = dict(self.keys)
         self.history.clear()
 
     def snapshot(self) -> dict[str, Any]:
@@ -152,7 +155,7 @@ class EtcdModel:
         if isinstance(request, RangeRequest):
             if 0 < request.revision < self.compacted:
                 raise EtcdCompacted("etcdserver: mvcc: required revision has been compacted")
-            found = self._found(request.keys)
+            found = self._found(request.keys, request.revision)
             limit = request.limit or len(found) + 1
             if sum(len(kv.value) for kv in found[:limit]) > self.most_bytes:
                 raise EtcdOverloaded("the answer is too long")
@@ -169,10 +172,20 @@ class EtcdModel:
             self._change(lambda: [self._delete(kv.key) for kv in gone])
         return DeleteAnswer(self.header, len(gone), gone if request.previous else [])
 
-    def _found(self, keys: KeyRange) -> list[KeyValue]:
+    def _found(self, keys: KeyRange, revision: int = 0) -> list[KeyValue]:
+        there = self.keys
+        if 0 < revision < self.revision:
+            there = dict(self._kept)
+            for event in self.history:
+                if event.kv.mod_revision > revision:
+                    break
+                if event.deleted:
+                    there.pop(event.kv.key, None)
+                else:
+                    there[event.kv.key] = event.kv
         if not keys.end:
-            return [self.keys[keys.key]] if keys.key in self.keys else []
-        return [self.keys[key] for key in sorted(self.keys) if within(keys, key)]
+            return [there[keys.key]] if keys.key in there else []
+        return [there[key] for key in sorted(there) if within(keys, key)]
 
     def txn(self, compares: Any, success: Any, failure: Any) -> TxnAnswer:
         """Execute a transaction, in one revision."""

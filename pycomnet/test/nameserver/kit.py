@@ -94,6 +94,7 @@ class Follower:
         self.changes: list[Change] = []
         self.revision: int | None = None
         self.left: dict[str, float] = {}
+        self.doubts: list[int | None] = []
 
     def load(self, records: Any) -> None:
         for one, left in records:
@@ -121,6 +122,9 @@ class Follower:
     def reached(self, revision: int) -> None:
         assert self.revision is not None
         self.revision = max(self.revision, revision)
+
+    def doubted(self, since: int | None) -> None:
+        self.doubts.append(since)
 
     def names(self) -> Iterator[str]:
         return iter(self.records)

@@ -8,10 +8,11 @@ from twisted.internet.task import Clock
 from twisted.logger import LogLevel, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
-from pycomnet.errors import LeaseLost, ServiceNotFound
+from pycomnet.errors import LeaseLost, ServiceNotFound, TooManyRegistrations
 from pycomnet.nameserver import directory
 from pycomnet.nameserver.directory import Directory
-from pycomnet.nameserver.expiry import FEWEST, Expiry
+from pycomnet.nameserver.ended import FEWEST
+from pycomnet.nameserver.expiry import Expiry
 from pycomnet.nameserver.records import Put
 from pycomnet.nameserver.requests import NameserverLimits
 from pycomnet.nameserver.stores.memory import MemoryStore
@@ -181,16 +182,31 @@ class GuardTests(GuardCase):
 
 
 class LimitTests(GuardCase):
-    """What is doubtful does not count for its client any more."""
+    """What is doubtful counts for its client: else it could have twice as many as it may."""
 
     limits = NameserverLimits(client_services=12)
 
-    def test_client_has_room_for_others(self) -> None:
+    def test_client_has_no_room_for_others(self) -> None:
         self.network.advance(OVER)
-        for name in names_of("new", 12):
-            self.have(name)
+        self.refused(TooManyRegistrations, "register", **self.registration("new"))
         self.renew("a-0000")
-        self.assertEqual(len(self.listed()), 24)
+        self.have("a-0001", secret=self.owners["a-0001"]["secret"])
+        self.invoke("unregister", **self.owners["a-0002"])
+        self.have("new")
+        self.refused(TooManyRegistrations, "register", **self.registration("newer"))
+        self.network.advance(TTL * 0.9)
+        self.renew("a-0000", "a-0001", "new")
+        self.network.advance(TTL * 0.2)
+        for name in names_of("newer", 9):
+            self.have(name)
+        self.refused(TooManyRegistrations, "register", **self.registration("newest"))
+
+    def test_names_of_others_count_for_who_takes_them(self) -> None:
+        other = self.connect()
+        for name in names_of("other", 12):
+            self.invoke("register", client=other, **self.registration(name, ttl=TTL * 1.1))
+        self.network.advance(OVER)
+        self.refused(TooManyRegistrations, "register", client=other, **self.registration("a-0000"))
 
 
 class OrdinaryTests(GuardCase):

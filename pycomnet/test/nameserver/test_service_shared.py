@@ -47,7 +47,9 @@ class Front:
             seconds=network.seconds,
             revisions=lambda: BASE,
         )
-        self.names = NameService(store, network, seconds=network.seconds, max_stale=60.0)
+        self.names = NameService(
+            store, network, seconds=network.seconds, max_stale=60.0, **case.options
+        )
         self.server = make_server(network)
         adding = self.server.add(self.names)
         case.run_for(0.5)
@@ -60,7 +62,12 @@ class Front:
 
 
 class SharedCase(SynchronousTestCase):
-    """Two nameservers."""
+    """Two nameservers.
+
+    :cvar options: of both.
+    """
+
+    options: dict[str, Any] = {}
 
     def setUp(self) -> None:
         self.network = Network()

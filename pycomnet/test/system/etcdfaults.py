@@ -153,14 +153,34 @@ async def slow_disk(run: ClusterRun, seconds: float) -> float:
         ],
         stderr=subprocess.DEVNULL,
     )
+    while not is_traced(leader.process.pid):
+        assert tracing.poll() is None, "strace has ended"
+        await run.sleep(0.02)
+    begun = run.now
     try:
         waiting = run.sleep(seconds)
-        back = await run.registered(run.now, patience=8.0)
+        back = await run.registered(begun, patience=8.0)
         await waiting
+        slow = run.now
+        new = await run.leader()
+        print(f"  slow for {slow - begun:.1f} s; {leader.name} led, {new.name} leads")
     finally:
+        # It lets go of each thread when that has left the call that it is delayed in. The reactor
+        # goes on meanwhile: else the clients' own leases would end.
+        ended = run.now
         tracing.terminate()
-        tracing.wait()
+        await deferToThread(tracing.wait)
+        print(f"  no longer traced {run.now - ended:.1f} s after that")
+    ended = run.now
+    await run.registered(ended, patience=8.0)
+    print(f"  a registration {run.now - ended:.2f} s later")
     return back
+
+
+def is_traced(pid: int) -> bool:
+    """Whether another process traces all threads of one."""
+    statuses = Path(f"/proc/{pid}/task").glob("*/status")
+    return not any("TracerPid:\t0\n" in one.read_text() for one in statuses)
 
 
 async def clock_jumps(run: ClusterRun, seconds: float) -> float:
@@ -208,12 +228,23 @@ async def many_die(run: ClusterRun, seconds: float) -> float:
     last = run.now
     await run.sleep(max(0.0, begun + MANY_TTL - run.now))
     back = await run.registered(run.now)
-    while (await nameserver.invoke("stat"))["services"] > 60:
+    doubtful = 0
+    while (stat := await nameserver.invoke("stat"))["services"] - stat["doubtful"] > 60:
+        doubtful = max(doubtful, stat["doubtful"])
         if run.now > last + MANY_TTL + 90.0:
             run.problems.append("the dead are there for 90 s more than their leases")
             break
         await run.sleep(0.1)
-    print(f"  all gone {run.now - last - MANY_TTL:.1f} s after the last lease's end")
+    print(f"  all ended {run.now - last - MANY_TTL:.1f} s after the last lease's time")
+    doubtful = max(doubtful, stat["doubtful"])
+    if doubtful < len(names) * 0.9:
+        run.problems.append(f"only {doubtful} of {len(names)} ends were doubted")
+    while (stat := await nameserver.invoke("stat"))["doubtful"]:
+        if run.now > last + 2 * MANY_TTL + 90.0:
+            run.problems.append(f"{stat['doubtful']} are doubtful for too long")
+            break
+        await run.sleep(0.1)
+    print(f"  {doubtful} were doubtful, until {run.now - last:.1f} s after they were renewed last")
     return back
 
 

@@ -56,10 +56,10 @@ class Network:
             self._hold(name)
             there = str(self._holders[name].pid)
             self._run(
-                *("hub", "link", "add", name, "type", "veth"),
+                *("hub", "link", "add", "name", name, "type", "veth"),
                 *("peer", "name", "eth0", "netns", there),
             )
-            self._run("hub", "link", "set", name, "master", TOGETHER, "up")
+            self._run("hub", "link", "set", "dev", name, "master", TOGETHER, "up")
             self._run(name, "address", "add", f"{self.address(name)}/24", "dev", "eth0")
             self._run(name, "link", "set", "eth0", "up")
             self._run(name, "link", "set", "lo", "up")
@@ -82,12 +82,12 @@ class Network:
     def part(self, *names: str) -> None:
         """Cut some nodes off from all others; among themselves they are together."""
         for name in names:
-            self._run("hub", "link", "set", name, "master", APART)
+            self._run("hub", "link", "set", "dev", name, "master", APART)
 
     def join(self, *names: str) -> None:
         """Put them together with the others again."""
         for name in names:
-            self._run("hub", "link", "set", name, "master", TOGETHER)
+            self._run("hub", "link", "set", "dev", name, "master", TOGETHER)
 
     def is_healthy(self, urls: Sequence[str]) -> bool:
         """Whether all these members of etcd take writes."""

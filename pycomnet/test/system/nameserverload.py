@@ -107,12 +107,14 @@ class Load:
 
 
 async def listed(context: Context) -> dict[str, int]:
-    """The fences of all that a nameserver has."""
+    """The fences of all that a nameserver has; what is doubtful is not registered."""
     nameserver = await context.nameserver()
     found: dict[str, int] = {}
     after = ""
     while page := await nameserver.invoke("list_services", {"after": after}):
-        found.update({record["service"]: record["fence"] for record in page})
+        found.update(
+            {one["service"]: one["fence"] for one in page if not one.get("doubtful", False)}
+        )
         after = page[-1]["service"]
     return found
 

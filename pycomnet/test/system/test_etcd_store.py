@@ -292,6 +292,56 @@ async def test_nameserver_killed_is_replaced_by_the_other(
 
 
 @pytest_twisted.ensureDeferred
+async def test_most_leases_that_end_at_once_are_doubted_by_all_nameservers(
+    members: EtcdMembers, started: Daemons
+) -> None:
+    """Who is cut off is kept as doubtful by both nameservers, and by one that is started after
+    that, until it registers again."""
+    from twisted.internet import reactor
+
+    store = f"etcd:{members.urls}//prefix=/doubted/"
+    daemons = [start(started, store) for _ in range(2)]
+    addresses = [(await one.seen(READY))[1] for one in daemons]
+    contexts = [Context(reactor, nameserver=one) for one in addresses]  # type: ignore[arg-type]
+    names = {f"s{number:02}" for number in range(20)}
+    wanted = {"interfaces": ["x"], "address": "tcp:127.0.0.1:1", "secret": "a secret of sixteen"}
+    try:
+        first, second = [await one.nameserver() for one in contexts]
+        await first.invoke("register", {"service": "live", "ttl": 600.0, **wanted})
+        registering = [
+            first.invoke("register", {"service": name, "ttl": 15.0, **wanted}) for name in names
+        ]
+        await defer.gatherResults(registering)
+
+        async def doubtful(nameserver: Any) -> set[str]:
+            found = await nameserver.invoke("list_services")
+            return {one["service"] for one in found if one.get("doubtful")}
+
+        for nameserver, daemon in zip((first, second), daemons, strict=True):
+
+            async def are_all_doubted(nameserver: Any = nameserver) -> bool:
+                return await doubtful(nameserver) == names
+
+            await until(are_all_doubted)
+            await daemon.seen("over half of all leases have ended within one ttl")
+            assert (await nameserver.invoke("stat"))["doubtful"] == len(names)
+            assert (await nameserver.invoke("locate", {"service": "s07"}))["doubtful"] is True
+            assert (await nameserver.invoke("locate", {"interface": "x"}))["service"] == "live"
+        third = start(started, store)
+        contexts.append(
+            Context(reactor, nameserver=(await third.seen(READY))[1])  # type: ignore[arg-type]
+        )
+        assert await doubtful(await contexts[-1].nameserver()) == names
+        for name in names:
+            await second.invoke("register", {"service": name, "ttl": 600.0, **wanted})
+        for daemon in (*daemons, third):
+            await daemon.seen("of 20 that were, 20 were registered again")
+    finally:
+        for context in contexts:
+            await context.close()
+
+
+@pytest_twisted.ensureDeferred
 async def test_nameserver_waits_for_etcd_and_says_when_it_is_cut_off(started: Daemons) -> None:
     """It starts before etcd; while etcd is frozen it refuses changes and marks what it finds; it
     recovers by itself."""

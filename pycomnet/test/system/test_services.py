@@ -20,6 +20,7 @@ import pycomnet
 from pycomnet.cli import tour, tourdaemons
 from pycomnet.errors import CallInterrupted, CertificateRefused, ServiceNotFound
 from pycomnet.ext import access
+from pycomnet.test.needs import needs
 from pycomnet.test.processes import still_there
 from pycomnet.test.system.daemons import (
     EXAMPLES,
@@ -194,6 +195,35 @@ async def test_tours_services_part_works_and_leaves_nothing(context: Any) -> Non
         await tour_daemons.close()
     with pytest.raises(ProcessLookupError):
         os.kill(second, 0)
+    assert not tour_daemons.directory.exists()
+
+
+@needs("etcd")
+@pytest_twisted.ensureDeferred
+async def test_tours_leader_dies_and_another_one_leads(context: Any) -> None:
+    """What the demo shows of several nameservers is so, and nothing is left of it."""
+    tour_daemons = tourdaemons.Daemons()
+    pids: list[int] = []
+    try:
+        tour_daemons.start_cluster()
+        pids += tour_daemons.members.values()
+        async with pycomnet.Context(context.reactor, nameserver=tour_daemons.nameserver) as found:
+            await tour.answering(found, tour_daemons.check)
+            killed: list[str] = []
+
+            def kill(name: str) -> None:
+                killed.append(name)
+                tour_daemons.kill(tour_daemons.members[name])
+
+            dead, leader, grown = await tour.outlive_leader(found, "a secret of sixteen", kill)
+        assert killed == [dead]
+        assert leader in tour_daemons.members and leader != dead
+        assert grown > 0
+        assert still_there([tour_daemons.members[dead]]) == []
+        tour_daemons.check()  # the others run
+    finally:
+        await tour_daemons.close()
+    assert still_there(pids) == []
     assert not tour_daemons.directory.exists()
 
 

@@ -55,6 +55,11 @@ class KeyLayout:
         """The key of the fences' base."""
         return self.start + b"base"
 
+    @property
+    def doubt(self) -> bytes:
+        """The key of the note that most leases have ended at once."""
+        return self.start + b"doubt"
+
     def record(self, service: str) -> bytes:
         """The key of a registration."""
         return self.start + b"s/" + service.encode("utf-8", "surrogatepass")
@@ -86,13 +91,15 @@ def _fields(value: bytes, kinds: tuple[Any, ...], more: int = 0) -> list[Any]:
     least = len(kinds) + 1
     if not isinstance(found, list) or not least <= len(found) <= least + more or found[0] != FORMAT:
         raise ForeignValue(f"expected a list of {len(kinds) + 1}, of format {FORMAT}")
+    if tuple(map(type, found[1:least])) == kinds:
+        return found[1:]
     for field, kind in zip(found[1:least], kinds, strict=True):
-        if not isinstance(field, kind) or isinstance(field, bool):
+        if type(field) is not kind and not (kind is float and type(field) is int):
             raise ForeignValue(f"expected {kind}, got {type(field).__name__}")
     return found[1:]
 
 
-_RECORD = (bytes, int, list, str, bytes, list, (int, float), bytes)
+_RECORD = (bytes, int, list, str, bytes, list, float, bytes)
 
 
 def record_value(record: Record, nonce: bytes, base: int) -> bytes:
@@ -124,7 +131,7 @@ def read_record(service: str, kv: KeyValue) -> tuple[Record, bytes, int]:
         standing = standing_of(fields[8]) if len(fields) > 8 else None
     except ValueError as problem:
         raise ForeignValue(str(problem)) from None
-    if not interfaces or not all(isinstance(one, str) for one in (*interfaces, *tags)):
+    if not interfaces or {*map(type, interfaces), *map(type, tags)} != {str}:
         raise ForeignValue("expected names as interfaces and tags")
     record = Record(
         service,
@@ -150,6 +157,22 @@ def read_why(value: bytes) -> tuple[str, str, bytes]:
     """The service, the reason and the nonce of a removal."""
     service, why, nonce = _fields(value, (str, str, bytes))
     return service, why, nonce
+
+
+def doubt_value(since: int) -> bytes:
+    """The value of the note that most leases have ended at once: after a revision of etcd's."""
+    return encode([FORMAT, since])
+
+
+def read_doubt(value: bytes) -> int:
+    """The revision of etcd's after which these leases ended.
+
+    :raises ForeignValue: it is none.
+    """
+    since: int = _fields(value, (int,))[0]
+    if since < 1:
+        raise ForeignValue(f"expected a revision, got {since}")
+    return since
 
 
 def base_value(base: int, cluster: int) -> bytes:
@@ -188,9 +211,12 @@ class Bases:
 
     def add(self, number: int) -> None:
         """There is another base, or one that is known."""
-        at = bisect_left(self._numbers, number)
-        if self._numbers[at : at + 1] != [number]:
-            insort(self._numbers, number)
+        numbers = self._numbers
+        if numbers and numbers[-1] == number:
+            return  # as almost always
+        at = bisect_left(numbers, number)
+        if numbers[at : at + 1] != [number]:
+            insort(numbers, number)
 
     def revision(self, fence: int) -> int:
         """The ``mod_revision`` of the registration with a fence: one of the latest base before."""

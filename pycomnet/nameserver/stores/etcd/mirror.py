@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,7 @@ from pycomnet.etcd import (
     unchanged,
 )
 from pycomnet.nameserver.records import EXPIRED, Change, Record
+from pycomnet.nameserver.stores.etcd.doubt import note_of, read_before, read_note
 from pycomnet.nameserver.stores.etcd.keys import (
     Base,
     Bases,
@@ -34,7 +36,7 @@ from pycomnet.nameserver.stores.etcd.keys import (
     read_record,
     read_why,
 )
-from pycomnet.nameserver.stores.etcd.pages import read_all
+from pycomnet.nameserver.stores.etcd.pages import MOST, MOST_SERVING
 from pycomnet.net.backoff import Backoff
 from pycomnet.text.logs import Logger
 
@@ -45,10 +47,11 @@ log = Logger()
 
 #: Seconds before etcd is tried again, the first time and the longest.
 FIRST_DELAY, LONGEST_DELAY = 0.2, 3.0
-#: Errors that waiting does not solve, when a nameserver starts.
+#: Errors at a start that waiting does not solve.
 REFUSED = (EtcdAuthFailed, EtcdPermissionDenied, EtcdClosed)
-#: Why it is cut off if no error says why.
-LATE = "its own signs of life do not come back"
+FOREIGN = "the value of {key} in etcd is no registration ({problem}): it is left out"
+#: Why it is cut off if no error says why; why nothing is told any more.
+LATE, CLOSING = "its own signs of life do not come back", "the store is being closed"
 #: The reason of a removal that happened while the nameserver was cut off, and is no longer kept.
 UNSEEN = EXPIRED
 
@@ -111,8 +114,11 @@ class Mirror:
         self._own_key = b""
         self._own_value: Callable[[bytes], None] = lambda value: None
         self._comparing: defer.Deferred[None] | None = None
-        #: whether everything is being read again: the position is of no worth until then
+        #: whether everything is being read again: the position is of no worth then
         self.is_comparing = False
+        #: what the note of ended leases said when all was read, and etcd's revision then
+        self._note: int | None = None
+        self._latest = 0
         #: whether the base of fences has to be raised in any case
         self._restored = False
         #: the revision of the latest sign of life that was answered
@@ -127,12 +133,17 @@ class Mirror:
 
         :raises EtcdError: etcd refuses this nameserver.
         """
-        begun, revision, found = await self._insist()
+        begun, revision, found = await self._insist(replay=True)
         self._follower.load((record, record.ttl) for record, _ in found)
         self.position, self.fresh = revision, begun
         self.problem = LATE
         self._follower.loaded(self.base.number + revision)
         self._start_watch()
+        while not self.has_reached(self._latest):
+            with contextlib.suppress(StoreCutOff):
+                await self.when(lambda: self.has_reached(self._latest), LONGEST_DELAY)
+            if self._stopped:
+                raise StoreCutOff(CLOSING)
 
     def stop(self) -> None:
         """Follow no longer; whoever waits for anything gets an error."""
@@ -146,7 +157,7 @@ class Mirror:
         waiting, self._waiting = self._waiting, {}
         for one in waiting.values():
             if not one.called:
-                one.errback(StoreCutOff("the store is being closed"))
+                one.errback(StoreCutOff(CLOSING))
 
     def watch_own(self, key: bytes, value: Callable[[bytes], None]) -> None:
         """Have a function called with the value of a key whenever the watch brings one."""
@@ -169,17 +180,23 @@ class Mirror:
 
     # -- reading everything ----------------------------------------------------------------------
 
-    async def _insist(self) -> tuple[float, int, list[tuple[Record, bytes]]]:
+    async def _insist(self, replay: bool = False) -> tuple[float, int, list[tuple[Record, bytes]]]:
         """Read all records, until that succeeds.
 
+        :param replay: at the start: if most leases have ended at once, read what was before.
         :returns: when it began, etcd's revision, and the records, each with its nonce.
         """
         backoff = Backoff(self._reactor, FIRST_DELAY, LONGEST_DELAY)
+        most = MOST if replay else MOST_SERVING
         while True:
             try:
                 await self._settle_base()
                 begun = self._seconds()
-                return (begun, *await read_all(self._client, self._layout.records, self._read))
+                client, layout = self._client, self._layout
+                self._note, self._latest = await read_note(client, layout)
+                # A note from before a restore is over.
+                since = self._note if replay and (self._note or 0) > self.base.revision else None
+                return (begun, *await read_before(client, layout, self._read, since, most))
             except REFUSED:
                 raise
             except EtcdError as problem:
@@ -244,11 +261,7 @@ class Mirror:
         try:
             record, nonce, base = read_record(service, kv)
         except ForeignValue as problem:
-            log.error(
-                "the value of {key} in etcd is no registration ({problem}): it is left out",
-                key=ascii(kv.key),
-                problem=problem,
-            )
+            log.error(FOREIGN, key=ascii(kv.key), problem=problem)
             return None
         self.bases.add(base)
         return record, nonce
@@ -331,12 +344,13 @@ class Mirror:
                 record = expected.record
             changes.append(Change(group, record.service, record))
         gone = [name for name in self._follower.names() if name not in here]
-        changes += [Change(group, name, None, UNSEEN) for name in gone]
+        changes += [Change(group, name, None, UNSEEN, True) for name in gone]
         log.info("compared with etcd: {count} differences", count=len(changes))
         self._comparing, self.is_comparing = None, False
         self.position, self.fresh = revision, begun
         self.problem = LATE
         self._told(changes, group)
+        self._doubt(self._note)
         for expected in own:
             assert expected.record is not None
             expected.is_seen(expected.record.fence)
@@ -392,6 +406,11 @@ class Mirror:
             kv = event.kv
             service = layout.service(kv.key)
             if service is None:
+                if kv.key == layout.doubt:
+                    # It is told at its place among the changes.
+                    follower.changed(changes)
+                    changes = []
+                    self._doubt(None if event.deleted else note_of(kv.value))
                 self._other(event)
                 continue
             known = here.get(service)
@@ -413,7 +432,8 @@ class Mirror:
             if known:
                 fence = self.base.number + kv.mod_revision
                 name, why, nonce = removed.get(kv.mod_revision, ("", EXPIRED, b""))
-                changes.append(Change(fence, service, None, why if name == service else EXPIRED))
+                why = why if name == service else EXPIRED
+                changes.append(Change(fence, service, None, why, not event.deleted))
                 here[service] = False
                 expected = self._expected.pop(nonce, None) if name == service else None
                 if expected is not None:
@@ -422,6 +442,9 @@ class Mirror:
         self._told(changes, self.base.number + self.position)
         for expected, fence in own:
             expected.is_seen(fence)
+
+    def _doubt(self, since: int | None) -> None:
+        self._follower.doubted(None if since is None else self.base.number + since)
 
     def _other(self, event: KeyEvent) -> None:
         kv = event.kv
@@ -460,9 +483,9 @@ class Mirror:
         """
         if condition():
             return defer.succeed(None)
-        waiting: defer.Deferred[None] = defer.Deferred()
         if self._stopped:
-            return defer.fail(StoreCutOff("the store is being closed"))
+            return defer.fail(StoreCutOff(CLOSING))
+        waiting: defer.Deferred[None] = defer.Deferred()
         self._waiting[condition] = waiting
         waiting.addTimeout(timeout, self._reactor)
 

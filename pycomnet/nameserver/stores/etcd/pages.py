@@ -5,54 +5,84 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import TypeVar
 
+from twisted.internet import defer
+
 from pycomnet.etcd import (
     EtcdClient,
     EtcdOverloaded,
     EtcdTimeout,
     KeyRange,
     KeyValue,
+    RangeAnswer,
     RangeRequest,
 )
 from pycomnet.text.logs import Logger
 
 log = Logger()
 T = TypeVar("T")
+Decode = Callable[[list[KeyValue]], Iterable[T]]
 
-#: Records in one answer while all are read. The largest are of 30 kB, and the client
+#: Records in the first answer while all are read. The largest are of 30 kB, and the client
 #: takes 64 MiB. Where an answer is too long or too slow all the same, fewer are asked for.
 PAGE = 500
+#: For each page etcd goes through the keys of all that follow. So pages grow, while an answer has
+#: about so many bytes at most: up to so many records at the start, and where others wait meanwhile.
+BYTES, GROWTH = 4 << 20, 4
+MOST, MOST_SERVING = 10_000, 2_000
 #: The smallest page for an etcd that is slow, and seconds for a page.
 SLOW_PAGE, READING = 50, 20.0
 
 
 async def read_all(
-    client: EtcdClient, keys: KeyRange, decode: Callable[[list[KeyValue]], Iterable[T]]
+    client: EtcdClient,
+    keys: KeyRange,
+    decode: Decode[T],
+    revision: int = 0,
+    most: int = MOST_SERVING,
 ) -> tuple[int, list[T]]:
     """Read a range, of one revision.
 
+    :param revision: which one; 0 for the latest.
+    :param most: the most of a page.
     :param decode: what a page has. It is called as the page comes: others have their turn between.
     :returns: the revision, and all of it.
     """
-    revision, found, start, page = 0, list[T](), keys.key, PAGE
-    while True:
+    found, start, page = list[T](), keys.key, PAGE
+
+    def ask() -> defer.Deferred[RangeAnswer]:
         wanted = RangeRequest(KeyRange(start, keys.end), limit=page, revision=revision)
+        return client.range(wanted, timeout=READING)
+
+    asked = ask()
+    while True:
         try:
-            answer = await client.range(wanted, timeout=READING)
+            answer = await asked
         except (EtcdOverloaded, EtcdTimeout) as problem:
             if page <= (1 if isinstance(problem, EtcdOverloaded) else SLOW_PAGE):
                 raise
-            page = max(1, page // 2)
+            page = most = PAGE if page > PAGE else max(1, page // 2)
             log.warn(
                 "can't read so many records of etcd at a time ({problem}): asking for {page}",
                 problem=problem,
                 page=page,
             )
+            asked = ask()
             continue
         revision = revision or answer.header.revision
-        found += decode(answer.kvs)
         if not answer.more:
+            found += decode(answer.kvs)
             return revision, found
         start = answer.kvs[-1].key + b"\0"
+        each = sum(len(kv.value) for kv in answer.kvs) // len(answer.kvs) + 1
+        page = max(page, min(page * GROWTH, BYTES // each, most))
+        # etcd reads the next page while this one is decoded.
+        asked = ask()
+        try:
+            found += decode(answer.kvs)
+        except BaseException:
+            asked.addErrback(lambda failure: None)
+            asked.cancel()
+            raise
 
 
-__all__ = ["read_all"]
+__all__ = ["Decode", "T", "read_all"]

@@ -28,6 +28,7 @@ from pycomnet.interfaces import INameFollower, ISharedNameStore
 from pycomnet.nameserver.records import Delete, Put, Record, decode, encode
 from pycomnet.nameserver.stores.etcd.barrier import Barrier
 from pycomnet.nameserver.stores.etcd.commits import PASSING, REQUEST, Commits, reading
+from pycomnet.nameserver.stores.etcd.doubt import write_note
 from pycomnet.nameserver.stores.etcd.keys import ForeignValue, KeyLayout
 from pycomnet.nameserver.stores.etcd.mirror import Mirror
 from pycomnet.nameserver.stores.etcd.writes import PATIENCE
@@ -256,6 +257,11 @@ class EtcdStore:
             "stale": round(self._seconds() - mirror.fresh, 3),
             "comparisons": mirror.comparisons,
         }
+
+    @deferred
+    async def doubt(self, since: int, seconds: float) -> None:
+        mirror, _ = self._following()
+        await write_note(self._client, self._layout, since - mirror.base.number, seconds)
 
     @deferred
     async def refresh(self, service: str) -> None:

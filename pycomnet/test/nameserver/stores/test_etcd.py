@@ -504,6 +504,7 @@ class ReadingTests(EtcdCase):
     def test_each_page_is_decoded_when_it_comes(self) -> None:
         """Decoding all at once would let nobody else have a turn for seconds."""
         self.patch(pages, "PAGE", 10)
+        self.patch(mirrors, "MOST_SERVING", 10)
         for number in range(60):
             self.a.store.commit(Put(record(f"s{number:02}")))
         self.run_for(0.5)
@@ -519,6 +520,42 @@ class ReadingTests(EtcdCase):
         self.run_for(1.0)
         self.assertEqual(len(decoded), 60)
         self.assertEqual(sorted(decoded.values()).count(decoded["s00"]), 10)
+
+    def test_pages_grow_with_small_records(self) -> None:
+        """For each page etcd goes through all keys that follow, so there have to be few."""
+        self.patch(pages, "PAGE", 2)
+        self.patch(mirrors, "MOST", 32)
+        for number in range(100):
+            self.a.store.commit(Put(record(f"s{number:02}")))
+        self.run_for(0.5)
+        c = Front(self, "c")
+        self.run_for(0.5)
+        self.assertEqual(len(c.names), 100)
+        # 2, 8, 32, 32 and the rest; the base and the note are read, too.
+        self.assertEqual(c.client.requests.count("range"), 5 + 2)
+
+    def test_pages_do_not_grow_with_large_records(self) -> None:
+        self.patch(pages, "PAGE", 2)
+        self.patch(pages, "BYTES", 1_000)
+        for number in range(20):
+            self.a.store.commit(Put(record(f"s{number:02}", metadata={"a": "x" * 400})))
+        self.run_for(0.5)
+        c = Front(self, "c")
+        self.run_for(0.5)
+        self.assertEqual(len(c.names), 20)
+        self.assertEqual(c.client.requests.count("range"), 10 + 2)
+
+    def test_page_that_is_too_long_is_asked_for_in_small_ones(self) -> None:
+        """Small records, and then large ones: what was too long once is not tried again."""
+        self.patch(pages, "PAGE", 2)
+        self.model.most_bytes = 4_000
+        for number in range(60):
+            size = 1_000 if number >= 30 else 1
+            self.a.store.commit(Put(record(f"s{number:02}", metadata={"a": "x" * size})))
+        self.run_for(0.5)
+        c = Front(self, "c")
+        self.run_for(2.0)
+        self.assertEqual(len(c.names), 60)
 
 
 class ClosingTests(EtcdCase):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from typing import Any
 
 from twisted.internet import defer
@@ -43,7 +45,7 @@ class Shop(Service):
 
     @health_check(interval=5.0, timeout=2.0, rise=2, fall=3)
     async def can_sell(self) -> Any:
-        if isinstance(self.result, Exception):
+        if isinstance(self.result, BaseException):
             raise self.result
         return await self.result if isinstance(self.result, defer.Deferred) else self.result
 
@@ -109,6 +111,40 @@ class CheckTests(SynchronousTestCase):
             shop.result = defer.Deferred(cancelled.append)
         self.assertEqual(self.told, [(True, "the check takes more than 2 s")])
         self.assertEqual(len(cancelled), 3)
+
+    def test_one_that_is_cancelled_by_itself_fails_and_is_called_again(self) -> None:
+        for problem in (defer.CancelledError(), asyncio.CancelledError(), defer.TimeoutError()):
+            self.told.clear()
+            shop = Shop()
+            made = self.started(shop)
+            shop.result = problem
+            self.clock.pump([5] * 3)
+            ((failing, said),) = self.told
+            self.assertTrue(failing and said.startswith(type(problem).__name__), said)
+            shop.result = None
+            self.clock.pump([5] * 2)
+            self.assertEqual(self.told[1:], [(False, "")])
+            made.stop()
+
+    def test_one_that_can_not_be_cancelled_is_left_and_fails(self) -> None:
+        class Stubborn(Service):
+            calls = 0
+
+            @health_check(interval=5.0, timeout=2.0, rise=1, fall=1)
+            async def check(self) -> None:
+                self.calls += 1
+                while self.calls > 1:
+                    with contextlib.suppress(defer.CancelledError):
+                        await defer.Deferred()
+
+        stubborn = Stubborn()
+        made = self.started(stubborn)
+        self.clock.pump([5, 2])
+        self.assertEqual(self.told, [(True, "the check takes more than 2 s")])
+        self.clock.advance(5)
+        made.stop()
+        self.assertEqual(stubborn.calls, 3)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_first_call_decides_at_once(self) -> None:
         shop = Shop()

@@ -341,6 +341,39 @@ class LauncherTests(SynchronousTestCase):
         self.assertEqual(self.registered(), {})
         self.assertEqual(self.methods()[-2:], ["adjust", "unregister"])
 
+    def test_drains_until_what_is_arriving_has_arrived(self) -> None:
+        """A request of which a part has come when it is told to stop is taken, and answered."""
+        made, client, slow = self.slow(drain=20.0)
+        waiting = client.invoke("wait", bytes(500_000))
+        self.reactor.advance(0)
+        ((near, far),) = [one for one in self.reactor.wires if one[0].transport.value()]
+        far.protocol.dataReceived(near.transport.take(200_000))
+        self.assertEqual(slow.waiting, [])
+        stopping = made.stopService()
+        self.pass_time(5.0)
+        self.assertNoResult(stopping)
+        self.reactor.deliver()
+        slow.finish()
+        self.reactor.deliver()
+        self.assertEqual(self.successResultOf(waiting), 1)
+        self.reactor.wait(1.0)
+        self.successResultOf(stopping)
+
+    def test_what_never_arrives_holds_it_no_longer_than_a_drain_may_take(self) -> None:
+        """A request of which the rest does not come."""
+        made, client, _ = self.slow(drain=20.0)
+        waiting = client.invoke("wait", bytes(500_000))
+        self.reactor.advance(0)
+        ((near, far),) = [one for one in self.reactor.wires if one[0].transport.value()]
+        far.protocol.dataReceived(near.transport.take(200_000))
+        stopping = made.stopService()
+        self.pass_time(19.0)
+        self.assertNoResult(stopping)
+        self.pass_time(7.0)
+        self.reactor.cut()
+        self.successResultOf(stopping)
+        self.failureResultOf(waiting)
+
     def test_answers_of_what_drains_send_callers_elsewhere(self) -> None:
         """The first answer says that it drains; then the client sets it aside."""
         made, client, slow = self.slow()

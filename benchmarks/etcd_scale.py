@@ -1,0 +1,197 @@
+"""Nameservers on etcd with many registrations: renewals, and a start with all of them.
+
+``python benchmarks/etcd_scale.py leases --count 100000`` registers so many services at two
+nameservers on three members, renews each every 15 seconds, and shows which part of a core each
+process takes. With fewer and a shorter ``--interval`` there are as many renewals a second.
+``load --count 1000000`` puts so many records into etcd, and shows how long a nameserver takes until
+it listens. Both need some minutes and a gigabyte or two.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import secrets
+import shutil
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from twisted.internet import defer, task
+from twisted.internet.threads import deferToThread
+
+from pycomnet.etcd import EtcdClient, PutRequest
+from pycomnet.nameserver.stores.etcd.keys import NONCE, KeyLayout, record_value
+from pycomnet.services.client.context import Context
+from pycomnet.test.nameserver.kit import record
+from pycomnet.test.system.daemons import Daemon, Daemons, daemons
+from pycomnet.test.system.etcdruns import READY
+from pycomnet.test.system.etcds import EtcdMembers
+
+#: Seconds between two groups of renewals.
+TICK = 0.05
+#: Requests at a time while it is filled; puts in a transaction.
+IN_FLIGHT, PUTS = 64, 100
+#: Seconds that a start may take.
+PATIENCE = 900.0
+SECRET = "a secret of sixteen"
+
+
+def processor(pid: int) -> float:
+    """Seconds of processor that a process has taken."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+async def at_once(one: Callable[[int], Awaitable[Any]], count: int, many: int) -> None:
+    """Call a function with each number, so many at a time."""
+    waiting = iter(range(count))
+
+    async def work() -> None:
+        for number in waiting:
+            await one(number)
+
+    await defer.gatherResults([defer.Deferred.fromCoroutine(work()) for _ in range(many)])
+
+
+def start(started: Daemons, members: EtcdMembers, number: int) -> Daemon:
+    """Start a nameserver."""
+    limits = ("--max-per-client", "2000000", "--max-services", "2000000", "--max-ttl", "86400")
+    return started.start(
+        "pycomnet-nameserver",
+        *("--listen", f"unix:{started.directory}/n{number}", *limits),
+        *("--store", f"etcd:{members.urls}"),
+    )
+
+
+async def leases(reactor: Any, members: EtcdMembers, started: Daemons, options: Any) -> None:
+    """Renew many leases."""
+    names = [start(started, members, number) for number in range(2)]
+    contexts = [Context(reactor, nameserver=(await one.seen(READY))[1]) for one in names]
+    servers = [await one.nameserver() for one in contexts]
+    owners: list[dict[str, Any]] = [{}] * options.count
+
+    async def register(number: int) -> None:
+        given = await servers[number % 2].invoke(
+            "register",
+            {
+                "service": f"org.example.service-{number}",
+                "interfaces": [f"org.example.kind-{number % 1000}"],
+                "address": f"tcp:10.0.0.1:{number % 60_000 + 1}",
+                "ttl": options.ttl,
+                "secret": SECRET,
+            },
+        )
+        owners[number] = {"lease": given["lease"], "secret": SECRET}
+
+    begun = time.monotonic()
+    await at_once(register, options.count, IN_FLIGHT)
+    took = time.monotonic() - begun
+    print(f"{options.count} registered in {took:.0f} s: {options.count / took:.0f}/s", flush=True)
+    results: Counter[str] = Counter()
+
+    def done(result: Any) -> None:
+        results["renewed" if isinstance(result, dict) else type(result.value).__name__] += 1
+
+    pids = {f"member {one.name}": one.process.pid for one in members.members}
+    pids |= {f"nameserver {number}": one.pid for number, one in enumerate(names)}
+    before = {name: processor(pid) for name, pid in pids.items()}
+    begun = time.monotonic()
+    sent = 0
+    while (passed := time.monotonic() - begun) < options.seconds:
+        due = int(passed / options.interval * options.count)
+        for number in range(sent, due):
+            asked = servers[number % 2].invoke("renew", owners[number % options.count])
+            asked.addBoth(done)
+        sent = due
+        await task.deferLater(reactor, TICK)
+    passed = time.monotonic() - begun
+    spent = {name: (processor(pid) - before[name]) / passed for name, pid in pids.items()}
+    print(
+        f"{results['renewed'] / passed:.0f} renewals/s of {sent / passed:.0f} asked for, for "
+        f"{passed:.0f} s: {dict(results)}"
+    )
+    for kind in ("member", "nameserver"):
+        some = {name: part for name, part in spent.items() if name.startswith(kind)}
+        each = ", ".join(f"{part:.2f}" for part in some.values())
+        print(f"{kind}s: {sum(some.values()):.2f} of a core ({each})")
+    for context in contexts:
+        await context.close()
+
+
+async def load(reactor: Any, members: EtcdMembers, started: Daemons, options: Any) -> None:
+    """Start a nameserver with many records."""
+    layout = KeyLayout(b"/pycomnet/names/")
+    client = EtcdClient([one.url.replace("http://", "tcp:") for one in members.members], reactor)
+    await client.connect()
+    first = start(started, members, 0)  # it writes the base of fences
+    await first.seen(READY)
+    first.signal()
+    await first.ended()
+
+    async def put(number: int) -> None:
+        lease = (await client.grant(86_400)).id
+        requests = []
+        for at in range(number * PUTS, (number + 1) * PUTS):
+            one = record(
+                f"org.example.service-{at:07}",
+                f"org.example.kind-{at % 50_000}",
+                address=f"tcp:10.0.0.{at % 250}:{at % 60_000 + 1}",
+                tags=("blue", f"zone-{at % 100}"),
+                metadata={"zone": "a"},
+                ttl=86_400.0,
+            )
+            value = record_value(one, secrets.token_bytes(NONCE), 1 << 50)
+            requests.append(PutRequest(layout.record(one.service), value, lease))
+        await client.txn([], requests, timeout=60)
+
+    begun = time.monotonic()
+    await at_once(put, options.count // PUTS, 8)
+    print(f"{options.count} put in {time.monotonic() - begun:.0f} s", flush=True)
+    await client.close()
+    for _ in range(options.times):
+        before = {one.name: processor(one.process.pid) for one in members.members}
+        begun = time.monotonic()
+        loading = start(started, members, 1)
+        await deferToThread(loading.wait_for, READY, PATIENCE)
+        took = time.monotonic() - begun
+        own = processor(loading.pid)
+        others = sum(processor(one.process.pid) - before[one.name] for one in members.members)
+        print(
+            f"{options.count} records: the nameserver listens after {took:.1f} s, with {own:.1f} s "
+            f"of processor, and {others:.1f} s of etcd's",
+            flush=True,
+        )
+        loading.signal()
+        await loading.ended()
+
+
+async def main(reactor: Any, options: argparse.Namespace) -> None:
+    """Run it."""
+    with ExitStack() as stack:
+        where = Path(tempfile.mkdtemp(prefix="pycomnet-s-", dir=options.directory))
+        stack.callback(shutil.rmtree, where, ignore_errors=True)
+        members = EtcdMembers(where, 3)
+        for one in members.members:
+            one.add_arguments("--quota-backend-bytes", str(8 << 30))
+        stack.callback(members.stop)
+        await deferToThread(members.start)
+        started = stack.enter_context(daemons(where))
+        await (leases if options.what == "leases" else load)(reactor, members, started, options)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("what", choices=("leases", "load"))
+    parser.add_argument("--count", type=int, default=100_000)
+    parser.add_argument("--seconds", type=float, default=60.0, help="of renewals")
+    parser.add_argument("--interval", type=float, default=15.0, help="seconds between renewals")
+    parser.add_argument("--ttl", type=float, default=600.0, help="of the leases that are renewed")
+    parser.add_argument("--times", type=int, default=2, help="starts of a nameserver")
+    parser.add_argument("--directory", default=None, help="for the members' data")
+    found = parser.parse_args()
+    task.react(lambda reactor: defer.Deferred.fromCoroutine(main(reactor, found)))
