@@ -28,7 +28,7 @@ from pycomnet.ext.workflow.stores import postgresqlleases as leases
 from pycomnet.ext.workflow.stores import postgresqltables as tables
 from pycomnet.ext.workflow.stores.batches import BatchedRunStore, Wanted
 from pycomnet.ext.workflow.stores.postgresqlnotices import Notices, listen
-from pycomnet.ext.workflow.stores.postgresqlsession import Done, Session, as_text
+from pycomnet.ext.workflow.stores.postgresqlsession import Done, RunSession, as_text
 from pycomnet.interfaces import IRunFollower, IRunStore
 from pycomnet.services.threads import DaemonThreads
 from pycomnet.text.logs import Logger
@@ -132,7 +132,7 @@ class PostgreSQLRunStore(BatchedRunStore):
         super().__init__(address.name, tables, reactor)
         self.lease: float = address.lease
         self._schema = address.schema
-        self._session = Session(address.conninfo, address.schema, address.lease, self.name)
+        self._session = RunSession(address.conninfo, address.schema, address.lease, self.name)
         self._pool: DaemonThreads | None = None
         self._notices: Notices | None = None
         #: whether the connection that listens is being made
@@ -140,8 +140,6 @@ class PostgreSQLRunStore(BatchedRunStore):
         self._held_until = 0.0
         #: whether it was, when the follower was last told
         self._told_held = True
-        #: whether there may be claims that this service does not know of
-        self._unsure = False
         self._reaping: Any = None
 
     # -- beginning and end -----------------------------------------------------------------------
@@ -149,7 +147,6 @@ class PostgreSQLRunStore(BatchedRunStore):
     @deferred
     async def open(self, follower: IRunFollower) -> None:
         self._follower = follower
-        self._unsure = False
         self._pool = DaemonThreads(1, 1, "pycomnet-runs")
         self._pool.start()
         self._closing = False
@@ -203,8 +200,7 @@ class PostgreSQLRunStore(BatchedRunStore):
     def _transact(self, wanted: Sequence[Wanted]) -> defer.Deferred[Sequence[Any]]:
         begun = self._reactor.seconds()
         doing = self._in_thread(self._session.transact, wanted)
-        doing.addCallbacks(self._done, self._not_done, callbackArgs=(begun,))
-        return doing
+        return doing.addCallback(self._done, begun)
 
     def _done(self, done: Done, begun: float) -> Sequence[Any]:
         """Before who has asked gets the results."""
@@ -217,15 +213,10 @@ class PostgreSQLRunStore(BatchedRunStore):
             if not self._told_held:
                 self._told_held = True
                 self._follower.renewed()
-        if self._unsure:
-            self._unsure = False
+        if self._session.unsure and not self._closing:
+            self._session.unsure = False
             self._do(leases.claimed, then=self._free_unknown).addErrback(self._not_freed)
         return done.results
-
-    def _not_done(self, failure: Failure) -> Failure:
-        if self._session.begun:
-            self._unsure = True
-        return failure
 
     def _free_unknown(self, claimed: Mapping[str, int]) -> None:
         """Free runs that were claimed when the connection was lost, so that nobody was told."""
@@ -238,7 +229,7 @@ class PostgreSQLRunStore(BatchedRunStore):
 
     def _not_freed(self, failure: Failure) -> None:
         failure.trap(RunStoreFailed)
-        self._unsure = True
+        self._session.unsure = True
 
     # -- leases ----------------------------------------------------------------------------------
 

@@ -15,7 +15,7 @@ import attrs
 from pycomnet.ext.workflow.stores.postgresqltables import N_CLAIMABLE
 
 if TYPE_CHECKING:
-    from pycomnet.ext.workflow.stores.postgresqlsession import Session
+    from pycomnet.ext.workflow.stores.postgresqlsession import RunSession
 
 
 @attrs.frozen
@@ -34,7 +34,7 @@ class Look:
     next: float | None
 
 
-def enlist(session: Session, lease: float) -> int:
+def enlist(session: RunSession, lease: float) -> int:
     """A new service's epoch."""
     ((epoch,),) = session.execute(
         "INSERT INTO services (lease, expires) "
@@ -45,7 +45,7 @@ def enlist(session: Session, lease: float) -> int:
     return found
 
 
-def extend(session: Session, epoch: int, lease: float) -> bool:
+def extend(session: RunSession, epoch: int, lease: float) -> bool:
     """Have the lease end later; whether it is there."""
     found = session.execute(
         "UPDATE services SET expires = clock_timestamp() + make_interval(secs => %s) "
@@ -55,19 +55,19 @@ def extend(session: Session, epoch: int, lease: float) -> bool:
     return found.rowcount == 1
 
 
-def check(session: Session, epoch: int) -> bool:
+def check(session: RunSession, epoch: int) -> bool:
     """Whether the lease is there, which it is then until the end of the transaction."""
     found = session.execute("SELECT FROM services WHERE epoch = %s FOR KEY SHARE", (epoch,))
     return found.fetchone() is not None
 
 
-def others(session: Session, epoch: int) -> bool:
+def others(session: RunSession, epoch: int) -> bool:
     """Whether there are other services."""
     found = session.execute("SELECT EXISTS (SELECT FROM services WHERE epoch <> %s)", (epoch,))
     return found.fetchall() == [(True,)]
 
 
-def reap(session: Session) -> tuple[int, float | None]:
+def reap(session: RunSession) -> tuple[int, float | None]:
     """Free the runs of services whose leases are over.
 
     While the server was down nobody could renew. So all have a lease's time from its start.
@@ -95,7 +95,7 @@ def reap(session: Session) -> tuple[int, float | None]:
     return len(dead), left
 
 
-def look(session: Session, awaited: Collection[str]) -> Look:
+def look(session: RunSession, awaited: Collection[str]) -> Look:
     """Look for what a service may have missed."""
     freed, left = reap(session)
     posted = session.execute(
@@ -110,13 +110,13 @@ def look(session: Session, awaited: Collection[str]) -> Look:
     return Look(tuple(id for (id,) in posted), tuple(id for (id,) in ended), freed, left)
 
 
-def claimed(session: Session) -> dict[str, int]:
+def claimed(session: RunSession) -> dict[str, int]:
     """The runs that this service has claimed: id -> fence."""
     text = "SELECT id, fence FROM runs WHERE owner = %s"
     return dict(session.execute(text, (session.epoch,)).fetchall())
 
 
-def leave(session: Session) -> None:
+def leave(session: RunSession) -> None:
     """End all claims of this service, and its lease."""
     freed = session.execute(
         "UPDATE runs SET place = 0, owner = NULL WHERE owner = %s", (session.epoch,)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -35,7 +36,9 @@ class Notices:
         reactor: Any,
     ) -> None:
         self._connection = connection
-        self._descriptor = connection.fileno()
+        # A copy: libpq closes its own when the connection is lost, and another may have the number.
+        self._descriptor = os.dup(connection.fileno())
+        self._closed = False
         self._told = told
         self._lost = lost
         self._reactor = reactor
@@ -72,7 +75,11 @@ class Notices:
 
     def close(self) -> None:
         """Listen no more."""
+        if self._closed:
+            return
+        self._closed = True
         self._reactor.removeReader(self)
+        os.close(self._descriptor)
         with contextlib.suppress(psycopg.Error):
             self._connection.close()
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from psycopg import sql
+
 from pycomnet.ext.workflow.errors import RunStoreFailed
 
 if TYPE_CHECKING:
@@ -74,8 +76,6 @@ def prepare(connection: Connection[Any], schema: str, where: str) -> None:
     :param where: the store's name, for errors.
     :raises RunStoreFailed: it is something else.
     """
-    from psycopg import sql
-
     encoding = connection.execute("SHOW server_encoding").fetchone()
     if encoding != ("UTF8",):
         raise RunStoreFailed(f"{where}: the database has to be of the encoding UTF8")
@@ -103,7 +103,8 @@ def _is_there(connection: Connection[Any], schema: str, where: str) -> bool:
         return False
     found = None
     if {("about",), ("services",), ("runs",)} <= set(tables):
-        found = connection.execute("SELECT version FROM about").fetchone()
+        about = sql.Identifier(schema, "about")  # so that who may not is told so
+        found = connection.execute(sql.SQL("SELECT version FROM {}").format(about)).fetchone()
     if found is None:
         raise RunStoreFailed(f"{where}: the schema {schema!r} is no workflow service's")
     if found != (VERSION,):

@@ -54,7 +54,7 @@ class Done:
     lost: bool
 
 
-class Session:
+class RunSession:
     """The connection of a store. All but :meth:`interrupt` is called in the store's thread.
 
     :param conninfo: libpq's.
@@ -62,6 +62,8 @@ class Session:
     :param lease: seconds.
     :param name: the store's, for errors.
     :ivar epoch: of the lease.
+    :ivar unsure: set when a connection was lost and nobody knows what was done; the store resets
+        it.
     """
 
     def __init__(self, conninfo: Mapping[str, Any], schema: str, lease: float, name: str) -> None:
@@ -73,8 +75,9 @@ class Session:
         self._connection: psycopg.Connection[Any] | None = None
         self._renewed = 0.0
         self._notices: list[list[Any]] = []
+        self.unsure = False
         #: whether operations have begun: if the connection is lost then, they may count
-        self.begun = False
+        self._begun = False
 
     # -- for statements --------------------------------------------------------------------------
 
@@ -94,13 +97,13 @@ class Session:
         """Do all in one transaction. An operation that fails has changed nothing, and the others
         count.
 
-        :raises RunStoreFailed: or psycopg's error, if none counts; if the connection was lost when
-            they had ``begun``, nobody knows.
+        :raises RunStoreFailed: or psycopg's error, if none counts; or, with ``unsure``, nobody
+            knows.
         """
         do = _together
         for attempt in range(ATTEMPTS):
             kept = self._connection is not None
-            self.begun = False
+            self._begun = False
             try:
                 return self._transact(wanted, do)
             except Exception as problem:
@@ -109,7 +112,8 @@ class Session:
                 last = attempt == ATTEMPTS - 1
                 if self._connection is None:
                     # Lost while nothing was asked of it, it is made anew.
-                    if not kept or self.begun or last:
+                    if not kept or self._begun or last:
+                        self.unsure = self.unsure or self._begun
                         raise
                 elif state in LATER and not last:
                     pass
@@ -121,7 +125,7 @@ class Session:
         raise AssertionError("not reached")
 
     def _transact(
-        self, wanted: Sequence[Wanted], do: Callable[[Session, Sequence[Wanted]], list[Any]]
+        self, wanted: Sequence[Wanted], do: Callable[[RunSession, Sequence[Wanted]], list[Any]]
     ) -> Done:
         if self._connection is None:
             self._connection = self.connect()
@@ -137,7 +141,7 @@ class Session:
         else:
             there = leases.check(self, before)
         epoch = before if there else leases.enlist(self, self._lease)
-        self.begun = True
+        self._begun = True
         self.epoch = epoch
         try:
             results = do(self, wanted)
@@ -215,7 +219,7 @@ class Session:
                 connection.close()
 
 
-def _together(session: Session, wanted: Sequence[Wanted]) -> list[Any]:
+def _together(session: RunSession, wanted: Sequence[Wanted]) -> list[Any]:
     """Do operations. Those of a kind that are of different runs are done together, whatever is
     between them of other runs. Who fails has not written."""
     results: list[Any] = [None] * len(wanted)
@@ -247,7 +251,7 @@ def _together(session: Session, wanted: Sequence[Wanted]) -> list[Any]:
     return results
 
 
-def _each(session: Session, wanted: Sequence[Wanted]) -> list[Any]:
+def _each(session: RunSession, wanted: Sequence[Wanted]) -> list[Any]:
     """Do operations so that each can be undone alone."""
     results: list[Any] = []
     for function, args in wanted:
@@ -302,4 +306,4 @@ def as_text(problem: BaseException | None, name: str) -> PycomnetError:
     return RunStoreFailed(f"{name}: {text:.500}")
 
 
-__all__ = ["Done", "Session", "as_text", "is_of_value"]
+__all__ = ["Done", "RunSession", "as_text", "is_of_value"]

@@ -35,7 +35,7 @@ from pycomnet.ext.workflow.stores.tables import (
 )
 
 if TYPE_CHECKING:
-    from pycomnet.ext.workflow.stores.postgresqlsession import Session
+    from pycomnet.ext.workflow.stores.postgresqlsession import RunSession
 
 #: A longer path of a step is hashed: an index has no room for it.
 LONGEST_PATH = 500
@@ -53,7 +53,7 @@ def path_key(path: str) -> str:
     return f"sha256:{hashlib.sha256(path.encode()).hexdigest()}"
 
 
-def keep_definitions(session: Session, found: Mapping[str, bytes]) -> None:
+def keep_definitions(session: RunSession, found: Mapping[str, bytes]) -> None:
     if not found:
         return
     # Who prunes takes it alone, so that none is removed which a run is being made with.
@@ -68,7 +68,7 @@ def keep_definitions(session: Session, found: Mapping[str, bytes]) -> None:
     )
 
 
-def definition(session: Session, hash: str) -> bytes | None:
+def definition(session: RunSession, hash: str) -> bytes | None:
     found = session.execute("SELECT data FROM definitions WHERE hash = %s", (hash,)).fetchone()
     return None if found is None else found[0]
 
@@ -79,7 +79,7 @@ New = tuple[RunRow, Sequence[tuple[str, bytes]], bytes | None]
 
 
 def create(
-    session: Session,
+    session: RunSession,
     row: RunRow,
     steps: Sequence[tuple[str, bytes]],
     definition: bytes | None,
@@ -87,7 +87,7 @@ def create(
     return create_all(session, [(row, steps, definition)])[0]
 
 
-def create_all(session: Session, new: Sequence[New]) -> list[tuple[RunRow, Claim | None]]:
+def create_all(session: RunSession, new: Sequence[New]) -> list[tuple[RunRow, Claim | None]]:
     """Make runs of different ids."""
     # Before the runs, as it waits for a prune.
     keep_definitions(session, {row.definition: data for row, _, data in new if data is not None})
@@ -120,7 +120,7 @@ def create_all(session: Session, new: Sequence[New]) -> list[tuple[RunRow, Claim
     ]
 
 
-def _insert(session: Session, rows: Sequence[RunRow]) -> set[str]:
+def _insert(session: RunSession, rows: Sequence[RunRow]) -> set[str]:
     """The ids of those that were made."""
     found = session.execute(
         "INSERT INTO runs (id, task, definition, state, caller, created, updated, data, signals, "
@@ -146,7 +146,7 @@ def _insert(session: Session, rows: Sequence[RunRow]) -> set[str]:
     return {id for (id,) in found.fetchall()}
 
 
-def _keep_steps(session: Session, kept: Sequence[tuple[str, str, bytes]]) -> None:
+def _keep_steps(session: RunSession, kept: Sequence[tuple[str, str, bytes]]) -> None:
     """Keep steps: run, path and data."""
     if kept:
         session.execute(
@@ -159,7 +159,7 @@ def _keep_steps(session: Session, kept: Sequence[tuple[str, str, bytes]]) -> Non
 # -- commits -------------------------------------------------------------------------------------
 
 
-def commit(session: Session, change: RunChange) -> bool:
+def commit(session: RunSession, change: RunChange) -> bool:
     """Whether the run can be claimed at once, as it has messages."""
     (found,) = commit_all(session, [(change,)])
     if isinstance(found, FenceLost):
@@ -171,7 +171,7 @@ def _place(change: RunChange) -> int:
     return OVER if change.row.state in ENDED else PARKED if change.parked else CLAIMED
 
 
-def commit_all(session: Session, wanted: Sequence[tuple[RunChange]]) -> list[bool | FenceLost]:
+def commit_all(session: RunSession, wanted: Sequence[tuple[RunChange]]) -> list[bool | FenceLost]:
     """Commit changes of different runs: whether each can be claimed, or that it is not ours."""
     changes = [change for (change,) in wanted]
     counted = _update(session, changes)
@@ -214,7 +214,7 @@ def commit_all(session: Session, wanted: Sequence[tuple[RunChange]]) -> list[boo
     ]
 
 
-def _update(session: Session, changes: Sequence[RunChange]) -> set[str]:
+def _update(session: RunSession, changes: Sequence[RunChange]) -> set[str]:
     """The ids of those whose fence is that of the present claim."""
     places = [_place(one) for one in changes]
     rows = [one.row for one in changes]
@@ -248,7 +248,7 @@ def _update(session: Session, changes: Sequence[RunChange]) -> set[str]:
     return {id for (id,) in found.fetchall()}
 
 
-def _wake(session: Session, runs: Sequence[str]) -> list[str]:
+def _wake(session: RunSession, runs: Sequence[str]) -> list[str]:
     """Make runs claimable that nobody has and that have messages."""
     # A statement of its own: it sees what was posted while the one before waited for the row.
     found = session.execute(
@@ -268,7 +268,7 @@ _SIZES = (
 )
 
 
-def claim(session: Session, now: float, limit: int) -> tuple[list[Claim], float | None]:
+def claim(session: RunSession, now: float, limit: int) -> tuple[list[Claim], float | None]:
     found = session.execute(
         f"SELECT id, {_SIZES} FROM runs WHERE place = 0 ORDER BY created LIMIT %s "
         "FOR NO KEY UPDATE SKIP LOCKED",
@@ -297,7 +297,7 @@ def claim(session: Session, now: float, limit: int) -> tuple[list[Claim], float 
     return claims, now if more else due
 
 
-def _claim(session: Session, ids: Sequence[str]) -> list[Claim]:
+def _claim(session: RunSession, ids: Sequence[str]) -> list[Claim]:
     claimed = session.execute(
         "UPDATE runs SET place = 1, due = NULL, ended = NULL, owner = %s, fence = fence + 1 "
         f"WHERE id = ANY(%s) RETURNING {ALL}, fence",
@@ -320,7 +320,7 @@ def _claim(session: Session, ids: Sequence[str]) -> list[Claim]:
     return [claims[id] for id in ids]
 
 
-def release(session: Session, runs: Mapping[str, int]) -> None:
+def release(session: RunSession, runs: Mapping[str, int]) -> None:
     freed = session.execute(
         "UPDATE runs SET place = 0, owner = NULL "
         "FROM unnest(%b::text[], %b::bigint[]) AS given (id, fence) "
@@ -334,14 +334,14 @@ def release(session: Session, runs: Mapping[str, int]) -> None:
 # -- messages ------------------------------------------------------------------------------------
 
 
-def messages(session: Session, run: str) -> list[Message]:
+def messages(session: RunSession, run: str) -> list[Message]:
     found = session.execute(
         "SELECT kind, name, data, number FROM messages WHERE run = %s ORDER BY number", (run,)
     )
     return [Message(*row) for row in found.fetchall()]
 
 
-def post(session: Session, run: str, message: Message) -> tuple[RunRow | None, bool | None]:
+def post(session: RunSession, run: str, message: Message) -> tuple[RunRow | None, bool | None]:
     """The run, and whether this service has claimed it; None if another has."""
     found = session.execute(
         f"SELECT {COLUMNS}, place, owner FROM runs WHERE id = %s FOR NO KEY UPDATE", (run,)
@@ -380,12 +380,12 @@ def post(session: Session, run: str, message: Message) -> tuple[RunRow | None, b
 # -- looks ---------------------------------------------------------------------------------------
 
 
-def row_of(session: Session, run: str, columns: str = COLUMNS) -> RunRow | None:
+def row_of(session: RunSession, run: str, columns: str = COLUMNS) -> RunRow | None:
     found = session.execute(f"SELECT {columns} FROM runs WHERE id = %s", (run,)).fetchone()
     return None if found is None else RunRow(*found)
 
 
-def get(session: Session, run: str) -> tuple[RunRow, list[bytes]] | None:
+def get(session: RunSession, run: str) -> tuple[RunRow, list[bytes]] | None:
     row = row_of(session, run, ALL)
     if row is None:
         return None
@@ -393,7 +393,7 @@ def get(session: Session, run: str) -> tuple[RunRow, list[bytes]] | None:
     return row, [data for (data,) in found.fetchall()]
 
 
-def list_runs(session: Session, query: RunQuery) -> list[RunRow]:
+def list_runs(session: RunSession, query: RunQuery) -> list[RunRow]:
     where, values = condition(query, "%s")
     found = session.execute(
         f"SELECT {COLUMNS} FROM runs{where} ORDER BY created DESC, id DESC LIMIT %s",
@@ -402,11 +402,11 @@ def list_runs(session: Session, query: RunQuery) -> list[RunRow]:
     return [RunRow(*row) for row in found.fetchall()]
 
 
-def counts(session: Session) -> dict[str, int]:
+def counts(session: RunSession) -> dict[str, int]:
     return dict(session.execute("SELECT state, count(*) FROM runs GROUP BY state").fetchall())
 
 
-def prune(session: Session, before: float, limit: int) -> int:
+def prune(session: RunSession, before: float, limit: int) -> int:
     found = session.execute(
         "SELECT id, (SELECT count(*) FROM steps WHERE run = runs.id) FROM runs "
         "WHERE place = 3 AND ended < %s ORDER BY ended LIMIT %s FOR UPDATE SKIP LOCKED",
@@ -434,11 +434,11 @@ def prune(session: Session, before: float, limit: int) -> int:
     return len(old)
 
 
-def marks(session: Session) -> dict[str, float]:
+def marks(session: RunSession) -> dict[str, float]:
     return dict(session.execute("SELECT name, time FROM marks").fetchall())
 
 
-def mark(session: Session, name: str, time: float) -> None:
+def mark(session: RunSession, name: str, time: float) -> None:
     session.execute(
         "INSERT INTO marks VALUES (%s, %s) ON CONFLICT (name) DO UPDATE SET time = EXCLUDED.time",
         (name, float(time)),
