@@ -121,6 +121,11 @@ class PostgreSQL:
             done = connection.execute(text, values)
             return [] if done.description is None else done.fetchall()
 
+    @property
+    def is_down(self) -> bool:
+        """Whether it was stopped."""
+        return self._process is None
+
     def stop(self, number: int = signal.SIGINT) -> None:
         """Stop it, and wait for that. SIGINT ends all connections, SIGQUIT is as a crash."""
         process, self._process = self._process, None
