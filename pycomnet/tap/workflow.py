@@ -46,11 +46,13 @@ kept in a store, and go on after a restart or a crash at the step that they were
     epilog = f"""
 sqlite:PATH keeps runs in a file, which one workflow service uses alone; memory: does not keep them.
 A relative path is in the directory that twistd runs in (--rundir).
+
 postgresql://USER@HOST/DATABASE keeps them in a database, which several workflow services share: if
-one dies, the others go on with its runs. ?schema=NAME says which tables, lease=SECONDS when a silent
-service counts as dead. "pycomnet workflow check FILE"
-checks a configuration; "pycomnet workflow --help" describes the commands that start, show and steer
-runs.
+one dies, the others go on with its runs. Two options of its own may follow: ?schema=NAME says which
+tables, lease=SECONDS when a silent service counts as dead.
+
+"pycomnet workflow check FILE" checks a configuration; "pycomnet workflow --help" describes the
+commands that start, show and steer runs.
 
 A task's "run", a list of users and @roles, sets who may run it. They log in as the file configures
 that "passwords" names.

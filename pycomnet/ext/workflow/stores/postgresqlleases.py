@@ -8,13 +8,15 @@ transaction, which looks for the row first, and locks it so that it stays until 
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import attrs
 
 from pycomnet.ext.workflow.stores.postgresqltables import N_CLAIMABLE
 
 if TYPE_CHECKING:
+    from psycopg import Cursor
+
     from pycomnet.ext.workflow.stores.postgresqlsession import RunSession
 
 
@@ -45,20 +47,18 @@ def enlist(session: RunSession, lease: float) -> int:
     return found
 
 
-def extend(session: RunSession, epoch: int, lease: float) -> bool:
-    """Have the lease end later; whether it is there."""
-    found = session.execute(
+def extend(session: RunSession, epoch: int, lease: float) -> Cursor[Any]:
+    """Have the lease end later: a row if it is there."""
+    return session.execute(
         "UPDATE services SET expires = clock_timestamp() + make_interval(secs => %s) "
-        "WHERE epoch = %s",
+        "WHERE epoch = %s RETURNING epoch",
         (lease, epoch),
     )
-    return found.rowcount == 1
 
 
-def check(session: RunSession, epoch: int) -> bool:
-    """Whether the lease is there, which it is then until the end of the transaction."""
-    found = session.execute("SELECT FROM services WHERE epoch = %s FOR KEY SHARE", (epoch,))
-    return found.fetchone() is not None
+def check(session: RunSession, epoch: int) -> Cursor[Any]:
+    """A row if the lease is there, which it is then until the end of the transaction."""
+    return session.execute("SELECT epoch FROM services WHERE epoch = %s FOR KEY SHARE", (epoch,))
 
 
 def others(session: RunSession, epoch: int) -> bool:

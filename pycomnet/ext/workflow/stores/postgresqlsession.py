@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 import socket
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import attrs
@@ -24,6 +26,9 @@ from pycomnet.ext.workflow.stores import postgresqlleases as leases
 from pycomnet.ext.workflow.stores.batches import Wanted
 from pycomnet.ext.workflow.stores.postgresqlschema import prepare
 from pycomnet.ext.workflow.stores.postgresqltables import GROUPED
+
+# psycopg says there what it raises as well; without a handler that is standard error.
+logging.getLogger("psycopg").addHandler(logging.NullHandler())
 
 #: How often a transaction is tried that other services' stand in the way of.
 ATTEMPTS = 5
@@ -54,6 +59,10 @@ class Done:
     lost: bool
 
 
+class LeaseGone(Exception):
+    """The service's row is not there any more: the transaction is made anew, with another."""
+
+
 class RunSession:
     """The connection of a store. All but :meth:`interrupt` is called in the store's thread.
 
@@ -78,6 +87,8 @@ class RunSession:
         self.unsure = False
         #: whether operations have begun: if the connection is lost then, they may count
         self._begun = False
+        #: whether the lease was found to be gone
+        self._gone = False
 
     # -- for statements --------------------------------------------------------------------------
 
@@ -110,7 +121,9 @@ class RunSession:
                 self._undo(problem)
                 state = getattr(problem, "sqlstate", None) or ""
                 last = attempt == ATTEMPTS - 1
-                if self._connection is None:
+                if isinstance(problem, LeaseGone):
+                    pass
+                elif self._connection is None:
                     # Lost while nothing was asked of it, it is made anew.
                     if not kept or self._begun or last:
                         self.unsure = self.unsure or self._begun
@@ -130,29 +143,45 @@ class RunSession:
         if self._connection is None:
             self._connection = self.connect()
             prepare(self._connection, self.schema, self._name)
+        if do is _each:  # which has to know at each savepoint how it has gone
+            return self._try(wanted, do)
+        with self._connection.pipeline():
+            done = self._try(wanted, do)
+        # By now it is committed.
+        results = [one() if isinstance(one, partial) else one for one in done.results]
+        return attrs.evolve(done, results=results)
+
+    def _try(
+        self,
+        wanted: Sequence[Wanted],
+        do: Callable[[RunSession, Sequence[Wanted]], list[Any]],
+    ) -> Done:
         self._notices = []
         before, now = self.epoch, time.monotonic()
-        self.execute("BEGIN")
+        lost, self._gone = self._gone, False
         renewing = now - self._renewed > self._lease * RENEW
-        if before == 0:
-            there = False
+        self.execute("BEGIN")
+        lease = None
+        if before == 0 or lost:
+            self.epoch = leases.enlist(self, self._lease)
         elif renewing:
-            there = leases.extend(self, before, self._lease)
+            lease = leases.extend(self, before, self._lease)
         else:
-            there = leases.check(self, before)
-        epoch = before if there else leases.enlist(self, self._lease)
+            lease = leases.check(self, before)
         self._begun = True
-        self.epoch = epoch
         try:
             results = do(self, wanted)
+            if lease is not None and lease.fetchone() is None:
+                self._gone = True
+                raise LeaseGone
             self._send()
             self.execute("COMMIT")
         except BaseException:
             self.epoch = before
             raise
-        if renewing or not there:
+        if renewing or lease is None:
             self._renewed = now
-        return Done(results, renewing or not there, lost=not there and before != 0)
+        return Done(results, renewing or lease is None, lost)
 
     def _undo(self, problem: BaseException) -> None:
         """End a transaction that has failed; without a connection if that can't be."""

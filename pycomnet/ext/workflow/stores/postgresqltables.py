@@ -6,7 +6,8 @@ Those of a kind that a batch has many of take them all in one statement, as arra
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from pycomnet.ext.workflow.errors import FenceLost, RunFull, RunStoreFailed
@@ -35,6 +36,8 @@ from pycomnet.ext.workflow.stores.tables import (
 )
 
 if TYPE_CHECKING:
+    from psycopg import Cursor
+
     from pycomnet.ext.workflow.stores.postgresqlsession import RunSession
 
 #: A longer path of a step is hashed: an index has no room for it.
@@ -164,31 +167,32 @@ def commit(session: RunSession, change: RunChange) -> bool:
     (found,) = commit_all(session, [(change,)])
     if isinstance(found, FenceLost):
         raise found
-    return found
+    return found if isinstance(found, bool) else found()
 
 
 def _place(change: RunChange) -> int:
     return OVER if change.row.state in ENDED else PARKED if change.parked else CLAIMED
 
 
-def commit_all(session: RunSession, wanted: Sequence[tuple[RunChange]]) -> list[bool | FenceLost]:
-    """Commit changes of different runs: whether each can be claimed, or that it is not ours."""
+Committed = bool | FenceLost | Callable[[], bool]
+
+
+def commit_all(session: RunSession, wanted: Sequence[tuple[RunChange]]) -> list[Committed]:
+    """Commit changes of different runs.
+
+    :returns: whether each can be claimed, or a function that says so when the transaction is
+        committed; or that it is not ours.
+    """
     changes = [change for (change,) in wanted]
     counted = _update(session, changes)
     done = [one for one in changes if one.row.id in counted]
     keep_definitions(
         session, {one.row.definition: one.definition for one in done if one.definition is not None}
     )
-    kept, removed, consumed = [], [], []
+    removed, consumed = [], []
     for change in done:
-        id = change.row.id
         consumed += change.consumed
-        for path, data in change.steps:
-            if data is None:
-                removed.append((id, path_key(path)))
-            else:
-                kept.append((id, path_key(path), data))
-    _keep_steps(session, kept)
+        removed += [(change.row.id, path_key(path)) for path, data in change.steps if data is None]
     if removed:
         session.execute(
             "DELETE FROM steps USING unnest(%b::text[], %b::text[]) AS gone (run, path) "
@@ -202,24 +206,33 @@ def commit_all(session: RunSession, wanted: Sequence[tuple[RunChange]]) -> list[
         # What came too late; a request to go on is there for a claim.
         session.execute("DELETE FROM messages WHERE run = ANY(%s) AND kind <> 'retry'", (over,))
         session.notify(N_ENDED, *over)
-    left = over + [one.row.id for one in done if _place(one) == PARKED]
-    claimable = set(_wake(session, left)) if left else set()
-    if claimable:
-        session.notify(N_CLAIMABLE)
-    return [
-        one.row.id in claimable
-        if one.row.id in counted
-        else FenceLost(f"the run {one.row.id!r} is not this service's any more")
-        for one in changes
-    ]
+    left = {*over, *(one.row.id for one in done if _place(one) == PARKED)}
+    woken = _wake(session, left) if left else None
+    results: list[Committed] = []
+    for one in changes:
+        id = one.row.id
+        if id not in counted:
+            results.append(FenceLost(f"the run {id!r} is not this service's any more"))
+        elif woken is None or id not in left:
+            results.append(False)
+        else:
+            results.append(partial(_is_woken, woken, id))
+    return results
 
 
 def _update(session: RunSession, changes: Sequence[RunChange]) -> set[str]:
-    """The ids of those whose fence is that of the present claim."""
+    """Keep rows and steps: the ids of those whose fence is that of the present claim."""
     places = [_place(one) for one in changes]
     rows = [one.row for one in changes]
+    kept = [
+        (change.row.id, path_key(path), data)
+        for change in changes
+        for path, data in change.steps
+        if data is not None
+    ]
     found = session.execute(
         # A body that is the same is not written anew.
+        "WITH counted AS ("
         "UPDATE runs SET definition = new.definition, state = new.state, updated = new.updated, "
         "data = new.data, place = new.place, due = new.due, signals = new.signals, "
         "body = CASE WHEN runs.body = new.body THEN runs.body ELSE new.body END, "
@@ -228,7 +241,13 @@ def _update(session: RunSession, changes: Sequence[RunChange]) -> set[str]:
         "FROM unnest(%b::text[], %b::bigint[], %b::text[], %b::text[], %b::float8[], %b::bytea[], "
         "%b::int2[], %b::float8[], %b::int[], %b::bytea[]) "
         "AS new (id, fence, definition, state, updated, data, place, due, signals, body) "
-        "WHERE runs.id = new.id AND runs.fence = new.fence AND runs.place = 1 RETURNING runs.id",
+        "WHERE runs.id = new.id AND runs.fence = new.fence AND runs.place = 1 RETURNING runs.id"
+        "), kept AS ("
+        "INSERT INTO steps SELECT new.run, new.path, new.data "
+        "FROM unnest(%b::text[], %b::text[], %b::bytea[]) AS new (run, path, data) "
+        "JOIN counted ON counted.id = new.run "
+        "ON CONFLICT (run, path) DO UPDATE SET data = EXCLUDED.data"
+        ") SELECT id FROM counted",
         (
             [one.id for one in rows],
             [one.fence for one in changes],
@@ -243,20 +262,26 @@ def _update(session: RunSession, changes: Sequence[RunChange]) -> set[str]:
             ],
             [one.signals for one in rows],
             [one.body for one in rows],
+            *([one[at] for one in kept] for at in range(3)),
         ),
     )
     return {id for (id,) in found.fetchall()}
 
 
-def _wake(session: RunSession, runs: Sequence[str]) -> list[str]:
+def _wake(session: RunSession, runs: Collection[str]) -> Cursor[Any]:
     """Make runs claimable that nobody has and that have messages."""
     # A statement of its own: it sees what was posted while the one before waited for the row.
-    found = session.execute(
+    return session.execute(
         "UPDATE runs SET place = 0, due = NULL WHERE id = ANY(%s) "
         "AND EXISTS (SELECT FROM messages WHERE messages.run = runs.id) RETURNING id",
         (list(runs),),
     )
-    return [id for (id,) in found.fetchall()]
+
+
+def _is_woken(woken: Cursor[Any], run: str) -> bool:
+    if woken.rownumber:
+        woken.scroll(0, "absolute")
+    return any(id == run for (id,) in woken.fetchall())
 
 
 # -- claims --------------------------------------------------------------------------------------
@@ -298,24 +323,28 @@ def claim(session: RunSession, now: float, limit: int) -> tuple[list[Claim], flo
 
 
 def _claim(session: RunSession, ids: Sequence[str]) -> list[Claim]:
+    # All are sent before the first is waited for.
     claimed = session.execute(
         "UPDATE runs SET place = 1, due = NULL, ended = NULL, owner = %s, fence = fence + 1 "
         f"WHERE id = ANY(%s) RETURNING {ALL}, fence",
         (session.epoch, list(ids)),
-    ).fetchall()
+    )
+    kept = session.execute("SELECT run, data FROM steps WHERE run = ANY(%s)", (list(ids),))
+    posted = session.execute(
+        "SELECT run, kind, name, data, number FROM messages WHERE run = ANY(%s) ORDER BY number",
+        (list(ids),),
+    )
     steps: dict[str, list[bytes]] = {}
-    text = "SELECT run, data FROM steps WHERE run = ANY(%s)"
-    for run, data in session.execute(text, (list(ids),)).fetchall():
+    for run, data in kept.fetchall():
         steps.setdefault(run, []).append(data)
     told: dict[str, list[Message]] = {}
-    text = "SELECT run, kind, name, data, number FROM messages WHERE run = ANY(%s) ORDER BY number"
-    for run, *message in session.execute(text, (list(ids),)).fetchall():
+    for run, *message in posted.fetchall():
         told.setdefault(run, []).append(Message(*message))
     claims = {
         row[0]: Claim(
             RunRow(*row), fence, tuple(steps.get(row[0], ())), tuple(told.get(row[0], ()))
         )
-        for *row, fence in claimed
+        for *row, fence in claimed.fetchall()
     }
     return [claims[id] for id in ids]
 

@@ -493,7 +493,7 @@ class TroubleTests(SharedCase):
 def begin_and_stop(session: Any) -> None:
     """Begin a transaction that has the service's lease, and do nothing more."""
     session.execute("BEGIN")
-    assert leases.check(session, session.epoch)
+    assert leases.check(session, session.epoch).fetchone()
 
 
 def lose_answer(case: Any, store: Any) -> None:
@@ -502,12 +502,13 @@ def lose_answer(case: Any, store: Any) -> None:
     execute = session.execute
 
     def losing(text: str, values: Any = ()) -> Any:
-        done = execute(text, values)
-        if text == "COMMIT":
-            patched.restore()
-            session.interrupt()
-            raise psycopg.OperationalError("the connection was lost")
-        return done
+        if text != "COMMIT":
+            return execute(text, values)
+        patched.restore()
+        with session._connection.pipeline():  # at its end it is done
+            execute(text, values)
+        session.interrupt()
+        raise psycopg.OperationalError("the connection was lost")
 
     patched = case.patch(session, "execute", losing)
 
