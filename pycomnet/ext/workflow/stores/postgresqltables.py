@@ -189,7 +189,8 @@ def commit_all(session: RunSession, wanted: Sequence[tuple[RunChange]]) -> list[
     keep_definitions(
         session, {one.row.definition: one.definition for one in done if one.definition is not None}
     )
-    removed, consumed = [], []
+    removed: list[tuple[str, str]] = []
+    consumed: list[int] = []
     for change in done:
         consumed += change.consumed
         removed += [(change.row.id, path_key(path)) for path, data in change.steps if data is None]
