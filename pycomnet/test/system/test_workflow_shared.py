@@ -156,25 +156,31 @@ async def test_runs_of_a_killed_service_go_on_at_another(place: Place) -> None:
     assert place.effects() == Counter(["pay a", "pay b", "ship a", "ship b"])
 
 
+@pytest.mark.parametrize("answered", [True, False])
 @pytest_twisted.ensureDeferred
-async def test_service_that_was_stopped_commits_nothing_late(place: Place) -> None:
-    """One of two services is stopped for longer than its lease, and its runs end at the other. When
-    it goes on it has the answers of its calls; it commits none of them, and makes no further
-    call. Then it works as before."""
+async def test_service_that_was_stopped_commits_nothing_late(place: Place, answered: bool) -> None:
+    """One of two services is stopped for longer than its lease, and its runs are the other's. When
+    it goes on, with the answers of its calls or while they are under way, it commits nothing,
+    makes no further call, and takes nothing from the other's. Then it works as before."""
     async with place.context() as calls:
         first, second = (workflow(name, context=calls) for name in NAMES)
         for id in ("a", "b"):
             await first.start("order", id, id)
         await until(lambda: place.effects().total() == 2, "both are being paid")
         place.first.signal(signal.SIGSTOP)
+        shipped = ["shipped a", "shipped b"]
         try:
             await place.second.seen("services have ended: their runs are free")
-            results = [second.result(id, PATIENCE) for id in ("a", "b")]
-            await release(calls)
-            assert await defer.gatherResults(results) == ["shipped a", "shipped b"]
+            results = defer.gatherResults([second.result(id, PATIENCE) for id in ("a", "b")])
+            if answered:
+                await release(calls)
+                assert await results == shipped
         finally:
             place.first.signal(signal.SIGCONT)
         await place.first.seen("the lease at .* has ended")
+        if not answered:
+            await release(calls)
+            assert await results == shipped
         again = workflow(NAMES[0], context=calls)
         assert await again.invoke("order", "c", PATIENCE, id="c") == "shipped c"
     effects = [f"{what} {id}" for what in ("pay", "ship") for id in "abc"]
