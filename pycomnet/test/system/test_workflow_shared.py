@@ -28,7 +28,7 @@ pytestmark = needs("initdb")
 
 NAMES = ("/demo/workflow/1", "/demo/workflow/2")
 #: Seconds.
-LEASE = 2.0
+LEASE = 4.0
 
 SHOP = """
 import os, pathlib, pycomnet
