@@ -1,23 +1,24 @@
-"""Workflows beside three calls by hand, and beside DBOS on SQLite.
+"""Workflows beside three calls by hand, and beside DBOS on the same kind of database.
 
 Both run chains of three steps that do nothing. A step of DBOS is a function in its own process;
 ours is a call to a service, over a socket. ``--waiting N`` starts N runs that wait for a signal,
 and says what memory they take and how long a restart is.
 
     python benchmarks/workflow.py --runs 200
+    python benchmarks/workflow.py --runs 200 --store postgresql
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
 import resource
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from pycomnet.ext.workflow import Task, WorkflowService, workflow
 from pycomnet.ext.workflow.stores import make_run_store
 from pycomnet.nameserver.daemon import NameserverService
 from pycomnet.nameserver.stores.memory import MemoryStore
+from pycomnet.test.postgresql import ROLE, postgresql
 
 PEER = Path(__file__).parent / "peers" / "dbos_chain.py"
 
@@ -51,29 +53,45 @@ def chain(name: str, durable: bool) -> Task:
     return task
 
 
-async def serve(reactor: Any, context: Any, path: str) -> tuple[Any, Any]:
-    """A workflow service on a file, and its address."""
+async def serve(reactor: Any, context: Any, where: str) -> tuple[Any, Any]:
+    """A workflow service on a store, and its address."""
     tasks = chain("kept", True).check(chain("quick", False), Task("wait").signal("go"))
-    store = make_run_store(f"sqlite:{path}", reactor)
+    store = make_run_store(where, reactor)
     server = pycomnet.ServiceServer(reactor, context=context)
     await server.add(WorkflowService(tasks, store))
     return server, await server.listen("tcp:0:interface=127.0.0.1")
 
 
+def stores(args: argparse.Namespace, cleanup: ExitStack) -> tuple[str, str]:
+    """The address of our store, and the peer's of its own: on a file each, or in one server."""
+    directory = tempfile.mkdtemp(dir=args.directory)
+    if args.store == "sqlite":
+        return f"sqlite:{directory}/runs.sqlite", f"sqlite:///{directory}/dbos.sqlite"
+    server = cleanup.enter_context(postgresql(fsync="on"))
+    server.execute("CREATE DATABASE dbos")
+    peer = f"postgresql://{ROLE}@/dbos?host={server.directory}&port={server.port}"
+    return server.address(), peer
+
+
 async def measure(reactor: Any, args: argparse.Namespace) -> None:
     """Measure, and print a line for each figure."""
+    with ExitStack() as cleanup:
+        await measure_on(reactor, args, *stores(args, cleanup))
+
+
+async def measure_on(reactor: Any, args: argparse.Namespace, where: str, peers: str) -> None:
+    """Measure on a store, and the peer on another."""
     names = NameserverService(MemoryStore(), ["tcp:0:interface=127.0.0.1"], reactor, print)
     names.startService()
     while not names.addresses:
         await pycomnet.Context(reactor).sleep(0.01)
-    path = os.path.join(tempfile.mkdtemp(dir=args.directory), "runs.sqlite")
     async with pycomnet.Context(reactor, nameserver=names.addresses[0], timeout=None) as context:
         nulls = pycomnet.ServiceServer(reactor)
         await nulls.add(Null())
         address = await nulls.listen("tcp:0:interface=127.0.0.1")
         offer = {"service": "null", "interfaces": ["bench.null"], "address": address, "ttl": 600}
         await (await context.nameserver()).invoke("register", offer)
-        server, at = await serve(reactor, context, path)
+        server, at = await serve(reactor, context, where)
         w = workflow(context=context, address=at)
         null = await context.locate("bench.null")
         rounds: list[tuple[float, float]] = []
@@ -100,18 +118,14 @@ async def measure(reactor: Any, args: argparse.Namespace) -> None:
         )
         many = time.perf_counter() - begun
         if args.waiting:
-            server = await waiting(reactor, context, w, server, path, args.waiting)
+            server = await waiting(reactor, context, w, server, where, args.waiting)
         await server.close()
         await nulls.close()
     await names.stopService()
     peer: Any = None
     if not args.no_peer:
-        directory = tempfile.mkdtemp(dir=args.directory)
         ran = await output_of(
-            [
-                *(sys.executable, str(PEER), f"{directory}/dbos.sqlite"),
-                *(str(args.runs), str(args.at_a_time)),
-            ]
+            [sys.executable, str(PEER), peers, str(args.runs), str(args.at_a_time)]
         )
         peer = json.loads(ran.splitlines()[-1])
     steps = args.runs * 12
@@ -127,7 +141,7 @@ async def output_of(command: list[str]) -> str:
     return ran.stdout
 
 
-async def waiting(reactor: Any, context: Any, w: Any, server: Any, path: str, count: int) -> Any:
+async def waiting(reactor: Any, context: Any, w: Any, server: Any, where: str, count: int) -> Any:
     """Start runs that wait, and restart the service."""
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     for first in range(0, count, 1000):  # so that what is measured is not this program's lists
@@ -136,7 +150,7 @@ async def waiting(reactor: Any, context: Any, w: Any, server: Any, path: str, co
     used = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
     await server.close()
     begun = time.perf_counter()
-    server, at = await serve(reactor, context, path)
+    server, at = await serve(reactor, context, where)
     again = workflow(context=context, address=at)
     await again.signal("w0", "go", 1)
     assert await again.result("w0") == 1
@@ -149,6 +163,7 @@ def main() -> None:
     """Read the command line, and measure."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--runs", type=int, default=200, help="chains, one after the other")
+    parser.add_argument("--store", choices=["sqlite", "postgresql"], default="sqlite")
     parser.add_argument("--at-a-time", type=int, default=64)
     parser.add_argument("--waiting", type=int, default=0, help="runs that wait for a signal")
     parser.add_argument("--directory", help="where the files are: on the disk to measure")

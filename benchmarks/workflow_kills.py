@@ -1,11 +1,16 @@
-"""Kills a workflow service, and the service that it calls, at random, and checks every run.
+"""Kills workflow services, and the service that they call, at random, and checks every run.
 
-Each run pays (a method with ``once``), then ships (an idempotent one). A run may end with the code
-``unknown`` if the paying service was killed while it was called; then its payment is undone. What
-must hold: no run is lost, every run ends, no payment is made twice, what is done has been paid and
-shipped, and what is not done was undone once it may have been paid.
+Each run pays (a method with ``once``), marks (a method that may not run twice), then ships (an
+idempotent one). A run may end with the code ``unknown`` if the paying service was killed while it
+was called; then its payment is undone. What must hold: no run is lost, every run ends, no payment
+and no mark is made twice, what is done has been paid and shipped, and what is not done was undone
+once it may have been paid. A mark of which nobody knows whether it was made is not made again.
+
+On PostgreSQL two services share the runs, and some are stopped for longer than their lease: what
+they do when they go on must do nothing twice.
 
     python benchmarks/workflow_kills.py --kills 20 --service-kills 5
+    python benchmarks/workflow_kills.py --kills 20 --service-kills 5 --store postgresql --stops 10
 """
 
 from __future__ import annotations
@@ -17,6 +22,7 @@ import random
 import signal
 import tempfile
 from collections import Counter
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +33,12 @@ from twisted.internet.threads import deferToThread
 from pycomnet.errors import PycomnetError
 from pycomnet.ext.workflow import RunFailed, UnknownRun, workflow
 from pycomnet.services.client.context import Context
+from pycomnet.test.postgresql import postgresql
 from pycomnet.test.system.daemons import Daemon, Daemons, daemons
 
 NAME = "/kills/workflow"
+#: Seconds of a lease.
+LEASE = 2.0
 SERVICE = """
 import os, pathlib, pycomnet
 from twisted.internet import reactor, task
@@ -48,6 +57,11 @@ class Shop(pycomnet.Service):
         note(f"pay {request.args}\\n")
         await task.deferLater(reactor, 0.05)
         return request.args
+
+    @pycomnet.method()
+    async def mark(self, request):
+        note(f"mark {request.args}\\n")
+        await task.deferLater(reactor, 0.02)
 
     @pycomnet.method(idempotent=True)
     async def ship(self, request):
@@ -77,7 +91,22 @@ CONFIG = {
                     }
                 ],
             },
-            {"interface": "kills.shop", "method": "ship", "timeout": 60, "retry": RETRY},
+            {
+                "name": "mark",
+                "interface": "kills.shop",
+                "method": "mark",
+                "args": "${input}",
+                "timeout": 60,
+                "retry": RETRY,
+                "catch": [{"errors": ["*"], "then": [{"value": "nobody knows"}]}],
+            },
+            {
+                "interface": "kills.shop",
+                "method": "ship",
+                "args": "${input}",
+                "timeout": 60,
+                "retry": RETRY,
+            },
         ]
     }
 }
@@ -88,10 +117,13 @@ LONGEST_END = 120.0
 class Kills:
     """One run of the checker."""
 
-    def __init__(self, reactor: Any, started: Daemons, args: argparse.Namespace) -> None:
+    def __init__(
+        self, reactor: Any, started: Daemons, args: argparse.Namespace, store: list[str]
+    ) -> None:
         self._reactor = reactor
         self._started = started
         self._args = args
+        self._store = store
         self._random = random.Random(args.seed)
         self._nameserver = started.nameserver()
         self._config = started.directory / "order.json"
@@ -102,12 +134,12 @@ class Kills:
         self.killed: Counter[str] = Counter()
         self.runs: dict[str, str] = {}
 
-    def workflows(self) -> Daemon:
-        """Start the workflow service."""
+    def workflows(self, number: int) -> Daemon:
+        """Start a workflow service."""
         daemon = self._started.start(
             "pycomnet-workflow",
             *("--config", str(self._config), "--nameserver", self._nameserver),
-            *("--name", NAME, "--ttl", "2", "--wait"),
+            *("--name", f"{NAME}/{number}", "--ttl", "2", "--wait", *self._store),
         )
         daemon.wait_for("registered ")
         return daemon
@@ -156,26 +188,32 @@ class Kills:
         """Kill, restart, and check."""
         args = self._args
         shop = await deferToThread(self.shop)
-        daemon = await deferToThread(self.workflows)
-        kills = ["workflow"] * args.kills + ["shop"] * args.service_kills
+        services = [await deferToThread(self.workflows, n) for n in range(args.services)]
+        kills = ["workflow"] * args.kills + ["shop"] * args.service_kills + ["stop"] * args.stops
         self._random.shuffle(kills)
         context = Context(self._reactor, nameserver=self._nameserver, timeout=60)
         async with context:
-            w = workflow(NAME, context=context)
-            clients = [defer.Deferred.fromCoroutine(self.orders(w, n)) for n in range(args.clients)]
+            names = [f"{NAME}/{number % args.services}" for number in range(args.clients)]
+            clients = [
+                defer.Deferred.fromCoroutine(self.orders(workflow(name, context=context), number))
+                for number, name in enumerate(names)
+            ]
             ended = defer.gatherResults(clients, consumeErrors=True)
             ends = self._reactor.seconds() + args.seconds
             for what in kills:
                 if ended.called or self._reactor.seconds() > ends:
                     break  # a run is lost, or time is up
                 await deferLater(self._reactor, self._random.uniform(0.2, 2.0))
-                victim = daemon if what == "workflow" else shop
-                victim.signal(signal.SIGKILL)
-                await victim.ended()
-                if what == "workflow":
-                    daemon = await deferToThread(self.workflows)
-                else:
+                if what == "shop":
+                    await self.kill(shop)
                     shop = await deferToThread(self.shop)
+                else:
+                    number = self._random.randrange(args.services)
+                    if what == "stop":
+                        await self.stop(services[number])
+                    else:
+                        await self.kill(services[number])
+                        services[number] = await deferToThread(self.workflows, number)
                 self.killed[what] += 1
                 if self.killed.total() % 25 == 0:
                     print(f"{dict(self.killed)}, runs: {dict(self.ends)}", flush=True)
@@ -189,11 +227,23 @@ class Kills:
                 raise SystemExit(f"{len(left)} runs don't end: {left}") from None
         self.check()
 
+    async def kill(self, victim: Daemon) -> None:
+        """Kill a service."""
+        victim.signal(signal.SIGKILL)
+        await victim.ended()
+
+    async def stop(self, victim: Daemon) -> None:
+        """Stop a service for about as long as its lease: shorter, or longer."""
+        victim.signal(signal.SIGSTOP)
+        await deferLater(self._reactor, self._random.uniform(0.5, 2.5) * LEASE)
+        victim.signal(signal.SIGCONT)
+
     def check(self) -> None:
         """Every run has ended, and no payment was made twice."""
         effects = Counter((self._started.directory / "effects").read_text().splitlines())
-        twice = [line for line, times in effects.items() if line.startswith("pay") and times > 1]
-        assert not twice, f"paid twice: {twice}"
+        once = ("pay", "mark")
+        twice = [line for line, times in effects.items() if line.startswith(once) and times > 1]
+        assert not twice, f"done twice: {twice}"
         for id, end in self.runs.items():
             assert end in ("done", "unknown"), (id, end)
             if end == "done":
@@ -202,9 +252,12 @@ class Kills:
                 assert not effects[f"refund {id}"], id
             else:
                 assert effects[f"refund {id}"] >= 1, id
-        killed = f"{self.killed['workflow']} kills of the workflow service"
-        print(f"{killed}, {self.killed['shop']} of the service that it calls")
-        print(f"{len(self.runs)} runs: {dict(self.ends)}; none lost or paid twice, all ended")
+        killed = f"{self.killed['workflow']} kills of workflow services"
+        print(f"{killed}, {self.killed['shop']} of the service that they call", end="")
+        print(f", {self.killed['stop']} stops")
+        marks = sum(1 for id in self.runs if effects[f"mark {id}"])
+        print(f"{len(self.runs)} runs: {dict(self.ends)}; {marks} were marked")
+        print("none was lost, none was paid or marked twice, all have ended")
 
 
 async def main(reactor: Any) -> None:
@@ -215,10 +268,22 @@ async def main(reactor: Any) -> None:
     parser.add_argument("--seconds", type=float, default=3600, help="no more kills after that")
     parser.add_argument("--clients", type=int, default=8)
     parser.add_argument("--seed", type=int, default=int.from_bytes(os.urandom(4), "big"))
+    parser.add_argument("--store", choices=["sqlite", "postgresql"], default="sqlite")
+    parser.add_argument("--services", type=int, help="that share the runs, on postgresql: 2")
+    parser.add_argument("--stops", type=int, default=0, help="on postgresql: SIGSTOP for a while")
     args = parser.parse_args()
+    if args.store == "sqlite" and (args.services or args.stops):
+        parser.error("on sqlite there is one service, and nobody else has its runs")
     print(f"seed {args.seed}")
-    with daemons(Path(tempfile.mkdtemp())) as started:
-        await Kills(reactor, started, args).run()
+    with ExitStack() as cleanup:
+        store: list[str] = []
+        if args.store == "postgresql":
+            server = cleanup.enter_context(postgresql(fsync="on"))
+            store = ["--store", server.address(lease=LEASE)]
+            args.services = args.services or 2
+        args.services = args.services or 1
+        started = cleanup.enter_context(daemons(Path(tempfile.mkdtemp())))
+        await Kills(reactor, started, args, store).run()
 
 
 if __name__ == "__main__":

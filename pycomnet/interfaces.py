@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from zope.interface import Attribute, Interface
@@ -209,6 +209,15 @@ class IRunFollower(Interface):
     def ended(run: str) -> None:
         """A run has ended, in whatever service: for those who wait for its result."""
 
+    def renewed() -> None:
+        """The store's ``held`` is true again: make the calls that have waited for that."""
+
+    def claims() -> Collection[str]:
+        """The runs that this service has claimed, as far as it knows."""
+
+    def awaited() -> Collection[str]:
+        """The runs for whose end somebody waits."""
+
 
 class IRunStore(Interface):
     """Where the runs of workflows are kept.
@@ -222,7 +231,9 @@ class IRunStore(Interface):
     same, and told. All fail with
     :class:`~pycomnet.ext.workflow.errors.RunStoreFailed` if the store can't do what it was asked
     for, and then nothing has changed; with its subclass ``RunNotKept`` if it never can, as a value
-    is none of a store. Either is of that call alone: others that are committed with it count.
+    is none of a store. Either is of that call alone: others that are committed with it count. If
+    the connection to a store's server is lost, nobody knows whether what was asked for was done;
+    what a service then has claimed without knowing it becomes claimable.
 
     :class:`pycomnet.test.ext.workflow.conformance.RunStoreConformance` has the tests that every
         store passes.
@@ -233,6 +244,11 @@ class IRunStore(Interface):
     lease = Attribute(
         """Seconds after which the claims of a silent service end, or None if the store
         is this service's alone. With a lease, ``renew`` has to be called three times as often."""
+    )
+
+    held = Attribute(
+        """Whether the claims are sure to be this service's now: with a lease, it was renewed not
+        longer ago than that. While it is false no call may begin."""
     )
 
     def open(follower: IRunFollower) -> Deferred[None]:
@@ -284,7 +300,8 @@ class IRunStore(Interface):
         """
 
     def renew() -> Deferred[None]:
-        """Go on with all claims for another lease; tells ``lost`` of those that had ended."""
+        """Go on with all claims for another lease; tells ``lost`` of those that had ended, and
+        whatever the follower has not been told while the connection was lost."""
 
     def post(run: str, message: Message) -> Deferred[RunRow | None]:
         """Keep a message for a run, and tell the service that has it, or, if none has, all.

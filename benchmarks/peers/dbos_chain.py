@@ -1,6 +1,6 @@
-"""DBOS on SQLite: chains of three null steps. Prints seconds of both measurements as JSON.
+"""DBOS: chains of three null steps. Prints seconds of both measurements as JSON.
 
-Run by ``benchmarks/workflow.py``: PATH RUNS AT_A_TIME.
+Run by ``benchmarks/workflow.py``: URL RUNS AT_A_TIME; the URL is SQLAlchemy's.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ def chain(value: Any) -> Any:
 
 def main() -> None:
     """Run chains one after the other, then many at a time."""
-    path, runs, at_a_time = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+    url, runs, at_a_time = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
     config: Any = {
         "name": "chain",
-        "system_database_url": f"sqlite:///{path}",
+        "system_database_url": url,
         "log_level": "ERROR",
         "max_executor_threads": at_a_time,
     }

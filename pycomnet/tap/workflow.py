@@ -45,9 +45,14 @@ kept in a store, and go on after a restart or a crash at the step that they were
 """
     epilog = f"""
 sqlite:PATH keeps runs in a file, which one workflow service uses alone; memory: does not keep them.
-A relative path is in the directory that twistd runs in (--rundir). "pycomnet workflow check FILE"
-checks a configuration; "pycomnet workflow --help" describes the commands that start, show and steer
-runs.
+A relative path is in the directory that twistd runs in (--rundir).
+
+postgresql://USER@HOST/DATABASE keeps them in a database, which several workflow services share: if
+one dies, the others go on with its runs. Two options of its own may follow: ?schema=NAME says which
+tables, lease=SECONDS when a silent service counts as dead.
+
+"pycomnet workflow check FILE" checks a configuration; "pycomnet workflow --help" describes the
+commands that start, show and steer runs.
 
 A task's "run", a list of users and @roles, sets who may run it. They log in as the file configures
 that "passwords" names.
@@ -55,6 +60,7 @@ that "passwords" names.
 Examples:
   twistd -n {NAME} --config tasks.json --name /demo/workflow/1
   twistd -n {NAME} --config tasks.toml --store sqlite:/var/lib/runs.sqlite
+  twistd -n {NAME} --config tasks.toml --store 'postgresql://app@db/workflows?lease=5'
 """
     optParameters = [
         ["config", "c", None, "A TOML or JSON file with tasks and settings; options override it."],

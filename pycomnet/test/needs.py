@@ -6,6 +6,7 @@ the fixture half set up, and every later test with another parameter of it fails
 
 from __future__ import annotations
 
+import glob
 import os
 import shutil
 
@@ -13,6 +14,18 @@ import pytest
 
 #: Set in CI: there nothing may be missing.
 REQUIRE_ALL = "PYCOMNET_REQUIRE_ALL"
+
+
+#: Where Debian has programs that are not on the path.
+ELSEWHERE = ("/usr/lib/postgresql/*/bin",)
+
+
+def found(program: str) -> str | None:
+    """Where a program is, on the path or where Debian has it; None if it is not there."""
+    there = [os.environ.get("PATH", os.defpath)]
+    for pattern in ELSEWHERE:
+        there += sorted(glob.glob(pattern), reverse=True)
+    return shutil.which(program, path=os.pathsep.join(there))
 
 
 def missing(what: str) -> None:
@@ -31,7 +44,7 @@ def require(*programs: str) -> None:
     :param programs: names that have to be on the path.
     """
     for program in programs:
-        if shutil.which(program) is None:
+        if found(program) is None:
             missing(f"{program} is not installed")
 
 
@@ -42,7 +55,7 @@ def needs(*programs: str) -> pytest.MarkDecorator:
 
     :param programs: names that have to be on the path.
     """
-    lacking = [program for program in programs if shutil.which(program) is None]
+    lacking = [program for program in programs if found(program) is None]
     return pytest.mark.skipif(
         bool(lacking) and not os.environ.get(REQUIRE_ALL),
         reason=f"{', '.join(lacking)} is not installed",

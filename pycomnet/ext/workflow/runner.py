@@ -279,6 +279,17 @@ class Runner(RunStepper):
         for waiting in self._waiting.pop(run, ()):
             waiting.callback(None)
 
+    def renewed(self) -> None:
+        for live in [one for one in self.live.values() if one.calls]:
+            self._step(live)
+
+    def claims(self) -> set[str]:
+        kept = {id for id, live in self.live.items() if live.fence is not None}
+        return kept.union(self._arriving, self._unreleased)
+
+    def awaited(self) -> list[str]:
+        return [id for id in self._waiting if not id.startswith(PASSING)]
+
     @property
     def claiming(self) -> bool:
         """Whether runs are being claimed."""

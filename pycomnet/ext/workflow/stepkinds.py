@@ -131,7 +131,7 @@ SETTINGS: Mapping[str, Field] = {
     "nameserver": Field("text", "the nameserver's address"),
     "advertise": Field("text", "the address that clients connect to"),
     "insecure": Field("bool", "whether other machines may call without a rule and without TLS"),
-    "store": Field("text", "where runs are kept: sqlite:PATH or memory:"),
+    "store": Field("text", "where runs are kept: sqlite:PATH, postgresql://... or memory:"),
     "keep": Field("seconds", "seconds for which runs are kept that have ended"),
     "passwords": Field("text", "a file of users, who have to log in"),
     "status": Field("text", "an endpoint for the status page and the metrics"),

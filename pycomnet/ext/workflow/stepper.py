@@ -393,7 +393,9 @@ class RunStepper:
     # -- calls -----------------------------------------------------------------------------------
 
     def _perform(self, live: LiveRun) -> None:
-        """Make the calls that were decided."""
+        """Make the calls that were decided; later if the run may be another service's."""
+        if live.fence is not None and not self.store.held:
+            return
         calls, live.calls = live.calls, {}
         for path, call in calls.items():
             if path not in live.under_way:

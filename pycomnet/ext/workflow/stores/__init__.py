@@ -1,4 +1,5 @@
-"""Stores of runs, by the word before the colon: ``sqlite:PATH``, ``memory:``."""
+"""Stores of runs, by the word before the colon: ``sqlite:PATH``, ``postgresql://HOST/DATABASE``,
+``memory:``."""
 
 from __future__ import annotations
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 #: The word -> a module and a function that makes a store of what follows the colon, and a reactor.
 SCHEMES = {
     "memory": ("pycomnet.ext.workflow.stores.sqlite", "make_memory_store"),
+    "postgresql": ("pycomnet.ext.workflow.stores.postgresql", "make_postgresql_store"),
     "sqlite": ("pycomnet.ext.workflow.stores.sqlite", "make_sqlite_store"),
 }
 
@@ -27,9 +29,16 @@ def make_run_store(description: str, reactor: IReactorTime) -> IRunStore:
     scheme, colon, rest = description.partition(":")
     if not colon or scheme not in SCHEMES:
         known = ", ".join(f"{name}:" for name in SCHEMES)
-        raise RunStoreFailed(f"expected a store, one of {known} got {description!r}")
+        raise RunStoreFailed(f"expected a store, one of {known} got {description!r:.100}")
     module, function = SCHEMES[scheme]
-    made: IRunStore = getattr(import_module(module), function)(rest, reactor)
+    try:
+        found = import_module(module)
+    except ModuleNotFoundError as missing:
+        text = f"{scheme}: needs {missing.name}: pip install 'pycomnet[{scheme}]'"
+        raise RunStoreFailed(text) from None
+    except ImportError as problem:  # psycopg without libpq
+        raise RunStoreFailed(f"{scheme}: {' '.join(str(problem).split()):.500}") from None
+    made: IRunStore = getattr(found, function)(rest, reactor)
     return made
 
 

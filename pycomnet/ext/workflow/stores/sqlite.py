@@ -6,33 +6,24 @@ transaction with one fsync. It is written in a thread.
 
 from __future__ import annotations
 
-import builtins
 import contextlib
 import sqlite3
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from collections.abc import Callable, Sequence
 from typing import Any
 
-import attrs
 from twisted.enterprise import adbapi
 from twisted.internet import defer
 from twisted.internet.interfaces import IReactorTime
-from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from pycomnet.deferred import deferred
 from pycomnet.errors import PycomnetError
 from pycomnet.ext.workflow.errors import RunNotKept, RunStoreFailed
-from pycomnet.ext.workflow.records import ENDED, Claim, Message, RunChange, RunQuery, RunRow
 from pycomnet.ext.workflow.stores import tables
+from pycomnet.ext.workflow.stores.batches import BatchedRunStore, Wanted
 from pycomnet.interfaces import IRunFollower, IRunStore
 from pycomnet.net.databasefile import DatabaseFile
-from pycomnet.text.logs import Logger
 
-log = Logger()
-
-#: The most operations of a transaction; with more, the first would wait too long for the last.
-MOST = 2_000
 #: Seconds to wait for another process that has the file open.
 BUSY = 10.0
 #: KiB of SQLite's own cache.
@@ -59,41 +50,17 @@ READS = frozenset(
 )
 
 
-@attrs.frozen
-class _Operation:
-    """What is asked for.
-
-    :ivar function: runs in the thread, with the connection and ``args``.
-    :ivar waiting: fires with its result. Who asked may cancel it: the operation goes on.
-    :ivar then: called with the result, whoever waits, and gives what ``waiting`` fires with.
-    """
-
-    function: Callable[..., Any]
-    args: tuple[Any, ...]
-    waiting: defer.Deferred[Any]
-    then: Callable[[Any], Any] | None
-
-
 @implementer(IRunStore)
-class SQLiteRunStore:
+class SQLiteRunStore(BatchedRunStore):
     """Keeps runs in a file.
 
     :param path: of the file, which is created if it does not exist; None keeps them in memory.
     """
 
-    lease = None
-
     def __init__(self, path: str | None, reactor: IReactorTime) -> None:
-        self.name = "memory:" if path is None else f"sqlite:{path}"
+        super().__init__("memory:" if path is None else f"sqlite:{path}", tables, reactor)
         self._path = path
-        self._reactor = reactor
         self._pool: Any = None
-        self._follower: Any = None
-        self._queue: list[_Operation] = []
-        self._turn: Any = None
-        self._writing = False
-        self._idle: list[defer.Deferred[None]] = []
-        self._closing = False
         #: by which this service keeps others away
         self._file: DatabaseFile | None = None
         if path is not None:
@@ -104,7 +71,6 @@ class SQLiteRunStore:
     @deferred
     async def open(self, follower: IRunFollower) -> None:
         self._follower = follower
-        self._closing = False
         if self._file is not None:
             self._file.hold()
         self._pool = adbapi.ConnectionPool(
@@ -119,9 +85,11 @@ class SQLiteRunStore:
             isolation_level=None,
             timeout=BUSY,
         )
+        self._closing = False
         try:
             await self._do(tables.prepare, self.name)
         except Exception:
+            self._closing = True
             pool, self._pool = self._pool, None
             pool.close()
             self._let_go()
@@ -149,11 +117,7 @@ class SQLiteRunStore:
 
     @deferred
     async def close(self) -> None:
-        self._closing = True
-        while self._writing or self._queue:
-            waiting: defer.Deferred[None] = defer.Deferred()
-            self._idle.append(waiting)
-            await waiting
+        await self._finish()
         pool, self._pool = self._pool, None
         if pool is not None:
             pool.close()
@@ -161,56 +125,11 @@ class SQLiteRunStore:
 
     # -- transactions ----------------------------------------------------------------------------
 
-    def _do(
-        self,
-        function: Callable[..., Any],
-        *args: Any,
-        then: Callable[[Any], Any] | None = None,
-    ) -> defer.Deferred[Any]:
-        """Run a function in the thread, in the next transaction."""
-        if self._pool is None or self._closing:
-            return defer.fail(RunStoreFailed(f"{self.name}: it is closed"))
-        # Without a canceller: Twisted drops the result that comes after a cancel.
-        waiting: defer.Deferred[Any] = defer.Deferred()
-        self._queue.append(_Operation(function, args, waiting, then))
-        if self._turn is None and not self._writing:
-            # The rest of this turn's operations go into the same transaction.
-            self._turn = self._reactor.callLater(0, self._flush)
-        return waiting
-
-    def _flush(self) -> None:
-        self._turn = None
-        if self._writing or not self._queue:
-            return
-        batch, self._queue = self._queue[:MOST], self._queue[MOST:]
-        self._writing = True
-        writing = self._pool.runWithConnection(
-            _transact, [(one.function, one.args) for one in batch]
-        )
-        writing.addCallbacks(
-            self._fire, self._not_written, callbackArgs=(batch,), errbackArgs=(batch,)
-        )
-        writing.addErrback(lambda failure: log.failure("the store failed", failure))
-
-    def _go_on(self) -> None:
-        self._writing = False
-        if self._queue:
-            if self._turn is None:
-                # Together with what is asked for in this turn.
-                self._turn = self._reactor.callLater(0, self._flush)
-            return
-        waiting, self._idle = self._idle, []
-        for one in waiting:
-            one.callback(None)
-
-    def _not_written(self, failure: Failure, batch: list[_Operation]) -> None:
-        problem = self._problem(failure.value)
-        if problem is not failure.value:
-            log.error("can't use {store}: {problem}", store=self.name, problem=problem)
-        self._fire([problem] * len(batch), batch)
+    def _transact(self, wanted: Sequence[Wanted]) -> defer.Deferred[Sequence[Any]]:
+        writing: defer.Deferred[Sequence[Any]] = self._pool.runWithConnection(_transact, wanted)
+        return writing
 
     def _problem(self, problem: BaseException | None) -> PycomnetError:
-        """An error as text."""
         if isinstance(problem, PycomnetError):
             return problem
         text = str(problem)
@@ -222,92 +141,8 @@ class SQLiteRunStore:
             text += ": it is damaged, or no workflow service's"
         return RunStoreFailed(f"{self.name}: {text}")
 
-    def _fire(self, results: list[Any], batch: list[_Operation]) -> None:
-        try:
-            for one, result in zip(batch, results, strict=True):
-                if isinstance(result, Exception):
-                    one.waiting.errback(Failure(self._problem(result)))
-                    continue
-                try:
-                    given = result if one.then is None else one.then(result)
-                except Exception:
-                    one.waiting.errback(Failure())
-                else:
-                    one.waiting.callback(given)
-        finally:
-            self._go_on()
 
-    # -- what IRunStore has ----------------------------------------------------------------------
-
-    def definition(self, hash: str) -> defer.Deferred[bytes | None]:
-        return self._do(tables.definition, hash)
-
-    def create(
-        self,
-        row: RunRow,
-        steps: Sequence[tuple[str, bytes]] = (),
-        definition: bytes | None = None,
-    ) -> defer.Deferred[tuple[RunRow, Claim | None]]:
-        return self._do(tables.create, row, list(steps), definition)
-
-    def commit(self, change: RunChange) -> defer.Deferred[None]:
-        return self._do(tables.commit, change, then=partial(self._committed, change))
-
-    def _committed(self, change: RunChange, claimable: bool) -> None:
-        if change.row.state in ENDED:
-            self._follower.ended(change.row.id)
-        if claimable:
-            self._follower.claimable()
-
-    def claim(self, now: float, limit: int) -> defer.Deferred[tuple[list[Claim], float | None]]:
-        return self._do(tables.claim, now, limit)
-
-    def release(self, runs: Mapping[str, int]) -> defer.Deferred[None]:
-        return self._do(tables.release, dict(runs))
-
-    def renew(self) -> defer.Deferred[None]:
-        return defer.succeed(None)
-
-    def post(self, run: str, message: Message) -> defer.Deferred[RunRow | None]:
-        return self._do(tables.post, run, message, then=self._posted)
-
-    def _posted(self, found: tuple[RunRow | None, bool]) -> RunRow | None:
-        row, claimed = found
-        if row is not None:
-            if claimed:
-                self._follower.posted(row.id)
-            else:
-                self._follower.claimable()
-        return row
-
-    def messages(self, run: str) -> defer.Deferred[list[Message]]:
-        return self._do(tables.messages, run)
-
-    def row(self, run: str) -> defer.Deferred[RunRow | None]:
-        return self._do(tables.row_of, run)
-
-    def get(self, run: str) -> defer.Deferred[tuple[RunRow, list[bytes]] | None]:
-        return self._do(tables.get, run)
-
-    def list(self, query: RunQuery) -> defer.Deferred[builtins.list[RunRow]]:
-        return self._do(tables.list_runs, query)
-
-    def counts(self) -> defer.Deferred[dict[str, int]]:
-        return self._do(tables.counts)
-
-    def prune(self, before: float, limit: int) -> defer.Deferred[int]:
-        return self._do(tables.prune, before, limit)
-
-    def marks(self) -> defer.Deferred[dict[str, float]]:
-        return self._do(tables.marks)
-
-    def mark(self, name: str, time: float) -> defer.Deferred[None]:
-        return self._do(tables.mark, name, time)
-
-
-def _transact(
-    connection: Any, operations: Sequence[tuple[Callable[..., Any], tuple[Any, ...]]]
-) -> Sequence[Any]:
+def _transact(connection: Any, operations: Sequence[Wanted]) -> Sequence[Any]:
     """Do all in one transaction, in the thread. An operation that fails has changed nothing, and
     the others count; only what concerns the file fails all."""
     try:
@@ -321,7 +156,7 @@ def _transact(
 
 def _in_transaction(
     connection: Any,
-    operations: Sequence[tuple[Callable[..., Any], tuple[Any, ...]]],
+    operations: Sequence[Wanted],
     do: Callable[[Any, Callable[..., Any], tuple[Any, ...]], Any],
 ) -> Sequence[Any]:
     connection.execute("BEGIN IMMEDIATE")

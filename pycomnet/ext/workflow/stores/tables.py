@@ -284,7 +284,11 @@ def get(connection: sqlite3.Connection, run: str) -> tuple[RunRow, list[bytes]] 
     return None if row is None else (row, steps(connection, run))
 
 
-def list_runs(connection: sqlite3.Connection, query: RunQuery) -> list[RunRow]:
+def condition(query: RunQuery, mark: str = "?") -> tuple[str, list[Any]]:
+    """The condition of a query, with what goes to its placeholders.
+
+    :param mark: what a placeholder is written as.
+    """
     wheres: list[str] = []
     values: list[Any] = []
 
@@ -305,7 +309,8 @@ def list_runs(connection: sqlite3.Connection, query: RunQuery) -> list[RunRow]:
         mine.append("caller = ?")
         values.append(query.caller)
     if query.tasks is not None:
-        mine.append(f"task IN ({', '.join('?' * len(query.tasks))})")
+        # Of no task: what SQLite knows as an empty list, others do not.
+        mine.append(f"task IN ({', '.join('?' * len(query.tasks)) or 'NULL'})")
         values.extend(query.tasks)
     if query.callerless:
         mine.append(f"(caller = '' AND task IN ({', '.join('?' * len(query.callerless))}))")
@@ -314,9 +319,14 @@ def list_runs(connection: sqlite3.Connection, query: RunQuery) -> list[RunRow]:
         wheres.append(f"({' OR '.join(mine)})")
     if query.before is not None:
         where("(created, id) < (?, ?)", *query.before)
-    condition = f" WHERE {' AND '.join(wheres)}" if wheres else ""
+    text = f" WHERE {' AND '.join(wheres)}" if wheres else ""
+    return text.replace("?", mark), values
+
+
+def list_runs(connection: sqlite3.Connection, query: RunQuery) -> list[RunRow]:
+    where, values = condition(query)
     found = connection.execute(
-        f"SELECT {COLUMNS} FROM runs{condition} ORDER BY created DESC, id DESC LIMIT ?",
+        f"SELECT {COLUMNS} FROM runs{where} ORDER BY created DESC, id DESC LIMIT ?",
         (*values, query.limit),
     )
     return [RunRow(*row) for row in found]

@@ -19,10 +19,16 @@ from pycomnet.interfaces import IRunFollower, IRunStore
 
 @implementer(IRunFollower)
 class Follower:
-    """Remembers what it is told."""
+    """Remembers what it is told.
+
+    :ivar has: the runs that it has claimed, as it says.
+    :ivar awaits: those for whose end somebody waits.
+    """
 
     def __init__(self) -> None:
         self.told: list[tuple[Any, ...]] = []
+        self.has: set[str] = set()
+        self.awaits: set[str] = set()
 
     def posted(self, run: str) -> None:
         self.told.append(("posted", run))
@@ -35,6 +41,15 @@ class Follower:
 
     def ended(self, run: str) -> None:
         self.told.append(("ended", run))
+
+    def renewed(self) -> None:
+        self.told.append(("renewed",))
+
+    def claims(self) -> Any:
+        return self.has
+
+    def awaited(self) -> Any:
+        return self.awaits
 
 
 def row(id: str = "a", state: str = "running", created: float = 1.0, **more: Any) -> RunRow:
@@ -370,7 +385,7 @@ class RunStoreConformance:
         bad: Any = object()
         for number, wrong in enumerate(
             (
-                lambda: store.list(RunQuery(since=2**63)),
+                lambda: store.list(RunQuery(task="\ud800")),
                 lambda: store.get("\ud800"),
                 lambda: store.create(row("\ud800")),
                 lambda: store.create(row("x"), [("good", b""), ("bad", bad)]),

@@ -156,6 +156,10 @@ class WorkflowCase(TestCase):
         self.addCleanup(self.context.close)
         self.offset = 0.0
 
+    def where(self) -> str:
+        """The address of the test's store."""
+        return f"sqlite:{self.path}"
+
     async def start_shop(self) -> None:
         """Start a server with the shop: its connections and its memory are new."""
         self.shop_server = ServiceServer(the_reactor())
@@ -167,7 +171,7 @@ class WorkflowCase(TestCase):
     async def serve(self, tasks: Any, store: str | None = None, **more: Any) -> Any:
         """A client of a new workflow service."""
         settings = check_config({"tasks": tasks, **more})
-        made = make_run_store(store or f"sqlite:{self.path}", the_reactor())
+        made = make_run_store(store or self.where(), the_reactor())
         self.service = WorkflowService(
             settings["tasks"],
             made,

@@ -1,0 +1,227 @@
+"""What the stores of runs in a database have in common: all that is asked for in a turn of the
+reactor, and while a transaction is written, goes into one transaction."""
+
+from __future__ import annotations
+
+import builtins
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import attrs
+from twisted.internet import defer
+from twisted.internet.interfaces import IReactorTime
+from twisted.python.failure import Failure
+
+from pycomnet.deferred import deferred
+from pycomnet.errors import PycomnetError
+from pycomnet.ext.workflow.errors import RunStoreFailed
+from pycomnet.ext.workflow.records import ENDED, Claim, Message, RunChange, RunQuery, RunRow
+from pycomnet.text.logs import Logger
+
+log = Logger()
+
+#: The most operations of a transaction; with more, the first would wait too long for the last.
+MOST = 2_000
+
+#: A function of a store's statements, and what it is given beside the connection.
+Wanted = tuple[Callable[..., Any], tuple[Any, ...]]
+
+
+@attrs.frozen
+class Operation:
+    """What is asked for.
+
+    :ivar function: runs in the thread, with the connection and ``args``.
+    :ivar waiting: fires with its result. Who asked may cancel it: the operation goes on.
+    :ivar then: called with the result, whoever waits, and gives what ``waiting`` fires with.
+    """
+
+    function: Callable[..., Any]
+    args: tuple[Any, ...]
+    waiting: defer.Deferred[Any]
+    then: Callable[[Any], Any] | None
+
+
+class BatchedRunStore:
+    """A queue of operations before a database.
+
+    :param name: what the status page shows.
+    :param statements: a module with a function for each thing that is asked for: ``tables`` or one
+        that has the same functions.
+    """
+
+    lease: float | None = None
+
+    def __init__(self, name: str, statements: Any, reactor: IReactorTime) -> None:
+        self.name = name
+        self._statements = statements
+        self._reactor = reactor
+        self._follower: Any = None
+        self._queue: list[Operation] = []
+        self._turn: Any = None
+        self._writing = False
+        self._idle: list[defer.Deferred[None]] = []
+        #: whether it is not open, or is being closed
+        self._closing = True
+
+    # -- what a kind of store has ----------------------------------------------------------------
+
+    def _transact(self, wanted: Sequence[Wanted]) -> defer.Deferred[Sequence[Any]]:
+        """Do all in one transaction.
+
+        :returns: fires with the result of each, which is an exception if that one has changed
+            nothing; fails if all have.
+        """
+        raise NotImplementedError
+
+    def _problem(self, problem: BaseException | None) -> PycomnetError:
+        """An error as text."""
+        raise NotImplementedError
+
+    @property
+    def held(self) -> bool:
+        """Whether the claims are sure to be this service's."""
+        return True
+
+    def renew(self) -> defer.Deferred[None]:
+        return defer.succeed(None)
+
+    # -- transactions ----------------------------------------------------------------------------
+
+    def _do(
+        self,
+        function: Callable[..., Any],
+        *args: Any,
+        then: Callable[[Any], Any] | None = None,
+    ) -> defer.Deferred[Any]:
+        """Run a function in the thread, in the next transaction."""
+        if self._closing:
+            return defer.fail(RunStoreFailed(f"{self.name}: it is closed"))
+        # Without a canceller: Twisted drops the result that comes after a cancel.
+        waiting: defer.Deferred[Any] = defer.Deferred()
+        self._queue.append(Operation(function, args, waiting, then))
+        if self._turn is None and not self._writing:
+            # The rest of this turn's operations go into the same transaction.
+            self._turn = self._reactor.callLater(0, self._flush)
+        return waiting
+
+    @deferred
+    async def _finish(self) -> None:
+        """Take nothing more, and have what was asked for done."""
+        self._closing = True
+        while self._writing or self._queue:
+            waiting: defer.Deferred[None] = defer.Deferred()
+            self._idle.append(waiting)
+            await waiting
+
+    def _flush(self) -> None:
+        self._turn = None
+        if self._writing or not self._queue:
+            return
+        batch, self._queue = self._queue[:MOST], self._queue[MOST:]
+        self._writing = True
+        writing = self._transact([(one.function, one.args) for one in batch])
+        writing.addCallbacks(
+            self._fire, self._not_written, callbackArgs=(batch,), errbackArgs=(batch,)
+        )
+        writing.addErrback(lambda failure: log.failure("the store failed", failure))
+
+    def _go_on(self) -> None:
+        self._writing = False
+        if self._queue:
+            if self._turn is None:
+                # Together with what is asked for in this turn.
+                self._turn = self._reactor.callLater(0, self._flush)
+            return
+        waiting, self._idle = self._idle, []
+        for one in waiting:
+            one.callback(None)
+
+    def _not_written(self, failure: Failure, batch: list[Operation]) -> None:
+        problem = self._problem(failure.value)
+        if problem is not failure.value:
+            log.error("can't use {store}: {problem}", store=self.name, problem=problem)
+        self._fire([problem] * len(batch), batch)
+
+    def _fire(self, results: Sequence[Any], batch: list[Operation]) -> None:
+        try:
+            for one, result in zip(batch, results, strict=True):
+                if isinstance(result, Exception):
+                    one.waiting.errback(Failure(self._problem(result)))
+                    continue
+                try:
+                    given = result if one.then is None else one.then(result)
+                except Exception:
+                    one.waiting.errback(Failure())
+                else:
+                    one.waiting.callback(given)
+        finally:
+            self._go_on()
+
+    # -- what IRunStore has ----------------------------------------------------------------------
+
+    def definition(self, hash: str) -> defer.Deferred[bytes | None]:
+        return self._do(self._statements.definition, hash)
+
+    def create(
+        self,
+        row: RunRow,
+        steps: Sequence[tuple[str, bytes]] = (),
+        definition: bytes | None = None,
+    ) -> defer.Deferred[tuple[RunRow, Claim | None]]:
+        return self._do(self._statements.create, row, list(steps), definition)
+
+    def commit(self, change: RunChange) -> defer.Deferred[None]:
+        return self._do(self._statements.commit, change, then=partial(self._committed, change))
+
+    def _committed(self, change: RunChange, claimable: bool) -> None:
+        if change.row.state in ENDED:
+            self._follower.ended(change.row.id)
+        if claimable:
+            self._follower.claimable()
+
+    def claim(self, now: float, limit: int) -> defer.Deferred[tuple[list[Claim], float | None]]:
+        return self._do(self._statements.claim, now, limit)
+
+    def release(self, runs: Mapping[str, int]) -> defer.Deferred[None]:
+        return self._do(self._statements.release, dict(runs))
+
+    def post(self, run: str, message: Message) -> defer.Deferred[RunRow | None]:
+        return self._do(self._statements.post, run, message, then=self._posted)
+
+    def _posted(self, found: tuple[RunRow | None, bool | None]) -> RunRow | None:
+        row, claimed = found
+        if row is not None:
+            if claimed:
+                self._follower.posted(row.id)
+            elif claimed is not None:
+                self._follower.claimable()
+        return row
+
+    def messages(self, run: str) -> defer.Deferred[list[Message]]:
+        return self._do(self._statements.messages, run)
+
+    def row(self, run: str) -> defer.Deferred[RunRow | None]:
+        return self._do(self._statements.row_of, run)
+
+    def get(self, run: str) -> defer.Deferred[tuple[RunRow, list[bytes]] | None]:
+        return self._do(self._statements.get, run)
+
+    def list(self, query: RunQuery) -> defer.Deferred[builtins.list[RunRow]]:
+        return self._do(self._statements.list_runs, query)
+
+    def counts(self) -> defer.Deferred[dict[str, int]]:
+        return self._do(self._statements.counts)
+
+    def prune(self, before: float, limit: int) -> defer.Deferred[int]:
+        return self._do(self._statements.prune, before, limit)
+
+    def marks(self) -> defer.Deferred[dict[str, float]]:
+        return self._do(self._statements.marks)
+
+    def mark(self, name: str, time: float) -> defer.Deferred[None]:
+        return self._do(self._statements.mark, name, time)
+
+
+__all__ = ["MOST", "BatchedRunStore", "Wanted"]

@@ -1,0 +1,319 @@
+"""A store of runs in a PostgreSQL database, which several workflow services share.
+
+Each has a lease, a row that it renews. What it has claimed is its own while the lease is there:
+another service that finds that its time is over frees its runs. Every claim of a run has a fence,
+which each commit checks; so what a service commits too late changes nothing.
+"""
+
+from __future__ import annotations
+
+import math
+import urllib.parse
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import attrs
+import psycopg
+from psycopg.conninfo import conninfo_to_dict
+from twisted.internet import defer
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.threads import deferToThreadPool
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from pycomnet.deferred import deferred
+from pycomnet.errors import PycomnetError
+from pycomnet.ext.workflow.errors import RunStoreFailed
+from pycomnet.ext.workflow.stores import postgresqlleases as leases
+from pycomnet.ext.workflow.stores import postgresqltables as tables
+from pycomnet.ext.workflow.stores.batches import BatchedRunStore, Wanted
+from pycomnet.ext.workflow.stores.postgresqlnotices import Notices, listen
+from pycomnet.ext.workflow.stores.postgresqlsession import Done, RunSession, as_text
+from pycomnet.interfaces import IRunFollower, IRunStore
+from pycomnet.services.threads import DaemonThreads
+from pycomnet.text.logs import Logger
+
+log = Logger()
+
+#: The schema with the tables, and the seconds of a lease, if the address does not say.
+SCHEMA = "pycomnet_workflow"
+LEASE = 10.0
+#: The shortest and the longest lease, in seconds.
+SHORTEST_LEASE, LONGEST_LEASE = 1.0, 3_600.0
+#: The most bytes of a schema's name, as of every identifier.
+LONGEST_SCHEMA = 63
+#: Seconds after which a transaction is given up: the server does not answer.
+STUCK = 60.0
+#: What libpq is told if the address says nothing of it: in seconds, and milliseconds.
+CONNECTION = {
+    "application_name": "pycomnet-workflow",
+    "connect_timeout": "10",
+    "keepalives_idle": "30",
+    "keepalives_interval": "10",
+    "keepalives_count": "3",
+    "tcp_user_timeout": "30000",
+}
+
+
+@attrs.frozen
+class Address:
+    """Where a store is.
+
+    :ivar conninfo: libpq's.
+    :ivar schema: the name of the schema.
+    :ivar lease: seconds.
+    """
+
+    conninfo: Mapping[str, Any] = attrs.field(repr=False)
+    schema: str = SCHEMA
+    lease: float = LEASE
+
+    @classmethod
+    def of(cls, rest: str) -> Address:
+        """Read an address.
+
+        :param rest: what follows the colon of ``postgresql:``.
+        :raises RunStoreFailed: it is none.
+        """
+        head, mark, query = rest.partition("?")
+        own: dict[str, str] = {}
+        kept = []
+        for one in query.split("&") if mark else ():
+            name, _, value = one.partition("=")
+            if name in ("schema", "lease"):
+                own[name] = urllib.parse.unquote(value)
+            else:
+                kept.append(one)
+        url = f"postgresql:{head}{'?' if kept else ''}{'&'.join(kept)}"
+        try:
+            if not head.startswith("//"):
+                raise ValueError("it begins with postgresql://")
+            conninfo = {**CONNECTION, **conninfo_to_dict(url)}
+            schema = own.get("schema", SCHEMA)
+            if not 0 < len(schema.encode()) <= LONGEST_SCHEMA or not schema.isprintable():
+                raise ValueError(f"schema is a name of at most {LONGEST_SCHEMA} bytes")
+            return cls(conninfo, schema, _lease(own.get("lease")))
+        except (ValueError, psycopg.ProgrammingError) as problem:
+            text = " ".join(str(problem).split())
+            raise RunStoreFailed(
+                f"expected postgresql://USER@HOST/DATABASE?schema=NAME&lease=SECONDS: {text}"
+            ) from None
+
+    @property
+    def name(self) -> str:
+        """What is shown of it: without a password."""
+        found = self.conninfo
+        user = f"{found['user']}@" if "user" in found else ""
+        at = f"{user}{found.get('host', '')}"
+        port = f":{found['port']}" if "port" in found else ""
+        return f"postgresql://{at}{port}/{found.get('dbname', '')}?schema={self.schema}"
+
+
+def _lease(text: str | None) -> float:
+    if text is None:
+        return LEASE
+    expected = f"lease is a number of seconds from {SHORTEST_LEASE:g} to {LONGEST_LEASE:g}"
+    if not text.isascii() or "_" in text:
+        raise ValueError(expected)
+    try:
+        found = float(text)
+    except ValueError:
+        raise ValueError(expected) from None
+    if not math.isfinite(found) or not SHORTEST_LEASE <= found <= LONGEST_LEASE:
+        raise ValueError(expected)
+    return found
+
+
+@implementer(IRunStore)
+class PostgreSQLRunStore(BatchedRunStore):
+    """Keeps runs in a database."""
+
+    def __init__(self, address: Address, reactor: IReactorTime) -> None:
+        super().__init__(address.name, tables, reactor)
+        self.lease: float = address.lease
+        self._schema = address.schema
+        self._session = RunSession(address.conninfo, address.schema, address.lease, self.name)
+        self._pool: DaemonThreads | None = None
+        self._notices: Notices | None = None
+        #: whether the connection that listens is being made
+        self._listening = False
+        self._held_until = 0.0
+        #: whether it was, when the follower was last told
+        self._told_held = True
+        self._reaping: Any = None
+
+    # -- beginning and end -----------------------------------------------------------------------
+
+    @deferred
+    async def open(self, follower: IRunFollower) -> None:
+        self._follower = follower
+        self._pool = DaemonThreads(1, 1, "pycomnet-runs")
+        self._pool.start()
+        self._closing = False
+        try:
+            await self._do(leases.claimed)  # a first transaction: the tables, and the lease
+            await self._listen()
+        except Exception as problem:
+            await self.close()
+            raise self._problem(problem) from None
+
+    @deferred
+    async def close(self) -> None:
+        await self._finish()
+        if self._reaping is not None and self._reaping.active():
+            self._reaping.cancel()
+        notices, self._notices = self._notices, None
+        if notices is not None:
+            notices.close()
+        pool = self._pool
+        if pool is None:
+            return
+        self._held_until = 0.0
+        try:
+            await self._in_thread(self._session.close, True)
+        except Exception as problem:
+            # Its lease ends by itself.
+            log.warn("can't leave {store}: {problem}", store=self.name, problem=problem)
+        finally:
+            self._pool = None
+            pool.stop()
+
+    def _in_thread(self, function: Any, *args: Any) -> defer.Deferred[Any]:
+        """Run something in the store's thread, which is given up if it takes too long."""
+        threads: Any = self._reactor
+        assert self._pool is not None
+        running = deferToThreadPool(threads, self._pool, function, *args)
+        watch = self._reactor.callLater(STUCK, self._session.interrupt)
+
+        def over(result: Any) -> Any:
+            if watch.active():
+                watch.cancel()
+            return result
+
+        return running.addBoth(over)
+
+    # -- transactions ----------------------------------------------------------------------------
+
+    def _problem(self, problem: BaseException | None) -> PycomnetError:
+        return as_text(problem, self.name)
+
+    def _transact(self, wanted: Sequence[Wanted]) -> defer.Deferred[Sequence[Any]]:
+        begun = self._reactor.seconds()
+        doing = self._in_thread(self._session.transact, wanted)
+        return doing.addCallback(self._done, begun)
+
+    def _done(self, done: Done, begun: float) -> Sequence[Any]:
+        """Before who has asked gets the results."""
+        if done.lost:
+            log.error("the lease at {store} has ended: its runs are others'", store=self.name)
+            self._follower.lost(tuple(self._follower.claims()))
+            self._follower.claimable()
+        if done.renewed:
+            self._held_until = begun + self.lease
+            if not self._told_held:
+                self._told_held = True
+                self._follower.renewed()
+        if self._session.unsure and not self._closing:
+            self._session.unsure = False
+            self._do(leases.claimed, then=self._free_unknown).addErrback(self._not_freed)
+        return done.results
+
+    def _free_unknown(self, claimed: Mapping[str, int]) -> None:
+        """Free runs that were claimed when the connection was lost, so that nobody was told."""
+        known = self._follower.claims()
+        unknown = {run: fence for run, fence in claimed.items() if run not in known}
+        if unknown:
+            self.release(unknown).addCallbacks(
+                lambda _: self._follower.claimable(), self._not_freed
+            )
+
+    def _not_freed(self, failure: Failure) -> None:
+        failure.trap(RunStoreFailed)
+        self._session.unsure = True
+
+    # -- leases ----------------------------------------------------------------------------------
+
+    @property
+    def held(self) -> bool:
+        held = self._reactor.seconds() < self._held_until
+        if not held and self._told_held:
+            self._told_held = False
+            log.warn("the lease at {store} is over: no call begins", store=self.name)
+        return held
+
+    def renew(self) -> defer.Deferred[None]:
+        if self._notices is None:
+            listening = defer.Deferred.fromCoroutine(self._listen())
+            listening.addErrback(lambda failure: failure.trap(RunStoreFailed, psycopg.Error))
+        return self._do(leases.look, list(self._follower.awaited()), then=self._looked)
+
+    def _looked(self, found: leases.Look) -> None:
+        for run in found.posted:
+            self._follower.posted(run)
+        for run in found.ended:
+            self._follower.ended(run)
+        self._reaped((found.freed, found.next))
+
+    def _reaped(self, found: tuple[int, float | None]) -> None:
+        freed, left = found
+        if freed:
+            log.info("{count} services have ended: their runs are free", count=freed)
+            self._follower.claimable()
+        if self._reaping is not None and self._reaping.active():
+            self._reaping.cancel()
+        if left is not None and not self._closing:
+            delay = min(max(left, 0.0), self.lease) + 0.05
+            self._reaping = self._reactor.callLater(delay, self._reap)
+
+    def _reap(self) -> None:
+        """The lease of another service is over, unless it was renewed."""
+        if not self._closing:
+            self._do(leases.reap, then=self._reaped).addErrback(
+                lambda failure: failure.trap(RunStoreFailed)
+            )
+
+    # -- notices ---------------------------------------------------------------------------------
+
+    async def _listen(self) -> None:
+        if self._listening or self._closing:
+            return
+        self._listening = True
+        try:
+            connection = await self._in_thread(self._connect_to_listen)
+        finally:
+            self._listening = False
+        if self._closing:
+            connection.close()
+            return
+        self._notices = Notices(connection, self._told, self._deaf, self._reactor)
+
+    def _connect_to_listen(self) -> psycopg.Connection[Any]:
+        return listen(self._session.connect(), self._schema)
+
+    def _deaf(self, problem: str) -> None:
+        """The connection that listens is lost: the next ``renew`` makes it again, and looks for
+        what was not heard."""
+        self._notices = None
+        if not self._closing:
+            log.warn("{store} tells nothing: {problem}", store=self.name, problem=problem)
+
+    def _told(self, epoch: int, kind: str, runs: Sequence[str]) -> None:
+        if self._closing or epoch == self._session.epoch:
+            return  # of this service: it knows
+        if kind == tables.N_CLAIMABLE:
+            self._follower.claimable()
+        elif kind in (tables.N_POSTED, tables.N_ENDED):
+            tell = self._follower.posted if kind == tables.N_POSTED else self._follower.ended
+            for run in runs:
+                tell(run)
+
+
+def make_postgresql_store(rest: str, reactor: IReactorTime) -> PostgreSQLRunStore:
+    """A store in a database.
+
+    :raises RunStoreFailed: that is no address.
+    """
+    return PostgreSQLRunStore(Address.of(rest), reactor)
+
+
+__all__ = ["Address", "PostgreSQLRunStore", "make_postgresql_store"]

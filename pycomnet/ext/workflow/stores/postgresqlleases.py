@@ -1,0 +1,129 @@
+"""The leases of services on a PostgreSQL store: a row for each service, not for each run.
+
+A service has an *epoch*, which its claims name. While its row is there they are its. Whoever finds
+that a row's time is over removes it and frees its runs; the service finds that out with its next
+transaction, which looks for the row first, and locks it so that it stays until the commit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import TYPE_CHECKING, Any
+
+import attrs
+
+from pycomnet.ext.workflow.stores.postgresqltables import N_CLAIMABLE
+
+if TYPE_CHECKING:
+    from psycopg import Cursor
+
+    from pycomnet.ext.workflow.stores.postgresqlsession import RunSession
+
+
+@attrs.frozen
+class Look:
+    """What a service finds when it looks whether it has missed something.
+
+    :ivar posted: its runs that have messages.
+    :ivar ended: of the runs that are awaited, those that have ended.
+    :ivar freed: how many services were found dead.
+    :ivar next: seconds until the lease of another service ends, or None.
+    """
+
+    posted: tuple[str, ...]
+    ended: tuple[str, ...]
+    freed: int
+    next: float | None
+
+
+def enlist(session: RunSession, lease: float) -> int:
+    """A new service's epoch."""
+    ((epoch,),) = session.execute(
+        "INSERT INTO services (lease, expires) "
+        "VALUES (%s, clock_timestamp() + make_interval(secs => %s)) RETURNING epoch",
+        (lease, lease),
+    ).fetchall()
+    found: int = epoch
+    return found
+
+
+def extend(session: RunSession, epoch: int, lease: float) -> Cursor[Any]:
+    """Have the lease end later: a row if it is there."""
+    return session.execute(
+        "UPDATE services SET expires = clock_timestamp() + make_interval(secs => %s) "
+        "WHERE epoch = %s RETURNING epoch",
+        (lease, epoch),
+    )
+
+
+def check(session: RunSession, epoch: int) -> Cursor[Any]:
+    """A row if the lease is there, which it is then until the end of the transaction."""
+    return session.execute("SELECT epoch FROM services WHERE epoch = %s FOR KEY SHARE", (epoch,))
+
+
+def others(session: RunSession, epoch: int) -> bool:
+    """Whether there are other services."""
+    found = session.execute("SELECT EXISTS (SELECT FROM services WHERE epoch <> %s)", (epoch,))
+    return found.fetchall() == [(True,)]
+
+
+def reap(session: RunSession) -> tuple[int, float | None]:
+    """Free the runs of services whose leases are over.
+
+    While the server was down nobody could renew. So all have a lease's time from its start.
+
+    :returns: how many services, and the seconds until the next lease ends.
+    """
+    ends = "greatest(expires, pg_postmaster_start_time() + make_interval(secs => lease))"
+    dead = session.execute(
+        "DELETE FROM services WHERE epoch IN (SELECT epoch FROM services "
+        f"WHERE epoch <> %s AND {ends} < clock_timestamp() FOR UPDATE SKIP LOCKED) "
+        "RETURNING epoch",
+        (session.epoch,),
+    ).fetchall()
+    if dead:
+        session.execute(
+            "UPDATE runs SET place = 0, owner = NULL WHERE owner = ANY(%s)",
+            ([epoch for (epoch,) in dead],),
+        )
+        session.notify(N_CLAIMABLE)
+    ((left,),) = session.execute(
+        f"SELECT min(extract(epoch FROM {ends} - clock_timestamp()))::float8 FROM services "
+        "WHERE epoch <> %s",
+        (session.epoch,),
+    ).fetchall()
+    return len(dead), left
+
+
+def look(session: RunSession, awaited: Collection[str]) -> Look:
+    """Look for what a service may have missed."""
+    freed, left = reap(session)
+    posted = session.execute(
+        "SELECT DISTINCT run FROM messages JOIN runs ON runs.id = messages.run "
+        "WHERE runs.owner = %s",
+        (session.epoch,),
+    ).fetchall()
+    ended: list[tuple[str]] = []
+    if awaited:
+        text = "SELECT id FROM runs WHERE id = ANY(%s) AND place = 3"
+        ended = session.execute(text, (list(awaited),)).fetchall()
+    return Look(tuple(id for (id,) in posted), tuple(id for (id,) in ended), freed, left)
+
+
+def claimed(session: RunSession) -> dict[str, int]:
+    """The runs that this service has claimed: id -> fence."""
+    text = "SELECT id, fence FROM runs WHERE owner = %s"
+    return dict(session.execute(text, (session.epoch,)).fetchall())
+
+
+def leave(session: RunSession) -> None:
+    """End all claims of this service, and its lease."""
+    freed = session.execute(
+        "UPDATE runs SET place = 0, owner = NULL WHERE owner = %s", (session.epoch,)
+    )
+    session.execute("DELETE FROM services WHERE epoch = %s", (session.epoch,))
+    if freed.rowcount:
+        session.notify(N_CLAIMABLE)
+
+
+__all__ = ["Look", "check", "claimed", "enlist", "extend", "leave", "look", "others", "reap"]

@@ -1,0 +1,97 @@
+"""What other services tell on PostgreSQL's channel: a connection that the reactor reads."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections.abc import Callable
+from typing import Any
+
+import psycopg
+from psycopg import sql
+from twisted.internet.interfaces import IReadDescriptor
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from pycomnet.text.logs import Logger
+
+log = Logger()
+
+
+@implementer(IReadDescriptor)
+class Notices:
+    """Reads notices.
+
+    :param connection: one that nobody else uses; it listens.
+    :param told: called with the sender's epoch, the kind, and runs.
+    :param lost: called when the connection is lost.
+    """
+
+    def __init__(
+        self,
+        connection: psycopg.Connection[Any],
+        told: Callable[[int, str, list[str]], None],
+        lost: Callable[[str], None],
+        reactor: Any,
+    ) -> None:
+        self._connection = connection
+        # A copy: libpq closes its own when the connection is lost, and another may have the number.
+        self._descriptor = os.dup(connection.fileno())
+        self._closed = False
+        self._told = told
+        self._lost = lost
+        self._reactor = reactor
+        reactor.addReader(self)
+
+    def fileno(self) -> int:
+        return self._descriptor
+
+    def logPrefix(self) -> str:
+        return "notices"
+
+    def doRead(self) -> None:
+        """Take what has come. It does not block."""
+        server = self._connection.pgconn
+        try:
+            server.consume_input()
+        except psycopg.Error as problem:
+            self._end(str(problem))
+            return
+        while (notice := server.notifies()) is not None:
+            try:
+                epoch, kind, *runs = json.loads(notice.extra)
+            except ValueError:
+                log.warn("a notice that is none of a workflow service is left alone")
+                continue
+            self._told(epoch, kind, runs)
+
+    def connectionLost(self, reason: Failure) -> None:
+        self._end(str(reason.value))
+
+    def _end(self, problem: str) -> None:
+        self.close()
+        self._lost(" ".join(problem.split()))
+
+    def close(self) -> None:
+        """Listen no more."""
+        if self._closed:
+            return
+        self._closed = True
+        self._reactor.removeReader(self)
+        os.close(self._descriptor)
+        with contextlib.suppress(psycopg.Error):
+            self._connection.close()
+
+
+def listen(connection: psycopg.Connection[Any], channel: str) -> psycopg.Connection[Any]:
+    """Have a connection listen, in the store's thread."""
+    try:
+        connection.execute(sql.SQL("LISTEN {}").format(sql.Identifier(channel)))
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+__all__ = ["Notices", "listen"]

@@ -1,0 +1,338 @@
+"""A connection to PostgreSQL, in its thread: transactions of many operations.
+
+psycopg is used in a thread, not with asyncio: all operations of a turn are one transaction anyway,
+so there is one connection, and nothing else runs in the thread.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import socket
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import attrs
+import psycopg
+from psycopg import errors
+
+from pycomnet.errors import PycomnetError
+from pycomnet.ext.workflow.errors import RunNotKept, RunStoreFailed
+from pycomnet.ext.workflow.stores import postgresqlleases as leases
+from pycomnet.ext.workflow.stores.batches import Wanted
+from pycomnet.ext.workflow.stores.postgresqlschema import prepare
+from pycomnet.ext.workflow.stores.postgresqltables import GROUPED
+
+# psycopg says there what it raises as well; without a handler that is standard error.
+logging.getLogger("psycopg").addHandler(logging.NullHandler())
+
+#: How often a transaction is tried that other services' stand in the way of.
+ATTEMPTS = 5
+#: The part of a lease after which it is renewed, with the next transaction.
+RENEW = 0.25
+#: The most bytes of a notice; PostgreSQL takes 7,999.
+MOST_NOTICE = 7_000
+#: Classes of SQLSTATE that are of what was given: data, integrity, program limits.
+VALUE_CLASSES = ("22", "23", "54")
+#: SQLSTATEs by which the same transaction may do later: it could not be serialized, a deadlock, a
+#: lock that was not available.
+LATER = ("40001", "40P01", "55P03")
+#: The server has become one that only reads: another may be the one to write to by now.
+READ_ONLY = "25006"
+
+
+@attrs.frozen
+class Done:
+    """What a transaction has given.
+
+    :ivar results: of the operations; an exception for one that has changed nothing.
+    :ivar renewed: whether the lease was renewed in it.
+    :ivar lost: whether all claims from before it had ended.
+    """
+
+    results: Sequence[Any]
+    renewed: bool
+    lost: bool
+
+
+class LeaseGone(Exception):
+    """The service's row is not there any more: the transaction is made anew, with another."""
+
+
+class RunSession:
+    """The connection of a store. All but :meth:`interrupt` is called in the store's thread.
+
+    :param conninfo: libpq's.
+    :param schema: the name of the schema with the tables.
+    :param lease: seconds.
+    :param name: the store's, for errors.
+    :ivar epoch: of the lease.
+    :ivar unsure: set when a connection was lost and nobody knows what was done; the store resets
+        it.
+    """
+
+    def __init__(self, conninfo: Mapping[str, Any], schema: str, lease: float, name: str) -> None:
+        self.schema = schema
+        self.epoch = 0
+        self._conninfo = conninfo
+        self._lease = lease
+        self._name = name
+        self._connection: psycopg.Connection[Any] | None = None
+        self._renewed = 0.0
+        self._notices: list[list[Any]] = []
+        self.unsure = False
+        #: whether operations have begun: if the connection is lost then, they may count
+        self._begun = False
+        #: whether the lease was found to be gone
+        self._gone = False
+
+    # -- for statements --------------------------------------------------------------------------
+
+    def execute(self, text: str, values: Sequence[Any] = ()) -> psycopg.Cursor[Any]:
+        """Run a statement."""
+        assert self._connection is not None
+        return self._connection.execute(text, values, binary=True)
+
+    def notify(self, kind: str, *runs: str) -> None:
+        """Tell the other services, when the transaction is committed."""
+        if runs or [kind] not in self._notices:
+            self._notices.append([kind, *runs])
+
+    # -- transactions ----------------------------------------------------------------------------
+
+    def transact(self, wanted: Sequence[Wanted]) -> Done:
+        """Do all in one transaction. An operation that fails has changed nothing, and the others
+        count.
+
+        :raises RunStoreFailed: or psycopg's error, if none counts; or, with ``unsure``, nobody
+            knows.
+        """
+        do = _together
+        for attempt in range(ATTEMPTS):
+            kept = self._connection is not None
+            self._begun = False
+            try:
+                return self._transact(wanted, do)
+            except Exception as problem:
+                self._undo(problem)
+                state = getattr(problem, "sqlstate", None) or ""
+                last = attempt == ATTEMPTS - 1
+                if isinstance(problem, LeaseGone):
+                    pass
+                elif self._connection is None:
+                    # Lost while nothing was asked of it, it is made anew.
+                    if not kept or self._begun or last:
+                        self.unsure = self.unsure or self._begun
+                        raise
+                elif state in LATER and not last:
+                    pass
+                elif is_of_value(problem) and do is not _each:
+                    # One of them is wrong: once more, so that each can be undone alone.
+                    do = _each
+                else:
+                    raise
+        raise AssertionError("not reached")
+
+    def _transact(
+        self, wanted: Sequence[Wanted], do: Callable[[RunSession, Sequence[Wanted]], list[Any]]
+    ) -> Done:
+        if self._connection is None:
+            self._connection = self.connect()
+            prepare(self._connection, self.schema, self._name)
+        if do is _each:  # which has to know at each savepoint how it has gone
+            return self._try(wanted, do)
+        with self._connection.pipeline():
+            done = self._try(wanted, do)
+        # By now it is committed.
+        results = [one() if isinstance(one, partial) else one for one in done.results]
+        return attrs.evolve(done, results=results)
+
+    def _try(
+        self,
+        wanted: Sequence[Wanted],
+        do: Callable[[RunSession, Sequence[Wanted]], list[Any]],
+    ) -> Done:
+        self._notices = []
+        before, now = self.epoch, time.monotonic()
+        lost, self._gone = self._gone, False
+        renewing = now - self._renewed > self._lease * RENEW
+        self.execute("BEGIN")
+        lease = None
+        if before == 0 or lost:
+            self.epoch = leases.enlist(self, self._lease)
+        elif renewing:
+            lease = leases.extend(self, before, self._lease)
+        else:
+            lease = leases.check(self, before)
+        self._begun = True
+        try:
+            results = do(self, wanted)
+            if lease is not None and lease.fetchone() is None:
+                self._gone = True
+                raise LeaseGone
+            self._send()
+            self.execute("COMMIT")
+        except BaseException:
+            self.epoch = before
+            raise
+        if renewing or lease is None:
+            self._renewed = now
+        return Done(results, renewing or lease is None, lost)
+
+    def _undo(self, problem: BaseException) -> None:
+        """End a transaction that has failed; without a connection if that can't be."""
+        connection = self._connection
+        if connection is None:
+            return
+        if getattr(problem, "sqlstate", None) != READ_ONLY and not connection.broken:
+            try:
+                connection.execute("ROLLBACK")
+                return
+            except psycopg.Error:
+                pass
+        self._connection = None
+        with contextlib.suppress(psycopg.Error):
+            connection.close()
+
+    def _send(self) -> None:
+        if not self._notices or not leases.others(self, self.epoch):
+            return
+        texts = [json.dumps([self.epoch, *one]) for each in self._notices for one in _short(each)]
+        for text in texts:
+            self.execute("SELECT pg_notify(%s, %s)", (self.schema, text))
+
+    # -- the connection --------------------------------------------------------------------------
+
+    def connect(self) -> psycopg.Connection[Any]:
+        """A new connection.
+
+        :raises psycopg.OperationalError: there is none to be had.
+        """
+        connection = psycopg.Connection.connect(
+            **self._conninfo, autocommit=True, prepare_threshold=3
+        )
+        # A service that stops in a transaction must not keep others from what it has locked.
+        milliseconds = max(1_000, int(self._lease * 500))
+        connection.execute(f"SET idle_in_transaction_session_timeout = {milliseconds}")
+        connection.execute(f"SET lock_timeout = {milliseconds}")
+        return connection
+
+    def interrupt(self) -> None:
+        """Have a transaction fail that takes too long, from another thread: the server may not
+        answer at all."""
+        connection = self._connection
+        if connection is None or connection.closed:
+            return
+        with (
+            contextlib.suppress(OSError, psycopg.Error),
+            socket.socket(fileno=os.dup(connection.fileno())) as copy,
+        ):
+            copy.shutdown(socket.SHUT_RDWR)
+
+    def close(self, leaving: bool) -> None:
+        """Close the connection.
+
+        :param leaving: whether the claims are to be ended before.
+        """
+        try:
+            if leaving and self.epoch:
+                self.transact([(leases.leave, ())])
+        finally:
+            connection, self._connection = self._connection, None
+            self.epoch = 0
+            if connection is not None:
+                connection.close()
+
+
+def _together(session: RunSession, wanted: Sequence[Wanted]) -> list[Any]:
+    """Do operations. Those of a kind that are of different runs are done together, whatever is
+    between them of other runs. Who fails has not written."""
+    results: list[Any] = [None] * len(wanted)
+    group: dict[Any, list[int]] = {}
+    runs: set[str] = set()
+
+    def flush() -> None:
+        for kind, places in group.items():
+            found = GROUPED[kind][0](session, [wanted[at][1] for at in places])
+            for at, result in zip(places, found, strict=True):
+                results[at] = result
+        group.clear()
+        runs.clear()
+
+    for at, (function, args) in enumerate(wanted):
+        if function in GROUPED:
+            run = GROUPED[function][1](args)
+            if run in runs:
+                flush()
+            runs.add(run)
+            group.setdefault(function, []).append(at)
+            continue
+        flush()
+        try:
+            results[at] = function(session, *args)
+        except PycomnetError as problem:
+            results[at] = problem
+    flush()
+    return results
+
+
+def _each(session: RunSession, wanted: Sequence[Wanted]) -> list[Any]:
+    """Do operations so that each can be undone alone."""
+    results: list[Any] = []
+    for function, args in wanted:
+        session.execute("SAVEPOINT one")
+        try:
+            result = function(session, *args)
+        except Exception as problem:
+            if not isinstance(problem, PycomnetError) and not is_of_value(problem):
+                raise
+            session.execute("ROLLBACK TO one")
+            result = problem
+        session.execute("RELEASE one")
+        results.append(result)
+    return results
+
+
+def _short(notice: list[Any]) -> Iterator[list[Any]]:
+    """A notice in parts that are short enough."""
+    kind, *runs = notice
+    part: list[Any] = [kind]
+    size = 0
+    for run in runs:
+        length = len(json.dumps(run))
+        if size + length > MOST_NOTICE and len(part) > 1:
+            yield part
+            part, size = [kind], 0
+        part.append(run)
+        size += length + 2
+    yield part
+
+
+def is_of_value(problem: BaseException) -> bool:
+    """Whether an error is of what was given, and not of the server."""
+    if isinstance(problem, PycomnetError):
+        return False
+    if not isinstance(problem, psycopg.Error):
+        return True
+    if problem.sqlstate:
+        return problem.sqlstate.startswith(VALUE_CLASSES)
+    return isinstance(problem, psycopg.ProgrammingError | psycopg.DataError)
+
+
+def as_text(problem: BaseException | None, name: str) -> PycomnetError:
+    """An error as the store's users get it."""
+    if isinstance(problem, PycomnetError):
+        return problem
+    text = " ".join(str(problem).split())
+    if problem is not None and is_of_value(problem):
+        return RunNotKept(f"{name}: it can't be kept or looked for: {text:.500}")
+    if isinstance(problem, errors.InsufficientPrivilege):
+        text += ": grant it to the service's role"
+    return RunStoreFailed(f"{name}: {text:.500}")
+
+
+__all__ = ["Done", "RunSession", "as_text", "is_of_value"]

@@ -1,0 +1,66 @@
+"""A workflow service whose lease at the store may be over."""
+
+from __future__ import annotations
+
+from pycomnet.deferred import deferred
+from pycomnet.ext.workflow.stores.batches import BatchedRunStore
+from pycomnet.test.ext.workflow.test_service import WorkflowCase, shop
+
+
+class HeldTests(WorkflowCase):
+    """What it does meanwhile."""
+
+    @deferred
+    async def test_no_call_begins_before_the_lease_is_renewed(self) -> None:
+        """While its claims may be another service's it commits, and calls nothing; once the lease
+        is renewed it makes the calls that have waited, each once."""
+        w = await self.serve({"t": [shop("add"), shop("add")]})
+        patched = self.patch(BatchedRunStore, "held", False)
+        waiting = w.invoke("t", 1, id="r")
+        await self.until(lambda: "r" in self.runner.live)
+        (step,) = (await w.show("r"))["steps"]
+        self.assertEqual((step["state"], self.shop.calls), ("begun", []))
+        self.runner.renewed()  # not yet
+        self.assertEqual(self.shop.calls, [])
+        patched.restore()
+        self.runner.renewed()
+        self.assertEqual(await waiting, 3)
+        self.runner.renewed()
+        self.assertEqual(self.shop.calls, [("add", 1), ("add", 2)])
+
+    @deferred
+    async def test_what_a_store_asks_for(self) -> None:
+        """It knows its claims, and the runs for whose end somebody waits; those that are not
+        durable are none of the store's."""
+        tasks = {
+            "t": [shop("hold")],
+            "quick": {"durable": False, "steps": [shop("hold")]},
+            "letter": [{"signal": "go"}],
+        }
+        w = await self.serve(tasks)
+        for name in tasks:
+            await w.start(name, 1, name)
+        await self.until(lambda: len(self.shop.held) == 2 and "letter" not in self.runner.live)
+        waiting = [w.result(id) for id in ("t", "~quick", "letter")]
+        await self.until(
+            lambda: self.runner.is_awaited("~quick") and len(self.runner.awaited()) == 2
+        )
+        self.assertEqual(set(self.runner.awaited()), {"t", "letter"})
+        self.assertEqual(self.runner.claims(), {"t"})
+        for one in waiting:
+            one.addErrback(lambda failure: None)
+            one.cancel()
+
+    @deferred
+    async def test_runs_that_are_lost_are_stepped_no_more(self) -> None:
+        """A run that is another service's by now is dropped, with its call under way; who waits
+        for its end goes on waiting."""
+        w = await self.serve({"t": [shop("hold")]})
+        waiting = w.invoke("t", 1, id="r")
+        await self.until(lambda: self.shop.held and self.runner.is_awaited("r"))
+        self.runner.lost(["r", "none"])
+        self.assertEqual(self.runner.claims(), set())
+        await self.until(lambda: self.shop.cancelled)
+        self.assertFalse(waiting.called)
+        waiting.addErrback(lambda failure: None)
+        waiting.cancel()

@@ -1,0 +1,558 @@
+"""The PostgreSQL store of runs, on a real server."""
+
+from __future__ import annotations
+
+import os
+import urllib.parse
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+from urllib.parse import parse_qs
+
+import psycopg
+from twisted.internet import defer
+from twisted.internet.task import deferLater
+from twisted.internet.threads import deferToThread
+from twisted.trial.unittest import TestCase
+
+from pycomnet.deferred import deferred
+from pycomnet.ext.workflow.errors import FenceLost, RunStoreFailed
+from pycomnet.ext.workflow.records import Message, RunChange
+from pycomnet.ext.workflow.stores import make_run_store, postgresql, postgresqltables
+from pycomnet.ext.workflow.stores import postgresqlleases as leases
+from pycomnet.ext.workflow.stores.postgresql import Address
+from pycomnet.test.ext.workflow.conformance import Follower, KeptRunStoreConformance, row
+from pycomnet.test.needs import REQUIRE_ALL, found
+from pycomnet.test.postgresql import GUEST, PASSWORD, shared
+
+#: Seconds of a lease: half of it is what a busy machine may take within a transaction.
+LEASE = 4.0
+#: Seconds that anything may take.
+PATIENCE = 30.0
+#: Why the tests are skipped, where they may be.
+LACKING = (
+    "PostgreSQL is not installed"
+    if found("initdb") is None and not os.environ.get(REQUIRE_ALL)
+    else None
+)
+
+
+def the_reactor() -> Any:
+    """The reactor that trial runs."""
+    from twisted.internet import reactor
+
+    return reactor
+
+
+class PostgreSQLRunStoreTests(KeptRunStoreConformance, TestCase):
+    """Runs in a database."""
+
+    skip = LACKING
+
+    def setUp(self) -> None:
+        self.address = shared().address()
+
+    def make_store(self) -> Any:
+        return make_run_store(self.address, the_reactor())
+
+    @deferred
+    async def test_long_paths_of_steps_are_kept(self) -> None:
+        """A step's path may be longer than what an index takes."""
+        store, _ = await self.opened()
+        long = ["x" * 5_000 + end for end in "ab"]
+        _, claim = await store.create(row(), [(long[0], b"1"), (long[1], b"2")])
+        steps = ((long[0], b"3"), (long[1], None))
+        await store.commit(RunChange(row(), claim.fence, steps))
+        self.assertEqual((await store.get("a"))[1], [b"3"])
+
+    @deferred
+    async def test_prune_is_bounded_by_steps(self) -> None:
+        """A prune takes few runs that have many steps, and one at least."""
+        self.patch(postgresqltables, "MOST_PRUNED", 10)
+        store, _ = await self.opened()
+        for name in ("a", "b", "c"):
+            steps = [(str(n), b"") for n in range(8)]
+            _, claim = await store.create(row(name), steps)
+            await store.commit(RunChange(row(name, state="done"), claim.fence))
+        counts = [await store.prune(10.0, 10) for _ in range(4)]
+        self.assertEqual(counts, [1, 1, 1, 0])
+
+
+class Watcher(Follower):
+    """A follower whose test waits for what it is told."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._wanted: list[tuple[Any, Any]] = []
+
+    def when(self, *wanted: Any) -> defer.Deferred[None]:
+        """Fires when it is told that, from now on."""
+        told: defer.Deferred[None] = defer.Deferred()
+        told.addTimeout(PATIENCE, the_reactor())
+        self._wanted.append((wanted, told))
+        return told
+
+    def _tell(self, *what: Any) -> None:
+        self.told.append(what)
+        there, self._wanted = self._wanted, []
+        for wanted, told in there:
+            if wanted == what:
+                told.callback(None)
+            else:
+                self._wanted.append((wanted, told))
+
+    def posted(self, run: str) -> None:
+        self._tell("posted", run)
+
+    def claimable(self) -> None:
+        self._tell("claimable")
+
+    def lost(self, runs: Any) -> None:
+        self._tell("lost", *sorted(runs))
+
+    def ended(self, run: str) -> None:
+        self._tell("ended", run)
+
+    def renewed(self) -> None:
+        self._tell("renewed")
+
+
+class SharedCase(TestCase):
+    """Stores of several services over the same tables.
+
+    :ivar server: what they are in.
+    """
+
+    skip = LACKING
+    timeout = 4 * PATIENCE
+
+    def setUp(self) -> None:
+        self.server = shared()
+        self.address = self.server.address(lease=LEASE)
+        self.schema = schema_of(self.address)
+
+    async def service(self, address: str | None = None) -> tuple[Any, Watcher]:
+        """A service's store and its follower."""
+        store, watcher = make_run_store(address or self.address, the_reactor()), Watcher()
+        self.addCleanup(store.close)
+        await store.open(watcher)
+        return store, watcher
+
+    def sql(self, text: str, *values: Any) -> Any:
+        """Fires with the rows of a statement that another program runs."""
+        text = text.replace("SCHEMA.", f"{self.schema}.")
+        return deferToThread(self.server.execute, text, *values)
+
+    def backends(self) -> Any:
+        """Fires with the processes of the connections that use the tables, or that listen."""
+        text = "SELECT pid FROM pg_stat_activity WHERE application_name = %s"
+        return self.sql(text, self.schema)
+
+
+class LeaseTests(SharedCase):
+    """Services that share runs."""
+
+    @deferred
+    async def test_runs_of_a_silent_service_go_to_another(self) -> None:
+        """When a service renews no more, another is told that its runs can be claimed, within the
+        time of a lease. What the first commits then is refused, it is told so, and it has a new
+        lease."""
+        first, told_first = await self.service()
+        second, told_second = await self.service()
+        _, claim = await first.create(row())
+        told_first.has.add("a")
+        begun = the_reactor().seconds()
+        self.assertTrue(first.held)
+        free = told_second.when("claimable")
+        await second.renew()
+        self.assertEqual(await second.claim(10.0, 10), ([], None))
+        while not free.called:  # a service that lives renews
+            await defer.DeferredList(
+                [free, deferLater(the_reactor(), LEASE / 4)], fireOnOneCallback=True
+            )
+            await second.renew()
+        self.assertLess(the_reactor().seconds() - begun, LEASE * 2)
+        self.assertFalse(first.held)
+        (again,), _ = await second.claim(10.0, 10)
+        self.assertEqual((again.row, again.fence), (claim.row, claim.fence + 1))
+        with self.assertRaises(FenceLost):
+            await first.commit(RunChange(row(data=b"late"), claim.fence, (("s", b"late"),)))
+        self.assertIn(("lost", "a"), told_first.told)
+        self.assertIn(("renewed",), told_first.told)
+        self.assertTrue(first.held)
+        self.assertEqual(await second.get("a"), (claim.row, []))
+        await second.commit(RunChange(row(data=b"new"), again.fence))
+        # Its next runs are its own.
+        await first.create(row("b"))
+        self.assertEqual((await second.claim(10.0, 10))[0], [])
+
+    @deferred
+    async def test_run_that_was_freed_is_nobodys(self) -> None:
+        """A commit is refused from when the lease is over, not only once another has the run."""
+        first, _ = await self.service()
+        second, _ = await self.service()
+        _, claim = await first.create(row())
+        await self.sql("UPDATE SCHEMA.services SET expires = now() - interval '1 day'")
+        await self.sql("UPDATE SCHEMA.services SET lease = 0")
+        free = second._follower.when("claimable")
+        await second.renew()
+        await free
+        with self.assertRaises(FenceLost):
+            await first.commit(RunChange(row(data=b"late"), claim.fence))
+        (again,), _ = await second.claim(10.0, 10)
+        self.assertEqual(again.row, claim.row)
+
+    @deferred
+    async def test_leases_that_were_over_while_the_server_was_down_count(self) -> None:
+        """All services have a lease's time from the server's start."""
+        first, _ = await self.service()
+        second, told = await self.service()
+        _, claim = await first.create(row())
+        # As if the server had begun just now: its start plus this lease is in the future.
+        text = "UPDATE SCHEMA.services SET lease = 1e6, expires = now() - interval '1 day'"
+        await self.sql(text)
+        await second.renew()
+        self.assertNotIn(("claimable",), told.told)
+        await first.commit(RunChange(row(data=b"new"), claim.fence))
+
+    @deferred
+    async def test_service_that_leaves_frees_its_runs_at_once(self) -> None:
+        """A service that stops ends its claims; the others are told."""
+        first, _ = await self.service()
+        _, told = await self.service()
+        await first.create(row())
+        free = told.when("claimable")
+        await first.close()
+        await free
+        rows = await self.sql("SELECT owner, place FROM SCHEMA.runs")
+        self.assertEqual(rows, [(None, 0)])
+        self.assertEqual(len(await self.sql("SELECT FROM SCHEMA.services")), 1)
+
+    @deferred
+    async def test_runs_are_claimed_once(self) -> None:
+        """Whoever claims at the same time, no run is claimed by two, and all are claimed."""
+        maker, _ = await self.service()
+        made = await defer.gatherResults([maker.create(row(f"r{n}")) for n in range(300)])
+        await maker.release({claim.row.id: claim.fence for _, claim in made})
+        stores = [(await self.service())[0] for _ in range(3)]
+        found: list[str] = []
+        while len(found) < 300:
+            given = await defer.gatherResults([one.claim(10.0, 20) for one in stores])
+            found += [claim.row.id for claims, _ in given for claim in claims]
+        self.assertEqual(len(set(found)), 300)
+        self.assertEqual(len(found), 300)
+
+    @deferred
+    async def test_same_id_is_one_run_of_all_services(self) -> None:
+        """Services that start a run of the same id at the same time have started one."""
+        stores = [(await self.service())[0] for _ in range(3)]
+        for number in range(20):
+            given = await defer.gatherResults([one.create(row(f"r{number}")) for one in stores])
+            self.assertEqual(len([claim for _, claim in given if claim is not None]), 1)
+            self.assertEqual({found.id for found, _ in given}, {f"r{number}"})
+
+    @deferred
+    async def test_who_has_a_run_is_told_of_its_messages(self) -> None:
+        """A message that another service takes is told to the one that has the run; that it has
+        ended is told to all."""
+        first, told_first = await self.service()
+        second, told_second = await self.service()
+        _, claim = await first.create(row())
+        posted = told_first.when("posted", "a")
+        self.assertEqual((await second.post("a", Message("cancel"))).id, "a")
+        await posted
+        self.assertEqual(told_second.told, [])
+        (message,) = await first.messages("a")
+        ended = told_second.when("ended", "a")
+        consumed = (message.number,)
+        await first.commit(RunChange(row(state="cancelled"), claim.fence, consumed=consumed))
+        await ended
+        many = [f"{n}é" * 60 for n in range(200)]
+        made = await defer.gatherResults([first.create(row(id)) for id in many])
+        last = defer.gatherResults([told_second.when("ended", id) for id in many])
+        for _, one in made:
+            first.commit(RunChange(row(one.row.id, state="done"), one.fence))
+        await last
+
+    @deferred
+    async def test_what_was_not_heard_is_found(self) -> None:
+        """When the connection that listens is lost, the next renewal finds messages and ends, and
+        listens again."""
+        first, told_first = await self.service()
+        second, told_second = await self.service()
+        await first.create(row())
+        _, other = await second.create(row("b"))
+        listening = await self.sql(
+            "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity "
+            "WHERE query = %s AND pid <> pg_backend_pid()",
+            f'LISTEN "{self.schema}"',
+        )
+        self.assertEqual(listening, [(True,)] * 2)
+        await second.post("a", Message("cancel"))
+        await second.commit(RunChange(row("b", state="done"), other.fence))
+        self.assertEqual(told_first.told, [])
+        told_first.awaits = {"a", "b"}
+        heard = defer.gatherResults([told_first.when("posted", "a"), told_first.when("ended", "b")])
+        await first.renew()
+        await heard
+        await first.renew()  # by now it listens
+        again = told_first.when("posted", "a")
+        await second.post("a", Message("cancel"))
+        await again
+        self.assertEqual(told_second.told, [("ended", "b")])
+
+    @deferred
+    async def test_no_definition_is_pruned_that_a_run_is_made_with(self) -> None:
+        """While runs of a definition are made and removed, each has its definition."""
+        maker, _ = await self.service()
+        pruner, _ = await self.service()
+        for number in range(40):
+            making = maker.create(row(f"r{number}"), (), b"definition")
+            _, (_, claim) = await defer.gatherResults([pruner.prune(1e9, 10), making])
+            self.assertEqual(await maker.definition("d"), b"definition")
+            await maker.commit(RunChange(row(claim.row.id, state="done"), claim.fence))
+        await pruner.prune(1e9, 100)
+        self.assertIsNone(await maker.definition("d"))
+
+
+class TroubleTests(SharedCase):
+    """What may happen to a connection and to a server."""
+
+    @deferred
+    async def test_lost_connection_is_made_anew(self) -> None:
+        """A connection that is lost while nothing is asked of it is no error."""
+        store, _ = await self.service()
+        _, claim = await store.create(row())
+        await self.end_connections()
+        await store.commit(RunChange(row(data=b"new"), claim.fence))
+        self.assertEqual((await store.get("a"))[0].data, b"new")
+
+    async def end_connections(self) -> None:
+        """End all connections of the tables' services."""
+        ended = await self.sql(
+            "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity "
+            "WHERE application_name = 'pycomnet-workflow'"
+        )
+        self.assertTrue(ended)
+
+    @deferred
+    async def test_connection_lost_in_a_transaction(self) -> None:
+        """What was asked for then fails with what happened, has changed nothing, and may be asked
+        for again."""
+        store, _ = await self.service()
+        _, claim = await store.create(row())
+        with blocked(self.server, self.schema):
+            commit = store.commit(RunChange(row(data=b"new"), claim.fence))
+            await self.waiting_for_a_lock()
+            await self.end_connections()
+            with self.assertRaisesRegex(RunStoreFailed, "terminating connection"):
+                await commit
+        self.assertEqual((await store.get("a"))[0], claim.row)
+        await store.commit(RunChange(row(data=b"new"), claim.fence))
+
+    async def waiting_for_a_lock(self) -> None:
+        """Wait until a connection waits for a lock."""
+        text = (
+            "SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock' "
+            "AND application_name = 'pycomnet-workflow'"
+        )
+        while not await self.sql(text):
+            pass
+
+    @deferred
+    async def test_claims_that_nobody_was_told_of_are_freed(self) -> None:
+        """If the connection is lost after a commit, before the answer, a run that was made by it is
+        freed, and one that this service has is not."""
+        store, told = await self.service()
+        _, known = await store.create(row("known"))
+        told.has.add("known")
+        lose_answer(self, store)
+        with self.assertRaisesRegex(RunStoreFailed, "lost"):
+            await store.create(row("unknown"))
+        free = told.when("claimable")
+        await store.marks()
+        await free
+        (claim,), _ = await store.claim(10.0, 10)
+        self.assertEqual(claim.row.id, "unknown")
+        await store.commit(RunChange(row("known", data=b"new"), known.fence))
+
+    @deferred
+    async def test_full_disk_fails_what_was_asked_for_and_later_works(self) -> None:
+        """When the server can't write, what is written fails and changes nothing; and all goes on
+        when it can again."""
+        store, _ = await self.service()
+        _, claim = await store.create(row())
+        await self.sql(
+            "CREATE FUNCTION SCHEMA.fill() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
+            "RAISE EXCEPTION 'could not extend file: No space left on device' "
+            "USING ERRCODE = 'disk_full'; END $$"
+        )
+        await self.sql(
+            "CREATE TRIGGER fill BEFORE INSERT ON SCHEMA.steps EXECUTE FUNCTION SCHEMA.fill()"
+        )
+        change = RunChange(row(data=b"new"), claim.fence, (("s", b"1"),))
+        with self.assertRaisesRegex(RunStoreFailed, "No space left") as caught:
+            await store.commit(change)
+        self.assertIs(type(caught.exception), RunStoreFailed)
+        self.assertEqual(await store.get("a"), (claim.row, []))
+        await self.sql("DROP TRIGGER fill ON SCHEMA.steps")
+        await store.commit(change)
+        self.assertEqual(await store.get("a"), (change.row, [b"1"]))
+
+    @deferred
+    async def test_server_that_does_not_answer_is_given_up(self) -> None:
+        """A transaction that takes too long fails, and the next has a connection of its own."""
+        self.patch(postgresql, "STUCK", 0.5)
+        store, _ = await self.service()
+        _, claim = await store.create(row())
+        with blocked(self.server, self.schema), self.assertRaises(RunStoreFailed):
+            await store.commit(RunChange(row(data=b"new"), claim.fence))
+        self.assertEqual((await store.get("a"))[0], claim.row)
+
+    @deferred
+    async def test_who_stops_in_a_transaction_keeps_others_from_nothing(self) -> None:
+        """A service that is stopped in a transaction is thrown out by the server, so that its runs
+        go to others."""
+        store, told = await self.service()
+        made: Any = make_run_store(self.address, the_reactor())
+        session = made._session
+        await deferToThread(session.transact, [(postgresqltables.create, (row(), (), None))])
+        await deferToThread(begin_and_stop, session)
+        await self.sql(
+            "UPDATE SCHEMA.services SET expires = '-infinity', lease = 0 WHERE epoch = %s",
+            session.epoch,
+        )
+        free = told.when("claimable")
+        while not free.called:
+            await store.renew()
+        (claim,), _ = await store.claim(10.0, 10)
+        self.assertEqual(claim.row.id, "a")
+        with self.assertRaises(psycopg.Error):
+            await deferToThread(session.execute, "COMMIT")
+        await deferToThread(session.close, False)
+
+    @deferred
+    async def test_server_that_is_not_there(self) -> None:
+        """A store whose server is not there can't be opened, and says why."""
+        address = self.address.replace(f"port={self.server.port}", "port=1")
+        await self.refused(address, "No such file")
+        await self.refused("postgresql://x@127.0.0.1:1/x", "refused")
+
+    async def refused(self, address: str, text: str) -> None:
+        """A store can't be opened, and says why, without the password."""
+        store = make_run_store(address, the_reactor())
+        with self.assertRaisesRegex(RunStoreFailed, text) as caught:
+            await store.open(Watcher())
+        self.assertNotIn("secret", str(caught.exception))
+        await store.close()
+        with self.assertRaises(RunStoreFailed):
+            await store.marks()
+
+    @deferred
+    async def test_wrong_password(self) -> None:
+        """A wrong password is refused, a right one is taken."""
+        at = f"127.0.0.1:{self.server.port}/postgres?schema={self.schema}"
+        await self.refused(f"postgresql://{GUEST}:secret@{at}", "password authentication failed")
+        good = urllib.parse.quote(PASSWORD)
+        store, _ = await self.service(f"postgresql://{GUEST}:{good}@{at}")
+        self.assertNotIn(good, store.name)
+        self.assertIn(f"{GUEST}@127.0.0.1:{self.server.port}/postgres", store.name)
+
+    @deferred
+    async def test_full_connection_limit(self) -> None:
+        """A service for which there is no connection says so; one that has one goes on."""
+        at = f"127.0.0.1:{self.server.port}/postgres?schema={self.schema}"
+        address = f"postgresql://{GUEST}:{urllib.parse.quote(PASSWORD)}@{at}"
+        store, _ = await self.service(address)
+        await self.sql(f"ALTER ROLE {GUEST} CONNECTION LIMIT 2")
+        self.addCleanup(self.sql, f"ALTER ROLE {GUEST} CONNECTION LIMIT -1")
+        await self.refused(address, "too many connections")
+        self.assertIsNotNone((await store.create(row()))[1])
+
+    @deferred
+    async def test_other_tables_are_not_touched(self) -> None:
+        """A schema of another program, and one of another version, are refused as they are."""
+        await self.sql(f"CREATE SCHEMA {self.schema}")
+        await self.sql("CREATE TABLE SCHEMA.runs (mine int)")
+        await self.refused(self.address, "no workflow service's")
+        await self.sql("DROP TABLE SCHEMA.runs")
+        store, _ = await self.service()
+        await store.close()
+        await self.sql("UPDATE SCHEMA.about SET version = 99")
+        await self.refused(self.address, "has version 99 of the tables; this is for 1")
+
+    @deferred
+    async def test_role_that_may_not_is_told_so(self) -> None:
+        """A role without rights on the tables is told which it lacks."""
+        store, _ = await self.service()
+        await store.close()
+        at = f"127.0.0.1:{self.server.port}/postgres?schema={self.schema}"
+        address = f"postgresql://{GUEST}:{urllib.parse.quote(PASSWORD)}@{at}"
+        await self.refused(address, "permission denied for schema .*grant it")
+
+
+def begin_and_stop(session: Any) -> None:
+    """Begin a transaction that has the service's lease, and do nothing more."""
+    session.execute("BEGIN")
+    assert leases.check(session, session.epoch).fetchone()
+
+
+def lose_answer(case: Any, store: Any) -> None:
+    """Have the connection of a store be lost after the next commit."""
+    session = store._session
+    execute = session.execute
+
+    def losing(text: str, values: Any = ()) -> Any:
+        if text != "COMMIT":
+            return execute(text, values)
+        patched.restore()
+        with session._connection.pipeline():  # at its end it is done
+            execute(text, values)
+        session.interrupt()
+        raise psycopg.OperationalError("the connection was lost")
+
+    patched = case.patch(session, "execute", losing)
+
+
+@contextmanager
+def blocked(server: Any, schema: str) -> Iterator[None]:
+    """Another program has locked the runs."""
+    with psycopg.connect(server.dsn) as other:
+        other.execute(f"LOCK TABLE {schema}.runs")
+        yield
+        other.rollback()
+
+
+def schema_of(address: str) -> str:
+    """The schema of an address."""
+    return parse_qs(address.partition("?")[2])["schema"][0]
+
+
+class AddressTests(TestCase):
+    """What may follow ``postgresql:``."""
+
+    def test_own_options_are_taken_out(self) -> None:
+        """The schema and the lease are the store's; the rest is libpq's."""
+        found = Address.of("//u:p%20w@h:5/d?sslmode=require&schema=s%20t&lease=2.5")
+        self.assertEqual((found.schema, found.lease), ("s t", 2.5))
+        self.assertEqual(found.conninfo["sslmode"], "require")
+        self.assertEqual(found.conninfo["password"], "p w")
+        self.assertEqual(found.name, "postgresql://u@h:5/d?schema=s t")
+        self.assertNotIn("p w", repr(found))
+
+    def test_wrong_addresses(self) -> None:
+        """What is no address is refused, and says what is expected."""
+        for wrong in (
+            "",
+            "x",
+            "//h/d?lease=0",
+            "//h/d?lease=nan",
+            "//h/d?lease=1e9",
+            "//h/d?lease=",
+            "//h/d?lease=1_0",
+            "//h/d?schema=",
+            "//h/d?schema=" + "x" * 64,
+            "//h/d?nothing=1",
+        ):
+            with self.assertRaisesRegex(RunStoreFailed, "expected postgresql://"):
+                Address.of(wrong)
