@@ -27,11 +27,11 @@ from pycomnet.execnet.inbox import LENT, Inbox
 from pycomnet.far.busypoll import BusyWait, poll_of
 from pycomnet.gateways.transports.pipes import ProcessTransport
 from pycomnet.wire.frames import DATA, FRAME_COST, HEADER_SIZE, pack, unpack_from
+from pycomnet.wire.values import InvalidValue, ValueNotReceivable
 
 if TYPE_CHECKING:
-    from pycomnet.wire.mux import Stream
-
     from pycomnet.execnet.outbox import Outbox
+    from pycomnet.wire.mux import Stream
 
 #: The longest value that is written or read past the reactor, in bytes of its encoding. With a
 #: longer one the change of threads does not matter.
@@ -75,6 +75,8 @@ class Bypass:
         self._transport: ProcessTransport | None = None
         self._wait: BusyWait | None = None
         self._poll: Any = None
+        #: the reactor's thread: where code of others runs in that, it may be amid anything
+        self._thread = 0
         self._tick: IDelayedCall | None = None
         #: the channel on which the last value was sent, if nothing was received since then
         self._asked: ChannelCore | None = None
@@ -104,7 +106,7 @@ class Bypass:
         size = len(payload)
         stream = core.stream
         transport = self._transport
-        if size > SHORT or transport is None or self._reactor_is_here():
+        if size > SHORT or transport is None or threading.get_ident() == self._thread:
             return False
         if not (self._outbox.is_idle() and self._is_idle(stream)):
             return False
@@ -127,12 +129,6 @@ class Bypass:
         connection = self._connection
         # In this order, as that is the order of its ways.
         return not (stream.queue or connection.mux.has_data() or connection.flushing)
-
-    def _reactor_is_here(self) -> bool:
-        """Whether this is the reactor's thread, which may be in the middle of anything."""
-        return threading.get_ident() == self._thread
-
-    _thread = 0
 
     def receive(self, core: ChannelCore, inbox: Inbox, timeout: float | None) -> Any:
         """Wait a little for a value that answers what was sent last.
@@ -187,7 +183,7 @@ class Bypass:
                 return NOTHING
             try:
                 value = self._connection.decode(payload)
-            except Exception:
+            except (InvalidValue, ValueNotReceivable):
                 return NOTHING  # the reactor finds out, too, and ends the channel or connection
             self._received.append(size + FRAME_COST)
             transport.drop_lent()
