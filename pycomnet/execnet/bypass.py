@@ -38,10 +38,10 @@ if TYPE_CHECKING:
 SHORT = 1024
 #: Seconds that a thread waits for an answer itself. After that it is woken by the reactor's thread,
 #: as everybody is.
-PATIENCE = 1e-3
+PATIENCE = 5e-3
 #: Seconds after which the reactor takes the connection back if it was not used. Nobody waits
 #: meanwhile, so only what nobody waits for can come so late.
-TICK = 2e-3
+TICK = 10e-3
 #: Credit that the reactor sets aside for a thread that writes, in bytes: enough for one tick.
 ROOM = 1 << 17
 #: How many answers in a row let it be lent, at least and at most. The number doubles each time that
@@ -65,6 +65,7 @@ class Bypass:
 
     :param reactor: the connection's.
     :ivar core: the channel for whose answers it is lent; None if it is not lent.
+    :ivar waiting: has an element for each thread that waits for something of this connection.
     """
 
     def __init__(self, reactor: Any, connection: Connection, outbox: Outbox) -> None:
@@ -86,11 +87,12 @@ class Bypass:
         self._used = False
         #: whether the next value may be written here: one between two answers
         self._may_send = False
-        #: the costs of what was written and read; the reactor takes note of them later
-        self._sent: deque[int] = deque()
+        #: what costs what was written and read; the reactor takes note of it later
+        self._sent = 0
         self._received: deque[int] = deque()
         #: credit that is set aside
         self._room = 0
+        self.waiting: deque[None] = deque()
 
     # -- in the user's thread --------------------------------------------------------------------
 
@@ -115,13 +117,14 @@ class Bypass:
             # A CLOSE or END is written after `sending` has been set, and in the reactor's thread.
             if core is not self.core or not stream.sending:
                 return False
+            cost = size + FRAME_COST
+            if self._sent + cost > self._room:
+                return False
             # Noted first, as a Ctrl-C may end this anywhere: then some credit is never used.
-            self._sent.append(size + FRAME_COST)
-            if (len(self._sent) + 1) * (SHORT + FRAME_COST) <= self._room and transport.write_short(
-                frame
-            ):
+            self._sent += cost
+            if transport.write_short(frame):
                 return True
-            self._sent.pop()
+            self._sent -= cost
         return False
 
     def _is_idle(self, stream: Stream) -> bool:
@@ -206,6 +209,8 @@ class Bypass:
         transport: Any = connection.transport
         if not isinstance(transport, ProcessTransport) or self.core is not None:
             return
+        if len(self.waiting) > 1:
+            return  # another thread than the one that asks for it
         stream = core.stream
         streams = connection.mux.streams
         if connection.lost is not None or len(streams) > MOST_CHANNELS or core.over is not None:
@@ -274,8 +279,10 @@ class Bypass:
         transport = cast(ProcessTransport, self._transport)
         with transport.writing:
             room, self._room = self._room, 0
-            sent = _take_sum(self._sent)
-        received = _take_sum(self._received)
+            sent, self._sent = self._sent, 0
+        received = 0
+        while self._received:
+            received += self._received.popleft()
         connection = self._connection
         mux = connection.mux
         if connection.lost is not None or mux.failed is not None:
@@ -290,13 +297,6 @@ class Bypass:
             connection.dataReceived(b"")  # it is alive
         if mux.has_data():
             connection.flush_soon()
-
-
-def _take_sum(costs: deque[int]) -> int:
-    total = 0
-    while costs:
-        total += costs.popleft()
-    return total
 
 
 __all__ = ["NOTHING", "Bypass"]

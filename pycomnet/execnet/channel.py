@@ -125,6 +125,7 @@ class Channel(Live):
             raise OSError(f"cannot receive(): {self!r} has a callback")
         self._check()
         limit = timeout
+        waiting = self._bypass.waiting
         deadline = None if timeout is None else monotonic() + timeout
         item: Any = LENT
         while item is LENT:
@@ -132,12 +133,15 @@ class Channel(Live):
                 item = self._bypass.receive(self.core, inbox, timeout)
                 if item is not NOTHING:
                     return item
-            if deadline is not None:
+            if deadline is not None and timeout is not None and timeout > 0:
                 timeout = max(deadline - monotonic(), 0)
+            waiting.append(None)
             try:
                 item = inbox.queue.get(timeout=timeout)
             except queue.Empty:
                 raise self.TimeoutError(f"no item after {limit} seconds") from None
+            finally:
+                waiting.pop()
         if item is not END:
             return item
         inbox.queue.put(END)  # for others that wait, and for the next call
@@ -196,7 +200,11 @@ class Channel(Live):
             except queue.Empty:
                 closed = False
         else:
-            closed = inbox.closed.wait(timeout)
+            self._bypass.waiting.append(None)
+            try:
+                closed = inbox.closed.wait(timeout)
+            finally:
+                self._bypass.waiting.pop()
         if not closed:
             raise self.TimeoutError(f"{self!r} is not closed after {timeout} seconds")
         error = inbox.take_error()

@@ -180,10 +180,10 @@ def ends() -> None:
     trips(channel)
     channel.close()
     channel = gw.remote_exec(
-        "for item in channel:\n if item == 'end': break\n channel.send(item)\nraise ValueError('why')"
+        "for item in channel:\n if item == 1.5: break\n channel.send(item)\nraise ValueError('why')"
     )
     trips(channel)
-    channel.send("end")
+    channel.send(1.5)
     try:
         channel.receive(SOON)
     except channel.RemoteError as problem:
