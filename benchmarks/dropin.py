@@ -90,14 +90,19 @@ def measure_suite(name: str, rounds: int) -> None:
 def measure_job(name: str, rows: tuple[Row, ...], rounds: int, smoke: bool) -> None:
     """Measure the rows of one job of gateway.py."""
     found: dict[str, dict[str, list[float]]] = {}
+    bounds = [row for row in rows if row.against == "bare"]
     for _ in range(rounds):
-        for peer in ("execnet", "dropin"):
+        for peer in ("execnet", "dropin", *(["bare"] if bounds else [])):
             for key, value in figures(peer, name, smoke).items():
                 found.setdefault(key, {}).setdefault(peer, []).append(value)
     for row in rows:
         if row.against == "execnet" and row.key in found:
             target = 0 if name in SAME else TIMES
             show(row.title, found[row.key], row.better, row.unit, target)
+    for row in bounds:
+        measured = found[row.measure or row.key]
+        against = {"dropin": measured["dropin"], "execnet": measured["bare"]}
+        show(f"{row.title} (no drop-in can be quicker)", against, row.better, row.unit, 0)
 
 
 def main() -> None:

@@ -148,7 +148,8 @@ class Connection(Live, Protocol):
         self._ping_number = 0
         #: whether writing is delayed; the code that sets this flushes later
         self.corked = True
-        self._flushing = False
+        #: whether what waits has been taken from the multiplexer, and is being written
+        self.flushing = False
         self._descriptor: FileDescriptor | None = None
         self._write_now: Callable[[eager.Pieces], None] = eager.nowhere
         self._busy_poll: BusyPoll | None = None
@@ -318,9 +319,9 @@ class Connection(Live, Protocol):
 
     def flush(self) -> None:
         """Write what waits now, as far as the transport takes it."""
-        if self._flushing:
+        if self.flushing:
             return
-        self._flushing = True
+        self.flushing = True
         scheduler = self.mux.scheduler
         try:
             while not scheduler.congested:
@@ -334,7 +335,7 @@ class Connection(Live, Protocol):
                         if not deferred.called:
                             deferred.callback(None)
         finally:
-            self._flushing = False
+            self.flushing = False
 
     def _write(self, parts: list[bytes | memoryview]) -> None:
         if self._busy_poll is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import queue
 import weakref
 from collections.abc import Callable, Iterator
+from time import monotonic
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 from pycomnet import forks
@@ -12,6 +13,7 @@ from pycomnet.blocking.waiting import wait_for
 from pycomnet.channels.core import ChannelCore
 from pycomnet.errors import PycomnetError
 from pycomnet.errors import RemoteError as _RemoteError
+from pycomnet.execnet.bypass import NOTHING, Bypass
 from pycomnet.execnet.errors import (
     DumpError,
     RemoteError,
@@ -20,7 +22,7 @@ from pycomnet.execnet.errors import (
     used_after_fork,
 )
 from pycomnet.execnet.farclasses import also_a_channel
-from pycomnet.execnet.inbox import END, NO_ENDMARKER, Inbox
+from pycomnet.execnet.inbox import END, LENT, NO_ENDMARKER, Inbox
 from pycomnet.far.files import ChannelFileRead, ChannelFileWrite
 from pycomnet.far.live import Live
 
@@ -63,6 +65,7 @@ class Channel(Live):
         channel.core = core
         core.handle = weakref.ref(channel)
         channel._send = gateway.outbox.send
+        channel._bypass = gateway.outbox.bypass
         inbox = core.receiver
         if isinstance(inbox, Inbox):
             inbox.adopt()
@@ -81,6 +84,7 @@ class Channel(Live):
     core: ChannelCore
     _inbox: Inbox
     _send: Callable[[ChannelCore, object], None]
+    _bypass: Bypass
 
     def __repr__(self) -> str:
         return f"<Channel id={self.id} {'closed' if self.isclosed() else 'open'}>"
@@ -120,10 +124,24 @@ class Channel(Live):
         if inbox.has_callback:
             raise OSError(f"cannot receive(): {self!r} has a callback")
         self._check()
-        try:
-            item = inbox.queue.get(timeout=timeout)
-        except queue.Empty:
-            raise self.TimeoutError(f"no item after {timeout} seconds") from None
+        limit = timeout
+        waiting = self._bypass.waiting
+        deadline = None if timeout is None else monotonic() + timeout
+        item: Any = LENT
+        while item is LENT:
+            if inbox.queue.empty():
+                item = self._bypass.receive(self.core, inbox, timeout)
+                if item is not NOTHING:
+                    return item
+            if deadline is not None and timeout is not None and timeout > 0:
+                timeout = max(deadline - monotonic(), 0)
+            waiting.append(None)
+            try:
+                item = inbox.queue.get(timeout=timeout)
+            except queue.Empty:
+                raise self.TimeoutError(f"no item after {limit} seconds") from None
+            finally:
+                waiting.pop()
         if item is not END:
             return item
         inbox.queue.put(END)  # for others that wait, and for the next call
@@ -157,6 +175,7 @@ class Channel(Live):
         :raises OSError: the channel has a callback already.
         """
         self._check()
+        self._bypass.give_back()
         try:
             self._inbox.set_callback(callback, endmarker, _in_reactor)
         except PycomnetError as problem:
@@ -171,6 +190,7 @@ class Channel(Live):
         :raises EOFError: the gateway is gone.
         """
         self._check()
+        self._bypass.give_back()
         inbox = self._inbox
         if inbox.has_callback and self.gateway.callbacks.is_current():
             # A callback waits. Others are called after it, so it waits only until all has come.
@@ -180,7 +200,11 @@ class Channel(Live):
             except queue.Empty:
                 closed = False
         else:
-            closed = inbox.closed.wait(timeout)
+            self._bypass.waiting.append(None)
+            try:
+                closed = inbox.closed.wait(timeout)
+            finally:
+                self._bypass.waiting.pop()
         if not closed:
             raise self.TimeoutError(f"{self!r} is not closed after {timeout} seconds")
         error = inbox.take_error()

@@ -123,6 +123,7 @@ class Gateway(Live):
         return Channel.of(self, self._connection.open(purpose, first))
 
     def _begin_exit(self) -> None:
+        self.outbox.bypass.take_back()
         self.outbox.flush()
         exiting: Deferred[None] = self.inner.exit(grace=self._grace, patience=EXIT_PATIENCE)
         exiting.addErrback(lambda _: None)
@@ -272,6 +273,7 @@ class Gateway(Live):
 
     def _ask(self, function: Callable[[], Any], what: str) -> Any:
         self._check()
+        self.outbox.bypass.give_back()
         try:
             return wait_for(function, None, what)
         except PycomnetError as problem:

@@ -34,6 +34,8 @@ class _Marker:
 NO_ENDMARKER = _Marker("no endmarker")
 #: After the last value.
 END = _Marker("end")
+#: No value: who waits may read the connection itself (:mod:`pycomnet.execnet.bypass`).
+LENT = _Marker("lent")
 
 
 class Inbox:
@@ -44,7 +46,8 @@ class Inbox:
     :ivar has_callback: whether it has one, or has had one.
     :ivar over: whether nothing more comes.
     :ivar closed: set when nothing more comes, and the callback has returned.
-    :ivar queue: what can be received; at the end :data:`END`, also if there is a callback.
+    :ivar queue: what can be received, and :data:`LENT`; at the end :data:`END`, also if there is a
+        callback.
     """
 
     __slots__ = (
@@ -154,7 +157,7 @@ class Inbox:
                     item = self.queue.get_nowait()
                 except queue.Empty:
                     break
-                if item is not END:
+                if item is not END and item is not LENT:
                     items.append(item)
             if self.over:
                 # Another thread may have END in its hands at this moment, so it is not looked for.
@@ -271,4 +274,4 @@ def _ignore(_: object) -> None:
     """Nobody will receive it."""
 
 
-__all__ = ["END", "NO_ENDMARKER", "Inbox"]
+__all__ = ["END", "LENT", "NO_ENDMARKER", "Inbox"]

@@ -14,6 +14,7 @@ from twisted.python.failure import Failure
 
 from pycomnet.channels.connection import Connection
 from pycomnet.channels.core import ChannelCore
+from pycomnet.execnet.bypass import Bypass
 from pycomnet.text.logs import Logger
 from pycomnet.wire.frames import FRAGMENT, bin32
 
@@ -27,6 +28,7 @@ class Outbox:
 
     :param reactor: whose thread that is.
     :param connection: the connection of all the channels.
+    :ivar bypass: lets threads write and read themselves.
     """
 
     def __init__(self, reactor: IReactorFromThreads, connection: Connection) -> None:
@@ -36,6 +38,9 @@ class Outbox:
         self._waiting: deque[tuple[ChannelCore, Any]] = deque()
         #: whether the reactor will hand over what waits
         self._told = False
+        #: whether it does so now
+        self._giving = False
+        self.bypass = Bypass(reactor, connection, self)
 
     def send(self, core: ChannelCore, value: object) -> None:
         """Send a value over a channel.
@@ -50,7 +55,12 @@ class Outbox:
             payload = connection.pack(value, connection.hook, connection.options)
         except Exception:
             payload = connection.encode(value)
-        self.put(core, (payload,))
+        if not self.bypass.send(core, payload):
+            self.put(core, (payload,))
+
+    def is_idle(self) -> bool:
+        """In any thread: whether nothing that this thread has sent waits here."""
+        return not (self._waiting or self._giving)  # in this order: from the first to the second
 
     def put(self, core: ChannelCore, what: Any) -> None:
         """Queue an encoded value in a tuple, long bytes as they are, or a function to be called."""
@@ -69,9 +79,11 @@ class Outbox:
     def _hand_over(self) -> None:
         # What is added from now on is seen, or wakes the reactor once more.
         self._told = False
+        self._giving = True
         try:
             self._connection.send_together(self._send_crowd)
         finally:
+            self._giving = False
             if self._waiting and not self._told:
                 self._tell()
 
@@ -83,6 +95,13 @@ class Outbox:
 
         :param most: how many at most.
         """
+        before, self._giving = self._giving, True
+        try:
+            self._flush(most)
+        finally:
+            self._giving = before
+
+    def _flush(self, most: int | None) -> None:
         waiting = self._waiting
         count = len(waiting) if most is None else min(most, len(waiting))
         for _ in range(count):

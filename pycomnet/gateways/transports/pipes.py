@@ -5,6 +5,9 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import select
+import threading
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -27,6 +30,8 @@ READ_LARGE = 1 << 18
 #: Bytes that a pipe is grown to when it is found full. Other pipes are not grown: the system limits
 #: the size of all pipes of a user together.
 PIPE_LARGE = 1 << 20
+#: Bytes of which a pipe takes all or nothing (POSIX: at least this many).
+SHORT = select.PIPE_BUF
 
 
 def _close_after_turn(fd: int, reactor: PipeReactor) -> None:
@@ -118,6 +123,15 @@ class ProcessTransport(FileDescriptor):
         self._read_size = READ_SMALL
         self._wrote = False
         self._wait = reactor_wait(reactor, pipe, WINDOW)
+        #: held by who writes to the pipe; :meth:`write_short`
+        self.writing = threading.RLock()
+        #: whether the last write may have taken only a part of what it was given
+        self._cut = False
+        #: held by who reads what was lent; :meth:`lend`
+        self.reading = threading.RLock()
+        #: whether another thread reads
+        self.lent = False
+        self._came: deque[bytes] = deque()
         self.connected = 1
         fdesc.setNonBlocking(write_pipe)
         fdesc.setNonBlocking(pipe)
@@ -129,19 +143,26 @@ class ProcessTransport(FileDescriptor):
     def fileno(self) -> int:
         return self._write_pipe
 
+    def read_fileno(self) -> int:
+        """The descriptor that is read from."""
+        return self._reader.fileno()
+
     def writeSomeData(self, data: bytes) -> int | BaseException:
         self._wrote = True
-        try:
-            written = os.write(self._write_pipe, data)
-        except (BlockingIOError, InterruptedError):
-            return 0
-        except OSError:
-            return main.CONNECTION_LOST
-        if written < len(data) and self._grow_writing():
-            # It may still be full, if the other end has grown it before. Then the number of written
-            # bytes is returned, and an error shows again.
-            with contextlib.suppress(OSError):
-                written += os.write(self._write_pipe, data[written:])
+        with self.writing:
+            self._cut = True
+            try:
+                written = os.write(self._write_pipe, data)
+            except (BlockingIOError, InterruptedError):
+                return 0
+            except OSError:
+                return main.CONNECTION_LOST
+            if written < len(data) and self._grow_writing():
+                # It may still be full, if the other end has grown it before. Then the number of
+                # written bytes is returned, and an error shows again.
+                with contextlib.suppress(OSError):
+                    written += os.write(self._write_pipe, data[written:])
+            self._cut = written < len(data)
         return written
 
     def write_parts(self, parts: list[bytes]) -> int:
@@ -150,14 +171,99 @@ class ProcessTransport(FileDescriptor):
             written = self.writeSomeData(parts[0])
             return written if isinstance(written, int) else 0  # an error shows again
         self._wrote = True
+        size = sum(map(len, parts))
+        with self.writing:
+            self._cut = True
+            try:
+                if self._write_size < PIPE_LARGE and size > READ_SMALL:
+                    self._grow_writing()
+                written = os.writev(self._write_pipe, parts)
+            except OSError:
+                return 0
+            self._cut = written < size
+        return written
+
+    # -- for one other thread --------------------------------------------------------------------
+
+    def write_short(self, data: bytes) -> bool:
+        """In any thread: write something if nothing is to be written before it.
+
+        :param data: at most :data:`SHORT` bytes, of which the system takes all or nothing.
+        :returns: whether it is written.
+        """
+        with self.writing:
+            # _cut is also set where this thread is interrupted in a write. Then the reactor's next
+            # write says how it is.
+            if self._cut or self._write_pipe < 0 or not self.connected or self.disconnecting:
+                return False
+            if _twisted.has_unwritten(self):
+                return False
+            self._cut = True
+            try:
+                os.write(self._write_pipe, data)
+            except (BlockingIOError, InterruptedError):
+                self._cut = False
+                return False
+            except OSError:
+                return False  # the reactor's next write gets it again
+            self._cut = False
+        return True
+
+    def lend(self) -> bool:
+        """Let another thread read, by :meth:`read_lent`, until :meth:`take_back`.
+
+        :returns: False if that is impossible, as the end has come.
+        """
+        if not self._reader.connected or self.disconnected:
+            return False
+        self._reader.stopReading()
+        self.lent = True
+        return True
+
+    def read_lent(self) -> bytes:
+        """In another thread, which holds ``reading``: what is in the pipe.
+
+        It is kept, and the reactor gets it, unless :meth:`drop_lent` is called next. A signal's
+        error may come at any point: reading and keeping are one step.
+
+        :returns: nothing if there is nothing, or the end, or reading is not lent, or something is
+            kept already.
+        """
+        came = self._came
+        if not self.lent or came:
+            return b""
         try:
-            if self._write_size < PIPE_LARGE and sum(map(len, parts)) > READ_SMALL:
-                self._grow_writing()
-            return os.writev(self._write_pipe, parts)
+            came.extend(map(os.read, (self._pipe,), (READ_SMALL,)))
         except OSError:
-            return 0
+            return b""
+        return came[0]
+
+    def drop_lent(self) -> None:
+        """In that thread: what :meth:`read_lent` has returned was used."""
+        self._came.clear()
+
+    def take_back(self) -> None:
+        """Read in the reactor again; first comes what the other thread has read and not used."""
+        if not self.lent:
+            return
+        came = self._end_loan()
+        for data in came:
+            if data:  # the end is read once more
+                self._protocol.dataReceived(data)
+        if self._reader.connected and not self.disconnected:
+            self._reader.startReading()
+
+    def _end_loan(self) -> list[bytes]:
+        with self.reading:
+            self.lent = False
+            came = list(self._came)
+            self._came.clear()
+        return came
+
+    # -- reading ---------------------------------------------------------------------------------
 
     def _read(self) -> bool:
+        self.take_back()
         self._wait.came()
         for _ in range(READS_PER_TURN):
             try:
@@ -217,11 +323,17 @@ class ProcessTransport(FileDescriptor):
 
     def close_write_end(self) -> None:
         """After ``loseWriteConnection``, when all is written: end standard input, and read on."""
-        _close_after_turn(self._write_pipe, self.reactor)
-        self._write_pipe = -1
+        self._close_write_pipe()
+
+    def _close_write_pipe(self) -> None:
+        with self.writing:
+            pipe, self._write_pipe = self._write_pipe, -1
+        if pipe >= 0:
+            _close_after_turn(pipe, self.reactor)
 
     def hand_over(self, protocol: Any) -> None:
         """Pass all further bytes to another protocol."""
+        self.take_back()
         self._protocol = protocol
 
     def release(self) -> tuple[int, int] | None:
@@ -230,6 +342,7 @@ class ProcessTransport(FileDescriptor):
         :returns: the descriptors that are written to and read from. None, and nothing has changed,
             if bytes are still to be written, or one of the pipes is closed.
         """
+        self.take_back()
         if _twisted.has_unwritten(self) or not self._reader.connected:
             return None
         if self.disconnected or self._write_pipe < 0:
@@ -238,8 +351,9 @@ class ProcessTransport(FileDescriptor):
         self._reader.release()
         self.unregisterProducer()
         self.stopWriting()
-        self.connected, self.disconnected = 0, 1
-        self._write_pipe = -1
+        with self.writing:
+            self.connected, self.disconnected = 0, 1
+            self._write_pipe = -1
         return released
 
     def close_copies(self) -> None:
@@ -262,10 +376,9 @@ class ProcessTransport(FileDescriptor):
             _twisted.stop_taking(self)
             return
         super().connectionLost(reason)
+        self._end_loan()
         self._reader.connectionLost(reason)
-        if self._write_pipe >= 0:
-            _close_after_turn(self._write_pipe, self.reactor)
-            self._write_pipe = -1
+        self._close_write_pipe()
         self._protocol.connectionLost(reason)
 
     def getHost(self) -> UNIXAddress:
@@ -284,4 +397,4 @@ def _grow_pipe(fd: int) -> bool:
     return True
 
 
-__all__ = ["PIPE_LARGE", "READ_SMALL", "ProcessTransport", "Readable"]
+__all__ = ["PIPE_LARGE", "READ_SMALL", "SHORT", "ProcessTransport", "Readable"]

@@ -40,6 +40,16 @@ PROGRAMS = {
     "deployment": ("deployed\n", ""),
 }
 
+#: Those of execnet_roundtrips.py: what each prints.
+ROUND_TRIPS = {
+    "threads": "each got its own\n",
+    "signals": "nothing was mixed up\n",
+    "timeouts": "it came later\n",
+    "forks": "both go on\n",
+    "killed": "it is known\n",
+    "ends": "it goes on\n",
+}
+
 
 def environment() -> dict[str, str]:
     """The programs' environment: this tree is found, and no options of this pytest's."""
@@ -55,6 +65,14 @@ def test_a_program_for_execnet_runs(name: str, tmp_path: Path) -> None:
     assert done.returncode == 0
 
 
+@pytest.mark.parametrize("name", ROUND_TRIPS)
+def test_round_trips_are_quick_and_safe(name: str, tmp_path: Path) -> None:
+    """Threads, signals, forks and ends amid them: nothing is lost, and nothing hangs."""
+    done = run_program(tmp_path, name, module="execnet_roundtrips")
+    assert done.stdout == ROUND_TRIPS[name], done.stderr
+    assert done.returncode == 0
+
+
 @pytest.mark.parametrize("version", ["2.7", "3.6"])
 def test_the_far_side_may_be_an_older_python(version: str, tmp_path: Path) -> None:
     """It has no module attributes that are computed, and gets the same names."""
@@ -65,10 +83,12 @@ def test_the_far_side_may_be_an_older_python(version: str, tmp_path: Path) -> No
     assert (done.stdout, done.stderr) == ("it has them\n", "")
 
 
-def run_program(directory: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run one of execnet_scripts.py."""
+def run_program(
+    directory: Path, *arguments: str, module: str = "execnet_scripts"
+) -> subprocess.CompletedProcess[str]:
+    """Run one of a module's programs."""
     return subprocess.run(
-        [sys.executable, "-m", "pycomnet.test.system.execnet_scripts", *arguments],
+        [sys.executable, "-m", f"pycomnet.test.system.{module}", *arguments],
         capture_output=True,
         text=True,
         errors="surrogateescape",
