@@ -119,7 +119,12 @@ async def publish_via(
         topic = await topic_of(interface, context, settings)
         client = topic.relay.client
         refused: list[NatsPermissionDenied] = []
-        client.refused.append(lambda problem: problem.publishing and refused.append(problem))
+
+        def told(problem: NatsPermissionDenied) -> None:
+            if problem.publishing:
+                refused.append(problem)
+
+        client.refused.append(told)
         try:
             async for text in texts(program, values):
                 publishing = topic.publish(read_value(text), key, subject)

@@ -70,7 +70,8 @@ async def nats_settings(servers: str, identity: Identity) -> NatsSettings:
     from pycomnet.cli.identity import ask
     from pycomnet.nats import NatsSettings
 
-    password = token = None
+    password: str | None = None
+    token: str | None = None
     if identity.user is not None:
         password = os.environ.get(PASSWORD_VARIABLE) or await ask(identity.user, servers)
     if identity.token_file is not None:
