@@ -134,7 +134,7 @@ async def load(reactor: Any, members: EtcdMembers, started: Daemons, options: An
     await first.ended()
 
     async def put(number: int) -> None:
-        lease = (await client.grant(86_400)).id
+        lease = (await client.grant(86_400, timeout=60)).id
         requests = []
         for at in range(number * PUTS, (number + 1) * PUTS):
             one = record(

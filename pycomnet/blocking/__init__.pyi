@@ -803,8 +803,8 @@ class ServiceServer:
         """Let callers go to other instances: calls are still taken, and their answers say so.
 
         :param timeout: seconds that it takes at most.
-        :returns: when no call runs and none has come for :data:`QUIET` seconds; at once if
-            there is no client. Cancelling it ends that.
+        :returns: when no call runs, no request has come in part, and no call has come for
+            :data:`QUIET` seconds; at once if there is no client. Cancelling it ends that.
         """
     def end_feed(self, call: ServerCall, problem: BaseException | None = ..., *, timeout: float | None = ...) -> None:
         """End a stream whose values a service has sent itself.
