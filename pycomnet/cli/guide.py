@@ -326,20 +326,16 @@ class Guide:
             daemons.start_cluster()
             async with Context(self._program.reactor, nameserver=daemons.nameserver) as context:
                 await tour.answering(context, daemons.check)
-                begun = [0.0]
 
                 def kill(name: str) -> None:
                     daemons.kill(daemons.members[name])
-                    begun[0] = perf_counter()
 
                 secret = token_urlsafe()
-                dead, leader, grown = await tour.outlive_leader(context, secret, kill)
-                took = perf_counter() - begun[0]
+                dead, leader, took = await tour.outlive_leader(context, secret, kill)
         finally:
             await daemons.close()
         expect(leader != dead, f"{dead} leads, and was killed")
-        expect(grown > 0, f"the fence has grown by {grown}")
-        self._result(f"{dead} was killed, {leader} leads: registered {took:.1f} s later")
+        self._result(f"{dead} was killed: registered {took:.1f} s later; now {leader} leads")
 
     async def _survey(self, gateways: list[Gateway]) -> None:
         self._begin(

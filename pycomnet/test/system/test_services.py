@@ -215,10 +215,10 @@ async def test_tours_leader_dies_and_another_one_leads(context: Any) -> None:
                 killed.append(name)
                 tour_daemons.kill(tour_daemons.members[name])
 
-            dead, leader, grown = await tour.outlive_leader(found, "a secret of sixteen", kill)
+            dead, leader, took = await tour.outlive_leader(found, "a secret of sixteen", kill)
         assert killed == [dead]
         assert leader in tour_daemons.members and leader != dead
-        assert grown > 0
+        assert took > 0
         assert still_there([tour_daemons.members[dead]]) == []
         tour_daemons.check()  # the others run
     finally:
