@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import random
 import struct
@@ -104,8 +105,8 @@ class ComposerTests(SynchronousTestCase):
         self.assertEqual(self.compose(pieces, new), new)
         self.assertEqual(self.read, [(20 * BLOCK, 100)])
 
-    def test_moved_blocks_are_not_read_again(self) -> None:
-        """Blocks are copied by the system, and hashed once, wherever they have moved to."""
+    def test_moved_blocks_are_not_hashed_again(self) -> None:
+        """Wherever blocks have moved to, they were hashed for their sums, and that is enough."""
         new = b"x" + OLD[7 * BLOCK :] + b"yz" + OLD[: 7 * BLOCK]
         pieces = [
             literal(b"x"),
@@ -113,8 +114,38 @@ class ComposerTests(SynchronousTestCase):
             literal(b"yz"),
             copy(0, 7 * BLOCK),
         ]
-        self.assertEqual(self.compose(pieces, new), new)
-        self.assertEqual(self.read, [(20 * BLOCK, 100)])
+        hashed: list[int] = []
+        update = TreeDigest.update
+
+        def counted(digest: TreeDigest, data: bytes) -> None:
+            hashed.append(len(data))
+            update(digest, data)
+
+        with mock.patch.object(TreeDigest, "update", counted):
+            self.assertEqual(self.compose(pieces, new), new)
+        at = hashed.index(7 * BLOCK)  # the test's own digest ends with this
+        self.assertEqual(hashed[at + 1 :], [1, 100, 2])
+
+    def test_disk_that_fills_in_a_moved_block(self) -> None:
+        """What was written in part is gone on with; if that can't be, it is an error."""
+        new = b"x" + OLD[: 3 * BLOCK]
+        pieces = [literal(b"x"), copy(0, 3 * BLOCK)]
+        write = os.write
+        for is_full in (False, True):
+            left = [1, BLOCK + 10]
+
+            def in_parts(descriptor: int, data: bytes) -> int:
+                if left:  # noqa: B023
+                    return write(descriptor, data[: left.pop(0)])  # noqa: B023
+                if is_full:  # noqa: B023
+                    raise OSError(errno.ENOSPC, "No space left on device")
+                return write(descriptor, data)
+
+            with mock.patch.object(os, "write", in_parts):
+                if is_full:
+                    self.assertRaises(OSError, self.compose, pieces, new)
+                else:
+                    self.assertEqual(self.compose(pieces, new), new)
 
     def test_part_of_a_block_is_read(self) -> None:
         """A copy that does not begin where a block of the old file does is read, and hashed."""
