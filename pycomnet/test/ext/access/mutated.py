@@ -196,8 +196,9 @@ class MutatedLogins:
         if not ends:
             self.network.advance(PATIENCE)
             self.network.deliver()
-        (_, server), *more = self.network.wires or [(None, None)]
-        logins = {} if server is None else server.protocol.caller.logins
+        ends_of_wires = [server for _, server in self.network.wires]
+        more = ends_of_wires[1:]
+        logins: Any = ends_of_wires[0].protocol.caller.logins if ends_of_wires else {}
         if more or bool(logins) != (bool(ends) and isinstance(ends[0], dict)):
             return "got in"  # or what the reply says is not so
         if logins:
