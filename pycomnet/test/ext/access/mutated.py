@@ -54,8 +54,9 @@ class MutatedLogins:
             self.network, threads=self.network, clock=self.network.seconds
         )
         self.server = ServiceServer(self.network, threads=self.network, access=self.control)
+        self._table = Table(alice=("a password", ""))
         checkers = (
-            Table(alice=("a password", "")),
+            self._table,
             access.TokenFile(self._write(directory / "tokens", f"[alice]\ntoken = {TOKEN}\n")),
             self._issuer(directory),
         )
@@ -213,6 +214,7 @@ class MutatedLogins:
         self.network.cut()
         self.network.deliver()
         self._connection = None
+        self._table.checked.clear()
         self.network.advance(3600)
         self.network.deliver()
         throttles = self.control.checks.throttles
