@@ -54,8 +54,9 @@ class MutatedLogins:
             self.network, threads=self.network, clock=self.network.seconds
         )
         self.server = ServiceServer(self.network, threads=self.network, access=self.control)
+        self._table = Table(alice=("a password", ""))
         checkers = (
-            Table(alice=("a password", "")),
+            self._table,
             access.TokenFile(self._write(directory / "tokens", f"[alice]\ntoken = {TOKEN}\n")),
             self._issuer(directory),
         )
@@ -196,8 +197,9 @@ class MutatedLogins:
         if not ends:
             self.network.advance(PATIENCE)
             self.network.deliver()
-        (_, server), *more = self.network.wires or [(None, None)]
-        logins = {} if server is None else server.protocol.caller.logins
+        ends_of_wires = [server for _, server in self.network.wires]
+        more = ends_of_wires[1:]
+        logins: Any = ends_of_wires[0].protocol.caller.logins if ends_of_wires else {}
         if more or bool(logins) != (bool(ends) and isinstance(ends[0], dict)):
             return "got in"  # or what the reply says is not so
         if logins:
@@ -212,6 +214,7 @@ class MutatedLogins:
         self.network.cut()
         self.network.deliver()
         self._connection = None
+        self._table.checked.clear()
         self.network.advance(3600)
         self.network.deliver()
         throttles = self.control.checks.throttles
