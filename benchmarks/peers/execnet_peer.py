@@ -37,12 +37,19 @@ def roundtrip(gateway: Any, amounts: Amounts) -> dict[str, float]:
     channel = gateway.remote_exec(far.echo)
     for count in measure.both(amounts.roundtrips):
         times = []
+        used = time.process_time()
         for number in range(count):
             start = time.perf_counter()
             channel.send(number)
             channel.receive()
             times.append(time.perf_counter() - start)
-    return {"roundtrip": statistics.median(times) * 1e6}
+        used = time.process_time() - used
+    return {
+        "roundtrip": statistics.median(times) * 1e6,
+        "roundtrip_tenth": sorted(times)[len(times) // 10] * 1e6,
+        "roundtrip_mean": statistics.fmean(times) * 1e6,
+        "roundtrip_cpu": used / len(times) * 1e6,
+    }
 
 
 def roundtrips_first(gateway: Any, amounts: Amounts) -> dict[str, float]:

