@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pycomnet.deferred import deferred
 from pycomnet.errors import ServiceNotFound
 
 if TYPE_CHECKING:
@@ -58,7 +57,6 @@ def check_via(target: Target) -> None:
         raise click.UsageError("--address and --service do not go with --via")
 
 
-@deferred
 async def nats_settings(servers: str, identity: Identity) -> NatsSettings:
     """How to reach NATS: the credentials are those of the options, or in the addresses.
 

@@ -17,16 +17,17 @@ from __future__ import annotations
 import re
 import threading
 from collections import deque
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, cast
 
-from twisted.internet.interfaces import IDelayedCall
+from twisted.internet.interfaces import IDelayedCall, IReactorFromThreads, IReactorTime
 
 from pycomnet.channels.connection import Connection
 from pycomnet.channels.core import ChannelCore
 from pycomnet.execnet.inbox import LENT, Inbox
 from pycomnet.far.busypoll import BusyWait, poll_of
 from pycomnet.gateways.transports.pipes import ProcessTransport
-from pycomnet.wire.frames import DATA, FRAME_COST, HEADER_SIZE, pack, unpack_from
+from pycomnet.wire.frames import DATA, HEADER_SIZE, frame_cost, pack, unpack_from
 from pycomnet.wire.values import InvalidValue, ValueNotReceivable
 
 if TYPE_CHECKING:
@@ -68,9 +69,12 @@ class Bypass:
     :ivar waiting: has an element for each thread that waits for something of this connection.
     """
 
-    def __init__(self, reactor: Any, connection: Connection, outbox: Outbox) -> None:
+    def __init__(
+        self, reactor: IReactorFromThreads, connection: Connection, outbox: Outbox
+    ) -> None:
         self.core: ChannelCore | None = None
-        self._reactor = reactor
+        self._call_in_reactor: Callable[..., Any] = reactor.callFromThread
+        self._time = IReactorTime(reactor)
         self._connection = connection
         self._outbox = outbox
         self._transport: ProcessTransport | None = None
@@ -117,7 +121,7 @@ class Bypass:
             # A CLOSE or END is written after `sending` has been set, and in the reactor's thread.
             if core is not self.core or not stream.sending:
                 return False
-            cost = size + FRAME_COST
+            cost = frame_cost(size)
             if self._sent + cost > self._room:
                 return False
             # Noted first, as a Ctrl-C may end this anywhere: then some credit is never used.
@@ -188,7 +192,7 @@ class Bypass:
                 value = self._connection.decode(payload)
             except (InvalidValue, ValueNotReceivable):
                 return NOTHING  # the reactor finds out, too, and ends the channel or connection
-            self._received.append(size + FRAME_COST)
+            self._received.append(frame_cost(size))
             transport.drop_lent()
         self._may_send = True
         self._asked = None
@@ -198,7 +202,7 @@ class Bypass:
     def give_back(self) -> None:
         """In any thread: somebody waits for something else, so let the reactor read."""
         if self.core is not None:
-            self._reactor.callFromThread(self.take_back)
+            self._call_in_reactor(self.take_back)
 
     # -- in the reactor's thread -----------------------------------------------------------------
 
@@ -239,7 +243,7 @@ class Bypass:
         self._used = self._may_send = True
         self.core = core
         receiver.queue.put(LENT)  # who waits there is the one to read
-        self._tick = self._reactor.callLater(TICK, self._check)
+        self._tick = self._time.callLater(TICK, self._check)
 
     def _set_aside(self, stream: Stream) -> None:
         if stream.credit >= 2 * ROOM:
@@ -258,7 +262,7 @@ class Bypass:
         self._used = False
         self._settle(core.stream)
         self._set_aside(core.stream)
-        self._tick = self._reactor.callLater(TICK, self._check)
+        self._tick = self._time.callLater(TICK, self._check)
 
     def take_back(self) -> None:
         """Read in the reactor again. What the other thread has read and not used comes first."""

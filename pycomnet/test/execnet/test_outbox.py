@@ -9,6 +9,7 @@ from typing import Any
 
 from twisted.internet import defer
 from twisted.internet.interfaces import IReactorFromThreads
+from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
@@ -20,19 +21,21 @@ from pycomnet.test.kit import PairCase
 
 
 @implementer(IReactorFromThreads)
-class Reactor:
+class Reactor(Clock):
     """Keeps what is to be called."""
 
     def __init__(self) -> None:
-        self.calls: list[Callable[[], object]] = []
+        super().__init__()
+        #: what threads want to have called
+        self.given: list[Callable[[], object]] = []
 
     def callFromThread(self, function: Callable[[], object]) -> None:  # type: ignore[override]
         """Keep it."""
-        self.calls.append(function)
+        self.given.append(function)
 
     def turn(self) -> None:
         """Call what is there, as a reactor does in one turn."""
-        calls, self.calls = self.calls, []
+        calls, self.given = self.given, []
         for function in calls:
             function()
 
@@ -82,7 +85,7 @@ class OutboxTests(SynchronousTestCase):
         self.outbox.send(self.core, 1)
         self.outbox.put(self.core, lambda: self.core.sent.append("called"))
         self.outbox.send(self.core, 2)
-        self.assertEqual(len(self.reactor.calls), 1)
+        self.assertEqual(len(self.reactor.given), 1)
         self.reactor.turn()
         self.assertEqual(self.core.sent, [1, "called", 2])
         self.outbox.send(self.core, 3)
@@ -104,7 +107,7 @@ class OutboxTests(SynchronousTestCase):
         self.reactor.turn()
         self.assertEqual(self.core.sent, [0])
         turns = 0
-        while self.reactor.calls:
+        while self.reactor.given:
             self.reactor.turn()
             turns += 1
         self.assertEqual(self.core.sent, list(range(3 * CROWD + 1)))
@@ -118,7 +121,7 @@ class OutboxTests(SynchronousTestCase):
         self.assertEqual(len(self.core.sent), CROWD)
         self.reactor.turn()
         self.assertEqual(len(self.core.sent), CROWD + 1)
-        self.assertEqual(self.reactor.calls, [])
+        self.assertEqual(self.reactor.given, [])
 
     def test_what_was_sent_before_can_be_sent_now(self) -> None:
         """Before a request of the same thread; nothing is sent twice."""

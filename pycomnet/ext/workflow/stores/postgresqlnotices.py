@@ -10,7 +10,7 @@ from typing import Any
 
 import psycopg
 from psycopg import sql
-from twisted.internet.interfaces import IReadDescriptor
+from twisted.internet.interfaces import IReactorFDSet, IReadDescriptor
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -33,7 +33,7 @@ class Notices:
         connection: psycopg.Connection[Any],
         told: Callable[[int, str, list[str]], None],
         lost: Callable[[str], None],
-        reactor: Any,
+        reactor: IReactorFDSet,
     ) -> None:
         self._connection = connection
         # A copy: libpq closes its own when the connection is lost, and another may have the number.

@@ -20,7 +20,6 @@ from pycomnet.ext.workflow.errors import FenceLost, RunStoreFailed
 from pycomnet.ext.workflow.records import Message, RunChange
 from pycomnet.ext.workflow.stores import make_run_store, postgresql, postgresqltables
 from pycomnet.ext.workflow.stores import postgresqlleases as leases
-from pycomnet.ext.workflow.stores.postgresql import Address
 from pycomnet.test.ext.workflow.conformance import Follower, KeptRunStoreConformance, row
 from pycomnet.test.needs import REQUIRE_ALL, found
 from pycomnet.test.postgresql import GUEST, PASSWORD, shared
@@ -167,9 +166,7 @@ class LeaseTests(SharedCase):
         await second.renew()
         self.assertEqual(await second.claim(10.0, 10), ([], None))
         while not free.called:  # a service that lives renews
-            await defer.DeferredList(
-                [free, deferLater(the_reactor(), LEASE / 4)], fireOnOneCallback=True
-            )
+            await deferLater(the_reactor(), LEASE / 4)
             await second.renew()
         self.assertLess(the_reactor().seconds() - begun, LEASE * 2)
         self.assertFalse(first.held)
@@ -526,33 +523,3 @@ def blocked(server: Any, schema: str) -> Iterator[None]:
 def schema_of(address: str) -> str:
     """The schema of an address."""
     return parse_qs(address.partition("?")[2])["schema"][0]
-
-
-class AddressTests(TestCase):
-    """What may follow ``postgresql:``."""
-
-    def test_own_options_are_taken_out(self) -> None:
-        """The schema and the lease are the store's; the rest is libpq's."""
-        found = Address.of("//u:p%20w@h:5/d?sslmode=require&schema=s%20t&lease=2.5")
-        self.assertEqual((found.schema, found.lease), ("s t", 2.5))
-        self.assertEqual(found.conninfo["sslmode"], "require")
-        self.assertEqual(found.conninfo["password"], "p w")
-        self.assertEqual(found.name, "postgresql://u@h:5/d?schema=s t")
-        self.assertNotIn("p w", repr(found))
-
-    def test_wrong_addresses(self) -> None:
-        """What is no address is refused, and says what is expected."""
-        for wrong in (
-            "",
-            "x",
-            "//h/d?lease=0",
-            "//h/d?lease=nan",
-            "//h/d?lease=1e9",
-            "//h/d?lease=",
-            "//h/d?lease=1_0",
-            "//h/d?schema=",
-            "//h/d?schema=" + "x" * 64,
-            "//h/d?nothing=1",
-        ):
-            with self.assertRaisesRegex(RunStoreFailed, "expected postgresql://"):
-                Address.of(wrong)

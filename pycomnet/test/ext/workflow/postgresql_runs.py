@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from pycomnet.test.ext.workflow import test_crashes, test_service
-from pycomnet.test.ext.workflow.test_postgresql import LACKING
+from pycomnet.test.ext.workflow.postgresql_cases import LACKING
 from pycomnet.test.postgresql import shared
 
 

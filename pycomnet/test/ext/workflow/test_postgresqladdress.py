@@ -1,0 +1,38 @@
+"""Addresses of stores in PostgreSQL. ``postgresql_cases.py`` has the tests that need a server."""
+
+from __future__ import annotations
+
+from twisted.trial.unittest import TestCase
+
+from pycomnet.ext.workflow.errors import RunStoreFailed
+from pycomnet.ext.workflow.stores.postgresql import Address
+
+
+class AddressTests(TestCase):
+    """What may follow ``postgresql:``."""
+
+    def test_own_options_are_taken_out(self) -> None:
+        """The schema and the lease are the store's; the rest is libpq's."""
+        found = Address.of("//u:p%20w@h:5/d?sslmode=require&schema=s%20t&lease=2.5")
+        self.assertEqual((found.schema, found.lease), ("s t", 2.5))
+        self.assertEqual(found.conninfo["sslmode"], "require")
+        self.assertEqual(found.conninfo["password"], "p w")
+        self.assertEqual(found.name, "postgresql://u@h:5/d?schema=s t")
+        self.assertNotIn("p w", repr(found))
+
+    def test_wrong_addresses(self) -> None:
+        """What is no address is refused, and says what is expected."""
+        for wrong in (
+            "",
+            "x",
+            "//h/d?lease=0",
+            "//h/d?lease=nan",
+            "//h/d?lease=1e9",
+            "//h/d?lease=",
+            "//h/d?lease=1_0",
+            "//h/d?schema=",
+            "//h/d?schema=" + "x" * 64,
+            "//h/d?nothing=1",
+        ):
+            with self.assertRaisesRegex(RunStoreFailed, "expected postgresql://"):
+                Address.of(wrong)
