@@ -16,7 +16,7 @@ import attrs
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
 from twisted.internet import defer
-from twisted.internet.interfaces import IReactorTime
+from twisted.internet.interfaces import IReactorFDSet, IReactorTime
 from twisted.internet.threads import deferToThreadPool
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -285,7 +285,7 @@ class PostgreSQLRunStore(BatchedRunStore):
         if self._closing:
             connection.close()
             return
-        self._notices = Notices(connection, self._told, self._deaf, self._reactor)
+        self._notices = Notices(connection, self._told, self._deaf, IReactorFDSet(self._reactor))
 
     def _connect_to_listen(self) -> psycopg.Connection[Any]:
         return listen(self._session.connect(), self._schema)
