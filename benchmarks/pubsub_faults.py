@@ -22,6 +22,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -134,7 +135,7 @@ class Run:
         self.kills += 1
 
     def begin(self) -> None:
-        """Start everything."""
+        """Start the nameserver and the publishers."""
         (self.directory / "kept").mkdir(mode=0o700)
         source = MODULE.format(path=str(self.directory / "kept" / "events.db"))
         (self.directory / "faulty.py").write_text(source)
@@ -143,7 +144,6 @@ class Run:
         for name, (port, proxied) in self.ports.items():
             self.start_publisher(name)
             self.reactor.listenTCP(proxied, pipe_factory(self, port), interface="127.0.0.1")
-        self.start_taker()
 
     def end(self) -> None:
         """End everything."""
@@ -268,8 +268,9 @@ async def main(reactor: Any, options: argparse.Namespace) -> int:
 
     import pycomnet
 
-    with tempfile.TemporaryDirectory(prefix="pycomnet-faults-") as directory:
+    with tempfile.TemporaryDirectory(prefix="pycomnet-faults-") as directory, ExitStack() as stack:
         run = Run(reactor, Path(directory), options.seed)
+        stack.callback(run.end)
         run.begin()
         begun = time.monotonic()
         problems: list[str] = []
@@ -299,6 +300,7 @@ async def main(reactor: Any, options: argparse.Namespace) -> int:
             except PycomnetError:
                 await run.sleep(0.1)
                 assert time.monotonic() < begun + PATIENCE, "the publishers do not start"
+        run.start_taker()  # it ends if there is no nameserver yet
         start(run.record(context(), "all of counted", interface="faults.counted"))
         start(run.record(context(), "slowly", interface="faults.counted", bound=8192))
         start(
@@ -316,7 +318,9 @@ async def main(reactor: Any, options: argparse.Namespace) -> int:
             start(run.work(context(), name))
         service = await first.locate("faults.kept")
         while (await service.invoke("topic"))["subscriptions"] < len(members) + 2:
-            await run.sleep(0.1)  # until all count: what is published from then on comes
+            # Until all count: what is published from then on comes.
+            await run.sleep(0.1)
+            assert time.monotonic() < begun + 2 * PATIENCE, "the subscribers do not start"
         producing = [start(run.produce(context())) for _ in range(PRODUCERS)]
         await run.sleep(1)
         await run.disturb(options.seconds, options.kills)

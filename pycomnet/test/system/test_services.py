@@ -142,11 +142,11 @@ def howto_commands() -> list[list[str]]:
 def test_howtos_commands_print_what_it_says(started: Daemons, nameserver: str) -> None:
     """The commands of the howto, one after the other, print what it says they do."""
     shown = howto_commands()
-    assert [words[0].split()[:3] for words in shown] == [
-        ["twistd", "-n", "pycomnet-nameserver"],
-        ["twistd", "-n", "pycomnet-service"],
+    assert [words[0].split()[:4] for words in shown] == [
+        ["twistd", "--pidfile=", "-n", "pycomnet-nameserver"],
+        ["twistd", "--pidfile=", "-n", "pycomnet-service"],
         ["pycomnet", "describe", "org.example.calc"],
-        ["pycomnet", "call", "org.example.calc"],
+        ["pycomnet", "call", "org.example.calc", "add"],
     ]
     env = {"PYCOMNET_NAMESERVER": nameserver}
     service = started.start("pycomnet-service", "calc", directory=EXAMPLES, **env)
