@@ -51,6 +51,7 @@ class InterruptedTests(BypassCase):
     def test_code_that_waits_for_the_reactor_may_run_anywhere(self) -> None:
         """A signal handler, or a ``__del__``: the reactor does not wait for its thread."""
         self.patch(calllock, "LONGEST", 0.05)
+        self.patch(bypass_module, "PATIENCE", 0.1)
         self.patch(bypass_module, "MOST_ANSWERS", bypass_module.LEAST_ANSWERS)
         other = self.open()
         for another in (True, False):
