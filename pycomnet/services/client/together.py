@@ -8,9 +8,7 @@ from typing import TYPE_CHECKING, Any
 from twisted.internet import defer
 from twisted.python.failure import Failure
 
-from pycomnet.errors import (
-    CallSkipped,
-)
+from pycomnet.errors import CallSkipped
 from pycomnet.services.client.pending import (
     PendingCall,
     Taker,

@@ -253,6 +253,20 @@ class AnswerTests(BatchCase):
                 self.assertEqual(self.worker.ran, [])
                 self.assertEqual(self.context.peer(self.address).pending, 0)
 
+    def test_taker_may_end_the_batch(self) -> None:
+        """Amid outcomes of either kind; each call is counted once."""
+        for first in ([0, [b"\x91\x00", b"\x91\x01"]], [0, [], [0, [0, 1]]]):
+            self.connect()
+            for connection in self.server.connections:
+                self.answers(connection)
+            self.values, self.last = (first,), [2, [b"\x91\x02"]]
+            takers, ended = self.send("echo", "echo", "echo")
+            self.patch(takers[0], "callback", lambda _, ended=ended: ended.cancel())
+            self.network.deliver()
+            self.failure(ended, defer.CancelledError)
+            self.assertEqual(self.context.peer(self.address).pending, 0)
+            self.assertEqual(takers[2].kind, None)
+
     def test_outcomes_in_any_order_and_number(self) -> None:
         """Each is its call's."""
         self.values = ([[2, 0], [b"\x91\x02", b"\x91\x00"]], [0, []])
