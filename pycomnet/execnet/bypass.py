@@ -118,6 +118,8 @@ class Bypass:
         if not (self._outbox.is_idle() and self._is_idle(stream)):
             return False
         frame = pack(size, DATA, stream.id) + payload
+        if transport.writing.overruled:
+            return False  # another thread holds it, for who knows how long
         with transport.writing.held:
             # A CLOSE or END is written after `sending` has been set, and in the reactor's thread.
             if core is not self.core or not stream.sending:
@@ -181,6 +183,8 @@ class Bypass:
                     return NOTHING
         except RuntimeError:
             return NOTHING  # two threads wait
+        if transport.reading.overruled:
+            return NOTHING
         with transport.reading.held:
             if core is not self.core or not inbox.queue.empty():
                 return NOTHING

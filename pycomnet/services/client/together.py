@@ -305,6 +305,9 @@ def _parts(
     :param run: the most bytes of a run of several; 0 if there are no runs.
     """
     at = 0
+    # How many calls to encode together: fewer after an encoding that was in vain. So no call is
+    # encoded more often than a few times.
+    likely = MOST_OF_RUN
     while at < len(calls):
         method = calls[at][0]
         if not most or SEPARATOR in method:
@@ -321,20 +324,25 @@ def _parts(
             yield [calls[at]], first, None
             at += 1
             continue
-        length = min(MOST_OF_RUN, most, run // (len(first) + 1))  # if they are alike
+        length = min(likely, most, run // (len(first) + 1))  # if they are alike
         part = list(calls[at : at + max(1, length)])
         for n, call in enumerate(part):
             if call[0] != method:
                 del part[n:]
                 break
-        payload = b""
+        payload = b"\x91" + first
         if len(part) > 1:
             try:
-                payload = encode([call[1] for call in part])
+                together = encode([call[1] for call in part])
             except ValueNotSendable:
-                payload = b""  # some of them; each by itself
-        if not payload or len(payload) > run:
-            part, payload = part[:1], b"\x91" + first
+                together = b""  # some of them; each by itself
+            if together and len(together) <= run:
+                payload = together
+            else:
+                likely = len(part) // 2
+                part = part[:1]
+        if len(part) >= likely:
+            likely = min(2 * likely, MOST_OF_RUN)
         yield part, payload, None
         at += len(part)
 

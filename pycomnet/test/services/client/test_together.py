@@ -57,6 +57,26 @@ class RequestTests(ServiceCase):
         found = split(*[(f"m{n}", n) for n in range(together.MOST_METHODS + 1)])
         self.assertEqual([len(one.calls) for one in found], [together.MOST_METHODS, 1])
 
+    def test_no_call_is_encoded_often(self) -> None:
+        """Whatever their lengths are, and wherever one is that can't be sent."""
+        for arguments in (
+            ["x", "x" * 3000] * 300,
+            [*"x" * 255, object()] * 3,
+            [*"x" * 100, "x" * 5000] * 6,
+            ["x"] * 600,
+        ):
+            encoded = 0
+
+            def encode(value: Any) -> bytes:
+                nonlocal encoded
+                encoded += len(value) if type(value) is list else 1
+                return make_codec().encode(value)
+
+            calls = [("a", one, Taken()) for one in arguments]
+            found = list(requests(calls, encode, 1000, 1 << 20, 4096))
+            self.assertEqual([call for one in found for call in one.calls], calls)
+            self.assertLess(encoded, 8 * len(calls))
+
     def test_no_batches_are_single_calls(self) -> None:
         """Where the server takes none."""
         found = split(("a", 1), ("b", 2), most=0)
