@@ -1,15 +1,15 @@
 """Round trips past the reactor's thread: a thread that waits for an answer reads it itself.
 
-Between a ``send`` and the ``receive`` of its answer there are two changes of threads, each of which
-takes longer than all the rest. So while one thread asks and waits for the answer, again and again,
-and nobody else waits for anything, the reactor *lends* it the connection (leader/followers): it
-writes its short value to the pipe, and reads the pipe, itself. docs/architecture/execnet.rst has
-the rules.
+Between a ``send`` and the ``receive`` of its answer there are two changes of threads. Each of them
+takes longer than the rest of the round trip. So the reactor *lends* the connection to a thread
+that asks and waits for the answer, again and again, while no other thread waits for anything
+(leader/followers). This thread writes its short values to the pipe, and reads the pipe.
+docs/architecture/execnet.rst has the rules.
 
 Only the reactor's thread changes the state of the connection, since a Ctrl-C may end what another
-thread does anywhere. Such a thread reads into a queue, and looks at what is there. If that is one
-short value for it and nothing else, it takes this, and notes what that cost. Otherwise the reactor
-gets all of it.
+thread does anywhere. The thread reads into a queue, and looks at what is in the queue. If that is
+exactly one short value for its channel, the thread takes this value, and notes the cost. Otherwise
+the reactor gets everything that is in the queue.
 """
 
 from __future__ import annotations
@@ -62,10 +62,12 @@ _find_extension = re.compile(rb"[\xc1\xc7-\xc9\xd4-\xd8]").search
 
 
 class Bypass:
-    """A connection that threads may use themselves, one at a time.
+    """Lends a connection to one user thread at a time.
 
-    :param reactor: the connection's.
-    :ivar core: the channel for whose answers it is lent; None if it is not lent.
+    :param reactor: the connection's reactor.
+    :param connection: the connection.
+    :param outbox: the queue of what threads send over the connection.
+    :ivar core: the channel whose receiver has the connection; None if the connection is not lent.
     :ivar waiting: the ids of the threads that wait for something of this connection.
     """
 

@@ -1,4 +1,4 @@
-"""A batch that was sent, until each of its calls has its outcome."""
+"""A batch that was sent, until each call of the batch has its outcome."""
 
 from __future__ import annotations
 
@@ -33,9 +33,10 @@ OF_ALL = (Overloaded, DeadlineExceeded, CallInterrupted)
 
 @attrs.define
 class BatchRequest:
-    """Some of the calls, as they are sent.
+    """A request: a batch of calls, or one call.
 
-    :ivar names: the methods, if it is a batch; else it is one call, and is sent by itself.
+    :ivar calls: the calls of this request.
+    :ivar names: the names of the batch's methods; empty if the request is one call by itself.
     :ivar which: the number of each call's method; or of each run's.
     :ivar encoded: each call's arguments; or each run's, in an array.
     :ivar counts: the calls of each run; None if there are no runs.

@@ -1,4 +1,7 @@
-"""Calls that are made together: as one request where the server takes batches."""
+"""Calls that are made together.
+
+If the server accepts batches, the calls are sent as few requests. Otherwise each call is a request.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Batches: many calls that come in one request. They are run in parts, between other calls."""
+"""Batches: many calls that arrive in one request.
+
+The server begins the calls of a long batch in parts. Between the parts, it serves other calls.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""Runs: calls of a batch that are encoded together (docs/protocol.rst, "Calls of services")."""
+"""Runs: consecutive calls of one method in a batch, whose arguments are encoded as one array.
+
+docs/protocol.rst, "Calls of services", has the format. A client can send anything as a run: the
+counts and lengths are checked before anything is decoded.
+"""
 
 from __future__ import annotations
 

@@ -64,7 +64,7 @@ class BypassTests(BypassCase):
     def test_it_is_not_lent_while_a_channel_has_a_callback(self) -> None:
         """What comes for that would come late."""
         other = self.open()
-        self.threads.run(lambda: other._inbox.set_callback(print, None, self.in_reactor))
+        self.threads.run(lambda: other._inbox.set_callback(lambda _: None, None, self.in_reactor))
         for number in range(10):
             self.assertEqual(self.ask(number), number)
         self.assertIs(self.bypass.core, None)

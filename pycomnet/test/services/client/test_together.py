@@ -190,7 +190,7 @@ class Answering:
             mux.reply_on(self.stream, encode(self.case.last))
         elif self.case.end == ERROR:
             mux.close(self.stream, ERROR, encode(self.case.last))
-        else:
+        elif self.case.end != NEVER:
             mux.close(self.stream, self.case.end)
         self.connection.flush_soon()
 
@@ -205,6 +205,8 @@ class Answering:
 
 
 OK = b"\x91\x01"
+#: No end: the batch stays open.
+NEVER = -1
 BAD: list[Any] = [
     None,
     [],
@@ -279,12 +281,13 @@ class AnswerTests(BatchCase):
             self.connect()
             for connection in self.server.connections:
                 self.answers(connection)
-            self.values, self.last = (first,), [2, [b"\x91\x02"]]
+            self.values, self.end = (first,), NEVER
             takers, ended = self.send("echo", "echo", "echo")
             self.patch(takers[0], "callback", lambda _, ended=ended: ended.cancel())
+            peers = list(self.context.pool.peers.values())
             self.network.deliver()
             self.failure(ended, defer.CancelledError)
-            self.assertEqual(self.context.peer(self.address).pending, 0)
+            self.assertEqual([one.pending for one in peers], [0] * len(peers))
             self.assertEqual(takers[2].kind, None)
 
     def test_outcomes_in_any_order_and_number(self) -> None:
