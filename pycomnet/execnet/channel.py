@@ -176,11 +176,18 @@ class Channel(Live):
         :raises OSError: the channel has a callback already.
         """
         self._check()
-        self._bypass.give_back()
         try:
-            self._inbox.set_callback(callback, endmarker, _in_reactor)
+            self._inbox.set_callback(callback, endmarker, self._in_reactor)
         except PycomnetError as problem:
             raise translated(problem) from None
+
+    def _in_reactor(self, function: Callable[[], list[Any]]) -> list[Any]:
+        def call() -> list[Any]:
+            self._bypass.take_back()  # what comes for the callback must not come late
+            return function()
+
+        found: list[Any] = wait_for(call, None, "setcallback")
+        return found
 
     def waitclose(self, timeout: float | None = None) -> None:
         """Wait until the other end has closed it, and its callback has got all.
@@ -264,11 +271,6 @@ class Channel(Live):
 # A connection that is made from now on sends these as channels.
 ChannelCore.handle_types += (Channel,)
 also_a_channel(Channel)
-
-
-def _in_reactor(function: Callable[[], list[Any]]) -> list[Any]:
-    found: list[Any] = wait_for(function, None, "setcallback")
-    return found
 
 
 def _dropped(

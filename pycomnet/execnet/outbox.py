@@ -1,7 +1,7 @@
 """Values that user threads send over a connection, in the order of sending.
 
-A thread encodes its value, queues the encoding, and goes on. The first of several queued values wakes
-the reactor, which then sends all of them.
+A thread encodes its value, queues the encoding, and goes on. The first of several queued values
+wakes the reactor, which then sends all of them.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ from pycomnet.errors import (
     Unauthenticated,
     from_map,
 )
-from pycomnet.services.client.sent import Sent
+from pycomnet.services.client.sentrequest import SentRequest
 from pycomnet.wire.frames import ERROR, RESULT
 from pycomnet.wire.values import InvalidValue, ValueNotReceivable, ValueNotSendable, blame
 
@@ -64,7 +64,7 @@ class Taker(Protocol):
         """It has failed."""
 
 
-class PendingCall(Sent):
+class PendingCall(SentRequest):
     """A call that was sent, and waits for its result.
 
     :ivar deferred: fires with the answer: an array of the result and, if it has blocks, those.

@@ -17,7 +17,7 @@ from pycomnet.errors import (
     from_map,
 )
 from pycomnet.services.client.pending import NOTHING, Taker
-from pycomnet.services.client.sent import Sent
+from pycomnet.services.client.sentrequest import SentRequest
 from pycomnet.wire.frames import ERROR, RESULT
 from pycomnet.wire.values import InvalidValue, ValueNotReceivable, ValueNotSendable
 
@@ -51,7 +51,7 @@ class BatchRequest:
     problem: ValueNotSendable | None = None
 
 
-class PendingBatch(Sent):
+class PendingBatch(SentRequest):
     """A batch that was sent, and waits for the outcomes of its calls."""
 
     def __init__(

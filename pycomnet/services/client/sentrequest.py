@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from pycomnet.services.client.remoteservice import RemoteService
 
 
-class Sent:
+class SentRequest:
     """A request that was sent on a channel of its own, and waits for what the server sends.
 
     :ivar service: the service that is called.
@@ -60,4 +60,4 @@ class Sent:
         self.id = None
 
 
-__all__ = ["Sent"]
+__all__ = ["SentRequest"]
