@@ -1,15 +1,15 @@
 """Round trips past the reactor's thread: a thread that waits for an answer reads it itself.
 
-Between a ``send`` and the ``receive`` of its answer there are two changes of threads, each of which
-takes longer than all the rest. So while one thread asks and waits for the answer, again and again,
-and nobody else waits for anything, the reactor *lends* it the connection (leader/followers): it
-writes its short value to the pipe, and reads the pipe, itself. docs/architecture/execnet.rst has
-the rules.
+Between a ``send`` and the ``receive`` of its answer there are two changes of threads. Each of them
+takes longer than the rest of the round trip. So the reactor *lends* the connection to a thread
+that asks and waits for the answer, again and again, while no other thread waits for anything
+(leader/followers). This thread writes its short values to the pipe, and reads the pipe.
+docs/architecture/execnet.rst has the rules.
 
 Only the reactor's thread changes the state of the connection, since a Ctrl-C may end what another
-thread does anywhere. Such a thread reads into a queue, and looks at what is there. If that is one
-short value for it and nothing else, it takes this, and notes what that cost. Otherwise the reactor
-gets all of it.
+thread does anywhere. The thread reads into a queue, and looks at what is in the queue. If that is
+exactly one short value for its channel, the thread takes this value, and notes the cost. Otherwise
+the reactor gets everything that is in the queue.
 """
 
 from __future__ import annotations
@@ -62,11 +62,13 @@ _find_extension = re.compile(rb"[\xc1\xc7-\xc9\xd4-\xd8]").search
 
 
 class Bypass:
-    """A connection that threads may use themselves, one at a time.
+    """Lends a connection to one user thread at a time.
 
-    :param reactor: the connection's.
-    :ivar core: the channel for whose answers it is lent; None if it is not lent.
-    :ivar waiting: has an element for each thread that waits for something of this connection.
+    :param reactor: the connection's reactor.
+    :param connection: the connection.
+    :param outbox: the queue of what threads send over the connection.
+    :ivar core: the channel whose receiver has the connection; None if the connection is not lent.
+    :ivar waiting: the ids of the threads that wait for something of this connection.
     """
 
     def __init__(
@@ -85,7 +87,8 @@ class Bypass:
         self._tick: IDelayedCall | None = None
         #: the channel on which the last value was sent, if nothing was received since then
         self._asked: ChannelCore | None = None
-        self._answers = 0
+        #: the answers in a row, and the id of the channel that they came on; how many are needed
+        self._answers = self._answered = 0
         self._needed = LEAST_ANSWERS
         #: whether it was used since the last tick
         self._used = False
@@ -93,10 +96,10 @@ class Bypass:
         self._may_send = False
         #: what costs what was written and read; the reactor takes note of it later
         self._sent = 0
-        self._received: deque[int] = deque()
+        self._received: deque[tuple[Stream, int]] = deque()
         #: credit that is set aside
         self._room = 0
-        self.waiting: deque[None] = deque()
+        self.waiting: dict[int, None] = {}
 
     # -- in the user's thread --------------------------------------------------------------------
 
@@ -117,7 +120,9 @@ class Bypass:
         if not (self._outbox.is_idle() and self._is_idle(stream)):
             return False
         frame = pack(size, DATA, stream.id) + payload
-        with transport.writing:
+        if transport.writing.overruled:
+            return False  # another thread holds it, for who knows how long
+        with transport.writing.held:
             # A CLOSE or END is written after `sending` has been set, and in the reactor's thread.
             if core is not self.core or not stream.sending:
                 return False
@@ -128,7 +133,8 @@ class Bypass:
             self._sent += cost
             if transport.write_short(frame):
                 return True
-            self._sent -= cost
+            if not transport.writing.overruled:
+                self._sent -= cost
         return False
 
     def _is_idle(self, stream: Stream) -> bool:
@@ -142,17 +148,20 @@ class Bypass:
 
         :returns: the value, or :data:`NOTHING`: it has to be waited for in the inbox.
         """
-        if core is self.core:
-            if timeout is None or timeout > PATIENCE:
+        if self.core is not None:
+            if core is self.core and (timeout is None or timeout > PATIENCE):
                 value = self._read(core, inbox)
                 if value is not NOTHING:
                     return value
+            # Also if it is lent to another channel: who uses two in turn would have it lent and
+            # taken back all the time.
             self._needed = min(2 * self._needed, MOST_ANSWERS)
             self._answers = 0
             self.give_back()
-        elif self.core is not None:
-            self.give_back()
         elif self._asked is core:
+            if self._answered != core.stream.id:
+                self._answered = core.stream.id
+                self._answers = 0
             self._answers += 1
             if self._answers == self._needed:
                 self._outbox.put(core, lambda: self._lend(core))
@@ -176,24 +185,26 @@ class Bypass:
                     return NOTHING
         except RuntimeError:
             return NOTHING  # two threads wait
-        with transport.reading:
+        if transport.reading.overruled:
+            return NOTHING
+        with transport.reading.held:
             if core is not self.core or not inbox.queue.empty():
                 return NOTHING
             data = transport.read_lent()
-            size = len(data) - HEADER_SIZE
-            if size <= 0 or size > SHORT:
-                return NOTHING
-            if unpack_from(data) != (size, DATA, core.stream.id):
-                return NOTHING
-            payload = data[HEADER_SIZE:]
-            if payload[0] not in _PLAIN and _find_extension(payload):
-                return NOTHING
-            try:
-                value = self._connection.decode(payload)
-            except (InvalidValue, ValueNotReceivable):
-                return NOTHING  # the reactor finds out, too, and ends the channel or connection
-            self._received.append(frame_cost(size))
-            transport.drop_lent()
+        size = len(data) - HEADER_SIZE
+        if size <= 0 or size > SHORT or unpack_from(data) != (size, DATA, core.stream.id):
+            return NOTHING
+        payload = data[HEADER_SIZE:]
+        if payload[0] not in _PLAIN and _find_extension(payload):
+            return NOTHING
+        try:
+            value = self._connection.decode(payload)
+        except (InvalidValue, ValueNotReceivable):
+            return NOTHING  # the reactor finds out, too, and ends the channel or connection
+        if not transport.drop_lent(data):
+            return NOTHING
+        # Noted last: an interrupt before this loses some credit, and never grants it twice.
+        self._received.append((core.stream, frame_cost(size)))
         self._may_send = True
         self._asked = None
         self._needed = LEAST_ANSWERS
@@ -275,8 +286,8 @@ class Bypass:
         transport = cast(ProcessTransport, self._transport)
         with transport.writing, transport.reading:
             self.core = None
-        self._settle(core.stream)
         transport.take_back()
+        self._settle(core.stream)
 
     def _settle(self, stream: Stream) -> None:
         """Take note of what was written and read."""
@@ -284,20 +295,21 @@ class Bypass:
         with transport.writing:
             room, self._room = self._room, 0
             sent, self._sent = self._sent, 0
-        received = 0
+        received: dict[Stream, int] = {}
         while self._received:
-            received += self._received.popleft()
+            one, cost = self._received.popleft()
+            received[one] = received.get(one, 0) + cost
         connection = self._connection
         mux = connection.mux
         if connection.lost is not None or mux.failed is not None:
             return
-        if stream.sending:
-            stream.credit += room - sent
-            if stream.queue:
-                mux.scheduler.enqueue(stream)  # it has waited for that credit
+        stream.credit += room - sent
+        if stream.queue:
+            mux.scheduler.enqueue(stream)  # it has waited for that credit
+        for one, cost in received.items():
+            one.window -= cost
+            mux.consumed(one, cost)
         if received:
-            stream.window -= received
-            mux.consumed(stream, received)
             connection.dataReceived(b"")  # it is alive
         if mux.has_data():
             connection.flush_soon()

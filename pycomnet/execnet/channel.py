@@ -5,6 +5,7 @@ from __future__ import annotations
 import queue
 import weakref
 from collections.abc import Callable, Iterator
+from threading import get_ident
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Literal, overload
 
@@ -125,7 +126,7 @@ class Channel(Live):
             raise OSError(f"cannot receive(): {self!r} has a callback")
         self._check()
         limit = timeout
-        waiting = self._bypass.waiting
+        waiting, thread = self._bypass.waiting, get_ident()
         deadline = None if timeout is None else monotonic() + timeout
         item: Any = LENT
         while item is LENT:
@@ -135,13 +136,13 @@ class Channel(Live):
                     return item
             if deadline is not None and timeout is not None and timeout > 0:
                 timeout = max(deadline - monotonic(), 0)
-            waiting.append(None)
             try:
+                waiting[thread] = None
                 item = inbox.queue.get(timeout=timeout)
             except queue.Empty:
                 raise self.TimeoutError(f"no item after {limit} seconds") from None
             finally:
-                waiting.pop()
+                waiting.pop(thread, None)
         if item is not END:
             return item
         inbox.queue.put(END)  # for others that wait, and for the next call
@@ -175,11 +176,18 @@ class Channel(Live):
         :raises OSError: the channel has a callback already.
         """
         self._check()
-        self._bypass.give_back()
         try:
-            self._inbox.set_callback(callback, endmarker, _in_reactor)
+            self._inbox.set_callback(callback, endmarker, self._in_reactor)
         except PycomnetError as problem:
             raise translated(problem) from None
+
+    def _in_reactor(self, function: Callable[[], list[Any]]) -> list[Any]:
+        def call() -> list[Any]:
+            self._bypass.take_back()  # what comes for the callback must not come late
+            return function()
+
+        found: list[Any] = wait_for(call, None, "setcallback")
+        return found
 
     def waitclose(self, timeout: float | None = None) -> None:
         """Wait until the other end has closed it, and its callback has got all.
@@ -200,11 +208,12 @@ class Channel(Live):
             except queue.Empty:
                 closed = False
         else:
-            self._bypass.waiting.append(None)
+            waiting, thread = self._bypass.waiting, get_ident()
             try:
+                waiting[thread] = None
                 closed = inbox.closed.wait(timeout)
             finally:
-                self._bypass.waiting.pop()
+                waiting.pop(thread, None)
         if not closed:
             raise self.TimeoutError(f"{self!r} is not closed after {timeout} seconds")
         error = inbox.take_error()
@@ -262,11 +271,6 @@ class Channel(Live):
 # A connection that is made from now on sends these as channels.
 ChannelCore.handle_types += (Channel,)
 also_a_channel(Channel)
-
-
-def _in_reactor(function: Callable[[], list[Any]]) -> list[Any]:
-    found: list[Any] = wait_for(function, None, "setcallback")
-    return found
 
 
 def _dropped(

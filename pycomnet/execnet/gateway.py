@@ -273,11 +273,15 @@ class Gateway(Live):
 
     def _ask(self, function: Callable[[], Any], what: str) -> Any:
         self._check()
-        self.outbox.bypass.give_back()
+        bypass, thread = self.outbox.bypass, threading.get_ident()
+        bypass.give_back()
         try:
+            bypass.waiting[thread] = None
             return wait_for(function, None, what)
         except PycomnetError as problem:
             raise translated(problem) from None
+        finally:
+            bypass.waiting.pop(thread, None)
 
 
 def rinfo_source(channel):  # type: ignore[no-untyped-def]

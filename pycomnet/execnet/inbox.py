@@ -1,7 +1,8 @@
 """What comes over a channel: queued for ``receive``, or given to a callback.
 
-As in execnet, what comes is taken from the connection at once, and waits here without a limit. So
-far code that sends never waits for code here, which may be waiting for it.
+As in execnet, the reactor takes values from the connection at once, and queues them without a
+limit. So far code that sends a value never waits for code on this side, which may itself be waiting
+for the far code.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
-"""What other threads send over a connection, in their order.
+"""Values that user threads send over a connection, in the order of sending.
 
-A thread encodes its value itself and goes on. The reactor is woken once for all that waits then.
+A thread encodes its value, queues the encoding, and goes on. The first of several queued values
+wakes the reactor, which then sends all of them.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ CROWD = 512
 class Outbox:
     """Values that wait for the reactor's thread.
 
-    :param reactor: whose thread that is.
+    :param reactor: the reactor of the connection.
     :param connection: the connection of all the channels.
     :ivar bypass: lets threads write and read themselves.
     """

@@ -6,7 +6,6 @@ import contextlib
 import fcntl
 import os
 import select
-import threading
 from collections import deque
 from collections.abc import Callable
 from typing import Any
@@ -19,6 +18,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from pycomnet.far.busypoll import WINDOW, poll_of
+from pycomnet.gateways.transports.calllock import CallLock
 from pycomnet.net import _twisted
 from pycomnet.net.reactorpoll import READS_PER_TURN, reactor_wait
 from pycomnet.net.reactors import PipeReactor
@@ -123,15 +123,16 @@ class ProcessTransport(FileDescriptor):
         self._read_size = READ_SMALL
         self._wrote = False
         self._wait = reactor_wait(reactor, pipe, WINDOW)
+        self._wrote_short: deque[int] = deque()
         #: held by who writes to the pipe; :meth:`write_short`
-        self.writing = threading.RLock()
+        self.writing = CallLock(self._wrote_short)
         #: whether the last write may have taken only a part of what it was given
         self._cut = False
+        self._came: deque[bytes] = deque()
         #: held by who reads what was lent; :meth:`lend`
-        self.reading = threading.RLock()
+        self.reading = CallLock(self._came)
         #: whether another thread reads
         self.lent = False
-        self._came: deque[bytes] = deque()
         self.connected = 1
         fdesc.setNonBlocking(write_pipe)
         fdesc.setNonBlocking(pipe)
@@ -188,25 +189,32 @@ class ProcessTransport(FileDescriptor):
     def write_short(self, data: bytes) -> bool:
         """In any thread: write something if nothing is to be written before it.
 
-        :param data: at most :data:`SHORT` bytes, of which the system takes all or nothing.
+        :param data: if it has more than :data:`SHORT` bytes, it is not written: the system may
+            write a part of that.
         :returns: whether it is written.
         """
-        with self.writing:
+        if len(data) > SHORT:
+            return False
+        lock, wrote = self.writing, self._wrote_short
+        with lock.held:
+            wrote.clear()
+            write = map(os.write, (self._write_pipe,), (data,))
+            if self._write_pipe < 0 or not self.connected or self.disconnecting:
+                return False
             # _cut is also set where this thread is interrupted in a write. Then the reactor's next
             # write says how it is.
-            if self._cut or self._write_pipe < 0 or not self.connected or self.disconnecting:
-                return False
-            if _twisted.has_unwritten(self):
+            if _twisted.has_unwritten(self) or self._cut or lock.overruled:
                 return False
             self._cut = True
             try:
-                os.write(self._write_pipe, data)
+                wrote.extend(write)
             except (BlockingIOError, InterruptedError):
                 self._cut = False
                 return False
             except OSError:
                 return False  # the reactor's next write gets it again
-            self._cut = False
+            if not lock.overruled:
+                self._cut = False
         return True
 
     def lend(self) -> bool:
@@ -214,7 +222,7 @@ class ProcessTransport(FileDescriptor):
 
         :returns: False if that is impossible, as the end has come.
         """
-        if not self._reader.connected or self.disconnected:
+        if not self._reader.connected or self.disconnected or self.disconnecting:
             return False
         self._reader.stopReading()
         self.lent = True
@@ -230,17 +238,28 @@ class ProcessTransport(FileDescriptor):
             kept already.
         """
         came = self._came
-        if not self.lent or came:
+        read = map(os.read, (self._pipe,), (READ_SMALL,))
+        if not self.lent or came or self.reading.overruled:
             return b""
         try:
-            came.extend(map(os.read, (self._pipe,), (READ_SMALL,)))
+            came.extend(read)
         except OSError:
             return b""
-        return came[0]
+        try:
+            return came[0]
+        except IndexError:
+            return b""  # the reactor has it
 
-    def drop_lent(self) -> None:
-        """In that thread: what :meth:`read_lent` has returned was used."""
-        self._came.clear()
+    def drop_lent(self, data: bytes) -> bool:
+        """In that thread: what :meth:`read_lent` has returned is used.
+
+        :returns: False if the reactor has got it meanwhile, so that it must not be used here.
+        """
+        try:
+            self._came.remove(data)
+        except ValueError:
+            return False
+        return True
 
     def take_back(self) -> None:
         """Read in the reactor again; first comes what the other thread has read and not used."""
@@ -250,20 +269,25 @@ class ProcessTransport(FileDescriptor):
         for data in came:
             if data:  # the end is read once more
                 self._protocol.dataReceived(data)
-        if self._reader.connected and not self.disconnected:
+        if self._reader.connected and not self.disconnected and not self.disconnecting:
             self._reader.startReading()
 
     def _end_loan(self) -> list[bytes]:
         with self.reading:
             self.lent = False
-            came = list(self._came)
-            self._came.clear()
+        came = []
+        while self._came:  # the thread may use it at this moment
+            with contextlib.suppress(IndexError):
+                came.append(self._came.popleft())
         return came
 
     # -- reading ---------------------------------------------------------------------------------
 
     def _read(self) -> bool:
-        self.take_back()
+        if self.lent:
+            self.take_back()
+            if self.disconnected or not self._reader.connected:
+                return True  # what came has ended it
         self._wait.came()
         for _ in range(READS_PER_TURN):
             try:

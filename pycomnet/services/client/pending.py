@@ -17,6 +17,7 @@ from pycomnet.errors import (
     Unauthenticated,
     from_map,
 )
+from pycomnet.services.client.sentrequest import SentRequest
 from pycomnet.wire.frames import ERROR, RESULT
 from pycomnet.wire.values import InvalidValue, ValueNotReceivable, ValueNotSendable, blame
 
@@ -63,27 +64,13 @@ class Taker(Protocol):
         """It has failed."""
 
 
-class PendingCall:
+class PendingCall(SentRequest):
     """A call that was sent, and waits for its result.
 
     :ivar deferred: fires with the answer: an array of the result and, if it has blocks, those.
-    :ivar id: its channel's id; None before it is sent, and once the channel is closed.
     """
 
-    __slots__ = (
-        "again",
-        "args",
-        "bucket",
-        "connection",
-        "deferred",
-        "expires",
-        "files",
-        "id",
-        "method",
-        "peer",
-        "repeats",
-        "service",
-    )
+    __slots__ = ("again", "args", "deferred", "files", "method", "repeats")
 
     def __init__(
         self,
@@ -96,18 +83,13 @@ class PendingCall:
         files: bool = False,
         repeats: int = 0,
     ) -> None:
-        self.service = service
-        self.peer = peer
-        self.connection = connection
+        super().__init__(service, peer, connection, expires)
         self.method = method
         self.args = args
-        self.expires = expires
         #: whether the caller wants the whole answer, with blocks; then the caller repeats the call
         self.files = files
         #: how often this call was sent before
         self.repeats = repeats
-        self.id: int | None = None
-        self.bucket: dict[Any, None] | None = None
         #: the repeated call, if this one did not run or may run twice
         self.again: defer.Deferred[Any] | None = None
         #: a Deferred, or another Taker
@@ -119,18 +101,14 @@ class PendingCall:
         if deferred is not None:
             self.deferred = None
             self.peer.pending -= 1
-            bucket = self.bucket
-            if bucket is not None:
-                bucket.pop(self, None)
+            self.forget_deadline()
         return deferred
 
     # -- called by the connection ----------------------------------------------------------------
 
     def arrived(self, payload: bytes | memoryview, cost: int) -> None:
         """A long result has arrived."""
-        mux = self.connection.mux
-        if cost and self.id in mux.streams:
-            mux.consumed(mux.streams[self.id], cost)
+        self.consumed(cost)
         self.replied(payload)
 
     def replied(self, payload: bytes | memoryview) -> None:
@@ -254,7 +232,7 @@ class PendingCall:
             return
         self.peer.is_silent()
         deferred = self._finish()
-        self._close()
+        self.close()
         if deferred is None:
             return
         if self.files:
@@ -274,7 +252,7 @@ class PendingCall:
         """Its deadline has passed."""
         self.bucket = None
         deferred = self._finish()
-        self._close()
+        self.close()
         if deferred is not None:
             text = f"{self.method}: no result before the call's deadline"
             deferred.errback(Failure(DeadlineExceeded(text)))
@@ -290,13 +268,7 @@ class PendingCall:
             again.cancel()
             return
         self._finish()
-        self._close()
-
-    def _close(self) -> None:
-        connection = self.connection
-        if self.id is not None and connection.lost is None:
-            connection.mux.cancel_call(self.id)
-            connection.flush_soon()
+        self.close()
 
 
 __all__ = ["PendingCall", "Taker", "not_sendable", "too_long"]

@@ -1,4 +1,4 @@
-"""A batch that was sent, until each of its calls has its outcome."""
+"""A batch that was sent, until each call of the batch has its outcome."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from pycomnet.errors import (
     from_map,
 )
 from pycomnet.services.client.pending import NOTHING, Taker
+from pycomnet.services.client.sentrequest import SentRequest
 from pycomnet.wire.frames import ERROR, RESULT
 from pycomnet.wire.values import InvalidValue, ValueNotReceivable, ValueNotSendable
 
@@ -32,9 +33,10 @@ OF_ALL = (Overloaded, DeadlineExceeded, CallInterrupted)
 
 @attrs.define
 class BatchRequest:
-    """Some of the calls, as they are sent.
+    """A request: a batch of calls, or one call.
 
-    :ivar names: the methods, if it is a batch; else it is one call, and is sent by itself.
+    :ivar calls: the calls of this request.
+    :ivar names: the names of the batch's methods; empty if the request is one call by itself.
     :ivar which: the number of each call's method; or of each run's.
     :ivar encoded: each call's arguments; or each run's, in an array.
     :ivar counts: the calls of each run; None if there are no runs.
@@ -49,11 +51,8 @@ class BatchRequest:
     problem: ValueNotSendable | None = None
 
 
-class PendingBatch:
-    """A batch that was sent, and waits for outcomes.
-
-    :ivar id: its channel's id; None before it is sent, and once the channel is closed.
-    """
+class PendingBatch(SentRequest):
+    """A batch that was sent, and waits for the outcomes of its calls."""
 
     def __init__(
         self,
@@ -62,13 +61,8 @@ class PendingBatch:
         connection: ClientConnection,
         request: BatchRequest,
     ) -> None:
-        self.id: int | None = None
-        self.bucket: dict[Any, None] | None = None
-        self.expires = together.expires
+        super().__init__(together.service, peer, connection, together.expires)
         self._together = together
-        self._service = together.service
-        self._peer = peer
-        self._connection = connection
         #: the calls, each None once it has an outcome; how many have none; how many methods
         self._calls: list[Call | None] = list(request.calls)
         self._left = len(request.calls)
@@ -82,27 +76,21 @@ class PendingBatch:
         """End it; returns the calls that have no outcome."""
         rest = [call for call in self._calls if call is not None]
         self._calls = []
-        self._peer.pending -= self._left
+        self.peer.pending -= self._left
         self._left = 0
-        bucket, self.bucket = self.bucket, None
-        if bucket is not None:
-            bucket.pop(self, None)
+        self.forget_deadline()
         return rest
 
     # -- called by the connection ----------------------------------------------------------------
 
     def arrived(self, payload: bytes | memoryview, cost: int) -> None:
         """Some outcomes have arrived."""
-        mux = self._connection.mux
-        if cost and self.id in mux.streams:
-            mux.consumed(mux.streams[self.id], cost)
+        self.consumed(cost)
         self._take(payload)
 
     def run_arrived(self, payloads: list[bytes], cost: int) -> None:
         """Several values with outcomes have arrived."""
-        mux = self._connection.mux
-        if cost and self.id in mux.streams:
-            mux.consumed(mux.streams[self.id], cost)
+        self.consumed(cost)
         for payload in payloads:
             self._take(payload)
 
@@ -114,7 +102,7 @@ class PendingBatch:
 
     def ended(self) -> None:
         """The server ends its half only by closing."""
-        self._close()
+        self.close()
         self._ended()
 
     def closed(self, kind: int, payload: bytes) -> None:
@@ -130,7 +118,7 @@ class PendingBatch:
         """Give calls their outcomes."""
         if not self._calls:
             return
-        connection = self._connection
+        connection = self.connection
         before = self._calls
         try:
             places, payloads, *more = connection.decode(payload)  # type: ignore[arg-type]
@@ -144,15 +132,23 @@ class PendingBatch:
             self._calls = before  # none has been told
             self._end(connection.violated("value", f"the outcomes of a batch: {problem}"))
             return
-        told = 0
+        told = self._sort_out(places, calls, outcomes)
+        count = len(told) + sum(len(found) for found, _ in results)
+        self._has_outcomes = self._has_outcomes or bool(outcomes or results)
+        # Counted first: what a taker does may end the batch.
+        self._left -= count
+        self.peer.pending -= count
         for found, values in results:
             for call, value in zip(found, values, strict=True):
                 call[2].callback(value)
-            told += len(found)
-        if told:
-            self._are_told(told)
-        if outcomes:
-            self._tell(places, calls, outcomes)
+        together = self._together
+        for call, outcome in told:
+            if type(outcome) is list:
+                call[2].callback(outcome[0])
+            else:
+                together.fail(call[2], outcome)
+        if count:
+            together.told(count)
 
     def _results(self, results: Any) -> list[tuple[list[Any], list[Any]]]:
         """The calls of results that have no bin of their own, with these."""
@@ -186,7 +182,7 @@ class PendingBatch:
             raise InvalidValue("an outcome is a bin")
         if payloads.count(NOTHING) == len(payloads):
             return [[None]] * len(payloads)
-        found = self._connection.decode_run(payloads)
+        found = self.connection.decode_run(payloads)
         if found is None:
             found = [self._decode_one(payload) for payload in payloads]
         if set(map(type, found)) == {list} and all(found):
@@ -200,45 +196,40 @@ class PendingBatch:
 
     def _decode_one(self, payload: bytes) -> Any:
         try:
-            return self._connection.decode(payload)
+            return self.connection.decode(payload)
         except ValueNotReceivable as unknown:
             return unknown
 
-    def _tell(self, places: Sequence[int], calls: list[Any], outcomes: list[Any]) -> None:
-        together = self._together
-        again: list[tuple[int, Call]] = []
+    def _sort_out(
+        self, places: Sequence[int], calls: list[Any], outcomes: list[Any]
+    ) -> list[tuple[Call, Any]]:
+        """The calls that are told their outcome, each with an array of its result, or its error.
+
+        What has not begun and may be made again is as good as without an outcome.
+        """
+        told: list[tuple[Call, Any]] = []
         for place, call, outcome in zip(places, calls, outcomes, strict=True):
             if type(outcome) is list:
-                call[2].callback(outcome[0])
+                told.append((call, outcome))
             elif self._may_call_again(outcome):
-                again.append((place, call))
-            else:
-                together.fail(call[2], self._explained(outcome))
-        if again:  # it has not begun: that is as good as no outcome
-            self._calls = self._calls or [None] * len(calls)
-            for place, call in again:
+                self._calls = self._calls or [None] * len(calls)
                 self._calls[place] = call
-        self._are_told(len(calls) - len(again))
-
-    def _are_told(self, count: int) -> None:
-        """So many calls have their outcomes."""
-        self._has_outcomes = True
-        self._left -= count
-        self._peer.pending -= count
-        self._together.told(count)
+            else:
+                told.append((call, self._explained(outcome)))
+        return told
 
     def _may_call_again(self, problem: Exception) -> bool:
         """Whether an error means that a call has not begun and may be made again."""
         if isinstance(problem, ServerLeaving):
-            self._peer.drop(self._connection)
+            self.peer.drop(self.connection)
             return True
-        return isinstance(problem, Unauthenticated) and self._peer.may_log_in(
-            self._connection, problem
+        return isinstance(problem, Unauthenticated) and self.peer.may_log_in(
+            self.connection, problem
         )
 
     def _explained(self, problem: Exception) -> Exception:
         if isinstance(problem, Unauthenticated):
-            return self._peer.explained(problem)
+            return self.peer.explained(problem)
         return problem
 
     def _ended(self) -> None:
@@ -249,9 +240,9 @@ class PendingBatch:
     def _refused(self, payload: bytes) -> None:
         """None of the calls has begun."""
         try:
-            problem: Exception = from_map(self._connection.decode(payload))
+            problem: Exception = from_map(self.connection.decode(payload))
         except InvalidValue as invalid:
-            self._end(self._connection.violated("value", str(invalid)))
+            self._end(self.connection.violated("value", str(invalid)))
             return
         except ValueNotReceivable as unknown:
             problem = unknown
@@ -263,8 +254,8 @@ class PendingBatch:
         self._together.told(0, self)
 
     def connection_lost(self, lost: ConnectionLost) -> None:
-        unseen = self._connection.never_saw(self.id)
-        service, peer = self._service, self._peer
+        unseen = self.connection.never_saw(self.id)
+        service, peer = self.service, self.peer
         rest = self._rest()
         closed = service.context.pool.closed
         why = f"{peer.address}: {lost.reason}, while a batch was under way"
@@ -281,11 +272,11 @@ class PendingBatch:
         """The server does not answer: call another instance, if there is one and all calls may run
         twice.
         """
-        service, peer = self._service, self._peer
+        service, peer = self.service, self.peer
         calls = [call for call in self._calls if call is not None]
         if service.has_other(peer, now) and all(service.may_repeat(peer, one[0]) for one in calls):
             peer.is_silent()
-            self._close()
+            self.close()
             self._together.repeat(self._rest())
             self._together.told(0, self)
 
@@ -307,20 +298,13 @@ class PendingBatch:
     def expired(self) -> None:
         """Its deadline has passed."""
         self.bucket = None
-        self._close()
+        self.close()
         self._end(DeadlineExceeded("no result before the batch's deadline"))
 
     def cancel(self) -> None:
         """Cancel it. No taker is called."""
         self._rest()
-        self._close()
-
-    def _close(self) -> None:
-        connection = self._connection
-        if self.id is not None and connection.lost is None:
-            connection.mux.cancel_call(self.id)
-            connection.flush_soon()
-        self.id = None
+        self.close()
 
 
 __all__ = ["BatchRequest", "Call", "PendingBatch"]

@@ -1,4 +1,7 @@
-"""Calls that are made together: as one request where the server takes batches."""
+"""Calls that are made together.
+
+If the server accepts batches, the calls are sent as few requests. Otherwise each call is a request.
+"""
 
 from __future__ import annotations
 
@@ -8,9 +11,7 @@ from typing import TYPE_CHECKING, Any
 from twisted.internet import defer
 from twisted.python.failure import Failure
 
-from pycomnet.errors import (
-    CallSkipped,
-)
+from pycomnet.errors import CallSkipped
 from pycomnet.services.client.pending import (
     PendingCall,
     Taker,
@@ -307,6 +308,9 @@ def _parts(
     :param run: the most bytes of a run of several; 0 if there are no runs.
     """
     at = 0
+    # How many calls to encode together: fewer after an encoding that was in vain. So no call is
+    # encoded more often than a few times.
+    likely = MOST_OF_RUN
     while at < len(calls):
         method = calls[at][0]
         if not most or SEPARATOR in method:
@@ -323,20 +327,25 @@ def _parts(
             yield [calls[at]], first, None
             at += 1
             continue
-        length = min(MOST_OF_RUN, most, run // (len(first) + 1))  # if they are alike
+        length = min(likely, most, run // (len(first) + 1))  # if they are alike
         part = list(calls[at : at + max(1, length)])
         for n, call in enumerate(part):
             if call[0] != method:
                 del part[n:]
                 break
-        payload = b""
+        payload = b"\x91" + first
         if len(part) > 1:
             try:
-                payload = encode([call[1] for call in part])
+                together = encode([call[1] for call in part])
             except ValueNotSendable:
-                payload = b""  # some of them; each by itself
-        if not payload or len(payload) > run:
-            part, payload = part[:1], b"\x91" + first
+                together = b""  # some of them; each by itself
+            if together and len(together) <= run:
+                payload = together
+            else:
+                likely = len(part) // 2
+                part = part[:1]
+        if len(part) >= likely:
+            likely = min(2 * likely, MOST_OF_RUN)
         yield part, payload, None
         at += len(part)
 

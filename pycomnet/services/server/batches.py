@@ -1,4 +1,7 @@
-"""Batches: many calls that come in one request. They are run in parts, between other calls."""
+"""Batches: many calls that arrive in one request.
+
+The server begins the calls of a long batch in parts. Between the parts, it serves other calls.
+"""
 
 from __future__ import annotations
 
@@ -193,7 +196,6 @@ class ServerBatch(ServerCall):
         if self.expires is not None and clock() >= self.expires:
             self._count = self._next  # the client knows that as well
         self._running = True
-        self._chunk, self._chunk_at = [], self._next  # who may call what may have changed since
         try:
             while self._may_begin():
                 self._run_some(until)
@@ -201,6 +203,8 @@ class ServerBatch(ServerCall):
                     break
         finally:
             self._running = False
+            # The next turn asks again who may call what; meanwhile no decoded arguments are kept.
+            self._chunk, self._chunk_at = [], self._next
         if self.over:
             return True
         if self._is_done():

@@ -1,4 +1,4 @@
-"""The calls of a batch that are more than an outcome, and the outcomes that wait to be sent."""
+"""A batch's calls that have not returned at once, and its outcomes that wait to be sent."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class PartOfBatch(ServerCall):
-    """A call in a batch, that has not returned at once or has failed."""
+    """A call of a batch that has failed, or that has not returned at once."""
 
     __slots__ = ("_batch", "_place")
 
@@ -34,7 +34,10 @@ class PartOfBatch(ServerCall):
 
 
 class RefusedCall:
-    """Why a call may not begin."""
+    """Stands for the arguments of a call that may not begin.
+
+    :ivar problem: why it may not.
+    """
 
     __slots__ = ("problem",)
 
@@ -43,7 +46,7 @@ class RefusedCall:
 
 
 class Outcomes:
-    """The outcomes of a batch that were not sent yet.
+    """The outcomes of a batch that have not been sent yet.
 
     :ivar size: about how many bytes they have.
     """

@@ -1,4 +1,8 @@
-"""Runs: calls of a batch that are encoded together (docs/protocol.rst, "Calls of services")."""
+"""Runs: consecutive calls of one method in a batch, whose arguments are encoded as one array.
+
+docs/protocol.rst, "Calls of services", has the format. A client can send anything as a run: the
+counts and lengths are checked before anything is decoded.
+"""
 
 from __future__ import annotations
 
@@ -37,6 +41,9 @@ class Runs:
         #: the number of the call behind each run
         self._ends = list(accumulate(counts))
         self.count = self._ends[-1] if counts else 0
+        #: the parts of the run that was taken apart last, and the number of its first call
+        self._parts: list[bytes] | None = None
+        self._first = 0
 
     def each(self, values: list[int]) -> list[int]:
         """For each call the value of its run."""
@@ -61,13 +68,23 @@ class Runs:
         :raises InvalidValue: the run is no array of so many values.
         """
         payload, skipped = self.at(place)
-        count = self.length(place)
-        if count == 1 and payload[:1] == b"\x91":  # it may be long
-            return [payload[1:]]
-        found = elements(payload)
-        if len(found) != count:
-            raise InvalidValue(f"a run is an array of {count} values, not of {len(found)}")
-        return found[skipped:]
+        if self._parts is None or self._first != place - skipped:
+            count = self.length(place)
+            at, said = _array(payload)
+            if said != count:
+                raise InvalidValue(f"a run is an array of {count} values, not of {said}")
+            # The arguments of a single call may be long: they are not looked at here.
+            self._parts = [payload[at:]] if count == 1 else elements(payload)
+            self._first = place - skipped
+        return self._parts[skipped:]
+
+
+def _array(payload: bytes) -> tuple[int, int]:
+    """Where an array's first element is, and how many elements its head says."""
+    found = _step(payload, 0)
+    if payload[:1] not in _ARRAYS:
+        raise InvalidValue("a run is an array")
+    return found
 
 
 def elements(payload: bytes) -> list[bytes]:
@@ -75,9 +92,7 @@ def elements(payload: bytes) -> list[bytes]:
 
     :raises InvalidValue: it is no array, or ends too early or too late.
     """
-    at, count = _step(payload, 0)
-    if payload[:1] not in _ARRAYS:
-        raise InvalidValue("a run is an array")
+    at, count = _array(payload)
     found = []
     for _ in range(min(count, len(payload))):
         start = at

@@ -3,237 +3,18 @@
 from __future__ import annotations
 
 import functools
-import linecache
 import os
-import select
-import sys
-import threading
-import time
-from collections.abc import Callable
 from typing import Any
 
-from twisted.internet.testing import MemoryReactorClock
-from twisted.python.failure import Failure
-from twisted.trial.unittest import SynchronousTestCase
-
-from pycomnet.channels.connection import Connection
-from pycomnet.channels.core import ChannelCore
-from pycomnet.execnet import bypass as bypass_module
 from pycomnet.execnet.bypass import ROOM, SHORT, TICK
-from pycomnet.execnet.callbackthread import CallbackThread
 from pycomnet.execnet.channel import Channel
-from pycomnet.execnet.inbox import Inbox
-from pycomnet.execnet.outbox import Outbox
 from pycomnet.gateways.transports import pipes
-from pycomnet.gateways.transports.pipes import ProcessTransport
+from pycomnet.test.execnet.bypasscase import SOON, BypassCase, Threads
 from pycomnet.wire.frames import CREDIT, WINDOW, pack
-from pycomnet.wire.mux import EV_CLOSED, EV_DATA, EV_OPENED, EV_RUN, Mux
-
-#: Seconds for what comes at once.
-SOON = 10.0
-#: Seconds for which a thread reads itself here.
-PATIENCE = 2.0
-#: The modules in which a thread may be interrupted.
-INTERRUPTED = {bypass_module.__file__, pipes.__file__}
 
 
-def is_block(frame: Any) -> bool:
-    """Whether it enters or leaves a block: there Python does not look for signals."""
-    line = linecache.getline(frame.f_code.co_filename, frame.f_lineno).strip()
-    return line.startswith("with ") or line == "try:"
-
-
-class Reactor(MemoryReactorClock):
-    """Is turned by the test."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.from_threads: list[Callable[[], object]] = []
-
-    def callFromThread(self, call: Callable[..., Any], *args: object) -> None:
-        """Keep it for the next turn."""
-        self.from_threads.append(lambda: call(*args))
-
-    def turn(self) -> None:
-        """Do what is to be done now."""
-        calls, self.from_threads = self.from_threads, []
-        for call in calls:
-            call()
-        self.advance(0)
-        for reader in list(self.readers):
-            if select.select([reader], [], [], 0)[0]:
-                self._done(reader, reader.doRead())
-        for writer in list(self.writers):
-            if select.select([], [writer], [], 0)[1]:
-                self._done(writer, writer.doWrite())
-
-    def _done(self, descriptor: Any, why: Any) -> None:
-        if why is not None:
-            self.removeReader(descriptor)
-            self.removeWriter(descriptor)
-            descriptor.connectionLost(Failure(why))
-
-
-class Gateway:
-    """What channels need of one."""
-
-    era = -1
-
-    def __init__(self, outbox: Outbox) -> None:
-        self.outbox = outbox
-        self.callbacks = CallbackThread("test")
-
-    def is_connected(self) -> bool:
-        """Whether it is not lost."""
-        return True
-
-    def inbox(self) -> Inbox:
-        """What takes all that comes over one channel."""
-        return Inbox(self.callbacks)
-
-
-class Threads:
-    """Runs functions in threads, while the reactor turns and the far side answers."""
-
-    def __init__(self, turn: Callable[[], None]) -> None:
-        self._turn = turn
-
-    def run(self, *functions: Callable[[], Any]) -> list[Any]:
-        """What they return, or the errors that they raise."""
-        results: list[Any] = [None] * len(functions)
-
-        def run(number: int, function: Callable[[], Any]) -> None:
-            try:
-                results[number] = function()
-            except BaseException as problem:
-                results[number] = problem
-
-        threads = [
-            threading.Thread(target=run, args=arguments, daemon=True)
-            for arguments in enumerate(functions)
-        ]
-        for thread in threads:
-            thread.start()
-        end = time.monotonic() + SOON
-        for thread in threads:
-            while thread.is_alive():
-                if time.monotonic() > end:
-                    raise AssertionError("a thread waits for ever")
-                self._turn()
-                thread.join(0.0002)
-        return results
-
-
-class BypassTests(SynchronousTestCase):
+class BypassTests(BypassCase):
     """:class:`pycomnet.execnet.bypass.Bypass`, between two pipes."""
-
-    def setUp(self) -> None:
-        # The far side here may get its turn late, when the machine is busy.
-        self.patch(bypass_module, "PATIENCE", PATIENCE)
-        self.far_in, near_out = os.pipe()
-        near_in, self.far_out = os.pipe()
-        os.set_blocking(self.far_in, False)
-        self.reactor = reactor = Reactor()
-        untyped: Any = reactor
-        self.connection = Connection(untyped)
-        self.transport = ProcessTransport(near_out, near_in, self.connection, untyped)
-        self.addCleanup(self.close)
-        self.far = Mux(False)
-        #: what the far side got
-        self.came: list[bytes] = []
-        self.closed: list[int] = []
-        #: how it answers a value: with bytes for the pipe
-        self.answer: Callable[[Any, bytes], None] = self.echo
-        self.outbox = Outbox(untyped, self.connection)
-        self.bypass = self.outbox.bypass
-        self.gateway: Any = Gateway(self.outbox)
-        for _ in range(3):
-            self.turn()  # the hellos
-        self.channel = self.open()
-        self.core: ChannelCore = self.channel.core
-        self.threads = Threads(self.turn)
-
-    def close(self) -> None:
-        """Close the pipes."""
-        self.transport.abortConnection()
-        self.reactor.advance(0)
-        for fd in (self.far_in, self.far_out):
-            if fd >= 0:
-                os.close(fd)
-
-    def open(self) -> Channel:
-        """Open a channel."""
-        channel = Channel.of(self.gateway, self.connection.open("channel"))
-        self.turn()
-        return channel
-
-    def turn(self) -> None:
-        """Both ends do what there is to do."""
-        self.reactor.turn()
-        self.far_turn()
-
-    def far_turn(self) -> None:
-        """The far side does."""
-        try:
-            data = os.read(self.far_in, 1 << 20)
-        except OSError:
-            data = b""
-        for event in self.far.receive_data(data) if data else ():
-            if event[0] == EV_OPENED:
-                continue
-            if event[0] in (EV_DATA, EV_RUN):
-                payloads: Any = [event[2]] if event[0] == EV_DATA else event[2]
-                self.far.consumed(event[1], event[3])
-                for payload in payloads:
-                    self.came.append(payload)
-                    self.answer(event[1], payload)
-            elif event[0] == EV_CLOSED:
-                self.closed.append(event[1].id)
-        self.far_write()
-
-    def far_write(self) -> None:
-        """The far side writes what it has to."""
-        data = self.far.data_to_send()
-        if data and self.far_out >= 0:
-            os.write(self.far_out, data)
-
-    def echo(self, stream: Any, payload: bytes) -> None:
-        """Answer with the same."""
-        self.far.send(stream, bytes(payload))
-
-    def send_all(self, payloads: list[bytes], stream: Any, _: bytes) -> None:
-        """Answer with several values."""
-        for payload in payloads:
-            self.far.send(stream, payload)
-
-    def silent(self, stream: Any, payload: bytes) -> None:
-        """Do not answer."""
-
-    def far_stream(self, channel: Channel | None = None) -> Any:
-        """The far side's end of a channel."""
-        return self.far.streams[(channel or self.channel).id]
-
-    def ask(self, value: object, channel: Channel | None = None) -> Any:
-        """In a thread: send a value, and return the answer."""
-        channel = channel or self.channel
-
-        def do() -> Any:
-            channel.send(value)
-            return channel.receive(SOON)
-
-        return self.threads.run(do)[0]
-
-    def lend(self) -> None:
-        """Let it be lent to the channel's thread."""
-        for number in range(1000):
-            self.assertEqual(self.ask(number), number)
-            if self.bypass.core is self.core:
-                return
-        self.fail("it is not lent")
-
-    def user(self, function: Callable[[], Any]) -> Any:
-        """What a thread returns, or raises, while the reactor stands still and the far end goes."""
-        return Threads(self.far_turn).run(function)[0]
 
     # -- it is lent, and taken back --------------------------------------------------------------
 
@@ -283,23 +64,10 @@ class BypassTests(SynchronousTestCase):
     def test_it_is_not_lent_while_a_channel_has_a_callback(self) -> None:
         """What comes for that would come late."""
         other = self.open()
-        self.threads.run(lambda: other._inbox.set_callback(print, None, self.in_reactor))
+        self.threads.run(lambda: other._inbox.set_callback(lambda _: None, None, self.in_reactor))
         for number in range(10):
             self.assertEqual(self.ask(number), number)
         self.assertIs(self.bypass.core, None)
-
-    def in_reactor(self, function: Callable[[], list[Any]]) -> list[Any]:
-        """Call a function in the reactor's thread."""
-        found: list[list[Any]] = []
-        done = threading.Event()
-
-        def call() -> None:
-            found.append(function())
-            done.set()
-
-        self.reactor.callFromThread(call)
-        done.wait(SOON)
-        return found[0]
 
     def test_who_waits_elsewhere_gets_the_reactor_to_read(self) -> None:
         """On another channel, or for the end of one."""
@@ -530,73 +298,77 @@ class BypassTests(SynchronousTestCase):
         self.assertIsNot(self.connection.mux.failed, None)
         self.assertNotIn(CREDIT, self.came)
 
-    # -- Ctrl-C ----------------------------------------------------------------------------------
+    def test_what_waits_for_set_aside_credit_is_sent_before_the_end(self) -> None:
+        """Also if the channel was closed meanwhile."""
+        self.lend()
+        self.far.consumed = lambda stream, cost: None
+        self.answer = self.silent
+        self.core.stream.credit = ROOM // 4
+        self.came.clear()
+        self.threads.run(lambda: self.channel.send(b"z" * (ROOM // 2)), self.channel.close)
+        self.turn()
+        self.assertEqual((self.came, self.closed), ([], []))
+        self.reactor.advance(TICK)
+        self.reactor.advance(TICK)
+        self.turn()
+        self.assertEqual([len(value) for value in self.came], [ROOM // 2])
+        self.assertEqual(self.closed, [self.channel.id])
 
-    def test_an_interrupt_anywhere_loses_nothing(self) -> None:
-        """A thread that is interrupted in any line of a round trip can go on."""
-        for line in range(1, 400):
-            self.lend()
-            trip = InterruptedTrip(self.channel, line)
-            [outcome] = self.threads.run(trip.run)
-            if outcome is None:
-                self.assertGreater(line, 30)
-                return
-            self.assertIsInstance(outcome, KeyboardInterrupt)
-            self.assertEqual(self.threads.run(trip.rest), [None], trip.where)
-            self.assertIn(trip.got, ([1, "last"], ["last"]), trip.where)
-            if trip.got == ["last"] and trip.sent:
-                # As a queue's get, which may be interrupted when it has taken the value.
-                self.assertIn("in drop_lent or after it", trip.where)
-            self.reactor.advance(TICK)
-            self.reactor.advance(TICK)
-        self.fail("a round trip has no end")
+    def test_two_channels_in_turn_have_it_not_lent(self) -> None:
+        """It would be taken back all the time."""
+        other = self.open()
+        for number in range(20):
+            for channel in (self.channel, other):
+                self.assertEqual(self.ask(number, channel), number)
+                self.assertIs(self.bypass.core, None)
+        self.lend()
 
+    def test_it_is_not_lent_and_not_read_when_the_connection_is_being_closed(self) -> None:
+        """What comes then is not for anybody."""
+        self.lend()
+        self.transport.loseConnection()
+        self.bypass.take_back()
+        self.assertEqual(self.reactor.getReaders(), [])
+        self.assertFalse(self.transport.lend())
 
-class InterruptedTrip:
-    """A round trip, in which a thread gets a KeyboardInterrupt.
+    def test_what_ends_the_connection_ends_the_reading(self) -> None:
+        """A thread has read it; nothing behind it is given to the protocol any more."""
+        self.lend()
+        got: list[bytes] = []
 
-    :param line: in which line of this package's code, as they are executed.
-    :ivar where: the line.
-    :ivar sent: whether ``send`` returned.
-    :ivar got: what came.
-    """
+        def end(data: bytes) -> None:
+            got.append(data)
+            self.transport.abortConnection()
 
-    def __init__(self, channel: Channel, line: int) -> None:
-        self._channel = channel
-        self._left = line
-        self._dropped = False
-        self.where = ""
-        self.sent = False
-        self.got: list[object] = []
+        self.connection.dataReceived = end  # type: ignore[method-assign]
+        os.write(self.far_out, b"first")
+        with self.transport.reading.held:
+            self.assertEqual(self.transport.read_lent(), b"first")
+        os.write(self.far_out, b"second")
+        self.reactor.running = True  # it closes descriptors after the turn
+        self.transport.read_rest()
+        self.assertEqual(got, [b"first"])
 
-    def run(self) -> None:
-        """Do it."""
-        sys.settrace(self._trace)
-        try:
-            self._channel.send(1)
-            self.sent = True
-            self.got.append(self._channel.receive(SOON))
-        finally:
-            sys.settrace(None)
+    def test_what_the_system_may_cut_is_not_written(self) -> None:
+        """A pipe takes so many bytes as a whole."""
+        self.assertFalse(self.transport.write_short(b"x" * (pipes.SHORT + 1)))
+        self.assertRaises(BlockingIOError, os.read, self.far_in, 1)
 
-    def _trace(self, frame: Any, event: str, argument: object) -> Any:
-        code = frame.f_code
-        if code.co_filename not in INTERRUPTED:
-            return None
-        if event == "call" and code.co_name == "drop_lent":
-            self._dropped = True
-        if event == "line" and not is_block(frame):
-            self._left -= 1
-            if not self._left:
-                sys.settrace(None)
-                self.where = f"{code.co_filename}:{frame.f_lineno}"
-                if self._dropped:
-                    self.where += " in drop_lent or after it"
-                raise KeyboardInterrupt
-        return self._trace
+    def test_a_value_that_the_reactor_has_got_meanwhile_is_not_used_twice(self) -> None:
+        """A thread has read it, and has not said yet that it uses it."""
+        self.lend()
+        self.answer = self.silent
+        self.user(lambda: self.channel.send("ask"))
+        decode = self.connection.decode
 
-    def rest(self) -> None:
-        """Another one; all that comes up to its answer is received."""
-        self._channel.send("last")
-        while self.got[-1:] != ["last"]:
-            self.got.append(self._channel.receive(SOON))
+        def decode_late(payload: bytes) -> Any:
+            self.connection.decode = decode
+            self.bypass.take_back()
+            return decode(payload)
+
+        self.connection.decode = decode_late
+        os.write(self.far_out, self.frame(b"\x05"))
+        self.assertEqual(self.user(lambda: self.channel.receive(SOON)), 5)
+        self.assertTrue(self.channel._inbox.queue.empty())
+        self.answer = self.echo
+        self.assertEqual(self.ask(6), 6)

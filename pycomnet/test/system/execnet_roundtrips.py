@@ -104,6 +104,34 @@ def signals() -> None:
     print("nothing was mixed up")
 
 
+def handlers() -> None:
+    """A signal handler may use the gateway at any point of a conversation."""
+    gw = execnet.makegateway("popen")
+    channel, other = gw.remote_exec(ECHO), gw.remote_exec(ECHO)
+    handled = 0
+
+    def handle(number: int, frame: object) -> None:
+        nonlocal handled
+        trips(other, 1, handled)
+        if handled % 10 == 0:
+            assert gw.remote_status().numchannels == 2
+        handled += 1
+
+    trips(channel)
+    before = signal.signal(signal.SIGALRM, handle)
+    end = time.monotonic() + 3
+    number = 0
+    while time.monotonic() < end:
+        signal.setitimer(signal.ITIMER_REAL, 0.0003 + number % 700 * 1e-5)
+        trips(channel, 40, number)
+        number += 40
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    signal.signal(signal.SIGALRM, before)
+    assert handled > 20
+    trips(channel)
+    print("no handler waited for ever")
+
+
 def timeouts() -> None:
     """What has not come in time comes later."""
     gw = execnet.makegateway("popen")

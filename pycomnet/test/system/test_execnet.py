@@ -44,6 +44,7 @@ PROGRAMS = {
 ROUND_TRIPS = {
     "threads": "each got its own\n",
     "signals": "nothing was mixed up\n",
+    "handlers": "no handler waited for ever\n",
     "timeouts": "it came later\n",
     "forks": "both go on\n",
     "killed": "it is known\n",

@@ -57,6 +57,26 @@ class RequestTests(ServiceCase):
         found = split(*[(f"m{n}", n) for n in range(together.MOST_METHODS + 1)])
         self.assertEqual([len(one.calls) for one in found], [together.MOST_METHODS, 1])
 
+    def test_no_call_is_encoded_often(self) -> None:
+        """Whatever their lengths are, and wherever one is that can't be sent."""
+        for arguments in (
+            ["x", "x" * 3000] * 300,
+            [*"x" * 255, object()] * 3,
+            [*"x" * 100, "x" * 5000] * 6,
+            ["x"] * 600,
+        ):
+            encoded = 0
+
+            def encode(value: Any) -> bytes:
+                nonlocal encoded
+                encoded += len(value) if type(value) is list else 1
+                return make_codec().encode(value)
+
+            calls = [("a", one, Taken()) for one in arguments]
+            found = list(requests(calls, encode, 1000, 1 << 20, 4096))
+            self.assertEqual([call for one in found for call in one.calls], calls)
+            self.assertLess(encoded, 8 * len(calls))
+
     def test_no_batches_are_single_calls(self) -> None:
         """Where the server takes none."""
         found = split(("a", 1), ("b", 2), most=0)
@@ -170,7 +190,7 @@ class Answering:
             mux.reply_on(self.stream, encode(self.case.last))
         elif self.case.end == ERROR:
             mux.close(self.stream, ERROR, encode(self.case.last))
-        else:
+        elif self.case.end != NEVER:
             mux.close(self.stream, self.case.end)
         self.connection.flush_soon()
 
@@ -185,6 +205,8 @@ class Answering:
 
 
 OK = b"\x91\x01"
+#: No end: the batch stays open.
+NEVER = -1
 BAD: list[Any] = [
     None,
     [],
@@ -252,6 +274,21 @@ class AnswerTests(BatchCase):
                 self.assertEqual([one.kind for one in takers], [ProtocolViolation] * 2)
                 self.assertEqual(self.worker.ran, [])
                 self.assertEqual(self.context.peer(self.address).pending, 0)
+
+    def test_taker_may_end_the_batch(self) -> None:
+        """Amid outcomes of either kind; each call is counted once."""
+        for first in ([0, [b"\x91\x00", b"\x91\x01"]], [0, [], [0, [0, 1]]]):
+            self.connect()
+            for connection in self.server.connections:
+                self.answers(connection)
+            self.values, self.end = (first,), NEVER
+            takers, ended = self.send("echo", "echo", "echo")
+            self.patch(takers[0], "callback", lambda _, ended=ended: ended.cancel())
+            peers = list(self.context.pool.peers.values())
+            self.network.deliver()
+            self.failure(ended, defer.CancelledError)
+            self.assertEqual([one.pending for one in peers], [0] * len(peers))
+            self.assertEqual(takers[2].kind, None)
 
     def test_outcomes_in_any_order_and_number(self) -> None:
         """Each is its call's."""

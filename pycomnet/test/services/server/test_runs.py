@@ -16,6 +16,7 @@ from pycomnet.errors import (
     from_map,
 )
 from pycomnet.services.interface import Method
+from pycomnet.services.server import runs
 from pycomnet.services.server.limits import ServerLimits
 from pycomnet.services.server.runs import Runs, elements
 from pycomnet.test.properties import examples, given, settings
@@ -73,9 +74,16 @@ class ElementTests(SynchronousTestCase):
 
     def test_each_has_its_place(self) -> None:
         """The run, and what is before it there."""
-        runs = Runs([b"\x92\x01\x02", b"\x91\x03"], [2, 1], 100)
-        self.assertEqual((runs.count, runs.each([7, 8])), (3, [7, 7, 8]))
-        self.assertEqual([runs.split(n) for n in range(3)], [[b"\1", b"\2"], [b"\2"], [b"\3"]])
+        two = Runs([b"\x92\x01\x02", b"\x91\x03"], [2, 1], 100)
+        self.assertEqual((two.count, two.each([7, 8])), (3, [7, 7, 8]))
+        self.assertEqual([two.split(n) for n in range(3)], [[b"\1", b"\2"], [b"\2"], [b"\3"]])
+
+    def test_arguments_of_a_single_call_are_not_looked_at(self) -> None:
+        """They may have as many bytes as a request; decoding them has its own limits."""
+        for head in (b"\x91", b"\xdc\x00\x01", b"\xdd\x00\x00\x00\x01"):
+            inner = b"\xdd\x00\x10\x00\x01" + b"\xc0" * 0x1000  # ends too early
+            self.assertEqual(Runs([head + inner], [1], 10).split(0), [inner])
+        self.assertRaises(InvalidValue, Runs([b"\xdc\x00\x02" + inner], [1], 10).split, 0)
 
 
 class ValidTests(SynchronousTestCase):
@@ -107,7 +115,38 @@ class ValidTests(SynchronousTestCase):
         self.assertFalse(method.are_valid([{"a": 1, "b": "x"}, {"a": 1, "c": "x"}]))
 
 
-class RunTests(BatchCase):
+class RunCase(BatchCase):
+    """A test that sends what no client of ours sends."""
+
+    def raw(self, asked: Any) -> Raw:
+        """What comes of a request."""
+        peer = self.context.peer(self.address)
+        self.result(peer.connect())
+        connection: Any = peer.connection
+        raw = Raw()
+        connection.call("batch", connection.encode(asked), raw)
+        connection.flush()
+        self.network.deliver()
+        return raw
+
+    def outcomes(self, raw: Raw) -> list[tuple[int, Any]]:
+        """The numbers and the outcomes in replies."""
+        decode = make_codec().decode
+        found: list[tuple[int, Any]] = []
+        for _, payload in raw.ends:
+            places, payloads, *more = decode(payload)
+            if isinstance(places, int):
+                places = range(places, places + len(payloads))
+            for place, one in zip(places, payloads, strict=True):
+                value = decode(one)
+                found.append((place, from_map(value) if type(value) is dict else value[0]))
+            results = more[0] if more else []
+            for first, values in zip(results[::2], results[1::2], strict=True):
+                found += enumerate(values, first)
+        return found
+
+
+class RunTests(RunCase):
     """Calls in runs are calls as any others."""
 
     def test_results_come_in_order_whatever_they_are(self) -> None:
@@ -153,6 +192,23 @@ class RunTests(BatchCase):
         self.assertEqual(sorted(outcomes), [0, 1, 2])
         self.assertEqual((outcomes[0], outcomes[2]), (1, 3))
         self.assertIsInstance(outcomes[1], InvalidArguments)
+
+    def test_run_is_taken_apart_once(self) -> None:
+        """Also if each of its calls has a turn of its own."""
+        apart: list[bytes] = []
+        self.patch(runs, "elements", lambda payload: apart.append(payload) or elements(payload))
+        unknown = b"\xc7\x05\x12" + b"\x92\xa1x\x91\x01"
+        payload = b"\x96" + b"\xc0" * 5 + unknown
+        raw = self.raw(["t.batch", "wait", None, True, [0], [payload], [6]])
+        for n in range(5):
+            self.assertEqual(len(self.worker.waiting), n + 1)
+            self.worker.waiting[n].callback(n)
+            self.network.deliver()
+        self.assertEqual(apart, [payload])
+        outcomes = dict(self.outcomes(raw))
+        self.assertEqual([outcomes[n] for n in range(5)], [*range(5)])
+        self.assertIsInstance(outcomes[5], InvalidArguments)
+        self.assertIdle()
 
     def test_what_is_no_run_is_refused_and_runs_nothing(self) -> None:
         """With an error for the call, or for the connection; nothing is left of it."""
@@ -204,29 +260,18 @@ class RunTests(BatchCase):
         self.remote = service
         self.assertEqual(self.kinds("said", "said"), [["k", "alice"]] * 2)
 
-    def raw(self, asked: Any) -> Raw:
-        """What comes of a request."""
-        peer = self.context.peer(self.address)
-        self.result(peer.connect())
-        connection: Any = peer.connection
-        raw = Raw()
-        connection.call("batch", connection.encode(asked), raw)
-        connection.flush()
-        self.network.deliver()
-        return raw
 
-    def outcomes(self, raw: Raw) -> list[tuple[int, Any]]:
-        """The numbers and the outcomes in replies."""
-        decode = make_codec().decode
-        found: list[tuple[int, Any]] = []
-        for _, payload in raw.ends:
-            places, payloads, *more = decode(payload)
-            if isinstance(places, int):
-                places = range(places, places + len(payloads))
-            for place, one in zip(places, payloads, strict=True):
-                value = decode(one)
-                found.append((place, from_map(value) if type(value) is dict else value[0]))
-            results = more[0] if more else []
-            for first, values in zip(results[::2], results[1::2], strict=True):
-                found += enumerate(values, first)
-        return found
+class FewItemsTests(RunCase):
+    """A server that takes short arrays only."""
+
+    limits = ServerLimits(items=1000)
+
+    def test_single_call_with_too_many_items_has_its_error(self) -> None:
+        """Whatever kind of array it is in; the others run."""
+        long = b"\xdc\x07\xd0" + b"\xc0" * 2000
+        for head in (b"\x91", b"\xdc\x00\x01"):
+            args = [head + long, b"\x91\x05"]
+            raw = self.raw(["t.batch", "echo", None, False, [0, 0], args, [1, 1]])
+            outcomes = dict(self.outcomes(raw))
+            self.assertIsInstance(outcomes[0], InvalidArguments)
+            self.assertEqual(outcomes[1], 5)
