@@ -13,6 +13,7 @@ from pycomnet.nameserver.ended import FEWEST
 from pycomnet.nameserver.requests import NameserverLimits
 from pycomnet.nameserver.standing import Standing
 from pycomnet.nameserver.stores.etcd import mirror
+from pycomnet.nameserver.stores.etcd.doubt import read_note
 from pycomnet.nameserver.stores.etcd.keys import KeyLayout
 from pycomnet.test.nameserver.servicecase import Stream
 from pycomnet.test.nameserver.test_service_shared import CALC, SECRET, Front, SharedCase
@@ -169,11 +170,10 @@ class SharedGuardTests(SharedGuardCase):
         self.b.etcd.cut = True
         self.run_for(TTL)
         self.model.compact()
-        read = mirror.read_note
         notes: list[Any] = []
 
         async def read_and_end(*args: Any) -> Any:
-            found = await read(*args)
+            found = await read_note(*args)
             notes.append(found[0])
             self.model.revoke(self.model.keys[NOTE].lease)
             return found
@@ -335,3 +335,10 @@ class LimitTests(SharedGuardCase):
         self.refused(self.a, TooManyRegistrations, "register", **args)
         self.run_for(TTL)
         self.register(self.a, "new")
+
+    def test_client_may_register_its_own_again_with_another_secret(self) -> None:
+        """Most clients have the nameserver choose it; there are no more of theirs then."""
+        self.run_for(TTL)
+        for name in self.all:
+            self.register(self.a, name, ttl=TTL)
+        self.check_alike(dict.fromkeys(self.all, False))
