@@ -334,6 +334,9 @@ class Connection(Live, Protocol):
                     for deferred in sent:
                         if not deferred.called:
                             deferred.callback(None)
+                        if len(scheduler.out) >= EAGER and not scheduler.congested:
+                            # Each may send as much as it has credit for: now others may not.
+                            self._write(scheduler.take_out())
         finally:
             self.flushing = False
 

@@ -271,9 +271,15 @@ class Directory:
         return Put(record, held.fence)
 
     def is_own(self, record: Record) -> bool:
-        """Whether a record's owner has that name already, though perhaps as doubtful."""
-        held = self._index.names.get(record.service) or self._apart(record.service)
-        return held is not None and hmac.compare_digest(held.secret, record.secret)
+        """Whether a record's owner or its client has that name already, perhaps as doubtful."""
+        held = self._index.names.get(record.service)
+        client = None if held is None else held.client
+        if held is None and self.ended is not None:
+            held, client = self._apart(record.service), self.ended.client_of(record.service)
+        if held is None:
+            return False
+        is_clients = client is not None and client is record.client
+        return is_clients or hmac.compare_digest(held.secret, record.secret)
 
     def taken(self, held: Record, now: float) -> ServiceNameTaken:
         """The error for a client that wants a name which another owner has."""

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
 log = Logger()
 
-#: Seconds after which the store is asked again to note the doubt, if it could not.
+#: Seconds after which the store may be asked again to note the doubt: it could not, or the watch
+#: has not brought the note yet.
 RETRY = 1.0
 #: Seconds that the note stays at most, however long the leases were. If most are still gone then,
 #: another one is written.
@@ -103,6 +104,8 @@ class SharedExpiry:
 
     def _asked(self, _: object) -> None:
         self._asking = None
+        if not self._stopped:
+            self._asking = self._reactor.callLater(RETRY, self._ask_again)
 
     def _not_asked(self, failure: Failure) -> None:
         self._asking = None

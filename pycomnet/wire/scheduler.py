@@ -267,6 +267,12 @@ class Scheduler(object):
             return parts[0]
         return b"".join(parts)
 
+    def take_out(self):
+        """The frames that wait for nothing: what :meth:`parts_to_send` begins with."""
+        parts, self.out = self.out, []
+        self._control = 0
+        return parts
+
     def parts_to_send(self, limit=4 * FRAGMENT):
         """As :meth:`data_to_send`, as a list of pieces."""
         parts = self.out

@@ -222,8 +222,9 @@ class ShortFiles(object):
     def _write(self, here, name, data, mode, time, owner):
         self._number += 1
         temporary = self._prefix + ("%08x" % self._number).encode("ascii")
-        # Until it has its owner it is for this user only.
-        made = 0o600 if owner is not None or mode & ~0o777 else mode
+        # Until it has its owner it is for this user only. What is left has to be readable: only
+        # then another run finds that nobody has it, and removes it.
+        made = 0o600 if owner is not None or mode & ~0o777 or not mode & 0o400 else mode
         descriptor = os.open(temporary, NEW_FILE, made, dir_fd=here)
         try:
             try:
@@ -245,7 +246,10 @@ class ShortFiles(object):
             os.rename(temporary, name, src_dir_fd=here, dst_dir_fd=here)
         except BaseException as error:
             if getattr(error, "errno", None) != errno.ENOENT:
-                os.unlink(temporary, dir_fd=here)
+                try:
+                    os.unlink(temporary, dir_fd=here)
+                except OSError:
+                    pass  # another run has taken it for one that was left; what failed is told
             raise
 
     def _write_anywhere(self, name, data, mode, time, owner):

@@ -427,11 +427,20 @@ class ServerConnection(Connection):
         self._unwritten += len(payload)
         if self._unwritten < BULK_SIZE:
             self.flush_soon()
+        elif self.flushing:
+            self._write_out()  # it is one of those that a flush has told to go on
         else:
             # Other streams may do the same in this turn; the transport pauses them when it is full.
             self._unwritten = 0
             self.flush()
         return None if at_once or sent.called else sent
+
+    def _write_out(self) -> None:
+        """Write the frames that wait for nothing, and tell nobody: a sender is running."""
+        self._unwritten = 0
+        scheduler = self.mux.scheduler
+        if scheduler.out and not scheduler.congested:
+            self._write(scheduler.take_out())
 
     def send_encoded(self, call: ServerCall, payload: bytes, token: Any) -> bool:
         """Send a stream's next value, which is encoded already, perhaps for several callers.
@@ -444,6 +453,9 @@ class ServerConnection(Connection):
             at_once: bool = self.mux.send(call.stream, payload, token)
         except LocalError as problem:
             raise PycomnetError(str(problem)) from None
+        self._unwritten += len(payload)
+        if self._unwritten >= BULK_SIZE:
+            self._write_out()
         if not self.corked:
             self.flush_soon()
         if self.mux.scheduler.congested:

@@ -201,6 +201,13 @@ class LimitTests(GuardCase):
             self.have(name)
         self.refused(TooManyRegistrations, "register", **self.registration("newest"))
 
+    def test_client_may_register_its_own_again_with_another_secret(self) -> None:
+        """Most clients have the nameserver choose it; there are no more of theirs then."""
+        self.network.advance(OVER)
+        for name in self.owners:
+            self.invoke("register", **self.registration(name, ttl=TTL))
+        self.assertEqual((self.doubtful, len(self.listed())), (0, 12))
+
     def test_names_of_others_count_for_who_takes_them(self) -> None:
         other = self.connect()
         for name in names_of("other", 12):

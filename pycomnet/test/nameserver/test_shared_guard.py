@@ -12,6 +12,8 @@ from pycomnet.nameserver import sharedexpiry
 from pycomnet.nameserver.ended import FEWEST
 from pycomnet.nameserver.requests import NameserverLimits
 from pycomnet.nameserver.standing import Standing
+from pycomnet.nameserver.stores.etcd import mirror
+from pycomnet.nameserver.stores.etcd.doubt import read_note
 from pycomnet.nameserver.stores.etcd.keys import KeyLayout
 from pycomnet.test.nameserver.servicecase import Stream
 from pycomnet.test.nameserver.test_service_shared import CALC, SECRET, Front, SharedCase
@@ -144,6 +146,63 @@ class SharedGuardTests(SharedGuardCase):
         self.model.compact()
         self.assertEqual(self.listed(Front(self, 2014)), {"a-00": False})
 
+    def test_nameserver_that_starts_when_history_is_gone_keeps_what_ends_from_then_on(self) -> None:
+        self.run_for(TTL)
+        self.have("short", ttl=3.0)
+        self.model.compact()
+        third = Front(self, 2014)
+        self.run_for(4.0)
+        self.assertIn(NOTE, self.model.keys)
+        for front in (self.a, self.b, third):
+            self.assertIs(self.listed(front)["short"], True)
+
+    def test_nameserver_starts_though_others_keys_were_the_last_to_change(self) -> None:
+        """The only one that runs hears of its own sign of life, and of nothing else for minutes."""
+        self.run_for(TTL)
+        self.a.etcd.cut = self.b.etcd.cut = True
+        self.model.client().put(b"/another/program", b"x")
+        self.run_for(0.1)
+        third = Front(self, 2014)
+        self.assertEqual(self.listed(third), dict.fromkeys(self.all, True))
+
+    def test_note_that_ends_while_all_is_read_again_has_ended(self) -> None:
+        """A nameserver that compares does not go by a note whose end it would not hear of."""
+        self.b.etcd.cut = True
+        self.run_for(TTL)
+        self.model.compact()
+        notes: list[Any] = []
+
+        async def read_and_end(*args: Any) -> Any:
+            found = await read_note(*args)
+            notes.append(found[0])
+            self.model.revoke(self.model.keys[NOTE].lease)
+            return found
+
+        self.patch(mirror, "read_note", read_and_end)
+        for name in self.all:
+            self.have(name)  # or it is noted again
+        self.b.etcd.mend()
+        self.run_for(1.0)
+        self.assertIsNotNone(notes[0])
+        ended = self.b.names.directory.ended
+        assert ended is not None
+        self.assertIs(ended.is_doubted, False)
+
+    def test_nameserver_that_was_cut_off_notes_nothing_of_long_ago(self) -> None:
+        """What it hears of late may have been registered again."""
+        self.b.etcd.cut = True
+        self.run_for(TTL)
+        for name in self.all:
+            self.have(name, ttl=100.0)
+        self.run_for(TTL)
+        self.assertNotIn(NOTE, self.model.keys)
+        before = self.b.etcd.requests.count("grant")
+        self.b.etcd.mend()
+        self.run_for(5.0)
+        self.check_alike(dict.fromkeys(self.all, False))
+        self.assertNotIn(NOTE, self.model.keys)
+        self.assertLessEqual(self.b.etcd.requests.count("grant") - before, 1)  # of its own key
+
     def test_nameserver_that_was_cut_off_keeps_the_same(self) -> None:
         self.b.etcd.cut = True
         self.run_for(TTL)
@@ -213,6 +272,16 @@ class SharedGuardTests(SharedGuardCase):
         self.check_alike({})
         self.assertEqual(self.listed(Front(self, 2014)), {})
 
+    def test_note_is_asked_for_once_a_second_whatever_changes_meanwhile(self) -> None:
+        """Each change wakes it, and there is a note that can't be read."""
+        self.model.client().put(NOTE, b"x")
+        self.run_for(TTL)
+        before = self.a.etcd.requests.count("grant")
+        for number in range(10):
+            self.have(f"b-{number}", self.b)  # of 0.3 s each
+        asked = self.a.etcd.requests.count("grant") - before
+        self.assertTrue(1 <= asked <= 5, asked)
+
 
 class OrdinaryTests(SharedGuardCase):
     """Less than half end."""
@@ -266,3 +335,10 @@ class LimitTests(SharedGuardCase):
         self.refused(self.a, TooManyRegistrations, "register", **args)
         self.run_for(TTL)
         self.register(self.a, "new")
+
+    def test_client_may_register_its_own_again_with_another_secret(self) -> None:
+        """Most clients have the nameserver choose it; there are no more of theirs then."""
+        self.run_for(TTL)
+        for name in self.all:
+            self.register(self.a, name, ttl=TTL)
+        self.check_alike(dict.fromkeys(self.all, False))

@@ -242,6 +242,41 @@ class TwoRunsTests(CaseTests):
             finally:
                 os.umask(before)
 
+    def test_modes_while_short_files_are_written(self) -> None:
+        """Nobody may do more with it than with the file that it becomes; and if the run is killed,
+        another one can open what is left, and removes it."""
+        opened = self.disturbed("never")
+        shorts = ShortFiles(names.Posix().native)
+        shorts.enter(opened)
+        write, found = os.write, list[int]()
+
+        def seen(descriptor: int, data: bytes) -> int:
+            found.append(os.fstat(descriptor).st_mode & 0o7777)
+            return write(descriptor, data)
+
+        with mock.patch.object(os, "write", seen):
+            for mode in (0o640, 0o400, 0o200, 0o000, 0o4711):
+                shorts.write(b"short", b"new", mode, NOON)
+                self.assertEqual(os.stat(f"{self.destination}/short").st_mode & 0o7777, mode)
+        self.assertEqual(found, [0o640, 0o400, 0o600, 0o600, 0o600])
+
+    def test_short_file_that_fails_while_another_run_removes_it(self) -> None:
+        """What has failed is raised, and it is not tried again."""
+        opened = self.disturbed("never")
+        shorts = ShortFiles(names.Posix().native)
+        shorts.enter(opened)
+        tried = []
+
+        def full(descriptor: int, data: bytes) -> int:
+            (name,) = os.listdir(self.destination)
+            tried.append(remove_left(opened, name.encode()))
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+        with mock.patch.object(os, "write", full):
+            problem = self.assertRaises(OSError, shorts.write, b"short", b"new", 0o644, NOON)
+        self.assertEqual((problem.errno, tried), (errno.ENOSPC, [True]))
+        self.assertEqual(os.listdir(self.destination), [])
+
     def test_discarded(self) -> None:
         """What has been replaced by another run's file is not removed."""
         opened = self.disturbed("never")

@@ -76,11 +76,18 @@ async def read_note(client: EtcdClient, layout: KeyLayout) -> tuple[int | None, 
 
 
 async def read_before(
-    client: EtcdClient, layout: KeyLayout, decode: Decode[T], since: int | None, most: int
+    client: EtcdClient,
+    layout: KeyLayout,
+    decode: Decode[T],
+    since: int | None,
+    latest: int,
+    most: int,
 ) -> tuple[int, list[T]]:
     """Read all records as they were before most leases ended, if etcd still has that; else as they
-    are now. The watch brings what has happened since.
+    were when the note was read. The watch brings what has happened since.
 
+    :param since: etcd's revision before most leases ended; None: they did not.
+    :param latest: etcd's revision when the note was read.
     :param most: the most records of a page.
     :returns: the revision, and the records.
     """
@@ -89,7 +96,8 @@ async def read_before(
             return await read_all(client, layout.records, decode, since, most)
         except EtcdCompacted:
             log.warn("etcd no longer has what there was before most leases ended")
-    return await read_all(client, layout.records, decode, most=most)
+    # Not later: else a note that is written or ends between the two would never be heard of.
+    return await read_all(client, layout.records, decode, latest, most)
 
 
 __all__ = ["note_of", "read_before", "read_note", "write_note"]

@@ -27,6 +27,7 @@ from pycomnet.etcd import (
 )
 from pycomnet.nameserver.records import EXPIRED, Change, Record
 from pycomnet.nameserver.stores.etcd.doubt import note_of, read_before, read_note
+from pycomnet.nameserver.stores.etcd.expected import Expected
 from pycomnet.nameserver.stores.etcd.keys import (
     Base,
     Bases,
@@ -54,25 +55,6 @@ FOREIGN = "the value of {key} in etcd is no registration ({problem}): it is left
 LATE, CLOSING = "its own signs of life do not come back", "the store is being closed"
 #: The reason of a removal that happened while the nameserver was cut off, and is no longer kept.
 UNSEEN = EXPIRED
-
-
-class Expected:
-    """A change that this nameserver has asked etcd for.
-
-    :ivar record: the record, or None for a removal.
-    :ivar seen: fires with the revision once the follower was told.
-    """
-
-    __slots__ = ("record", "seen")
-
-    def __init__(self, record: Record | None) -> None:
-        self.record = record
-        self.seen: defer.Deferred[int] = defer.Deferred()
-
-    def is_seen(self, revision: int) -> None:
-        """The follower was told of it."""
-        if not self.seen.called:
-            self.seen.callback(revision)
 
 
 class Mirror:
@@ -128,9 +110,10 @@ class Mirror:
 
     # -- beginning and end -----------------------------------------------------------------------
 
-    async def load(self) -> None:
+    async def load(self, beat: Callable[[], None]) -> None:
         """Read everything, and watch from there on. It waits until etcd is there.
 
+        :param beat: sends a sign of life.
         :raises EtcdError: etcd refuses this nameserver.
         """
         begun, revision, found = await self._insist(replay=True)
@@ -138,8 +121,12 @@ class Mirror:
         self.position, self.fresh = revision, begun
         self.problem = LATE
         self._follower.loaded(self.base.number + revision)
+        if revision == self._latest:
+            self._doubt(self._note)  # else the watch brings it
         self._start_watch()
         while not self.has_reached(self._latest):
+            # If others' keys were the last to change, the watch brings nothing of these.
+            beat()
             with contextlib.suppress(StoreCutOff):
                 await self.when(lambda: self.has_reached(self._latest), LONGEST_DELAY)
             if self._stopped:
@@ -193,10 +180,10 @@ class Mirror:
                 await self._settle_base()
                 begun = self._seconds()
                 client, layout = self._client, self._layout
-                self._note, self._latest = await read_note(client, layout)
+                note, latest = self._note, self._latest = await read_note(client, layout)
                 # A note from before a restore is over.
-                since = self._note if replay and (self._note or 0) > self.base.revision else None
-                return (begun, *await read_before(client, layout, self._read, since, most))
+                since = note if replay and self.base.revision < (note or 0) < latest else None
+                return (begun, *await read_before(client, layout, self._read, since, latest, most))
             except REFUSED:
                 raise
             except EtcdError as problem:

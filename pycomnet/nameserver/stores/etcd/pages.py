@@ -27,6 +27,7 @@ Decode = Callable[[list[KeyValue]], Iterable[T]]
 PAGE = 500
 #: For each page etcd goes through the keys of all that follow. So pages grow, while an answer has
 #: about so many bytes at most: up to so many records at the start, and where others wait meanwhile.
+#: Where the records become larger, pages become smaller again.
 BYTES, GROWTH = 4 << 20, 4
 MOST, MOST_SERVING = 10_000, 2_000
 #: The smallest page for an etcd that is slow, and seconds for a page.
@@ -74,7 +75,7 @@ async def read_all(
             return revision, found
         start = answer.kvs[-1].key + b"\0"
         each = sum(len(kv.value) for kv in answer.kvs) // len(answer.kvs) + 1
-        page = max(page, min(page * GROWTH, BYTES // each, most))
+        page = min(most, max(PAGE, min(page * GROWTH, BYTES // each)))
         # etcd reads the next page while this one is decoded.
         asked = ask()
         try:

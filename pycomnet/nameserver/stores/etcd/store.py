@@ -123,7 +123,7 @@ class EtcdStore:
         mirror.watch_own(self._layout.nameserver(self.identity), self._beat_seen)
         # It goes on connecting, whatever becomes of this.
         client.connect().addErrback(lambda failure: failure.trap(PycomnetError))
-        self._opening = defer.Deferred.fromCoroutine(mirror.load())
+        self._opening = defer.Deferred.fromCoroutine(mirror.load(self._beat))
         try:
             await self._opening
         except defer.CancelledError:
@@ -261,6 +261,9 @@ class EtcdStore:
     @deferred
     async def doubt(self, since: int, seconds: float) -> None:
         mirror, _ = self._following()
+        problem = self._refusal()
+        if problem is not None:
+            raise problem  # what ended while it was cut off may be registered again
         await write_note(self._client, self._layout, since - mirror.base.number, seconds)
 
     @deferred

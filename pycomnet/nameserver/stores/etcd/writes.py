@@ -11,8 +11,9 @@ from twisted.python.failure import Failure
 from pycomnet.errors import StoreCutOff, StoreFailed, StoreUncertain
 from pycomnet.etcd import EtcdClosed, EtcdNoSpace
 from pycomnet.nameserver.records import Delete, Put
+from pycomnet.nameserver.stores.etcd.expected import Expected
 from pycomnet.nameserver.stores.etcd.keys import NONCE, Base
-from pycomnet.nameserver.stores.etcd.mirror import Expected, Mirror
+from pycomnet.nameserver.stores.etcd.mirror import Mirror
 
 #: Seconds after which a caller learns that the outcome is not known yet.
 PATIENCE = 5.0

@@ -9,7 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 from zope.interface.verify import verifyObject
 
 from pycomnet.errors import LeaseLost, StoreConflict, StoreCutOff, StoreFailed, StoreUncertain
-from pycomnet.etcd import EtcdLeaseNotFound
+from pycomnet.etcd import EtcdLeaseNotFound, RangeRequest
 from pycomnet.interfaces import ISharedNameStore
 from pycomnet.nameserver.records import EXPIRED, UNREGISTERED, Delete, Put
 from pycomnet.nameserver.stores.etcd import mirror as mirrors
@@ -544,6 +544,29 @@ class ReadingTests(EtcdCase):
         self.run_for(0.5)
         self.assertEqual(len(c.names), 20)
         self.assertEqual(c.client.requests.count("range"), 10 + 2)
+
+    def test_pages_become_small_again_where_records_are_large(self) -> None:
+        self.patch(pages, "PAGE", 2)
+        self.patch(pages, "BYTES", 2_000)
+        self.patch(mirrors, "MOST", 16)
+        for number in range(120):
+            size = 400 if 40 <= number < 80 else 1
+            self.a.store.commit(Put(record(f"s{number:03}", metadata={"a": "x" * size})))
+        self.run_for(0.5)
+        execute, sizes = self.model.execute, list[int]()
+
+        def measured(request: Any) -> Any:
+            answer = execute(request)
+            if isinstance(request, RangeRequest) and request.limit:
+                sizes.append(sum(len(kv.value) for kv in answer.kvs))
+            return answer
+
+        self.patch(self.model, "execute", measured)
+        c = Front(self, "c")
+        self.run_for(1.0)
+        self.assertEqual(len(c.names), 120)
+        self.assertLessEqual(sum(size > 2_500 for size in sizes), 2, sizes)  # the first of them
+        self.assertLess(len(sizes), 30)  # and large again after that
 
     def test_page_that_is_too_long_is_asked_for_in_small_ones(self) -> None:
         """Small records, and then large ones: what was too long once is not tried again."""

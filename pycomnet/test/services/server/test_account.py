@@ -13,10 +13,13 @@ from pycomnet.services.client.context import Context
 from pycomnet.services.interface import Service, interface, method
 from pycomnet.services.server.limits import ServerLimits
 from pycomnet.services.server.server import ServiceServer
+from pycomnet.services.server.streaming import StreamFeed
 from pycomnet.test.kit import Pair
 from pycomnet.test.services.network import ServiceCase
+from pycomnet.wire.stream import Limits
 
 MOST = 20 << 20
+PAYLOAD = b"\xc5\x27\x10" + bytes(10_000)
 
 
 @interface("org.example.holder")
@@ -48,6 +51,27 @@ class Holder(Service):
         while True:
             self.waiting.append(defer.Deferred())
             yield bytes(request.args)
+
+    @method(stream=True)
+    def encoded(self, request: Any) -> Any:
+        return Encoded()
+
+
+class Encoded(StreamFeed):
+    """Sends encoded values as long as it need not wait."""
+
+    called = False
+
+    def begin(self, call: Any) -> None:
+        self.call = call
+        self.callback(None)
+
+    def callback(self, _: object) -> None:
+        while self.call.connection.send_encoded(self.call, PAYLOAD, self):
+            pass
+
+    def ended(self) -> None:
+        pass
 
 
 class AccountTests(ServiceCase):
@@ -163,10 +187,42 @@ class AccountTests(ServiceCase):
         wire[1].transport.capacity = 100_000
         streams = [self.remote.stream("stream", 10_000) for _ in range(30)]
         server = wire[1].protocol
+        self.network.advance(0)  # the client writes all but the first of them in the next turn
         self.network._move(*wire)
         self.assertLess(len(self.service.waiting), 300)
         self.assertLess(server.held_bytes(), 4 << 20)
         self.assertEqual(len(streams), 30)
+
+    def test_streams_that_go_on_in_one_turn_do_not_fill_a_window_each(self) -> None:
+        """So do those that waited for the transport, and go on all at once."""
+        (wire,) = self.network.wires
+        transport = wire[1].transport
+        transport.capacity = 1 << 20  # more than one value of each
+        streams = [self.remote.stream("stream", 10_000) for _ in range(30)]
+        self.network.advance(0)
+        self.network._move(*wire)
+        for _ in range(10):
+            transport.take()
+            self.assertLess(len(transport.value()), 3 << 20)
+        self.assertGreater(len(self.service.waiting), 100)
+        self.assertEqual(len(streams), 30)
+
+    def test_stream_with_much_credit_waits_for_the_transport(self) -> None:
+        """A client may give 64 MB of credit, and read slowly: the limit of the transport counts."""
+        for kind in ("stream", "encoded"):
+            context = Context(self.network)
+            context.limits = Limits(window=1 << 26)
+            remote = self.result(context.connect(self.address, "org.example.holder"))
+            wire = self.network.wires[-1]
+            transport = wire[1].transport
+            transport.capacity = 100_000
+            stream = remote.stream(kind, 10_000)
+            self.network._move(*wire)
+            for _ in range(10):
+                self.assertTrue(transport.paused)
+                self.assertLess(len(transport.value()), 4 << 20)
+                transport.take()
+            del stream
 
 
 class ClosedChannelTests(ServiceCase):

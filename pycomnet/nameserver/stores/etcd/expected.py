@@ -1,0 +1,29 @@
+"""A change that was asked of etcd, until the watch brings it."""
+
+from __future__ import annotations
+
+from twisted.internet import defer
+
+from pycomnet.nameserver.records import Record
+
+
+class Expected:
+    """A change that this nameserver has asked etcd for.
+
+    :ivar record: the record, or None for a removal.
+    :ivar seen: fires with the revision once the follower was told.
+    """
+
+    __slots__ = ("record", "seen")
+
+    def __init__(self, record: Record | None) -> None:
+        self.record = record
+        self.seen: defer.Deferred[int] = defer.Deferred()
+
+    def is_seen(self, revision: int) -> None:
+        """The follower was told of it."""
+        if not self.seen.called:
+            self.seen.callback(revision)
+
+
+__all__ = ["Expected"]
