@@ -17,6 +17,7 @@ import psycopg
 from psycopg.conninfo import conninfo_to_dict
 from twisted.internet import defer
 from twisted.internet.interfaces import IReactorFDSet, IReactorTime
+from twisted.internet.task import LoopingCall
 from twisted.internet.threads import deferToThreadPool
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -27,8 +28,8 @@ from pycomnet.ext.workflow.errors import RunStoreFailed
 from pycomnet.ext.workflow.stores import postgresqlleases as leases
 from pycomnet.ext.workflow.stores import postgresqltables as tables
 from pycomnet.ext.workflow.stores.batches import BatchedRunStore, Wanted
-from pycomnet.ext.workflow.stores.postgresqlnotices import Notices, listen
-from pycomnet.ext.workflow.stores.postgresqlsession import Done, RunSession, as_text
+from pycomnet.ext.workflow.stores.postgresqlnotices import Notices
+from pycomnet.ext.workflow.stores.postgresqlsession import Done, RunSession, as_text, seconds
 from pycomnet.interfaces import IRunFollower, IRunStore
 from pycomnet.services.threads import DaemonThreads
 from pycomnet.text.logs import Logger
@@ -47,6 +48,7 @@ STUCK = 60.0
 #: What libpq is told if the address says nothing of it: in seconds, and milliseconds.
 CONNECTION = {
     "application_name": "pycomnet-workflow",
+    "client_encoding": "UTF8",
     "connect_timeout": "10",
     "keepalives_idle": "30",
     "keepalives_interval": "10",
@@ -92,9 +94,14 @@ class Address:
             schema = own.get("schema", SCHEMA)
             if not 0 < len(schema.encode()) <= LONGEST_SCHEMA or not schema.isprintable():
                 raise ValueError(f"schema is a name of at most {LONGEST_SCHEMA} bytes")
+            if schema == "$user":
+                raise ValueError("$user is no name of a schema: a search path has another for it")
             return cls(conninfo, schema, _lease(own.get("lease")))
         except (ValueError, psycopg.ProgrammingError) as problem:
             text = " ".join(str(problem).split())
+            if isinstance(problem, psycopg.Error) and ("@" in rest or "password" in rest):
+                # libpq quotes what it can't read.
+                text = "libpq can't read it, and here is no part of it, as it may have a password"
             raise RunStoreFailed(
                 f"expected postgresql://USER@HOST/DATABASE?schema=NAME&lease=SECONDS: {text}"
             ) from None
@@ -131,7 +138,6 @@ class PostgreSQLRunStore(BatchedRunStore):
     def __init__(self, address: Address, reactor: IReactorTime) -> None:
         super().__init__(address.name, tables, reactor)
         self.lease: float = address.lease
-        self._schema = address.schema
         self._session = RunSession(address.conninfo, address.schema, address.lease, self.name)
         self._pool: DaemonThreads | None = None
         self._notices: Notices | None = None
@@ -183,11 +189,12 @@ class PostgreSQLRunStore(BatchedRunStore):
         threads: Any = self._reactor
         assert self._pool is not None
         running = deferToThreadPool(threads, self._pool, function, *args)
-        watch = self._reactor.callLater(STUCK, self._session.interrupt)
+        watch = LoopingCall(self._session.interrupt)
+        watch.clock = self._reactor
+        watch.start(STUCK, now=False)  # more than once: it may try again, and be stuck again
 
         def over(result: Any) -> Any:
-            if watch.active():
-                watch.cancel()
+            watch.stop()
             return result
 
         return running.addBoth(over)
@@ -198,7 +205,7 @@ class PostgreSQLRunStore(BatchedRunStore):
         return as_text(problem, self.name)
 
     def _transact(self, wanted: Sequence[Wanted]) -> defer.Deferred[Sequence[Any]]:
-        begun = self._reactor.seconds()
+        begun = seconds()
         doing = self._in_thread(self._session.transact, wanted)
         return doing.addCallback(self._done, begun)
 
@@ -219,9 +226,10 @@ class PostgreSQLRunStore(BatchedRunStore):
         return done.results
 
     def _free_unknown(self, claimed: Mapping[str, int]) -> None:
-        """Free runs that were claimed when the connection was lost, so that nobody was told."""
+        """Free runs whose claims this service does not know: the connection was lost before the
+        answer came."""
         known = self._follower.claims()
-        unknown = {run: fence for run, fence in claimed.items() if run not in known}
+        unknown = {run: fence for run, fence in claimed.items() if known.get(run) != fence}
         if unknown:
             self.release(unknown).addCallbacks(
                 lambda _: self._follower.claimable(), self._not_freed
@@ -235,7 +243,7 @@ class PostgreSQLRunStore(BatchedRunStore):
 
     @property
     def held(self) -> bool:
-        held = self._reactor.seconds() < self._held_until
+        held = seconds() < self._held_until
         if not held and self._told_held:
             self._told_held = False
             log.warn("the lease at {store} is over: no call begins", store=self.name)
@@ -244,7 +252,8 @@ class PostgreSQLRunStore(BatchedRunStore):
     def renew(self) -> defer.Deferred[None]:
         if self._notices is None:
             listening = defer.Deferred.fromCoroutine(self._listen())
-            listening.addErrback(lambda failure: failure.trap(RunStoreFailed, psycopg.Error))
+            # It was logged that there are no notices; the next renewal tries again.
+            listening.addErrback(lambda failure: failure.trap(Exception))
         return self._do(leases.look, list(self._follower.awaited()), then=self._looked)
 
     def _looked(self, found: leases.Look) -> None:
@@ -279,16 +288,18 @@ class PostgreSQLRunStore(BatchedRunStore):
             return
         self._listening = True
         try:
-            connection = await self._in_thread(self._connect_to_listen)
+            connection = await self._in_thread(self._session.listen)
         finally:
             self._listening = False
         if self._closing:
             connection.close()
             return
-        self._notices = Notices(connection, self._told, self._deaf, IReactorFDSet(self._reactor))
-
-    def _connect_to_listen(self) -> psycopg.Connection[Any]:
-        return listen(self._session.connect(), self._schema)
+        reactor = IReactorFDSet(self._reactor)
+        try:
+            self._notices = Notices(connection, self._told, self._deaf, reactor)
+        except OSError:
+            connection.close()
+            raise
 
     def _deaf(self, problem: str) -> None:
         """The connection that listens is lost: the next ``renew`` makes it again, and looks for

@@ -67,17 +67,30 @@ def others(session: RunSession, epoch: int) -> bool:
     return found.fetchall() == [(True,)]
 
 
+#: When the lease of a row of ``services`` ends. While the server was down nobody could renew: so
+#: each lease lasts from the server's start at least, unless the server's clock was set back.
+ENDS = (
+    "greatest(expires, CASE WHEN pg_postmaster_start_time() <= clock_timestamp() "
+    "THEN pg_postmaster_start_time() + make_interval(secs => lease) END)"
+)
+
+
 def reap(session: RunSession) -> tuple[int, float | None]:
     """Free the runs of services whose leases are over.
 
-    While the server was down nobody could renew. So all have a lease's time from its start.
-
     :returns: how many services, and the seconds until the next lease ends.
     """
-    ends = "greatest(expires, pg_postmaster_start_time() + make_interval(secs => lease))"
+    # The server's clock was set back: without this, a dead service would keep its runs as long.
+    session.execute(
+        "UPDATE services SET expires = clock_timestamp() + make_interval(secs => lease) "
+        "WHERE epoch IN (SELECT epoch FROM services WHERE epoch <> %s "
+        "AND expires > clock_timestamp() + make_interval(secs => lease) "
+        "FOR NO KEY UPDATE SKIP LOCKED)",
+        (session.epoch,),
+    )
     dead = session.execute(
         "DELETE FROM services WHERE epoch IN (SELECT epoch FROM services "
-        f"WHERE epoch <> %s AND {ends} < clock_timestamp() FOR UPDATE SKIP LOCKED) "
+        f"WHERE epoch <> %s AND {ENDS} < clock_timestamp() FOR UPDATE SKIP LOCKED) "
         "RETURNING epoch",
         (session.epoch,),
     ).fetchall()
@@ -88,11 +101,31 @@ def reap(session: RunSession) -> tuple[int, float | None]:
         )
         session.notify(N_CLAIMABLE)
     ((left,),) = session.execute(
-        f"SELECT min(extract(epoch FROM {ends} - clock_timestamp()))::float8 FROM services "
+        f"SELECT min(extract(epoch FROM {ENDS} - clock_timestamp()))::float8 FROM services "
         "WHERE epoch <> %s",
         (session.epoch,),
     ).fetchall()
+    if left is not None and left < 0:
+        _end_stopped(session)
     return len(dead), left
+
+
+def _end_stopped(session: RunSession) -> None:
+    """End the connections of services that have stopped while they were sending a transaction.
+
+    A lease is over, and its row is locked. Usually the server ends such a transaction by itself
+    (``idle_in_transaction_session_timeout``). But it does not count the time for which it waits for
+    the next statement of a pipeline: then the session is "active", and waits for its client.
+    """
+    session.execute(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+        "WHERE pid IN (SELECT pid FROM pg_locks WHERE relation = 'services'::regclass "
+        "AND mode IN ('RowShareLock', 'RowExclusiveLock')) "
+        "AND pid <> pg_backend_pid() AND usename = current_user "
+        "AND state = 'active' AND wait_event = 'ClientRead' "
+        "AND state_change < clock_timestamp() - make_interval(secs => %s)",
+        (session.lease / 2,),
+    )
 
 
 def look(session: RunSession, awaited: Collection[str]) -> Look:

@@ -9,7 +9,6 @@ from collections.abc import Callable
 from typing import Any
 
 import psycopg
-from psycopg import sql
 from twisted.internet.interfaces import IReactorFDSet, IReadDescriptor
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -17,6 +16,18 @@ from zope.interface import implementer
 from pycomnet.text.logs import Logger
 
 log = Logger()
+
+
+def _read(text: bytes) -> tuple[int, str, list[str]] | None:
+    """A notice: the sender's epoch, the kind, and runs. None for one that no workflow service has
+    sent: every user of the database may send notices."""
+    try:
+        epoch, kind, *runs = json.loads(text)
+    except (ValueError, TypeError, RecursionError):
+        return None
+    if type(epoch) is not int or not all(type(one) is str for one in (kind, *runs)):
+        return None
+    return epoch, kind, runs
 
 
 @implementer(IReadDescriptor)
@@ -59,12 +70,11 @@ class Notices:
             self._end(str(problem))
             return
         while (notice := server.notifies()) is not None:
-            try:
-                epoch, kind, *runs = json.loads(notice.extra)
-            except ValueError:
+            read = _read(notice.extra)
+            if read is None:
                 log.warn("a notice that is none of a workflow service is left alone")
                 continue
-            self._told(epoch, kind, runs)
+            self._told(*read)
 
     def connectionLost(self, reason: Failure) -> None:
         self._end(str(reason.value))
@@ -84,14 +94,4 @@ class Notices:
             self._connection.close()
 
 
-def listen(connection: psycopg.Connection[Any], channel: str) -> psycopg.Connection[Any]:
-    """Have a connection listen, in the store's thread."""
-    try:
-        connection.execute(sql.SQL("LISTEN {}").format(sql.Identifier(channel)))
-    except BaseException:
-        connection.close()
-        raise
-    return connection
-
-
-__all__ = ["Notices", "listen"]
+__all__ = ["Notices"]

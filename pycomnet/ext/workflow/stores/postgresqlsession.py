@@ -18,7 +18,7 @@ from typing import Any
 
 import attrs
 import psycopg
-from psycopg import errors
+from psycopg import errors, sql
 
 from pycomnet.errors import PycomnetError
 from pycomnet.ext.workflow.errors import RunNotKept, RunStoreFailed
@@ -60,7 +60,16 @@ class Done:
 
 
 class LeaseGone(Exception):
-    """The service's row is not there any more: the transaction is made anew, with another."""
+    """The service's lease is not there any more: the transaction is made again, with a new one."""
+
+
+#: A clock that also counts the time for which the machine was suspended, where there is one.
+_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+
+
+def seconds() -> float:
+    """The time by which a service knows whether its lease is over. Nobody can set it."""
+    return time.clock_gettime(_CLOCK)
 
 
 class RunSession:
@@ -71,6 +80,7 @@ class RunSession:
     :param lease: seconds.
     :param name: the store's, for errors.
     :ivar epoch: of the lease.
+    :ivar lease: seconds.
     :ivar unsure: set when a connection was lost and nobody knows what was done; the store resets
         it.
     """
@@ -79,15 +89,18 @@ class RunSession:
         self.schema = schema
         self.epoch = 0
         self._conninfo = conninfo
-        self._lease = lease
+        self.lease = lease
         self._name = name
         self._connection: psycopg.Connection[Any] | None = None
+        #: the connection that the thread uses at the moment, for :meth:`interrupt`
+        self._used: psycopg.Connection[Any] | None = None
         self._renewed = 0.0
         self._notices: list[list[Any]] = []
         self.unsure = False
         #: whether operations have begun: if the connection is lost then, they may count
         self._begun = False
-        #: whether the lease was found to be gone
+        #: whether the lease was found to be gone, and no transaction with a new one is known to be
+        #: committed
         self._gone = False
 
     # -- for statements --------------------------------------------------------------------------
@@ -105,12 +118,21 @@ class RunSession:
     # -- transactions ----------------------------------------------------------------------------
 
     def transact(self, wanted: Sequence[Wanted]) -> Done:
-        """Do all in one transaction. An operation that fails has changed nothing, and the others
-        count.
+        """Do all operations in one transaction. If one fails, only that one is undone.
 
-        :raises RunStoreFailed: or psycopg's error, if none counts; or, with ``unsure``, nobody
-            knows.
+        :raises RunStoreFailed: nothing was changed.
+        :raises psycopg.Error: nothing was changed; or, if ``unsure`` is set, nobody knows.
         """
+        try:
+            return self._attempt(wanted)
+        except Exception as problem:
+            if not is_of_value(problem):
+                raise
+            # Of no single operation, such as a lack of file descriptors: it may go well later.
+            text = f"{self._name}: {type(problem).__name__}: {problem!s:.500}"
+            raise RunStoreFailed(" ".join(text.split())) from problem
+
+    def _attempt(self, wanted: Sequence[Wanted]) -> Done:
         do = _together
         for attempt in range(ATTEMPTS):
             kept = self._connection is not None
@@ -122,7 +144,8 @@ class RunSession:
                 state = getattr(problem, "sqlstate", None) or ""
                 last = attempt == ATTEMPTS - 1
                 if isinstance(problem, LeaseGone):
-                    pass
+                    if last:
+                        raise RunStoreFailed(f"{self._name}: its leases end at once") from None
                 elif self._connection is None:
                     # Lost while nothing was asked of it, it is made anew.
                     if not kept or self._begun or last:
@@ -143,11 +166,21 @@ class RunSession:
         if self._connection is None:
             self._connection = self.connect()
             prepare(self._connection, self.schema, self._name)
-        if do is _each:  # which has to know at each savepoint how it has gone
-            return self._try(wanted, do)
-        with self._connection.pipeline():
-            done = self._try(wanted, do)
-        # By now it is committed.
+        self._used = self._connection
+        before, now = self.epoch, seconds()
+        try:
+            if do is _each:  # which has to know at each savepoint how it has gone
+                done = self._try(wanted, do, now)
+            else:
+                with self._connection.pipeline():
+                    done = self._try(wanted, do, now)
+        except BaseException:
+            self.epoch = before
+            raise
+        # By now it is committed. Before, nothing that it says about the lease is to be relied on.
+        self._gone = False
+        if done.renewed:
+            self._renewed = now
         results = [one() if isinstance(one, partial) else one for one in done.results]
         return attrs.evolve(done, results=results)
 
@@ -155,32 +188,28 @@ class RunSession:
         self,
         wanted: Sequence[Wanted],
         do: Callable[[RunSession, Sequence[Wanted]], list[Any]],
+        now: float,
     ) -> Done:
         self._notices = []
-        before, now = self.epoch, time.monotonic()
-        lost, self._gone = self._gone, False
-        renewing = now - self._renewed > self._lease * RENEW
-        self.execute("BEGIN")
+        lost = self._gone
+        renewing = now - self._renewed > self.lease * RENEW
+        # The statements rely on it that each sees what was committed before it, whatever is the
+        # default of the database or of the role.
+        self.execute("BEGIN ISOLATION LEVEL READ COMMITTED")
         lease = None
-        if before == 0 or lost:
-            self.epoch = leases.enlist(self, self._lease)
+        if self.epoch == 0 or lost:
+            self.epoch = leases.enlist(self, self.lease)
         elif renewing:
-            lease = leases.extend(self, before, self._lease)
+            lease = leases.extend(self, self.epoch, self.lease)
         else:
-            lease = leases.check(self, before)
+            lease = leases.check(self, self.epoch)
         self._begun = True
-        try:
-            results = do(self, wanted)
-            if lease is not None and lease.fetchone() is None:
-                self._gone = True
-                raise LeaseGone
-            self._send()
-            self.execute("COMMIT")
-        except BaseException:
-            self.epoch = before
-            raise
-        if renewing or lease is None:
-            self._renewed = now
+        results = do(self, wanted)
+        if lease is not None and lease.fetchone() is None:
+            self._gone = True
+            raise LeaseGone
+        self._send()
+        self.execute("COMMIT")
         return Done(results, renewing or lease is None, lost)
 
     def _undo(self, problem: BaseException) -> None:
@@ -212,19 +241,40 @@ class RunSession:
 
         :raises psycopg.OperationalError: there is none to be had.
         """
+        self._used = None
         connection = psycopg.Connection.connect(
             **self._conninfo, autocommit=True, prepare_threshold=3
         )
+        self._used = connection
         # A service that stops in a transaction must not keep others from what it has locked.
-        milliseconds = max(1_000, int(self._lease * 500))
-        connection.execute(f"SET idle_in_transaction_session_timeout = {milliseconds}")
-        connection.execute(f"SET lock_timeout = {milliseconds}")
+        milliseconds = max(1_000, int(self.lease * 500))
+        try:
+            connection.execute(f"SET idle_in_transaction_session_timeout = {milliseconds}")
+            connection.execute(f"SET lock_timeout = {milliseconds}")
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def listen(self) -> psycopg.Connection[Any]:
+        """A connection of its own that listens to the other services.
+
+        :raises psycopg.Error: there is none to be had.
+        """
+        connection = self.connect()
+        try:
+            connection.execute(sql.SQL("LISTEN {}").format(sql.Identifier(self.schema)))
+        except BaseException:
+            connection.close()
+            raise
+        finally:
+            self._used = None
         return connection
 
     def interrupt(self) -> None:
-        """Have a transaction fail that takes too long, from another thread: the server may not
-        answer at all."""
-        connection = self._connection
+        """Have what the thread does fail, as it takes too long: the server may not answer at all.
+        This is called in another thread."""
+        connection = self._used
         if connection is None or connection.closed:
             return
         with (
@@ -244,6 +294,7 @@ class RunSession:
         finally:
             connection, self._connection = self._connection, None
             self.epoch = 0
+            self._gone = False
             if connection is not None:
                 connection.close()
 
@@ -335,4 +386,4 @@ def as_text(problem: BaseException | None, name: str) -> PycomnetError:
     return RunStoreFailed(f"{name}: {text:.500}")
 
 
-__all__ = ["Done", "RunSession", "as_text", "is_of_value"]
+__all__ = ["Done", "RunSession", "as_text", "is_of_value", "seconds"]

@@ -222,7 +222,11 @@ def commit_all(session: RunSession, wanted: Sequence[tuple[RunChange]]) -> list[
 
 
 def _update(session: RunSession, changes: Sequence[RunChange]) -> set[str]:
-    """Keep rows and steps: the ids of those whose fence is that of the present claim."""
+    """Keep rows and steps: the ids of those whose fence is that of the present claim.
+
+    The claim has to be this service's, too: if a run was removed, and another service has started
+    one of the same id, its fences begin again.
+    """
     places = [_place(one) for one in changes]
     rows = [one.row for one in changes]
     kept = [
@@ -242,7 +246,8 @@ def _update(session: RunSession, changes: Sequence[RunChange]) -> set[str]:
         "FROM unnest(%b::text[], %b::bigint[], %b::text[], %b::text[], %b::float8[], %b::bytea[], "
         "%b::int2[], %b::float8[], %b::int[], %b::bytea[]) "
         "AS new (id, fence, definition, state, updated, data, place, due, signals, body) "
-        "WHERE runs.id = new.id AND runs.fence = new.fence AND runs.place = 1 RETURNING runs.id"
+        "WHERE runs.id = new.id AND runs.fence = new.fence AND runs.place = 1 "
+        "AND runs.owner = %s RETURNING runs.id"
         "), kept AS ("
         "INSERT INTO steps SELECT new.run, new.path, new.data "
         "FROM unnest(%b::text[], %b::text[], %b::bytea[]) AS new (run, path, data) "
@@ -263,6 +268,7 @@ def _update(session: RunSession, changes: Sequence[RunChange]) -> set[str]:
             ],
             [one.signals for one in rows],
             [one.body for one in rows],
+            session.epoch,
             *([one[at] for one in kept] for at in range(3)),
         ),
     )
@@ -354,8 +360,9 @@ def release(session: RunSession, runs: Mapping[str, int]) -> None:
     freed = session.execute(
         "UPDATE runs SET place = 0, owner = NULL "
         "FROM unnest(%b::text[], %b::bigint[]) AS given (id, fence) "
-        "WHERE runs.id = given.id AND runs.fence = given.fence AND runs.place = 1",
-        (list(runs), list(runs.values())),
+        "WHERE runs.id = given.id AND runs.fence = given.fence AND runs.place = 1 "
+        "AND runs.owner = %s",
+        (list(runs), list(runs.values()), session.epoch),
     )
     if freed.rowcount:
         session.notify(N_CLAIMABLE)
