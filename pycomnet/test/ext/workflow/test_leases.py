@@ -33,6 +33,33 @@ class HeldTests(WorkflowCase):
         self.assertEqual(self.shop.calls, [("add", 1), ("add", 2)])
 
     @deferred
+    async def test_no_call_is_sent_after_the_lease(self) -> None:
+        """A call that was begun while the lease lasted is not sent if it is over by then; once it
+        is renewed it is made, once."""
+        kinds = {
+            "plain": [shop("hold")],
+            "idempotent": [shop("hold", idempotent=True)],
+            "once": [shop("hold_once")],
+        }
+        w = await self.serve(kinds)
+        for number, name in enumerate(kinds, 1):
+            asked: list[bool] = []
+
+            def held(_: Any, asked: list[bool] = asked) -> bool:
+                asked.append(not asked)
+                return asked[-1]
+
+            patched = self.patch(BatchedRunStore, "held", property(held))
+            waiting = w.invoke(name, 1, id=name)
+            await self.until(lambda asked=asked: len(asked) > 1 + (name == "once"))  # type: ignore[misc]  # noqa: B023
+            patched.restore()
+            self.assertEqual((len(self.shop.held), waiting.called), (number - 1, False))
+            self.runner.renewed()
+            await self.until(lambda number=number: len(self.shop.held) == number)  # type: ignore[misc]
+            self.shop.held[-1].callback("x")
+            self.assertEqual(await waiting, "x")
+
+    @deferred
     async def test_what_a_store_asks_for(self) -> None:
         """It knows its claims, and the runs for whose end somebody waits; those that are not
         durable are none of the store's."""
