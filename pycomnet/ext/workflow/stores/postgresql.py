@@ -271,7 +271,8 @@ class PostgreSQLRunStore(BatchedRunStore):
         if self._reaping is not None and self._reaping.active():
             self._reaping.cancel()
         if left is not None and not self._closing:
-            delay = min(max(left, 0.0), self.lease) + 0.05
+            # One that is over is locked by now: a transaction seldom takes long.
+            delay = min(max(left, self.lease / 100), self.lease) + 0.05
             self._reaping = self._reactor.callLater(delay, self._reap)
 
     def _reap(self) -> None:

@@ -120,6 +120,7 @@ def _end_stopped(session: RunSession) -> None:
     session.execute(
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
         "WHERE pid IN (SELECT pid FROM pg_locks WHERE relation = 'services'::regclass "
+        "AND database = (SELECT oid FROM pg_database WHERE datname = current_database()) "
         "AND mode IN ('RowShareLock', 'RowExclusiveLock')) "
         "AND pid <> pg_backend_pid() AND usename = current_user "
         "AND state = 'active' AND wait_event = 'ClientRead' "

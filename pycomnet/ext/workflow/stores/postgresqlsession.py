@@ -41,6 +41,9 @@ VALUE_CLASSES = ("22", "23", "54")
 #: SQLSTATEs by which the same transaction may do later: it could not be serialized, a deadlock, a
 #: lock that was not available.
 LATER = ("40001", "40P01", "55P03")
+#: The last of them, and how many operations of a transaction may fail by it alone: each has waited
+#: for half a lease. With more, all fail, as somebody has locked a table.
+LOCKED, MOST_LOCKED = "55P03", 2
 #: The server has become one that only reads: another may be the one to write to by now.
 READ_ONLY = "25006"
 
@@ -152,7 +155,8 @@ class RunSession:
                         self.unsure = self.unsure or self._begun
                         raise
                 elif state in LATER and not last:
-                    pass
+                    if state == LOCKED:
+                        do = _each  # the others need not wait for who has locked a run
                 elif is_of_value(problem) and do is not _each:
                     # One of them is wrong: once more, so that each can be undone alone.
                     do = _each
@@ -334,12 +338,15 @@ def _together(session: RunSession, wanted: Sequence[Wanted]) -> list[Any]:
 def _each(session: RunSession, wanted: Sequence[Wanted]) -> list[Any]:
     """Do operations so that each can be undone alone."""
     results: list[Any] = []
+    locked = 0
     for function, args in wanted:
         session.execute("SAVEPOINT one")
         try:
             result = function(session, *args)
         except Exception as problem:
-            if not isinstance(problem, PycomnetError) and not is_of_value(problem):
+            locked += getattr(problem, "sqlstate", None) == LOCKED
+            is_alone = isinstance(problem, PycomnetError | errors.LockNotAvailable)
+            if locked > MOST_LOCKED or not (is_alone or is_of_value(problem)):
                 raise
             session.execute("ROLLBACK TO one")
             result = problem

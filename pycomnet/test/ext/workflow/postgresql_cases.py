@@ -411,6 +411,24 @@ class TroubleTests(SharedCase):
         self.assertEqual((await store.get("a"))[0], claim.row)
         await store.commit(RunChange(row(data=b"new"), claim.fence))
 
+    @deferred
+    async def test_run_that_somebody_has_locked(self) -> None:
+        """If another program has locked a run, what is asked for with it is done all the same."""
+        store, told = await self.service()
+        claims = [(await store.create(row(id)))[1] for id in "ab"]
+        with psycopg.connect(self.server.dsn) as other:
+            other.execute(f"SELECT FROM {self.schema}.runs WHERE id = 'a' FOR UPDATE")
+            locked, free = (
+                store.commit(RunChange(row(one.row.id, data=b"new"), one.fence)) for one in claims
+            )
+            with self.assertRaisesRegex(RunStoreFailed, "lock timeout"):
+                await locked
+            await free
+            other.rollback()
+        self.assertEqual([(await store.get(id))[0].data for id in "ab"], [b"\x00data", b"new"])
+        self.assertTrue(store.held)
+        self.assertEqual(told.told, [])
+
     async def waiting_for_a_lock(self) -> None:
         """Wait until a connection waits for a lock."""
         text = (
