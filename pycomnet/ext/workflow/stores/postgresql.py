@@ -1,8 +1,8 @@
 """A store of runs in a PostgreSQL database, which several workflow services share.
 
-Each has a lease, a row that it renews. What it has claimed is its own while the lease is there:
-another service that finds that its time is over frees its runs. Every claim of a run has a fence,
-which each commit checks; so what a service commits too late changes nothing.
+Each service has a lease: a row that it renews. Its claims are valid while the row exists. Another
+service that finds that the lease has ended deletes the row, and frees the runs. Every claim of a
+run has a fence, which each commit checks. So a commit that comes too late changes nothing.
 """
 
 from __future__ import annotations
@@ -43,9 +43,10 @@ LEASE = 10.0
 SHORTEST_LEASE, LONGEST_LEASE = 1.0, 3_600.0
 #: The most bytes of a schema's name, as of every identifier.
 LONGEST_SCHEMA = 63
-#: Seconds after which a transaction is given up: the server does not answer.
+#: Seconds after which the store closes a connection whose server does not answer.
 STUCK = 60.0
-#: What libpq is told if the address says nothing of it: in seconds, and milliseconds.
+#: Defaults for options of libpq that the address does not give. tcp_user_timeout is in
+#: milliseconds, the other times are in seconds.
 CONNECTION = {
     "application_name": "pycomnet-workflow",
     "client_encoding": "UTF8",
@@ -75,7 +76,7 @@ class Address:
         """Read an address.
 
         :param rest: what follows the colon of ``postgresql:``.
-        :raises RunStoreFailed: it is none.
+        :raises RunStoreFailed: the address is not valid.
         """
         head, mark, query = rest.partition("?")
         own: dict[str, str] = {}
@@ -108,7 +109,7 @@ class Address:
 
     @property
     def name(self) -> str:
-        """What is shown of it: without a password."""
+        """The address for users, without a password."""
         found = self.conninfo
         user = f"{found['user']}@" if "user" in found else ""
         at = f"{user}{found.get('host', '')}"
@@ -185,7 +186,8 @@ class PostgreSQLRunStore(BatchedRunStore):
             pool.stop()
 
     def _in_thread(self, function: Any, *args: Any) -> defer.Deferred[Any]:
-        """Run something in the store's thread, which is given up if it takes too long."""
+        """Run a function in the store's thread. If it takes too long, the store closes the
+        connection that the function uses."""
         threads: Any = self._reactor
         assert self._pool is not None
         running = deferToThreadPool(threads, self._pool, function, *args)
@@ -210,7 +212,8 @@ class PostgreSQLRunStore(BatchedRunStore):
         return doing.addCallback(self._done, begun)
 
     def _done(self, done: Done, begun: float) -> Sequence[Any]:
-        """Before who has asked gets the results."""
+        """Tell the follower what a transaction says about the lease. The callers get their results
+        afterwards."""
         if done.lost:
             log.error("the lease at {store} has ended: its runs are others'", store=self.name)
             self._follower.lost(tuple(self._follower.claims()))
@@ -226,8 +229,11 @@ class PostgreSQLRunStore(BatchedRunStore):
         return done.results
 
     def _free_unknown(self, claimed: Mapping[str, int]) -> None:
-        """Free runs whose claims this service does not know: the connection was lost before the
-        answer came."""
+        """Free the runs whose claims this service does not know, because the connection was lost
+        before the answer came.
+
+        :param claimed: id -> fence, as the database has it.
+        """
         known = self._follower.claims()
         unknown = {run: fence for run, fence in claimed.items() if known.get(run) != fence}
         if unknown:
@@ -276,7 +282,7 @@ class PostgreSQLRunStore(BatchedRunStore):
             self._reaping = self._reactor.callLater(delay, self._reap)
 
     def _reap(self) -> None:
-        """The lease of another service is over, unless it was renewed."""
+        """Look whether the lease of another service has ended. It may have been renewed since."""
         if not self._closing:
             self._do(leases.reap, then=self._reaped).addErrback(
                 lambda failure: failure.trap(RunStoreFailed)
@@ -303,15 +309,15 @@ class PostgreSQLRunStore(BatchedRunStore):
             raise
 
     def _deaf(self, problem: str) -> None:
-        """The connection that listens is lost: the next ``renew`` makes it again, and looks for
-        what was not heard."""
+        """The connection that listens was lost. The next ``renew`` connects again, and looks for
+        what the lost notices were about."""
         self._notices = None
         if not self._closing:
-            log.warn("{store} tells nothing: {problem}", store=self.name, problem=problem)
+            log.warn("no notices from {store}: {problem}", store=self.name, problem=problem)
 
     def _told(self, epoch: int, kind: str, runs: Sequence[str]) -> None:
         if self._closing or epoch == self._session.epoch:
-            return  # of this service: it knows
+            return  # this service has sent it
         if kind == tables.N_CLAIMABLE:
             self._follower.claimable()
         elif kind in (tables.N_POSTED, tables.N_ENDED):
@@ -321,9 +327,9 @@ class PostgreSQLRunStore(BatchedRunStore):
 
 
 def make_postgresql_store(rest: str, reactor: IReactorTime) -> PostgreSQLRunStore:
-    """A store in a database.
+    """Make a store in a database.
 
-    :raises RunStoreFailed: that is no address.
+    :raises RunStoreFailed: the address is not valid.
     """
     return PostgreSQLRunStore(Address.of(rest), reactor)
 

@@ -1,4 +1,4 @@
-"""What other services tell on PostgreSQL's channel: a connection that the reactor reads."""
+"""The notices of other services: the reactor reads a connection that listens."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ def _read(text: bytes) -> tuple[int, str, list[str]] | None:
 class Notices:
     """Reads notices.
 
-    :param connection: one that nobody else uses; it listens.
-    :param told: called with the sender's epoch, the kind, and runs.
-    :param lost: called when the connection is lost.
+    :param connection: it listens already, and nobody else uses it.
+    :param told: called for each notice, with the sender's epoch, the kind, and the ids of runs.
+    :param lost: called once, with the reason, when the connection is lost.
     """
 
     def __init__(
@@ -47,7 +47,8 @@ class Notices:
         reactor: IReactorFDSet,
     ) -> None:
         self._connection = connection
-        # A copy: libpq closes its own when the connection is lost, and another may have the number.
+        # A copy: libpq closes its descriptor when the connection is lost, and another file may then
+        # get its number.
         self._descriptor = os.dup(connection.fileno())
         self._closed = False
         self._told = told
@@ -62,7 +63,7 @@ class Notices:
         return "notices"
 
     def doRead(self) -> None:
-        """Take what has come. It does not block."""
+        """Read what has arrived, without blocking."""
         server = self._connection.pgconn
         try:
             server.consume_input()
@@ -84,7 +85,7 @@ class Notices:
         self._lost(" ".join(problem.split()))
 
     def close(self) -> None:
-        """Listen no more."""
+        """Close the connection. ``lost`` is not called."""
         if self._closed:
             return
         self._closed = True

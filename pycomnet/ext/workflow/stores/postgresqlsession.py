@@ -1,7 +1,7 @@
 """A connection to PostgreSQL, in its thread: transactions of many operations.
 
-psycopg is used in a thread, not with asyncio: all operations of a turn are one transaction anyway,
-so there is one connection, and nothing else runs in the thread.
+psycopg is used in a thread, not with asyncio. All operations of a turn are one transaction, so one
+connection is enough, and the thread does nothing else.
 """
 
 from __future__ import annotations
@@ -27,34 +27,35 @@ from pycomnet.ext.workflow.stores.batches import Wanted
 from pycomnet.ext.workflow.stores.postgresqlschema import prepare
 from pycomnet.ext.workflow.stores.postgresqltables import GROUPED
 
-# psycopg says there what it raises as well; without a handler that is standard error.
+# psycopg logs what it also raises. Without a handler that goes to standard error.
 logging.getLogger("psycopg").addHandler(logging.NullHandler())
 
-#: How often a transaction is tried that other services' stand in the way of.
+#: How often a transaction is tried if transactions of other services prevent it.
 ATTEMPTS = 5
-#: The part of a lease after which it is renewed, with the next transaction.
+#: The next transaction renews the lease if this fraction of it has passed.
 RENEW = 0.25
 #: The most bytes of a notice; PostgreSQL takes 7,999.
 MOST_NOTICE = 7_000
-#: Classes of SQLSTATE that are of what was given: data, integrity, program limits.
+#: Classes of SQLSTATE for errors in the values of an operation: data, integrity, program limits.
 VALUE_CLASSES = ("22", "23", "54")
-#: SQLSTATEs by which the same transaction may do later: it could not be serialized, a deadlock, a
-#: lock that was not available.
+#: SQLSTATEs for which a repetition of the same transaction may succeed: it could not be serialized,
+#: it was in a deadlock, it did not get a lock in time.
 LATER = ("40001", "40P01", "55P03")
 #: The last of them, and how many operations of a transaction may fail by it alone: each has waited
 #: for half a lease. With more, all fail, as somebody has locked a table.
 LOCKED, MOST_LOCKED = "55P03", 2
-#: The server has become one that only reads: another may be the one to write to by now.
+#: The server is read-only now: after a failover, another server may be the primary.
 READ_ONLY = "25006"
 
 
 @attrs.frozen
 class Done:
-    """What a transaction has given.
+    """The outcome of a transaction.
 
-    :ivar results: of the operations; an exception for one that has changed nothing.
-    :ivar renewed: whether the lease was renewed in it.
-    :ivar lost: whether all claims from before it had ended.
+    :ivar results: the result of each operation; for one that failed, its exception: it has changed
+        nothing.
+    :ivar renewed: whether the transaction renewed the lease.
+    :ivar lost: whether the lease had ended before the transaction, and all claims with it.
     """
 
     results: Sequence[Any]
@@ -114,7 +115,7 @@ class RunSession:
         return self._connection.execute(text, values, binary=True)
 
     def notify(self, kind: str, *runs: str) -> None:
-        """Tell the other services, when the transaction is committed."""
+        """Notify the other services when the transaction is committed."""
         if runs or [kind] not in self._notices:
             self._notices.append([kind, *runs])
 
@@ -217,7 +218,7 @@ class RunSession:
         return Done(results, renewing or lease is None, lost)
 
     def _undo(self, problem: BaseException) -> None:
-        """End a transaction that has failed; without a connection if that can't be."""
+        """Roll back a transaction that has failed. If that fails, too, close the connection."""
         connection = self._connection
         if connection is None:
             return
@@ -304,8 +305,9 @@ class RunSession:
 
 
 def _together(session: RunSession, wanted: Sequence[Wanted]) -> list[Any]:
-    """Do operations. Those of a kind that are of different runs are done together, whatever is
-    between them of other runs. Who fails has not written."""
+    """Execute operations. Operations of the same kind on different runs are one statement, even if
+    there are operations on other runs between them. An operation that raises a PycomnetError has
+    not written anything."""
     results: list[Any] = [None] * len(wanted)
     group: dict[Any, list[int]] = {}
     runs: set[str] = set()
@@ -336,7 +338,7 @@ def _together(session: RunSession, wanted: Sequence[Wanted]) -> list[Any]:
 
 
 def _each(session: RunSession, wanted: Sequence[Wanted]) -> list[Any]:
-    """Do operations so that each can be undone alone."""
+    """Execute operations one by one, each with a savepoint, so that each can be undone alone."""
     results: list[Any] = []
     locked = 0
     for function, args in wanted:
@@ -356,7 +358,7 @@ def _each(session: RunSession, wanted: Sequence[Wanted]) -> list[Any]:
 
 
 def _short(notice: list[Any]) -> Iterator[list[Any]]:
-    """A notice in parts that are short enough."""
+    """Split a notice into notices that PostgreSQL takes."""
     kind, *runs = notice
     part: list[Any] = [kind]
     size = 0
@@ -371,7 +373,7 @@ def _short(notice: list[Any]) -> Iterator[list[Any]]:
 
 
 def is_of_value(problem: BaseException) -> bool:
-    """Whether an error is of what was given, and not of the server."""
+    """Whether an error comes from the values of an operation, and not from the server."""
     if isinstance(problem, PycomnetError):
         return False
     if not isinstance(problem, psycopg.Error):
@@ -382,7 +384,7 @@ def is_of_value(problem: BaseException) -> bool:
 
 
 def as_text(problem: BaseException | None, name: str) -> PycomnetError:
-    """An error as the store's users get it."""
+    """Convert an error to the one that callers of the store get."""
     if isinstance(problem, PycomnetError):
         return problem
     text = " ".join(str(problem).split())
