@@ -212,8 +212,8 @@ class IRunFollower(Interface):
     def renewed() -> None:
         """The store's ``held`` is true again: make the calls that have waited for that."""
 
-    def claims() -> Collection[str]:
-        """The runs that this service has claimed, as far as it knows."""
+    def claims() -> Mapping[str, int]:
+        """The runs that this service has claimed, as far as it knows: id -> fence."""
 
     def awaited() -> Collection[str]:
         """The runs for whose end somebody waits."""

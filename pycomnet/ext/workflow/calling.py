@@ -43,6 +43,10 @@ class StepUnknown(PycomnetError):
     code = UNKNOWN_CODE
 
 
+class NotHeld(Exception):
+    """The call was not sent: its run may be another service's by now."""
+
+
 @attrs.frozen
 class CallFor:
     """For whom a call is made.
@@ -52,6 +56,7 @@ class CallFor:
     :ivar durable: whether the run survives this process.
     :ivar nonce: the run's part of the keys of its calls.
     :ivar remember: commits the step's record: the memory that the call is for.
+    :ivar held: whether the run is sure to be this service's.
     """
 
     run: str
@@ -59,6 +64,7 @@ class CallFor:
     durable: bool
     nonce: str
     remember: Callable[[], Awaitable[None]]
+    held: Callable[[], bool]
 
 
 @attrs.define
@@ -89,6 +95,7 @@ class StepCaller:
         """Make a call; raises what it fails with.
 
         :param outcome: is told whether it may be made twice.
+        :raises NotHeld: the lease has ended while the service was looked for; it was not sent.
         """
         try:
             return await self._call(call, whom, outcome)
@@ -112,6 +119,7 @@ class StepCaller:
             method = await self._method(service, step, call.task, expires)
         key = step_key(whom.run, call.path, whom.nonce)
         if not whom.durable or outcome.safe:
+            _check(whom)
             return await self._send(
                 service.saying(key, whom.caller or None), method, call, expires, outcome
             )
@@ -132,6 +140,7 @@ class StepCaller:
             raise StepUnknown(
                 f"{interface}.{method} was called and may have run: there is no result of that call"
             )
+        _check(whom)
         return await self._send(
             service.saying(key, whom.caller or None), method, call, expires, outcome
         )
@@ -170,6 +179,8 @@ class StepCaller:
             if not again and record.memory != peer.memory:
                 record.memory = peer.memory or ""
                 await whom.remember()
+            if not again:  # a repetition is for the memory of the first: it has no further effect
+                _check(whom)
             if again and not _is_of(peer, record.memory):
                 peer = await self._that_knows(route, record.memory, expires) or peer
             said = service.only_at(peer).saying(key, whom.caller or None, record.memory)
@@ -278,6 +289,15 @@ class StepCaller:
         )
 
 
+def _check(whom: CallFor) -> None:
+    """Before a call is sent for the first time.
+
+    :raises NotHeld: the run may be another service's.
+    """
+    if not whom.held():
+        raise NotHeld
+
+
 def _is_of(peer: PooledServer, memory: str) -> bool:
     """Whether a memory is of an instance's process."""
     return (peer.memory or "").partition(".")[0] == memory.partition(".")[0]
@@ -289,4 +309,4 @@ def problem_code(problem: BaseException) -> str:
     return code if isinstance(code, str) else ""
 
 
-__all__ = ["CallFor", "Outcome", "StepCaller", "StepUnknown"]
+__all__ = ["CallFor", "NotHeld", "Outcome", "StepCaller", "StepUnknown"]

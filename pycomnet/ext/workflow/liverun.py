@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import attrs
@@ -49,4 +50,13 @@ class LiveRun:
     waiting: list[defer.Deferred[None]] = attrs.field(factory=list)
 
 
-__all__ = ["LiveRun"]
+def dumped(
+    records: Mapping[str, StepRecord | None],
+) -> tuple[tuple[str, bytes | None], ...]:
+    """What a store keeps of records; None for those that were removed."""
+    return tuple(
+        (path, None if record is None else record.dump()) for path, record in records.items()
+    )
+
+
+__all__ = ["LiveRun", "dumped"]

@@ -78,8 +78,10 @@ class Runner(RunStepper):
         self.is_full = False
         #: id -> fence of claims that are to end: asked for until the store has done it
         self._unreleased: dict[str, int] = {}
-        #: runs that are claimed and not in memory yet: whether there is a message for them
-        self._arriving: dict[str, bool] = {}
+        #: id -> fence of runs that are claimed and not in memory yet
+        self._arriving: dict[str, int] = {}
+        #: those of them that have a message since
+        self._posted: set[str] = set()
         self._timer: Any = None
         #: id -> when its messages are read again
         self._rereads: dict[str, Any] = {}
@@ -249,7 +251,7 @@ class Runner(RunStepper):
                 partial(self._take, live), self._not_read, errbackArgs=(live,)
             )
         elif run in self._arriving:
-            self._arriving[run] = True
+            self._posted.add(run)
 
     def _not_read(self, failure: Failure, live: LiveRun) -> None:
         """The messages of a run could not be read: they are read again."""
@@ -272,6 +274,8 @@ class Runner(RunStepper):
 
     def lost(self, runs: Any) -> None:
         for id in runs:
+            self._arriving.pop(id, None)
+            self._unreleased.pop(id, None)
             if id in self.live:
                 self._drop(self.live[id])
 
@@ -283,9 +287,9 @@ class Runner(RunStepper):
         for live in [one for one in self.live.values() if one.calls]:
             self._step(live)
 
-    def claims(self) -> set[str]:
-        kept = {id for id, live in self.live.items() if live.fence is not None}
-        return kept.union(self._arriving, self._unreleased)
+    def claims(self) -> dict[str, int]:
+        kept = {id: live.fence for id, live in self.live.items() if live.fence is not None}
+        return {**self._unreleased, **kept, **self._arriving}
 
     def awaited(self) -> list[str]:
         return [id for id in self._waiting if not id.startswith(PASSING)]
@@ -362,9 +366,12 @@ class Runner(RunStepper):
 
     async def _arrive(self, claims: Sequence[Claim]) -> None:
         """Have claimed runs go on. One that can't be read does not keep the others from it."""
-        self._arriving = dict.fromkeys((one.row.id for one in claims), False)
+        self._arriving = {one.row.id: one.fence for one in claims}
+        self._posted.clear()
         try:
             for claim in claims:
+                if claim.row.id not in self._arriving:
+                    continue  # it was lost meanwhile
                 try:
                     await self._claimed(claim)
                 except (RunStoreFailed, defer.CancelledError):
@@ -391,6 +398,8 @@ class Runner(RunStepper):
         steps = {one.path: one for one in map(StepRecord.load, claim.steps)}
         run = WorkflowRun.of(claim.row, steps)
         pinned = await self._definition(run.definition)
+        if run.id not in self._arriving:
+            return  # it was lost meanwhile: another service may step it
         live = LiveRun(run, claim.fence, size=sum(map(len, claim.steps)))
         if pinned is None:
             self.live[run.id] = live
@@ -404,7 +413,8 @@ class Runner(RunStepper):
             self._drop(live)
             return
         self._take(live, list(claim.messages))
-        if self._arriving.pop(run.id, False):
+        self._arriving.pop(run.id, None)
+        if run.id in self._posted:
             self.posted(run.id)
 
     async def _definition(self, hash: str) -> Definition | None:

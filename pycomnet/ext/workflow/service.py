@@ -265,21 +265,23 @@ class WorkflowService(Service):
             return await self._result(run.id)
 
     async def _result(self, id: str) -> Any:
-        waiting = self._runner.when_ended(id)
-        try:
-            run = self._runner.known(id)
-            if run is None:
-                run = await self._kept(id)
-            if not run.ended and (run.error or {}).get("code") == UNREADABLE:
-                raise RunStoreFailed(f"the run {id!r} can't be read, and does not go on")
-            # One that is in memory has not ended before that is committed.
-            if not run.ended or id in self._runner.live:
+        while True:
+            # Before the look: what ends meanwhile is told.
+            waiting = self._runner.when_ended(id)
+            try:
+                run = self._runner.known(id)
+                if run is None:
+                    run = await self._kept(id)
+                if not run.ended and (run.error or {}).get("code") == UNREADABLE:
+                    raise RunStoreFailed(f"the run {id!r} can't be read, and does not go on")
+                # One that is in memory has not ended before that is committed.
+                if run.ended and id not in self._runner.live:
+                    break
                 await waiting
-                run = self._runner.known(id) or await self._kept(id)
-        finally:
-            if not waiting.called:
-                waiting.addErrback(lambda failure: failure.trap(defer.CancelledError))
-                waiting.cancel()
+            finally:
+                if not waiting.called:
+                    waiting.addErrback(lambda failure: failure.trap(defer.CancelledError))
+                    waiting.cancel()
         if run.state == DONE:
             return run.result
         error = run.error or {}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
 from random import Random
 from typing import TYPE_CHECKING, Any
@@ -14,12 +14,12 @@ from twisted.python.failure import Failure
 
 from pycomnet.errors import RemoteError, error_map
 from pycomnet.ext.workflow import machine
-from pycomnet.ext.workflow.calling import CallFor, Outcome, StepCaller
+from pycomnet.ext.workflow.calling import CallFor, NotHeld, Outcome, StepCaller
 from pycomnet.ext.workflow.counting import Counts
 from pycomnet.ext.workflow.errors import ExpressionError, FenceLost, RunFull, RunNotKept
 from pycomnet.ext.workflow.expressions import BUDGET, INLINE, SECONDS, TooCostly, evaluate
 from pycomnet.ext.workflow.failures import StepFailure, failure_of
-from pycomnet.ext.workflow.liverun import LiveRun
+from pycomnet.ext.workflow.liverun import LiveRun, dumped
 from pycomnet.ext.workflow.passing import PassingRuns
 from pycomnet.ext.workflow.records import (
     ENDED,
@@ -152,7 +152,7 @@ class RunStepper:
         steps: tuple[tuple[str, bytes | None], ...] = ()
         try:
             if not live.bare:
-                steps = _dumped(live.dirty)
+                steps = dumped(live.dirty)
         except Exception:
             live.bare = True
         if live.bare:
@@ -189,7 +189,7 @@ class RunStepper:
             self._perform(live)
             self._set_timer(live, decision.due)
             return
-        steps = _dumped(live.dirty)
+        steps = dumped(live.dirty)
         consumed = tuple(live.consumed)
         change = RunChange(
             run.row(), live.fence, steps, consumed, parked, decision.due, live.definition
@@ -408,6 +408,7 @@ class RunStepper:
                 live.fence is not None,
                 run.nonce,
                 partial(self._remember, live, call),
+                lambda: live.fence is None or self.store.held,
             )
             made = defer.Deferred.fromCoroutine(self._caller.call(call, whom, outcome))
             live.under_way[path] = made
@@ -449,6 +450,9 @@ class RunStepper:
         if not self._is_wanted(live, call, made):
             return
         problem: Any = failure.value
+        if isinstance(problem, NotHeld):  # it is begun anew when the lease is renewed
+            live.calls[call.path], live.under_way[call.path] = call, None
+            return
         mapped = error_map(problem)
         error: dict[str, Any] = {
             key: str(mapped.get(key, ""))[:4_000] for key in ("code", "type", "message")
@@ -485,15 +489,6 @@ class RunStepper:
                 self.counts.step(record.state)
             live.dirty[record.path] = record
         self._step(live)
-
-
-def _dumped(
-    records: Mapping[str, StepRecord | None],
-) -> tuple[tuple[str, bytes | None], ...]:
-    """What a store keeps of records; None for those that were removed."""
-    return tuple(
-        (path, None if record is None else record.dump()) for path, record in records.items()
-    )
 
 
 __all__ = ["AGAIN", "LONGEST_DELAY", "MOST_LIVE", "RunStepper"]

@@ -28,8 +28,10 @@ def make_run_store(description: str, reactor: IReactorTime) -> IRunStore:
     """
     scheme, colon, rest = description.partition(":")
     if not colon or scheme not in SCHEMES:
+        # What follows may have a password.
+        got = f"{scheme}:" if "//" in rest else description
         known = ", ".join(f"{name}:" for name in SCHEMES)
-        raise RunStoreFailed(f"expected a store, one of {known} got {description!r:.100}")
+        raise RunStoreFailed(f"expected a store, one of {known} got {got!r:.100}")
     module, function = SCHEMES[scheme]
     try:
         found = import_module(module)

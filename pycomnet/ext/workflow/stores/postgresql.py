@@ -1,8 +1,8 @@
 """A store of runs in a PostgreSQL database, which several workflow services share.
 
-Each has a lease, a row that it renews. What it has claimed is its own while the lease is there:
-another service that finds that its time is over frees its runs. Every claim of a run has a fence,
-which each commit checks; so what a service commits too late changes nothing.
+Each service has a lease: a row that it renews. Its claims are valid while the row exists. Another
+service that finds that the lease has ended deletes the row, and frees the runs. Every claim of a
+run has a fence, which each commit checks. So a commit that comes too late changes nothing.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import psycopg
 from psycopg.conninfo import conninfo_to_dict
 from twisted.internet import defer
 from twisted.internet.interfaces import IReactorFDSet, IReactorTime
+from twisted.internet.task import LoopingCall
 from twisted.internet.threads import deferToThreadPool
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -27,8 +28,8 @@ from pycomnet.ext.workflow.errors import RunStoreFailed
 from pycomnet.ext.workflow.stores import postgresqlleases as leases
 from pycomnet.ext.workflow.stores import postgresqltables as tables
 from pycomnet.ext.workflow.stores.batches import BatchedRunStore, Wanted
-from pycomnet.ext.workflow.stores.postgresqlnotices import Notices, listen
-from pycomnet.ext.workflow.stores.postgresqlsession import Done, RunSession, as_text
+from pycomnet.ext.workflow.stores.postgresqlnotices import Notices
+from pycomnet.ext.workflow.stores.postgresqlsession import Done, RunSession, as_text, seconds
 from pycomnet.interfaces import IRunFollower, IRunStore
 from pycomnet.services.threads import DaemonThreads
 from pycomnet.text.logs import Logger
@@ -42,11 +43,13 @@ LEASE = 10.0
 SHORTEST_LEASE, LONGEST_LEASE = 1.0, 3_600.0
 #: The most bytes of a schema's name, as of every identifier.
 LONGEST_SCHEMA = 63
-#: Seconds after which a transaction is given up: the server does not answer.
+#: Seconds after which the store closes a connection whose server does not answer.
 STUCK = 60.0
-#: What libpq is told if the address says nothing of it: in seconds, and milliseconds.
+#: Defaults for options of libpq that the address does not give. tcp_user_timeout is in
+#: milliseconds, the other times are in seconds.
 CONNECTION = {
     "application_name": "pycomnet-workflow",
+    "client_encoding": "UTF8",
     "connect_timeout": "10",
     "keepalives_idle": "30",
     "keepalives_interval": "10",
@@ -73,7 +76,7 @@ class Address:
         """Read an address.
 
         :param rest: what follows the colon of ``postgresql:``.
-        :raises RunStoreFailed: it is none.
+        :raises RunStoreFailed: the address is not valid.
         """
         head, mark, query = rest.partition("?")
         own: dict[str, str] = {}
@@ -92,16 +95,21 @@ class Address:
             schema = own.get("schema", SCHEMA)
             if not 0 < len(schema.encode()) <= LONGEST_SCHEMA or not schema.isprintable():
                 raise ValueError(f"schema is a name of at most {LONGEST_SCHEMA} bytes")
+            if schema == "$user":
+                raise ValueError("$user is no name of a schema: a search path has another for it")
             return cls(conninfo, schema, _lease(own.get("lease")))
         except (ValueError, psycopg.ProgrammingError) as problem:
             text = " ".join(str(problem).split())
+            if isinstance(problem, psycopg.Error) and ("@" in rest or "password" in rest):
+                # libpq quotes what it can't read.
+                text = "libpq can't read it, and here is no part of it, as it may have a password"
             raise RunStoreFailed(
                 f"expected postgresql://USER@HOST/DATABASE?schema=NAME&lease=SECONDS: {text}"
             ) from None
 
     @property
     def name(self) -> str:
-        """What is shown of it: without a password."""
+        """The address for users, without a password."""
         found = self.conninfo
         user = f"{found['user']}@" if "user" in found else ""
         at = f"{user}{found.get('host', '')}"
@@ -131,7 +139,6 @@ class PostgreSQLRunStore(BatchedRunStore):
     def __init__(self, address: Address, reactor: IReactorTime) -> None:
         super().__init__(address.name, tables, reactor)
         self.lease: float = address.lease
-        self._schema = address.schema
         self._session = RunSession(address.conninfo, address.schema, address.lease, self.name)
         self._pool: DaemonThreads | None = None
         self._notices: Notices | None = None
@@ -179,15 +186,17 @@ class PostgreSQLRunStore(BatchedRunStore):
             pool.stop()
 
     def _in_thread(self, function: Any, *args: Any) -> defer.Deferred[Any]:
-        """Run something in the store's thread, which is given up if it takes too long."""
+        """Run a function in the store's thread. If it takes too long, the store closes the
+        connection that the function uses."""
         threads: Any = self._reactor
         assert self._pool is not None
         running = deferToThreadPool(threads, self._pool, function, *args)
-        watch = self._reactor.callLater(STUCK, self._session.interrupt)
+        watch = LoopingCall(self._session.interrupt)
+        watch.clock = self._reactor
+        watch.start(STUCK, now=False)  # more than once: it may try again, and be stuck again
 
         def over(result: Any) -> Any:
-            if watch.active():
-                watch.cancel()
+            watch.stop()
             return result
 
         return running.addBoth(over)
@@ -198,12 +207,13 @@ class PostgreSQLRunStore(BatchedRunStore):
         return as_text(problem, self.name)
 
     def _transact(self, wanted: Sequence[Wanted]) -> defer.Deferred[Sequence[Any]]:
-        begun = self._reactor.seconds()
+        begun = seconds()
         doing = self._in_thread(self._session.transact, wanted)
         return doing.addCallback(self._done, begun)
 
     def _done(self, done: Done, begun: float) -> Sequence[Any]:
-        """Before who has asked gets the results."""
+        """Tell the follower what a transaction says about the lease. The callers get their results
+        afterwards."""
         if done.lost:
             log.error("the lease at {store} has ended: its runs are others'", store=self.name)
             self._follower.lost(tuple(self._follower.claims()))
@@ -219,9 +229,13 @@ class PostgreSQLRunStore(BatchedRunStore):
         return done.results
 
     def _free_unknown(self, claimed: Mapping[str, int]) -> None:
-        """Free runs that were claimed when the connection was lost, so that nobody was told."""
+        """Free the runs whose claims this service does not know, because the connection was lost
+        before the answer came.
+
+        :param claimed: id -> fence, as the database has it.
+        """
         known = self._follower.claims()
-        unknown = {run: fence for run, fence in claimed.items() if run not in known}
+        unknown = {run: fence for run, fence in claimed.items() if known.get(run) != fence}
         if unknown:
             self.release(unknown).addCallbacks(
                 lambda _: self._follower.claimable(), self._not_freed
@@ -235,7 +249,7 @@ class PostgreSQLRunStore(BatchedRunStore):
 
     @property
     def held(self) -> bool:
-        held = self._reactor.seconds() < self._held_until
+        held = seconds() < self._held_until
         if not held and self._told_held:
             self._told_held = False
             log.warn("the lease at {store} is over: no call begins", store=self.name)
@@ -244,7 +258,8 @@ class PostgreSQLRunStore(BatchedRunStore):
     def renew(self) -> defer.Deferred[None]:
         if self._notices is None:
             listening = defer.Deferred.fromCoroutine(self._listen())
-            listening.addErrback(lambda failure: failure.trap(RunStoreFailed, psycopg.Error))
+            # It was logged that there are no notices; the next renewal tries again.
+            listening.addErrback(lambda failure: failure.trap(Exception))
         return self._do(leases.look, list(self._follower.awaited()), then=self._looked)
 
     def _looked(self, found: leases.Look) -> None:
@@ -262,11 +277,12 @@ class PostgreSQLRunStore(BatchedRunStore):
         if self._reaping is not None and self._reaping.active():
             self._reaping.cancel()
         if left is not None and not self._closing:
-            delay = min(max(left, 0.0), self.lease) + 0.05
+            # One that is over is locked by now: a transaction seldom takes long.
+            delay = min(max(left, self.lease / 100), self.lease) + 0.05
             self._reaping = self._reactor.callLater(delay, self._reap)
 
     def _reap(self) -> None:
-        """The lease of another service is over, unless it was renewed."""
+        """Look whether the lease of another service has ended. It may have been renewed since."""
         if not self._closing:
             self._do(leases.reap, then=self._reaped).addErrback(
                 lambda failure: failure.trap(RunStoreFailed)
@@ -279,27 +295,29 @@ class PostgreSQLRunStore(BatchedRunStore):
             return
         self._listening = True
         try:
-            connection = await self._in_thread(self._connect_to_listen)
+            connection = await self._in_thread(self._session.listen)
         finally:
             self._listening = False
         if self._closing:
             connection.close()
             return
-        self._notices = Notices(connection, self._told, self._deaf, IReactorFDSet(self._reactor))
-
-    def _connect_to_listen(self) -> psycopg.Connection[Any]:
-        return listen(self._session.connect(), self._schema)
+        reactor = IReactorFDSet(self._reactor)
+        try:
+            self._notices = Notices(connection, self._told, self._deaf, reactor)
+        except OSError:
+            connection.close()
+            raise
 
     def _deaf(self, problem: str) -> None:
-        """The connection that listens is lost: the next ``renew`` makes it again, and looks for
-        what was not heard."""
+        """The connection that listens was lost. The next ``renew`` connects again, and looks for
+        what the lost notices were about."""
         self._notices = None
         if not self._closing:
-            log.warn("{store} tells nothing: {problem}", store=self.name, problem=problem)
+            log.warn("no notices from {store}: {problem}", store=self.name, problem=problem)
 
     def _told(self, epoch: int, kind: str, runs: Sequence[str]) -> None:
         if self._closing or epoch == self._session.epoch:
-            return  # of this service: it knows
+            return  # this service has sent it
         if kind == tables.N_CLAIMABLE:
             self._follower.claimable()
         elif kind in (tables.N_POSTED, tables.N_ENDED):
@@ -309,9 +327,9 @@ class PostgreSQLRunStore(BatchedRunStore):
 
 
 def make_postgresql_store(rest: str, reactor: IReactorTime) -> PostgreSQLRunStore:
-    """A store in a database.
+    """Make a store in a database.
 
-    :raises RunStoreFailed: that is no address.
+    :raises RunStoreFailed: the address is not valid.
     """
     return PostgreSQLRunStore(Address.of(rest), reactor)
 

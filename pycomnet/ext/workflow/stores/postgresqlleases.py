@@ -1,8 +1,9 @@
-"""The leases of services on a PostgreSQL store: a row for each service, not for each run.
+"""The leases of services on a PostgreSQL store: one row for each service, not one for each run.
 
-A service has an *epoch*, which its claims name. While its row is there they are its. Whoever finds
-that a row's time is over removes it and frees its runs; the service finds that out with its next
-transaction, which looks for the row first, and locks it so that it stays until the commit.
+A lease has an *epoch*, a number that the claims of its service name as their owner. The claims are
+valid while the row exists. A service that finds that the lease of another one has ended deletes the
+row, and frees the runs. Each transaction of a service begins with its row, and locks it, so that
+the row exists until the commit. So the owner of a deleted row finds that in its next transaction.
 """
 
 from __future__ import annotations
@@ -22,12 +23,12 @@ if TYPE_CHECKING:
 
 @attrs.frozen
 class Look:
-    """What a service finds when it looks whether it has missed something.
+    """What a service finds when it looks for what it was not notified of.
 
-    :ivar posted: its runs that have messages.
-    :ivar ended: of the runs that are awaited, those that have ended.
-    :ivar freed: how many services were found dead.
-    :ivar next: seconds until the lease of another service ends, or None.
+    :ivar posted: ids of its runs that have messages.
+    :ivar ended: ids of the runs that have ended, of those that somebody waits for.
+    :ivar freed: how many leases of other services had ended.
+    :ivar next: seconds until the next lease of another service ends; None if there is no other.
     """
 
     posted: tuple[str, ...]
@@ -37,7 +38,11 @@ class Look:
 
 
 def enlist(session: RunSession, lease: float) -> int:
-    """A new service's epoch."""
+    """Create a lease.
+
+    :param lease: seconds.
+    :returns: its epoch.
+    """
     ((epoch,),) = session.execute(
         "INSERT INTO services (lease, expires) "
         "VALUES (%s, clock_timestamp() + make_interval(secs => %s)) RETURNING epoch",
@@ -48,7 +53,10 @@ def enlist(session: RunSession, lease: float) -> int:
 
 
 def extend(session: RunSession, epoch: int, lease: float) -> Cursor[Any]:
-    """Have the lease end later: a row if it is there."""
+    """Renew a lease, and lock its row until the end of the transaction.
+
+    :returns: gives one row if the lease exists, and none otherwise.
+    """
     return session.execute(
         "UPDATE services SET expires = clock_timestamp() + make_interval(secs => %s) "
         "WHERE epoch = %s RETURNING epoch",
@@ -57,7 +65,10 @@ def extend(session: RunSession, epoch: int, lease: float) -> Cursor[Any]:
 
 
 def check(session: RunSession, epoch: int) -> Cursor[Any]:
-    """A row if the lease is there, which it is then until the end of the transaction."""
+    """Lock the row of a lease until the end of the transaction.
+
+    :returns: gives one row if the lease exists, and none otherwise.
+    """
     return session.execute("SELECT epoch FROM services WHERE epoch = %s FOR KEY SHARE", (epoch,))
 
 
@@ -67,17 +78,30 @@ def others(session: RunSession, epoch: int) -> bool:
     return found.fetchall() == [(True,)]
 
 
+#: When the lease of a row of ``services`` ends. While the server was down nobody could renew: so
+#: each lease lasts from the server's start at least, unless the server's clock was set back.
+ENDS = (
+    "greatest(expires, CASE WHEN pg_postmaster_start_time() <= clock_timestamp() "
+    "THEN pg_postmaster_start_time() + make_interval(secs => lease) END)"
+)
+
+
 def reap(session: RunSession) -> tuple[int, float | None]:
     """Free the runs of services whose leases are over.
 
-    While the server was down nobody could renew. So all have a lease's time from its start.
-
     :returns: how many services, and the seconds until the next lease ends.
     """
-    ends = "greatest(expires, pg_postmaster_start_time() + make_interval(secs => lease))"
+    # The server's clock was set back: without this, a dead service would keep its runs as long.
+    session.execute(
+        "UPDATE services SET expires = clock_timestamp() + make_interval(secs => lease) "
+        "WHERE epoch IN (SELECT epoch FROM services WHERE epoch <> %s "
+        "AND expires > clock_timestamp() + make_interval(secs => lease) "
+        "FOR NO KEY UPDATE SKIP LOCKED)",
+        (session.epoch,),
+    )
     dead = session.execute(
         "DELETE FROM services WHERE epoch IN (SELECT epoch FROM services "
-        f"WHERE epoch <> %s AND {ends} < clock_timestamp() FOR UPDATE SKIP LOCKED) "
+        f"WHERE epoch <> %s AND {ENDS} < clock_timestamp() FOR UPDATE SKIP LOCKED) "
         "RETURNING epoch",
         (session.epoch,),
     ).fetchall()
@@ -88,15 +112,39 @@ def reap(session: RunSession) -> tuple[int, float | None]:
         )
         session.notify(N_CLAIMABLE)
     ((left,),) = session.execute(
-        f"SELECT min(extract(epoch FROM {ends} - clock_timestamp()))::float8 FROM services "
+        f"SELECT min(extract(epoch FROM {ENDS} - clock_timestamp()))::float8 FROM services "
         "WHERE epoch <> %s",
         (session.epoch,),
     ).fetchall()
+    if left is not None and left < 0:
+        _end_stopped(session)
     return len(dead), left
 
 
+def _end_stopped(session: RunSession) -> None:
+    """End the connections of services that have stopped while they were sending a transaction.
+
+    A lease is over, and its row is locked. Usually the server ends such a transaction by itself
+    (``idle_in_transaction_session_timeout``). But it does not count the time for which it waits for
+    the next statement of a pipeline: then the session is "active", and waits for its client.
+    """
+    session.execute(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+        "WHERE pid IN (SELECT pid FROM pg_locks WHERE relation = 'services'::regclass "
+        "AND database = (SELECT oid FROM pg_database WHERE datname = current_database()) "
+        "AND mode IN ('RowShareLock', 'RowExclusiveLock')) "
+        "AND pid <> pg_backend_pid() AND usename = current_user "
+        "AND state = 'active' AND wait_event = 'ClientRead' "
+        "AND state_change < clock_timestamp() - make_interval(secs => %s)",
+        (session.lease / 2,),
+    )
+
+
 def look(session: RunSession, awaited: Collection[str]) -> Look:
-    """Look for what a service may have missed."""
+    """Look for what a service may not have been notified of.
+
+    :param awaited: ids of the runs for whose end somebody waits.
+    """
     freed, left = reap(session)
     posted = session.execute(
         "SELECT DISTINCT run FROM messages JOIN runs ON runs.id = messages.run "

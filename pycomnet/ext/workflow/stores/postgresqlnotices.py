@@ -1,4 +1,4 @@
-"""What other services tell on PostgreSQL's channel: a connection that the reactor reads."""
+"""The notices of other services: the reactor reads a connection that listens."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from collections.abc import Callable
 from typing import Any
 
 import psycopg
-from psycopg import sql
 from twisted.internet.interfaces import IReactorFDSet, IReadDescriptor
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -19,13 +18,25 @@ from pycomnet.text.logs import Logger
 log = Logger()
 
 
+def _read(text: bytes) -> tuple[int, str, list[str]] | None:
+    """A notice: the sender's epoch, the kind, and runs. None for one that no workflow service has
+    sent: every user of the database may send notices."""
+    try:
+        epoch, kind, *runs = json.loads(text)
+    except (ValueError, TypeError, RecursionError):
+        return None
+    if type(epoch) is not int or not all(type(one) is str for one in (kind, *runs)):
+        return None
+    return epoch, kind, runs
+
+
 @implementer(IReadDescriptor)
 class Notices:
     """Reads notices.
 
-    :param connection: one that nobody else uses; it listens.
-    :param told: called with the sender's epoch, the kind, and runs.
-    :param lost: called when the connection is lost.
+    :param connection: it listens already, and nobody else uses it.
+    :param told: called for each notice, with the sender's epoch, the kind, and the ids of runs.
+    :param lost: called once, with the reason, when the connection is lost.
     """
 
     def __init__(
@@ -36,7 +47,8 @@ class Notices:
         reactor: IReactorFDSet,
     ) -> None:
         self._connection = connection
-        # A copy: libpq closes its own when the connection is lost, and another may have the number.
+        # A copy: libpq closes its descriptor when the connection is lost, and another file may then
+        # get its number.
         self._descriptor = os.dup(connection.fileno())
         self._closed = False
         self._told = told
@@ -51,7 +63,7 @@ class Notices:
         return "notices"
 
     def doRead(self) -> None:
-        """Take what has come. It does not block."""
+        """Read what has arrived, without blocking."""
         server = self._connection.pgconn
         try:
             server.consume_input()
@@ -59,12 +71,11 @@ class Notices:
             self._end(str(problem))
             return
         while (notice := server.notifies()) is not None:
-            try:
-                epoch, kind, *runs = json.loads(notice.extra)
-            except ValueError:
+            read = _read(notice.extra)
+            if read is None:
                 log.warn("a notice that is none of a workflow service is left alone")
                 continue
-            self._told(epoch, kind, runs)
+            self._told(*read)
 
     def connectionLost(self, reason: Failure) -> None:
         self._end(str(reason.value))
@@ -74,7 +85,7 @@ class Notices:
         self._lost(" ".join(problem.split()))
 
     def close(self) -> None:
-        """Listen no more."""
+        """Close the connection. ``lost`` is not called."""
         if self._closed:
             return
         self._closed = True
@@ -84,14 +95,4 @@ class Notices:
             self._connection.close()
 
 
-def listen(connection: psycopg.Connection[Any], channel: str) -> psycopg.Connection[Any]:
-    """Have a connection listen, in the store's thread."""
-    try:
-        connection.execute(sql.SQL("LISTEN {}").format(sql.Identifier(channel)))
-    except BaseException:
-        connection.close()
-        raise
-    return connection
-
-
-__all__ = ["Notices", "listen"]
+__all__ = ["Notices"]

@@ -16,8 +16,9 @@ VERSION = 1
 #: The first number of our advisory locks ("pcwf"); the second is of the schema's name.
 LOCKS = 0x70637766
 
-# The columns of an index make each UPDATE that changes one of them write all indexes. So what each
-# commit changes (updated, data) is in none, and there is room for the next version of a row.
+# If an UPDATE changes a column of any index, PostgreSQL writes all indexes of the table. So the
+# columns that each commit changes (updated, data) are in no index, and the fill factor leaves room
+# on the page for the next version of a row.
 SCHEMA = """
 CREATE TABLE about (version int NOT NULL);
 CREATE TABLE services (
@@ -70,11 +71,12 @@ INSERT INTO about VALUES (1)
 
 
 def prepare(connection: Connection[Any], schema: str, where: str) -> None:
-    """Have a connection use a schema, which is made with its tables if it is not there.
+    """Make a connection use a schema. The schema and its tables are created if they do not exist.
 
     :param schema: its name.
     :param where: the store's name, for errors.
-    :raises RunStoreFailed: it is something else.
+    :raises RunStoreFailed: the schema has other tables, or tables of another version; or the
+        database does not use UTF-8.
     """
     encoding = connection.execute("SHOW server_encoding").fetchone()
     if encoding != ("UTF8",):
@@ -83,7 +85,7 @@ def prepare(connection: Connection[Any], schema: str, where: str) -> None:
     if _is_there(connection, schema, where):
         return
     with connection.transaction():
-        # Of services that begin at the same time one makes the tables.
+        # If services start at the same time, one of them creates the tables.
         connection.execute("SELECT pg_advisory_xact_lock(%s, hashtext(%s))", (LOCKS, schema))
         if _is_there(connection, schema, where):
             return
@@ -103,7 +105,7 @@ def _is_there(connection: Connection[Any], schema: str, where: str) -> bool:
         return False
     found = None
     if {("about",), ("services",), ("runs",)} <= set(tables):
-        about = sql.Identifier(schema, "about")  # so that who may not is told so
+        about = sql.Identifier(schema, "about")  # the error names the right that is lacking
         found = connection.execute(sql.SQL("SELECT version FROM {}").format(about)).fetchone()
     if found is None:
         raise RunStoreFailed(f"{where}: the schema {schema!r} is no workflow service's")

@@ -1,7 +1,7 @@
 """A connection to PostgreSQL, in its thread: transactions of many operations.
 
-psycopg is used in a thread, not with asyncio: all operations of a turn are one transaction anyway,
-so there is one connection, and nothing else runs in the thread.
+psycopg is used in a thread, not with asyncio. All operations of a turn are one transaction, so one
+connection is enough, and the thread does nothing else.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any
 
 import attrs
 import psycopg
-from psycopg import errors
+from psycopg import errors, sql
 
 from pycomnet.errors import PycomnetError
 from pycomnet.ext.workflow.errors import RunNotKept, RunStoreFailed
@@ -27,31 +27,35 @@ from pycomnet.ext.workflow.stores.batches import Wanted
 from pycomnet.ext.workflow.stores.postgresqlschema import prepare
 from pycomnet.ext.workflow.stores.postgresqltables import GROUPED
 
-# psycopg says there what it raises as well; without a handler that is standard error.
+# psycopg logs what it also raises. Without a handler that goes to standard error.
 logging.getLogger("psycopg").addHandler(logging.NullHandler())
 
-#: How often a transaction is tried that other services' stand in the way of.
+#: How often a transaction is tried if transactions of other services prevent it.
 ATTEMPTS = 5
-#: The part of a lease after which it is renewed, with the next transaction.
+#: The next transaction renews the lease if this fraction of it has passed.
 RENEW = 0.25
 #: The most bytes of a notice; PostgreSQL takes 7,999.
 MOST_NOTICE = 7_000
-#: Classes of SQLSTATE that are of what was given: data, integrity, program limits.
+#: Classes of SQLSTATE for errors in the values of an operation: data, integrity, program limits.
 VALUE_CLASSES = ("22", "23", "54")
-#: SQLSTATEs by which the same transaction may do later: it could not be serialized, a deadlock, a
-#: lock that was not available.
+#: SQLSTATEs for which a repetition of the same transaction may succeed: it could not be serialized,
+#: it was in a deadlock, it did not get a lock in time.
 LATER = ("40001", "40P01", "55P03")
-#: The server has become one that only reads: another may be the one to write to by now.
+#: The last of them, and how many operations of a transaction may fail by it alone: each has waited
+#: for half a lease. With more, all fail, as somebody has locked a table.
+LOCKED, MOST_LOCKED = "55P03", 2
+#: The server is read-only now: after a failover, another server may be the primary.
 READ_ONLY = "25006"
 
 
 @attrs.frozen
 class Done:
-    """What a transaction has given.
+    """The outcome of a transaction.
 
-    :ivar results: of the operations; an exception for one that has changed nothing.
-    :ivar renewed: whether the lease was renewed in it.
-    :ivar lost: whether all claims from before it had ended.
+    :ivar results: the result of each operation; for one that failed, its exception: it has changed
+        nothing.
+    :ivar renewed: whether the transaction renewed the lease.
+    :ivar lost: whether the lease had ended before the transaction, and all claims with it.
     """
 
     results: Sequence[Any]
@@ -60,7 +64,16 @@ class Done:
 
 
 class LeaseGone(Exception):
-    """The service's row is not there any more: the transaction is made anew, with another."""
+    """The service's lease is not there any more: the transaction is made again, with a new one."""
+
+
+#: A clock that also counts the time for which the machine was suspended, where there is one.
+_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+
+
+def seconds() -> float:
+    """The time by which a service knows whether its lease is over. Nobody can set it."""
+    return time.clock_gettime(_CLOCK)
 
 
 class RunSession:
@@ -71,6 +84,7 @@ class RunSession:
     :param lease: seconds.
     :param name: the store's, for errors.
     :ivar epoch: of the lease.
+    :ivar lease: seconds.
     :ivar unsure: set when a connection was lost and nobody knows what was done; the store resets
         it.
     """
@@ -79,15 +93,18 @@ class RunSession:
         self.schema = schema
         self.epoch = 0
         self._conninfo = conninfo
-        self._lease = lease
+        self.lease = lease
         self._name = name
         self._connection: psycopg.Connection[Any] | None = None
+        #: the connection that the thread uses at the moment, for :meth:`interrupt`
+        self._used: psycopg.Connection[Any] | None = None
         self._renewed = 0.0
         self._notices: list[list[Any]] = []
         self.unsure = False
         #: whether operations have begun: if the connection is lost then, they may count
         self._begun = False
-        #: whether the lease was found to be gone
+        #: whether the lease was found to be gone, and no transaction with a new one is known to be
+        #: committed
         self._gone = False
 
     # -- for statements --------------------------------------------------------------------------
@@ -98,19 +115,28 @@ class RunSession:
         return self._connection.execute(text, values, binary=True)
 
     def notify(self, kind: str, *runs: str) -> None:
-        """Tell the other services, when the transaction is committed."""
+        """Notify the other services when the transaction is committed."""
         if runs or [kind] not in self._notices:
             self._notices.append([kind, *runs])
 
     # -- transactions ----------------------------------------------------------------------------
 
     def transact(self, wanted: Sequence[Wanted]) -> Done:
-        """Do all in one transaction. An operation that fails has changed nothing, and the others
-        count.
+        """Do all operations in one transaction. If one fails, only that one is undone.
 
-        :raises RunStoreFailed: or psycopg's error, if none counts; or, with ``unsure``, nobody
-            knows.
+        :raises RunStoreFailed: nothing was changed.
+        :raises psycopg.Error: nothing was changed; or, if ``unsure`` is set, nobody knows.
         """
+        try:
+            return self._attempt(wanted)
+        except Exception as problem:
+            if not is_of_value(problem):
+                raise
+            # Of no single operation, such as a lack of file descriptors: it may go well later.
+            text = f"{self._name}: {type(problem).__name__}: {problem!s:.500}"
+            raise RunStoreFailed(" ".join(text.split())) from problem
+
+    def _attempt(self, wanted: Sequence[Wanted]) -> Done:
         do = _together
         for attempt in range(ATTEMPTS):
             kept = self._connection is not None
@@ -122,14 +148,16 @@ class RunSession:
                 state = getattr(problem, "sqlstate", None) or ""
                 last = attempt == ATTEMPTS - 1
                 if isinstance(problem, LeaseGone):
-                    pass
+                    if last:
+                        raise RunStoreFailed(f"{self._name}: its leases end at once") from None
                 elif self._connection is None:
                     # Lost while nothing was asked of it, it is made anew.
                     if not kept or self._begun or last:
                         self.unsure = self.unsure or self._begun
                         raise
                 elif state in LATER and not last:
-                    pass
+                    if state == LOCKED:
+                        do = _each  # the others need not wait for who has locked a run
                 elif is_of_value(problem) and do is not _each:
                     # One of them is wrong: once more, so that each can be undone alone.
                     do = _each
@@ -143,11 +171,21 @@ class RunSession:
         if self._connection is None:
             self._connection = self.connect()
             prepare(self._connection, self.schema, self._name)
-        if do is _each:  # which has to know at each savepoint how it has gone
-            return self._try(wanted, do)
-        with self._connection.pipeline():
-            done = self._try(wanted, do)
-        # By now it is committed.
+        self._used = self._connection
+        before, now = self.epoch, seconds()
+        try:
+            if do is _each:  # which has to know at each savepoint how it has gone
+                done = self._try(wanted, do, now)
+            else:
+                with self._connection.pipeline():
+                    done = self._try(wanted, do, now)
+        except BaseException:
+            self.epoch = before
+            raise
+        # By now it is committed. Before, nothing that it says about the lease is to be relied on.
+        self._gone = False
+        if done.renewed:
+            self._renewed = now
         results = [one() if isinstance(one, partial) else one for one in done.results]
         return attrs.evolve(done, results=results)
 
@@ -155,36 +193,32 @@ class RunSession:
         self,
         wanted: Sequence[Wanted],
         do: Callable[[RunSession, Sequence[Wanted]], list[Any]],
+        now: float,
     ) -> Done:
         self._notices = []
-        before, now = self.epoch, time.monotonic()
-        lost, self._gone = self._gone, False
-        renewing = now - self._renewed > self._lease * RENEW
-        self.execute("BEGIN")
+        lost = self._gone
+        renewing = now - self._renewed > self.lease * RENEW
+        # The statements rely on it that each sees what was committed before it, whatever is the
+        # default of the database or of the role.
+        self.execute("BEGIN ISOLATION LEVEL READ COMMITTED")
         lease = None
-        if before == 0 or lost:
-            self.epoch = leases.enlist(self, self._lease)
+        if self.epoch == 0 or lost:
+            self.epoch = leases.enlist(self, self.lease)
         elif renewing:
-            lease = leases.extend(self, before, self._lease)
+            lease = leases.extend(self, self.epoch, self.lease)
         else:
-            lease = leases.check(self, before)
+            lease = leases.check(self, self.epoch)
         self._begun = True
-        try:
-            results = do(self, wanted)
-            if lease is not None and lease.fetchone() is None:
-                self._gone = True
-                raise LeaseGone
-            self._send()
-            self.execute("COMMIT")
-        except BaseException:
-            self.epoch = before
-            raise
-        if renewing or lease is None:
-            self._renewed = now
+        results = do(self, wanted)
+        if lease is not None and lease.fetchone() is None:
+            self._gone = True
+            raise LeaseGone
+        self._send()
+        self.execute("COMMIT")
         return Done(results, renewing or lease is None, lost)
 
     def _undo(self, problem: BaseException) -> None:
-        """End a transaction that has failed; without a connection if that can't be."""
+        """Roll back a transaction that has failed. If that fails, too, close the connection."""
         connection = self._connection
         if connection is None:
             return
@@ -212,19 +246,40 @@ class RunSession:
 
         :raises psycopg.OperationalError: there is none to be had.
         """
+        self._used = None
         connection = psycopg.Connection.connect(
             **self._conninfo, autocommit=True, prepare_threshold=3
         )
+        self._used = connection
         # A service that stops in a transaction must not keep others from what it has locked.
-        milliseconds = max(1_000, int(self._lease * 500))
-        connection.execute(f"SET idle_in_transaction_session_timeout = {milliseconds}")
-        connection.execute(f"SET lock_timeout = {milliseconds}")
+        milliseconds = max(1_000, int(self.lease * 500))
+        try:
+            connection.execute(f"SET idle_in_transaction_session_timeout = {milliseconds}")
+            connection.execute(f"SET lock_timeout = {milliseconds}")
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def listen(self) -> psycopg.Connection[Any]:
+        """A connection of its own that listens to the other services.
+
+        :raises psycopg.Error: there is none to be had.
+        """
+        connection = self.connect()
+        try:
+            connection.execute(sql.SQL("LISTEN {}").format(sql.Identifier(self.schema)))
+        except BaseException:
+            connection.close()
+            raise
+        finally:
+            self._used = None
         return connection
 
     def interrupt(self) -> None:
-        """Have a transaction fail that takes too long, from another thread: the server may not
-        answer at all."""
-        connection = self._connection
+        """Have what the thread does fail, as it takes too long: the server may not answer at all.
+        This is called in another thread."""
+        connection = self._used
         if connection is None or connection.closed:
             return
         with (
@@ -244,13 +299,15 @@ class RunSession:
         finally:
             connection, self._connection = self._connection, None
             self.epoch = 0
+            self._gone = False
             if connection is not None:
                 connection.close()
 
 
 def _together(session: RunSession, wanted: Sequence[Wanted]) -> list[Any]:
-    """Do operations. Those of a kind that are of different runs are done together, whatever is
-    between them of other runs. Who fails has not written."""
+    """Execute operations. Operations of the same kind on different runs are one statement, even if
+    there are operations on other runs between them. An operation that raises a PycomnetError has
+    not written anything."""
     results: list[Any] = [None] * len(wanted)
     group: dict[Any, list[int]] = {}
     runs: set[str] = set()
@@ -281,14 +338,17 @@ def _together(session: RunSession, wanted: Sequence[Wanted]) -> list[Any]:
 
 
 def _each(session: RunSession, wanted: Sequence[Wanted]) -> list[Any]:
-    """Do operations so that each can be undone alone."""
+    """Execute operations one by one, each with a savepoint, so that each can be undone alone."""
     results: list[Any] = []
+    locked = 0
     for function, args in wanted:
         session.execute("SAVEPOINT one")
         try:
             result = function(session, *args)
         except Exception as problem:
-            if not isinstance(problem, PycomnetError) and not is_of_value(problem):
+            locked += getattr(problem, "sqlstate", None) == LOCKED
+            is_alone = isinstance(problem, PycomnetError | errors.LockNotAvailable)
+            if locked > MOST_LOCKED or not (is_alone or is_of_value(problem)):
                 raise
             session.execute("ROLLBACK TO one")
             result = problem
@@ -298,7 +358,7 @@ def _each(session: RunSession, wanted: Sequence[Wanted]) -> list[Any]:
 
 
 def _short(notice: list[Any]) -> Iterator[list[Any]]:
-    """A notice in parts that are short enough."""
+    """Split a notice into notices that PostgreSQL takes."""
     kind, *runs = notice
     part: list[Any] = [kind]
     size = 0
@@ -313,7 +373,7 @@ def _short(notice: list[Any]) -> Iterator[list[Any]]:
 
 
 def is_of_value(problem: BaseException) -> bool:
-    """Whether an error is of what was given, and not of the server."""
+    """Whether an error comes from the values of an operation, and not from the server."""
     if isinstance(problem, PycomnetError):
         return False
     if not isinstance(problem, psycopg.Error):
@@ -324,7 +384,7 @@ def is_of_value(problem: BaseException) -> bool:
 
 
 def as_text(problem: BaseException | None, name: str) -> PycomnetError:
-    """An error as the store's users get it."""
+    """Convert an error to the one that callers of the store get."""
     if isinstance(problem, PycomnetError):
         return problem
     text = " ".join(str(problem).split())
@@ -335,4 +395,4 @@ def as_text(problem: BaseException | None, name: str) -> PycomnetError:
     return RunStoreFailed(f"{name}: {text:.500}")
 
 
-__all__ = ["Done", "RunSession", "as_text", "is_of_value"]
+__all__ = ["Done", "RunSession", "as_text", "is_of_value", "seconds"]

@@ -1,6 +1,6 @@
 """The statements of the PostgreSQL store: each function does one thing, within a transaction.
 
-Those of a kind that a batch has many of take them all in one statement, as arrays.
+``create_all`` and ``commit_all`` do the same for many runs, in one statement with arrays.
 """
 
 from __future__ import annotations
@@ -40,17 +40,17 @@ if TYPE_CHECKING:
 
     from pycomnet.ext.workflow.stores.postgresqlsession import RunSession
 
-#: A longer path of a step is hashed: an index has no room for it.
+#: A longer path of a step is hashed: an index entry can't be that long.
 LONGEST_PATH = 500
-#: How often a new run is tried whose id is taken by one that is being removed.
+#: How often a run is inserted, if the run that has its id is being removed.
 MOST_TURNS = 5
 
-#: Kinds of notices, which services tell each other.
+#: Kinds of notices.
 N_POSTED, N_CLAIMABLE, N_ENDED = "posted", "claimable", "ended"
 
 
 def path_key(path: str) -> str:
-    """What a step's path is kept as."""
+    """The key of a step's path in the table."""
     if len(path) <= LONGEST_PATH:
         return path
     return f"sha256:{hashlib.sha256(path.encode()).hexdigest()}"
@@ -59,7 +59,7 @@ def path_key(path: str) -> str:
 def keep_definitions(session: RunSession, found: Mapping[str, bytes]) -> None:
     if not found:
         return
-    # Who prunes takes it alone, so that none is removed which a run is being made with.
+    # A prune takes this lock exclusively. So it removes no definition that a new run refers to.
     session.execute(
         "SELECT pg_advisory_xact_lock_shared(%s, hashtext(%s))", (LOCKS + 1, session.schema)
     )
@@ -92,7 +92,7 @@ def create(
 
 def create_all(session: RunSession, new: Sequence[New]) -> list[tuple[RunRow, Claim | None]]:
     """Make runs of different ids."""
-    # Before the runs, as it waits for a prune.
+    # Before the runs, because this may wait for a prune.
     keep_definitions(session, {row.definition: data for row, _, data in new if data is not None})
     rows = {row.id: row for row, _, _ in new}
     made: set[str] = set()
@@ -124,7 +124,7 @@ def create_all(session: RunSession, new: Sequence[New]) -> list[tuple[RunRow, Cl
 
 
 def _insert(session: RunSession, rows: Sequence[RunRow]) -> set[str]:
-    """The ids of those that were made."""
+    """Insert runs; the ids of those that did not exist."""
     found = session.execute(
         "INSERT INTO runs (id, task, definition, state, caller, created, updated, data, signals, "
         "body, fence, place, owner) "
@@ -163,7 +163,7 @@ def _keep_steps(session: RunSession, kept: Sequence[tuple[str, str, bytes]]) -> 
 
 
 def commit(session: RunSession, change: RunChange) -> bool:
-    """Whether the run can be claimed at once, as it has messages."""
+    """Commit a change; whether the run can be claimed at once, because it has messages."""
     (found,) = commit_all(session, [(change,)])
     if isinstance(found, FenceLost):
         raise found
@@ -180,8 +180,8 @@ Committed = bool | FenceLost | Callable[[], bool]
 def commit_all(session: RunSession, wanted: Sequence[tuple[RunChange]]) -> list[Committed]:
     """Commit changes of different runs.
 
-    :returns: whether each can be claimed, or a function that says so when the transaction is
-        committed; or that it is not ours.
+    :returns: for each change, whether the run can be claimed at once, or a function that returns
+        that after the transaction is committed, or the ``FenceLost`` with which it failed.
     """
     changes = [change for (change,) in wanted]
     counted = _update(session, changes)
@@ -222,7 +222,11 @@ def commit_all(session: RunSession, wanted: Sequence[tuple[RunChange]]) -> list[
 
 
 def _update(session: RunSession, changes: Sequence[RunChange]) -> set[str]:
-    """Keep rows and steps: the ids of those whose fence is that of the present claim."""
+    """Keep rows and steps: the ids of those whose fence is that of the present claim.
+
+    The claim has to be this service's, too: if a run was removed, and another service has started
+    one of the same id, its fences begin again.
+    """
     places = [_place(one) for one in changes]
     rows = [one.row for one in changes]
     kept = [
@@ -242,7 +246,8 @@ def _update(session: RunSession, changes: Sequence[RunChange]) -> set[str]:
         "FROM unnest(%b::text[], %b::bigint[], %b::text[], %b::text[], %b::float8[], %b::bytea[], "
         "%b::int2[], %b::float8[], %b::int[], %b::bytea[]) "
         "AS new (id, fence, definition, state, updated, data, place, due, signals, body) "
-        "WHERE runs.id = new.id AND runs.fence = new.fence AND runs.place = 1 RETURNING runs.id"
+        "WHERE runs.id = new.id AND runs.fence = new.fence AND runs.place = 1 "
+        "AND runs.owner = %s RETURNING runs.id"
         "), kept AS ("
         "INSERT INTO steps SELECT new.run, new.path, new.data "
         "FROM unnest(%b::text[], %b::text[], %b::bytea[]) AS new (run, path, data) "
@@ -263,6 +268,7 @@ def _update(session: RunSession, changes: Sequence[RunChange]) -> set[str]:
             ],
             [one.signals for one in rows],
             [one.body for one in rows],
+            session.epoch,
             *([one[at] for one in kept] for at in range(3)),
         ),
     )
@@ -270,8 +276,9 @@ def _update(session: RunSession, changes: Sequence[RunChange]) -> set[str]:
 
 
 def _wake(session: RunSession, runs: Collection[str]) -> Cursor[Any]:
-    """Make runs claimable that nobody has and that have messages."""
-    # A statement of its own: it sees what was posted while the one before waited for the row.
+    """Make those of the runs claimable that have messages. Nobody has claimed them."""
+    # A separate statement: it sees messages that were committed while the one before it waited for
+    # the lock of the row.
     return session.execute(
         "UPDATE runs SET place = 0, due = NULL WHERE id = ANY(%s) "
         "AND EXISTS (SELECT FROM messages WHERE messages.run = runs.id) RETURNING id",
@@ -318,13 +325,13 @@ def claim(session: RunSession, now: float, limit: int) -> tuple[list[Claim], flo
         "SELECT (SELECT min(due) FROM runs WHERE due IS NOT NULL), "
         "EXISTS (SELECT FROM runs WHERE place = 0)"
     ).fetchall()
-    # Of those that are free now, what another service has locked is its.
+    # Free runs that were not found are locked by another service, which claims them.
     more = free and (len(ids) < len(found) or len(found) == limit)
     return claims, now if more else due
 
 
 def _claim(session: RunSession, ids: Sequence[str]) -> list[Claim]:
-    # All are sent before the first is waited for.
+    # All statements are sent before the first result is read.
     claimed = session.execute(
         "UPDATE runs SET place = 1, due = NULL, ended = NULL, owner = %s, fence = fence + 1 "
         f"WHERE id = ANY(%s) RETURNING {ALL}, fence",
@@ -354,8 +361,9 @@ def release(session: RunSession, runs: Mapping[str, int]) -> None:
     freed = session.execute(
         "UPDATE runs SET place = 0, owner = NULL "
         "FROM unnest(%b::text[], %b::bigint[]) AS given (id, fence) "
-        "WHERE runs.id = given.id AND runs.fence = given.fence AND runs.place = 1",
-        (list(runs), list(runs.values())),
+        "WHERE runs.id = given.id AND runs.fence = given.fence AND runs.place = 1 "
+        "AND runs.owner = %s",
+        (list(runs), list(runs.values()), session.epoch),
     )
     if freed.rowcount:
         session.notify(N_CLAIMABLE)
@@ -372,7 +380,11 @@ def messages(session: RunSession, run: str) -> list[Message]:
 
 
 def post(session: RunSession, run: str, message: Message) -> tuple[RunRow | None, bool | None]:
-    """The run, and whether this service has claimed it; None if another has."""
+    """Store a message for a run.
+
+    :returns: the run, or None if there is none; and True if this service has claimed it, False if
+        it can be claimed now, None if there is nothing to tell.
+    """
     found = session.execute(
         f"SELECT {COLUMNS}, place, owner FROM runs WHERE id = %s FOR NO KEY UPDATE", (run,)
     ).fetchone()
@@ -475,7 +487,8 @@ def mark(session: RunSession, name: str, time: float) -> None:
     )
 
 
-#: What is done for many at once, where they are of different runs; the id of the run of each.
+#: Function -> the function that does the same for many runs, and one that returns the id of the run
+#: from the arguments.
 GROUPED: Mapping[Any, tuple[Any, Any]] = {
     create: (create_all, lambda args: args[0].id),
     commit: (commit_all, lambda args: args[0].row.id),

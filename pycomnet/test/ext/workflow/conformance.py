@@ -21,13 +21,13 @@ from pycomnet.interfaces import IRunFollower, IRunStore
 class Follower:
     """Remembers what it is told.
 
-    :ivar has: the runs that it has claimed, as it says.
+    :ivar has: the runs that it has claimed, as it says, with their fences.
     :ivar awaits: those for whose end somebody waits.
     """
 
     def __init__(self) -> None:
         self.told: list[tuple[Any, ...]] = []
-        self.has: set[str] = set()
+        self.has: dict[str, int] = {}
         self.awaits: set[str] = set()
 
     def posted(self, run: str) -> None:

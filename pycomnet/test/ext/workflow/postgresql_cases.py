@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import socket
+import threading
 import urllib.parse
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -159,7 +162,7 @@ class LeaseTests(SharedCase):
         first, told_first = await self.service()
         second, told_second = await self.service()
         _, claim = await first.create(row())
-        told_first.has.add("a")
+        told_first.has["a"] = claim.fence
         begun = the_reactor().seconds()
         self.assertTrue(first.held)
         free = told_second.when("claimable")
@@ -198,6 +201,46 @@ class LeaseTests(SharedCase):
             await first.commit(RunChange(row(data=b"late"), claim.fence))
         (again,), _ = await second.claim(10.0, 10)
         self.assertEqual(again.row, claim.row)
+
+    @deferred
+    async def test_fence_of_a_run_of_another_service(self) -> None:
+        """A run that was removed and started again at another service has the fences of the first;
+        what the first service commits for it all the same is refused."""
+        first, _ = await self.service()
+        second, _ = await self.service()
+        _, claim = await first.create(row())
+        await self.sql("DELETE FROM SCHEMA.runs")
+        _, other = await second.create(row(data=b"other"))
+        self.assertEqual(other.fence, claim.fence)
+        with self.assertRaises(FenceLost):
+            await first.commit(RunChange(row(data=b"late"), claim.fence))
+        await first.release({"a": claim.fence})
+        await second.commit(RunChange(row(data=b"new"), other.fence))
+
+    @deferred
+    async def test_end_of_a_lease_is_told_though_the_answer_was_lost(self) -> None:
+        """If the connection is lost in the transaction by which a service gets a new lease, it is
+        told with the next that it has lost its runs."""
+        store, told = await self.service()
+        _, claim = await store.create(row())
+        told.has["a"] = claim.fence
+        await self.sql("DELETE FROM SCHEMA.services")
+        lose_answer(self, store)
+        with self.assertRaisesRegex(RunStoreFailed, "connection"):
+            await store.marks()
+        self.assertNotIn(("lost", "a"), told.told)
+        await store.marks()
+        self.assertIn(("lost", "a"), told.told)
+
+    @deferred
+    async def test_server_clock_that_was_set_back(self) -> None:
+        """A lease that ends later than any can ends a lease's time from now."""
+        await self.service()
+        second, _ = await self.service()
+        await self.sql("UPDATE SCHEMA.services SET expires = now() + interval '1 day'")
+        await second.renew()
+        text = "SELECT min(expires) < now() + interval '1 minute' FROM SCHEMA.services"
+        self.assertEqual(await self.sql(text), [(True,)])
 
     @deferred
     async def test_leases_that_were_over_while_the_server_was_down_count(self) -> None:
@@ -299,6 +342,27 @@ class LeaseTests(SharedCase):
         self.assertEqual(told_second.told, [("ended", "b")])
 
     @deferred
+    async def test_notices_that_are_wrong(self) -> None:
+        """Whatever another program sends on the channel, what comes after it is told."""
+        first, told = await self.service()
+        second, _ = await self.service()
+        await first.create(row())
+        for text in (
+            "",
+            "5",
+            "{}",
+            '["1", "ended", "a"]',
+            "[1, 2]",
+            '[1, "posted", {}]',
+            "[" * 7_000,
+        ):
+            await self.sql("SELECT pg_notify(%s, %s)", self.schema, text)
+        posted = told.when("posted", "a")
+        await second.post("a", Message("cancel"))
+        await posted
+        self.assertEqual(told.told, [("posted", "a")])
+
+    @deferred
     async def test_no_definition_is_pruned_that_a_run_is_made_with(self) -> None:
         """While runs of a definition are made and removed, each has its definition."""
         maker, _ = await self.service()
@@ -347,6 +411,24 @@ class TroubleTests(SharedCase):
         self.assertEqual((await store.get("a"))[0], claim.row)
         await store.commit(RunChange(row(data=b"new"), claim.fence))
 
+    @deferred
+    async def test_run_that_somebody_has_locked(self) -> None:
+        """If another program has locked a run, what is asked for with it is done all the same."""
+        store, told = await self.service()
+        claims = [(await store.create(row(id)))[1] for id in "ab"]
+        with psycopg.connect(self.server.dsn) as other:
+            other.execute(f"SELECT FROM {self.schema}.runs WHERE id = 'a' FOR UPDATE")
+            locked, free = (
+                store.commit(RunChange(row(one.row.id, data=b"new"), one.fence)) for one in claims
+            )
+            with self.assertRaisesRegex(RunStoreFailed, "lock timeout"):
+                await locked
+            await free
+            other.rollback()
+        self.assertEqual([(await store.get(id))[0].data for id in "ab"], [b"\x00data", b"new"])
+        self.assertTrue(store.held)
+        self.assertEqual(told.told, [])
+
     async def waiting_for_a_lock(self) -> None:
         """Wait until a connection waits for a lock."""
         text = (
@@ -362,9 +444,9 @@ class TroubleTests(SharedCase):
         freed, and one that this service has is not."""
         store, told = await self.service()
         _, known = await store.create(row("known"))
-        told.has.add("known")
+        told.has["known"] = known.fence
         lose_answer(self, store)
-        with self.assertRaisesRegex(RunStoreFailed, "lost"):
+        with self.assertRaisesRegex(RunStoreFailed, "connection"):
             await store.create(row("unknown"))
         free = told.when("claimable")
         await store.marks()
@@ -372,6 +454,59 @@ class TroubleTests(SharedCase):
         (claim,), _ = await store.claim(10.0, 10)
         self.assertEqual(claim.row.id, "unknown")
         await store.commit(RunChange(row("known", data=b"new"), known.fence))
+
+    @deferred
+    async def test_claims_of_another_fence_are_freed(self) -> None:
+        """A run that was claimed without an answer is freed also if this service has a former claim
+        of it in mind."""
+        store, told = await self.service()
+        _, claim = await store.create(row())
+        told.has["a"] = claim.fence
+        await store.release({"a": claim.fence})
+        lose_answer(self, store)
+        with self.assertRaisesRegex(RunStoreFailed, "connection"):
+            await store.claim(10.0, 10)
+        free = told.when("claimable")
+        await store.marks()
+        await free
+        (again,), _ = await store.claim(10.0, 10)
+        self.assertEqual(again.fence, claim.fence + 2)
+
+    @deferred
+    async def test_faults_that_are_of_no_operation(self) -> None:
+        """A lack of file descriptors, or a queue of notices that is full, fails what was asked for,
+        but not as something that can never be kept."""
+        store, _ = await self.service()
+        _, claim = await store.create(row())
+        change = RunChange(row(data=b"new"), claim.fence)
+        for name, problem in (
+            ("_send", psycopg.errors.ProgramLimitExceeded("too many notifications")),
+            ("connect", OSError(24, "Too many open files")),
+        ):
+
+            def failing(*args: Any, problem: Exception = problem) -> Any:
+                raise problem
+
+            patched = self.patch(store._session, name, failing)
+            if name == "connect":
+                await self.end_connections()
+            with self.assertRaisesRegex(RunStoreFailed, str(problem.args[-1])) as caught:
+                await store.commit(change)
+            self.assertIs(type(caught.exception), RunStoreFailed)
+            patched.restore()
+            self.assertEqual((await store.get("a"))[0], claim.row)
+        await store.commit(change)
+
+    @deferred
+    async def test_settings_of_others_do_not_count(self) -> None:
+        """Whatever isolation level and encoding the role or the environment have, a store has those
+        that it needs."""
+        os.environ["PGCLIENTENCODING"] = "LATIN1"
+        self.addCleanup(os.environ.pop, "PGCLIENTENCODING")
+        options = urllib.parse.quote("-c default_transaction_isolation=serializable")
+        store, _ = await self.service(f"{self.address}&options={options}")
+        self.assertEqual((await store.create(row("ж")))[0].id, "ж")
+        self.assertEqual(await store._do(isolation), "read committed")
 
     @deferred
     async def test_full_disk_fails_what_was_asked_for_and_later_works(self) -> None:
@@ -407,14 +542,22 @@ class TroubleTests(SharedCase):
         self.assertEqual((await store.get("a"))[0], claim.row)
 
     @deferred
-    async def test_who_stops_in_a_transaction_keeps_others_from_nothing(self) -> None:
-        """A service that is stopped in a transaction is thrown out by the server, so that its runs
-        go to others."""
+    async def test_server_that_never_answers_a_new_connection(self) -> None:
+        """What takes a connection and then answers nothing, such as a pooler whose server is gone,
+        is given up; and the store can be closed."""
+        self.patch(postgresql, "STUCK", 0.5)
+        with silent() as port:
+            at = f"127.0.0.1:{port}/x?sslmode=disable&gssencmode=disable"
+            await self.refused(f"postgresql://x@{at}", "closed")
+
+    async def who_stops(self, stopping: Any) -> None:
+        """A service that is stopped in a transaction is thrown out, so that its runs go to
+        others."""
         store, told = await self.service()
         made: Any = make_run_store(self.address, the_reactor())
         session = made._session
         await deferToThread(session.transact, [(postgresqltables.create, (row(), (), None))])
-        await deferToThread(begin_and_stop, session)
+        kept = await deferToThread(stopping, session)
         await self.sql(
             "UPDATE SCHEMA.services SET expires = '-infinity', lease = 0 WHERE epoch = %s",
             session.epoch,
@@ -425,8 +568,19 @@ class TroubleTests(SharedCase):
         (claim,), _ = await store.claim(10.0, 10)
         self.assertEqual(claim.row.id, "a")
         with self.assertRaises(psycopg.Error):
-            await deferToThread(session.execute, "COMMIT")
+            await deferToThread(lambda: session.execute("SELECT 1").fetchall())
         await deferToThread(session.close, False)
+        del kept
+
+    @deferred
+    async def test_who_stops_in_a_transaction_keeps_others_from_nothing(self) -> None:
+        """The server waits for the next statement of the transaction."""
+        await self.who_stops(begin_and_stop)
+
+    @deferred
+    async def test_who_stops_while_it_sends_a_transaction(self) -> None:
+        """The server has not been told that it should answer."""
+        await self.who_stops(begin_to_send_and_stop)
 
     @deferred
     async def test_server_that_is_not_there(self) -> None:
@@ -494,6 +648,45 @@ def begin_and_stop(session: Any) -> None:
     assert leases.check(session, session.epoch).fetchone()
 
 
+def begin_to_send_and_stop(session: Any) -> Any:
+    """As :func:`begin_and_stop`, in the pipeline that transactions are sent in: it ends with what
+    is returned."""
+    pipeline = session._connection.pipeline()
+    pipeline.__enter__()
+    begin_and_stop(session)
+    return pipeline
+
+
+def isolation(session: Any) -> Any:
+    """The isolation level of a transaction."""
+    return session.execute("SHOW transaction_isolation").fetchone()[0]
+
+
+@contextmanager
+def silent() -> Iterator[int]:
+    """The port of a server that lets everybody in, and answers nothing more."""
+    taken: list[socket.socket] = []
+
+    def serve() -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                one, _ = listening.accept()
+                taken.append(one)
+                one.recv(10_000)
+                one.sendall(b"R\0\0\0\x08\0\0\0\0Z\0\0\0\x05I")  # come in; I am ready
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        try:
+            yield listening.getsockname()[1]
+        finally:
+            listening.shutdown(socket.SHUT_RDWR)
+            thread.join(PATIENCE)
+            for one in taken:
+                one.close()
+
+
 def lose_answer(case: Any, store: Any) -> None:
     """Have the connection of a store be lost after the next commit."""
     session = store._session
@@ -506,7 +699,7 @@ def lose_answer(case: Any, store: Any) -> None:
         with session._connection.pipeline():  # at its end it is done
             execute(text, values)
         session.interrupt()
-        raise psycopg.OperationalError("the connection was lost")
+        return None
 
     patched = case.patch(session, "execute", losing)
 

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from twisted.internet import defer
+
 from pycomnet.deferred import deferred
 from pycomnet.ext.workflow.stores.batches import BatchedRunStore
 from pycomnet.test.ext.workflow.test_service import WorkflowCase, shop
@@ -29,6 +33,33 @@ class HeldTests(WorkflowCase):
         self.assertEqual(self.shop.calls, [("add", 1), ("add", 2)])
 
     @deferred
+    async def test_no_call_is_sent_after_the_lease(self) -> None:
+        """A call that was begun while the lease lasted is not sent if it is over by then; once it
+        is renewed it is made, once."""
+        kinds = {
+            "plain": [shop("hold")],
+            "idempotent": [shop("hold", idempotent=True)],
+            "once": [shop("hold_once")],
+        }
+        w = await self.serve(kinds)
+        for number, name in enumerate(kinds, 1):
+            asked: list[bool] = []
+
+            def held(_: Any, asked: list[bool] = asked) -> bool:
+                asked.append(not asked)
+                return asked[-1]
+
+            patched = self.patch(BatchedRunStore, "held", property(held))
+            waiting = w.invoke(name, 1, id=name)
+            await self.until(lambda asked=asked: len(asked) > 1 + (name == "once"))  # type: ignore[misc]  # noqa: B023
+            patched.restore()
+            self.assertEqual((len(self.shop.held), waiting.called), (number - 1, False))
+            self.runner.renewed()
+            await self.until(lambda number=number: len(self.shop.held) == number)  # type: ignore[misc]
+            self.shop.held[-1].callback("x")
+            self.assertEqual(await waiting, "x")
+
+    @deferred
     async def test_what_a_store_asks_for(self) -> None:
         """It knows its claims, and the runs for whose end somebody waits; those that are not
         durable are none of the store's."""
@@ -46,7 +77,7 @@ class HeldTests(WorkflowCase):
             lambda: self.runner.is_awaited("~quick") and len(self.runner.awaited()) == 2
         )
         self.assertEqual(set(self.runner.awaited()), {"t", "letter"})
-        self.assertEqual(self.runner.claims(), {"t"})
+        self.assertEqual(self.runner.claims(), {"t": 1})
         for one in waiting:
             one.addErrback(lambda failure: None)
             one.cancel()
@@ -59,8 +90,45 @@ class HeldTests(WorkflowCase):
         waiting = w.invoke("t", 1, id="r")
         await self.until(lambda: self.shop.held and self.runner.is_awaited("r"))
         self.runner.lost(["r", "none"])
-        self.assertEqual(self.runner.claims(), set())
+        self.assertEqual(self.runner.claims(), {})
         await self.until(lambda: self.shop.cancelled)
         self.assertFalse(waiting.called)
         waiting.addErrback(lambda failure: None)
         waiting.cancel()
+
+    @deferred
+    async def test_run_that_is_lost_before_it_is_in_memory(self) -> None:
+        """A run that is another service's before its definition was read is not stepped."""
+        w = await self.serve({"t": [shop("hold", idempotent=True)]})
+        await w.start("t", 1, "r")
+        await self.until(lambda: self.shop.held)
+        pinned = self.runner.live["r"].run.pinned
+        self.runner.lost(["r"])
+        reading: defer.Deferred[Any] = defer.Deferred()
+        patched = self.patch(self.runner, "_definition", lambda hash: reading)
+        await self.runner.store.release({"r": 1})
+        self.runner.claimable()
+        await self.until(lambda: self.runner.claims() == {"r": 2})
+        self.runner.lost(["r"])
+        self.assertEqual(self.runner.claims(), {})
+        reading.callback(pinned)
+        self.assertEqual((self.runner.live, len(self.shop.held)), ({}, 1))
+        # Once it can be claimed again it goes on.
+        patched.restore()
+        await self.until(lambda: not self.runner.claiming)
+        await self.runner.store.release({"r": 2})
+        self.runner.claimable()
+        await self.until(lambda: len(self.shop.held) == 2)
+
+    @deferred
+    async def test_end_that_is_none(self) -> None:
+        """Who waits for a result waits on if the run has not ended: it was retried at once, or
+        somebody has sent a notice that is wrong."""
+        w = await self.serve({"t": [shop("hold")]})
+        waiting = w.invoke("t", 1, id="r")
+        await self.until(lambda: self.shop.held and self.runner.is_awaited("r"))
+        self.runner.ended("r")
+        await self.until(lambda: self.runner.is_awaited("r"))
+        self.assertFalse(waiting.called)
+        self.shop.held[0].callback("x")
+        self.assertEqual(await waiting, "x")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from twisted.internet.task import Clock
 from twisted.trial.unittest import TestCase
 
 from pycomnet.ext.workflow.errors import RunStoreFailed
+from pycomnet.ext.workflow.stores import make_run_store
 from pycomnet.ext.workflow.stores.postgresql import Address
 
 
@@ -33,6 +35,20 @@ class AddressTests(TestCase):
             "//h/d?schema=",
             "//h/d?schema=" + "x" * 64,
             "//h/d?nothing=1",
+            "//h/d?schema=$user",
         ):
             with self.assertRaisesRegex(RunStoreFailed, "expected postgresql://"):
                 Address.of(wrong)
+
+    def test_no_error_has_a_password(self) -> None:
+        """What is wrong with an address is told without a part of it that may be a password."""
+        for wrong in (
+            "postgresql://u:secret%zz@h/d",
+            "postgresql://u:secret@[h/d",
+            "postgresql://h/d?password=secret%zz",
+            "postgresql://u:secret@h/d?nothing=1",
+            "postgres://u:secret@h/d",
+        ):
+            with self.assertRaises(RunStoreFailed) as caught:
+                make_run_store(wrong, Clock())
+            self.assertNotIn("secret", str(caught.exception))
