@@ -107,6 +107,7 @@ class Threads:
                     raise AssertionError("a thread waits for ever")
                 self._turn()
                 thread.join(0.0002)
+        self._turn()  # for what a thread did at its end
         return results
 
 

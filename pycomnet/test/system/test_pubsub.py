@@ -237,6 +237,11 @@ with open({path!r}, "a", buffering=1) as file:
 """
 
 
+#: PYCOMNET_TEST_LONG asks for more, which takes minutes.
+#: benchmarks/pubsub_faults.py kills other processes as well, and cuts connections.
+KILLS = 50 if os.environ.get("PYCOMNET_TEST_LONG") else 2
+
+
 @pytest_twisted.ensureDeferred
 async def test_kills_lose_nothing_and_what_is_acknowledged_comes_once(
     started: Daemons, nameserver: str, context: Any
@@ -244,7 +249,6 @@ async def test_kills_lose_nothing_and_what_is_acknowledged_comes_once(
     """A publisher with a store is killed again and again while clients publish: all that was
     confirmed comes, in its order; nothing comes twice to a subscriber that acknowledges and lives;
     everything comes to one that is killed as well."""
-    kills = 2  # benchmarks/pubsub_faults.py does more, and cuts connections as well
     (started.directory / "kept").mkdir(mode=0o700)
     source = KEEPER.format(path=str(started.directory / "kept" / "events.db"))
     written = started.directory / "taken"
@@ -285,7 +289,7 @@ async def test_kills_lose_nothing_and_what_is_acknowledged_comes_once(
 
     producing = defer.Deferred.fromCoroutine(produce())
     taker = take()
-    for kill in range(kills):
+    for kill in range(KILLS):
         before = len(confirmed)
         while len(confirmed) < before + 30:
             await deferLater(context.reactor, 0.02)
