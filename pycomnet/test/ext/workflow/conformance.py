@@ -449,7 +449,24 @@ class RunStoreConformance:
 
 
 class KeptRunStoreConformance(RunStoreConformance):
-    """The tests of a store that keeps runs when it is closed."""
+    """The tests of a store that keeps runs when it is closed.
+
+    :cvar pruning: the module that has ``MOST_PRUNED``, the most steps of a prune.
+    """
+
+    pruning: Any
+
+    @deferred
+    async def test_prune_is_bounded_by_steps(self: Any) -> None:
+        """A prune takes few runs that have many steps, and one at least."""
+        self.patch(self.pruning, "MOST_PRUNED", 10)
+        store, _ = await self.opened()
+        for name in ("a", "b", "c"):
+            steps = [(str(n), b"") for n in range(8)]
+            _, claim = await store.create(row(name), steps)
+            await store.commit(RunChange(row(name, state="done"), claim.fence))
+        counts = [await store.prune(10.0, 10) for _ in range(4)]
+        self.assertEqual(counts, [1, 1, 1, 0])
 
     @deferred
     async def test_what_was_committed_survives(self: Any) -> None:

@@ -49,6 +49,8 @@ def the_reactor() -> Any:
 class PostgreSQLRunStoreTests(KeptRunStoreConformance, TestCase):
     """Runs in a database."""
 
+    pruning = postgresqltables
+
     skip = LACKING
 
     def setUp(self) -> None:
@@ -66,18 +68,6 @@ class PostgreSQLRunStoreTests(KeptRunStoreConformance, TestCase):
         steps = ((long[0], b"3"), (long[1], None))
         await store.commit(RunChange(row(), claim.fence, steps))
         self.assertEqual((await store.get("a"))[1], [b"3"])
-
-    @deferred
-    async def test_prune_is_bounded_by_steps(self) -> None:
-        """A prune takes few runs that have many steps, and one at least."""
-        self.patch(postgresqltables, "MOST_PRUNED", 10)
-        store, _ = await self.opened()
-        for name in ("a", "b", "c"):
-            steps = [(str(n), b"") for n in range(8)]
-            _, claim = await store.create(row(name), steps)
-            await store.commit(RunChange(row(name, state="done"), claim.fence))
-        counts = [await store.prune(10.0, 10) for _ in range(4)]
-        self.assertEqual(counts, [1, 1, 1, 0])
 
 
 class Watcher(Follower):

@@ -31,6 +31,8 @@ def the_reactor() -> Any:
 class SQLiteRunStoreTests(KeptRunStoreConformance, TestCase):
     """Runs in a file."""
 
+    pruning = tables
+
     def setUp(self) -> None:
         directory = self.mktemp()
         os.mkdir(directory, 0o700)
@@ -101,18 +103,6 @@ class SQLiteRunStoreTests(KeptRunStoreConformance, TestCase):
         await store._do(_set_most_pages, 1 << 30)
         await store.commit(long)
         self.assertEqual((await store.get("a"))[0], long.row)
-
-    @deferred
-    async def test_prune_is_bounded_by_steps(self) -> None:
-        """A prune takes few runs that have many steps, and one at least."""
-        self.patch(tables, "MOST_PRUNED", 10)
-        store, _ = await self.opened()
-        for name in ("a", "b", "c"):
-            steps = [(str(n), b"") for n in range(8)]
-            _, claim = await store.create(row(name), steps)
-            await store.commit(RunChange(row(name, state="done"), claim.fence))
-        counts = [await store.prune(10.0, 10) for _ in range(4)]
-        self.assertEqual(counts, [1, 1, 1, 0])
 
 
 def _set_most_pages(connection: Any, most: int) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 from pycomnet.errors import PycomnetError, from_map
 from pycomnet.test.services.server.test_batches import BatchCase
+from pycomnet.wire.codec import make_codec
 from pycomnet.wire.frames import ERROR
 
 
@@ -64,26 +65,35 @@ NONE: list[Any] = [
 ]
 
 
-class HostileTests(BatchCase):
+class RawCase(BatchCase):
+    """A test that sends what no client of ours sends."""
+
+    def raw(self, asked: Any) -> Raw:
+        """What comes of a request."""
+        peer = self.context.peer(self.address)
+        self.result(peer.connect())
+        connection: Any = peer.connection
+        raw = Raw()
+        connection.call("batch", connection.encode(asked), raw)
+        connection.flush()
+        self.network.deliver()
+        return raw
+
+
+class HostileTests(RawCase):
     """Batches that no client of ours sends."""
 
     def test_what_is_no_batch_is_refused_and_runs_nothing(self) -> None:
         """With an error for the call, or for the connection; nothing is left of it."""
         for asked in NONE:
-            peer = self.context.peer(self.address)
-            self.result(peer.connect())
-            connection: Any = peer.connection
-            raw = Raw()
-            connection.call("batch", connection.encode(asked), raw)
-            connection.flush()
-            self.network.deliver()
+            raw = self.raw(asked)
             ends = [end for end in raw.ends if end[0] == ERROR]
             with self.subTest(asked=repr(asked)[:80]):
                 self.assertTrue(ends or raw.lost, raw.ends)
                 self.assertEqual(self.worker.ran, [])
                 self.assertEqual(self.server.held.size, 0)
                 if ends:
-                    problem = from_map(connection.decode(ends[0][1]))
+                    problem = from_map(make_codec().decode(ends[0][1]))
                     self.assertIsInstance(problem, PycomnetError)
         self.assertEqual(self.kinds(("note", {"n": 1})), [1])
 

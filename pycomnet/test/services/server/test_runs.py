@@ -20,8 +20,7 @@ from pycomnet.services.server import runs
 from pycomnet.services.server.limits import ServerLimits
 from pycomnet.services.server.runs import Runs, elements
 from pycomnet.test.properties import examples, given, settings
-from pycomnet.test.services.server.test_batches import BatchCase
-from pycomnet.test.services.server.test_hostile_batches import Raw
+from pycomnet.test.services.server.test_hostile_batches import Raw, RawCase
 from pycomnet.wire.codec import make_codec
 from pycomnet.wire.frames import ERROR
 from pycomnet.wire.values import InvalidValue
@@ -115,19 +114,8 @@ class ValidTests(SynchronousTestCase):
         self.assertFalse(method.are_valid([{"a": 1, "b": "x"}, {"a": 1, "c": "x"}]))
 
 
-class RunCase(BatchCase):
-    """A test that sends what no client of ours sends."""
-
-    def raw(self, asked: Any) -> Raw:
-        """What comes of a request."""
-        peer = self.context.peer(self.address)
-        self.result(peer.connect())
-        connection: Any = peer.connection
-        raw = Raw()
-        connection.call("batch", connection.encode(asked), raw)
-        connection.flush()
-        self.network.deliver()
-        return raw
+class RunCase(RawCase):
+    """A test of runs that no client of ours sends."""
 
     def outcomes(self, raw: Raw) -> list[tuple[int, Any]]:
         """The numbers and the outcomes in replies."""
