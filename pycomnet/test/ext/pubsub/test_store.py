@@ -15,6 +15,7 @@ from pycomnet.ext.pubsub.stores import sqlite as sqlite_store
 from pycomnet.services.server.server import ServiceServer
 from pycomnet.test.ext.pubsub.kit import NAME, PublishCase
 from pycomnet.test.ext.pubsub.test_subscriberqueue import event
+from pycomnet.test.processes import posix_locks
 
 
 class StoreCase(PublishCase):
@@ -345,16 +346,10 @@ class FileTests(StoreCase):
 
     def test_who_is_refused_takes_no_lock_from_who_has_it(self) -> None:
         """Closing any descriptor of a file would release the locks that SQLite has on it."""
-
-        def locks() -> list[str]:
-            number = f":{os.stat(self.path).st_ino} "
-            with open("/proc/locks") as file:
-                return [line for line in file if number in line and "POSIX" in line]
-
-        before = locks()
+        before = posix_locks(self.path)
         self.assertTrue(before)
         self.failure(self.new_store().open(self.network, KeptEvents()), StoreFailed)
-        self.assertEqual(locks(), before)
+        self.assertEqual(posix_locks(self.path), before)
 
     def test_durable_groups_of_a_user_are_limited(self) -> None:
         """Those that nobody has used for long make room."""
