@@ -8,7 +8,9 @@ unsteady=()
 current="setting up"
 passed=0
 skipped=0
-running=
+running= # the process of a step
+lane= # the function whose steps this is, of several that run at the same time
+lanes=() # their processes
 
 # finish: what the script prints at its end, whatever the end is.
 finish() {
@@ -16,6 +18,10 @@ finish() {
     trap - EXIT
     if [ -n "$running" ]; then
         kill "$running" 2>/dev/null || true
+    fi
+    if ((${#lanes[@]})); then
+        kill "${lanes[@]}" 2>/dev/null || true
+        wait "${lanes[@]}" 2>/dev/null || true
     fi
     rm -rf "$work"
     echo
@@ -84,10 +90,59 @@ run_step() {
     (cd "$2" && exec timeout --kill-after=20 "$step_limit" bash -euo pipefail -c "$3") \
         >"$log" 2>&1 &
     running=$!
-    tail -n +1 -f -s 0.2 --pid="$running" "$log"
+    if [ -z "$lane" ]; then
+        tail -n +1 -f -s 0.2 --pid="$running" "$log"
+    fi
     wait "$running" || status=$?
     running=
+    if [ -n "$lane" ]; then
+        cat "$log"
+    fi
     return "$status"
+}
+
+# together FUNCTION...: run the steps of several functions at the same time, for those that use one
+# processor. Each has a log of its own, which is printed when the function ends. All end before this
+# does; if one has failed, so does this, with the name of its step.
+together() {
+    local name status=0 failed=
+    current="steps at the same time: $*"
+    lanes=()
+    for name; do
+        (
+            trap 'kill "$running" 2>/dev/null; exit 130' INT TERM
+            lane=$name log=$work/$name.log current=$name
+            done_steps=()
+            trap lane_ends EXIT
+            "$name"
+        ) >"$work/$name.out" 2>&1 &
+        lanes+=($!)
+    done
+    for name; do
+        status=0
+        wait "${lanes[0]}" || status=$?
+        lanes=("${lanes[@]:1}")
+        cat "$work/$name.out"
+        mapfile -t -O "${#done_steps[@]}" done_steps <"$work/$name.done"
+        if ((status)); then
+            failed=$(<"$work/$name.current")
+        fi
+    done
+    if [ -n "$failed" ]; then
+        current=$failed
+        return 1
+    fi
+}
+
+# lane_ends: leave what the script says at its end of a function that together runs.
+lane_ends() {
+    local status=$?
+    : >"$work/$lane.done"
+    if ((${#done_steps[@]})); then
+        printf '%s\n' "${done_steps[@]}" >"$work/$lane.done"
+    fi
+    echo "$current" >"$work/$lane.current"
+    exit "$status"
 }
 
 # copy NAME: a fresh copy of what git would commit, as a new clone has it, in $work/NAME.

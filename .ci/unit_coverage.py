@@ -1,8 +1,9 @@
 """Measure the branch coverage of the unit tests: ``python .ci/unit_coverage.py [--floor PERCENT]``.
 
-The tests run in two processes, as with ``trial -j 2``. Only these are measured: what they start are
-bare interpreters, as on other machines, and a tracer in each would change what is tested. So
-the code of ``far/`` that only runs there counts as not covered, although the system tests run it.
+The tests run in two processes, each of which takes the next module when it has none. Only these
+are measured: what they start are bare interpreters, as on other machines, and a tracer in each
+would change what is tested. So the code of ``far/`` that only runs there counts as not covered,
+although the system tests run it.
 
 It prints the tests' output, the total and the ten least covered modules. The exit status is that of
 the tests, or 2 if the total is below the floor (by default ``fail_under`` of pyproject.toml).
@@ -10,51 +11,80 @@ the tests, or 2 if the total is below the floor (by default ``fail_under`` of py
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import tempfile
+import unittest
 from pathlib import Path
+
+from twisted.trial.reporter import TreeReporter
+from twisted.trial.runner import TestLoader, TrialRunner
 
 ROOT = Path(__file__).resolve().parent.parent
 TESTS = ROOT / "pycomnet" / "test"
 LEFT_OUT = {"system", "adversary"}  # pytest's
 PROCESSES = 2
-#: Properties that are tried on many examples take longer than their source's size says.
-FACTORS = {"pycomnet.test.wire": 2}
+#: The longest name of a test module, and what each takes in the pipe.
+RECORD = 128
 
 
-def packages() -> dict[str, int]:
-    """Test package or module -> its time, for which the size of its source stands."""
-    sizes = {}
-    for path in sorted(TESTS.iterdir()):
-        name = f"pycomnet.test.{path.stem}"
-        if path.is_dir() and (path / "__init__.py").exists() and path.name not in LEFT_OUT:
-            sizes[name] = sum(each.stat().st_size for each in path.rglob("test_*.py"))
-        elif path.match("test_*.py"):
-            sizes[name] = path.stat().st_size
-    return {name: size * FACTORS.get(name, 1) for name, size in sizes.items()}
+def modules() -> list[str]:
+    """The test modules, those with the most source first."""
+    found = [
+        path
+        for path in TESTS.rglob("test_*.py")
+        if path.relative_to(TESTS).parts[0] not in LEFT_OUT
+    ]
+    found.sort(key=lambda path: (-path.stat().st_size, path))
+    return [".".join(path.relative_to(ROOT).with_suffix("").parts) for path in found]
 
 
-def shares(sizes: dict[str, int]) -> list[list[str]]:
-    """Names for each process: the largest first, each to the process that has least."""
-    found: list[list[str]] = [[] for _ in range(PROCESSES)]
-    totals = [0] * PROCESSES
-    for name in sorted(sizes, key=lambda name: -sizes[name]):
-        least = totals.index(min(totals))
-        totals[least] += sizes[name]
-        found[least].append(name)
-    return found
+def queue(names: list[str]) -> int:
+    """A pipe with all names, from which each process takes one when it has nothing to do.
+
+    A read of one record takes it whole: nobody else gets a part of it.
+    """
+    read, write = os.pipe()
+    for name in names:
+        os.write(write, name.encode().ljust(RECORD))
+    os.close(write)
+    return read
+
+
+class Waiting(unittest.TestSuite):
+    """What is in the pipe."""
+
+    def __init__(self, read: int) -> None:
+        super().__init__()
+        os.set_inheritable(read, False)
+        self._read = read
+
+    def run(self, result: unittest.TestResult, debug: bool = False) -> unittest.TestResult:
+        """Run each module that this process gets."""
+        loader = TestLoader()
+        while name := os.read(self._read, RECORD).decode().strip():
+            loader.loadByName(name, recurse=True).run(result)
+        return result
+
+
+def work(read: int, directory: str) -> int:
+    """What each process does: run tests until there are none left; return the exit status."""
+    runner = TrialRunner(TreeReporter, workingDirectory=directory)
+    return 0 if runner.run(Waiting(read)).wasSuccessful() else 1
 
 
 def run(directory: Path) -> int:
-    """Run the tests, each share in a process with a tracer; return 0 if all have passed."""
+    """Run the tests in processes with a tracer; return 0 if all have passed."""
     coverage = [sys.executable, "-m", "coverage", "run", f"--data-file={directory}/data"]
+    names = queue(modules())
     started = []
-    for number, names in enumerate(shares(packages())):
-        trial = ["-m", "twisted.trial", f"--temp-directory={directory}/trial{number}", *names]
+    for number in range(PROCESSES):
+        command = [*coverage, __file__, "--work", str(names), f"{directory}/trial{number}"]
         log = (directory / f"log{number}").open("w+")
-        process = subprocess.Popen([*coverage, *trial], cwd=ROOT, stdout=log, stderr=log)
+        process = subprocess.Popen(command, cwd=ROOT, pass_fds=[names], stdout=log, stderr=log)
         started.append((process, log))
+    os.close(names)
     status = 0
     for process, log in started:
         status = process.wait() or status
@@ -87,7 +117,11 @@ def report(directory: Path, floor: float | None) -> int:
 def main() -> int:
     parser = argparse.ArgumentParser(description="Measure the branch coverage of the unit tests.")
     parser.add_argument("--floor", type=float, help="the least percentage")
-    floor = parser.parse_args().floor
+    parser.add_argument("--work", nargs=2, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.work is not None:
+        return work(int(arguments.work[0]), arguments.work[1])
+    floor = arguments.floor
     with tempfile.TemporaryDirectory(prefix="pycomnet-coverage.") as name:
         status = run(Path(name))
         return report(Path(name), floor) or status

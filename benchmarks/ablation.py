@@ -25,7 +25,7 @@ import place_rows
 import report
 import rows
 import service_rows
-from compare import HERE, PeerFailed, environment, measure
+from compare import HERE, PeerFailed, environment, measure, stoppable
 from rows import Job, Row
 
 PACKAGE = HERE.parent / "pycomnet"
@@ -373,7 +373,8 @@ def main(argv: list[str]) -> int:
         if not arguments.job or job.name in arguments.job
     ]
     conditions = report.conditions(1 if arguments.smoke else arguments.rounds, ["pycomnet"])
-    gains, failures = run(shortcuts, jobs, arguments)
+    with stoppable():
+        gains, failures = run(shortcuts, jobs, arguments)
     table = rst(gains, shortcuts, conditions)
     print(table)
     for problem in failures:

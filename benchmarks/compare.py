@@ -14,7 +14,9 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -111,6 +113,31 @@ def environment(packages: list[str]) -> dict[str, str]:
     return env
 
 
+#: The peers' processes that are running, each the leader of a group of its own.
+_running: set[subprocess.Popen[str]] = set()
+
+
+def _kill(process: subprocess.Popen[str]) -> None:
+    try:
+        os.killpg(process.pid, signal.SIGKILL)
+    except ProcessLookupError:
+        return  # all of its group has ended
+
+
+@contextmanager
+def stoppable() -> Iterator[None]:
+    """Have SIGTERM and SIGHUP end this program as Ctrl-C does: it leaves no peer's process."""
+
+    def stop(number: int, frame: object) -> None:
+        raise SystemExit(128 + number)
+
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, stop)
+    yield
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
+
+
 def measure(program: Path, job: Job, smoke: bool, env: dict[str, str]) -> dict[str, float]:
     """Run a peer's process for a job; return its measures.
 
@@ -126,13 +153,15 @@ def measure(program: Path, job: Job, smoke: bool, env: dict[str, str]) -> dict[s
         text=True,
         start_new_session=True,
     )
+    _running.add(process)
     try:
         output, errors = process.communicate(timeout=job.timeout)
     except subprocess.TimeoutExpired:
         raise PeerFailed(f"no answer in {job.timeout:g} seconds") from None
     finally:
+        _running.discard(process)
         if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
+            _kill(process)
             process.communicate()
     lines = output.splitlines()
     if process.returncode or not lines:
@@ -181,6 +210,8 @@ def run(
                     runs.setdefault((job, key, peer), []).append(figure)
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
+            for process in list(_running):
+                _kill(process)
             raise
     lines = []
     for job in jobs:
@@ -199,7 +230,8 @@ def main(comparison: Comparison, argv: list[str]) -> int:
     packages = [name for name in comparison.packages.values() if name is not None]
     env = environment(packages)
     conditions = report.conditions(1 if arguments.smoke else arguments.rounds, packages)
-    lines, failures = run(comparison, arguments, env)
+    with stoppable():
+        lines, failures = run(comparison, arguments, env)
     table = report.Table(comparison.columns, comparison.against)
     print(report.caption(conditions))
     if conditions["load"] > 0.5 and not arguments.smoke:

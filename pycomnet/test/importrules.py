@@ -49,6 +49,8 @@ REACTOR_USERS = frozenset({"aio", "blocking", "cli", "services", "__main__", "ta
 REACTOR = "twisted.internet.reactor"
 #: A module of ours, of those that can be named in a string.
 NAMED = re.compile(r"pycomnet(\.\w+)+")
+#: What a source has that may name one: a string that begins with it, and ends there or at a colon.
+NAMED_STRING = re.compile(r"""["'](pycomnet(?:\.\w+)+)["':]""")
 #: What a source has that may import it.
 REACTOR_IMPORT = re.compile(r"internet\.reactor|internet\s+import\s+(\([^)]*|[^\n(]*)\breactor\b")
 
@@ -135,9 +137,9 @@ def named_reactors(node: ast.AST, at_import: bool = True) -> Iterator[tuple[int,
         yield from named_reactors(child, at_import and not inside)
 
 
-def named_modules(source: str) -> Iterator[tuple[int, str]]:
+def named_modules(parsed: ast.AST) -> Iterator[tuple[int, str]]:
     """The modules that strings name, as ``module`` or ``module:attribute``."""
-    for node in ast.walk(ast.parse(source)):
+    for node in ast.walk(parsed):
         if isinstance(node, ast.Constant) and isinstance(node.value, str):
             name = node.value.partition(":")[0]
             if NAMED.fullmatch(name) and is_module(name):
@@ -150,12 +152,13 @@ def is_module(name: str) -> bool:
     return (path / "__init__.py").is_file() or path.with_suffix(".py").is_file()
 
 
-def imports(module: str, is_package: bool, source: str) -> Iterator[tuple[int, str, bool]]:
+def imports(
+    module: str, is_package: bool, source: str, parsed: ast.AST
+) -> Iterator[tuple[int, str, bool]]:
     """The imports of a source, as :attr:`Module.imports`.
 
     The reactor's name in a string that is an argument counts as an import too.
     """
-    parsed = ast.parse(source)
     for node, at_import in statements(parsed):
         if isinstance(node, ast.Import):
             for alias in node.names:
@@ -176,8 +179,10 @@ def read(module: str, is_package: bool, source: str) -> Module:
     """Read a source. Of a test only an import of the reactor matters, so others aren't parsed."""
     if module.startswith("pycomnet.test.") and not REACTOR_IMPORT.search(source):
         return Module(is_package, ())
-    named = named_modules(source) if NAMED.search(source) else ()
-    return Module(is_package, tuple(imports(module, is_package, source)), tuple(named))
+    parsed = ast.parse(source)
+    names = any(is_module(name) for name in NAMED_STRING.findall(source))
+    named = tuple(named_modules(parsed)) if names else ()
+    return Module(is_package, tuple(imports(module, is_package, source, parsed)), named)
 
 
 def room(name: str) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -40,10 +41,41 @@ class Producer:
         self.calls.append("stop")
 
 
-class TurnClock(Clock):
+class ThreadedClock(Clock):
+    """A clock that can be asked from any thread, as a reactor, to call something next turn.
+
+    The garbage collector does so at any time, such as while the clock sorts its delayed calls,
+    which must not change then.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._from_threads: deque[Callable[[], Any]] = deque()
+
+    def callFromThread(self, function: Callable[..., Any], *args: Any, **kw: Any) -> None:
+        self._from_threads.append(lambda: function(*args, **kw))
+
+    def advance(self, amount: float) -> None:
+        self._take()
+        super().advance(amount)
+
+    def _take(self) -> None:
+        while self._from_threads:
+            self.callLater(0, self._from_threads.popleft())
+
+    def is_due(self) -> bool:
+        """Whether something would be called without time passing."""
+        now = self.seconds()
+        return bool(self._from_threads) or any(
+            call.getTime() <= now for call in self.getDelayedCalls()
+        )
+
+
+class TurnClock(ThreadedClock):
     """A clock on which, as in a reactor, what is called may only have others called next turn."""
 
     def advance(self, amount: float) -> None:
+        self._take()
         self.rightNow += amount
         due = [call for call in self.calls if call.getTime() <= self.rightNow]
         for call in sorted(due, key=lambda call: call.getTime()):
@@ -97,7 +129,7 @@ class End:
 
     def abandoned(self, core: ChannelCore) -> None:
         if self.connection.lost is None:
-            self._pair.clock.callLater(0, core.abandon)
+            self._pair.clock.callFromThread(core.abandon)
 
 
 class Pair:
@@ -169,8 +201,7 @@ class Pair:
             self.turn()
             self._close()
             moved = self.to_far(size) + self.to_near(size)
-            now = self.clock.seconds()
-            if not moved and not any(c.getTime() <= now for c in self.clock.getDelayedCalls()):
+            if not moved and not self.clock.is_due():
                 self._close()
                 return
         raise AssertionError("the two ends never stop talking")

@@ -2,6 +2,10 @@
 
 A test module that imports its ``given`` and ``settings`` from here has no limits in time, and tries
 the same examples each time, few of them. PYCOMNET_TEST_LONG asks for others, and for all.
+
+Hypothesis also tries the constants of the modules that are loaded, and reads all their sources for
+that: seconds in each process, for examples that depend on which tests ran before. So only with
+PYCOMNET_TEST_LONG.
 """
 
 from __future__ import annotations
@@ -11,6 +15,7 @@ import os
 from hypothesis import HealthCheck
 from hypothesis import given as given
 from hypothesis import settings as settings
+from hypothesis.internal.conjecture import providers
 
 LONG = bool(os.environ.get("PYCOMNET_TEST_LONG"))
 
@@ -19,6 +24,10 @@ def examples(many: int) -> int:
     """How many examples are tried: ``many`` when there is time, else a quarter of that."""
     return many if LONG else max(5, many // 4)
 
+
+if not LONG:
+    # There is no public way; test_properties.py fails when this one has changed.
+    providers._get_local_constants = lambda: providers._local_constants
 
 settings.register_profile(
     "pycomnet",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import ast
+import re
 from collections import defaultdict
 from collections.abc import Iterable
 
@@ -27,9 +27,8 @@ def repeated(sources: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
     for path, source in sources:
         if path.partition("/")[0] in TWINS:
             continue
-        for node in ast.parse(source).body:
-            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
-                found[node.name].append(path)
+        for name in re.findall(r"^class ([a-zA-Z]\w*)", source, re.M):
+            found[name].append(path)
     return {
         name: places for name, places in found.items() if len(places) > 1 and name not in SHARED
     }

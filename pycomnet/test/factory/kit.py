@@ -32,7 +32,7 @@ class Owner:
 
     def abandoned(self, core: ChannelCore) -> None:
         if self.connection.lost is None and not self.lingers:
-            self._clock.callLater(0, core.abandon)
+            self._clock.callFromThread(core.abandon)
 
 
 class Program:
@@ -155,10 +155,7 @@ class Joined:
     def pump(self, size: int | None = None) -> None:
         """Move all there is until nobody has anything more to say."""
         for _ in range(ROUNDS):
-            now = self.clock.seconds()
-            if not self.step(size) and not any(
-                call.getTime() <= now for call in self.clock.getDelayedCalls()
-            ):
+            if not self.step(size) and not self.clock.is_due():
                 return
         raise AssertionError("they never stop talking")
 

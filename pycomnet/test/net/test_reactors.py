@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,10 +17,14 @@ import pycomnet
 from pycomnet.net.reactors import EndpointReactor, GatewayReactor, PipeReactor
 
 PACKAGE = Path(pycomnet.__file__).parent
+#: What a source has that may have such a parameter: the name, and no type or ``Any`` behind it.
+UNTYPED = re.compile(r"\breactor\s*([,=)#]|:\s*Any\b)")
 
 
 def untyped_reactors(source: str) -> Iterator[str]:
     """The functions in a module that have a parameter for a reactor without a type of its own."""
+    if not UNTYPED.search(source):
+        return
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
             given = node.args

@@ -7,7 +7,7 @@ from typing import Any, cast
 
 from twisted.internet import defer
 from twisted.internet.interfaces import IReactorFromThreads
-from twisted.internet.testing import MemoryReactorClock, StringTransport
+from twisted.internet.testing import MemoryReactor, StringTransport
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
@@ -18,6 +18,7 @@ from pycomnet.gateways.connection import GatewayConnection
 from pycomnet.gateways.ending import EXIT_TIMEOUT
 from pycomnet.gateways.spec import Spec
 from pycomnet.gateways.transports.interface import GatewayRequest
+from pycomnet.test.kit import ThreadedClock
 from pycomnet.wire.mux import Mux
 
 
@@ -38,11 +39,12 @@ class Wire(StringTransport):
 
 
 @implementer(IReactorFromThreads)
-class ThreadlessClock(MemoryReactorClock):
-    """A clock that everybody calls from one thread."""
+class ClockedReactor(MemoryReactor, ThreadedClock):
+    """A reactor in memory, with a clock that the garbage collector may use."""
 
-    def callFromThread(self, callable: Any, *args: Any, **kwargs: Any) -> None:
-        callable(*args, **kwargs)
+    def __init__(self) -> None:
+        MemoryReactor.__init__(self)
+        ThreadedClock.__init__(self)
 
 
 class FakeGatewayTransport:
@@ -99,7 +101,7 @@ class Seam(SynchronousTestCase):
     """The link, with such a transport."""
 
     def setUp(self) -> None:
-        self.clock = ThreadlessClock()
+        self.clock = ClockedReactor()
         self.link = GatewayConnection(
             Spec(), "gw0", lambda o: None, cast(Any, Seam), self.clock, FakeGatewayTransport
         )
@@ -204,6 +206,7 @@ class Seam(SynchronousTestCase):
         """What nobody holds any more is cut; what is over already is left alone."""
         self.started()
         self.link.abandon()
+        self.clock.advance(0)
         self.assertIsNone(self.gateway_transport.transport.protocol)
         self.assertIsNotNone(self.link.connection.lost)
         self.link.abandon()
