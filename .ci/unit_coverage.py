@@ -17,6 +17,7 @@ import sys
 import tempfile
 import unittest
 from pathlib import Path
+from typing import IO
 
 from twisted.trial.reporter import TreeReporter
 from twisted.trial.runner import TestLoader, TrialRunner
@@ -25,7 +26,7 @@ ROOT = Path(__file__).resolve().parent.parent
 TESTS = ROOT / "pycomnet" / "test"
 LEFT_OUT = {"system", "adversary"}  # pytest's
 PROCESSES = 2
-#: The longest name of a test module, and what each takes in the pipe.
+#: The longest name of a test module, and what each takes in the queue.
 RECORD = 128
 
 
@@ -40,20 +41,19 @@ def modules() -> list[str]:
     return [".".join(path.relative_to(ROOT).with_suffix("").parts) for path in found]
 
 
-def queue(names: list[str]) -> int:
-    """A pipe with all names, from which each process takes one when it has nothing to do.
+def queue(names: list[str]) -> IO[bytes]:
+    """A file with all names, from which each process takes one when it has nothing to do.
 
-    A read of one record takes it whole: nobody else gets a part of it.
+    All processes that inherit the descriptor share its position: nobody reads a name twice.
     """
-    read, write = os.pipe()
-    for name in names:
-        os.write(write, name.encode().ljust(RECORD))
-    os.close(write)
-    return read
+    file = tempfile.TemporaryFile()  # noqa: SIM115 - closed by its user
+    file.write(b"".join(name.encode().ljust(RECORD) for name in names))
+    file.seek(0)
+    return file
 
 
 class Waiting(unittest.TestSuite):
-    """What is in the pipe."""
+    """What is in the queue."""
 
     def __init__(self, read: int) -> None:
         super().__init__()
@@ -77,14 +77,14 @@ def work(read: int, directory: str) -> int:
 def run(directory: Path) -> int:
     """Run the tests in processes with a tracer; return 0 if all have passed."""
     coverage = [sys.executable, "-m", "coverage", "run", f"--data-file={directory}/data"]
-    names = queue(modules())
     started = []
-    for number in range(PROCESSES):
-        command = [*coverage, __file__, "--work", str(names), f"{directory}/trial{number}"]
-        log = (directory / f"log{number}").open("w+")
-        process = subprocess.Popen(command, cwd=ROOT, pass_fds=[names], stdout=log, stderr=log)
-        started.append((process, log))
-    os.close(names)
+    with queue(modules()) as names:
+        fd = names.fileno()
+        for number in range(PROCESSES):
+            command = [*coverage, __file__, "--work", str(fd), f"{directory}/trial{number}"]
+            log = (directory / f"log{number}").open("w+")
+            process = subprocess.Popen(command, cwd=ROOT, pass_fds=[fd], stdout=log, stderr=log)
+            started.append((process, log))
     status = 0
     for process, log in started:
         status = process.wait() or status
