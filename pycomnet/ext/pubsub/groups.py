@@ -14,6 +14,7 @@ from pycomnet.ext.pubsub.events import EncodedEvent, again
 from pycomnet.ext.pubsub.outlets import BATCH, Outlet, last_of
 from pycomnet.ext.pubsub.reading import read_on
 from pycomnet.ext.pubsub.subscriberqueue import Item, SubscriberQueue, Told
+from pycomnet.ext.pubsub.takers import Run
 
 if TYPE_CHECKING:
     from pycomnet.ext.pubsub.topic import Topic
@@ -276,6 +277,13 @@ class SubscriberGroup:
             # Only in a durable group: the store has the events that are dropped here.
             self._rewind()
 
+    def room(self) -> int:
+        return BATCH
+
+    def offer_run(self, run: Run[Any], sends: bool) -> None:
+        for event in run.events():
+            self.offer(event)
+
     def pump(self) -> None:
         """Hand out waiting events to the members that have room."""
         if self._pumping or not self._ready.fired:
@@ -300,7 +308,10 @@ class SubscriberGroup:
         heapq.heapify(free)
         sizes: dict[GroupMember, int] = {}
         while free and (intake.backlog or not self._is_full()):
+            is_reading = intake.cursor is not None
             items = intake.take(1)
+            if is_reading and intake.cursor is None:
+                self.topic.end_run()
             if not items:
                 break
             count, place, member = heapq.heappop(free)
