@@ -96,7 +96,7 @@ class GroupMember(Outlet):
         )
 
     def take(self, event: EncodedEvent) -> None:
-        """The member has got an event."""
+        """Note that the member was sent an event."""
         if self._ack_timeout is not None and not self.unacknowledged:
             self._since = self.topic.now()
             if self._deadline is None:
@@ -270,7 +270,7 @@ class SubscriberGroup:
     # -- events ----------------------------------------------------------------------------------
 
     def offer(self, event: EncodedEvent) -> None:
-        """An event was published that matches the group's subjects."""
+        """Queue a published event that matches the group's subjects."""
         if self.intake.size > BATCH:
             self.pump()
         if not self.intake.offer(event):
@@ -448,7 +448,7 @@ class SubscriberGroup:
         self.hand_on(member)
 
     def hand_on(self, member: GroupMember) -> None:
-        """Give a member's unacknowledged events to others."""
+        """Redeliver a member's unacknowledged events to other members."""
         back = []
         for number in sorted(member.unacknowledged):
             event = member.give(number)

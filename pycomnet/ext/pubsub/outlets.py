@@ -162,7 +162,7 @@ class Subscription(Outlet):
         self._few = min(BATCH, intake.bound)
 
     def offer(self, event: EncodedEvent) -> None:
-        """An event was published that matches the subscription."""
+        """Queue a published event that matches the subscription."""
         intake = self.intake
         size = intake.size + event.size
         if size <= self._few and intake.cursor is None and intake.queues:

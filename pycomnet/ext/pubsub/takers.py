@@ -50,13 +50,13 @@ class Takers(Generic[T]):
         return len(self._all)
 
     def add(self, taker: T, patterns: Iterable[str]) -> None:
-        """A taker gets events from now on."""
+        """Add a taker."""
         self._all[taker] = None
         self._index.add(patterns, taker)
         self._forget()
 
     def remove(self, taker: T, patterns: Iterable[str]) -> None:
-        """A taker gets no more events."""
+        """Remove a taker."""
         self._all.pop(taker, None)
         self._index.remove(patterns, taker)
         self._forget()

@@ -291,7 +291,8 @@ class Topic(Live):
         self._offered(run.rows[-1][0])
 
     def end_run(self) -> None:
-        """The takers change; or one has read the history, and gets published events from now on."""
+        """Close the open run: the takers change, or one has read the history and gets published
+        events from now on."""
         self._settle()
         self._last_takers = None
 
@@ -390,7 +391,7 @@ class Topic(Live):
             self.flush_later(taker)
 
     def end(self, problem: BaseException | None = None) -> None:
-        """There are no more events.
+        """End the topic, and each stream once its events are sent.
 
         :param problem: the error that subscribers get; None for the normal end.
         """
@@ -468,12 +469,12 @@ class Topic(Live):
             self.watched(False)
 
     def add(self, taker: Taker) -> None:
-        """A taker gets events from now on."""
+        """Pass events to a taker from now on."""
         self.end_run()
         self.takers.add(taker, taker.intake.patterns.texts)
 
     def remove(self, taker: Taker) -> None:
-        """A taker gets no more events."""
+        """Pass no more events to a taker, and forget what waits for it."""
         self.end_run()
         self.takers.remove(taker, taker.intake.patterns.texts)
         self.figures.dropped += taker.intake.dropped
