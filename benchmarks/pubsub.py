@@ -1,9 +1,10 @@
 """Publish and subscribe, side by side with peers, in one run: ``python benchmarks/pubsub.py``.
 
 Each peer is a publisher in one process and its subscribers in another, in Python, over loopback
-TCP; a broker where the peer needs one. Rounds of all peers alternate, and the medians are shown as
-ratios. Absolute figures are of this machine; with other programs on it only the ratios say
-something, and processor time is shown beside them.
+TCP; a broker where the peer needs one. Rounds of all peers alternate. A ratio is the median of the
+rounds' ratios: what slows the machine down for some seconds slows both parts of it. Absolute
+figures are of this machine; with other programs on it only the ratios say something, and processor
+time is shown beside them.
 
 Peers that are not installed are left out: nats-py with nats-server, redis-py with redis-server,
 pyzmq. *bare* writes to sockets, and reads them.
@@ -14,15 +15,17 @@ from __future__ import annotations
 import argparse
 import statistics
 from pathlib import Path
+from typing import NamedTuple
 
-from pubsub_alone import durable, idle, stalled
+from pubsub_alone import durable, idle
 from pubsub_common import LONG, SMALL, Job
 from pubsub_latency import latency
 from pubsub_peers import PEERS, available
+from pubsub_stalled import stalled
 
 #: name -> subscribers, events, payload, and whether events or deliveries are counted
 ROWS = {
-    "128 B, one to one": (1, 100_000, SMALL),
+    "128 B, one to one": (1, 300_000, SMALL),
     "128 B, one to 100": (100, 5_000, SMALL),
     "1 MB, one to 10": (10, 100, LONG),
 }
@@ -50,7 +53,7 @@ def main() -> None:
         latency([name for name in options.peers.split(",") if available(name)], options.rounds)
         return
     if options.stalled:
-        stalled(options.rounds)
+        stalled(options.rounds, options.scale)
         return
     if options.idle or options.durable:
         if options.idle:
@@ -69,10 +72,21 @@ def main() -> None:
             throughput(row, peers, options.rounds, options.scale)
 
 
-def throughput(
-    row: str, peers: list[str], rounds: int, scale: float
-) -> dict[str, tuple[float, float]]:
-    """Measure a row: deliveries a second, and microseconds of all processors for each."""
+class Found(NamedTuple):
+    """What was measured of a peer.
+
+    :ivar rate: deliveries a second, and
+    :ivar used: ... microseconds of all processors for each.
+    :ivar times: how often as fast the first peer is.
+    """
+
+    rate: float
+    used: float
+    times: float
+
+
+def throughput(row: str, peers: list[str], rounds: int, scale: float) -> dict[str, Found]:
+    """Measure a row."""
     subscribers, count, payload = ROWS[row]
     job = Job(subscribers, max(1, int(count * scale)), payload)
     if payload is SMALL:
@@ -86,13 +100,17 @@ def throughput(
     found = {}
     for name in peers:
         seconds, used = (statistics.median(one[place] for one in seen[name]) for place in (0, 1))
-        found[name] = deliveries / seconds, used / deliveries * 1e6
-        base = found[peers[0]]
+        times, shares = [], []
+        for first, other in zip(seen[peers[0]], seen[name], strict=True):
+            times.append(other[0] / first[0])
+            shares.append(first[1] / other[1])
+        found[name] = Found(deliveries / seconds, used / deliveries * 1e6, statistics.median(times))
         print(
-            f"  {name:10} {found[name][0]:12,.0f} /s   "
-            f"{found[name][1]:8.2f} us of processors each   "
-            f"{peers[0]} is {base[0] / found[name][0]:5.2f} times as fast, "
-            f"with {base[1] / found[name][1]:5.2f} of the processor time"
+            f"  {name:10} {found[name].rate:12,.0f} /s   "
+            f"{found[name].used:8.2f} us of processors each   "
+            f"{peers[0]} is {found[name].times:5.2f} times as fast "
+            f"({min(times):.2f} to {max(times):.2f}), "
+            f"with {statistics.median(shares):5.2f} of the processor time"
         )
     return found
 

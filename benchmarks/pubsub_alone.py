@@ -1,5 +1,5 @@
-"""What only pycomnet is measured in, for ``benchmarks/pubsub.py``: subscriptions that are idle, one
-that is stalled, and durable events."""
+"""What only pycomnet is measured in, for ``benchmarks/pubsub.py``: subscriptions that are idle, and
+durable events."""
 
 from __future__ import annotations
 
@@ -13,8 +13,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from pubsub_common import NAME, SMALL, Job, run, serve, until_subscribed
-from pubsub_peers import pycomnet_round
+from pubsub_common import NAME, SMALL, run, serve, until_subscribed
 
 
 def idle_publisher(pipe: Any) -> None:
@@ -78,22 +77,6 @@ def idle() -> float:
         for process in (publisher, subscribers):
             process.kill()
             process.join()
-
-
-def stalled(rounds: int) -> float:
-    """What one stalled subscriber costs a hundred others: their share of the rate without it."""
-    found: dict[int, list[tuple[float, float]]] = {0: [], 1: []}
-    shares = []
-    for _ in range(rounds):
-        for count in found:
-            found[count].append(pycomnet_round(Job(100, 5000, bytes(1024), count)))
-    for place, what in enumerate(("time", "processor time")):
-        without, with_one = (
-            statistics.median(one[place] for one in found[count]) for count in (0, 1)
-        )
-        print(f"one of 101 stalled: the others at {without / with_one:.2f} of their rate by {what}")
-        shares.append(without / with_one)
-    return shares[0]
 
 
 def durable() -> tuple[float, float]:

@@ -44,11 +44,9 @@ class Job:
     :ivar subscribers: how many there are, all in one process.
     :ivar count: events that are published.
     :ivar payload: of each.
-    :ivar stalled: how many further subscribers take nothing (of pycomnet only).
     """
 
-    def __init__(self, subscribers: int, count: int, payload: bytes, stalled: int = 0) -> None:
-        self.stalled = stalled
+    def __init__(self, subscribers: int, count: int, payload: bytes) -> None:
         self.subscribers = subscribers
         self.count = count
         self.payload = payload

@@ -40,7 +40,7 @@ def pycomnet_publisher(pipe: Any, job: Job, port: int) -> None:
     async def main(reactor: Any) -> None:
         service: Any = Events()
         await serve(reactor, pipe, service)
-        await until_subscribed(reactor, service, job.subscribers + job.stalled)
+        await until_subscribed(reactor, service, job.subscribers)
         begun, used = time.perf_counter(), cpu()
         publish, payload = service.topic.publish, job.payload
         for number in range(1, job.count + 1):
@@ -72,11 +72,6 @@ def pycomnet_subscribers(pipe: Any, job: Job, address: str) -> None:
 
     async def main(reactor: Any) -> None:
         used = cpu()
-        stalled = [
-            subscriber(NAME, context=Context(reactor), address=address) for _ in range(job.stalled)
-        ]
-        for each in stalled:
-            await each.when_subscribed()
         contexts = [Context(reactor) for _ in range(job.subscribers)]
         running = [defer.Deferred.fromCoroutine(one(context)) for context in contexts]
         counts = await defer.gatherResults(running)

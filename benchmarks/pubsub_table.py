@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pubsub
 from nats_rows import through_nats
-from pubsub_alone import durable, idle, stalled
+from pubsub_alone import durable, idle
 from pubsub_latency import RATE, latency
+from pubsub_stalled import stalled
 
 #: Peers with a broker, and those that are shown for comparison.
 BROKERS = ("nats-py", "redis-py")
@@ -60,31 +61,29 @@ def measure(peers: list[str], rounds: int, scale: float) -> Iterable[tuple[str, 
     """The lines, one after the other."""
     for row in pubsub.ROWS:
         found = pubsub.throughput(row, peers, rounds, scale)
-        rates = {name: rate for name, (rate, _) in found.items()}
-        used = {name: f"{one:,.2f}" for name, (_, one) in found.items()}
-        shown = {name: f"{rate:,.0f}" for name, rate in rates.items()}
-        ours = rates["pycomnet"]
-        brokers = {name: rates[name] for name in BROKERS if name in rates}
+        used = {name: f"{one.used:,.2f}" for name, one in found.items()}
+        shown = {name: f"{one.rate:,.0f}" for name, one in found.items()}
+        brokers = {name: found[name].times for name in BROKERS if name in found}
         if row.startswith("1 MB"):
-            share = ours / rates["bare"]
+            share = found["bare"].times
             yield line(f"{row}, /s", shown, f"{share:.2f}", "over 0.5 of bare", share > 0.5)
         elif brokers:
             name = (
-                "nats-py" if row.endswith("one to one") else max(brokers, key=brokers.__getitem__)
+                "nats-py" if row.endswith("one to one") else min(brokers, key=brokers.__getitem__)
             )
-            times = ours / brokers[name]
+            times = brokers[name]
             yield line(f"{row}, /s", shown, f"{times:.1f} times", f"3 times {name}", times >= 3)
         yield line("... us of all processors for each", used, "", "", None)
-    found = latency(peers, rounds)
+    latencies = latency(peers, rounds)
     for place, what in enumerate(("p50", "p99")):
-        times = {name: one[place] for name, one in found.items()}
-        shown = {name: f"{one * 1e6:,.0f}" for name, one in times.items()}
-        best = min((one for name, one in times.items() if name in BROKERS), default=0.0)
-        ratio = f"{times['pycomnet'] / best:.2f}" if best else ""
-        reached = times["pycomnet"] < best if best else None
+        delays = {name: one[place] for name, one in latencies.items()}
+        shown = {name: f"{one * 1e6:,.0f}" for name, one in delays.items()}
+        best = min((one for name, one in delays.items() if name in BROKERS), default=0.0)
+        ratio = f"{delays['pycomnet'] / best:.2f}" if best else ""
+        reached = delays["pycomnet"] < best if best else None
         title = f"latency at {RATE:,} events a second, {what}, us"
         yield line(title, shown, ratio, "below each broker's", reached)
-    share = stalled(rounds)
+    share = stalled(max(rounds, 9), scale)
     title = "one of 101 stalled: the others' rate"
     yield line(title, {"pycomnet": f"{share:.2f}"}, "", "0.95 of that without it", share >= 0.95)
     size = idle()

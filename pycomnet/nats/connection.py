@@ -100,7 +100,7 @@ class NatsGreeting(Protocol):
         factory.noisy = False
         self._inner = factory.buildProtocol(None)
         self._inner.makeConnection(self.transport)
-        connection.greeted(info, is_private=True)
+        connection.greeted(info, is_private=True, has_tls=True)
 
     def connectionLost(self, reason: Failure = _done) -> None:
         if self._inner is not None:
@@ -132,7 +132,8 @@ class NatsConnection(Protocol):
     """A connection to a server.
 
     :param subscriptions: the subscriptions, by their number as bytes.
-    :param told: called with the server's data about itself and other servers.
+    :param told: called with the server's data about itself and other servers, the server, and
+        whether these data have come with TLS.
     :param complained: called with an error that does not end the connection.
     :ivar accepted: fires once the server has accepted the client.
     :ivar lost: fires with the reason when the connection is lost.
@@ -145,7 +146,7 @@ class NatsConnection(Protocol):
         settings: NatsSettings,
         reactor: EndpointReactor,
         subscriptions: dict[bytes, NatsSubscription],
-        told: Callable[[dict[str, Any], NatsServer], None],
+        told: Callable[[dict[str, Any], NatsServer, bool], None],
         complained: Callable[[str], None],
         resumed: Callable[[], None],
     ) -> None:
@@ -169,6 +170,7 @@ class NatsConnection(Protocol):
         self._problem: BaseException | None = None
         #: whether the server has violated the protocol
         self._is_broken = False
+        self._has_tls = False
         self.write: Callable[[eager.Pieces], None] = eager.nowhere
 
     def __repr__(self) -> str:
@@ -183,12 +185,14 @@ class NatsConnection(Protocol):
         if hasattr(transport, "setTcpNoDelay"):
             transport.setTcpNoDelay(True)
 
-    def greeted(self, info: dict[str, Any], is_private: bool) -> None:
+    def greeted(self, info: dict[str, Any], is_private: bool, has_tls: bool = False) -> None:
         """The server's first line has come, and TLS has begun if it is used.
 
         :param is_private: whether nobody else can read what is sent.
+        :param has_tls: whether TLS has begun: this line has come before that.
         """
         self.info(info)
+        self._has_tls = has_tls
         said = {
             "verbose": False,
             "pedantic": False,
@@ -329,7 +333,7 @@ class NatsConnection(Protocol):
         most = info.get("max_payload")
         if type(most) is int and most > 0:
             self.max_payload = most
-        self._told(info, self.server)
+        self._told(info, self.server, self._has_tls)
 
     def error(self, text: str) -> None:
         """The server has sent an error; after most errors it closes the connection."""

@@ -33,24 +33,31 @@ class ServerPool:
         if place < self._next:
             self._next -= 1
 
-    def learn(self, info: dict[str, Any], teller: NatsServer) -> None:
+    def learn(self, info: dict[str, Any], teller: NatsServer, is_proven: bool) -> None:
         """Add the servers that a server announces.
 
         :param info: its ``INFO`` message.
+        :param is_proven: whether it has come with TLS.
         """
         addresses = info.get("connect_urls")
         if not self._settings.learn or not isinstance(addresses, list):
             return
-        known = {(one.host, one.port) for one in self._servers}
+        known = {(one.host, one.port): place for place, one in enumerate(self._servers)}
         count = sum(one.learned for one in self._servers)
         for address in addresses[:MOST_LEARNED]:
-            found = self._settings.learned(address, teller)
-            if found is not None and (found.host, found.port) not in known:
-                if count >= MOST_LEARNED:
-                    break
-                count += 1
-                known.add((found.host, found.port))
-                self._servers.append(found)
+            found = self._settings.learned(address, teller, is_proven)
+            if found is None:
+                continue
+            place = known.get((found.host, found.port))
+            if place is not None:
+                if is_proven and self._servers[place].learned:
+                    self._servers[place] = found  # it may have been announced in the clear before
+                continue
+            if count >= MOST_LEARNED:
+                break
+            count += 1
+            known[found.host, found.port] = len(self._servers)
+            self._servers.append(found)
 
 
 __all__ = ["ServerPool"]

@@ -151,11 +151,18 @@ class NatsSettings:
                 found[name] = value
         return found
 
-    def learned(self, address: Any, teller: NatsServer) -> NatsServer | None:
+    def learned(self, address: Any, teller: NatsServer, is_proven: bool) -> NatsServer | None:
         """A server that another server has announced as ``HOST:PORT``; None if that isn't valid.
 
-        It gets the announcing server's TLS setting and credentials, by the same rules. If it is
-        announced by its IP address, its certificate must have the announcing server's name.
+        It gets the announcing server's TLS setting and credentials, by the same rules. With TLS,
+        its certificate must have the announced host name, as with other clients of NATS, if the
+        announcement has come with TLS, or if that host is in the domain of a server that the user
+        has given. Otherwise, and for an IP address, the certificate must have the announcing
+        server's name: anybody on the way may have altered what was sent in the clear, and may have
+        a valid certificate of a host elsewhere.
+
+        :param is_proven: whether the announcement has come with TLS, from a server whose
+            certificate was checked.
         """
         if not isinstance(address, str) or len(address) > 300 or "@" in address:
             return None
@@ -164,13 +171,24 @@ class NatsSettings:
         except (NatsAddressError, EndpointError):
             return None
         by_number = found.host.replace(".", "").isdigit() or ":" in found.host
+        is_own = not by_number and (is_proven or self._is_akin(found.host))
         return attrs.evolve(
             found,
             tls=teller.tls,
-            name=teller.name if by_number else found.host,
+            name=found.host if is_own else teller.name,
             user=teller.user,
             password=teller.password,
             learned=True,
+        )
+
+    def _is_akin(self, host: str) -> bool:
+        """Whether a host is one of the given ones, or in the domain of one: ``b.nats.example`` with
+        ``a.nats.example``. Hosts of a domain with one part, such as ``com``, have it in common with
+        anybody."""
+        domain = host.partition(".")[2]
+        names = [one.host for one in self.servers]
+        return host in names or (
+            "." in domain and domain in [name.partition(".")[2] for name in names]
         )
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 
 class BlockingDoor:
-    """What a subscriber can do without Deferreds.
+    """The methods of a subscriber that block.
 
     :ivar taken: what was taken from the reactor's thread, and not given yet.
     """

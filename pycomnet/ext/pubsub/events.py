@@ -51,18 +51,22 @@ class EncodedEvent:
 def encode_event(
     sequence: int, subject: str, key: str | None, time: float, value: Any, most: int
 ) -> EncodedEvent:
-    """Encode an event.
+    """Encode an event; see :func:`encode_payload`."""
+    payload = encode_payload(sequence, subject, key, time, value, most)
+    return EncodedEvent(sequence, subject, key, time, payload)
+
+
+def encode_payload(
+    sequence: int, subject: str, key: str | None, time: float, value: Any, most: int
+) -> bytes:
+    """Encode the array of an event.
 
     :param value: a value, or a tuple of a value and blocks of binary data.
     :param most: the most bytes of the event.
     :raises ValueNotSendable: it can't be sent.
     :raises InvalidArguments: it is too long.
     """
-    if type(value) is not tuple:
-        payload = _encode([sequence, subject, key, time, value])
-        if len(payload) <= most:
-            return EncodedEvent(sequence, subject, key, time, payload)
-    elif value and type(value[-1]) is Binary:
+    if type(value) is tuple and value and type(value[-1]) is Binary:
         first = next(place for place, part in enumerate(value) if type(part) is Binary)
         plain = value[0] if first == 1 else None if first == 0 else value[:first]
         blocks = [_read(block, most) for block in value[first:]]
@@ -73,7 +77,7 @@ def encode_event(
         raise InvalidArguments(
             f"an event of {len(payload)} bytes; the limit is {most}: publish its location instead"
         )
-    return EncodedEvent(sequence, subject, key, time, payload)
+    return payload
 
 
 def _read(block: Any, most: int) -> list[Any]:
@@ -210,6 +214,7 @@ __all__ = [
     "again",
     "batch",
     "encode_event",
+    "encode_payload",
     "gap",
     "restarted",
 ]

@@ -14,6 +14,7 @@ from pycomnet.ext.pubsub.events import EncodedEvent, again
 from pycomnet.ext.pubsub.outlets import BATCH, Outlet, last_of
 from pycomnet.ext.pubsub.reading import read_on
 from pycomnet.ext.pubsub.subscriberqueue import Item, SubscriberQueue, Told
+from pycomnet.ext.pubsub.takers import Run
 
 if TYPE_CHECKING:
     from pycomnet.ext.pubsub.topic import Topic
@@ -95,7 +96,7 @@ class GroupMember(Outlet):
         )
 
     def take(self, event: EncodedEvent) -> None:
-        """The member has got an event."""
+        """Note that the member was sent an event."""
         if self._ack_timeout is not None and not self.unacknowledged:
             self._since = self.topic.now()
             if self._deadline is None:
@@ -269,12 +270,19 @@ class SubscriberGroup:
     # -- events ----------------------------------------------------------------------------------
 
     def offer(self, event: EncodedEvent) -> None:
-        """An event was published that matches the group's subjects."""
+        """Queue a published event that matches the group's subjects."""
         if self.intake.size > BATCH:
             self.pump()
         if not self.intake.offer(event):
             # Only in a durable group: the store has the events that are dropped here.
             self._rewind()
+
+    def room(self) -> int:
+        return BATCH
+
+    def offer_run(self, run: Run[Any], sends: bool) -> None:
+        for event in run.events():
+            self.offer(event)
 
     def pump(self) -> None:
         """Hand out waiting events to the members that have room."""
@@ -300,7 +308,10 @@ class SubscriberGroup:
         heapq.heapify(free)
         sizes: dict[GroupMember, int] = {}
         while free and (intake.backlog or not self._is_full()):
+            is_reading = intake.cursor is not None
             items = intake.take(1)
+            if is_reading and intake.cursor is None:
+                self.topic.end_run()
             if not items:
                 break
             count, place, member = heapq.heappop(free)
@@ -437,7 +448,7 @@ class SubscriberGroup:
         self.hand_on(member)
 
     def hand_on(self, member: GroupMember) -> None:
-        """Give a member's unacknowledged events to others."""
+        """Redeliver a member's unacknowledged events to other members."""
         back = []
         for number in sorted(member.unacknowledged):
             event = member.give(number)

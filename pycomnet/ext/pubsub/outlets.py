@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pycomnet.errors import PycomnetError
 from pycomnet.ext.pubsub.errors import SlowSubscriber
 from pycomnet.ext.pubsub.events import EncodedEvent
 from pycomnet.ext.pubsub.reading import read_on
 from pycomnet.ext.pubsub.subscriberqueue import Item, Policy, SubscriberQueue
+from pycomnet.ext.pubsub.takers import Run
 from pycomnet.services.server.streaming import StreamFeed
 
 if TYPE_CHECKING:
@@ -104,10 +105,12 @@ class Outlet(StreamFeed):
             return
         if len(items) == 1 and type(items[0]) is EncodedEvent:
             payload = items[0].alone()
-            self.sent += 1
         else:
             payload = self.topic.batch(upto, items)
-            self.sent += len(items)
+        self._send_batch(call, payload, len(items))
+
+    def _send_batch(self, call: ServerCall, payload: bytes, count: int) -> None:
+        self.sent += count
         self.waiting = True
         try:
             if call.connection.send_encoded(call, payload, self):
@@ -159,7 +162,7 @@ class Subscription(Outlet):
         self._few = min(BATCH, intake.bound)
 
     def offer(self, event: EncodedEvent) -> None:
-        """An event was published that matches the subscription."""
+        """Queue a published event that matches the subscription."""
         intake = self.intake
         size = intake.size + event.size
         if size <= self._few and intake.cursor is None and intake.queues:
@@ -174,11 +177,33 @@ class Subscription(Outlet):
         if size > self._few and not self.waiting:
             self.flush()  # before anything is dropped
         if not intake.offer(event):
-            if intake.policy is Policy.BLOCK:
-                self.topic.blocked(self)
-            else:
-                bound = intake.bound
-                self.close(SlowSubscriber(f"over {bound} bytes of events wait for this subscriber"))
+            self._over_bound()
+
+    def _over_bound(self) -> None:
+        intake = self.intake
+        if intake.policy is Policy.BLOCK:
+            self.topic.pressure.blocked(self)
+        else:
+            bound = intake.bound
+            self.close(SlowSubscriber(f"over {bound} bytes of events wait for this subscriber"))
+
+    def room(self) -> int:
+        intake = self.intake
+        if not self.waiting:
+            return self._few - intake.size
+        return BATCH if intake.policy in DROPPING else intake.bound - intake.size
+
+    def offer_run(self, run: Run[Any], sends: bool) -> None:
+        call, intake = self.call, self.intake
+        if call is None or call.over:
+            return
+        if sends and not self.waiting and not intake.has_more():
+            self._send_batch(call, run.batch(), len(run.rows))
+        elif intake.offer_all(run.events(), run.size):
+            if intake.size > self._few and not self.waiting:
+                self.flush()
+        else:
+            self._over_bound()
 
     def ended(self) -> None:
         self._few = -1
@@ -187,7 +212,10 @@ class Subscription(Outlet):
     def flush(self) -> None:
         intake, topic = self.intake, self.topic
         while not self.waiting and self.call is not None:
+            is_reading = intake.cursor is not None
             items = intake.take(BATCH)
+            if is_reading and intake.cursor is None:
+                topic.end_run()
             if items:
                 self.send(items, last_of(items, topic, intake))
             elif intake.reading:
@@ -204,7 +232,7 @@ class Subscription(Outlet):
             else:
                 break
         if intake.policy is Policy.BLOCK and 2 * intake.size <= intake.bound:
-            topic.unblocked(self)
+            topic.pressure.unblocked(self)
 
     def tell(self, payload: bytes) -> None:
         """Send a notice at its place among the events."""

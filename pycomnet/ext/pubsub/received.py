@@ -102,9 +102,8 @@ def is_number(value: Any) -> bool:
 
 
 def take_apart(batch: Any, count: EventCount) -> int:
-    """Check a batch, and convert it to a list of events, as docs/protocol.rst has them, and of
-    :class:`Gap` and :class:`Restarted`.
-    :class:`Gap` and :class:`Restarted`.
+    """Check a batch, and convert it in place to a list of events, as docs/protocol.rst has them,
+    and of :class:`Gap` and :class:`Restarted` objects.
 
     :returns: the number up to which all events have been received with it.
     :raises PycomnetError: it is not a batch.

@@ -138,7 +138,7 @@ class Patterns:
 
 
 class SubjectIndex(Generic[T]):
-    """Finds who wants a subject, without asking each.
+    """Finds the takers of a subject, without asking each.
 
     A tree of the patterns' parts. What it costs to find a subject is about as many steps as it has
     parts, and as there are patterns that match the beginning of it.
@@ -151,7 +151,7 @@ class SubjectIndex(Generic[T]):
         self._all: dict[T, None] = {}
 
     def add(self, patterns: Iterable[str], taker: T) -> None:
-        """Somebody wants what these match."""
+        """Add a taker of the subjects that these match."""
         for pattern in patterns:
             if pattern == ALL:
                 self._all[taker] = None
@@ -162,7 +162,7 @@ class SubjectIndex(Generic[T]):
             node.takers[taker] = None
 
     def remove(self, patterns: Iterable[str], taker: T) -> None:
-        """They do not any more."""
+        """Remove it."""
         for pattern in patterns:
             if pattern == ALL:
                 self._all.pop(taker, None)
@@ -183,11 +183,11 @@ class SubjectIndex(Generic[T]):
                     del path[-1].parts[part]
 
     def is_empty(self) -> bool:
-        """Whether nobody wants anything."""
+        """Whether there is no taker."""
         return not (self._all or self._root.parts)
 
     def find(self, subject: str) -> tuple[T, ...]:
-        """Those who want a subject, each once."""
+        """The takers of a subject, each once."""
         found = dict(self._all)
         nodes = [self._root] if subject else []
         for part in subject.split("."):

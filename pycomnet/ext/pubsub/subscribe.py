@@ -65,7 +65,6 @@ def subscriber(
         which is also the maximum.
     :param via: the publishers are behind NATS: ``"nats://a:4222,b:4222"``, or
         :class:`~pycomnet.nats.NatsSettings`. The nameserver is not used then.
-        :class:`~pycomnet.nats.NatsSettings`. The nameserver is not asked then.
     :param gaps: return a :class:`Gap` where events are missing, and :class:`Restarted`.
     """
     if not isinstance(interface, str) or not interface:

@@ -111,8 +111,8 @@ class Subscriber(BlockingDoor, Live):
         return Publishers(self, context, self._address, self._service, self._which == ONE)
 
     def when_subscribed(self) -> defer.Deferred[None]:
-        """Wait until a subscription is in effect: events that are published from then on are
-        delivered.
+        """Wait until the subscription is in effect. Events that are published after that are
+        delivered, or reported as missing.
 
         :returns: fires when all known publishers have confirmed it or, if none is known yet, the
             first one has. Fails with the error that keeps it from beginning. Cancelling it changes
@@ -129,14 +129,9 @@ class Subscriber(BlockingDoor, Live):
         """The next value, or :class:`Gap`, or :class:`Restarted`.
 
         :returns: fires with it. When all publishers have ended, it fails with
-            :class:`~pycomnet.errors.ChannelClosed`; it fails with the error of a publisher that has
-            raised one; and as ``invoke`` does if the user may not subscribe. After an error of one
-            of several publishers the events of the others continue. Cancelling it leaves the value
-            for the next ``receive``.
-            :class:`~pycomnet.errors.ChannelClosed`; with the error of a publisher that has raised
-            one; and as ``invoke`` does if it may not subscribe. After an error of one of several
-            publishers the others' events go on. Cancelling it leaves the value for the next
-            ``receive``.
+            :class:`~pycomnet.errors.ChannelClosed`. If a publisher has raised an error, it fails
+            with that; the events of other publishers continue. If the user may not subscribe, it
+            fails as ``invoke`` does. Cancelling it leaves the value for the next ``receive``.
         """
         return self._receive(False)
 
@@ -309,7 +304,7 @@ class Subscriber(BlockingDoor, Live):
         return made.value
 
     def _is_told(self, item: Gap | Restarted | Exception) -> bool:
-        """Whether the user gets items that are not events."""
+        """Count a gap, or raise a publisher's error. Returns whether the user gets the item."""
         if isinstance(item, Exception):
             raise item
         if isinstance(item, Gap):
@@ -343,19 +338,19 @@ class Subscriber(BlockingDoor, Live):
         return None if self._finder is None else self._finder.take_over(epoch)
 
     def add_feed(self, feed: PublisherFeed) -> None:
-        """A publisher was found."""
+        """Follow a publisher that was found."""
         self._feeds[feed] = None
         feed.start()
 
     def put(self, source: EventCount, items: list[Any]) -> None:
-        """A batch has come."""
+        """Queue a batch for the user."""
         if self._closed:
             return
         self._batches.append((source, items))
         self._give()
 
     def tell(self, source: EventCount, gap: Gap) -> None:
-        """Events are missing here; how often in a row does not matter."""
+        """Queue a gap for the user, unless the last item is a gap for the same reason."""
         if self._batches:
             last, items = self._batches[-1]
             if last.feed is source.feed and isinstance(items[-1], Gap) and items[-1].why == gap.why:
@@ -392,7 +387,7 @@ class Subscriber(BlockingDoor, Live):
             subscribed.fail(problem)
 
     def feed_ended(self, feed: PublisherFeed, problem: BaseException | None) -> None:
-        """Nothing more comes from a publisher."""
+        """A publisher's feed is over: tell the user of its error, if there is one."""
         self._feeds.pop(feed, None)
         if problem is not None:
             error = problem if isinstance(problem, Exception) else Exception(str(problem))

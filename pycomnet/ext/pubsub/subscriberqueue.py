@@ -201,6 +201,23 @@ class SubscriberQueue:
                 return False
         return True
 
+    def offer_all(self, events: list[EncodedEvent], size: int) -> bool:
+        """Matching events were published, one after the other.
+
+        :param size: their bytes.
+        :returns: as :meth:`offer`.
+        """
+        if self.policy in (Policy.LATEST, Policy.DROP_NEWEST) or self.cursor is not None:
+            return all([self.offer(event) for event in events])
+        self.queue.extend(events)
+        self._count(size)
+        if self.size > self.bound:
+            if self.policy is Policy.DROP_OLDEST:
+                self._drop_oldest(self.bound)
+            elif len(self.queue) > 1:
+                return False
+        return True
+
     def tell(self, payload: bytes) -> None:
         """Put a notice at the end of the queue."""
         # With `latest` the notice comes before all events: they have no order there.

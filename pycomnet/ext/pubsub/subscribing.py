@@ -224,6 +224,7 @@ class _Starting:
         if outlet.call is None:
             return  # it has gone meanwhile
         topic = outlet.topic
+        topic.end_run()
         cursor = self._intake.cursor
         outlet.welcome(resumed, topic.history.last if cursor is None else cursor)
         if topic.over:

@@ -15,25 +15,31 @@ from twisted.python.failure import Failure
 
 from pycomnet.deferred import done
 from pycomnet.errors import InvalidArguments, Overloaded, StoreFailed
-from pycomnet.ext.pubsub.errors import PublisherGone, SlowSubscriber
-from pycomnet.ext.pubsub.events import EncodedEvent, batch, encode_event, restarted
+from pycomnet.ext.pubsub.backpressure import BackPressure
+from pycomnet.ext.pubsub.errors import PublisherGone
+from pycomnet.ext.pubsub.events import (
+    OVERHEAD,
+    EncodedEvent,
+    batch,
+    encode_event,
+    encode_payload,
+    restarted,
+)
 from pycomnet.ext.pubsub.figures import TopicFigures
 from pycomnet.ext.pubsub.groups import GroupMember, SubscriberGroup
 from pycomnet.ext.pubsub.history import BUDGET, History, Retained
 from pycomnet.ext.pubsub.limits import Clock, TopicSettings
-from pycomnet.ext.pubsub.outlets import Outlet, Subscription
+from pycomnet.ext.pubsub.outlets import BATCH, Outlet, Subscription
 from pycomnet.ext.pubsub.stores import EventStore
-from pycomnet.ext.pubsub.subjects import Patterns, SubjectIndex, check_subject
+from pycomnet.ext.pubsub.subjects import Patterns, check_subject
 from pycomnet.ext.pubsub.subscriberqueue import ALWAYS, Item, WaitingBytes
+from pycomnet.ext.pubsub.takers import Run, Takers
 from pycomnet.ext.pubsub.topicgroups import TopicGroups
 from pycomnet.far.live import Live
 from pycomnet.text.logs import Logger
 
 log = Logger()
 
-#: For so many subjects, with so many places of subscriptions, the matching subscriptions are
-#: cached.
-MOST_SUBJECTS, MOST_PLACES = 10_000, 1_000_000
 #: The most characters of a key.
 MAX_KEY = 255
 
@@ -87,23 +93,19 @@ class Topic(Live):
         self._keeps = bool(settings.history) or settings.retain or store is not None
         self._last_id = 0
         self._next = 1
-        #: the takers of events: subscriptions and groups
-        self.takers: dict[Taker, None] = {}
+        self.takers: Takers[Taker] = Takers()
         #: how many subscriptions there are, by weight: of all clients, and of each connection
         self._weight = 0
         self._per_connection: Counter[Any] = Counter()
-        #: subject -> its takers
-        self._wanting: dict[str, tuple[Taker, ...]] = {}
-        #: the total length of these tuples
-        self._places = 0
-        self._index: SubjectIndex[Taker] = SubjectIndex()
+        #: subject -> its takers, for the subjects that were looked up
+        self._wanting = self.takers.wanting
+        #: events that their takers have not got yet; and the takers of the last event
+        self._run: Run[Taker] | None = None
+        self._last_takers: tuple[Taker, ...] | None = None
         #: outlets that have something to send
         self._dirty: list[Taker | Outlet] = []
         self._turn: Any = None
-        self._blockers: dict[Subscription, Any] = {}
-        #: events to publish when nothing blocks any more: value, key, subject, and the caller's
-        #: Deferred
-        self._held: deque[tuple[Any, str | None, str, defer.Deferred[None]]] = deque()
+        self.pressure = BackPressure(self._publish, limits.blocked, settings.block, reactor)
         #: subscriptions that wait to begin until they may examine the history
         self._beginning: deque[Callable[[], None]] = deque()
         #: the last batch that was encoded in this turn
@@ -160,27 +162,37 @@ class Topic(Live):
             withdraw the event.
         """
         try:
-            if subject not in self._wanting:  # it is checked once
-                check_subject(subject)
-            if key is not None and not (type(key) is str and len(key) <= MAX_KEY):
-                raise InvalidArguments(f"a key is a str of at most {MAX_KEY} characters")
-            if self.over:
-                raise PublisherGone(f"{self.interface} has ended: nothing can be published")
-            if self._blockers or self._held:
-                return self._hold(value, key, subject)
-            return self._publish(value, key, subject)
+            run = self._run
+            if (
+                run is None
+                or key is not None
+                or self._keeps
+                or run.takers is not self._wanting.get(subject)
+            ):
+                return self._check_and_publish(value, key, subject)
+            # The same, without what was checked for the event before: this runs for most events.
+            number, time = self._next, self._time
+            payload = encode_payload(number, subject, None, time, value, self._longest)
+            self._next = number + 1
+            self.history.last = number
+            run.rows.append((number, subject, None, time, payload))
+            run.size += len(payload) + OVERHEAD
+            if run.size > run.room:
+                self._settle(sends=True)
+            return done()
         except Exception:
             return defer.fail()
 
-    def _hold(self, value: Any, key: str | None, subject: str) -> defer.Deferred[None]:
-        if len(self._held) >= self.settings.limits.blocked:
-            raise Overloaded(
-                f"{len(self._held)} events wait for a subscriber that blocks: wait for what "
-                "publish() returns"
-            )
-        waiting: defer.Deferred[None] = defer.Deferred()
-        self._held.append((value, key, subject, waiting))
-        return waiting
+    def _check_and_publish(self, value: Any, key: str | None, subject: str) -> defer.Deferred[None]:
+        if subject not in self._wanting:  # it is checked once
+            check_subject(subject)
+        if key is not None and not (type(key) is str and len(key) <= MAX_KEY):
+            raise InvalidArguments(f"a key is a str of at most {MAX_KEY} characters")
+        if self.over:
+            raise PublisherGone(f"{self.interface} has ended: nothing can be published")
+        if self.pressure:
+            return self.pressure.hold(value, key, subject)
+        return self._publish(value, key, subject)
 
     def _publish(self, value: Any, key: str | None, subject: str) -> defer.Deferred[None]:
         number = self._next
@@ -228,40 +240,77 @@ class Topic(Live):
             self.history.last = event.sequence
         takers = self._wanting.get(event.subject)
         if takers is None:
-            takers = self._find_takers(event.subject)
-        dirty = self._dirty
+            takers = self.takers.find(event.subject)
+        run = self._run
+        if run is not None and run.takers is not takers:
+            self._settle()
+            run = None
+        if run is None and takers is self._last_takers:
+            run = self._open_run(takers)
+        self._last_takers = takers
+        if run is not None:
+            run.rows.append((event.sequence, event.subject, event.key, event.time, event.payload))
+            run.size += event.size
+            if run.size > run.room:
+                self._settle(sends=True)
+            return
         for taker in takers:
             taker.offer(event)
-            if not taker.dirty:
-                taker.dirty = True
-                dirty.append(taker)
-        self.offered = event.sequence
-        if self.waiting.size > self.waiting.most:
-            self.relieve()
+            self._mark_dirty(taker)
+        self._offered(event.sequence)
         if self._turn is None:
             self._cork()
             self._flush()
 
-    def _find_takers(self, subject: str) -> tuple[Taker, ...]:
-        found = self._index.find(subject)
-        self._places += len(found)
-        if len(self._wanting) >= MOST_SUBJECTS or self._places > MOST_PLACES:
-            self._forget_wanting()
-            self._places = len(found)
-        self._wanting[subject] = found
-        return found
+    def _open_run(self, takers: tuple[Taker, ...]) -> Run[Taker] | None:
+        """Begin a run, if events may wait for others of this turn."""
+        if self._turn is None or self.store is not None or self.pressure:
+            return None
+        # Those that read the history come to these events there.
+        members = tuple(taker for taker in takers if taker.intake.cursor is None)
+        room = min([taker.room() for taker in members], default=BATCH)
+        if room <= 0:
+            return None
+        self._run = Run(takers, members, room)
+        return self._run
 
-    def _forget_wanting(self) -> None:
-        self._wanting.clear()
-        self._places = 0
+    def _settle(self, sends: bool = False) -> None:
+        """Give the events of the open run to its takers.
+
+        :param sends: whether takers for which nothing else is queued send them now.
+        """
+        run, self._run = self._run, None
+        if run is None:
+            return
+        for taker in run.members:
+            try:
+                taker.offer_run(run, sends)
+            except Exception:  # a defect: the others' events go on
+                log.failure("{interface}: can't send to {taker}", interface=self, taker=taker)
+            self._mark_dirty(taker)
+        self._offered(run.rows[-1][0])
+
+    def end_run(self) -> None:
+        """Close the open run: the takers change, or one has read the history and gets published
+        events from now on."""
+        self._settle()
+        self._last_takers = None
+
+    def _mark_dirty(self, taker: Taker | Outlet) -> None:
+        if not taker.dirty:
+            taker.dirty = True
+            self._dirty.append(taker)
+
+    def _offered(self, number: int) -> None:
+        self.offered = number
+        if self.waiting.size > self.waiting.most:
+            self.relieve()
 
     # -- sending, together with what else is published in this turn ------------------------------
 
     def flush_later(self, taker: Taker | Outlet) -> None:
         """Make an outlet send its items in the next turn."""
-        if not taker.dirty:
-            taker.dirty = True
-            self._dirty.append(taker)
+        self._mark_dirty(taker)
         if self._turn is None:
             self._cork()
 
@@ -291,11 +340,12 @@ class Topic(Live):
         beginning, self._beginning = self._beginning, deque()
         for begin in beginning:
             begin()  # what can't be afforded in this turn comes here again
-        if self._dirty or self._beginning or history.budget <= 0:
+        if self._run is not None or self._dirty or self._beginning or history.budget <= 0:
             self._cork()
             self._flush()
 
     def _flush(self) -> None:
+        self._settle(sends=True)
         dirty, self._dirty = self._dirty, []
         for taker in dirty:
             taker.dirty = False
@@ -319,6 +369,7 @@ class Topic(Live):
 
     def relieve(self) -> None:
         """Too many bytes wait: the subscriptions with the most lose some, and no others."""
+        self._settle()
         waiting = self.waiting
         while waiting.size > waiting.most * RELIEF:
             most = max(self.takers, key=attrgetter("held"), default=None)
@@ -329,83 +380,42 @@ class Topic(Live):
     def has_room(self) -> bool:
         """Whether half of the room for events that wait to be published is free: clients may use no
         more."""
-        held = len(self._held) >= self.settings.limits.blocked / 2
-        return not held and (self.store is None or self.store.fullness < 0.5)
+        return self.pressure.has_room and (self.store is None or self.store.fullness < 0.5)
 
     def tell_restarted(self, problem: str) -> None:
         """Notify all subscribers that the publisher's generator runs again."""
+        self._settle()
         payload = restarted(problem[:1000])
         for taker in self.takers:
             taker.tell(payload)
             self.flush_later(taker)
 
     def end(self, problem: BaseException | None = None) -> None:
-        """There are no more events.
+        """End the topic, and each stream once its events are sent.
 
         :param problem: the error that subscribers get; None for the normal end.
         """
         if self.over:
             return
+        self._settle()
         self.over = True
         self.problem = problem
-        held, self._held = self._held, deque()
-        for *_, waiting in held:
-            if not waiting.called:
-                waiting.errback(PublisherGone(f"{self.interface} has ended"))
+        self.pressure.end(self.interface)
         for outlet in list(self.outlets.values()):
             outlet.finish(problem)
 
     def close(self) -> None:
         """Forget everything; the server ends."""
         self.end(PublisherGone(f"{self.interface} has ended"))
-        timers = [self._turn, *self._blockers.values()]
-        self._turn = None
-        self._blockers.clear()
+        turn, self._turn = self._turn, None
+        self.pressure.close()
         self.groups.close()
-        for timer in timers:
-            if timer is not None and timer.active():
-                timer.cancel()
+        if turn is not None and turn.active():
+            turn.cancel()
 
     def closed(self) -> defer.Deferred[None]:
         """Fires when everything is closed, after :meth:`close`."""
         return done() if self.store is None else self.store.close()
-
-    # -- subscribers that block ------------------------------------------------------------------
-
-    def blocked(self, subscription: Subscription) -> None:
-        """A subscription has reached its bound: nothing is published until it has room."""
-        if subscription in self._blockers:
-            return
-        block = self.settings.block
-        timer = None
-        if block is not True:
-            timer = self._reactor.callLater(block, self._too_long, subscription)
-        self._blockers[subscription] = timer
-
-    def _too_long(self, subscription: Subscription) -> None:
-        self._blockers[subscription] = None
-        seconds = self.settings.block
-        subscription.close(
-            SlowSubscriber(f"this subscriber has blocked the publisher for {seconds:g} seconds")
-        )
-
-    def unblocked(self, subscription: Subscription) -> None:
-        """The subscription has room again, or is gone."""
-        if subscription not in self._blockers:
-            return
-        timer = self._blockers.pop(subscription)
-        if timer is not None:
-            timer.cancel()
-        while self._held and not self._blockers:
-            value, key, subject, waiting = self._held.popleft()
-            if waiting.called:
-                continue  # cancelled
-            try:
-                published = self._publish(value, key, subject)
-            except Exception:
-                waiting.errback(Failure())
-            else:
-                published.addCallbacks(waiting.callback, waiting.errback)
 
     # -- subscriptions ---------------------------------------------------------------------------
 
@@ -451,7 +461,7 @@ class Topic(Live):
         self._count(outlet.connection, -outlet.weight)
         if isinstance(outlet, Subscription):
             self.remove(outlet)
-            self.unblocked(outlet)
+            self.pressure.unblocked(outlet)
         elif isinstance(outlet, GroupMember):
             outlet.group.left(outlet)
             self.groups.left(outlet.group)
@@ -459,16 +469,14 @@ class Topic(Live):
             self.watched(False)
 
     def add(self, taker: Taker) -> None:
-        """A taker gets events from now on."""
-        self.takers[taker] = None
-        self._index.add(taker.intake.patterns.texts, taker)
-        self._forget_wanting()
+        """Pass events to a taker from now on."""
+        self.end_run()
+        self.takers.add(taker, taker.intake.patterns.texts)
 
     def remove(self, taker: Taker) -> None:
-        """A taker gets no more events."""
-        self.takers.pop(taker, None)
-        self._index.remove(taker.intake.patterns.texts, taker)
-        self._forget_wanting()
+        """Pass no more events to a taker, and forget what waits for it."""
+        self.end_run()
+        self.takers.remove(taker, taker.intake.patterns.texts)
         self.figures.dropped += taker.intake.dropped
         taker.intake.clear()
 
@@ -482,10 +490,10 @@ class Topic(Live):
             self.check_room(taker.connection, more)
         self._count(taker.connection, more)
         taker.weight = patterns.weight
-        self._index.remove(taker.intake.patterns.texts, taker)
+        self.end_run()
+        self.takers.remove(taker, taker.intake.patterns.texts)
         taker.intake.change(patterns)
-        self._index.add(patterns.texts, taker)
-        self._forget_wanting()
+        self.takers.add(taker, patterns.texts)
 
 
 __all__ = ["Topic"]

@@ -109,7 +109,7 @@ class PoolTests(SynchronousTestCase):
         settings = NatsSettings(servers="tls://u:p@a")
         pool = ServerPool(settings)
         told = {"connect_urls": ["a:4222", "10.0.0.1:4223", "b:1", 7, "x:y@c", "\r\n", "d:bad"]}
-        pool.learn(told, settings.servers[0])
+        pool.learn(told, settings.servers[0], True)
         found = [pool.take() for _ in range(len(pool))]
         self.assertEqual(
             [(one.host, one.name) for one in found[1:]], [("10.0.0.1", "a"), ("b", "b")]
@@ -118,12 +118,37 @@ class PoolTests(SynchronousTestCase):
         pool.remove(found[1])
         self.assertEqual([pool.take().host for _ in range(3)], ["a", "b", "a"])
 
+    def test_what_was_announced_in_the_clear_needs_a_known_name(self) -> None:
+        """Somebody on the way may have a certificate of a host elsewhere, and would get the
+        password; hosts of the domain that the user has given are known."""
+        for given, announced, expected in (
+            ("a.nats.example", "b.nats.example", "b.nats.example"),
+            ("a.nats.example", "nats.example", "a.nats.example"),
+            ("a.nats.example", "b.other.example", "a.nats.example"),
+            ("a.nats.example", "c.b.nats.example", "a.nats.example"),
+            ("a.nats.example", "anats.example", "a.nats.example"),
+            ("nats.com", "evil.com", "nats.com"),
+            ("a", "b", "a"),
+            ("a", "a", "a"),
+            ("a.nats.example", "10.0.0.1", "a.nats.example"),
+        ):
+            settings = NatsSettings(servers=f"tls://u:p@{given}:1")
+            for is_proven in (False, True):
+                pool = ServerPool(settings)
+                pool.learn({"connect_urls": [f"{announced}:2"]}, settings.servers[0], is_proven)
+                _, found = pool.take(), pool.take()
+                name = announced if is_proven and announced != "10.0.0.1" else expected
+                self.assertEqual((found.host, found.name), (announced, name))
+        pool.learn({"connect_urls": ["far.example:1"]}, settings.servers[0], False)
+        pool.learn({"connect_urls": ["far.example:1"]}, settings.servers[0], True)
+        self.assertEqual([pool.take().name for _ in range(3)][-1], "far.example")
+
     def test_a_hostile_server_tells_of_many(self) -> None:
         """There is a limit."""
         settings = NatsSettings(servers="a")
         pool = ServerPool(settings)
         for first in range(0, 1000, 50):
             urls = [f"h{number}:1" for number in range(first, first + 50)]
-            pool.learn({"connect_urls": urls}, settings.servers[0])
+            pool.learn({"connect_urls": urls}, settings.servers[0], True)
         self.assertLessEqual(len(pool), MOST_LEARNED + 1)
-        pool.learn({"connect_urls": "h:1"}, settings.servers[0])
+        pool.learn({"connect_urls": "h:1"}, settings.servers[0], True)

@@ -1,11 +1,17 @@
-"""Which of the files' tests run, and in which order."""
+"""Which of the files' tests run, and in which order; what several files' tests use."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import pytest
+import pytest_twisted
+
+import pycomnet
+from pycomnet.test.system.natsserver import NatsServerProcess, nats_server
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -40,3 +46,27 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         items[:] = [item for item in items if named(item) not in done]
     suites = {item.path for item in items if item.name.startswith("test_passes_the_suite")}
     items.sort(key=lambda item: item.path not in suites)
+
+
+@pytest.fixture(scope="module")
+def nats(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsServerProcess]:
+    """A NATS server that a file's tests share; each uses interfaces of its own."""
+    with nats_server(tmp_path_factory.mktemp("nats")) as found:
+        yield found
+
+
+@pytest.fixture
+def own_nats(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsServerProcess]:
+    """A NATS server that a test may kill."""
+    with nats_server(tmp_path_factory.mktemp("own")) as found:
+        yield found
+
+
+@pytest_twisted.async_yield_fixture
+async def context() -> Any:
+    """A context of this process."""
+    from twisted.internet import reactor
+
+    made = pycomnet.Context(reactor)
+    yield made
+    await made.close()

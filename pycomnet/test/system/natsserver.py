@@ -9,6 +9,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from pycomnet.test.needs import require
 from pycomnet.test.system.daemons import PATIENCE
@@ -17,17 +18,25 @@ PROGRAM = "nats-server"
 
 
 class NatsServerProcess:
-    """A server of its own, with JetStream, on a free port of the loopback interface.
+    """A server of its own on a free port of the loopback interface.
 
     :param options: further arguments.
+    :param jetstream: whether it has JetStream. In a cluster that needs more options.
+    :param advertise: the name under which other servers announce it to clients.
     """
 
-    def __init__(self, directory: Path, *options: str) -> None:
+    def __init__(
+        self, directory: Path, *options: str, jetstream: bool = True, advertise: str = ""
+    ) -> None:
         self._directory = directory
-        self._options = options
+        self._options = list(options)
+        if jetstream:
+            self._options += ["-js", "-sd", str(directory / "js")]
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = int(probe.getsockname()[1])
+        if advertise:
+            self._options += ["--client_advertise", f"{advertise}:{self.port}"]
         self.address = f"nats://127.0.0.1:{self.port}"
         self.start()
 
@@ -37,7 +46,6 @@ class NatsServerProcess:
             [
                 PROGRAM,
                 *("-a", "127.0.0.1", "-p", str(self.port)),
-                *("-js", "-sd", str(self._directory / "js")),
                 *self._options,
             ],
             cwd=self._directory,
@@ -64,10 +72,10 @@ class NatsServerProcess:
 
 
 @contextlib.contextmanager
-def nats_server(directory: Path, *options: str) -> Iterator[NatsServerProcess]:
-    """A server for as long as it is needed."""
+def nats_server(directory: Path, *options: str, **more: Any) -> Iterator[NatsServerProcess]:
+    """A server for as long as it is needed; see :class:`NatsServerProcess`."""
     require(PROGRAM)
-    server = NatsServerProcess(directory, *options)
+    server = NatsServerProcess(directory, *options, **more)
     try:
         yield server
     finally:

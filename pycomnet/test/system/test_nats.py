@@ -7,18 +7,15 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import pytest_twisted
-import trustme
 from twisted.internet import defer
 from twisted.internet.task import deferLater
 from twisted.internet.utils import getProcessOutputAndValue
 
-import pycomnet
 from pycomnet import Binary
 from pycomnet.errors import ChannelClosed, PeerSilent
 from pycomnet.ext.pubsub import Gap, publisher, subscriber
@@ -29,7 +26,6 @@ from pycomnet.nats import (
     NatsClient,
     NatsPermissionDenied,
     NatsSettings,
-    NatsUnreachable,
     connect,
 )
 from pycomnet.services.server.server import ServiceServer
@@ -38,30 +34,6 @@ from pycomnet.test.system.daemons import PATIENCE, daemons, environment
 from pycomnet.test.system.natsserver import PROGRAM, NatsServerProcess, nats_server
 
 pytestmark = needs(PROGRAM)
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: Any) -> Iterator[NatsServerProcess]:
-    """A server that the tests share; each uses interfaces of its own."""
-    with nats_server(Path(tmp_path_factory.mktemp("nats"))) as found:
-        yield found
-
-
-@pytest.fixture
-def own(tmp_path_factory: Any) -> Iterator[NatsServerProcess]:
-    """A server that a test may kill."""
-    with nats_server(Path(tmp_path_factory.mktemp("own"))) as found:
-        yield found
-
-
-@pytest_twisted.async_yield_fixture
-async def context() -> Any:
-    """A context."""
-    from twisted.internet import reactor
-
-    made = pycomnet.Context(reactor)
-    yield made
-    await made.close()
 
 
 def within(waiting: defer.Deferred[Any]) -> defer.Deferred[Any]:
@@ -107,17 +79,17 @@ async def retry(reactor: Any, client: NatsClient, count: int) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_server_that_is_killed_is_found_again(own: NatsServerProcess) -> None:
+async def test_a_server_that_is_killed_is_found_again(own_nats: NatsServerProcess) -> None:
     """Subscriptions go on, and what was published meanwhile is sent."""
     from twisted.internet import reactor
 
-    client = await connect(own.address, reactor)
+    client = await connect(own_nats.address, reactor)
     subscription = client.subscribe("a.>")
-    own.kill()
+    own_nats.kill()
     while client.is_connected:
         await deferLater(reactor, 0.01)
     client.publish("a.b", b"meanwhile", headers={"X": "1"})
-    own.start()
+    own_nats.start()
     message = await within(subscription.receive())
     assert (message.payload, message.headers) == (b"meanwhile", {"X": "1"})
     await client.drain()
@@ -125,18 +97,18 @@ async def test_a_server_that_is_killed_is_found_again(own: NatsServerProcess) ->
 
 @pytest_twisted.ensureDeferred
 async def test_a_server_that_hangs_is_left(
-    own: NatsServerProcess, server: NatsServerProcess
+    own_nats: NatsServerProcess, nats: NatsServerProcess
 ) -> None:
     """It answers no pings: the next one is used."""
     from twisted.internet import reactor
 
-    client = await connect([own.address, server.address], reactor, ping=0.2)
+    client = await connect([own_nats.address, nats.address], reactor, ping=0.2)
     connection = client.connection
     assert connection is not None
-    own.stop()
+    own_nats.stop()
     assert isinstance(await within(connection.lost.when_fired()), PeerSilent)
     await retry(reactor, client, 1)
-    assert client.connection is not None and str(client.connection.server) == server.address
+    assert client.connection is not None and str(client.connection.server) == nats.address
     await client.close()
 
 
@@ -166,39 +138,12 @@ async def test_who_may_not_is_told(tmp_path: Path) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_tls_checks_the_server(tmp_path: Path) -> None:
-    """The right authority and name; another authority; another name."""
-    from twisted.internet import reactor
-
-    authority = trustme.CA()
-    own = authority.issue_cert("localhost")
-    key, certificate, roots, others = (
-        str(tmp_path / name) for name in ("key", "cert", "roots.pem", "others.pem")
-    )
-    own.private_key_pem.write_to_path(key)
-    own.cert_chain_pems[0].write_to_path(certificate)
-    authority.cert_pem.write_to_path(roots)
-    trustme.CA().cert_pem.write_to_path(others)
-    with nats_server(tmp_path, "--tls", "--tlscert", certificate, "--tlskey", key) as guarded:
-        address = f"tls://localhost:{guarded.port}"
-        client = await connect(address, reactor, trust_roots=roots)
-        subscription = client.subscribe("a")
-        client.publish("a", bytes(100_000))
-        assert len((await within(subscription.receive())).payload) == 100_000
-        await client.close()
-        with pytest.raises(NatsUnreachable, match="authority"):
-            await connect(address, reactor, trust_roots=others)
-        with pytest.raises(NatsUnreachable, match="another name"):
-            await connect(guarded.address, reactor, trust_roots=roots)
-
-
-@pytest_twisted.ensureDeferred
-async def test_events_go_through_core_nats(server: NatsServerProcess, context: Any) -> None:
+async def test_events_go_through_core_nats(nats: NatsServerProcess, context: Any) -> None:
     """Values, blocks, subjects; a long event; the end."""
     name = "org.example.core"
-    async with Publishing(name, server.address) as topic:
-        one = subscriber(name, context=context, via=server.address)
-        some = subscriber(name, ["eu.*"], context=context, via=server.address)
+    async with Publishing(name, nats.address) as topic:
+        one = subscriber(name, context=context, via=nats.address)
+        some = subscriber(name, ["eu.*"], context=context, via=nats.address)
         await within(one.when_subscribed())
         await within(some.when_subscribed())
         for number in range(100):
@@ -216,22 +161,22 @@ async def test_events_go_through_core_nats(server: NatsServerProcess, context: A
 
 @pytest_twisted.ensureDeferred
 async def test_a_cut_connection_loses_nothing_without_a_gap(
-    own: NatsServerProcess, context: Any
+    own_nats: NatsServerProcess, context: Any
 ) -> None:
     """The server is killed while events flow: each comes, or is in a gap at its place."""
     from twisted.internet import reactor
 
     name = "org.example.cut"
-    async with Publishing(name, own.address) as topic:
-        one = subscriber(name, context=context, via=own.address)
+    async with Publishing(name, own_nats.address) as topic:
+        one = subscriber(name, context=context, via=own_nats.address)
         await within(one.when_subscribed())
         collecting = defer.Deferred.fromCoroutine(collect(one))
         for round_ in range(3):
             for number in range(200):
                 await topic.publish(number)
             if round_ < 2:
-                own.kill()
-                own.start()
+                own_nats.kill()
+                own_nats.start()
                 await retry(reactor, topic.relay.client, round_ + 1)
         while not collecting.called:
             await topic.publish("end")
@@ -257,11 +202,11 @@ async def collect(one: Any) -> list[Any]:
 
 
 @pytest_twisted.ensureDeferred
-async def test_jetstream_keeps_the_history(server: NatsServerProcess, context: Any) -> None:
+async def test_jetstream_keeps_the_history(nats: NatsServerProcess, context: Any) -> None:
     """For those who come late, also after the publisher has ended; and across its restart."""
     name = "org.example.history"
-    options: dict[str, Any] = {"context": context, "via": server.address}
-    async with Publishing(name, server.address, history=5) as topic:
+    options: dict[str, Any] = {"context": context, "via": nats.address}
+    async with Publishing(name, nats.address, history=5) as topic:
         for number in range(10):
             await topic.publish(number, subject=f"n.{number % 2}")
         late = subscriber(name, last=3, **options)
@@ -270,7 +215,7 @@ async def test_jetstream_keeps_the_history(server: NatsServerProcess, context: A
         assert await take(everything, 5) == [5, 6, 7, 8, 9]
         odd = subscriber(name, ["n.1"], since="1h", **options)
         assert await take(odd, 3) == [5, 7, 9]
-    async with Publishing(name, server.address, history=5) as topic:
+    async with Publishing(name, nats.address, history=5) as topic:
         await topic.publish("again")
         for one in (late, everything):
             assert await take(one, 1) == ["again"]
@@ -282,13 +227,13 @@ async def test_jetstream_keeps_the_history(server: NatsServerProcess, context: A
 
 
 @pytest_twisted.ensureDeferred
-async def test_the_command_shows_events_of_nats(server: NatsServerProcess) -> None:
+async def test_the_command_shows_events_of_nats(nats: NatsServerProcess) -> None:
     """``pycomnet sub --via`` needs no nameserver; it gets the subjects that it asks for."""
     name = "org.example.shown"
-    async with Publishing(name, server.address, history=10) as topic:
+    async with Publishing(name, nats.address, history=10) as topic:
         for number in range(4):
             await topic.publish(number, subject="eu.x" if number % 2 else "us.x")
-        args = ["-m", "pycomnet", "sub", "--via", server.address, name, "eu.*"]
+        args = ["-m", "pycomnet", "sub", "--via", nats.address, name, "eu.*"]
         args += ["--last", "4", "--count", "2", "--nameserver", "tcp:127.0.0.1:1"]
         out, err, status = await within(
             getProcessOutputAndValue(sys.executable, args, environment())
@@ -297,13 +242,13 @@ async def test_the_command_shows_events_of_nats(server: NatsServerProcess) -> No
 
 
 @pytest_twisted.ensureDeferred
-async def test_retained_events_come_first(server: NatsServerProcess, context: Any) -> None:
+async def test_retained_events_come_first(nats: NatsServerProcess, context: Any) -> None:
     """The last of each subject and key, and then what is published."""
     name = "org.example.retained"
-    async with Publishing(name, server.address, retain=True) as topic:
+    async with Publishing(name, nats.address, retain=True) as topic:
         for number in range(10):
             await topic.publish(number, key="AB"[number % 2])
-        one = subscriber(name, context=context, via=server.address)
+        one = subscriber(name, context=context, via=nats.address)
         assert await take(one, 2) == [8, 9]
         await topic.publish(10, key="A")
         assert await take(one, 1) == [10]
@@ -311,17 +256,17 @@ async def test_retained_events_come_first(server: NatsServerProcess, context: An
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_subscriber_goes_on_where_it_was(own: NatsServerProcess, context: Any) -> None:
+async def test_a_subscriber_goes_on_where_it_was(own_nats: NatsServerProcess, context: Any) -> None:
     """The server is killed and comes back: with JetStream nothing is missing, and in order."""
     name = "org.example.returns"
-    async with Publishing(name, own.address, history=10_000) as topic:
-        one = subscriber(name, context=context, via=own.address)
+    async with Publishing(name, own_nats.address, history=10_000) as topic:
+        one = subscriber(name, context=context, via=own_nats.address)
         await within(one.when_subscribed())
         storing = [topic.publish(number) for number in range(300)]
         assert await take(one, 100) == list(range(100))
-        own.kill()
+        own_nats.kill()
         storing += [topic.publish(number) for number in range(300, 400)]
-        own.start()
+        own_nats.start()
         await within(defer.gatherResults(storing))
         assert await take(one, 300) == list(range(100, 400))
         await one.close()
@@ -329,17 +274,17 @@ async def test_a_subscriber_goes_on_where_it_was(own: NatsServerProcess, context
 
 @pytest_twisted.ensureDeferred
 async def test_acknowledged_events_are_not_given_again(
-    server: NatsServerProcess, context: Any
+    nats: NatsServerProcess, context: Any
 ) -> None:
     """A subscriber with a name goes on where it acknowledged; what it had comes again."""
     name = "org.example.named"
     options: dict[str, Any] = {
         "context": context,
-        "via": server.address,
+        "via": nats.address,
         "name": "billing",
         "acknowledged": True,
     }
-    async with Publishing(name, server.address, history=1000) as topic:
+    async with Publishing(name, nats.address, history=1000) as topic:
         for number in range(10):
             await topic.publish(number)
         first = subscriber(name, since="1h", **options)
@@ -374,15 +319,15 @@ print(client[:10])
 """
 
 
-def test_the_first_example_runs_through_nats(server: NatsServerProcess, tmp_path: Path) -> None:
+def test_the_first_example_runs_through_nats(nats: NatsServerProcess, tmp_path: Path) -> None:
     """A launcher runs a generator that sleeps; a script without a reactor prints ten numbers."""
     with daemons(tmp_path) as started:
         nameserver = started.nameserver()
-        (tmp_path / "through.py").write_text(DEMO.format(via=server.address))
+        (tmp_path / "through.py").write_text(DEMO.format(via=nats.address))
         daemon = started.start("pycomnet-service", "--nameserver", nameserver, "through")
         daemon.wait_for("registered")
         ran = subprocess.run(
-            [sys.executable, "-c", CLIENT.format(via=server.address)],
+            [sys.executable, "-c", CLIENT.format(via=nats.address)],
             env=environment(),
             stdin=subprocess.DEVNULL,
             capture_output=True,
@@ -412,18 +357,18 @@ sys.stdin.read()
 
 @pytest_twisted.ensureDeferred
 async def test_what_a_killed_member_had_goes_to_another(
-    server: NatsServerProcess, context: Any
+    nats: NatsServerProcess, context: Any
 ) -> None:
     """After the time that the server waits for an acknowledgement."""
     from twisted.internet.threads import deferToThread
 
     name = "org.example.workers"
-    via = NatsSettings(servers=server.address, ack_wait=1.0)
+    via = NatsSettings(servers=nats.address, ack_wait=1.0)
     async with Publishing(name, via, history=1000) as topic:
         for number in range(6):
             await topic.publish(number)
         process = subprocess.Popen(
-            [sys.executable, "-c", WORKER, server.address, name],
+            [sys.executable, "-c", WORKER, nats.address, name],
             env=environment(),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -444,18 +389,18 @@ async def test_what_a_killed_member_had_goes_to_another(
 
 @pytest_twisted.ensureDeferred
 async def test_what_a_member_that_hangs_has_goes_to_another(
-    server: NatsServerProcess, context: Any
+    nats: NatsServerProcess, context: Any
 ) -> None:
     """With ``ack_timeout`` it does not say any more that it works; the other sees that the events
     were handed out before."""
     name = "org.example.hanging"
     options: dict[str, Any] = {
-        "via": server.address,
+        "via": nats.address,
         "group": "hanging",
         "since": "1h",
         "ack_timeout": 0.5,
     }
-    async with Publishing(name, NatsSettings(servers=server.address), history=1000) as topic:
+    async with Publishing(name, NatsSettings(servers=nats.address), history=1000) as topic:
         for number in range(4):
             await topic.publish(number)
         hangs = subscriber(name, context=context, prefetch=2, **options)
@@ -498,13 +443,13 @@ async def test_a_server_without_jetstream_says_so(tmp_path: Path, context: Any) 
 
 @pytest_twisted.ensureDeferred
 async def test_a_stalled_subscriber_hurts_itself_alone(
-    server: NatsServerProcess, context: Any
+    nats: NatsServerProcess, context: Any
 ) -> None:
     """Its bound holds, it is told what is missing, and the other has all."""
     name = "org.example.stalled"
-    async with Publishing(name, server.address) as topic:
-        slow = subscriber(name, context=context, via=server.address, bound=100_000)
-        fast = subscriber(name, context=context, via=server.address)
+    async with Publishing(name, nats.address) as topic:
+        slow = subscriber(name, context=context, via=nats.address, bound=100_000)
+        fast = subscriber(name, context=context, via=nats.address)
         await within(slow.when_subscribed())
         await within(fast.when_subscribed())
         got: list[Any] = []

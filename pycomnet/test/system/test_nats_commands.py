@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 import pytest_twisted
 
-import pycomnet
 from pycomnet.errors import ChannelClosed
 from pycomnet.ext.pubsub import subscriber
 from pycomnet.test.needs import needs
@@ -20,13 +19,6 @@ from pycomnet.test.system.natsserver import PROGRAM, NatsServerProcess, nats_ser
 from pycomnet.test.system.test_nats import Publishing, take, within
 
 pytestmark = needs(PROGRAM)
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: Any) -> Iterator[NatsServerProcess]:
-    """A server that the tests share; each uses interfaces of its own."""
-    with nats_server(Path(tmp_path_factory.mktemp("nats"))) as found:
-        yield found
 
 
 @pytest.fixture
@@ -39,16 +31,6 @@ def guarded(tmp_path: Path) -> Iterator[NatsServerProcess]:
     )
     with nats_server(tmp_path, "-c", str(config)) as found:
         yield found
-
-
-@pytest_twisted.async_yield_fixture
-async def context() -> Any:
-    """A context."""
-    from twisted.internet import reactor
-
-    made = pycomnet.Context(reactor)
-    yield made
-    await made.close()
 
 
 async def run(*args: str, text: str = "", **env: str) -> tuple[int, str]:
@@ -73,13 +55,13 @@ async def run(*args: str, text: str = "", **env: str) -> tuple[int, str]:
 
 
 @pytest_twisted.ensureDeferred
-async def test_values_and_lines_are_published(server: NatsServerProcess, context: Any) -> None:
+async def test_values_and_lines_are_published(nats: NatsServerProcess, context: Any) -> None:
     """Without another publisher: with the subject and the key that were given, in their order, and
     all of them when the command has ended."""
     name = "org.example.command"
-    one = subscriber(name, ["eu.*"], context=context, via=server.address)
+    one = subscriber(name, ["eu.*"], context=context, via=nats.address)
     await within(one.when_subscribed())
-    pub = ("pub", "--via", server.address, name, "--subject", "eu.created")
+    pub = ("pub", "--via", nats.address, name, "--subject", "eu.created")
     assert await run(*pub, '{"id": 7}', "plain text", "--about", "k") == (0, "")
     events = [await within(one.receive_event()) for _ in range(2)]
     assert [(one.value, one.subject, one.key) for one in events] == [
@@ -94,26 +76,26 @@ async def test_values_and_lines_are_published(server: NatsServerProcess, context
 
 @pytest_twisted.ensureDeferred
 async def test_what_is_published_is_kept_where_the_interface_keeps_events(
-    server: NatsServerProcess, context: Any
+    nats: NatsServerProcess, context: Any
 ) -> None:
     """Each event is stored, so that whoever comes later has it. The command is a publisher that
     goes: it ends nobody's iteration, and keeps nobody's from ending with the publishers that stay.
     """
     name = "org.example.kept.command"
-    pub = ("pub", "--via", server.address, name)
-    async with Publishing(name, server.address, history=100) as topic:
+    pub = ("pub", "--via", nats.address, name)
+    async with Publishing(name, nats.address, history=100) as topic:
         await topic.publish("first")
-        there = subscriber(name, since="1h", context=context, via=server.address)
+        there = subscriber(name, since="1h", context=context, via=nats.address)
         assert await take(there, 1) == ["first"]
         assert await run(*pub, "1", "2") == (0, "")
         assert await take(there, 2) == [1, 2]
         status, out = await run(
-            *("sub", "--via", server.address, name, "--last", "3", "-n", "3", "--json")
+            *("sub", "--via", nats.address, name, "--last", "3", "-n", "3", "--json")
         )
         assert status == 0
         found = [json.loads(line) for line in out.splitlines()]
         assert [(one["value"], one["sequence"]) for one in found] == [("first", 1), (1, 1), (2, 2)]
-        late = subscriber(name, since="1h", context=context, via=server.address)
+        late = subscriber(name, since="1h", context=context, via=nats.address)
         assert await take(late, 3) == ["first", 1, 2]
         topic.end()
         for one in (there, late):
@@ -169,18 +151,18 @@ async def within_command(*args: str) -> tuple[int, str]:
 
 
 @pytest_twisted.ensureDeferred
-async def test_no_server_and_a_wrong_command_line(server: NatsServerProcess) -> None:
+async def test_no_server_and_a_wrong_command_line(nats: NatsServerProcess) -> None:
     """A clear error each."""
     status, out = await run("pub", "--via", "nats://127.0.0.1:1", "a.b", "1")
     assert (status, "nats://127.0.0.1:1" in out) == (1, True), out
     for args, word in (
         (("pub", "a.b", "--subject", "x", "1"), "--via"),
-        (("pub", "--via", server.address, "--service", "s", "a.b", "1"), "--service"),
-        (("sub", "--via", server.address, "--address", "tcp:a:1", "a.b"), "--address"),
+        (("pub", "--via", nats.address, "--service", "s", "a.b", "1"), "--service"),
+        (("sub", "--via", nats.address, "--address", "tcp:a:1", "a.b"), "--address"),
     ):
         status, out = await run(*args)
         assert (status, word in out) == (2, True), out
-    status, out = await run("pub", "--via", server.address, "a.b", "--subject", "x..y", "1")
+    status, out = await run("pub", "--via", nats.address, "a.b", "--subject", "x..y", "1")
     assert (status, "subject" in out) == (1, True), out
     status, out = await run("pub", "--via", "http://x", "a.b", "1")
     assert (status, "nats://HOST:PORT" in out) == (1, True), out

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,43 +9,25 @@ import pytest_twisted
 from twisted.internet import defer
 from twisted.internet.task import deferLater
 
-import pycomnet
 from pycomnet.ext.pubsub import subscriber
 from pycomnet.nats import NatsSettings
 from pycomnet.test.needs import needs
-from pycomnet.test.system.natsserver import PROGRAM, NatsServerProcess, nats_server
+from pycomnet.test.system.natsserver import PROGRAM, NatsServerProcess
 from pycomnet.test.system.test_nats import Publishing, within
 
 pytestmark = needs(PROGRAM)
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: Any) -> Iterator[NatsServerProcess]:
-    """A server that the tests share; each uses interfaces of its own."""
-    with nats_server(Path(tmp_path_factory.mktemp("nats"))) as found:
-        yield found
-
-
-@pytest_twisted.async_yield_fixture
-async def context() -> Any:
-    """A context."""
-    from twisted.internet import reactor
-
-    made = pycomnet.Context(reactor)
-    yield made
-    await made.close()
-
-
 @pytest_twisted.ensureDeferred
 @pytest.mark.parametrize("first", ["worker", "other"])
 async def test_what_a_member_works_on_goes_to_nobody_else(
-    server: NatsServerProcess, context: Any, first: str
+    nats: NatsServerProcess, context: Any, first: str
 ) -> None:
     """Its work takes several times as long as the group waits for an acknowledgement: it says that
     it works, as often as the group needs, also if another member has said how often that is."""
     name = f"org.example.works.{first}"
-    quick = NatsSettings(servers=server.address, ack_wait=1.0)
-    slow = NatsSettings(servers=server.address, ack_wait=60.0)
+    quick = NatsSettings(servers=nats.address, ack_wait=1.0)
+    slow = NatsSettings(servers=nats.address, ack_wait=60.0)
     options: dict[str, Any] = {
         "context": context,
         "name": "workers",

@@ -199,8 +199,11 @@ async def test_a_generator_that_ends_or_breaks(
             assert raised.value.type == "ValueError"
         else:
             assert await within(one.receive()) == value
-    assert ("has raised" in daemon.said) is raises
     await one.close()
+    # What it has logged may come later than what it has sent: it is complete at the end.
+    daemon.signal()
+    await within(daemon.ended())
+    assert ("has raised" in daemon.said) is raises
 
 
 @pytest_twisted.ensureDeferred

@@ -84,7 +84,7 @@ class NatsSource:
         return self._feed
 
     def acknowledge(self, number: int) -> defer.Deferred[None]:
-        """An event is done with."""
+        """Acknowledge an event."""
         return self._feed.acknowledge(self.epoch, number)
 
 
@@ -449,7 +449,7 @@ class NatsFeed(OwnedBySubscriber):
         self.give()
 
     def acknowledge(self, epoch: str, number: int) -> defer.Deferred[None]:
-        """An event is done with."""
+        """Acknowledge an event."""
         if isinstance(self.reader, GroupReader):
             return self.reader.acknowledge(epoch, number)
         return done()  # a queue group of core NATS: nobody waits for it

@@ -177,7 +177,7 @@ class HostileTests(StoreCase):
         self.assertFalse(self.topic.over, f"seed {seed}")
         self.assertEqual(self.topic.outlets, {}, f"seed {seed}")
         self.assertEqual(len(self.topic.groups), 0, f"seed {seed}")
-        self.assertEqual((self.topic.waiting.size, self.topic.takers), (0, {}), f"seed {seed}")
+        self.assertEqual((self.topic.waiting.size, [*self.topic.takers]), (0, []), f"seed {seed}")
 
     def refused(self, failure: Any) -> None:
         """An attacker is told so: by an error that says what was wrong, and not by a defect's."""

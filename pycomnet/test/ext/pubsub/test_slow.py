@@ -135,7 +135,7 @@ class SlowTests(PublishCase):
 
     def test_a_publisher_may_limit_how_long_it_waits(self) -> None:
         """Then the subscriber is ended, and the others go on."""
-        self.service.topic.settings = type(self.service.settings)(block=5.0)
+        self.topic.pressure.seconds = 5.0
         stalled = self.subscribe(bound=1 << 19, policy="block")
         while (waiting := self.topic.publish([0, LONG])).called:
             self.network.deliver()
