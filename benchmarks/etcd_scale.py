@@ -41,6 +41,11 @@ PATIENCE = 900.0
 SECRET = "a secret of sixteen"
 
 
+def resident(pid: int) -> int:
+    """The bytes of memory that a process has now."""
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
 def processor(pid: int) -> float:
     """Seconds of processor that a process has taken."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
@@ -130,6 +135,8 @@ async def load(reactor: Any, members: EtcdMembers, started: Daemons, options: An
     await client.connect()
     first = start(started, members, 0)  # it writes the base of fences
     await first.seen(READY)
+    alone, alone_bytes = processor(first.pid), resident(first.pid)
+    print(f"0 records: {alone:.1f} s of processor, {alone_bytes / 1e6:.0f} MB")
     first.signal()
     await first.ended()
 
@@ -163,7 +170,8 @@ async def load(reactor: Any, members: EtcdMembers, started: Daemons, options: An
         others = sum(processor(one.process.pid) - before[one.name] for one in members.members)
         print(
             f"{options.count} records: the nameserver listens after {took:.1f} s, with {own:.1f} s "
-            f"of processor, and {others:.1f} s of etcd's",
+            f"of processor, and {others:.1f} s of etcd's; it has {resident(loading.pid) / 1e6:.0f} MB, "
+            f"{(resident(loading.pid) - alone_bytes) / options.count:.0f} bytes more for each",
             flush=True,
         )
         loading.signal()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import attrs
 
 from pycomnet.etcd.errors import EtcdProtocolViolation
-from pycomnet.etcd.protobuf import fields, signed, text
+from pycomnet.etcd.protobuf import fields, long_varint, signed, text
 from pycomnet.etcd.requests import MAX_DEPTH
 from pycomnet.etcd.values import (
     Answer,
@@ -73,22 +73,59 @@ def _learn_ids(data: bytes, at: int) -> None:
 
 
 def _key_value(data: bytes, at: int, end: int) -> KeyValue:
+    # A nameserver reads a million of these at its start, so the fields are not listed first, as
+    # ``fields`` does.
     key = value = b""
     created = changed = version = lease = 0
+    start = at
+    try:
+        while at < end:
+            tag, number = data[at], data[at + 1]
+            at += 2
+            if number > 127:
+                byte = data[at]
+                if byte < 128:
+                    number += (byte << 7) - 128
+                    at += 1
+                else:
+                    number, at = long_varint(data, at, number)
+            if tag == 0o12:
+                key = data[at : at + number]
+                at += number
+            elif tag == 0o20:
+                created = number
+            elif tag == 0o30:
+                changed = number
+            elif tag == 0o40:
+                version = number
+            elif tag == 0o52:
+                value = data[at : at + number]
+                at += number
+            elif tag == 0o60:
+                lease = number
+            else:
+                return _any_key_value(data, start, end)
+    except (IndexError, EtcdProtocolViolation):
+        return _any_key_value(data, start, end)  # it knows what is wrong, if anything is
+    if at != end:
+        return _any_key_value(data, start, end)
+    if (created | changed | version | lease) >> 63:
+        created, changed, version, lease = map(signed, (created, changed, version, lease))
+    return KeyValue(key, value, created, changed, version, lease)
+
+
+def _any_key_value(data: bytes, at: int, end: int) -> KeyValue:
+    """A KeyValue that is not valid, or has fields which this client does not know."""
+    key = value = b""
+    numbers = dict.fromkeys((0o20, 0o30, 0o40, 0o60), 0)
     for tag, first, last in fields(data, at, end):
         if tag == 0o12:
             key = data[first:last]
         elif tag == 0o52:
             value = data[first:last]
-        elif tag == 0o20:
-            created = first
-        elif tag == 0o30:
-            changed = first
-        elif tag == 0o40:
-            version = first
-        elif tag == 0o60:
-            lease = first
-    return KeyValue(key, value, signed(created), signed(changed), signed(version), signed(lease))
+        elif tag in numbers:
+            numbers[tag] = signed(first)
+    return KeyValue(key, value, *numbers.values())
 
 
 def _range(data: bytes, at: int, end: int) -> RangeAnswer:

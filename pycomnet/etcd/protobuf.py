@@ -81,19 +81,19 @@ def fields(data: bytes, at: int, end: int) -> Fields:
             tag = data[at]
             at += 1
             if tag > 127:
-                tag, at = _long(data, at, tag)
+                tag, at = long_varint(data, at, tag)
             kind = tag & 7
             if kind == VARINT:
                 value = data[at]
                 at += 1
                 if value > 127:
-                    value, at = _long(data, at, value)
+                    value, at = long_varint(data, at, value)
                 found.append((tag, value, 0))
             elif kind == BYTES:
                 size = data[at]
                 at += 1
                 if size > 127:
-                    size, at = _long(data, at, size)
+                    size, at = long_varint(data, at, size)
                 start = at
                 at += size
                 found.append((tag, start, at))
@@ -110,16 +110,25 @@ def fields(data: bytes, at: int, end: int) -> Fields:
     return found
 
 
-def _long(data: bytes, at: int, first: int) -> tuple[int, int]:
-    """The rest of a varint of several bytes: its value, and where it ends."""
+def long_varint(data: bytes, at: int, first: int) -> tuple[int, int]:
+    """Read the rest of a varint of several bytes.
+
+    :param at: where its second byte is.
+    :param first: its first byte.
+    :returns: its value, and where it ends.
+    :raises EtcdProtocolViolation: it has more than ten bytes.
+    :raises IndexError: the data end within it.
+    """
     value, shift = first & 127, 7
-    for at in range(at, at + _MOST_BYTES - 1):  # noqa: B020 - it goes on from there
-        byte = data[at]
-        value |= (byte & 127) << shift
+    for byte in data[at : at + _MOST_BYTES - 1]:
+        at += 1
         if byte < 128:
-            return value & _MASK, at + 1
+            return (value | byte << shift) & _MASK, at
+        value |= (byte & 127) << shift
         shift += 7
-    raise EtcdProtocolViolation("a protobuf number of more than 10 bytes")
+    if shift == 7 * _MOST_BYTES:
+        raise EtcdProtocolViolation("a protobuf number of more than 10 bytes")
+    raise IndexError("the data end within a number")
 
 
 def signed(value: int) -> int:
@@ -137,6 +146,7 @@ __all__ = [
     "VARINT",
     "bytes_field",
     "fields",
+    "long_varint",
     "message_field",
     "number_field",
     "signed",

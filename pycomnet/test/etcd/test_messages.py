@@ -55,6 +55,32 @@ DECODERS: list[Callable[[bytes], Any]] = [
     if name.startswith("decode_")
 ]
 INT64 = st.integers(-(1 << 63), (1 << 63) - 1)
+#: Fields of a KeyValue: the number, the value and the encoding.
+KNOWN_FIELDS = st.one_of(
+    st.builds(
+        lambda number, value: (number, value, varint(number << 3) + varint(value)),
+        st.sampled_from((2, 3, 4, 6)),
+        st.one_of(INT64, st.integers(0, 300)),
+    ),
+    st.builds(
+        lambda number, value: (number, value, message_field(number, value)),
+        st.sampled_from((1, 5)),
+        st.one_of(st.binary(max_size=5), st.binary(min_size=126, max_size=130)),
+    ),
+)
+#: Fields that no KeyValue has: of each kind, with tags of one byte and of two. Those with the tag of
+#: a known field, but of another kind, are none of it either.
+UNKNOWN_FIELDS = st.builds(
+    lambda number, kind: (0, None, varint(number << 3 | kind[0]) + kind[1]),
+    st.one_of(st.integers(7, 15), st.integers(16, 2000)),
+    st.sampled_from(
+        ((0, b"\xff" * 9 + b"\x01"), (1, b"\xff" * 8), (2, b"\x02\xff\xff"), (5, b"\xff" * 4))
+    ),
+) | st.builds(
+    lambda number, kind: (0, None, varint(number << 3 | kind[0]) + kind[1]),
+    st.integers(1, 6),
+    st.sampled_from(((1, b"\xff" * 8), (5, b"\xff" * 4))),
+)
 
 
 class ProtobufTests(SynchronousTestCase):
@@ -204,6 +230,20 @@ class AnswerTests(SynchronousTestCase):
         alarm = message_field(2, number_field(1, 5) + number_field(2, 1))
         self.assertEqual(answers.decode_alarms(alarm), [MemberAlarm(5, 1)])
         self.assertEqual(answers.decode_leases(message_field(2, number_field(1, 5))), [5])
+
+    @settings(max_examples=examples(400))
+    @given(st.lists(st.one_of(KNOWN_FIELDS, UNKNOWN_FIELDS), max_size=8))
+    def test_a_record_has_its_fields_in_any_order(self, some: list[tuple[int, Any, bytes]]) -> None:
+        """The last of each counts, and fields of later versions of etcd are skipped."""
+        data = b"".join(encoded for _, _, encoded in some)
+        last = {number: value for number, value, _ in some}
+        expected = KeyValue(
+            last.get(1, b""),
+            last.get(5, b""),
+            *(last.get(number, 0) for number in (2, 3, 4, 6)),
+        )
+        found = answers.decode_range(message_field(2, data) + number_field(4, 1))
+        self.assertEqual((found.kvs, found.count), ([expected], 1))
 
     def test_the_ids_of_headers_are_kept_only_if_they_are_ids(self) -> None:
         """Another revision, another member, another order of fields: the same as without."""
