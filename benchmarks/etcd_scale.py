@@ -168,10 +168,11 @@ async def load(reactor: Any, members: EtcdMembers, started: Daemons, options: An
         took = time.monotonic() - begun
         own = processor(loading.pid)
         others = sum(processor(one.process.pid) - before[one.name] for one in members.members)
+        memory = resident(loading.pid)
         print(
             f"{options.count} records: the nameserver listens after {took:.1f} s, with {own:.1f} s "
-            f"of processor, and {others:.1f} s of etcd's; it has {resident(loading.pid) / 1e6:.0f} MB, "
-            f"{(resident(loading.pid) - alone_bytes) / options.count:.0f} bytes more for each",
+            f"of processor, and {others:.1f} s of etcd's; it has {memory / 1e6:.0f} MB, "
+            f"{(memory - alone_bytes) / options.count:.0f} bytes more for each",
             flush=True,
         )
         loading.signal()

@@ -68,8 +68,8 @@ KNOWN_FIELDS = st.one_of(
         st.one_of(st.binary(max_size=5), st.binary(min_size=126, max_size=130)),
     ),
 )
-#: Fields that no KeyValue has: of each kind, with tags of one byte and of two. Those with the tag of
-#: a known field, but of another kind, are none of it either.
+#: Fields that no KeyValue has: of each kind, with tags of one byte and of two. One with the number
+#: of a known field, but of another kind, is none of it either.
 UNKNOWN_FIELDS = st.builds(
     lambda number, kind: (0, None, varint(number << 3 | kind[0]) + kind[1]),
     st.one_of(st.integers(7, 15), st.integers(16, 2000)),
