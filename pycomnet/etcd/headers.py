@@ -77,11 +77,13 @@ class RequestHeaders:
             # Then do without: a block is kept only while nothing falls out of the table.
             self.limit_table(0)
         block = self._encoder.encode(headers, huffman=False)
-        # What was kept may use places that have moved.
-        self._blocks.clear()
         if self._encoder.header_table_size in (0, _TABLE):
             # All are in the table now, or there is none: the next block changes nothing in it.
-            self._blocks[path, needs_leader] = self._encoder.encode(headers, huffman=False)
+            again = self._encoder.encode(headers, huffman=False)
+            if again != block:
+                # Some were added to the table: what was kept uses places that have moved.
+                self._blocks.clear()
+            self._blocks[path, needs_leader] = again
         return block
 
 
