@@ -30,21 +30,24 @@ from pycomnet.etcd.values import (
 _NO_HEADER = AnswerHeader()
 
 
-#: The ids in a header, two varints of mostly ten bytes, are the same in all answers of a member:
-#: the bytes -> the cluster's and the member's id.
+#: The ids in a header, two varints of eight to ten bytes, are the same in all answers of a member:
+#: the bytes -> the cluster's and the member's id; and the lengths of these bytes.
 _ids: dict[bytes, tuple[int, int]] = {}
-_IDS_SIZE, _MOST_IDS = 22, 64
+_id_sizes: list[int] = []
+_SHORTEST_IDS, _LONGEST_IDS, _MOST_IDS = 18, 22, 64
 
 
 def _header(data: bytes, at: int, end: int) -> AnswerHeader:
     cluster = member = revision = term = 0
-    if end - at > _IDS_SIZE:  # those of a transaction's answers have no ids
-        known = _ids.get(data[at : at + _IDS_SIZE])
-        if known is not None:
-            cluster, member = known
-            at += _IDS_SIZE
+    if end - at > _SHORTEST_IDS:  # those of a transaction's answers have no ids
+        for size in _id_sizes:
+            known = _ids.get(data[at : at + size])
+            if known is not None and at + size < end:
+                cluster, member = known
+                at += size
+                break
         else:
-            _learn_ids(data, at)
+            _learn_ids(data, at, end)
     for tag, value, _ in fields(data, at, end):
         if tag == 0o30:
             revision = value
@@ -57,19 +60,22 @@ def _header(data: bytes, at: int, end: int) -> AnswerHeader:
     return AnswerHeader(cluster, member, signed(revision), term)
 
 
-def _learn_ids(data: bytes, at: int) -> None:
+def _learn_ids(data: bytes, at: int, end: int) -> None:
     """Keep the ids of a header, if they are its first two fields and have the usual size."""
-    split = at + _IDS_SIZE
-    if data[at] != 0o10 or data[split] != 0o30:
-        return
     try:
-        (_, cluster, _), (tag, member, _) = fields(data, at, split)
-    except (EtcdProtocolViolation, ValueError):
+        first, split = long_varint(data, at + 2, data[at + 1])
+        second, last = long_varint(data, split + 2, data[split + 1])
+        is_usual = (data[at], data[split], data[last]) == (0o10, 0o20, 0o30)
+        is_usual = is_usual and min(data[at + 1], data[split + 1]) > 127
+    except (EtcdProtocolViolation, IndexError):
         return
-    if tag == 0o20:
+    size = last - at
+    if is_usual and last < end and _SHORTEST_IDS <= size <= _LONGEST_IDS:
         if len(_ids) >= _MOST_IDS:
             _ids.clear()
-        _ids[data[at:split]] = (cluster, member)
+        if size not in _id_sizes:
+            _id_sizes.append(size)
+        _ids[data[at:last]] = (first, second)
 
 
 def _key_value(data: bytes, at: int, end: int) -> KeyValue:

@@ -248,7 +248,16 @@ class AnswerTests(SynchronousTestCase):
     def test_the_ids_of_headers_are_kept_only_if_they_are_ids(self) -> None:
         """Another revision, another member, another order of fields: the same as without."""
         big = [(1 << 63) + number for number in range(3)]
+        nine, eight = 1 << 60, 1 << 50
         for cluster, member, revision in (
+            (nine, big[1], 3),
+            (nine, big[1], 4),
+            (nine, eight, 5),
+            (eight, nine, 6),
+            (eight, eight, 6),
+            (nine, 3, 6),
+            (3, nine, 6),
+            (3 | 0x10 << 7, nine, 6),
             (big[0], big[1], 5),
             (big[0], big[1], 6),
             (big[0], big[2], 7),
@@ -259,10 +268,14 @@ class AnswerTests(SynchronousTestCase):
             ids = number_field(1, cluster) + number_field(2, member)
             rest = number_field(3, revision) + number_field(4, 2)
             for order in (ids + rest, rest + ids):
-                self.assertEqual(
-                    answers.decode_header(message_field(1, order)),
-                    AnswerHeader(cluster, member, revision, 2),
-                )
+                for _ in range(2):
+                    self.assertEqual(
+                        answers.decode_header(message_field(1, order) + b"\x18" * 4),
+                        AnswerHeader(cluster, member, revision, 2),
+                    )
+        ids = number_field(1, nine) + number_field(2, big[1])
+        cut = message_field(1, ids[:-1]) + ids[-1:] + b"\x18\x01"
+        self.assertRaises(EtcdProtocolViolation, answers.decode_header, cut)
 
     def test_an_answer_nested_too_deep_is_refused(self) -> None:
         """It would take the stack."""
