@@ -32,8 +32,6 @@ from pycomnet.test.system.daemons import Daemon, Daemons, daemons
 from pycomnet.test.system.etcdruns import READY
 from pycomnet.test.system.etcds import EtcdMembers
 
-#: Seconds between two groups of renewals.
-TICK = 0.05
 #: Requests at a time while it is filled; puts in a transaction.
 IN_FLIGHT, PUTS = 64, 100
 #: Seconds that a start may take.
@@ -113,7 +111,7 @@ async def leases(reactor: Any, members: EtcdMembers, started: Daemons, options: 
             asked = servers[number % 2].invoke("renew", owners[number % options.count])
             asked.addBoth(done)
         sent = due
-        await task.deferLater(reactor, TICK)
+        await task.deferLater(reactor, options.tick)
     passed = time.monotonic() - begun
     spent = {name: (processor(pid) - before[name]) / passed for name, pid in pids.items()}
     print(
@@ -199,6 +197,7 @@ if __name__ == "__main__":
     parser.add_argument("--count", type=int, default=100_000)
     parser.add_argument("--seconds", type=float, default=60.0, help="of renewals")
     parser.add_argument("--interval", type=float, default=15.0, help="seconds between renewals")
+    parser.add_argument("--tick", type=float, default=0.002, help="seconds between two requests")
     parser.add_argument("--ttl", type=float, default=600.0, help="of the leases that are renewed")
     parser.add_argument("--times", type=int, default=2, help="starts of a nameserver")
     parser.add_argument("--directory", default=None, help="for the members' data")
