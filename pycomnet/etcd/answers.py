@@ -1,4 +1,4 @@
-"""Decodes answers: etcd's messages, as what the client's methods return.
+"""Decodes etcd's replies into the values that the client's methods return.
 
 Tags are written in octal: the last digit is the kind, 0 for numbers and 2 for bytes, and the others
 are the field's number in etcd's ``rpc.proto`` and ``kv.proto``.
@@ -61,7 +61,7 @@ def _header(data: bytes, at: int, end: int) -> AnswerHeader:
 
 
 def _learn_ids(data: bytes, at: int, end: int) -> None:
-    """Keep the ids of a header, if they are its first two fields and have the usual size."""
+    """Remember the ids of a header, if they are its first two fields and have the usual size."""
     try:
         first, split = long_varint(data, at + 2, data[at + 1])
         second, last = long_varint(data, split + 2, data[split + 1])
@@ -121,7 +121,7 @@ def _key_value(data: bytes, at: int, end: int) -> KeyValue:
 
 
 def _any_key_value(data: bytes, at: int, end: int) -> KeyValue:
-    """A KeyValue that is not valid, or has fields which this client does not know."""
+    """Decode a KeyValue that is not valid or has fields that this client does not know."""
     key = value = b""
     numbers = dict.fromkeys((0o20, 0o30, 0o40, 0o60), 0)
     for tag, first, last in fields(data, at, end):
@@ -186,7 +186,7 @@ def _txn(data: bytes, at: int, end: int, depth: int) -> TxnAnswer:
 
 
 def _operation(data: bytes, at: int, end: int, depth: int) -> Answer:
-    """A ResponseOp."""
+    """Decode a ResponseOp."""
     found: Answer | None = None
     for tag, first, last in fields(data, at, end):
         if tag == 0o12:
@@ -203,27 +203,27 @@ def _operation(data: bytes, at: int, end: int, depth: int) -> Answer:
 
 
 def decode_range(data: bytes) -> RangeAnswer:
-    """A RangeResponse."""
+    """Decode a RangeResponse."""
     return _range(data, 0, len(data))
 
 
 def decode_put(data: bytes) -> PutAnswer:
-    """A PutResponse."""
+    """Decode a PutResponse."""
     return _put(data, 0, len(data))
 
 
 def decode_delete(data: bytes) -> DeleteAnswer:
-    """A DeleteRangeResponse."""
+    """Decode a DeleteRangeResponse."""
     return _delete(data, 0, len(data))
 
 
 def decode_txn(data: bytes) -> TxnAnswer:
-    """A TxnResponse."""
+    """Decode a TxnResponse."""
     return _txn(data, 0, len(data), 0)
 
 
 def decode_header(data: bytes) -> AnswerHeader:
-    """An answer that has no more than a header: CompactionResponse, LeaseRevokeResponse."""
+    """Decode a reply that has only a header: CompactionResponse, LeaseRevokeResponse."""
     for tag, first, last in fields(data, 0, len(data)):
         if tag == 0o12:
             return _header(data, first, last)
@@ -231,7 +231,7 @@ def decode_header(data: bytes) -> AnswerHeader:
 
 
 def decode_grant(data: bytes) -> LeaseGrant:
-    """A LeaseGrantResponse."""
+    """Decode a LeaseGrantResponse."""
     lease = ttl = 0
     for tag, first, _ in fields(data, 0, len(data)):
         if tag == 0o20:
@@ -242,7 +242,7 @@ def decode_grant(data: bytes) -> LeaseGrant:
 
 
 def decode_keepalive(data: bytes) -> tuple[int, int]:
-    """A LeaseKeepAliveResponse: the lease and its ttl."""
+    """Decode a LeaseKeepAliveResponse into the lease's id and its ttl in seconds."""
     lease = ttl = 0
     for tag, first, _ in fields(data, 0, len(data)):
         if tag == 0o20:
@@ -253,7 +253,7 @@ def decode_keepalive(data: bytes) -> tuple[int, int]:
 
 
 def decode_time_to_live(data: bytes) -> TimeToLive:
-    """A LeaseTimeToLiveResponse."""
+    """Decode a LeaseTimeToLiveResponse."""
     lease = ttl = granted = 0
     keys = []
     for tag, first, last in fields(data, 0, len(data)):
@@ -269,7 +269,7 @@ def decode_time_to_live(data: bytes) -> TimeToLive:
 
 
 def decode_leases(data: bytes) -> list[int]:
-    """A LeaseLeasesResponse."""
+    """Decode a LeaseLeasesResponse into the leases' ids."""
     found = []
     for tag, at, end in fields(data, 0, len(data)):
         if tag == 0o22:
@@ -278,7 +278,7 @@ def decode_leases(data: bytes) -> list[int]:
 
 
 def decode_members(data: bytes) -> list[MemberInfo]:
-    """A MemberListResponse."""
+    """Decode a MemberListResponse."""
     return [
         _member(data, first, last) for tag, first, last in fields(data, 0, len(data)) if tag == 0o22
     ]
@@ -302,7 +302,7 @@ def _member(data: bytes, at: int, end: int) -> MemberInfo:
 
 
 def decode_status(data: bytes) -> MemberStatus:
-    """A StatusResponse."""
+    """Decode a StatusResponse."""
     version, errors = "", []
     numbers = dict.fromkeys((0o30, 0o40, 0o50, 0o60, 0o70, 0o110, 0o120), 0)
     for tag, first, last in fields(data, 0, len(data)):
@@ -327,7 +327,7 @@ def decode_status(data: bytes) -> MemberStatus:
 
 
 def decode_alarms(data: bytes) -> list[MemberAlarm]:
-    """An AlarmResponse."""
+    """Decode an AlarmResponse."""
     found = []
     for tag, at, end in fields(data, 0, len(data)):
         if tag == 0o22:
@@ -338,7 +338,7 @@ def decode_alarms(data: bytes) -> list[MemberAlarm]:
 
 
 def decode_token(data: bytes) -> str:
-    """An AuthenticateResponse: its token."""
+    """Decode an AuthenticateResponse into its token."""
     for tag, first, last in fields(data, 0, len(data)):
         if tag == 0o22:
             return text(data, first, last)
@@ -359,7 +359,7 @@ class WatchAnswer:
 
 
 def decode_watch(data: bytes) -> WatchAnswer:
-    """A WatchResponse."""
+    """Decode a WatchResponse."""
     revision, reason, events = 0, "", []
     numbers = dict.fromkeys((0o30, 0o40, 0o50, 0o70), 0)
     for tag, first, last in fields(data, 0, len(data)):

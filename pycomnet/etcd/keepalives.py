@@ -1,7 +1,7 @@
-"""Renews leases: all of a client's on one stream to the leader.
+"""Renews leases. All renewals of a client use one stream to the leader.
 
-A follower passes each renewal on by a request of its own, which takes ten times as long. etcd
-renews without writing anything to its disk.
+A follower forwards each renewal as a request of its own, which takes ten times as long. etcd does
+not write renewals to its disk.
 """
 
 from __future__ import annotations
@@ -45,10 +45,10 @@ class _Renewal:
 
 
 class Keepalives:
-    """The stream of renewals. It is begun with the first one.
+    """The stream of renewals. The first renewal opens it.
 
-    :param cluster: has the members.
-    :param clock: measures timeouts.
+    :param cluster: provides the member.
+    :param clock: for timeouts.
     """
 
     def __init__(self, cluster: Cluster, clock: IReactorTime) -> None:
@@ -72,7 +72,7 @@ class Keepalives:
         self.avoided: set[Member] = set()
 
     def close(self) -> None:
-        """The client is closed."""
+        """Fail all renewals, as the client is closed."""
         self.refused(EtcdClosed("the client is closed"))
 
     def renew(self, lease: int, timeout: float) -> Deferred[int]:
@@ -96,7 +96,7 @@ class Keepalives:
         return renewal.result
 
     def _flush(self) -> None:
-        """Send the renewals that were gathered in as few frames as possible."""
+        """Send the gathered renewals in as few frames as possible."""
         self._flushing = None
         leases, self._unsent = self._unsent, []
         if self._stream is not None and leases:
@@ -106,7 +106,7 @@ class Keepalives:
     # -- the stream --------------------------------------------------------------------------------
 
     def begin(self, member: Member, token: bytes) -> None:
-        """Begin the stream, with all that is not answered."""
+        """Open the stream, and send all renewals that have no reply."""
         self._forget_late()
         leases = [renewal.lease for queue in self._waiting.values() for renewal in queue]
         if not leases:
@@ -150,7 +150,7 @@ class Keepalives:
             renewal.result.errback(Failure(error))
 
     def _ended(self, error: EtcdError) -> None:
-        """The stream is lost: begin another one. Renewing twice does no harm."""
+        """The stream is lost: open another one. Renewing twice is harmless."""
         self._stream = self._member = None
         if isinstance(error, EtcdClosed):
             self.refused(error)
@@ -164,7 +164,7 @@ class Keepalives:
         self._cluster.want(self, delay)
 
     def refused(self, error: EtcdError) -> None:
-        """There will be no stream."""
+        """No stream will be opened: fail all renewals."""
         self._is_wanted = False
         self._cluster.forget(self)
         if self._flushing is not None:
@@ -208,7 +208,7 @@ class Keepalives:
             self._restart(error)
 
     def _forget_late(self) -> None:
-        """A new stream answers only what is sent on it."""
+        """Drop renewals that have timed out: a new stream brings no replies to them."""
         for lease, queue in list(self._waiting.items()):
             left = deque(one for one in queue if not one.result.called)
             if left:
@@ -217,7 +217,7 @@ class Keepalives:
                 del self._waiting[lease]
 
     def _cancel(self, renewal: _Renewal) -> None:
-        """Nobody waits for it. Its answer takes it from its queue, while the stream lives."""
+        """A renewal was cancelled. Its reply removes it from its queue, if the stream is open."""
         self._deadlines.remove(renewal)
         if self._stream is None:
             self._remove(renewal)
