@@ -132,7 +132,8 @@ WATCH_PROGRESS = message_field(3, b"")
 
 def encode_numbers(*numbers: int) -> bytes:
     """Encode a message whose fields 1, 2, ... are these numbers: CompactionRequest,
-    LeaseGrantRequest, LeaseRevokeRequest, LeaseKeepAliveRequest, LeaseTimeToLiveRequest, AlarmRequest.
+    LeaseGrantRequest, LeaseRevokeRequest, LeaseKeepAliveRequest, LeaseTimeToLiveRequest,
+    AlarmRequest.
     """
     return b"".join(number_field(index, value) for index, value in enumerate(numbers, 1))
 
