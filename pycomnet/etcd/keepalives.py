@@ -38,7 +38,7 @@ GATHER = 0.005
 class _Renewal:
     __slots__ = ("due", "lease", "result", "timeout")
 
-    def __init__(self, lease: int, cancelled: Callable[[_Renewal], object]) -> None:
+    def __init__(self, lease: int, cancelled: Callable[[_Renewal], None]) -> None:
         self.lease = lease
         self.timeout = self.due = 0.0
         self.result: Deferred[int] = Deferred(lambda _: cancelled(self))
