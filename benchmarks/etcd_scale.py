@@ -4,7 +4,8 @@
 nameservers on three members, renews each every 15 seconds, and shows which part of a core each
 process takes. With fewer and a shorter ``--interval`` there are as many renewals a second.
 ``load --count 1000000`` puts so many records into etcd, and shows how long a nameserver takes until
-it listens. Both need some minutes and a gigabyte or two.
+it listens. Both need some minutes and a gigabyte or two. ``locate --count 10000`` compares a
+nameserver on etcd with one on SQLite, in turns.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import argparse
 import os
 import secrets
 import shutil
+import statistics
 import tempfile
 import time
 from collections import Counter
@@ -32,13 +34,18 @@ from pycomnet.test.system.daemons import Daemon, Daemons, daemons
 from pycomnet.test.system.etcdruns import READY
 from pycomnet.test.system.etcds import EtcdMembers
 
-#: Seconds between two groups of renewals.
-TICK = 0.05
 #: Requests at a time while it is filled; puts in a transaction.
 IN_FLIGHT, PUTS = 64, 100
 #: Seconds that a start may take.
 PATIENCE = 900.0
+#: Rounds of locating, and how many of each round.
+ROUNDS, LOCATES = 15, 5_000
 SECRET = "a secret of sixteen"
+
+
+def resident(pid: int) -> int:
+    """The bytes of memory that a process has now."""
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 def processor(pid: int) -> float:
@@ -58,14 +65,62 @@ async def at_once(one: Callable[[int], Awaitable[Any]], count: int, many: int) -
     await defer.gatherResults([defer.Deferred.fromCoroutine(work()) for _ in range(many)])
 
 
-def start(started: Daemons, members: EtcdMembers, number: int) -> Daemon:
-    """Start a nameserver."""
+def start(started: Daemons, members: EtcdMembers, number: int, store: str | None = None) -> Daemon:
+    """Start a nameserver; by default on etcd."""
     limits = ("--max-per-client", "2000000", "--max-services", "2000000", "--max-ttl", "86400")
     return started.start(
         "pycomnet-nameserver",
         *("--listen", f"unix:{started.directory}/n{number}", *limits),
-        *("--store", f"etcd:{members.urls}"),
+        *("--store", store or f"etcd:{members.urls}"),
     )
+
+
+def registration(number: int, ttl: float) -> dict[str, Any]:
+    """The arguments of a registration."""
+    return {
+        "service": f"org.example.service-{number}",
+        "interfaces": [f"org.example.kind-{number % 1000}"],
+        "address": f"tcp:10.0.0.1:{number % 60_000 + 1}",
+        "ttl": ttl,
+        "secret": SECRET,
+    }
+
+
+async def locate(reactor: Any, members: EtcdMembers, started: Daemons, options: Any) -> None:
+    """Locate at a nameserver on etcd and at one on SQLite, in turns."""
+    names = [
+        start(started, members, 0),
+        start(started, members, 1, f"sqlite:{started.directory}/names.db"),
+    ]
+    contexts = [Context(reactor, nameserver=(await one.seen(READY))[1]) for one in names]
+    servers = [await one.nameserver() for one in contexts]
+    for server in servers:
+
+        async def register(number: int, server: Any = server) -> None:
+            await server.invoke("register", registration(number, options.ttl))
+
+        await at_once(register, options.count, IN_FLIGHT)
+    rates: list[list[float]] = [[], []]
+    spent = [0.0, 0.0]
+    for _ in range(ROUNDS):
+        for which, server in enumerate(servers):
+
+            async def ask(number: int, server: Any = server) -> None:
+                await server.invoke("locate", {"interface": f"org.example.kind-{number % 1000}"})
+
+            begun, before = time.monotonic(), processor(names[which].pid)
+            await at_once(ask, LOCATES, IN_FLIGHT)
+            rates[which].append(LOCATES / (time.monotonic() - begun))
+            spent[which] += processor(names[which].pid) - before
+    rate = statistics.median(ours / other for ours, other in zip(*rates, strict=True))
+    ours, other = (each / ROUNDS / LOCATES * 1e6 for each in spent)
+    print(
+        f"locate among {options.count}: {statistics.median(rates[0]):.0f}/s, {rate:.2f} of "
+        f"SQLite's rate; {ours:.1f} us of the nameserver's processor each, SQLite's {other:.1f}: "
+        f"{other / ours:.2f} of its rate by that"
+    )
+    for context in contexts:
+        await context.close()
 
 
 async def leases(reactor: Any, members: EtcdMembers, started: Daemons, options: Any) -> None:
@@ -76,16 +131,7 @@ async def leases(reactor: Any, members: EtcdMembers, started: Daemons, options: 
     owners: list[dict[str, Any]] = [{}] * options.count
 
     async def register(number: int) -> None:
-        given = await servers[number % 2].invoke(
-            "register",
-            {
-                "service": f"org.example.service-{number}",
-                "interfaces": [f"org.example.kind-{number % 1000}"],
-                "address": f"tcp:10.0.0.1:{number % 60_000 + 1}",
-                "ttl": options.ttl,
-                "secret": SECRET,
-            },
-        )
+        given = await servers[number % 2].invoke("register", registration(number, options.ttl))
         owners[number] = {"lease": given["lease"], "secret": SECRET}
 
     begun = time.monotonic()
@@ -108,7 +154,7 @@ async def leases(reactor: Any, members: EtcdMembers, started: Daemons, options: 
             asked = servers[number % 2].invoke("renew", owners[number % options.count])
             asked.addBoth(done)
         sent = due
-        await task.deferLater(reactor, TICK)
+        await task.deferLater(reactor, options.tick)
     passed = time.monotonic() - begun
     spent = {name: (processor(pid) - before[name]) / passed for name, pid in pids.items()}
     print(
@@ -130,6 +176,8 @@ async def load(reactor: Any, members: EtcdMembers, started: Daemons, options: An
     await client.connect()
     first = start(started, members, 0)  # it writes the base of fences
     await first.seen(READY)
+    alone, alone_bytes = processor(first.pid), resident(first.pid)
+    print(f"0 records: {alone:.1f} s of processor, {alone_bytes / 1e6:.0f} MB")
     first.signal()
     await first.ended()
 
@@ -161,9 +209,11 @@ async def load(reactor: Any, members: EtcdMembers, started: Daemons, options: An
         took = time.monotonic() - begun
         own = processor(loading.pid)
         others = sum(processor(one.process.pid) - before[one.name] for one in members.members)
+        memory = resident(loading.pid)
         print(
             f"{options.count} records: the nameserver listens after {took:.1f} s, with {own:.1f} s "
-            f"of processor, and {others:.1f} s of etcd's",
+            f"of processor, and {others:.1f} s of etcd's; it has {memory / 1e6:.0f} MB, "
+            f"{(memory - alone_bytes) / options.count:.0f} bytes more for each",
             flush=True,
         )
         loading.signal()
@@ -181,15 +231,19 @@ async def main(reactor: Any, options: argparse.Namespace) -> None:
         stack.callback(members.stop)
         await deferToThread(members.start)
         started = stack.enter_context(daemons(where))
-        await (leases if options.what == "leases" else load)(reactor, members, started, options)
+        await MEASURES[options.what](reactor, members, started, options)
+
+
+MEASURES = {"leases": leases, "load": load, "locate": locate}
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", choices=("leases", "load"))
+    parser.add_argument("what", choices=MEASURES)
     parser.add_argument("--count", type=int, default=100_000)
     parser.add_argument("--seconds", type=float, default=60.0, help="of renewals")
     parser.add_argument("--interval", type=float, default=15.0, help="seconds between renewals")
+    parser.add_argument("--tick", type=float, default=0.002, help="seconds between two requests")
     parser.add_argument("--ttl", type=float, default=600.0, help="of the leases that are renewed")
     parser.add_argument("--times", type=int, default=2, help="starts of a nameserver")
     parser.add_argument("--directory", default=None, help="for the members' data")

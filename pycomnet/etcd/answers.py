@@ -1,4 +1,4 @@
-"""Decodes answers: etcd's messages, as what the client's methods return.
+"""Decodes etcd's replies into the values that the client's methods return.
 
 Tags are written in octal: the last digit is the kind, 0 for numbers and 2 for bytes, and the others
 are the field's number in etcd's ``rpc.proto`` and ``kv.proto``.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import attrs
 
 from pycomnet.etcd.errors import EtcdProtocolViolation
-from pycomnet.etcd.protobuf import fields, signed, text
+from pycomnet.etcd.protobuf import fields, long_varint, signed, text
 from pycomnet.etcd.requests import MAX_DEPTH
 from pycomnet.etcd.values import (
     Answer,
@@ -30,21 +30,24 @@ from pycomnet.etcd.values import (
 _NO_HEADER = AnswerHeader()
 
 
-#: The ids in a header, two varints of mostly ten bytes, are the same in all answers of a member:
-#: the bytes -> the cluster's and the member's id.
+#: The ids in a header, two varints of eight to ten bytes, are the same in all answers of a member:
+#: the bytes -> the cluster's and the member's id; and the lengths of these bytes.
 _ids: dict[bytes, tuple[int, int]] = {}
-_IDS_SIZE, _MOST_IDS = 22, 64
+_id_sizes: list[int] = []
+_SHORTEST_IDS, _LONGEST_IDS, _MOST_IDS = 18, 22, 64
 
 
 def _header(data: bytes, at: int, end: int) -> AnswerHeader:
     cluster = member = revision = term = 0
-    if end - at > _IDS_SIZE:  # those of a transaction's answers have no ids
-        known = _ids.get(data[at : at + _IDS_SIZE])
-        if known is not None:
-            cluster, member = known
-            at += _IDS_SIZE
+    if end - at > _SHORTEST_IDS:  # those of a transaction's answers have no ids
+        for size in _id_sizes:
+            known = _ids.get(data[at : at + size])
+            if known is not None and at + size < end:
+                cluster, member = known
+                at += size
+                break
         else:
-            _learn_ids(data, at)
+            _learn_ids(data, at, end)
     for tag, value, _ in fields(data, at, end):
         if tag == 0o30:
             revision = value
@@ -57,38 +60,78 @@ def _header(data: bytes, at: int, end: int) -> AnswerHeader:
     return AnswerHeader(cluster, member, signed(revision), term)
 
 
-def _learn_ids(data: bytes, at: int) -> None:
-    """Keep the ids of a header, if they are its first two fields and have the usual size."""
-    split = at + _IDS_SIZE
-    if data[at] != 0o10 or data[split] != 0o30:
-        return
+def _learn_ids(data: bytes, at: int, end: int) -> None:
+    """Remember the ids of a header, if they are its first two fields and have the usual size."""
     try:
-        (_, cluster, _), (tag, member, _) = fields(data, at, split)
-    except (EtcdProtocolViolation, ValueError):
+        first, split = long_varint(data, at + 2, data[at + 1])
+        second, last = long_varint(data, split + 2, data[split + 1])
+        is_usual = (data[at], data[split], data[last]) == (0o10, 0o20, 0o30)
+        is_usual = is_usual and min(data[at + 1], data[split + 1]) > 127
+    except (EtcdProtocolViolation, IndexError):
         return
-    if tag == 0o20:
+    size = last - at
+    if is_usual and last < end and _SHORTEST_IDS <= size <= _LONGEST_IDS:
         if len(_ids) >= _MOST_IDS:
             _ids.clear()
-        _ids[data[at:split]] = (cluster, member)
+        if size not in _id_sizes:
+            _id_sizes.append(size)
+        _ids[data[at:last]] = (first, second)
 
 
 def _key_value(data: bytes, at: int, end: int) -> KeyValue:
+    # A nameserver reads a million of these at its start, so the fields are not listed first, as
+    # ``fields`` does.
     key = value = b""
     created = changed = version = lease = 0
+    start = at
+    try:
+        while at < end:
+            tag, number = data[at], data[at + 1]
+            at += 2
+            if number > 127:
+                byte = data[at]
+                if byte < 128:
+                    number += (byte << 7) - 128
+                    at += 1
+                else:
+                    number, at = long_varint(data, at, number)
+            if tag == 0o12:
+                key = data[at : at + number]
+                at += number
+            elif tag == 0o20:
+                created = number
+            elif tag == 0o30:
+                changed = number
+            elif tag == 0o40:
+                version = number
+            elif tag == 0o52:
+                value = data[at : at + number]
+                at += number
+            elif tag == 0o60:
+                lease = number
+            else:
+                return _any_key_value(data, start, end)
+    except (IndexError, EtcdProtocolViolation):
+        return _any_key_value(data, start, end)  # it knows what is wrong, if anything is
+    if at != end:
+        return _any_key_value(data, start, end)
+    if (created | changed | version | lease) >> 63:
+        created, changed, version, lease = map(signed, (created, changed, version, lease))
+    return KeyValue(key, value, created, changed, version, lease)
+
+
+def _any_key_value(data: bytes, at: int, end: int) -> KeyValue:
+    """Decode a KeyValue that is not valid or has fields that this client does not know."""
+    key = value = b""
+    numbers = dict.fromkeys((0o20, 0o30, 0o40, 0o60), 0)
     for tag, first, last in fields(data, at, end):
         if tag == 0o12:
             key = data[first:last]
         elif tag == 0o52:
             value = data[first:last]
-        elif tag == 0o20:
-            created = first
-        elif tag == 0o30:
-            changed = first
-        elif tag == 0o40:
-            version = first
-        elif tag == 0o60:
-            lease = first
-    return KeyValue(key, value, signed(created), signed(changed), signed(version), signed(lease))
+        elif tag in numbers:
+            numbers[tag] = signed(first)
+    return KeyValue(key, value, *numbers.values())
 
 
 def _range(data: bytes, at: int, end: int) -> RangeAnswer:
@@ -143,7 +186,7 @@ def _txn(data: bytes, at: int, end: int, depth: int) -> TxnAnswer:
 
 
 def _operation(data: bytes, at: int, end: int, depth: int) -> Answer:
-    """A ResponseOp."""
+    """Decode a ResponseOp."""
     found: Answer | None = None
     for tag, first, last in fields(data, at, end):
         if tag == 0o12:
@@ -160,27 +203,27 @@ def _operation(data: bytes, at: int, end: int, depth: int) -> Answer:
 
 
 def decode_range(data: bytes) -> RangeAnswer:
-    """A RangeResponse."""
+    """Decode a RangeResponse."""
     return _range(data, 0, len(data))
 
 
 def decode_put(data: bytes) -> PutAnswer:
-    """A PutResponse."""
+    """Decode a PutResponse."""
     return _put(data, 0, len(data))
 
 
 def decode_delete(data: bytes) -> DeleteAnswer:
-    """A DeleteRangeResponse."""
+    """Decode a DeleteRangeResponse."""
     return _delete(data, 0, len(data))
 
 
 def decode_txn(data: bytes) -> TxnAnswer:
-    """A TxnResponse."""
+    """Decode a TxnResponse."""
     return _txn(data, 0, len(data), 0)
 
 
 def decode_header(data: bytes) -> AnswerHeader:
-    """An answer that has no more than a header: CompactionResponse, LeaseRevokeResponse."""
+    """Decode a reply that has only a header: CompactionResponse, LeaseRevokeResponse."""
     for tag, first, last in fields(data, 0, len(data)):
         if tag == 0o12:
             return _header(data, first, last)
@@ -188,7 +231,7 @@ def decode_header(data: bytes) -> AnswerHeader:
 
 
 def decode_grant(data: bytes) -> LeaseGrant:
-    """A LeaseGrantResponse."""
+    """Decode a LeaseGrantResponse."""
     lease = ttl = 0
     for tag, first, _ in fields(data, 0, len(data)):
         if tag == 0o20:
@@ -199,7 +242,7 @@ def decode_grant(data: bytes) -> LeaseGrant:
 
 
 def decode_keepalive(data: bytes) -> tuple[int, int]:
-    """A LeaseKeepAliveResponse: the lease and its ttl."""
+    """Decode a LeaseKeepAliveResponse into the lease's id and its ttl in seconds."""
     lease = ttl = 0
     for tag, first, _ in fields(data, 0, len(data)):
         if tag == 0o20:
@@ -210,7 +253,7 @@ def decode_keepalive(data: bytes) -> tuple[int, int]:
 
 
 def decode_time_to_live(data: bytes) -> TimeToLive:
-    """A LeaseTimeToLiveResponse."""
+    """Decode a LeaseTimeToLiveResponse."""
     lease = ttl = granted = 0
     keys = []
     for tag, first, last in fields(data, 0, len(data)):
@@ -226,7 +269,7 @@ def decode_time_to_live(data: bytes) -> TimeToLive:
 
 
 def decode_leases(data: bytes) -> list[int]:
-    """A LeaseLeasesResponse."""
+    """Decode a LeaseLeasesResponse into the leases' ids."""
     found = []
     for tag, at, end in fields(data, 0, len(data)):
         if tag == 0o22:
@@ -235,7 +278,7 @@ def decode_leases(data: bytes) -> list[int]:
 
 
 def decode_members(data: bytes) -> list[MemberInfo]:
-    """A MemberListResponse."""
+    """Decode a MemberListResponse."""
     return [
         _member(data, first, last) for tag, first, last in fields(data, 0, len(data)) if tag == 0o22
     ]
@@ -259,7 +302,7 @@ def _member(data: bytes, at: int, end: int) -> MemberInfo:
 
 
 def decode_status(data: bytes) -> MemberStatus:
-    """A StatusResponse."""
+    """Decode a StatusResponse."""
     version, errors = "", []
     numbers = dict.fromkeys((0o30, 0o40, 0o50, 0o60, 0o70, 0o110, 0o120), 0)
     for tag, first, last in fields(data, 0, len(data)):
@@ -284,7 +327,7 @@ def decode_status(data: bytes) -> MemberStatus:
 
 
 def decode_alarms(data: bytes) -> list[MemberAlarm]:
-    """An AlarmResponse."""
+    """Decode an AlarmResponse."""
     found = []
     for tag, at, end in fields(data, 0, len(data)):
         if tag == 0o22:
@@ -295,7 +338,7 @@ def decode_alarms(data: bytes) -> list[MemberAlarm]:
 
 
 def decode_token(data: bytes) -> str:
-    """An AuthenticateResponse: its token."""
+    """Decode an AuthenticateResponse into its token."""
     for tag, first, last in fields(data, 0, len(data)):
         if tag == 0o22:
             return text(data, first, last)
@@ -316,7 +359,7 @@ class WatchAnswer:
 
 
 def decode_watch(data: bytes) -> WatchAnswer:
-    """A WatchResponse."""
+    """Decode a WatchResponse."""
     revision, reason, events = 0, "", []
     numbers = dict.fromkeys((0o30, 0o40, 0o50, 0o70), 0)
     for tag, first, last in fields(data, 0, len(data)):

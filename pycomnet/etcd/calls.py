@@ -1,4 +1,4 @@
-"""Calls: a request and its one answer, or a stream of both."""
+"""gRPC calls: a request with one reply, or a stream of messages in both directions."""
 
 from __future__ import annotations
 
@@ -26,17 +26,20 @@ if TYPE_CHECKING:
 
 
 class UnaryCall(Http2Stream):
-    """A request that has one answer. It may be sent to several members, one after the other.
+    """A request with one reply. It may be sent to several members, one after the other.
 
     :param path: ``/SERVICE/METHOD``.
-    :param message: the request's.
-    :param decode: makes the result of the answer's message.
-    :param is_write: whether it may change something, so that it is not sent again if a member may
-        have executed it.
-    :param needs_leader: whether a member that knows no leader shall refuse it.
+    :param message: the encoded request.
+    :param decode: turns the reply's message into the result.
+    :param finished: called with the call, the error or None, and whether the member may have
+        processed the request, when a member has replied or failed.
+    :param is_write: whether the request may change something. Such a request is not sent again if a
+        member may have executed it.
+    :param needs_leader: whether a member that knows no leader has to refuse the request.
+    :param fixed: the only member that may get the request; None: any.
     :ivar result: fires with the result.
-    :ivar member: the one that has it now, or None.
-    :ivar tried: those that have failed, if any has.
+    :ivar member: the member that has the request now, or None.
+    :ivar tried: the members that have failed, or None.
     """
 
     __slots__ = (
@@ -93,7 +96,7 @@ class UnaryCall(Http2Stream):
         self.result: Deferred[Any] = Deferred(cancelled)
 
     def begin(self, member: Member, token: bytes) -> None:
-        """It is sent to a member."""
+        """Prepare for sending the request to a member."""
         self.member = member
         self.token = token
         self.attempts += 1
@@ -154,11 +157,11 @@ class UnaryCall(Http2Stream):
 
 
 class StreamCall(Http2Stream):
-    """A request with messages in both directions, on one connection.
+    """A call with messages in both directions, on one connection.
 
-    :param message: called with each message; it returns None, or what fires when it is used up.
-        Until then no more is read than the stream's window.
-    :param ended: called once, when the stream ends in any way but :meth:`stop`.
+    :param message: called with each message. It returns None, or a Deferred that fires when the
+        message is processed. Until then the member can send no more than the stream's window.
+    :param ended: called once with the error when the stream ends, except by :meth:`stop`.
     """
 
     __slots__ = (
@@ -194,7 +197,7 @@ class StreamCall(Http2Stream):
         self._is_delivering = False
 
     def start(self, member: Member, path: str, token: bytes, message: bytes, leader: bool) -> None:
-        """Begin it, with a first message."""
+        """Open the stream on a member's connection and send a first message."""
         self._member = member
         member.request(self, path, leader, token, framed(message), False)
 
@@ -203,12 +206,12 @@ class StreamCall(Http2Stream):
         self.send_framed(framed(message))
 
     def send_framed(self, messages: bytes) -> None:
-        """Send messages that have their lengths before them."""
+        """Send messages that already have gRPC's length prefix."""
         if self._ended is not None and self._member is not None:
             self._member.send(self, messages)
 
     def stop(self) -> None:
-        """End it. Nothing is called any more."""
+        """End the stream. Neither function is called any more."""
         self._ended = None
         self._messages.clear()
         self._later.clear()
@@ -253,7 +256,7 @@ class StreamCall(Http2Stream):
         self._is_delivering = False
 
     def _resume(self, result: object) -> None:
-        """A message is used up."""
+        """A message is processed: deliver the next ones."""
         self._is_paused = False
         if self._is_delivering:
             return
@@ -281,16 +284,16 @@ class StreamCall(Http2Stream):
 
 
 class Late(Protocol):
-    """What has a deadline: seconds, and the time of the clock."""
+    """A call with a deadline: its timeout in seconds, and the clock's time at which it ends."""
 
     timeout: float
     due: float
 
 
 class CallDeadlines:
-    """Ends calls that are late. Calls with the same timeout share a timer.
+    """Times out calls. Calls with the same timeout share a timer.
 
-    :param expired: called with each late call.
+    :param expired: called with each call whose deadline has passed.
     """
 
     def __init__(self, clock: IReactorTime, expired: Callable[[Any], object]) -> None:
@@ -301,7 +304,7 @@ class CallDeadlines:
         self._timers: dict[float, IDelayedCall] = {}
 
     def add(self, call: Late, timeout: float) -> None:
-        """A call begins."""
+        """Start the timeout of a call, in seconds."""
         call.timeout = timeout
         call.due = self._clock.seconds() + timeout
         calls = self._calls.get(timeout)
@@ -311,7 +314,7 @@ class CallDeadlines:
         calls[call] = None
 
     def remove(self, call: Late) -> None:
-        """A call has ended."""
+        """Cancel the timeout of a call, if it has one."""
         calls = self._calls.get(call.timeout)
         if calls is not None:
             calls.pop(call, None)
@@ -336,7 +339,7 @@ class CallDeadlines:
             self._expired(call)
 
     def stop(self) -> None:
-        """End all timers."""
+        """Cancel all timers."""
         for timer in self._timers.values():
             timer.cancel()
         self._timers.clear()

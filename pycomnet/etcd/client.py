@@ -1,4 +1,4 @@
-"""The etcd client: keys, transactions, leases, watches and the cluster, over several members."""
+"""The etcd client: keys, transactions, leases, watches and the cluster's members."""
 
 from __future__ import annotations
 
@@ -64,20 +64,21 @@ _MAINTENANCE = "/etcdserverpb.Maintenance"
 class EtcdClient:
     """A client of an etcd cluster, version 3.4 or later.
 
-    Each method returns a Deferred. It fails with an error of :mod:`pycomnet.etcd.errors`; only
-    :class:`~pycomnet.etcd.errors.EtcdUncertain` means that something may have changed. Cancelling
-    it cancels the request; a write may still be executed.
+    Each method returns a Deferred, unless stated otherwise. It fails with an error of
+    :mod:`pycomnet.etcd.errors`. Only :class:`~pycomnet.etcd.errors.EtcdUncertain` means that
+    something may have changed. Cancelling the Deferred cancels the request, but etcd may still
+    execute a write.
 
-    Reads, and writes that surely were not executed, go to another member when one fails, until the
-    time is over.
+    If a member fails, the client sends reads, and writes that were certainly not executed, to
+    another member, until the timeout has passed.
 
-    :param endpoints: of the members: endpoint strings, such as ``tcp:HOST:2379`` and
+    :param endpoints: the members' endpoint strings, such as ``tcp:HOST:2379`` and
         ``tls:HOST:2379:trustRoots=FILE``.
-    :param user: the user's name, if the cluster has authentication; then ``password`` is needed.
+    :param user: the user's name, if the cluster has authentication. Then ``password`` is required.
     :param timeout: the default timeout of a request, in seconds.
-    :param plain_login: whether the password and its tokens may go to other machines without TLS.
-        To this machine's own addresses they always may.
-    :param reactor: connects, and is the clock.
+    :param plain_login: whether the client may send the password and tokens to other machines
+        without TLS. It always may to this machine's own addresses.
+    :param reactor: for connections and as the clock.
     """
 
     def __init__(
@@ -108,10 +109,12 @@ class EtcdClient:
         self._timeout = timeout
 
     def connect(self) -> Deferred[None]:
-        """Connect to the members. It goes on connecting and reconnecting until :meth:`close`.
+        """Connect to the members. The client keeps connecting and reconnecting until
+        :meth:`close`.
 
-        :returns: fires when the first member is connected (and the user authenticated); fails with
-            EtcdUnavailable after ``timeout``, or EtcdAuthFailed. Then it still goes on.
+        :returns: fires when the first member is connected (and the user is authenticated). Fails
+            with EtcdUnavailable after ``timeout``, or with EtcdAuthFailed. The client keeps trying
+            after a failure, too.
         """
         connected = self._cluster.open()
         connected.addTimeout(self._timeout, self._reactor, self._not_connected)
@@ -121,8 +124,8 @@ class EtcdClient:
         raise EtcdUnavailable(f"no member within {timeout:g} s: {self._cluster.problem()}")
 
     def close(self) -> Deferred[None]:
-        """Close all connections; what is in progress fails: reads with EtcdClosed, writes with
-        EtcdUncertain. Watches are cancelled with EtcdClosed.
+        """Close all connections. Reads in progress fail with EtcdClosed, writes with
+        EtcdUncertain, and watches are cancelled with EtcdClosed.
         """
         self._cluster.close()
         self._keepalives.close()
@@ -145,7 +148,7 @@ class EtcdClient:
     def get(
         self, key: bytes, *, serializable: bool = False, timeout: float | None = None
     ) -> Deferred[KeyValue | None]:
-        """Read a key; None: it does not exist."""
+        """Read a key; fires with None if it does not exist."""
         request = RangeRequest(KeyRange(key), serializable=serializable)
         reading = self.range(request, timeout=timeout)
         return reading.addCallback(lambda answer: answer.kvs[0] if answer.kvs else None)
@@ -190,28 +193,29 @@ class EtcdClient:
     def compact(
         self, revision: int, *, physical: bool = False, timeout: float | None = None
     ) -> Deferred[AnswerHeader]:
-        """Forget what is older than a revision."""
+        """Have etcd discard all history before a revision."""
         message = encode_numbers(revision, physical)
         return self._write(f"{_KV}/Compact", message, decode_header, timeout)
 
     def grant(self, ttl: int, *, id: int = 0, timeout: float | None = None) -> Deferred[LeaseGrant]:
-        """Make a lease.
+        """Create a lease.
 
         :param ttl: whole seconds; etcd grants at least 2.
-        :param id: of its own; 0: etcd chooses one.
+        :param id: the lease's id; 0: etcd chooses one.
         """
         return self._write(f"{_LEASE}/LeaseGrant", encode_numbers(ttl, id), decode_grant, timeout)
 
     def revoke(self, lease: int, *, timeout: float | None = None) -> Deferred[AnswerHeader]:
-        """End a lease, and its keys."""
+        """End a lease; etcd deletes its keys."""
         message = encode_numbers(lease)
         return self._write(f"{_LEASE}/LeaseRevoke", message, decode_header, timeout)
 
     def keepalive(self, lease: int, *, timeout: float | None = None) -> Deferred[int]:
-        """Renew a lease, on one stream to the leader that all renewals share.
+        """Renew a lease. All renewals share one stream to the leader.
 
-        :returns: fires with the seconds that it now lives; fails with EtcdLeaseNotFound, or with
-            EtcdUnavailable or EtcdTimeout: then it may have been renewed.
+        :returns: fires with the seconds that the lease lasts from now on. Fails with
+            EtcdLeaseNotFound; or with EtcdUnavailable or EtcdTimeout, when the lease may have been
+            renewed.
         """
         if timeout is None:
             timeout = self._timeout
@@ -220,13 +224,13 @@ class EtcdClient:
     def time_to_live(
         self, lease: int, *, keys: bool = False, timeout: float | None = None
     ) -> Deferred[TimeToLive]:
-        """The time that a lease has; its ``ttl`` is -1 if there is none."""
+        """The seconds that a lease has left; ``ttl`` is -1 if there is no such lease."""
         message = encode_numbers(lease, keys)
         path = f"{_LEASE}/LeaseTimeToLive"
         return self._cluster.call(path, message, decode_time_to_live, timeout=timeout)
 
     def leases(self, *, timeout: float | None = None) -> Deferred[list[int]]:
-        """The ids of all leases, as a member knows them."""
+        """The ids of all leases that a member knows."""
         return self._cluster.call(f"{_LEASE}/LeaseLeases", b"", decode_leases, timeout=timeout)
 
     def watch(
@@ -242,13 +246,15 @@ class EtcdClient:
     ) -> EtcdWatch:
         """Watch keys.
 
-        :param start_revision: the first revision whose changes are wanted; 0: from now on.
-        :param previous: whether events have the record before.
-        :param progress: whether etcd reports the progress while nothing changes (every ten
-            minutes by default; ask with :meth:`EtcdWatch.request_progress` for more).
-        :param fragment: whether etcd may send many events in parts; they are given whole.
-        :param require_leader: whether the watch goes to another member if its member loses the
+        :param handler: its methods are called with what happens; see :class:`EtcdWatchHandler`.
+        :param start_revision: the revision to start at; 0: the next change.
+        :param previous: whether events include the record before the change.
+        :param progress: whether etcd sends its revision while nothing changes (every ten minutes
+            by default). :meth:`EtcdWatch.request_progress` requests one more.
+        :param fragment: whether etcd may split long lists of events. The client joins the parts.
+        :param require_leader: whether the watch moves to another member if its member has lost the
             leader (etcd reports that after about 3 election timeouts).
+        :returns: the watch, which has started.
         """
         watch = EtcdWatch(
             self._cluster,
@@ -266,7 +272,7 @@ class EtcdClient:
     def status(
         self, endpoint: str | None = None, *, timeout: float | None = None
     ) -> Deferred[MemberStatus]:
-        """The status of the member at an endpoint, or of any."""
+        """The status of the member at an endpoint, or of any member."""
         member = None
         if endpoint is not None:
             member = next((one for one in self._cluster.members if one.endpoint == endpoint), None)
@@ -283,14 +289,14 @@ class EtcdClient:
         return self._cluster.call(path, b"", decode_members, timeout=timeout, needs_leader=False)
 
     def alarms(self, *, timeout: float | None = None) -> Deferred[list[MemberAlarm]]:
-        """The alarms that are raised."""
+        """All active alarms."""
         path = f"{_MAINTENANCE}/Alarm"
         return self._cluster.call(path, b"", decode_alarms, timeout=timeout)
 
     def disarm(
         self, alarm: MemberAlarm, *, timeout: float | None = None
     ) -> Deferred[list[MemberAlarm]]:
-        """Turn off an alarm, when its cause is gone."""
+        """Clear an alarm. Remove its cause first."""
         message = encode_numbers(2, alarm.member_id, alarm.kind)
         return self._write(f"{_MAINTENANCE}/Alarm", message, decode_alarms, timeout)
 

@@ -1,7 +1,8 @@
-"""The cluster: which member gets a request, and what happens when one fails.
+"""Chooses the member for each request, and decides what to do when a member fails.
 
-Requests go to the leader, if an endpoint leads to it: a follower would only pass a write on, and
-ask the leader before a read. If the leader is lost or unknown, another member takes them.
+Requests go to the leader, if one of the endpoints is the leader's: a follower would forward a
+write, and ask the leader before a read. If the leader is lost or unknown, requests go to another
+member.
 """
 
 from __future__ import annotations
@@ -52,27 +53,27 @@ STATUS = "/etcdserverpb.Maintenance/Status"
 
 
 class LongStream(Protocol):
-    """A stream that goes on for ever, and moves to another member when its own is lost."""
+    """A stream without an end. It moves to another member when its member is lost."""
 
     #: members that it leaves, if there are others
     avoided: set[Member]
 
     def begin(self, member: Member, token: bytes) -> None:
-        """Begin at a member, with a token as a header."""
+        """Start on a member, with the token as an encoded header."""
 
     def refused(self, error: EtcdError) -> None:
-        """There will be no member: the user is refused, or the client closed."""
+        """No member will come: the user was refused, or the client is closed."""
 
     def leader_changed(self, leader: Member) -> None:
-        """A member is the leader; perhaps it was that before."""
+        """A member is the leader, possibly the same as before."""
 
 
 class Cluster:
-    """The members, and the requests that wait for one.
+    """The members, and the requests that wait for a member.
 
     :param user: its name and password, or None.
-    :param timeout: seconds for a request.
-    :ivar members: one for each endpoint.
+    :param timeout: the default timeout of a request, in seconds.
+    :ivar members: one Member for each endpoint.
     """
 
     log = Logger()
@@ -112,7 +113,7 @@ class Cluster:
     # -- from open to closed -----------------------------------------------------------------------
 
     def open(self) -> Deferred[None]:
-        """Begin to connect; fires when requests can be sent."""
+        """Start connecting; fires when requests can be sent."""
         if self._poll is None and not self.is_closed:
             for member in self.members:
                 member.start()
@@ -120,7 +121,7 @@ class Cluster:
         return self._connected.when_fired()
 
     def close(self) -> None:
-        """End everything."""
+        """Close all connections, and fail all requests and streams."""
         if self.is_closed:
             return
         self.is_closed = True
@@ -145,9 +146,10 @@ class Cluster:
     # -- who gets a request ------------------------------------------------------------------------
 
     def pick(self, tried: set[Member] | None = None) -> Member | None:
-        """The best member for a request: the leader, or one that knows it, or any.
+        """The best member for a request: the leader, else one that knows the leader, else any.
 
-        :param tried: those that have failed already, and are taken if there are no others.
+        :param tried: members that have failed this request; they are chosen only if no others are
+            ready.
         """
         best = self._best
         if best is not None and best.is_ready and not tried:
@@ -173,7 +175,7 @@ class Cluster:
         return best
 
     def _changed(self, member: Member) -> None:
-        """A member is connected, or is not any more."""
+        """A member was connected or disconnected."""
         self._best = None
         if self.is_closed:
             return
@@ -186,30 +188,30 @@ class Cluster:
         self._serve()
 
     def _hold(self, leader: int) -> None:
-        """The leader is lost: let requests wait for another one."""
+        """The connection to the leader is lost: requests wait for a new leader."""
         self._lost_leader = leader
         self._later(HOLD, HOLD, self._release)
         self._ask_now()
 
     def _release(self) -> None:
-        """Let the requests go."""
+        """Send the requests that wait for a new leader."""
         self._lost_leader = 0
         self._serve()
 
     def _is_held(self, call: UnaryCall, member: Member) -> bool:
-        """Whether a call has to wait for another leader."""
+        """Whether a call has to wait for a new leader."""
         if not call.needs_leader or call.fixed is not None or member.is_leader:
             return False
         return member.leader in (0, self._lost_leader)
 
     def _soon(self) -> None:
-        """Ask for the leader soon."""
+        """Ask the members for the leader soon."""
         poll = self._poll
         if poll is not None and poll.active() and poll.getTime() - self._reactor.seconds() > SOON:
             poll.reset(SOON)
 
     def _ask_now(self) -> None:
-        """Ask for the leader at once."""
+        """Ask the members for the leader now."""
         if self._poll is not None and self._poll.active():
             self._poll.reset(0)
 
@@ -267,10 +269,10 @@ class Cluster:
         needs_leader: bool = True,
         member: Member | None = None,
     ) -> Deferred[Any]:
-        """Send a request, and again if that does no harm.
+        """Send a request. Repeat it if that is safe.
 
-        :param member: the one to ask, and no other.
-        :returns: fires with what ``decode`` has made of the answer.
+        :param member: the only member to send it to; None: the best one.
+        :returns: fires with what ``decode`` returns for the reply.
         """
         if self.is_closed:
             return fail(EtcdClosed("the client is closed"))
@@ -314,7 +316,7 @@ class Cluster:
         member.request(call, call.path, call.needs_leader, token, call.message, True)
 
     def _serve(self) -> None:
-        """Send what waits for a member, or for the token."""
+        """Send the requests that wait for a member or for the token."""
         member = self.pick()
         if member is None:
             return
@@ -330,9 +332,9 @@ class Cluster:
             self._send(call)
 
     def want(self, stream: LongStream, delay: float = 0.0) -> None:
-        """Let a stream begin, as soon as there are a member and a token.
+        """Start a stream as soon as there are a member and a token.
 
-        :param delay: seconds to wait before.
+        :param delay: seconds to wait first.
         """
         if self.is_closed:
             stream.refused(EtcdClosed("the client is closed"))
@@ -350,11 +352,11 @@ class Cluster:
             self._log_in()
 
     def after(self, delay: float, function: Callable[[], object]) -> IDelayedCall:
-        """Call a function later, for a stream."""
+        """Call a function after some seconds."""
         return self._reactor.callLater(delay, function)
 
     def forget(self, stream: LongStream) -> None:
-        """A stream has ended."""
+        """Drop a stream that has ended."""
         self._streams.pop(stream, None)
         self._wanting.pop(stream, None)
         timer = self._delayed.pop(stream, None)
@@ -372,7 +374,7 @@ class Cluster:
         self._delayed[key] = self._reactor.callLater(delay, run)
 
     def _finished(self, call: UnaryCall, error: EtcdError | None, was_processed: bool) -> None:
-        """A member has answered a call, or has failed."""
+        """A member has replied to a call, or has failed."""
         if error is None:
             self._deadlines.remove(call)
             return
@@ -399,7 +401,7 @@ class Cluster:
             self._repeat(call, member, error)
 
     def _repeat(self, call: UnaryCall, member: Member | None, error: EtcdError) -> None:
-        """Nothing has happened: send it to another member, or later to the same."""
+        """The request was not executed: send it to another member, or later to the same one."""
         call.reason = error
         call.member = None
         tried = call.tried = call.tried or set()
@@ -419,7 +421,7 @@ class Cluster:
         self._later(call, delay, lambda: self._send(call))
 
     def _drop(self, call: UnaryCall) -> bool:
-        """Forget a call. Returns whether a member has it."""
+        """Drop a call. Returns whether a member has it."""
         self._deadlines.remove(call)
         self._waiting.pop(call, None)
         timer = self._delayed.pop(call, None)
@@ -441,7 +443,7 @@ class Cluster:
         self._drop(call)
 
     def _expired(self, call: UnaryCall) -> None:
-        """A call is late."""
+        """A call has timed out."""
         member = call.member
         has_it = self._drop(call)
         text = f"no answer within {call.timeout:g} s"
@@ -458,18 +460,18 @@ class Cluster:
             call.result.errback(Failure(error))
 
     def problem(self) -> str:
-        """Why there is no member, as text."""
+        """Why no member is connected, as text."""
         problems = [str(member.problem) for member in self.members if member.problem is not None]
         return "; ".join(problems) or "there is no token yet"
 
     # -- the token ---------------------------------------------------------------------------------
 
     def refuse_token(self, token: bytes) -> None:
-        """A member has refused this token: get another one."""
+        """A member has refused this token: request another one."""
         self._login.forget(token)
 
     def _user_refused(self, error: EtcdAuthFailed) -> None:
-        """There will be no token: what waits for it has failed."""
+        """The user was refused: fail all requests that wait for a token."""
         self._connected.fail(error)
         waiting, self._waiting = self._waiting, {}
         wanting, self._wanting = self._wanting, {}
@@ -479,12 +481,12 @@ class Cluster:
             stream.refused(error)
 
     def _log_in(self) -> None:
-        """Ask for a token, unless it was not given a moment ago."""
+        """Request a token, unless such a request has failed a moment ago."""
         if LOGIN not in self._delayed:
             self._login.begin()
 
     def _no_token(self) -> None:
-        """There was no answer: ask again, if anybody needs it."""
+        """The request for a token failed: repeat it if a request needs a token."""
         if not self.is_closed and (self._waiting or self._wanting):
             self._later(LOGIN, LONGEST_DELAY, self._login.begin)
 

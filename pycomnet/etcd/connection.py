@@ -1,4 +1,4 @@
-"""One connection to a member, as a Twisted protocol; it finds out when the member is frozen."""
+"""A connection to a member, as a Twisted protocol. It detects a frozen member."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ FREE_PINGS, PING_TICKS = 2, 11
 
 
 class MemberSilent(EtcdUnavailable):
-    """The member has not answered a PING: it is frozen, or the network to it is cut."""
+    """The member has not answered a PING: it is frozen, or the network is interrupted."""
 
 
 @implementer(IPushProducer)
@@ -43,11 +43,11 @@ class MemberConnection(Protocol):
     """A connection to a member.
 
     :param authority: the member's host and port, for the requests' headers.
-    :param is_tls: whether it has TLS.
-    :param ready: called when the member has shown that it speaks HTTP/2.
-    :param draining: called when the connection takes no more requests.
-    :param ended: called when it is lost, with the reason.
-    :ivar http2: its streams.
+    :param is_tls: whether the connection uses TLS.
+    :param ready: called when the member's HTTP/2 settings have arrived.
+    :param draining: called when the connection accepts no more requests.
+    :param ended: called with the reason when the connection is lost.
+    :ivar http2: the state of HTTP/2.
     """
 
     def __init__(
@@ -112,7 +112,7 @@ class MemberConnection(Protocol):
         self._over(self._reason or EtcdUnavailable(f"the connection is lost: {explain(reason)}"))
 
     def end(self, reason: EtcdError) -> None:
-        """End it at once: what is in progress is lost."""
+        """Close the connection at once. Requests in progress are lost."""
         self._reason = self._reason or reason
         transport: Any = self.transport
         if transport is not None:
@@ -131,10 +131,10 @@ class MemberConnection(Protocol):
     # -- a frozen member ---------------------------------------------------------------------------
 
     def _tick(self) -> None:
-        """Look whether the member is silent.
+        """Check whether the member is silent.
 
-        Ticks are counted, and not seconds: a process that was stopped itself has one late tick, and
-        then reads what has come meanwhile.
+        Ticks are counted, not seconds: if this process was stopped, it has one late tick, and then
+        reads the data that has arrived meanwhile.
         """
         self._timer = self._clock.callLater(TICK, self._tick)
         self._since_ping += 1
@@ -174,7 +174,7 @@ class MemberConnection(Protocol):
         self.http2.is_congested = False
 
     def stopProducing(self) -> None:
-        """The transport ends."""
+        """The transport is closed."""
 
 
 def _scheme(is_tls: bool) -> str:
@@ -183,7 +183,7 @@ def _scheme(is_tls: bool) -> str:
 
 @implementer(IProtocolNegotiationFactory)
 class ConnectionFactory(ClientFactory):
-    """Makes one connection's protocol, and tells TLS that it is HTTP/2."""
+    """Builds the protocol of one connection, and offers HTTP/2 in the TLS handshake (ALPN)."""
 
     noisy = False
 

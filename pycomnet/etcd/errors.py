@@ -1,8 +1,8 @@
 """The errors of the etcd client.
 
-A caller has to distinguish these first: :class:`EtcdUncertain` means that the request may have been
-executed. After every other error nothing has changed; but a renewal of a lease that fails with
-:class:`EtcdTimeout` or :class:`EtcdUnavailable` may have been done: doing it twice does no harm.
+:class:`EtcdUncertain` means that the request may have been executed. After any other error nothing
+has changed, with one exception: a renewal of a lease that fails with :class:`EtcdTimeout` or
+:class:`EtcdUnavailable` may have been executed, which is harmless.
 """
 
 from __future__ import annotations
@@ -11,53 +11,53 @@ from pycomnet.errors import PycomnetError
 
 
 class EtcdError(PycomnetError):
-    """The root of the client's errors.
+    """The base class of the client's errors.
 
-    :ivar status: the gRPC status of the answer, or None if there was no answer.
+    :ivar status: the gRPC status of the reply, or None if there was no reply.
     """
 
     status: int | None = None
 
 
 class EtcdUnavailable(EtcdError):
-    """No member could take the request: none is reachable or has a leader. Nothing changed."""
+    """No member accepted the request: none is reachable or has a leader. Nothing has changed."""
 
 
 class EtcdTimeout(EtcdError, TimeoutError):
-    """The time is over and nothing changed: it was a read, or the request was never sent."""
+    """The timeout has passed. Nothing has changed: it was a read, or was never sent."""
 
 
 class EtcdUncertain(EtcdError):
-    """A write was sent, and its answer never came: it may have been executed, or may be still.
+    """A write was sent and has no reply: it may have been executed, or may be executed later.
 
-    The connection was lost, the time is over, or etcd itself does not know the outcome (a leader
-    was lost). Read, or repeat a transaction that can be executed just once.
+    The connection was lost, the timeout has passed, or etcd does not know the outcome (it has lost
+    its leader). Read the keys, or repeat a transaction whose compares let it succeed only once.
     """
 
 
 class EtcdCompacted(EtcdError):
-    """The revision that was asked for is no longer kept.
+    """etcd no longer has the requested revision.
 
-    :ivar revision: the oldest revision that can be watched, or 0 if the answer does not have it.
+    :ivar revision: the oldest revision that can be watched, or 0 if the reply does not contain it.
     """
 
     revision: int = 0
 
 
 class EtcdRevisionInFuture(EtcdError):
-    """The revision that was asked for does not exist yet, at this member's view of the store."""
+    """The requested revision does not exist yet on this member."""
 
 
 class EtcdNoSpace(EtcdError):
-    """The members' databases have reached their quota: only reads and deletes are accepted."""
+    """The databases have reached their quota: etcd accepts only reads and deletes."""
 
 
 class EtcdOverloaded(EtcdError):
-    """etcd has too many requests in progress, or the answer is over its limits. Nothing changed."""
+    """etcd has too many requests in progress, or the reply is too long. Nothing has changed."""
 
 
 class EtcdAuthFailed(EtcdError):
-    """The user or the password is wrong, or the cluster wants a user and none was given."""
+    """The user or the password is wrong, or the cluster requires a user and none was given."""
 
 
 class EtcdPermissionDenied(EtcdError):
@@ -65,19 +65,19 @@ class EtcdPermissionDenied(EtcdError):
 
 
 class EtcdLeaseNotFound(EtcdError, LookupError):
-    """There is no such lease: it has expired, was revoked, or never was."""
+    """There is no such lease: it has expired, was revoked, or was never granted."""
 
 
 class EtcdLeaseExists(EtcdError):
-    """There is a lease of that id already."""
+    """A lease with this id exists already."""
 
 
 class EtcdRequestRefused(EtcdError, ValueError):
-    """The request is not valid: too large, too many operations, a key twice; see the message."""
+    """etcd has rejected the request: it is too large, has a key twice, ...; see the message."""
 
 
 class EtcdProtocolViolation(EtcdError):
-    """A member sent what is no HTTP/2, gRPC or etcd; its connection was closed."""
+    """A member has sent data that are not valid; the client has closed its connection."""
 
 
 class EtcdClosed(EtcdError):

@@ -1,4 +1,4 @@
-"""HTTP/2's frames (RFC 9113, 4 and 6): their numbers, and how to write them."""
+"""HTTP/2's frames (RFC 9113, sections 4 and 6): their numbers and their encoding."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ _pack = HEAD.pack
 
 
 def frame(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:
-    """A frame."""
+    """Encode a frame."""
     return _pack(len(payload) << 8 | kind, flags, stream) + payload
 
 
 def headers(stream: int, block: bytes, size: int = FRAME_SIZE) -> bytes:
-    """A HEADERS frame, and as many CONTINUATION frames as the block needs."""
+    """Encode a HEADERS frame, and as many CONTINUATION frames as the block needs."""
     if len(block) <= size:
         return _pack(len(block) << 8 | HEADERS, END_HEADERS, stream) + block
     parts = [block[at : at + size] for at in range(0, len(block), size)]
@@ -52,27 +52,27 @@ def headers(stream: int, block: bytes, size: int = FRAME_SIZE) -> bytes:
 
 
 def settings(values: dict[int, int]) -> bytes:
-    """A SETTINGS frame."""
+    """Encode a SETTINGS frame."""
     return frame(SETTINGS, 0, 0, b"".join(SETTING.pack(*item) for item in values.items()))
 
 
 def window_update(stream: int, size: int) -> bytes:
-    """A WINDOW_UPDATE frame; stream 0 is the connection."""
+    """Encode a WINDOW_UPDATE frame; stream 0 means the connection."""
     return frame(WINDOW_UPDATE, 0, stream, NUMBER.pack(size))
 
 
 def reset(stream: int, code: int) -> bytes:
-    """A RST_STREAM frame."""
+    """Encode a RST_STREAM frame."""
     return frame(RST_STREAM, 0, stream, NUMBER.pack(code))
 
 
 def goaway(last: int, code: int, text: bytes = b"") -> bytes:
-    """A GOAWAY frame."""
+    """Encode a GOAWAY frame."""
     return frame(GOAWAY, 0, 0, TWO_NUMBERS.pack(last, code) + text)
 
 
 def unpadded(data: bytes, start: int, end: int) -> tuple[int, int]:
-    """Where the payload of a padded frame begins and ends, without its padding."""
+    """Where the payload of a padded frame begins and ends."""
     if start == end or data[start] >= end - start:
         raise EtcdProtocolViolation("a frame's padding is longer than the frame")
     return start + 1, end - data[start]

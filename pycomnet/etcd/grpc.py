@@ -1,6 +1,6 @@
-"""gRPC on HTTP/2: messages with their lengths before them, and how a call ends.
+"""gRPC on HTTP/2: length-prefixed messages, and the status of a call.
 
-https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md is what it follows.
+The specification is https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md.
 """
 
 from __future__ import annotations
@@ -62,16 +62,19 @@ _REFUSED = frozenset({INVALID_ARGUMENT, FAILED_PRECONDITION, OUT_OF_RANGE, NOT_F
 
 
 class TokenRefused(EtcdAuthFailed):
-    """The token is not valid any more: authenticate again and repeat. Nothing has changed."""
+    """The token is no longer valid: authenticate and repeat. Nothing has changed."""
 
 
 def framed(message: bytes) -> bytes:
-    """A message with its length before it."""
+    """Put gRPC's prefix, with the length, before a message."""
     return _PREFIX.pack(0, len(message)) + message
 
 
 def unframed(data: bytes) -> bytes:
-    """The one message of an answer."""
+    """The message of a reply that has exactly one.
+
+    :raises EtcdProtocolViolation: it is not one uncompressed message.
+    """
     if len(data) < 5:
         raise EtcdProtocolViolation("an answer without a message")
     compressed, size = _PREFIX.unpack_from(data)
@@ -81,7 +84,7 @@ def unframed(data: bytes) -> bytes:
 
 
 class MessageReader:
-    """Takes a stream's data and gives its messages."""
+    """Splits a stream's data into messages."""
 
     __slots__ = ("_data",)
 
@@ -89,7 +92,7 @@ class MessageReader:
         self._data = bytearray()
 
     def receive(self, data: bytes) -> list[bytes]:
-        """Data came: the messages that are whole now."""
+        """Add received data; returns the messages that are complete now."""
         buffer = self._data
         buffer += data
         found = []
@@ -110,7 +113,7 @@ class MessageReader:
 
 
 def check_headers(headers: Headers) -> EtcdError | None:
-    """What is wrong with an answer's first headers; None if they are gRPC's."""
+    """The error if a reply's first headers are not gRPC's; else None."""
     status = headers.get(b":status")
     if status == b"200" and headers.get(b"content-type", b"").startswith(b"application/grpc"):
         return None
@@ -119,9 +122,9 @@ def check_headers(headers: Headers) -> EtcdError | None:
 
 
 def check_status(trailers: Headers, is_write: bool) -> EtcdError | None:
-    """The error in the end of a call; None if it has succeeded.
+    """The error in the trailers of a call; None if the call has succeeded.
 
-    :param is_write: whether something may have changed if it has not.
+    :param is_write: whether the request may have changed something.
     """
     text = trailers.get(b"grpc-status", b"")
     if text == b"0":

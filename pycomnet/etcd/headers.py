@@ -1,11 +1,12 @@
-"""HTTP/2's header blocks (HPACK, RFC 7541), encoded and decoded once each.
+"""HTTP/2's header blocks (HPACK, RFC 7541), each encoded and decoded once.
 
-A client sends the same few headers again and again, and gets the same few back. Both directions
-keep blocks whose meaning can't change:
+A client sends the same few headers in all requests, and gets the same few back. So blocks are
+cached while their meaning can't change:
 
-* Requests use the dynamic table. A block of headers that are all in the table leaves the table as
-  it is; it is kept until another request puts something into the table.
-* Our settings give the member a table of size 0. So its blocks mean the same at any time.
+* Requests use the dynamic table. A block whose headers are all in the table does not change the
+  table. The block is cached until another request adds a header to the table.
+* The client's settings give the member a table of size 0. So a member's block always has the same
+  meaning.
 """
 
 from __future__ import annotations
@@ -44,17 +45,17 @@ class RequestHeaders:
         self._used = 0
 
     def limit_table(self, size: int) -> None:
-        """The member allows a table of this size."""
+        """Use a table of at most this size, as the member's settings say."""
         size = min(size, _TABLE)
         if size != self._encoder.header_table_size:
             self._encoder.header_table_size = size
             self._blocks.clear()
 
     def block(self, path: str, needs_leader: bool) -> bytes:
-        """The block of a request, to be sent at once, before any other.
+        """Encode the headers of a request. Send the block before the next call of this method.
 
         :param path: ``/SERVICE/METHOD``.
-        :param needs_leader: whether the member shall refuse it while it knows no leader.
+        :param needs_leader: whether the member has to refuse the request while it knows no leader.
         """
         kept = self._blocks.get((path, needs_leader))
         if kept is not None:
@@ -77,18 +78,20 @@ class RequestHeaders:
             # Then do without: a block is kept only while nothing falls out of the table.
             self.limit_table(0)
         block = self._encoder.encode(headers, huffman=False)
-        # What was kept may use places that have moved.
-        self._blocks.clear()
         if self._encoder.header_table_size in (0, _TABLE):
             # All are in the table now, or there is none: the next block changes nothing in it.
-            self._blocks[path, needs_leader] = self._encoder.encode(headers, huffman=False)
+            again = self._encoder.encode(headers, huffman=False)
+            if again != block:
+                # Some were added to the table: what was kept uses places that have moved.
+                self._blocks.clear()
+            self._blocks[path, needs_leader] = again
         return block
 
 
 def literal(name: bytes, value: bytes, secret: bool = False) -> bytes:
-    """A header that is in no table, to be put after a block.
+    """Encode a header that is in no table, to be appended to a block.
 
-    :param secret: whether nobody on the way may put it into a table either.
+    :param secret: whether proxies may not put it into a table, either.
     """
     return b"\x10"[:secret] + b"\0"[secret:] + _string(name) + _string(value)
 
@@ -107,7 +110,7 @@ def _string(value: bytes) -> bytes:
 
 
 class AnswerHeaders:
-    """Decodes the headers of answers, from a member that uses no dynamic table."""
+    """Decodes the header blocks of replies, from a member that uses no dynamic table."""
 
     def __init__(self) -> None:
         self._decoder = Decoder(max_header_list_size=MAX_HEADERS)
@@ -118,7 +121,7 @@ class AnswerHeaders:
     def decode(self, block: bytes) -> Headers:
         """Decode a block.
 
-        :returns: name -> value; of a name that comes more than once the last value.
+        :returns: name -> value; the last value of a name that occurs more than once.
         :raises EtcdProtocolViolation: it is not a valid header block.
         """
         kept = self._kept.get(block)

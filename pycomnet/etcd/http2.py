@@ -1,7 +1,7 @@
-"""The client's half of HTTP/2 (RFC 9113), without I/O: bytes in, streams' methods and bytes out.
+"""The client's half of HTTP/2 (RFC 9113), without I/O: bytes in; calls of streams and bytes out.
 
-It has what gRPC needs: no push, no priorities, no upgrade. docs/architecture, "The etcd client",
-says why it is not a library's.
+It has only what gRPC needs: no push, no priorities, no upgrade. The page "The etcd client" in
+docs/architecture explains why this is not a library.
 """
 
 from __future__ import annotations
@@ -29,13 +29,14 @@ _Request = tuple[Http2Stream, str, bool, bytes, bytes, bool]
 
 
 class Http2Connection:
-    """A connection's state.
+    """The state of a connection.
 
-    :param write: writes bytes to the member; it does not call back.
+    :param write: writes bytes to the member. It must not call this object.
     :param headers: encodes the requests' headers.
-    :ivar streams: id -> the streams that are open.
-    :ivar is_draining: no new request is taken: the member sent GOAWAY, or ids are used up.
-    :ivar received: how many frames of answers came: proof that the member works.
+    :ivar streams: id -> open stream.
+    :ivar is_draining: whether new requests are refused: the member sent GOAWAY, or all stream ids
+        are used.
+    :ivar received: the number of reply frames received. If it grows, the member works.
     """
 
     def __init__(self, write: Callable[[bytes], object], headers: RequestHeaders) -> None:
@@ -87,7 +88,7 @@ class Http2Connection:
     # -- what this end sends -----------------------------------------------------------------------
 
     def start(self) -> None:
-        """Send the preface."""
+        """Send the connection preface and the settings."""
         values = {
             frames.HEADER_TABLE_SIZE: 0,
             frames.ENABLE_PUSH: 0,
@@ -106,10 +107,10 @@ class Http2Connection:
         data: bytes,
         is_end: bool,
     ) -> None:
-        """Begin a request, or let it wait until the member allows one more stream.
+        """Open a stream, or queue the request until the member allows one more stream.
 
         :param extra: further headers, encoded by :func:`~pycomnet.etcd.headers.literal`.
-        :param data: the first data; ``is_end``: whether these are all.
+        :param data: the first data; ``is_end``: whether no more data follow.
         """
         request = stream, path, needs_leader, extra, data, is_end
         if self._waiting or len(self.streams) >= self._max_streams:
@@ -147,7 +148,7 @@ class Http2Connection:
             self._drain()
 
     def _begin_waiting(self) -> None:
-        """Begin the requests that wait, as far as the member allows more streams."""
+        """Open streams for queued requests, as many as the member allows."""
         while self._waiting and len(self.streams) < self._max_streams and not self.is_draining:
             self._begin(self._waiting.popleft())
 
@@ -159,7 +160,7 @@ class Http2Connection:
                 stream.going_away()
 
     def send(self, stream: Http2Stream, data: bytes, is_end: bool = False) -> None:
-        """Send more data of a request that was begun and not ended."""
+        """Send more data on a stream that this end has not closed."""
         if self.streams.get(stream.id) is not stream:
             for index, waiting in enumerate(self._waiting):
                 if waiting[0] is stream:
@@ -172,7 +173,7 @@ class Http2Connection:
         self._pump(stream)
 
     def _pump(self, stream: Http2Stream) -> None:
-        """Send of a stream's data what both windows allow."""
+        """Send as much of a stream's data as both windows allow."""
         unsent = stream.unsent
         if unsent is None:
             return
@@ -199,7 +200,7 @@ class Http2Connection:
             self._write(b"".join(out))
 
     def reset(self, stream: Http2Stream, code: int = frames.CANCEL) -> None:
-        """End a stream: nothing more of it is sent, and no more events reach it."""
+        """Reset a stream: nothing more is sent on it, and none of its methods is called."""
         if self.streams.get(stream.id) is stream:
             self._write(frames.reset(stream.id, code))
             self._close(stream)
@@ -207,19 +208,19 @@ class Http2Connection:
         self._waiting = deque(one for one in self._waiting if one[0] is not stream)
 
     def was_sent(self, stream: Http2Stream) -> bool:
-        """Whether a request has been begun."""
+        """Whether a request was sent, and its stream is open."""
         return self.streams.get(stream.id) is stream
 
     def ping(self, payload: bytes) -> None:
-        """Send a PING with 8 bytes. Whatever comes then shows that the member works."""
+        """Send a PING with 8 bytes. Anything received after it shows that the member works."""
         self._write(frames.frame(frames.PING, 0, 0, payload))
 
     def goaway(self, code: int, text: str = "") -> None:
-        """Tell the member that the connection ends, and why."""
+        """Send GOAWAY with an error code and a text."""
         self._write(frames.goaway(0, code, text.encode()[:200]))
 
     def taken(self, stream: Http2Stream, size: int) -> None:
-        """Data that :meth:`Http2Stream.data_received` has not taken at once are taken now."""
+        """Data that :meth:`Http2Stream.data_received` did not accept at once are processed now."""
         if self.streams.get(stream.id) is stream:
             self._refill(stream, size)
 
@@ -239,7 +240,7 @@ class Http2Connection:
             self._begin_waiting()
 
     def lose(self, reason: Exception) -> None:
-        """The connection is lost: tell all streams."""
+        """The connection is lost: call ``lost`` of all streams."""
         self.is_draining = True
         waiting, self._waiting = self._waiting, deque()
         streams = list(self.streams.values())
@@ -254,9 +255,9 @@ class Http2Connection:
     # -- what the member sends ---------------------------------------------------------------------
 
     def receive(self, data: bytes) -> None:
-        """Bytes came.
+        """Process received bytes.
 
-        :raises EtcdProtocolViolation: they are no HTTP/2; then the connection has to be closed.
+        :raises EtcdProtocolViolation: they are not valid HTTP/2; close the connection.
         """
         if self._rest:
             data = self._rest + data
@@ -270,7 +271,7 @@ class Http2Connection:
         self._rest = data[at:] if at < len(data) else b""
 
     def _read(self, data: bytes) -> int:
-        """Read all whole frames; returns where they end."""
+        """Process all complete frames; returns where they end."""
         at, size = 0, len(data)
         streams, answers = self.streams, self._answers
         while size - at >= 9:
@@ -319,7 +320,7 @@ class Http2Connection:
             reader(ident, flags, payload)
 
     def _known(self, ident: int) -> Http2Stream | None:
-        """An open stream; None if it was closed before."""
+        """An open stream; None if it is closed."""
         stream = self.streams.get(ident)
         if stream is None and (not ident & 1 or ident >= self._next_id):
             raise EtcdProtocolViolation(f"a frame of stream {ident}, which was never opened")
@@ -444,7 +445,7 @@ class Http2Connection:
             self._pump(stream)
 
     def _answer(self, answer: bytes) -> None:
-        """Answer a PING or SETTINGS, unless the member sends them without reading the answers."""
+        """Reply to PING or SETTINGS; raises if the member sends them and reads no replies."""
         self._unread = self._unread + 1 if self.is_congested else 0
         if self._unread > MOST_UNREAD:
             raise EtcdProtocolViolation("the member sends PINGs and does not read the answers")

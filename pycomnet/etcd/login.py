@@ -1,7 +1,7 @@
-"""The user's token: one for all requests, and a new one when a member refuses it.
+"""The user's token. All requests use it, until a member refuses it.
 
-etcd's tokens end when they were not used for some minutes, when a member starts again, and with
-each change of users and roles.
+A token of etcd ends if it is not used for some minutes, when a member restarts, and with each
+change of users or roles.
 """
 
 from __future__ import annotations
@@ -21,14 +21,15 @@ AUTHENTICATE = "/etcdserverpb.Auth/Authenticate"
 
 
 class EtcdLogin:
-    """A user, and its token.
+    """A user and its token.
 
     :param user: the name and the password, or None.
     :param ask: sends an AuthenticateRequest; fires with the token.
-    :param got: called when there is a token.
+    :param got: called when a token has arrived.
     :param refused: called when the user or the password is wrong.
-    :param failed: called when there was no answer.
-    :ivar header: the token as a header; None: there is none yet. Empty: none is needed.
+    :param failed: called when the request has failed otherwise.
+    :ivar header: the token as an encoded header; None while there is none, empty if none is
+        needed.
     """
 
     def __init__(
@@ -49,16 +50,16 @@ class EtcdLogin:
 
     @property
     def has_user(self) -> bool:
-        """Whether there is a user, so that a new token may help."""
+        """Whether there is a user, so that a new token can be requested."""
         return self._user is not None
 
     def forget(self, header: bytes) -> None:
-        """A member has refused this token."""
+        """Drop this token, which a member has refused."""
         if self._user is not None and self.header == header:
             self.header = None
 
     def begin(self) -> None:
-        """Ask for a token, unless that was done."""
+        """Request a token, unless a request is in progress."""
         if self._is_asking or self._user is None:
             return
         self._is_asking = True

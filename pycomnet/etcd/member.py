@@ -1,4 +1,4 @@
-"""A member of the cluster: its endpoint, the connection to it, and the leader that it reports."""
+"""A member of the cluster: its endpoint, its connection, and the leader that it reports."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ CONNECT_TIMEOUT = 5.0
 
 
 class Member:
-    """One endpoint. From :meth:`start` to :meth:`stop` it is connected, or trying to be.
+    """One endpoint. From :meth:`start` to :meth:`stop` it stays connected, or reconnects.
 
     :param endpoint: an endpoint string.
-    :param changed: called when it is connected, and when it is not any more.
-    :ivar id: the member's, once it has sent it; so are ``leader``, the leader that it reports,
-        and ``term``.
-    :ivar lost_id: the id that it had when its connection was lost just now, if it was the leader;
-        else 0.
+    :param changed: called when it is connected or disconnected.
+    :ivar id: the member's id; 0 until the member has sent it. The same holds for ``leader``, the id
+        of the leader that it reports, and ``term``.
+    :ivar lost_id: the member's id, if it was the leader and its connection was just lost; else 0.
     :ivar problem: why it is not connected; None if it is.
-    :ivar suspect_until: it has let a request time out, and is asked last until then.
+    :ivar suspect_until: a request to it has timed out; until this time other members are
+        preferred.
     """
 
     def __init__(
@@ -63,16 +63,16 @@ class Member:
 
     @property
     def is_ready(self) -> bool:
-        """Whether it takes requests."""
+        """Whether requests can be sent to it."""
         return self._connection is not None
 
     @property
     def is_leader(self) -> bool:
-        """Whether it takes itself for the leader."""
+        """Whether it reports itself as the leader."""
         return self.id != 0 and self.id == self.leader
 
     def start(self) -> None:
-        """Begin to connect."""
+        """Start connecting."""
         self._is_stopped = False
         self._stay_connected().addErrback(lambda failure: failure.trap(CancelledError))
 
@@ -160,7 +160,7 @@ class Member:
             leaving.callback(None)
 
     def stop(self, reason: EtcdError) -> None:
-        """End its connections."""
+        """Close its connections."""
         self._is_stopped = True
         self._connection = None
         self.problem = reason
@@ -180,22 +180,22 @@ class Member:
         data: bytes,
         is_end: bool,
     ) -> None:
-        """Begin a request; see :meth:`~pycomnet.etcd.http2.Http2Connection.request`."""
+        """Send a request; see :meth:`~pycomnet.etcd.http2.Http2Connection.request`."""
         assert self._connection is not None, "ask is_ready first"
         self._connection.http2.request(stream, path, needs_leader, extra, data, is_end)
 
     def send(self, stream: Http2Stream, data: bytes) -> None:
-        """Send more of a request."""
+        """Send more data of a request."""
         for connection in self._connections:
             connection.http2.send(stream, data)
 
     def taken(self, stream: Http2Stream, size: int) -> None:
-        """Received data was consumed: reopen the stream's HTTP/2 window."""
+        """Received data were processed: reopen the stream's HTTP/2 window."""
         for connection in self._connections:
             connection.http2.taken(stream, size)
 
     def reset(self, stream: Http2Stream) -> None:
-        """End a stream."""
+        """Reset a stream."""
         for connection in self._connections:
             connection.http2.reset(stream)
 

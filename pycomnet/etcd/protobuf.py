@@ -1,10 +1,10 @@
-"""Protocol buffers' encoding: what etcd's messages need of it, written and read by hand.
+"""Encodes and decodes protocol buffers, as far as etcd's messages need it.
 
-A field is a tag (its number and the kind of its value) and a value: a varint, or bytes with their
-length before them. https://protobuf.dev/programming-guides/encoding/ has it all.
+A field is a tag (its number and its wire type) and a value: a varint, or bytes with a length
+prefix. The specification is https://protobuf.dev/programming-guides/encoding/.
 
-What is read is a peer's: lengths, varints and nesting are checked. Fields that nobody asks for, and
-fields of another kind than expected, are skipped, as the specification wants it.
+Decoders don't trust the peer: they check lengths, varints and nesting. They skip unknown fields,
+and fields of another wire type than expected, as the specification requires.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ Fields = list[tuple[int, int, int]]
 
 
 def varint(number: int) -> bytes:
-    """Encode a whole number: an int64, or a uint64."""
+    """Encode an int64 or a uint64 as a varint."""
     if 0 <= number < 128:
         return _SMALL[number]
     if number < 0:
@@ -48,26 +48,27 @@ def varint(number: int) -> bytes:
 
 
 def number_field(number: int, value: int) -> bytes:
-    """A field with a whole number, for field numbers under 16; nothing if it is 0, the default."""
+    """Encode a varint field, of a number under 16; empty for the default, 0."""
     return _SMALL[number << 3 | VARINT] + varint(value) if value else b""
 
 
 def bytes_field(number: int, value: bytes) -> bytes:
-    """A field with bytes or a message; nothing if they are empty, the default."""
+    """Encode a bytes field, of a number under 16; empty for the default, no bytes."""
     return _SMALL[number << 3 | BYTES] + varint(len(value)) + value if value else b""
 
 
 def message_field(number: int, value: bytes) -> bytes:
-    """A field with a message, which is there even if it is empty."""
+    """Encode a message field, of a number under 16, also if the message is empty."""
     return _SMALL[number << 3 | BYTES] + varint(len(value)) + value
 
 
 def fields(data: bytes, at: int, end: int) -> Fields:
-    """Read the fields of a message.
+    """Decode the fields of a message.
 
-    :param at: where the message begins in ``data``, and ``end`` where it ends.
-    :returns: of each field its tag (the number shifted by three bits, and the kind) and: the number
-        and 0, or where the bytes begin and where they end. Fixed numbers are left out.
+    :param at: where the message begins in ``data``; ``end``: where it ends.
+    :returns: a tuple for each field. The first element is the tag: the number shifted by three
+        bits, and the wire type. For a varint its value and 0 follow; for bytes their begin and end
+        in ``data``. Fields with fixed-size numbers are left out.
     :raises EtcdProtocolViolation: it is not a valid message.
     """
     found: Fields = []
@@ -81,19 +82,19 @@ def fields(data: bytes, at: int, end: int) -> Fields:
             tag = data[at]
             at += 1
             if tag > 127:
-                tag, at = _long(data, at, tag)
+                tag, at = long_varint(data, at, tag)
             kind = tag & 7
             if kind == VARINT:
                 value = data[at]
                 at += 1
                 if value > 127:
-                    value, at = _long(data, at, value)
+                    value, at = long_varint(data, at, value)
                 found.append((tag, value, 0))
             elif kind == BYTES:
                 size = data[at]
                 at += 1
                 if size > 127:
-                    size, at = _long(data, at, size)
+                    size, at = long_varint(data, at, size)
                 start = at
                 at += size
                 found.append((tag, start, at))
@@ -110,25 +111,34 @@ def fields(data: bytes, at: int, end: int) -> Fields:
     return found
 
 
-def _long(data: bytes, at: int, first: int) -> tuple[int, int]:
-    """The rest of a varint of several bytes: its value, and where it ends."""
+def long_varint(data: bytes, at: int, first: int) -> tuple[int, int]:
+    """Decode a varint of several bytes, whose first byte was read.
+
+    :param at: where its second byte is.
+    :param first: its first byte.
+    :returns: its value, and where it ends.
+    :raises EtcdProtocolViolation: it has more than ten bytes.
+    :raises IndexError: the data end within it.
+    """
     value, shift = first & 127, 7
-    for at in range(at, at + _MOST_BYTES - 1):  # noqa: B020 - it goes on from there
-        byte = data[at]
-        value |= (byte & 127) << shift
+    for byte in data[at : at + _MOST_BYTES - 1]:
+        at += 1
         if byte < 128:
-            return value & _MASK, at + 1
+            return (value | byte << shift) & _MASK, at
+        value |= (byte & 127) << shift
         shift += 7
-    raise EtcdProtocolViolation("a protobuf number of more than 10 bytes")
+    if shift == 7 * _MOST_BYTES:
+        raise EtcdProtocolViolation("a protobuf number of more than 10 bytes")
+    raise IndexError("the data end within a number")
 
 
 def signed(value: int) -> int:
-    """A varint that was read, as int64."""
+    """A decoded varint as an int64."""
     return value - (1 << 64) if value & _SIGN else value
 
 
 def text(data: bytes, at: int, end: int) -> str:
-    """A string; what is no UTF-8 in it is replaced."""
+    """Decode a string; bytes that are not UTF-8 are replaced."""
     return data[at:end].decode("utf-8", "replace")
 
 
@@ -137,6 +147,7 @@ __all__ = [
     "VARINT",
     "bytes_field",
     "fields",
+    "long_varint",
     "message_field",
     "number_field",
     "signed",

@@ -1,4 +1,4 @@
-"""Encodes requests: what the client's methods take, as etcd's messages.
+"""Encodes the arguments of the client's methods as etcd's messages.
 
 Field numbers are those of etcd's ``rpc.proto``.
 """
@@ -24,7 +24,7 @@ _COMPARE_END = varint(64 << 3 | 2)
 
 
 def encode_range(request: RangeRequest) -> bytes:
-    """A RangeRequest."""
+    """Encode a RangeRequest."""
     keys = request.keys
     return b"".join(
         (
@@ -44,7 +44,7 @@ def encode_range(request: RangeRequest) -> bytes:
 
 
 def encode_put(request: PutRequest) -> bytes:
-    """A PutRequest."""
+    """Encode a PutRequest."""
     encoded = bytes_field(1, request.key) + bytes_field(2, request.value)
     if request.lease:
         encoded += number_field(3, request.lease)
@@ -56,14 +56,14 @@ def encode_put(request: PutRequest) -> bytes:
 
 
 def encode_delete(request: DeleteRequest) -> bytes:
-    """A DeleteRangeRequest."""
+    """Encode a DeleteRangeRequest."""
     keys = request.keys
     encoded = bytes_field(1, keys.key) + bytes_field(2, keys.end)
     return encoded + number_field(3, request.previous)
 
 
 def encode_compare(compare: Compare) -> bytes:
-    """A Compare."""
+    """Encode a Compare."""
     operand = compare.operand
     encoded = (
         number_field(1, compare.relation)
@@ -86,7 +86,7 @@ def encode_compare(compare: Compare) -> bytes:
 
 
 def encode_txn(request: TxnRequest, depth: int = 0) -> bytes:
-    """A TxnRequest."""
+    """Encode a TxnRequest."""
     if depth > MAX_DEPTH:
         raise ValueError(f"transactions are nested deeper than {MAX_DEPTH}")
     parts = [message_field(1, encode_compare(compare)) for compare in request.compares]
@@ -96,7 +96,7 @@ def encode_txn(request: TxnRequest, depth: int = 0) -> bytes:
 
 
 def _operation(operation: Operation, depth: int) -> bytes:
-    """A RequestOp."""
+    """Encode a RequestOp."""
     if isinstance(operation, PutRequest):
         return message_field(2, encode_put(operation))
     if isinstance(operation, RangeRequest):
@@ -114,7 +114,7 @@ def _operation(operation: Operation, depth: int) -> bytes:
 def encode_watch(
     keys: KeyRange, start_revision: int, previous: bool, progress: bool, fragment: bool
 ) -> bytes:
-    """A WatchRequest that creates a watch."""
+    """Encode a WatchRequest that creates a watch."""
     create = (
         bytes_field(1, keys.key)
         + bytes_field(2, keys.end)
@@ -131,14 +131,15 @@ WATCH_PROGRESS = message_field(3, b"")
 
 
 def encode_numbers(*numbers: int) -> bytes:
-    """A message whose fields 1, 2, ... are these numbers: CompactionRequest, LeaseGrantRequest,
-    LeaseRevokeRequest, LeaseKeepAliveRequest, LeaseTimeToLiveRequest, AlarmRequest.
+    """Encode a message whose fields 1, 2, ... are these numbers: CompactionRequest,
+    LeaseGrantRequest, LeaseRevokeRequest, LeaseKeepAliveRequest, LeaseTimeToLiveRequest,
+    AlarmRequest.
     """
     return b"".join(number_field(index, value) for index, value in enumerate(numbers, 1))
 
 
 def encode_authenticate(user: str, password: str) -> bytes:
-    """An AuthenticateRequest."""
+    """Encode an AuthenticateRequest."""
     return bytes_field(1, user.encode()) + bytes_field(2, password.encode())
 
 

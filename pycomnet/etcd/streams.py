@@ -1,4 +1,4 @@
-"""A stream of HTTP/2: one request and its answer."""
+"""The base class of HTTP/2 streams: one request and its reply."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ STREAM_WINDOW = 1 << 20
 
 
 class Http2Stream:
-    """One request and its answer. Subclasses say what happens with the answer.
+    """One request and its reply. Subclasses process the reply.
 
-    :ivar id: its number; 0 before it is sent.
+    :ivar id: the stream's id; 0 before the request is sent.
     """
 
     __slots__ = ("id", "is_ended", "receive_window", "send_window", "unacknowledged", "unsent")
@@ -29,30 +29,31 @@ class Http2Stream:
         self.unacknowledged = 0
 
     def headers_received(self, headers: Headers, is_end: bool) -> None:
-        """Headers came: those of the answer, or (at the end) trailers."""
+        """Headers were received: those of the reply, or its trailers."""
         raise NotImplementedError
 
     def data_received(self, data: bytes) -> bool:
-        """Data came.
+        """Data were received.
 
-        :returns: whether they are taken; else tell the connection later that they are.
+        :returns: whether they are processed. If not, call
+            :meth:`~pycomnet.etcd.http2.Http2Connection.taken` when they are.
         """
         raise NotImplementedError
 
     def data_ended(self) -> None:
-        """The answer has ended without trailers."""
+        """The reply has ended without trailers."""
         raise NotImplementedError
 
     def lost(self, reason: Exception, was_processed: bool) -> None:
-        """There will be no more: the stream was reset, or the connection is lost.
+        """The stream was reset, or the connection is lost. No other method is called after this.
 
-        :param was_processed: False if the member surely has done nothing of the request.
+        :param was_processed: False if the member has certainly not processed the request.
         """
         raise NotImplementedError
 
     def going_away(self) -> None:
-        """The member wants to end the connection, when its requests are answered. A request that
-        would go on for ever has to move now.
+        """The member closes the connection once all requests have their replies. A stream without
+        an end has to move to another connection now.
         """
 
 

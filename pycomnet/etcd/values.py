@@ -1,4 +1,4 @@
-"""What the client's methods take and return: keys' ranges, operations, compares and answers.
+"""The arguments and results of the client's methods: key ranges, operations, compares, replies.
 
 The names and their meaning are those of etcd's ``rpc.proto`` and ``kv.proto``. Keys and values are
 ``bytes``; revisions, versions and leases are ``int``.
@@ -14,7 +14,7 @@ import attrs
 
 @attrs.frozen
 class KeyRange:
-    """The keys from ``key`` to before ``end``; only ``key`` if ``end`` is empty.
+    """The keys from ``key`` up to, but not including, ``end``; only ``key`` if ``end`` is empty.
 
     An ``end`` of ``b"\\0"`` means all keys from ``key`` on.
     """
@@ -24,7 +24,7 @@ class KeyRange:
 
 
 def prefix(start: bytes) -> KeyRange:
-    """All keys that begin with these bytes; all keys if ``start`` is empty."""
+    """The range of all keys that begin with these bytes; of all keys if ``start`` is empty."""
     kept = start.rstrip(b"\xff")
     if not kept:
         return KeyRange(start or b"\0", b"\0")
@@ -35,10 +35,10 @@ def prefix(start: bytes) -> KeyRange:
 class KeyValue:
     """A key's record.
 
-    :ivar create_revision: of its creation.
-    :ivar mod_revision: of its last change.
+    :ivar create_revision: the revision of its creation.
+    :ivar mod_revision: the revision of its last change.
     :ivar version: 1 for a new key; each put adds 1.
-    :ivar lease: the lease that it ends with, or 0.
+    :ivar lease: the id of the lease that it is attached to, or 0.
     """
 
     key: bytes
@@ -53,9 +53,9 @@ class KeyValue:
 class KeyEvent:
     """A change of a key.
 
-    :ivar deleted: whether the key was deleted: by a client, or by the end of its lease.
-    :ivar kv: the new record; of a deleted key only ``key`` and ``mod_revision``.
-    :ivar previous: the record before, if the watch asked for it and etcd still has it.
+    :ivar deleted: whether the key was deleted, by a client or because its lease has ended.
+    :ivar kv: the new record; for a deleted key, only ``key`` and ``mod_revision`` are set.
+    :ivar previous: the record before the change, if it was requested and etcd still has it.
     """
 
     deleted: bool
@@ -65,7 +65,7 @@ class KeyEvent:
 
 @attrs.frozen
 class AnswerHeader:
-    """The header of an answer: the state of the member that sent it.
+    """The header of a reply: the state of the member that has sent it.
 
     :ivar revision: the store's revision when the request was executed.
     """
@@ -78,8 +78,10 @@ class AnswerHeader:
 
 @attrs.frozen
 class RangeAnswer:
-    """:ivar more: whether the limit left records out.
-    :ivar count: the number of keys in the range, whatever the limit.
+    """The result of a range request.
+
+    :ivar more: whether there are more records than the limit.
+    :ivar count: the number of keys in the range, whatever the limit is.
     """
 
     header: AnswerHeader
@@ -103,8 +105,10 @@ class DeleteAnswer:
 
 @attrs.frozen
 class TxnAnswer:
-    """:ivar succeeded: whether all compares held.
-    :ivar answers: of the operations that were executed, in their order.
+    """The result of a transaction.
+
+    :ivar succeeded: whether all compares were true.
+    :ivar answers: the results of the executed operations, in their order.
     """
 
     header: AnswerHeader
@@ -113,7 +117,7 @@ class TxnAnswer:
 
 
 class CompareTarget(IntEnum):
-    """What a compare looks at."""
+    """The attribute of a key that is compared."""
 
     VERSION = 0
     CREATE_REVISION = 1
@@ -123,7 +127,7 @@ class CompareTarget(IntEnum):
 
 
 class CompareRelation(IntEnum):
-    """How a compare compares: the key's is ``EQUAL`` to the given one, ``GREATER`` than it ..."""
+    """The comparison operator: the key's attribute is ``EQUAL`` to the operand, ..."""
 
     EQUAL = 0
     GREATER = 1
@@ -138,7 +142,7 @@ class Compare:
     A key that does not exist has version, revisions and lease 0, and an empty value.
 
     :ivar operand: an ``int``, or ``bytes`` for a value.
-    :ivar end: if given, all keys from ``key`` to before ``end`` have to meet it.
+    :ivar end: if given, the condition has to be true for all keys from ``key`` up to ``end``.
     """
 
     key: bytes
@@ -149,17 +153,17 @@ class Compare:
 
 
 def absent(key: bytes) -> Compare:
-    """The key does not exist."""
+    """The condition that a key does not exist."""
     return Compare(key, CompareTarget.VERSION, 0)
 
 
 def unchanged(key: bytes, mod_revision: int) -> Compare:
-    """The key's last change is that of this revision; 0: it does not exist."""
+    """The condition that a key was last changed in this revision; 0: that it does not exist."""
     return Compare(key, CompareTarget.MOD_REVISION, mod_revision)
 
 
 class SortTarget(IntEnum):
-    """By what a range is sorted."""
+    """The attribute by which a range is sorted."""
 
     KEY = 0
     VERSION = 1
@@ -169,7 +173,7 @@ class SortTarget(IntEnum):
 
 
 class SortOrder(IntEnum):
-    """How a range is sorted; ``NONE`` is by key."""
+    """The order in which a range is sorted; ``NONE``: by key."""
 
     NONE = 0
     ASCEND = 1
@@ -180,10 +184,10 @@ class SortOrder(IntEnum):
 class RangeRequest:
     """Read a range of keys.
 
-    :ivar limit: the most records; 0: all.
-    :ivar revision: as of when; 0: now.
-    :ivar serializable: the member answers from its own copy, which may be old. Otherwise the answer
-        is linearizable: it has all that was acknowledged before the request.
+    :ivar limit: the maximum number of records; 0: all.
+    :ivar revision: the revision to read; 0: the latest.
+    :ivar serializable: the member replies from its own copy, which may lag. Otherwise the read is
+        linearizable: it sees all changes that were acknowledged before the request.
     """
 
     keys: KeyRange
@@ -200,7 +204,7 @@ class RangeRequest:
 
 @attrs.frozen
 class PutRequest:
-    """Write a record; ``previous``: return what it replaces."""
+    """Write a record; ``previous``: also return the record that it replaces."""
 
     key: bytes
     value: bytes
@@ -212,7 +216,7 @@ class PutRequest:
 
 @attrs.frozen
 class DeleteRequest:
-    """Delete a range of keys; ``previous``: return what they were."""
+    """Delete a range of keys; ``previous``: also return their records."""
 
     keys: KeyRange
     previous: bool = False
@@ -220,9 +224,9 @@ class DeleteRequest:
 
 @attrs.frozen
 class TxnRequest:
-    """Execute ``success`` if all compares hold, and ``failure`` otherwise, at one revision.
+    """Execute ``success`` if all compares are true, else ``failure``, atomically.
 
-    etcd accepts 128 operations in each part (``--max-txn-ops``), and no key twice among the puts.
+    etcd accepts 128 operations in each list (``--max-txn-ops``), and no two puts of one key.
     """
 
     compares: tuple[Compare, ...] = ()
@@ -236,7 +240,10 @@ Answer: TypeAlias = RangeAnswer | PutAnswer | DeleteAnswer | TxnAnswer
 
 @attrs.frozen
 class LeaseGrant:
-    """:ivar ttl: in whole seconds, as etcd chose it: it may be more than was asked for."""
+    """A granted lease.
+
+    :ivar ttl: whole seconds; etcd may grant more than was requested.
+    """
 
     header: AnswerHeader
     id: int
@@ -245,8 +252,10 @@ class LeaseGrant:
 
 @attrs.frozen
 class TimeToLive:
-    """:ivar ttl: the seconds that remain; -1: there is no such lease.
-    :ivar granted: the seconds that each keepalive gives.
+    """The time that a lease has left.
+
+    :ivar ttl: the seconds left; -1: there is no such lease.
+    :ivar granted: the seconds that the lease lasts after each renewal.
     """
 
     header: AnswerHeader
@@ -258,7 +267,7 @@ class TimeToLive:
 
 @attrs.frozen
 class MemberInfo:
-    """A member of the cluster, as the cluster knows it."""
+    """A member in the cluster's list of members."""
 
     id: int
     name: str
@@ -269,9 +278,11 @@ class MemberInfo:
 
 @attrs.frozen
 class MemberStatus:
-    """:ivar leader: the id of the member that this one takes for the leader; 0: it has none.
-    :ivar db_size: of the database's file, in bytes; ``db_size_in_use`` without free pages.
-    :ivar errors: of the member, as text: its alarms.
+    """The status of a member.
+
+    :ivar leader: the id of the leader, as this member knows it; 0: it knows none.
+    :ivar db_size: the size of the database file in bytes; ``db_size_in_use``: without free pages.
+    :ivar errors: the member's alarms, as text.
     """
 
     header: AnswerHeader
@@ -287,12 +298,12 @@ class MemberStatus:
 
     @property
     def is_leader(self) -> bool:
-        """Whether the member takes itself for the leader."""
+        """Whether the member is the leader, by its own knowledge."""
         return self.leader != 0 and self.leader == self.header.member_id
 
 
 class AlarmType(IntEnum):
-    """What an alarm is about."""
+    """The cause of an alarm."""
 
     NONE = 0
     NOSPACE = 1
@@ -301,7 +312,10 @@ class AlarmType(IntEnum):
 
 @attrs.frozen
 class MemberAlarm:
-    """:ivar kind: its number: one of :class:`AlarmType`, or one of a later etcd."""
+    """An active alarm.
+
+    :ivar kind: a number of :class:`AlarmType`, or one of a later version of etcd.
+    """
 
     member_id: int
     kind: int

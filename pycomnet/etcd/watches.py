@@ -1,7 +1,7 @@
-"""Watches keys, on one stream for each watch, which moves to another member when its own is lost.
+"""Watches keys. Each watch has a stream, which moves to another member when its member is lost.
 
-With a stream of its own, a watch whose handler is slow slows down no other, and each says for
-itself whether it needs a leader.
+As each watch has its own stream, a slow handler does not slow down other watches, and each watch
+decides whether it needs a leader.
 """
 
 from __future__ import annotations
@@ -37,60 +37,60 @@ CREATED = 5.0
 
 
 class EtcdWatchHandler(Protocol):
-    """What a watch calls."""
+    """The methods that a watch calls. They are not called after :meth:`EtcdWatch.stop`."""
 
     def created(self, revision: int) -> None:
-        """A member watches now; again after each change of the member.
+        """A member has created the watch. Called again whenever the watch has moved.
 
-        :param revision: the store's at that time, at this member. A watch without
-            ``start_revision`` has all later changes. If it stays under what was seen before, the
-            cluster was restored from an older copy.
+        :param revision: the store's revision at this member. A watch without ``start_revision``
+            delivers all later changes. If it stays below a revision that was seen before, the
+            cluster was restored from a snapshot.
         """
 
     def events(self, events: list[KeyEvent], revision: int) -> Deferred[None] | None:
         """Keys have changed.
 
-        Each change comes once, in the order of revisions; those of one revision come in one call.
+        Each change is delivered once, in the order of revisions. All changes of one revision are in
+        one call.
 
         :param events: in order; the last one has the highest ``mod_revision``.
-        :param revision: the store's, when the member sent them; not less than the events'.
-        :returns: None, or what fires when the handler can take more. Until then the member is
-            slowed down, by HTTP/2's flow control.
+        :param revision: the store's revision when the member sent the events; at least theirs.
+        :returns: None, or a Deferred that fires when the handler is ready for more. Until then
+            HTTP/2's flow control slows down the member.
         """
 
     def progress(self, revision: int) -> None:
-        """The member reports that all changes up to this revision were sent.
+        """The member reports that it has sent all changes up to this revision.
 
-        Some versions of etcd report it too early if they are asked (etcd issue 15220). So a watch
-        that moves goes on after the last event, and not after this revision.
+        Some versions of etcd report that too early, if it was requested (etcd issue 15220). So a
+        watch that moves continues after the last event, not after this revision.
         """
 
     def disconnected(self, reason: Exception) -> None:
-        """The member is lost, frozen or has no leader.
+        """The member is lost, frozen, or has no leader.
 
-        The watch goes on by itself at another one; then :meth:`created` comes, and what changed
-        meanwhile.
+        The watch continues at another member. Then :meth:`created` is called, and :meth:`events`
+        with the changes since.
         """
 
     def compacted(self, revision: int) -> None:
-        """The watch has ended: changes are missing that are no longer kept.
+        """The watch has ended: etcd no longer has some of its changes.
 
-        Read the range and begin a new watch after the answer's revision.
+        Read the range, and start a new watch after the revision of that read.
 
-        :param revision: the oldest that is still kept.
+        :param revision: the oldest revision that etcd has.
         """
 
     def cancelled(self, reason: Exception) -> None:
-        """The watch has ended: etcd refuses it (no permission, say), or the client is closed.
-
-        Not called after :meth:`EtcdWatch.stop`.
+        """The watch has ended: etcd refuses it (for lack of permission, say), or the client is
+        closed.
         """
 
 
 class EtcdWatch:
-    """A watch that goes on at another member when its own is lost.
+    """A watch. It continues at another member when its member is lost.
 
-    :ivar next_revision: the first revision whose changes have not been given yet; 0: not known.
+    :ivar next_revision: the first revision that was not delivered yet; 0: not known.
     """
 
     log = Logger()
@@ -125,9 +125,9 @@ class EtcdWatch:
         self.avoided: set[Member] = set()
 
     def move(self) -> None:
-        """Go on at another member, as this one brings nothing although there should be something.
+        """Continue at another member, as this one delivers nothing although it should.
 
-        A member may answer requests while its watches hang.
+        The watches of a member may hang although it replies to requests.
         """
         if self._stream is not None:
             self._leave(EtcdTimeout("the member's watch brings nothing"))
@@ -149,7 +149,7 @@ class EtcdWatch:
             self._creating = None
 
     def stop(self) -> None:
-        """End it: the handler is not called any more."""
+        """End the watch: the handler is not called any more."""
         self._handler = None
         self._created_or_lost()
         self._cluster.forget(self)
@@ -158,12 +158,12 @@ class EtcdWatch:
             self._stream = None
 
     def request_progress(self) -> None:
-        """Ask for a call of ``progress`` soon."""
+        """Request a call of :meth:`EtcdWatchHandler.progress`."""
         if self._stream is not None:
             self._stream.send(WATCH_PROGRESS)
 
     def begin(self, member: Member, token: bytes) -> None:
-        """Begin at a member; the cluster calls this."""
+        """Start on a member. The cluster calls this."""
         self._member = member
         self._token = token
         self._part = []
@@ -173,17 +173,17 @@ class EtcdWatch:
         self._stream.start(member, PATH, token, create, self._require_leader)
 
     def refused(self, error: EtcdError) -> None:
-        """There will be no member; the cluster calls this."""
+        """No member will come. The cluster calls this."""
         handler = self._handler
         self.stop()
         if handler is not None:
             self._tell(handler.cancelled, error)
 
     def leader_changed(self, leader: Member) -> None:
-        """A watch stays where it is: a follower has all changes too."""
+        """Do nothing: a watch stays at its member, as followers have all changes, too."""
 
     def _tell(self, method: object, *arguments: object) -> Deferred[None] | None:
-        """Call a method of the handler. If it raises, the watch has ended."""
+        """Call a method of the handler. If it raises, end the watch."""
         try:
             waiting = method(*arguments)  # type: ignore[operator]
         except Exception:
@@ -201,7 +201,7 @@ class EtcdWatch:
             self._tell(handler.cancelled, failure.value)
 
     def _received(self, message: bytes) -> Deferred[None] | None:
-        """An answer came."""
+        """A reply was received."""
         handler = self._handler
         if handler is None:
             return None
@@ -226,7 +226,7 @@ class EtcdWatch:
         return self._tell(handler.progress, answer.revision)
 
     def _events(self, answer: WatchAnswer, handler: EtcdWatchHandler) -> Deferred[None] | None:
-        """Give events on: each once, and those of a revision together."""
+        """Deliver events: each once, and all of one revision together."""
         seen = self.next_revision
         events = self._part + [one for one in answer.events if one.kv.mod_revision >= seen]
         self._part = []
@@ -270,7 +270,7 @@ class EtcdWatch:
         self._ended(error)
 
     def _ended(self, error: EtcdError) -> None:
-        """The stream is lost: go on at another member."""
+        """The stream is lost: continue at another member."""
         self._stream = None
         self._created_or_lost()
         handler = self._handler

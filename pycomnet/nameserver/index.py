@@ -104,7 +104,8 @@ class Index:
     def _insert(self, record: Record) -> None:
         self.share(record)
         self.size += record.size
-        self._count(record, 1)
+        if record.standing is not None:
+            self._count(record, 1)
         self.names[record.service] = record
         self.leases[record.lease] = record
         for name in record.interfaces:

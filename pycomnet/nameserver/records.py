@@ -100,11 +100,14 @@ class Record:
     @property
     def size(self) -> int:
         """About how many bytes its texts, and its entries in the index, take."""
-        names = self.interfaces + self.tags
-        size = len(self.service) + len(self.address) + len(self.metadata) + NAME_COST * len(names)
+        size = len(self.service) + len(self.address) + len(self.metadata)
+        for name in self.interfaces:
+            size += NAME_COST + len(name)
+        for name in self.tags:
+            size += NAME_COST + len(name)
         if self.standing is not None:
             size += NAME_COST + len(self.standing.said)
-        return size + sum(map(len, names))
+        return size
 
     def time_left(self, now: float) -> float:
         """Seconds until its lease ends; an upper bound of that, if the store ends leases."""

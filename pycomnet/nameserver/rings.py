@@ -6,8 +6,11 @@ from collections.abc import Iterator
 
 from pycomnet.nameserver.records import Record
 
-#: Up to this length, searching a ring is quicker than keeping each record's position.
-SMALL = 16
+#: Up to this length a ring is searched: a microsecond, and no memory for each record's place.
+SMALL = 128
+#: Up to this length, the places are noted when a record is removed for the first time: some
+#: milliseconds. So most rings of a million records that are loaded at a start need no places.
+MEDIUM = 20_000
 
 
 class Ring:
@@ -36,11 +39,24 @@ class Ring:
         self.special += record.standing is not None
         if self._places is not None:
             self._places[record] = len(self.items) - 1
-        elif len(self.items) > SMALL:
-            self._places = {item: place for place, item in enumerate(self.items)}
+        elif len(self.items) > MEDIUM:
+            self._note_places()
+
+    def _note_places(self) -> dict[Record, int]:
+        self._places = dict(zip(self.items, range(len(self.items)), strict=True))
+        return self._places
+
+    def _taken_out(self, record: Record) -> int:
+        """The place of a record, which is noted no longer."""
+        places = self._places
+        if places is None:
+            if len(self.items) <= SMALL:
+                return self.items.index(record)
+            places = self._note_places()
+        return places.pop(record)
 
     def remove(self, record: Record) -> None:
-        place = self.items.index(record) if self._places is None else self._places.pop(record)
+        place = self._taken_out(record)
         self.special -= record.standing is not None
         last = self.items.pop()
         if last is not record:
@@ -50,7 +66,7 @@ class Ring:
 
     def replace(self, old: Record, new: Record) -> None:
         """Put one record in another's place; the order stays."""
-        place = self.items.index(old) if self._places is None else self._places.pop(old)
+        place = self._taken_out(old)
         self.items[place] = new
         self.special += (new.standing is not None) - (old.standing is not None)
         if self._places is not None:

@@ -111,9 +111,8 @@ class SharedMemory(OwnMemory):
         return look()
 
     def aged(self, found: dict[str, Any]) -> dict[str, Any]:
-        stale = self.staleness()
-        if stale:
-            found["stale"] = stale
+        if self._store.staleness():
+            found["stale"] = self.staleness()
         return found
 
     def staleness(self) -> float:

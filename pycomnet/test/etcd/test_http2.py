@@ -8,6 +8,7 @@ from h2.config import H2Configuration
 from h2.connection import H2Connection
 from h2.events import DataReceived, RequestReceived, StreamEnded
 from h2.settings import SettingCodes
+from hpack import Decoder
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -137,6 +138,21 @@ class Http2Tests(SynchronousTestCase):
             [None, None, "true", None, "true", None],
         )
         self.assertEqual({request[":path"] for request in requests}, {"/S/M"})
+
+    def test_headers_of_methods_in_turn_are_encoded_once(self) -> None:
+        """Another method's headers don't drop those that are kept, once all are in the table."""
+        for size in (4096, 0):
+            headers = RequestHeaders("h:1", "http")
+            headers.limit_table(size)
+            paths = "/a", "/b", "/c"
+            sent = [headers.block(path, True) for _ in range(2) for path in paths]
+            kept = [headers.block(path, True) for path in paths]
+            for _ in range(2):
+                for path, block in zip(paths, kept, strict=True):
+                    self.assertIs(headers.block(path, True), block)
+            decoder = Decoder()
+            for block, path in zip(sent + kept, paths * 3, strict=True):
+                self.assertIn((":path", path), decoder.decode(block))
 
     def test_a_server_without_a_table_gets_headers_too(self) -> None:
         """Or with a small one; h2 would say if it could not read them."""

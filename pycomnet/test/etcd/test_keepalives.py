@@ -5,6 +5,7 @@ from __future__ import annotations
 from twisted.internet.defer import CancelledError
 
 from pycomnet.etcd import EtcdClosed, EtcdLeaseNotFound, EtcdTimeout
+from pycomnet.etcd.keepalives import GATHER
 from pycomnet.etcd.protobuf import number_field
 from pycomnet.test.etcd.kit import Call, EtcdTestCase, header, numbers_of
 
@@ -38,6 +39,7 @@ class KeepaliveTests(EtcdTestCase):
         self.assertEqual(self.successResultOf(renewals[0]), 12)
         self.assertEqual(self.successResultOf(renewals[2]), 11)
         self.fails(renewals[1], EtcdLeaseNotFound)
+        self.reactor.advance(GATHER)
         again = [self.etcd.keepalive(lease) for lease in (7, 9)]
         before = len(self.peer().transport.value())
         self.reactor.advance(0)
@@ -50,6 +52,30 @@ class KeepaliveTests(EtcdTestCase):
             renewed(call, lease)
         self.run_all()
         self.assertEqual([self.successResultOf(one) for one in again], [10, 10])
+
+    def test_renewals_that_come_one_after_the_other_are_gathered(self) -> None:
+        """One by itself is sent at once; then what comes within a few milliseconds in one frame."""
+        renewals = [self.etcd.keepalive(6)]
+        call = self.call("LeaseKeepAlive")
+        self.reactor.advance(1)
+        written = self.peer().transport.value
+        before = len(written())
+        renewals.append(self.etcd.keepalive(7))
+        self.reactor.advance(0)
+        self.assertEqual(len(written()) - before, 9 + 7)
+        for lease in (8, 9):
+            self.reactor.advance(GATHER / 4)
+            renewals.append(self.etcd.keepalive(lease))
+            self.reactor.advance(0)
+        self.assertEqual(len(written()) - before, 9 + 7)
+        self.reactor.advance(GATHER / 2)
+        self.assertEqual(len(written()) - before, 9 + 7 + 9 + 14)
+        self.run_all()
+        self.assertEqual(self.leases(call), [6, 7, 8, 9])
+        for lease in (6, 7, 8, 9):
+            renewed(call, lease)
+        self.run_all()
+        self.assertEqual([self.successResultOf(one) for one in renewals], [10] * 4)
 
     def test_a_stream_that_is_lost_is_begun_again(self) -> None:
         """At another member, with all that had no answer."""

@@ -55,6 +55,32 @@ DECODERS: list[Callable[[bytes], Any]] = [
     if name.startswith("decode_")
 ]
 INT64 = st.integers(-(1 << 63), (1 << 63) - 1)
+#: Fields of a KeyValue: the number, the value and the encoding.
+KNOWN_FIELDS = st.one_of(
+    st.builds(
+        lambda number, value: (number, value, varint(number << 3) + varint(value)),
+        st.sampled_from((2, 3, 4, 6)),
+        st.one_of(INT64, st.integers(0, 300)),
+    ),
+    st.builds(
+        lambda number, value: (number, value, message_field(number, value)),
+        st.sampled_from((1, 5)),
+        st.one_of(st.binary(max_size=5), st.binary(min_size=126, max_size=130)),
+    ),
+)
+#: Fields that no KeyValue has: of each kind, with tags of one byte and of two. One with the number
+#: of a known field, but of another kind, is none of it either.
+UNKNOWN_FIELDS = st.builds(
+    lambda number, kind: (0, None, varint(number << 3 | kind[0]) + kind[1]),
+    st.one_of(st.integers(7, 15), st.integers(16, 2000)),
+    st.sampled_from(
+        ((0, b"\xff" * 9 + b"\x01"), (1, b"\xff" * 8), (2, b"\x02\xff\xff"), (5, b"\xff" * 4))
+    ),
+) | st.builds(
+    lambda number, kind: (0, None, varint(number << 3 | kind[0]) + kind[1]),
+    st.integers(1, 6),
+    st.sampled_from(((1, b"\xff" * 8), (5, b"\xff" * 4))),
+)
 
 
 class ProtobufTests(SynchronousTestCase):
@@ -205,10 +231,33 @@ class AnswerTests(SynchronousTestCase):
         self.assertEqual(answers.decode_alarms(alarm), [MemberAlarm(5, 1)])
         self.assertEqual(answers.decode_leases(message_field(2, number_field(1, 5))), [5])
 
+    @settings(max_examples=examples(400))
+    @given(st.lists(st.one_of(KNOWN_FIELDS, UNKNOWN_FIELDS), max_size=8))
+    def test_a_record_has_its_fields_in_any_order(self, some: list[tuple[int, Any, bytes]]) -> None:
+        """The last of each counts, and fields of later versions of etcd are skipped."""
+        data = b"".join(encoded for _, _, encoded in some)
+        last = {number: value for number, value, _ in some}
+        expected = KeyValue(
+            last.get(1, b""),
+            last.get(5, b""),
+            *(last.get(number, 0) for number in (2, 3, 4, 6)),
+        )
+        found = answers.decode_range(message_field(2, data) + number_field(4, 1))
+        self.assertEqual((found.kvs, found.count), ([expected], 1))
+
     def test_the_ids_of_headers_are_kept_only_if_they_are_ids(self) -> None:
         """Another revision, another member, another order of fields: the same as without."""
         big = [(1 << 63) + number for number in range(3)]
+        nine, eight = 1 << 60, 1 << 50
         for cluster, member, revision in (
+            (nine, big[1], 3),
+            (nine, big[1], 4),
+            (nine, eight, 5),
+            (eight, nine, 6),
+            (eight, eight, 6),
+            (nine, 3, 6),
+            (3, nine, 6),
+            (3 | 0x10 << 7, nine, 6),
             (big[0], big[1], 5),
             (big[0], big[1], 6),
             (big[0], big[2], 7),
@@ -219,10 +268,14 @@ class AnswerTests(SynchronousTestCase):
             ids = number_field(1, cluster) + number_field(2, member)
             rest = number_field(3, revision) + number_field(4, 2)
             for order in (ids + rest, rest + ids):
-                self.assertEqual(
-                    answers.decode_header(message_field(1, order)),
-                    AnswerHeader(cluster, member, revision, 2),
-                )
+                for _ in range(2):
+                    self.assertEqual(
+                        answers.decode_header(message_field(1, order) + b"\x18" * 4),
+                        AnswerHeader(cluster, member, revision, 2),
+                    )
+        ids = number_field(1, nine) + number_field(2, big[1])
+        cut = message_field(1, ids[:-1]) + ids[-1:] + b"\x18\x01"
+        self.assertRaises(EtcdProtocolViolation, answers.decode_header, cut)
 
     def test_an_answer_nested_too_deep_is_refused(self) -> None:
         """It would take the stack."""

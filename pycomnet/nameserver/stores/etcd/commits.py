@@ -34,6 +34,7 @@ from pycomnet.etcd import (
     TxnAnswer,
     unchanged,
 )
+from pycomnet.etcd.calls import CallDeadlines
 from pycomnet.nameserver.records import Delete, Put
 from pycomnet.nameserver.stores.etcd.keys import (
     NONCE,
@@ -97,6 +98,7 @@ class Commits:
         self._reactor = reactor
         self._queues: dict[str, deque[Write]] = {}
         self._turns = Turnstile(IN_FLIGHT)
+        self._deadlines = CallDeadlines(reactor, self._late)
         self._idle: defer.Deferred[None] | None = None
         self._closed = False
         #: the kind of error that was logged last; each is logged once
@@ -104,8 +106,8 @@ class Commits:
 
     def commit(self, change: Put | Delete) -> defer.Deferred[int]:
         """Request a change."""
-        write = Write(change)
-        write.timer = self._reactor.callLater(QUEUED, self._late, write)
+        write = Write(change, self._deadlines)
+        self._deadlines.add(write, QUEUED)
         queue = self._queues.get(change.service)
         if queue is None:
             self._queues[change.service] = deque([write])
@@ -132,6 +134,7 @@ class Commits:
         for queue in self._queues.values():
             for write in queue:
                 self._late(write)
+        self._deadlines.stop()
 
     def _late(self, write: Write) -> None:
         write.fire(Failure(uncertain(write) if write.sent or write.lost else not_made(write)))
@@ -155,7 +158,8 @@ class Commits:
     async def _work(self, write: Write) -> None:
         if write.deferred.called:
             return  # it has waited for too long
-        write.timer.reset(PATIENCE)
+        self._deadlines.remove(write)
+        self._deadlines.add(write, PATIENCE)
         try:
             await self._make(write)
             self._logged = None
@@ -197,13 +201,14 @@ class Commits:
         if fence != change.replaces or (fence is None and isinstance(change, Delete)):
             raise StoreConflict("another registration is there")
         write.expect(mirror)
-        backoff = Backoff(self._reactor, FIRST_DELAY, LONGEST_DELAY)
+        backoff: Backoff | None = None
         leased = isinstance(change, Delete)
         while not write.is_seen:
             if self._closed:
                 raise EtcdClosed("the store is closed")
             try:
-                await mirror.when(lambda: not mirror.is_comparing, PATIENCE)
+                if mirror.is_comparing:
+                    await mirror.when(lambda: not mirror.is_comparing, PATIENCE)
                 if not leased:
                     await self._lease(write)
                     leased = True
@@ -241,6 +246,7 @@ class Commits:
                 write.sent = write.lost
                 continue
             if not write.is_seen:
+                backoff = backoff or Backoff(self._reactor, FIRST_DELAY, LONGEST_DELAY)
                 await backoff.wait()
 
     async def _lease(self, write: Write) -> None:

@@ -80,26 +80,32 @@ class KeyLayout:
 
 
 def _fields(value: bytes, kinds: tuple[Any, ...], more: int = 0) -> list[Any]:
-    """What a value has after its format's number.
+    """The list that a value has.
 
-    :param more: how many further fields it may have.
+    :param kinds: the types of its elements, from the format's number on.
+    :param more: how many further elements it may have.
     """
     try:
         found = decode(value)
     except (InvalidValue, ValueError) as problem:
         raise ForeignValue(str(problem)) from None
-    least = len(kinds) + 1
-    if not isinstance(found, list) or not least <= len(found) <= least + more or found[0] != FORMAT:
-        raise ForeignValue(f"expected a list of {len(kinds) + 1}, of format {FORMAT}")
-    if tuple(map(type, found[1:least])) == kinds:
-        return found[1:]
-    for field, kind in zip(found[1:least], kinds, strict=True):
-        if type(field) is not kind and not (kind is float and type(field) is int):
-            raise ForeignValue(f"expected {kind}, got {type(field).__name__}")
-    return found[1:]
+    size = len(kinds)
+    if (
+        not isinstance(found, list)
+        or not size <= len(found) <= size + more
+        or type(found[0]) is not int
+        or found[0] != FORMAT
+    ):
+        raise ForeignValue(f"expected a list of {size}, of format {FORMAT}")
+    if tuple(map(type, found)) != kinds:
+        for field, kind in zip(found, kinds, strict=False):
+            if type(field) is not kind and not (kind is float and type(field) is int):
+                raise ForeignValue(f"expected {kind}, got {type(field).__name__}")
+    return found
 
 
-_RECORD = (bytes, int, list, str, bytes, list, float, bytes)
+_RECORD = (int, bytes, int, list, str, bytes, list, float, bytes)
+_NAMES = {str}
 
 
 def record_value(record: Record, nonce: bytes, base: int) -> bytes:
@@ -126,12 +132,14 @@ def read_record(service: str, kv: KeyValue) -> tuple[Record, bytes, int]:
     :raises ForeignValue: it isn't one.
     """
     fields = _fields(kv.value, _RECORD, 1)
-    nonce, base, interfaces, address, metadata, tags, ttl, secret = fields[:8]
-    try:
-        standing = standing_of(fields[8]) if len(fields) > 8 else None
-    except ValueError as problem:
-        raise ForeignValue(str(problem)) from None
-    if not interfaces or {*map(type, interfaces), *map(type, tags)} != {str}:
+    standing = None
+    if len(fields) > len(_RECORD):
+        try:
+            standing = standing_of(fields.pop())
+        except ValueError as problem:
+            raise ForeignValue(str(problem)) from None
+    _, nonce, base, interfaces, address, metadata, tags, ttl, secret = fields
+    if not interfaces or set(map(type, interfaces + tags)) != _NAMES:
         raise ForeignValue("expected names as interfaces and tags")
     record = Record(
         service,
@@ -155,7 +163,7 @@ def why_value(service: str, why: str, nonce: bytes) -> bytes:
 
 def read_why(value: bytes) -> tuple[str, str, bytes]:
     """The service, the reason and the nonce of a removal."""
-    service, why, nonce = _fields(value, (str, str, bytes))
+    _, service, why, nonce = _fields(value, (int, str, str, bytes))
     return service, why, nonce
 
 
@@ -169,7 +177,7 @@ def read_doubt(value: bytes) -> int:
 
     :raises ForeignValue: it is none.
     """
-    since: int = _fields(value, (int,))[0]
+    since: int = _fields(value, (int, int))[1]
     if since < 1:
         raise ForeignValue(f"expected a revision, got {since}")
     return since
@@ -199,7 +207,7 @@ class Base:
     @classmethod
     def of(cls, kv: KeyValue) -> Base:
         """Read it from its key's value."""
-        number, cluster = _fields(kv.value, (int, str))
+        _, number, cluster = _fields(kv.value, (int, int, str))
         return cls(number, cluster, kv.mod_revision)
 
 

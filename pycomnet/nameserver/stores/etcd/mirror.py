@@ -37,7 +37,7 @@ from pycomnet.nameserver.stores.etcd.keys import (
     read_record,
     read_why,
 )
-from pycomnet.nameserver.stores.etcd.pages import MOST, MOST_SERVING
+from pycomnet.nameserver.stores.etcd.pages import MOST, MOST_SERVING, Decode, T
 from pycomnet.net.backoff import Backoff
 from pycomnet.text.logs import Logger
 
@@ -116,8 +116,9 @@ class Mirror:
         :param beat: sends a sign of life.
         :raises EtcdError: etcd refuses this nameserver.
         """
-        begun, revision, found = await self._insist(replay=True)
-        self._follower.load((record, record.ttl) for record, _ in found)
+        begun, revision, found = await self._insist(self._read_records, replay=True)
+        self._follower.load((record, record.ttl) for record in found)
+        del found
         self.position, self.fresh = revision, begun
         self.problem = LATE
         self._follower.loaded(self.base.number + revision)
@@ -167,11 +168,12 @@ class Mirror:
 
     # -- reading everything ----------------------------------------------------------------------
 
-    async def _insist(self, replay: bool = False) -> tuple[float, int, list[tuple[Record, bytes]]]:
+    async def _insist(self, read: Decode[T], replay: bool = False) -> tuple[float, int, list[T]]:
         """Read all records, until that succeeds.
 
+        :param read: makes of the keys what is wanted.
         :param replay: at the start: if most leases have ended at once, read what was before.
-        :returns: when it began, etcd's revision, and the records, each with its nonce.
+        :returns: when it began, etcd's revision, and what was read.
         """
         backoff = Backoff(self._reactor, FIRST_DELAY, LONGEST_DELAY)
         most = MOST if replay else MOST_SERVING
@@ -183,7 +185,7 @@ class Mirror:
                 note, latest = self._note, self._latest = await read_note(client, layout)
                 # A note from before a restore is over.
                 since = note if replay and self.base.revision < (note or 0) < latest else None
-                return (begun, *await read_before(client, layout, self._read, since, latest, most))
+                return (begun, *await read_before(client, layout, read, since, latest, most))
             except REFUSED:
                 raise
             except EtcdError as problem:
@@ -243,6 +245,10 @@ class Mirror:
             found = None if service is None else self._read_one(service, kv)
             if found is not None:
                 yield found
+
+    def _read_records(self, kvs: Iterable[KeyValue]) -> Iterable[Record]:
+        """The records of keys; a million of them take no memory for their nonces."""
+        return [record for record, _ in self._read(kvs)]
 
     def _read_one(self, service: str, kv: KeyValue) -> tuple[Record, bytes] | None:
         try:
@@ -311,7 +317,7 @@ class Mirror:
         self._comparing.addErrback(self._not_compared)
 
     async def _compared(self) -> None:
-        begun, revision, found = await self._insist()
+        begun, revision, found = await self._insist(self._read)
         self.comparisons += 1
         group = self.base.number + revision
         changes: list[Change] = []

@@ -25,11 +25,12 @@ Decode = Callable[[list[KeyValue]], Iterable[T]]
 #: Records in the first answer while all are read. The largest are of 30 kB, and the client
 #: takes 64 MiB. Where an answer is too long or too slow all the same, fewer are asked for.
 PAGE = 500
-#: For each page etcd goes through the keys of all that follow. So pages grow, while an answer has
-#: about so many bytes at most: up to so many records at the start, and where others wait meanwhile.
-#: Where the records become larger, pages become smaller again.
-BYTES, GROWTH = 4 << 20, 4
-MOST, MOST_SERVING = 10_000, 2_000
+#: For each page etcd goes through the keys of all that follow: for a million records in pages of
+#: 10,000 that takes it longer than to send them. So pages grow, while an answer has about so many
+#: bytes at most: up to so many records at the start, and where others wait meanwhile. Where the
+#: records become larger, pages become smaller again.
+BYTES, GROWTH = 8 << 20, 4
+MOST, MOST_SERVING = 40_000, 2_000
 #: The smallest page for an etcd that is slow, and seconds for a page.
 SLOW_PAGE, READING = 50, 20.0
 

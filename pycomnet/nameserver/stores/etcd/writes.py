@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import secrets
-from typing import Any
 
 from twisted.internet import defer
 from twisted.python.failure import Failure
 
 from pycomnet.errors import StoreCutOff, StoreFailed, StoreUncertain
 from pycomnet.etcd import EtcdClosed, EtcdNoSpace
+from pycomnet.etcd.calls import CallDeadlines
 from pycomnet.nameserver.records import Delete, Put
 from pycomnet.nameserver.stores.etcd.expected import Expected
 from pycomnet.nameserver.stores.etcd.keys import NONCE, Base
@@ -24,6 +24,7 @@ NO_BASE = Base(0, "", 0)
 class Write:
     """A change that was requested.
 
+    :param deadlines: hold it until it has an outcome; ``timeout`` and ``due`` are theirs.
     :ivar deferred: fires with its revision.
     :ivar sent: whether etcd may have got it.
     :ivar lost: whether an answer never came.
@@ -35,9 +36,11 @@ class Write:
     """
 
     __slots__ = (
+        "_deadlines",
         "base",
         "change",
         "deferred",
+        "due",
         "expected",
         "granted",
         "lost",
@@ -46,10 +49,12 @@ class Write:
         "position",
         "problem",
         "sent",
-        "timer",
+        "timeout",
     )
 
-    def __init__(self, change: Put | Delete) -> None:
+    def __init__(self, change: Put | Delete, deadlines: CallDeadlines) -> None:
+        self._deadlines = deadlines
+        self.timeout = self.due = 0.0
         self.change = change
         self.deferred: defer.Deferred[int] = defer.Deferred()
         self.nonce = secrets.token_bytes(NONCE)
@@ -61,7 +66,6 @@ class Write:
         self.over = 0
         self.problem = "it had to wait for others"
         self.expected: Expected | None = None
-        self.timer: Any = None
 
     @property
     def is_seen(self) -> bool:
@@ -76,8 +80,7 @@ class Write:
 
     def fire(self, result: int | Failure) -> None:
         """It has an outcome, for whoever still waits."""
-        if self.timer is not None and self.timer.active():
-            self.timer.cancel()
+        self._deadlines.remove(self)
         if not self.deferred.called:
             self.deferred.callback(result)
 
