@@ -74,6 +74,9 @@ class ThreadedClock(Clock):
 class TurnClock(ThreadedClock):
     """A clock on which, as in a reactor, what is called may only have others called next turn."""
 
+    def _sortCalls(self) -> None:
+        """Twisted's sorts whenever something is to be called later; here :meth:`advance` does."""
+
     def advance(self, amount: float) -> None:
         self._take()
         self.rightNow += amount
