@@ -2,7 +2,7 @@
 
 import gc
 
-# A full collection looks at all that thousands of tests have imported: it took a quarter of the time
-# of all tests. What an object's collection does is tested with a collection that the test asks for.
+# A full collection looks at all that thousands of tests have imported, and took a quarter of the
+# tests' time. A test of what happens when an object is collected asks for the collection.
 gc.set_threshold(700, 10, 100)
 gc.freeze()
