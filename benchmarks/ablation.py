@@ -12,12 +12,15 @@ from __future__ import annotations
 
 import argparse
 import compileall
+import itertools
 import json
+import math
 import shutil
 import statistics
 import sys
 import tempfile
-from collections.abc import Iterable
+import time
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -230,6 +233,12 @@ def parse(argv: list[str]) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description="What each shortcut of pycomnet gains.")
     parser.add_argument("--rounds", type=int, default=5, metavar="N", help="default: 5")
+    parser.add_argument(
+        "--minutes",
+        type=float,
+        metavar="M",
+        help="in place of --rounds: as many as end within that, but one at least",
+    )
     names = [shortcut.name for shortcut in SHORTCUTS]
     parser.add_argument(
         "--only", action="append", choices=names, help="only this shortcut (again for more)"
@@ -273,13 +282,31 @@ def without(shortcut: Shortcut, directory: Path) -> Path:
 class Gain:
     """What the shortcuts gain on one row.
 
+    :ivar rounds: how many times it was measured.
     :ivar figure: the row as it is: the median of all rounds.
     :ivar factors: shortcut -> how many times as good the row is with it: the median of the rounds.
     """
 
     row: Row
+    rounds: int
     figure: float
     factors: dict[str, float]
+
+
+def turns_of(
+    jobs: list[tuple[str, Job]], arguments: argparse.Namespace
+) -> Iterator[tuple[int, str, Job]]:
+    """Each job of each round, with the round's number; the time that a job takes is taken here."""
+    end = math.inf if arguments.minutes is None else time.monotonic() + arguments.minutes * 60
+    rounds = 1 if arguments.smoke else arguments.rounds
+    took: dict[str, float] = {}
+    for number in itertools.count() if end < math.inf else range(rounds):
+        for program, job in jobs:
+            start = time.monotonic()
+            if number and start + took[job.name] > end:
+                return
+            yield number, program, job
+            took[job.name] = time.monotonic() - start
 
 
 def run(
@@ -296,18 +323,17 @@ def run(
         for shortcut in shortcuts:
             places[shortcut.name] = str(without(shortcut, Path(work) / shortcut.name))
         env = environment(["pycomnet"])
-        for number in range(1 if arguments.smoke else arguments.rounds):
-            for program, job in jobs:
-                print(f"round {number + 1}, {job.name}", file=sys.stderr)
-                turns = list(places)
-                for name in turns[number % len(turns) :] + turns[: number % len(turns)]:
-                    env["PYTHONPATH"] = places[name]
-                    try:
-                        found = measure(HERE / "peers" / program, job, arguments.smoke, env)
-                    except PeerFailed as problem:
-                        failures.append(f"{job.name}, without {name or 'nothing'}: {problem}")
-                        found = {}
-                    figures.setdefault((job.name, name), []).append(found)
+        for number, program, job in turns_of(jobs, arguments):
+            print(f"round {number + 1}, {job.name}", file=sys.stderr)
+            turns = list(places)
+            for name in turns[number % len(turns) :] + turns[: number % len(turns)]:
+                env["PYTHONPATH"] = places[name]
+                try:
+                    found = measure(HERE / "peers" / program, job, arguments.smoke, env)
+                except PeerFailed as problem:
+                    failures.append(f"{job.name}, without {name or 'nothing'}: {problem}")
+                    found = {}
+                figures.setdefault((job.name, name), []).append(found)
     gains = []
     for _, job in jobs:
         shown: set[str] = set()
@@ -326,7 +352,7 @@ def run(
                 if ratios:
                     factors[name] = statistics.median(ratios)
             figure = statistics.median(found[row.key] for found in whole if row.key in found)
-            gains.append(Gain(row, figure, factors))
+            gains.append(Gain(row, len(whole), figure, factors))
     return gains, failures
 
 
@@ -372,9 +398,10 @@ def main(argv: list[str]) -> int:
         for job in some
         if not arguments.job or job.name in arguments.job
     ]
-    conditions = report.conditions(1 if arguments.smoke else arguments.rounds, ["pycomnet"])
+    conditions = report.conditions(0, ["pycomnet"])
     with stoppable():
         gains, failures = run(shortcuts, jobs, arguments)
+    conditions["rounds"] = min((gain.rounds for gain in gains), default=0)
     table = rst(gains, shortcuts, conditions)
     print(table)
     for problem in failures:

@@ -184,6 +184,6 @@ def makeService(options: Options) -> IService:
         return found
     both = MultiService()
     launcher.setServiceParent(both)
-    StatusSite(made, options["status"], reactor, failed).setServiceParent(both)
+    StatusSite(made, options["status"], failed, reactor).setServiceParent(both)
     together: IService = both
     return together

@@ -52,8 +52,8 @@ class ThreadedClock(Clock):
         super().__init__()
         self._from_threads: deque[Callable[[], Any]] = deque()
 
-    def callFromThread(self, function: Callable[..., Any], *args: Any, **kw: Any) -> None:
-        self._from_threads.append(lambda: function(*args, **kw))
+    def callFromThread(self, callable: Callable[..., Any], *args: Any, **kw: Any) -> None:
+        self._from_threads.append(lambda: callable(*args, **kw))
 
     def advance(self, amount: float) -> None:
         self._take()
@@ -73,6 +73,9 @@ class ThreadedClock(Clock):
 
 class TurnClock(ThreadedClock):
     """A clock on which, as in a reactor, what is called may only have others called next turn."""
+
+    def _sortCalls(self) -> None:
+        """Twisted's sorts whenever something is to be called later; here :meth:`advance` does."""
 
     def advance(self, amount: float) -> None:
         self._take()

@@ -9,15 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
-from twisted.application import service
 from twisted.internet import defer
 from twisted.web.resource import NoResource, Resource
-from twisted.web.server import NOT_DONE_YET, Site
+from twisted.web.server import NOT_DONE_YET
 
 from pycomnet.errors import PycomnetError
 from pycomnet.ext.workflow.records import RunQuery, StepRecord, WorkflowRun
-from pycomnet.net import endpoints
 from pycomnet.net.reactors import EndpointReactor
+from pycomnet.net.siteservice import SiteService
 from pycomnet.net.webpages import HEADERS, PAGE_POLICY
 from pycomnet.text.logs import Logger
 
@@ -42,47 +41,23 @@ HOSTS = frozenset({"localhost", "127.0.0.1", "::1", ""})
 SHOWN = 100
 
 
-class StatusSite(service.Service):
+class StatusSite(SiteService):
     """Listens for browsers and for Prometheus. Who can connect sees all runs.
 
-    :param failed: called if it can't listen.
+    :param failed: called with the error if it can't listen.
     """
 
     def __init__(
         self,
         workflows: WorkflowService,
         listen: str,
-        reactor: EndpointReactor,
         failed: Callable[[PycomnetError], object],
+        reactor: EndpointReactor,
     ) -> None:
-        self._listen = listen
-        self._reactor = reactor
-        self._failed = failed
-        self._site = Site(_Root(workflows), reactor=reactor)
-        self._site.displayTracebacks = False
-        self._site.noisy = False
-        self._port: Any = None
-        self._starting: Any = None
-        self.address = ""
+        super().__init__(_Root(workflows), listen, failed, reactor)
 
-    def startService(self) -> None:
-        super().startService()  # type: ignore[no-untyped-call]
-        self._starting = defer.Deferred.fromCoroutine(self._start())
-        self._starting.addErrback(self._give_up)
-
-    async def _start(self) -> None:
-        self._port = await endpoints.listen(self._reactor, self._listen, self._site)
-        self.address = endpoints.client_string(self._port, self._listen)
-        log.info("the status page is at {address}", address=self.address)
-
-    def _give_up(self, failure: Failure) -> None:
-        problem = failure.value
-        if self.running and isinstance(problem, PycomnetError):
-            self._failed(problem)
-
-    def stopService(self) -> Any:
-        super().stopService()  # type: ignore[no-untyped-call]
-        return None if self._port is None else self._port.stopListening()
+    def listening(self) -> None:
+        log.info("the status page is at {address}", address=self.address())
 
 
 class _Root(Resource):

@@ -1,0 +1,85 @@
+"""A small HTTP server beside a daemon's own connections, for browsers and for Prometheus."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from twisted.application import service
+from twisted.internet import defer
+from twisted.python.failure import Failure
+from twisted.web.resource import Resource
+from twisted.web.server import Site
+
+from pycomnet.deferred import deferred
+from pycomnet.errors import PycomnetError
+from pycomnet.net import endpoints
+from pycomnet.net.reactors import EndpointReactor
+
+#: Seconds after which a connection without a request is closed.
+TIMEOUT = 30
+
+
+class _QuietSite(Site):
+    """A site that has no line in the log for each request."""
+
+    noisy = False
+    displayTracebacks = False
+
+    def log(self, request: Any) -> None:
+        """Nothing: browsers and Prometheus ask every few seconds."""
+
+
+class SiteService(service.Service):
+    """Serves a site, as long as the application runs.
+
+    :param listen: the endpoint to listen on.
+    :param failed: called with the error if it can't listen.
+    :ivar port: its listening port, once it listens.
+    """
+
+    def __init__(
+        self,
+        root: Resource,
+        listen: str,
+        failed: Callable[[PycomnetError], object],
+        reactor: EndpointReactor,
+    ) -> None:
+        self.port: Any = None
+        self._site: Any = _QuietSite(root, timeout=TIMEOUT, reactor=reactor)
+        self._listen = listen
+        self._failed = failed
+        self._reactor = reactor
+        self._starting: defer.Deferred[None] = defer.succeed(None)
+
+    def startService(self) -> None:
+        super().startService()
+        self._starting = self._start()
+        self._starting.addErrback(self._not_started)
+
+    @deferred
+    async def _start(self) -> None:
+        self.port = await endpoints.listen(self._reactor, self._listen, self._site)
+        self.listening()
+
+    def _not_started(self, failure: Failure) -> None:
+        if not failure.check(defer.CancelledError):
+            problem: Any = failure.value
+            self._failed(problem)
+
+    def listening(self) -> None:
+        """It listens from now on: say so."""
+
+    def address(self) -> str:
+        """The endpoint by which clients reach it."""
+        return endpoints.client_string(self.port, self._listen)
+
+    @deferred
+    async def stopService(self) -> None:
+        super().stopService()
+        self._starting.cancel()
+        if self.port is not None:
+            await defer.maybeDeferred(self.port.stopListening)
+
+
+__all__ = ["SiteService"]

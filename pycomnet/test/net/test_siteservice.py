@@ -1,0 +1,56 @@
+"""A site beside a daemon's connections."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.trial.unittest import TestCase
+from twisted.web.client import Agent, HTTPConnectionPool, readBody
+from twisted.web.resource import Resource
+from twisted.web.static import Data
+
+from pycomnet.errors import PycomnetError
+from pycomnet.net.siteservice import SiteService
+
+PAGE = b"what is there"
+
+
+class SiteServiceTests(TestCase):
+    """It listens as long as it runs."""
+
+    timeout = 120
+
+    def setUp(self) -> None:
+        from twisted.internet import reactor
+
+        self.reactor: Any = reactor
+        self.failures: list[PycomnetError] = []
+
+    def make(self, listen: str = "tcp:0:interface=127.0.0.1") -> SiteService:
+        root = Resource()
+        root.putChild(b"page", Data(PAGE, "text/plain"))
+        site = SiteService(root, listen, self.failures.append, self.reactor)
+        self.addCleanup(site.stopService)
+        return site
+
+    async def test_answers_until_it_is_stopped(self) -> None:
+        """A page is there, by the address that it gives, and nobody listens once it has stopped."""
+        site = self.make()
+        site.startService()
+        _, host, port = site.address().split(":")
+        agent = Agent(self.reactor, pool=HTTPConnectionPool(self.reactor, persistent=False))
+        response = await agent.request(b"GET", f"http://{host}:{port}/page".encode())
+        self.assertEqual(await readBody(response), PAGE)
+        await site.stopService()
+        again = self.make(f"tcp:{port}:interface=127.0.0.1")
+        again.startService()
+        self.assertEqual(self.failures, [])
+
+    async def test_address_that_is_taken_is_told(self) -> None:
+        """Who started it is told that its address is taken, and by which address."""
+        site = self.make()
+        site.startService()
+        taken = site.port.getHost().port
+        self.make(f"tcp:{taken}:interface=127.0.0.1").startService()
+        [failure] = self.failures
+        self.assertIn(str(taken), str(failure))
