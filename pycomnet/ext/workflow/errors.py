@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pycomnet.errors import PycomnetError, ServiceError
+from pycomnet.errors import Overloaded, PycomnetError, ServiceError
 
 
 class WorkflowConfigError(PycomnetError, ValueError):
@@ -87,6 +87,13 @@ class RunFull(RunStoreFailed):
     code = "workflow-full"
 
 
+class RunStoreBusy(RunStoreFailed, Overloaded):
+    """Too much waits for the store already, as its database is slow or does not answer. Nothing was
+    changed: try again later."""
+
+    code = "workflow-busy"
+
+
 class FenceLost(RunStoreFailed):
     """Another workflow service has the run by now."""
 
@@ -101,6 +108,7 @@ __all__ = [
     "RunFailed",
     "RunNotKept",
     "RunFull",
+    "RunStoreBusy",
     "RunStoreFailed",
     "UnknownRun",
     "UnknownTask",

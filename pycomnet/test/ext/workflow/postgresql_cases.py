@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import socket
 import threading
 import urllib.parse
@@ -68,6 +69,27 @@ class PostgreSQLRunStoreTests(KeptRunStoreConformance, TestCase):
         steps = ((long[0], b"3"), (long[1], None))
         await store.commit(RunChange(row(), claim.fence, steps))
         self.assertEqual((await store.get("a"))[1], [b"3"])
+
+    @deferred
+    async def test_what_waits_for_a_server_that_hangs_is_bounded(self) -> None:
+        """While the server's process is stopped, no more is kept in memory than the bound; what is
+        refused says so. When it goes on, all that waited is done."""
+        store, _ = await self.opened()
+        _, claim = await store.create(row())
+        text = "SELECT pid FROM pg_stat_activity WHERE application_name = 'pycomnet-workflow'"
+        pids = [pid for (pid,) in await deferToThread(shared().execute, text)]
+        self.assertTrue(pids)
+        for pid in pids:
+            os.kill(pid, signal.SIGSTOP)
+        try:
+            hanging = store.counts()
+            await deferLater(the_reactor(), 0)
+            waiting = await self.check_refusals(store, claim, 1)
+            self.assertFalse(any(one.called for one in (hanging, *waiting)))
+        finally:
+            for pid in pids:
+                os.kill(pid, signal.SIGCONT)
+        await self.check_kept(store, [hanging, *waiting])
 
 
 class Watcher(Follower):
@@ -134,11 +156,6 @@ class SharedCase(TestCase):
         """Fires with the rows of a statement that another program runs."""
         text = text.replace("SCHEMA.", f"{self.schema}.")
         return deferToThread(self.server.execute, text, *values)
-
-    def backends(self) -> Any:
-        """Fires with the processes of the connections that use the tables, or that listen."""
-        text = "SELECT pid FROM pg_stat_activity WHERE application_name = %s"
-        return self.sql(text, self.schema)
 
 
 class LeaseTests(SharedCase):

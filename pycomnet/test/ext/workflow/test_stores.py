@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import threading
 from typing import Any
 
+from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import TestCase
 
 from pycomnet.deferred import deferred
-from pycomnet.ext.workflow.errors import RunStoreFailed
+from pycomnet.ext.workflow.errors import RunStoreBusy, RunStoreFailed
 from pycomnet.ext.workflow.records import RunChange
 from pycomnet.ext.workflow.stores import make_run_store, sqlite, tables
 from pycomnet.test.ext.workflow.conformance import (
@@ -87,6 +89,27 @@ class SQLiteRunStoreTests(KeptRunStoreConformance, TestCase):
         other.execute("BEGIN EXCLUSIVE")
         with self.assertRaisesRegex(RunStoreFailed, "another process has it open"):
             await self.make_store().open(Follower())
+
+    @deferred
+    async def test_what_waits_for_a_disk_that_hangs_is_bounded(self) -> None:
+        """While a transaction hangs, no more is kept in memory than the bound; what is refused
+        says for how long it has taken. When it goes on, all that waited is done."""
+        store, _ = await self.opened()
+        _, claim = await store.create(row())
+        hangs, goes_on = threading.Event(), threading.Event()
+        self.addCleanup(goes_on.set)
+
+        def hang(connection: Any) -> None:
+            hangs.set()
+            goes_on.wait(120)
+
+        hanging = store._do(hang)
+        await deferToThread(hangs.wait, 120)
+        waiting = await self.check_refusals(store, claim, 1)
+        with self.assertRaisesRegex(RunStoreBusy, r"the present transaction has taken \d+ s"):
+            await store.counts()
+        goes_on.set()
+        await self.check_kept(store, [hanging, *waiting])
 
     @deferred
     async def test_full_file_fails_what_was_asked_for_and_later_works(self) -> None:
