@@ -71,7 +71,7 @@ class Runner(RunStepper):
         super().__init__(store, context, reactor, wall, random)
         self._definitions: OrderedDict[str, Definition] = OrderedDict()
         #: id -> those who wait for its end
-        self._waiting: dict[str, list[defer.Deferred[None]]] = {}
+        self._waiting: dict[str, list[defer.Deferred[WorkflowRun | None]]] = {}
         self._claiming = False
         self._claim_again = False
         #: whether runs wait until there is room in memory
@@ -170,7 +170,7 @@ class Runner(RunStepper):
     async def _create(self, run: WorkflowRun, definition: Definition) -> tuple[WorkflowRun, bool]:
         if self.room <= 0:
             # It begins when there is room.
-            row, claim = await self.store.create(run.row(), (), definition.dump())
+            row, claim = await self.store.create(run.row(), (), definition.data)
             if claim is None:
                 return _same(WorkflowRun.of(row), run), False
             self.counts.started += 1
@@ -180,7 +180,7 @@ class Runner(RunStepper):
         live = LiveRun(run, 0, committing=True)
         decision = self._decide(live)
         steps = [(one.path, one.dump()) for one in live.dirty.values() if one is not None]
-        row, claim = await self.store.create(run.row(), steps, definition.dump())
+        row, claim = await self.store.create(run.row(), steps, definition.data)
         if claim is None:
             return _same(WorkflowRun.of(row), run), False
         self._keep(definition)
@@ -208,17 +208,18 @@ class Runner(RunStepper):
         """How many more durable runs there may be in memory."""
         return MOST_LIVE - (len(self.live) - len(self.passing))
 
-    def when_ended(self, id: str) -> defer.Deferred[None]:
-        """Fires when a run ends, from now on. Cancelling it waits no longer."""
+    def when_ended(self, id: str) -> defer.Deferred[WorkflowRun | None]:
+        """Fires when a run ends, from now on: with the run, or with None if it has ended at another
+        service. Cancelling it waits no longer."""
 
-        def forget(one: defer.Deferred[None]) -> None:
+        def forget(one: defer.Deferred[WorkflowRun | None]) -> None:
             found = self._waiting.get(id, [])
             if one in found:
                 found.remove(one)
             if not found:
                 self._waiting.pop(id, None)
 
-        waiting: defer.Deferred[None] = defer.Deferred(forget)
+        waiting: defer.Deferred[WorkflowRun | None] = defer.Deferred(forget)
         self._waiting.setdefault(id, []).append(waiting)
         return waiting
 
@@ -279,9 +280,12 @@ class Runner(RunStepper):
             if id in self.live:
                 self._drop(self.live[id])
 
-    def ended(self, run: str) -> None:
+    def ended(self, run: str, kept: WorkflowRun | None = None) -> None:
+        live = self.live.get(run)
+        if live is not None and live.committing and live.run.ended:
+            return  # its end is this service's own, which tells it when the commit returns
         for waiting in self._waiting.pop(run, ()):
-            waiting.callback(None)
+            waiting.callback(kept)
 
     def renewed(self) -> None:
         for live in [one for one in self.live.values() if one.calls]:

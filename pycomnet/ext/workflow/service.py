@@ -277,7 +277,10 @@ class WorkflowService(Service):
                 # One that is in memory has not ended before that is committed.
                 if run.ended and id not in self._runner.live:
                     break
-                await waiting
+                ended = await waiting
+                if ended is not None:
+                    run = ended
+                    break
             finally:
                 if not waiting.called:
                     waiting.addErrback(lambda failure: failure.trap(defer.CancelledError))
@@ -442,7 +445,7 @@ class WorkflowService(Service):
         latest = None
         if request.args.get("latest"):
             # It is kept with the commit that takes the message.
-            latest = self._definitions[run.task].dump()
+            latest = self._definitions[run.task].data
         await self._send(request, RETRY, UNSURE if unsure else "", latest, ended=True)
 
     async def _send(

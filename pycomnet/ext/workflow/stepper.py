@@ -31,6 +31,7 @@ from pycomnet.ext.workflow.records import (
     STEP_FAILED,
     RunChange,
     StepRecord,
+    WorkflowRun,
     size_of,
     weight_of,
 )
@@ -88,8 +89,11 @@ class RunStepper:
         #: whether no step begins any more
         self.stopping = False
 
-    def ended(self, run: str) -> None:
-        """A run has ended: for those who wait for it."""
+    def ended(self, run: str, kept: WorkflowRun | None = None) -> None:
+        """A run has ended: for those who wait for it.
+
+        :param kept: the run, if it has ended here and that is committed.
+        """
         raise NotImplementedError
 
     def parked(self, due: float | None) -> None:
@@ -374,7 +378,7 @@ class RunStepper:
         if live.fence is None:
             self.passing.end(live)
         self._set_timer(live, None)
-        self.ended(run.id)
+        self.ended(run.id, run)
 
     def _drop(self, live: LiveRun) -> None:
         """Have nothing to do with a run any more."""

@@ -378,11 +378,11 @@ class BrokenTests(RunnerCase):
         await self.start()
         await self.ended()
         new = Definition.of("t", check_tasks({"t": [{"signal": "go"}]}))
-        await self.store.post("r", Message("retry", "", pack(new.dump())))
+        await self.store.post("r", Message("retry", "", pack(new.data)))
         await self.parked()
         self.assertEqual((await self.kept()).definition, new.hash)
         await self.store.prune(1e12, 100)
-        self.assertEqual(await self.store.definition(new.hash), new.dump())
+        self.assertEqual(await self.store.definition(new.hash), new.data)
 
 
 def _spoil(connection: Any, run: str) -> None:
