@@ -145,17 +145,17 @@ class StepCaller:
             service.saying(key, whom.caller or None), method, call, expires, outcome
         )
 
-    async def _send(
+    def _send(
         self,
         service: RemoteService,
         method: str,
         call: StepCall,
         expires: float,
         outcome: Outcome | None = None,
-    ) -> Any:
+    ) -> defer.Deferred[Any]:
         if outcome is not None:
             outcome.sent = True
-        return await service.invoke(method, call.args, self._context.left(expires))
+        return service.invoke(method, call.args, self._context.left(expires))
 
     async def _once(
         self,

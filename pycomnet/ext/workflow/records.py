@@ -6,6 +6,7 @@ import hashlib
 import itertools
 import reprlib
 from collections.abc import Mapping
+from operator import attrgetter
 from typing import Any
 
 import attrs
@@ -132,7 +133,7 @@ class StepRecord:
 
     def dump(self) -> bytes:
         """What a store keeps of it."""
-        return pack(list(attrs.astuple(self, recurse=False)))
+        return pack(list(_STEP(self)))
 
     @classmethod
     def load(cls, data: bytes) -> StepRecord:
@@ -206,8 +207,6 @@ class WorkflowRun:
 
     def row(self) -> RunRow:
         """What a store keeps of it beside its steps."""
-        data = [getattr(self, name) for name in _PACKED]
-        body = [getattr(self, name) for name in _BODY]
         return RunRow(
             self.id,
             self.task,
@@ -216,9 +215,9 @@ class WorkflowRun:
             self.caller,
             self.created,
             self.updated,
-            pack(data),
+            pack(list(_DATA_OF(self))),
             sum(map(len, self.signals.values())),
-            pack(body),
+            pack(list(_BODY_OF(self))),
         )
 
     @classmethod
@@ -290,6 +289,8 @@ _PACKED = (
     "undone",
     "nonce",
 )
+_STEP = attrgetter(*(field.name for field in attrs.fields(StepRecord)))
+_BODY_OF, _DATA_OF = attrgetter(*_BODY), attrgetter(*_PACKED)
 
 
 @attrs.frozen

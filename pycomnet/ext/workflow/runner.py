@@ -131,16 +131,15 @@ class Runner(RunStepper):
 
     # -- starting and asking ---------------------------------------------------------------------
 
-    @deferred
     async def start(
         self, definition: Definition, input: Any, id: str, caller: str = ""
     ) -> tuple[WorkflowRun, bool]:
         """Start a run, unless there is one of that id.
 
         :param id: that of a run which is not durable gets a prefix.
-        :returns: fires with the run, once it is committed, and whether it is new. Fails with
-            :class:`RunConflict` if that is a run of another task or input, with ``Overloaded`` if
-            there is no room for one that is not durable.
+        :returns: the run, once it is committed, and whether it is new.
+        :raises RunConflict: that is a run of another task or input.
+        :raises Overloaded: there is no room for one that is not durable.
         """
         now = self._wall()
         # One that is not durable has an id that no kept one has.

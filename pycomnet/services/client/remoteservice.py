@@ -376,6 +376,10 @@ class RemoteService(Live):
         :param peer: the instance whose turn it is.
         """
         context = self.context
+        context.pool.check()
+        picked = peer or self._route.pick()
+        if picked is not None and picked.connection is not None:
+            return picked, picked.connection
         backoff = Backoff(context.reactor, FIRST_RETRY, LONGEST_RETRY)
         unreachable: ServiceUnreachable | None = None
         while True:
