@@ -68,6 +68,9 @@ CREATE TABLE marks (name TEXT PRIMARY KEY, time REAL NOT NULL) WITHOUT ROWID;
 #: Where a run is: nobody has it, this service has it, it is parked, it has ended.
 FREE, CLAIMED, PARKED, OVER = range(4)
 
+#: The fence of the claim with which a run is created.
+FIRST_FENCE = 1
+
 #: States of runs that a retry has go on.
 RETRIED = frozenset({FAILED, CANCELLED})
 
@@ -117,7 +120,7 @@ def create(
     definition: bytes | None,
 ) -> tuple[RunRow, Claim | None]:
     made = connection.execute(
-        "INSERT OR IGNORE INTO runs VALUES (?, ?, ?, ?, ?, ?, ?, ?, 1, 1, NULL, 0, ?)",
+        "INSERT OR IGNORE INTO runs VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 1, NULL, 0, ?)",
         (
             row.id,
             row.task,
@@ -127,6 +130,7 @@ def create(
             row.created,
             row.updated,
             row.data,
+            FIRST_FENCE,
             row.body,
         ),
     )
@@ -140,7 +144,7 @@ def create(
         connection.executemany(
             "INSERT INTO steps VALUES (?, ?, ?)", [(row.id, path, data) for path, data in steps]
         )
-    return row, Claim(row, 1, tuple(data for _, data in steps))
+    return row, Claim(row, FIRST_FENCE, tuple(data for _, data in steps))
 
 
 def row_of(connection: sqlite3.Connection, run: str, columns: str = COLUMNS) -> RunRow | None:

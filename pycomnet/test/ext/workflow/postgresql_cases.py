@@ -448,26 +448,29 @@ class TroubleTests(SharedCase):
     @deferred
     async def test_claims_that_nobody_was_told_of_are_freed(self) -> None:
         """If the connection is lost after a commit, before the answer, a run that was made by it is
-        freed, and one that this service has is not."""
+        freed, and one that this service has is not. No step of the run that was freed was called:
+        it has none, so that none is taken for one that may have run."""
         store, told = await self.service()
-        _, known = await store.create(row("known"))
+        steps = (("pay", b"begun"),)
+        _, known = await store.create(row("known"), steps)
         told.has["known"] = known.fence
         lose_answer(self, store)
         with self.assertRaisesRegex(RunStoreFailed, "connection"):
-            await store.create(row("unknown"))
+            await store.create(row("unknown"), steps)
         free = told.when("claimable")
         await store.marks()
         await free
         (claim,), _ = await store.claim(10.0, 10)
-        self.assertEqual(claim.row.id, "unknown")
+        self.assertEqual((claim.row.id, claim.steps), ("unknown", ()))
         await store.commit(RunChange(row("known", data=b"new"), known.fence))
+        self.assertEqual((await store.get("known"))[1], [b"begun"])
 
     @deferred
     async def test_claims_of_another_fence_are_freed(self) -> None:
         """A run that was claimed without an answer is freed also if this service has a former claim
         of it in mind."""
         store, told = await self.service()
-        _, claim = await store.create(row())
+        _, claim = await store.create(row(), (("pay", b"begun"),))
         told.has["a"] = claim.fence
         await store.release({"a": claim.fence})
         lose_answer(self, store)
@@ -477,7 +480,7 @@ class TroubleTests(SharedCase):
         await store.marks()
         await free
         (again,), _ = await store.claim(10.0, 10)
-        self.assertEqual(again.fence, claim.fence + 2)
+        self.assertEqual((again.fence, again.steps), (claim.fence + 2, (b"begun",)))
 
     @deferred
     async def test_faults_that_are_of_no_operation(self) -> None:
