@@ -15,8 +15,8 @@ from pycomnet.errors import (
     ServiceUnreachable,
     UnknownMethod,
 )
-from pycomnet.ext.workflow.failures import NOT_RUN, UNKNOWN_CODE
 from pycomnet.ext.workflow.records import step_key
+from pycomnet.ext.workflow.steperrors import NOT_RUN, UNKNOWN_CODE
 from pycomnet.services.client.instances import NamedRoute
 from pycomnet.services.client.remoteservice import RemoteService
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import attrs
 
-from pycomnet.ext.workflow.failures import StepFailure
 from pycomnet.ext.workflow.records import StepRecord
+from pycomnet.ext.workflow.steperrors import StepFailure
 
 
 @attrs.frozen

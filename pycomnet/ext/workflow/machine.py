@@ -18,13 +18,6 @@ from pycomnet.ext.workflow.decisions import (
     Value,
 )
 from pycomnet.ext.workflow.definition import Definition
-from pycomnet.ext.workflow.failures import (
-    StepFailure,
-    failure_of,
-    may_have_run,
-    retry_at,
-    was_not_run,
-)
 from pycomnet.ext.workflow.records import (
     BEGUN,
     CANCELLED,
@@ -39,6 +32,13 @@ from pycomnet.ext.workflow.records import (
     WorkflowRun,
     size_of,
     step_key,
+)
+from pycomnet.ext.workflow.steperrors import (
+    StepFailure,
+    failure_of,
+    may_have_run,
+    retry_at,
+    was_not_run,
 )
 from pycomnet.ext.workflow.steps import StepWalk
 from pycomnet.ext.workflow.walk import Undo, fail_record

@@ -18,7 +18,6 @@ from pycomnet.ext.workflow.calling import CallFor, NotHeld, Outcome, StepCaller
 from pycomnet.ext.workflow.counting import Counts
 from pycomnet.ext.workflow.errors import ExpressionError, FenceLost, RunFull, RunNotKept
 from pycomnet.ext.workflow.expressions import BUDGET, INLINE, SECONDS, TooCostly, evaluate
-from pycomnet.ext.workflow.failures import StepFailure, failure_of
 from pycomnet.ext.workflow.liverun import LiveRun, dumped
 from pycomnet.ext.workflow.passing import PassingRuns
 from pycomnet.ext.workflow.records import (
@@ -35,6 +34,7 @@ from pycomnet.ext.workflow.records import (
     size_of,
     weight_of,
 )
+from pycomnet.ext.workflow.steperrors import StepFailure, failure_of
 from pycomnet.services.threads import in_thread
 from pycomnet.text.logs import Logger
 from pycomnet.wire.values import ValueNotSendable

@@ -7,7 +7,6 @@ from typing import Any, ClassVar
 
 from pycomnet.ext.workflow.decisions import PENDING, Outcome, StepCall, Value
 from pycomnet.ext.workflow.expressions import is_true
-from pycomnet.ext.workflow.failures import StepFailure, failure_of
 from pycomnet.ext.workflow.moments import moment
 from pycomnet.ext.workflow.records import (
     BEGUN,
@@ -17,6 +16,7 @@ from pycomnet.ext.workflow.records import (
     StepRecord,
     shown,
 )
+from pycomnet.ext.workflow.steperrors import StepFailure, failure_of
 from pycomnet.ext.workflow.stepkinds import LONGEST, MOST_ITEMS
 from pycomnet.ext.workflow.walk import Walk
 

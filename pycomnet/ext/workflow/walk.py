@@ -16,7 +16,6 @@ from pycomnet.ext.workflow.decisions import (
     Value,
 )
 from pycomnet.ext.workflow.expressions import needs_evaluation
-from pycomnet.ext.workflow.failures import StepFailure, catches, failure_of, may_have_run
 from pycomnet.ext.workflow.records import (
     BEGUN,
     RUNNING,
@@ -26,6 +25,7 @@ from pycomnet.ext.workflow.records import (
     StepRecord,
     WorkflowRun,
 )
+from pycomnet.ext.workflow.steperrors import StepFailure, catches, failure_of, may_have_run
 from pycomnet.ext.workflow.stepkinds import MOST_RECORDS
 
 

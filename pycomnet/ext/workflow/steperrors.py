@@ -1,4 +1,4 @@
-"""Failures of steps: which may be caught, and which are tried again."""
+"""The errors of steps: which a ``catch`` handles, and after which a call is tried again."""
 
 from __future__ import annotations
 
