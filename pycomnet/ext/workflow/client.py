@@ -13,6 +13,7 @@ from pycomnet.far.live import Live
 from pycomnet.services.client.remoteservice import DEFAULT
 
 if TYPE_CHECKING:
+    from pycomnet.services.binary import ReceivedFile
     from pycomnet.services.client.context import Context
     from pycomnet.services.client.remoteservice import RemoteService
 
@@ -125,6 +126,21 @@ class Workflow(Live):
     def show(self, id: str) -> defer.Deferred[dict[str, Any]]:
         """A run with its input, its result, and its history: ``steps``."""
         return self._call("show", id=id)
+
+    def files(self, id: str, step: str) -> defer.Deferred[list[ReceivedFile]]:
+        """The blocks of binary data that a step of a run has returned, and that are kept.
+
+        :param step: its path, as :meth:`show` has it.
+        :returns: fires with files that are open for reading; close them. Fails with
+            :class:`UnknownRun` if there is no such run or step, with ``RunFileLost`` if a file is
+            not there any more.
+        """
+
+        def received(answer: tuple[int, list[ReceivedFile]]) -> list[ReceivedFile]:
+            return answer[1]
+
+        asked = {"id": id, "step": step}
+        return self._found().invoke("files", asked, with_binary=True).addCallback(received)
 
     def graph(
         self, task: str | None = None, id: str | None = None, format: str = "mermaid"

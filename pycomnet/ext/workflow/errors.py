@@ -94,6 +94,18 @@ class RunStoreBusy(RunStoreFailed, Overloaded):
     code = "workflow-busy"
 
 
+class RunFilesFull(ServiceError):
+    """There is no room for the blocks of binary data that a step returned."""
+
+    code = "workflow-files-full"
+
+
+class RunFileLost(ServiceError):
+    """A block of binary data of an earlier step is not there any more, or is damaged."""
+
+    code = "workflow-file-lost"
+
+
 class FenceLost(RunStoreFailed):
     """Another workflow service has the run by now."""
 
@@ -106,6 +118,8 @@ __all__ = [
     "RunCancelled",
     "RunConflict",
     "RunFailed",
+    "RunFileLost",
+    "RunFilesFull",
     "RunNotKept",
     "RunFull",
     "RunStoreBusy",

@@ -6,7 +6,7 @@ It has no reactor, no clock and no randomness: the time is an argument. Who driv
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from pycomnet.ext.workflow.decisions import (
@@ -60,12 +60,18 @@ def advance(
     return walk.run()
 
 
-def step_done(run: WorkflowRun, path: str, result: Any, now: float) -> StepRecord | None:
-    """A step's call has a result; None if nobody waits for it any more."""
+def step_done(
+    run: WorkflowRun, path: str, result: Any, now: float, files: Sequence[Any] = ()
+) -> StepRecord | None:
+    """A step's call has a result; None if nobody waits for it any more.
+
+    :param files: references to the blocks of the result.
+    """
     record = run.steps.get(path)
     if record is None or record.state != BEGUN:
         return None
     record.state, record.result, record.ended, record.due = STEP_DONE, result, now, None
+    record.files = files
     run.ordered += 1
     record.order = run.ordered
     run.values.pop((path, "args"), None)

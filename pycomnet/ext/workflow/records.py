@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import reprlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from operator import attrgetter
 from typing import Any
 
@@ -115,6 +115,7 @@ class StepRecord:
     :ivar memory: the memory of the server that its key was sent to; for methods with ``once``.
     :ivar shown: its arguments, cut, for the history.
     :ivar unsure: whether an attempt before the present one may have run.
+    :ivar files: the blocks of its result, as ``runfiles.Reference`` has them.
     """
 
     path: str
@@ -130,6 +131,7 @@ class StepRecord:
     result: Any = None
     error: dict[str, Any] | None = None
     unsure: bool = False
+    files: Sequence[Any] = ()
 
     def dump(self) -> bytes:
         """What a store keeps of it."""
@@ -153,6 +155,7 @@ class StepRecord:
             "args": self.shown,
             "error": self.error,
             "result": shown(self.result),
+            "files": [{"sha256": one[0], "size": one[1], "name": one[2]} for one in self.files],
         }
 
 

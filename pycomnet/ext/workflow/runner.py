@@ -28,6 +28,7 @@ from pycomnet.ext.workflow.records import (
     WorkflowRun,
     weight_of,
 )
+from pycomnet.ext.workflow.runfiles import RunFiles
 from pycomnet.ext.workflow.stepper import (
     AGAIN,
     LONGEST_DELAY,
@@ -67,8 +68,9 @@ class Runner(RunStepper):
         reactor: IReactorTime,
         wall: Callable[[], float] = time.time,
         random: Random | None = None,
+        files: RunFiles | None = None,
     ) -> None:
-        super().__init__(store, context, reactor, wall, random)
+        super().__init__(store, context, reactor, wall, random, files)
         self._definitions: OrderedDict[str, Definition] = OrderedDict()
         #: id -> those who wait for its end
         self._waiting: dict[str, list[defer.Deferred[WorkflowRun | None]]] = {}

@@ -31,6 +31,7 @@ NOT_RUN = frozenset(
         "overloaded",
         "leaving",
         "once-memory",
+        "workflow-file-lost",
         "skipped",
         "unreachable",
         "not-found",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from random import Random
 from typing import TYPE_CHECKING, Any
@@ -12,9 +12,9 @@ from twisted.internet import defer
 from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 
-from pycomnet.errors import RemoteError, error_map
+from pycomnet.errors import error_map
 from pycomnet.ext.workflow import machine
-from pycomnet.ext.workflow.calling import CallFor, NotHeld, Outcome, StepCaller
+from pycomnet.ext.workflow.calling import CallFor, NotHeld, Outcome, StepCaller, call_error
 from pycomnet.ext.workflow.counting import Counts
 from pycomnet.ext.workflow.errors import ExpressionError, FenceLost, RunFull, RunNotKept
 from pycomnet.ext.workflow.expressions import BUDGET, INLINE, SECONDS, TooCostly, evaluate
@@ -34,10 +34,10 @@ from pycomnet.ext.workflow.records import (
     size_of,
     weight_of,
 )
+from pycomnet.ext.workflow.runfiles import RunFiles, WithFiles
 from pycomnet.ext.workflow.steperrors import StepFailure, failure_of
 from pycomnet.services.threads import in_thread
 from pycomnet.text.logs import Logger
-from pycomnet.wire.values import ValueNotSendable
 
 if TYPE_CHECKING:
     from pycomnet.interfaces import IRunStore
@@ -63,6 +63,7 @@ class RunStepper:
     :param store: what runs are committed to.
     :param context: for the calls.
     :param wall: seconds since 1970.
+    :param files: the files of runs, if steps may have any.
     :ivar live: id -> the runs that this service has.
     """
 
@@ -73,10 +74,11 @@ class RunStepper:
         reactor: IReactorTime,
         wall: Callable[[], float] = time.time,
         random: Random | None = None,
+        files: RunFiles | None = None,
     ) -> None:
         self.store = store
         self._reactor = reactor
-        self._caller = StepCaller(context)
+        self._caller = StepCaller(context, files)
         self._wall = wall
         self._random = (random or Random()).random
         self.live: dict[str, LiveRun] = {}
@@ -440,12 +442,15 @@ class RunStepper:
     ) -> None:
         if not self._is_wanted(live, call, made):
             return
+        files: Sequence[Any] = ()
+        if isinstance(result, WithFiles):
+            result, files = result.value, result.files
         try:
             self._count(live, result)
         except Exception as problem:
             self._fail(live, call, error_map(problem) | {"code": "result"}, outcome)
             return
-        record = machine.step_done(live.run, call.path, result, self._wall())
+        record = machine.step_done(live.run, call.path, result, self._wall(), files)
         self._next(live, record)
 
     def _call_failed(
@@ -457,18 +462,7 @@ class RunStepper:
         if isinstance(problem, NotHeld):  # it is begun anew when the lease is renewed
             live.calls[call.path], live.under_way[call.path] = call, None
             return
-        mapped = error_map(problem)
-        error: dict[str, Any] = {
-            key: str(mapped.get(key, ""))[:4_000] for key in ("code", "type", "message")
-        }
-        code = getattr(type(problem), "code", "")
-        if code and isinstance(code, str):
-            error["code"] = code
-        elif outcome.sent and not isinstance(problem, RemoteError | ValueNotSendable):
-            error["code"] = "result"  # what came can't be taken, and the method may have run
-        if not outcome.sent:
-            error["ran"] = False
-        self._fail(live, call, error, outcome)
+        self._fail(live, call, call_error(problem, outcome.sent), outcome)
 
     def _fail(
         self, live: LiveRun, call: machine.StepCall, error: dict[str, Any], outcome: Outcome
