@@ -32,6 +32,20 @@ MOST_WAITING_BYTES = 64 << 20
 Wanted = tuple[Callable[..., Any], tuple[Any, ...]]
 
 
+def other_version(store: str, found: int, wanted: int) -> RunStoreFailed:
+    """The error for a store whose tables have another version than this service's.
+
+    :param store: its name.
+    """
+    text = f"{store}: has version {found} of the tables; this is for {wanted}"
+    if found > wanted:
+        return RunStoreFailed(f"{text}: use the newer version of pycomnet that has made it")
+    return RunStoreFailed(
+        f"{text}, and does not convert it: let its runs end with the version of pycomnet that has "
+        "made it, then begin with a new store"
+    )
+
+
 @attrs.frozen
 class Operation:
     """What is asked for.
@@ -260,4 +274,4 @@ class BatchedRunStore:
         return self._do(self._statements.mark, name, time)
 
 
-__all__ = ["MOST", "BatchedRunStore", "Wanted"]
+__all__ = ["MOST", "BatchedRunStore", "Wanted", "other_version"]

@@ -6,7 +6,7 @@ import sqlite3
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pycomnet.ext.workflow.errors import FenceLost, RunFull, RunStoreFailed
+from pycomnet.ext.workflow.errors import FenceLost, RunFull
 from pycomnet.ext.workflow.records import (
     CANCELLED,
     ENDED,
@@ -19,6 +19,7 @@ from pycomnet.ext.workflow.records import (
     RunQuery,
     RunRow,
 )
+from pycomnet.ext.workflow.stores.batches import other_version
 
 #: SQLite's application_id of our files ("pcwf"), and the version of the tables.
 APPLICATION = 0x70637766
@@ -88,7 +89,7 @@ ALL = f"{COLUMNS}, body"
 def prepare(connection: sqlite3.Connection, where: str) -> None:
     """Create the tables in a new file, and end all claims of the service before.
 
-    :raises RunStoreFailed: the file is something else.
+    :raises RunStoreFailed: the tables are of another version.
     """
     tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
     if not tables:
@@ -99,8 +100,7 @@ def prepare(connection: sqlite3.Connection, where: str) -> None:
         return
     version = connection.execute("PRAGMA user_version").fetchone()[0]
     if version != VERSION:
-        text = f"{where}: has version {version} of the tables; this is for {VERSION}"
-        raise RunStoreFailed(text)
+        raise other_version(where, version, VERSION)
     connection.execute("UPDATE runs SET place = 0 WHERE place = 1")
 
 

@@ -639,8 +639,10 @@ class TroubleTests(SharedCase):
         await self.sql("DROP TABLE SCHEMA.runs")
         store, _ = await self.service()
         await store.close()
-        await self.sql("UPDATE SCHEMA.about SET version = 99")
-        await self.refused(self.address, "has version 99 of the tables; this is for 1")
+        for version, advice in ((99, "use the newer"), (0, "begin with a new store")):
+            await self.sql("UPDATE SCHEMA.about SET version = %s", version)
+            said = f"has version {version} of the tables; this is for 1.*{advice}"
+            await self.refused(self.address, said)
 
     @deferred
     async def test_role_that_may_not_is_told_so(self) -> None:

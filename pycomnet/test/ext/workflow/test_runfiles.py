@@ -11,10 +11,10 @@ import sys
 from typing import Any
 
 from twisted.internet import defer
-from twisted.trial.unittest import SynchronousTestCase
+from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
 from pycomnet.deferred import deferred
-from pycomnet.ext.workflow.definition import check_config
+from pycomnet.ext.workflow.definition import check_config, read_config
 from pycomnet.ext.workflow.errors import (
     RunFailed,
     RunFileLost,
@@ -28,6 +28,7 @@ from pycomnet.ext.workflow.service import WorkflowService
 from pycomnet.ext.workflow.stores import make_run_store
 from pycomnet.services.binary import Binary
 from pycomnet.services.interface import Service, interface, method
+from pycomnet.test.docnames import ROOT
 from pycomnet.test.ext.workflow.kit import call
 from pycomnet.test.ext.workflow.test_service import WorkflowCase, the_reactor
 
@@ -345,6 +346,15 @@ for line in sys.stdin:
 
 class ConfigTests(SynchronousTestCase):
     """What a configuration may say of files."""
+
+    def test_example(self) -> None:
+        """The example of the documentation is what these tests run."""
+        file = ROOT / "docs" / "examples" / "workflow_files.json"
+        if not file.exists():
+            raise SkipTest("there are no docs beside an installed package")
+        (steps,) = (task["steps"] for task in read_config(file)["tasks"].values())
+        wanted = check_config({"tasks": {"t": BOOK}})["tasks"]["t"]["steps"]
+        self.assertEqual(steps, wanted)
 
     def test_what_is_wrong(self) -> None:
         """Blocks of a step that is not there, comes later or keeps none, and of a run that is not

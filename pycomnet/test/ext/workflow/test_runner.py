@@ -109,7 +109,7 @@ class StartTests(RunnerCase):
         """A caller who goes while the run is being kept takes nothing with it: it goes on, and a
         second start of the id finds it."""
         await self.run_with({"t": [{"value": 1}, {"signal": "go"}]})
-        starting = self.runner.start(self.definitions["t"], None, "r")
+        starting = defer.Deferred.fromCoroutine(self.runner.start(self.definitions["t"], None, "r"))
         starting.cancel()
         with self.assertRaises(defer.CancelledError):
             await starting

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sqlite3
 import threading
@@ -75,6 +76,37 @@ class SQLiteRunStoreTests(KeptRunStoreConformance, TestCase):
                 other.execute("SELECT name FROM sqlite_master").fetchall(), [("mine",)]
             )
         other.close()
+
+    @deferred
+    async def test_file_of_another_version(self) -> None:
+        """A file with the tables of an earlier or a later version is refused, as it is, and the
+        error says what to do. With the version that it is of, its runs are there."""
+        store, _ = await self.opened()
+        await store.create(row())
+        await store.close()
+        for version, advice in (
+            (tables.VERSION - 1, "begin with a new store"),
+            (99, "use the newer"),
+        ):
+            self.set_version(version)
+            before = self.content()
+            said = f"has version {version} of the tables; this is for {tables.VERSION}.*{advice}"
+            with self.assertRaisesRegex(RunStoreFailed, said):
+                await self.make_store().open(Follower())
+            self.assertEqual(self.content(), before)
+        self.set_version(tables.VERSION)
+        store, _ = await self.opened()
+        self.assertIsNotNone(await store.row("a"))
+
+    def set_version(self, version: int) -> None:
+        """Have the file be of another version."""
+        with contextlib.closing(sqlite3.connect(self.path)) as other:
+            other.execute(f"PRAGMA user_version = {version}")
+
+    def content(self) -> list[str]:
+        """All that is in the file, as SQL."""
+        with contextlib.closing(sqlite3.connect(self.path)) as other:
+            return list(other.iterdump())
 
     @deferred
     async def test_file_that_is_locked_is_an_error_that_says_so(self) -> None:
