@@ -127,7 +127,7 @@ class Workflow(Live):
         """A run with its input, its result, and its history: ``steps``."""
         return self._call("show", id=id)
 
-    def files(self, id: str, step: str) -> defer.Deferred[list[ReceivedFile]]:
+    def files(self, id: str, step: str) -> defer.Deferred[Sequence[ReceivedFile]]:
         """The blocks of binary data that a step of a run has returned, and that are kept.
 
         :param step: its path, as :meth:`show` has it.
@@ -136,7 +136,7 @@ class Workflow(Live):
             not there any more.
         """
 
-        def received(answer: tuple[int, list[ReceivedFile]]) -> list[ReceivedFile]:
+        def received(answer: tuple[int, Sequence[ReceivedFile]]) -> Sequence[ReceivedFile]:
             return answer[1]
 
         asked = {"id": id, "step": step}

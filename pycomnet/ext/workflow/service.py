@@ -162,10 +162,9 @@ class WorkflowService(Service):
             if removed and self.files is not None:
                 await sweep(self.files, self.store, self._threads)
                 self._swept = True
-        except RunStoreFailed as problem:
-            log.error("can't remove old runs: {problem}", problem=problem)
-        except Exception:
-            log.failure("can't remove old runs")
+        except Exception as problem:
+            tell = log.error if isinstance(problem, RunStoreFailed) else log.failure
+            tell("can't remove old runs: {problem}", problem=problem)
 
     async def _start_scheduled(self, name: str, args: Any, id: str) -> None:
         await self._runner.start(self._definitions[name], args, id)
@@ -392,7 +391,7 @@ class WorkflowService(Service):
         run = await self._whole_run_of(request)
         step = run.steps.get(request.args["step"])
         if step is None or self.files is None:
-            raise UnknownRun(f"the run {run.id!r} has no step {request.args['step']!r} with files")
+            raise UnknownRun(f"the run {run.id!r} has no such step with files")
         blocks = await in_thread(self._threads, self.files.blocks, run.id, run.nonce, step.files)
         return (len(blocks), *blocks) if blocks else 0
 

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from pycomnet.ext.workflow.stores.postgresqltables import FIRST_FENCE, N_CLAIMABLE, release
+from pycomnet.ext.workflow.stores.postgresqltables import N_CLAIMABLE, release
+from pycomnet.ext.workflow.stores.tables import FIRST_FENCE
 
 if TYPE_CHECKING:
     from psycopg import Cursor

@@ -137,12 +137,10 @@ class FilesOfRunsTests(WorkflowCase):
     async def test_crash_between_the_files_and_the_commit(self) -> None:
         """The step is called again; its files are kept once."""
         w = await self.serve({"t": BOOK})
-        commit = self.service.store.commit
-        self.service.store.commit = lambda change: defer.Deferred()
+        self.patch(self.service.store, "commit", lambda change: defer.Deferred())
         await w.start("t", 5, "r")
         await self.until(lambda: len(self.kept()) == 2)
         await self.crash()
-        del commit
         w = await self.serve({"t": BOOK})
         await w.result("r")
         self.assertEqual((self.press.rendered, self.press.printed), (2, [BLOCKS]))
