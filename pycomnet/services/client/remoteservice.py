@@ -377,9 +377,9 @@ class RemoteService(Live):
         """
         context = self.context
         context.pool.check()
-        picked = peer or self._route.pick()
-        if picked is not None and picked.connection is not None:
-            return picked, picked.connection
+        peer = peer or self._route.pick()
+        if peer is not None and peer.connection is not None:
+            return peer, peer.connection
         backoff = Backoff(context.reactor, FIRST_RETRY, LONGEST_RETRY)
         unreachable: ServiceUnreachable | None = None
         while True:
