@@ -161,15 +161,15 @@ class Workflow(Live):
         return self._call("cancel", id=id)
 
     def suspend(self, id: str) -> defer.Deferred[None]:
-        """Have a run begin no more steps."""
+        """Suspend a run: it begins no more steps until it is resumed."""
         return self._call("suspend", id=id)
 
     def resume(self, id: str) -> defer.Deferred[None]:
-        """Have a suspended run go on."""
+        """Resume a suspended run."""
         return self._call("resume", id=id)
 
     def retry(self, id: str, latest: bool = False, unsure: bool = False) -> defer.Deferred[None]:
-        """Have a failed run go on from the steps that failed.
+        """Continue a failed run at the steps that failed.
 
         :param latest: with the service's present definition, not the one that the run has pinned.
         :param unsure: begin also steps that may have run; else they are an error.
@@ -178,7 +178,7 @@ class Workflow(Live):
 
 
 def _named(failure: Failure, run: str) -> Failure:
-    """Say in an error which run it is about: it may go on."""
+    """Add the run's id to an error, as the run may continue."""
     problem: Any = failure.value
     if not getattr(problem, "run", ""):
         problem.run = run

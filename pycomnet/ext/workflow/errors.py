@@ -75,21 +75,21 @@ class RunStoreFailed(ServiceError):
 
 
 class RunNotKept(RunStoreFailed):
-    """The store can't keep that, however often it is tried: it is too long, or no value of a store.
+    """The store can never store this value: it is too long, or of a type that it does not have.
     Nothing was changed."""
 
     code = "workflow-not-kept"
 
 
 class RunFull(RunStoreFailed):
-    """A run has all that it may have, or those that are not durable together have."""
+    """The run, or all runs that are not durable together, have reached a limit."""
 
     code = "workflow-full"
 
 
 class RunStoreBusy(RunStoreFailed, Overloaded):
-    """Too much waits for the store already, as its database is slow or does not answer. Nothing was
-    changed: try again later."""
+    """Too many operations wait for the store, because its database is slow or does not answer.
+    Nothing was changed: try again later."""
 
     code = "workflow-busy"
 
@@ -107,7 +107,7 @@ class RunFileLost(ServiceError):
 
 
 class FenceLost(RunStoreFailed):
-    """Another workflow service has the run by now."""
+    """Another workflow service has claimed the run."""
 
     code = "workflow-fence"
 

@@ -69,7 +69,7 @@ def unpack(data: bytes) -> Any:
 
 
 def size_of(value: Any, most: int, what: str) -> int:
-    """How many bytes are kept of a value.
+    """Return the size of a value in bytes, as it is stored.
 
     :raises ValueError: they are more than ``most``, or it can't be kept.
     """
@@ -83,7 +83,7 @@ def size_of(value: Any, most: int, what: str) -> int:
 
 
 def weight_of(value: Any) -> int:
-    """How many bytes a value takes, about: also of one that can't be kept."""
+    """Return the approximate size of a value in bytes, also of one that can't be stored."""
     try:
         return len(pack(value))
     except (ValueNotSendable, RecursionError):
@@ -104,7 +104,7 @@ def step_key(run: str, path: str, nonce: str) -> str:
 
 @attrs.define
 class StepRecord:
-    """What is kept of a step.
+    """The state of a step, as it is stored.
 
     :ivar path: which step it is.
     :ivar kind: what kind of step.
@@ -161,7 +161,7 @@ class StepRecord:
 
 @attrs.define
 class WorkflowRun:
-    """A run: what is kept of it, and what is made of that.
+    """A run in memory.
 
     :ivar definition: the hash of the definition that it has pinned.
     :ivar created: when it was started; seconds since 1970, as all times of runs.
@@ -209,7 +209,7 @@ class WorkflowRun:
         return SUSPENDED if self.suspended and not self.ended else self.state
 
     def row(self) -> RunRow:
-        """What a store keeps of it beside its steps."""
+        """Return what a store keeps of it, apart from its steps."""
         return RunRow(
             self.id,
             self.task,
@@ -225,8 +225,8 @@ class WorkflowRun:
 
     @classmethod
     def seen(cls, row: RunRow, steps: Mapping[str, StepRecord] | None = None) -> WorkflowRun:
-        """Make one to be looked at: one that is to be retried runs. Of one that can't be read,
-        there is what the store shows of it, and an error."""
+        """Make one to be shown. A failed run with a request to retry is shown as running. A run
+        that can't be read has its row's columns and an error."""
         try:
             run = cls.of(row, steps)
         except Exception as problem:
@@ -342,7 +342,7 @@ class RunChange:
 
 @attrs.frozen
 class Message:
-    """Something for a run from outside: a signal, or a request to steer it.
+    """A signal for a run, or a request to cancel, suspend, resume or retry it.
 
     :ivar kind: ``signal``, ``cancel``, ``suspend``, ``resume`` or ``retry``.
     :ivar name: of a signal.
@@ -362,7 +362,7 @@ class Message:
 
 @attrs.frozen
 class Claim:
-    """A run that a store gives to a workflow service, which alone may commit it from now on.
+    """A run that a store has given to a workflow service. Only that service may commit it now.
 
     :ivar fence: to be named in each commit.
     :ivar steps: the records of its steps, as bytes.
@@ -397,7 +397,7 @@ class RunQuery:
 
 
 class _Shown(reprlib.Repr):
-    """Makes texts of values, and looks only at what it shows of them."""
+    """Formats values, and reads only the parts of them that it shows."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -54,7 +54,7 @@ STOP_LOOK = 0.05
 
 @implementer(IRunFollower)
 class Runner(RunStepper):
-    """Steps runs.
+    """Starts runs, claims them from the store, and steps them.
 
     :param store: open; it follows this object.
     :param context: for the calls.
@@ -94,7 +94,7 @@ class Runner(RunStepper):
     # -- beginning and end -----------------------------------------------------------------------
 
     def begin(self) -> None:
-        """Claim what there is to do."""
+        """Begin to claim runs."""
         self.claimable()
         if self.store.lease is not None:
             self._renew(self.store.lease)
@@ -200,7 +200,7 @@ class Runner(RunStepper):
         return run, True
 
     def known(self, id: str) -> WorkflowRun | None:
-        """A run that is in memory, or that is not durable and has ended there."""
+        """Return a run that is in memory, or one that was not durable and has ended."""
         live = self.live.get(id)
         return self.passing.ended(id) if live is None else live.run
 
@@ -229,7 +229,7 @@ class Runner(RunStepper):
         return bool(self._waiting.get(id))
 
     def tell(self, id: str, kind: str, name: str, value: Any) -> bool:
-        """A message for a run that is not durable; whether there is such a run."""
+        """Apply a message to a run that is not durable; return whether there is such a run."""
         live = self.live.get(id)
         if live is None or live.fence is not None:
             return False
@@ -370,7 +370,7 @@ class Runner(RunStepper):
             self._look_in(due - self._wall(), earlier=True)
 
     async def _arrive(self, claims: Sequence[Claim]) -> None:
-        """Have claimed runs go on. One that can't be read does not keep the others from it."""
+        """Step runs that were claimed. A run that can't be read does not stop the others."""
         self._arriving = {one.row.id: one.fence for one in claims}
         self._posted.clear()
         try:
@@ -390,8 +390,8 @@ class Runner(RunStepper):
             raise
 
     def _unreadable(self, claim: Claim, problem: Exception) -> None:
-        """Let a run be that can't be read: it stays as it is, claimed, so that it does not come
-        again before the next start of this service, or of one that can read it."""
+        """Leave a run unchanged that can't be read. It stays claimed, so this service does not get
+        it again before its next start."""
         run = claim.row.id
         self._arriving.pop(run, None)
         log.failure("the run {run} can't be read; it is left as it is", run=run)
@@ -438,7 +438,7 @@ class Runner(RunStepper):
             self._definitions.popitem(last=False)
 
     def _take(self, live: LiveRun, messages: list[Any]) -> None:
-        """Take messages into a run."""
+        """Apply messages to a run, and step it."""
         if live.gone:
             return
         for message in messages:
@@ -465,7 +465,7 @@ class Runner(RunStepper):
 
 
 def _same(found: WorkflowRun, wanted: WorkflowRun) -> WorkflowRun:
-    """A run that is there, if it is what was to be started.
+    """Return the run that exists, if it has the same task and input.
 
     :raises RunConflict: it is not.
     """

@@ -122,7 +122,7 @@ class WorkflowService(Service):
 
     @deferred
     async def started(self, server: Any) -> None:
-        """Open the store, and go on with the runs that are in it."""
+        """Open the store, and continue the runs in it."""
         self._places.most = max(
             1, server.limits.running - min(FOR_OTHERS, server.limits.running // 2)
         )
@@ -145,7 +145,7 @@ class WorkflowService(Service):
 
     @deferred
     async def stopped(self) -> None:
-        """Let the runs be, and close the store."""
+        """Stop stepping runs, and close the store."""
         if self._pruning is not None and self._pruning.running:
             self._pruning.stop()
         if self._timetable is not None:

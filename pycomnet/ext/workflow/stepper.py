@@ -108,7 +108,7 @@ class RunStepper:
     # -- steps -----------------------------------------------------------------------------------
 
     def _step(self, live: LiveRun) -> None:
-        """Go on with a run, unless that happens already."""
+        """Step a run, or mark it to be stepped again if it is being stepped or committed."""
         if live.stepping or live.committing or live.gone:
             live.again = True
             return
@@ -125,7 +125,7 @@ class RunStepper:
             live.stepping = False
 
     def _broken(self, live: LiveRun, text: str) -> None:
-        """Fail a run that can't go on, without a look at its steps."""
+        """Fail a run that can't continue, without asking the machine."""
         run = live.run
         if not live.broken:
             log.error("the run {run} has failed: {problem}", run=run.id, problem=text)
@@ -214,7 +214,7 @@ class RunStepper:
         ).addErrback(lambda failure: log.failure("the runner failed", failure))
 
     def _decide(self, live: LiveRun) -> machine.Decision:
-        """Ask the machine until it needs no more expressions that are quick."""
+        """Advance the machine until all expressions that are quick have been evaluated."""
         run = live.run
         while True:
             decision = machine.advance(run, self._wall(), live.under_way, self.stopping)
@@ -253,7 +253,7 @@ class RunStepper:
             self._value(live, wanted, value)
 
     def _value(self, live: LiveRun, wanted: machine.Evaluation, value: Any) -> None:
-        """An expression has a value, which is kept if it is what the step gives."""
+        """Store the value of an expression, and count it if it is the result of a step."""
         found: Any = machine.Value(value)
         if wanted.key[1] == "value":
             try:
@@ -263,7 +263,7 @@ class RunStepper:
         live.run.values[wanted.key] = found
 
     def _count(self, live: LiveRun, value: Any) -> None:
-        """Count the bytes of what a step of a run gives.
+        """Count the bytes of the result of a step.
 
         :raises ValueError: they are too many, or it can't be kept.
         :raises RunFull: those of all runs that are not durable are.
@@ -371,7 +371,7 @@ class RunStepper:
             self.ended(found.id)
 
     def _over(self, live: LiveRun) -> None:
-        """A run has ended, and that is committed."""
+        """Remove a run that has ended from memory, after its end was committed."""
         run = live.run
         self.counts.ended(run.state)
         live.gone = True
@@ -383,7 +383,7 @@ class RunStepper:
         self.ended(run.id, run)
 
     def _drop(self, live: LiveRun) -> None:
-        """Have nothing to do with a run any more."""
+        """Stop stepping a run: cancel its calls, and remove it from memory."""
         live.gone = True
         if self.live.get(live.run.id) is live:
             del self.live[live.run.id]
@@ -399,7 +399,7 @@ class RunStepper:
     # -- calls -----------------------------------------------------------------------------------
 
     def _perform(self, live: LiveRun) -> None:
-        """Make the calls that were decided; later if the run may be another service's."""
+        """Make the calls that were decided. While the lease may be over, make none."""
         if live.fence is not None and not self.store.held:
             return
         calls, live.calls = live.calls, {}
@@ -427,7 +427,7 @@ class RunStepper:
             made.addErrback(lambda failure: log.failure("the runner failed", failure))
 
     async def _remember(self, live: LiveRun, call: machine.StepCall) -> None:
-        """Commit a step's record while its call is being begun."""
+        """Commit a step's record before its call is sent."""
         if live.gone:
             raise FenceLost("the run is not this service's any more")
         live.dirty[call.path] = call.record

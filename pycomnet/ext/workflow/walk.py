@@ -30,7 +30,7 @@ from pycomnet.ext.workflow.stepkinds import MOST_RECORDS
 
 
 def fail_record(run: WorkflowRun, record: StepRecord, error: dict[str, Any], now: float) -> None:
-    """A step has failed, and is not tried again."""
+    """Note in a step's record that it has failed for good."""
     record.state, record.error, record.ended, record.due = STEP_FAILED, error, now, None
     run.ordered += 1
     record.order = run.ordered
@@ -225,7 +225,7 @@ class Walk:
         return True
 
     def _drop_below(self, path: str) -> None:
-        """Cancel all that goes on in a step that has failed."""
+        """Cancel the steps in progress within a step that has failed."""
         for other, record in self._run.steps.items():
             if other.startswith((f"{path}/", f"{path}[")) and other != path:
                 self._drop(record)

@@ -1,5 +1,5 @@
-"""What the stores of runs in a database have in common: all that is asked for in a turn of the
-reactor, and while a transaction is written, goes into one transaction."""
+"""What the stores of runs in a database have in common. All operations of a reactor turn, and those
+that arrive while a transaction is written, go into one transaction."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def other_version(store: str, found: int, wanted: int) -> RunStoreFailed:
 
 @attrs.frozen
 class Operation:
-    """What is asked for.
+    """An operation that waits for the database.
 
     :ivar function: runs in the thread, with the connection and ``args``.
     :ivar waiting: fires with its result. Who asked may cancel it: the operation goes on.
@@ -93,7 +93,7 @@ class BatchedRunStore:
     # -- what a kind of store has ----------------------------------------------------------------
 
     def _transact(self, wanted: Sequence[Wanted]) -> defer.Deferred[Sequence[Any]]:
-        """Do all in one transaction.
+        """Execute all operations in one transaction.
 
         :returns: fires with the result of each, which is an exception if that one has changed
             nothing; fails if all have.
@@ -101,7 +101,7 @@ class BatchedRunStore:
         raise NotImplementedError
 
     def _problem(self, problem: BaseException | None) -> PycomnetError:
-        """An error as text."""
+        """Convert an error to the one that callers get."""
         raise NotImplementedError
 
     @property
@@ -152,7 +152,7 @@ class BatchedRunStore:
 
     @deferred
     async def _finish(self) -> None:
-        """Take nothing more, and have what was asked for done."""
+        """Accept no more operations, and wait until those in the queue are done."""
         self._closing = True
         while self._writing or self._queue:
             waiting: defer.Deferred[None] = defer.Deferred()
