@@ -18,6 +18,7 @@ from pycomnet.errors import (
 )
 from pycomnet.ext.workflow.definition import read_config
 from pycomnet.ext.workflow.errors import RunStoreFailed, WorkflowConfigError
+from pycomnet.ext.workflow.runfiles import MOST_FILES, RunFiles
 from pycomnet.ext.workflow.stores import make_run_store
 from pycomnet.net.clock import use_monotonic_clock
 from pycomnet.net.endpoints import is_local
@@ -134,6 +135,7 @@ def make_workflow(settings: dict[str, Any], store: Any) -> WorkflowService:
     """The service of some settings; with a rule, if users have to log in.
 
     :raises AccessConfigError: the file of users can't be used.
+    :raises WorkflowConfigError: a step keeps files, and the store has no place for them.
     """
     from pycomnet.ext.workflow.service import KEEP, WorkflowService
 
@@ -146,9 +148,23 @@ def make_workflow(settings: dict[str, Any], store: Any) -> WorkflowService:
 
         kind = auth(PasswordFile(settings["passwords"]))(GuardedWorkflowService)
     made: WorkflowService = kind(
-        settings["tasks"], store, settings.get("schedules", ()), settings.get("keep", KEEP)
+        settings["tasks"],
+        store,
+        settings.get("schedules", ()),
+        settings.get("keep", KEEP),
+        files=make_files(settings, store.name),
     )
     return made
+
+
+def make_files(settings: dict[str, Any], store: str) -> RunFiles | None:
+    """Where the files of runs are kept: beside an SQLite store, or where the settings say.
+
+    :param store: the store's name.
+    """
+    scheme, _, path = store.partition(":")
+    where = settings.get("files") or (f"{path}.files" if scheme == "sqlite" else None)
+    return None if where is None else RunFiles(where, settings.get("files_limit", MOST_FILES))
 
 
 def makeService(options: Options) -> IService:
@@ -173,7 +189,7 @@ def makeService(options: Options) -> IService:
     try:
         made = make_workflow(options["settings"], make_run_store(options["store"], reactor))
         credentials = stored_credentials()
-    except (AccessConfigError, TokenError) as problem:
+    except (AccessConfigError, TokenError, WorkflowConfigError) as problem:
         raise SystemExit(f"{NAME}: {problem}") from None
     forget_credentials(names=SERVICE_CREDENTIAL_VARIABLES)
     loaded = [Loaded(attrs.evolve(config.services[0], name=config.name), made)]

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
 
 class Places:
-    """Places for calls that wait for the end of a run. They leave room for those who start, signal
-    and cancel.
+    """Limits the calls that wait for the end of a run, so that calls that start, signal and cancel
+    runs still get through.
 
     :ivar most: how many there are. A user has at most half of them.
     """
@@ -30,7 +30,7 @@ class Places:
 
     @contextmanager
     def taken(self, request: Request) -> Iterator[None]:
-        """Have a place for the caller.
+        """Take a place for the caller while the block runs.
 
         :raises Overloaded: there is none.
         """

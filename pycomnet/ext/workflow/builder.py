@@ -48,12 +48,16 @@ class Steps:
         service: str | None = None,
         tags: Sequence[str] | None = None,
         idempotent: bool | None = None,
+        files: bool | None = None,
+        attach: Sequence[str] | None = None,
     ) -> S:
         """Call a method.
 
         :param method: by default the task's name, or the interface's only one.
         :param args: by default the result of the step before.
         :param idempotent: whether it may run twice; by default the service declares it.
+        :param files: whether the blocks of binary data of its result are kept.
+        :param attach: names of earlier steps whose kept blocks are sent with the call.
         """
         tag_list = None if tags is None else list(tags)
         return self._add(
@@ -64,6 +68,8 @@ class Steps:
             service=service,
             tags=tag_list,
             idempotent=idempotent,
+            files=files,
+            attach=None if attach is None else list(attach),
         )
 
     def parallel(self: S, *branches: Steps, name: str | None = None, **named: Steps) -> S:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -12,16 +12,23 @@ from pycomnet.errors import (
     CallInterrupted,
     OnceMemoryLost,
     PycomnetError,
+    RemoteError,
     ServiceUnreachable,
     UnknownMethod,
+    error_map,
 )
-from pycomnet.ext.workflow.failures import NOT_RUN, UNKNOWN_CODE
+from pycomnet.ext.workflow.errors import RunFileLost, RunFilesFull
 from pycomnet.ext.workflow.records import step_key
+from pycomnet.ext.workflow.runfiles import RunFiles, WithFiles
+from pycomnet.ext.workflow.steperrors import NOT_RUN, UNKNOWN_CODE
 from pycomnet.services.client.instances import NamedRoute
 from pycomnet.services.client.remoteservice import RemoteService
+from pycomnet.services.threads import in_thread
+from pycomnet.wire.values import ValueNotSendable
 
 if TYPE_CHECKING:
     from pycomnet.ext.workflow.machine import StepCall
+    from pycomnet.services.binary import Binary
     from pycomnet.services.client.context import Context
     from pycomnet.services.client.pool import PooledServer
 
@@ -83,10 +90,12 @@ class StepCaller:
     """Makes the calls of steps.
 
     :param context: what they are made with.
+    :param files: the files of runs, if steps may have any.
     """
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: Context, files: RunFiles | None = None) -> None:
         self._context = context
+        self._files = files
         self._services: dict[tuple[str, str | None], tuple[RemoteService, NamedRoute]] = {}
         #: the methods of interfaces, for steps that name none
         self._methods: dict[tuple[str, str | None], list[str]] = {}
@@ -113,6 +122,9 @@ class StepCaller:
         expires = seconds() + timeout
         outcome.safe = bool(step.get("idempotent"))
         outcome.sent = call.again
+        blocks: Sequence[Binary] = ()
+        if call.attached:
+            blocks = await self._in_thread(RunFiles.blocks, whom, call.attached)
         service, route = await self._service(step, timeout)
         method = step.get("method")
         if method is None:
@@ -121,7 +133,13 @@ class StepCaller:
         if not whom.durable or outcome.safe:
             _check(whom)
             return await self._send(
-                service.saying(key, whom.caller or None), method, call, expires, outcome
+                service.saying(key, whom.caller or None),
+                method,
+                call,
+                whom,
+                expires,
+                blocks,
+                outcome,
             )
         interface = step["interface"]
         try:
@@ -134,7 +152,7 @@ class StepCaller:
             outcome.safe = True
         elif peer.answers_once(interface, method):
             outcome.sent = True  # what is not run has a code that says so
-            return await self._once(service, route, peer, method, call, whom, key, expires)
+            return await self._once(service, route, peer, method, call, whom, key, expires, blocks)
         elif call.again or (call.unsure and call.record.memory):
             # In the second case a server with "once" may have run it, and this one has none.
             raise StepUnknown(
@@ -142,20 +160,41 @@ class StepCaller:
             )
         _check(whom)
         return await self._send(
-            service.saying(key, whom.caller or None), method, call, expires, outcome
+            service.saying(key, whom.caller or None), method, call, whom, expires, blocks, outcome
         )
 
-    async def _send(
+    def _send(
         self,
         service: RemoteService,
         method: str,
         call: StepCall,
+        whom: CallFor,
         expires: float,
+        blocks: Sequence[Binary],
         outcome: Outcome | None = None,
-    ) -> Any:
+    ) -> defer.Deferred[Any]:
         if outcome is not None:
             outcome.sent = True
-        return await service.invoke(method, call.args, self._context.left(expires))
+        left = self._context.left(expires)
+        keeps = bool(call.step.get("files"))
+        sent = service.invoke(method, call.args, left, blocks, keeps)
+        return sent.addCallback(self._keep, whom) if keeps else sent
+
+    def _keep(self, answer: tuple[Any, list[Any]], whom: CallFor) -> defer.Deferred[Any]:
+        """Keep the blocks of a result: they are on the disk before it is committed."""
+        value, files = answer
+        if not files:
+            return defer.succeed(value)
+        kept = self._in_thread(RunFiles.keep, whom, files)
+        return kept.addCallback(lambda found: WithFiles(value, found))
+
+    def _in_thread(
+        self, function: Callable[..., Any], whom: CallFor, *args: Any
+    ) -> defer.Deferred[Any]:
+        if self._files is None:
+            return defer.fail(RunFileLost("this workflow service has no directory for files"))
+        threads: Any = self._context.reactor
+        return in_thread(threads, function, self._files, whom.run, whom.nonce, *args)
 
     async def _once(
         self,
@@ -167,6 +206,7 @@ class StepCaller:
         whom: CallFor,
         key: str,
         expires: float,
+        blocks: Sequence[Binary],
     ) -> Any:
         """Call a method that answers repetitions: at the server that would remember the call."""
         record = call.record
@@ -185,7 +225,7 @@ class StepCaller:
                 peer = await self._that_knows(route, record.memory, expires) or peer
             said = service.only_at(peer).saying(key, whom.caller or None, record.memory)
             try:
-                return await self._send(said, method, call, expires)
+                return await self._send(said, method, call, whom, expires, blocks)
             except OnceMemoryLost as lost:
                 turns += 1
                 if again:
@@ -303,10 +343,31 @@ def _is_of(peer: PooledServer, memory: str) -> bool:
     return (peer.memory or "").partition(".")[0] == memory.partition(".")[0]
 
 
+def call_error(problem: BaseException, sent: bool) -> dict[str, Any]:
+    """The map of the error with which a call has failed.
+
+    :param sent: whether it was sent, or may have been sent before.
+    """
+    mapped = error_map(problem)
+    error: dict[str, Any] = {
+        key: str(mapped.get(key, ""))[:4_000] for key in ("code", "type", "message")
+    }
+    code = problem_code(problem)
+    if isinstance(problem, RunFilesFull):
+        error["code"] = "result"  # it was answered, so the method has run
+    elif code:
+        error["code"] = code
+    elif sent and not isinstance(problem, RemoteError | ValueNotSendable):
+        error["code"] = "result"  # what came can't be taken, and the method may have run
+    if not sent:
+        error["ran"] = False
+    return error
+
+
 def problem_code(problem: BaseException) -> str:
     """The code of an error, or an empty text."""
-    code = getattr(problem, "code", "")
+    code = getattr(type(problem), "code", "")
     return code if isinstance(code, str) else ""
 
 
-__all__ = ["CallFor", "NotHeld", "Outcome", "StepCaller", "StepUnknown"]
+__all__ = ["CallFor", "NotHeld", "Outcome", "StepCaller", "StepUnknown", "call_error"]

@@ -40,6 +40,8 @@ class ConfigCheck:
         #: each with the path of the value, what is wrong, and where in a text
         self.problems: list[tuple[Key, str, int]] = []
         self._depth = 0
+        #: the names of the earlier steps whose files are kept: of this list, and of those around it
+        self._keeping: list[set[Any]] = []
 
     def wrong(self, path: Key, message: str, offset: int = 0) -> None:
         self.problems.append((path, message, offset))
@@ -219,6 +221,7 @@ class ConfigCheck:
             self.wrong(path, f"steps are nested deeper than {DEEPEST}")
             return []
         self._depth += 1
+        self._keeping.append(set())
         found, seen = [], set()
         for at, one in enumerate(value):
             step = self._step(one, (*path, at), names)
@@ -227,7 +230,10 @@ class ConfigCheck:
                 self.wrong((*path, at), f"another step here has the name {name!r}")
             if isinstance(name, str):
                 seen.add(name)
+                if step.get("files") is True:
+                    self._keeping[-1].add(name)
             found.append(step)
+        self._keeping.pop()
         self._depth -= 1
         return found
 
@@ -266,6 +272,10 @@ class ConfigCheck:
             elif key == "compensate":
                 known = tuple(dict.fromkeys((*names, "result", "key")))
             found[key] = self.value(field, one, (*path, key), known)
+        for at, name in enumerate(found.get("attach", ())):
+            if not any(name in names for names in self._keeping):
+                text = f"there is no earlier step {name!r} here whose files are kept ('files')"
+                self.wrong((*path, "attach", at), text)
         found["kind"] = kind
         if "retry" in found and kind != "call":
             self.wrong((*path, "retry"), "only calls are retried: put it at the calls within")
@@ -336,6 +346,21 @@ class ConfigCheck:
             )
         elif not self.problems:
             self._sizes(tasks, uses)
+            self._no_files(tasks, uses)
+
+    def _no_files(self, tasks: Mapping[str, Any], uses: Mapping[str, list[str]]) -> None:
+        """Check that tasks that are not durable keep no files, nor those that they use."""
+        for name in [name for name, task in tasks.items() if not task.get("durable", True)]:
+            used, waiting = {name}, [name]
+            while waiting:
+                more = set(uses[waiting.pop()]) - used
+                used |= more
+                waiting += more
+            for one in sorted(used):
+                for path, step in _with_paths(tasks[one]["steps"], ("tasks", one)):
+                    if step.get("files"):
+                        text = f"runs of {name!r} keep no files, as the task is not durable"
+                        self.wrong((*path, "files"), text)
 
     def _sizes(self, tasks: Mapping[str, Any], uses: Mapping[str, list[str]]) -> None:
         """Check how deep and how many the steps of tasks are, with those of the tasks they use."""

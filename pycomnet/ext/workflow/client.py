@@ -13,6 +13,7 @@ from pycomnet.far.live import Live
 from pycomnet.services.client.remoteservice import DEFAULT
 
 if TYPE_CHECKING:
+    from pycomnet.services.binary import ReceivedFile
     from pycomnet.services.client.context import Context
     from pycomnet.services.client.remoteservice import RemoteService
 
@@ -126,6 +127,21 @@ class Workflow(Live):
         """A run with its input, its result, and its history: ``steps``."""
         return self._call("show", id=id)
 
+    def files(self, id: str, step: str) -> defer.Deferred[Sequence[ReceivedFile]]:
+        """The blocks of binary data that a step of a run has returned, and that are kept.
+
+        :param step: its path, as :meth:`show` has it.
+        :returns: fires with files that are open for reading; close them. Fails with
+            :class:`UnknownRun` if there is no such run or step, with ``RunFileLost`` if a file is
+            not there any more.
+        """
+
+        def received(answer: tuple[int, Sequence[ReceivedFile]]) -> Sequence[ReceivedFile]:
+            return answer[1]
+
+        asked = {"id": id, "step": step}
+        return self._found().invoke("files", asked, with_binary=True).addCallback(received)
+
     def graph(
         self, task: str | None = None, id: str | None = None, format: str = "mermaid"
     ) -> defer.Deferred[str]:
@@ -145,15 +161,15 @@ class Workflow(Live):
         return self._call("cancel", id=id)
 
     def suspend(self, id: str) -> defer.Deferred[None]:
-        """Have a run begin no more steps."""
+        """Suspend a run: it begins no more steps until it is resumed."""
         return self._call("suspend", id=id)
 
     def resume(self, id: str) -> defer.Deferred[None]:
-        """Have a suspended run go on."""
+        """Resume a suspended run."""
         return self._call("resume", id=id)
 
     def retry(self, id: str, latest: bool = False, unsure: bool = False) -> defer.Deferred[None]:
-        """Have a failed run go on from the steps that failed.
+        """Continue a failed run at the steps that failed.
 
         :param latest: with the service's present definition, not the one that the run has pinned.
         :param unsure: begin also steps that may have run; else they are an error.
@@ -162,7 +178,7 @@ class Workflow(Live):
 
 
 def _named(failure: Failure, run: str) -> Failure:
-    """Say in an error which run it is about: it may go on."""
+    """Add the run's id to an error, as the run may continue."""
     problem: Any = failure.value
     if not getattr(problem, "run", ""):
         problem.run = run

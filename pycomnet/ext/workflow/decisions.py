@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import attrs
 
-from pycomnet.ext.workflow.failures import StepFailure
 from pycomnet.ext.workflow.records import StepRecord
+from pycomnet.ext.workflow.steperrors import StepFailure
 
 
 @attrs.frozen
@@ -45,6 +45,7 @@ class StepCall:
 
     :ivar again: whether it was begun before a crash, and may have run.
     :ivar unsure: whether an attempt before this one may have run.
+    :ivar attached: references to files of earlier steps, which go with it.
     """
 
     path: str
@@ -54,6 +55,7 @@ class StepCall:
     record: StepRecord
     again: bool = False
     unsure: bool = False
+    attached: Sequence[Any] = ()
 
 
 @attrs.define

@@ -34,11 +34,13 @@ class Definition:
     """A task with all tasks that it uses, as a run pins it.
 
     :ivar hash: the SHA-256 of its canonical JSON.
+    :ivar data: that JSON, which a store keeps.
     """
 
     task: str
     tasks: Mapping[str, Mapping[str, Any]]
     hash: str
+    data: bytes = attrs.field(repr=False)
 
     @classmethod
     def of(cls, task: str, tasks: Mapping[str, Mapping[str, Any]]) -> Definition:
@@ -60,15 +62,11 @@ class Definition:
         # As it is when it has been kept: what is made of it has the same order after a restart.
         return cls.load(canonical(task, {name: tasks[name] for name in used}))
 
-    def dump(self) -> bytes:
-        """What a store keeps of it."""
-        return canonical(self.task, self.tasks)
-
     @classmethod
     def load(cls, data: bytes) -> Definition:
         """Make one of what a store has kept."""
         found = json.loads(data)
-        return cls(found["task"], found["tasks"], hashlib.sha256(data).hexdigest())
+        return cls(found["task"], found["tasks"], hashlib.sha256(data).hexdigest(), data)
 
     @property
     def main(self) -> Mapping[str, Any]:

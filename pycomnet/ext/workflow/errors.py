@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pycomnet.errors import PycomnetError, ServiceError
+from pycomnet.errors import Overloaded, PycomnetError, ServiceError
 
 
 class WorkflowConfigError(PycomnetError, ValueError):
@@ -75,20 +75,39 @@ class RunStoreFailed(ServiceError):
 
 
 class RunNotKept(RunStoreFailed):
-    """The store can't keep that, however often it is tried: it is too long, or no value of a store.
+    """The store can never store this value: it is too long, or of a type that it does not have.
     Nothing was changed."""
 
     code = "workflow-not-kept"
 
 
 class RunFull(RunStoreFailed):
-    """A run has all that it may have, or those that are not durable together have."""
+    """The run, or all runs that are not durable together, have reached a limit."""
 
     code = "workflow-full"
 
 
+class RunStoreBusy(RunStoreFailed, Overloaded):
+    """Too many operations wait for the store, because its database is slow or does not answer.
+    Nothing was changed: try again later."""
+
+    code = "workflow-busy"
+
+
+class RunFilesFull(ServiceError):
+    """There is no room for the blocks of binary data that a step returned."""
+
+    code = "workflow-files-full"
+
+
+class RunFileLost(ServiceError):
+    """A block of binary data of an earlier step is not there any more, or is damaged."""
+
+    code = "workflow-file-lost"
+
+
 class FenceLost(RunStoreFailed):
-    """Another workflow service has the run by now."""
+    """Another workflow service has claimed the run."""
 
     code = "workflow-fence"
 
@@ -99,8 +118,11 @@ __all__ = [
     "RunCancelled",
     "RunConflict",
     "RunFailed",
+    "RunFileLost",
+    "RunFilesFull",
     "RunNotKept",
     "RunFull",
+    "RunStoreBusy",
     "RunStoreFailed",
     "UnknownRun",
     "UnknownTask",

@@ -6,7 +6,7 @@ It has no reactor, no clock and no randomness: the time is an argument. Who driv
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from pycomnet.ext.workflow.decisions import (
@@ -18,13 +18,6 @@ from pycomnet.ext.workflow.decisions import (
     Value,
 )
 from pycomnet.ext.workflow.definition import Definition
-from pycomnet.ext.workflow.failures import (
-    StepFailure,
-    failure_of,
-    may_have_run,
-    retry_at,
-    was_not_run,
-)
 from pycomnet.ext.workflow.records import (
     BEGUN,
     CANCELLED,
@@ -39,6 +32,13 @@ from pycomnet.ext.workflow.records import (
     WorkflowRun,
     size_of,
     step_key,
+)
+from pycomnet.ext.workflow.steperrors import (
+    StepFailure,
+    failure_of,
+    may_have_run,
+    retry_at,
+    was_not_run,
 )
 from pycomnet.ext.workflow.steps import StepWalk
 from pycomnet.ext.workflow.walk import Undo, fail_record
@@ -60,12 +60,18 @@ def advance(
     return walk.run()
 
 
-def step_done(run: WorkflowRun, path: str, result: Any, now: float) -> StepRecord | None:
-    """A step's call has a result; None if nobody waits for it any more."""
+def step_done(
+    run: WorkflowRun, path: str, result: Any, now: float, files: Sequence[Any] = ()
+) -> StepRecord | None:
+    """A step's call has a result; None if nobody waits for it any more.
+
+    :param files: references to the blocks of the result.
+    """
     record = run.steps.get(path)
     if record is None or record.state != BEGUN:
         return None
     record.state, record.result, record.ended, record.due = STEP_DONE, result, now, None
+    record.files = files
     run.ordered += 1
     record.order = run.ordered
     run.values.pop((path, "args"), None)

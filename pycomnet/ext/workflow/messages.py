@@ -17,7 +17,7 @@ UNSURE = "unsure"
 
 
 def apply(run: WorkflowRun, kind: str, name: str, value: Any, now: float) -> list[str]:
-    """Take a message into a run. One that does not fit the run's state changes nothing.
+    """Apply a message to a run. One that does not fit the run's state changes nothing.
 
     :param name: of a signal; of ``retry``, :data:`UNSURE` or none.
     :param value: what a signal brings; of ``retry``, the definition to go on with as bytes, or None

@@ -22,8 +22,8 @@ REMEMBERED_BYTES = 64 << 20
 
 @attrs.define(eq=False)
 class PassingRuns:
-    """Counts the runs that are not durable, and knows the last that have ended. They take nothing
-    of the room of those that are kept. A user has at most half of theirs.
+    """Counts the runs that are not durable, and remembers the last ones that have ended. Their
+    limit is separate from that of durable runs. A user may use half of it.
 
     :ivar size: the bytes of those that go on.
     """
@@ -38,7 +38,7 @@ class PassingRuns:
         return self._runs.total()
 
     def begin(self, live: LiveRun) -> None:
-        """Have room for a run.
+        """Count a run that begins.
 
         :raises Overloaded: there is none.
         """
@@ -54,7 +54,7 @@ class PassingRuns:
         self._add(live, size)
 
     def add(self, live: LiveRun, size: int) -> None:
-        """Count what has come to a run.
+        """Count bytes that a run has received.
 
         :raises RunFull: it is too much.
         """
@@ -64,7 +64,7 @@ class PassingRuns:
         self._add(live, size)
 
     def remove(self, live: LiveRun, size: int) -> None:
-        """What was counted has not come to the run."""
+        """Undo :meth:`add`."""
         self._add(live, -size)
 
     def _add(self, live: LiveRun, size: int) -> None:
@@ -82,7 +82,7 @@ class PassingRuns:
         return f"{text} already, {self._sizes[user]} of them this user's"
 
     def end(self, live: LiveRun) -> None:
-        """A run has ended. It can be seen for a while."""
+        """Remember a run that has ended, so that it can still be seen."""
         run = live.run
         self._forget(self._runs, run.caller, 1)
         self._forget(self._sizes, run.caller, live.size)
@@ -109,7 +109,7 @@ class PassingRuns:
         return None if found is None else found[0]
 
     def forget(self) -> None:
-        """Remember no run that has ended."""
+        """Forget all runs that have ended."""
         self._ended.clear()
         self._remembered = 0
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import itertools
 import reprlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from operator import attrgetter
 from typing import Any
 
 import attrs
@@ -68,7 +69,7 @@ def unpack(data: bytes) -> Any:
 
 
 def size_of(value: Any, most: int, what: str) -> int:
-    """How many bytes are kept of a value.
+    """Return the size of a value in bytes, as it is stored.
 
     :raises ValueError: they are more than ``most``, or it can't be kept.
     """
@@ -82,7 +83,7 @@ def size_of(value: Any, most: int, what: str) -> int:
 
 
 def weight_of(value: Any) -> int:
-    """How many bytes a value takes, about: also of one that can't be kept."""
+    """Return the approximate size of a value in bytes, also of one that can't be stored."""
     try:
         return len(pack(value))
     except (ValueNotSendable, RecursionError):
@@ -103,7 +104,7 @@ def step_key(run: str, path: str, nonce: str) -> str:
 
 @attrs.define
 class StepRecord:
-    """What is kept of a step.
+    """The state of a step, as it is stored.
 
     :ivar path: which step it is.
     :ivar kind: what kind of step.
@@ -114,6 +115,7 @@ class StepRecord:
     :ivar memory: the memory of the server that its key was sent to; for methods with ``once``.
     :ivar shown: its arguments, cut, for the history.
     :ivar unsure: whether an attempt before the present one may have run.
+    :ivar files: the blocks of its result, as ``runfiles.Reference`` has them.
     """
 
     path: str
@@ -129,10 +131,11 @@ class StepRecord:
     result: Any = None
     error: dict[str, Any] | None = None
     unsure: bool = False
+    files: Sequence[Any] = ()
 
     def dump(self) -> bytes:
         """What a store keeps of it."""
-        return pack(list(attrs.astuple(self, recurse=False)))
+        return pack(list(_STEP(self)))
 
     @classmethod
     def load(cls, data: bytes) -> StepRecord:
@@ -152,12 +155,13 @@ class StepRecord:
             "args": self.shown,
             "error": self.error,
             "result": shown(self.result),
+            "files": [{"sha256": one[0], "size": one[1], "name": one[2]} for one in self.files],
         }
 
 
 @attrs.define
 class WorkflowRun:
-    """A run: what is kept of it, and what is made of that.
+    """A run in memory.
 
     :ivar definition: the hash of the definition that it has pinned.
     :ivar created: when it was started; seconds since 1970, as all times of runs.
@@ -205,9 +209,7 @@ class WorkflowRun:
         return SUSPENDED if self.suspended and not self.ended else self.state
 
     def row(self) -> RunRow:
-        """What a store keeps of it beside its steps."""
-        data = [getattr(self, name) for name in _PACKED]
-        body = [getattr(self, name) for name in _BODY]
+        """Return what a store keeps of it, apart from its steps."""
         return RunRow(
             self.id,
             self.task,
@@ -216,15 +218,15 @@ class WorkflowRun:
             self.caller,
             self.created,
             self.updated,
-            pack(data),
+            pack(list(_DATA_OF(self))),
             sum(map(len, self.signals.values())),
-            pack(body),
+            pack(list(_BODY_OF(self))),
         )
 
     @classmethod
     def seen(cls, row: RunRow, steps: Mapping[str, StepRecord] | None = None) -> WorkflowRun:
-        """Make one to be looked at: one that is to be retried runs. Of one that can't be read,
-        there is what the store shows of it, and an error."""
+        """Make one to be shown. A failed run with a request to retry is shown as running. A run
+        that can't be read has its row's columns and an error."""
         try:
             run = cls.of(row, steps)
         except Exception as problem:
@@ -290,6 +292,8 @@ _PACKED = (
     "undone",
     "nonce",
 )
+_STEP = attrgetter(*(field.name for field in attrs.fields(StepRecord)))
+_BODY_OF, _DATA_OF = attrgetter(*_BODY), attrgetter(*_PACKED)
 
 
 @attrs.frozen
@@ -338,7 +342,7 @@ class RunChange:
 
 @attrs.frozen
 class Message:
-    """Something for a run from outside: a signal, or a request to steer it.
+    """A signal for a run, or a request to cancel, suspend, resume or retry it.
 
     :ivar kind: ``signal``, ``cancel``, ``suspend``, ``resume`` or ``retry``.
     :ivar name: of a signal.
@@ -358,7 +362,7 @@ class Message:
 
 @attrs.frozen
 class Claim:
-    """A run that a store gives to a workflow service, which alone may commit it from now on.
+    """A run that a store has given to a workflow service. Only that service may commit it now.
 
     :ivar fence: to be named in each commit.
     :ivar steps: the records of its steps, as bytes.
@@ -393,7 +397,7 @@ class RunQuery:
 
 
 class _Shown(reprlib.Repr):
-    """Makes texts of values, and looks only at what it shows of them."""
+    """Formats values, and reads only the parts of them that it shows."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -28,6 +28,7 @@ from pycomnet.ext.workflow.records import (
     WorkflowRun,
     weight_of,
 )
+from pycomnet.ext.workflow.runfiles import RunFiles
 from pycomnet.ext.workflow.stepper import (
     AGAIN,
     LONGEST_DELAY,
@@ -53,7 +54,7 @@ STOP_LOOK = 0.05
 
 @implementer(IRunFollower)
 class Runner(RunStepper):
-    """Steps runs.
+    """Starts runs, claims them from the store, and steps them.
 
     :param store: open; it follows this object.
     :param context: for the calls.
@@ -67,11 +68,12 @@ class Runner(RunStepper):
         reactor: IReactorTime,
         wall: Callable[[], float] = time.time,
         random: Random | None = None,
+        files: RunFiles | None = None,
     ) -> None:
-        super().__init__(store, context, reactor, wall, random)
+        super().__init__(store, context, reactor, wall, random, files)
         self._definitions: OrderedDict[str, Definition] = OrderedDict()
         #: id -> those who wait for its end
-        self._waiting: dict[str, list[defer.Deferred[None]]] = {}
+        self._waiting: dict[str, list[defer.Deferred[WorkflowRun | None]]] = {}
         self._claiming = False
         self._claim_again = False
         #: whether runs wait until there is room in memory
@@ -92,7 +94,7 @@ class Runner(RunStepper):
     # -- beginning and end -----------------------------------------------------------------------
 
     def begin(self) -> None:
-        """Claim what there is to do."""
+        """Begin to claim runs."""
         self.claimable()
         if self.store.lease is not None:
             self._renew(self.store.lease)
@@ -131,16 +133,15 @@ class Runner(RunStepper):
 
     # -- starting and asking ---------------------------------------------------------------------
 
-    @deferred
     async def start(
         self, definition: Definition, input: Any, id: str, caller: str = ""
     ) -> tuple[WorkflowRun, bool]:
         """Start a run, unless there is one of that id.
 
         :param id: that of a run which is not durable gets a prefix.
-        :returns: fires with the run, once it is committed, and whether it is new. Fails with
-            :class:`RunConflict` if that is a run of another task or input, with ``Overloaded`` if
-            there is no room for one that is not durable.
+        :returns: the run, once it is committed, and whether it is new.
+        :raises RunConflict: that is a run of another task or input.
+        :raises Overloaded: there is no room for one that is not durable.
         """
         now = self._wall()
         # One that is not durable has an id that no kept one has.
@@ -170,7 +171,7 @@ class Runner(RunStepper):
     async def _create(self, run: WorkflowRun, definition: Definition) -> tuple[WorkflowRun, bool]:
         if self.room <= 0:
             # It begins when there is room.
-            row, claim = await self.store.create(run.row(), (), definition.dump())
+            row, claim = await self.store.create(run.row(), (), definition.data)
             if claim is None:
                 return _same(WorkflowRun.of(row), run), False
             self.counts.started += 1
@@ -180,7 +181,7 @@ class Runner(RunStepper):
         live = LiveRun(run, 0, committing=True)
         decision = self._decide(live)
         steps = [(one.path, one.dump()) for one in live.dirty.values() if one is not None]
-        row, claim = await self.store.create(run.row(), steps, definition.dump())
+        row, claim = await self.store.create(run.row(), steps, definition.data)
         if claim is None:
             return _same(WorkflowRun.of(row), run), False
         self._keep(definition)
@@ -199,7 +200,7 @@ class Runner(RunStepper):
         return run, True
 
     def known(self, id: str) -> WorkflowRun | None:
-        """A run that is in memory, or that is not durable and has ended there."""
+        """Return a run that is in memory, or one that was not durable and has ended."""
         live = self.live.get(id)
         return self.passing.ended(id) if live is None else live.run
 
@@ -208,17 +209,18 @@ class Runner(RunStepper):
         """How many more durable runs there may be in memory."""
         return MOST_LIVE - (len(self.live) - len(self.passing))
 
-    def when_ended(self, id: str) -> defer.Deferred[None]:
-        """Fires when a run ends, from now on. Cancelling it waits no longer."""
+    def when_ended(self, id: str) -> defer.Deferred[WorkflowRun | None]:
+        """Fires when a run ends, from now on: with the run, or with None if it has ended at another
+        service. Cancelling it waits no longer."""
 
-        def forget(one: defer.Deferred[None]) -> None:
+        def forget(one: defer.Deferred[WorkflowRun | None]) -> None:
             found = self._waiting.get(id, [])
             if one in found:
                 found.remove(one)
             if not found:
                 self._waiting.pop(id, None)
 
-        waiting: defer.Deferred[None] = defer.Deferred(forget)
+        waiting: defer.Deferred[WorkflowRun | None] = defer.Deferred(forget)
         self._waiting.setdefault(id, []).append(waiting)
         return waiting
 
@@ -227,7 +229,7 @@ class Runner(RunStepper):
         return bool(self._waiting.get(id))
 
     def tell(self, id: str, kind: str, name: str, value: Any) -> bool:
-        """A message for a run that is not durable; whether there is such a run."""
+        """Apply a message to a run that is not durable; return whether there is such a run."""
         live = self.live.get(id)
         if live is None or live.fence is not None:
             return False
@@ -279,9 +281,12 @@ class Runner(RunStepper):
             if id in self.live:
                 self._drop(self.live[id])
 
-    def ended(self, run: str) -> None:
+    def ended(self, run: str, kept: WorkflowRun | None = None) -> None:
+        live = self.live.get(run)
+        if live is not None and live.committing and live.run.ended:
+            return  # its end is this service's own, which tells it when the commit returns
         for waiting in self._waiting.pop(run, ()):
-            waiting.callback(None)
+            waiting.callback(kept)
 
     def renewed(self) -> None:
         for live in [one for one in self.live.values() if one.calls]:
@@ -365,7 +370,7 @@ class Runner(RunStepper):
             self._look_in(due - self._wall(), earlier=True)
 
     async def _arrive(self, claims: Sequence[Claim]) -> None:
-        """Have claimed runs go on. One that can't be read does not keep the others from it."""
+        """Step runs that were claimed. A run that can't be read does not stop the others."""
         self._arriving = {one.row.id: one.fence for one in claims}
         self._posted.clear()
         try:
@@ -385,8 +390,8 @@ class Runner(RunStepper):
             raise
 
     def _unreadable(self, claim: Claim, problem: Exception) -> None:
-        """Let a run be that can't be read: it stays as it is, claimed, so that it does not come
-        again before the next start of this service, or of one that can read it."""
+        """Leave a run unchanged that can't be read. It stays claimed, so this service does not get
+        it again before its next start."""
         run = claim.row.id
         self._arriving.pop(run, None)
         log.failure("the run {run} can't be read; it is left as it is", run=run)
@@ -433,7 +438,7 @@ class Runner(RunStepper):
             self._definitions.popitem(last=False)
 
     def _take(self, live: LiveRun, messages: list[Any]) -> None:
-        """Take messages into a run."""
+        """Apply messages to a run, and step it."""
         if live.gone:
             return
         for message in messages:
@@ -460,7 +465,7 @@ class Runner(RunStepper):
 
 
 def _same(found: WorkflowRun, wanted: WorkflowRun) -> WorkflowRun:
-    """A run that is there, if it is what was to be started.
+    """Return the run that exists, if it has the same task and input.
 
     :raises RunConflict: it is not.
     """

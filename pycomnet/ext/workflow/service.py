@@ -40,9 +40,11 @@ from pycomnet.ext.workflow.records import (
     WorkflowRun,
     pack,
 )
+from pycomnet.ext.workflow.runfiles import RunFiles, check_no_files, sweep
 from pycomnet.ext.workflow.runner import Runner
 from pycomnet.ext.workflow.timetable import Timetable
 from pycomnet.services.interface import Service, interface, method
+from pycomnet.services.threads import in_thread
 from pycomnet.text.logs import Logger
 from pycomnet.wire.values import ValueNotSendable
 
@@ -81,6 +83,8 @@ class WorkflowService(Service):
     :param keep: seconds for which runs are kept that have ended.
     :param wall: seconds since 1970.
     :param grace: seconds for which a stop waits for calls under way.
+    :param files: where the blocks of binary data are kept that steps return; not opened.
+    :raises WorkflowConfigError: a step's blocks are to be kept, and there is no place for them.
     """
 
     def __init__(
@@ -91,8 +95,12 @@ class WorkflowService(Service):
         keep: float = KEEP,
         wall: Callable[[], float] = time.time,
         grace: float = GRACE,
+        files: RunFiles | None = None,
     ) -> None:
         self.store = store
+        self.files = files
+        if files is None:
+            check_no_files(tasks)
         self._tasks = tasks
         self._schedules = schedules
         self._keep = keep
@@ -100,6 +108,9 @@ class WorkflowService(Service):
         self._grace = grace
         self._definitions = {name: Definition.of(name, tasks) for name in tasks}
         self._pruning: Any = None
+        #: whether it has looked for files of runs that are not there any more
+        self._swept = False
+        self._threads: Any = None
         self._timetable: Timetable | None = None
         self.runner: Runner | None = None
         #: of calls that wait for the end of a run
@@ -111,12 +122,17 @@ class WorkflowService(Service):
 
     @deferred
     async def started(self, server: Any) -> None:
-        """Open the store, and go on with the runs that are in it."""
+        """Open the store, and continue the runs in it."""
         self._places.most = max(
             1, server.limits.running - min(FOR_OTHERS, server.limits.running // 2)
         )
-        self.runner = Runner(self.store, server.context, server.reactor, self._wall)
+        self._threads = server.reactor
+        self.runner = Runner(
+            self.store, server.context, server.reactor, self._wall, files=self.files
+        )
         await self.store.open(self.runner)
+        if self.files is not None:
+            await in_thread(server.reactor, self.files.open)
         self.runner.begin()
         self._pruning = task.LoopingCall(self._prune)
         self._pruning.clock = server.reactor
@@ -129,7 +145,7 @@ class WorkflowService(Service):
 
     @deferred
     async def stopped(self) -> None:
-        """Let the runs be, and close the store."""
+        """Stop stepping runs, and close the store."""
         if self._pruning is not None and self._pruning.running:
             self._pruning.stop()
         if self._timetable is not None:
@@ -140,12 +156,15 @@ class WorkflowService(Service):
 
     async def _prune(self) -> None:
         try:
+            removed = not self._swept  # a crash may have left files
             while await self.store.prune(self._wall() - self._keep, PRUNE):
-                pass
-        except RunStoreFailed as problem:
-            log.error("can't remove old runs: {problem}", problem=problem)
-        except Exception:
-            log.failure("can't remove old runs")
+                removed = True
+            if removed and self.files is not None:
+                await sweep(self.files, self.store, self._threads)
+                self._swept = True
+        except Exception as problem:
+            tell = log.error if isinstance(problem, RunStoreFailed) else log.failure
+            tell("can't remove old runs: {problem}", problem=problem)
 
     async def _start_scheduled(self, name: str, args: Any, id: str) -> None:
         await self._runner.start(self._definitions[name], args, id)
@@ -277,7 +296,10 @@ class WorkflowService(Service):
                 # One that is in memory has not ended before that is committed.
                 if run.ended and id not in self._runner.live:
                     break
-                await waiting
+                ended = await waiting
+                if ended is not None:
+                    run = ended
+                    break
             finally:
                 if not waiting.called:
                     waiting.addErrback(lambda failure: failure.trap(defer.CancelledError))
@@ -363,6 +385,16 @@ class WorkflowService(Service):
             "steps": [one.show() for one in steps],
         }
 
+    @method("files", args={"id": "str", "step": "str"}, idempotent=True)
+    async def files_of(self, request: Request) -> Any:
+        """The blocks of binary data that a step of a run has returned."""
+        run = await self._whole_run_of(request)
+        step = run.steps.get(request.args["step"])
+        if step is None or self.files is None:
+            raise UnknownRun(f"the run {run.id!r} has no such step with files")
+        blocks = await in_thread(self._threads, self.files.blocks, run.id, run.nonce, step.files)
+        return (len(blocks), *blocks) if blocks else 0
+
     @method("graph", args={"task": "str?", "id": "str?", "format": "str?"}, idempotent=True)
     async def graph(self, request: Request) -> str:
         """A drawing of a task, or of a run with the states of its steps: ``mermaid`` or ``dot``."""
@@ -442,7 +474,7 @@ class WorkflowService(Service):
         latest = None
         if request.args.get("latest"):
             # It is kept with the commit that takes the message.
-            latest = self._definitions[run.task].dump()
+            latest = self._definitions[run.task].data
         await self._send(request, RETRY, UNSURE if unsure else "", latest, ended=True)
 
     async def _send(

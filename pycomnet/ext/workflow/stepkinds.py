@@ -50,6 +50,8 @@ KINDS: Mapping[str, Mapping[str, Field]] = {
         "service": Field("text", "the name of the service, where not any one will do"),
         "tags": Field("texts", "tags that the service has to have"),
         "idempotent": Field("bool", "whether it may run twice; by default the service declares it"),
+        "files": Field("bool", "whether the blocks of binary data of its result are kept"),
+        "attach": Field("texts", "earlier steps whose kept blocks are sent with the call"),
     },
     "parallel": {
         "parallel": Field("branches", "lists of steps, by name or in a list", True),
@@ -133,6 +135,8 @@ SETTINGS: Mapping[str, Field] = {
     "insecure": Field("bool", "whether other machines may call without a rule and without TLS"),
     "store": Field("text", "where runs are kept: sqlite:PATH, postgresql://... or memory:"),
     "keep": Field("seconds", "seconds for which runs are kept that have ended"),
+    "files": Field("text", "a directory for blocks of binary data; by default SQLITE-PATH.files"),
+    "files_limit": Field("int", "the most bytes of these blocks in all", least=1, most=1 << 60),
     "passwords": Field("text", "a file of users, who have to log in"),
     "status": Field("text", "an endpoint for the status page and the metrics"),
 }

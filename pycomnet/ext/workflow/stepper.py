@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from random import Random
 from typing import TYPE_CHECKING, Any
@@ -12,13 +12,12 @@ from twisted.internet import defer
 from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 
-from pycomnet.errors import RemoteError, error_map
+from pycomnet.errors import error_map
 from pycomnet.ext.workflow import machine
-from pycomnet.ext.workflow.calling import CallFor, NotHeld, Outcome, StepCaller
+from pycomnet.ext.workflow.calling import CallFor, NotHeld, Outcome, StepCaller, call_error
 from pycomnet.ext.workflow.counting import Counts
 from pycomnet.ext.workflow.errors import ExpressionError, FenceLost, RunFull, RunNotKept
 from pycomnet.ext.workflow.expressions import BUDGET, INLINE, SECONDS, TooCostly, evaluate
-from pycomnet.ext.workflow.failures import StepFailure, failure_of
 from pycomnet.ext.workflow.liverun import LiveRun, dumped
 from pycomnet.ext.workflow.passing import PassingRuns
 from pycomnet.ext.workflow.records import (
@@ -31,12 +30,14 @@ from pycomnet.ext.workflow.records import (
     STEP_FAILED,
     RunChange,
     StepRecord,
+    WorkflowRun,
     size_of,
     weight_of,
 )
+from pycomnet.ext.workflow.runfiles import RunFiles, WithFiles
+from pycomnet.ext.workflow.steperrors import StepFailure, failure_of
 from pycomnet.services.threads import in_thread
 from pycomnet.text.logs import Logger
-from pycomnet.wire.values import ValueNotSendable
 
 if TYPE_CHECKING:
     from pycomnet.interfaces import IRunStore
@@ -62,6 +63,7 @@ class RunStepper:
     :param store: what runs are committed to.
     :param context: for the calls.
     :param wall: seconds since 1970.
+    :param files: the files of runs, if steps may have any.
     :ivar live: id -> the runs that this service has.
     """
 
@@ -72,10 +74,11 @@ class RunStepper:
         reactor: IReactorTime,
         wall: Callable[[], float] = time.time,
         random: Random | None = None,
+        files: RunFiles | None = None,
     ) -> None:
         self.store = store
         self._reactor = reactor
-        self._caller = StepCaller(context)
+        self._caller = StepCaller(context, files)
         self._wall = wall
         self._random = (random or Random()).random
         self.live: dict[str, LiveRun] = {}
@@ -88,8 +91,11 @@ class RunStepper:
         #: whether no step begins any more
         self.stopping = False
 
-    def ended(self, run: str) -> None:
-        """A run has ended: for those who wait for it."""
+    def ended(self, run: str, kept: WorkflowRun | None = None) -> None:
+        """A run has ended: for those who wait for it.
+
+        :param kept: the run, if it has ended here and that is committed.
+        """
         raise NotImplementedError
 
     def parked(self, due: float | None) -> None:
@@ -102,7 +108,7 @@ class RunStepper:
     # -- steps -----------------------------------------------------------------------------------
 
     def _step(self, live: LiveRun) -> None:
-        """Go on with a run, unless that happens already."""
+        """Step a run, or mark it to be stepped again if it is being stepped or committed."""
         if live.stepping or live.committing or live.gone:
             live.again = True
             return
@@ -119,7 +125,7 @@ class RunStepper:
             live.stepping = False
 
     def _broken(self, live: LiveRun, text: str) -> None:
-        """Fail a run that can't go on, without a look at its steps."""
+        """Fail a run that can't continue, without asking the machine."""
         run = live.run
         if not live.broken:
             log.error("the run {run} has failed: {problem}", run=run.id, problem=text)
@@ -208,7 +214,7 @@ class RunStepper:
         ).addErrback(lambda failure: log.failure("the runner failed", failure))
 
     def _decide(self, live: LiveRun) -> machine.Decision:
-        """Ask the machine until it needs no more expressions that are quick."""
+        """Advance the machine until all expressions that are quick have been evaluated."""
         run = live.run
         while True:
             decision = machine.advance(run, self._wall(), live.under_way, self.stopping)
@@ -247,7 +253,7 @@ class RunStepper:
             self._value(live, wanted, value)
 
     def _value(self, live: LiveRun, wanted: machine.Evaluation, value: Any) -> None:
-        """An expression has a value, which is kept if it is what the step gives."""
+        """Store the value of an expression, and count it if it is the result of a step."""
         found: Any = machine.Value(value)
         if wanted.key[1] == "value":
             try:
@@ -257,7 +263,7 @@ class RunStepper:
         live.run.values[wanted.key] = found
 
     def _count(self, live: LiveRun, value: Any) -> None:
-        """Count the bytes of what a step of a run gives.
+        """Count the bytes of the result of a step.
 
         :raises ValueError: they are too many, or it can't be kept.
         :raises RunFull: those of all runs that are not durable are.
@@ -365,7 +371,7 @@ class RunStepper:
             self.ended(found.id)
 
     def _over(self, live: LiveRun) -> None:
-        """A run has ended, and that is committed."""
+        """Remove a run that has ended from memory, after its end was committed."""
         run = live.run
         self.counts.ended(run.state)
         live.gone = True
@@ -374,10 +380,10 @@ class RunStepper:
         if live.fence is None:
             self.passing.end(live)
         self._set_timer(live, None)
-        self.ended(run.id)
+        self.ended(run.id, run)
 
     def _drop(self, live: LiveRun) -> None:
-        """Have nothing to do with a run any more."""
+        """Stop stepping a run: cancel its calls, and remove it from memory."""
         live.gone = True
         if self.live.get(live.run.id) is live:
             del self.live[live.run.id]
@@ -393,7 +399,7 @@ class RunStepper:
     # -- calls -----------------------------------------------------------------------------------
 
     def _perform(self, live: LiveRun) -> None:
-        """Make the calls that were decided; later if the run may be another service's."""
+        """Make the calls that were decided. While the lease may be over, make none."""
         if live.fence is not None and not self.store.held:
             return
         calls, live.calls = live.calls, {}
@@ -421,7 +427,7 @@ class RunStepper:
             made.addErrback(lambda failure: log.failure("the runner failed", failure))
 
     async def _remember(self, live: LiveRun, call: machine.StepCall) -> None:
-        """Commit a step's record while its call is being begun."""
+        """Commit a step's record before its call is sent."""
         if live.gone:
             raise FenceLost("the run is not this service's any more")
         live.dirty[call.path] = call.record
@@ -436,12 +442,15 @@ class RunStepper:
     ) -> None:
         if not self._is_wanted(live, call, made):
             return
+        files: Sequence[Any] = ()
+        if isinstance(result, WithFiles):
+            result, files = result.value, result.files
         try:
             self._count(live, result)
         except Exception as problem:
             self._fail(live, call, error_map(problem) | {"code": "result"}, outcome)
             return
-        record = machine.step_done(live.run, call.path, result, self._wall())
+        record = machine.step_done(live.run, call.path, result, self._wall(), files)
         self._next(live, record)
 
     def _call_failed(
@@ -453,18 +462,7 @@ class RunStepper:
         if isinstance(problem, NotHeld):  # it is begun anew when the lease is renewed
             live.calls[call.path], live.under_way[call.path] = call, None
             return
-        mapped = error_map(problem)
-        error: dict[str, Any] = {
-            key: str(mapped.get(key, ""))[:4_000] for key in ("code", "type", "message")
-        }
-        code = getattr(type(problem), "code", "")
-        if code and isinstance(code, str):
-            error["code"] = code
-        elif outcome.sent and not isinstance(problem, RemoteError | ValueNotSendable):
-            error["code"] = "result"  # what came can't be taken, and the method may have run
-        if not outcome.sent:
-            error["ran"] = False
-        self._fail(live, call, error, outcome)
+        self._fail(live, call, call_error(problem, outcome.sent), outcome)
 
     def _fail(
         self, live: LiveRun, call: machine.StepCall, error: dict[str, Any], outcome: Outcome

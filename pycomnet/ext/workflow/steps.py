@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
 from pycomnet.ext.workflow.decisions import PENDING, Outcome, StepCall, Value
 from pycomnet.ext.workflow.expressions import is_true
-from pycomnet.ext.workflow.failures import StepFailure, failure_of
 from pycomnet.ext.workflow.moments import moment
 from pycomnet.ext.workflow.records import (
     BEGUN,
@@ -17,6 +16,7 @@ from pycomnet.ext.workflow.records import (
     StepRecord,
     shown,
 )
+from pycomnet.ext.workflow.steperrors import StepFailure, failure_of
 from pycomnet.ext.workflow.stepkinds import LONGEST, MOST_ITEMS
 from pycomnet.ext.workflow.walk import Walk
 
@@ -70,10 +70,24 @@ class StepWalk(Walk):
             record.state, record.due = BEGUN, None
             record.attempts += 1
             self._changed(record)
+        attached = self._attached(step["attach"], path) if "attach" in step else ()
         self.decision.calls.append(
-            StepCall(path, step, self._task, args.value, record, again, record.unsure)
+            StepCall(path, step, self._task, args.value, record, again, record.unsure, attached)
         )
         return PENDING
+
+    def _attached(self, names: Sequence[str], path: str) -> Sequence[Any]:
+        """The files of earlier steps, in this list of steps or in one that holds it."""
+        found: list[Any] = []
+        for name in names:
+            at = len(path)
+            while at >= 0:
+                at = path.rfind("/", 0, at)
+                record = self._run.steps.get(path[: at + 1] + name)
+                if record is not None:
+                    found += record.files
+                    break
+        return found
 
     def _parallel(
         self,

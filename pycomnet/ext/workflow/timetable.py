@@ -53,7 +53,7 @@ class Timetable:
         self._closed = False
 
     async def begin(self) -> None:
-        """Make up for missed runs as the schedules demand, and wait for the next ones."""
+        """Start missed runs according to each schedule's policy, and wait for the next ones."""
         marks = await self._store.marks()
         now = self._wall()
         for number, schedule in enumerate(self._schedules):

@@ -16,7 +16,6 @@ from pycomnet.ext.workflow.decisions import (
     Value,
 )
 from pycomnet.ext.workflow.expressions import needs_evaluation
-from pycomnet.ext.workflow.failures import StepFailure, catches, failure_of, may_have_run
 from pycomnet.ext.workflow.records import (
     BEGUN,
     RUNNING,
@@ -26,11 +25,12 @@ from pycomnet.ext.workflow.records import (
     StepRecord,
     WorkflowRun,
 )
+from pycomnet.ext.workflow.steperrors import StepFailure, catches, failure_of, may_have_run
 from pycomnet.ext.workflow.stepkinds import MOST_RECORDS
 
 
 def fail_record(run: WorkflowRun, record: StepRecord, error: dict[str, Any], now: float) -> None:
-    """A step has failed, and is not tried again."""
+    """Note in a step's record that it has failed for good."""
     record.state, record.error, record.ended, record.due = STEP_FAILED, error, now, None
     run.ordered += 1
     record.order = run.ordered
@@ -107,6 +107,13 @@ class Walk:
 
     def _step(self, step: Mapping[str, Any], path: str, scope: Mapping[str, Any]) -> Outcome:
         record = self._run.steps.get(path)
+        if (
+            record is not None
+            and record.state == STEP_DONE
+            and step["kind"] == "call"
+            and not self._collecting
+        ):
+            return Value(record.result)  # most steps of a long run: each walk passes all of them
         key = (path, "done")
         if record is not None and record.state == STEP_FAILED:
             error = record.error or {}
@@ -225,7 +232,7 @@ class Walk:
         return True
 
     def _drop_below(self, path: str) -> None:
-        """Cancel all that goes on in a step that has failed."""
+        """Cancel the steps in progress within a step that has failed."""
         for other, record in self._run.steps.items():
             if other.startswith((f"{path}/", f"{path}[")) and other != path:
                 self._drop(record)

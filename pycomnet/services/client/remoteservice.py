@@ -376,6 +376,10 @@ class RemoteService(Live):
         :param peer: the instance whose turn it is.
         """
         context = self.context
+        context.pool.check()
+        peer = peer or self._route.pick()
+        if peer is not None and peer.connection is not None:
+            return peer, peer.connection
         backoff = Backoff(context.reactor, FIRST_RETRY, LONGEST_RETRY)
         unreachable: ServiceUnreachable | None = None
         while True:

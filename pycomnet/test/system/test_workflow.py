@@ -230,3 +230,59 @@ def test_wrong_configuration_is_told(started: Daemons) -> None:
     daemon = started.start("pycomnet-workflow", "--config", str(config))
     daemon.wait_for(r"wrong\.json:2:23: tasks\.t\[0\]\.metod: no such key.*did you mean 'method'")
     assert daemon.wait() == 1
+
+
+PRESS = """
+import pycomnet
+from pycomnet import Binary
+
+@pycomnet.interface("demo.press")
+class Press(pycomnet.Service):
+    @pycomnet.method()
+    def render(self, request):
+        return "rendered", Binary(b"x" * 1_000_000, "text")
+
+    @pycomnet.method(idempotent=True)
+    def print(self, request):
+        (file,) = request.files
+        return [file.filename, len(file.read())]
+"""
+
+
+@pytest_twisted.ensureDeferred
+async def test_files_survive_a_kill(started: Daemons) -> None:
+    """The service is killed after a step has returned a block. The next step gets the block from
+    the next service, and the client may have it."""
+    nameserver = started.nameserver()
+    (started.directory / "press.py").write_text(PRESS)
+    started.service(nameserver, module="press").wait_for("demo.press")
+    steps = json.loads((EXAMPLES / "workflow_files.json").read_text())["tasks"]["book"]
+    config = started.directory / "book.json"
+    config.write_text(json.dumps({"tasks": {"book": [steps[0], {"signal": "go"}, steps[1]]}}))
+    store = f"sqlite:{started.directory / 'runs.sqlite'}"
+    daemon = begin(started, nameserver, config, "--store", store)
+    async with context(nameserver) as calls:
+        w = workflow(NAME, context=calls)
+        await w.start("book", None, "b")
+
+        async def is_rendered() -> bool:
+            return any(step["files"] for step in (await w.show("b"))["steps"])
+
+        while not await is_rendered():
+            pass
+        daemon.signal(signal.SIGKILL)
+        await daemon.ended()
+        begin(started, nameserver, config, "--store", store)
+        await w.signal("b", "go")
+        assert await w.result("b", PATIENCE) == ["text", 1_000_000]
+        (file,) = await w.files("b", "render")
+        assert file.read() == b"x" * 1_000_000
+        file.close()
+
+
+def test_store_without_a_place_for_files(started: Daemons) -> None:
+    """A daemon whose tasks keep files, and whose store has no place for them, says so and ends."""
+    config = ("--config", str(EXAMPLES / "workflow_files.json"), "--nameserver", "none")
+    daemon = started.start("pycomnet-workflow", *config, "--store", "memory:")
+    daemon.wait_for("there is no directory for them: set 'files'")
+    assert daemon.wait() == 1

@@ -1,5 +1,5 @@
-"""What the stores of runs in a database have in common: all that is asked for in a turn of the
-reactor, and while a transaction is written, goes into one transaction."""
+"""What the stores of runs in a database have in common. All operations of a reactor turn, and those
+that arrive while a transaction is written, go into one transaction."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from twisted.python.failure import Failure
 
 from pycomnet.deferred import deferred
 from pycomnet.errors import PycomnetError
-from pycomnet.ext.workflow.errors import RunStoreFailed
+from pycomnet.ext.workflow.errors import RunStoreBusy, RunStoreFailed
 from pycomnet.ext.workflow.records import ENDED, Claim, Message, RunChange, RunQuery, RunRow
 from pycomnet.text.logs import Logger
 
@@ -23,24 +23,44 @@ log = Logger()
 
 #: The most operations of a transaction; with more, the first would wait too long for the last.
 MOST = 2_000
+#: The most operations that wait for the database, and the most bytes that they write together.
+#: Commits and releases are always taken: each run in memory has at most one of them.
+MOST_WAITING = 10_000
+MOST_WAITING_BYTES = 64 << 20
 
 #: A function of a store's statements, and what it is given beside the connection.
 Wanted = tuple[Callable[..., Any], tuple[Any, ...]]
 
 
+def other_version(store: str, found: int, wanted: int) -> RunStoreFailed:
+    """The error for a store whose tables have another version than this service's.
+
+    :param store: its name.
+    """
+    text = f"{store}: has version {found} of the tables; this is for {wanted}"
+    if found > wanted:
+        return RunStoreFailed(f"{text}: use the newer version of pycomnet that has made it")
+    return RunStoreFailed(
+        f"{text}, and does not convert it: let its runs end with the version of pycomnet that has "
+        "made it, then begin with a new store"
+    )
+
+
 @attrs.frozen
 class Operation:
-    """What is asked for.
+    """An operation that waits for the database.
 
     :ivar function: runs in the thread, with the connection and ``args``.
     :ivar waiting: fires with its result. Who asked may cancel it: the operation goes on.
     :ivar then: called with the result, whoever waits, and gives what ``waiting`` fires with.
+    :ivar size: the bytes that it writes.
     """
 
     function: Callable[..., Any]
     args: tuple[Any, ...]
     waiting: defer.Deferred[Any]
     then: Callable[[Any], Any] | None
+    size: int
 
 
 class BatchedRunStore:
@@ -59,6 +79,11 @@ class BatchedRunStore:
         self._reactor = reactor
         self._follower: Any = None
         self._queue: list[Operation] = []
+        #: how many operations have no result, and the bytes that they write
+        self._waiting = 0
+        self._size = 0
+        #: when the present transaction was begun
+        self._begun = 0.0
         self._turn: Any = None
         self._writing = False
         self._idle: list[defer.Deferred[None]] = []
@@ -68,7 +93,7 @@ class BatchedRunStore:
     # -- what a kind of store has ----------------------------------------------------------------
 
     def _transact(self, wanted: Sequence[Wanted]) -> defer.Deferred[Sequence[Any]]:
-        """Do all in one transaction.
+        """Execute all operations in one transaction.
 
         :returns: fires with the result of each, which is an exception if that one has changed
             nothing; fails if all have.
@@ -76,7 +101,7 @@ class BatchedRunStore:
         raise NotImplementedError
 
     def _problem(self, problem: BaseException | None) -> PycomnetError:
-        """An error as text."""
+        """Convert an error to the one that callers get."""
         raise NotImplementedError
 
     @property
@@ -94,21 +119,40 @@ class BatchedRunStore:
         function: Callable[..., Any],
         *args: Any,
         then: Callable[[Any], Any] | None = None,
+        size: int = 0,
+        bounded: bool = True,
     ) -> defer.Deferred[Any]:
-        """Run a function in the thread, in the next transaction."""
+        """Run a function in the thread, in the next transaction.
+
+        :param size: the bytes that it writes.
+        :param bounded: whether it is refused if too much waits.
+        """
         if self._closing:
             return defer.fail(RunStoreFailed(f"{self.name}: it is closed"))
+        if bounded and (
+            self._waiting >= MOST_WAITING or (size and self._size + size > MOST_WAITING_BYTES)
+        ):
+            return defer.fail(self._busy())
         # Without a canceller: Twisted drops the result that comes after a cancel.
         waiting: defer.Deferred[Any] = defer.Deferred()
-        self._queue.append(Operation(function, args, waiting, then))
+        self._queue.append(Operation(function, args, waiting, then, size))
+        self._waiting += 1
+        self._size += size
         if self._turn is None and not self._writing:
             # The rest of this turn's operations go into the same transaction.
             self._turn = self._reactor.callLater(0, self._flush)
         return waiting
 
+    def _busy(self) -> RunStoreBusy:
+        text = f"{self.name}: {self._waiting} operations with {self._size} bytes wait for it"
+        if self._writing:
+            seconds = self._reactor.seconds() - self._begun
+            text += f"; the present transaction has taken {seconds:.0f} s"
+        return RunStoreBusy(f"{text}: try again later")
+
     @deferred
     async def _finish(self) -> None:
-        """Take nothing more, and have what was asked for done."""
+        """Accept no more operations, and wait until those in the queue are done."""
         self._closing = True
         while self._writing or self._queue:
             waiting: defer.Deferred[None] = defer.Deferred()
@@ -121,6 +165,7 @@ class BatchedRunStore:
             return
         batch, self._queue = self._queue[:MOST], self._queue[MOST:]
         self._writing = True
+        self._begun = self._reactor.seconds()
         writing = self._transact([(one.function, one.args) for one in batch])
         writing.addCallbacks(
             self._fire, self._not_written, callbackArgs=(batch,), errbackArgs=(batch,)
@@ -145,6 +190,8 @@ class BatchedRunStore:
         self._fire([problem] * len(batch), batch)
 
     def _fire(self, results: Sequence[Any], batch: list[Operation]) -> None:
+        self._waiting -= len(batch)
+        self._size -= sum(one.size for one in batch)
         try:
             for one, result in zip(batch, results, strict=True):
                 if isinstance(result, Exception):
@@ -170,10 +217,12 @@ class BatchedRunStore:
         steps: Sequence[tuple[str, bytes]] = (),
         definition: bytes | None = None,
     ) -> defer.Deferred[tuple[RunRow, Claim | None]]:
-        return self._do(self._statements.create, row, list(steps), definition)
+        size = len(row.data) + len(row.body)
+        return self._do(self._statements.create, row, list(steps), definition, size=size)
 
     def commit(self, change: RunChange) -> defer.Deferred[None]:
-        return self._do(self._statements.commit, change, then=partial(self._committed, change))
+        then = partial(self._committed, change)
+        return self._do(self._statements.commit, change, then=then, bounded=False)
 
     def _committed(self, change: RunChange, claimable: bool) -> None:
         if change.row.state in ENDED:
@@ -185,10 +234,11 @@ class BatchedRunStore:
         return self._do(self._statements.claim, now, limit)
 
     def release(self, runs: Mapping[str, int]) -> defer.Deferred[None]:
-        return self._do(self._statements.release, dict(runs))
+        return self._do(self._statements.release, dict(runs), bounded=False)
 
     def post(self, run: str, message: Message) -> defer.Deferred[RunRow | None]:
-        return self._do(self._statements.post, run, message, then=self._posted)
+        size = len(message.data)
+        return self._do(self._statements.post, run, message, then=self._posted, size=size)
 
     def _posted(self, found: tuple[RunRow | None, bool | None]) -> RunRow | None:
         row, claimed = found
@@ -224,4 +274,4 @@ class BatchedRunStore:
         return self._do(self._statements.mark, name, time)
 
 
-__all__ = ["MOST", "BatchedRunStore", "Wanted"]
+__all__ = ["MOST", "BatchedRunStore", "Wanted", "other_version"]

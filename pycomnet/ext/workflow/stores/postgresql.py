@@ -237,7 +237,7 @@ class PostgreSQLRunStore(BatchedRunStore):
         known = self._follower.claims()
         unknown = {run: fence for run, fence in claimed.items() if known.get(run) != fence}
         if unknown:
-            self.release(unknown).addCallbacks(
+            self._do(leases.free, unknown, bounded=False).addCallbacks(
                 lambda _: self._follower.claimable(), self._not_freed
             )
 

@@ -8,12 +8,13 @@ the row exists until the commit. So the owner of a deleted row finds that in its
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from pycomnet.ext.workflow.stores.postgresqltables import N_CLAIMABLE
+from pycomnet.ext.workflow.stores.postgresqltables import N_CLAIMABLE, release
+from pycomnet.ext.workflow.stores.tables import FIRST_FENCE
 
 if TYPE_CHECKING:
     from psycopg import Cursor
@@ -164,6 +165,24 @@ def claimed(session: RunSession) -> dict[str, int]:
     return dict(session.execute(text, (session.epoch,)).fetchall())
 
 
+def free(session: RunSession, runs: Mapping[str, int]) -> None:
+    """Free runs of this service that its runner does not know, because the answer was lost.
+
+    A run that is as it was created loses its steps: the runner never had it, and has called none of
+    them. So it begins anew, and no step is taken for one that may have run.
+
+    :param runs: id -> fence.
+    """
+    new = [run for run, fence in runs.items() if fence == FIRST_FENCE]
+    if new:
+        session.execute(
+            "DELETE FROM steps USING runs WHERE runs.id = ANY(%s) AND runs.id = steps.run "
+            "AND runs.fence = %s AND runs.owner = %s",
+            (new, FIRST_FENCE, session.epoch),
+        )
+    release(session, runs)
+
+
 def leave(session: RunSession) -> None:
     """End all claims of this service, and its lease."""
     freed = session.execute(
@@ -174,4 +193,15 @@ def leave(session: RunSession) -> None:
         session.notify(N_CLAIMABLE)
 
 
-__all__ = ["Look", "check", "claimed", "enlist", "extend", "leave", "look", "others", "reap"]
+__all__ = [
+    "Look",
+    "check",
+    "claimed",
+    "enlist",
+    "extend",
+    "free",
+    "leave",
+    "look",
+    "others",
+    "reap",
+]

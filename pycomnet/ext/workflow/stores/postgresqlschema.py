@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from psycopg import sql
 
 from pycomnet.ext.workflow.errors import RunStoreFailed
+from pycomnet.ext.workflow.stores.batches import other_version
 
 if TYPE_CHECKING:
     from psycopg import Connection
@@ -110,8 +111,7 @@ def _is_there(connection: Connection[Any], schema: str, where: str) -> bool:
     if found is None:
         raise RunStoreFailed(f"{where}: the schema {schema!r} is no workflow service's")
     if found != (VERSION,):
-        text = f"{where}: has version {found[0]} of the tables; this is for {VERSION}"
-        raise RunStoreFailed(text)
+        raise other_version(where, found[0], VERSION)
     return True
 
 

@@ -27,6 +27,7 @@ from pycomnet.ext.workflow.stores.tables import (
     CLAIM_BYTES,
     CLAIMED,
     COLUMNS,
+    FIRST_FENCE,
     FREE,
     MOST_PRUNED,
     OVER,
@@ -116,7 +117,7 @@ def create_all(session: RunSession, new: Sequence[New]) -> list[tuple[RunRow, Cl
     ]
     _keep_steps(session, kept)
     return [
-        (row, Claim(row, 1, tuple(data for _, data in steps)))
+        (row, Claim(row, FIRST_FENCE, tuple(data for _, data in steps)))
         if row.id in made
         else (there[row.id], None)
         for row, steps, _ in new
@@ -128,12 +129,13 @@ def _insert(session: RunSession, rows: Sequence[RunRow]) -> set[str]:
     found = session.execute(
         "INSERT INTO runs (id, task, definition, state, caller, created, updated, data, signals, "
         "body, fence, place, owner) "
-        "SELECT id, task, definition, state, caller, created, updated, data, 0, body, 1, 1, %s "
+        "SELECT id, task, definition, state, caller, created, updated, data, 0, body, %s, 1, %s "
         "FROM unnest(%b::text[], %b::text[], %b::text[], %b::text[], %b::text[], %b::float8[], "
         "%b::float8[], %b::bytea[], %b::bytea[]) "
         "AS new (id, task, definition, state, caller, created, updated, data, body) "
         "ON CONFLICT (id) DO NOTHING RETURNING id",
         (
+            FIRST_FENCE,
             session.epoch,
             [one.id for one in rows],
             [one.task for one in rows],

@@ -1,7 +1,7 @@
 """A store of runs in an SQLite file, which one workflow service uses alone.
 
-All that is asked for in a turn of the reactor, and while a transaction is written, goes into one
-transaction with one fsync. It is written in a thread.
+All operations of a reactor turn, and those that arrive while a transaction is written, go into one
+transaction with one fsync. A thread writes it.
 """
 
 from __future__ import annotations
@@ -143,8 +143,8 @@ class SQLiteRunStore(BatchedRunStore):
 
 
 def _transact(connection: Any, operations: Sequence[Wanted]) -> Sequence[Any]:
-    """Do all in one transaction, in the thread. An operation that fails has changed nothing, and
-    the others count; only what concerns the file fails all."""
+    """Execute all operations in one transaction, in the thread. An operation that fails is undone
+    alone. An error of the file fails all of them."""
     try:
         return _in_transaction(connection, operations, _plainly)
     except sqlite3.OperationalError:

@@ -6,7 +6,7 @@ import sqlite3
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pycomnet.ext.workflow.errors import FenceLost, RunFull, RunStoreFailed
+from pycomnet.ext.workflow.errors import FenceLost, RunFull
 from pycomnet.ext.workflow.records import (
     CANCELLED,
     ENDED,
@@ -19,6 +19,7 @@ from pycomnet.ext.workflow.records import (
     RunQuery,
     RunRow,
 )
+from pycomnet.ext.workflow.stores.batches import other_version
 
 #: SQLite's application_id of our files ("pcwf"), and the version of the tables.
 APPLICATION = 0x70637766
@@ -68,6 +69,9 @@ CREATE TABLE marks (name TEXT PRIMARY KEY, time REAL NOT NULL) WITHOUT ROWID;
 #: Where a run is: nobody has it, this service has it, it is parked, it has ended.
 FREE, CLAIMED, PARKED, OVER = range(4)
 
+#: The fence of the claim with which a run is created.
+FIRST_FENCE = 1
+
 #: States of runs that a retry has go on.
 RETRIED = frozenset({FAILED, CANCELLED})
 
@@ -85,7 +89,7 @@ ALL = f"{COLUMNS}, body"
 def prepare(connection: sqlite3.Connection, where: str) -> None:
     """Create the tables in a new file, and end all claims of the service before.
 
-    :raises RunStoreFailed: the file is something else.
+    :raises RunStoreFailed: the tables are of another version.
     """
     tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
     if not tables:
@@ -96,8 +100,7 @@ def prepare(connection: sqlite3.Connection, where: str) -> None:
         return
     version = connection.execute("PRAGMA user_version").fetchone()[0]
     if version != VERSION:
-        text = f"{where}: has version {version} of the tables; this is for {VERSION}"
-        raise RunStoreFailed(text)
+        raise other_version(where, version, VERSION)
     connection.execute("UPDATE runs SET place = 0 WHERE place = 1")
 
 
@@ -117,7 +120,7 @@ def create(
     definition: bytes | None,
 ) -> tuple[RunRow, Claim | None]:
     made = connection.execute(
-        "INSERT OR IGNORE INTO runs VALUES (?, ?, ?, ?, ?, ?, ?, ?, 1, 1, NULL, 0, ?)",
+        "INSERT OR IGNORE INTO runs VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 1, NULL, 0, ?)",
         (
             row.id,
             row.task,
@@ -127,6 +130,7 @@ def create(
             row.created,
             row.updated,
             row.data,
+            FIRST_FENCE,
             row.body,
         ),
     )
@@ -140,7 +144,7 @@ def create(
         connection.executemany(
             "INSERT INTO steps VALUES (?, ?, ?)", [(row.id, path, data) for path, data in steps]
         )
-    return row, Claim(row, 1, tuple(data for _, data in steps))
+    return row, Claim(row, FIRST_FENCE, tuple(data for _, data in steps))
 
 
 def row_of(connection: sqlite3.Connection, run: str, columns: str = COLUMNS) -> RunRow | None:

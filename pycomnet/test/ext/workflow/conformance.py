@@ -12,8 +12,10 @@ from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
 from pycomnet.deferred import deferred
-from pycomnet.ext.workflow.errors import FenceLost, RunNotKept, RunStoreFailed
+from pycomnet.errors import Overloaded
+from pycomnet.ext.workflow.errors import FenceLost, RunNotKept, RunStoreBusy, RunStoreFailed
 from pycomnet.ext.workflow.records import Claim, Message, RunChange, RunQuery, RunRow
+from pycomnet.ext.workflow.stores import batches
 from pycomnet.interfaces import IRunFollower, IRunStore
 
 
@@ -112,6 +114,56 @@ class RunStoreConformance:
         self.assertIsNotNone(first[1])
         self.assertEqual((second[0].task, second[1]), ("one", None))
         self.assertEqual((await store.get("a"))[1], [])
+
+    async def check_refusals(
+        self: Any, store: Any, claim: Claim, before: int = 0
+    ) -> list[defer.Deferred[Any]]:
+        """Ask for more than a store that does nothing at the moment may have waiting: three
+        operations, and 1,000 bytes. What is too much fails at once, and says so.
+
+        :param before: how many operations wait already.
+        :returns: what waits.
+        """
+        self.patch(batches, "MOST_WAITING", 3 + before)
+        self.patch(batches, "MOST_WAITING_BYTES", 1_000)
+        waiting = [store.create(row("b", data=b"x" * 800))]
+        with self.assertRaisesRegex(
+            RunStoreBusy, rf"{1 + before} operations with 8.. bytes wait for it"
+        ):
+            await store.create(row("c", data=b"x" * 800))
+        with self.assertRaisesRegex(RunStoreBusy, "try again later"):
+            await store.post("a", Message("signal", "s", b"x" * 800))
+        waiting += [store.row("a"), store.row("b")]
+        for refused in (
+            lambda: store.create(row("c")),
+            lambda: store.post("a", Message("cancel")),
+            lambda: store.get("a"),
+            lambda: store.claim(1.0, 1),
+            lambda: store.counts(),
+        ):
+            with self.assertRaises(Overloaded):
+                await refused()
+        # A run that has a result does not lose it.
+        waiting += [store.commit(RunChange(row(data=b"y" * 2_000), claim.fence))]
+        waiting += [store.release({"a": claim.fence})]
+        return waiting
+
+    async def check_kept(self: Any, store: Any, waiting: list[defer.Deferred[Any]]) -> None:
+        """What waited was done, what was refused was not, and all else can be done again."""
+        await defer.gatherResults(waiting)
+        self.assertEqual((await store.get("a"))[0].data, b"y" * 2_000)
+        self.assertIsNotNone(await store.row("b"))
+        self.assertEqual(await store.messages("a"), [])
+        self.assertIsNotNone((await store.create(row("c", data=b"x" * 800)))[1])
+
+    @deferred
+    async def test_what_waits_is_bounded(self: Any) -> None:
+        """When more is asked for than the database does, what is too much fails with an error that
+        says so; commits and releases are always taken."""
+        store, _ = await self.opened()
+        _, claim = await store.create(row())
+        # Nothing is written before the end of this turn.
+        await self.check_kept(store, await self.check_refusals(store, claim))
 
     @deferred
     async def test_commit_keeps_steps_and_row(self: Any) -> None:

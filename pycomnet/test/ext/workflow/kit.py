@@ -9,8 +9,8 @@ from pycomnet.ext.workflow import machine
 from pycomnet.ext.workflow.definition import Definition, check_tasks
 from pycomnet.ext.workflow.errors import ExpressionError
 from pycomnet.ext.workflow.expressions import evaluate
-from pycomnet.ext.workflow.failures import StepFailure, failure_of
 from pycomnet.ext.workflow.records import StepRecord, WorkflowRun
+from pycomnet.ext.workflow.steperrors import StepFailure, failure_of
 
 
 def call(interface: str, **more: Any) -> dict[str, Any]:

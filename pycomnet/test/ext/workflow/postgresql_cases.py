@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import socket
 import threading
 import urllib.parse
@@ -68,6 +69,27 @@ class PostgreSQLRunStoreTests(KeptRunStoreConformance, TestCase):
         steps = ((long[0], b"3"), (long[1], None))
         await store.commit(RunChange(row(), claim.fence, steps))
         self.assertEqual((await store.get("a"))[1], [b"3"])
+
+    @deferred
+    async def test_what_waits_for_a_server_that_hangs_is_bounded(self) -> None:
+        """While the server's process is stopped, no more is kept in memory than the bound; what is
+        refused says so. When it goes on, all that waited is done."""
+        store, _ = await self.opened()
+        _, claim = await store.create(row())
+        text = "SELECT pid FROM pg_stat_activity WHERE application_name = 'pycomnet-workflow'"
+        pids = [pid for (pid,) in await deferToThread(shared().execute, text)]
+        self.assertTrue(pids)
+        for pid in pids:
+            os.kill(pid, signal.SIGSTOP)
+        try:
+            hanging = store.counts()
+            await deferLater(the_reactor(), 0)
+            waiting = await self.check_refusals(store, claim, 1)
+            self.assertFalse(any(one.called for one in (hanging, *waiting)))
+        finally:
+            for pid in pids:
+                os.kill(pid, signal.SIGCONT)
+        await self.check_kept(store, [hanging, *waiting])
 
 
 class Watcher(Follower):
@@ -134,11 +156,6 @@ class SharedCase(TestCase):
         """Fires with the rows of a statement that another program runs."""
         text = text.replace("SCHEMA.", f"{self.schema}.")
         return deferToThread(self.server.execute, text, *values)
-
-    def backends(self) -> Any:
-        """Fires with the processes of the connections that use the tables, or that listen."""
-        text = "SELECT pid FROM pg_stat_activity WHERE application_name = %s"
-        return self.sql(text, self.schema)
 
 
 class LeaseTests(SharedCase):
@@ -431,26 +448,29 @@ class TroubleTests(SharedCase):
     @deferred
     async def test_claims_that_nobody_was_told_of_are_freed(self) -> None:
         """If the connection is lost after a commit, before the answer, a run that was made by it is
-        freed, and one that this service has is not."""
+        freed, and one that this service has is not. No step of the run that was freed was called:
+        it has none, so that none is taken for one that may have run."""
         store, told = await self.service()
-        _, known = await store.create(row("known"))
+        steps = (("pay", b"begun"),)
+        _, known = await store.create(row("known"), steps)
         told.has["known"] = known.fence
         lose_answer(self, store)
         with self.assertRaisesRegex(RunStoreFailed, "connection"):
-            await store.create(row("unknown"))
+            await store.create(row("unknown"), steps)
         free = told.when("claimable")
         await store.marks()
         await free
         (claim,), _ = await store.claim(10.0, 10)
-        self.assertEqual(claim.row.id, "unknown")
+        self.assertEqual((claim.row.id, claim.steps), ("unknown", ()))
         await store.commit(RunChange(row("known", data=b"new"), known.fence))
+        self.assertEqual((await store.get("known"))[1], [b"begun"])
 
     @deferred
     async def test_claims_of_another_fence_are_freed(self) -> None:
         """A run that was claimed without an answer is freed also if this service has a former claim
         of it in mind."""
         store, told = await self.service()
-        _, claim = await store.create(row())
+        _, claim = await store.create(row(), (("pay", b"begun"),))
         told.has["a"] = claim.fence
         await store.release({"a": claim.fence})
         lose_answer(self, store)
@@ -460,7 +480,7 @@ class TroubleTests(SharedCase):
         await store.marks()
         await free
         (again,), _ = await store.claim(10.0, 10)
-        self.assertEqual(again.fence, claim.fence + 2)
+        self.assertEqual((again.fence, again.steps), (claim.fence + 2, (b"begun",)))
 
     @deferred
     async def test_faults_that_are_of_no_operation(self) -> None:
@@ -619,8 +639,10 @@ class TroubleTests(SharedCase):
         await self.sql("DROP TABLE SCHEMA.runs")
         store, _ = await self.service()
         await store.close()
-        await self.sql("UPDATE SCHEMA.about SET version = 99")
-        await self.refused(self.address, "has version 99 of the tables; this is for 1")
+        for version, advice in ((99, "use the newer"), (0, "begin with a new store")):
+            await self.sql("UPDATE SCHEMA.about SET version = %s", version)
+            said = f"has version {version} of the tables; this is for 1.*{advice}"
+            await self.refused(self.address, said)
 
     @deferred
     async def test_role_that_may_not_is_told_so(self) -> None:

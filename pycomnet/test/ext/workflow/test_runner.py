@@ -109,7 +109,7 @@ class StartTests(RunnerCase):
         """A caller who goes while the run is being kept takes nothing with it: it goes on, and a
         second start of the id finds it."""
         await self.run_with({"t": [{"value": 1}, {"signal": "go"}]})
-        starting = self.runner.start(self.definitions["t"], None, "r")
+        starting = defer.Deferred.fromCoroutine(self.runner.start(self.definitions["t"], None, "r"))
         starting.cancel()
         with self.assertRaises(defer.CancelledError):
             await starting
@@ -378,11 +378,11 @@ class BrokenTests(RunnerCase):
         await self.start()
         await self.ended()
         new = Definition.of("t", check_tasks({"t": [{"signal": "go"}]}))
-        await self.store.post("r", Message("retry", "", pack(new.dump())))
+        await self.store.post("r", Message("retry", "", pack(new.data)))
         await self.parked()
         self.assertEqual((await self.kept()).definition, new.hash)
         await self.store.prune(1e12, 100)
-        self.assertEqual(await self.store.definition(new.hash), new.dump())
+        self.assertEqual(await self.store.definition(new.hash), new.data)
 
 
 def _spoil(connection: Any, run: str) -> None:

@@ -30,6 +30,7 @@ from pycomnet.ext.workflow.errors import (
     UnknownTask,
 )
 from pycomnet.ext.workflow.records import MOST_BYTES, MOST_SIGNALS, Message
+from pycomnet.ext.workflow.runfiles import MOST_FILES, RunFiles
 from pycomnet.ext.workflow.service import WorkflowService
 from pycomnet.ext.workflow.stores import make_run_store
 from pycomnet.services.client.context import Context
@@ -144,6 +145,8 @@ class WorkflowCase(TestCase):
     timeout = 60
     #: seconds that calls under way have when the service stops
     grace = 0.0
+    #: the most bytes of the files of runs
+    most_files = MOST_FILES
 
     @deferred
     async def setUp(self) -> None:  # type: ignore[override]
@@ -178,6 +181,7 @@ class WorkflowCase(TestCase):
             settings.get("schedules", ()),
             wall=lambda: time.time() + self.offset,
             grace=self.grace,
+            files=RunFiles(f"{self.path}.files", self.most_files),
         )
         # Everything is at the shop's address, whatever its interface.
         context = AtShop(self)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sqlite3
+import threading
 from typing import Any
 
+from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import TestCase
 
 from pycomnet.deferred import deferred
-from pycomnet.ext.workflow.errors import RunStoreFailed
+from pycomnet.ext.workflow.errors import RunStoreBusy, RunStoreFailed
 from pycomnet.ext.workflow.records import RunChange
 from pycomnet.ext.workflow.stores import make_run_store, sqlite, tables
 from pycomnet.test.ext.workflow.conformance import (
@@ -75,6 +78,37 @@ class SQLiteRunStoreTests(KeptRunStoreConformance, TestCase):
         other.close()
 
     @deferred
+    async def test_file_of_another_version(self) -> None:
+        """A file with the tables of an earlier or a later version is refused, as it is, and the
+        error says what to do. With the version that it is of, its runs are there."""
+        store, _ = await self.opened()
+        await store.create(row())
+        await store.close()
+        for version, advice in (
+            (tables.VERSION - 1, "begin with a new store"),
+            (99, "use the newer"),
+        ):
+            self.set_version(version)
+            before = self.content()
+            said = f"has version {version} of the tables; this is for {tables.VERSION}.*{advice}"
+            with self.assertRaisesRegex(RunStoreFailed, said):
+                await self.make_store().open(Follower())
+            self.assertEqual(self.content(), before)
+        self.set_version(tables.VERSION)
+        store, _ = await self.opened()
+        self.assertIsNotNone(await store.row("a"))
+
+    def set_version(self, version: int) -> None:
+        """Have the file be of another version."""
+        with contextlib.closing(sqlite3.connect(self.path)) as other:
+            other.execute(f"PRAGMA user_version = {version}")
+
+    def content(self) -> list[str]:
+        """All that is in the file, as SQL."""
+        with contextlib.closing(sqlite3.connect(self.path)) as other:
+            return list(other.iterdump())
+
+    @deferred
     async def test_file_that_is_locked_is_an_error_that_says_so(self) -> None:
         """A file that another program has locked is an error with words, not SQLite's."""
         self.patch(sqlite, "BUSY", 0.1)
@@ -87,6 +121,27 @@ class SQLiteRunStoreTests(KeptRunStoreConformance, TestCase):
         other.execute("BEGIN EXCLUSIVE")
         with self.assertRaisesRegex(RunStoreFailed, "another process has it open"):
             await self.make_store().open(Follower())
+
+    @deferred
+    async def test_what_waits_for_a_disk_that_hangs_is_bounded(self) -> None:
+        """While a transaction hangs, no more is kept in memory than the bound; what is refused
+        says for how long it has taken. When it goes on, all that waited is done."""
+        store, _ = await self.opened()
+        _, claim = await store.create(row())
+        hangs, goes_on = threading.Event(), threading.Event()
+        self.addCleanup(goes_on.set)
+
+        def hang(connection: Any) -> None:
+            hangs.set()
+            goes_on.wait(120)
+
+        hanging = store._do(hang)
+        await deferToThread(hangs.wait, 120)
+        waiting = await self.check_refusals(store, claim, 1)
+        with self.assertRaisesRegex(RunStoreBusy, r"the present transaction has taken \d+ s"):
+            await store.counts()
+        goes_on.set()
+        await self.check_kept(store, [hanging, *waiting])
 
     @deferred
     async def test_full_file_fails_what_was_asked_for_and_later_works(self) -> None:

@@ -1,4 +1,4 @@
-"""Failures of steps: which may be caught, and which are tried again."""
+"""The errors of steps: which a ``catch`` handles, and after which a call is tried again."""
 
 from __future__ import annotations
 
@@ -31,6 +31,7 @@ NOT_RUN = frozenset(
         "overloaded",
         "leaving",
         "once-memory",
+        "workflow-file-lost",
         "skipped",
         "unreachable",
         "not-found",

@@ -1,0 +1,375 @@
+"""The files of runs: blocks of binary data from step to step, and what crashes leave of them."""
+
+from __future__ import annotations
+
+import io
+import os
+import resource
+import signal
+import subprocess
+import sys
+from typing import Any
+
+from twisted.internet import defer
+from twisted.trial.unittest import SkipTest, SynchronousTestCase
+
+from pycomnet.deferred import deferred
+from pycomnet.ext.workflow.definition import check_config, read_config
+from pycomnet.ext.workflow.errors import (
+    RunFailed,
+    RunFileLost,
+    RunFilesFull,
+    RunStoreFailed,
+    UnknownRun,
+    WorkflowConfigError,
+)
+from pycomnet.ext.workflow.runfiles import OF, PART, RunFiles
+from pycomnet.ext.workflow.service import WorkflowService
+from pycomnet.ext.workflow.stores import make_run_store
+from pycomnet.services.binary import Binary
+from pycomnet.services.interface import Service, interface, method
+from pycomnet.test.docnames import ROOT
+from pycomnet.test.ext.workflow.kit import call
+from pycomnet.test.ext.workflow.test_service import WorkflowCase, the_reactor
+
+#: A block that does not stay in memory.
+LONG = os.urandom(1 << 20)
+
+
+@interface("demo.press")
+class Press(Service):
+    """Renders and prints."""
+
+    def __init__(self) -> None:
+        self.rendered = 0
+        self.printed: list[list[tuple[str, bytes]]] = []
+        self.held: list[defer.Deferred[Any]] = []
+
+    @method(idempotent=True)
+    def render(self, request: Any) -> Any:
+        self.rendered += 1
+        return f"{request.args} pages", Binary(b"short", "cover"), Binary(LONG, "text")
+
+    @method(idempotent=True)
+    def nothing(self, request: Any) -> Any:
+        return request.args
+
+    @method(idempotent=True)
+    def print(self, request: Any) -> Any:
+        self.printed.append([(one.filename, one.read()) for one in request.files])
+        return request.args
+
+    @method(idempotent=True)
+    def hold(self, request: Any) -> Any:
+        self.held.append(defer.Deferred())
+        return self.held[-1]
+
+
+def press(called: str, **more: Any) -> dict[str, Any]:
+    """A call of the press."""
+    return call("demo.press", method=called, **more)
+
+
+#: What a run of a printer does.
+RENDER = press("render", name="render", files=True)
+BOOK = [RENDER, press("print", attach="render")]
+BLOCKS = [("cover", b"short"), ("text", LONG)]
+
+
+class FilesOfRunsTests(WorkflowCase):
+    """Runs whose steps return blocks."""
+
+    async def start_shop(self) -> None:
+        await super().start_shop()
+        self.press = Press()
+        await self.shop_server.add(self.press)
+
+    def kept(self) -> list[str]:
+        """The paths of the files of all runs."""
+        return [
+            os.path.join(at, name)
+            for at, _, names in os.walk(f"{self.path}.files")
+            for name in names
+            if name != OF and not name.endswith(PART)
+        ]
+
+    @deferred
+    async def test_blocks_go_to_a_later_step(self) -> None:
+        """A step gets the blocks of an earlier one, also from within other steps; the history names
+        them, and who may see the run may have them."""
+        tasks = {"t": [*BOOK, {"parallel": [[press("print", attach=["render", "render"])]]}]}
+        w = await self.serve(tasks)
+        await w.invoke("t", 5, id="r")
+        self.assertEqual(self.press.printed, [BLOCKS, BLOCKS * 2])
+        step = (await w.show("r"))["steps"][0]
+        self.assertEqual([one["name"] for one in step["files"]], ["cover", "text"])
+        self.assertEqual([one["size"] for one in step["files"]], [5, len(LONG)])
+        self.assertEqual(step["result"], "'5 pages'")
+        got = await w.files("r", "render")
+        self.assertEqual([(one.filename, one.read()) for one in got], BLOCKS)
+        for one in got:
+            one.close()
+        self.assertEqual(await w.files("r", "2"), [])
+        await self.fails(w.files("r", "other"), UnknownRun)
+
+    @deferred
+    async def test_result_without_blocks(self) -> None:
+        """A step may return none: its result is as always."""
+        w = await self.serve({"t": [press("nothing", name="n", files=True), press("print")]})
+        self.assertEqual(await w.invoke("t", 5), 5)
+        self.assertEqual((self.press.printed, self.kept()), ([[]], []))
+
+    @deferred
+    async def test_blocks_are_there_after_a_crash(self) -> None:
+        """A step that goes on after a crash gets the blocks that were kept before it; the step that
+        returned them is not called again."""
+        tasks = {"t": [RENDER, {"signal": "go"}, press("print", attach="render")]}
+        w = await self.serve(tasks)
+        await w.start("t", 5, "r")
+        await self.until(lambda: not self.runner.live)
+        await self.crash()
+        w = await self.serve(tasks)
+        await w.signal("r", "go")
+        await w.result("r")
+        self.assertEqual((self.press.rendered, self.press.printed), (1, [BLOCKS]))
+
+    @deferred
+    async def test_crash_between_the_files_and_the_commit(self) -> None:
+        """The step is called again; its files are kept once."""
+        w = await self.serve({"t": BOOK})
+        self.patch(self.service.store, "commit", lambda change: defer.Deferred())
+        await w.start("t", 5, "r")
+        await self.until(lambda: len(self.kept()) == 2)
+        await self.crash()
+        w = await self.serve({"t": BOOK})
+        await w.result("r")
+        self.assertEqual((self.press.rendered, self.press.printed), (2, [BLOCKS]))
+        self.assertEqual(len(self.kept()), 2)
+        assert self.service.files is not None
+        self.assertEqual(self.service.files.size, len(LONG) + 5 + self.said("r"))
+
+    def said(self, run: str) -> int:
+        """The bytes of the file that says which run a directory is of."""
+        assert self.runner is not None
+        return len(f'["{run}", "{"0" * 16}"]')
+
+    @deferred
+    async def test_files_go_with_their_run(self) -> None:
+        """When a run is pruned its files are removed, and those of others are not; also if a crash
+        has come between."""
+        w = await self.serve({"t": BOOK, "w": [RENDER, {"signal": "go"}]})
+        await w.invoke("t", 5, id="old")
+        await w.start("w", 5, "waiting")
+        await self.until(lambda: not self.runner.live)
+        assert self.service.files is not None
+        self.assertTrue(await self.service.store.prune(1e12, 10))
+        await self.crash()
+        w = await self.serve({"t": BOOK, "w": [RENDER, {"signal": "go"}]})
+        await self.until(lambda: len(self.kept()) == 2)
+        self.assertEqual(len(await w.files("waiting", "render")), 2)
+        await w.signal("waiting", "go")
+        await w.result("waiting")
+        self.offset = 1e9
+        await self.service._prune()
+        self.assertEqual(os.listdir(f"{self.path}.files"), [])
+        self.assertEqual(self.service.files.size, 0)
+
+    @deferred
+    async def test_file_that_is_lost_or_torn(self) -> None:
+        """The step that needs it fails before it is called, and says which it is; a catch takes
+        that."""
+        go = {"signal": "go"}
+        steps = [RENDER, go, press("print", attach="render", name="print")]
+        other = [{"errors": ["workflow-file-lost"], "then": [{"value": "lost"}]}]
+        w = await self.serve({"t": steps, "c": [*steps[:2], {**steps[2], "catch": other}]})
+        await w.start("t", 5, "torn")
+        await self.until(lambda: not self.runner.live)
+        for path in self.kept():
+            with open(path, "ab") as file:
+                file.write(b"more")
+        await w.signal("torn", "go")
+        problem = await self.fails(w.result("torn"), RunFailed)
+        self.assertEqual(problem.error["code"], "workflow-file-lost")
+        self.assertIn("its content is not what was kept", str(problem))
+        await self.fails(w.files("torn", "render"), RunFileLost)
+        before = set(self.kept())
+        await w.start("c", 5, "lost")
+        await self.until(lambda: not self.runner.live)
+        for path in set(self.kept()) - before:
+            os.unlink(path)
+        await w.signal("lost", "go")
+        self.assertEqual(await w.result("lost"), "lost")
+        self.assertEqual(self.press.printed, [])
+
+    @deferred
+    async def test_no_room(self) -> None:
+        """Blocks that are too many fail their step, which has run; nothing of them stays."""
+        self.most_files = len(LONG)
+        w = await self.serve({"t": BOOK})
+        problem = await self.fails(w.invoke("t", 5), RunFailed)
+        self.assertEqual(problem.error["code"], "result")
+        self.assertIn(f"0 bytes of at most {len(LONG)}", str(problem))
+        self.assertEqual(self.kept(), [])
+
+    @deferred
+    async def test_directory_that_can_not_be_used(self) -> None:
+        """The service does not start, and says why."""
+        with open(f"{self.path}.files", "w"):
+            pass
+        with self.assertRaisesRegex(RunStoreFailed, r"\.files"):
+            await self.serve({"t": BOOK})
+
+
+class FilesTests(SynchronousTestCase):
+    """The directory, without a service."""
+
+    def setUp(self) -> None:
+        self.path = self.mktemp()
+        self.files = RunFiles(self.path)
+        self.files.open()
+
+    def keep(self, *blocks: bytes) -> Any:
+        """Keep blocks of a run."""
+        return self.files.keep("r", "n", [Block(one) for one in blocks])
+
+    def test_same_content_is_one_file(self) -> None:
+        """What a step returns again takes no more room."""
+        first = self.keep(b"one", b"two")
+        size = self.files.size
+        self.assertEqual((self.keep(b"two", b"one"), self.files.size), (first[::-1], size))
+
+    def test_disk_that_takes_no_more(self) -> None:
+        """A write that fails is an error that says so, and leaves nothing."""
+        self.keep(b"one")
+        before, size = sorted(os.listdir(self.path)), self.files.size
+        soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1_000, hard))
+        try:
+            with self.assertRaisesRegex(RunFilesFull, "File too large"):
+                self.keep(b"x" * 2_000)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        self.assertEqual((sorted(os.listdir(self.path)), self.files.size), (before, size))
+        (place,) = os.listdir(self.path)
+        self.assertEqual(len(os.listdir(os.path.join(self.path, place))), 2)
+        self.keep(b"x" * 2_000)
+
+    def test_kill_at_each_step(self) -> None:
+        """Whenever a process is killed that keeps files: the next one keeps them, no file is torn,
+        and what is left is removed with the run."""
+        forking: Any = subprocess.Popen(
+            [sys.executable, "-c", KILLED, self.path],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        self.addCleanup(forking.communicate)
+        number = 0
+        while True:
+            number += 1
+            forking.stdin.write(f"{number}\n")
+            forking.stdin.flush()
+            status = int(forking.stdout.readline())
+            files = RunFiles(self.path)
+            files.open()
+            # What was half-written is removed once nobody can be writing it.
+            place = files._place("r", str(number))
+            old = [(one.path, one.stat().st_mtime) for one in _scan(place)]
+            for path, _ in old:
+                os.utime(path, (0, 0))
+            if os.path.exists(place):
+                os.utime(place, (0, 0))
+            files.count()
+            self.assertEqual([one for one in _scan(place) if one.name.endswith(".part")], [])
+            files.runs()
+            kept = files.keep("r", str(number), [Block(b"one"), Block(LONG)])
+            self.assertEqual(len(files.blocks("r", str(number), kept)), 2)
+            self.assertIn(("r", str(number)), files.runs())
+            for run, nonce in files.runs():
+                files.remove(run, nonce)
+            self.assertEqual(os.listdir(self.path), [])
+            if status == 0:
+                break
+            self.assertEqual(status, signal.SIGKILL)
+        self.assertGreater(number, 10)
+
+
+class Block(io.BytesIO):
+    """A block that has arrived."""
+
+    filename = "f"
+
+    @property
+    def size(self) -> int:
+        return len(self.getvalue())
+
+
+def _scan(path: str) -> list[Any]:
+    return list(os.scandir(path)) if os.path.isdir(path) else []
+
+
+#: Forks for each number that it reads. The fork keeps files, and is killed before or after that
+#: call, of those that change the directory. Writes the status of the fork.
+KILLED = """
+import os, signal, sys
+from pycomnet.ext.workflow.runfiles import RunFiles
+from pycomnet.test.ext.workflow.test_runfiles import Block, LONG
+
+left = 0
+
+def killing(function):
+    def call(*args, **kwargs):
+        global left
+        for after in (False, True):
+            left -= 1
+            if left == 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+            if not after:
+                found = function(*args, **kwargs)
+        return found
+    return call
+
+for name in ("mkdir", "open", "fsync", "replace"):
+    setattr(os, name, killing(getattr(os, name)))
+for line in sys.stdin:
+    child = os.fork()
+    if not child:
+        left = int(line)
+        files = RunFiles(sys.argv[1])
+        files.keep("r", str(int(line)), [Block(b"one"), Block(LONG)])
+        os._exit(0)
+    print(os.waitpid(child, 0)[1], flush=True)
+"""
+
+
+class ConfigTests(SynchronousTestCase):
+    """What a configuration may say of files."""
+
+    def test_example(self) -> None:
+        """The example of the documentation is what these tests run."""
+        file = ROOT / "docs" / "examples" / "workflow_files.json"
+        if not file.exists():
+            raise SkipTest("there are no docs beside an installed package")
+        (steps,) = (task["steps"] for task in read_config(file)["tasks"].values())
+        wanted = check_config({"tasks": {"t": BOOK}})["tasks"]["t"]["steps"]
+        self.assertEqual(steps, wanted)
+
+    def test_what_is_wrong(self) -> None:
+        """Blocks of a step that is not there, comes later or keeps none, and of a run that is not
+        durable."""
+        late = [press("print", attach=["render"]), RENDER]
+        none = [press("render", name="render"), press("print", attach=["render"])]
+        for task, said in (
+            (late, "no earlier step 'render' here whose files are kept"),
+            (none, "no earlier step 'render' here whose files are kept"),
+            ({"steps": BOOK, "durable": False}, "runs of 't' keep no files"),
+            ({"steps": [{"task": "used"}], "durable": False}, "runs of 't' keep no files"),
+        ):
+            with self.assertRaisesRegex(WorkflowConfigError, said):
+                check_config({"tasks": {"t": task, "used": BOOK}})
+
+    def test_store_that_has_no_place(self) -> None:
+        """A service without a directory refuses a task whose steps keep files."""
+        tasks = check_config({"tasks": {"t": BOOK}})["tasks"]
+        with self.assertRaisesRegex(WorkflowConfigError, "set 'files'"):
+            WorkflowService(tasks, make_run_store("memory:", the_reactor()))
