@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import argparse
+import gc
 import os
 import sys
 import threading
@@ -109,9 +111,11 @@ class ImportsTests(SynchronousTestCase):
             file.write("value = 1\n")
         before = list(sys.path)
         self.addCleanup(sys.modules.pop, "needed_by_workers", None)
+        self.addCleanup(gc.unfreeze)
         import_given({"names": ["no_such_module", "needed_by_workers"], "path": [directory]})
         self.assertIn("needed_by_workers", sys.modules)
         self.assertEqual(sys.path, before)
+        self.assertTrue(gc.isenabled())
 
     def test_a_fork_servers_path_is_from_before_the_tests(self) -> None:
         """What pytest has put in front since then is not on it, nor what is no text."""
@@ -123,12 +127,35 @@ class ImportsTests(SynchronousTestCase):
         self.patch(xdist, "PATH", ["", "/there", None])
         self.patch(sys, "path", ["/tests", *sys.path])
         session = types.SimpleNamespace(nodemanager=types.SimpleNamespace(group=group))
+        early = object()
         config = types.SimpleNamespace(
-            pluginmanager=types.SimpleNamespace(get_plugin={"dsession": session}.get)
+            pluginmanager=types.SimpleNamespace(get_plugin={"dsession": session}.get),
+            stash={xdist.EARLY: early},
         )
+        self.patch(os, "environ", {**os.environ, xdist.SWITCH: "no"})
+        xdist.Workers(config).pytest_xdist_setupnodes()
+        self.assertIs(worker.fork_servers.imports, None)
+        del os.environ[xdist.SWITCH]
         xdist.Workers(config).pytest_xdist_setupnodes()
         self.assertEqual(worker.fork_servers.imports.path, (os.getcwd(), "/there"))
+        self.assertIs(worker.fork_servers.early, early)
         group._made = None
+
+    def test_a_process_starts_early_only_for_workers(self) -> None:
+        """Where pytest-xdist starts none, or not from this machine's plain specs, nothing does."""
+        from pycomnet.xdist import starts_workers
+
+        self.assertTrue(starts_workers(argparse.Namespace(numprocesses=2, collectonly=False)))
+        self.assertTrue(starts_workers(argparse.Namespace(numprocesses="auto")))
+        for options in (
+            {},
+            {"numprocesses": 0},
+            {"numprocesses": None, "tx": ["popen"]},
+            {"numprocesses": 2, "collectonly": True},
+            {"numprocesses": 2, "usepdb": True},
+            {"numprocesses": 2, "looponfail": True},
+        ):
+            self.assertFalse(starts_workers(argparse.Namespace(**options)), options)
 
 
 class InterruptTests(SynchronousTestCase):
