@@ -10,13 +10,12 @@ before this one loads the drop-in, so that both happen at the same time. The env
 
 from __future__ import annotations
 
+import argparse
 import gc
 import importlib
-import importlib.abc
 import os
+import shlex
 import sys
-from importlib.machinery import ModuleSpec
-from types import ModuleType
 from typing import Any
 
 #: The modules of execnet that users import by their names, and where their names are here.
@@ -37,6 +36,11 @@ PATH = list(sys.path)
 SWITCH = "PYCOMNET_XDIST_PRELOAD"
 #: Where pytest's configuration keeps the process that was started early.
 EARLY: Any = object()
+#: Options with which there are no workers, or not at once.
+OTHERS = (
+    *(("-f", "--looponfail"), ("--pdb",), ("--co", "--collect-only", "--collectonly")),
+    *(("-h", "--help"), ("-V", "--version"), ("--markers",), ("--fixtures", "--funcargs")),
+)
 
 
 def preloads() -> bool:
@@ -44,35 +48,20 @@ def preloads() -> bool:
     return os.environ.get(SWITCH, "").lower() not in ("no", "0", "false", "off")
 
 
-class Loader(importlib.abc.Loader):
-    """Gives the drop-in the name ``execnet`` when somebody imports that."""
-
-    def exec_module(self, module: ModuleType) -> None:
-        """Replace the new module, as the import system allows."""
-        del sys.modules[module.__name__]
-        stand_in()
-
-
-class Finder:
-    """Finds the drop-in under execnet's name, and refuses modules that it does not have.
-
-    Python would load those of the drop-in twice.
-    """
+class NoOtherModules:
+    """Refuses the drop-in's further modules under execnet's name: Python would load them twice."""
 
     @staticmethod
-    def find_spec(name: str, path: object = None, target: object = None) -> ModuleSpec | None:
+    def find_spec(name: str, path: object = None, target: object = None) -> None:
         """As any finder's.
 
         :raises ImportError: it is a module of execnet that the drop-in does not have.
         """
-        if name == "execnet":
-            return ModuleSpec(name, Loader())
         if name.startswith("execnet.") and stands_in():
             raise ModuleNotFoundError(
                 f"{name} is an internal module of execnet, which pycomnet.execnet does not have",
                 name=name,
             )
-        return None
 
 
 def stands_in() -> bool:
@@ -80,25 +69,22 @@ def stands_in() -> bool:
     return sys.modules.get("execnet") is sys.modules.get("pycomnet.execnet", ...)
 
 
-def prepare() -> bool:
-    """Let the next ``import execnet`` import :mod:`pycomnet.execnet`, in this process.
+def is_needed() -> bool:
+    """Whether the drop-in is to be imported; not if it has been.
 
-    In code that a gateway of the drop-in runs it changes nothing: ``execnet`` is there already.
+    In code that a gateway of the drop-in runs, ``execnet`` is there already.
 
-    :returns: whether it is the drop-in that is found.
     :raises RuntimeError: execnet itself has been imported, and so may be in use.
     """
     there = sys.modules.get("execnet")
-    if there is not None and not stands_in():
-        if hasattr(there, "NEAR"):
-            return False
+    if there is None:
+        return True
+    if not (hasattr(there, "NEAR") or stands_in()):
         raise RuntimeError(
             f"execnet itself has been imported already, from {there.__file__}: put "
             "-p pycomnet.xdist on pytest's command line, or call stand_in() earlier"
         )
-    if Finder not in sys.meta_path:
-        sys.meta_path.insert(0, Finder)  # a class does as a finder
-    return True
+    return False
 
 
 def stand_in() -> None:
@@ -108,7 +94,7 @@ def stand_in() -> None:
 
     :raises RuntimeError: execnet itself has been imported, and so may be in use.
     """
-    if not prepare() or stands_in():
+    if not is_needed():
         return
     collects = gc.isenabled()
     gc.disable()  # modules are no garbage, and looking through them takes a sixth of the time
@@ -120,6 +106,8 @@ def stand_in() -> None:
     for name, ours in MODULES.items():
         sys.modules[f"execnet.{name}"] = importlib.import_module(f"pycomnet.execnet.{ours}")
     sys.modules["execnet"] = drop_in
+    if NoOtherModules not in sys.meta_path:
+        sys.meta_path.insert(0, NoOtherModules)  # a class does as a finder
 
 
 def pytests_modules() -> list[str]:
@@ -139,15 +127,32 @@ def pytests_modules() -> list[str]:
     return ["pytest", *sorted(own)]
 
 
-def starts_workers(options: Any) -> bool:
+def starts_workers(arguments: list[str]) -> bool:
     """Whether pytest-xdist will start workers here, as far as ``-n`` says.
 
-    :param options: pytest's, as they are known before conftest files are loaded.
+    pytest parses that only when pytest-xdist is loaded, and so execnet is.
+
+    :param arguments: pytest's.
     """
-    others = ("collectonly", "usepdb", "looponfail", "help", "version", "markers", "showfixtures")
-    return bool(getattr(options, "numprocesses", None)) and not any(
-        getattr(options, name, None) for name in others
-    )
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    parser.add_argument("-n", "--numprocesses")
+    for names in OTHERS:
+        parser.add_argument(*names, dest="other", action="store_true")
+    try:
+        found, _ = parser.parse_known_args(arguments)
+    except argparse.ArgumentError:
+        return False  # pytest says what is wrong
+    return found.numprocesses not in (None, "0") and not found.other
+
+
+def arguments_of(config: Any) -> list[str]:
+    """pytest's arguments: of the command line, of its environment and of its file."""
+    try:
+        of_environment = shlex.split(os.environ.get("PYTEST_ADDOPTS", ""))
+    except ValueError:
+        of_environment = []  # pytest says what is wrong
+    given = map(str, config.invocation_params.args)
+    return [*config.getini("addopts"), *of_environment, *given]
 
 
 def start_early(config: Any) -> None:
@@ -195,16 +200,13 @@ class Workers:
         return getattr(manager, "group", None)
 
 
-def pytest_load_initial_conftests(early_config: Any) -> None:
-    """pytest has loaded its plugins, and is about to load conftest files.
-
-    The drop-in is imported now, whether it is needed or not: pytest's ``pytester`` removes modules
-    that are imported later.
-    """
-    if not prepare():
+def pytest_addoption(parser: Any, pluginmanager: Any) -> None:
+    """pytest has loaded this plugin, and is about to load those that are installed."""
+    if not is_needed():
         return
-    if not stands_in() and preloads() and starts_workers(early_config.known_args_namespace):
-        start_early(early_config)
+    config = pluginmanager.get_plugin("pytestconfig")
+    if preloads() and starts_workers(arguments_of(config)):
+        start_early(config)
     stand_in()
 
 
@@ -214,6 +216,6 @@ def pytest_configure(config: Any) -> None:
         config.pluginmanager.register(Workers(config))
 
 
-prepare()
+is_needed()  # an import that comes too late fails
 
 __all__ = ["stand_in"]

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import argparse
 import gc
 import os
 import sys
 import threading
 import types
+from pathlib import Path
 from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
@@ -142,20 +142,27 @@ class ImportsTests(SynchronousTestCase):
         group._made = None
 
     def test_a_process_starts_early_only_for_workers(self) -> None:
-        """Where pytest-xdist starts none, or not from this machine's plain specs, nothing does."""
-        from pycomnet.xdist import starts_workers
+        """Where ``-n`` says that pytest-xdist starts some, wherever pytest finds it."""
+        from pycomnet.xdist import arguments_of, starts_workers
 
-        self.assertTrue(starts_workers(argparse.Namespace(numprocesses=2, collectonly=False)))
-        self.assertTrue(starts_workers(argparse.Namespace(numprocesses="auto")))
-        for options in (
-            {},
-            {"numprocesses": 0},
-            {"numprocesses": None, "tx": ["popen"]},
-            {"numprocesses": 2, "collectonly": True},
-            {"numprocesses": 2, "usepdb": True},
-            {"numprocesses": 2, "looponfail": True},
+        for text in (
+            "-n 2",
+            "-n2 tests",
+            "-q -n auto",
+            "--numprocesses=2",
+            "--numprocesses logical",
         ):
-            self.assertFalse(starts_workers(argparse.Namespace(**options)), options)
+            self.assertTrue(starts_workers(text.split()), text)
+        for text in ("", "-n 0", "-n", "tests --tx popen", "-n 2 --co", "-n2 --pdb", "-n 2 -f"):
+            self.assertFalse(starts_workers(text.split()), text)
+        config = types.SimpleNamespace(
+            invocation_params=types.SimpleNamespace(args=["-n", "0", Path("tests")]),
+            getini={"addopts": ["-n", "2"]}.__getitem__,
+        )
+        self.patch(os, "environ", {"PYTEST_ADDOPTS": "-n 3"})
+        self.assertEqual(arguments_of(config), ["-n", "2", "-n", "3", "-n", "0", "tests"])
+        os.environ["PYTEST_ADDOPTS"] = "'"
+        self.assertEqual(arguments_of(config), ["-n", "2", "-n", "0", "tests"])
 
 
 class InterruptTests(SynchronousTestCase):
