@@ -2,11 +2,19 @@
 
 It stands in for execnet before pytest-xdist imports that: pytest loads what ``-p`` names before the
 plugins that are installed. In the workers it changes nothing, and loads nothing.
+
+Workers are forked from a process that has imported pytest. With ``-n`` this process is started
+before this one loads the drop-in, so that both happen at the same time. The environment variable
+``PYCOMNET_XDIST_PRELOAD=no`` turns both off.
 """
 
 from __future__ import annotations
 
+import argparse
+import gc
 import importlib
+import os
+import shlex
 import sys
 from typing import Any
 
@@ -24,6 +32,20 @@ MODULES = {
 #: Where this program has found pytest, as its ``-p`` comes before all that puts the tests'
 #: directories in front: a module of theirs may have the name of one that pytest imports.
 PATH = list(sys.path)
+#: The variable that turns off that workers have pytest imported when they start.
+SWITCH = "PYCOMNET_XDIST_PRELOAD"
+#: Where pytest's configuration keeps the process that was started early.
+EARLY: Any = object()
+#: Options with which there are no workers, or not at once.
+OTHERS = (
+    *(("-f", "--looponfail"), ("--pdb",), ("--co", "--collect-only", "--collectonly")),
+    *(("-h", "--help"), ("-V", "--version"), ("--markers",), ("--fixtures", "--funcargs")),
+)
+
+
+def preloads() -> bool:
+    """Whether workers have pytest imported when they start."""
+    return os.environ.get(SWITCH, "").lower() not in ("no", "0", "false", "off")
 
 
 class NoOtherModules:
@@ -47,6 +69,24 @@ def stands_in() -> bool:
     return sys.modules.get("execnet") is sys.modules.get("pycomnet.execnet", ...)
 
 
+def is_needed() -> bool:
+    """Whether the drop-in is to be imported; not if it has been.
+
+    In code that a gateway of the drop-in runs, ``execnet`` is there already.
+
+    :raises RuntimeError: execnet itself has been imported, and so may be in use.
+    """
+    there = sys.modules.get("execnet")
+    if there is None:
+        return True
+    if not (hasattr(there, "NEAR") or stands_in()):
+        raise RuntimeError(
+            f"execnet itself has been imported already, from {there.__file__}: put "
+            "-p pycomnet.xdist on pytest's command line, or call stand_in() earlier"
+        )
+    return False
+
+
 def stand_in() -> None:
     """Let ``import execnet`` find :mod:`pycomnet.execnet`, from now on and in this process.
 
@@ -54,15 +94,15 @@ def stand_in() -> None:
 
     :raises RuntimeError: execnet itself has been imported, and so may be in use.
     """
-    there = sys.modules.get("execnet")
-    if there is not None:
-        if hasattr(there, "NEAR") or stands_in():
-            return
-        raise RuntimeError(
-            f"execnet itself has been imported already, from {there.__file__}: put "
-            "-p pycomnet.xdist on pytest's command line, or call stand_in() earlier"
-        )
-    drop_in = importlib.import_module("pycomnet.execnet")
+    if not is_needed():
+        return
+    collects = gc.isenabled()
+    gc.disable()  # modules are no garbage, and looking through them takes a sixth of the time
+    try:
+        drop_in = importlib.import_module("pycomnet.execnet")
+    finally:
+        if collects:
+            gc.enable()
     for name, ours in MODULES.items():
         sys.modules[f"execnet.{name}"] = importlib.import_module(f"pycomnet.execnet.{ours}")
     sys.modules["execnet"] = drop_in
@@ -87,6 +127,45 @@ def pytests_modules() -> list[str]:
     return ["pytest", *sorted(own)]
 
 
+def starts_workers(arguments: list[str]) -> bool:
+    """Whether pytest-xdist will start workers here, as far as ``-n`` says.
+
+    pytest parses that only when pytest-xdist is loaded, and so execnet is.
+
+    :param arguments: pytest's.
+    """
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    parser.add_argument("-n", "--numprocesses")
+    for names in OTHERS:
+        parser.add_argument(*names, dest="other", action="store_true")
+    try:
+        found, _ = parser.parse_known_args(arguments)
+    except argparse.ArgumentError:
+        return False  # pytest says what is wrong
+    return found.numprocesses not in (None, "0") and not found.other
+
+
+def arguments_of(config: Any) -> list[str]:
+    """pytest's arguments: of the command line, of its environment and of its file."""
+    try:
+        of_environment = shlex.split(os.environ.get("PYTEST_ADDOPTS", ""))
+    except ValueError:
+        of_environment = []  # pytest says what is wrong
+    given = map(str, config.invocation_params.args)
+    return [*config.getini("addopts"), *of_environment, *given]
+
+
+def start_early(config: Any) -> None:
+    """Start the process from which workers are forked; it ends with pytest if nobody uses it."""
+    local = importlib.import_module("pycomnet.gateways.forkserver.local")
+    try:
+        early = local.EarlyForkServer(local.Imports.of(pytests_modules(), PATH))
+    except OSError:
+        return  # the first worker's start says why
+    config.stash[EARLY] = early
+    config.add_cleanup(early.end)
+
+
 class Workers:
     """As a plugin: the workers, and no other gateways, are forked from where pytest is imported.
 
@@ -101,8 +180,9 @@ class Workers:
     def pytest_xdist_setupnodes(self) -> None:
         """pytest-xdist is about to make its gateways."""
         group = self._group()
-        if group is not None:
-            group.import_before_forks(pytests_modules(), PATH)
+        if group is not None and preloads():
+            early = self._config.stash.get(EARLY, None)
+            group.import_before_forks(pytests_modules(), PATH, early)
 
     def pytest_keyboard_interrupt(self, excinfo: Any) -> None:
         """The user has interrupted pytest: the workers' tests end at once.
@@ -120,12 +200,22 @@ class Workers:
         return getattr(manager, "group", None)
 
 
+def pytest_addoption(parser: Any, pluginmanager: Any) -> None:
+    """pytest has loaded this plugin, and is about to load those that are installed."""
+    if not is_needed():
+        return
+    config = pluginmanager.get_plugin("pytestconfig")
+    if preloads() and starts_workers(arguments_of(config)):
+        start_early(config)
+    stand_in()
+
+
 def pytest_configure(config: Any) -> None:
     """Where pytest-xdist is, there is its hook."""
     if stands_in() and config.pluginmanager.has_plugin("xdist"):
         config.pluginmanager.register(Workers(config))
 
 
-stand_in()
+is_needed()  # an import that comes too late fails
 
 __all__ = ["stand_in"]

@@ -8,6 +8,8 @@ All is imported at once, as tools such as pytest's ``pytester`` remove modules t
 later.
 """
 
+from twisted.internet import default as _default  # noqa: F401 - what its reactor needs is loaded
+
 from pycomnet.execnet import gateway, gateway_base, multi, rsync, xspec
 from pycomnet.execnet.channel import Channel
 from pycomnet.execnet.errors import (

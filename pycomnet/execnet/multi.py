@@ -25,7 +25,7 @@ from pycomnet.execnet.source import Source
 from pycomnet.execnet.specs import pycomnet_spec
 from pycomnet.execnet.xspec import XSpec
 from pycomnet.far.live import Live
-from pycomnet.gateways.forkserver.client import Imports
+from pycomnet.gateways.forkserver.local import EarlyForkServer, Imports
 from pycomnet.gateways.group import Group as _Group
 from pycomnet.gateways.output import STDERR, Output, UnchangedOutput
 
@@ -49,6 +49,7 @@ class Group(Live):
         self._counter = 0
         #: as for :meth:`import_before_forks`
         self._imports = Imports()
+        self._early: EarlyForkServer | None = None
         self._begin()
         forks.watch(self)
         self.set_execmodel(execmodel)
@@ -79,18 +80,26 @@ class Group(Live):
         """How gateways run code, where their specs do not say that."""
         return self._remote_execmodel
 
-    def import_before_forks(self, names: Iterable[str], path: Iterable[str]) -> None:
+    def import_before_forks(
+        self, names: Iterable[str], path: Iterable[str], early: EarlyForkServer | None = None
+    ) -> None:
         """Let this machine's gateways be forked from a process that has imported some modules.
 
         To be set before the group makes its first gateway on this machine.
 
         :param names: their names.
         :param path: where they are found, as ``sys.path``.
+        :param early: that process, if it has been started already.
         """
         with self._lock:
             self._imports = Imports.of(names, path)
+            self._early = early
             if self._made is not None:
-                self._made.fork_servers.imports = self._imports
+                self._set_imports(self._made)
+
+    def _set_imports(self, made: _Group) -> None:
+        made.fork_servers.imports = self._imports
+        made.fork_servers.early, self._early = self._early, None
 
     def set_execmodel(self, execmodel: str, remote_execmodel: str | None = None) -> None:
         """Set how code runs here and at gateways that are made from now on.
@@ -170,7 +179,7 @@ class Group(Live):
                 self._made = wait_for(
                     lambda: _Group(running_reactor(), output=output), None, "Group"
                 )
-                self._made.fork_servers.imports = self._imports
+                self._set_imports(self._made)
             return self._made
 
     def allocate_id(self, spec: XSpec) -> None:

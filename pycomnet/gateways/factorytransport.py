@@ -21,11 +21,11 @@ from pycomnet.channels.core import NO_ENDMARKER
 from pycomnet.channels.transport import ChannelTransport
 from pycomnet.deferred import OneShot, deferred
 from pycomnet.errors import ConnectionLost, PycomnetError
+from pycomnet.gateways.boot import own_interpreter
 from pycomnet.gateways.environment import working_directory
 from pycomnet.gateways.handed import HandedPipes, open_journal
 from pycomnet.gateways.resumable import ResumableConnection
 from pycomnet.gateways.spec import Spec
-from pycomnet.gateways.transports.boot import own_interpreter
 from pycomnet.gateways.transports.interface import GatewayRequest
 from pycomnet.gateways.transports.pipes import ProcessTransport
 from pycomnet.gateways.transports.stderr import ErrorText

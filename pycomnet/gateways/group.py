@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 from twisted.internet import defer
-from twisted.internet.endpoints import quoteStringArgument
 from twisted.internet.interfaces import IReactorFromThreads
 
 from pycomnet import forks
@@ -207,6 +206,8 @@ class Group(Live):
             ``PYCOMNET_TOKEN_FILE``), or the one that the service made for itself.
         :raises EndpointError: it is not a valid endpoint string.
         """
+        from twisted.internet.endpoints import quoteStringArgument  # with all kinds of endpoints
+
         from pycomnet.gateways.localfactory import LocalFactory, default_path
 
         if (port is not None) + (path is not None) + (endpoint is not None) > 1:

@@ -202,7 +202,10 @@ def import_given(imports):
         near side is on this machine, and has this interpreter. What can't be imported is left to
         the workers, where the error is seen.
     """
+    import gc
+
     before, sys.path[:] = sys.path[:], imports["path"]
+    gc.disable()  # there is little to find, and much to look through again and again
     try:
         for name in imports["names"]:
             try:
@@ -211,6 +214,17 @@ def import_given(imports):
                 pass
     finally:
         sys.path[:] = before
+        gc.enable()
+    freeze()
+
+
+def freeze():
+    """Let no garbage collection look at what there is: it would copy the memory in each child."""
+    import gc
+
+    if hasattr(gc, "freeze"):
+        gc.collect()
+        gc.freeze()
 
 
 def import_more():
@@ -219,13 +233,9 @@ def import_more():
     Not ``threading`` itself, only what that imports: the work that it does in each child after a
     fork makes up a fifth of the memory that a fork copies.
     """
-    import gc
-
     for name in ("functools", "_weakrefset", "traceback", "linecache"):
         try:
             __import__(name)
         except Exception:
             pass
-    if hasattr(gc, "freeze"):
-        gc.collect()
-        gc.freeze()
+    freeze()

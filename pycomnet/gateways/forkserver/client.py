@@ -7,9 +7,8 @@ gateways/transports/routes.py finds the routes.
 
 from __future__ import annotations
 
-import os
 import socket
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +24,12 @@ from pycomnet.errors import GatewayNotStarted
 from pycomnet.far.live import Live
 from pycomnet.gateways.connection import GatewayConnection
 from pycomnet.gateways.environment import working_directory
+from pycomnet.gateways.forkserver.local import (
+    EarlyForkServer,
+    Imports,
+    current_umask,
+    directory_id,
+)
 from pycomnet.gateways.forkserver.route import FirstHop
 from pycomnet.gateways.limits import fork_server_limits
 from pycomnet.net.reactors import GatewayReactor
@@ -42,29 +47,6 @@ IDLE_TIMEOUT = 30.0
 END_TIMEOUT = 5.0
 
 
-@attrs.frozen
-class Imports:
-    """What this machine's fork server imports before it forks, as all its gateways need it.
-
-    Only for an interpreter that is this program's.
-
-    :ivar names: of modules.
-    :ivar path: where they are found, as ``sys.path``.
-    """
-
-    names: tuple[str, ...] = ()
-    path: tuple[str, ...] = ()
-
-    @classmethod
-    def of(cls, names: Iterable[str], path: Iterable[object]) -> Imports:
-        """Of modules that this program has imported, from where it did that.
-
-        Entries of the path that are no text are left out, as Python itself ignores them.
-        """
-        texts = (os.path.abspath(each) for each in path if isinstance(each, str))
-        return cls(tuple(names), tuple(texts))
-
-
 class ForkServerClient(Live):
     """The near side's connection to a fork server.
 
@@ -73,8 +55,12 @@ class ForkServerClient(Live):
 
     id = "fork server"
 
-    def __init__(self, first_hop: FirstHop, request: GatewayRequest) -> None:
+    def __init__(
+        self, first_hop: FirstHop, request: GatewayRequest, early: EarlyForkServer | None = None
+    ) -> None:
         self.first_hop = first_hop
+        #: its environment
+        self._env = first_hop.env if early is None else early.start.env
         self.users: set[ForkedGatewayTransport] = set()
         self.ready = False
         #: the descriptor-passing socket, if the fork server's Python can receive descriptors
@@ -88,14 +74,19 @@ class ForkServerClient(Live):
         number = None
         self._directory: tuple[int, int] | None = None
         self._umask: int | None = None
-        if first_hop.passes_descriptors:
-            self._directory = _directory()
-            self._umask = _umask()
+        if early is not None:
+            self._directory, self._umask = early.directory, early.umask
+            self.descriptor_socket = early.socket
+        elif first_hop.passes_descriptors:
+            self._directory = directory_id()
+            self._umask = current_umask()
             self.descriptor_socket, self._theirs = socket.socketpair()
             self.descriptor_socket.setblocking(False)
             number = self._theirs.fileno()
 
         def opened(asked: GatewayRequest) -> GatewayTransport:
+            if early is not None and first_hop.adopt is not None:
+                return first_hop.adopt(asked, early)
             return first_hop.open(asked, number)
 
         self.link = GatewayConnection(
@@ -154,14 +145,14 @@ class ForkServerClient(Live):
 
         :param now: the environment of the new gateway.
         """
-        then = self.first_hop.env
+        then = self._env
         found: dict[str, Any] = {}
         if now != then:
             found["update"] = {name: now[name] for name in now if then.get(name) != now[name]}
             found["unset"] = [name for name in then if name not in now]
-        if _directory() != self._directory:
+        if directory_id() != self._directory:
             found["cwd"] = working_directory()
-        umask = _umask()
+        umask = current_umask()
         if umask != self._umask:
             found["umask"] = umask
         return found
@@ -223,20 +214,23 @@ class ForkServerClients(Live):
         self._several = 0
         #: what this machine's fork server imports
         self.imports = Imports()
+        #: this machine's fork server, if it was started before the group; it is used once
+        self.early: EarlyForkServer | None = None
         #: first hops where forking is not possible
         self.without_fork: set[tuple[Any, ...]] = set()
 
-    def starts_alone(self, key: tuple[Any, ...], first_alone: bool) -> bool:
+    def starts_alone(self, first_hop: FirstHop, first_alone: bool) -> bool:
         """Whether a gateway is started without a fork server.
 
         :param first_alone: whether the first one is, unless several are started together: most
             programs have only one, which so starts faster and needs one process less.
         """
+        key = first_hop.key
         if key in self.without_fork:
             return True
         first = key not in self._begun
         self._begun.add(key)
-        return first and first_alone and not self._several
+        return first and first_alone and not self._several and not first_hop.imports
 
     @contextmanager
     def expecting(self, number: int) -> Iterator[None]:
@@ -254,35 +248,31 @@ class ForkServerClients(Live):
         if fork_server is None or fork_server.over:
             if fork_server is not None:
                 fork_server.end()
-            fork_server = self._fork_servers[first_hop.key] = ForkServerClient(first_hop, request)
+            fork_server = ForkServerClient(first_hop, request, self._take_early(first_hop))
+            self._fork_servers[first_hop.key] = fork_server
             fork_server.start()
         return fork_server
+
+    def _take_early(self, first_hop: FirstHop) -> EarlyForkServer | None:
+        """The one that was started early, if it is of this kind."""
+        early = self.early
+        if early is None or first_hop.adopt is None or early.start.key != first_hop.key:
+            return None
+        self.early = None
+        return early if early.take() else None
 
     @deferred
     async def end(self) -> None:
         """End all; fires when they are gone."""
+        early, self.early = self.early, None
+        if early is not None:
+            early.end()
         ending = [fork_server.end() for fork_server in self._fork_servers.values()]
         await defer.gatherResults(ending, consumeErrors=True)
 
     def abandon(self) -> None:
         """The group is gone: end all. Called from any thread."""
         IReactorFromThreads(self._reactor).callFromThread(self.end)
-
-
-def _umask() -> int:
-    """This process's umask, which can only be read by setting it.
-
-    Files that another thread creates meanwhile are private to this user, not open to all.
-    """
-    mask = os.umask(0o077)
-    os.umask(mask)
-    return mask
-
-
-def _directory() -> tuple[int, int]:
-    """The identity of the working directory: its path may belong to a new one by now."""
-    status = os.stat(".")
-    return status.st_dev, status.st_ino
 
 
 __all__ = ["ForkServerClient", "ForkServerClients"]

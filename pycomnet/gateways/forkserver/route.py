@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 if TYPE_CHECKING:
+    from pycomnet.gateways.forkserver.local import EarlyForkServer
     from pycomnet.gateways.transports.interface import GatewayRequest, GatewayTransport
 
 
@@ -34,6 +35,8 @@ class FirstHop:
     :ivar keepalive: seconds of silence after which it is pinged, or None.
     :ivar credential: the credential for the service there.
     :ivar env: this process's environment when this was made, if the fork server is started in that.
+    :ivar adopt: makes the transport of one that was started early.
+    :ivar imports: whether it imports what its gateways need. Then the first is forked, too.
     """
 
     key: tuple[Any, ...]
@@ -42,6 +45,10 @@ class FirstHop:
     keepalive: float | None = attrs.field(default=None, eq=False)
     credential: bytes | None = attrs.field(default=None, eq=False, repr=False)
     env: dict[str, str] = attrs.field(factory=dict, eq=False, repr=False)
+    adopt: Callable[[GatewayRequest, EarlyForkServer], GatewayTransport] | None = attrs.field(
+        default=None, eq=False
+    )
+    imports: bool = attrs.field(default=False, eq=False)
 
 
 @attrs.frozen

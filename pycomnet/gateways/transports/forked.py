@@ -24,10 +24,10 @@ from pycomnet.channels.transport import ChannelTransport
 from pycomnet.deferred import OneShot, deferred
 from pycomnet.errors import ConnectionLost, GatewayNotStarted, PycomnetError
 from pycomnet.far.preamble import died_early
+from pycomnet.gateways.boot import worker_config
 from pycomnet.gateways.environment import divide
 from pycomnet.gateways.forkserver.client import ForkServerClient
 from pycomnet.gateways.forkserver.route import Route
-from pycomnet.gateways.transports.boot import worker_config
 from pycomnet.gateways.transports.interface import GatewayRequest
 from pycomnet.gateways.transports.pipes import ProcessTransport
 from pycomnet.gateways.transports.process import describe_status
@@ -86,7 +86,7 @@ class ForkedGatewayTransport:
             raise request.not_started(str(problem)) from None
         fork_servers = request.group.fork_servers
         if self._alone is not None and fork_servers.starts_alone(
-            route.first_hop.key, self._first_alone and request.spec.fork is None
+            route.first_hop, self._first_alone and request.spec.fork is None
         ):
             await self._connect_alone()
             return

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import os
 
+from pycomnet.gateways.boot import boot, interpreter, worker_config
 from pycomnet.gateways.transports import routes
-from pycomnet.gateways.transports.boot import boot, interpreter, worker_config
 from pycomnet.gateways.transports.forked import ForkedGatewayTransport
 from pycomnet.gateways.transports.interface import GatewayRequest, GatewayTransport
 from pycomnet.gateways.transports.processgateway import ProcessGatewayTransport

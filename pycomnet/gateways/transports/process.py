@@ -19,6 +19,7 @@ from twisted.internet import defer
 
 from pycomnet.deferred import OneShot
 from pycomnet.far.live import Live
+from pycomnet.gateways.boot import start_process
 from pycomnet.gateways.transports.pipes import Readable
 from pycomnet.gateways.transports.stderr import ErrorPipe, ErrorText
 from pycomnet.net.reactors import PipeReactor
@@ -37,6 +38,7 @@ class LocalProcess(Live):
     :param env: its whole environment.
     :param output: as for :class:`ErrorText`.
     :param pass_fds: further descriptors that it inherits.
+    :param started: the process, if it has been started with all this already.
     :ivar stdin: the descriptor that its standard input is written to.
     :ivar stdout: the one that its standard output is read from.
     :ivar status: its exit status, or minus the signal that ended it; None while it runs.
@@ -50,21 +52,13 @@ class LocalProcess(Live):
         output: Callable[[str], Any],
         reactor: PipeReactor,
         pass_fds: tuple[int, ...] = (),
+        started: subprocess.Popen[bytes] | None = None,
     ) -> None:
         self._reactor = reactor
         self._text = ErrorText(output)
         self._ended: OneShot[int] = OneShot()
         self.status: int | None = None
-        self._process = subprocess.Popen(
-            argv,
-            bufsize=0,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            env=env,
-            start_new_session=True,
-            pass_fds=pass_fds,
-        )
+        self._process = started or start_process(argv, env, pass_fds)
         self.pid = self._process.pid
         taken: list[int] = []
         try:  # there may be no descriptors left

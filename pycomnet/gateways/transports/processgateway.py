@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import subprocess
 from collections.abc import Sequence
 from typing import Any
 
@@ -23,6 +24,7 @@ class ProcessGatewayTransport:
     :param bootstrap_message: what it is sent before the connection begins.
     :param pass_fds: further descriptors that it gets.
     :param what: the word for it in messages.
+    :param started: the process, if it has been started with all this already.
     """
 
     def __init__(
@@ -33,6 +35,7 @@ class ProcessGatewayTransport:
         bootstrap_message: bytes = b"",
         pass_fds: tuple[int, ...] = (),
         what: str = "its process",
+        started: subprocess.Popen[bytes] | None = None,
     ) -> None:
         self.what = what
         self._request = request
@@ -40,6 +43,7 @@ class ProcessGatewayTransport:
         self._env = env
         self._bootstrap_message = bootstrap_message
         self._pass_fds = pass_fds
+        self._started = started
         self._before: AfterMarker | None = None
         self.process: LocalProcess | None = None
 
@@ -58,7 +62,12 @@ class ProcessGatewayTransport:
         reactor = self._request.reactor
         try:
             self.process = process = LocalProcess(
-                self._argv, self._env, self._request.output, reactor, self._pass_fds
+                self._argv,
+                self._env,
+                self._request.output,
+                reactor,
+                self._pass_fds,
+                self._started,
             )
         except (OSError, ValueError) as problem:
             words = f"can't start {self._argv[0]!r}: {problem}"

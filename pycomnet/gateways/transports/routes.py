@@ -12,11 +12,12 @@ from twisted.python.failure import Failure
 from pycomnet.channels.channel import Channel, ChannelCore
 from pycomnet.channels.core import NO_ENDMARKER
 from pycomnet.errors import ChannelClosed, PycomnetError
+from pycomnet.gateways.boot import boot_argv, interpreter
+from pycomnet.gateways.forkserver.local import EarlyForkServer, LocalStart
 from pycomnet.gateways.forkserver.route import FirstHop, HopCommand, Route
 from pycomnet.gateways.source import exec_request
-from pycomnet.gateways.spec import STARTUP, Spec
+from pycomnet.gateways.spec import Spec
 from pycomnet.gateways.transports import KEEPING, sshcommand
-from pycomnet.gateways.transports.boot import boot, boot_argv, interpreter
 from pycomnet.gateways.transports.channel import ChannelGatewayTransport
 from pycomnet.gateways.transports.interface import GatewayRequest, GatewayTransport
 from pycomnet.gateways.transports.processgateway import ProcessGatewayTransport
@@ -39,40 +40,30 @@ def has_fork_server(spec: Spec) -> bool:
 
 def local_route(request: GatewayRequest) -> Route:
     """The route of a gateway on this machine."""
-    argv = tuple(interpreter(request.spec))
-    env = dict(os.environ)
-    variables = {
-        name: value
-        for given in (env, request.spec.env)
-        for name, value in given.items()
-        if name.startswith(STARTUP)
-    }
-    env.update(variables)
-    imports = request.group.fork_servers.imports
-    # Its interpreter finds the modules that this one would find.
-    equals_this = (
-        bool(imports.names)
-        and request.spec.python is None
-        and not any(name.startswith(STARTUP) for name in request.spec.env)
-    )
-    key = ("popen", argv, tuple(sorted(variables.items())), os.geteuid(), os.getegid())
+    start = LocalStart.of(request.spec, request.group.fork_servers.imports)
 
     def opened(asked: GatewayRequest, descriptor_socket: int | None) -> GatewayTransport:
-        config: dict[str, Any] = {
-            "fork_server": {"near": os.getpid(), "descriptor_socket": descriptor_socket}
-        }
-        if equals_this:
-            config["fork_server"]["imports"] = {
-                "names": list(imports.names),
-                "path": list(imports.path),
-            }
-        start = boot(argv, env, config)
+        command = start.boot(descriptor_socket)
         fds = () if descriptor_socket is None else (descriptor_socket,)
         return ProcessGatewayTransport(
-            asked, start.argv, start.env, start.message, fds, "its fork server"
+            asked, command.argv, command.env, command.message, fds, "its fork server"
         )
 
-    return Route(FirstHop(key, opened, passes_descriptors=True, env=env))
+    def adopted(asked: GatewayRequest, early: EarlyForkServer) -> GatewayTransport:
+        command = early.command
+        return ProcessGatewayTransport(
+            asked, command.argv, command.env, command.message, (), "its fork server", early.process
+        )
+
+    hop = FirstHop(
+        start.key,
+        opened,
+        passes_descriptors=True,
+        env=start.env,
+        adopt=adopted,
+        imports=bool(start.imports.names),
+    )
+    return Route(hop)
 
 
 def via_route(request: GatewayRequest) -> Route:

@@ -18,9 +18,9 @@ from pycomnet.auth import tokens
 from pycomnet.channels.connection import Connection
 from pycomnet.deferred import deferred
 from pycomnet.errors import PycomnetError
+from pycomnet.gateways.boot import boot_argv
 from pycomnet.gateways.forkserver.route import FirstHop, HopCommand, Route
 from pycomnet.gateways.spec import Spec
-from pycomnet.gateways.transports.boot import boot_argv
 from pycomnet.gateways.transports.forked import ForkedGatewayTransport
 from pycomnet.gateways.transports.interface import GatewayRequest, GatewayTransport
 from pycomnet.gateways.transports.unseen import UnseenFarSide

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from pycomnet.far import package
+from pycomnet.gateways.boot import worker_config
 from pycomnet.gateways.forkserver.route import FirstHop, Route
-from pycomnet.gateways.transports.boot import worker_config
 from pycomnet.gateways.transports.forked import ForkedGatewayTransport
 from pycomnet.gateways.transports.interface import GatewayRequest, GatewayTransport
 from pycomnet.gateways.transports.processgateway import ProcessGatewayTransport

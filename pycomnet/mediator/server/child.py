@@ -12,9 +12,9 @@ from twisted.internet import defer
 
 from pycomnet.auth.tokens import clean_environment
 from pycomnet.errors import SpecError
+from pycomnet.gateways.boot import boot, interpreter, worker_config
 from pycomnet.gateways.output import shown
 from pycomnet.gateways.spec import Spec, split_command
-from pycomnet.gateways.transports.boot import boot, interpreter, worker_config
 from pycomnet.gateways.transports.pipes import ProcessTransport
 from pycomnet.gateways.transports.process import LocalProcess
 from pycomnet.mediator.server.model import HttpError, UserLimits

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 import threading
 import types
+from pathlib import Path
 from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
@@ -109,9 +111,11 @@ class ImportsTests(SynchronousTestCase):
             file.write("value = 1\n")
         before = list(sys.path)
         self.addCleanup(sys.modules.pop, "needed_by_workers", None)
+        self.addCleanup(gc.unfreeze)
         import_given({"names": ["no_such_module", "needed_by_workers"], "path": [directory]})
         self.assertIn("needed_by_workers", sys.modules)
         self.assertEqual(sys.path, before)
+        self.assertTrue(gc.isenabled())
 
     def test_a_fork_servers_path_is_from_before_the_tests(self) -> None:
         """What pytest has put in front since then is not on it, nor what is no text."""
@@ -123,12 +127,42 @@ class ImportsTests(SynchronousTestCase):
         self.patch(xdist, "PATH", ["", "/there", None])
         self.patch(sys, "path", ["/tests", *sys.path])
         session = types.SimpleNamespace(nodemanager=types.SimpleNamespace(group=group))
+        early = object()
         config = types.SimpleNamespace(
-            pluginmanager=types.SimpleNamespace(get_plugin={"dsession": session}.get)
+            pluginmanager=types.SimpleNamespace(get_plugin={"dsession": session}.get),
+            stash={xdist.EARLY: early},
         )
+        self.patch(os, "environ", {**os.environ, xdist.SWITCH: "no"})
+        xdist.Workers(config).pytest_xdist_setupnodes()
+        self.assertIs(worker.fork_servers.imports, None)
+        del os.environ[xdist.SWITCH]
         xdist.Workers(config).pytest_xdist_setupnodes()
         self.assertEqual(worker.fork_servers.imports.path, (os.getcwd(), "/there"))
+        self.assertIs(worker.fork_servers.early, early)
         group._made = None
+
+    def test_a_process_starts_early_only_for_workers(self) -> None:
+        """Where ``-n`` says that pytest-xdist starts some, wherever pytest finds it."""
+        from pycomnet.xdist import arguments_of, starts_workers
+
+        for text in (
+            "-n 2",
+            "-n2 tests",
+            "-q -n auto",
+            "--numprocesses=2",
+            "--numprocesses logical",
+        ):
+            self.assertTrue(starts_workers(text.split()), text)
+        for text in ("", "-n 0", "-n", "tests --tx popen", "-n 2 --co", "-n2 --pdb", "-n 2 -f"):
+            self.assertFalse(starts_workers(text.split()), text)
+        config = types.SimpleNamespace(
+            invocation_params=types.SimpleNamespace(args=["-n", "0", Path("tests")]),
+            getini={"addopts": ["-n", "2"]}.__getitem__,
+        )
+        self.patch(os, "environ", {"PYTEST_ADDOPTS": "-n 3"})
+        self.assertEqual(arguments_of(config), ["-n", "2", "-n", "3", "-n", "0", "tests"])
+        os.environ["PYTEST_ADDOPTS"] = "'"
+        self.assertEqual(arguments_of(config), ["-n", "2", "-n", "0", "tests"])
 
 
 class InterruptTests(SynchronousTestCase):

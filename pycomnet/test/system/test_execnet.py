@@ -150,8 +150,13 @@ PYTEST = (
 )
 
 
-def run_pytest(directory: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run pytest with the plugin."""
+def run_pytest(
+    directory: Path, *arguments: str, variables: dict[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run pytest with the plugin.
+
+    :param variables: further ones of its environment.
+    """
     return subprocess.run(
         [*PYTEST, *arguments],
         capture_output=True,
@@ -159,7 +164,7 @@ def run_pytest(directory: Path, *arguments: str) -> subprocess.CompletedProcess[
         timeout=TIMEOUT,
         check=False,
         cwd=directory,
-        env=environment(),
+        env={**environment(), **(variables or {})},
     )
 
 
@@ -407,3 +412,64 @@ def test_what_comes_too_late_says_so(suite: Path) -> None:
         env=environment(),
     )
     assert "execnet itself has been imported already" in done.stderr
+
+
+#: What a conftest has in this program and not in its workers: the fork servers that there are.
+FORK_SERVERS = """
+import os
+from pycomnet.test.processes import children, command_line
+
+def fork_servers():
+    return sorted(pid for pid in children(os.getpid()) if b"fork_server" in command_line(pid))
+
+if "PYTEST_XDIST_WORKER" not in os.environ:
+    EARLY = fork_servers()
+    os.environ["SET_BY_CONFTEST"] = "set"
+"""
+
+
+def test_workers_are_forked_from_what_started_before_conftest_files(suite: Path) -> None:
+    """There is one fork server, from the first worker on. Its workers have the environment of now.
+
+    ``PYCOMNET_XDIST_PRELOAD=no`` starts none so early.
+    """
+    (suite / "conftest.py").write_text(
+        FORK_SERVERS
+        + """
+def pytest_configure_node(node):
+    node.workerinput["found"] = [len(EARLY), EARLY == fork_servers()]
+"""
+    )
+    (suite / "test_suite.py").write_text(
+        """
+import os, sys
+
+def test_it(pytestconfig):
+    assert os.environ["SET_BY_CONFTEST"] == "set"
+    off = os.environ.get("PYCOMNET_XDIST_PRELOAD") == "no"
+    assert pytestconfig.workerinput["found"] == ([0, True] if off else [1, True])
+"""
+    )
+    done = run_pytest(suite, "-n", "2", "--dist=each")
+    assert "2 passed" in done.stdout, done.stdout + done.stderr
+    assert (done.stderr, done.returncode) == ("", 0)
+    done = run_pytest(suite, "-n", "1", variables={"PYCOMNET_XDIST_PRELOAD": "no"})
+    assert "1 passed" in done.stdout, done.stdout + done.stderr
+
+
+def test_nothing_is_left_where_pytest_ends_before_it_has_workers(suite: Path) -> None:
+    """The fork server has started then, and ends with pytest."""
+    (suite / "conftest.py").write_text(
+        FORK_SERVERS
+        + """
+import pytest
+
+def pytest_configure(config):
+    raise pytest.UsageError(f"this ends it, and {EARLY}")
+"""
+    )
+    done = run_pytest(suite, "-n", "2")
+    assert done.returncode == pytest.ExitCode.USAGE_ERROR, done.stdout + done.stderr
+    _, _, found = done.stderr.partition("this ends it, and [")
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(found.partition("]")[0]), 0)

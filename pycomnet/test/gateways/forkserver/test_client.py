@@ -15,9 +15,8 @@ from twisted.internet.task import deferLater
 
 import pycomnet
 from pycomnet.channels.channel import Channel
-from pycomnet.gateways.forkserver import client
+from pycomnet.gateways.forkserver import client, local
 from pycomnet.gateways.spec import STARTUP
-from pycomnet.gateways.transports import routes
 from pycomnet.test.gateways.case import GatewayCase
 from pycomnet.test.processes import children, command_line, stop
 from pycomnet.test.waiting import until
@@ -98,7 +97,7 @@ class NotShared(ForkServerCase):
     async def test_random_module_loaded_before_is_reseeded(self) -> None:
         """A generator that the supervisor had is seeded anew."""
         python = [sys.executable, "-X", "importtime=0"]
-        self.patch(routes, "STARTUP", (*STARTUP, "PYCOMNET_TEST"))
+        self.patch(local, "STARTUP", (*STARTUP, "PYCOMNET_TEST"))
         script = Path(self.mktemp()).absolute()
         script.mkdir()
         (script / "sitecustomize.py").write_text("import random\nrandom.seed(1)\n")

@@ -10,7 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from pycomnet.far import package
 from pycomnet.far.forkserver.forker import passed_socket
-from pycomnet.gateways.transports.boot import boot
+from pycomnet.gateways.boot import boot
 
 
 class BootTests(SynchronousTestCase):

@@ -45,7 +45,7 @@ IMPORTED_FIRST = (
     *("collections", "operator", "reprlib", "copyreg", "io", "codecs", "abc", "os"),
 )
 SAFE_PATH = "PYTHONSAFEPATH"
-PACKAGE = str(Path(__file__).resolve().parents[2])
+PACKAGE = str(Path(__file__).resolve().parents[1])
 
 
 def needs_safe_path(env: Mapping[str, str]) -> bool:
@@ -100,6 +100,27 @@ def boot(
     return Boot(boot_argv(python), fits, package.bootstrap_message(config) + more)
 
 
+def start_process(
+    argv: Sequence[str], env: Mapping[str, str] | None, pass_fds: Sequence[int] = ()
+) -> subprocess.Popen[bytes]:
+    """Start a process in a session of its own, whose standard descriptors are pipes.
+
+    :param env: its whole environment, or None for this process's.
+    :param pass_fds: further descriptors that it inherits.
+    :raises OSError: it could not be started.
+    """
+    return subprocess.Popen(
+        argv,
+        bufsize=0,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=env,
+        start_new_session=True,
+        pass_fds=pass_fds,
+    )
+
+
 def worker_config(spec: Spec, id: str) -> dict[str, Any]:
     """The configuration of a worker (far/main.py)."""
     return {"id": id, "execmodel": spec.execmodel, "chdir": spec.chdir, "nice": spec.nice}
@@ -132,5 +153,6 @@ __all__ = [
     "interpreter",
     "needs_safe_path",
     "own_interpreter",
+    "start_process",
     "worker_config",
 ]
