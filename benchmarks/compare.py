@@ -182,8 +182,9 @@ def run(
     rounds = 1 if arguments.smoke else arguments.rounds
     turns = [
         (job, peer)
-        for _ in range(rounds)
+        for number in range(rounds)
         for job in jobs
+        if not (job.once and number)
         for _ in range(1 if arguments.smoke else job.times)
         for peer in filter(comparison.available, job.peers)
     ]

@@ -85,6 +85,7 @@ class Job:
     :ivar peers: who does it.
     :ivar times: processes for each round; more where one gives a single figure.
     :ivar heavy: only with ``--heavy``.
+    :ivar once: only in the first round: it is long, and has thousands of values.
     :ivar timeout: seconds that a process has.
     """
 
@@ -93,6 +94,7 @@ class Job:
     peers: tuple[str, ...] = ("pycomnet", "execnet", "mitogen")
     times: int = 1
     heavy: bool = False
+    once: bool = False
     timeout: float = 60.0
 
 

@@ -46,6 +46,8 @@ class Amounts:
     idle: int = 10000
     #: logins at the same time
     logins: int = 200
+    #: seconds of calls before that
+    quiet: float = 3.0
     #: registrations of a nameserver; the share of its records; seconds of renewals
     registrations: int = 40000
     records: float = 1.0
@@ -67,6 +69,7 @@ SMOKE = Amounts(
     blocks=5,
     idle=100,
     logins=5,
+    quiet=0.1,
     registrations=500,
     records=0.001,
     renewals=0.3,

@@ -324,7 +324,7 @@ class Connection(Live, Protocol):
         self.flushing = True
         scheduler = self.mux.scheduler
         try:
-            while not scheduler.congested:
+            while (scheduler.out or scheduler.ready) and not scheduler.congested:
                 parts = scheduler.parts_to_send(BULK_SIZE)
                 if not parts:
                     break

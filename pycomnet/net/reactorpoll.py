@@ -21,7 +21,7 @@ from pycomnet.net.eager import is_plain
 #: Seconds to poll if that doesn't see other events: about a turn of the reactor.
 BLIND_WINDOW = 20e-6
 #: The most answers that one descriptor reads in one turn of the reactor.
-READS_PER_TURN = 8
+READS_PER_TURN = 32
 
 
 def reactor_wait(reactor: object, fd: int, window: float) -> BusyWait:

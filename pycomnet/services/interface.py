@@ -303,7 +303,10 @@ def interface(name: str, *, stateful: bool = False) -> Callable[[C], C]:
                 if found.name in methods:
                     raise TypeError(f"{cls.__qualname__}: two methods are called {found.name!r}")
                 methods[found.name] = attrs.evolve(found, attribute=attribute)
-        declared = Interface(name, inspect.getdoc(cls) or "", stateful, methods)
+        doc = inspect.getdoc(cls) or ""
+        if doc == inspect.getdoc(Service):
+            doc = ""  # inherited: it says nothing of this interface
+        declared = Interface(name, doc, stateful, methods)
         inherited = cls.__dict__.get("interfaces", getattr(cls, "interfaces", {}))
         offering: Any = cls
         offering.interfaces = {**inherited, name: declared}

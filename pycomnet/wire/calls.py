@@ -23,6 +23,8 @@ from .stream import EV_CALL, EV_REPLY, Stream
 
 #: The start of the payload of a CLOSE with a result; the packer of the start of such a frame.
 CLOSE_RESULT = bytes(bytearray((RESULT,)))
+#: Where a result begins in such a frame.
+REPLY_START = HEADER_SIZE + len(CLOSE_RESULT)
 pack_result = Struct(">IBIB").pack
 #: For how many purposes the start of a call's frame is cached; the longest such purpose.
 MAX_HEADS = 64
@@ -181,23 +183,31 @@ class UnaryCalls(object):
                 stream = self.closed_early[id] = self.stream_of(id)
         return stream
 
-    def read_replies(self, data, position, stop, events):
-        """Read the reply between two positions and those behind it; return the position after."""
+    def read_replies(self, id, data, position, stop, events):
+        """Read a reply, and those behind it that are as long.
+
+        :param id: the channel of the first, a pending call.
+        :param position: where its frame begins; ``stop`` is where it ends.
+        :returns: the position after them.
+        """
         pending = self.pending
+        events.append((EV_REPLY, pending.pop(id), data[position + REPLY_START : stop]))
         size = stop - position
-        length = size - HEADER_SIZE
-        count = len(pending)
-        for other, ftype, id, kind, payload in frames_alike("1s", data, position, stop):
-            if other != length or ftype != CLOSE or kind != CLOSE_RESULT or id not in pending:
-                break
-            events.append((EV_REPLY, pending.pop(id), payload))
-        count -= len(pending)
+        count = 1
+        if len(data) - stop >= size:
+            length = size - HEADER_SIZE
+            for other, ftype, id, kind, payload in frames_alike("1s", data, stop, stop + size):
+                if other != length or ftype != CLOSE or kind != CLOSE_RESULT or id not in pending:
+                    break
+                events.append((EV_REPLY, pending.pop(id), payload))
+                count += 1
         self._table.local_open -= count
         return position + count * size
 
-    def read_calls(self, data, position, stop, events):
-        """Read a whole expected call, and those behind it for the same purpose.
+    def read_calls(self, id, data, position, stop, events):
+        """Read a whole expected call, and those behind it that are as long and for its purpose.
 
+        :param id: the channel of the first.
         :returns: the position after them; the start position if it is not such a call after all.
         """
         for head in self.expected_heads:
@@ -205,30 +215,39 @@ class UnaryCalls(object):
                 break
         size = stop - position
         length = size - HEADER_SIZE
-        if frame_cost(length - len(head)) > self._limits.window:
-            return position
-        purpose = self._expected[head]
-        received, table = self.received, self._table
+        table = self._table
         parity = table.peer_parity
         last = table.last_peer_id
-        count = 0
         room = self._limits.channels - table.peer_open
-        for other, ftype, id, start, payload in frames_alike(
-            "%ds" % len(head), data, position, stop
+        if (
+            id <= last
+            or id & 1 != parity
+            or room < 1
+            or frame_cost(length - len(head)) > self._limits.window
         ):
-            if (
-                other != length
-                or start != head
-                or ftype != OPEN
-                or id <= last
-                or id & 1 != parity
-                or count >= room
+            return position
+        received, purpose = self.received, self._expected[head]
+        received[id] = purpose
+        events.append((EV_CALL, id, data[position + HEADER_SIZE + len(head) : stop]))
+        last = id
+        count = 1
+        if len(data) - stop >= size:
+            for other, ftype, id, start, payload in frames_alike(
+                "%ds" % len(head), data, stop, stop + size
             ):
-                break
-            received[id] = purpose
-            last = id
-            count += 1
-            events.append((EV_CALL, id, payload))
+                if (
+                    other != length
+                    or start != head
+                    or ftype != OPEN
+                    or id <= last
+                    or id & 1 != parity
+                    or count >= room
+                ):
+                    break
+                received[id] = purpose
+                last = id
+                count += 1
+                events.append((EV_CALL, id, payload))
         table.last_peer_id = last
         table.peer_open += count
         return position + count * size

@@ -162,7 +162,7 @@ class FrameReader(object):
                 and data.startswith(CLOSE_RESULT, start, stop)
                 and length <= limit
             ):
-                stop = calls.read_replies(data, position, stop, events)
+                stop = calls.read_replies(id, data, position, stop, events)
             else:
                 if (
                     ftype == OPEN
@@ -170,7 +170,7 @@ class FrameReader(object):
                     and data.startswith(calls.expected_heads, start, stop)
                     and length <= limit
                 ):
-                    after = calls.read_calls(data, position, stop, events)
+                    after = calls.read_calls(id, data, position, stop, events)
                     if after != position:
                         position = after
                         continue

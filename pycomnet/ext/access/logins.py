@@ -3,10 +3,7 @@ guessers."""
 
 from __future__ import annotations
 
-import contextlib
 import os
-import sys
-import threading
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -30,9 +27,6 @@ if TYPE_CHECKING:
     from pycomnet.services.server.connection import ServerConnection
 
 log = Logger()
-
-#: The increment of the niceness of threads that check passwords.
-NICENESS = 5
 
 
 @attrs.frozen(kw_only=True)
@@ -180,24 +174,11 @@ class LoginChecks:
         return _Verdict(found, refused, broken)
 
     def _in_thread(self, function: Callable[[], Any]) -> defer.Deferred[Any]:
-        return self._threads.run("a check of credentials", lambda: _nicely(function))
+        return self._threads.run("a check of credentials", function)
 
     def close(self) -> None:
         """The server has ended."""
         self._threads.close()
-
-
-_nice = threading.local()
-
-
-def _nicely(function: Callable[[], Any]) -> Any:
-    """Run a function in a thread with a higher niceness (on Linux)."""
-    if sys.platform == "linux" and threading.current_thread().daemon and not hasattr(_nice, "done"):
-        _nice.done = True
-        with contextlib.suppress(OSError):
-            own = threading.get_native_id()
-            os.setpriority(os.PRIO_PROCESS, own, os.getpriority(os.PRIO_PROCESS, own) + NICENESS)
-    return function()
 
 
 __all__ = ["AccessLimits", "LoginChecks"]

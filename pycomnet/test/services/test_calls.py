@@ -354,6 +354,15 @@ class CallTests(ServiceCase):
         server = self.connect("org.pycom.introspection")
         self.assertEqual(self.result(server.introspect()), found)
 
+    def test_class_without_a_docstring_describes_nothing(self) -> None:
+        """It does not show that of the base class of services."""
+
+        @interface("org.example.silent")
+        class Silent(Service):
+            pass
+
+        self.assertEqual(Silent.interfaces["org.example.silent"].doc, "")
+
 
 class AllowedTests(ServiceCase):
     """What a server may send."""

@@ -13,6 +13,7 @@ from typing import Any
 import jwt
 from cryptography.hazmat.primitives.asymmetric import rsa
 
+from pycomnet.errors import ConnectionLost
 from pycomnet.ext import access
 from pycomnet.services.client.context import Context
 from pycomnet.services.interface import Service, interface, method
@@ -20,6 +21,7 @@ from pycomnet.services.server.server import ServiceServer
 from pycomnet.test.ext.access.kit import SHOP, Table
 from pycomnet.test.services.network import Network
 from pycomnet.wire.hello import PLAIN
+from pycomnet.wire.mux import Mux
 from pycomnet.wire.values import InvalidValue, ValueNotReceivable
 
 TOKEN = "alice-token-0123456789"
@@ -50,8 +52,12 @@ class MutatedLogins:
         self.network.runs_threads = True
         self.right = {"password": ["alice", "a password"], "token": [TOKEN], "jwt": [""]}
         self._key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+        # Files don't change here: one look at them in a while, and not with each delayed reply.
         self.control = access.AccessControl(
-            self.network, threads=self.network, clock=self.network.seconds
+            self.network,
+            threads=self.network,
+            clock=self.network.seconds,
+            limits=access.AccessLimits(refresh=100 * PATIENCE),
         )
         self.server = ServiceServer(self.network, threads=self.network, access=self.control)
         self._table = Table(alice=("a password", ""))
@@ -76,7 +82,8 @@ class MutatedLogins:
         self.address: Any = self.server.listen("tcp:0:interface=127.0.0.1").result
         self._context = Context(self.network)
         self._connection: Any = None
-        self._message: bytes = b""
+        #: the server's end of a connection whose client has only said hello
+        self._passing: Any = None
 
     @staticmethod
     def _write(path: Path, text: str) -> Path:
@@ -167,11 +174,25 @@ class MutatedLogins:
             self._connection = connection = self._context.peer(self.address).connection
         return connection
 
+    def _accepted(self) -> Any:
+        """The server's end of a connection: the same one, until it has been closed."""
+        passing = self._passing
+        if passing is None or passing.broken or passing.lost is not None:
+            self._passing = passing = self.server.connected()
+            self.network.join(passing)
+            passing.dataReceived(Mux(True).data_to_send())
+        return passing
+
+    def _leave(self) -> None:
+        """End that connection."""
+        passing, self._passing = self._passing, None
+        if passing is not None:
+            passing.abort(ConnectionLost("the client has gone"))
+            self.network.deliver()
+
     def _pass(self, payload: bytes) -> str:
         """Pass a message to the server's access control, as its connection does."""
-        self._connect()
-        ((_, server),) = self.network.wires
-        protocol: Any = server.protocol
+        protocol = self._accepted()
         ends: list[Any] = []
         self.control.log_in(protocol, payload).addBoth(ends.append)
         for _ in range(DELAYS):
@@ -183,9 +204,7 @@ class MutatedLogins:
             self.network.advance(PATIENCE)
         if protocol.broken or protocol.caller.logins:
             outcome = "in" if protocol.caller.logins else "no message"
-            self.network.cut()
-            self.network.deliver()
-            self._connection = None
+            self._leave()
             return outcome
         return "refused" if ends else "got in"
 
@@ -211,6 +230,7 @@ class MutatedLogins:
 
     def kept(self) -> dict[str, int]:
         """How much the server keeps of those who have failed."""
+        self._leave()
         self.network.cut()
         self.network.deliver()
         self._connection = None
