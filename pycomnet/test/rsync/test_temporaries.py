@@ -187,7 +187,8 @@ class TwoRunsTests(CaseTests):
         opened = PathDirectory(self.destination.encode(), names.Posix())
         shorts = ShortFiles(names.Posix().native)
         shorts.enter(opened)
-        finish, removed = opened.finish, []
+        finish = opened.finish
+        removed: list[bytes] = []
 
         def disturbed(name: bytes, *rest: Any) -> None:
             if not removed:

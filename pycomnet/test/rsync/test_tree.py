@@ -297,6 +297,7 @@ class MissingFunctionTests(CaseTests):
             opened = open_tree(
                 f"{self.destination}/{number}".encode(), names.Posix(), True, OldOs()
             )
+            assert opened is not None
             shorts = ShortFiles(names.Posix().native)
             shorts.enter(opened.root)
             for each in range(number):
