@@ -126,7 +126,16 @@ def run_job(
             jython, _ = timed(send, source, first)
             cpython, _ = timed(beside, source, targets[1:2])
             check(source, targets[:2])
-            return {job: jython / cpython}
+            for number in (2, 3):  # the JVM compiles meanwhile what it has run often
+                send(source, targets[number : number + 1])
+            warm_jython, _ = timed(send, source, targets[4:5])
+            warm_cpython, _ = timed(beside, source, targets[5:6])
+            return {
+                job: jython / cpython,
+                "jython_ms": jython,
+                "jython_warm": warm_jython / warm_cpython,
+                "jython_warm_ms": warm_jython,
+            }
         if job == "same":
             fill(source, scale(amounts, 10000), 100)
             send(source, first)

@@ -638,7 +638,8 @@ class RSync:
     :param hard_links: whether several names of one file become that at the targets, too.
     :param checksum: whether the content of all files of equal size is compared.
     :param owners: whether owners and groups are set, by number; this needs root at the target.
-    :param compress: whether content is compressed. By default where the line is slow.
+    :param compress: whether content is compressed. By default where the line to another machine
+        is slow.
     :param dry_run: whether nothing is changed, and the result says what would be.
     :raises ValueError: an argument is not valid.
     """
@@ -871,7 +872,8 @@ def fetch(gateway: Gateway, source: AnyPath, destination: AnyPath, *, exclude: I
     :param source: the directory at the gateway, relative to its working directory; ``~`` stands
         for its user's home.
     :param destination: the directory here. It is made if it is not there.
-    :param compress: whether content is compressed. By default where the line is slow.
+    :param compress: whether content is compressed. By default where the line to another machine
+        is slow.
     :param max_bytes: how many bytes the files may have that are written, where the far side is
         not
         trusted to stop. By default as many as there is room for.

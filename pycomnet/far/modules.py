@@ -46,6 +46,8 @@ class Finder(Importer):
             sys.meta_path.append(Last(self))
         self.names.update(_native(name) for name in offered.get("first") or ())
         self.last.update(_native(name) for name in offered.get("last") or ())
+        for name, entries in (offered.get("lists") or {}).items():
+            self._learn(_native(name), entries)
 
     # -- finding ---------------------------------------------------------------------------------
 
@@ -71,7 +73,11 @@ class Finder(Importer):
         return package in self._known and self._known[package][0] in (PACKAGE, NAMESPACE)
 
     def _list(self, name):
-        for entry in self._ask({"list": name}, name):
+        self._learn(name, self._ask({"list": name}, name))
+
+    def _learn(self, name, entries):
+        """Keep the reply to ``list``."""
+        for entry in entries:
             self._known[_native(entry[0])] = (entry[1], _native(entry[2]), bytes(entry[3] or b""))
         self._listed.add(name)
 

@@ -193,7 +193,7 @@ class Gateway(Live):
         """
         connection = self._connection
         try:
-            payload = connection.encode(offer.as_map(unless))
+            payload = connection.encode(offer.as_map(self._modules.offer, unless))
             told = connection.open("offer", payload, end=True).receive()
         except ConnectionLost as lost:
             return defer.fail(lost)

@@ -159,8 +159,8 @@ class Group(Live):
             if self._factory is not None:
                 why = f"it has no fork server where {parsed.via} is"
             raise SpecError(f"{parsed}: only a factory keeps gateways: {why}")
-        wide = parsed.via is not None or parsed.transport in transports.DISTANT
-        connection = Connection(self._reactor, limits=far_limits(parsed, wide))
+        limits = far_limits(parsed, transports.is_distant(parsed))
+        connection = Connection(self._reactor, limits=limits)
         return await self._make(parsed, timeout, transports.gateway_transport, connection)
 
     def _limited(self, spec: Spec) -> Spec:

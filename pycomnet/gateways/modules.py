@@ -52,10 +52,12 @@ class OfferedRoot:
 
     :ivar spec: where it is.
     :ivar named: whether it was named, and not found in a directory.
+    :ivar own: whether it is a package of :mod:`pycomnet.far`, whose list is sent with the offer.
     """
 
     spec: ModuleSpec
     named: bool = True
+    own: bool = False
 
 
 @attrs.frozen
@@ -103,7 +105,7 @@ class ModuleOffer:
             name, file, submodule_search_locations=[os.path.dirname(file)]
         )
         assert spec is not None
-        return cls({name: OfferedRoot(spec, named=False)})
+        return cls({name: OfferedRoot(spec, named=False, own=True)})
 
     def and_also(self, other: ModuleOffer) -> ModuleOffer:
         """The union of both; ``other`` wins where they differ."""
@@ -113,12 +115,25 @@ class ModuleOffer:
             other.main or self.main,
         )
 
-    def as_map(self, unless: str | None = None) -> dict[str, Any]:
-        """Its form on the wire."""
+    def as_map(self, known: ModuleOffer, unless: str | None = None) -> dict[str, Any]:
+        """Its form on the wire.
+
+        Of this package's own packages it has the lists of modules, so that the far side does not
+        have to ask for them, which takes a round trip.
+
+        :param known: what the far side was offered before.
+        """
         offered: dict[str, Any] = {
             "first": [name for name in self.roots if name not in self.last],
             "last": sorted(self.last),
         }
+        lists = {
+            name: self._list(name)
+            for name, root in self.roots.items()
+            if root.own and known.roots.get(name) is not root
+        }
+        if lists:
+            offered["lists"] = lists
         return {**offered, "unless": unless} if unless else offered
 
     # -- functions that are imported there -------------------------------------------------------

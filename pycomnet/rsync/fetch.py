@@ -21,7 +21,7 @@ from pycomnet.errors import ChannelClosed
 from pycomnet.gateways.gateway import Gateway
 from pycomnet.ranges import whole
 from pycomnet.rsync.fetchrun import FetchLimits, FetchRun
-from pycomnet.rsync.modules import SEND, offer, wait_for_reason
+from pycomnet.rsync.modules import SEND, compression, offer, wait_for_reason
 from pycomnet.rsync.options import AnyPath, LinkPolicy, SyncError, SyncOptions, make_options
 from pycomnet.rsync.result import SyncEvent, TargetResult
 
@@ -54,7 +54,8 @@ def fetch(
     :param source: the directory at the gateway, relative to its working directory; ``~`` stands
         for its user's home.
     :param destination: the directory here. It is made if it is not there.
-    :param compress: whether content is compressed. By default where the line is slow.
+    :param compress: whether content is compressed. By default where the line to another machine
+        is slow.
     :param max_bytes: how many bytes the files may have that are written, where the far side is not
         trusted to stop. By default as many as there is room for.
     :param max_entries: how many entries the source may have.
@@ -105,7 +106,7 @@ async def _fetch(
         "outside": options.outside,
         "hard_links": options.hard_links,
         "owners": options.owners,
-        "compress": compress,
+        "compress": compression(gateway, compress),
     }
     channel = gateway.remote_exec(SEND, data=data, options=asked)
     reactor = IReactorFromThreads(gateway.link.reactor)

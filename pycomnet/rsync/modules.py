@@ -9,6 +9,7 @@ from twisted.internet.defer import TimeoutError as WaitedTooLong
 
 from pycomnet.far import rsync
 from pycomnet.gateways.modules import ModuleOffer
+from pycomnet.gateways.transports import is_distant
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IReactorTime
@@ -28,6 +29,15 @@ def offer(gateway: Gateway) -> None:
     """Offer the far side's modules to a gateway."""
     # Whoever uses the gateway finds out if it is gone.
     gateway.offer_modules(ModuleOffer.far_package(NAME, rsync)).addErrback(lambda _: None)
+
+
+def compression(gateway: Gateway, compress: bool | None) -> bool | None:
+    """Whether content to or from a gateway is compressed; None: where the line is slow.
+
+    A far side on this machine has no line. If it is slow, it has too little of the processors, of
+    which compression would take even more.
+    """
+    return False if compress is None and not is_distant(gateway.spec) else compress
 
 
 async def wait_for_reason(channel: Channel, reactor: IReactorTime) -> None:

@@ -47,7 +47,8 @@ class RSync(Live):
     :param hard_links: whether several names of one file become that at the targets, too.
     :param checksum: whether the content of all files of equal size is compared.
     :param owners: whether owners and groups are set, by number; this needs root at the target.
-    :param compress: whether content is compressed. By default where the line is slow.
+    :param compress: whether content is compressed. By default where the line to another machine
+        is slow.
     :param dry_run: whether nothing is changed, and the result says what would be.
     :raises ValueError: an argument is not valid.
     """

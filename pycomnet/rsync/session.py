@@ -14,7 +14,7 @@ from pycomnet.far.rsync.entries import DIGEST, FILE, LEADER, MADE, UNLESS_EQUAL,
 from pycomnet.far.rsync.scan import Batch
 from pycomnet.gateways.gateway import Gateway
 from pycomnet.rsync.lines import Lines
-from pycomnet.rsync.modules import RECEIVE, offer, wait_for_reason
+from pycomnet.rsync.modules import RECEIVE, compression, offer, wait_for_reason
 from pycomnet.rsync.options import SyncError, SyncOptions
 from pycomnet.rsync.result import EventKind, TargetResult, shown_path
 from pycomnet.rsync.serving import Serving
@@ -83,8 +83,9 @@ class Session:
         }
         channel = gateway.remote_exec(RECEIVE, data=data, options=asked)
         reactor = gateway.link.reactor
+        compress = compression(gateway, options.compress)
         self._lines = Lines(
-            channel, data, self._result, options.compress, reactor.seconds, self._source.in_thread
+            channel, data, self._result, compress, reactor.seconds, self._source.in_thread
         )
         self._serving = Serving(
             self._source, self._wanted, self._lines, self._result, self._changed, self._unreadable

@@ -60,8 +60,11 @@ FRAME_COST = 64
 #: What a channel may buffer in each direction. Enough for a round trip of 10 ms at 100 MB/s, and
 #: small enough that a few full ones do no harm.
 WINDOW = 1048576
-#: The same through other processes and networks, where more is in flight.
-WIDE_WINDOW = 4194304
+#: The same for far sides on other machines: enough for 80 MB/s and a round trip of 200 ms.
+WIDE_WINDOW = 16777216
+#: The same between fork servers, for all that a gateway sends or receives over one hop. It is less,
+#: as a fork server keeps this much where the next hop is slower, and short messages wait behind it.
+HOP_WINDOW = 8388608
 #: The smallest window and frame limit that a hello may announce: a fragment must fit.
 MIN_WINDOW = 1024
 MIN_FRAME = 1024

@@ -117,7 +117,8 @@ class PackageIndex:
             # The processes in which pip installs what a build requires.
             if self.directory is not None:
                 env["PIP_NO_INDEX"] = "1"
-                env["PIP_FIND_LINKS"] = self.directory
+                # A URL, as pip takes a variable with blanks in it for several directories.
+                env["PIP_FIND_LINKS"] = Path(self.directory).as_uri()
             else:
                 env["PIP_INDEX_URL"] = self.given
         env["PIP_DISABLE_PIP_VERSION_CHECK"] = "1"
@@ -126,10 +127,19 @@ class PackageIndex:
         return env
 
     def key(self) -> list[Any]:
-        """What identifies it: the address or directory, or pip's configuration."""
+        """What identifies it: the address or directory, or pip's configuration.
+
+        And all of pip's variables, as any may change what it chooses (``PIP_NO_DEPS``).
+        """
+        dropped = SOURCES if self.given is not None else ()
+        variables = sorted(
+            (name, value)
+            for name, value in os.environ.items()
+            if name.startswith("PIP_") and name not in dropped
+        )
         if self.given is not None:
-            return [self.directory or self.given]
-        return [None, *(os.environ.get(name) for name in SOURCES), _configuration()]
+            return [self.directory or self.given, variables]
+        return [None, variables, _configuration()]
 
 
 def _configuration() -> str:

@@ -84,10 +84,16 @@ class Requirements:
     @property
     def fixed(self) -> bool:
         """Whether what they resolve to may be kept: none is a file or directory, which change."""
-        return not any(" @ file:" in line for line in (*self.lines, *self.constraints))
+        return not any(map(_is_file, (*self.lines, *self.constraints)))
 
     def __str__(self) -> str:
         return ", ".join(_HASH.sub("", line) for line in self.lines) or "nothing"
+
+
+def _is_file(line: str) -> bool:
+    """Whether a requirement is a file or directory of this machine, also as ``git+file:``."""
+    scheme = (Requirement(_HASH.sub("", line)).url or "").partition(":")[0].lower()
+    return scheme.rpartition("+")[2] == "file"
 
 
 def _read(given: str | Iterable[str], what: str) -> tuple[str, ...]:

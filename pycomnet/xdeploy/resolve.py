@@ -10,6 +10,7 @@ import re
 import sys
 import tarfile
 import zipfile
+import zlib
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,11 @@ else:
 #: The default build backend of an sdist (PEP 517).
 LEGACY_BACKEND = "setuptools.build_meta:__legacy__"
 LEGACY_REQUIRES = ("setuptools>=40.8.0", "wheel")
+#: Raised for an archive that is cut or broken. A KeyError is of a link to what it does not have.
+BROKEN_ARCHIVE = (
+    *(OSError, EOFError, KeyError, ValueError),
+    *(tarfile.TarError, zipfile.BadZipFile, zlib.error),
+)
 #: Said where sdists are not taken.
 ONLY_WHEELS = (
     " (only wheels are taken: the far side is not trusted, and could choose whose build runs here)"
@@ -246,7 +252,7 @@ class Resolver:
                 source = await in_thread(
                     self._reactor, unpack, str(sdist.path), str(Path(place) / "source")
                 )
-            except (OSError, ValueError, tarfile.TarError, VenvRefused) as problem:
+            except (*BROKEN_ARCHIVE, VenvRefused) as problem:
                 raise BuildFailed(f"{sdist.name} can't be unpacked: {problem}") from None
             runner = str(Path(__file__).with_name("buildrequires.py"))
             argv = [sys.executable, runner, source, str(result)]
@@ -272,7 +278,10 @@ def build_system(path: Path) -> tuple[str, list[str], list[str]]:
     :returns: the backend, the directories to import it from, and what the build requires.
     :raises BuildFailed: its ``pyproject.toml`` can't be read.
     """
-    text = _pyproject(path)
+    try:
+        text = _pyproject(path)
+    except BROKEN_ARCHIVE as problem:
+        raise BuildFailed(f"{path.name}: its pyproject.toml can't be read: {problem}") from None
     try:
         table = tomllib.loads("" if text is None else text.decode())
     except (ValueError, UnicodeError) as problem:

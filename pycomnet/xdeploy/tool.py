@@ -18,6 +18,7 @@ from twisted.internet.interfaces import IReactorThreads
 from twisted.python.failure import Failure
 
 from pycomnet.deferred import deferred
+from pycomnet.far.xdeploy.processgroup import ProcessGroup
 from pycomnet.services.threads import in_thread
 
 #: The most bytes of what a program writes that are kept.
@@ -39,38 +40,41 @@ class Ran:
 
 
 class _Program:
-    """A program that is run by a thread, and can be ended by another."""
+    """A program that is run by a thread, and can be ended by another.
+
+    What it leaves in its process group is killed when it has ended: else that could keep its output
+    open.
+    """
 
     def __init__(self, argv: Sequence[str], env: Mapping[str, str], cwd: str | None) -> None:
         self._argv, self._env, self._cwd = list(argv), dict(env), cwd
         self._lock = threading.Lock()
-        self._process: subprocess.Popen[bytes] | None = None
+        self._group: ProcessGroup | None = None
         self._ended = False
 
     def run(self) -> Ran:
         with self._lock:
             if self._ended:
                 return Ran(-signal.SIGKILL, "")
-            self._process = process = subprocess.Popen(
+            self._group = group = ProcessGroup(
                 self._argv,
                 env=self._env,
                 cwd=self._cwd,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
-                start_new_session=True,
             )
-        assert process.stdout is not None
-        with process.stdout as stream:
+        threading.Thread(target=group.wait, name="pycomnet tool's end", daemon=True).start()
+        assert group.process.stdout is not None
+        with group.process.stdout as stream:
             output = _bounded(stream)
-        return Ran(process.wait(), output)
+        return Ran(group.wait(), output)
 
     def end(self) -> None:
         with self._lock:
             self._ended = True
-            if self._process is not None and self._process.poll() is None:
-                with contextlib.suppress(ProcessLookupError):
-                    os.killpg(self._process.pid, signal.SIGKILL)
+            if self._group is not None:
+                self._group.kill()
 
 
 def _bounded(stream: IO[bytes]) -> str:

@@ -109,9 +109,9 @@ class WheelCache:
         size = path.stat().st_size
         target = self.path / "files" / digest / path.name
         if not target.exists() or _hash_of(target) != digest:
-            part = self._part()
-            shutil.move(path, part)
-            self._put(part, target)
+            with self._part() as part:
+                shutil.move(path, part)
+                self._put(part, target)
         self._used(target)
         return SourceFile(target, digest, size)
 
@@ -119,8 +119,12 @@ class WheelCache:
         """Remove a file that is damaged; it is downloaded or built again when it is wanted."""
         file.path.unlink(missing_ok=True)
 
-    def _part(self) -> Path:
-        """A new file for what is not complete yet. Others may add the same."""
+    @contextlib.contextmanager
+    def _part(self) -> Iterator[Path]:
+        """A new file for what is not complete yet. Others may add the same.
+
+        It is removed if the block fails, as on a full disk.
+        """
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self.path.mkdir(mode=0o700, exist_ok=True)
         if self.path.stat().st_mode & 0o077:
@@ -129,7 +133,12 @@ class WheelCache:
         new.mkdir(exist_ok=True)
         fd, name = tempfile.mkstemp(dir=new)
         os.close(fd)
-        return Path(name)
+        try:
+            yield Path(name)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                os.unlink(name)
+            raise
 
     def _put(self, part: Path, target: Path) -> None:
         """Give a file its place when it is complete."""
@@ -213,10 +222,10 @@ class WheelCache:
         return value if isinstance(value, dict) else None
 
     def _write(self, kind: str, key: str, value: dict[str, Any]) -> None:
-        part = self._part()
-        part.write_text(json.dumps(value))
-        self._used(part)
-        self._put(part, self.path / kind / f"{key}.json")
+        with self._part() as part:
+            part.write_text(json.dumps(value))
+            self._used(part)
+            self._put(part, self.path / kind / f"{key}.json")
 
 
 def _caches() -> Iterator[str]:

@@ -14,8 +14,8 @@ from ...wire.frames import (
     ERROR,
     HEADER,
     HEADER_SIZE,
+    HOP_WINDOW,
     RAW_FRAGMENT,
-    WIDE_WINDOW,
     frame_cost,
 )
 from ...wire.mux import (
@@ -86,7 +86,7 @@ class ForkServerConnection(object):
         self.loop = loop
         self.read_fd = read_fd
         self.write_fd = write_fd
-        self.mux = Mux(initiator, Limits(WIDE_WINDOW, RAW_FRAGMENT), info)
+        self.mux = Mux(initiator, Limits(HOP_WINDOW, RAW_FRAGMENT), info)
         self.codec = PureCodec(Stream, self._dump, self._load)
         self.closed = False
         #: functions that are called when the hello has come

@@ -18,6 +18,8 @@ PAGE = 4096
 #: Seconds after a change of a file in which another one may have the same time: where times have
 #: parts of seconds, and where they have not.
 YOUNG, YOUNG_COARSE = 0.1, 2.0
+#: Whether the system copies from file to file.
+HAS_COPY = hasattr(os, "copy_file_range") and hasattr(os, "fstat")
 #: The most bytes of compressed content, in one message, before it was compressed.
 UNPACKED = 16777216
 #: The most bytes of a file with holes.
@@ -85,7 +87,7 @@ class Basis(object):
         self._old = old
         self.digests = bytearray()
         #: whether the system copies from file to file
-        self._copies = hasattr(os, "copy_file_range") and hasattr(os, "fstat")
+        self._copies = HAS_COPY
         self._print = self._now() if self._copies else None
         if self._copies and self._is_young():
             # It may be that it is changed between now and the copy, and its time is the same.

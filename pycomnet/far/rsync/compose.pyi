@@ -8,6 +8,7 @@ SPARSE_COPIED: int
 PAGE: int
 YOUNG: float
 YOUNG_COARSE: float
+HAS_COPY: bool
 UNPACKED: int
 MOST: int
 HOLE_PART: int

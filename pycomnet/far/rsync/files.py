@@ -15,6 +15,9 @@ try:
 except ImportError:  # Windows
     fcntl = None
 
+#: Whether the system has these functions. This is looked up once: where a module does not have a
+#: name, Jython searches for a Java class each time.
+HAS_PREAD, HAS_GETEUID = hasattr(os, "pread"), hasattr(os, "geteuid")
 #: A lock that is not waited for.
 LOCK = 0 if fcntl is None else fcntl.LOCK_EX | fcntl.LOCK_NB
 #: How often a temporary file is made anew that another run takes for one that was left.
@@ -62,14 +65,13 @@ def write_all(descriptor, data):
 
 def read_at(descriptor):
     """A function that reads from a file: offset, size -> bytes, fewer only at the file's end."""
-    pread = getattr(os, "pread", None)
 
     def read(offset, size):
-        if pread is None:
+        if not HAS_PREAD:
             os.lseek(descriptor, offset, os.SEEK_SET)
         pieces = []
         while size:
-            data = pread(descriptor, size, offset) if pread else os.read(descriptor, size)
+            data = os.pread(descriptor, size, offset) if HAS_PREAD else os.read(descriptor, size)
             if not data:
                 break
             pieces.append(data)
@@ -206,22 +208,20 @@ class ShortFiles(object):
 
         :param owner: user and group, or None.
         """
-        directory = self._directory
-        if not directory_is_at(directory):
-            self._write_anywhere(name, data, mode, time, owner)
-            return
+        write = self._write_at if directory_is_at(self._directory) else self._write_by_path
         tries = TRIES
         while True:
+            self._number += 1
+            temporary = self._prefix + ("%08x" % self._number).encode("ascii")
             try:
-                return self._write(directory.descriptor, name, data, mode, time, owner)
+                return write(temporary, name, data, mode, time, owner)
             except (OSError, IOError) as error:
                 tries -= 1
                 if error.errno != errno.ENOENT or not tries:
                     raise
 
-    def _write(self, here, name, data, mode, time, owner):
-        self._number += 1
-        temporary = self._prefix + ("%08x" % self._number).encode("ascii")
+    def _write_at(self, temporary, name, data, mode, time, owner):
+        here = self._directory.descriptor
         # Until it has its owner it is for this user only. What is left has to be readable: only
         # then another run finds that nobody has it, and removes it.
         made = 0o600 if owner is not None or mode & ~0o777 or not mode & 0o400 else mode
@@ -252,14 +252,23 @@ class ShortFiles(object):
                     pass  # another run has taken it for one that was left; what failed is told
             raise
 
-    def _write_anywhere(self, name, data, mode, time, owner):
-        new = NewFile(self._directory, self._native, name)
+    def _write_by_path(self, temporary, name, data, mode, time, owner):
+        directory = self._directory
+        native, temporary = self._native(name), self._native(temporary)
+        descriptor = directory.create(temporary)
         try:
-            if data:
-                write_all(new.descriptor, data)
-            new.commit(mode, time, owner)
-        except BaseException:
-            new.discard()
+            try:
+                if data:
+                    write_all(descriptor, data)
+            finally:
+                os.close(descriptor)
+            directory.finish(temporary, native, mode, time, owner)
+        except BaseException as error:
+            if getattr(error, "errno", None) != errno.ENOENT:
+                try:
+                    directory.remove(temporary)
+                except OSError:
+                    pass  # as above
             raise
 
 
@@ -280,7 +289,7 @@ def remove_left(directory, name, dry_run=False, must_lock=False):
     status = directory.status(name)
     if status is None or not stat.S_ISREG(status.st_mode):
         return False
-    if hasattr(os, "geteuid") and status.st_uid != os.geteuid():
+    if HAS_GETEUID and status.st_uid != os.geteuid():
         return False
     try:
         descriptor = directory.open(name)

@@ -1,6 +1,8 @@
 from collections.abc import Callable
 from typing import Any
 
+HAS_PREAD: bool
+HAS_GETEUID: bool
 LOCK: int
 TRIES: int
 TAKEN: tuple[int, ...]

@@ -168,19 +168,45 @@ class AtDirectory(object):
         os.utime(name, ns=(time, time), dir_fd=self.descriptor, follow_symlinks=False)
 
 
+class PathFunctions(object):
+    """The functions of an ``os`` module that takes paths.
+
+    They are looked up once: where a module does not have a name, Jython searches for a Java class
+    each time, which takes as long as writing a file.
+
+    :param system: the module.
+    :ivar replace: renames, and replaces what has the other name.
+    :ivar symlink: None where there is none.
+    :ivar nonblock: the flag to open a file without waiting, or 0.
+    :ivar times_of_links: whether a link's own time can be set.
+    :ivar nanoseconds: whether times are set in nanoseconds.
+    """
+
+    def __init__(self, system):
+        self.os = system
+        self.join = system.path.join
+        self.replace = getattr(system, "replace", None) or getattr(system, "rename", None)
+        self.symlink = getattr(system, "symlink", None)
+        self.nonblock = getattr(system, "O_NONBLOCK", 0)
+        follow = getattr(system, "supports_follow_symlinks", None)
+        self.nanoseconds = follow is not None
+        self.times_of_links = self.nanoseconds and system.utime in follow
+
+
 class PathDirectory(object):
     """A directory by its path: Python 2, Jython, Windows.
 
     :param path: in the system's form.
     :param flavour: of :mod:`.names`.
-    :param system: the functions: ``os``.
+    :param functions: :class:`PathFunctions`; by default those of ``os``.
     """
 
-    def __init__(self, path, flavour, system=os):
+    def __init__(self, path, flavour, functions=None):
         self.path = path
         self._flavour = flavour
-        self._os = system
-        self._join = system.path.join
+        self._functions = functions = functions or PathFunctions(os)
+        self._os = functions.os
+        self._join = functions.join
 
     def _at(self, name):
         return self._flavour.long(self._join(self.path, name))
@@ -193,7 +219,7 @@ class PathDirectory(object):
         status = self.status(name)
         if status is None or not is_directory(self._flavour, status):
             raise OSError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
-        return PathDirectory(self._join(self.path, name), self._flavour, self._os)
+        return PathDirectory(self._join(self.path, name), self._flavour, self._functions)
 
     def names(self):
         """The names in it, in the wire's form."""
@@ -219,14 +245,15 @@ class PathDirectory(object):
 
     def symlink(self, text, name):
         """Make a link."""
-        if not hasattr(self._os, "symlink"):
+        symlink = self._functions.symlink
+        if symlink is None:
             raise OSError(errno.ENOSYS, "this Python can't make links: links='copy' copies")
         # Windows has to know beforehand whether a link is one to a directory.
         if self._flavour.name == "nt":
             target = self._join(self.path, text)
-            self._os.symlink(text, self._at(name), self._os.path.isdir(target))
+            symlink(text, self._at(name), self._os.path.isdir(target))
         else:
-            self._os.symlink(text, self._at(name))
+            symlink(text, self._at(name))
 
     def readlink(self, name):
         """A link's text."""
@@ -244,13 +271,25 @@ class PathDirectory(object):
 
     def open(self, name):
         """Open a file to read it; return its descriptor."""
-        flags = self._os.O_RDONLY | _BINARY | getattr(self._os, "O_NONBLOCK", 0)
+        flags = self._os.O_RDONLY | _BINARY | self._functions.nonblock
         return self._os.open(self._at(name), flags)
 
     def rename(self, name, other):
         """Rename within the directory; what had the other name is replaced."""
-        replace = getattr(self._os, "replace", self._os.rename)
-        replace(self._at(name), self._at(other))
+        self._functions.replace(self._at(name), self._at(other))
+
+    def finish(self, name, other, mode, time, owner):
+        """Give a file that was just made, and is no link, what it shall have; and rename it.
+
+        :param owner: user and group, or None.
+        """
+        path = self._at(name)
+        if owner is not None:
+            self._os.lchown(path, *owner)
+        self._set_time(path, time)
+        if self._flavour.modes:
+            self._os.chmod(path, mode)
+        self._functions.replace(path, self._at(other))
 
     def remove(self, name):
         """Remove what is no directory; a junction is not one either."""
@@ -284,15 +323,17 @@ class PathDirectory(object):
 
     def utime(self, name, time):
         """Set the time of the last change; of a link, where the system can."""
-        system = self._os
         path = self._at(name)
-        if system.utime in getattr(system, "supports_follow_symlinks", ()):
-            system.utime(path, ns=(time, time), follow_symlinks=False)
-        elif not self._flavour.is_link(system.lstat(path)):
-            if hasattr(system, "supports_follow_symlinks"):
-                system.utime(path, ns=(time, time))
-            else:
-                system.utime(path, (time / 1e9, time / 1e9))
+        if self._functions.times_of_links:
+            self._os.utime(path, ns=(time, time), follow_symlinks=False)
+        elif not self._flavour.is_link(self._os.lstat(path)):
+            self._set_time(path, time)
+
+    def _set_time(self, path, time):
+        if self._functions.nanoseconds:
+            self._os.utime(path, ns=(time, time))
+        else:
+            self._os.utime(path, (time / 1e9, time / 1e9))
 
 
 class Tree(object):
@@ -400,4 +441,4 @@ def open_tree(path, flavour, make=False, system=os):
         # The root itself may be a link: the user has named it.
         descriptor = os.open(whole, os.O_RDONLY | os.O_DIRECTORY | _CLOEXEC)
         return Tree(AtDirectory(descriptor), flavour)
-    return Tree(PathDirectory(whole, flavour, system), flavour)
+    return Tree(PathDirectory(whole, flavour, PathFunctions(system)), flavour)

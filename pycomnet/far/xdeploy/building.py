@@ -2,7 +2,6 @@
 
 import hashlib
 import os
-import signal
 import subprocess
 import tarfile
 import threading
@@ -10,6 +9,7 @@ import threading
 from .directory import clear
 from .interpreter import VenvRefused
 from .lookup import tell_free
+from .processgroup import ProcessGroup
 from .wheels import add
 
 #: The most bytes of a build's output that an error has: its begin and its end.
@@ -45,12 +45,14 @@ class HookFailed(Exception):
         self.output = output
 
 
-def build_sdist(creation, build, identity, place):
+def build_sdist(creation, build, identity, place, lock):
     """Receive an sdist, and build its wheel; return that one's hash in the store.
 
     :param build: a map of the near side's plan.
     :param identity: the environment of what the build requires.
     :param place: an empty directory.
+    :param lock: the caller's lock on it. The build has it as well: if this process is killed,
+        nobody else uses the directory before the build has ended, too.
     :raises HookFailed: the backend failed.
     """
     directory = creation.directory
@@ -64,7 +66,8 @@ def build_sdist(creation, build, identity, place):
         python = directory.path("environments", identity, "bin", "python")
         with directory.lock("use-" + identity, shared=True):
             argv = hook_argv(python, source, target, build["backend"], build["paths"])
-            run(argv, source, name, os.path.join(target, "output"), creation.channel)
+            output = os.path.join(target, "output")
+            run(argv, source, name, output, creation.channel, held=(lock.fileno(),))
         with open(os.path.join(target, "built")) as file:
             built = file.read()
         return add(directory, os.path.join(target, os.path.basename(built)))
@@ -142,7 +145,7 @@ def hook_argv(python, source, target, backend, backend_path):
     return [python, "-I", "-c", HOOK, backend, target] + import_paths(source, backend_path)
 
 
-def run(argv, directory, name, output, channel, more=None):
+def run(argv, directory, name, output, channel, more=None, without=(), held=()):
     """Run a program that builds, until it ends or the near side ends the channel.
 
     :param argv: the interpreter and its arguments.
@@ -151,42 +154,43 @@ def run(argv, directory, name, output, channel, more=None):
     :param output: the file for what it writes.
     :param channel: the conversation. The near side has nothing to send, until it is told that the
         program has ended, and replies.
-    :param more: variables that are set for it.
+    :param more: variables that are set for it; ``without``: those that it does not have.
+    :param held: descriptors that it has open.
     :raises HookFailed: it failed.
     :raises EOFError: the near side has ended the channel; then the program is killed, and what it
         started.
     """
     environment = dict(os.environ)
     environment["PATH"] = os.path.dirname(argv[0]) + os.pathsep + environment.get("PATH", "")
-    for variable in ("PYTHONPATH", "PYTHONHOME"):
+    for variable in ("PYTHONPATH", "PYTHONHOME") + tuple(without):
         environment.pop(variable, None)
     environment.update(more or {})
     with open(output, "wb") as file:
-        process = subprocess.Popen(
+        group = ProcessGroup(
             argv,
             cwd=directory,
             env=environment,
             stdin=subprocess.DEVNULL,
             stdout=file,
             stderr=subprocess.STDOUT,
-            start_new_session=True,
+            pass_fds=held,
         )
-        watcher = threading.Thread(target=_tell_when_ended, args=(channel, process))
+        watcher = threading.Thread(target=_tell_when_ended, args=(channel, group))
         try:
             watcher.start()
             channel.receive()
         except BaseException:
-            if process.poll() is None:
-                os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+            group.kill()
+            group.wait()
             raise
         watcher.join()
-    if process.returncode:
-        raise HookFailed(name, process.returncode, read_output(output))
+    status = group.wait()
+    if status:
+        raise HookFailed(name, status, read_output(output))
 
 
-def _tell_when_ended(channel, process):
-    process.wait()
+def _tell_when_ended(channel, group):
+    group.wait()
     tell_free(channel)
 
 

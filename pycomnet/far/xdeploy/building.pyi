@@ -3,6 +3,7 @@ from typing import Any, Final
 
 from ..channel import FarChannel
 from .deploy import Creation
+from .lookup import Lock
 
 MAX_OUTPUT: Final = 1048576
 HOOK: Final[str]
@@ -13,7 +14,9 @@ class HookFailed(Exception):
     output: str
     def __init__(self, name: str, status: int, output: str) -> None: ...
 
-def build_sdist(creation: Creation, build: dict[str, Any], identity: str, place: str) -> str: ...
+def build_sdist(
+    creation: Creation, build: dict[str, Any], identity: str, place: str, lock: Lock
+) -> str: ...
 def receive_file(channel: FarChannel, path: str, digest: str, size: int) -> None: ...
 def unpack(path: str, target: str) -> str: ...
 def hook_argv(
@@ -26,6 +29,8 @@ def run(
     output: str,
     channel: FarChannel,
     more: Mapping[str, str] | None = None,
+    without: Sequence[str] = (),
+    held: Sequence[int] = (),
 ) -> None: ...
 def read_output(path: str) -> str: ...
 def import_paths(source: str, backend_path: Sequence[str]) -> list[str]: ...

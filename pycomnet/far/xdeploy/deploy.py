@@ -161,7 +161,7 @@ class Creation(object):
         needed = sorted(each for _, each, _ in build["wheels"])
         identity = identity_of(needed)
         record = ("built", "%s-%s.json" % (digest, identity))
-        with self.lock("built-" + digest):
+        with self.lock("built-" + digest) as lock:
             known = read_json(directory.path(*record)) or {}
             if directory.has_wheel(known.get("wheel", "none")):
                 return known["wheel"]
@@ -169,7 +169,7 @@ class Creation(object):
             place = directory.fresh("build-" + digest)
             self.channel.send({"send": [digest]})
             self.progress("build", 0, 1)
-            wheel = build_sdist(self, build, identity, place)
+            wheel = build_sdist(self, build, identity, place, lock)
             directory.write({"wheel": wheel, "sdist": name}, *record)
             self.progress("build", 1, 1)
             return wheel

@@ -173,7 +173,7 @@ class Lock(object):
 
         self._lock = fcntl.flock
         self._kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
-        self._now = fcntl.LOCK_NB
+        self._now, self._free = fcntl.LOCK_NB, fcntl.LOCK_UN
         self._shared = shared
         self.path = path
         flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -214,10 +214,18 @@ class Lock(object):
         text = os.pread(self._fd, 20, 0)
         return int(text) if text.isdigit() else None
 
+    def fileno(self):
+        """Its descriptor: a program that has it open keeps the lock if this process is killed."""
+        return self._fd
+
     def release(self):
-        """Give it back."""
+        """Give it back, whoever else has its descriptor."""
         if self._fd is not None:
             fd, self._fd = self._fd, None
+            try:
+                self._lock(fd, self._free)
+            except OSError:
+                pass  # a file system without locks
             os.close(fd)
 
     def __enter__(self):

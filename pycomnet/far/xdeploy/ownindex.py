@@ -7,6 +7,17 @@ from .building import receive_file, run
 from .directory import clear
 from .wheels import add
 
+#: Variables that give pip further sources of packages, or change which it takes from one.
+SOURCES = (
+    "PIP_EXTRA_INDEX_URL",
+    "PIP_FIND_LINKS",
+    "PIP_NO_INDEX",
+    "PIP_CONSTRAINT",
+    "PIP_PRE",
+    "PIP_NO_BINARY",
+    "PIP_ONLY_BINARY",
+)
+
 
 def resolve(creation, plan):
     """Let pip find or build wheels, and put them into the store.
@@ -50,9 +61,12 @@ def resolve(creation, plan):
         if plan["index"] and os.path.isdir(plan["index"]):
             argv += ["--no-index", "--find-links", plan["index"]]
         # Others can see what a program is started with, and an address may have a password in it.
-        more = {"PIP_INDEX_URL": plan["index"]} if plan["index"] else {}
+        more, without = {}, ()
+        if plan["index"]:  # then it is the only source
+            more = {"PIP_INDEX_URL": plan["index"], "PIP_CONFIG_FILE": os.devnull}
+            without = SOURCES
         output = os.path.join(place, "output")
-        run(argv, place, "the requirements", output, channel, more)
+        run(argv, place, "the requirements", output, channel, more, without)
         wheels = []
         for name in sorted(os.listdir(target)):
             path = os.path.join(target, name)

@@ -33,7 +33,7 @@ from pycomnet.gateways.forkserver.local import (
 from pycomnet.gateways.forkserver.route import FirstHop
 from pycomnet.gateways.limits import fork_server_limits
 from pycomnet.net.reactors import GatewayReactor
-from pycomnet.wire.frames import RAW_FRAGMENT, WIDE_WINDOW
+from pycomnet.wire.frames import HOP_WINDOW, RAW_FRAGMENT
 
 if TYPE_CHECKING:
     from pycomnet.gateways.transports.forked import ForkedGatewayTransport
@@ -98,7 +98,7 @@ class ForkServerClient(Live):
             opened,
             Connection(
                 request.reactor,
-                limits=fork_server_limits(WIDE_WINDOW, RAW_FRAGMENT),
+                limits=fork_server_limits(HOP_WINDOW, RAW_FRAGMENT),
                 credential=first_hop.credential,
                 keepalive=first_hop.keepalive,
             ),

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import attrs
 
 if TYPE_CHECKING:
+    from pycomnet.gateways.spec import Spec
     from pycomnet.gateways.transports.interface import GatewayRequest, GatewayTransport
 
 #: The keys for all transports.
@@ -65,6 +66,11 @@ KEEPING = frozenset({"http", "https"})
 #: The transports to other machines, or through other processes: more data is in flight there than
 #: between two processes.
 DISTANT = frozenset({"ssh", "socket", "http", "https"})
+
+
+def is_distant(spec: Spec) -> bool:
+    """Whether a gateway may be on another machine."""
+    return spec.via is not None or spec.transport in DISTANT
 
 
 def gateway_transport(request: GatewayRequest) -> GatewayTransport:

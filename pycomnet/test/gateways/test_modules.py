@@ -17,6 +17,7 @@ from unittest.mock import patch  # of sys.path and sys.modules only
 from twisted.trial.unittest import SynchronousTestCase
 
 from pycomnet.errors import CodeNotSendable, RemoteError
+from pycomnet.far import rsync
 from pycomnet.gateways import modulefiles, modules
 from pycomnet.gateways.modules import PROGRAM, ModuleOffer, ModuleRefused, ModuleSource
 from pycomnet.test.kit import Pair
@@ -135,9 +136,19 @@ class Answers(Tree):
         self.assertEqual(sorted(offer.roots), ["offeredmod", "offeredpkg", "secret"])
         self.write("folder/part.py", "part = 1\n")
         offer = ModuleOffer.of([f"{self.top}{os.sep}"])
-        self.assertEqual(offer.as_map()["last"], ["folder"])
-        self.assertNotIn("folder", offer.as_map()["first"])
+        self.assertEqual(offer.as_map(ModuleOffer({}))["last"], ["folder"])
+        self.assertNotIn("folder", offer.as_map(ModuleOffer({}))["first"])
         self.assertEqual(offer.answer({"source": ["folder.part"]}), {"folder.part": b"part = 1\n"})
+
+    def test_own_package_comes_with_its_list(self) -> None:
+        """Once to each far side; a user's package, which may be large, does not."""
+        own = ModuleOffer.far_package("_pycomnet_rsync", rsync)
+        users = ModuleOffer.of(["offeredpkg"])
+        asked = own.answer({"list": "_pycomnet_rsync"})
+        self.assertIn("_pycomnet_rsync.receive", [entry[0] for entry in asked])
+        self.assertEqual(own.as_map(users)["lists"], {"_pycomnet_rsync": asked})
+        self.assertNotIn("lists", own.as_map(users.and_also(own)))
+        self.assertNotIn("lists", users.as_map(ModuleOffer({})))
 
 
 class Hostile(Tree):

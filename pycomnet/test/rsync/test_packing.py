@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import os
+from types import SimpleNamespace
+from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
 from pycomnet.far.rsync.packing import LEAST, MEASURED, PAUSE, SLOW, Packing
+from pycomnet.gateways.spec import Spec
+from pycomnet.rsync.modules import compression
 
 TEXT = b"text " * 1000
 
@@ -51,3 +55,20 @@ class PackingTests(SynchronousTestCase):
         self.assertTrue(packing.wants(len(TEXT)))
         self.assertIsNone(packing.pack(os.urandom(5000)))
         self.assertEqual([packing.wants(5000) for _ in range(PAUSE + 1)], [False] * PAUSE + [True])
+
+
+class CompressionTests(SynchronousTestCase):
+    """:func:`compression`."""
+
+    def test_only_lines_to_other_machines_are_measured(self) -> None:
+        """A process here that is late lacks a processor; what is asked for counts everywhere."""
+        for spec, found in (
+            ("popen", False),
+            ("popen//via=a", None),
+            ("ssh=a", None),
+            ("socket=tcp:a:1", None),
+        ):
+            gateway: Any = SimpleNamespace(spec=Spec.parse(spec))
+            self.assertIs(compression(gateway, None), found, spec)
+            self.assertIs(compression(gateway, True), True)
+            self.assertIs(compression(gateway, False), False)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import stat
 from contextlib import ExitStack
 from tempfile import TemporaryFile
 from typing import Any
@@ -180,6 +181,41 @@ class TwoRunsTests(CaseTests):
         with mock.patch.object(fcntl, "flock", side_effect=problem):
             self.assertEqual(sync(self.source, self.destination)["failed"], {})
         self.assertEqual(tree_of(self.destination), tree_of(self.source))
+
+    def test_short_file_that_another_run_removes(self) -> None:
+        """In a directory by path: it is written again; what can't be written leaves nothing."""
+        opened = PathDirectory(self.destination.encode(), names.Posix())
+        shorts = ShortFiles(names.Posix().native)
+        shorts.enter(opened)
+        finish = opened.finish
+        removed: list[bytes] = []
+
+        def disturbed(name: bytes, *rest: Any) -> None:
+            if not removed:
+                removed.append(name)
+                os.unlink(os.path.join(self.destination.encode(), name))
+            finish(name, *rest)
+
+        with mock.patch.object(opened, "finish", disturbed):
+            shorts.write(b"file", b"content", 0o640, NOON)
+        self.assertEqual(len(removed), 1)
+        status = os.stat(f"{self.destination}/file")
+        self.assertEqual((stat.S_IMODE(status.st_mode), status.st_mtime_ns), (0o640, NOON))
+        os.mkdir(f"{self.destination}/directory")
+        self.assertRaises(IsADirectoryError, shorts.write, b"directory", b"x", 0o640, NOON)
+        self.assertEqual(sorted(os.listdir(self.destination)), ["directory", "file"])
+
+    def test_full_disk_by_path(self) -> None:
+        """A short file that the disk has no room for leaves nothing, and the old one stays."""
+        opened = PathDirectory(self.destination.encode(), names.Posix())
+        shorts = ShortFiles(names.Posix().native)
+        shorts.enter(opened)
+        shorts.write(b"file", b"old", 0o644, NOON)
+        problem = OSError(errno.ENOSPC, "No space left on device")
+        with mock.patch.object(os, "write", side_effect=problem):
+            self.assertRaises(OSError, shorts.write, b"file", b"new", 0o644, NOON)
+        self.assertEqual(os.listdir(self.destination), ["file"])
+        self.assertEqual(tree_of(self.destination)[b"file"][3], b"old")
 
     def test_clean_up_before_the_lock(self) -> None:
         """A file that is removed before it was locked is made again."""

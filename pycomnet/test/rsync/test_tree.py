@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from pycomnet.far.rsync import names, scan, tree
+from pycomnet.far.rsync.files import ShortFiles
 from pycomnet.far.rsync.tree import PathDirectory, Tree, open_tree
 from pycomnet.test.properties import given, settings
 from pycomnet.test.rsync.kit import CutOff, Sender, sync, write
@@ -271,6 +272,46 @@ class TreeTests(CaseTests):
             self.assertRaises(OSError, function, *arguments)
         first.close()
         self.assertEqual(opened.directory(b"b").names(), [b"file"])
+
+
+class MissingFunctionTests(CaseTests):
+    """Where an ``os`` has no function of a name, Jython looks for a Java class each time."""
+
+    def test_looked_up_once(self) -> None:
+        """How often absent names are looked up does not depend on the number of files."""
+        absent: list[str] = []
+        hidden = {"replace", "symlink", "supports_follow_symlinks", "O_NONBLOCK", "scandir"}
+
+        class OldOs:
+            """As Jython's: names in it, no descriptors of directories, times in two floats."""
+
+            def __getattr__(self, name: str) -> Any:
+                if name in hidden:
+                    absent.append(name)
+                    raise AttributeError(name)
+                return getattr(os, name)
+
+        counts = []
+        for number in (1, 9):
+            absent.clear()
+            opened = open_tree(
+                f"{self.destination}/{number}".encode(), names.Posix(), True, OldOs()
+            )
+            assert opened is not None
+            shorts = ShortFiles(names.Posix().native)
+            shorts.enter(opened.root)
+            for each in range(number):
+                name = b"f%d" % each
+                shorts.write(name, b"content", 0o644, NOON)
+                opened.root.utime(name, NOON)
+                opened.root.rename(name, name + b"x")
+                os.close(opened.root.open(name + b"x"))
+                self.assertRaises(OSError, opened.root.symlink, b"to", b"link")
+            opened.root.mkdir(b"d")
+            opened.directory(b"d").mkdir(b"e")
+            self.assertEqual(len(opened.root.names()), number + 1)
+            counts.append(sorted(absent))
+        self.assertEqual(counts[0], counts[1])
 
 
 class MadeMeanwhileTests(SynchronousTestCase):

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import contextlib
-import math
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest_twisted
-from twisted.internet import defer, task
+from twisted.internet import defer
 
 import pycomnet
 from pycomnet.test.rsync.kit import tree_of, write
 from pycomnet.test.system.daemons import daemons
-from pycomnet.test.system.delaying import DelayProxy
+from pycomnet.test.system.delaying import DelayProxy, all_wait
+from pycomnet.test.waiting import until
 
 NOON = 1700000000123456789
-#: Seconds each way.
-DELAY = 1.0
 
 
 @contextlib.asynccontextmanager
@@ -32,7 +30,7 @@ async def line(directory: Path) -> AsyncIterator[tuple[DelayProxy, pycomnet.Gate
         spec = daemon.wait_for(r"clients reach it with (\S+)")[1]
         spec = spec.replace("token_file=token", f"token_file={running.directory}/token")
         port = spec.partition("//")[0].rpartition(":")[2]
-        proxy = DelayProxy(int(port), DELAY, reactor)
+        proxy = DelayProxy(int(port), lambda: all_wait(daemon.pid), reactor)
         listening = await proxy.listen()
         try:
             async with pycomnet.Group(reactor) as group:
@@ -41,6 +39,7 @@ async def line(directory: Path) -> AsyncIterator[tuple[DelayProxy, pycomnet.Gate
                 )
                 yield proxy, gateway
         finally:
+            proxy.stop()
             await defer.maybeDeferred(listening.stopListening)
 
 
@@ -48,9 +47,7 @@ async def turns(
     proxy: DelayProxy, gateway: pycomnet.Gateway, source: Path, target: Path
 ) -> tuple[float, pycomnet.TargetResult]:
     """The round trips of a run, and its result."""
-    from twisted.internet import reactor
-
-    await task.deferLater(reactor, 3 * DELAY)  # what was sent before has arrived
+    await until(lambda: proxy.is_quiet, "what was sent before has arrived")
     proxy.start_again()
     sync = pycomnet.RSync(source)
     sync.add_target(gateway, target)
@@ -78,16 +75,5 @@ async def all_turns(directory: Path) -> tuple[float, float, float]:
 
 @pytest_twisted.ensureDeferred
 async def test_round_trips_are_one_for_each_thing_that_is_asked(tmp_path: Path) -> None:
-    """One for the modules, once; one to compare; one for the content of what differs.
-
-    An end that is slower than the line answers before it has sent all, which the clocks count as
-    more. Nothing makes it fewer, so the least of several runs is what the protocol needs.
-    """
-    asked = (3, 1, 2)
-    least: tuple[float, ...] = (math.inf,) * 3
-    for number in range(6):
-        (tmp_path / str(number)).mkdir()
-        least = tuple(map(min, least, await all_turns(tmp_path / str(number))))
-        if least == asked:
-            break
-    assert least == asked
+    """One for the modules, once; one to compare; one for the content of what differs."""
+    assert await all_turns(tmp_path) == (3, 1, 2)

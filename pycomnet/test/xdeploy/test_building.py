@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import io
 import os
+import signal
 import stat
+import subprocess
 import sys
 import tarfile
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
+from unittest import mock
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from pycomnet.far.xdeploy import building
-from pycomnet.far.xdeploy.directory import remove_tree
+from pycomnet.far.xdeploy import building, ownindex, processgroup
+from pycomnet.far.xdeploy.directory import VenvDirectory, remove_tree
+from pycomnet.far.xdeploy.processgroup import ProcessGroup
 from pycomnet.test.processes import still_there
 from pycomnet.test.xdeploy.test_farside import WaitingChannel, _Older
 
@@ -61,6 +68,41 @@ class RunTests(SynchronousTestCase):
         self.assertEqual(len(started), 2)
         self.assertEqual(still_there(started), [])
 
+    def test_lock_is_kept_by_the_build(self) -> None:
+        """If the process that builds is killed, the place is free when its program has ended."""
+        directory = VenvDirectory(str(self.path / "root"))
+        pipe = self.path / "pipe"
+        os.mkfifo(pipe)
+        code = (
+            "import sys\n"
+            "from pycomnet.far.xdeploy import building, directory\n"
+            "from pycomnet.test.xdeploy.test_farside import WaitingChannel\n"
+            "root, pipe, path = sys.argv[1:]\n"
+            "lock = directory.VenvDirectory(root).lock('built-x')\n"
+            'program = \'open(%r, "w").write("up"); open(%r).read()\' % (pipe, pipe)\n'
+            "argv = [sys.executable, '-c', program]\n"
+            "channel = WaitingChannel(lambda: None)\n"
+            "building.run(argv, path, 'x', path + '/o', channel, held=(lock.fileno(),))\n"
+        )
+        argv = [sys.executable, "-c", code, directory.root, str(pipe), str(self.path)]
+        near = subprocess.Popen(argv)
+        self.assertEqual(pipe.read_text(), "up")
+        near.kill()
+        near.wait()
+        self.assertIsNone(directory.try_lock("built-x"))
+        pipe.write_text("end")
+        directory.lock("built-x").release()  # it waits for the program's end
+
+    def test_lock_that_was_given_back_is_free(self) -> None:
+        """Also if a program that was started meanwhile has its descriptor."""
+        directory = VenvDirectory(str(self.path / "root"))
+        with directory.lock("a") as lock:
+            argv = [sys.executable, "-c", "input()"]
+            other = subprocess.Popen(argv, stdin=subprocess.PIPE, pass_fds=(lock.fileno(),))
+        again = directory.try_lock("a")
+        self.assertIsNotNone(again)
+        other.communicate(b"\n")
+
     def test_much_output_is_cut_in_the_middle(self) -> None:
         """Of much output the begin and the end are kept."""
         self.patch(building, "MAX_OUTPUT", 100)
@@ -71,6 +113,83 @@ class RunTests(SynchronousTestCase):
         self.assertTrue(text.endswith("end"))
         self.assertIn("100008 bytes in all", text)
         self.assertLess(len(text), 200)
+
+
+class ProcessGroupTests(SynchronousTestCase):
+    """:class:`ProcessGroup`, also where an end can't be seen without collecting it."""
+
+    def both_ways(self) -> Iterator[bool]:
+        for can_watch in {processgroup.CAN_WATCH, False}:
+            with mock.patch.object(processgroup, "CAN_WATCH", can_watch):
+                yield can_watch
+
+    def test_what_it_leaves_is_killed(self) -> None:
+        """With the program's end what it has started ends."""
+        code = (
+            "import subprocess, sys\n"
+            "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(1000)'])\n"
+            "print(child.pid)\n"
+            "sys.exit(3)\n"
+        )
+        for _ in self.both_ways():
+            group = ProcessGroup([sys.executable, "-c", code], stdout=subprocess.PIPE)
+            assert group.process.stdout is not None
+            with group.process.stdout as stream:
+                pid = int(stream.readline())
+            self.assertEqual(group.wait(), 3)
+            self.assertEqual(still_there([pid]), [])
+
+    def test_nobody_else_is_killed(self) -> None:
+        """Once its end was collected, its number may be another one's."""
+        for _ in self.both_ways():
+            group = ProcessGroup([sys.executable, "-c", "pass"])
+            self.assertEqual([group.wait(), group.wait()], [0, 0])
+            with mock.patch.object(os, "killpg") as killpg:
+                group.kill()
+            killpg.assert_not_called()
+
+    def test_several_wait_while_one_kills(self) -> None:
+        """Each of those that wait gets the status."""
+        for _ in self.both_ways():
+            group = ProcessGroup([sys.executable, "-c", "import time; time.sleep(1000)"])
+            with ThreadPoolExecutor(3) as pool:
+                waiting = [pool.submit(group.wait) for _ in range(3)]
+                group.kill()
+                found = [each.result(60) for each in waiting]
+            self.assertEqual(found, [-signal.SIGKILL] * 3)
+
+
+class OwnIndexTests(SynchronousTestCase):
+    """An index that is given for the far machine's pip."""
+
+    def test_it_is_the_only_one(self) -> None:
+        """What that machine is configured for beside it does not count; else it does."""
+        for given, others in (("http://127.0.0.1/simple", False), (None, True)):
+            seen: dict[str, str] = {}
+
+            def started(argv: Any, seen: dict[str, str] = seen, **options: Any) -> Any:
+                seen.update(options["env"])
+                raise OSError("not started")
+
+            path = Path(self.mktemp()).absolute()
+            path.mkdir()
+            plan: dict[str, Any] = {
+                "requirements": ["a"],
+                "constraints": [],
+                "sdists": [],
+                "pip": [],
+            }
+            creation: Any = SimpleNamespace(
+                directory=VenvDirectory(str(path / "root")), channel=WaitingChannel(lambda: None)
+            )
+            around = {"PIP_EXTRA_INDEX_URL": "http://other", "PIP_PRE": "1"}
+            self.patch(os, "environ", {**os.environ, **around})
+            self.patch(building, "ProcessGroup", started)
+            plan.update(index=given, hashed=False)
+            self.assertRaises(OSError, ownindex.resolve, creation, plan)
+            self.assertEqual("PIP_EXTRA_INDEX_URL" in seen and "PIP_PRE" in seen, others)
+            self.assertEqual(seen.get("PIP_INDEX_URL"), given)
+            self.assertEqual(seen.get("PIP_CONFIG_FILE") == os.devnull, not others)
 
 
 class ArchiveTests(SynchronousTestCase):

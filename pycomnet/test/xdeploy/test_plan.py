@@ -8,6 +8,7 @@ import io
 import os
 import shutil
 import stat
+import subprocess
 import sys
 import tarfile
 import threading
@@ -24,7 +25,7 @@ from twisted.logger import capturedLogs
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from pycomnet.test.processes import still_there
-from pycomnet.test.xdeploy.packages import project, sdist
+from pycomnet.test.xdeploy.packages import project, sdist, wheel
 from pycomnet.xdeploy import tool, wheelcache
 from pycomnet.xdeploy.plan import FarBuild, PackageIndex, Plan
 from pycomnet.xdeploy.requirements import InvalidRequirements
@@ -149,6 +150,19 @@ class CacheTests(PathCase):
         self.assertEqual(cache.prune(), 20)
         self.assertEqual([file.path.exists() for file in made], [False, False, True, True])
         self.assertEqual(cache.prune(), 0)
+
+    def test_full_disk(self) -> None:
+        """What is not complete does not stay, and what is there stays as it is."""
+        wheel = self.cache.add(self.file("a-1-py3-none-any.whl"))
+        self.cache.write_plan("k", Plan((wheel,)))
+        problem = OSError(errno.ENOSPC, "No space left on device")
+        with mock.patch.object(os, "replace", side_effect=problem):
+            with self.assertRaisesRegex(OSError, "No space left"):
+                self.cache.add(self.file("b-1-py3-none-any.whl", b"b"))
+            with self.assertRaisesRegex(OSError, "No space left"):
+                self.cache.write_plan("k", Plan())
+        self.assertEqual(list((self.path / "cache" / "new").iterdir()), [])
+        self.assertEqual(self.cache.read_plan("k"), Plan((wheel,)))
 
     def test_several_threads_add_the_same(self) -> None:
         """One that is done while another is in the middle is not in its way, nor is it cut."""
@@ -281,8 +295,28 @@ class IndexTests(PathCase):
         self.assertNotEqual(one.key(), two.key())
         where = str(self.path / "one" / "wheels")
         self.assertEqual(one.arguments(), ["--no-index", "--find-links", where])
-        self.assertEqual(one.environment()["PIP_FIND_LINKS"], where)
+        self.assertEqual(one.environment()["PIP_FIND_LINKS"], Path(where).as_uri())
         self.assertEqual(one.key(), PackageIndex(where).key())
+
+    def test_directory_with_a_blank(self) -> None:
+        """pip finds what is there by the variables alone, as where it installs for a build."""
+        index = PackageIndex(str(self.path / "my wheels"))
+        wheel(self.path / "my wheels", "a")
+        argv = [sys.executable, "-m", "pip", "download", "--dest", str(self.path / "got"), "a"]
+        ran = subprocess.run(argv, env=index.environment(), capture_output=True, text=True)
+        self.assertEqual(ran.returncode, 0, ran.stderr)
+        self.assertEqual(len(list((self.path / "got").iterdir())), 1)
+
+    def test_each_variable_of_pip_is_part_of_the_key(self) -> None:
+        """Whatever may change what pip chooses; those that are not used do not count."""
+        indexes = PackageIndex(), PackageIndex("http://127.0.0.1/simple")
+        keys = [str(each.key()) for each in indexes]
+        self.patch(os, "environ", {**os.environ, "PIP_NO_DEPS": "1"})
+        now = [str(each.key()) for each in indexes]
+        self.assertEqual(len({*keys, *now}), 4)
+        self.patch(os, "environ", {**os.environ, "PIP_EXTRA_INDEX_URL": "http://other"})
+        self.assertNotEqual(str(indexes[0].key()), now[0])
+        self.assertEqual(str(indexes[1].key()), now[1])
 
     def test_configuration_files_are_part_of_the_key(self) -> None:
         """What pip is configured for in its files counts as what is in variables."""
@@ -350,6 +384,24 @@ class BuildSystemTests(PathCase):
             "[build-system]\nrequires = []\nbuild-backend = 'b'\nbackend-path = 'x'",
         ):
             self.assertRaisesRegex(BuildFailed, "a-1.tar.gz", self.read, text)
+
+    def test_broken_archive(self) -> None:
+        """So is an archive that is cut, or has a link to nothing for that file."""
+        for name, content in (("a-1.zip", b"PK"), ("a-1.tar.gz", b"\x1f\x8b\x08cut")):
+            path = self.file(name, content)
+            self.assertRaisesRegex(BuildFailed, name, build_system, path)
+        with tarfile.open(path, "w:gz") as tar:
+            info = tarfile.TarInfo("a-1/pyproject.toml")
+            info.type, info.linkname = tarfile.SYMTYPE, "nowhere"
+            tar.addfile(info)
+        self.assertRaisesRegex(BuildFailed, "a-1.tar.gz", build_system, path)
+        whole = self.path / "whole.tar.gz"
+        with tarfile.open(whole, "w:gz") as tar:
+            info = tarfile.TarInfo("a-1/other")
+            info.size = 100000
+            tar.addfile(info, io.BytesIO(os.urandom(100000)))
+        path.write_bytes(whole.read_bytes()[:50000])
+        self.assertRaisesRegex(BuildFailed, "a-1.tar.gz", build_system, path)
 
 
 class ProjectTests(PathCase):
@@ -437,6 +489,17 @@ class ToolTests(TestCase):
         await deferToThread(Path(pipe).write_text, "1")
         self.assertFalse(second.called)
         self.assertEqual([(await first).output, (await second).output], ["1\n", "2\n"])
+
+    async def test_it_leaves_nothing_that_keeps_its_output_open(self) -> None:
+        """It is over when the program has ended, whatever that has started."""
+        code = (
+            "import subprocess, sys\n"
+            "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(1000)'])\n"
+            "print(child.pid)\n"
+        )
+        ran = await run_tool(self.reactor, [sys.executable, "-c", code], os.environ)
+        self.assertEqual(ran.status, 0)
+        self.assertEqual(await deferToThread(still_there, [int(ran.output)]), [])
 
     async def test_missing_program_is_an_error(self) -> None:
         """A program that is not there is an error."""

@@ -59,7 +59,8 @@ class RequirementsTests(SynchronousTestCase):
     def test_files_may_change(self) -> None:
         """What a file has may change."""
         self.assertTrue(Requirements.of("a @ https://x.example/a-1.0.tar.gz").fixed)
-        self.assertFalse(Requirements.of("a @ file:///tmp/a-1.0.tar.gz").fixed)
+        for url in ("file:///tmp/a-1.0.tar.gz", "FILE:///tmp/a", "git+file:///tmp/a", "file:a"):
+            self.assertFalse(Requirements.of(f"a @ {url}").fixed, url)
 
     def test_constraints_make_other_requirements(self) -> None:
         """In any order; they want nothing themselves, so they have no extras."""

@@ -19,10 +19,10 @@ from pycomnet.far.forkserver.splice import move
 from pycomnet.far.preamble import Preamble
 from pycomnet.wire.frames import (
     ERROR,
+    HOP_WINDOW,
     MARKER,
     NORMAL,
     RAW_FRAGMENT,
-    WIDE_WINDOW,
 )
 from pycomnet.wire.mux import (
     EV_CLOSED,
@@ -168,7 +168,7 @@ class Splicing(RelayCase):
         got = len(near.data())
         self.assertLessEqual(got, 65536)
         # The windows of the two connections, and what is on its way.
-        self.assertLess(sent, WIDE_WINDOW + 4 * 65536)
+        self.assertLess(sent, HOP_WINDOW + 4 * 65536)
         while got < sent:
             near.consume()
             self.run_it(1)
@@ -205,7 +205,7 @@ class Splicing(RelayCase):
         return len(moves)
 
     def test_long_frames_are_moved_by_the_system(self) -> None:
-        moves = self.long(Limits(WIDE_WINDOW, RAW_FRAGMENT), False)
+        moves = self.long(Limits(HOP_WINDOW, RAW_FRAGMENT), False)
         if hasattr(os, "splice"):
             self.assertGreater(moves, 5)
 
@@ -216,7 +216,7 @@ class Splicing(RelayCase):
     def test_long_frames_arrive_through_a_full_pipe(self) -> None:
         """It comes whole also when the receiver's pipe is full in the midst of a frame."""
         self.long(None, True)
-        self.long(Limits(WIDE_WINDOW, RAW_FRAGMENT), True)
+        self.long(Limits(HOP_WINDOW, RAW_FRAGMENT), True)
 
     def test_end_of_one_half_is_passed_on_after_its_data(self) -> None:
         """The end of one half is that of the other's, after what was sent."""
