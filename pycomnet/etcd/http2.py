@@ -207,10 +207,6 @@ class Http2Connection:
             return
         self._waiting = deque(one for one in self._waiting if one[0] is not stream)
 
-    def was_sent(self, stream: Http2Stream) -> bool:
-        """Whether a request was sent, and its stream is open."""
-        return self.streams.get(stream.id) is stream
-
     def ping(self, payload: bytes) -> None:
         """Send a PING with 8 bytes. Anything received after it shows that the member works."""
         self._write(frames.frame(frames.PING, 0, 0, payload))
