@@ -12,7 +12,8 @@ text = pathlib.Path(sys.argv[1]).read_text(encoding="utf-8", errors="replace")
 # pytest's closing lines; a reason may follow.
 found = re.findall(r"^(?:FAILED|ERROR) (\S+::.*?)(?: - .*)?$", text, re.M)
 # trial names the tests that failed for one reason below its traceback.
-for part in re.split(r"^=+$", text, flags=re.M)[1:]:
+# A line of - ends them; the output of another process may follow.
+for part in re.split(r"^(?:=+|-+)$", text, flags=re.M)[1:]:
     if re.match(r"\n\[(?:FAIL|ERROR)\]\n", part):
         found += re.findall(r"^(pycomnet\.test\.[\w.]+)$", part, re.M)
 found = list(dict.fromkeys(found))
