@@ -33,7 +33,7 @@ from pycomnet.ext.pubsub.outlets import BATCH, Outlet, Subscription
 from pycomnet.ext.pubsub.stores import EventStore
 from pycomnet.ext.pubsub.subjects import Patterns, check_subject
 from pycomnet.ext.pubsub.subscriberqueue import ALWAYS, Item, WaitingBytes
-from pycomnet.ext.pubsub.takers import Run, Takers
+from pycomnet.ext.pubsub.takers import EventRun, Takers
 from pycomnet.ext.pubsub.topicgroups import TopicGroups
 from pycomnet.far.live import Live
 from pycomnet.text.logs import Logger
@@ -100,7 +100,7 @@ class Topic(Live):
         #: subject -> its takers, for the subjects that were looked up
         self._wanting = self.takers.wanting
         #: events that their takers have not got yet; and the takers of the last event
-        self._run: Run[Taker] | None = None
+        self._run: EventRun[Taker] | None = None
         self._last_takers: tuple[Taker, ...] | None = None
         #: outlets that have something to send
         self._dirty: list[Taker | Outlet] = []
@@ -262,7 +262,7 @@ class Topic(Live):
             self._cork()
             self._flush()
 
-    def _open_run(self, takers: tuple[Taker, ...]) -> Run[Taker] | None:
+    def _open_run(self, takers: tuple[Taker, ...]) -> EventRun[Taker] | None:
         """Begin a run, if events may wait for others of this turn."""
         if self._turn is None or self.store is not None or self.pressure:
             return None
@@ -271,7 +271,7 @@ class Topic(Live):
         room = min([taker.room() for taker in members], default=BATCH)
         if room <= 0:
             return None
-        self._run = Run(takers, members, room)
+        self._run = EventRun(takers, members, room)
         return self._run
 
     def _settle(self, sends: bool = False) -> None:
