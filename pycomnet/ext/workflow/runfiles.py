@@ -15,13 +15,15 @@ import contextlib
 import hashlib
 import json
 import os
-import shutil
+import re
+import stat
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import attrs
+from twisted.internet import defer
 
 from pycomnet.ext.workflow.definition import all_steps
 from pycomnet.ext.workflow.errors import (
@@ -34,11 +36,14 @@ from pycomnet.ext.workflow.records import UNREADABLE, WorkflowRun
 from pycomnet.net import private
 from pycomnet.services.binary import Binary
 from pycomnet.services.threads import in_thread
+from pycomnet.text.logs import Logger
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IReactorThreads
 
     from pycomnet.interfaces import IRunStore
+
+log = Logger()
 
 #: The most bytes of the files of all runs, if the configuration does not say.
 MOST_FILES = 10 << 30
@@ -49,6 +54,11 @@ STALE = 3_600.0
 #: The name of the file that says which run a directory is of; and the end of the names of files
 #: that are being written.
 OF, PART = "run", ".part"
+#: The names of directories of runs, and of what is in them. Whatever else is there is the user's.
+_PLACE = re.compile("[0-9a-f]{64}")
+_FILE = re.compile(rf"{OF}|[0-9a-f]{{64}}|({OF}-)?[0-9a-f]{{16}}{re.escape(PART)}")
+#: Runs that are looked up in the store at a time.
+ROWS = 500
 
 #: What a step's record has of a file: its SHA-256 as hex digits, its size in bytes, and the name
 #: that the service gave it, or None.
@@ -91,6 +101,12 @@ class RunFiles:
             with contextlib.suppress(FileExistsError):
                 os.mkdir(self.path, 0o700)
             private.check_directory(self.path)
+            if os.stat(self.path).st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+                # What others create there would be removed, and could be a link to elsewhere then.
+                raise private.NotPrivate(
+                    f"{self.path}: other users may create files there: use a directory for the "
+                    "files of runs alone"
+                )
             os.scandir(self.path).close()
             self.count()
         except private.NotPrivate as problem:
@@ -103,8 +119,8 @@ class RunFiles:
         """Count the bytes, and remove what was left half-written by a crash."""
         size = 0
         stale = time.time() - STALE
-        for place in _entries(self.path):
-            for one in _entries(place.path):
+        for place in _places(self.path):
+            for one in _files(place.path):
                 with contextlib.suppress(FileNotFoundError):
                     found = one.stat(follow_symlinks=False)
                     if one.name.endswith(PART) and found.st_mtime < stale:
@@ -135,6 +151,13 @@ class RunFiles:
         :raises RunFilesFull: there are too many bytes, or the disk is full.
         :raises OSError: they can't be written.
         """
+        try:
+            return self._keep(run, nonce, blocks)
+        finally:
+            for one in blocks:
+                one.close()
+
+    def _keep(self, run: str, nonce: str, blocks: Sequence[Any]) -> list[Reference]:
         size = sum(one.size for one in blocks)
         with self._lock:
             if self.size + size > self._most:
@@ -157,8 +180,6 @@ class RunFiles:
             with self._lock:
                 self._writing -= size
                 self._complete += new
-            for one in blocks:
-                one.close()
 
     def _made(self, run: str, nonce: str) -> str:
         """The directory of a run."""
@@ -187,17 +208,26 @@ class RunFiles:
     # -- removing --------------------------------------------------------------------------------
 
     def runs(self) -> list[tuple[str, str]]:
-        """The runs that have a directory: id and nonce. Directories that are of none are removed,
-        once nobody writes them any more."""
+        """The runs that have a directory: id and nonce. Directories that a crash has left without
+        the file that names their run are removed, once nobody writes them any more.
+
+        A directory whose run can't be read now is left as it is: its run may go on.
+        """
         found = []
-        for one in _entries(self.path):
+        for one in _places(self.path):
             try:
                 with open(os.path.join(one.path, OF), "rb") as file:
                     run, nonce = json.load(file)
-            except (OSError, ValueError, TypeError):
+            except FileNotFoundError:
                 with contextlib.suppress(FileNotFoundError):
-                    if one.stat().st_mtime < time.time() - STALE:
-                        shutil.rmtree(one.path, ignore_errors=True)
+                    if one.stat(follow_symlinks=False).st_mtime < time.time() - STALE:
+                        _remove(one.path)
+            except (OSError, ValueError, TypeError) as problem:
+                log.error(
+                    "{path}: which run it is of is not known: {problem}",
+                    path=one.path,
+                    problem=problem,
+                )
             else:
                 if one.path == self._place(run, nonce):
                     found.append((run, nonce))
@@ -205,13 +235,7 @@ class RunFiles:
 
     def remove(self, run: str, nonce: str) -> None:
         """Remove all files of a run that is not in the store any more."""
-        # The file that says which run it is goes last: what a crash leaves is found again.
-        place = self._place(run, nonce)
-        for one in _entries(place):
-            if one.name != OF:
-                with contextlib.suppress(FileNotFoundError):
-                    os.unlink(one.path)
-        shutil.rmtree(place, ignore_errors=True)
+        _remove(self._place(run, nonce))
 
 
 def check_no_files(tasks: Mapping[str, Mapping[str, Any]]) -> None:
@@ -228,11 +252,19 @@ def check_no_files(tasks: Mapping[str, Mapping[str, Any]]) -> None:
 async def sweep(files: RunFiles, store: IRunStore, threads: IReactorThreads) -> None:
     """Remove the files of runs that are not in the store any more, and count the rest."""
     # First the directories: the run of each of them was in the store before it was made.
-    for run, nonce in await in_thread(threads, files.runs):
-        row = await store.row(run)
-        found = None if row is None else WorkflowRun.seen(row)
-        if found is None or (found.nonce != nonce and not _is_unreadable(found)):
-            await in_thread(threads, files.remove, run, nonce)
+    found = await in_thread(threads, files.runs)
+    for at in range(0, len(found), ROWS):
+        some = found[at : at + ROWS]
+        # Together: the store reads them in one transaction.
+        asked = [store.row(run) for run, _ in some]
+        try:
+            rows = await defer.gatherResults(asked, consumeErrors=True)
+        except defer.FirstError as first:
+            first.subFailure.raiseException()
+        for (run, nonce), row in zip(some, rows, strict=True):
+            kept = None if row is None else WorkflowRun.seen(row)
+            if kept is None or (kept.nonce != nonce and not _is_unreadable(kept)):
+                await in_thread(threads, files.remove, run, nonce)
     await in_thread(threads, files.count)
 
 
@@ -244,6 +276,28 @@ def _is_unreadable(run: WorkflowRun) -> bool:
 def _entries(path: str) -> Iterator[os.DirEntry[str]]:
     with contextlib.suppress(FileNotFoundError, NotADirectoryError), os.scandir(path) as entries:
         yield from entries
+
+
+def _places(path: str) -> Iterator[os.DirEntry[str]]:
+    """The directories of runs."""
+    for one in _entries(path):
+        if _PLACE.fullmatch(one.name) and one.is_dir(follow_symlinks=False):
+            yield one
+
+
+def _files(place: str) -> Iterator[os.DirEntry[str]]:
+    """What is in the directory of a run, and was made here."""
+    return (one for one in _entries(place) if _FILE.fullmatch(one.name))
+
+
+def _remove(place: str) -> None:
+    """Remove the directory of a run; it stays if there is anything else in it."""
+    # The file that says which run it is goes last: what a crash leaves is found again.
+    for one in sorted(_files(place), key=lambda one: one.name == OF):
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(one.path)
+    with contextlib.suppress(OSError):
+        os.rmdir(place)
 
 
 def _created(path: str) -> Any:

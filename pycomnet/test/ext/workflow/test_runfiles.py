@@ -254,6 +254,58 @@ class FilesTests(SynchronousTestCase):
         self.assertEqual(len(os.listdir(os.path.join(self.path, place))), 2)
         self.keep(b"x" * 2_000)
 
+    def test_what_others_have_there_stays(self) -> None:
+        """A directory that also has something else: nothing of that is removed, however old."""
+        kept = self.keep(b"one")
+        other = os.path.join(self.path, "photos")
+        inside = os.path.join(self.files._place("r", "n"), "notes.txt")
+        os.mkdir(other)
+        for path in (os.path.join(other, "film.part"), os.path.join(other, "x"), inside):
+            with open(path, "w") as file:
+                file.write("mine")
+            os.utime(path, (0, 0))
+        os.symlink(other, os.path.join(self.path, "f" * 64))
+        os.utime(other, (0, 0))
+        self.files.count()
+        self.assertEqual(self.files.runs(), [("r", "n")])
+        self.assertEqual(len(self.files.blocks("r", "n", kept)), 1)
+        self.files.remove("r", "n")
+        self.assertEqual(sorted(os.listdir(other)), ["film.part", "x"])
+        self.assertEqual(os.listdir(os.path.dirname(inside)), ["notes.txt"])
+
+    def test_run_that_can_not_be_read_now(self) -> None:
+        """Its files stay, however old they are: it may go on."""
+        kept = self.keep(b"one")
+        place = self.files._place("r", "n")
+        said, aside = os.path.join(place, OF), os.path.join(self.path, "aside")
+        os.rename(said, aside)
+
+        def torn() -> None:
+            with open(said, "w") as file:
+                file.write("[")
+
+        for damage in (lambda: os.symlink(OF, said), torn):
+            damage()
+            os.utime(place, (0, 0))
+            self.assertEqual(self.files.runs(), [])
+            os.unlink(said)
+        os.rename(aside, said)
+        self.assertEqual(self.files.runs(), [("r", "n")])
+        self.assertEqual(len(self.files.blocks("r", "n", kept)), 1)
+
+    def test_directory_where_others_may_create_files(self) -> None:
+        """It is refused, also with the sticky bit."""
+        os.chmod(self.path, 0o1777)
+        with self.assertRaisesRegex(RunStoreFailed, "other users may create files there"):
+            self.files.open()
+
+    def test_blocks_that_are_refused_are_closed(self) -> None:
+        """No descriptor stays open for them."""
+        blocks = [Block(b"one"), Block(b"two")]
+        with self.assertRaises(RunFilesFull):
+            RunFiles(self.path, 5).keep("r", "n", blocks)
+        self.assertEqual([one.closed for one in blocks], [True, True])
+
     def test_kill_at_each_step(self) -> None:
         """Whenever a process is killed that keeps files: the next one keeps them, no file is torn,
         and what is left is removed with the run."""
@@ -359,8 +411,10 @@ class ConfigTests(SynchronousTestCase):
         durable."""
         late = [press("print", attach=["render"]), RENDER]
         none = [press("render", name="render"), press("print", attach=["render"])]
+        hidden = [RENDER, {"parallel": [none]}]
         for task, said in (
             (late, "no earlier step 'render' here whose files are kept"),
+            (hidden, "no earlier step 'render' here whose files are kept"),
             (none, "no earlier step 'render' here whose files are kept"),
             ({"steps": BOOK, "durable": False}, "runs of 't' keep no files"),
             ({"steps": [{"task": "used"}], "durable": False}, "runs of 't' keep no files"),
