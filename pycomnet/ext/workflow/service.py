@@ -11,13 +11,12 @@ from twisted.internet import defer, task
 
 from pycomnet.deferred import deferred
 from pycomnet.errors import Forbidden, InvalidArguments, Unauthenticated
-from pycomnet.ext.workflow.asking import Places, as_time, check_text, is_one_of
+from pycomnet.ext.workflow.asking import Places, as_time, check_text, is_one_of, problem_of
 from pycomnet.ext.workflow.client import WORKFLOW
 from pycomnet.ext.workflow.definition import Definition
 from pycomnet.ext.workflow.errors import (
-    RunCancelled,
     RunConflict,
-    RunFailed,
+    RunStoreBusy,
     RunStoreFailed,
     UnknownRun,
 )
@@ -42,6 +41,7 @@ from pycomnet.ext.workflow.records import (
 )
 from pycomnet.ext.workflow.runfiles import RunFiles, check_no_files, sweep
 from pycomnet.ext.workflow.runner import Runner
+from pycomnet.ext.workflow.stepper import AGAIN
 from pycomnet.ext.workflow.timetable import Timetable
 from pycomnet.services.interface import Service, interface, method
 from pycomnet.services.threads import in_thread
@@ -108,7 +108,7 @@ class WorkflowService(Service):
         self._grace = grace
         self._definitions = {name: Definition.of(name, tasks) for name in tasks}
         self._pruning: Any = None
-        #: whether it has looked for files of runs that are not there any more
+        #: whether no files are left of runs that were removed; a crash may have left some
         self._swept = False
         self._threads: Any = None
         self._timetable: Timetable | None = None
@@ -156,14 +156,13 @@ class WorkflowService(Service):
 
     async def _prune(self) -> None:
         try:
-            removed = not self._swept  # a crash may have left files
             while await self.store.prune(self._wall() - self._keep, PRUNE):
-                removed = True
-            if removed and self.files is not None:
+                self._swept = False
+            if not self._swept and self.files is not None:
                 await sweep(self.files, self.store, self._threads)
                 self._swept = True
         except Exception as problem:
-            tell = log.error if isinstance(problem, RunStoreFailed) else log.failure
+            tell = log.error if isinstance(problem, RunStoreFailed | OSError) else log.failure
             tell("can't remove old runs: {problem}", problem=problem)
 
     async def _start_scheduled(self, name: str, args: Any, id: str) -> None:
@@ -290,7 +289,11 @@ class WorkflowService(Service):
             try:
                 run = self._runner.known(id)
                 if run is None:
-                    run = await self._kept(id)
+                    try:
+                        run = await self._kept(id)
+                    except RunStoreBusy:  # which says that nothing was changed: but it goes on
+                        await task.deferLater(self._threads, AGAIN)
+                        continue
                 if not run.ended and (run.error or {}).get("code") == UNREADABLE:
                     raise RunStoreFailed(f"the run {id!r} can't be read, and does not go on")
                 # One that is in memory has not ended before that is committed.
@@ -306,10 +309,7 @@ class WorkflowService(Service):
                     waiting.cancel()
         if run.state == DONE:
             return run.result
-        error = run.error or {}
-        text = f"{run.id}: {error.get('step', '')}: {error.get('message') or error.get('code')}"
-        kind = RunCancelled if run.state == CANCELLED else RunFailed
-        raise kind(text, run.id, str(error.get("step", "")), error)
+        raise problem_of(run)
 
     async def _kept(self, id: str) -> WorkflowRun:
         row = await self.store.row(id)

@@ -19,6 +19,7 @@ from pycomnet.ext.workflow.errors import (
     RunFailed,
     RunFileLost,
     RunFilesFull,
+    RunStoreBusy,
     RunStoreFailed,
     UnknownRun,
     WorkflowConfigError,
@@ -209,6 +210,35 @@ class FilesOfRunsTests(WorkflowCase):
         problem = await self.fails(w.invoke("t", 5), RunFailed)
         self.assertEqual(problem.error["code"], "result")
         self.assertIn(f"0 bytes of at most {len(LONG)}", str(problem))
+        self.assertEqual(self.kept(), [])
+
+    @deferred
+    async def test_service_that_has_no_place_any_more(self) -> None:
+        """A step that keeps files is not called: nobody could say later that it has run."""
+        w = await self.serve({"t": [{"signal": "go"}, {**RENDER, "retry": {"delay": 0.01}}]})
+        await w.start("t", 5, "r")
+        await self.until(lambda: not self.runner.live)
+        await self.crash()
+        self.has_files = False
+        w = await self.serve({"t": [{"signal": "go"}]})
+        await w.signal("r", "go")
+        problem = await self.fails(w.result("r"), RunFailed)
+        self.assertEqual(problem.error["code"], "workflow-file-lost")
+        self.assertEqual(self.press.rendered, 0)
+
+    @deferred
+    async def test_sweep_that_fails_is_made_again(self) -> None:
+        """The files of a run that is pruned go later, if the store can't answer just then."""
+        w = await self.serve({"t": BOOK})
+        await w.invoke("t", 5)
+        await self.until(lambda: self.service._swept)
+        row = self.service.store.row
+        self.service.store.row = lambda run: defer.fail(RunStoreBusy("busy"))
+        self.offset = 1e9
+        await self.service._prune()
+        self.assertEqual(len(self.kept()), 2)
+        self.service.store.row = row
+        await self.service._prune()
         self.assertEqual(self.kept(), [])
 
     @deferred
