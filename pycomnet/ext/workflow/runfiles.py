@@ -1,10 +1,10 @@
 """The files of runs: blocks of binary data that steps returned.
 
 Each run has a directory, which is named by the SHA-256 of the run's id and nonce. It has a file for
-each block, named by the SHA-256 of its content, and a file ``run`` that says which run it is. A
-block is complete and on the disk before the record that refers to it is committed. So a crash can
-leave a file to which no record refers, and never a record without its file. All files of a run are
-removed together, after the run itself.
+each block, named by the SHA-256 of its content, and a file ``run`` that says which run it is, and
+of which store. A block is complete and on the disk before the record that refers to it is
+committed. So a crash can leave a file to which no record refers, and never a record without its
+file. All files of a run are removed together, after the run itself.
 
 All methods of ``RunFiles`` block: they are called in threads.
 """
@@ -19,7 +19,7 @@ import re
 import stat
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -41,7 +41,7 @@ from pycomnet.text.logs import Logger
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IReactorThreads
 
-    from pycomnet.interfaces import IRunStore
+    from pycomnet.interfaces import IRunFollower, IRunStore
 
 log = Logger()
 
@@ -59,6 +59,10 @@ _PLACE = re.compile("[0-9a-f]{64}")
 _FILE = re.compile(rf"{OF}|[0-9a-f]{{64}}|({OF}-)?[0-9a-f]{{16}}{re.escape(PART)}")
 #: Runs that are looked up in the store at a time.
 ROWS = 500
+#: How many users' requests for files are served at a time, as far as their hashes.
+READS = 2
+#: The prefix of the names of marks by which a store knows its directories again: no schedule's.
+OWNER = "files:"
 
 #: What a step's record has of a file: its SHA-256 as hex digits, its size in bytes, and the name
 #: that the service gave it, or None.
@@ -86,7 +90,11 @@ class RunFiles:
 
     def __init__(self, path: str, most: int = MOST_FILES) -> None:
         self.path = path
+        #: the name of a mark of the store whose runs they are
+        self.owner = ""
         self._most = most
+        #: limits who reads whole files for a user; calls of steps do not wait for them
+        self.asked = defer.DeferredSemaphore(READS)
         #: the bytes of complete files, and of those that are being written
         self._complete = self._writing = 0
         self._lock = threading.Lock()
@@ -189,7 +197,7 @@ class RunFiles:
                 os.mkdir(place, 0o700)
             part = os.path.join(place, f"{OF}-{os.urandom(8).hex()}{PART}")
             with _created(part) as file:
-                file.write(json.dumps([run, nonce]).encode())
+                file.write(json.dumps([run, nonce, self.owner]).encode())
                 _sync_file(file)
             os.replace(part, os.path.join(place, OF))
             _sync(self.path)
@@ -207,17 +215,19 @@ class RunFiles:
 
     # -- removing --------------------------------------------------------------------------------
 
-    def runs(self) -> list[tuple[str, str]]:
+    def runs(self, owners: Collection[str] = ("",)) -> list[tuple[str, str]]:
         """The runs that have a directory: id and nonce. Directories that a crash has left without
         the file that names their run are removed, once nobody writes them any more.
 
         A directory whose run can't be read now is left as it is: its run may go on.
+
+        :param owners: only those of a store with these marks.
         """
         found = []
         for one in _places(self.path):
             try:
                 with open(os.path.join(one.path, OF), "rb") as file:
-                    run, nonce = json.load(file)
+                    run, nonce, owner = json.load(file)
             except FileNotFoundError:
                 with contextlib.suppress(FileNotFoundError):
                     if one.stat(follow_symlinks=False).st_mtime < time.time() - STALE:
@@ -229,7 +239,7 @@ class RunFiles:
                     problem=problem,
                 )
             else:
-                if one.path == self._place(run, nonce):
+                if owner in owners and one.path == self._place(run, nonce):
                     found.append((run, nonce))
         return found
 
@@ -249,10 +259,37 @@ def check_no_files(tasks: Mapping[str, Mapping[str, Any]]) -> None:
             raise WorkflowConfigError([f"the task {name!r}: {text}"])
 
 
+async def open_with(
+    files: RunFiles | None, store: IRunStore, follower: IRunFollower, threads: IReactorThreads
+) -> None:
+    """Open the files of runs, and the store of these runs; or none of the two."""
+    if files is not None:
+        await in_thread(threads, files.open)
+    await store.open(follower)
+    if files is None:
+        return
+    try:
+        owners = _owners(await store.marks())
+        if not owners:
+            owners = [f"{OWNER}{os.urandom(16).hex()}"]
+            await store.mark(owners[0], time.time())
+    except BaseException:
+        await store.close()
+        raise
+    files.owner = owners[0]
+
+
+def _owners(marks: Mapping[str, float]) -> list[str]:
+    """Those of a store's marks that are in its directories. They are several if several services
+    have begun to use it at the same time."""
+    return sorted(one for one in marks if one.startswith(OWNER))
+
+
 async def sweep(files: RunFiles, store: IRunStore, threads: IReactorThreads) -> None:
     """Remove the files of runs that are not in the store any more, and count the rest."""
+    owners = _owners(await store.marks())
     # First the directories: the run of each of them was in the store before it was made.
-    found = await in_thread(threads, files.runs)
+    found = await in_thread(threads, files.runs, owners)
     for at in range(0, len(found), ROWS):
         some = found[at : at + ROWS]
         # Together: the store reads them in one transaction.
@@ -354,4 +391,12 @@ def _checked(place: str, hash: str, size: int, name: Any) -> Binary:
     return Binary(path, name)
 
 
-__all__ = ["MOST_FILES", "Reference", "RunFiles", "WithFiles", "check_no_files", "sweep"]
+__all__ = [
+    "MOST_FILES",
+    "Reference",
+    "RunFiles",
+    "WithFiles",
+    "check_no_files",
+    "open_with",
+    "sweep",
+]

@@ -39,7 +39,7 @@ from pycomnet.ext.workflow.records import (
     WorkflowRun,
     pack,
 )
-from pycomnet.ext.workflow.runfiles import RunFiles, check_no_files, sweep
+from pycomnet.ext.workflow.runfiles import RunFiles, check_no_files, open_with, sweep
 from pycomnet.ext.workflow.runner import Runner
 from pycomnet.ext.workflow.stepper import AGAIN
 from pycomnet.ext.workflow.timetable import Timetable
@@ -130,9 +130,7 @@ class WorkflowService(Service):
         self.runner = Runner(
             self.store, server.context, server.reactor, self._wall, files=self.files
         )
-        await self.store.open(self.runner)
-        if self.files is not None:
-            await in_thread(server.reactor, self.files.open)
+        await open_with(self.files, self.store, self.runner, server.reactor)
         self.runner.begin()
         self._pruning = task.LoopingCall(self._prune)
         self._pruning.clock = server.reactor
@@ -392,7 +390,8 @@ class WorkflowService(Service):
         step = run.steps.get(request.args["step"])
         if step is None or self.files is None:
             raise UnknownRun(f"the run {run.id!r} has no such step with files")
-        blocks = await in_thread(self._threads, self.files.blocks, run.id, run.nonce, step.files)
+        asked = run.id, run.nonce, step.files
+        blocks = await self.files.asked.run(in_thread, self._threads, self.files.blocks, *asked)
         return (len(blocks), *blocks) if blocks else 0
 
     @method("graph", args={"task": "str?", "id": "str?", "format": "str?"}, idempotent=True)

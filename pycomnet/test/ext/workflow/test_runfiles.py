@@ -51,6 +51,10 @@ class Press(Service):
         self.rendered += 1
         return f"{request.args} pages", Binary(b"short", "cover"), Binary(LONG, "text")
 
+    @method(once=True)
+    def render_once(self, request: Any) -> Any:
+        return self.render(request)
+
     @method(idempotent=True)
     def nothing(self, request: Any) -> Any:
         return request.args
@@ -134,25 +138,41 @@ class FilesOfRunsTests(WorkflowCase):
         await w.result("r")
         self.assertEqual((self.press.rendered, self.press.printed), (1, [BLOCKS]))
 
-    @deferred
-    async def test_crash_between_the_files_and_the_commit(self) -> None:
-        """The step is called again; its files are kept once."""
-        w = await self.serve({"t": BOOK})
-        self.patch(self.service.store, "commit", lambda change: defer.Deferred())
+    async def crash_before_the_commit(self, step: Any) -> Any:
+        """A client of a service that goes on with a run that has kept files, and no record."""
+        w = await self.serve({"t": [step, BOOK[1]]})
+        commit = self.service.store.commit
+
+        def commits(change: Any) -> Any:
+            return defer.Deferred() if self.kept() else commit(change)
+
+        self.service.store.commit = commits
         await w.start("t", 5, "r")
         await self.until(lambda: len(self.kept()) == 2)
         await self.crash()
-        w = await self.serve({"t": BOOK})
+        return await self.serve({"t": BOOK})
+
+    @deferred
+    async def test_crash_between_the_files_and_the_commit(self) -> None:
+        """The step is called again; its files are kept once."""
+        w = await self.crash_before_the_commit(RENDER)
         await w.result("r")
         self.assertEqual((self.press.rendered, self.press.printed), (2, [BLOCKS]))
         self.assertEqual(len(self.kept()), 2)
         assert self.service.files is not None
         self.assertEqual(self.service.files.size, len(LONG) + 5 + self.said("r"))
 
+    @deferred
+    async def test_crash_after_a_method_with_once(self) -> None:
+        """Its answer is not remembered, as it has blocks: it is not called again."""
+        w = await self.crash_before_the_commit({**RENDER, "method": "render_once"})
+        problem = await self.fails(w.result("r"), RunFailed)
+        self.assertEqual((problem.error["code"], self.press.rendered), ("unknown", 1))
+
     def said(self, run: str) -> int:
         """The bytes of the file that says which run a directory is of."""
         assert self.runner is not None
-        return len(f'["{run}", "{"0" * 16}"]')
+        return len(f'["{run}", "{"0" * 16}", "files:{"0" * 32}"]')
 
     @deferred
     async def test_files_go_with_their_run(self) -> None:
@@ -242,12 +262,34 @@ class FilesOfRunsTests(WorkflowCase):
         self.assertEqual(self.kept(), [])
 
     @deferred
+    async def test_directory_of_two_stores(self) -> None:
+        """The files of the other store's runs stay, also if a service begins anew or prunes."""
+        tasks = {"t": [RENDER, {"signal": "go"}, press("print", attach="render")]}
+        w = await self.serve(tasks)
+        await w.start("t", 5, "r")
+        await self.until(lambda: not self.runner.live)
+        first, self.path = self.path, f"{self.path}.second"
+        os.symlink(f"{os.path.basename(first)}.files", f"{self.path}.files")
+        other = await self.serve(tasks)
+        await self.until(lambda: self.service._swept)
+        await other.start("t", 6, "r")
+        await self.until(lambda: not self.runner.live)
+        await self.crash()
+        await self.serve(tasks)
+        await self.until(lambda: self.service._swept)
+        await w.signal("r", "go")
+        await w.result("r")
+        self.assertEqual(self.press.printed, [BLOCKS])
+
+    @deferred
     async def test_directory_that_can_not_be_used(self) -> None:
         """The service does not start, and says why."""
         with open(f"{self.path}.files", "w"):
             pass
         with self.assertRaisesRegex(RunStoreFailed, r"\.files"):
             await self.serve({"t": BOOK})
+        os.unlink(f"{self.path}.files")
+        await self.serve({"t": BOOK})  # the store was not left open
 
 
 class FilesTests(SynchronousTestCase):
