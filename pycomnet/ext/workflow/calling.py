@@ -176,9 +176,9 @@ class StepCaller:
         blocks: Sequence[Binary],
         outcome: Outcome | None = None,
     ) -> defer.Deferred[Any]:
+        left = self._context.left(expires)  # or it is not sent
         if outcome is not None:
             outcome.sent = True
-        left = self._context.left(expires)
         keeps = bool(call.step.get("files"))
         sent = service.invoke(method, call.args, left, blocks, keeps)
         return sent.addCallback(self._keep, whom) if keeps else sent

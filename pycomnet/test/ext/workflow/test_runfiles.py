@@ -8,6 +8,7 @@ import resource
 import signal
 import subprocess
 import sys
+import time
 from typing import Any
 
 from twisted.internet import defer
@@ -54,6 +55,10 @@ class Press(Service):
     @method(once=True)
     def render_once(self, request: Any) -> Any:
         return self.render(request)
+
+    @method()
+    def stamp(self, request: Any) -> Any:
+        return request.args
 
     @method(idempotent=True)
     def nothing(self, request: Any) -> Any:
@@ -231,6 +236,26 @@ class FilesOfRunsTests(WorkflowCase):
         self.assertEqual(problem.error["code"], "result")
         self.assertIn(f"0 bytes of at most {len(LONG)}", str(problem))
         self.assertEqual(self.kept(), [])
+
+    @deferred
+    async def test_timeout_while_files_are_read(self) -> None:
+        """The call was not sent: the history says so, whatever the method declares."""
+        late = [
+            press(name, attach="render", name="late", timeout=0.1)
+            for name in ("print", "render_once", "stamp")
+        ]
+        w = await self.serve({str(at): [RENDER, one] for at, one in enumerate(late)})
+        blocks = RunFiles.blocks
+
+        def slow(*args: Any) -> Any:
+            time.sleep(0.3)  # a thread: there are no events
+            return blocks(*args)
+
+        self.patch(RunFiles, "blocks", slow)
+        for task in "012":
+            problem = await self.fails(w.invoke(task, 5), RunFailed)
+            error = problem.error
+            self.assertEqual((error["code"], error.get("ran")), ("deadline", False), task)
 
     @deferred
     async def test_service_that_has_no_place_any_more(self) -> None:
