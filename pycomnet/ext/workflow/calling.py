@@ -122,7 +122,7 @@ class StepCaller:
         seconds = self._context.reactor.seconds
         expires = seconds() + timeout
         outcome.safe = bool(step.get("idempotent"))
-        outcome.sent = call.again
+        outcome.sent = call.again or call.unsure
         blocks: Sequence[Binary] = ()
         if step.get("files") and self._files is None:  # before it is called
             raise RunFileLost(NO_FILES)
