@@ -63,6 +63,8 @@ ROWS = 500
 READS = 2
 #: The prefix of the names of marks by which a store knows its directories again: no schedule's.
 OWNER = "files:"
+#: Seconds after which the bytes may be counted again when there seems to be no room.
+RECOUNT = 10.0
 
 #: What a step's record has of a file: its SHA-256 as hex digits, its size in bytes, and the name
 #: that the service gave it, or None.
@@ -97,7 +99,11 @@ class RunFiles:
         self.asked = defer.DeferredSemaphore(READS)
         #: the bytes of complete files, and of those that are being written
         self._complete = self._writing = 0
+        #: when they were counted
+        self._counted = float("-inf")
         self._lock = threading.Lock()
+        #: held by who counts as there seems to be no room; others wait for that
+        self._counting = threading.Lock()
 
     def open(self) -> None:
         """Make the directory, and count what is in it.
@@ -137,6 +143,7 @@ class RunFiles:
                         size += found.st_size
         with self._lock:
             self._complete = size
+            self._counted = time.monotonic()
 
     @property
     def size(self) -> int:
@@ -167,11 +174,14 @@ class RunFiles:
 
     def _keep(self, run: str, nonce: str, blocks: Sequence[Any]) -> list[Reference]:
         size = sum(one.size for one in blocks)
-        with self._lock:
-            if self.size + size > self._most:
+        if not self._reserve(size):
+            # Another service may have removed some.
+            with self._counting:
+                if time.monotonic() - self._counted >= RECOUNT:
+                    self.count()
+            if not self._reserve(size):
                 text = f"the files of runs have {self.size} bytes of at most {self._most}"
                 raise RunFilesFull(f"{text}: there is no room for {size} more")
-            self._writing += size
         new = 0
         try:
             place = self._made(run, nonce)
@@ -188,6 +198,14 @@ class RunFiles:
             with self._lock:
                 self._writing -= size
                 self._complete += new
+
+    def _reserve(self, size: int) -> bool:
+        """Count bytes that are to be written, if there is room for them."""
+        with self._lock:
+            if self.size + size > self._most:
+                return False
+            self._writing += size
+            return True
 
     def _made(self, run: str, nonce: str) -> str:
         """The directory of a run."""

@@ -442,7 +442,7 @@ class RunStepper:
         if isinstance(result, WithFiles):
             result, files = result.value, result.files
         try:
-            self._count(live, result)
+            self._count(live, [result, *files] if files else result)
         except Exception as problem:
             self._fail(live, call, error_map(problem) | {"code": "result"}, outcome)
             return

@@ -15,6 +15,7 @@ from twisted.internet import defer
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
 from pycomnet.deferred import deferred
+from pycomnet.ext.workflow import runfiles
 from pycomnet.ext.workflow.definition import check_config, read_config
 from pycomnet.ext.workflow.errors import (
     RunFailed,
@@ -25,6 +26,7 @@ from pycomnet.ext.workflow.errors import (
     UnknownRun,
     WorkflowConfigError,
 )
+from pycomnet.ext.workflow.records import MOST_BYTES
 from pycomnet.ext.workflow.runfiles import OF, PART, RunFiles
 from pycomnet.ext.workflow.service import WorkflowService
 from pycomnet.ext.workflow.stores import make_run_store
@@ -55,6 +57,10 @@ class Press(Service):
     @method(once=True)
     def render_once(self, request: Any) -> Any:
         return self.render(request)
+
+    @method()
+    def name(self, request: Any) -> Any:
+        return request.args, Binary(b"", "n" * (MOST_BYTES + 1))
 
     @method()
     def stamp(self, request: Any) -> Any:
@@ -258,6 +264,14 @@ class FilesOfRunsTests(WorkflowCase):
             self.assertEqual((error["code"], error.get("ran")), ("deadline", False), task)
 
     @deferred
+    async def test_names_that_are_too_long(self) -> None:
+        """They are in the record, and count as its result does."""
+        w = await self.serve({"t": [press("name", files=True)]})
+        problem = await self.fails(w.invoke("t", 5, id="r"), RunFailed)
+        self.assertEqual(problem.error["code"], "result")
+        self.assertIn("the limit is", str(problem))
+
+    @deferred
     async def test_service_that_has_no_place_any_more(self) -> None:
         """A step that keeps files is not called: nobody could say later that it has run."""
         w = await self.serve({"t": [{"signal": "go"}, {**RENDER, "retry": {"delay": 0.01}}]})
@@ -395,6 +409,16 @@ class FilesTests(SynchronousTestCase):
         os.chmod(self.path, 0o1777)
         with self.assertRaisesRegex(RunStoreFailed, "other users may create files there"):
             self.files.open()
+
+    def test_room_that_another_service_has_made(self) -> None:
+        """It is found when it is needed: only who removes runs counts otherwise."""
+        files = RunFiles(self.path, 2_000)
+        files.keep("r", "n", [Block(b"x" * 1_900)])
+        self.files.remove("r", "n")
+        self.patch(runfiles, "RECOUNT", 0)
+        files.keep("s", "n", [Block(b"x" * 1_900)])
+        with self.assertRaisesRegex(RunFilesFull, "no room for 1900 more"):
+            files.keep("t", "n", [Block(b"y" * 1_900)])
 
     def test_blocks_that_are_refused_are_closed(self) -> None:
         """No descriptor stays open for them."""
