@@ -88,11 +88,11 @@ class BoundTests(WorkflowCase):
             refused.append(run)
             return defer.fail(RunStoreBusy("busy"))
 
-        self.service.store.row = busy
+        self.patch(self.service.store, "row", busy)
         first = w.invoke("t", id="r")
         await self.until(lambda: len(refused) > 2)
         self.assertFalse(first.called)
-        self.service.store.row = row
+        self.patch(self.service.store, "row", row)
         await w.signal("r", "go", 1)
         self.assertEqual(await first, 1)
 
@@ -113,10 +113,10 @@ class BoundTests(WorkflowCase):
             refused.append(run)
             return row(run) if len(refused) > 1 else defer.fail(RunStoreBusy("busy"))
 
-        self.service.store.commit = deferred(unanswered)
+        self.patch(self.service.store, "commit", deferred(unanswered))
         # The store tells the end of the run to nobody: its answer is lost.
         self.patch(self.service.store, "_follower", Deaf(self.runner))
-        self.service.store.row = busy
+        self.patch(self.service.store, "row", busy)
         self.assertEqual(await w.invoke("t", 1), 2)
 
     @deferred

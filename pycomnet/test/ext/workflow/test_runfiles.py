@@ -157,7 +157,7 @@ class FilesOfRunsTests(WorkflowCase):
         def commits(change: Any) -> Any:
             return defer.Deferred() if self.kept() else commit(change)
 
-        self.service.store.commit = commits
+        self.patch(self.service.store, "commit", commits)
         await w.start("t", 5, "r")
         await self.until(lambda: len(self.kept()) == 2)
         await self.crash()
@@ -292,11 +292,11 @@ class FilesOfRunsTests(WorkflowCase):
         await w.invoke("t", 5)
         await self.until(lambda: self.service._swept)
         row = self.service.store.row
-        self.service.store.row = lambda run: defer.fail(RunStoreBusy("busy"))
+        self.patch(self.service.store, "row", lambda run: defer.fail(RunStoreBusy("busy")))
         self.offset = 1e9
         await self.service._prune()
         self.assertEqual(len(self.kept()), 2)
-        self.service.store.row = row
+        self.patch(self.service.store, "row", row)
         await self.service._prune()
         self.assertEqual(self.kept(), [])
 
