@@ -18,7 +18,7 @@ class EventTaker(Protocol):
     def room(self) -> int:
         """How many bytes of events may be offered together; 0 or less for one event at a time."""
 
-    def offer_run(self, run: Run[Any], sends: bool) -> None:
+    def offer_run(self, run: EventRun[Any], sends: bool) -> None:
         """Offer the events of a run, which match.
 
         :param sends: whether they are to be sent now, if nothing is queued before them.
@@ -79,7 +79,7 @@ class Takers(Generic[T]):
         self._places = 0
 
 
-class Run(Generic[T]):
+class EventRun(Generic[T]):
     """Events of one reactor turn that follow each other and have the same takers.
 
     :param takers: all that want the events.
@@ -115,4 +115,4 @@ class Run(Generic[T]):
         return self._batch
 
 
-__all__ = ["EventTaker", "Run", "Takers"]
+__all__ = ["EventTaker", "EventRun", "Takers"]
