@@ -63,6 +63,9 @@ ROWS = 500
 READS = 2
 #: The prefix of the names of marks by which a store knows its directories again: no schedule's.
 OWNER = "files:"
+#: After a sweep there is none for so many times as long as it took, if that is more than these
+#: seconds: it looks at each run that has files.
+REST, OFTEN = 20, 60.0
 #: Seconds after which the bytes may be counted again when there seems to be no room.
 RECOUNT = 10.0
 
@@ -95,6 +98,8 @@ class RunFiles:
         #: the name of a mark of the store whose runs they are
         self.owner = ""
         self._most = most
+        #: until when there is no sweep, by the monotonic clock
+        self.rests_until = 0.0
         #: limits who reads whole files for a user; calls of steps do not wait for them
         self.asked = defer.DeferredSemaphore(READS)
         #: the bytes of complete files, and of those that are being written
@@ -303,8 +308,14 @@ def _owners(marks: Mapping[str, float]) -> list[str]:
     return sorted(one for one in marks if one.startswith(OWNER))
 
 
-async def sweep(files: RunFiles, store: IRunStore, threads: IReactorThreads) -> None:
-    """Remove the files of runs that are not in the store any more, and count the rest."""
+async def sweep(files: RunFiles, store: IRunStore, threads: IReactorThreads) -> bool:
+    """Remove the files of runs that are not in the store any more, and count the rest.
+
+    :returns: whether that was done; if not, it is too early after the last time.
+    """
+    began = time.monotonic()
+    if began < files.rests_until:
+        return False
     owners = _owners(await store.marks())
     # First the directories: the run of each of them was in the store before it was made.
     found = await in_thread(threads, files.runs, owners)
@@ -321,6 +332,10 @@ async def sweep(files: RunFiles, store: IRunStore, threads: IReactorThreads) -> 
             if kept is None or (kept.nonce != nonce and not _is_unreadable(kept)):
                 await in_thread(threads, files.remove, run, nonce)
     await in_thread(threads, files.count)
+    ended = time.monotonic()
+    rest = (ended - began) * REST
+    files.rests_until = ended + rest if rest > OFTEN else 0.0
+    return True
 
 
 def _is_unreadable(run: WorkflowRun) -> bool:

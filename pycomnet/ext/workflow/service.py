@@ -157,8 +157,7 @@ class WorkflowService(Service):
             while await self.store.prune(self._wall() - self._keep, PRUNE):
                 self._swept = False
             if not self._swept and self.files is not None:
-                await sweep(self.files, self.store, self._threads)
-                self._swept = True
+                self._swept = await sweep(self.files, self.store, self._threads)
         except Exception as problem:
             tell = log.error if isinstance(problem, RunStoreFailed | OSError) else log.failure
             tell("can't remove old runs: {problem}", problem=problem)

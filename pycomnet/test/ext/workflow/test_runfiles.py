@@ -301,6 +301,23 @@ class FilesOfRunsTests(WorkflowCase):
         self.assertEqual(self.kept(), [])
 
     @deferred
+    async def test_sweep_that_takes_long_is_made_seldom(self) -> None:
+        """What takes long rests longer; then the files are removed all the same."""
+        w = await self.serve({"t": BOOK})
+        await self.until(lambda: self.service._swept)
+        self.patch(runfiles, "REST", 1e9)
+        await w.invoke("t", 5)
+        for at in (1e9, 2e9):
+            await w.invoke("t", 5)
+            self.offset = at
+            await self.service._prune()
+            self.assertEqual(len(self.kept()), 0 if at == 1e9 else 2)
+        assert self.service.files is not None
+        self.service.files.rests_until = 0.0
+        await self.service._prune()
+        self.assertEqual(self.kept(), [])
+
+    @deferred
     async def test_directory_of_two_stores(self) -> None:
         """The files of the other store's runs stay, also if a service begins anew or prunes."""
         tasks = {"t": [RENDER, {"signal": "go"}, press("print", attach="render")]}
