@@ -338,7 +338,8 @@ class IRunStore(Interface):
         """
 
     def marks() -> Deferred[dict[str, float]]:
-        """Names with a time each: when schedules were last looked at."""
+        """Names with a time each: when schedules were last looked at, and when the store was first
+        used with a directory for files."""
 
     def mark(name: str, time: float) -> Deferred[None]:
         """Keep a time under a name."""

@@ -1,4 +1,5 @@
-"""Checks of a workflow service's calls: their texts and times, and their callers."""
+"""Checks of a workflow service's calls: their texts and times, and their callers; and the error of
+a run."""
 
 from __future__ import annotations
 
@@ -8,7 +9,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from pycomnet.errors import InvalidArguments, Overloaded
-from pycomnet.ext.workflow.records import LONGEST_ID
+from pycomnet.ext.workflow.errors import RunCancelled, RunFailed
+from pycomnet.ext.workflow.records import CANCELLED, LONGEST_ID, WorkflowRun
 
 if TYPE_CHECKING:
     from pycomnet.services.server.request import Request
@@ -76,4 +78,13 @@ def is_one_of(request: Request, allowed: Any) -> bool:
     return user.name in allowed or any(f"@{role}" in allowed for role in user.roles)
 
 
-__all__ = ["Places", "as_time", "check_text", "is_one_of"]
+def problem_of(run: WorkflowRun) -> RunFailed:
+    """The error of a run that has failed, or was cancelled."""
+    error = run.error or {}
+    step = str(error.get("step", ""))
+    text = f"{run.id}: {step}: {error.get('message') or error.get('code')}"
+    kind = RunCancelled if run.state == CANCELLED else RunFailed
+    return kind(text, run.id, step, error)
+
+
+__all__ = ["Places", "as_time", "check_text", "is_one_of", "problem_of"]

@@ -42,6 +42,7 @@ NOT_RUN_HERE = NOT_RUN | {""}
 FIRST_PAUSE, LONGEST_PAUSE = 0.05, 2.0
 #: How often the name of a memory may change while a call is begun.
 MOST_TURNS = 5
+NO_FILES = "this workflow service has no directory for files ('files')"
 
 
 class StepUnknown(PycomnetError):
@@ -121,8 +122,10 @@ class StepCaller:
         seconds = self._context.reactor.seconds
         expires = seconds() + timeout
         outcome.safe = bool(step.get("idempotent"))
-        outcome.sent = call.again
+        outcome.sent = call.again or call.unsure
         blocks: Sequence[Binary] = ()
+        if step.get("files") and self._files is None:  # before it is called
+            raise RunFileLost(NO_FILES)
         if call.attached:
             blocks = await self._in_thread(RunFiles.blocks, whom, call.attached)
         service, route = await self._service(step, timeout)
@@ -173,9 +176,9 @@ class StepCaller:
         blocks: Sequence[Binary],
         outcome: Outcome | None = None,
     ) -> defer.Deferred[Any]:
+        left = self._context.left(expires)  # or it is not sent
         if outcome is not None:
             outcome.sent = True
-        left = self._context.left(expires)
         keeps = bool(call.step.get("files"))
         sent = service.invoke(method, call.args, left, blocks, keeps)
         return sent.addCallback(self._keep, whom) if keeps else sent
@@ -192,7 +195,7 @@ class StepCaller:
         self, function: Callable[..., Any], whom: CallFor, *args: Any
     ) -> defer.Deferred[Any]:
         if self._files is None:
-            return defer.fail(RunFileLost("this workflow service has no directory for files"))
+            return defer.fail(RunFileLost(NO_FILES))
         threads: Any = self._context.reactor
         return in_thread(threads, function, self._files, whom.run, whom.nonce, *args)
 

@@ -40,8 +40,9 @@ class ConfigCheck:
         #: each with the path of the value, what is wrong, and where in a text
         self.problems: list[tuple[Key, str, int]] = []
         self._depth = 0
-        #: the names of the earlier steps whose files are kept: of this list, and of those around it
-        self._keeping: list[set[Any]] = []
+        #: the earlier steps of this list, and before it of those around it: name -> whether their
+        #: files are kept
+        self._keeping: list[dict[str, bool]] = []
 
     def wrong(self, path: Key, message: str, offset: int = 0) -> None:
         self.problems.append((path, message, offset))
@@ -221,7 +222,7 @@ class ConfigCheck:
             self.wrong(path, f"steps are nested deeper than {DEEPEST}")
             return []
         self._depth += 1
-        self._keeping.append(set())
+        self._keeping.append({})
         found, seen = [], set()
         for at, one in enumerate(value):
             step = self._step(one, (*path, at), names)
@@ -230,8 +231,7 @@ class ConfigCheck:
                 self.wrong((*path, at), f"another step here has the name {name!r}")
             if isinstance(name, str):
                 seen.add(name)
-                if step.get("files") is True:
-                    self._keeping[-1].add(name)
+                self._keeping[-1][name] = step.get("files") is True
             found.append(step)
         self._keeping.pop()
         self._depth -= 1
@@ -273,7 +273,8 @@ class ConfigCheck:
                 known = tuple(dict.fromkeys((*names, "result", "key")))
             found[key] = self.value(field, one, (*path, key), known)
         for at, name in enumerate(found.get("attach", ())):
-            if not any(name in names for names in self._keeping):
+            # The nearest of that name is meant, as in expressions.
+            if not next((one[name] for one in reversed(self._keeping) if name in one), False):
                 text = f"there is no earlier step {name!r} here whose files are kept ('files')"
                 self.wrong((*path, "attach", at), text)
         found["kind"] = kind

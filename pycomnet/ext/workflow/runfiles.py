@@ -1,10 +1,10 @@
 """The files of runs: blocks of binary data that steps returned.
 
 Each run has a directory, which is named by the SHA-256 of the run's id and nonce. It has a file for
-each block, named by the SHA-256 of its content, and a file ``run`` that says which run it is. A
-block is complete and on the disk before the record that refers to it is committed. So a crash can
-leave a file to which no record refers, and never a record without its file. All files of a run are
-removed together, after the run itself.
+each block, named by the SHA-256 of its content, and a file ``run`` that says which run it is, and
+of which store. A block is complete and on the disk before the record that refers to it is
+committed. So a crash can leave a file to which no record refers, and never a record without its
+file. All files of a run are removed together, after the run itself.
 
 All methods of ``RunFiles`` block: they are called in threads.
 """
@@ -15,13 +15,15 @@ import contextlib
 import hashlib
 import json
 import os
-import shutil
+import re
+import stat
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import attrs
+from twisted.internet import defer
 
 from pycomnet.ext.workflow.definition import all_steps
 from pycomnet.ext.workflow.errors import (
@@ -34,11 +36,14 @@ from pycomnet.ext.workflow.records import UNREADABLE, WorkflowRun
 from pycomnet.net import private
 from pycomnet.services.binary import Binary
 from pycomnet.services.threads import in_thread
+from pycomnet.text.logs import Logger
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IReactorThreads
 
-    from pycomnet.interfaces import IRunStore
+    from pycomnet.interfaces import IRunFollower, IRunStore
+
+log = Logger()
 
 #: The most bytes of the files of all runs, if the configuration does not say.
 MOST_FILES = 10 << 30
@@ -49,6 +54,20 @@ STALE = 3_600.0
 #: The name of the file that says which run a directory is of; and the end of the names of files
 #: that are being written.
 OF, PART = "run", ".part"
+#: The names of directories of runs, and of what is in them. Whatever else is there is the user's.
+_PLACE = re.compile("[0-9a-f]{64}")
+_FILE = re.compile(rf"{OF}|[0-9a-f]{{64}}|({OF}-)?[0-9a-f]{{16}}{re.escape(PART)}")
+#: Runs that are looked up in the store at a time.
+ROWS = 500
+#: How many users' requests for files are served at a time, as far as their hashes.
+READS = 2
+#: The prefix of the names of marks by which a store knows its directories again: no schedule's.
+OWNER = "files:"
+#: After a sweep there is none for so many times as long as it took, if that is more than these
+#: seconds: it looks at each run that has files.
+REST, OFTEN = 20, 60.0
+#: Seconds after which the bytes may be counted again when there seems to be no room.
+RECOUNT = 10.0
 
 #: What a step's record has of a file: its SHA-256 as hex digits, its size in bytes, and the name
 #: that the service gave it, or None.
@@ -76,10 +95,20 @@ class RunFiles:
 
     def __init__(self, path: str, most: int = MOST_FILES) -> None:
         self.path = path
+        #: the name of a mark of the store whose runs they are
+        self.owner = ""
         self._most = most
+        #: until when there is no sweep, by the monotonic clock
+        self.rests_until = 0.0
+        #: limits who reads whole files for a user; calls of steps do not wait for them
+        self.asked = defer.DeferredSemaphore(READS)
         #: the bytes of complete files, and of those that are being written
         self._complete = self._writing = 0
+        #: when they were counted
+        self._counted = float("-inf")
         self._lock = threading.Lock()
+        #: held by who counts as there seems to be no room; others wait for that
+        self._counting = threading.Lock()
 
     def open(self) -> None:
         """Make the directory, and count what is in it.
@@ -91,6 +120,12 @@ class RunFiles:
             with contextlib.suppress(FileExistsError):
                 os.mkdir(self.path, 0o700)
             private.check_directory(self.path)
+            if os.stat(self.path).st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+                # What others create there would be removed, and could be a link to elsewhere then.
+                raise private.NotPrivate(
+                    f"{self.path}: other users may create files there: use a directory for the "
+                    "files of runs alone"
+                )
             os.scandir(self.path).close()
             self.count()
         except private.NotPrivate as problem:
@@ -103,8 +138,8 @@ class RunFiles:
         """Count the bytes, and remove what was left half-written by a crash."""
         size = 0
         stale = time.time() - STALE
-        for place in _entries(self.path):
-            for one in _entries(place.path):
+        for place in _places(self.path):
+            for one in _files(place.path):
                 with contextlib.suppress(FileNotFoundError):
                     found = one.stat(follow_symlinks=False)
                     if one.name.endswith(PART) and found.st_mtime < stale:
@@ -113,6 +148,7 @@ class RunFiles:
                         size += found.st_size
         with self._lock:
             self._complete = size
+            self._counted = time.monotonic()
 
     @property
     def size(self) -> int:
@@ -135,12 +171,22 @@ class RunFiles:
         :raises RunFilesFull: there are too many bytes, or the disk is full.
         :raises OSError: they can't be written.
         """
+        try:
+            return self._keep(run, nonce, blocks)
+        finally:
+            for one in blocks:
+                one.close()
+
+    def _keep(self, run: str, nonce: str, blocks: Sequence[Any]) -> list[Reference]:
         size = sum(one.size for one in blocks)
-        with self._lock:
-            if self.size + size > self._most:
+        if not self._reserve(size):
+            # Another service may have removed some.
+            with self._counting:
+                if time.monotonic() - self._counted >= RECOUNT:
+                    self.count()
+            if not self._reserve(size):
                 text = f"the files of runs have {self.size} bytes of at most {self._most}"
                 raise RunFilesFull(f"{text}: there is no room for {size} more")
-            self._writing += size
         new = 0
         try:
             place = self._made(run, nonce)
@@ -157,8 +203,14 @@ class RunFiles:
             with self._lock:
                 self._writing -= size
                 self._complete += new
-            for one in blocks:
-                one.close()
+
+    def _reserve(self, size: int) -> bool:
+        """Count bytes that are to be written, if there is room for them."""
+        with self._lock:
+            if self.size + size > self._most:
+                return False
+            self._writing += size
+            return True
 
     def _made(self, run: str, nonce: str) -> str:
         """The directory of a run."""
@@ -168,7 +220,7 @@ class RunFiles:
                 os.mkdir(place, 0o700)
             part = os.path.join(place, f"{OF}-{os.urandom(8).hex()}{PART}")
             with _created(part) as file:
-                file.write(json.dumps([run, nonce]).encode())
+                file.write(json.dumps([run, nonce, self.owner]).encode())
                 _sync_file(file)
             os.replace(part, os.path.join(place, OF))
             _sync(self.path)
@@ -186,32 +238,37 @@ class RunFiles:
 
     # -- removing --------------------------------------------------------------------------------
 
-    def runs(self) -> list[tuple[str, str]]:
-        """The runs that have a directory: id and nonce. Directories that are of none are removed,
-        once nobody writes them any more."""
+    def runs(self, owners: Collection[str] = ("",)) -> list[tuple[str, str]]:
+        """The runs that have a directory: id and nonce. Directories that a crash has left without
+        the file that names their run are removed, once nobody writes them any more.
+
+        A directory whose run can't be read now is left as it is: its run may go on.
+
+        :param owners: only those of a store with these marks.
+        """
         found = []
-        for one in _entries(self.path):
+        for one in _places(self.path):
             try:
                 with open(os.path.join(one.path, OF), "rb") as file:
-                    run, nonce = json.load(file)
-            except (OSError, ValueError, TypeError):
+                    run, nonce, owner = json.load(file)
+            except FileNotFoundError:
                 with contextlib.suppress(FileNotFoundError):
-                    if one.stat().st_mtime < time.time() - STALE:
-                        shutil.rmtree(one.path, ignore_errors=True)
+                    if one.stat(follow_symlinks=False).st_mtime < time.time() - STALE:
+                        _remove(one.path)
+            except (OSError, ValueError, TypeError) as problem:
+                log.error(
+                    "{path}: which run it is of is not known: {problem}",
+                    path=one.path,
+                    problem=problem,
+                )
             else:
-                if one.path == self._place(run, nonce):
+                if owner in owners and one.path == self._place(run, nonce):
                     found.append((run, nonce))
         return found
 
     def remove(self, run: str, nonce: str) -> None:
         """Remove all files of a run that is not in the store any more."""
-        # The file that says which run it is goes last: what a crash leaves is found again.
-        place = self._place(run, nonce)
-        for one in _entries(place):
-            if one.name != OF:
-                with contextlib.suppress(FileNotFoundError):
-                    os.unlink(one.path)
-        shutil.rmtree(place, ignore_errors=True)
+        _remove(self._place(run, nonce))
 
 
 def check_no_files(tasks: Mapping[str, Mapping[str, Any]]) -> None:
@@ -225,15 +282,60 @@ def check_no_files(tasks: Mapping[str, Mapping[str, Any]]) -> None:
             raise WorkflowConfigError([f"the task {name!r}: {text}"])
 
 
-async def sweep(files: RunFiles, store: IRunStore, threads: IReactorThreads) -> None:
-    """Remove the files of runs that are not in the store any more, and count the rest."""
+async def open_with(
+    files: RunFiles | None, store: IRunStore, follower: IRunFollower, threads: IReactorThreads
+) -> None:
+    """Open the files of runs, and the store of these runs; or none of the two."""
+    if files is not None:
+        await in_thread(threads, files.open)
+    await store.open(follower)
+    if files is None:
+        return
+    try:
+        owners = _owners(await store.marks())
+        if not owners:
+            owners = [f"{OWNER}{os.urandom(16).hex()}"]
+            await store.mark(owners[0], time.time())
+    except BaseException:
+        await store.close()
+        raise
+    files.owner = owners[0]
+
+
+def _owners(marks: Mapping[str, float]) -> list[str]:
+    """Those of a store's marks that are in its directories. They are several if several services
+    have begun to use it at the same time."""
+    return sorted(one for one in marks if one.startswith(OWNER))
+
+
+async def sweep(files: RunFiles, store: IRunStore, threads: IReactorThreads) -> bool:
+    """Remove the files of runs that are not in the store any more, and count the rest.
+
+    :returns: whether that was done; if not, it is too early after the last time.
+    """
+    began = time.monotonic()
+    if began < files.rests_until:
+        return False
+    owners = _owners(await store.marks())
     # First the directories: the run of each of them was in the store before it was made.
-    for run, nonce in await in_thread(threads, files.runs):
-        row = await store.row(run)
-        found = None if row is None else WorkflowRun.seen(row)
-        if found is None or (found.nonce != nonce and not _is_unreadable(found)):
-            await in_thread(threads, files.remove, run, nonce)
+    found = await in_thread(threads, files.runs, owners)
+    for at in range(0, len(found), ROWS):
+        some = found[at : at + ROWS]
+        # Together: the store reads them in one transaction.
+        asked = [store.row(run) for run, _ in some]
+        try:
+            rows = await defer.gatherResults(asked, consumeErrors=True)
+        except defer.FirstError as first:
+            first.subFailure.raiseException()
+        for (run, nonce), row in zip(some, rows, strict=True):
+            kept = None if row is None else WorkflowRun.seen(row)
+            if kept is None or (kept.nonce != nonce and not _is_unreadable(kept)):
+                await in_thread(threads, files.remove, run, nonce)
     await in_thread(threads, files.count)
+    ended = time.monotonic()
+    rest = (ended - began) * REST
+    files.rests_until = ended + rest if rest > OFTEN else 0.0
+    return True
 
 
 def _is_unreadable(run: WorkflowRun) -> bool:
@@ -244,6 +346,28 @@ def _is_unreadable(run: WorkflowRun) -> bool:
 def _entries(path: str) -> Iterator[os.DirEntry[str]]:
     with contextlib.suppress(FileNotFoundError, NotADirectoryError), os.scandir(path) as entries:
         yield from entries
+
+
+def _places(path: str) -> Iterator[os.DirEntry[str]]:
+    """The directories of runs."""
+    for one in _entries(path):
+        if _PLACE.fullmatch(one.name) and one.is_dir(follow_symlinks=False):
+            yield one
+
+
+def _files(place: str) -> Iterator[os.DirEntry[str]]:
+    """What is in the directory of a run, and was made here."""
+    return (one for one in _entries(place) if _FILE.fullmatch(one.name))
+
+
+def _remove(place: str) -> None:
+    """Remove the directory of a run; it stays if there is anything else in it."""
+    # The file that says which run it is goes last: what a crash leaves is found again.
+    for one in sorted(_files(place), key=lambda one: one.name == OF):
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(one.path)
+    with contextlib.suppress(OSError):
+        os.rmdir(place)
 
 
 def _created(path: str) -> Any:
@@ -300,4 +424,12 @@ def _checked(place: str, hash: str, size: int, name: Any) -> Binary:
     return Binary(path, name)
 
 
-__all__ = ["MOST_FILES", "Reference", "RunFiles", "WithFiles", "check_no_files", "sweep"]
+__all__ = [
+    "MOST_FILES",
+    "Reference",
+    "RunFiles",
+    "WithFiles",
+    "check_no_files",
+    "open_with",
+    "sweep",
+]

@@ -210,8 +210,8 @@ class Runner(RunStepper):
         return MOST_LIVE - (len(self.live) - len(self.passing))
 
     def when_ended(self, id: str) -> defer.Deferred[WorkflowRun | None]:
-        """Fires when a run ends, from now on: with the run, or with None if it has ended at another
-        service. Cancelling it waits no longer."""
+        """Fires when a run ends, from now on: with the run, or with None if it may have ended at
+        another service: look at it then. Cancelling it waits no longer."""
 
         def forget(one: defer.Deferred[WorkflowRun | None]) -> None:
             found = self._waiting.get(id, [])

@@ -11,13 +11,12 @@ from twisted.internet import defer, task
 
 from pycomnet.deferred import deferred
 from pycomnet.errors import Forbidden, InvalidArguments, Unauthenticated
-from pycomnet.ext.workflow.asking import Places, as_time, check_text, is_one_of
+from pycomnet.ext.workflow.asking import Places, as_time, check_text, is_one_of, problem_of
 from pycomnet.ext.workflow.client import WORKFLOW
 from pycomnet.ext.workflow.definition import Definition
 from pycomnet.ext.workflow.errors import (
-    RunCancelled,
     RunConflict,
-    RunFailed,
+    RunStoreBusy,
     RunStoreFailed,
     UnknownRun,
 )
@@ -40,8 +39,9 @@ from pycomnet.ext.workflow.records import (
     WorkflowRun,
     pack,
 )
-from pycomnet.ext.workflow.runfiles import RunFiles, check_no_files, sweep
+from pycomnet.ext.workflow.runfiles import RunFiles, check_no_files, open_with, sweep
 from pycomnet.ext.workflow.runner import Runner
+from pycomnet.ext.workflow.stepper import AGAIN
 from pycomnet.ext.workflow.timetable import Timetable
 from pycomnet.services.interface import Service, interface, method
 from pycomnet.services.threads import in_thread
@@ -108,7 +108,7 @@ class WorkflowService(Service):
         self._grace = grace
         self._definitions = {name: Definition.of(name, tasks) for name in tasks}
         self._pruning: Any = None
-        #: whether it has looked for files of runs that are not there any more
+        #: whether no files are left of runs that were removed; a crash may have left some
         self._swept = False
         self._threads: Any = None
         self._timetable: Timetable | None = None
@@ -130,9 +130,7 @@ class WorkflowService(Service):
         self.runner = Runner(
             self.store, server.context, server.reactor, self._wall, files=self.files
         )
-        await self.store.open(self.runner)
-        if self.files is not None:
-            await in_thread(server.reactor, self.files.open)
+        await open_with(self.files, self.store, self.runner, server.reactor)
         self.runner.begin()
         self._pruning = task.LoopingCall(self._prune)
         self._pruning.clock = server.reactor
@@ -156,14 +154,12 @@ class WorkflowService(Service):
 
     async def _prune(self) -> None:
         try:
-            removed = not self._swept  # a crash may have left files
             while await self.store.prune(self._wall() - self._keep, PRUNE):
-                removed = True
-            if removed and self.files is not None:
-                await sweep(self.files, self.store, self._threads)
-                self._swept = True
+                self._swept = False
+            if not self._swept and self.files is not None:
+                self._swept = await sweep(self.files, self.store, self._threads)
         except Exception as problem:
-            tell = log.error if isinstance(problem, RunStoreFailed) else log.failure
+            tell = log.error if isinstance(problem, RunStoreFailed | OSError) else log.failure
             tell("can't remove old runs: {problem}", problem=problem)
 
     async def _start_scheduled(self, name: str, args: Any, id: str) -> None:
@@ -290,7 +286,11 @@ class WorkflowService(Service):
             try:
                 run = self._runner.known(id)
                 if run is None:
-                    run = await self._kept(id)
+                    try:
+                        run = await self._kept(id)
+                    except RunStoreBusy:  # which says that nothing was changed: but it goes on
+                        await task.deferLater(self._threads, AGAIN)
+                        continue
                 if not run.ended and (run.error or {}).get("code") == UNREADABLE:
                     raise RunStoreFailed(f"the run {id!r} can't be read, and does not go on")
                 # One that is in memory has not ended before that is committed.
@@ -306,10 +306,7 @@ class WorkflowService(Service):
                     waiting.cancel()
         if run.state == DONE:
             return run.result
-        error = run.error or {}
-        text = f"{run.id}: {error.get('step', '')}: {error.get('message') or error.get('code')}"
-        kind = RunCancelled if run.state == CANCELLED else RunFailed
-        raise kind(text, run.id, str(error.get("step", "")), error)
+        raise problem_of(run)
 
     async def _kept(self, id: str) -> WorkflowRun:
         row = await self.store.row(id)
@@ -392,7 +389,8 @@ class WorkflowService(Service):
         step = run.steps.get(request.args["step"])
         if step is None or self.files is None:
             raise UnknownRun(f"the run {run.id!r} has no such step with files")
-        blocks = await in_thread(self._threads, self.files.blocks, run.id, run.nonce, step.files)
+        asked = run.id, run.nonce, step.files
+        blocks = await self.files.asked.run(in_thread, self._threads, self.files.blocks, *asked)
         return (len(blocks), *blocks) if blocks else 0
 
     @method("graph", args={"task": "str?", "id": "str?", "format": "str?"}, idempotent=True)

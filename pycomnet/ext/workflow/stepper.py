@@ -92,9 +92,9 @@ class RunStepper:
         self.stopping = False
 
     def ended(self, run: str, kept: WorkflowRun | None = None) -> None:
-        """A run has ended: for those who wait for it.
+        """A run has ended, or may have: for those who wait for it.
 
-        :param kept: the run, if it has ended here and that is committed.
+        :param kept: the run, if it has ended here and that is committed. Else they look at it.
         """
         raise NotImplementedError
 
@@ -349,8 +349,8 @@ class RunStepper:
             log.info("{problem}", problem=problem)
             self._drop(live)
             if not self.closed:
-                # It may be that the commit before counted, though it failed.
-                self.store.row(live.run.id).addCallbacks(self._look_at, lambda failure: None)
+                # It may be that the commit before counted, though it failed: who waits looks.
+                self.ended(live.run.id)
             return
         if isinstance(problem, RunNotKept) and not live.bare:
             live.dirty = {**kept, **live.dirty}
@@ -365,10 +365,6 @@ class RunStepper:
         if live.timer is not None and live.timer.active():
             live.timer.cancel()
         live.timer = self._reactor.callLater(AGAIN, self._step, live)
-
-    def _look_at(self, found: Any) -> None:
-        if found is not None and found.state in ENDED:
-            self.ended(found.id)
 
     def _over(self, live: LiveRun) -> None:
         """Remove a run that has ended from memory, after its end was committed."""
@@ -446,7 +442,7 @@ class RunStepper:
         if isinstance(result, WithFiles):
             result, files = result.value, result.files
         try:
-            self._count(live, result)
+            self._count(live, [result, *files] if files else result)
         except Exception as problem:
             self._fail(live, call, error_map(problem) | {"code": "result"}, outcome)
             return

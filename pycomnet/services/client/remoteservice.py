@@ -374,11 +374,13 @@ class RemoteService(Live):
         """A connection to an instance of the service, before the deadline.
 
         :param peer: the instance whose turn it is.
+        :raises DeadlineExceeded: it has passed.
         """
         context = self.context
         context.pool.check()
         peer = peer or self._route.pick()
         if peer is not None and peer.connection is not None:
+            context.left(expires)
             return peer, peer.connection
         backoff = Backoff(context.reactor, FIRST_RETRY, LONGEST_RETRY)
         unreachable: ServiceUnreachable | None = None

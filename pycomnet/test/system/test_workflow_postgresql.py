@@ -15,7 +15,7 @@ from pycomnet.test.system.suites import run_cases
 pytestmark = needs("initdb")
 
 #: Module -> how many tests it has at least.
-MODULES = {"postgresql_cases": 60, "postgresql_runs": 43}
+MODULES = {"postgresql_cases": 60, "postgresql_runs": 58}
 
 
 @pytest.mark.parametrize("module", MODULES)

@@ -3,17 +3,37 @@
 from __future__ import annotations
 
 import tracemalloc
+from typing import Any
 
 import attrs
 from twisted.internet import defer
 
 from pycomnet.deferred import deferred
 from pycomnet.errors import Overloaded
-from pycomnet.ext.workflow import passing, runner
-from pycomnet.ext.workflow.errors import RunFailed, RunFull, RunStoreFailed, UnknownRun
+from pycomnet.ext.workflow import passing, runner, service, stepper
+from pycomnet.ext.workflow.errors import (
+    RunFailed,
+    RunFull,
+    RunStoreBusy,
+    RunStoreFailed,
+    UnknownRun,
+)
 from pycomnet.ext.workflow.records import RunChange, WorkflowRun, pack
 from pycomnet.test.ext.workflow.kit import call
 from pycomnet.test.ext.workflow.test_service import WorkflowCase, shop
+
+
+class Deaf:
+    """What follows a store, and is not told of the ends of runs."""
+
+    def __init__(self, follower: Any) -> None:
+        self._follower = follower
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._follower, name)
+
+    def ended(self, run: str) -> None:
+        """The end of a run, which it is not told."""
 
 
 class BoundTests(WorkflowCase):
@@ -54,6 +74,50 @@ class BoundTests(WorkflowCase):
         self.assertEqual([one["id"] for one in found], ["one"])
         await w.signal("one", "go", 1)
         self.assertEqual(await first, 1)
+
+    @deferred
+    async def test_who_has_begun_a_run_is_not_told_that_nothing_was_changed(self) -> None:
+        """A store that has too much to do keeps who waits for a run waiting."""
+        w = await self.serve({"t": [{"signal": "go"}]})
+        self.patch(service, "AGAIN", 0.01)
+        await w.start("t", id="r")
+        await self.until(lambda: not self.runner.live)
+        row, refused = self.service.store.row, []
+
+        def busy(run: str) -> Any:
+            refused.append(run)
+            return defer.fail(RunStoreBusy("busy"))
+
+        self.patch(self.service.store, "row", busy)
+        first = w.invoke("t", id="r")
+        await self.until(lambda: len(refused) > 2)
+        self.assertFalse(first.called)
+        self.patch(self.service.store, "row", row)
+        await w.signal("r", "go", 1)
+        self.assertEqual(await first, 1)
+
+    @deferred
+    async def test_end_that_is_committed_without_an_answer(self) -> None:
+        """Who waits for the run gets its result, also if the store can't be read just then."""
+        w = await self.serve({"t": [shop("add")]})
+        self.patch(stepper, "AGAIN", 0.01)
+        self.patch(service, "AGAIN", 0.01)
+        commit, row, refused = self.service.store.commit, self.service.store.row, []
+
+        async def unanswered(change: RunChange) -> None:
+            await commit(change)
+            if change.row.state == "done":
+                raise RunStoreFailed("the connection was lost")
+
+        def busy(run: str) -> Any:
+            refused.append(run)
+            return row(run) if len(refused) > 1 else defer.fail(RunStoreBusy("busy"))
+
+        self.patch(self.service.store, "commit", deferred(unanswered))
+        # The store tells the end of the run to nobody: its answer is lost.
+        self.patch(self.service.store, "_follower", Deaf(self.runner))
+        self.patch(self.service.store, "row", busy)
+        self.assertEqual(await w.invoke("t", 1), 2)
 
     @deferred
     async def test_invoke_of_two_is_cancelled_by_the_last(self) -> None:

@@ -8,10 +8,10 @@ from twisted.internet import defer
 
 from pycomnet.deferred import deferred
 from pycomnet.ext.workflow import service as workflows
-from pycomnet.ext.workflow.errors import RunFailed
+from pycomnet.ext.workflow.errors import RunCancelled, RunConflict, RunFailed
 from pycomnet.services.interface import Service, interface, method
 from pycomnet.test.ext.workflow.kit import call
-from pycomnet.test.ext.workflow.test_service import WorkflowCase
+from pycomnet.test.ext.workflow.test_service import WorkflowCase, shop
 
 #: What writes to a store.
 WRITES = ("create", "commit", "post")
@@ -132,3 +132,21 @@ class EachCommitTests(WorkflowCase):
         while await self._die_after(writes):
             writes += 1
         self.assertGreater(writes, 8)
+
+
+class UnsureTests(WorkflowCase):
+    """A step whose earlier attempt may have run."""
+
+    @deferred
+    async def test_cancel_before_the_next_attempt_is_sent(self) -> None:
+        """Nobody repeats what the earlier attempt may have done without a word."""
+        retry = {"attempts": 3, "delay": 0.01, "errors": ["interrupted"]}
+        w = await self.serve({"t": [shop("hold", name="h", retry=retry)]})
+        await w.start("t", 1, "r")
+        await self.until(lambda: self.shop.held)
+        await self.shop_server.close(0)
+        await self.until(lambda: self.runner.live["r"].run.steps["h"].attempts == 2)
+        await w.cancel("r")
+        await self.fails(w.result("r"), RunCancelled)
+        problem = await self.fails(w.retry("r"), RunConflict)
+        self.assertIn("may have run: h", str(problem))

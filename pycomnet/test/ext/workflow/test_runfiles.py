@@ -8,21 +8,25 @@ import resource
 import signal
 import subprocess
 import sys
+import time
 from typing import Any
 
 from twisted.internet import defer
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
 from pycomnet.deferred import deferred
+from pycomnet.ext.workflow import runfiles
 from pycomnet.ext.workflow.definition import check_config, read_config
 from pycomnet.ext.workflow.errors import (
     RunFailed,
     RunFileLost,
     RunFilesFull,
+    RunStoreBusy,
     RunStoreFailed,
     UnknownRun,
     WorkflowConfigError,
 )
+from pycomnet.ext.workflow.records import MOST_BYTES
 from pycomnet.ext.workflow.runfiles import OF, PART, RunFiles
 from pycomnet.ext.workflow.service import WorkflowService
 from pycomnet.ext.workflow.stores import make_run_store
@@ -49,6 +53,18 @@ class Press(Service):
     def render(self, request: Any) -> Any:
         self.rendered += 1
         return f"{request.args} pages", Binary(b"short", "cover"), Binary(LONG, "text")
+
+    @method(once=True)
+    def render_once(self, request: Any) -> Any:
+        return self.render(request)
+
+    @method()
+    def name(self, request: Any) -> Any:
+        return request.args, Binary(b"", "n" * (MOST_BYTES + 1))
+
+    @method()
+    def stamp(self, request: Any) -> Any:
+        return request.args
 
     @method(idempotent=True)
     def nothing(self, request: Any) -> Any:
@@ -133,25 +149,41 @@ class FilesOfRunsTests(WorkflowCase):
         await w.result("r")
         self.assertEqual((self.press.rendered, self.press.printed), (1, [BLOCKS]))
 
-    @deferred
-    async def test_crash_between_the_files_and_the_commit(self) -> None:
-        """The step is called again; its files are kept once."""
-        w = await self.serve({"t": BOOK})
-        self.patch(self.service.store, "commit", lambda change: defer.Deferred())
+    async def crash_before_the_commit(self, step: Any) -> Any:
+        """A client of a service that goes on with a run that has kept files, and no record."""
+        w = await self.serve({"t": [step, BOOK[1]]})
+        commit = self.service.store.commit
+
+        def commits(change: Any) -> Any:
+            return defer.Deferred() if self.kept() else commit(change)
+
+        self.patch(self.service.store, "commit", commits)
         await w.start("t", 5, "r")
         await self.until(lambda: len(self.kept()) == 2)
         await self.crash()
-        w = await self.serve({"t": BOOK})
+        return await self.serve({"t": BOOK})
+
+    @deferred
+    async def test_crash_between_the_files_and_the_commit(self) -> None:
+        """The step is called again; its files are kept once."""
+        w = await self.crash_before_the_commit(RENDER)
         await w.result("r")
         self.assertEqual((self.press.rendered, self.press.printed), (2, [BLOCKS]))
         self.assertEqual(len(self.kept()), 2)
         assert self.service.files is not None
         self.assertEqual(self.service.files.size, len(LONG) + 5 + self.said("r"))
 
+    @deferred
+    async def test_crash_after_a_method_with_once(self) -> None:
+        """Its answer is not remembered, as it has blocks: it is not called again."""
+        w = await self.crash_before_the_commit({**RENDER, "method": "render_once"})
+        problem = await self.fails(w.result("r"), RunFailed)
+        self.assertEqual((problem.error["code"], self.press.rendered), ("unknown", 1))
+
     def said(self, run: str) -> int:
         """The bytes of the file that says which run a directory is of."""
         assert self.runner is not None
-        return len(f'["{run}", "{"0" * 16}"]')
+        return len(f'["{run}", "{"0" * 16}", "files:{"0" * 32}"]')
 
     @deferred
     async def test_files_go_with_their_run(self) -> None:
@@ -212,12 +244,108 @@ class FilesOfRunsTests(WorkflowCase):
         self.assertEqual(self.kept(), [])
 
     @deferred
+    async def test_timeout_while_files_are_read(self) -> None:
+        """The call was not sent: the history says so, whatever the method declares."""
+        late = [
+            press(name, attach="render", name="late", timeout=0.1)
+            for name in ("print", "render_once", "stamp")
+        ]
+        w = await self.serve({str(at): [RENDER, one] for at, one in enumerate(late)})
+        blocks = RunFiles.blocks
+
+        def slow(*args: Any) -> Any:
+            time.sleep(0.3)  # a thread: there are no events
+            return blocks(*args)
+
+        self.patch(RunFiles, "blocks", slow)
+        for task in "012":
+            problem = await self.fails(w.invoke(task, 5), RunFailed)
+            error = problem.error
+            self.assertEqual((error["code"], error.get("ran")), ("deadline", False), task)
+
+    @deferred
+    async def test_names_that_are_too_long(self) -> None:
+        """They are in the record, and count as its result does."""
+        w = await self.serve({"t": [press("name", files=True)]})
+        problem = await self.fails(w.invoke("t", 5, id="r"), RunFailed)
+        self.assertEqual(problem.error["code"], "result")
+        self.assertIn("the limit is", str(problem))
+
+    @deferred
+    async def test_service_that_has_no_place_any_more(self) -> None:
+        """A step that keeps files is not called: nobody could say later that it has run."""
+        w = await self.serve({"t": [{"signal": "go"}, {**RENDER, "retry": {"delay": 0.01}}]})
+        await w.start("t", 5, "r")
+        await self.until(lambda: not self.runner.live)
+        await self.crash()
+        self.has_files = False
+        w = await self.serve({"t": [{"signal": "go"}]})
+        await w.signal("r", "go")
+        problem = await self.fails(w.result("r"), RunFailed)
+        self.assertEqual(problem.error["code"], "workflow-file-lost")
+        self.assertEqual(self.press.rendered, 0)
+
+    @deferred
+    async def test_sweep_that_fails_is_made_again(self) -> None:
+        """The files of a run that is pruned go later, if the store can't answer just then."""
+        w = await self.serve({"t": BOOK})
+        await w.invoke("t", 5)
+        await self.until(lambda: self.service._swept)
+        row = self.service.store.row
+        self.patch(self.service.store, "row", lambda run: defer.fail(RunStoreBusy("busy")))
+        self.offset = 1e9
+        await self.service._prune()
+        self.assertEqual(len(self.kept()), 2)
+        self.patch(self.service.store, "row", row)
+        await self.service._prune()
+        self.assertEqual(self.kept(), [])
+
+    @deferred
+    async def test_sweep_that_takes_long_is_made_seldom(self) -> None:
+        """What takes long rests longer; then the files are removed all the same."""
+        w = await self.serve({"t": BOOK})
+        await self.until(lambda: self.service._swept)
+        self.patch(runfiles, "REST", 1e9)
+        await w.invoke("t", 5)
+        for at in (1e9, 2e9):
+            await w.invoke("t", 5)
+            self.offset = at
+            await self.service._prune()
+            self.assertEqual(len(self.kept()), 0 if at == 1e9 else 2)
+        assert self.service.files is not None
+        self.service.files.rests_until = 0.0
+        await self.service._prune()
+        self.assertEqual(self.kept(), [])
+
+    @deferred
+    async def test_directory_of_two_stores(self) -> None:
+        """The files of the other store's runs stay, also if a service begins anew or prunes."""
+        tasks = {"t": [RENDER, {"signal": "go"}, press("print", attach="render")]}
+        w = await self.serve(tasks)
+        await w.start("t", 5, "r")
+        await self.until(lambda: not self.runner.live)
+        first, self.path = self.path, f"{self.path}.second"
+        os.symlink(f"{os.path.basename(first)}.files", f"{self.path}.files")
+        other = await self.serve(tasks)
+        await self.until(lambda: self.service._swept)
+        await other.start("t", 6, "r")
+        await self.until(lambda: not self.runner.live)
+        await self.crash()
+        await self.serve(tasks)
+        await self.until(lambda: self.service._swept)
+        await w.signal("r", "go")
+        await w.result("r")
+        self.assertEqual(self.press.printed, [BLOCKS])
+
+    @deferred
     async def test_directory_that_can_not_be_used(self) -> None:
         """The service does not start, and says why."""
         with open(f"{self.path}.files", "w"):
             pass
         with self.assertRaisesRegex(RunStoreFailed, r"\.files"):
             await self.serve({"t": BOOK})
+        os.unlink(f"{self.path}.files")
+        await self.serve({"t": BOOK})  # the store was not left open
 
 
 class FilesTests(SynchronousTestCase):
@@ -253,6 +381,68 @@ class FilesTests(SynchronousTestCase):
         (place,) = os.listdir(self.path)
         self.assertEqual(len(os.listdir(os.path.join(self.path, place))), 2)
         self.keep(b"x" * 2_000)
+
+    def test_what_others_have_there_stays(self) -> None:
+        """A directory that also has something else: nothing of that is removed, however old."""
+        kept = self.keep(b"one")
+        other = os.path.join(self.path, "photos")
+        inside = os.path.join(self.files._place("r", "n"), "notes.txt")
+        os.mkdir(other)
+        for path in (os.path.join(other, "film.part"), os.path.join(other, "x"), inside):
+            with open(path, "w") as file:
+                file.write("mine")
+            os.utime(path, (0, 0))
+        os.symlink(other, os.path.join(self.path, "f" * 64))
+        os.utime(other, (0, 0))
+        self.files.count()
+        self.assertEqual(self.files.runs(), [("r", "n")])
+        self.assertEqual(len(self.files.blocks("r", "n", kept)), 1)
+        self.files.remove("r", "n")
+        self.assertEqual(sorted(os.listdir(other)), ["film.part", "x"])
+        self.assertEqual(os.listdir(os.path.dirname(inside)), ["notes.txt"])
+
+    def test_run_that_can_not_be_read_now(self) -> None:
+        """Its files stay, however old they are: it may go on."""
+        kept = self.keep(b"one")
+        place = self.files._place("r", "n")
+        said, aside = os.path.join(place, OF), os.path.join(self.path, "aside")
+        os.rename(said, aside)
+
+        def torn() -> None:
+            with open(said, "w") as file:
+                file.write("[")
+
+        for damage in (lambda: os.symlink(OF, said), torn):
+            damage()
+            os.utime(place, (0, 0))
+            self.assertEqual(self.files.runs(), [])
+            os.unlink(said)
+        os.rename(aside, said)
+        self.assertEqual(self.files.runs(), [("r", "n")])
+        self.assertEqual(len(self.files.blocks("r", "n", kept)), 1)
+
+    def test_directory_where_others_may_create_files(self) -> None:
+        """It is refused, also with the sticky bit."""
+        os.chmod(self.path, 0o1777)
+        with self.assertRaisesRegex(RunStoreFailed, "other users may create files there"):
+            self.files.open()
+
+    def test_room_that_another_service_has_made(self) -> None:
+        """It is found when it is needed: only who removes runs counts otherwise."""
+        files = RunFiles(self.path, 2_000)
+        files.keep("r", "n", [Block(b"x" * 1_900)])
+        self.files.remove("r", "n")
+        self.patch(runfiles, "RECOUNT", 0)
+        files.keep("s", "n", [Block(b"x" * 1_900)])
+        with self.assertRaisesRegex(RunFilesFull, "no room for 1900 more"):
+            files.keep("t", "n", [Block(b"y" * 1_900)])
+
+    def test_blocks_that_are_refused_are_closed(self) -> None:
+        """No descriptor stays open for them."""
+        blocks = [Block(b"one"), Block(b"two")]
+        with self.assertRaises(RunFilesFull):
+            RunFiles(self.path, 5).keep("r", "n", blocks)
+        self.assertEqual([one.closed for one in blocks], [True, True])
 
     def test_kill_at_each_step(self) -> None:
         """Whenever a process is killed that keeps files: the next one keeps them, no file is torn,
@@ -359,8 +549,10 @@ class ConfigTests(SynchronousTestCase):
         durable."""
         late = [press("print", attach=["render"]), RENDER]
         none = [press("render", name="render"), press("print", attach=["render"])]
+        hidden = [RENDER, {"parallel": [none]}]
         for task, said in (
             (late, "no earlier step 'render' here whose files are kept"),
+            (hidden, "no earlier step 'render' here whose files are kept"),
             (none, "no earlier step 'render' here whose files are kept"),
             ({"steps": BOOK, "durable": False}, "runs of 't' keep no files"),
             ({"steps": [{"task": "used"}], "durable": False}, "runs of 't' keep no files"),

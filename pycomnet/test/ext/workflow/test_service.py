@@ -145,8 +145,9 @@ class WorkflowCase(TestCase):
     timeout = 60
     #: seconds that calls under way have when the service stops
     grace = 0.0
-    #: the most bytes of the files of runs
+    #: the most bytes of the files of runs, and whether there is a place for them
     most_files = MOST_FILES
+    has_files = True
 
     @deferred
     async def setUp(self) -> None:  # type: ignore[override]
@@ -181,7 +182,7 @@ class WorkflowCase(TestCase):
             settings.get("schedules", ()),
             wall=lambda: time.time() + self.offset,
             grace=self.grace,
-            files=RunFiles(f"{self.path}.files", self.most_files),
+            files=RunFiles(f"{self.path}.files", self.most_files) if self.has_files else None,
         )
         # Everything is at the shop's address, whatever its interface.
         context = AtShop(self)
