@@ -197,12 +197,14 @@ class Subscription(Outlet):
         call, intake = self.call, self.intake
         if call is None or call.over:
             return
-        if sends and not self.waiting and not intake.has_more():
+        is_much = intake.size + run.size > self._few
+        if is_much and not self.waiting:
+            self.flush()  # before anything is dropped
+            if self.call is None:
+                return
+        if (sends or is_much) and not self.waiting and not intake.has_more():
             self._send_batch(call, run.batch(), len(run.rows))
-        elif intake.offer_all(run.events(), run.size):
-            if intake.size > self._few and not self.waiting:
-                self.flush()
-        else:
+        elif not intake.offer_all(run.events(), run.size):
             self._over_bound()
 
     def ended(self) -> None:

@@ -1,0 +1,370 @@
+"""Publishers, subscribers and connections that do anything in any order, held against a model."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import attrs
+from hypothesis import strategies as st
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+
+from pycomnet.ext.pubsub.errors import SlowSubscriber
+from pycomnet.ext.pubsub.limits import TopicLimits, TopicSettings
+from pycomnet.ext.pubsub.subjects import Patterns
+from pycomnet.ext.pubsub.subscribing import SubscribeRequest
+from pycomnet.ext.pubsub.topic import Topic
+from pycomnet.test.properties import examples, given, settings
+from pycomnet.wire.codec import make_codec
+
+SUBJECTS = ("a", "b", "b.c")
+PATTERNS = ((">",), ("a",), ("b.>", "b"), ("*",))
+KEYS = (None, None, "k", "l")
+SIZES = (0, 0, 100, 100, 700, 5000, 30_000, 70_000)
+POLICIES = ("drop_oldest", "drop_newest", "latest", "disconnect", "block")
+BOUNDS = (1024, 3000, 20_000, 100_000, 64 << 20)
+#: Where a subscription begins.
+BEGINNINGS: tuple[dict[str, Any], ...] = ({}, {"retained": False}, {"last": 5}, {"last": 1000})
+KEPT = 20
+decode = make_codec().decode
+
+
+@attrs.define(eq=False)
+class Line:
+    """A subscriber's call and its connection, which takes batches at once, or when it may.
+
+    :ivar takes: whether it takes them at once.
+    :ivar token: is told when the batch that waits is on its way.
+    """
+
+    takes: bool = True
+    over: bool = False
+    problem: BaseException | None = None
+    outlet: Any = None
+    token: Any = None
+    welcome: Any = None
+    batches: list[bytes] = attrs.field(factory=list)
+
+    @property
+    def connection(self) -> Line:
+        return self
+
+    @property
+    def server(self) -> Line:
+        return self
+
+    def send(self, _: object, said: Any) -> None:
+        self.welcome = said
+
+    def send_encoded(self, _: object, payload: bytes, token: Any) -> bool:
+        assert not self.over
+        assert self.token is None, "a batch was sent while another waits"
+        self.batches.append(payload)
+        if not self.takes:
+            self.token = token
+        return self.takes
+
+    def release(self) -> None:
+        """What waits is on its way."""
+        token, self.token = self.token, None
+        if token is not None and not self.over:
+            token.callback(None)
+
+    def end_feed(self, _: object, problem: BaseException | None) -> None:
+        self.over = True
+        self.problem = problem
+        self.outlet.ended()
+
+
+@attrs.define(eq=False)
+class Wanting:
+    """What a subscription has to get, and what it got.
+
+    :ivar wanted: the numbers of the events that match, in order.
+    :ivar at: how many of these have come, or are reported as missing.
+    :ivar missing: how many of the next are reported as missing; None if that is not known.
+    :ivar is_quick: whether its connection has always taken everything at once.
+    """
+
+    line: Line
+    patterns: Patterns
+    policy: str
+    bound: int
+    wanted: list[int]
+    is_quick: bool = True
+    at: int = 0
+    missing: int | None = 0
+    read: int = 0
+    got: list[int] = attrs.field(factory=list)
+    gaps: int = 0
+
+    def step(self, known: dict[int, Any]) -> None:
+        """Read the batches that have come since."""
+        for payload in self.line.batches[self.read :]:
+            upto, *items = decode(payload)
+            for item in items:
+                if item[0] is not None:
+                    self._event(item, known)
+                elif item[1] == "gap":
+                    self._gap(*item[2:])
+            self._sent_up_to(upto)
+        self.read = len(self.line.batches)
+
+    def _event(self, item: Any, known: dict[int, Any]) -> None:
+        number, subject, key, _, value = item
+        assert (subject, key, value[0]) == known[number], (item[:3], known[number])
+        assert number not in self.got, f"{number} came twice"
+        self.got.append(number)
+        if self.policy == "latest":
+            assert number in self.wanted, f"{number} is not wanted"
+            return
+        place = self.wanted.index(number, self.at)
+        if self.missing is not None:
+            assert place - self.at == self.missing, (number, self.wanted[self.at :], self.missing)
+        self.at, self.missing = place + 1, 0
+
+    def _gap(self, count: int | None, first: int, last: int, _: object, why: str) -> None:
+        is_lost = why == "bound" and self.policy != "latest"  # which keeps the last of each turn
+        assert not (self.is_quick and is_lost), "a quick subscriber has lost events"
+        assert first <= last
+        self.gaps += count or 0
+        if count is None or self.missing is None or why == "history":
+            self.missing = None
+        else:
+            self.missing += count
+
+    def _sent_up_to(self, upto: int) -> None:
+        if self.policy == "latest":
+            lacking = [one for one in self.wanted if one <= upto and one not in self.got]
+            assert len(lacking) <= self.gaps, (upto, lacking)
+        elif self.missing is not None and self.at + self.missing < len(self.wanted):
+            assert self.wanted[self.at + self.missing] > upto
+
+    def end(self) -> None:
+        """Everything that was to come has come."""
+        if self.policy == "latest":
+            assert len(self.got) + self.gaps == len(self.wanted), (self.got, self.wanted)
+        elif self.missing is not None:
+            assert self.at + self.missing == len(self.wanted), self.wanted[self.at :]
+
+
+class Model:
+    """A topic with its subscriptions, and what these have to get.
+
+    :param waiting: how many bytes may wait for all.
+    """
+
+    def __init__(self, waiting: int, history: int, retain: bool) -> None:
+        self.clock = Clock()
+        self.is_wide = waiting >= 1 << 30
+        self.topic = Topic(
+            "model",
+            TopicSettings(
+                history=history,
+                retain=retain,
+                block=True,
+                limits=TopicLimits(waiting=waiting, event=80_000),
+            ),
+            self.clock,
+        )
+        self.kept, self.retains = history, retain
+        #: number -> subject, key, and what is published
+        self.known: dict[int, Any] = {}
+        self.retained: dict[Any, int] = {}
+        self.ones: list[Wanting] = []
+        self.serial = 0
+
+    # -- what may happen -------------------------------------------------------------------------
+
+    def publish(self, subject: str, key: str | None, size: int, many: int) -> None:
+        for _ in range(many):
+            self.serial += 1
+            value = [self.serial, bytes(size)]
+            publishing = self.topic.publish(value, key, subject)
+            value[0] = "changed after it was published"
+            publishing.addCallback(self._published, subject, key, self.serial)
+
+    def _published(self, _: object, subject: str, key: str | None, serial: int) -> None:
+        number = self.topic.history.last
+        assert number == len(self.known) + 1
+        self.known[number] = subject, key, serial
+        self.retained.pop((subject, key), None)
+        self.retained[subject, key] = number
+        for one in self.ones:
+            if one.patterns.match(subject) and not one.line.over:
+                one.wanted.append(number)
+
+    def refused(self, value: Any) -> None:
+        """What can't be published is refused, and takes no number."""
+        publishing = self.topic.publish(value, None, "a")
+        failures: list[Any] = []
+        publishing.addErrback(failures.append)
+        if not self.topic.pressure:
+            assert failures
+
+    def join(self, texts: tuple[str, ...], policy: str, bound: int, how: Any, takes: bool) -> None:
+        if len(self.ones) >= 8:
+            return
+        patterns, last = Patterns(texts), len(self.known)
+        wanted: list[int] = []
+        if "last" in how:
+            first = max(last - self.kept, last - how["last"]) + 1
+            wanted = [number for number in self.known if number >= first]
+        elif how.get("retained", True) and self.retains:
+            wanted = list(self.retained.values())
+        wanted = [number for number in wanted if patterns.match(self.known[number][0])]
+        line = Line(takes)
+        one = Wanting(line, patterns, policy, bound, wanted, takes)
+        args = {"subjects": list(texts), "policy": policy, "bound": bound, **how}
+        line.outlet = SubscribeRequest(args, self.topic, None).open()
+        self.ones.append(one)
+        line.outlet.begin(line)
+
+    def leave(self, one: Wanting) -> None:
+        self.ones.remove(one)
+        if not one.line.over:
+            one.line.end_feed(one.line, None)
+        one.step(self.known)
+
+    def change(self, one: Wanting, texts: tuple[str, ...]) -> None:
+        if one.line.over or one.line.outlet.intake.cursor is not None:
+            return
+        one.patterns = Patterns(texts)
+        self.topic.change(one.line.outlet, one.patterns)
+
+    def stall(self, one: Wanting) -> None:
+        one.line.takes = one.is_quick = False
+
+    def release(self, one: Wanting) -> None:
+        one.line.release()
+
+    def go_on(self, one: Wanting) -> None:
+        one.line.takes = True
+        one.line.release()
+
+    def turn(self) -> None:
+        self.clock.advance(0)
+
+    def tell(self) -> None:
+        self.topic.tell_restarted("again")
+
+    def relieve(self) -> None:
+        self.topic.relieve()
+
+    # -- what has to hold ------------------------------------------------------------------------
+
+    def check(self) -> None:
+        for one in list(self.ones):
+            one.step(self.known)
+            if one.line.over:
+                assert isinstance(one.line.problem, SlowSubscriber)
+                assert not (one.is_quick and self.is_wide), "a quick subscriber was ended"
+                self.ones.remove(one)
+
+    def finish(self) -> None:
+        """All connections take everything; then all ends."""
+        for _ in range(3):
+            for one in self.ones:
+                self.go_on(one)
+            for _ in range(5):
+                self.turn()
+        self.check()
+        for one in self.ones:
+            one.end()
+        assert not self.topic.pressure
+        assert self.topic.waiting.size == 0
+        self.publish("a", None, 10, 4)
+        self.topic.end()
+        for one in self.ones:
+            assert one.line.over
+            assert one.line.problem is None
+            one.step(self.known)
+            one.end()
+        assert [*self.topic.takers] == []
+        self.topic.close()
+        self.turn()
+        assert not self.clock.getDelayedCalls()
+
+
+def call(name: str, *what: Any) -> Any:
+    """One step: the name of a method of the model, and what it is called with."""
+    return st.tuples(st.just(name), *what)
+
+
+ONE = st.integers(0, 7)
+PUBLISH = call(
+    "publish",
+    st.sampled_from(SUBJECTS),
+    st.sampled_from(KEYS),
+    st.sampled_from(SIZES),
+    st.sampled_from((1, 1, 2, 3, 10)),
+)
+JOIN = call(
+    "join",
+    st.sampled_from(PATTERNS),
+    st.sampled_from(POLICIES),
+    st.sampled_from(BOUNDS),
+    st.sampled_from(BEGINNINGS),
+    st.sampled_from((True, True, False)),
+)
+STEPS = st.one_of(
+    PUBLISH,
+    PUBLISH,
+    PUBLISH,
+    JOIN,
+    JOIN,
+    call("leave", ONE),
+    call("change", ONE, st.sampled_from(PATTERNS)),
+    call("stall", ONE),
+    call("release", ONE),
+    call("go_on", ONE),
+    call("turn"),
+    call("turn"),
+    call("tell"),
+    call("relieve"),
+    call("refused", st.sampled_from((object(), bytes(90_000)))),
+)
+
+
+class ModelTests(SynchronousTestCase):
+    """Each subscription gets what the model says, or is told how many events are missing."""
+
+    def run_all(self, waiting: int, history: int, retain: bool, steps: list[Any]) -> None:
+        model = Model(waiting, history, retain)
+        for name, *args in steps:
+            if args and type(args[0]) is int:
+                if not model.ones:
+                    continue
+                args[0] = model.ones[args[0] % len(model.ones)]
+            getattr(model, name)(*args)
+            model.check()
+        model.finish()
+
+    @settings(max_examples=examples(2000))
+    @given(
+        st.sampled_from((1 << 30, 1 << 30, 200_000)),
+        st.sampled_from((0, 0, KEPT)),
+        st.booleans(),
+        st.lists(STEPS, max_size=60),
+    )
+    def test_whatever_happens_in_a_turn(
+        self, waiting: int, history: int, retain: bool, steps: list[Any]
+    ) -> None:
+        """In any order, with any policies."""
+        self.run_all(waiting, history, retain, steps)
+
+    def test_who_takes_everything_loses_nothing(self) -> None:
+        """With the smallest bound, when more comes in a turn than that, of two kinds."""
+        for policy in POLICIES:
+            self.run_all(
+                1 << 30,
+                0,
+                False,
+                [
+                    ("join", (">",), policy, 1024, {}, True),
+                    ("join", ("a",), policy, 1024, {}, True),
+                    ("publish", "a", None, 100, 1),
+                    ("publish", "b", None, 100, 4),
+                    ("turn",),
+                ],
+            )
