@@ -9,8 +9,11 @@ from hypothesis import strategies as st
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
+from pycomnet.errors import PycomnetError
+from pycomnet.ext.pubsub import groups
 from pycomnet.ext.pubsub.errors import SlowSubscriber
 from pycomnet.ext.pubsub.limits import TopicLimits, TopicSettings
+from pycomnet.ext.pubsub.outlets import Subscription
 from pycomnet.ext.pubsub.subjects import Patterns
 from pycomnet.ext.pubsub.subscribing import SubscribeRequest
 from pycomnet.ext.pubsub.topic import Topic
@@ -34,10 +37,12 @@ class Line:
     """A subscriber's call and its connection, which takes batches at once, or when it may.
 
     :ivar takes: whether it takes them at once.
+    :ivar is_broken: whether the connection is lost with the next batch.
     :ivar token: is told when the batch that waits is on its way.
     """
 
     takes: bool = True
+    is_broken: bool = False
     over: bool = False
     problem: BaseException | None = None
     outlet: Any = None
@@ -59,6 +64,10 @@ class Line:
     def send_encoded(self, _: object, payload: bytes, token: Any) -> bool:
         assert not self.over
         assert self.token is None, "a batch was sent while another waits"
+        if self.is_broken:
+            self.over = True
+            self.outlet.ended()
+            raise PycomnetError("the connection is lost")
         self.batches.append(payload)
         if not self.takes:
             self.token = token
@@ -83,6 +92,7 @@ class Wanting:
     :ivar wanted: the numbers of the events that match, in order.
     :ivar at: how many of these have come, or are reported as missing.
     :ivar missing: how many of the next are reported as missing; None if that is not known.
+    :ivar is_told: whether it got the notice of the publisher that was to come.
     :ivar is_quick: whether its connection has always taken everything at once.
     """
 
@@ -97,6 +107,7 @@ class Wanting:
     read: int = 0
     got: list[int] = attrs.field(factory=list)
     gaps: int = 0
+    is_told: bool = True
 
     def step(self, known: dict[int, Any]) -> None:
         """Read the batches that have come since."""
@@ -107,6 +118,9 @@ class Wanting:
                     self._event(item, known)
                 elif item[1] == "gap":
                     self._gap(*item[2:])
+                else:
+                    assert item[1] == "restarted"
+                    self.is_told = True
             self._sent_up_to(upto)
         self.read = len(self.line.batches)
 
@@ -142,10 +156,28 @@ class Wanting:
 
     def end(self) -> None:
         """Everything that was to come has come."""
+        assert self.is_told
         if self.policy == "latest":
             assert len(self.got) + self.gaps == len(self.wanted), (self.got, self.wanted)
         elif self.missing is not None:
             assert self.at + self.missing == len(self.wanted), self.wanted[self.at :]
+
+
+@attrs.define(eq=False)
+class Member:
+    """A member of the group, and what it has to acknowledge."""
+
+    line: Line
+    read: int = 0
+    had: list[int] = attrs.field(factory=list)
+
+    def step(self) -> list[int]:
+        """The numbers of the events that have come since."""
+        items = [item for payload in self.line.batches[self.read :] for item in decode(payload)[1:]]
+        self.read = len(self.line.batches)
+        found = [item[0] for item in items if item[0] is not None]
+        self.had += found
+        return found
 
 
 class Model:
@@ -173,6 +205,9 @@ class Model:
         self.retained: dict[Any, int] = {}
         self.ones: list[Wanting] = []
         self.serial = 0
+        self.members: list[Member] = []
+        #: the numbers of the events that are to be handed out by the group
+        self.shared: set[int] | None = None
 
     # -- what may happen -------------------------------------------------------------------------
 
@@ -190,6 +225,8 @@ class Model:
         self.known[number] = subject, key, serial
         self.retained.pop((subject, key), None)
         self.retained[subject, key] = number
+        if self.shared is not None:
+            self.shared.add(number)
         for one in self.ones:
             if one.patterns.match(subject) and not one.line.over:
                 one.wanted.append(number)
@@ -242,24 +279,100 @@ class Model:
         one.line.takes = True
         one.line.release()
 
+    def break_off(self, one: Wanting) -> None:
+        one.line.is_broken = True
+
     def turn(self) -> None:
         self.clock.advance(0)
 
     def tell(self) -> None:
         self.topic.tell_restarted("again")
+        for one in self.ones:
+            one.is_told = False
 
     def relieve(self) -> None:
         self.topic.relieve()
+
+    # -- a group ---------------------------------------------------------------------------------
+
+    def join_group(self, prefetch: int, takes: bool) -> None:
+        if len(self.members) >= 3:
+            return
+        line = Line(takes)
+        args = {"group": "all", "prefetch": prefetch, "bound": 64 << 20}
+        line.outlet = SubscribeRequest(args, self.topic, None).open()
+        if self.shared is None:
+            self.shared = set()
+        self.members.append(Member(line))
+        line.outlet.begin(line)
+
+    def member(self, place: int) -> Member | None:
+        return self.members[place % len(self.members)] if self.members else None
+
+    def acknowledge(self, place: str, many: int) -> None:
+        """Acknowledge events; the first of them twice."""
+        one = self.member(int(place))
+        if one is None:
+            return
+        numbers, one.had = one.had[:many], one.had[many:]
+        acknowledge = one.line.outlet.group.acknowledge
+        acknowledge(one.line.outlet, numbers)
+        acknowledge(one.line.outlet, numbers[:1])
+
+    def leave_group(self, place: str) -> None:
+        one = self.member(int(place))
+        if one is None:
+            return
+        self.members.remove(one)
+        self._shared_out(one)
+        assert self.shared is not None
+        self.shared |= set(one.had)
+        one.line.end_feed(one.line, None)
+
+    def stall_member(self, place: str, takes: bool) -> None:
+        one = self.member(int(place))
+        if one is not None:
+            one.line.takes = takes
+            one.line.release()
+
+    def _shared_out(self, one: Member) -> None:
+        for number in one.step():
+            assert self.shared is not None
+            assert number in self.shared, f"{number} was handed out twice"
+            self.shared.remove(number)
+
+    def check_group(self) -> None:
+        for one in self.members:
+            self._shared_out(one)
+            assert not one.line.over
+
+    def finish_group(self) -> None:
+        """Members acknowledge all; so they get all."""
+        if self.shared is None:
+            return
+        self.join_group(10_000, True)
+        for _ in range(100):
+            for place, one in enumerate(self.members):
+                self.stall_member(str(place), True)
+                self.check_group()
+                self.acknowledge(str(place), 1000)
+                self.turn()
+                assert one.line.outlet.lag() <= len(one.had) + 1000
+            self.check_group()
+        assert not self.shared, f"{self.shared} were not handed out"
 
     # -- what has to hold ------------------------------------------------------------------------
 
     def check(self) -> None:
         for one in list(self.ones):
             one.step(self.known)
-            if one.line.over:
+            if one.line.is_broken and one.line.over:
+                self.ones.remove(one)
+            elif one.line.over:
                 assert isinstance(one.line.problem, SlowSubscriber)
                 assert not (one.is_quick and self.is_wide), "a quick subscriber was ended"
                 self.ones.remove(one)
+        self.check_group()
 
     def finish(self) -> None:
         """All connections take everything; then all ends."""
@@ -271,16 +384,19 @@ class Model:
         self.check()
         for one in self.ones:
             one.end()
+        self.finish_group()
         assert not self.topic.pressure
         assert self.topic.waiting.size == 0
+        for member in self.members:
+            member.line.end_feed(member.line, None)
         self.publish("a", None, 10, 4)
         self.topic.end()
-        for one in self.ones:
+        for one in [each for each in self.ones if not each.line.is_broken]:
             assert one.line.over
             assert one.line.problem is None
             one.step(self.known)
             one.end()
-        assert [*self.topic.takers] == []
+        assert not [one for one in self.topic.takers if isinstance(one, Subscription)]
         self.topic.close()
         self.turn()
         assert not self.clock.getDelayedCalls()
@@ -291,7 +407,9 @@ def call(name: str, *what: Any) -> Any:
     return st.tuples(st.just(name), *what)
 
 
+#: A subscription, and a member of the group: counted round.
 ONE = st.integers(0, 7)
+PLACE = st.sampled_from("012")
 PUBLISH = call(
     "publish",
     st.sampled_from(SUBJECTS),
@@ -318,10 +436,16 @@ STEPS = st.one_of(
     call("stall", ONE),
     call("release", ONE),
     call("go_on", ONE),
+    call("break_off", ONE),
     call("turn"),
     call("turn"),
     call("tell"),
     call("relieve"),
+    call("join_group", st.sampled_from((1, 5, 100)), st.booleans()),
+    call("acknowledge", PLACE, st.sampled_from((0, 1, 3, 100))),
+    call("acknowledge", PLACE, st.sampled_from((0, 1, 3, 100))),
+    call("leave_group", PLACE),
+    call("stall_member", PLACE, st.booleans()),
     call("refused", st.sampled_from((object(), bytes(90_000)))),
 )
 
@@ -332,7 +456,7 @@ class ModelTests(SynchronousTestCase):
     def run_all(self, waiting: int, history: int, retain: bool, steps: list[Any]) -> None:
         model = Model(waiting, history, retain)
         for name, *args in steps:
-            if args and type(args[0]) is int:
+            if args and type(args[0]) is int and name != "join_group":
                 if not model.ones:
                     continue
                 args[0] = model.ones[args[0] % len(model.ones)]
@@ -351,6 +475,7 @@ class ModelTests(SynchronousTestCase):
         self, waiting: int, history: int, retain: bool, steps: list[Any]
     ) -> None:
         """In any order, with any policies."""
+        self.patch(groups, "SPAN", 20)
         self.run_all(waiting, history, retain, steps)
 
     def test_who_takes_everything_loses_nothing(self) -> None:
