@@ -176,6 +176,8 @@ class Subscription(Outlet):
             return  # it has ended while this event is handed out; or the history has it
         if size > self._few and not self.waiting:
             self.flush()  # before anything is dropped
+            if self.call is None:
+                return
         if not intake.offer(event):
             self._over_bound()
 

@@ -14,13 +14,14 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 
 from pycomnet.deferred import done
-from pycomnet.errors import InvalidArguments, Overloaded, StoreFailed
+from pycomnet.errors import Overloaded, StoreFailed
 from pycomnet.ext.pubsub.backpressure import BackPressure
 from pycomnet.ext.pubsub.errors import PublisherGone
 from pycomnet.ext.pubsub.events import (
     OVERHEAD,
     EncodedEvent,
     batch,
+    check_key,
     encode_event,
     encode_payload,
     restarted,
@@ -39,9 +40,6 @@ from pycomnet.far.live import Live
 from pycomnet.text.logs import Logger
 
 log = Logger()
-
-#: The most characters of a key.
-MAX_KEY = 255
 
 #: The share of the limit to which waiting bytes are reduced when they exceed it.
 RELIEF = 7 / 8
@@ -97,7 +95,6 @@ class Topic(Live):
         #: how many subscriptions there are, by weight: of all clients, and of each connection
         self._weight = 0
         self._per_connection: Counter[Any] = Counter()
-        #: subject -> its takers, for the subjects that were looked up
         self._wanting = self.takers.wanting
         #: events that their takers have not got yet; and the takers of the last event
         self._run: Run[Taker] | None = None
@@ -173,8 +170,9 @@ class Topic(Live):
             # The same, without what was checked for the event before: this runs for most events.
             number, time = self._next, self._time
             payload = encode_payload(number, subject, None, time, value, self._longest)
-            self._next = number + 1
-            self.history.last = number
+            if run is not self._run or number != self._next:
+                return self._check_and_publish(value, key, subject)
+            self._next, self.history.last = number + 1, number
             run.rows.append((number, subject, None, time, payload))
             run.size += len(payload) + OVERHEAD
             if run.size > run.room:
@@ -186,8 +184,7 @@ class Topic(Live):
     def _check_and_publish(self, value: Any, key: str | None, subject: str) -> defer.Deferred[None]:
         if subject not in self._wanting:  # it is checked once
             check_subject(subject)
-        if key is not None and not (type(key) is str and len(key) <= MAX_KEY):
-            raise InvalidArguments(f"a key is a str of at most {MAX_KEY} characters")
+        check_key(key)
         if self.over:
             raise PublisherGone(f"{self.interface} has ended: nothing can be published")
         if self.pressure:
@@ -202,6 +199,9 @@ class Topic(Live):
         # All events of one turn have the same time.
         time = self.now() if self._turn is None else self._time
         event = encode_event(number, subject, key, time, value, self._longest)
+        if number != self._next:
+            # A block that it has read, or a finalizer, has published another meanwhile.
+            return self._publish(value, key, subject)
         self._next = number + 1
         if store is None:
             self._commit(event)
@@ -341,7 +341,8 @@ class Topic(Live):
         for begin in beginning:
             begin()  # what can't be afforded in this turn comes here again
         if self._run is not None or self._dirty or self._beginning or history.budget <= 0:
-            self._cork()
+            if self._turn is None:  # what has begun may have asked for another turn
+                self._cork()
             self._flush()
 
     def _flush(self) -> None:
