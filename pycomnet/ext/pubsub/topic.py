@@ -148,7 +148,7 @@ class Topic(Live):
         """Publish an event; in the reactor's thread.
 
         :param value: a value that can be sent; or a tuple of that and blocks of binary data
-            (:class:`~pycomnet.Binary`), which are read at once.
+            (:class:`~pycomnet.Binary`). It may be changed once it is published.
         :param key: the key: ``retain`` and the policy ``latest`` keep the last event of each
             subject and key.
         :param subject: its subject under the publisher's interface.

@@ -223,7 +223,8 @@ class Model:
             self.serial += 1
             value = [self.serial, bytes(size)]
             publishing = self.topic.publish(value, key, subject)
-            value[0] = "changed after it was published"
+            if publishing.called:
+                value[0] = "changed after it was published"
             publishing.addCallback(self._published, subject, key, self.serial)
 
     def _published(self, _: object, subject: str, key: str | None, serial: int) -> None:
