@@ -181,7 +181,7 @@ class Http2Tests(SynchronousTestCase):
             block = headers.block(path, needs_leader)
             if token:
                 block += literal(b"authorization", token.encode(), secret=True)
-            found = decoder.decode(block)
+            found: list[Any] = list(decoder.decode(block))
             expected = [(":method", "POST"), (":scheme", "http"), (":path", path)]
             self.assertEqual(found[:3], expected)
             self.assertEqual(
