@@ -89,6 +89,8 @@ class Line:
 class Wanting:
     """What a subscription has to get, and what it got.
 
+    :param how: where it begins.
+    :ivar is_begun: whether it is in effect.
     :ivar wanted: the numbers of the events that match, in order.
     :ivar at: how many of these have come, or are reported as missing.
     :ivar missing: how many of the next are reported as missing; None if that is not known.
@@ -100,8 +102,10 @@ class Wanting:
     patterns: Patterns
     policy: str
     bound: int
-    wanted: list[int]
-    is_quick: bool = True
+    how: Any
+    is_quick: bool
+    is_begun: bool = False
+    wanted: list[int] = attrs.field(factory=list)
     at: int = 0
     missing: int | None = 0
     read: int = 0
@@ -230,13 +234,15 @@ class Model:
     def _published(self, _: object, subject: str, key: str | None, serial: int) -> None:
         number = self.topic.history.last
         assert number == len(self.known) + 1
+        for one in self.ones:
+            self._start(one)
         self.known[number] = subject, key, serial
         self.retained.pop((subject, key), None)
         self.retained[subject, key] = number
         if self.shared is not None:
             self.shared.add(number)
         for one in self.ones:
-            if one.patterns.match(subject) and not one.line.over:
+            if one.is_begun and one.patterns.match(subject) and not one.line.over:
                 one.wanted.append(number)
 
     def refused(self, value: Any) -> None:
@@ -250,20 +256,29 @@ class Model:
     def join(self, texts: tuple[str, ...], policy: str, bound: int, how: Any, takes: bool) -> None:
         if len(self.ones) >= 8:
             return
-        patterns, last = Patterns(texts), len(self.known)
-        wanted: list[int] = []
-        if "last" in how:
-            first = max(last - self.kept, last - how["last"]) + 1
-            wanted = [number for number in self.known if number >= first]
-        elif how.get("retained", True) and self.retains:
-            wanted = list(self.retained.values())
-        wanted = [number for number in wanted if patterns.match(self.known[number][0])]
+        if self.topic.history.budget <= 0 and how == {} and self.retains:
+            return  # what is retained may be replaced before it begins
         line = Line(takes)
-        one = Wanting(line, patterns, policy, bound, wanted, takes)
+        one = Wanting(line, Patterns(texts), policy, bound, how, takes)
         args = {"subjects": list(texts), "policy": policy, "bound": bound, **how}
         line.outlet = SubscribeRequest(args, self.topic, None).open()
         self.ones.append(one)
         line.outlet.begin(line)
+        self._start(one)
+
+    def _start(self, one: Wanting) -> None:
+        """A subscription begins: at once, or in a later turn."""
+        if one.is_begun or one.line.welcome is None:
+            return
+        one.is_begun = True
+        last = one.line.welcome["sequence"]
+        numbers: list[int] = []
+        if "last" in one.how:
+            first = max(last - self.kept, last - one.how["last"]) + 1
+            numbers = [*range(max(first, 1), last + 1)]
+        elif one.how.get("retained", True) and self.retains:
+            numbers = list(self.retained.values())
+        one.wanted = [each for each in numbers if one.patterns.match(self.known[each][0])]
 
     def leave(self, one: Wanting) -> None:
         self.ones.remove(one)
@@ -297,6 +312,10 @@ class Model:
         self.topic.tell_restarted("again")
         for one in self.ones:
             one.is_told = False
+
+    def spend(self) -> None:
+        """Others have read much of the history in this turn."""
+        self.topic.history.budget = -1
 
     def relieve(self) -> None:
         self.topic.relieve()
@@ -376,6 +395,7 @@ class Model:
 
     def check(self) -> None:
         for one in list(self.ones):
+            self._start(one)
             one.step(self.known)
             if one.line.is_broken and one.line.over:
                 self.ones.remove(one)
@@ -452,6 +472,7 @@ STEPS = st.one_of(
     call("turn"),
     call("tell"),
     call("relieve"),
+    call("spend"),
     call("join_group", st.sampled_from((1, 5, 100)), st.booleans()),
     call("acknowledge", PLACE, st.sampled_from((0, 1, 3, 100))),
     call("acknowledge", PLACE, st.sampled_from((0, 1, 3, 100))),
