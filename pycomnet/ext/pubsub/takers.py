@@ -21,7 +21,8 @@ class EventTaker(Protocol):
     def offer_run(self, run: Run[Any], sends: bool) -> None:
         """Offer the events of a run, which match.
 
-        :param sends: whether they are to be sent now, if nothing is queued before them.
+        :param sends: whether they are to be sent now, if nothing is queued before them. Else it
+            queues them, unless they are as much as it sends at a time.
         """
 
 

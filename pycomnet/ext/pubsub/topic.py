@@ -176,7 +176,7 @@ class Topic(Live):
             run.rows.append((number, subject, None, time, payload))
             run.size += len(payload) + OVERHEAD
             if run.size > run.room:
-                self._settle(sends=True)
+                self._settle()
             return done()
         except Exception:
             return defer.fail()
@@ -252,7 +252,7 @@ class Topic(Live):
             run.rows.append((event.sequence, event.subject, event.key, event.time, event.payload))
             run.size += event.size
             if run.size > run.room:
-                self._settle(sends=True)
+                self._settle()
             return
         for taker in takers:
             taker.offer(event)

@@ -525,3 +525,15 @@ class ModelTests(SynchronousTestCase):
                     ("turn",),
                 ],
             )
+
+    def test_who_has_a_small_bound_costs_the_others_nothing(self) -> None:
+        """They get the events of a turn in as few batches as without it."""
+        model = Model(1 << 30, 0, False)
+        for bound in (1024, 1 << 20):
+            model.join((">",), "drop_oldest", bound, {}, True)
+        model.publish("a", None, 100, 100)
+        model.turn()
+        few, others = (len(one.line.batches) for one in model.ones)
+        self.assertEqual(others, 2)
+        self.assertGreater(few, 25)
+        model.finish()
