@@ -94,7 +94,8 @@ class Wanting:
     :ivar wanted: the numbers of the events that match, in order.
     :ivar at: how many of these have come, or are reported as missing.
     :ivar missing: how many of the next are reported as missing; None if that is not known.
-    :ivar is_told: whether it got the notice of the publisher that was to come.
+    :ivar is_told: whether it got the notice of the publisher that was to come, and
+    :ivar told_at: ... the number of the last event before that; 0 if there is none.
     :ivar is_quick: whether its connection has always taken everything at once.
     """
 
@@ -112,6 +113,7 @@ class Wanting:
     got: list[int] = attrs.field(factory=list)
     gaps: int = 0
     is_told: bool = True
+    told_at: int = 0
 
     def step(self, known: dict[int, Any]) -> None:
         """Read the batches that have come since."""
@@ -124,7 +126,9 @@ class Wanting:
                     self._gap(*item[2:])
                 else:
                     assert item[1] == "restarted"
-                    self.is_told = True
+                    if self.policy != "latest":  # else it comes before all
+                        self._sent_up_to(self.told_at)
+                    self.is_told, self.told_at = True, 0
             self._sent_up_to(upto)
         self.read = len(self.line.batches)
 
@@ -311,7 +315,7 @@ class Model:
     def tell(self) -> None:
         self.topic.tell_restarted("again")
         for one in self.ones:
-            one.is_told = False
+            one.is_told, one.told_at = False, one.told_at or len(self.known)
 
     def spend(self) -> None:
         """Others have read much of the history in this turn."""
