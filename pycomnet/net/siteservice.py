@@ -46,14 +46,15 @@ class SiteService(service.Service):
         reactor: EndpointReactor,
     ) -> None:
         self.port: Any = None
-        self._site: Any = _QuietSite(root, timeout=TIMEOUT, reactor=reactor)
+        site: Any = _QuietSite
+        self._site = site(root, timeout=TIMEOUT, reactor=reactor)
         self._listen = listen
         self._failed = failed
         self._reactor = reactor
         self._starting: defer.Deferred[None] = defer.succeed(None)
 
     def startService(self) -> None:
-        super().startService()
+        super().startService()  # type: ignore[no-untyped-call]
         self._starting = self._start()
         self._starting.addErrback(self._not_started)
 
@@ -76,7 +77,7 @@ class SiteService(service.Service):
 
     @deferred
     async def stopService(self) -> None:
-        super().stopService()
+        super().stopService()  # type: ignore[no-untyped-call]
         self._starting.cancel()
         if self.port is not None:
             await defer.maybeDeferred(self.port.stopListening)

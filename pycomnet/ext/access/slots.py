@@ -23,8 +23,6 @@ class CheckSlots:
     A holder may release its slot at once. With :class:`~twisted.internet.defer.DeferredSemaphore`
     each release would call the next holder from within the previous one: a thousand such calls
     overflow Python's stack.
-    :class:`~twisted.internet.defer.DeferredSemaphore` each of them would do that within the one
-    before: a thousand are more than Python's stack holds.
 
     :param count: the number of slots.
     :param most: how many may wait; ``most_here`` is the limit for one origin.

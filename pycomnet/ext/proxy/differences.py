@@ -1,4 +1,4 @@
-"""In what a service differs from the class that its client was written for."""
+"""Finds how a service differs from the class that its client was written for."""
 
 from __future__ import annotations
 
@@ -17,7 +17,9 @@ _BY_NAME = (Parameter.POSITIONAL_OR_KEYWORD, Parameter.KEYWORD_ONLY)
 
 
 def differences(expected: type, found: InterfaceSignature) -> list[str]:
-    """What a client of a class could not do with a service; what the service has more is no matter.
+    """List what a client that was written for a class can't do with a service.
+
+    Additional methods of the service, and additional optional arguments, do not matter.
 
     :param expected: a ``typing.Protocol``, or the service's own class.
     """

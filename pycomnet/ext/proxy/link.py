@@ -1,4 +1,4 @@
-"""What the proxies of one service share: the service, and how it describes itself."""
+"""What the proxies of one service share: the service, and its description of itself."""
 
 from __future__ import annotations
 
@@ -139,7 +139,7 @@ class Link:
         return self._reached.when_fired()
 
     def describe(self, may_be_old: bool = True) -> defer.Deferred[InterfaceSignature]:
-        """How the service describes itself. Calls that need it at the same time share one request.
+        """The service's description of itself. Calls that need it share one request.
 
         :param may_be_old: an earlier description will do, however old it is.
         :returns: fires with it; fails as a call does, or with :class:`InterfaceDiffers`. Cancelling

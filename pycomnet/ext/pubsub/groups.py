@@ -14,7 +14,7 @@ from pycomnet.ext.pubsub.events import EncodedEvent, again
 from pycomnet.ext.pubsub.outlets import BATCH, Outlet, last_of
 from pycomnet.ext.pubsub.reading import read_on
 from pycomnet.ext.pubsub.subscriberqueue import Item, SubscriberQueue, Told
-from pycomnet.ext.pubsub.takers import Run
+from pycomnet.ext.pubsub.takers import EventRun
 
 if TYPE_CHECKING:
     from pycomnet.ext.pubsub.topic import Topic
@@ -280,7 +280,7 @@ class SubscriberGroup:
     def room(self) -> int:
         return BATCH
 
-    def offer_run(self, run: Run[Any], sends: bool) -> None:
+    def offer_run(self, run: EventRun[Any], sends: bool, more: int) -> None:
         for event in run.events():
             self.offer(event)
 

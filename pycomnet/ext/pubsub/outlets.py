@@ -9,7 +9,7 @@ from pycomnet.ext.pubsub.errors import SlowSubscriber
 from pycomnet.ext.pubsub.events import EncodedEvent
 from pycomnet.ext.pubsub.reading import read_on
 from pycomnet.ext.pubsub.subscriberqueue import Item, Policy, SubscriberQueue
-from pycomnet.ext.pubsub.takers import Run
+from pycomnet.ext.pubsub.takers import EventRun
 from pycomnet.services.server.streaming import StreamFeed
 
 if TYPE_CHECKING:
@@ -195,11 +195,11 @@ class Subscription(Outlet):
             return self._few - intake.size
         return BATCH if intake.policy in DROPPING else intake.bound - intake.size
 
-    def offer_run(self, run: Run[Any], sends: bool) -> None:
+    def offer_run(self, run: EventRun[Any], sends: bool, more: int) -> None:
         call, intake = self.call, self.intake
         if call is None or call.over:
             return
-        is_much = intake.size + run.size > self._few
+        is_much = intake.size + run.size + more > self._few
         if is_much and not self.waiting:
             self.flush()  # before anything is dropped
             if self.call is None:

@@ -18,11 +18,12 @@ class EventTaker(Protocol):
     def room(self) -> int:
         """How many bytes of events may be offered together; 0 or less for one event at a time."""
 
-    def offer_run(self, run: Run[Any], sends: bool) -> None:
+    def offer_run(self, run: EventRun[Any], sends: bool, more: int) -> None:
         """Offer the events of a run, which match.
 
         :param sends: whether they are to be sent now, if nothing is queued before them. Else it
-            queues them, unless they are as much as it sends at a time.
+            queues them, unless they are more than it sends at a time
+        :param more: ... together with so many bytes, which come next.
         """
 
 
@@ -80,7 +81,7 @@ class Takers(Generic[T]):
         self._places = 0
 
 
-class Run(Generic[T]):
+class EventRun(Generic[T]):
     """Events of one reactor turn that follow each other and have the same takers.
 
     :param takers: all that want the events.
@@ -116,4 +117,4 @@ class Run(Generic[T]):
         return self._batch
 
 
-__all__ = ["EventTaker", "Run", "Takers"]
+__all__ = ["EventTaker", "EventRun", "Takers"]

@@ -34,7 +34,7 @@ from pycomnet.ext.pubsub.outlets import BATCH, Outlet, Subscription
 from pycomnet.ext.pubsub.stores import EventStore
 from pycomnet.ext.pubsub.subjects import Patterns, check_subject
 from pycomnet.ext.pubsub.subscriberqueue import ALWAYS, Item, WaitingBytes
-from pycomnet.ext.pubsub.takers import Run, Takers
+from pycomnet.ext.pubsub.takers import EventRun, Takers
 from pycomnet.ext.pubsub.topicgroups import TopicGroups
 from pycomnet.far.live import Live
 from pycomnet.text.logs import Logger
@@ -97,7 +97,7 @@ class Topic(Live):
         self._per_connection: Counter[Any] = Counter()
         self._wanting = self.takers.wanting
         #: events that their takers have not got yet; and the takers of the last event
-        self._run: Run[Taker] | None = None
+        self._run: EventRun[Taker] | None = None
         self._last_takers: tuple[Taker, ...] | None = None
         #: outlets that have something to send
         self._dirty: list[Taker | Outlet] = []
@@ -167,16 +167,18 @@ class Topic(Live):
                 or run.takers is not self._wanting.get(subject)
             ):
                 return self._check_and_publish(value, key, subject)
-            # The same, without what was checked for the event before: this runs for most events.
+            # Without what was checked for the event before: this runs for most events.
             number, time = self._next, self._time
             payload = encode_payload(number, subject, None, time, value, self._longest)
             if run is not self._run or number != self._next:
                 return self._check_and_publish(value, key, subject)
             self._next, self.history.last = number + 1, number
-            run.rows.append((number, subject, None, time, payload))
-            run.size += len(payload) + OVERHEAD
-            if run.size > run.room:
-                self._settle()
+            size = run.size + len(payload) + OVERHEAD
+            if size > run.room:
+                self._commit(EncodedEvent(number, subject, None, time, payload))
+            else:
+                run.rows.append((number, subject, None, time, payload))
+                run.size = size
             return done()
         except Exception:
             return defer.fail()
@@ -242,8 +244,8 @@ class Topic(Live):
         if takers is None:
             takers = self.takers.find(event.subject)
         run = self._run
-        if run is not None and run.takers is not takers:
-            self._settle()
+        if run is not None and (run.takers is not takers or run.size + event.size > run.room):
+            self._settle(more=event.size if run.takers is takers else 0)
             run = None
         if run is None and takers is self._last_takers:
             run = self._open_run(takers)
@@ -262,7 +264,7 @@ class Topic(Live):
             self._cork()
             self._flush()
 
-    def _open_run(self, takers: tuple[Taker, ...]) -> Run[Taker] | None:
+    def _open_run(self, takers: tuple[Taker, ...]) -> EventRun[Taker] | None:
         """Begin a run, if events may wait for others of this turn."""
         if self._turn is None or self.store is not None or self.pressure:
             return None
@@ -271,28 +273,24 @@ class Topic(Live):
         room = min([taker.room() for taker in members], default=BATCH)
         if room <= 0:
             return None
-        self._run = Run(takers, members, room)
+        self._run = EventRun(takers, members, room)
         return self._run
 
-    def _settle(self, sends: bool = False) -> None:
-        """Give the events of the open run to its takers.
-
-        :param sends: whether takers for which nothing else is queued send them now.
-        """
+    def _settle(self, sends: bool = False, more: int = 0) -> None:
+        """Give the events of the open run to its takers; see :meth:`EventTaker.offer_run`."""
         run, self._run = self._run, None
         if run is None:
             return
         for taker in run.members:
             try:
-                taker.offer_run(run, sends)
+                taker.offer_run(run, sends, more)
             except Exception:  # a defect: the others' events go on
                 log.failure("{interface}: can't send to {taker}", interface=self, taker=taker)
             self._mark_dirty(taker)
         self._offered(run.rows[-1][0])
 
     def end_run(self) -> None:
-        """Close the open run: the takers change, or one has read the history and gets published
-        events from now on."""
+        """Close the open run: the takers change, or one has now read the whole history."""
         self._settle()
         self._last_takers = None
 

@@ -72,13 +72,13 @@ class RunFiles:
     :param path: of the directory, which is created if it does not exist. Services that share a
         store share it.
     :param most: the most bytes of all files.
-    :ivar size: the bytes of all files, as far as this service knows.
     """
 
     def __init__(self, path: str, most: int = MOST_FILES) -> None:
         self.path = path
         self._most = most
-        self.size = 0
+        #: the bytes of complete files, and of those that are being written
+        self._complete = self._writing = 0
         self._lock = threading.Lock()
 
     def open(self) -> None:
@@ -112,7 +112,13 @@ class RunFiles:
                     else:
                         size += found.st_size
         with self._lock:
-            self.size = size
+            self._complete = size
+
+    @property
+    def size(self) -> int:
+        """The bytes of all files, as far as this service knows. It is too large, but never too
+        small, if files were written while they were counted."""
+        return self._complete + self._writing
 
     def _place(self, run: str, nonce: str) -> str:
         name = hashlib.sha256(json.dumps([run, nonce]).encode()).hexdigest()
@@ -134,22 +140,23 @@ class RunFiles:
             if self.size + size > self._most:
                 text = f"the files of runs have {self.size} bytes of at most {self._most}"
                 raise RunFilesFull(f"{text}: there is no room for {size} more")
-            self.size += size
-        unused = size
+            self._writing += size
+        new = 0
         try:
             place = self._made(run, nonce)
             found = []
             for one in blocks:
-                reference, new = _written(one, place)
+                reference, more = _written(one, place)
                 found.append(reference)
-                unused -= new
+                new += more
             _sync(place)
             return found
         except OSError as problem:
             raise RunFilesFull(f"{self.path}: {problem.strerror}") from problem
         finally:
             with self._lock:
-                self.size -= unused
+                self._writing -= size
+                self._complete += new
             for one in blocks:
                 one.close()
 

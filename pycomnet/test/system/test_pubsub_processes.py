@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -82,14 +81,11 @@ async def context() -> Any:
 async def publishing(started: Daemons, source: str) -> tuple[Daemon, int]:
     """Run the publisher of a source without a nameserver; the port at which it is."""
     nameserver = started.nameserver()
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = int(probe.getsockname()[1])
     (started.directory / "published.py").write_text(source)
-    args = ("--nameserver", nameserver, "--listen", f"tcp:{port}:interface=127.0.0.1", "published")
+    args = ("--nameserver", nameserver, "--listen", "tcp:0:interface=127.0.0.1", "published")
     daemon = started.start("pycomnet-service", *args)
-    await daemon.seen("registered '")
-    return daemon, port
+    found = await daemon.seen(r"registered '[^']*' at tcp:127\.0\.0\.1:(\d+)")
+    return daemon, int(found[1])
 
 
 def within(waiting: defer.Deferred[Any]) -> defer.Deferred[Any]:
