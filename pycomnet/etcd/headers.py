@@ -43,12 +43,16 @@ class RequestHeaders:
         #: all headers that were put into the table, and the room that they take there
         self._known: set[tuple[str, str]] = set()
         self._used = 0
+        #: the size that the table has to have with the next block, and the smallest of those that
+        #: it had to have since the last
+        self._limit = self._lowest = _TABLE
 
     def limit_table(self, size: int) -> None:
         """Use a table of at most this size, as the member's settings say."""
         size = min(size, _TABLE)
-        if size != self._encoder.header_table_size:
-            self._encoder.header_table_size = size
+        if size != self._limit:
+            self._limit = size
+            self._lowest = min(self._lowest, size)
             self._blocks.clear()
 
     def block(self, path: str, needs_leader: bool) -> bytes:
@@ -77,6 +81,11 @@ class RequestHeaders:
         if self._used > _TABLE:
             # Then do without: a block is kept only while nothing falls out of the table.
             self.limit_table(0)
+        # RFC 7541, 4.2: of several changes, the smallest and the last. A decoder refuses others.
+        for size in (self._lowest, self._limit):
+            if size != self._encoder.header_table_size:
+                self._encoder.header_table_size = size
+        self._lowest = self._limit
         block = self._encoder.encode(headers, huffman=False)
         if self._encoder.header_table_size in (0, _TABLE):
             # All are in the table now, or there is none: the next block changes nothing in it.

@@ -89,7 +89,9 @@ class Keepalives:
             self._unsent.append(lease)
             if self._flushing is None:
                 wait = self._flushed + GATHER - self._clock.seconds()
-                self._flushing = self._clock.callLater(max(wait, 0.0), self._flush)
+                # No longer than that, if the clock was set back.
+                wait = min(max(wait, 0.0), GATHER)
+                self._flushing = self._clock.callLater(wait, self._flush)
         elif not self._is_wanted:
             self._is_wanted = True
             self._cluster.want(self)

@@ -20,8 +20,9 @@ from pycomnet.net.eager import is_plain
 
 #: Seconds to poll if that doesn't see other events: about a turn of the reactor.
 BLIND_WINDOW = 20e-6
-#: The most answers that one descriptor reads in one turn of the reactor.
-READS_PER_TURN = 32
+#: The most answers that one descriptor reads in one turn of the reactor; and if the polls don't see
+#: other events, which wait meanwhile.
+READS_PER_TURN, BLIND_READS = 32, 8
 
 
 def reactor_wait(reactor: object, fd: int, window: float) -> BusyWait:
@@ -56,13 +57,14 @@ class BusyPoll:
     :ivar wrote: the user sets this when it writes to the transport.
     """
 
-    __slots__ = ("_read", "_transport", "_wait", "wrote")
+    __slots__ = ("_most", "_read", "_transport", "_wait", "wrote")
 
     def __init__(self, transport: Any) -> None:
         self._transport = transport
         self._read = transport.doRead
         #: created on first use
         self._wait: BusyWait | None = None
+        self._most = BLIND_READS
         self.wrote = False
         _twisted.replace_read(transport, self)
 
@@ -80,7 +82,7 @@ class BusyPoll:
             wait.came()
         transport = self._transport
         is_congested = _twisted.is_congested
-        for _ in range(READS_PER_TURN):
+        for _ in range(self._most):
             self.wrote = False
             problem = self._read()
             if problem is not None or not self.wrote:
@@ -90,6 +92,8 @@ class BusyPoll:
             if wait is None:
                 reactor = getattr(transport, "reactor", None)
                 wait = self._wait = reactor_wait(reactor, transport.fileno(), LONG_WINDOW)
+                if _twisted.epoll_of(reactor) is not None:
+                    self._most = READS_PER_TURN
             if not wait.poll():
                 return None
         return None
@@ -100,4 +104,4 @@ class BusyPoll:
         self._wait = None
 
 
-__all__ = ["READS_PER_TURN", "BusyPoll", "reactor_wait"]
+__all__ = ["BLIND_READS", "READS_PER_TURN", "BusyPoll", "reactor_wait"]

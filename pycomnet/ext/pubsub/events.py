@@ -12,6 +12,8 @@ from pycomnet.errors import InvalidArguments, PycomnetError
 from pycomnet.services.binary import Binary
 from pycomnet.wire.codec import make_codec
 
+#: The most characters of a key.
+MAX_KEY = 255
 #: About how many bytes of memory an event takes beside its payload: bounds count them.
 OVERHEAD = 200
 _ARRAY16, _ARRAY32 = struct.Struct(">BH").pack, struct.Struct(">BI").pack
@@ -46,6 +48,12 @@ class EncodedEvent:
         if self._alone is None:
             self._alone = batch(self.sequence, [self.payload])
         return self._alone
+
+
+def check_key(key: str | None) -> None:
+    """Raise InvalidArguments unless an event may have this key."""
+    if key is not None and not (type(key) is str and len(key) <= MAX_KEY):
+        raise InvalidArguments(f"a key is a str of at most {MAX_KEY} characters")
 
 
 def encode_event(
@@ -213,6 +221,7 @@ __all__ = [
     "Restarted",
     "again",
     "batch",
+    "check_key",
     "encode_event",
     "encode_payload",
     "gap",

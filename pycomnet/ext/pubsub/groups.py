@@ -280,7 +280,7 @@ class SubscriberGroup:
     def room(self) -> int:
         return BATCH
 
-    def offer_run(self, run: EventRun[Any], sends: bool) -> None:
+    def offer_run(self, run: EventRun[Any], sends: bool, more: int) -> None:
         for event in run.events():
             self.offer(event)
 
@@ -342,7 +342,8 @@ class SubscriberGroup:
             if not self._is_full():
                 self.topic.flush_later(self)
         elif not self._outstanding:
-            self._position = max(self._position, self.topic.history.last)
+            # Not `history.last`: events of this turn may not be queued here yet.
+            self._position = max(self._position, self.topic.offered)
             for member in list(self.members):
                 member.end_if_done()
         return False

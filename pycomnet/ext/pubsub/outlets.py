@@ -176,6 +176,8 @@ class Subscription(Outlet):
             return  # it has ended while this event is handed out; or the history has it
         if size > self._few and not self.waiting:
             self.flush()  # before anything is dropped
+            if self.call is None:
+                return
         if not intake.offer(event):
             self._over_bound()
 
@@ -193,16 +195,18 @@ class Subscription(Outlet):
             return self._few - intake.size
         return BATCH if intake.policy in DROPPING else intake.bound - intake.size
 
-    def offer_run(self, run: EventRun[Any], sends: bool) -> None:
+    def offer_run(self, run: EventRun[Any], sends: bool, more: int) -> None:
         call, intake = self.call, self.intake
         if call is None or call.over:
             return
-        if sends and not self.waiting and not intake.has_more():
+        is_much = intake.size + run.size + more > self._few
+        if is_much and not self.waiting:
+            self.flush()  # before anything is dropped
+            if self.call is None:
+                return
+        if (sends or is_much) and not self.waiting and not intake.has_more():
             self._send_batch(call, run.batch(), len(run.rows))
-        elif intake.offer_all(run.events(), run.size):
-            if intake.size > self._few and not self.waiting:
-                self.flush()
-        else:
+        elif not intake.offer_all(run.events(), run.size):
             self._over_bound()
 
     def ended(self) -> None:

@@ -250,17 +250,25 @@ class SubscriberQueue:
     def _drop_oldest(self, bound: int) -> None:
         queue, front = self.queue, self._front
         size = before = self.size
+        told: Told | None = None
         while len(queue) > 1 and size > bound:
             oldest = queue.popleft()
-            if type(oldest) is not EncodedEvent:
-                continue
-            size -= oldest.size
-            self.dropped += 1
-            if front is None:
-                self._front = front = Missed(1, oldest.sequence, oldest.sequence)
+            if isinstance(oldest, EncodedEvent):
+                size -= oldest.size
+                self.dropped += 1
+                count, first, last = 1, oldest.sequence, oldest.sequence
+            elif isinstance(oldest, Missed):  # it is dropped already
+                count, first, last = oldest.count or 0, oldest.first, oldest.last
             else:
-                front.count = (front.count or 0) + 1
-                front.last = oldest.sequence
+                told = oldest
+                continue
+            if front is None:
+                self._front = front = Missed(count, first, last)
+            else:
+                front.count = (front.count or 0) + count
+                front.last = last
+        if told is not None:
+            queue.appendleft(told)
         self._count(size - before)
 
     def _drop_newest(self, event: EncodedEvent) -> None:

@@ -18,10 +18,12 @@ class EventTaker(Protocol):
     def room(self) -> int:
         """How many bytes of events may be offered together; 0 or less for one event at a time."""
 
-    def offer_run(self, run: EventRun[Any], sends: bool) -> None:
+    def offer_run(self, run: EventRun[Any], sends: bool, more: int) -> None:
         """Offer the events of a run, which match.
 
-        :param sends: whether they are to be sent now, if nothing is queued before them.
+        :param sends: whether they are to be sent now, if nothing is queued before them. Else it
+            queues them, unless they are more than it sends at a time
+        :param more: ... together with so many bytes, which come next.
         """
 
 

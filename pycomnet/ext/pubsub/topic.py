@@ -14,13 +14,14 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 
 from pycomnet.deferred import done
-from pycomnet.errors import InvalidArguments, Overloaded, StoreFailed
+from pycomnet.errors import Overloaded, StoreFailed
 from pycomnet.ext.pubsub.backpressure import BackPressure
 from pycomnet.ext.pubsub.errors import PublisherGone
 from pycomnet.ext.pubsub.events import (
     OVERHEAD,
     EncodedEvent,
     batch,
+    check_key,
     encode_event,
     encode_payload,
     restarted,
@@ -39,9 +40,6 @@ from pycomnet.far.live import Live
 from pycomnet.text.logs import Logger
 
 log = Logger()
-
-#: The most characters of a key.
-MAX_KEY = 255
 
 #: The share of the limit to which waiting bytes are reduced when they exceed it.
 RELIEF = 7 / 8
@@ -97,7 +95,6 @@ class Topic(Live):
         #: how many subscriptions there are, by weight: of all clients, and of each connection
         self._weight = 0
         self._per_connection: Counter[Any] = Counter()
-        #: subject -> its takers, for the subjects that were looked up
         self._wanting = self.takers.wanting
         #: events that their takers have not got yet; and the takers of the last event
         self._run: EventRun[Taker] | None = None
@@ -151,7 +148,7 @@ class Topic(Live):
         """Publish an event; in the reactor's thread.
 
         :param value: a value that can be sent; or a tuple of that and blocks of binary data
-            (:class:`~pycomnet.Binary`), which are read at once.
+            (:class:`~pycomnet.Binary`). It may be changed once it is published.
         :param key: the key: ``retain`` and the policy ``latest`` keep the last event of each
             subject and key.
         :param subject: its subject under the publisher's interface.
@@ -173,8 +170,9 @@ class Topic(Live):
             # Without what was checked for the event before: this runs for most events.
             number, time = self._next, self._time
             payload = encode_payload(number, subject, None, time, value, self._longest)
-            self._next = number + 1
-            self.history.last = number
+            if run is not self._run or number != self._next:
+                return self._check_and_publish(value, key, subject)
+            self._next, self.history.last = number + 1, number
             size = run.size + len(payload) + OVERHEAD
             if size > run.room:
                 self._commit(EncodedEvent(number, subject, None, time, payload))
@@ -188,8 +186,7 @@ class Topic(Live):
     def _check_and_publish(self, value: Any, key: str | None, subject: str) -> defer.Deferred[None]:
         if subject not in self._wanting:  # it is checked once
             check_subject(subject)
-        if key is not None and not (type(key) is str and len(key) <= MAX_KEY):
-            raise InvalidArguments(f"a key is a str of at most {MAX_KEY} characters")
+        check_key(key)
         if self.over:
             raise PublisherGone(f"{self.interface} has ended: nothing can be published")
         if self.pressure:
@@ -204,6 +201,9 @@ class Topic(Live):
         # All events of one turn have the same time.
         time = self.now() if self._turn is None else self._time
         event = encode_event(number, subject, key, time, value, self._longest)
+        if number != self._next:
+            # A block that it has read, or a finalizer, has published another meanwhile.
+            return self._publish(value, key, subject)
         self._next = number + 1
         if store is None:
             self._commit(event)
@@ -245,7 +245,7 @@ class Topic(Live):
             takers = self.takers.find(event.subject)
         run = self._run
         if run is not None and (run.takers is not takers or run.size + event.size > run.room):
-            self._settle(sends=run.takers is takers)
+            self._settle(more=event.size if run.takers is takers else 0)
             run = None
         if run is None and takers is self._last_takers:
             run = self._open_run(takers)
@@ -254,7 +254,7 @@ class Topic(Live):
             run.rows.append((event.sequence, event.subject, event.key, event.time, event.payload))
             run.size += event.size
             if run.size > run.room:
-                self._settle(sends=True)
+                self._settle()
             return
         for taker in takers:
             taker.offer(event)
@@ -276,17 +276,14 @@ class Topic(Live):
         self._run = EventRun(takers, members, room)
         return self._run
 
-    def _settle(self, sends: bool = False) -> None:
-        """Give the events of the open run to its takers.
-
-        :param sends: whether takers for which nothing else is queued send them now.
-        """
+    def _settle(self, sends: bool = False, more: int = 0) -> None:
+        """Give the events of the open run to its takers; see :meth:`EventTaker.offer_run`."""
         run, self._run = self._run, None
         if run is None:
             return
         for taker in run.members:
             try:
-                taker.offer_run(run, sends)
+                taker.offer_run(run, sends, more)
             except Exception:  # a defect: the others' events go on
                 log.failure("{interface}: can't send to {taker}", interface=self, taker=taker)
             self._mark_dirty(taker)
@@ -342,7 +339,8 @@ class Topic(Live):
         for begin in beginning:
             begin()  # what can't be afforded in this turn comes here again
         if self._run is not None or self._dirty or self._beginning or history.budget <= 0:
-            self._cork()
+            if self._turn is None:  # what has begun may have asked for another turn
+                self._cork()
             self._flush()
 
     def _flush(self) -> None:

@@ -154,6 +154,42 @@ class Http2Tests(SynchronousTestCase):
             for block, path in zip(sent + kept, paths * 3, strict=True):
                 self.assertIn((":path", path), decoder.decode(block))
 
+    @settings(max_examples=examples(800))
+    @given(
+        st.lists(
+            st.one_of(
+                st.tuples(
+                    st.sampled_from(("/a", "/b", "/c", "/" + "d" * 1500, "/" + "e" * 2500)),
+                    st.booleans(),
+                    st.sampled_from(("", "first", "second")),
+                ),
+                st.sampled_from((0, 60, 300, 4095, 4096, 1 << 20)),
+            ),
+            max_size=40,
+        )
+    )
+    def test_any_methods_with_any_tokens_are_read_as_sent(self, steps: list[Any]) -> None:
+        """However the table changes in between: another decoder reads each block as what it is."""
+        headers, decoder = RequestHeaders("h:1", "http"), Decoder()
+        decoder.max_allowed_table_size = 4096
+        for step in steps:
+            if isinstance(step, int):
+                headers.limit_table(step)
+                decoder.max_allowed_table_size = step
+                continue
+            path, needs_leader, token = step
+            block = headers.block(path, needs_leader)
+            if token:
+                block += literal(b"authorization", token.encode(), secret=True)
+            found: list[Any] = list(decoder.decode(block))
+            expected = [(":method", "POST"), (":scheme", "http"), (":path", path)]
+            self.assertEqual(found[:3], expected)
+            self.assertEqual(
+                [each for each in found if each[0] in ("hasleader", "authorization")],
+                [("hasleader", "true")] * needs_leader + [("authorization", token)] * bool(token),
+            )
+            self.assertEqual(len(found), 7 + needs_leader + bool(token))
+
     def test_a_server_without_a_table_gets_headers_too(self) -> None:
         """Or with a small one; h2 would say if it could not read them."""
         for size in (0, 100, 1 << 20):

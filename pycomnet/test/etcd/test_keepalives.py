@@ -77,6 +77,22 @@ class KeepaliveTests(EtcdTestCase):
         self.run_all()
         self.assertEqual([self.successResultOf(one) for one in renewals], [10] * 4)
 
+    def test_a_clock_that_is_set_back_holds_no_renewal(self) -> None:
+        """A reactor may use the wall clock: what is gathered is sent within milliseconds."""
+        renewals = [self.etcd.keepalive(6)]
+        call = self.call("LeaseKeepAlive")
+        renewals.append(self.etcd.keepalive(7))
+        self.run_all(GATHER)
+        self.reactor.rightNow -= 3600
+        renewals.append(self.etcd.keepalive(8))
+        self.reactor.advance(GATHER)
+        self.run_all()
+        self.assertEqual(self.leases(call), [6, 7, 8])
+        for lease in (6, 7, 8):
+            renewed(call, lease)
+        self.run_all()
+        self.assertEqual([self.successResultOf(one) for one in renewals], [10, 10, 10])
+
     def test_a_stream_that_is_lost_is_begun_again(self) -> None:
         """At another member, with all that had no answer."""
         renewals = [self.etcd.keepalive(lease) for lease in (7, 8)]

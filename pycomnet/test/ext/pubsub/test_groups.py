@@ -7,7 +7,7 @@ from typing import Any
 from twisted.internet import defer
 
 from pycomnet.errors import CallInterrupted, InvalidArguments, Overloaded, PycomnetError
-from pycomnet.ext.pubsub import Restarted, publisher, subscriber
+from pycomnet.ext.pubsub import Restarted, groups, publisher, subscriber
 from pycomnet.ranges import NumberRefused
 from pycomnet.services.client.remoteservice import RemoteService
 from pycomnet.test.ext.pubsub.kit import PublishCase
@@ -111,6 +111,21 @@ class GroupTests(GroupCase):
         invoke = outlet.group.acknowledge  # type: ignore[attr-defined]
         self.assertEqual(self.successResultOf(invoke(outlet, [7, 1, 1])), 1)
         self.assertEqual(self.successResultOf(invoke(outlet, [1])), 0)
+
+    def test_what_is_acknowledged_while_others_wait_for_the_turn_is_forgotten(self) -> None:
+        """Else it would count as one of those that the group may have handed out."""
+        self.patch(groups, "SPAN", 4)
+        one = self.member()
+        (outlet,) = self.topic.outlets.values()
+        acknowledge = outlet.group.acknowledge  # type: ignore[attr-defined]
+        for number in range(1, 40, 2):
+            for each in (number, number + 1):
+                self.successResultOf(self.topic.publish(each))
+            self.assertEqual(self.successResultOf(acknowledge(outlet, [number])), 1)
+            self.assertEqual(self.successResultOf(acknowledge(outlet, [number])), 0)
+            self.network.deliver()
+            self.assertEqual(self.successResultOf(acknowledge(outlet, [number + 1])), 1)
+        self.assertEqual(self.take(one), list(range(1, 41)))
 
     def test_an_event_of_another_epoch_is_not_acknowledged(self) -> None:
         """The publisher began anew, and counts from 1 again: its new events come."""

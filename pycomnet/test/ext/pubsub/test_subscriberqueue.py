@@ -10,7 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from pycomnet.ext.pubsub.events import OVERHEAD, EncodedEvent
 from pycomnet.ext.pubsub.history import History, KeptEvents
 from pycomnet.ext.pubsub.subjects import Patterns
-from pycomnet.ext.pubsub.subscriberqueue import Missed, Policy, SubscriberQueue, WaitingBytes
+from pycomnet.ext.pubsub.subscriberqueue import Missed, Policy, SubscriberQueue, Told, WaitingBytes
 from pycomnet.test.properties import given
 
 SIZE = OVERHEAD + 100
@@ -81,6 +81,32 @@ class SubscriberQueueTests(SynchronousTestCase):
             intake = self.make(policy)
             self.assertTrue(intake.offer(event(1, size=8 << 20)))
             self.assertEqual(shown(intake.take(1)), [1])
+
+    def test_what_is_dropped_later_counts_with_what_was_dropped_before(self) -> None:
+        """Memory is needed, and a gap is among the events: it is a part of the new one. A notice
+        of the publisher stays."""
+        for told in (False, True):
+            intake = self.make(Policy.DROP_NEWEST, 600)
+            for number in range(1, 701):
+                intake.offer(event(number))
+            self.assertEqual(shown(intake.take(500 * SIZE)), [*range(1, 501)])
+            for number in range(701, 901):
+                intake.offer(event(number))
+            if told:
+                intake.tell(b"told")
+            for number in range(901, 1181):
+                intake.offer(event(number))
+            while intake.shrink():
+                pass
+            found = intake.take(1 << 30)
+            if told:
+                (notice,) = [one for one in found if isinstance(one, Told)]
+                self.assertEqual(notice.payload, b"told")
+                found.remove(notice)
+            first, *rest = shown(found)
+            self.assertEqual(first, (rest[0] - 501, 501, rest[0] - 1))
+            self.assertGreater(rest[0], 901)
+            self.assertEqual(rest, [*range(rest[0], 1181)])
 
     def test_who_has_to_give_memory_back_drops_half(self) -> None:
         """With any policy by which events are dropped; what is missing is told."""

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import random
+from io import BytesIO
 from typing import Any
 
 import attrs
 from twisted.trial.unittest import SynchronousTestCase
 
+from pycomnet import Binary
 from pycomnet.ext.pubsub import Gap
 from pycomnet.ext.pubsub.subjects import Patterns, check_subject
 from pycomnet.ext.pubsub.takers import MOST_PLACES, MOST_SUBJECTS, Takers
@@ -204,6 +206,31 @@ class TurnTests(PublishCase):
         self.assertEqual(
             [(each.sequence, each.value) for each in found], [(n + 1, n) for n in range(4)]
         )
+
+    def test_what_is_published_while_another_is_encoded_comes_before_it(self) -> None:
+        """A file that is read for an event publishes one itself; each has its number."""
+        one = self.subscribe()
+        topic = self.topic
+
+        class File(BytesIO):
+            """The first read publishes an event."""
+
+            def read(self, size: int | None = -1, /) -> bytes:
+                if not published:
+                    published.append(topic.publish("inner"))
+                return b"data"
+
+        published: list[Any] = []
+        for before in range(4):
+            published.clear()
+            for _ in range(before):
+                topic.publish("before")
+            self.successResultOf(topic.publish(("outer", Binary(File()))))
+            found = self.take(one, events=True)
+            numbers = [each.sequence for each in found]
+            self.assertEqual(numbers, [*range(numbers[0], topic.history.last + 1)])
+            self.assertEqual(found[-1].value, "outer")
+            self.assertIn("inner", [each.value for each in found])
 
 
 class HistoryTurnTests(TurnTests):
