@@ -20,12 +20,15 @@ NOON = 1700000000123456789
 
 @contextlib.asynccontextmanager
 async def line(directory: Path) -> AsyncIterator[tuple[DelayProxy, pycomnet.Gateway]]:
-    """A gateway at the end of a long line, of a service that has not had another."""
+    """A gateway at the end of a long line, of a service that has not had another, and whose user
+    has no code in his cache."""
     from twisted.internet import reactor
 
     with daemons(directory) as running:
         daemon = running.start(
-            "pycomnet-gateway", "--listen", "tcp:0:interface=127.0.0.1", "--token-file", "token"
+            "pycomnet-gateway",
+            *("--listen", "tcp:0:interface=127.0.0.1", "--token-file", "token"),
+            XDG_CACHE_HOME=str(directory / "cache"),
         )
         spec = daemon.wait_for(r"clients reach it with (\S+)")[1]
         spec = spec.replace("token_file=token", f"token_file={running.directory}/token")
