@@ -170,15 +170,17 @@ class Topic(Live):
                 or run.takers is not self._wanting.get(subject)
             ):
                 return self._check_and_publish(value, key, subject)
-            # The same, without what was checked for the event before: this runs for most events.
+            # Without what was checked for the event before: this runs for most events.
             number, time = self._next, self._time
             payload = encode_payload(number, subject, None, time, value, self._longest)
             self._next = number + 1
             self.history.last = number
-            run.rows.append((number, subject, None, time, payload))
-            run.size += len(payload) + OVERHEAD
-            if run.size > run.room:
-                self._settle(sends=True)
+            size = run.size + len(payload) + OVERHEAD
+            if size > run.room:
+                self._commit(EncodedEvent(number, subject, None, time, payload))
+            else:
+                run.rows.append((number, subject, None, time, payload))
+                run.size = size
             return done()
         except Exception:
             return defer.fail()
@@ -242,8 +244,8 @@ class Topic(Live):
         if takers is None:
             takers = self.takers.find(event.subject)
         run = self._run
-        if run is not None and run.takers is not takers:
-            self._settle()
+        if run is not None and (run.takers is not takers or run.size + event.size > run.room):
+            self._settle(sends=run.takers is takers)
             run = None
         if run is None and takers is self._last_takers:
             run = self._open_run(takers)
@@ -291,8 +293,7 @@ class Topic(Live):
         self._offered(run.rows[-1][0])
 
     def end_run(self) -> None:
-        """Close the open run: the takers change, or one has read the history and gets published
-        events from now on."""
+        """Close the open run: the takers change, or one has now read the whole history."""
         self._settle()
         self._last_takers = None
 

@@ -176,9 +176,9 @@ class MutatedLogins:
 
     def _accepted(self) -> Any:
         """The server's end of a connection: the same one, until it has been closed."""
-        passing = self._passing
+        passing: Any = self._passing
         if passing is None or passing.broken or passing.lost is not None:
-            self._passing = passing = self.server.connected()
+            passing = self._passing = self.server.connected()
             self.network.join(passing)
             passing.dataReceived(Mux(True).data_to_send())
         return passing
