@@ -146,13 +146,20 @@ def starts_workers(arguments: list[str]) -> bool:
 
 
 def arguments_of(config: Any) -> list[str]:
-    """pytest's arguments: of the command line, of its environment and of its file."""
+    """pytest's arguments: of the command line, of its environment and of its file.
+
+    Those of its file are not known yet where a program gives this plugin to :func:`pytest.main`.
+    """
+    try:
+        of_file = config.getini("addopts")
+    except ValueError:
+        of_file = []
     try:
         of_environment = shlex.split(os.environ.get("PYTEST_ADDOPTS", ""))
     except ValueError:
         of_environment = []  # pytest says what is wrong
     given = map(str, config.invocation_params.args)
-    return [*config.getini("addopts"), *of_environment, *given]
+    return [*of_file, *of_environment, *given]
 
 
 def start_early(config: Any) -> None:

@@ -44,7 +44,10 @@ KEYS = {
 }
 #: Environment variables that matter when an interpreter starts, by the start of their names:
 #: gateways that differ in them are not forked from the same interpreter.
-STARTUP = ("PYTHON", "LD_", "LC_", "LANG", "MALLOC_", "GLIBC_", "JAVA_", "JYTHON", "PYPY")
+STARTUP = (
+    *("PYTHON", "LD_", "LC_", "LANG", "MALLOC_", "GLIBC_", "OPENSSL_"),
+    *("JAVA_", "JYTHON", "PYPY"),
+)
 #: The size in bytes, its name and NUL included, that no system accepts for an argument or variable.
 MAX_STRING = 131072
 #: The keys whose values are text, file names included.

@@ -7,6 +7,7 @@ once more and becomes the worker's own supervisor (supervisor.py).
 
 import os
 import sys
+import time
 
 from ..execute import warm_up
 from ..supervisor import die_with, open_process, prepare_subreaper, watch
@@ -155,10 +156,12 @@ class Before(object):
 
 
 def _change_environment(job):
-    for name in job.get("unset") or ():
+    update, unset = job.get("update") or {}, job.get("unset") or ()
+    for name in unset:
         os.environ.pop(name, None)
-    if job.get("update"):
-        os.environ.update(job["update"])
+    os.environ.update(update)
+    if ("TZ" in update or "TZ" in unset) and hasattr(time, "tzset"):
+        time.tzset()  # the C library has read it, when this module was loaded
 
 
 def highest_descriptor():
@@ -205,6 +208,7 @@ def import_given(imports):
     import gc
 
     before, sys.path[:] = sys.path[:], imports["path"]
+    collects = gc.isenabled()  # not if the user's sitecustomize says so
     gc.disable()  # there is little to find, and much to look through again and again
     try:
         for name in imports["names"]:
@@ -214,7 +218,8 @@ def import_given(imports):
                 pass
     finally:
         sys.path[:] = before
-        gc.enable()
+        if collects:
+            gc.enable()
     freeze()
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -73,7 +74,7 @@ class LocalStart:
         argv = tuple(interpreter(spec))
         # Its interpreter finds the modules that this one would find.
         equals_this = spec.python is None and not any(name.startswith(STARTUP) for name in spec.env)
-        key = ("popen", argv, tuple(sorted(variables.items())), os.geteuid(), os.getegid())
+        key = ("popen", argv, tuple(sorted(variables.items())), inherited())
         return cls(argv, env, imports if equals_this else Imports(), key)
 
     def boot(self, descriptor_socket: int | None) -> Boot:
@@ -122,21 +123,44 @@ class EarlyForkServer(Live):
         self._taken = False
 
     def take(self) -> bool:
-        """Use it: from now on the caller ends it. Only the first call returns True."""
+        """Use it: from now on the caller ends it. Only the first call returns True.
+
+        If it has died, none does.
+        """
         if self._taken or self._near != os.getpid():
+            return False
+        if self.process.poll() is not None:
+            self.end()
             return False
         self._taken = True
         return True
 
     def end(self) -> None:
         """End it, if nobody has taken it. It has not forked anything."""
-        if not self.take():
+        if self._taken or self._near != os.getpid():
             return
+        self._taken = True
         self.socket.close()
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self.process.pid, signal.SIGKILL)
+        if self.process.poll() is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.process.pid, signal.SIGKILL)
         with self.process:  # waits for it, and closes its pipes
             pass
+
+
+def inherited() -> tuple[Any, ...]:
+    """What a process inherits when it is started, and a fork server is not told later.
+
+    Its user and groups, limits, priority and processors.
+    """
+    limits = tuple(
+        resource.getrlimit(getattr(resource, name))
+        for name in dir(resource)
+        if name.startswith("RLIMIT_")
+    )
+    processors = frozenset(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None
+    priority = os.getpriority(os.PRIO_PROCESS, 0)
+    return os.geteuid(), os.getegid(), tuple(os.getgroups()), limits, priority, processors
 
 
 def current_umask() -> int:

@@ -163,6 +163,8 @@ class ImportsTests(SynchronousTestCase):
         self.assertEqual(arguments_of(config), ["-n", "2", "-n", "3", "-n", "0", "tests"])
         os.environ["PYTEST_ADDOPTS"] = "'"
         self.assertEqual(arguments_of(config), ["-n", "2", "-n", "0", "tests"])
+        config.getini = lambda name: 1 / 0 if name != "addopts" else int("not known yet")
+        self.assertEqual(arguments_of(config), ["-n", "0", "tests"])
 
 
 class InterruptTests(SynchronousTestCase):

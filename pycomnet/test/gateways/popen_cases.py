@@ -543,6 +543,34 @@ class Surroundings(PopenCase):
             gw = await self.group.makegateway(spec, chdir="/")
             self.assertEqual(await gw.call("os:getcwd"), "/")
 
+    async def test_time_zone_is_that_of_the_environment(self) -> None:
+        """``TZ`` of a spec, or of this process now, is the time zone of a forked gateway, too."""
+        source = "import time; channel.send([time.timezone, time.localtime(0).tm_hour])"
+        await self.group.makegateway("popen//fork=yes//id=before")
+        for spec in ("popen//fork=no", "popen//fork=yes", "popen//via=before"):
+            gw = await self.group.makegateway(spec, env={"TZ": "XYZ-9"})
+            self.assertEqual(await gw.remote_exec(source).receive(), [-9 * 3600, 9], spec)
+        with patch.dict(os.environ, TZ="XYZ-9"):
+            for spec in ("popen//fork=no", "popen//fork=yes"):
+                gw = await self.group.makegateway(spec)
+                self.assertEqual(await gw.remote_exec(source).receive(), [-9 * 3600, 9], spec)
+            # from now on a fork server has this one
+            await self.group.makegateway("popen//fork=yes", env={"LC_ALL": "C"})
+        with patch.dict(os.environ, TZ="UTC0"):
+            gw = await self.group.makegateway("popen//fork=yes", env={"LC_ALL": "C"})
+            self.assertEqual(await gw.remote_exec(source).receive(), [0, 0])
+
+    async def test_limits_are_those_of_this_process_now(self) -> None:
+        """What a process inherits is the same with and without a fork server."""
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        await self.group.makegateway("popen//fork=yes//id=before")
+        self.addCleanup(resource.setrlimit, resource.RLIMIT_NOFILE, (soft, hard))
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft - 1, hard))
+        for spec in ("popen//fork=no", "popen//fork=yes"):
+            gw = await self.group.makegateway(spec)
+            got = await gw.call("resource:getrlimit", resource.RLIMIT_NOFILE)
+            self.assertEqual(tuple(got), (soft - 1, hard), spec)
+
     async def test_variables_too_long_for_a_process_arrive(self) -> None:
         """Variables that are too long for a process, each or together, are there all the same."""
         await self.group.makegateway("popen//fork=yes//id=before")

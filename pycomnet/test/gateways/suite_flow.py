@@ -13,7 +13,7 @@ from pycomnet.test.processes import resident
 from pycomnet.wire.frames import FRAME_COST, WINDOW
 
 PIECE = 65536
-#: Pieces that are sent where nobody receives: 40 MB.
+#: Pieces that are sent where nobody receives: 40 MB, more than the widest window.
 MANY = 640
 
 
@@ -149,6 +149,10 @@ class FlowControl(GatewayCase):
         """How many values of this size the window of a channel has room for."""
         return self.wideness(gw) * WINDOW // (size + FRAME_COST)
 
+    def held(self, gw: pycomnet.Gateway) -> int:
+        """The bytes of memory by which a process may grow that holds a full window."""
+        return 7_000_000 + self.wideness(gw) * WINDOW
+
     async def test_far_send_waits_while_nobody_receives(self) -> None:
         """Far code waits in ``send`` while the near side receives nothing."""
         gw = await self.gateway()
@@ -158,7 +162,7 @@ class FlowControl(GatewayCase):
             pass
         for _ in range(20):
             self.assertEqual(await gw.call(sent), self.room(gw))
-        self.assertLess(resident(os.getpid()) - before, 8_000_000)
+        self.assertLess(resident(os.getpid()) - before, self.held(gw))
         got = 0
         async for piece in channel:
             got += len(piece)
@@ -178,7 +182,7 @@ class FlowControl(GatewayCase):
         for _ in range(20):
             await gw.ping()
             self.assertEqual(sum(send.called for send in sends), self.room(gw))
-        self.assertLess(await gw.call(memory) - before, 8_000_000)
+        self.assertLess(await gw.call(memory) - before, self.held(gw))
         await go.send(True)
         await defer.gatherResults(sends)
         channel.send_end()
@@ -187,13 +191,14 @@ class FlowControl(GatewayCase):
     async def test_full_channel_stalls_no_other(self) -> None:
         """While one channel is full in both directions, others go on."""
         gw = await self.gateway()
-        full = gw.remote_exec("for _ in range(100): channel.send(b'x' * 100000)")
-        sends = [full.send(b"y" * 100_000) for _ in range(100)]
+        many = 25 * self.wideness(gw)  # more than the window takes
+        full = gw.remote_exec(send_pieces, count=many, size=100_000)
+        sends = [full.send(b"y" * 100_000) for _ in range(many)]
         channel = gw.remote_exec("for value in channel: channel.send(value)")
         for n in range(50):
             await channel.send(n)
             self.assertEqual(await channel.receive(), n)
-        self.assertEqual(len([value async for value in full]), 100)
+        self.assertEqual(len([value async for value in full]), many)
         await defer.DeferredList(sends, consumeErrors=True)
 
     async def test_callbacks_deferred_holds_up_its_sender(self) -> None:
@@ -210,7 +215,8 @@ class FlowControl(GatewayCase):
             got.append(len(value))
             return gate if len(got) == 1 else None
 
-        gw.remote_exec(send_pieces, count=100, size=PIECE).setcallback(callback, endmarker=None)
+        many = max(100, 2 * self.room(gw))
+        gw.remote_exec(send_pieces, count=many, size=PIECE).setcallback(callback, endmarker=None)
         # The one piece that the callback has is taken; the window is full behind it.
         while await gw.call(sent) < self.room(gw):
             pass
@@ -219,13 +225,13 @@ class FlowControl(GatewayCase):
         self.assertEqual(got, [PIECE])
         gate.callback(None)
         await ended
-        self.assertEqual(got, [PIECE] * 100)
+        self.assertEqual(got, [PIECE] * many)
 
     async def test_small_values_are_counted_with_their_overhead(self) -> None:
         """Small values that nobody receives are counted with what holding them costs."""
         gw = await self.gateway()
         before = resident(os.getpid())
-        channel = gw.remote_exec(send_pieces, count=200_000, size=1)
+        channel = gw.remote_exec(send_pieces, count=25_000 * self.wideness(gw), size=1)
         while (count := await gw.call(sent)) < 10_000 * self.wideness(gw):
             pass
         for _ in range(20):

@@ -183,11 +183,13 @@ class Printing(GatewayCase):
         source = """
         import sys
         sys.printed = 0
-        for _ in range(8000):
+        for _ in range(channel.receive()):
             print("x" * 999)
             sys.printed += 1
         """
+        lines = 2000 * self.wideness(gw)
         channel = gw.remote_exec(source)
+        channel.send(lines)
 
         def printed():
             import sys
@@ -202,7 +204,7 @@ class Printing(GatewayCase):
         self.assertEqual(len(got), 1)
         gate.callback(None)
         await channel.waitclose()
-        self.assertEqual(len("".join(got)), 8_000_000)
+        self.assertEqual(sum(map(len, got)), 1000 * lines)
 
     async def test_descriptor_flood_waits_and_pings_go_on(self) -> None:
         """So does what writes to the descriptor, and the rest of the near side goes on."""

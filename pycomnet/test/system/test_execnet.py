@@ -473,3 +473,63 @@ def pytest_configure(config):
     _, _, found = done.stderr.partition("this ends it, and [")
     with pytest.raises(ProcessLookupError):
         os.kill(int(found.partition("]")[0]), 0)
+
+
+def test_early_process_may_be_killed(suite: Path) -> None:
+    """By a conftest file that kills all children, say: workers get another one."""
+    (suite / "conftest.py").write_text(
+        FORK_SERVERS
+        + """
+import signal
+
+if "PYTEST_XDIST_WORKER" not in os.environ:
+    assert len(EARLY) == 1
+    os.kill(EARLY[0], signal.SIGKILL)
+"""
+    )
+    (suite / "test_suite.py").write_text("def test_it(): pass\n")
+    done = run_pytest(suite, "-n", "2")
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_time_zone_and_limits_of_a_conftest_are_the_workers(suite: Path) -> None:
+    """It sets them in pytest itself; a worker of execnet's is started with them."""
+    (suite / "conftest.py").write_text(
+        """
+import os, resource
+
+if "PYTEST_XDIST_WORKER" not in os.environ:
+    os.environ["TZ"] = "XYZ-9"
+    resource.setrlimit(resource.RLIMIT_NOFILE, (987, 987))
+"""
+    )
+    (suite / "test_suite.py").write_text(
+        """
+import resource, time
+
+def test_it():
+    assert time.localtime(0).tm_hour == 9
+    assert resource.getrlimit(resource.RLIMIT_NOFILE) == (987, 987)
+"""
+    )
+    done = run_pytest(suite, "-n", "2", "--dist=each")
+    assert "2 passed" in done.stdout, done.stdout + done.stderr
+
+
+def test_plugin_may_be_given_to_main(suite: Path) -> None:
+    """A program that calls pytest itself names no ``-p``."""
+    (suite / "test_suite.py").write_text("def test_it(): pass\n")
+    code = (
+        "import sys, pytest, pycomnet.xdist\n"
+        "sys.exit(pytest.main(['-q', '-n', '2'], plugins=[pycomnet.xdist]))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT,
+        check=False,
+        cwd=suite,
+        env=environment(),
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
