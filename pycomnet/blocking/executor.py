@@ -58,6 +58,8 @@ class GatewayExecutor(Executor):
         self._submitted: deque[tuple[PoolCall, Future[Any]]] = deque()
         self._told = False
         self._shutdown = False
+        #: whether calls that have not begun are cancelled, from now on
+        self._cancels = threading.Event()
         self._thread = threading.Thread(
             target=_deliver, args=(self._outcomes, self._encoder), name="pycomnet executor"
         )
@@ -79,12 +81,16 @@ class GatewayExecutor(Executor):
         self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[PoolCall, Future[Any]]:
         future: Future[Any] = Future()
-        outcomes = self._outcomes
+        outcomes, cancels = self._outcomes, self._cancels
 
         def done(payload: bytes | None, error: Exception | None) -> None:
             outcomes.put((future, payload, error))
 
-        taken = future.set_running_or_notify_cancel
+        def taken() -> bool:
+            if cancels.is_set():
+                future.cancel()
+            return future.set_running_or_notify_cancel()
+
         return self._encoder.call(function, args, kwargs, taken, done), future
 
     def _submit(self, made: list[tuple[PoolCall, Future[Any]]]) -> None:
@@ -170,6 +176,8 @@ class GatewayExecutor(Executor):
             return  # the parent's executor goes on
         with self._lock:
             self._shutdown = True
+            if cancel_futures:
+                self._cancels.set()
 
         def end() -> Any:
             self._hand_over()

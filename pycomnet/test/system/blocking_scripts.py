@@ -529,8 +529,15 @@ def executor() -> None:
             time.sleep(0.01)
         waiting = [single.submit("time:sleep", 30) for _ in range(3)]
         assert waiting[0].cancel()
-        single.shutdown(wait=False, cancel_futures=True)
+        # What ends before the reactor sees the shutdown makes no room for the others.
+        busy = threading.Event()
+        from twisted.internet import reactor
+
+        reactor.callFromThread(busy.wait)  # type: ignore[attr-defined]
         os.mkdir(go)
+        time.sleep(0.3)  # their results arrive
+        single.shutdown(wait=False, cancel_futures=True)
+        busy.set()
         single.shutdown()
         os.rmdir(go)
         os.rmdir(os.path.dirname(go))
