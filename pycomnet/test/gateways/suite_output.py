@@ -218,14 +218,14 @@ class Printing(GatewayCase):
             return gate
 
         gw.setoutput(slow)
-        channel = gw.remote_exec("import os\nfor _ in range(8000): os.write(2, b'y' * 1000)")
+        channel = gw.remote_exec("import os\nfor _ in range(24000): os.write(2, b'y' * 1000)")
         for _ in range(50):
             await gw.ping()
         self.assertLess(size, 1_000_000)
         self.assertFalse((closed := channel.waitclose()).called)
         gate.callback(None)
         await closed
-        while size < 8_000_000:
+        while size < 24_000_000:
             await gw.ping()
 
     async def test_raising_output_callback_harms_output_alone(self) -> None:
