@@ -35,9 +35,13 @@ def compression(gateway: Gateway, compress: bool | None) -> bool | None:
     """Whether content to or from a gateway is compressed; None: where the line is slow.
 
     A far side on this machine has no line. If it is slow, it has too little of the processors, of
-    which compression would take even more.
+    which compression would take even more. An interpreter that is started by another program
+    (``python=docker exec web python3``) may be elsewhere.
     """
-    return False if compress is None and not is_distant(gateway.spec) else compress
+    program = gateway.spec.python or ()
+    if compress is None and not is_distant(gateway.spec) and len(program) < 2:
+        return False
+    return compress
 
 
 async def wait_for_reason(channel: Channel, reactor: IReactorTime) -> None:

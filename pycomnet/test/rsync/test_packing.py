@@ -64,6 +64,8 @@ class CompressionTests(SynchronousTestCase):
         """A process here that is late lacks a processor; what is asked for counts everywhere."""
         for spec, found in (
             ("popen", False),
+            ("popen//python=python3.12", False),
+            ("popen//python=docker exec web python3", None),
             ("popen//via=a", None),
             ("ssh=a", None),
             ("socket=tcp:a:1", None),
