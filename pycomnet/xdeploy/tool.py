@@ -10,7 +10,6 @@ import subprocess
 import tempfile
 import threading
 from collections.abc import AsyncIterator, Mapping, Sequence
-from typing import IO
 
 import attrs
 from twisted.internet import defer
@@ -18,11 +17,10 @@ from twisted.internet.interfaces import IReactorThreads
 from twisted.python.failure import Failure
 
 from pycomnet.deferred import deferred
+from pycomnet.far.xdeploy.building import read_output
 from pycomnet.far.xdeploy.processgroup import ProcessGroup
 from pycomnet.services.threads import in_thread
 
-#: The most bytes of what a program writes that are kept.
-MAX_OUTPUT = 1 << 20
 #: The turns of the programs that run.
 _turns = defer.DeferredSemaphore(os.cpu_count() or 1)
 
@@ -42,8 +40,8 @@ class Ran:
 class _Program:
     """A program that is run by a thread, and can be ended by another.
 
-    What it leaves in its process group is killed when it has ended: else that could keep its output
-    open.
+    What it leaves in its process group is killed when it has ended. Its output goes through a file:
+    a pipe would stay open, and the thread wait, for as long as a daemon that it has started lives.
     """
 
     def __init__(self, argv: Sequence[str], env: Mapping[str, str], cwd: str | None) -> None:
@@ -53,41 +51,25 @@ class _Program:
         self._ended = False
 
     def run(self) -> Ran:
-        with self._lock:
-            if self._ended:
-                return Ran(-signal.SIGKILL, "")
-            self._group = group = ProcessGroup(
-                self._argv,
-                env=self._env,
-                cwd=self._cwd,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-            )
-        threading.Thread(target=group.wait, name="pycomnet tool's end", daemon=True).start()
-        assert group.process.stdout is not None
-        with group.process.stdout as stream:
-            output = _bounded(stream)
-        return Ran(group.wait(), output)
+        with tempfile.TemporaryFile() as output:
+            with self._lock:
+                if self._ended:
+                    return Ran(-signal.SIGKILL, "")
+                self._group = group = ProcessGroup(
+                    self._argv,
+                    env=self._env,
+                    cwd=self._cwd,
+                    stdin=subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=subprocess.STDOUT,
+                )
+            return Ran(group.wait(), read_output(output))
 
     def end(self) -> None:
         with self._lock:
             self._ended = True
             if self._group is not None:
                 self._group.kill()
-
-
-def _bounded(stream: IO[bytes]) -> str:
-    """What a stream has, to its end; of much, the begin and the end."""
-    half = MAX_OUTPUT // 2
-    begin = stream.read(half)
-    end, size = b"", len(begin)
-    while piece := stream.read(half):
-        size += len(piece)
-        end = (end + piece)[-half:]
-    left_out = size - len(begin) - len(end)
-    cut = b"\n... %d bytes ...\n" % left_out if left_out else b""
-    return (begin + cut + end).decode("utf-8", "replace")
 
 
 @deferred
@@ -136,4 +118,4 @@ async def scratch(reactor: IReactorThreads) -> AsyncIterator[str]:
         await in_thread(reactor, shutil.rmtree, place, True)
 
 
-__all__ = ["MAX_OUTPUT", "Ran", "run_tool", "scratch"]
+__all__ = ["Ran", "run_tool", "scratch"]

@@ -165,7 +165,7 @@ def run(argv, directory, name, output, channel, more=None, without=(), held=()):
     for variable in ("PYTHONPATH", "PYTHONHOME") + tuple(without):
         environment.pop(variable, None)
     environment.update(more or {})
-    with open(output, "wb") as file:
+    with open(output, "w+b") as file:
         group = ProcessGroup(
             argv,
             cwd=directory,
@@ -184,9 +184,9 @@ def run(argv, directory, name, output, channel, more=None, without=(), held=()):
             group.wait()
             raise
         watcher.join()
-    status = group.wait()
-    if status:
-        raise HookFailed(name, status, read_output(output))
+        status = group.wait()
+        if status:
+            raise HookFailed(name, status, read_output(file))
 
 
 def _tell_when_ended(channel, group):
@@ -194,16 +194,18 @@ def _tell_when_ended(channel, group):
     tell_free(channel)
 
 
-def read_output(path):
-    """What a program has written; the begin and the end, if it is much."""
-    with open(path, "rb") as file:
-        size = os.fstat(file.fileno()).st_size
-        if size <= MAX_OUTPUT:
-            return file.read().decode("utf-8", "replace")
-        begin = file.read(MAX_OUTPUT // 2).decode("utf-8", "replace")
-        file.seek(-(MAX_OUTPUT // 2), os.SEEK_END)
-        end = file.read().decode("utf-8", "replace")
-        return "%s\n... %d bytes in all ...\n%s" % (begin, size, end)
+def read_output(file):
+    """What a program has written to a file; the begin and the end, if it is much.
+
+    The place in the file is left alone: what the program has started may still write there.
+    """
+    fd = file.fileno()
+    size, half = os.fstat(fd).st_size, MAX_OUTPUT // 2
+    if size <= MAX_OUTPUT:
+        return os.pread(fd, size, 0).decode("utf-8", "replace")
+    begin = os.pread(fd, half, 0).decode("utf-8", "replace")
+    end = os.pread(fd, half, size - half).decode("utf-8", "replace")
+    return "%s\n... %d bytes in all ...\n%s" % (begin, size, end)
 
 
 def import_paths(source, backend_path):

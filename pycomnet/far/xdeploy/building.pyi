@@ -1,5 +1,5 @@
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import IO, Any, Final
 
 from ..channel import FarChannel
 from .deploy import Creation
@@ -32,5 +32,5 @@ def run(
     without: Sequence[str] = (),
     held: Sequence[int] = (),
 ) -> None: ...
-def read_output(path: str) -> str: ...
+def read_output(file: IO[bytes]) -> str: ...
 def import_paths(source: str, backend_path: Sequence[str]) -> list[str]: ...

@@ -15,7 +15,9 @@ class ProcessGroup(object):
     """A program that was started, and what it has started.
 
     As soon as a process's end was collected, another one may get its number. So nobody collects it
-    before the rest of the group is killed, and killing and collecting exclude each other.
+    before the rest of the group is killed, and killing and collecting exclude each other. If
+    somebody else collects it (who waits for any child; or the system, if this process ignores
+    SIGCHLD), the number is not used any more, and what the program has left is not killed.
 
     :param argv: the program and its arguments.
     :param options: further arguments of :class:`subprocess.Popen`.
@@ -24,6 +26,8 @@ class ProcessGroup(object):
 
     def __init__(self, argv, **options):
         self._lock = threading.Lock()
+        # Who waits. Only one does at a time: to the next, the number may be that of another child.
+        self._waiting = threading.Lock()
         self.process = subprocess.Popen(argv, start_new_session=True, **options)
         self._pause = threading.Event()
 
@@ -44,25 +48,30 @@ class ProcessGroup(object):
 
         :returns: its status.
         """
-        if CAN_WATCH:
+        with self._waiting:
             while self.process.returncode is None:
-                try:
-                    os.waitid(os.P_PID, self.process.pid, os.WEXITED | os.WNOWAIT)
-                except ChildProcessError:  # another thread has collected it
-                    pass
-                self._collect()
-        else:
-            while not self._collect():
-                self._pause.wait(LOOK)
+                if CAN_WATCH:
+                    self._watch()
+                elif not self._look():
+                    self._pause.wait(LOOK)
         return self.process.returncode
 
-    def _collect(self):
+    def _watch(self):
+        """Wait for the program's end, and collect it."""
+        ours = True
+        try:
+            os.waitid(os.P_PID, self.process.pid, os.WEXITED | os.WNOWAIT)
+        except ChildProcessError:
+            ours = False
+        with self._lock:
+            if ours:
+                self._kill()  # the program has ended: it is the rest that this kills
+            self.process.wait()
+
+    def _look(self):
         """Collect the program's end, if it has ended; return whether that is so."""
         with self._lock:
-            if self.process.returncode is None:
-                if CAN_WATCH:
-                    self._kill()  # the program has ended: it is the rest that this kills
-                    self.process.wait()
-                elif self.process.poll() is not None:
-                    self._kill()
-            return self.process.returncode is not None
+            if self.process.poll() is None:
+                return False
+            self._kill()
+            return True

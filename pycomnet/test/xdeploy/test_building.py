@@ -108,7 +108,8 @@ class RunTests(SynchronousTestCase):
         self.patch(building, "MAX_OUTPUT", 100)
         path = self.path / "output"
         path.write_bytes(b"begin" + b"x" * 100000 + b"end")
-        text = building.read_output(str(path))
+        with path.open("rb") as file:
+            text = building.read_output(file)
         self.assertTrue(text.startswith("begin"))
         self.assertTrue(text.endswith("end"))
         self.assertIn("100008 bytes in all", text)
@@ -147,6 +148,17 @@ class ProcessGroupTests(SynchronousTestCase):
             with mock.patch.object(os, "killpg") as killpg:
                 group.kill()
             killpg.assert_not_called()
+
+    def test_a_number_that_was_given_back_is_not_killed(self) -> None:
+        """Somebody who waits for any child may collect the end: the number is another's then."""
+        for can_watch in self.both_ways():
+            group = ProcessGroup([sys.executable, "-c", "pass"])
+            os.waitpid(group.process.pid, 0)
+            with mock.patch.object(os, "killpg") as killpg:
+                self.assertEqual(group.wait(), 0)
+                group.kill()
+            if can_watch:
+                killpg.assert_not_called()
 
     def test_several_wait_while_one_kills(self) -> None:
         """Each of those that wait gets the status."""

@@ -7,6 +7,7 @@ import gc
 import io
 import os
 import shutil
+import signal
 import stat
 import subprocess
 import sys
@@ -24,6 +25,7 @@ from twisted.internet.threads import deferToThread
 from twisted.logger import capturedLogs
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
+from pycomnet.far.xdeploy import building
 from pycomnet.test.processes import still_there
 from pycomnet.test.xdeploy.packages import project, sdist, wheel
 from pycomnet.xdeploy import tool, wheelcache
@@ -31,7 +33,7 @@ from pycomnet.xdeploy.plan import FarBuild, PackageIndex, Plan
 from pycomnet.xdeploy.requirements import InvalidRequirements
 from pycomnet.xdeploy.resolve import LEGACY_BACKEND, BuildFailed, build_system
 from pycomnet.xdeploy.sdist import project_directory
-from pycomnet.xdeploy.tool import MAX_OUTPUT, run_tool, scratch
+from pycomnet.xdeploy.tool import run_tool, scratch
 from pycomnet.xdeploy.wheelcache import MAX_AGE, MIN_AGE, WheelCache
 
 
@@ -447,8 +449,8 @@ class ToolTests(TestCase):
         ran = await run_tool(self.reactor, [sys.executable, "-c", code], os.environ)
         self.assertTrue(ran.output.startswith("begin\nx"))
         self.assertTrue(ran.output.endswith("x\nend\n"))
-        self.assertIn(" bytes ...\n", ran.output)
-        self.assertLess(len(ran.output), MAX_OUTPUT + 100)
+        self.assertIn(" bytes in all ...\n", ran.output)
+        self.assertLess(len(ran.output), building.MAX_OUTPUT + 100)
 
     async def test_scratch_is_removed_in_a_thread(self) -> None:
         """A large directory does not hold the program up, nor does what can't be removed."""
@@ -500,6 +502,20 @@ class ToolTests(TestCase):
         ran = await run_tool(self.reactor, [sys.executable, "-c", code], os.environ)
         self.assertEqual(ran.status, 0)
         self.assertEqual(await deferToThread(still_there, [int(ran.output)]), [])
+
+    async def test_a_daemon_that_it_has_started_keeps_nobody_waiting(self) -> None:
+        """It is over when the program has ended, also if a daemon of it has its output open."""
+        code = (
+            "import subprocess, sys\n"
+            "argv = [sys.executable, '-c', 'import time; time.sleep(1000)']\n"
+            "daemon = subprocess.Popen(argv, start_new_session=True)\n"
+            "open(sys.argv[1], 'w').write(str(daemon.pid))\n"
+        )
+        pid = Path(self.mktemp()).absolute()
+        self.addCleanup(lambda: os.kill(int(pid.read_text()), signal.SIGKILL))
+        running = run_tool(self.reactor, [sys.executable, "-c", code, str(pid)], os.environ)
+        ran = await running.addTimeout(60, self.reactor)
+        self.assertEqual(ran.status, 0)
 
     async def test_missing_program_is_an_error(self) -> None:
         """A program that is not there is an error."""
