@@ -8,22 +8,15 @@ unsteady=()
 current="setting up"
 passed=0
 skipped=0
-running= # the process of a step
 lane= # the function whose steps this is, of several that run at the same time
-lanes=() # their processes
 
 # finish: what the script prints at its end, whatever the end is.
 finish() {
     local status=$?
     trap - EXIT
-    if [ -n "$running" ]; then
-        kill "$running" 2>/dev/null || true
-    fi
-    if ((${#lanes[@]})); then
-        kill "${lanes[@]}" 2>/dev/null || true
-        wait "${lanes[@]}" 2>/dev/null || true
-    fi
-    rm -rf "$work"
+    trap '' INT TERM HUP # a second one would leave what is not removed yet
+    end_children
+    rm -rf "$work" || echo "$work can't be removed"
     echo
     echo "== summary"
     if ((${#done_steps[@]})); then
@@ -37,6 +30,17 @@ finish() {
         exit 1
     fi
     echo "$passed passed, 0 failed, $skipped skipped"
+}
+
+# end_children: end the processes that this one has started, and wait for their end. A step's are in
+# the process group of its `timeout`, which passes the signal on, and kills what is still there later.
+end_children() {
+    local children
+    children=$(jobs -rp)
+    if [ -n "$children" ]; then
+        kill $children 2>/dev/null || true
+    fi
+    wait || true
 }
 
 # step NAME DIRECTORY COMMAND: run the shell command there, in a bash of its own with the same
@@ -83,7 +87,7 @@ again_command() {
 # run_step NAME DIRECTORY COMMAND: what step does, without a line in the summary.
 run_step() {
     current=$1
-    local status=0
+    local status=0 running follower=
     echo
     echo "== $1"
     : >"$log"
@@ -91,28 +95,30 @@ run_step() {
         >"$log" 2>&1 &
     running=$!
     if [ -z "$lane" ]; then
-        tail -n +1 -f -s 0.2 --pid="$running" "$log"
+        # In the background, as a signal is only dealt with once a foreground command has ended.
+        tail -n +1 -f -s 0.2 --pid="$running" "$log" &
+        follower=$!
     fi
     wait "$running" || status=$?
-    running=
     if [ -n "$lane" ]; then
         cat "$log"
+    else
+        wait "$follower" || true
     fi
     return "$status"
 }
 
 # together FUNCTION...: run the steps of several functions at the same time, for those that use one
 # processor. Each has a log of its own, which is printed when the function ends. All end before this
-# does; if one has failed, so does this, with the name of its step.
+# does; if any has failed, so does this, with the names of the steps that did.
 together() {
-    local name status=0 failed=
+    local name status last lanes=() failed=()
     current="steps at the same time: $*"
-    lanes=()
     for name; do
         (
-            trap 'kill "$running" 2>/dev/null; exit 130' INT TERM
+            trap 'end_children; exit 130' INT TERM HUP
             lane=$name log=$work/$name.log current=$name
-            done_steps=()
+            done_steps=() unsteady=()
             trap lane_ends EXIT
             "$name"
         ) >"$work/$name.out" 2>&1 &
@@ -123,13 +129,19 @@ together() {
         wait "${lanes[0]}" || status=$?
         lanes=("${lanes[@]:1}")
         cat "$work/$name.out"
-        mapfile -t -O "${#done_steps[@]}" done_steps <"$work/$name.done"
+        # A lane that was killed has left none of these.
+        last=$(cat "$work/$name.current" 2>/dev/null) || true
+        if [ -e "$work/$name.unsteady" ]; then
+            mapfile -t -O "${#done_steps[@]}" done_steps <"$work/$name.done"
+            mapfile -t -O "${#unsteady[@]}" unsteady <"$work/$name.unsteady"
+        fi
         if ((status)); then
-            failed=$(<"$work/$name.current")
+            failed+=("${last:-$name}")
         fi
     done
-    if [ -n "$failed" ]; then
-        current=$failed
+    if ((${#failed[@]})); then
+        printf -v current '%s and ' "${failed[@]}"
+        current=${current% and }
         return 1
     fi
 }
@@ -137,12 +149,17 @@ together() {
 # lane_ends: leave what the script says at its end of a function that together runs.
 lane_ends() {
     local status=$?
-    : >"$work/$lane.done"
-    if ((${#done_steps[@]})); then
-        printf '%s\n' "${done_steps[@]}" >"$work/$lane.done"
-    fi
     echo "$current" >"$work/$lane.current"
+    lines ${done_steps[@]+"${done_steps[@]}"} >"$work/$lane.done"
+    lines ${unsteady[@]+"${unsteady[@]}"} >"$work/$lane.unsteady"
     exit "$status"
+}
+
+# lines WORD...: print each on a line; nothing if there is none.
+lines() {
+    if (($#)); then
+        printf '%s\n' "$@"
+    fi
 }
 
 # copy NAME: a fresh copy of what git would commit, as a new clone has it, in $work/NAME.

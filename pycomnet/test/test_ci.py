@@ -1,5 +1,7 @@
-"""The scripts of continuous integration, on what trial and pytest print."""
+"""The scripts of continuous integration, on what trial and pytest print, and on steps that fail."""
 
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -7,7 +9,18 @@ from unittest import skipUnless
 
 from twisted.trial.unittest import SynchronousTestCase
 
-SCRIPT = Path(__file__).resolve().parents[2] / ".ci" / "failed_tests.py"
+ROOT = Path(__file__).resolve().parents[2]
+SCRIPT = ROOT / ".ci" / "failed_tests.py"
+#: A script of steps: what follows is its own.
+STEPS = """\
+set -euo pipefail
+exec </dev/null
+root=$1 work=$2
+log=$work/log
+. "$root/.ci/steps.sh"
+trap finish EXIT
+trap 'exit 130' INT TERM HUP
+"""
 #: Two processes' output, one after the other: the second names its modules, too.
 TRIAL = """\
 pycomnet.test.test_first
@@ -65,4 +78,70 @@ class FailedTests(SynchronousTestCase):
         self.assertEqual(self.names("Ran 3 tests"), (1, [], "no test that failed is named"))
 
 
-__all__ = ["FailedTests"]
+@skipUnless(SCRIPT.exists(), "only in a checkout")
+class StepsTests(SynchronousTestCase):
+    """What a script of steps says at its end, and that it leaves nothing."""
+
+    def start(self, script: str) -> "subprocess.Popen[str]":
+        """Start a script of steps; ``self.work`` is the directory that it removes."""
+        self.work = Path(self.mktemp()).absolute()
+        self.work.mkdir()
+        os.mkfifo(self.work / "pid")
+        argv = ["bash", "-c", STEPS + script, "steps", str(ROOT), str(self.work)]
+        return subprocess.Popen(
+            argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
+        )
+
+    def summary(self, script: str) -> tuple[int, str]:
+        """The exit status of a script and its summary."""
+        process = self.start(script)
+        output, _ = process.communicate(timeout=100)
+        self.assertFalse(self.work.exists())
+        return process.returncode, output.partition("== summary\n")[2]
+
+    def test_output_is_shown_and_steps_are_named(self) -> None:
+        process = self.start("step one / 'echo hello'\nstep two / true")
+        output, _ = process.communicate(timeout=100)
+        self.assertEqual(output.count("hello\n"), 1)
+        self.assertRegex(output, r"ok +one \(\d s\)\nok +two \(\d s\)\n0 passed")
+
+    def test_step_that_fails_ends_it(self) -> None:
+        status, summary = self.summary("step one / false\nstep two / true")
+        self.assertEqual((status, summary), (1, "FAILED  one (exit status 1)\n"))
+
+    def test_each_lane_that_fails_is_named(self) -> None:
+        """And what the others have done: each has its end, also if another fails before."""
+        status, summary = self.summary(
+            "a() { step one / true; step bad / 'exit 3'; step three / true; }\n"
+            "b() { step worse / false; }\n"
+            "c() { step good / true; }\n"
+            "together a b c\n"
+        )
+        self.assertEqual(status, 1)
+        self.assertRegex(summary, r"^ok +one .*\nok +good .*\nFAILED  bad and worse ")
+
+    def test_lane_that_can_say_nothing_has_failed(self) -> None:
+        """As one that was killed, or has no room on the disk for its summary."""
+        for way in ("kill -9 $BASHPID", "mkdir $work/a.current; false"):
+            status, summary = self.summary(f"a() {{ {way}; }}\nb() {{ true; }}\ntogether a b\n")
+            self.assertEqual((status, summary[:10]), (1, "FAILED  a "), way)
+
+    def test_unsteady_tests_of_a_lane_are_named(self) -> None:
+        _, summary = self.summary("a() { unsteady+=('x y' z); }\ntogether a\n")
+        self.assertEqual(summary.count("UNSTEADY"), 2)
+
+    def test_signal_ends_all_steps_at_once(self) -> None:
+        """Those in lanes, too; nothing of them is left."""
+        waits = "step a / \"echo \\$\\$ >'$work/pid'; sleep 1000\""
+        for script in (waits, f"a() {{ {waits}; }}\nb() {{ step b / true; }}\ntogether a b"):
+            process = self.start(script)
+            pid = int((self.work / "pid").read_text())
+            process.send_signal(signal.SIGTERM)
+            output, _ = process.communicate(timeout=60)
+            self.assertEqual(process.returncode, 1)
+            self.assertIn("FAILED  ", output)
+            self.assertRaises(ProcessLookupError, os.kill, pid, 0)
+            self.assertFalse(self.work.exists())
+
+
+__all__ = ["FailedTests", "StepsTests"]
