@@ -16,6 +16,7 @@ import attrs
 from pycomnet.far import package
 from pycomnet.gateways.boot import worker_config
 from pycomnet.gateways.forkserver.route import FirstHop, Route
+from pycomnet.gateways.limits import far_limits
 from pycomnet.gateways.transports.forked import ForkedGatewayTransport
 from pycomnet.gateways.transports.interface import GatewayRequest, GatewayTransport
 from pycomnet.gateways.transports.processgateway import ProcessGatewayTransport
@@ -76,7 +77,8 @@ def route(request: GatewayRequest) -> Route:
 def standalone_transport(request: GatewayRequest) -> ProcessGatewayTransport:
     """The transport of a gateway with an ssh connection and an interpreter of its own."""
     spec = request.spec
-    config = {**worker_config(spec, request.id), "update": spec.env}
+    window = far_limits(spec, wide=True).window
+    config = {**worker_config(spec, request.id), "update": spec.env, "window": window}
     return process(request, command(spec), package.bootstrap_message(config), "its ssh process")
 
 

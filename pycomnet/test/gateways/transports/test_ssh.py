@@ -7,10 +7,12 @@ from typing import Any
 from twisted.internet.testing import MemoryReactorClock
 from twisted.trial.unittest import SynchronousTestCase
 
+from pycomnet.gateways.limits import far_limits
 from pycomnet.gateways.spec import Spec
-from pycomnet.gateways.transports import ssh
+from pycomnet.gateways.transports import is_distant, ssh
 from pycomnet.gateways.transports.interface import GatewayRequest
 from pycomnet.gateways.transports.sshcommand import command, destination
+from pycomnet.wire.frames import WIDE_WINDOW, WINDOW
 
 
 class Destinations(SynchronousTestCase):
@@ -37,6 +39,28 @@ class Destinations(SynchronousTestCase):
         """It is what ssh is run with."""
         words = command(Spec.parse("ssh=root@[::1]:22"))
         self.assertEqual(words[:5], ("ssh", "-T", "-p", "22", "root@::1"))
+
+
+class AloneTests(SynchronousTestCase):
+    """An interpreter that has an ssh connection of its own."""
+
+    def test_its_window_is_as_wide_as_the_near_sides(self) -> None:
+        """Else what goes to it would wait for a round trip after each megabyte."""
+        for more, expected in ("", WIDE_WINDOW), ("//trusted=no", WINDOW):
+            spec = Spec.parse(f"ssh=host//fork=no{more}")
+            request = GatewayRequest(spec, "a", len, lambda: None, MemoryReactorClock())
+            configs: list[dict[str, Any]] = []
+
+            def bootstrap_message(
+                config: dict[str, Any], to: list[dict[str, Any]] = configs
+            ) -> bytes:
+                to.append(config)
+                return b""
+
+            self.patch(ssh.package, "bootstrap_message", bootstrap_message)
+            ssh.gateway_transport(request)
+            self.assertEqual(configs[0]["window"], expected)
+            self.assertEqual(far_limits(spec, is_distant(spec)).window, expected)
 
 
 class Group:
