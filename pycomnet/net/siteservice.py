@@ -9,7 +9,7 @@ from twisted.application import service
 from twisted.internet import defer
 from twisted.python.failure import Failure
 from twisted.web.resource import Resource
-from twisted.web.server import Site
+from twisted.web.server import Request, Site
 
 from pycomnet.deferred import deferred
 from pycomnet.errors import PycomnetError
@@ -20,9 +20,20 @@ from pycomnet.net.reactors import EndpointReactor
 TIMEOUT = 30
 
 
+class _WithoutBody(Request):
+    """A request whose body is dropped: no page takes one, and it may be longer than the disk."""
+
+    def gotLength(self, length: int | None) -> None:
+        super().gotLength(0)  # type: ignore[no-untyped-call]
+
+    def handleContentChunk(self, data: bytes) -> None:
+        """Nothing."""
+
+
 class _QuietSite(Site):
     """A site that has no line in the log for each request."""
 
+    requestFactory = _WithoutBody
     noisy = False
     displayTracebacks = False
 
@@ -31,7 +42,7 @@ class _QuietSite(Site):
 
 
 class SiteService(service.Service):
-    """Serves a site, as long as the application runs.
+    """Serves a site, as long as the application runs. Its pages get no bodies of requests.
 
     :param listen: the endpoint to listen on.
     :param failed: called with the error if it can't listen.

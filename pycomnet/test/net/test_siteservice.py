@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 from typing import Any
 
 from twisted.trial.unittest import TestCase
-from twisted.web.client import Agent, HTTPConnectionPool, readBody
+from twisted.web.client import Agent, FileBodyProducer, HTTPConnectionPool, readBody
+from twisted.web.iweb import UNKNOWN_LENGTH
 from twisted.web.resource import Resource
 from twisted.web.static import Data
 
@@ -13,6 +15,15 @@ from pycomnet.errors import PycomnetError
 from pycomnet.net.siteservice import SiteService
 
 PAGE = b"what is there"
+
+
+class Length(Resource):
+    """Says how long a request's body is."""
+
+    isLeaf = True
+
+    def render_POST(self, request: Any) -> bytes:
+        return b"%d" % len(request.content.read())
 
 
 class SiteServiceTests(TestCase):
@@ -29,6 +40,7 @@ class SiteServiceTests(TestCase):
     def make(self, listen: str = "tcp:0:interface=127.0.0.1") -> SiteService:
         root = Resource()
         root.putChild(b"page", Data(PAGE, "text/plain"))
+        root.putChild(b"length", Length())
         site = SiteService(root, listen, self.failures.append, self.reactor)
         self.addCleanup(site.stopService)
         return site
@@ -45,6 +57,21 @@ class SiteServiceTests(TestCase):
         again = self.make(f"tcp:{port}:interface=127.0.0.1")
         again.startService()
         self.assertEqual(self.failures, [])
+
+    async def test_bodies_are_not_kept(self) -> None:
+        """A body fills neither memory nor the disk, whether its length is said before or not."""
+        site = self.make()
+        site.startService()
+        _, host, port = site.address().split(":")
+        agent = Agent(self.reactor, pool=HTTPConnectionPool(self.reactor, persistent=False))
+        for length in (300_000, UNKNOWN_LENGTH):
+            body = FileBodyProducer(io.BytesIO(bytes(300_000)))
+            body.length = length
+            url = f"http://{host}:{port}/length".encode()
+            response = await agent.request(b"POST", url, bodyProducer=body)
+            self.assertEqual(await readBody(response), b"0")
+        response = await agent.request(b"POST", url.replace(b"length", b"page"))
+        self.assertEqual(response.code, 405)
 
     async def test_address_that_is_taken_is_told(self) -> None:
         """Who started it is told that its address is taken, and by which address."""

@@ -7,6 +7,7 @@ from typing import Any
 from twisted.internet.testing import MemoryReactorClock
 from twisted.trial.unittest import SynchronousTestCase
 
+from pycomnet.far import package
 from pycomnet.gateways.limits import far_limits
 from pycomnet.gateways.spec import Spec
 from pycomnet.gateways.transports import is_distant, ssh
@@ -57,7 +58,7 @@ class AloneTests(SynchronousTestCase):
                 to.append(config)
                 return b""
 
-            self.patch(ssh.package, "bootstrap_message", bootstrap_message)
+            self.patch(package, "bootstrap_message", bootstrap_message)
             ssh.gateway_transport(request)
             self.assertEqual(configs[0]["window"], expected)
             self.assertEqual(far_limits(spec, is_distant(spec)).window, expected)
