@@ -67,7 +67,7 @@ def build_sdist(creation, build, identity, place, lock):
         with directory.lock("use-" + identity, shared=True):
             argv = hook_argv(python, source, target, build["backend"], build["paths"])
             output = os.path.join(target, "output")
-            run(argv, source, name, output, creation.channel, held=(lock.fileno(),))
+            run(argv, source, name, output, creation.channel, held=(lock,))
         with open(os.path.join(target, "built")) as file:
             built = file.read()
         return add(directory, os.path.join(target, os.path.basename(built)))
@@ -155,7 +155,7 @@ def run(argv, directory, name, output, channel, more=None, without=(), held=()):
     :param channel: the conversation. The near side has nothing to send, until it is told that the
         program has ended, and replies.
     :param more: variables that are set for it; ``without``: those that it does not have.
-    :param held: descriptors that it has open.
+    :param held: locks that it has as well, until it has ended; those who wait are told so.
     :raises HookFailed: it failed.
     :raises EOFError: the near side has ended the channel; then the program is killed, and what it
         started.
@@ -173,10 +173,12 @@ def run(argv, directory, name, output, channel, more=None, without=(), held=()):
             stdin=subprocess.DEVNULL,
             stdout=file,
             stderr=subprocess.STDOUT,
-            pass_fds=held,
+            pass_fds=[lock.fileno() for lock in held],
         )
         watcher = threading.Thread(target=_tell_when_ended, args=(channel, group))
         try:
+            for lock in held:
+                lock.note(group.process.pid)
             watcher.start()
             channel.receive()
         except BaseException:

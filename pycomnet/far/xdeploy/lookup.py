@@ -202,12 +202,16 @@ class Lock(object):
             self.release()
             raise
         if not self._shared:
-            try:
-                os.ftruncate(self._fd, 0)
-                os.pwrite(self._fd, b"%d" % os.getpid(), 0)
-            except OSError:
-                pass  # on a full disk nobody can be told who has it
+            self.note(os.getpid())
         return True
+
+    def note(self, pid):
+        """Let those who wait be told this process: it has the lock, or has its descriptor."""
+        try:
+            os.ftruncate(self._fd, 0)
+            os.pwrite(self._fd, b"%d" % pid, 0)
+        except OSError:
+            pass  # on a full disk nobody can be told who has it
 
     def holder(self):
         """The process that has it alone, if it is known; else None."""

@@ -20,6 +20,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from pycomnet.far.xdeploy import building, ownindex, processgroup
 from pycomnet.far.xdeploy.directory import VenvDirectory, remove_tree
+from pycomnet.far.xdeploy.lookup import Lock, lock_path
 from pycomnet.far.xdeploy.processgroup import ProcessGroup
 from pycomnet.test.processes import still_there
 from pycomnet.test.xdeploy.test_farside import WaitingChannel, _Older
@@ -79,17 +80,22 @@ class RunTests(SynchronousTestCase):
             "from pycomnet.test.xdeploy.test_farside import WaitingChannel\n"
             "root, pipe, path = sys.argv[1:]\n"
             "lock = directory.VenvDirectory(root).lock('built-x')\n"
-            'program = \'open(%r, "w").write("up"); open(%r).read()\' % (pipe, pipe)\n'
+            "program = 'import os; open(%r, \"w\").write(str(os.getpid())); open(%r).read()'\n"
+            "program %= pipe, pipe\n"
             "argv = [sys.executable, '-c', program]\n"
-            "channel = WaitingChannel(lambda: None)\n"
-            "building.run(argv, path, 'x', path + '/o', channel, held=(lock.fileno(),))\n"
+            "channel = WaitingChannel(lambda: print(flush=True))\n"
+            "building.run(argv, path, 'x', path + '/o', channel, held=(lock,))\n"
         )
         argv = [sys.executable, "-c", code, directory.root, str(pipe), str(self.path)]
-        near = subprocess.Popen(argv)
-        self.assertEqual(pipe.read_text(), "up")
+        near = subprocess.Popen(argv, stdout=subprocess.PIPE)
+        assert near.stdout is not None
+        with near.stdout as stream:
+            self.assertEqual(stream.readline(), b"\n")  # it waits for the program's end
+        build = int(pipe.read_text())
         near.kill()
         near.wait()
         self.assertIsNone(directory.try_lock("built-x"))
+        self.assertEqual(Lock(lock_path(directory.root, "built-x"), False).holder(), build)
         pipe.write_text("end")
         directory.lock("built-x").release()  # it waits for the program's end
 
