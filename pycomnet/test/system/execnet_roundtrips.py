@@ -82,7 +82,7 @@ def signals() -> None:
     last = -1
     end = time.monotonic() + 5
     number = 0
-    while time.monotonic() < end:
+    while time.monotonic() < end or rung <= 20:
         try:
             signal.setitimer(signal.ITIMER_REAL, 0.0003 + number % 700 * 1e-5)
             while True:
@@ -95,7 +95,6 @@ def signals() -> None:
             rung += 1
     signal.setitimer(signal.ITIMER_REAL, 0)
     signal.signal(signal.SIGALRM, before)
-    assert rung > 20
     channel.send("done")
     while (got := channel.receive(SOON)) != "done":
         assert last < got <= number
@@ -121,13 +120,12 @@ def handlers() -> None:
     before = signal.signal(signal.SIGALRM, handle)
     end = time.monotonic() + 3
     number = 0
-    while time.monotonic() < end:
+    while time.monotonic() < end or handled <= 20:
         signal.setitimer(signal.ITIMER_REAL, 0.0003 + number % 700 * 1e-5)
         trips(channel, 40, number)
         number += 40
     signal.setitimer(signal.ITIMER_REAL, 0)
     signal.signal(signal.SIGALRM, before)
-    assert handled > 20
     trips(channel)
     print("no handler waited for ever")
 
