@@ -39,10 +39,12 @@ from pycomnet.wire.frames import (
     OPEN_END,
     PING,
     RAW,
-    WINDOW,
+    WIDE_WINDOW,
 )
 
 CHANNEL = b"\x07channel"
+#: Frames of 60 kB that are more than any daemon's window: a gateway's is the widest.
+OVER = 5 * WIDE_WINDOW // 4 // 60_000
 
 
 def opened(flags: int = 0, first: bytes = b"") -> bytes:
@@ -117,8 +119,8 @@ FRAMES = {
     "too little credit": (opened() + frame(CREDIT, 1, b"\x00"), "frame"),
     "credit over the maximum": (opened() + frame(CREDIT, 1, b"\x7f\xff\xff\xff") * 2, "window"),
     "all credit at once": (opened() + frame(CREDIT, 1, b"\xff\xff\xff\xff"), "window"),
-    "more than the window": (opened() + fill(DATA, 60_000, 5 * WINDOW // 60_000), "window"),
-    "fragments over the window": (opened() + fill(MORE, 60_000, 5 * WINDOW // 60_000), "window"),
+    "more than the window": (opened() + fill(DATA, 60_000, OVER), "window"),
+    "fragments over the window": (opened() + fill(MORE, 60_000, OVER), "window"),
     "a short ping": (frame(PING, 0, b"x"), "frame"),
     "a ping on a channel": (frame(PING, 1, bytes(8)), "frame"),
     "a goodbye that is no map": (frame(GOAWAY, 0, encode("bye")), "frame"),
