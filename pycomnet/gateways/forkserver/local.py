@@ -21,6 +21,9 @@ from pycomnet.far.live import Live
 from pycomnet.gateways.boot import Boot, boot, interpreter, start_process
 from pycomnet.gateways.spec import STARTUP, Spec
 
+#: The kinds of limits that this system has.
+LIMITS = tuple(getattr(resource, name) for name in dir(resource) if name.startswith("RLIMIT_"))
+
 
 @attrs.frozen
 class Imports:
@@ -153,11 +156,7 @@ def inherited() -> tuple[Any, ...]:
 
     Its user and groups, limits, priority and processors.
     """
-    limits = tuple(
-        resource.getrlimit(getattr(resource, name))
-        for name in dir(resource)
-        if name.startswith("RLIMIT_")
-    )
+    limits = tuple(map(resource.getrlimit, LIMITS))
     processors = frozenset(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None
     priority = os.getpriority(os.PRIO_PROCESS, 0)
     return os.geteuid(), os.getegid(), tuple(os.getgroups()), limits, priority, processors

@@ -156,7 +156,7 @@ class RemoteService(Live):
             expires = self._seconds() + limited
         if not calls:
             return True
-        peer, connection = await self.reach(expires, self._route.pick())
+        peer, connection = await self.reach(expires)
         together = Together(self, len(calls), expires, one_by_one)
         sending = defer.Deferred.fromCoroutine(together.send(calls, peer, connection))
         sending.addErrback(together.broken)
@@ -385,7 +385,6 @@ class RemoteService(Live):
         backoff = Backoff(context.reactor, FIRST_RETRY, LONGEST_RETRY)
         unreachable: ServiceUnreachable | None = None
         while True:
-            context.pool.check()
             left = self._time_left(expires, unreachable)
             try:
                 reaching = self._route.reach(peer, left)
@@ -403,6 +402,7 @@ class RemoteService(Live):
             delay = backoff.next_delay()
             self._time_left(expires, unreachable, delay)
             await context.sleep(delay)
+            context.pool.check()
 
     def _time_left(
         self, expires: float | None, unreachable: ServiceUnreachable | None, needed: float = 0.0

@@ -397,12 +397,9 @@ def test_it_is_there():
     assert "2 passed" in done.stdout, done.stdout + done.stderr
 
 
-def test_what_comes_too_late_says_so(suite: Path) -> None:
-    """execnet itself was imported first: then nothing of it can be replaced any more."""
-    if importlib.util.find_spec("execnet") is None:
-        missing("execnet is not installed")
-    code = "import execnet; import pycomnet.xdist"
-    done = subprocess.run(
+def run_code(suite: Path, code: str) -> subprocess.CompletedProcess[str]:
+    """Run a program in the suite's directory."""
+    return subprocess.run(
         [sys.executable, "-c", code],
         capture_output=True,
         text=True,
@@ -411,6 +408,13 @@ def test_what_comes_too_late_says_so(suite: Path) -> None:
         cwd=suite,
         env=environment(),
     )
+
+
+def test_what_comes_too_late_says_so(suite: Path) -> None:
+    """execnet itself was imported first: then nothing of it can be replaced any more."""
+    if importlib.util.find_spec("execnet") is None:
+        missing("execnet is not installed")
+    done = run_code(suite, "import execnet; import pycomnet.xdist")
     assert "execnet itself has been imported already" in done.stderr
 
 
@@ -523,13 +527,5 @@ def test_plugin_may_be_given_to_main(suite: Path) -> None:
         "import sys, pytest, pycomnet.xdist\n"
         "sys.exit(pytest.main(['-q', '-n', '2'], plugins=[pycomnet.xdist]))"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        capture_output=True,
-        text=True,
-        timeout=TIMEOUT,
-        check=False,
-        cwd=suite,
-        env=environment(),
-    )
+    done = run_code(suite, code)
     assert done.returncode == 0, done.stdout + done.stderr
