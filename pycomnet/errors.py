@@ -22,12 +22,17 @@ class PycomnetError(Exception):
     :cvar elsewhere: whether nothing was done, and another server of the same may do it.
     :ivar code: its stable name, or an empty text.
     :ivar formatted: the traceback in the other process, if that process sent it.
+    :ivar of_call: whether a call of this process has failed with it.
+    :ivar nested: whether the method that was called has run, and this is the error of a call that
+        it made itself: what its class says is said of that call.
     """
 
     code: str = ""
     fields: ClassVar[tuple[str, ...]] = ()
     elsewhere: ClassVar[bool] = False
     formatted: str = ""
+    of_call: bool = False
+    nested: bool = False
 
     def __str__(self) -> str:
         # It may contain a peer's text, and is shown on a terminal or in a log.
@@ -282,6 +287,7 @@ class CallInterrupted(ServiceError):
     """
 
     code = "interrupted"
+    of_call = True
 
 
 class OnceMemoryLost(ServiceError):
@@ -315,6 +321,7 @@ class ServiceUnreachable(ServiceError):
     """No connection to the service's address could be made; nothing was run."""
 
     code = "unreachable"
+    of_call = True
 
 
 class ServiceNotFound(ServiceError, LookupError):
@@ -531,6 +538,8 @@ def error_map(problem: BaseException, formatted: str = "") -> dict[str, Any]:
         known = _by_code.get(kind.code)
         if known is not None and issubclass(kind, known):
             found["code"] = kind.code
+            if problem.of_call:
+                found["nested"] = True
             fields = {key: getattr(problem, key) for key in known.fields if hasattr(problem, key)}
             if fields:
                 found["fields"] = fields
@@ -547,6 +556,7 @@ def from_map(error: object) -> PycomnetError:
     problem = kind.__new__(kind)
     problem.args = (str(error.get("message", "")),)
     problem.formatted = str(error.get("formatted", ""))
+    problem.of_call, problem.nested = True, bool(error.get("nested"))
     fields = error.get("fields")
     if isinstance(fields, dict):
         for key in kind.fields:

@@ -29,13 +29,14 @@ class PassingRuns:
     """
 
     size: int = 0
+    _number: int = 0
     _runs: Counter[str] = attrs.field(factory=Counter)
     _sizes: Counter[str] = attrs.field(factory=Counter)
     _ended: OrderedDict[str, tuple[WorkflowRun, int]] = attrs.field(factory=OrderedDict)
     _remembered: int = 0
 
     def __len__(self) -> int:
-        return self._runs.total()
+        return self._number
 
     def begin(self, live: LiveRun) -> None:
         """Count a run that begins.
@@ -50,6 +51,7 @@ class PassingRuns:
         size = weight_of(live.run.input)
         if self._is_full(user, size):
             raise Overloaded(f"{self._full(user)}: start it again later")
+        self._number += 1
         self._runs[user] += 1
         self._add(live, size)
 
@@ -84,6 +86,7 @@ class PassingRuns:
     def end(self, live: LiveRun) -> None:
         """Remember a run that has ended, so that it can still be seen."""
         run = live.run
+        self._number -= 1
         self._forget(self._runs, run.caller, 1)
         self._forget(self._sizes, run.caller, live.size)
         self.size -= live.size

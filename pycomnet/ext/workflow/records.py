@@ -43,6 +43,8 @@ MOST_RUN = 64 << 20
 MOST_RESULT = 16 << 20
 #: The most characters of arguments that the history shows.
 MOST_SHOWN = 1_000
+#: Smaller ints are shown as they are.
+SHORT_INT = 1 << 64
 #: The most signals that wait in a run, and the most bytes that one brings.
 MOST_SIGNALS = 100
 MOST_SIGNAL = 1 << 16
@@ -405,6 +407,12 @@ class _Shown(reprlib.Repr):
         self.maxdict = self.maxlist = self.maxtuple = 100
         self.maxstring = self.maxother = self.maxlong = MOST_SHOWN
 
+    def repr_int(self, x: int, level: int) -> str:
+        try:
+            return super().repr_int(x, level)
+        except ValueError:  # Python makes no text of a longer one
+            return f"<an int of {x.bit_length()} bits>"
+
     def repr_dict(self, x: dict[Any, Any], level: int) -> str:
         if level <= 0 or not x:
             return "{...}" if x else "{}"
@@ -421,8 +429,11 @@ _shown = _Shown()
 
 def shown(value: Any) -> str:
     """A value as text, cut."""
+    kind = type(value)
     if value is None:
         return ""
+    if kind is bool or kind is float or (kind is int and -SHORT_INT < value < SHORT_INT):
+        return repr(value)
     text = _shown.repr(value) if not isinstance(value, (str, bytes)) else repr(value[:MOST_SHOWN])
     return text if len(text) <= MOST_SHOWN else text[: MOST_SHOWN - 3] + "..."
 

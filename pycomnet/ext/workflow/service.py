@@ -258,7 +258,8 @@ class WorkflowService(Service):
         """Run a task, and wait for its result. If nobody waits any more, the run of a task that is
         not durable is cancelled; another goes on."""
         # Before it begins: who is refused knows that nothing was run.
-        with self._places.taken(request):
+        user = self._places.take(request)
+        try:
             run = await self._begin(request)
             try:
                 return await self._result(run.id)
@@ -266,6 +267,8 @@ class WorkflowService(Service):
                 if not run.durable and not self._runner.is_awaited(run.id):
                     self._runner.tell(run.id, CANCEL, "", None)
                 raise
+        finally:
+            self._places.leave(user)
 
     @method("start", args={"task": "str", "args": "any?", "id": "str?"})
     async def start(self, request: Request) -> dict[str, Any]:
@@ -276,8 +279,11 @@ class WorkflowService(Service):
     async def result(self, request: Request) -> Any:
         """Wait for the end of a run: its result."""
         run = await self._run_of(request)
-        with self._places.taken(request):
+        user = self._places.take(request)
+        try:
             return await self._result(run.id)
+        finally:
+            self._places.leave(user)
 
     async def _result(self, id: str) -> Any:
         while True:

@@ -292,9 +292,10 @@ class RunStepper:
         live.run.values[wanted.key] = StepFailure(error, wanted.key[0])
 
     def _set_timer(self, live: LiveRun, due: float | None) -> None:
-        if live.timer is not None and live.timer.active():
-            live.timer.cancel()
-        live.timer = None
+        if live.timer is not None:
+            if live.timer.active():
+                live.timer.cancel()
+            live.timer = None
         if due is not None and not live.gone:
             delay = min(max(0.0, due - self._wall()), LONGEST_DELAY)
             live.timer = self._reactor.callLater(delay, self._step, live)
@@ -403,17 +404,8 @@ class RunStepper:
             if path not in live.under_way:
                 continue
             outcome = live.outcomes[path] = Outcome()
-            run = live.run
-            whom = CallFor(
-                run.id,
-                run.caller,
-                live.fence is not None,
-                run.nonce,
-                partial(self._remember, live, call),
-                lambda: live.fence is None or self.store.held,
-            )
-            made = defer.Deferred.fromCoroutine(self._caller.call(call, whom, outcome))
-            live.under_way[path] = made
+            whom = live.whom = live.whom or self._whom(live)
+            made = live.under_way[path] = self._caller.call(call, whom, outcome)
             made.addCallbacks(
                 self._succeeded,
                 self._call_failed,
@@ -421,6 +413,19 @@ class RunStepper:
                 errbackArgs=(live, call, outcome, made),
             )
             made.addErrback(lambda failure: log.failure("the runner failed", failure))
+
+    def _whom(self, live: LiveRun) -> CallFor:
+        """For whom the calls of a run are made."""
+        run = live.run
+        durable = live.fence is not None
+        return CallFor(
+            run.id,
+            run.caller,
+            durable,
+            run.nonce,
+            partial(self._remember, live),
+            lambda: not durable or self.store.held,
+        )
 
     async def _remember(self, live: LiveRun, call: machine.StepCall) -> None:
         """Commit a step's record before its call is sent."""
@@ -458,6 +463,7 @@ class RunStepper:
         if isinstance(problem, NotHeld):  # it is begun anew when the lease is renewed
             live.calls[call.path], live.under_way[call.path] = call, None
             return
+        problem = self._caller.explained(problem, call, outcome)
         self._fail(live, call, call_error(problem, outcome.sent), outcome)
 
     def _fail(

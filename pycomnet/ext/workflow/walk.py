@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from typing import Any
 
 import attrs
@@ -54,7 +54,7 @@ class Walk:
     :ivar decision: what comes of it.
     """
 
-    def __init__(self, run: WorkflowRun, now: float, under_way: frozenset[str]) -> None:
+    def __init__(self, run: WorkflowRun, now: float, under_way: Container[str]) -> None:
         assert run.pinned is not None
         self._run = run
         self._now = now

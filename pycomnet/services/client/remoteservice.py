@@ -251,7 +251,8 @@ class RemoteService(Live):
                     peer, connection, method, args, expires, attachments, repeats
                 )
             except (ServerLeaving, Unauthenticated) as problem:
-                if repeats >= self.most_repeats(problem, peer, connection):
+                if problem.nested or repeats >= self.most_repeats(problem, peer, connection):
+                    problem.of_call = True
                     raise
                 repeats += 1
                 continue
