@@ -2,8 +2,8 @@
 
 Both run chains of three steps that do nothing. A step of DBOS is a function in its own process;
 ours is a call to a service, over a socket. What is not durable is also measured beside a service
-that is written by hand, whose method makes the three calls: no workflow service can do with less. ``--waiting N`` starts N runs that wait for a signal,
-and says what memory they take and how long a restart is.
+that is written by hand, whose method makes the three calls. ``--waiting N`` starts N runs that wait
+for a signal, and says what memory they take and how long a restart is.
 
     python benchmarks/workflow.py --runs 200
     python benchmarks/workflow.py --runs 200 --store postgresql

@@ -23,16 +23,14 @@ class PycomnetError(Exception):
     :ivar code: its stable name, or an empty text.
     :ivar formatted: the traceback in the other process, if that process sent it.
     :ivar of_call: whether a call of this process has failed with it.
-    :ivar nested: whether the method that was called has run, and this is the error of a call that
-        it made itself: what its class says is said of that call.
+    :ivar nested: whether the method that was called has run, and has made that call itself.
     """
 
     code: str = ""
     fields: ClassVar[tuple[str, ...]] = ()
     elsewhere: ClassVar[bool] = False
     formatted: str = ""
-    of_call: bool = False
-    nested: bool = False
+    of_call = nested = False
 
     def __str__(self) -> str:
         # It may contain a peer's text, and is shown on a terminal or in a log.
@@ -286,8 +284,7 @@ class CallInterrupted(ServiceError):
     Calls of methods that are declared idempotent are repeated instead.
     """
 
-    code = "interrupted"
-    of_call = True
+    code, of_call = "interrupted", True
 
 
 class OnceMemoryLost(ServiceError):
@@ -320,8 +317,7 @@ class CallSkipped(ServiceError):
 class ServiceUnreachable(ServiceError):
     """No connection to the service's address could be made; nothing was run."""
 
-    code = "unreachable"
-    of_call = True
+    code, of_call = "unreachable", True
 
 
 class ServiceNotFound(ServiceError, LookupError):
@@ -538,8 +534,7 @@ def error_map(problem: BaseException, formatted: str = "") -> dict[str, Any]:
         known = _by_code.get(kind.code)
         if known is not None and issubclass(kind, known):
             found["code"] = kind.code
-            if problem.of_call:
-                found["nested"] = True
+            found |= {"nested": True} if problem.of_call else {}
             fields = {key: getattr(problem, key) for key in known.fields if hasattr(problem, key)}
             if fields:
                 found["fields"] = fields

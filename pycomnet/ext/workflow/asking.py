@@ -28,10 +28,9 @@ class Places:
     def __len__(self) -> int:
         return self._taken
 
-    def take(self, request: Request) -> str:
-        """Take a place for the caller.
+    def taken(self, request: Request) -> _Place:
+        """Take a place for the caller, until the end of a ``with`` block.
 
-        :returns: the caller's name, for :meth:`leave`.
         :raises Overloaded: there is none.
         """
         caller = request.user
@@ -42,14 +41,28 @@ class Places:
             raise Overloaded(f"{text}: ask again later")
         self._taken += 1
         self._waiting[user] = his + 1
-        return user
+        return _Place(self, user)
 
-    def leave(self, user: str) -> None:
-        """Leave a place that a user has taken."""
+    def left(self, user: str) -> None:
+        """A user has left a place."""
         self._taken -= 1
         his = self._waiting.pop(user) - 1
         if his:
             self._waiting[user] = his
+
+
+class _Place:
+    """A place that a user has taken."""
+
+    def __init__(self, places: Places, user: str) -> None:
+        self._places = places
+        self._user = user
+
+    def __enter__(self) -> None:
+        """It is taken already."""
+
+    def __exit__(self, *exception: object) -> None:
+        self._places.left(self._user)
 
 
 def check_text(what: str, text: str) -> None:

@@ -121,7 +121,7 @@ class StepCaller:
         ):
             return defer.Deferred.fromCoroutine(self._call(call, whom, outcome))
         # Nothing has to be asked for before it is sent.
-        if not whom.held():
+        if whom.durable and not whom.held():
             return defer.fail(NotHeld())
         outcome.sent = True
         service, _ = self._known(step["interface"], step.get("service"))

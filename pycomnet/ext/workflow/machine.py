@@ -205,10 +205,11 @@ class RunWalk(StepWalk):
             self._forward()
         if run.state == COMPENSATING:
             self._compensate()
-        if run.ended:
+        ended = run.ended
+        if ended:
             self._drop_all()
             self.decision.due = None
-        if self.decision.changed or run.ended:
+        if ended or self.decision.changed:
             run.updated = now
         return self.decision
 

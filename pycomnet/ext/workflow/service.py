@@ -258,8 +258,7 @@ class WorkflowService(Service):
         """Run a task, and wait for its result. If nobody waits any more, the run of a task that is
         not durable is cancelled; another goes on."""
         # Before it begins: who is refused knows that nothing was run.
-        user = self._places.take(request)
-        try:
+        with self._places.taken(request):
             run = await self._begin(request)
             try:
                 return await self._result(run.id)
@@ -267,8 +266,6 @@ class WorkflowService(Service):
                 if not run.durable and not self._runner.is_awaited(run.id):
                     self._runner.tell(run.id, CANCEL, "", None)
                 raise
-        finally:
-            self._places.leave(user)
 
     @method("start", args={"task": "str", "args": "any?", "id": "str?"})
     async def start(self, request: Request) -> dict[str, Any]:
@@ -279,11 +276,8 @@ class WorkflowService(Service):
     async def result(self, request: Request) -> Any:
         """Wait for the end of a run: its result."""
         run = await self._run_of(request)
-        user = self._places.take(request)
-        try:
+        with self._places.taken(request):
             return await self._result(run.id)
-        finally:
-            self._places.leave(user)
 
     async def _result(self, id: str) -> Any:
         while True:

@@ -173,25 +173,25 @@ class RunStepper:
             self._broken(live, str((run.error or {}).get("message", "")))
             return
         decision = self._decide(live)
-        idle = decision.parkable and not live.under_way and not live.evaluating
-        now = self._wall()
+        ended = run.ended
         if live.fence is None:
             live.dirty.clear()
             live.consumed.clear()
-            if run.ended:
+            if ended:
                 self._over(live)
             else:
                 self._perform(live)
                 self._set_timer(live, decision.due)
             return
+        idle = decision.parkable and not live.under_way and not live.evaluating
         parked = (
-            not run.ended
+            not ended
             and not self.stopping  # what is held then goes on at the next start
             and idle
             and not live.calls
-            and (decision.due is None or decision.due - now > PARK_AFTER)
+            and (decision.due is None or decision.due - self._wall() > PARK_AFTER)
         )
-        if not (live.dirty or live.changed or run.ended or parked):
+        if not (live.dirty or live.changed or ended or parked):
             self._perform(live)
             self._set_timer(live, decision.due)
             return
@@ -230,6 +230,8 @@ class RunStepper:
             for call in decision.calls:
                 live.calls[call.path] = call
                 live.under_way[call.path] = None
+            if not decision.evaluate:
+                return decision
             wanted = [one for one in decision.evaluate if one.key not in live.evaluating]
             if not wanted:
                 return decision
@@ -412,7 +414,6 @@ class RunStepper:
                 callbackArgs=(live, call, outcome, made),
                 errbackArgs=(live, call, outcome, made),
             )
-            made.addErrback(lambda failure: log.failure("the runner failed", failure))
 
     def _whom(self, live: LiveRun) -> CallFor:
         """For whom the calls of a run are made."""
