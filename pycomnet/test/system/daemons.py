@@ -54,7 +54,7 @@ class Daemon:
         self.process: Any = self._run(
             [*options, "-n", "--pidfile=", name, *args], directory, environment(**env)
         )
-        self.pid = self.process.pid
+        self.pid: int = self.process.pid
         self.lines: list[str] = []
         self._more = threading.Condition()
         self._reader = threading.Thread(target=self._read, daemon=True)
