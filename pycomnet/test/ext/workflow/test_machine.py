@@ -11,7 +11,8 @@ from pycomnet.errors import from_map
 from pycomnet.ext.workflow import machine, walk
 from pycomnet.ext.workflow.calling import call_error
 from pycomnet.ext.workflow.definition import Definition, check_tasks
-from pycomnet.ext.workflow.records import StepRecord, shown
+from pycomnet.ext.workflow.records import StepRecord
+from pycomnet.ext.workflow.showing import shown
 from pycomnet.test.ext.workflow.kit import Drive, call
 
 BAD = {"code": "bad", "type": "", "message": "no"}
@@ -481,6 +482,18 @@ class CrashTests(SynchronousTestCase):
         """The history shows arguments as text, also those of which Python makes none."""
         drive = Drive([call("a")], 10**5000).go()
         self.assertEqual(drive.run.steps["1"].shown, f"<an int of {(10**5000).bit_length()} bits>")
+        refused = (
+            {"map": [call("a")], "over": "${input}"},
+            {"wait": "${input}"},
+            {"until": "${input}"},
+            {"fail": {"code": "no", "message": "${[input]}"}},
+            call("a", args="all ${input}"),
+        )
+        for step in refused:
+            drive = Drive([call("pay", compensate=[call("refund")]), step], 10**5000)
+            drive.answers.update(pay=10**5000, refund=0)
+            drive.go()
+            self.assertEqual((drive.run.state, drive.interfaces), ("failed", ["pay", "refund"]))
         self.assertEqual(shown([True, -1.5, 1 << 64]), f"[True, -1.5, {1 << 64}]")
         self.assertEqual([shown(one) for one in (True, -1.5, -7)], ["True", "-1.5", "-7"])
 
