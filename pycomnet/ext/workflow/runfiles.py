@@ -104,6 +104,8 @@ class RunFiles:
         self.asked = defer.DeferredSemaphore(READS)
         #: the bytes of complete files, and of those that are being written
         self._complete = self._writing = 0
+        #: the bytes of all files that this service has written since it was started
+        self._written = 0
         #: when they were counted
         self._counted = float("-inf")
         self._lock = threading.Lock()
@@ -136,6 +138,8 @@ class RunFiles:
 
     def count(self) -> None:
         """Count the bytes, and remove what was left half-written by a crash."""
+        with self._lock:
+            before = self._written
         size = 0
         stale = time.time() - STALE
         for place in _places(self.path):
@@ -147,7 +151,8 @@ class RunFiles:
                     else:
                         size += found.st_size
         with self._lock:
-            self._complete = size
+            # What was completed meanwhile may have come too late to be found.
+            self._complete = size + self._written - before
             self._counted = time.monotonic()
 
     @property
@@ -189,7 +194,7 @@ class RunFiles:
                 raise RunFilesFull(f"{text}: there is no room for {size} more")
         new = 0
         try:
-            place = self._made(run, nonce)
+            place, new = self._made(run, nonce)
             found = []
             for one in blocks:
                 reference, more = _written(one, place)
@@ -202,6 +207,7 @@ class RunFiles:
         finally:
             with self._lock:
                 self._writing -= size
+                self._written += new
                 self._complete += new
 
     def _reserve(self, size: int) -> bool:
@@ -212,19 +218,20 @@ class RunFiles:
             self._writing += size
             return True
 
-    def _made(self, run: str, nonce: str) -> str:
-        """The directory of a run."""
+    def _made(self, run: str, nonce: str) -> tuple[str, int]:
+        """The directory of a run, and the bytes that are new there."""
         place = self._place(run, nonce)
+        new = 0
         if not os.path.exists(os.path.join(place, OF)):
             with contextlib.suppress(FileExistsError):
                 os.mkdir(place, 0o700)
             part = os.path.join(place, f"{OF}-{os.urandom(8).hex()}{PART}")
             with _created(part) as file:
-                file.write(json.dumps([run, nonce, self.owner]).encode())
+                new = file.write(json.dumps([run, nonce, self.owner]).encode())
                 _sync_file(file)
             os.replace(part, os.path.join(place, OF))
             _sync(self.path)
-        return place
+        return place, new
 
     # -- using -----------------------------------------------------------------------------------
 

@@ -369,6 +369,39 @@ class FilesTests(SynchronousTestCase):
         size = self.files.size
         self.assertEqual((self.keep(b"two", b"one"), self.files.size), (first[::-1], size))
 
+    def test_size_is_never_too_small(self) -> None:
+        """Also if files are written while they are counted: behind what was counted already, or
+        before it; and if two count at the same time."""
+        places = runfiles._places
+        numbers = iter("123456")
+
+        def written_meanwhile(path: str) -> Any:
+            self.files.keep(next(numbers), "n", [Block(b"before")])
+            yield from places(path)
+            self.files.keep(next(numbers), "n", [Block(b"behind")])
+
+        def counted_meanwhile(path: str) -> Any:
+            found = list(written_meanwhile(path))
+            self.patch(runfiles, "_places", written_meanwhile)
+            self.files.count()
+            return found
+
+        for meanwhile in (written_meanwhile, counted_meanwhile):
+            self.patch(runfiles, "_places", meanwhile)
+            self.files.count()
+            found = self.files.size
+            self.patch(runfiles, "_places", places)
+            self.files.count()
+            self.assertGreaterEqual(found, self.files.size)
+
+    def test_size_has_all_that_is_written(self) -> None:
+        """Also the file that says which run it is."""
+        self.keep(b"one", b"two")
+        self.keep(b"three")
+        size = self.files.size
+        self.files.count()
+        self.assertEqual(size, self.files.size)
+
     def test_disk_that_takes_no_more(self) -> None:
         """A write that fails is an error that says so, and leaves nothing."""
         self.keep(b"one")
