@@ -372,7 +372,7 @@ class PooledServer:
 
     def explained(self, problem: Unauthenticated) -> ServiceError:
         """The error of a call that needs credentials."""
-        if problem.reason == "missing" and self._withheld:
+        if problem.reason == "missing" and self._withheld and not problem.nested:
             return CredentialsNotSent(self._withheld)
         return problem
 
