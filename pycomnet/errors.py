@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 from pycomnet.text.printable import visible
 from pycomnet.wire.values import type_name
 
 #: Code -> its class of errors. Codes are what is sent between processes.
 _by_code: dict[str, type[PycomnetError]] = {}
+
+AnError = TypeVar("AnError", bound="PycomnetError")
 
 
 class PycomnetError(Exception):
@@ -185,6 +187,8 @@ class RemoteError(PycomnetError):
     :ivar code: ``remote``, or the stable name of what else failed there.
     """
 
+    of_call = True
+
     def __init__(self, type: str, message: str, formatted: str = "", code: str = "remote") -> None:
         super().__init__(type, message, formatted, code)
         self.type = type
@@ -210,6 +214,7 @@ class RemoteError(PycomnetError):
             str(error.get("code", "remote")),
         )
         made.error = error
+        made.nested = error.get("nested") is True
         return made
 
     def as_map(self) -> dict[str, str]:
@@ -311,7 +316,7 @@ class KeyConflict(ServiceError, ValueError):
 class CallSkipped(ServiceError):
     """A call of a batch that ends at the first error was not run, as one before it has failed."""
 
-    code = "skipped"
+    code, of_call = "skipped", True
 
 
 class ServiceUnreachable(ServiceError):
@@ -514,6 +519,12 @@ def message_of(problem: BaseException) -> str:
         return "<the exception's own __str__ raised>"
 
 
+def of_a_call(problem: AnError) -> AnError:
+    """Note of an error that a call of this process fails with it, and return it."""
+    problem.of_call = True
+    return problem
+
+
 def error_map(problem: BaseException, formatted: str = "") -> dict[str, Any]:
     """What is sent of an error: the map of docs/protocol.rst, "Errors".
 
@@ -522,6 +533,7 @@ def error_map(problem: BaseException, formatted: str = "") -> dict[str, Any]:
     if isinstance(problem, RemoteError):
         found: dict[str, Any] = dict(problem.as_map())
         found["formatted"] = formatted and (problem.formatted or formatted)
+        found["nested"] = True
         return found
     kind: Any = type(problem)
     found = {
@@ -534,7 +546,8 @@ def error_map(problem: BaseException, formatted: str = "") -> dict[str, Any]:
         known = _by_code.get(kind.code)
         if known is not None and issubclass(kind, known):
             found["code"] = kind.code
-            found |= {"nested": True} if problem.of_call else {}
+            if problem.of_call:
+                found["nested"] = True
             fields = {key: getattr(problem, key) for key in known.fields if hasattr(problem, key)}
             if fields:
                 found["fields"] = fields
@@ -551,7 +564,7 @@ def from_map(error: object) -> PycomnetError:
     problem = kind.__new__(kind)
     problem.args = (str(error.get("message", "")),)
     problem.formatted = str(error.get("formatted", ""))
-    problem.of_call, problem.nested = True, bool(error.get("nested"))
+    problem.of_call, problem.nested = True, error.get("nested") is True
     fields = error.get("fields")
     if isinstance(fields, dict):
         for key in kind.fields:

@@ -11,7 +11,7 @@ from twisted.internet import defer
 from twisted.python.failure import Failure
 
 from pycomnet.deferred import Condition, deferred
-from pycomnet.errors import DeadlineExceeded, message_of
+from pycomnet.errors import DeadlineExceeded, message_of, of_a_call
 from pycomnet.ext.proxy.signatures import MethodSignature, described
 from pycomnet.ranges import MAX_SECONDS
 from pycomnet.services.client.remoteservice import DEFAULT, RemoteService, no_time
@@ -329,10 +329,9 @@ class ProxyMethod:
         try:
             await describing
         except defer.TimeoutError:
-            raise DeadlineExceeded(
-                f"{visible_line(self.__name__)}: the service did not describe itself before the "
-                f"call's deadline"
-            ) from None
+            name = visible_line(self.__name__)
+            text = f"{name}: the service did not describe itself before the call's deadline"
+            raise of_a_call(DeadlineExceeded(text)) from None
         self._signature = self._invoke = None
         self._look()
         if limited:

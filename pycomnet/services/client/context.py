@@ -12,7 +12,7 @@ from twisted.internet import defer, task
 
 from pycomnet import forks
 from pycomnet.deferred import deferred
-from pycomnet.errors import DeadlineExceeded, InvalidArguments, PycomnetError
+from pycomnet.errors import DeadlineExceeded, InvalidArguments, PycomnetError, of_a_call
 from pycomnet.far.live import Live
 from pycomnet.net import endpoints
 from pycomnet.net.destinations import leads_to
@@ -160,7 +160,8 @@ class Context(Live):
         try:
             await waiting
         except defer.TimeoutError:
-            raise DeadlineExceeded(f"no connection to {address} in {left:g} seconds") from None
+            text = f"no connection to {address} in {left:g} seconds"
+            raise of_a_call(DeadlineExceeded(text)) from None
         return service
 
     def at(self, address: str, interface: str | None = None) -> RemoteService:
@@ -313,7 +314,7 @@ class Context(Live):
         now = self.reactor.seconds()
         left = self.limit(None if expires is None else expires - now)
         if left is not None and left <= 0:
-            raise DeadlineExceeded("the call's deadline has passed before it was sent")
+            raise of_a_call(DeadlineExceeded("the call's deadline has passed before it was sent"))
         return left
 
     def sleep(self, seconds: float) -> defer.Deferred[None]:

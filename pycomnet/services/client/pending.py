@@ -16,6 +16,7 @@ from pycomnet.errors import (
     ServerLeaving,
     Unauthenticated,
     from_map,
+    of_a_call,
 )
 from pycomnet.services.client.sentrequest import SentRequest
 from pycomnet.wire.frames import ERROR, RESULT
@@ -48,10 +49,8 @@ def not_sendable(
 
 def too_long(payload: bytes, peer: PooledServer) -> InvalidArguments:
     """The error for a request that the server does not take."""
-    return InvalidArguments(
-        f"arguments of {len(payload)} bytes; the limit of {peer.address} is {peer.longest}:"
-        " send what is long as Binary"
-    )
+    text = f"arguments of {len(payload)} bytes; the limit of {peer.address} is {peer.longest}:"
+    return of_a_call(InvalidArguments(f"{text} send what is long as Binary"))
 
 
 class Taker(Protocol):
@@ -258,7 +257,7 @@ class PendingCall(SentRequest):
         self.close()
         if deferred is not None:
             text = f"{self.method}: no result before the call's deadline"
-            deferred.errback(Failure(DeadlineExceeded(text)))
+            deferred.errback(Failure(of_a_call(DeadlineExceeded(text))))
 
     def cancel(self) -> None:
         """Cancel it, if it has no result. Its taker is not called."""

@@ -16,6 +16,7 @@ from pycomnet.errors import (
     ServerLeaving,
     Unauthenticated,
     from_map,
+    of_a_call,
 )
 from pycomnet.services.client.pending import NOTHING, Taker
 from pycomnet.services.client.sentrequest import SentRequest
@@ -302,7 +303,7 @@ class PendingBatch(SentRequest):
         """Its deadline has passed."""
         self.bucket = None
         self.close()
-        self._end(DeadlineExceeded("no result before the batch's deadline"))
+        self._end(of_a_call(DeadlineExceeded("no result before the batch's deadline")))
 
     def cancel(self) -> None:
         """Cancel it. No taker is called."""

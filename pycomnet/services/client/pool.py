@@ -23,6 +23,7 @@ from pycomnet.errors import (
     ServiceError,
     ServiceUnreachable,
     Unauthenticated,
+    of_a_call,
 )
 from pycomnet.far.live import Live
 from pycomnet.net import endpoints
@@ -352,7 +353,7 @@ class PooledServer:
 
     def _check_refused(self) -> None:
         if self._refusal is not None and self._context.reactor.seconds() < self._refused_until:
-            raise Unauthenticated(str(self._refusal), self._refusal.reason)
+            raise of_a_call(Unauthenticated(str(self._refusal), self._refusal.reason))
 
     @property
     def has_credentials(self) -> bool:

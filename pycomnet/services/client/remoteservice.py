@@ -14,6 +14,7 @@ from pycomnet.errors import (
     ServiceUnreachable,
     Unauthenticated,
     UnknownInterface,
+    of_a_call,
 )
 from pycomnet.far.live import Live
 from pycomnet.net.backoff import Backoff, retry_policy
@@ -56,7 +57,9 @@ DEFAULT: Any = _Default()
 def no_time(method: str, timeout: float) -> Exception:
     """The error for a timeout that is not valid."""
     if timeout <= 0:
-        return DeadlineExceeded(f"{method}: the deadline had passed before it was called")
+        return of_a_call(
+            DeadlineExceeded(f"{method}: the deadline had passed before it was called")
+        )
     return NumberRefused("timeout", f"a number of seconds, at most {MAX_SECONDS:g}", timeout)
 
 
@@ -312,7 +315,8 @@ class RemoteService(Live):
                 receiving.addTimeout(left, context.reactor)
             return answer[0], await receiving
         except defer.TimeoutError:
-            raise DeadlineExceeded(f"{method}: no whole result before its deadline") from None
+            text = f"{method}: no whole result before its deadline"
+            raise of_a_call(DeadlineExceeded(text)) from None
         finally:
             sending.cancel()
 
@@ -377,7 +381,7 @@ class RemoteService(Live):
         if len(found) != 1:
             have = ", ".join(found) or "none"
             text = f"{peer.address}: name the interface that is meant; there are: {have}"
-            raise UnknownInterface(text)
+            raise of_a_call(UnknownInterface(text))
         return found[0]
 
     async def reach(

@@ -20,6 +20,7 @@ from pycomnet.errors import (
     RemoteError,
     Unauthenticated,
     from_map,
+    of_a_call,
 )
 from pycomnet.far.live import Live
 from pycomnet.services.client.pending import MOST_TURNS, not_sendable
@@ -174,7 +175,7 @@ class RemoteStream(ValueIterator, Live):
     def expired(self) -> None:
         """Its deadline has passed."""
         self._bucket = None
-        self._problem = DeadlineExceeded("the stream's deadline has passed")
+        self._problem = of_a_call(DeadlineExceeded("the stream's deadline has passed"))
         self.close()
 
     def close(self) -> None:

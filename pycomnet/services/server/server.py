@@ -310,7 +310,9 @@ class ServiceServer(ServerCalls, Live):
             with contextlib.suppress(defer.TimeoutError, defer.CancelledError):
                 await self._idle.wait().addTimeout(timeout, self.reactor)
         for call in list(self._active):
-            call.cancel(CallInterrupted("the server ended while the call was under way"))
+            interrupted = CallInterrupted("the server ended while the call was under way")
+            interrupted.of_call = False  # the caller's own call is
+            call.cancel(interrupted)
         if self.connections:
             gone = self._all_gone.wait()
             for connection in list(self.connections):
