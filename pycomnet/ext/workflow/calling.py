@@ -247,27 +247,30 @@ class StepCaller:
             said = service.only_at(peer).saying(key, whom.caller or None, record.memory)
             try:
                 return await self._send(said, method, call, whom, expires, blocks)
-            except OnceMemoryLost as lost:
-                turns += 1
-                if again:
-                    if peer.address in refused:
-                        raise StepUnknown(f"{method} may have run; {lost}") from None
-                    refused.add(peer.address)
-                elif turns > MOST_TURNS:
-                    raise
-                elif lost.memory:
-                    peer.memory = lost.memory
-            except CallInterrupted:
-                again = True
-            except ServiceUnreachable:
-                # It has not run; its service may be elsewhere by now.
-                unreachable += 1
-                if unreachable > 1:
-                    await self._pause(unreachable, expires)
             except PycomnetError as problem:
-                if again and _was_refused(problem, NOT_RUN_HERE):
+                if problem.nested:
+                    raise  # the method has run
+                if isinstance(problem, OnceMemoryLost):
+                    turns += 1
+                    if again:
+                        if peer.address in refused:
+                            raise StepUnknown(f"{method} may have run; {problem}") from None
+                        refused.add(peer.address)
+                    elif turns > MOST_TURNS:
+                        raise
+                    elif problem.memory:
+                        peer.memory = problem.memory
+                elif isinstance(problem, CallInterrupted):
+                    again = True
+                elif isinstance(problem, ServiceUnreachable):
+                    # It has not run; its service may be elsewhere by now.
+                    unreachable += 1
+                    if unreachable > 1:
+                        await self._pause(unreachable, expires)
+                elif again and _was_refused(problem, NOT_RUN_HERE):
                     raise StepUnknown(f"{method} may have run before: {problem}") from problem
-                raise
+                else:
+                    raise
             try:
                 peer, _ = await service.reach(expires)
             except ServiceUnreachable:
@@ -391,9 +394,11 @@ def call_error(problem: BaseException, sent: bool) -> dict[str, Any]:
 
 
 def _was_refused(problem: BaseException, codes: Container[str]) -> bool:
-    """Whether an error with one of these codes says that the method was not run. The error of a
-    call that the method made itself does not."""
-    if not isinstance(problem, PycomnetError) or problem.nested:
+    """Whether an error with one of these codes says that the method was not run. What the method
+    has raised does not, nor does the error of a call that it made itself."""
+    if not isinstance(problem, PycomnetError) or isinstance(problem, RemoteError):
+        return False
+    if problem.nested:
         return False
     return problem_code(problem) in codes
 
