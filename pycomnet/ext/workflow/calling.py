@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 from twisted.internet import defer
 
+from pycomnet.deferred import deferred
 from pycomnet.errors import (
     CallInterrupted,
     OnceMemoryLost,
@@ -101,7 +102,8 @@ class StepCaller:
         #: the methods of interfaces, for steps that name none
         self._methods: dict[tuple[str, str | None], list[str]] = {}
 
-    def call(self, call: StepCall, whom: CallFor, outcome: Outcome) -> defer.Deferred[Any]:
+    @deferred
+    async def call(self, call: StepCall, whom: CallFor, outcome: Outcome) -> Any:
         """Make a call.
 
         :param outcome: is told whether it may be made twice.
@@ -111,36 +113,8 @@ class StepCaller:
         step = call.step
         outcome.safe = bool(step.get("idempotent"))
         outcome.sent = call.again or call.unsure
-        method = step.get("method")
-        if (
-            method is None
-            or (whom.durable and not outcome.safe)
-            or call.attached
-            or "files" in step
-            or "tags" in step
-        ):
-            return defer.Deferred.fromCoroutine(self._call(call, whom, outcome))
-        # Nothing has to be asked for before it is sent.
-        if whom.durable and not whom.held():
-            return defer.fail(NotHeld())
-        outcome.sent = True
-        service, _ = self._known(step["interface"], step.get("service"))
-        said = service.saying(step_key(whom.run, call.path, whom.nonce), whom.caller or None)
-        return said.invoke(method, call.args, step.get("timeout", TIMEOUT))
-
-    def explained(self, problem: Any, call: StepCall, outcome: Outcome) -> Any:
-        """What an error of :meth:`call` means for the step."""
-        if isinstance(problem, UnknownMethod):
-            self._methods.pop((call.step["interface"], call.step.get("service")), None)
-        if call.again and not outcome.safe and _was_refused(problem, NOT_RUN):
-            return StepUnknown(f"it may have run before: {problem}")
-        return problem
-
-    async def _call(self, call: StepCall, whom: CallFor, outcome: Outcome) -> Any:
-        step = call.step
         timeout = step.get("timeout", TIMEOUT)
-        seconds = self._context.reactor.seconds
-        expires = seconds() + timeout
+        expires = self._context.reactor.seconds() + timeout
         blocks: Sequence[Binary] = ()
         if step.get("files") and self._files is None:  # before it is called
             raise RunFileLost(NO_FILES)
@@ -183,6 +157,14 @@ class StepCaller:
         return await self._send(
             service.saying(key, whom.caller or None), method, call, whom, expires, blocks, outcome
         )
+
+    def explained(self, problem: Any, call: StepCall, outcome: Outcome) -> Any:
+        """What an error of :meth:`call` means for the step."""
+        if isinstance(problem, UnknownMethod):
+            self._methods.pop((call.step["interface"], call.step.get("service")), None)
+        if call.again and not outcome.safe and _was_refused(problem, NOT_RUN):
+            return StepUnknown(f"it may have run before: {problem}")
+        return problem
 
     def _send(
         self,
@@ -313,9 +295,6 @@ class StepCaller:
                 "locate", {k: v for k, v in wanted.items() if v is not None}, timeout
             )
             name = one["service"]
-        return self._known(interface, name)
-
-    def _known(self, interface: str, name: str | None) -> tuple[RemoteService, NamedRoute]:
         key = (interface, name)
         found = self._services.get(key)
         if found is None:
