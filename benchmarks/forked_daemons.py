@@ -8,12 +8,15 @@ on.
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import signal
+import subprocess
 import sys
+import threading
 from collections.abc import Mapping, Sequence
-from multiprocessing.connection import Connection
+from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
@@ -49,8 +52,13 @@ def run_daemon(said: Connection, command: list[str], directory: str) -> None:
     run()
 
 
+#: Held to start a process and to read its exit status, which starting another one does as well:
+#: :mod:`multiprocessing` is not for several threads at a time there.
+_lock = threading.Lock()
+
+
 class ForkedProcess:
-    """A daemon's process, with what :class:`Daemon` uses of a ``Popen``.
+    """A daemon's process, with what :class:`Daemon` uses of a ``Popen``. It ends with the script.
 
     :param command: the arguments of twistd.
     """
@@ -60,17 +68,22 @@ class ForkedProcess:
         context.set_forkserver_preload(list(MODULES))
         os.environ.update(environment())
         here, there = context.Pipe(duplex=False)
-        self._process = context.Process(target=run_daemon, args=(there, command, directory))
-        self._process.start()
+        self._process = context.Process(
+            target=run_daemon, args=(there, command, directory), daemon=True
+        )
         self._status: int | None = None
+        with _lock:
+            self._process.start()
         there.close()
         self.pid: int = self._process.pid
         self.stdout = os.fdopen(os.dup(here.fileno()), "rb")
         here.close()
 
     def send_signal(self, number: int) -> None:
-        """Send it a signal."""
-        os.kill(self.pid, number)
+        """Send it a signal, unless it has ended: then another process may have its id."""
+        if self.poll() is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, number)
 
     def kill(self) -> None:
         """End it."""
@@ -78,19 +91,22 @@ class ForkedProcess:
 
     def poll(self) -> int | None:
         """Return its exit status, or None while it runs."""
-        if self._status is None:
-            self._status = self._process.exitcode
-            if self._status is not None:
-                self._process.close()
-        return self._status
+        with _lock:
+            if self._status is None:
+                self._status = self._process.exitcode
+                if self._status is not None:
+                    self._process.close()
+            return self._status
 
     def wait(self, timeout: float | None = None) -> int:
         """Block until it has ended; its exit status."""
-        if self._status is None:
-            self._process.join(timeout)
+        with _lock:
+            ending = [self._process.sentinel] if self._status is None else []
+        if ending:
+            wait(ending, timeout)
         status = self.poll()
         if status is None:
-            raise TimeoutError(f"the process {self.pid} has not ended in {timeout} seconds")
+            raise subprocess.TimeoutExpired("twistd", timeout or 0.0)
         return status
 
 
