@@ -373,11 +373,18 @@ def _value(part: Part, scope: Mapping[str, Any], cost: _Cost) -> Any:
     except TooCostly as problem:
         raise type(problem)(f"${{{part.text}}}: {problem}") from None
     except (JMESPathError, TypeError, ValueError, OverflowError, RecursionError) as problem:
-        words = " ".join(str(problem).split()) or type(problem).__name__
+        words = " ".join(_message(problem).split()) or type(problem).__name__
         raise ExpressionError(f"${{{part.text}}}: {words[:500]}") from None
     if type(value).__name__ == "_Expression":
         raise ExpressionError(f"${{{part.text}}}: a '&' expression is no value")
     return value
+
+
+def _message(problem: Exception) -> str:
+    try:
+        return str(problem)
+    except ValueError as unshown:  # it names a number of too many digits
+        return f"{type(problem).__name__}: {unshown}"
 
 
 def _as_text(value: Any) -> str:

@@ -8,6 +8,9 @@ from pycomnet.ext.workflow.errors import RunFailed
 from pycomnet.services.server import once
 from pycomnet.test.ext.workflow.test_service import WorkflowCase, shop
 
+#: Takes all errors.
+CAUGHT = [{"errors": ["*"], "then": []}]
+
 
 class CallingTests(WorkflowCase):
     """Calls of a shop."""
@@ -59,6 +62,18 @@ class CallingTests(WorkflowCase):
             self.assertEqual(len(result), count)
         self.assertEqual(self.shop.calls, [])
         self.assertEqual(self.runner.counts.steps, {"failed": 1_050})
+
+    @deferred
+    async def test_long_numbers(self) -> None:
+        """They are arguments and results, and are shown."""
+        number = 10**5000
+        steps = [shop("add", name="one"), shop("add", args={"n": "${steps.one}"}, catch=CAUGHT)]
+        w = await self.serve({"t": {"steps": steps, "durable": False}, "d": steps})
+        for task in ("t", "d"):
+            self.assertEqual((await w.invoke(task, number, id=task))["type"], "TypeError")
+            states = [step["state"] for step in (await w.show(task))["steps"]]
+            self.assertEqual(states, ["done", "failed"])
+            self.assertIn("one", await w.graph(id=task))
 
     @deferred
     async def test_long_chain(self) -> None:

@@ -488,6 +488,8 @@ class CrashTests(SynchronousTestCase):
             {"until": "${input}"},
             {"fail": {"code": "no", "message": "${[input]}"}},
             call("a", args="all ${input}"),
+            {"value": "${length(input)}"},
+            call("a", args="${join(',', [input])}"),
         )
         for step in refused:
             drive = Drive([call("pay", compensate=[call("refund")]), step], 10**5000)
