@@ -132,6 +132,8 @@ async def explained(
     from pycomnet.errors import PycomnetError, ServiceNotFound, UnknownMethod
     from pycomnet.services.interface import INTROSPECTION
 
+    if problem.nested:
+        return str(problem)  # the method was found, and has called something that was not
     name, known = interface, set()
     try:
         if isinstance(problem, ServiceNotFound):

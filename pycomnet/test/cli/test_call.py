@@ -15,6 +15,7 @@ from pycomnet.cli.call import call_method, read_arguments, show_result, show_str
 from pycomnet.cli.describe import as_stub, as_text, show_interfaces
 from pycomnet.cli.program import CommandProgram
 from pycomnet.cli.remote import Target, plain
+from pycomnet.errors import from_map
 from pycomnet.nameserver.service import NameService
 from pycomnet.nameserver.stores.memory import MemoryStore
 from pycomnet.services.binary import Binary
@@ -44,6 +45,8 @@ class Calc(Service):
 
     @method()
     def fail(self, request: Any) -> None:
+        if request.args is not None:  # as if another service, which it has called, had said that
+            raise from_map({"code": "method", "message": "org.example.stock has no method 'fial'"})
         raise ValueError("it can't be")
 
     @method(attachments=3)
@@ -159,6 +162,8 @@ class CallTests(CommandCase):
             called, _ = await self.misspelt("org.example.calc", "multiply", address)
             self.assertIn("no method 'multiply'", called)
             self.assertNotIn("did you mean", called)
+            called, _ = await self.misspelt("org.example.calc", "fail", address)
+            self.assertIn("org.example.stock has no method 'fial'\n", called)
 
     async def test_result_is_json(self) -> None:
         """It is printed as JSON."""
