@@ -7,13 +7,13 @@ time for a renewal as the nameserver does. So this client speaks the wire protoc
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, deque
 from typing import Any
 
 from twisted.internet import defer
 from twisted.internet.protocol import Protocol
 
-from pycomnet.nameserver.records import encode
+from pycomnet.nameserver.records import decode, encode
 from pycomnet.services.client.context import NAMESERVER
 from pycomnet.wire import frames
 from pycomnet.wire.hello import hello_frame
@@ -21,8 +21,9 @@ from pycomnet.wire.mux import Limits
 
 #: Seconds that a request gives the nameserver.
 TIMEOUT = 30.0
+#: Requests in progress on a connection; further ones wait. A nameserver accepts 4,096.
+MOST_OPEN = 4_000
 _INVOKE = b"invoke"
-_KINDS = {frames.RESULT: "renewed", frames.ERROR: "refused"}
 
 
 def renewal(lease: int, secret: str) -> bytes:
@@ -35,7 +36,7 @@ def renewal(lease: int, secret: str) -> bytes:
 class RenewalConnection(Protocol):
     """A connection to a nameserver that only renews leases.
 
-    :param results: counts the replies by what they say.
+    :param results: counts the replies: ``renewed``, and the others by the errors' codes.
     :ivar ready: fires when the nameserver's hello is here.
     """
 
@@ -44,6 +45,8 @@ class RenewalConnection(Protocol):
         self._results = results
         self._rest = b""
         self._id = 1
+        self._open = 0
+        self._waiting: deque[bytes] = deque()
 
     def connectionMade(self) -> None:
         transport: Any = self.transport
@@ -51,14 +54,20 @@ class RenewalConnection(Protocol):
 
     def renew(self, requests: list[bytes]) -> None:
         """Send requests, each made by :func:`renewal`, in one write."""
-        ident = self._id
+        self._waiting.extend(requests)
+        self._send()
+
+    def _send(self) -> None:
+        waiting = self._waiting
         parts = []
-        for request in requests:
-            parts += (frames.pack(len(request), frames.OPEN, ident), request)
-            ident += 2
-        self._id = ident
-        transport: Any = self.transport
-        transport.write(b"".join(parts))
+        while waiting and self._open < MOST_OPEN:
+            request = waiting.popleft()
+            parts += (frames.pack(len(request), frames.OPEN, self._id), request)
+            self._id += 2
+            self._open += 1
+        if parts:
+            transport: Any = self.transport
+            transport.write(b"".join(parts))
 
     def dataReceived(self, data: bytes) -> None:
         data = self._rest + data
@@ -70,7 +79,11 @@ class RenewalConnection(Protocol):
             if end > size:
                 break
             if kind == frames.CLOSE:
-                results[_KINDS[data[at + head]]] += 1
+                self._open -= 1
+                if data[at + head] == frames.RESULT:
+                    results["renewed"] += 1
+                else:
+                    results[decode(data[at + head + 1 : end])["code"]] += 1
             elif kind == frames.PING:
                 self._pong(data[at + head : end])
             elif kind == frames.HELLO:
@@ -79,6 +92,8 @@ class RenewalConnection(Protocol):
                 raise AssertionError(f"expected no {frames.NAMES[kind]}: {data[at:end]!r}")
             at = end
         self._rest = data[at:]
+        if self._waiting:
+            self._send()
 
     def _pong(self, payload: bytes) -> None:
         transport: Any = self.transport
