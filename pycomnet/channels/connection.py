@@ -302,11 +302,10 @@ class Connection(Live, Protocol):
     def _uncork(self) -> None:
         self._turn = None
         self.corked = False
-        if self.lost is None:
-            if self.mux.has_data():
-                self.flush()
-            if self._busy_poll is not None:
-                self._busy_poll.poll()
+        if self.lost is None and self.mux.has_data():
+            self.flush()
+        if self.lost is None and self._busy_poll is not None:
+            self._busy_poll.poll()
 
     def send_together(self, send: Callable[[], object]) -> None:
         """Call a function that sends, and write all of that at once."""
