@@ -193,7 +193,7 @@ class ShortFiles(object):
 
     def __init__(self, native):
         self._native = native
-        self._temporary = other_temporary_name()
+        self._temporary = native(other_temporary_name())
         self._directory = None
         self._write = None
         #: mode -> whether a file of the directory has it if it is made with it
@@ -219,7 +219,7 @@ class ShortFiles(object):
                 if error.errno not in (errno.ENOENT, errno.EEXIST) or not tries:
                     raise
                 # Another run has removed it; or what has its name could not be removed.
-                self._temporary = other_temporary_name()
+                self._temporary = self._native(other_temporary_name())
 
     def _write_at(self, name, data, mode, time, owner):
         here, temporary = self._directory.descriptor, self._temporary
@@ -254,8 +254,8 @@ class ShortFiles(object):
             raise
 
     def _write_by_path(self, name, data, mode, time, owner):
-        directory = self._directory
-        native, temporary = self._native(name), self._native(self._temporary)
+        directory, temporary = self._directory, self._temporary
+        native = self._native(name)
         descriptor = directory.create(temporary)
         try:
             try:
