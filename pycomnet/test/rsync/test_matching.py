@@ -60,10 +60,8 @@ def match_meanwhile(old: bytes, new: bytes, block: int, part: int) -> list[int]:
     """Check that the new content comes out while the sums come, some at a time, when more are
     needed; return how many had come at each step."""
     marker = choose_marker(reader(old), len(old), block)
-    with mock.patch.object(blocks, "PART", part):
-        coming = sums(reader(old), len(old), block, marker)
-        with mock.patch.multiple(blocks, READ=block, PART_BYTES=part * block):
-            parts = [each for each in coming if each]
+    with mock.patch.multiple(blocks, PART=part, READ=block, PART_BYTES=part * block):
+        parts = [each for each in sums(reader(old), len(old), block, marker) if each]
     found = Sums(len(old), block, marker)
     matcher = Matcher(reader(new), len(new), found)
     made = []
@@ -71,8 +69,10 @@ def match_meanwhile(old: bytes, new: bytes, block: int, part: int) -> list[int]:
     tree = TreeDigest(block)
     for step in matcher.steps():
         if isinstance(step, Literal | Copy):
-            is_new = isinstance(step, Literal)
-            made.append(step.data if is_new else old[step.offset : step.offset + step.size])
+            if isinstance(step, Literal):
+                made.append(step.data)
+            else:
+                made.append(old[step.offset : step.offset + step.size])
             known.append(len(found.strong))
             tree.update(made[-1])
             tree.cut()
