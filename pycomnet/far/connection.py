@@ -29,7 +29,7 @@ from .busypoll import BusyWait, poll_of
 from .held import HeldChannel
 from .live import Live
 from .path import own_imports
-from .writebuffer import HEAD, SIZE, UNBATCHED
+from .writebuffer import HEAD, SIZE, STREAM_DELAY, UNBATCHED
 
 try:
     from _thread import allocate_lock, start_new_thread
@@ -438,11 +438,22 @@ class FarConnection(Live):
             self.write_failed(error)
 
     def _flush_late(self):
+        """Write what nobody has written; as :meth:`.WriteBuffer.flush_late` calls it."""
+        write_buffer = self.write_buffer
         with self.write_lock:
-            if not self.closed:
-                self._flush_buffer()
-            self.write_buffer.rest()
-        return not self.closed
+            if self.closed:
+                write_buffer.rest()
+                return None
+            with self.lock:
+                self.settle()
+            several = write_buffer.end > write_buffer.first
+            self._flush_buffer()
+            if several:
+                # Values follow each other quickly: the next ones are collected, too.
+                self.unbatched = 0
+                return STREAM_DELAY
+            write_buffer.rest()
+            return 0
 
     def write_parts(self, parts):
         """Write frames of the mux. The caller holds :attr:`write_lock`."""

@@ -47,6 +47,7 @@ class WriteBuffer(object):
     :param fd: the descriptor that they are written to.
     :param memory: from :func:`new_memory`.
     :ivar end: the end of what was collected.
+    :ivar first: the end of the first frame of it.
     :ivar write: a function that is called instead of writing to ``fd``, or None. It gets bytes, and
         a function that it calls directly before these count as written.
     """
@@ -57,7 +58,7 @@ class WriteBuffer(object):
         self._fd = fd
         self._poll = select.poll()
         self._poll.register(fd, select.POLLOUT)
-        self.end = HEAD
+        self.end = self.first = HEAD
         #: whether it is a pipe that has room for everything when it is empty; None: not known yet
         self._roomy = None
         #: how often the frames were written
@@ -78,6 +79,8 @@ class WriteBuffer(object):
                 return False
         self.memory[begin:end] = frame
         self.end = self.head[0] = end
+        if begin == HEAD:
+            self.first = end
         return True
 
     def flush(self):
@@ -114,7 +117,8 @@ class WriteBuffer(object):
     def flush_late(self, flush):
         """Let a thread call a function if no other thread has flushed for a while.
 
-        :param flush: it waits until it may write, and calls :meth:`flush`; False ends the thread.
+        :param flush: it waits until it may write, and calls :meth:`flush`. It returns the seconds
+            until its next call, 0 if it is called when a frame is collected, or None: never again.
         """
         self._gate = allocate_lock()
         self._gate.acquire()
@@ -144,10 +148,12 @@ class WriteBuffer(object):
             if self._writes != seen:  # the sender sends more, and writes
                 delay = STREAM_DELAY
                 continue
-            if not flush():
+            delay = flush()
+            if delay is None:
                 return
-            self._gate.acquire()
-            delay = DELAY
+            if not delay:
+                self._gate.acquire()
+                delay = DELAY
 
     def rest(self):
         """Nothing is left for the thread until the next frame. The thread calls this."""
