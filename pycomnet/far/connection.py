@@ -29,7 +29,7 @@ from .busypoll import BusyWait, poll_of
 from .held import HeldChannel
 from .live import Live
 from .path import own_imports
-from .writebuffer import HEAD, SIZE, STREAM_DELAY, UNBATCHED
+from .writebuffer import HEAD, SIZE, UNBATCHED
 
 try:
     from _thread import allocate_lock, start_new_thread
@@ -413,8 +413,7 @@ class FarConnection(Live):
             if not self._may_batch or self.mux.scheduler.fragment < SIZE:
                 return  # unsafe, or a value could be too long for a frame
             with self.lock:
-                stream = channel.stream
-                if stream.raw:
+                if channel.stream.raw:
                     self.batcher = Batcher(channel, write_buffer, bytes)
                 else:
                     self.batcher = Batcher(channel, write_buffer, self.encode, self._codec.packing)
@@ -438,22 +437,12 @@ class FarConnection(Live):
             self.write_failed(error)
 
     def _flush_late(self):
-        """Write what nobody has written; as :meth:`.WriteBuffer.flush_late` calls it."""
-        write_buffer = self.write_buffer
         with self.write_lock:
-            if self.closed:
-                write_buffer.rest()
-                return None
-            with self.lock:
-                self.settle()
-            several = write_buffer.end > write_buffer.first
-            self._flush_buffer()
-            if several:
-                # Values follow each other quickly: the next ones are collected, too.
-                self.unbatched = 0
-                return STREAM_DELAY
-            write_buffer.rest()
-            return 0
+            if not self.closed:
+                self._flush_buffer()
+            delay = self.write_buffer.rest()
+            self.unbatched = 0 if delay else UNBATCHED
+        return None if self.closed else delay
 
     def write_parts(self, parts):
         """Write frames of the mux. The caller holds :attr:`write_lock`."""

@@ -47,7 +47,6 @@ class WriteBuffer(object):
     :param fd: the descriptor that they are written to.
     :param memory: from :func:`new_memory`.
     :ivar end: the end of what was collected.
-    :ivar first: the end of the first frame of it.
     :ivar write: a function that is called instead of writing to ``fd``, or None. It gets bytes, and
         a function that it calls directly before these count as written.
     """
@@ -58,7 +57,10 @@ class WriteBuffer(object):
         self._fd = fd
         self._poll = select.poll()
         self._poll.register(fd, select.POLLOUT)
-        self.end = self.first = HEAD
+        self.end = HEAD
+        #: the end of the first frame; whether more than that was written the last time
+        self._first = HEAD
+        self._several = False
         #: whether it is a pipe that has room for everything when it is empty; None: not known yet
         self._roomy = None
         #: how often the frames were written
@@ -80,7 +82,7 @@ class WriteBuffer(object):
         self.memory[begin:end] = frame
         self.end = self.head[0] = end
         if begin == HEAD:
-            self.first = end
+            self._first = end
         return True
 
     def flush(self):
@@ -88,6 +90,7 @@ class WriteBuffer(object):
         head = self.head
         end = self.end
         begin = HEAD
+        self._several = end > self._first
         if self.write is not None and begin < end:
             # Until they count as written they stay here, where the supervisor finds them.
             self.write(bytes(self.memory[begin:end]), self._claim)
@@ -156,8 +159,15 @@ class WriteBuffer(object):
                 delay = DELAY
 
     def rest(self):
-        """Nothing is left for the thread until the next frame. The thread calls this."""
+        """Nothing is left for the thread until the next frame. The thread calls this.
+
+        :returns: 0. But if it has written several frames, values follow each other quickly, and it
+            should look again after so many seconds: nobody wakes it before.
+        """
+        if self._several:
+            return STREAM_DELAY
         self._awake = False
+        return 0
 
     def last_words(self):
         """Write what a dead worker has left. Its supervisor calls this."""
