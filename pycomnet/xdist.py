@@ -4,8 +4,9 @@ It stands in for execnet before pytest-xdist imports that: pytest loads what ``-
 plugins that are installed. In the workers it changes nothing, and loads nothing.
 
 Workers are forked from a process that has imported pytest. With ``-n`` this process is started
-before this one loads the drop-in, so that both happen at the same time. The environment variable
-``PYCOMNET_XDIST_PRELOAD=no`` turns both off.
+before this one loads the drop-in, so that both happen at the same time; and in this one garbage
+collection leaves out what has been loaded by then. The environment variable
+``PYCOMNET_XDIST_PRELOAD=no`` turns all of that off.
 """
 
 from __future__ import annotations
@@ -34,7 +35,8 @@ MODULES = {
 #: Where this program has found pytest, as its ``-p`` comes before all that puts the tests'
 #: directories in front: a module of theirs may have the name of one that pytest imports.
 PATH = list(sys.path)
-#: The variable that turns off that workers have pytest imported when they start.
+#: The variable that turns off that workers have pytest imported when they start, and what is
+#: done early for that.
 SWITCH = "PYCOMNET_XDIST_PRELOAD"
 #: Where pytest's configuration keeps the process that was started early.
 EARLY: Any = object()

@@ -20,7 +20,7 @@ def event(worker: str, name: str) -> tuple[str, dict[str, Any]]:
 
 def taken(events: Events) -> list[tuple[str, str]]:
     """Everything that is in the queue: workers, and what each has told."""
-    found = []
+    found: list[tuple[str, str]] = []
     while True:
         try:
             name, given = events.get(timeout=0)

@@ -26,6 +26,8 @@ from twisted.internet.protocol import Factory, Protocol  # noqa: E402
 
 assert interfaces.IReactorSSL.providedBy(running_reactor())
 assert interfaces.ITLSTransport.implementedBy(tcp.Client)
+assert posixbase.tls is not None
+assert posixbase.ssl is not None
 assert isinstance(posixbase.tls.TLSMemoryBIOProtocol, type)
 
 from twisted.internet import endpoints, ssl  # noqa: E402
@@ -46,6 +48,8 @@ certificate = ssl.PrivateCertificate.loadPEM(pem)
 class Echo(Protocol):
     """Sends back what comes."""
 
+    transport: Any
+
     def dataReceived(self, data: bytes) -> None:
         """It has come."""
         self.transport.write(data)
@@ -63,6 +67,8 @@ class StartingEcho(Echo):
 
 class Client(Protocol):
     """Sends a word over TLS; fires with what comes back."""
+
+    transport: Any
 
     def __init__(self, starts: bool = False) -> None:
         self.starts = starts
