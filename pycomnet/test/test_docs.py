@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from importlib import import_module
+from itertools import pairwise
 from operator import attrgetter
 
 from twisted.trial.unittest import SynchronousTestCase
@@ -84,7 +85,7 @@ class PageTests(SynchronousTestCase):
         broken = []
         for page in [*DOCS.rglob("*.rst"), *ROOT.glob("*.rst")]:
             lines = page.read_text(encoding="utf-8").splitlines()
-            for number, (line, following) in enumerate(zip(lines, lines[1:], strict=False), 1):
+            for number, (line, following) in enumerate(pairwise(lines), 1):
                 directive = line.lstrip().startswith("..")
                 if line.rstrip().endswith("::") and following.strip() and not directive:
                     broken.append(f"{page.name}:{number}")
