@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from twisted.internet import defer
 from twisted.python.failure import Failure
 
+import pycomnet.ext.workflow.errors  # noqa: F401: so that errors arrive as what they are
 from pycomnet.far.live import Live
 from pycomnet.services.client.remoteservice import DEFAULT
 
