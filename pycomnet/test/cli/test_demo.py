@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from importlib.util import find_spec
 from typing import Any
 
 from pycomnet.cli import guide, survey, tour, tourservice
@@ -82,7 +83,6 @@ class Tour(CommandCase):
     async def test_etcd_without_the_library_for_it(self) -> None:
         """Where etcd is installed and pycomnet's client of it isn't, the tour says so, and goes on:
         a plain ``pip install .`` is all that the README asks for."""
-        find_spec = guide.find_spec
 
         def without_hpack(name: str) -> Any:
             return None if name == "hpack" else find_spec(name)
