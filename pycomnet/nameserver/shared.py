@@ -14,7 +14,7 @@ from pycomnet.errors import (
     ServiceNameTaken,
     ServiceNotFound,
 )
-from pycomnet.nameserver.turnstile import Turnstile
+from pycomnet.nameserver.concurrency import ConcurrencyLimit
 
 if TYPE_CHECKING:
     from pycomnet.interfaces import ISharedNameStore
@@ -94,7 +94,7 @@ class SharedMemory(OwnMemory):
     def __init__(self, store: ISharedNameStore, max_stale: float = MAX_STALE) -> None:
         self._store = store
         self._max_stale = max_stale
-        self._looks = Turnstile(LOOKS)
+        self._looks = ConcurrencyLimit(LOOKS)
 
     async def proposed(self, service: str, propose: Callable[[], T]) -> T:
         try:

@@ -1,5 +1,4 @@
-"""Checks of a workflow service's calls: their texts and times, and their callers; and the error of
-a run."""
+"""What the workflow service's methods check: their texts, times and callers, and how many wait."""
 
 from __future__ import annotations
 
@@ -16,11 +15,11 @@ if TYPE_CHECKING:
     from pycomnet.services.server.request import Request
 
 
-class Places:
+class WaitLimit:
     """Limits the calls that wait for the end of a run, so that calls that start, signal and cancel
     runs still get through.
 
-    :ivar most: how many there are. A user has at most half of them.
+    :ivar most: the most calls that may wait. A user may have half of them.
     """
 
     def __init__(self, most: int) -> None:
@@ -32,9 +31,9 @@ class Places:
 
     @contextmanager
     def taken(self, request: Request) -> Iterator[None]:
-        """Take a place for the caller while the block runs.
+        """Count a call of this caller while the block runs.
 
-        :raises Overloaded: there is none.
+        :raises Overloaded: too many wait.
         """
         user = request.user.name if request.user else ""
         his = self._waiting[user]
@@ -53,7 +52,7 @@ class Places:
 def check_text(what: str, text: str) -> None:
     """Check an id, or another name, before it is looked for.
 
-    :raises InvalidArguments: it is none.
+    :raises InvalidArguments: it is empty, too long, or not printable.
     """
     if not 0 < len(text) <= LONGEST_ID or not text.isprintable():
         raise InvalidArguments(f"{what} is a text of 1 to {LONGEST_ID} printable characters")
@@ -87,4 +86,4 @@ def problem_of(run: WorkflowRun) -> RunFailed:
     return kind(text, run.id, step, error)
 
 
-__all__ = ["Places", "as_time", "check_text", "is_one_of", "problem_of"]
+__all__ = ["WaitLimit", "as_time", "check_text", "is_one_of", "problem_of"]
