@@ -299,11 +299,6 @@ class Runner(RunStepper):
     def awaited(self) -> list[str]:
         return [id for id in self._waiting if not id.startswith(TRANSIENT)]
 
-    @property
-    def claiming(self) -> bool:
-        """Whether runs are being claimed."""
-        return self._claiming
-
     # -- claims ----------------------------------------------------------------------------------
 
     @deferred

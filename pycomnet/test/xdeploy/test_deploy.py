@@ -16,6 +16,7 @@ from pycomnet import xdeploy
 from pycomnet.errors import ChannelClosed, RemoteError
 from pycomnet.far.xdeploy import interpreter
 from pycomnet.gateways.spec import Spec
+from pycomnet.test.garbage import collects
 from pycomnet.xdeploy.deploy import Deployment
 from pycomnet.xdeploy.plan import PackageIndex, SourceFile
 from pycomnet.xdeploy.request import VenvProgress, VenvRequest
@@ -370,6 +371,7 @@ class SendTests(TestCase):
             self.assertFalse(file.path.exists())
 
 
+@collects
 class MemoryTests(SynchronousTestCase):
     """What is remembered of gateways."""
 
