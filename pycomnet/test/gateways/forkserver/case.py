@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
-import sys
 from typing import Any, cast
 
 import pycomnet
@@ -15,6 +13,8 @@ from pycomnet.test.processes import children, command_line
 def fingerprint(channel):
     """Far code: what an interpreter has that was just started."""
     import os
+    import signal
+    import sys
 
     handlers = {}
     for number in range(1, signal.NSIG):
