@@ -1,4 +1,5 @@
-"""How far a nameserver's memory can be believed: it looks twice if others share its store."""
+"""Whether a nameserver's memory is current: if others share its store, it asks the store before it
+refuses."""
 
 from __future__ import annotations
 

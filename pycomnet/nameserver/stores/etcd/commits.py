@@ -1,4 +1,4 @@
-"""Registers and removes in etcd, and finds out what became of it when an answer is lost."""
+"""Writes registrations and removals to etcd, and finds out their outcome if a reply is lost."""
 
 from __future__ import annotations
 
