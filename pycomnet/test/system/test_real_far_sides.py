@@ -1,4 +1,4 @@
-"""The command line, pools, rsync and environments at real far sides of this machine.
+"""The command line, pools, rsync and environments at real far sides, and programs that end.
 
 Their test cases are beside the unit tests of the same parts. trial runs each module in a process
 of its own.
