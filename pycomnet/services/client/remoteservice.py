@@ -435,7 +435,7 @@ class RemoteService(Live):
                 raise
             left = 0.0
         if unreachable is not None and left is not None and left <= needed:
-            text = f"{unreachable}, until the call's deadline"
+            text = f"{unreachable} (tried until the call's deadline)"
             raise ServiceUnreachable(text) from unreachable
         return left
 
