@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar
 
 from pycomnet.text.printable import visible
 from pycomnet.wire.values import type_name
 
 #: Code -> its class of errors. Codes are what is sent between processes.
 _by_code: dict[str, type[PycomnetError]] = {}
-
-AnError = TypeVar("AnError", bound="PycomnetError")
 
 
 class PycomnetError(Exception):
@@ -187,14 +185,12 @@ class RemoteError(PycomnetError):
     :ivar code: ``remote``, or the stable name of what else failed there.
     """
 
-    of_call = True
-
     def __init__(self, type: str, message: str, formatted: str = "", code: str = "remote") -> None:
         super().__init__(type, message, formatted, code)
         self.type = type
         self.message = message
         self.formatted = formatted
-        self.code = code
+        self.code, self.of_call = code, True
         #: the map that it was made from
         self.error: dict[str, Any] = {}
 
@@ -213,8 +209,7 @@ class RemoteError(PycomnetError):
             str(error.get("formatted", "")),
             str(error.get("code", "remote")),
         )
-        made.error = error
-        made.nested = error.get("nested") is True
+        made.error, made.nested = error, error.get("nested") is True
         return made
 
     def as_map(self) -> dict[str, str]:
@@ -519,12 +514,6 @@ def message_of(problem: BaseException) -> str:
         return "<the exception's own __str__ raised>"
 
 
-def of_a_call(problem: AnError) -> AnError:
-    """Note of an error that a call of this process fails with it, and return it."""
-    problem.of_call = True
-    return problem
-
-
 def error_map(problem: BaseException, formatted: str = "") -> dict[str, Any]:
     """What is sent of an error: the map of docs/protocol.rst, "Errors".
 
@@ -532,8 +521,7 @@ def error_map(problem: BaseException, formatted: str = "") -> dict[str, Any]:
     """
     if isinstance(problem, RemoteError):
         found: dict[str, Any] = dict(problem.as_map())
-        found["formatted"] = formatted and (problem.formatted or formatted)
-        found["nested"] = True
+        found |= {"nested": True, "formatted": formatted and (problem.formatted or formatted)}
         return found
     kind: Any = type(problem)
     found = {
@@ -546,8 +534,7 @@ def error_map(problem: BaseException, formatted: str = "") -> dict[str, Any]:
         known = _by_code.get(kind.code)
         if known is not None and issubclass(kind, known):
             found["code"] = kind.code
-            if problem.of_call:
-                found["nested"] = True
+            found |= {"nested": True} if problem.of_call else {}
             fields = {key: getattr(problem, key) for key in known.fields if hasattr(problem, key)}
             if fields:
                 found["fields"] = fields

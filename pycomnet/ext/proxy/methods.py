@@ -11,9 +11,10 @@ from twisted.internet import defer
 from twisted.python.failure import Failure
 
 from pycomnet.deferred import Condition, deferred
-from pycomnet.errors import DeadlineExceeded, message_of, of_a_call
+from pycomnet.errors import DeadlineExceeded, message_of
 from pycomnet.ext.proxy.signatures import MethodSignature, described
 from pycomnet.ranges import MAX_SECONDS
+from pycomnet.services.client.callerrors import of_a_call
 from pycomnet.services.client.remoteservice import DEFAULT, RemoteService, no_time
 from pycomnet.services.client.remotestream import RemoteStream
 from pycomnet.text.logs import Logger

@@ -12,7 +12,7 @@ from twisted.internet import defer, task
 
 from pycomnet import forks
 from pycomnet.deferred import deferred
-from pycomnet.errors import DeadlineExceeded, InvalidArguments, PycomnetError, of_a_call
+from pycomnet.errors import DeadlineExceeded, InvalidArguments, PycomnetError
 from pycomnet.far.live import Live
 from pycomnet.net import endpoints
 from pycomnet.net.addresslist import clean_addresses, split_addresses
@@ -20,6 +20,7 @@ from pycomnet.net.destinations import leads_to
 from pycomnet.net.reactors import EndpointReactor
 from pycomnet.ranges import optional_real, real, whole
 from pycomnet.services.binary import BlockLimits
+from pycomnet.services.client.callerrors import of_a_call
 from pycomnet.services.client.failover import FailoverAddresses
 from pycomnet.services.client.instances import AddressRoute, Instances, NamedRoute
 from pycomnet.services.client.located import LastAnswers

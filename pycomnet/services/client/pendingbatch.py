@@ -16,8 +16,8 @@ from pycomnet.errors import (
     ServerLeaving,
     Unauthenticated,
     from_map,
-    of_a_call,
 )
+from pycomnet.services.client.callerrors import of_a_call
 from pycomnet.services.client.pending import NOTHING, Taker
 from pycomnet.services.client.sentrequest import SentRequest
 from pycomnet.wire.frames import ERROR, RESULT

@@ -23,11 +23,11 @@ from pycomnet.errors import (
     ServiceError,
     ServiceUnreachable,
     Unauthenticated,
-    of_a_call,
 )
 from pycomnet.far.live import Live
 from pycomnet.net import endpoints
 from pycomnet.services.blocks import Owner
+from pycomnet.services.client.callerrors import of_a_call
 from pycomnet.services.client.liveness import Liveness
 from pycomnet.services.client.login import AddressSource, address_with, choose, log_in, withheld
 

@@ -14,13 +14,13 @@ from pycomnet.errors import (
     ServiceUnreachable,
     Unauthenticated,
     UnknownInterface,
-    of_a_call,
 )
 from pycomnet.far.live import Live
 from pycomnet.net.backoff import Backoff, retry_policy
 from pycomnet.ranges import MAX_SECONDS, NumberRefused, real
 from pycomnet.services.binary import ReceivedFile
 from pycomnet.services.blocks import IncomingBlocks, OutgoingBlocks
+from pycomnet.services.client.callerrors import of_a_call
 from pycomnet.services.client.instances import AddressRoute, Instances
 from pycomnet.services.client.pending import (
     MOST_REPEATS,

@@ -20,9 +20,9 @@ from pycomnet.errors import (
     RemoteError,
     Unauthenticated,
     from_map,
-    of_a_call,
 )
 from pycomnet.far.live import Live
+from pycomnet.services.client.callerrors import of_a_call
 from pycomnet.services.client.pending import MOST_TURNS, not_sendable
 from pycomnet.wire.values import ValueNotSendable
 

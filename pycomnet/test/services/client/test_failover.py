@@ -7,7 +7,13 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from pycomnet.errors import EndpointError, NameserverError, ServiceUnreachable, StoreCutOff
+from pycomnet.errors import (
+    EndpointError,
+    NameserverError,
+    ServiceUnreachable,
+    StoreCutOff,
+    from_map,
+)
 from pycomnet.nameserver.service import NameService
 from pycomnet.nameserver.serving import make_server
 from pycomnet.nameserver.stores.memory import MemoryStore
@@ -107,6 +113,24 @@ class SeveralTests(SynchronousTestCase):
         wanted = {"service": "a", "interfaces": ["x"], "address": "tcp:h:1"}
         self.result(nameserver.invoke("register", wanted))
         self.assertEqual(len(self.names[1 - used].directory), 1)
+
+    def test_error_of_a_nested_call_is_not_passed_on(self) -> None:
+        """Another nameserver, which this one has called, was cut off: this one has run."""
+        nameserver = self.result(self.context().nameserver())
+        self.result(nameserver.invoke("list_services"))
+        used = self.asked().index(1)
+        runs: list[Any] = []
+
+        def cut_off(*args: Any) -> Any:
+            runs.append(args)
+            raise from_map({"code": "store-cut-off", "message": "cut off"})
+
+        self.names[used]._store.commit = cut_off  # type: ignore[assignment]
+        wanted = {"service": "a", "interfaces": ["x"], "address": "tcp:h:1"}
+        refused = nameserver.invoke("register", wanted)
+        self.network.wait(3.0)
+        self.assertTrue(self.failureResultOf(refused, StoreCutOff).value.nested)
+        self.assertEqual((len(runs), len(self.names[1 - used].directory)), (1, 0))
 
     def test_refusal_of_all_is_told(self) -> None:
         """If none can do it, the caller gets the error, and no call goes round for ever."""
