@@ -466,9 +466,8 @@ other.join()
 from twisted.internet import _newtls
 print(isinstance(_newtls.TLSMemoryBIOFactory, type), "twisted.internet.ssl" in sys.modules)
 """
-        done = subprocess.run(
-            [sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=False
-        )
+        command = [sys.executable, "-c", program]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
         self.assertEqual((done.stdout, done.returncode), ("True True\n", 0), done.stderr)
 
     def test_stand_in_goes_when_something_else_is_taken_from_it(self) -> None:
