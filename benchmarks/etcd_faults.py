@@ -3,7 +3,9 @@
 Three members, two nameservers, and six clients that contend for names and record what they are
 told. ``python benchmarks/etcd_faults.py`` applies each fault for 30 s; ``leader-killed --times 30``
 just that one, so often. It prints how long registrations were away each time, and what can't have
-been (nothing, it should be). Short forms are in pycomnet/test/system/test_etcd_store.py.
+been (nothing, it should be). The members have the heartbeats and election timeouts that
+docs/howto/nameservers.rst gives them; ``--election 1000`` has etcd's defaults. Short forms are in
+pycomnet/test/system/test_etcd_store.py.
 """
 
 from __future__ import annotations
@@ -29,6 +31,10 @@ async def main(reactor: Any, options: argparse.Namespace) -> None:
             seconds=options.seconds,
             between=options.between,
             memory=options.directory,
+            arguments=[
+                *("--heartbeat-interval", str(options.election // 10)),
+                *("--election-timeout", str(options.election)),
+            ],
         )
         print(
             f"{name}: {options.times} times, {run.operations} calls; registering took "
@@ -49,6 +55,7 @@ if __name__ == "__main__":
     parser.add_argument("--times", type=int, default=1)
     parser.add_argument("--seconds", type=float, default=30.0, help="of each")
     parser.add_argument("--between", type=float, default=3.0, help="seconds of load before each")
+    parser.add_argument("--election", type=int, default=500, help="members' timeout, milliseconds")
     parser.add_argument("--directory", default=None, help="for the members' data")
     found = parser.parse_args()
     unknown = set(found.faults) - set(FAULTS)

@@ -1,8 +1,9 @@
 """The nameserver on etcd beside bare etcd, in one run: registering, and what another one sees.
 
 Three members on this machine, a client of them, and two stores, as two nameservers have them, each
-in a process of its own. "Bare" is a grant and a transaction by the same client. Rounds of both take
-turns, so that their ratio says something on a busy machine. ``python benchmarks/etcd_names.py``.
+in a process of its own. "Bare" is a grant and a transaction by the same client, and a watch of the
+client in the other nameserver's process that sees them. Rounds of both take turns, so that their
+ratio says something on a busy machine. ``python benchmarks/etcd_names.py``.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from typing import Any
 from twisted.internet import defer, task
 from twisted.internet.threads import deferToThread
 
-from pycomnet.etcd import EtcdClient, PutRequest, RangeRequest, prefix, unchanged
+from pycomnet.etcd import EtcdClient, KeyEvent, PutRequest, RangeRequest, prefix, unchanged
 from pycomnet.nameserver.daemon import loading_many
 from pycomnet.nameserver.records import Put
 from pycomnet.nameserver.stores import make_store
@@ -37,12 +38,18 @@ def waited() -> float:
     return int(Path("/proc/self/schedstat").read_text().split()[1]) / 1e9
 
 
+#: name -> when it was seen, and :func:`waited` then
+Seen = dict[str, tuple[float, float]]
+#: The keys of bare transactions.
+BARE = b"/bare/"
+
+
 class SeenFollower(Follower):
-    """A follower that notes when it was told of each name, and its :func:`waited` then."""
+    """A follower that notes when it was told of each name."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.seen: dict[str, tuple[float, float]] = {}
+        self.seen: Seen = {}
 
     def changed(self, changes: Any) -> None:
         super().changed(changes)
@@ -51,30 +58,66 @@ class SeenFollower(Follower):
             self.seen.setdefault(change.service, now)
 
 
-def print_lateness(acknowledged: dict[str, float], seen: dict[str, tuple[float, float]]) -> None:
-    """Print how long after the acknowledgements the other nameserver has seen the changes.
+class BareWatch:
+    """A watch's handler that notes when it was told of each name, and does nothing else.
+
+    :ivar begun: fires when etcd has begun the watch.
+    """
+
+    def __init__(self) -> None:
+        self.seen: Seen = {}
+        self.begun: defer.Deferred[None] = defer.Deferred()
+
+    def created(self, revision: int) -> None:
+        if not self.begun.called:
+            self.begun.callback(None)
+
+    def events(self, events: list[KeyEvent], revision: int) -> None:
+        now = time.monotonic(), waited()
+        for event in events:
+            self.seen.setdefault(event.kv.key[len(BARE) :].decode(), now)
+
+    def progress(self, revision: int) -> None:
+        """It does not matter."""
+
+    def disconnected(self, reason: Exception) -> None:
+        """It goes on at another member."""
+
+    def compacted(self, revision: int) -> None:
+        raise AssertionError("nobody compacts")
+
+    def cancelled(self, reason: Exception) -> None:
+        """The client is closed."""
+
+
+def print_lateness(who: str, acknowledged: dict[str, float], seen: Seen) -> None:
+    """Print how long after the acknowledgements the other process has seen the changes.
 
     On a busy machine that is mostly the time that its process waited for a processor. So it is
     printed without that time, too: what it waited since its last change before the acknowledgement.
+
+    :param who: has seen them.
     """
     samples = sorted(seen.values())
-    late: dict[int, list[tuple[float, float]]] = {}
+    #: how many were in flight -> round -> for each name the time, and that without waiting
+    late: dict[int, dict[int, list[tuple[float, float]]]] = {}
     for name, when in acknowledged.items():
         came, waits = seen[name]
         before = samples[max(0, bisect_left(samples, (when,)) - 1)][1]
         took = came - when
         own = min(took, max(0.0, took - (waits - before)))
-        late.setdefault(int(name[1:].partition("-")[0]), []).append((took, own))
-    for many, some in late.items():
-        print(f"seen at the other nameserver after the acknowledgement, {many} in flight:")
-        for what, values in (
-            ("in all", sorted(took for took, _ in some)),
-            ("without waiting for a processor", sorted(own for _, own in some)),
-        ):
-            p99 = values[len(values) * 99 // 100]
+        many, turn, _ = map(int, name[1:].split("-"))
+        late.setdefault(many, {}).setdefault(turn, []).append((took, own))
+    for many, turns in late.items():
+        print(f"seen by {who} after the acknowledgement, {many} in flight:")
+        for which, what in enumerate(("in all", "without waiting for a processor")):
+            each = [sorted(pair[which] for pair in some) for some in turns.values()]
+            values = sorted(value for some in each for value in some)
+            p99 = statistics.median(some[len(some) * 99 // 100] for some in each)
             print(
                 f"    {what}: median {1e3 * statistics.median(values):.2f} ms, p99 "
-                f"{1e3 * p99:.2f} ms, at most {1e3 * values[-1]:.2f} ms"
+                f"{1e3 * values[len(values) * 99 // 100]:.2f} ms (median of the rounds "
+                f"{1e3 * p99:.2f}), at most {1e3 * values[-1]:.2f} ms"
             )
 
 
@@ -104,16 +147,18 @@ async def measure(reactor: Any, members: EtcdMembers, rounds: int, count: int) -
     assert other.stdin is not None and other.stdout is not None
     await deferToThread(other.stdout.readline)
 
+    acknowledged: dict[str, float] = {}
+    answered: dict[str, float] = {}
+
     async def bare(name: str) -> None:
-        key, lease = b"/bare/" + name.encode(), secrets.randbits(53)
+        key, lease = BARE + name.encode(), secrets.randbits(53)
         await client.grant(30, id=lease)
         await client.txn(
             [unchanged(key, 0)],
             [PutRequest(key, bytes(150), lease, previous=True)],
             [RangeRequest(prefix(key))],
         )
-
-    acknowledged: dict[str, float] = {}
+        answered[name] = time.monotonic()
 
     async def register(name: str) -> None:
         wanted = record(name)
@@ -141,7 +186,9 @@ async def measure(reactor: Any, members: EtcdMembers, rounds: int, count: int) -
         )
     await task.deferLater(reactor, 0.5)
     said, _ = await deferToThread(other.communicate)
-    print_lateness(acknowledged, {name: (*pair,) for name, pair in json.loads(said).items()})
+    watched, followed = ({name: (*at,) for name, at in seen.items()} for seen in json.loads(said))
+    print_lateness("a bare watch", answered, watched)
+    print_lateness("the other nameserver", acknowledged, followed)
     loading = make_store(f"etcd:{members.urls}", reactor)
     begun = time.process_time()
     follower = Follower()
@@ -154,13 +201,20 @@ async def measure(reactor: Any, members: EtcdMembers, rounds: int, count: int) -
 
 
 async def watch(reactor: Any, urls: str) -> None:
-    """Be another nameserver, until standard input ends; then print when each name was seen."""
+    """Be another nameserver, and a bare watch, until standard input ends; then print when each has
+    seen each name."""
     store, follower = make_store(f"etcd:{urls}", reactor), SeenFollower()
     with loading_many():  # as a nameserver's process does
         await store.open(follower)
+    client = EtcdClient([url.replace("http://", "tcp:") for url in urls.split(",")], reactor)
+    await client.connect()
+    watch = BareWatch()
+    client.watch(prefix(BARE), watch)
+    await watch.begun
     print("ready", flush=True)
     await deferToThread(sys.stdin.read)
-    print(json.dumps(follower.seen), flush=True)
+    print(json.dumps([watch.seen, follower.seen]), flush=True)
+    await client.close()
     await store.close()
 
 

@@ -2,7 +2,9 @@
 
 ``python benchmarks/etcd_scale.py leases --count 100000`` registers so many services at two
 nameservers on three members, renews each every 15 seconds, and shows which part of a core each
-process takes. With fewer and a shorter ``--interval`` there are as many renewals a second.
+process takes. With fewer and a shorter ``--interval`` there are as many renewals a second. The
+client takes little of the processor (``renewals.py``), so members and nameservers have it even on
+two cores.
 ``load --count 1000000`` puts so many records into etcd, and shows how long a nameserver takes until
 it listens. Both need some minutes and a gigabyte or two. ``locate --count 10000`` compares a
 nameserver on etcd with one on SQLite, in turns.
@@ -23,11 +25,14 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+from renewals import RenewalConnection, renewal
 from twisted.internet import defer, task
+from twisted.internet.endpoints import connectProtocol
 from twisted.internet.threads import deferToThread
 
 from pycomnet.etcd import EtcdClient, PutRequest
 from pycomnet.nameserver.stores.etcd.keys import NONCE, KeyLayout, record_value
+from pycomnet.net.endpoints import client_endpoint
 from pycomnet.services.client.context import Context
 from pycomnet.test.nameserver.kit import record
 from pycomnet.test.system.daemons import Daemon, Daemons, daemons
@@ -126,47 +131,61 @@ async def locate(reactor: Any, members: EtcdMembers, started: Daemons, options: 
 async def leases(reactor: Any, members: EtcdMembers, started: Daemons, options: Any) -> None:
     """Renew many leases."""
     names = [start(started, members, number) for number in range(2)]
-    contexts = [Context(reactor, nameserver=(await one.seen(READY))[1]) for one in names]
+    addresses = [(await one.seen(READY))[1] for one in names]
+    contexts = [Context(reactor, nameserver=address) for address in addresses]
     servers = [await one.nameserver() for one in contexts]
-    owners: list[dict[str, Any]] = [{}] * options.count
+    requests: list[bytes] = [b""] * options.count
 
     async def register(number: int) -> None:
         given = await servers[number % 2].invoke("register", registration(number, options.ttl))
-        owners[number] = {"lease": given["lease"], "secret": SECRET}
+        requests[number] = renewal(given["lease"], SECRET)
 
     begun = time.monotonic()
     await at_once(register, options.count, IN_FLIGHT)
     took = time.monotonic() - begun
     print(f"{options.count} registered in {took:.0f} s: {options.count / took:.0f}/s", flush=True)
+    for context in contexts:
+        await context.close()
     results: Counter[str] = Counter()
-
-    def done(result: Any) -> None:
-        results["renewed" if isinstance(result, dict) else type(result.value).__name__] += 1
-
+    connections: list[RenewalConnection] = []
+    for number in range(2 * options.connections):
+        connection = RenewalConnection(results)
+        endpoint = client_endpoint(reactor, addresses[number % 2])
+        await connectProtocol(endpoint, connection)
+        await connection.ready
+        connections.append(connection)
     pids = {f"member {one.name}": one.process.pid for one in members.members}
     pids |= {f"nameserver {number}": one.pid for number, one in enumerate(names)}
+    pids["client"] = os.getpid()
     before = {name: processor(pid) for name, pid in pids.items()}
     begun = time.monotonic()
     sent = 0
     while (passed := time.monotonic() - begun) < options.seconds:
         due = int(passed / options.interval * options.count)
-        for number in range(sent, due):
-            asked = servers[number % 2].invoke("renew", owners[number % options.count])
-            asked.addBoth(done)
+        now = [requests[number % options.count] for number in range(sent, due)]
+        # The numbers' order is that of the connections, so each nameserver renews what it has
+        # registered; any other would do.
+        for at, connection in enumerate(connections):
+            some = now[(at - sent) % len(connections) :: len(connections)]
+            if some:
+                connection.renew(some)
         sent = due
         await task.deferLater(reactor, options.tick)
     passed = time.monotonic() - begun
-    spent = {name: (processor(pid) - before[name]) / passed for name, pid in pids.items()}
+    spent = {name: processor(pid) - before[name] for name, pid in pids.items()}
+    renewed = results["renewed"]
     print(
-        f"{results['renewed'] / passed:.0f} renewals/s of {sent / passed:.0f} asked for, for "
-        f"{passed:.0f} s: {dict(results)}"
+        f"{renewed / passed:.0f} renewals/s of {sent / passed:.0f} asked for, for {passed:.0f} s: "
+        f"{dict(results)}; load {os.getloadavg()[0]:.1f}"
     )
-    for kind in ("member", "nameserver"):
-        some = {name: part for name, part in spent.items() if name.startswith(kind)}
-        each = ", ".join(f"{part:.2f}" for part in some.values())
-        print(f"{kind}s: {sum(some.values()):.2f} of a core ({each})")
-    for context in contexts:
-        await context.close()
+    for kind in ("member", "nameserver", "client"):
+        some_spent = [seconds for name, seconds in spent.items() if name.startswith(kind)]
+        each = ", ".join(f"{seconds / passed:.2f}" for seconds in some_spent)
+        total = sum(some_spent)
+        print(
+            f"{kind}s: {total / passed:.2f} of a core ({each}), {1e6 * total / renewed:.1f} us for "
+            "each renewal"
+        )
 
 
 async def load(reactor: Any, members: EtcdMembers, started: Daemons, options: Any) -> None:
@@ -244,6 +263,7 @@ if __name__ == "__main__":
     parser.add_argument("--seconds", type=float, default=60.0, help="of renewals")
     parser.add_argument("--interval", type=float, default=15.0, help="seconds between renewals")
     parser.add_argument("--tick", type=float, default=0.002, help="seconds between two requests")
+    parser.add_argument("--connections", type=int, default=1, help="to each nameserver")
     parser.add_argument("--ttl", type=float, default=600.0, help="of the leases that are renewed")
     parser.add_argument("--times", type=int, default=2, help="starts of a nameserver")
     parser.add_argument("--directory", default=None, help="for the members' data")

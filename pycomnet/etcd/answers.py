@@ -57,7 +57,9 @@ def _header(data: bytes, at: int, end: int) -> AnswerHeader:
             cluster = value
         elif tag == 0o20:
             member = value
-    return AnswerHeader(cluster, member, signed(revision), term)
+    if revision >> 63:
+        revision = signed(revision)
+    return AnswerHeader(cluster, member, revision, term)
 
 
 def _learn_ids(data: bytes, at: int, end: int) -> None:
@@ -345,7 +347,7 @@ def decode_token(data: bytes) -> str:
     return ""
 
 
-@attrs.frozen
+@attrs.define
 class WatchAnswer:
     """A WatchResponse."""
 

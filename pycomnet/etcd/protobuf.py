@@ -20,8 +20,19 @@ _SIGN = 1 << 63
 #: The bytes of a varint: 10 have 70 bits, and 64 are read.
 _MOST_BYTES = 10
 
-#: The varints that are encoded often.
-_SMALL = [bytes([number]) if number < 128 else b"" for number in range(128)]
+
+def _long(number: int) -> bytes:
+    out = bytearray()
+    while number > 127:
+        out.append(number & 127 | 128)
+        number >>= 7
+    out.append(number)
+    return bytes(out)
+
+
+#: The varints that are encoded often: tags, and the lengths of most values.
+_SMALL = [_long(number) for number in range(2048)]
+_MOST_SMALL = len(_SMALL)
 
 #: A decoded field can take sixty times the memory of its encoding. So the number of a message's
 #: fields is limited, and the limit is checked whenever ``_LOOK`` more bytes are decoded.
@@ -33,18 +44,13 @@ Fields = list[tuple[int, int, int]]
 
 def varint(number: int) -> bytes:
     """Encode an int64 or a uint64 as a varint."""
-    if 0 <= number < 128:
+    if 0 <= number < _MOST_SMALL:
         return _SMALL[number]
     if number < 0:
         number += 1 << 64
     if not 0 <= number <= _MASK:
         raise OverflowError("a protobuf number has at most 64 bits")
-    out = bytearray()
-    while number > 127:
-        out.append(number & 127 | 128)
-        number >>= 7
-    out.append(number)
-    return bytes(out)
+    return _long(number)
 
 
 def number_field(number: int, value: int) -> bytes:
@@ -54,12 +60,14 @@ def number_field(number: int, value: int) -> bytes:
 
 def bytes_field(number: int, value: bytes) -> bytes:
     """Encode a bytes field, of a number under 16; empty for the default, no bytes."""
-    return _SMALL[number << 3 | BYTES] + varint(len(value)) + value if value else b""
+    return message_field(number, value) if value else b""
 
 
 def message_field(number: int, value: bytes) -> bytes:
     """Encode a message field, of a number under 16, also if the message is empty."""
-    return _SMALL[number << 3 | BYTES] + varint(len(value)) + value
+    size = len(value)
+    length = _SMALL[size] if size < _MOST_SMALL else _long(size)
+    return _SMALL[number << 3 | BYTES] + length + value
 
 
 def fields(data: bytes, at: int, end: int) -> Fields:

@@ -35,12 +35,18 @@ class Definition:
 
     :ivar hash: the SHA-256 of its canonical JSON.
     :ivar data: that JSON, which a store keeps.
+    :ivar main: the task itself.
     """
 
     task: str
     tasks: Mapping[str, Mapping[str, Any]]
     hash: str
     data: bytes = attrs.field(repr=False)
+    main: Mapping[str, Any] = attrs.field(init=False, repr=False, eq=False)
+
+    @main.default
+    def _main(self) -> Mapping[str, Any]:
+        return self.tasks[self.task]
 
     @classmethod
     def of(cls, task: str, tasks: Mapping[str, Mapping[str, Any]]) -> Definition:
@@ -59,19 +65,14 @@ class Definition:
                 if name is not None and name not in used:
                     used.add(name)
                     waiting.append(name)
-        # As it is when it has been kept: what is made of it has the same order after a restart.
+        # Decoded from its canonical form: its dicts have the same order as after a restart.
         return cls.load(canonical(task, {name: tasks[name] for name in used}))
 
     @classmethod
     def load(cls, data: bytes) -> Definition:
-        """Make one of what a store has kept."""
+        """Decode the definition that a store has kept."""
         found = json.loads(data)
         return cls(found["task"], found["tasks"], hashlib.sha256(data).hexdigest(), data)
-
-    @property
-    def main(self) -> Mapping[str, Any]:
-        """The task itself."""
-        return self.tasks[self.task]
 
 
 def canonical(task: str, tasks: Mapping[str, Any]) -> bytes:

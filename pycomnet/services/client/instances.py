@@ -22,8 +22,8 @@ from pycomnet.errors import (
     Unauthenticated,
 )
 from pycomnet.net import endpoints
+from pycomnet.net.addresslist import are_local_clients
 from pycomnet.net.destinations import foreign_address
-from pycomnet.net.several import are_local_clients
 from pycomnet.services.client.located import KnownInstances
 from pycomnet.services.client.login import AddressSource
 from pycomnet.services.client.race import Race
@@ -269,6 +269,7 @@ class NamedRoute(Instances):
         """No nameserver has answered: go by the last answer, if there is one."""
         context = self._context
         if failure.check(ServiceNotFound):
+            failure.value.of_call = True
             context.located.forget(self._key)
         now = context.reactor.seconds()
         last = context.located.get(self._key, now)

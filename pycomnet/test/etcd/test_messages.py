@@ -98,6 +98,12 @@ class ProtobufTests(SynchronousTestCase):
         self.assertEqual(number_field(1, 150), b"\x08\x96\x01")
         self.assertEqual(bytes_field(2, b"testing"), b"\x12\x07testing")
         self.assertEqual(varint(-1), b"\xff" * 9 + b"\x01")
+        for number in (127, 128, 2047, 2048):  # where lengths have one more byte, or are not kept
+            data = message_field(1, bytes(number))
+            self.assertEqual(data, varint(1 << 3 | 2) + varint(number) + bytes(number))
+            begin = len(data) - number
+            self.assertEqual(fields(data, 0, len(data)), [(1 << 3 | 2, begin, len(data))])
+            self.assertEqual(number_field(1, number), b"\x08" + data[1:begin])
         self.assertRaises(OverflowError, varint, 1 << 64)
 
     def test_defaults_are_left_out(self) -> None:

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -267,13 +267,21 @@ FAULTS = {
 
 
 async def run_fault(
-    reactor: Any, name: str, *, times: int, seconds: float, between: float, memory: str | None
+    reactor: Any,
+    name: str,
+    *,
+    times: int,
+    seconds: float,
+    between: float,
+    memory: str | None,
+    arguments: Sequence[str] = (),
 ) -> tuple[ClusterRun, list[float]]:
     """Start three members and two nameservers, and apply a fault some times.
 
     :param seconds: how long each takes, where it takes time.
     :param between: seconds of load before each, and after the last.
     :param memory: a directory for the members' data.
+    :param arguments: further ones that the members are started with.
     :returns: the run, and after how many seconds registrations succeeded, each time.
     """
     fault = FAULTS[name]
@@ -285,6 +293,8 @@ async def run_fault(
         if fault.has_network:
             net = stack.enter_context(network("m0", "m1", "m2", "n0", "n1"))
         members = EtcdMembers(where, 3, net)
+        for one in members.members:
+            one.add_arguments(*arguments)
         stack.callback(members.stop)
         await deferToThread(members.start)
         started = stack.enter_context(daemons(where))

@@ -1,11 +1,7 @@
-"""Checks of a workflow service's calls: their texts and times, and their callers; and the error of
-a run."""
+"""What the workflow service's methods check: their texts, times and callers, and how many wait."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from pycomnet.errors import InvalidArguments, Overloaded
@@ -16,44 +12,62 @@ if TYPE_CHECKING:
     from pycomnet.services.server.request import Request
 
 
-class Places:
+class WaitLimit:
     """Limits the calls that wait for the end of a run, so that calls that start, signal and cancel
     runs still get through.
 
-    :ivar most: how many there are. A user has at most half of them.
+    :ivar most: the most calls that may wait. A user may have half of them.
     """
 
     def __init__(self, most: int) -> None:
         self.most = most
-        self._waiting: Counter[str] = Counter()
+        self._taken = 0
+        self._waiting: dict[str, int] = {}
 
     def __len__(self) -> int:
-        return self._waiting.total()
+        return self._taken
 
-    @contextmanager
-    def taken(self, request: Request) -> Iterator[None]:
-        """Take a place for the caller while the block runs.
+    def taken(self, request: Request) -> _Place:
+        """Count a call of this caller, until the end of a ``with`` block.
 
-        :raises Overloaded: there is none.
+        :raises Overloaded: too many wait.
         """
-        user = request.user.name if request.user else ""
-        his = self._waiting[user]
-        if len(self) >= self.most or (user and his >= max(1, self.most // 2)):
-            text = f"{len(self)} calls wait for runs here, {his} of them this user's"
+        caller = request.user
+        user = "" if caller is None else caller.name
+        his = self._waiting.get(user, 0)
+        if self._taken >= self.most or (user and his >= max(1, self.most // 2)):
+            text = f"{self._taken} calls wait for runs here, {his} of them this user's"
             raise Overloaded(f"{text}: ask again later")
-        self._waiting[user] += 1
-        try:
-            yield
-        finally:
-            self._waiting[user] -= 1
-            if not self._waiting[user]:
-                del self._waiting[user]
+        self._taken += 1
+        self._waiting[user] = his + 1
+        return _Place(self, user)
+
+    def left(self, user: str) -> None:
+        """A user has left a place."""
+        self._taken -= 1
+        his = self._waiting.pop(user) - 1
+        if his:
+            self._waiting[user] = his
+
+
+class _Place:
+    """A place that a user has taken."""
+
+    def __init__(self, places: WaitLimit, user: str) -> None:
+        self._places = places
+        self._user = user
+
+    def __enter__(self) -> None:
+        """It is taken already."""
+
+    def __exit__(self, *exception: object) -> None:
+        self._places.left(self._user)
 
 
 def check_text(what: str, text: str) -> None:
     """Check an id, or another name, before it is looked for.
 
-    :raises InvalidArguments: it is none.
+    :raises InvalidArguments: it is empty, too long, or not printable.
     """
     if not 0 < len(text) <= LONGEST_ID or not text.isprintable():
         raise InvalidArguments(f"{what} is a text of 1 to {LONGEST_ID} printable characters")
@@ -87,4 +101,4 @@ def problem_of(run: WorkflowRun) -> RunFailed:
     return kind(text, run.id, step, error)
 
 
-__all__ = ["Places", "as_time", "check_text", "is_one_of", "problem_of"]
+__all__ = ["WaitLimit", "as_time", "check_text", "is_one_of", "problem_of"]
