@@ -181,20 +181,22 @@ class Events:
     """pytest-xdist's queue of what its workers tell.
 
     Its schedulers give work to the workers in the order in which they became ready. execnet's take
-    so long to start that this is mostly the order in which they were made. Those here are forked at
-    about the same time. So what a worker tells is kept until all that were made before it are
-    ready, or have ended. That delays no test: pytest-xdist waits for all of them in any case.
+    so long to start that this is mostly the order in which they were made, and that each has
+    collected before the next is ready: the scheduler of ``--dist=each`` fails otherwise when it
+    replaces several. Those here are forked at about the same time. So what a worker tells is kept
+    until all that were made before it have collected, or have ended. At the start that delays no
+    test: pytest-xdist waits for all of them in any case.
     """
 
-    #: What is told of a worker that is ready, or never will be.
-    _STARTED = frozenset(("workerready", "workerfinished", "internal_error", "errordown"))
+    #: What is told of a worker that has collected, or never will.
+    _STARTED = frozenset(("collectionfinish", "workerfinished", "internal_error", "errordown"))
 
     def __init__(self) -> None:
         events: SimpleQueue[Any] = SimpleQueue()
         self.get = events.get
         self._pass_on = events.put
         self._lock = threading.Lock()
-        #: the id of a worker that is not ready -> what it has told; in the order of making
+        #: the id of a worker that has not collected -> what it has told; in the order of making
         self._starting: dict[str, list[Any]] = {}
 
     def made(self, id: str) -> None:

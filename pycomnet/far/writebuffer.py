@@ -35,6 +35,9 @@ DELAY = 0.001
 #: ... and after which it checks again if another thread has. Each check interrupts the thread that
 #: sends a stream, and costs a switch of threads.
 STREAM_DELAY = 0.005
+#: Seconds within which the thread looks. If it could not, as the sender computes something without
+#: releasing the interpreter's lock, the next values are not left to it.
+LATE = 0.02
 #: Seconds that the near side has to read a dead worker's last values.
 LAST_WORDS = 2.0
 #: seconds by a clock that nobody sets, where this Python has one
@@ -61,6 +64,8 @@ class WriteBuffer(object):
         #: the end of the first frame; whether more than that was written the last time
         self._first = HEAD
         self._several = False
+        #: whether the thread has looked late
+        self._late = False
         #: whether it is a pipe that has room for everything when it is empty; None: not known yet
         self._roomy = None
         #: how often the frames were written
@@ -147,7 +152,9 @@ class WriteBuffer(object):
         delay = DELAY
         while True:
             seen = self._writes
+            began = now()
             time.sleep(delay)
+            self._late = now() - began > LATE
             if self._writes != seen:  # the sender sends more, and writes
                 delay = STREAM_DELAY
                 continue
@@ -161,10 +168,10 @@ class WriteBuffer(object):
     def rest(self):
         """Nothing is left for the thread until the next frame. The thread calls this.
 
-        :returns: 0. But if it has written several frames, values follow each other quickly, and it
-            should look again after so many seconds: nobody wakes it before.
+        :returns: 0. But if it has written several frames, and in time, values follow each other
+            quickly, and it should look again after so many seconds: nobody wakes it before.
         """
-        if self._several:
+        if self._several and not self._late:
             return STREAM_DELAY
         self._awake = False
         return 0

@@ -8,6 +8,7 @@ PIECE: Final = 4096
 UNBATCHED: Final = 16
 DELAY: Final = 0.001
 STREAM_DELAY: Final = 0.005
+LATE: Final = 0.02
 LAST_WORDS: Final = 2.0
 
 def now() -> float: ...

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import select
 import sys
+import threading
 from collections.abc import Callable, Sequence
 from importlib import import_module
 from types import ModuleType
@@ -221,9 +222,11 @@ def load_reactor_without_tls() -> None:
     Loading those takes twice as long as all the rest, and gateways on this machine have no TLS.
     Twisted's modules take two names from those with TLS. Meanwhile they find modules here that
     have these names, and load the real ones when the names are used: so ``startTLS``,
-    ``connectSSL`` and endpoints work as always. The public way: they are loaded at once.
+    ``connectSSL`` and endpoints work as always. The public way: they are loaded at once. So it is
+    done where there are other threads, too: those may import the same modules meanwhile.
     """
-    if not {_TLS, _SSL, "twisted.internet.tcp"} & set(sys.modules):
+    alone = threading.active_count() == 1
+    if alone and not {_TLS, _SSL, "twisted.internet.tcp"} & set(sys.modules):
         later = _Later(_TLS), _Later(_SSL)
         later[0].__dict__["TLSMemoryBIOFactory"] = _make_tls_factory
         sys.modules.update({module.__name__: module for module in later})

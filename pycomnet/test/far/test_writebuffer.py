@@ -12,8 +12,10 @@ from twisted.trial.unittest import SynchronousTestCase
 from pycomnet.far import writebuffer as module
 from pycomnet.far.writebuffer import (
     HEAD,
+    LATE,
     PIECE,
     SIZE,
+    STREAM_DELAY,
     WriteBuffer,
     new_memory,
 )
@@ -265,3 +267,29 @@ class Late(OutboxCase):
         self.write_buffer.wake()
         self.assertTrue(ended.wait(60))
         self.assertEqual(looks, [b"first", b"second"])
+
+    def test_late_writer_that_was_kept_from_looking_ends_collecting(self) -> None:
+        """Code that does not release the interpreter's lock has delayed what was collected."""
+        for took, expected in ((LATE, STREAM_DELAY), (LATE + 0.001, 0)):
+            memory = new_memory()
+            assert memory is not None
+            self.assertEqual(self.told(WriteBuffer(self.writing, memory), took), expected)
+
+    def told(self, write_buffer: WriteBuffer, took: float) -> float:
+        """What a late writer is told that has two values to write, and looks after ``took``."""
+        told: list[float] = []
+        ended = threading.Event()
+
+        def flush() -> float | None:
+            write_buffer.flush()
+            told.append(write_buffer.rest())
+            ended.set()
+            return None
+
+        self.patch(module, "now", iter((0.0, took)).__next__)
+        write_buffer.flush_late(flush)
+        write_buffer.put(b"first")
+        write_buffer.put(b"second")
+        write_buffer.wake()
+        self.assertTrue(ended.wait(60))
+        return told[0]

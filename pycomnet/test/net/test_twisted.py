@@ -452,6 +452,24 @@ class LateTLS(SynchronousTestCase):
         )
         self.assertEqual((done.stdout, done.returncode), ("TLS works\n", 0), done.stderr)
 
+    def test_other_threads_find_the_modules_themselves(self) -> None:
+        """With another thread, which may import them meanwhile, nothing stands in for them."""
+        program = """
+import sys, threading
+from pycomnet.net import _twisted
+over = threading.Event()
+other = threading.Thread(target=over.wait)
+other.start()
+_twisted.load_reactor_without_tls()
+over.set()
+other.join()
+from twisted.internet import _newtls
+print(isinstance(_newtls.TLSMemoryBIOFactory, type), "twisted.internet.ssl" in sys.modules)
+"""
+        command = [sys.executable, "-c", program]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+        self.assertEqual((done.stdout, done.returncode), ("True True\n", 0), done.stderr)
+
     def test_stand_in_goes_when_something_else_is_taken_from_it(self) -> None:
         """If Twisted takes another name than the known ones, the module itself is loaded."""
         name = "colorsys"  # a module that nothing here uses

@@ -245,6 +245,21 @@ def pytest_unconfigure():
     assert "ready: gw0 gw1\n" in done.stdout
 
 
+def test_each_worker_that_crashes_is_replaced_where_all_run_all_tests(suite: Path) -> None:
+    """They crash at the same time; who replaces one goes on with its tests."""
+    (suite / "test_suite.py").write_text(
+        """
+import os
+def test_before(): pass
+def test_crash(): os._exit(3)
+def test_after(): pass
+def test_last(): pass
+"""
+    )
+    done = run_pytest(suite, "-n", "3", "--dist=each")
+    assert "3 failed, 9 passed" in done.stdout, done.stdout + done.stderr
+
+
 def test_only_workers_are_forked_from_where_pytest_is_imported(suite: Path) -> None:
     """Gateways that a conftest makes in the same process are not."""
     (suite / "conftest.py").write_text(
