@@ -161,8 +161,8 @@ class Context(Live):
         try:
             await waiting
         except defer.TimeoutError:
-            text = f"no connection to {address} in {left:g} seconds"
-            raise of_a_call(DeadlineExceeded(text)) from None
+            what = self.peer(address).lacking
+            raise of_a_call(DeadlineExceeded(f"{what} in {left:g} seconds")) from None
         return service
 
     def at(self, address: str, interface: str | None = None) -> RemoteService:
