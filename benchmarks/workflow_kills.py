@@ -26,8 +26,9 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+from ending import react
 from twisted.internet import defer
-from twisted.internet.task import deferLater, react
+from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThread
 
 from pycomnet.errors import PycomnetError
@@ -276,13 +277,14 @@ async def main(reactor: Any) -> None:
         parser.error("on sqlite there is one service, and nobody else has its runs")
     print(f"seed {args.seed}")
     with ExitStack() as cleanup:
+        directory = cleanup.enter_context(tempfile.TemporaryDirectory())
         store: list[str] = []
         if args.store == "postgresql":
             server = cleanup.enter_context(postgresql(fsync="on"))
             store = ["--store", server.address(lease=LEASE)]
             args.services = args.services or 2
         args.services = args.services or 1
-        started = cleanup.enter_context(daemons(Path(tempfile.mkdtemp())))
+        started = cleanup.enter_context(daemons(Path(directory)))
         await Kills(reactor, started, args, store).run()
 
 
