@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import stat
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -174,16 +174,16 @@ class LongFile:
                 raise OSError(None, "parts of it were not read")
             return self._digest.digest()
 
-    async def is_whole(self, digest: bytes, again: Callable[[], bytes]) -> bool:
+    async def is_whole(self, digest: bytes, block: int, pieces: Iterable[tuple[int, bool]]) -> bool:
         """Whether what was read is one state of the file: it has not changed, or has only grown.
 
-        :param digest: the digest of what was read.
-        :param again: reads it once more, in a thread, and returns the digest.
+        :param digest: the digest of what was read, in blocks of this size.
+        :param pieces: those that it was read in: the size of each, and whether it is no hole.
         """
-        whole: bool = await self._in_thread(self._is_whole, digest, again)
+        whole: bool = await self._in_thread(self._is_whole, digest, block, pieces)
         return whole
 
-    def _is_whole(self, digest: bytes, again: Callable[[], bytes]) -> bool:
+    def _is_whole(self, digest: bytes, block: int, pieces: Iterable[tuple[int, bool]]) -> bool:
         assert self.status is not None
         after = self._using(os.fstat)
         if fingerprint(after) == fingerprint(self.status):
@@ -192,19 +192,17 @@ class LongFile:
         if after.st_size < self.size:
             return False
         # A log that only grows is whole up to where it ended. So it is read once more.
-        return again() == digest
-
-    def digest_again(self) -> bytes:
-        """Read all once more; return the digest."""
-        again = TreeDigest(block_size(self.size))
-        for begin, size, is_data in self.extents:
-            if not is_data:
-                again.hole(size)
-                continue
-            for offset in range(begin, begin + size, UNIT):
-                again.update(self.pread(offset, min(UNIT, begin + size - offset)))
+        again = TreeDigest(block)
+        at = 0
+        for size, is_data in pieces:
+            if is_data:
+                for offset in range(at, at + size, UNIT):
+                    again.update(self.pread(offset, min(UNIT, at + size - offset)))
                 again.cut()
-        return again.digest()
+            else:
+                again.hole(size)
+            at += size
+        return again.digest() == digest
 
     def close(self) -> None:
         """Close it, once no thread reads it any more."""

@@ -97,13 +97,14 @@ class Sums:
         if len(self.strong) >= MOST_BLOCKS:
             return
         anchors = self.anchors
-        for strong, place, following in SUM.iter_unpack(part):
+        for index, (strong, place, following) in enumerate(SUM.iter_unpack(part), len(self.strong)):
+            # The anchors are last: a thread may be looking for them just now.
+            self.strong.append(strong)
+            self.places.append(place)
             if place != NO_ANCHOR:
                 found = anchors.setdefault(following, [])
                 if len(found) < TRIED:
-                    found.append(len(self.strong))
-            self.strong.append(strong)
-            self.places.append(place)
+                    found.append(index)
 
     @property
     def whole(self) -> int:
@@ -142,7 +143,7 @@ class Matcher:
         copied: Copy | None = None
         while at < size:
             self._fill(literal, at)
-            while expected >= len(sums.strong) and not sums.complete:
+            while expected + 1 >= len(sums.strong) and not sums.complete:
                 yield MORE
             digests, length = self._match_run(expected, at)
             if length:
@@ -167,9 +168,11 @@ class Matcher:
             if copied is not None:
                 yield copied
                 copied = None
-            while not sums.complete:
+            found = self._search(at, expected)
+            while found is None:  # it may be one whose sum has not come
                 yield MORE
-            at, expected = self._search(at, expected)
+                found = self._search(at, expected)
+            at, expected = found
             if at - literal >= PIECE:
                 yield from self._literals(literal, at)
                 literal = at
@@ -234,8 +237,11 @@ class Matcher:
         """Whether an old block is the new file's content at a place."""
         return self._block(index, at)[1] > 0
 
-    def _search(self, at: int, expected: int) -> tuple[int, int]:
-        """A block was not where it was expected: find where the next one is, and which it is."""
+    def _search(self, at: int, expected: int) -> tuple[int, int] | None:
+        """A block was not where it was expected: find where the next one is, and which it is.
+
+        :returns: its offset, and its number; None if that needs more sums.
+        """
         block, size = self._sums.block, self._size
         if at + block < size and self._match(expected + 1, at + block):
             return at + block, expected + 1
@@ -244,6 +250,8 @@ class Matcher:
         found = self._anchored(at, end)
         if found is not None:
             return found
+        if not self._sums.complete:
+            return None
         if end == size:
             return size, expected
         return end, expected + ahead // block

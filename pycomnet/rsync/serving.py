@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable
+from array import array
+from collections.abc import Callable, Iterable
 
 from pycomnet.deferred import Condition
 from pycomnet.far.rsync.blocks import block_size
@@ -147,8 +148,10 @@ class Serving:
         time, mode = time_of(file.status), file.status.st_mode & 0o7777
         await self._lines.send(["long", number, block, time, mode, file.is_sparse])
 
-    async def _end(self, file: LongFile, digest: bytes, again: Callable[[], bytes]) -> None:
-        if await file.is_whole(digest, again):
+    async def _end(
+        self, file: LongFile, digest: bytes, block: int, pieces: Iterable[tuple[int, bool]]
+    ) -> None:
+        if await file.is_whole(digest, block, pieces):
             await self._lines.raw(END + digest)
         else:
             await self._lines.raw(ABORT)
@@ -167,7 +170,8 @@ class Serving:
                 self._result.done += size
                 continue
             await self._send_data(file, begin, begin + size)
-        await self._end(file, await file.digest(), file.digest_again)
+        pieces = ((size, is_data) for _, size, is_data in file.extents)
+        await self._end(file, await file.digest(), block, pieces)
 
     async def _send_data(self, file: LongFile, begin: int, end: int) -> None:
         """Send a part of a file; while one unit is sent, the next is read and hashed."""
@@ -187,6 +191,8 @@ class Serving:
         await self._begin(number, file, sums.block)
         matcher = Matcher(file.pread, file.size, sums)
         steps = matcher.steps()
+        #: the sizes of all pieces
+        sizes = array("Q")
 
         def some() -> list[matching.Literal | Copy | More | None]:
             """Some steps; None is the last."""
@@ -198,24 +204,19 @@ class Serving:
                     return found
                 if isinstance(step, Copy):
                     copied += step.size
+                    sizes.append(step.size)
                 else:
                     size += len(step.data)
+                    sizes.append(len(step.data))
                 if len(found) >= STEP_PIECES or size >= STEP_BYTES or copied >= STEP_COPIED:
                     return found
             return [*found, None]
 
-        def again() -> bytes:
-            """The digest of what is there now, in the same pieces, as it is found the same way."""
-            other = Matcher(file.pread, file.size, sums)
-            for step in other.steps():
-                if isinstance(step, More):
-                    return b""  # it needs other sums than before, so it is another content
-            return other.digest
-
         while True:
             for step in await self._source.in_thread(some):
                 if step is None:
-                    await self._end(file, matcher.digest, again)
+                    pieces = ((size, True) for size in sizes)
+                    await self._end(file, matcher.digest, sums.block, pieces)
                     return
                 if isinstance(step, matching.Literal):
                     await self._literal(step.data)

@@ -71,26 +71,31 @@ class Comparison(object):
         self._next += len(batch.names)
         need, kinds, digests, done, what = [], bytearray(), [], [], bytearray()
         texts, firsts = iter(batch.texts), iter(batch.firsts)
-        owners = batch.owners if self._receiver.owners else ()
+        receiver, native = self._receiver, self._flavour.native
+        owners = batch.owners if receiver.owners else ()
+        mask, pending = receiver.mask, receiver.pending
+        sizes, modes, times = batch.sizes, batch.modes, batch.times
+        is_exact = self._flavour.is_exact and not self._dry_run
         at = 0
         for path, count, flags in batch.directories:
             directory = self._enter(path)
             listed = batch.names[at : at + count]
             directory.list(listed)
             refused = self._folding.conflicts(directory, listed)
+            there = directory.there if is_exact else None
             places = range(at, at + count)
             for each in places if refused else self._unlike(directory, batch, places):
                 name, kind = batch.names[each], batch.kinds[each]
                 number = batch.first + each
                 extra = None
-                if kind in (LINK, LINK_INTO_TREE):
+                if kind == FILE or kind == LEADER:
+                    extra = sizes[each]
+                elif kind in (LINK, LINK_INTO_TREE):
                     extra = next(texts)
                 elif kind == HARD_LINK:
                     extra = next(firsts)
                 elif kind == SKIPPED:
                     continue
-                elif kind in (FILE, LEADER):
-                    extra = batch.sizes[each]
                 try:
                     if directory.tree is False:
                         raise OSError(None, "its directory can't be made or opened")
@@ -100,16 +105,22 @@ class Comparison(object):
                         directory,
                         number,
                         name,
-                        self._flavour.native(name),
-                        batch.modes[each] & self._receiver.mask,
-                        batch.times[each],
-                        owners[2 * each : 2 * each + 2] or None,
+                        native(name),
+                        modes[each] & mask,
+                        times[each],
+                        owners[2 * each : 2 * each + 2] or None if owners else None,
                     )
-                    if kind in (LINK, LINK_INTO_TREE) and not self._receiver.links:
+                    if kind == FILE and there is not None and name not in there and extra <= SHORT:
+                        # As _one has it, but fast: of a new tree, most entries are such.
+                        pending[number] = entry
+                        need.append(number)
+                        kinds.append(WHOLE)
+                        continue
+                    if kind in (LINK, LINK_INTO_TREE) and not receiver.links:
                         raise OSError(None, "it is a link, and none was asked for")
                     result = self._one(entry, kind, extra)
                 except ENTRY_ERRORS + (names.NameRefused,) as error:
-                    self._receiver.fail(number, reason_of(error))
+                    receiver.fail(number, reason_of(error))
                     continue
                 if isinstance(result, tuple):
                     need.append(number)

@@ -184,23 +184,25 @@ class NewFile(object):
 class ShortFiles(object):
     """Writes short files, whole. Most of the time that many files take is spent here.
 
-    Each has a temporary name that nobody else has, for a moment. It is not locked: if another run
-    takes it for one that was left, and removes it, it is written again.
+    Each has a temporary name for a moment, one after the other the same, which nobody else has. It
+    is not locked: if another run takes it for one that was left, and removes it, it is written
+    again.
 
     :param native: makes the system's form of a name.
     """
 
     def __init__(self, native):
         self._native = native
-        self._prefix = other_temporary_name()[:-8]
-        self._number = 0
+        self._temporary = native(other_temporary_name())
         self._directory = None
+        self._write = None
         #: mode -> whether a file of the directory has it if it is made with it
         self._exact = {}
 
     def enter(self, directory):
         """The next files are in this directory, which is open."""
         self._directory = directory
+        self._write = self._write_at if directory_is_at(directory) else self._write_by_path
         self._exact = {}  # some have ACLs for what is made in them
 
     def write(self, name, data, mode, time, owner=None):
@@ -208,20 +210,19 @@ class ShortFiles(object):
 
         :param owner: user and group, or None.
         """
-        write = self._write_at if directory_is_at(self._directory) else self._write_by_path
         tries = TRIES
         while True:
-            self._number += 1
-            temporary = self._prefix + ("%08x" % self._number).encode("ascii")
             try:
-                return write(temporary, name, data, mode, time, owner)
+                return self._write(name, data, mode, time, owner)
             except (OSError, IOError) as error:
                 tries -= 1
-                if error.errno != errno.ENOENT or not tries:
+                if error.errno not in (errno.ENOENT, errno.EEXIST) or not tries:
                     raise
+                # Another run has removed it; or what has its name could not be removed.
+                self._temporary = self._native(other_temporary_name())
 
-    def _write_at(self, temporary, name, data, mode, time, owner):
-        here = self._directory.descriptor
+    def _write_at(self, name, data, mode, time, owner):
+        here, temporary = self._directory.descriptor, self._temporary
         # Until it has its owner it is for this user only. What is left has to be readable: only
         # then another run finds that nobody has it, and removes it.
         made = 0o600 if owner is not None or mode & ~0o777 or not mode & 0o400 else mode
@@ -252,9 +253,9 @@ class ShortFiles(object):
                     pass  # another run has taken it for one that was left; what failed is told
             raise
 
-    def _write_by_path(self, temporary, name, data, mode, time, owner):
-        directory = self._directory
-        native, temporary = self._native(name), self._native(temporary)
+    def _write_by_path(self, name, data, mode, time, owner):
+        directory, temporary = self._directory, self._temporary
+        native = self._native(name)
         descriptor = directory.create(temporary)
         try:
             try:

@@ -207,9 +207,12 @@ class PathDirectory(object):
         self._functions = functions = functions or PathFunctions(os)
         self._os = functions.os
         self._join = functions.join
+        self._long = flavour.long
+        #: with a separator at its end
+        self._prefix = functions.join(path, path[:0])
 
     def _at(self, name):
-        return self._flavour.long(self._join(self.path, name))
+        return self._long(self._prefix + name)
 
     def close(self):
         """Nothing to do."""
@@ -333,7 +336,8 @@ class PathDirectory(object):
         if self._functions.nanoseconds:
             self._os.utime(path, ns=(time, time))
         else:
-            self._os.utime(path, (time / 1e9, time / 1e9))
+            seconds = time / 1e9
+            self._os.utime(path, (seconds, seconds))
 
 
 class Tree(object):

@@ -74,6 +74,14 @@ class FastCodec(SynchronousTestCase):
         taken = self._takes(12345)
         self.assertTrue(3000 < taken < 4000, taken)
 
+    def test_fast_codec_has_no_use_for_long_bytes(self) -> None:
+        """Both codecs copy them: alone, and in an array with little else. Short ones are work."""
+        for value in (bytes(100000), ["columns", 5, bytes(100000), b"", bytes(3000)]):
+            for _ in range(500):
+                self.assertEqual(self.link.decode(self.link.encode(value)), value)
+        self.assertEqual(self.made, 0)
+        self.assertLess(self._takes([b"short"] * 1000), 10)
+
     def test_fast_codec_comes_after_one_long_list(self) -> None:
         """One long list is enough."""
         self.assertEqual(self._takes([1.5] * 10000), 1)

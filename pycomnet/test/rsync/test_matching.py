@@ -56,6 +56,36 @@ def match(old: bytes, new: bytes, block: int | None = None) -> tuple[int, int]:
     return literal, blocks.SUM.size * len(found.strong)
 
 
+def match_meanwhile(old: bytes, new: bytes, block: int, part: int) -> list[int]:
+    """Check that the new content comes out while the sums come, some at a time, when more are
+    needed; return how many had come at each step."""
+    marker = choose_marker(reader(old), len(old), block)
+    with mock.patch.multiple(blocks, PART=part, READ=block, PART_BYTES=part * block):
+        parts = [each for each in sums(reader(old), len(old), block, marker) if each]
+    found = Sums(len(old), block, marker)
+    matcher = Matcher(reader(new), len(new), found)
+    made = []
+    known = []
+    tree = TreeDigest(block)
+    for step in matcher.steps():
+        if isinstance(step, Literal | Copy):
+            if isinstance(step, Literal):
+                made.append(step.data)
+            else:
+                made.append(old[step.offset : step.offset + step.size])
+            known.append(len(found.strong))
+            tree.update(made[-1])
+            tree.cut()
+        elif parts:
+            found.add(parts.pop(0))
+        else:
+            assert not found.complete
+            found.complete = True
+    assert b"".join(made) == new
+    assert tree.digest() == matcher.digest
+    return known
+
+
 def content(size: int, seed: int = 1) -> bytes:
     return random.Random(seed).randbytes(size)
 
@@ -91,6 +121,22 @@ class MatcherTests(SynchronousTestCase):
         """A byte put in front costs a byte."""
         old = content(8 * MEGABYTE)
         self.assertEqual(match(old, b"x" + old)[0], 1)
+
+    def test_blocks_that_have_moved_are_found_meanwhile(self) -> None:
+        """Those behind a byte put in front are found before the sums of all have come."""
+        old = content(MEGABYTE)
+        with mock.patch.multiple(matching, COPIED=65536, READ=65536):
+            known = match_meanwhile(old, b"x" + old, 4096, 16)
+        self.assertLess(known[0], 64)
+        self.assertEqual(known, sorted(known))
+        self.assertLess(known[len(known) // 2], 192)
+
+    def test_blocks_from_further_behind_are_found(self) -> None:
+        """What has moved to the front is found when its sum has come."""
+        old = content(MEGABYTE)
+        new = old[MEGABYTE // 2 :] + old[: MEGABYTE // 2]
+        known = match_meanwhile(old, new, 4096, 16)
+        self.assertEqual((len(known), known[0]), (2, 256))
 
     def test_inserted_and_removed(self) -> None:
         """What was inserted is sent, with less than two blocks for each place."""
@@ -167,8 +213,10 @@ class MatcherTests(SynchronousTestCase):
             put = bytes(numbers.choices(letters, k=numbers.randrange(30)))
             moved = new[at : at + length] if numbers.random() < 0.5 else b""
             new = moved + new[:at] + put + new[at + length :]
+        block = data.draw(st.sampled_from([4, 8, 16]))
         with mock.patch.multiple(matching, READ=512, PIECE=16, AHEAD_BYTES=16):
-            match(old, new, data.draw(st.sampled_from([4, 8, 16])))
+            match(old, new, block)
+            match_meanwhile(old, new, block, data.draw(st.integers(1, 9)))
 
 
 class TreeDigestTests(SynchronousTestCase):

@@ -254,6 +254,27 @@ class TwoRunsTests(CaseTests):
         self.assertEqual(tree_of(self.destination)[b"short"][3], b"new")
         self.assertEqual(os.listdir(self.destination), ["short"])
 
+    def test_temporary_name_that_somebody_has(self) -> None:
+        """A short file whose temporary name is taken gets another one, and what has it stays."""
+        opened = AtDirectory(os.open(self.destination, os.O_RDONLY))
+        self.addCleanup(opened.close)
+        shorts = ShortFiles(names.Posix().native)
+        shorts.enter(opened)
+        taken: list[bytes] = []
+        rename = os.rename
+
+        def take(name: bytes, *others: Any, **directories: Any) -> None:
+            rename(name, *others, **directories)
+            if not taken:
+                taken.append(name)
+                self.in_destination(name.decode(), b"somebody's")
+
+        with mock.patch.object(os, "rename", take):
+            for name in (b"first", b"second"):
+                shorts.write(name, name, 0o644, NOON)
+        found = {name: each[3] for name, each in tree_of(self.destination).items() if name}
+        self.assertEqual(found, {b"first": b"first", b"second": b"second", taken[0]: b"somebody's"})
+
     def test_short_file_that_can_not_be_made(self) -> None:
         """Where the directory is gone, the error is raised, and not tried for ever."""
         os.mkdir(f"{self.destination}/gone")
