@@ -225,7 +225,7 @@ JOBS: tuple[tuple[str, tuple[Job, ...]], ...] = (
     ),
     (
         "pycomnet_places.py",
-        tuple(job for job in place_rows.JOBS if job.name in {"many", "hops", "bulk"}),
+        tuple(job for job in place_rows.JOBS if job.name in {"many", "ssh", "hops", "bulk"}),
     ),
 )
 

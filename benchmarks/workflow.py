@@ -1,8 +1,9 @@
 """Workflows beside three calls by hand, and beside DBOS on the same kind of database.
 
 Both run chains of three steps that do nothing. A step of DBOS is a function in its own process;
-ours is a call to a service, over a socket. ``--waiting N`` starts N runs that wait for a signal,
-and says what memory they take and how long a restart is.
+ours is a call to a service, over a socket. What is not durable is also measured beside a service
+that is written by hand, whose method makes the three calls. ``--waiting N`` starts N runs that wait
+for a signal, and says what memory they take and how long a restart is.
 
     python benchmarks/workflow.py --runs 200
     python benchmarks/workflow.py --runs 200 --store postgresql
@@ -43,6 +44,25 @@ class Null(pycomnet.Service):
     def null(self, request: Any) -> Any:
         """Return the arguments."""
         return request.args
+
+
+@pycomnet.interface("bench.by-hand")
+class ByHand(pycomnet.Service):
+    """Makes the calls of the chain.
+
+    :param null: the service that it calls.
+    """
+
+    def __init__(self, null: Any) -> None:
+        self._null = null
+
+    @pycomnet.method()
+    async def chain(self, request: Any) -> Any:
+        """Call three times, each time with the result before."""
+        result = request.args
+        for _ in range(3):
+            result = await self._null.invoke("null", result)
+        return result
 
 
 def chain(name: str, durable: bool) -> Task:
@@ -94,19 +114,7 @@ async def measure_on(reactor: Any, args: argparse.Namespace, where: str, peers: 
         server, at = await serve(reactor, context, where)
         w = workflow(context=context, address=at)
         null = await context.locate("bench.null")
-        rounds: list[tuple[float, float]] = []
-        for _ in range(11):
-            begun = time.process_time()
-            for number in range(args.runs // 4):
-                for _ in range(3):
-                    await null.invoke("null", number)
-            hand = time.process_time() - begun
-            begun = time.process_time()
-            for number in range(args.runs // 4):
-                await w.invoke("quick", number)
-            rounds.append((time.process_time() - begun, hand))
-        ratio = statistics.median(ours / hand for ours, hand in rounds)
-        print(f"not durable, beside three invokes (processor time): {ratio:.2f} times")
+        await not_durable(context, w, null, args.runs // 4)
         begun = time.perf_counter()
         for number in range(args.runs):
             await w.invoke("kept", number)
@@ -133,6 +141,37 @@ async def measure_on(reactor: Any, args: argparse.Namespace, where: str, peers: 
     print(f", DBOS {args.runs / peer['one']:.0f}: {peer['one'] / one:.1f} times" if peer else "")
     print(f"durable, {args.at_a_time} at a time: {steps / many:.0f} steps a second", end="")
     print(f", DBOS {steps / peer['many']:.0f}: {peer['many'] / many:.1f} times" if peer else "")
+
+
+async def not_durable(context: Any, w: Any, null: Any, count: int) -> None:
+    """Measure runs that are not durable beside three calls, and beside a service by hand: the
+    processor time of all together, in turns."""
+    by_hand = pycomnet.ServiceServer(context.reactor)
+    await by_hand.add(ByHand(null))
+    floor = context.at(await by_hand.listen("tcp:0:interface=127.0.0.1"), "bench.by-hand")
+
+    async def three(number: int) -> None:
+        for _ in range(3):
+            await null.invoke("null", number)
+
+    ways: dict[str, Any] = {
+        "three calls": three,
+        "a service by hand": lambda number: floor.invoke("chain", number),
+        "a workflow": lambda number: w.invoke("quick", number),
+    }
+    times: dict[str, list[float]] = {name: [] for name in ways}
+    for _ in range(21):
+        for name, way in ways.items():
+            begun = time.process_time()
+            for number in range(count):
+                await way(number)
+            times[name].append((time.process_time() - begun) / count * 1e6)
+    await by_hand.close()
+    bare = times["three calls"]
+    for name, taken in times.items():
+        ratio = statistics.median(one / other for one, other in zip(taken, bare, strict=True))
+        each = statistics.median(taken)
+        print(f"not durable, {name}: {each:.0f} us of processor, {ratio:.2f} times three calls")
 
 
 async def output_of(command: list[str]) -> str:

@@ -6,6 +6,10 @@ was called; then its payment is undone. What must hold: no run is lost, every ru
 and no mark is made twice, what is done has been paid and shipped, and what is not done was undone
 once it may have been paid. A mark of which nobody knows whether it was made is not made again.
 
+A service is killed again once its successor is registered and some random time has passed. The
+services that run the workflows and the one that they call are killed independently, so that both
+may be gone at a time.
+
 On PostgreSQL two services share the runs, and some are stopped for longer than their lease: what
 they do when they go on must do nothing twice.
 
@@ -27,6 +31,7 @@ from pathlib import Path
 from typing import Any
 
 from ending import react
+from forked_daemons import ForkedDaemons
 from twisted.internet import defer
 from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThread
@@ -35,7 +40,7 @@ from pycomnet.errors import PycomnetError
 from pycomnet.ext.workflow import RunFailed, UnknownRun, workflow
 from pycomnet.services.client.context import Context
 from pycomnet.test.postgresql import postgresql
-from pycomnet.test.system.daemons import Daemon, Daemons, daemons
+from pycomnet.test.system.daemons import Daemon
 
 NAME = "/kills/workflow"
 #: Seconds of a lease.
@@ -119,7 +124,7 @@ class Kills:
     """One run of the checker."""
 
     def __init__(
-        self, reactor: Any, started: Daemons, args: argparse.Namespace, store: list[str]
+        self, reactor: Any, started: ForkedDaemons, args: argparse.Namespace, store: list[str]
     ) -> None:
         self._reactor = reactor
         self._started = started
@@ -131,6 +136,7 @@ class Kills:
         self._config.write_text(json.dumps(CONFIG))
         (started.directory / "shop.py").write_text(SERVICE)
         self.over = False
+        self._ends = 0.0
         self.ends: Counter[str] = Counter()
         self.killed: Counter[str] = Counter()
         self.runs: dict[str, str] = {}
@@ -190,8 +196,6 @@ class Kills:
         args = self._args
         shop = await deferToThread(self.shop)
         services = [await deferToThread(self.workflows, n) for n in range(args.services)]
-        kills = ["workflow"] * args.kills + ["shop"] * args.service_kills + ["stop"] * args.stops
-        self._random.shuffle(kills)
         context = Context(self._reactor, nameserver=self._nameserver, timeout=60)
         async with context:
             names = [f"{NAME}/{number % args.services}" for number in range(args.clients)]
@@ -200,24 +204,12 @@ class Kills:
                 for number, name in enumerate(names)
             ]
             ended = defer.gatherResults(clients, consumeErrors=True)
-            ends = self._reactor.seconds() + args.seconds
-            for what in kills:
-                if ended.called or self._reactor.seconds() > ends:
-                    break  # a run is lost, or time is up
-                await deferLater(self._reactor, self._random.uniform(0.2, 2.0))
-                if what == "shop":
-                    await self.kill(shop)
-                    shop = await deferToThread(self.shop)
-                else:
-                    number = self._random.randrange(args.services)
-                    if what == "stop":
-                        await self.stop(services[number])
-                    else:
-                        await self.kill(services[number])
-                        services[number] = await deferToThread(self.workflows, number)
-                self.killed[what] += 1
-                if self.killed.total() % 25 == 0:
-                    print(f"{dict(self.killed)}, runs: {dict(self.ends)}", flush=True)
+            self._ends = self._reactor.seconds() + args.seconds
+            kills = [
+                defer.Deferred.fromCoroutine(one)
+                for one in (self.kill_workflows(services, ended), self.kill_shop(shop, ended))
+            ]
+            await defer.gatherResults(kills)
             self.over = True
             try:
                 await ended.addTimeout(LONGEST_END, self._reactor)
@@ -228,10 +220,47 @@ class Kills:
                 raise SystemExit(f"{len(left)} runs don't end: {left}") from None
         self.check()
 
+    async def next_kill(self, ended: defer.Deferred[Any], times: float = 1.0) -> bool:
+        """Wait until the next kill; whether there is to be one.
+
+        :param times: how much rarer it is than others.
+        """
+        await deferLater(self._reactor, self._random.uniform(0.2, 2.0) * times)
+        # Not if a run is lost, or time is up.
+        return not ended.called and self._reactor.seconds() < self._ends
+
+    async def kill_workflows(self, services: list[Daemon], ended: defer.Deferred[Any]) -> None:
+        """Kill workflow services, and stop some for a while."""
+        kills = ["workflow"] * self._args.kills + ["stop"] * self._args.stops
+        self._random.shuffle(kills)
+        for what in kills:
+            if not await self.next_kill(ended):
+                break
+            number = self._random.randrange(len(services))
+            if what == "stop":
+                await self.stop(services[number])
+            else:
+                await self.kill(services[number])
+                services[number] = await deferToThread(self.workflows, number)
+            self.killed[what] += 1
+            if self.killed.total() % 25 == 0:
+                print(f"{dict(self.killed)}, runs: {dict(self.ends)}", flush=True)
+
+    async def kill_shop(self, shop: Daemon, ended: defer.Deferred[Any]) -> None:
+        """Kill the service that is called."""
+        args = self._args
+        for _ in range(args.service_kills):
+            if not await self.next_kill(ended, max(1.0, args.kills / args.service_kills)):
+                break
+            await self.kill(shop)
+            shop = await deferToThread(self.shop)
+            self.killed["shop"] += 1
+
     async def kill(self, victim: Daemon) -> None:
         """Kill a service."""
         victim.signal(signal.SIGKILL)
         await victim.ended()
+        victim.close()  # there are hundreds of them
 
     async def stop(self, victim: Daemon) -> None:
         """Stop a service for about as long as its lease: shorter, or longer."""
@@ -284,7 +313,8 @@ async def main(reactor: Any) -> None:
             store = ["--store", server.address(lease=LEASE)]
             args.services = args.services or 2
         args.services = args.services or 1
-        started = cleanup.enter_context(daemons(Path(directory)))
+        started = ForkedDaemons(Path(directory))
+        cleanup.callback(started.close)
         await Kills(reactor, started, args, store).run()
 
 

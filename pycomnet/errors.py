@@ -22,12 +22,15 @@ class PycomnetError(Exception):
     :cvar elsewhere: whether nothing was done, and another server of the same may do it.
     :ivar code: its stable name, or an empty text.
     :ivar formatted: the traceback in the other process, if that process sent it.
+    :ivar of_call: whether a call of this process has failed with it.
+    :ivar nested: whether the method that was called has run, and has made that call itself.
     """
 
     code: str = ""
     fields: ClassVar[tuple[str, ...]] = ()
     elsewhere: ClassVar[bool] = False
     formatted: str = ""
+    of_call = nested = False
 
     def __str__(self) -> str:
         # It may contain a peer's text, and is shown on a terminal or in a log.
@@ -281,7 +284,7 @@ class CallInterrupted(ServiceError):
     Calls of methods that are declared idempotent are repeated instead.
     """
 
-    code = "interrupted"
+    code, of_call = "interrupted", True
 
 
 class OnceMemoryLost(ServiceError):
@@ -314,7 +317,7 @@ class CallSkipped(ServiceError):
 class ServiceUnreachable(ServiceError):
     """No connection to the service's address could be made; nothing was run."""
 
-    code = "unreachable"
+    code, of_call = "unreachable", True
 
 
 class ServiceNotFound(ServiceError, LookupError):
@@ -531,6 +534,7 @@ def error_map(problem: BaseException, formatted: str = "") -> dict[str, Any]:
         known = _by_code.get(kind.code)
         if known is not None and issubclass(kind, known):
             found["code"] = kind.code
+            found |= {"nested": True} if problem.of_call else {}
             fields = {key: getattr(problem, key) for key in known.fields if hasattr(problem, key)}
             if fields:
                 found["fields"] = fields
@@ -547,6 +551,7 @@ def from_map(error: object) -> PycomnetError:
     problem = kind.__new__(kind)
     problem.args = (str(error.get("message", "")),)
     problem.formatted = str(error.get("formatted", ""))
+    problem.of_call, problem.nested = True, bool(error.get("nested"))
     fields = error.get("fields")
     if isinstance(fields, dict):
         for key in kind.fields:

@@ -4,8 +4,9 @@ It stands in for execnet before pytest-xdist imports that: pytest loads what ``-
 plugins that are installed. In the workers it changes nothing, and loads nothing.
 
 Workers are forked from a process that has imported pytest. With ``-n`` this process is started
-before this one loads the drop-in, so that both happen at the same time. The environment variable
-``PYCOMNET_XDIST_PRELOAD=no`` turns both off.
+before this one loads the drop-in, so that both happen at the same time; and in this one garbage
+collection leaves out what has been loaded by then. The environment variable
+``PYCOMNET_XDIST_PRELOAD=no`` turns all of that off.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ import importlib
 import os
 import shlex
 import sys
+import threading
+from queue import SimpleQueue
 from typing import Any
 
 #: The modules of execnet that users import by their names, and where their names are here.
@@ -32,7 +35,8 @@ MODULES = {
 #: Where this program has found pytest, as its ``-p`` comes before all that puts the tests'
 #: directories in front: a module of theirs may have the name of one that pytest imports.
 PATH = list(sys.path)
-#: The variable that turns off that workers have pytest imported when they start.
+#: The variable that turns off that workers have pytest imported when they start, and what is
+#: done early for that.
 SWITCH = "PYCOMNET_XDIST_PRELOAD"
 #: Where pytest's configuration keeps the process that was started early.
 EARLY: Any = object()
@@ -173,6 +177,58 @@ def start_early(config: Any) -> None:
     config.add_cleanup(early.end)
 
 
+class Events:
+    """pytest-xdist's queue of what its workers tell.
+
+    Its schedulers give work to the workers in the order in which they became ready. execnet's take
+    so long to start that this is mostly the order in which they were made. Those here are forked at
+    about the same time. So what a worker tells is kept until all that were made before it are
+    ready, or have ended. That delays no test: pytest-xdist waits for all of them in any case.
+    """
+
+    #: What is told of a worker that is ready, or never will be.
+    _STARTED = frozenset(("workerready", "workerfinished", "internal_error", "errordown"))
+
+    def __init__(self) -> None:
+        events: SimpleQueue[Any] = SimpleQueue()
+        self.get = events.get
+        self._pass_on = events.put
+        self._lock = threading.Lock()
+        #: the id of a worker that is not ready -> what it has told; in the order of making
+        self._starting: dict[str, list[Any]] = {}
+
+    def made(self, id: str) -> None:
+        """A worker has been made."""
+        with self._lock:
+            self._starting[id] = []
+
+    def put(self, event: tuple[str, dict[str, Any]]) -> None:
+        """Add what a worker has told. Called in any thread."""
+        if not self._starting:
+            self._pass_on(event)
+            return
+        node = event[1].get("node")  # a warning has none
+        with self._lock:
+            kept = None if node is None else self._starting.get(node.gateway.id)
+            if kept is None:
+                self._pass_on(event)
+                return
+            kept.append(event)
+            self._pass_on_in_turn()
+
+    def _pass_on_in_turn(self) -> None:
+        started = True
+        while started and self._starting:
+            first, kept = next(iter(self._starting.items()))
+            started = any(name in self._STARTED for name, _ in kept)
+            for event in kept:
+                self._pass_on(event)
+            kept.clear()
+            if started:
+                # Last, as from then on its events are passed on without the lock.
+                del self._starting[first]
+
+
 class Workers:
     """As a plugin: the workers, and no other gateways, are forked from where pytest is imported.
 
@@ -183,6 +239,17 @@ class Workers:
 
     def __init__(self, config: Any) -> None:
         self._config = config
+        self._events = Events()
+
+    def pytest_sessionstart(self) -> None:
+        """pytest-xdist is about to start its session."""
+        session = self._config.pluginmanager.get_plugin("dsession")
+        if session is not None:
+            session.queue = self._events
+
+    def pytest_xdist_newgateway(self, gateway: Any) -> None:
+        """pytest-xdist has made the gateway of a worker."""
+        self._events.made(gateway.id)
 
     def pytest_xdist_setupnodes(self) -> None:
         """pytest-xdist is about to make its gateways."""
@@ -212,9 +279,14 @@ def pytest_addoption(parser: Any, pluginmanager: Any) -> None:
     if not is_needed():
         return
     config = pluginmanager.get_plugin("pytestconfig")
-    if preloads() and starts_workers(arguments_of(config)):
+    workers = preloads() and starts_workers(arguments_of(config))
+    if workers:
         start_early(config)
     stand_in()
+    if workers and hasattr(gc, "freeze"):
+        # No test runs here. The modules that are loaded by now live until the end, and collecting
+        # garbage then looks through all of them, and takes them apart.
+        gc.freeze()
 
 
 def pytest_configure(config: Any) -> None:

@@ -91,7 +91,7 @@ def greet(connection: socket.socket) -> None:
 
 
 def serve() -> None:
-    if sys.argv[2:] == [bare_loop.LOOP]:
+    if sys.argv[2:] in ([bare_loop.LOOP], [bare_loop.OBJECTS]):
         bare_loop.serve()
         return
     epollreactor.install()

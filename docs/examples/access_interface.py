@@ -29,7 +29,7 @@ async def main(reactor: Any) -> None:
     await server.add(MyInterface())
     address = await server.listen("tcp:0:interface=127.0.0.1")
 
-    def ask() -> str:  # or a Deferred: deferToThread(getpass)
+    def ask() -> str:  # or a Deferred
         return "a secret"
 
     credentials = access.Password("alice", ask)

@@ -1,4 +1,4 @@
-"""A service: it adds. Run it with ``twistd -n pycomnet-service calc``."""
+"""A service: it adds. Run it with ``twistd --pidfile= -n pycomnet-service calc``."""
 
 from typing import Any
 

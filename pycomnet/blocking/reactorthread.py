@@ -114,6 +114,7 @@ class ReactorThread:
             reactor = _replace_reactor()
             ours = True
         else:
+            _twisted.load_reactor_without_tls()
             from twisted.internet import reactor
 
             ours = not reactor.running and (self._claimed or _not_by_crochet())

@@ -57,7 +57,6 @@ class RemoteStream(Blocking):
 
 
 @wraps_class(_remoteservice.RemoteService, ("interface",), _INNER)
-@wraps_class(_remoteservice.SayingService, ("interface",), _INNER)
 class RemoteService(Blocking):
     """Filled from :class:`pycomnet.RemoteService`."""
 

@@ -304,6 +304,8 @@ class Connection(Live, Protocol):
         self.corked = False
         if self.lost is None and self.mux.has_data():
             self.flush()
+        if self.lost is None and self._busy_poll is not None:
+            self._busy_poll.poll()
 
     def send_together(self, send: Callable[[], object]) -> None:
         """Call a function that sends, and write all of that at once."""

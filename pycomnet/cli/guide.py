@@ -202,7 +202,7 @@ class Guide:
             tour.in_environment,
         )
         if find_spec("packaging") is None:
-            self._result("not here: install pycomnet[xdeploy]")
+            self._result("not here: pip install 'pycomnet[xdeploy]'")
             return
         with TemporaryDirectory() as directory:
             begun = perf_counter()
@@ -320,6 +320,9 @@ class Guide:
         )
         if shutil.which("etcd") is None:
             self._result("not here: install etcd (on Debian: apt install etcd-server)")
+            return
+        if find_spec("hpack") is None:
+            self._result("not here: pip install 'pycomnet[etcd]'")
             return
         daemons = Daemons()
         try:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import os
-import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -41,13 +40,16 @@ class Identity:
         :raises AccessConfigError: they can't be used.
         :raises TokenError: so can't a token.
         """
+        from twisted.internet.defer import DeferredLock
+
         from pycomnet.auth.tokens import PASSWORD_VARIABLE, USER_VARIABLE
+        from pycomnet.cli.asking import ask
         from pycomnet.ext.access.credentials import ClientCertificate, Password, Token
         from pycomnet.ext.access.stored import for_servers, stored_credentials, unasked
 
         found: list[Credentials] = []
         if self.user is not None:
-            password: Any = functools.partial(ask, self.user)
+            password: Any = functools.partial(ask, self.user, DeferredLock())
             if os.environ.get(USER_VARIABLE, self.user) in ("", self.user):  # it is this user's
                 password = os.environ.get(PASSWORD_VARIABLE) or password
             found.append(Password(self.user, password))
@@ -56,22 +58,6 @@ class Identity:
         if self.certificate is not None:
             found.append(ClientCertificate(self.certificate, self.key or self.certificate))
         return [*for_servers(found), *unasked()] if found else stored_credentials()
-
-
-def ask(user: str, address: str) -> Any:
-    """Ask for a user's password at an address, in a thread; a Deferred of it."""
-    from getpass import getpass
-
-    from twisted.internet.threads import deferToThread
-
-    from pycomnet.errors import AccessConfigError
-
-    if not sys.stderr.isatty():
-        raise AccessConfigError(
-            f"{address} needs the password of {user}, and there is no terminal to ask for it: set "
-            "PYCOMNET_PASSWORD, or write it to the credentials file"
-        )
-    return deferToThread(getpass, f"Password of {user} for {address}: ")
 
 
 def identity_options(command: F) -> F:

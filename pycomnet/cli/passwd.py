@@ -13,9 +13,10 @@ Examples:
   pycomnet passwd --verify /etc/pycomnet/passwd alice
   pycomnet passwd --delete /etc/pycomnet/passwd alice
 
-The file has a line user:hash for each user, as Apache's htpasswd makes them. It is created if there
-is none, replaced as a whole, and has mode 0600 then. Comments stay. Servers that use it read it
-again when it has changed.
+The file has a line user:hash for each user, as Apache's htpasswd makes them. It is created, with
+mode 0600, if there is none, and replaced as a whole. Comments, owner and group stay; the group can
+still read it if it could before, and others can't. Servers that use it read it again when it has
+changed.
 
 \b
 Exit status:

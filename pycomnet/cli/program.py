@@ -17,7 +17,7 @@ from twisted.python.failure import Failure
 
 from pycomnet.cli.options import brief
 from pycomnet.cli.streams import OutputStream
-from pycomnet.errors import PycomnetError, TimeoutExpired
+from pycomnet.errors import PycomnetError, TimeoutExpired, Unauthenticated
 from pycomnet.net.clock import use_monotonic_clock
 from pycomnet.net.reactors import GatewayReactor
 from pycomnet.text.logs import Logger
@@ -32,6 +32,9 @@ SIGNALLED = 128
 TIMED_OUT = 124
 #: Seconds that gateways have to exit by themselves when a command ends.
 END_TIMEOUT = 5.0
+
+#: The end of the message about a service that needs a login.
+LOG_IN = " (--user, --token-file or --cert gives them)"
 
 SIGNALS = {
     signal.SIGINT: "interrupted",
@@ -172,7 +175,8 @@ class CommandProgram:
             self.show(f"Error: {problem.format_message()}\n")
             return problem.exit_code
         if isinstance(problem, PycomnetError | OSError):
-            self.say(brief(problem))
+            missing = isinstance(problem, Unauthenticated) and problem.reason == "missing"
+            self.say(brief(problem) + LOG_IN * missing)
             if isinstance(problem, TimeoutExpired):
                 return TIMED_OUT
         else:

@@ -8,8 +8,6 @@ All is imported at once, as tools such as pytest's ``pytester`` remove modules t
 later.
 """
 
-from twisted.internet import default as _default  # noqa: F401 - what its reactor needs is loaded
-
 from pycomnet.execnet import gateway, gateway_base, multi, rsync, xspec
 from pycomnet.execnet.channel import Channel
 from pycomnet.execnet.errors import (
@@ -25,6 +23,9 @@ from pycomnet.execnet.gateway_base import dump, dumps, load, loads
 from pycomnet.execnet.multi import Group, MultiChannel, default_group, makegateway, set_execmodel
 from pycomnet.execnet.rsync import RSync
 from pycomnet.execnet.xspec import XSpec
+from pycomnet.net import _twisted
+
+_twisted.load_reactor_without_tls()
 
 #: The release of execnet whose API this is.
 __version__ = "2.1.2"

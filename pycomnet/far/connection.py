@@ -413,8 +413,7 @@ class FarConnection(Live):
             if not self._may_batch or self.mux.scheduler.fragment < SIZE:
                 return  # unsafe, or a value could be too long for a frame
             with self.lock:
-                stream = channel.stream
-                if stream.raw:
+                if channel.stream.raw:
                     self.batcher = Batcher(channel, write_buffer, bytes)
                 else:
                     self.batcher = Batcher(channel, write_buffer, self.encode, self._codec.packing)
@@ -441,8 +440,9 @@ class FarConnection(Live):
         with self.write_lock:
             if not self.closed:
                 self._flush_buffer()
-            self.write_buffer.rest()
-        return not self.closed
+            delay = self.write_buffer.rest()
+            self.unbatched = 0 if delay else UNBATCHED
+        return None if self.closed else delay
 
     def write_parts(self, parts):
         """Write frames of the mux. The caller holds :attr:`write_lock`."""

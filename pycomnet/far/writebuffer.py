@@ -58,6 +58,9 @@ class WriteBuffer(object):
         self._poll = select.poll()
         self._poll.register(fd, select.POLLOUT)
         self.end = HEAD
+        #: the end of the first frame; whether more than that was written the last time
+        self._first = HEAD
+        self._several = False
         #: whether it is a pipe that has room for everything when it is empty; None: not known yet
         self._roomy = None
         #: how often the frames were written
@@ -78,6 +81,8 @@ class WriteBuffer(object):
                 return False
         self.memory[begin:end] = frame
         self.end = self.head[0] = end
+        if begin == HEAD:
+            self._first = end
         return True
 
     def flush(self):
@@ -85,6 +90,7 @@ class WriteBuffer(object):
         head = self.head
         end = self.end
         begin = HEAD
+        self._several = end > self._first
         if self.write is not None and begin < end:
             # Until they count as written they stay here, where the supervisor finds them.
             self.write(bytes(self.memory[begin:end]), self._claim)
@@ -114,7 +120,8 @@ class WriteBuffer(object):
     def flush_late(self, flush):
         """Let a thread call a function if no other thread has flushed for a while.
 
-        :param flush: it waits until it may write, and calls :meth:`flush`; False ends the thread.
+        :param flush: it waits until it may write, and calls :meth:`flush`. It returns the seconds
+            until its next call, 0 if it is called when a frame is collected, or None: never again.
         """
         self._gate = allocate_lock()
         self._gate.acquire()
@@ -144,14 +151,23 @@ class WriteBuffer(object):
             if self._writes != seen:  # the sender sends more, and writes
                 delay = STREAM_DELAY
                 continue
-            if not flush():
+            delay = flush()
+            if delay is None:
                 return
-            self._gate.acquire()
-            delay = DELAY
+            if not delay:
+                self._gate.acquire()
+                delay = DELAY
 
     def rest(self):
-        """Nothing is left for the thread until the next frame. The thread calls this."""
+        """Nothing is left for the thread until the next frame. The thread calls this.
+
+        :returns: 0. But if it has written several frames, values follow each other quickly, and it
+            should look again after so many seconds: nobody wakes it before.
+        """
+        if self._several:
+            return STREAM_DELAY
         self._awake = False
+        return 0
 
     def last_words(self):
         """Write what a dead worker has left. Its supervisor calls this."""

@@ -9,7 +9,10 @@ Twisted changes, that costs time and no data. This module's tests fail on such a
 from __future__ import annotations
 
 import select
+import sys
 from collections.abc import Callable, Sequence
+from importlib import import_module
+from types import ModuleType
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from twisted.internet.abstract import FileDescriptor
@@ -185,6 +188,51 @@ def silence_waker(reactor: object) -> None:
 def runs_on(reactor: object, loop: object) -> bool:
     """Whether an asyncio reactor runs on a loop. The public way: False."""
     return getattr(reactor, "_asyncioEventloop", None) is loop
+
+
+# -- TLS -----------------------------------------------------------------------------------------
+
+
+class _Later(ModuleType):
+    """In place of a module of Twisted's, while the reactor's modules are loaded."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)  # Python's import system asks for some
+        self.leave()
+        return getattr(import_module(self.__name__), name)
+
+    def leave(self) -> None:
+        """From now on the module itself is imported."""
+        if sys.modules.get(self.__name__) is self:
+            del sys.modules[self.__name__]
+
+
+def _make_tls_factory(*args: Any, **kwargs: Any) -> Any:
+    return import_module(_TLS).TLSMemoryBIOFactory(*args, **kwargs)
+
+
+_TLS, _SSL = "twisted.protocols.tls", "twisted.internet.ssl"
+
+
+def load_reactor_without_tls() -> None:
+    """Load the default reactor's modules now, and the TLS libraries when they are first used.
+
+    Loading those takes twice as long as all the rest, and gateways on this machine have no TLS.
+    Twisted's modules take two names from those with TLS. Meanwhile they find modules here that
+    have these names, and load the real ones when the names are used: so ``startTLS``,
+    ``connectSSL`` and endpoints work as always. The public way: they are loaded at once.
+    """
+    if not {_TLS, _SSL, "twisted.internet.tcp"} & set(sys.modules):
+        later = _Later(_TLS), _Later(_SSL)
+        later[0].__dict__["TLSMemoryBIOFactory"] = _make_tls_factory
+        sys.modules.update({module.__name__: module for module in later})
+        try:
+            import_module("twisted.internet.default")
+        finally:
+            for module in later:
+                module.leave()
+    import_module("twisted.internet.default")
 
 
 # -- HTTP ----------------------------------------------------------------------------------------

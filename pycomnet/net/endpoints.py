@@ -8,6 +8,7 @@ fails with :class:`~pycomnet.errors.CertificateRefused`, which says why.
 
 from __future__ import annotations
 
+import errno
 import ipaddress
 import os
 import re
@@ -395,6 +396,10 @@ def explain(failure: Failure | BaseException) -> str:
         return "it does not answer (timed out)"
     if isinstance(problem, error.DNSLookupError):
         return "its name can't be resolved"
+    if isinstance(problem, error.ConnectError) and problem.osError == errno.ENOENT:
+        return "nothing listens there (there is no such socket)"
+    if isinstance(problem, error.ConnectError) and problem.osError == errno.EACCES:
+        return "this user may not connect to that socket (permission denied)"
     text = str(problem)
     if problem is not None and type(problem).__module__.startswith("OpenSSL"):
         reasons = [str(item[-1]) for item in problem.args[0]] if problem.args else []

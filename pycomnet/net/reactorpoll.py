@@ -77,26 +77,29 @@ class BusyPoll:
         return cls(transport) if is_plain(transport) and hasattr(transport, "socket") else None
 
     def __call__(self) -> Any:
-        wait = self._wait
-        if wait is not None:
-            wait.came()
-        transport = self._transport
-        is_congested = _twisted.is_congested
+        if self._wait is not None:
+            self._wait.came()
         for _ in range(self._most):
             self.wrote = False
             problem = self._read()
-            if problem is not None or not self.wrote:
+            if problem is not None or not self.wrote or not self.poll():
                 return problem
-            if not transport.connected or transport.disconnecting or is_congested(transport):
-                return None
-            if wait is None:
-                reactor = getattr(transport, "reactor", None)
-                wait = self._wait = reactor_wait(reactor, transport.fileno(), LONG_WINDOW)
-                if _twisted.epoll_of(reactor) is not None:
-                    self._most = READS_PER_TURN
-            if not wait.poll():
-                return None
         return None
+
+    def poll(self) -> Any:
+        """Poll for an answer to what was written; the reactor reads it.
+
+        :returns: whether there is one; None if nothing is to be polled for.
+        """
+        transport, wait = self._transport, self._wait
+        if not transport.connected or transport.disconnecting or _twisted.is_congested(transport):
+            return None
+        if wait is None:
+            reactor = getattr(transport, "reactor", None)
+            wait = self._wait = reactor_wait(reactor, transport.fileno(), LONG_WINDOW)
+            if _twisted.epoll_of(reactor) is not None:
+                self._most = READS_PER_TURN
+        return wait.poll()
 
     def stop(self) -> None:
         """The transport is closed: release it."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from importlib import import_module
+from itertools import pairwise
 from operator import attrgetter
 
 from twisted.trial.unittest import SynchronousTestCase
@@ -78,6 +79,17 @@ class PageTests(SynchronousTestCase):
                 if found:
                     missing[source.name] = found
         self.assertEqual(missing, {})
+
+    def test_literal_blocks_begin_with_an_empty_line(self) -> None:
+        """After a line that ends with ``::`` comes an empty one: else the block is plain text."""
+        broken = []
+        for page in [*DOCS.rglob("*.rst"), *ROOT.glob("*.rst")]:
+            lines = page.read_text(encoding="utf-8").splitlines()
+            for number, (line, following) in enumerate(pairwise(lines), 1):
+                directive = line.lstrip().startswith("..")
+                if line.rstrip().endswith("::") and following.strip() and not directive:
+                    broken.append(f"{page.name}:{number}")
+        self.assertEqual(broken, [])
 
     def test_imports_that_point_up_are_explained(self) -> None:
         """Each module that a string may name from below is on the page about the layers."""

@@ -20,7 +20,7 @@ def load_library(name: str, what: str) -> Any:
     except ImportError as problem:
         raise AccessConfigError(
             f"{what} needs {name.partition('.')[0]}, which can't be imported ({problem}): "
-            "install pycomnet[access]"
+            "pip install 'pycomnet[access]'"
         ) from None
 
 

@@ -22,7 +22,7 @@ from pycomnet.ext.access.reloading import FileChecker
 
 #: Names and their users: a mapping, or a file with ``user: name name`` a line.
 Users = Mapping[Any, str] | str | os.PathLike[str] | None
-#: The users' roles: a mapping, or a file with ``role: user user`` a line.
+#: The users' roles: a mapping of users, or a file with ``role: user user`` a line.
 Roles = Mapping[str, Iterable[str]] | str | os.PathLike[str] | None
 
 
@@ -43,11 +43,24 @@ class NamedUsers(FileChecker[_Names]):
 
     :param users: name -> user: a mapping, or a file; other names are refused. None: each name is
         its user's.
-    :param groups: the users' roles: a mapping, or a file of groups as for :class:`PasswordFile`.
+    :param groups: user -> roles: a mapping, or a file of groups as for :class:`PasswordFile`.
+    :raises AccessConfigError: a mapping is not of that form.
     """
 
     def __init__(self, users: Users = None, *, groups: Roles = None) -> None:
         super().__init__()
+        for name, user in users.items() if isinstance(users, Mapping) else ():
+            if not isinstance(user, str) or not user:
+                raise AccessConfigError(
+                    f"users={{{name!r}: {user!r}}}: expected a name and its user, "
+                    "such as {'build.example.org': 'build'}"
+                )
+        for user, roles in groups.items() if isinstance(groups, Mapping) else ():
+            if isinstance(roles, str) or not all(isinstance(one, str) for one in roles):
+                raise AccessConfigError(
+                    f"groups={{{user!r}: {roles!r}}}: expected a user and a list of roles, "
+                    "such as {'bob': ['clerk']}"
+                )
         self._users = users
         self._groups = groups
         self._files = tuple(

@@ -11,7 +11,7 @@ import attrs
 
 from pycomnet.auth.principal import Principal
 from pycomnet.errors import AccessConfigError, Forbidden, Unauthenticated
-from pycomnet.ext.access.checkers import Login, flatten
+from pycomnet.ext.access.checkers import Login, flatten, kinds_of
 from pycomnet.services.server.guarding import RULE
 from pycomnet.text.logs import Logger
 
@@ -120,7 +120,9 @@ class Rule:
                 return Unauthenticated(f"{what}: the login has ended: log in again", "expired")
             if logins:
                 return Unauthenticated(f"{what} needs other credentials than these", "kind")
-            return Unauthenticated(f"{what} needs credentials, and none were given", "missing")
+            kinds = dict.fromkeys(kind for one in self.checkers for kind in kinds_of(one))
+            text = f"{what} needs credentials, and none were given; it takes: {', '.join(kinds)}"
+            return Unauthenticated(text, "missing")
         if not (self.roles or self.allow):
             return None
         for user in users:

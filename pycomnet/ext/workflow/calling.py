@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Container, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -63,7 +63,7 @@ class CallFor:
     :ivar caller: who started it.
     :ivar durable: whether the run survives this process.
     :ivar nonce: the run's part of the keys of its calls.
-    :ivar remember: commits the step's record: the memory that the call is for.
+    :ivar remember: commits a step's record: the memory that its call is for.
     :ivar held: whether the run is sure to be this service's.
     """
 
@@ -71,7 +71,7 @@ class CallFor:
     caller: str
     durable: bool
     nonce: str
-    remember: Callable[[], Awaitable[None]]
+    remember: Callable[[StepCall], Awaitable[None]]
     held: Callable[[], bool]
 
 
@@ -101,28 +101,46 @@ class StepCaller:
         #: the methods of interfaces, for steps that name none
         self._methods: dict[tuple[str, str | None], list[str]] = {}
 
-    async def call(self, call: StepCall, whom: CallFor, outcome: Outcome) -> Any:
-        """Make a call; raises what it fails with.
+    def call(self, call: StepCall, whom: CallFor, outcome: Outcome) -> defer.Deferred[Any]:
+        """Make a call.
 
         :param outcome: is told whether it may be made twice.
-        :raises NotHeld: the lease has ended while the service was looked for; it was not sent.
+        :returns: fires with its result. Fails with :class:`NotHeld` if the lease has ended while
+            the service was looked for: it was not sent. :meth:`explained` explains other errors.
         """
-        try:
-            return await self._call(call, whom, outcome)
-        except PycomnetError as problem:
-            if isinstance(problem, UnknownMethod):
-                self._methods.pop((call.step["interface"], call.step.get("service")), None)
-            if call.again and not outcome.safe and problem_code(problem) in NOT_RUN:
-                raise StepUnknown(f"it may have run before: {problem}") from problem
-            raise
+        step = call.step
+        outcome.safe = bool(step.get("idempotent"))
+        outcome.sent = call.again or call.unsure
+        method = step.get("method")
+        if (
+            method is None
+            or (whom.durable and not outcome.safe)
+            or call.attached
+            or "files" in step
+            or "tags" in step
+        ):
+            return defer.Deferred.fromCoroutine(self._call(call, whom, outcome))
+        # Nothing has to be asked for before it is sent.
+        if whom.durable and not whom.held():
+            return defer.fail(NotHeld())
+        outcome.sent = True
+        service, _ = self._known(step["interface"], step.get("service"))
+        said = service.saying(step_key(whom.run, call.path, whom.nonce), whom.caller or None)
+        return said.invoke(method, call.args, step.get("timeout", TIMEOUT))
+
+    def explained(self, problem: Any, call: StepCall, outcome: Outcome) -> Any:
+        """What an error of :meth:`call` means for the step."""
+        if isinstance(problem, UnknownMethod):
+            self._methods.pop((call.step["interface"], call.step.get("service")), None)
+        if call.again and not outcome.safe and _was_refused(problem, NOT_RUN):
+            return StepUnknown(f"it may have run before: {problem}")
+        return problem
 
     async def _call(self, call: StepCall, whom: CallFor, outcome: Outcome) -> Any:
         step = call.step
         timeout = step.get("timeout", TIMEOUT)
         seconds = self._context.reactor.seconds
         expires = seconds() + timeout
-        outcome.safe = bool(step.get("idempotent"))
-        outcome.sent = call.again or call.unsure
         blocks: Sequence[Binary] = ()
         if step.get("files") and self._files is None:  # before it is called
             raise RunFileLost(NO_FILES)
@@ -221,7 +239,7 @@ class StepCaller:
         while True:
             if not again and record.memory != peer.memory:
                 record.memory = peer.memory or ""
-                await whom.remember()
+                await whom.remember(call)
             if not again:  # a repetition is for the memory of the first: it has no further effect
                 _check(whom)
             if again and not _is_of(peer, record.memory):
@@ -247,7 +265,7 @@ class StepCaller:
                 if unreachable > 1:
                     await self._pause(unreachable, expires)
             except PycomnetError as problem:
-                if again and problem_code(problem) in NOT_RUN_HERE:
+                if again and _was_refused(problem, NOT_RUN_HERE):
                     raise StepUnknown(f"{method} may have run before: {problem}") from problem
                 raise
             try:
@@ -292,6 +310,9 @@ class StepCaller:
                 "locate", {k: v for k, v in wanted.items() if v is not None}, timeout
             )
             name = one["service"]
+        return self._known(interface, name)
+
+    def _known(self, interface: str, name: str | None) -> tuple[RemoteService, NamedRoute]:
         key = (interface, name)
         found = self._services.get(key)
         if found is None:
@@ -364,7 +385,17 @@ def call_error(problem: BaseException, sent: bool) -> dict[str, Any]:
         error["code"] = "result"  # what came can't be taken, and the method may have run
     if not sent:
         error["ran"] = False
+    elif isinstance(problem, PycomnetError) and problem.nested:
+        error["ran"] = True
     return error
+
+
+def _was_refused(problem: BaseException, codes: Container[str]) -> bool:
+    """Whether an error with one of these codes says that the method was not run. The error of a
+    call that the method made itself does not."""
+    if not isinstance(problem, PycomnetError) or problem.nested:
+        return False
+    return problem_code(problem) in codes
 
 
 def problem_code(problem: BaseException) -> str:

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 from twisted.internet import defer
 from twisted.python.failure import Failure
 
+# So that the errors of a service are of their classes:
+import pycomnet.ext.workflow.errors  # noqa: F401
 from pycomnet.far.live import Live
 from pycomnet.services.client.remoteservice import DEFAULT
 

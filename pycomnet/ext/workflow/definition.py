@@ -35,12 +35,18 @@ class Definition:
 
     :ivar hash: the SHA-256 of its canonical JSON.
     :ivar data: that JSON, which a store keeps.
+    :ivar main: the task itself.
     """
 
     task: str
     tasks: Mapping[str, Mapping[str, Any]]
     hash: str
     data: bytes = attrs.field(repr=False)
+    main: Mapping[str, Any] = attrs.field(init=False, repr=False, eq=False)
+
+    @main.default
+    def _main(self) -> Mapping[str, Any]:
+        return self.tasks[self.task]
 
     @classmethod
     def of(cls, task: str, tasks: Mapping[str, Mapping[str, Any]]) -> Definition:
@@ -67,11 +73,6 @@ class Definition:
         """Make one of what a store has kept."""
         found = json.loads(data)
         return cls(found["task"], found["tasks"], hashlib.sha256(data).hexdigest(), data)
-
-    @property
-    def main(self) -> Mapping[str, Any]:
-        """The task itself."""
-        return self.tasks[self.task]
 
 
 def canonical(task: str, tasks: Mapping[str, Any]) -> bytes:

@@ -14,6 +14,7 @@ from typing import Any
 import attrs
 
 from pycomnet.ext.workflow.errors import ExpressionError
+from pycomnet.ext.workflow.showing import shown
 
 #: The longest expression, in characters.
 LONGEST = 2_000
@@ -385,8 +386,12 @@ def _as_text(value: Any) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, (int, float)):
-        return str(value)
-    raise ExpressionError(f"within text, an expression is text or a number, not {value!r:.100}")
+        try:
+            return str(value)
+        except ValueError as problem:  # too many digits
+            raise ExpressionError(f"within text: {problem}") from None
+    text = f"within text, an expression is text or a number, not {shown(value, 100)}"
+    raise ExpressionError(text)
 
 
 def is_true(value: Any) -> bool:

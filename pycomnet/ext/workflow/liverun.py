@@ -8,7 +8,7 @@ from typing import Any
 import attrs
 from twisted.internet import defer
 
-from pycomnet.ext.workflow.calling import Outcome
+from pycomnet.ext.workflow.calling import CallFor, Outcome
 from pycomnet.ext.workflow.decisions import StepCall
 from pycomnet.ext.workflow.records import StepRecord, WorkflowRun
 
@@ -26,6 +26,7 @@ class LiveRun:
     :ivar definition: another one that it goes on with, to be committed.
     :ivar size: the bytes of what its steps gave.
     :ivar broken: whether it was failed as it can't go on.
+    :ivar whom: for whom its calls are made; known once there is one.
     :ivar bare: whether then its steps could not be kept either: its row is, alone.
     """
 
@@ -47,6 +48,7 @@ class LiveRun:
     broken: bool = False
     bare: bool = False
     timer: Any = None
+    whom: CallFor | None = None
     waiting: list[defer.Deferred[None]] = attrs.field(factory=list)
 
 

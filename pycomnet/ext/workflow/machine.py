@@ -6,7 +6,7 @@ It has no reactor, no clock and no randomness: the time is an argument. Who driv
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from typing import Any
 
 from pycomnet.ext.workflow.decisions import (
@@ -45,7 +45,7 @@ from pycomnet.ext.workflow.walk import Undo, fail_record
 
 
 def advance(
-    run: WorkflowRun, now: float, under_way: Iterable[str] = (), held: bool = False
+    run: WorkflowRun, now: float, under_way: Container[str] = (), held: bool = False
 ) -> Decision:
     """Decide what comes next, and note it in the run's records.
 
@@ -55,7 +55,7 @@ def advance(
         them was begun before a crash.
     :param held: nothing begins: what is under way goes on.
     """
-    walk = RunWalk(run, now, frozenset(under_way))
+    walk = RunWalk(run, now, under_way)
     walk.held = held
     return walk.run()
 
@@ -205,10 +205,11 @@ class RunWalk(StepWalk):
             self._forward()
         if run.state == COMPENSATING:
             self._compensate()
-        if run.ended:
+        ended = run.ended
+        if ended:
             self._drop_all()
             self.decision.due = None
-        if self.decision.changed or run.ended:
+        if ended or self.decision.changed:
             run.updated = now
         return self.decision
 

@@ -29,13 +29,14 @@ class PassingRuns:
     """
 
     size: int = 0
+    _number: int = 0
     _runs: Counter[str] = attrs.field(factory=Counter)
     _sizes: Counter[str] = attrs.field(factory=Counter)
     _ended: OrderedDict[str, tuple[WorkflowRun, int]] = attrs.field(factory=OrderedDict)
     _remembered: int = 0
 
     def __len__(self) -> int:
-        return self._runs.total()
+        return self._number
 
     def begin(self, live: LiveRun) -> None:
         """Count a run that begins.
@@ -47,11 +48,12 @@ class PassingRuns:
             his = f"{self._runs[user]} of them this user's"
             text = f"{len(self)} runs that are not durable go on here, {his}: start it again later"
             raise Overloaded(text)
-        size = weight_of(live.run.input)
-        if self._is_full(user, size):
-            raise Overloaded(f"{self._full(user)}: start it again later")
+        try:
+            self.add(live, weight_of(live.run.input))
+        except RunFull as full:
+            raise Overloaded(f"{full}: start it again later") from None
+        self._number += 1
         self._runs[user] += 1
-        self._add(live, size)
 
     def add(self, live: LiveRun, size: int) -> None:
         """Count bytes that a run has received.
@@ -59,31 +61,24 @@ class PassingRuns:
         :raises RunFull: it is too much.
         """
         user = live.run.caller
-        if self._is_full(user, size):
-            raise RunFull(self._full(user))
-        self._add(live, size)
+        his = self._sizes.get(user, 0)
+        if self.size + size > MOST_PASSING_BYTES or (user and his + size > MOST_PASSING_BYTES // 2):
+            text = f"the runs that are not durable have {self.size} bytes"
+            raise RunFull(f"{text} already, {his} of them this user's")
+        live.size += size
+        self.size += size
+        self._sizes[user] = his + size
 
     def remove(self, live: LiveRun, size: int) -> None:
         """Undo :meth:`add`."""
-        self._add(live, -size)
-
-    def _add(self, live: LiveRun, size: int) -> None:
-        live.size += size
-        self.size += size
-        self._sizes[live.run.caller] += size
-
-    def _is_full(self, user: str, size: int) -> bool:
-        if self.size + size > MOST_PASSING_BYTES:
-            return True
-        return bool(user) and self._sizes[user] + size > MOST_PASSING_BYTES // 2
-
-    def _full(self, user: str) -> str:
-        text = f"the runs that are not durable have {self.size} bytes"
-        return f"{text} already, {self._sizes[user]} of them this user's"
+        live.size -= size
+        self.size -= size
+        self._sizes[live.run.caller] -= size
 
     def end(self, live: LiveRun) -> None:
         """Remember a run that has ended, so that it can still be seen."""
         run = live.run
+        self._number -= 1
         self._forget(self._runs, run.caller, 1)
         self._forget(self._sizes, run.caller, live.size)
         self.size -= live.size

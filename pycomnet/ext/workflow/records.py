@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import itertools
-import reprlib
 from collections.abc import Mapping, Sequence
 from operator import attrgetter
 from typing import Any
@@ -12,6 +10,7 @@ from typing import Any
 import attrs
 
 from pycomnet.ext.workflow.definition import Definition
+from pycomnet.ext.workflow.showing import shown
 from pycomnet.wire.codec import make_codec
 from pycomnet.wire.values import ValueNotSendable
 
@@ -41,8 +40,6 @@ MOST_BYTES = 1 << 20
 #: The most bytes of what the steps of a run gave and of its signals together, and of its result.
 MOST_RUN = 64 << 20
 MOST_RESULT = 16 << 20
-#: The most characters of arguments that the history shows.
-MOST_SHOWN = 1_000
 #: The most signals that wait in a run, and the most bytes that one brings.
 MOST_SIGNALS = 100
 MOST_SIGNAL = 1 << 16
@@ -394,37 +391,6 @@ class RunQuery:
     callerless: tuple[str, ...] = ()
     before: tuple[float, str] | None = None
     limit: int = 100
-
-
-class _Shown(reprlib.Repr):
-    """Formats values, and reads only the parts of them that it shows."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.maxlevel = 6
-        self.maxdict = self.maxlist = self.maxtuple = 100
-        self.maxstring = self.maxother = self.maxlong = MOST_SHOWN
-
-    def repr_dict(self, x: dict[Any, Any], level: int) -> str:
-        if level <= 0 or not x:
-            return "{...}" if x else "{}"
-        # In their own order, not sorted.
-        first = itertools.islice(x.items(), self.maxdict)
-        items = [
-            f"{self.repr1(key, level - 1)}: {self.repr1(one, level - 1)}" for key, one in first
-        ]
-        return f"{{{', '.join(items)}{', ...' if len(x) > self.maxdict else ''}}}"
-
-
-_shown = _Shown()
-
-
-def shown(value: Any) -> str:
-    """A value as text, cut."""
-    if value is None:
-        return ""
-    text = _shown.repr(value) if not isinstance(value, (str, bytes)) else repr(value[:MOST_SHOWN])
-    return text if len(text) <= MOST_SHOWN else text[: MOST_SHOWN - 3] + "..."
 
 
 __all__ = [

@@ -80,12 +80,13 @@ def catches(clauses: Sequence[Mapping[str, Any]], error: Mapping[str, Any]) -> i
 def may_have_run(error: Mapping[str, Any] | None) -> bool:
     """Whether a call that has failed so may have had its effect: unless it was not sent, or the
     method itself has failed."""
-    return error is not None and str(error.get("code")) in UNKNOWN and bool(error.get("ran", True))
+    return error is not None and str(error.get("code")) in UNKNOWN and error.get("ran") is not False
 
 
 def was_not_run(error: Mapping[str, Any]) -> bool:
     """Whether a call that has failed so surely was not run."""
-    return not error.get("ran", True) or str(error.get("code")) in NOT_RUN
+    ran = error.get("ran")
+    return ran is False or (str(error.get("code")) in NOT_RUN and not ran)
 
 
 def retry_at(

@@ -173,25 +173,25 @@ class RunStepper:
             self._broken(live, str((run.error or {}).get("message", "")))
             return
         decision = self._decide(live)
-        idle = decision.parkable and not live.under_way and not live.evaluating
-        now = self._wall()
+        ended = run.ended
         if live.fence is None:
             live.dirty.clear()
             live.consumed.clear()
-            if run.ended:
+            if ended:
                 self._over(live)
             else:
                 self._perform(live)
                 self._set_timer(live, decision.due)
             return
+        idle = decision.parkable and not live.under_way and not live.evaluating
         parked = (
-            not run.ended
+            not ended
             and not self.stopping  # what is held then goes on at the next start
             and idle
             and not live.calls
-            and (decision.due is None or decision.due - now > PARK_AFTER)
+            and (decision.due is None or decision.due - self._wall() > PARK_AFTER)
         )
-        if not (live.dirty or live.changed or run.ended or parked):
+        if not (live.dirty or live.changed or ended or parked):
             self._perform(live)
             self._set_timer(live, decision.due)
             return
@@ -230,6 +230,8 @@ class RunStepper:
             for call in decision.calls:
                 live.calls[call.path] = call
                 live.under_way[call.path] = None
+            if not decision.evaluate:
+                return decision
             wanted = [one for one in decision.evaluate if one.key not in live.evaluating]
             if not wanted:
                 return decision
@@ -292,9 +294,10 @@ class RunStepper:
         live.run.values[wanted.key] = StepFailure(error, wanted.key[0])
 
     def _set_timer(self, live: LiveRun, due: float | None) -> None:
-        if live.timer is not None and live.timer.active():
-            live.timer.cancel()
-        live.timer = None
+        if live.timer is not None:
+            if live.timer.active():
+                live.timer.cancel()
+            live.timer = None
         if due is not None and not live.gone:
             delay = min(max(0.0, due - self._wall()), LONGEST_DELAY)
             live.timer = self._reactor.callLater(delay, self._step, live)
@@ -403,24 +406,27 @@ class RunStepper:
             if path not in live.under_way:
                 continue
             outcome = live.outcomes[path] = Outcome()
-            run = live.run
-            whom = CallFor(
-                run.id,
-                run.caller,
-                live.fence is not None,
-                run.nonce,
-                partial(self._remember, live, call),
-                lambda: live.fence is None or self.store.held,
-            )
-            made = defer.Deferred.fromCoroutine(self._caller.call(call, whom, outcome))
-            live.under_way[path] = made
+            whom = live.whom = live.whom or self._whom(live)
+            made = live.under_way[path] = self._caller.call(call, whom, outcome)
             made.addCallbacks(
                 self._succeeded,
                 self._call_failed,
                 callbackArgs=(live, call, outcome, made),
                 errbackArgs=(live, call, outcome, made),
             )
-            made.addErrback(lambda failure: log.failure("the runner failed", failure))
+
+    def _whom(self, live: LiveRun) -> CallFor:
+        """For whom the calls of a run are made."""
+        run = live.run
+        durable = live.fence is not None
+        return CallFor(
+            run.id,
+            run.caller,
+            durable,
+            run.nonce,
+            partial(self._remember, live),
+            lambda: not durable or self.store.held,
+        )
 
     async def _remember(self, live: LiveRun, call: machine.StepCall) -> None:
         """Commit a step's record before its call is sent."""
@@ -458,6 +464,7 @@ class RunStepper:
         if isinstance(problem, NotHeld):  # it is begun anew when the lease is renewed
             live.calls[call.path], live.under_way[call.path] = call, None
             return
+        problem = self._caller.explained(problem, call, outcome)
         self._fail(live, call, call_error(problem, outcome.sent), outcome)
 
     def _fail(

@@ -14,8 +14,8 @@ from pycomnet.ext.workflow.records import (
     STEP_DONE,
     WAITING,
     StepRecord,
-    shown,
 )
+from pycomnet.ext.workflow.showing import shown
 from pycomnet.ext.workflow.steperrors import StepFailure, failure_of
 from pycomnet.ext.workflow.stepkinds import LONGEST, MOST_ITEMS
 from pycomnet.ext.workflow.walk import Walk
@@ -131,7 +131,7 @@ class StepWalk(Walk):
             return over
         items = over.value
         if not isinstance(items, (list, tuple)) or len(items) > MOST_ITEMS:
-            text = f"{path}: expected a list of at most {MOST_ITEMS} items, got {items!r:.80}"
+            text = f"{path}: expected a list of at most {MOST_ITEMS} items, got {shown(items, 80)}"
             return StepFailure(failure_of("expression", text), path)
         if not self._holder(step, path, record):
             return PENDING
@@ -203,7 +203,7 @@ class StepWalk(Walk):
             due = self._time_of(kind, found.value)
             if due is None:
                 what = "seconds" if kind == "wait" else "a time with its zone"
-                text = f"{path}: expected {what}, got {found.value!r:.80}"
+                text = f"{path}: expected {what}, got {shown(found.value, 80)}"
                 return StepFailure(failure_of("expression", text), path)
             record = self._begin(step, path, WAITING)
             record.due = due
@@ -292,7 +292,8 @@ class StepWalk(Walk):
         message = self._evaluated(path, "message", failure.get("message", ""), scope)
         if not isinstance(message, Value):
             return message
-        return StepFailure(failure_of(failure["code"], str(message.value)), path)
+        text = message.value if isinstance(message.value, str) else shown(message.value)
+        return StepFailure(failure_of(failure["code"], text), path)
 
     def _value_step(
         self,

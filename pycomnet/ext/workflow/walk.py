@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from typing import Any
 
 import attrs
@@ -54,7 +54,7 @@ class Walk:
     :ivar decision: what comes of it.
     """
 
-    def __init__(self, run: WorkflowRun, now: float, under_way: frozenset[str]) -> None:
+    def __init__(self, run: WorkflowRun, now: float, under_way: Container[str]) -> None:
         assert run.pinned is not None
         self._run = run
         self._now = now
@@ -94,26 +94,36 @@ class Walk:
     # -- lists of steps --------------------------------------------------------------------------
 
     def _sequence(self, steps: Any, prefix: str, scope: Mapping[str, Any], last: Any) -> Outcome:
-        here = {**scope, "steps": dict(scope["steps"])}
+        results = dict(scope["steps"])
+        here = {**scope, "steps": results}
+        records = self._run.steps
         for step in steps:
             name = step["name"]
+            path = prefix + name
+            record = records.get(path)
+            if (
+                record is not None
+                and record.state == STEP_DONE
+                and step["kind"] == "call"
+                and not self._collecting
+            ):
+                # Most steps of a long run: each walk passes all of them.
+                last = results[name] = record.result
+                continue
             here["last"] = last
-            outcome = self._step(step, prefix + name, here)
+            outcome = self._step(step, path, here, record)
             if not isinstance(outcome, Value):
                 return outcome
-            last = outcome.value
-            here["steps"][name] = last
+            last = results[name] = outcome.value
         return Value(last)
 
-    def _step(self, step: Mapping[str, Any], path: str, scope: Mapping[str, Any]) -> Outcome:
-        record = self._run.steps.get(path)
-        if (
-            record is not None
-            and record.state == STEP_DONE
-            and step["kind"] == "call"
-            and not self._collecting
-        ):
-            return Value(record.result)  # most steps of a long run: each walk passes all of them
+    def _step(
+        self,
+        step: Mapping[str, Any],
+        path: str,
+        scope: Mapping[str, Any],
+        record: StepRecord | None,
+    ) -> Outcome:
         key = (path, "done")
         if record is not None and record.state == STEP_FAILED:
             error = record.error or {}
@@ -241,7 +251,8 @@ class Walk:
 
     def _drop_all(self) -> None:
         for record in self._run.steps.values():
-            self._drop(record)
+            if record.state not in (STEP_DONE, STEP_FAILED):
+                self._drop(record)
         self.decision.calls.clear()
         self.decision.evaluate.clear()
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import codecs
 import os
-from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -33,7 +32,7 @@ class ErrorText:
 
     def __init__(self, output: Callable[[str], Any]) -> None:
         self._output = output
-        self._lines: deque[str] = deque(maxlen=STDERR_LINES)
+        self._lines: list[str] = []
         self._line = ""
         self._decoder = codecs.getincrementaldecoder("utf-8")("surrogateescape")
 
@@ -49,7 +48,8 @@ class ErrorText:
         """Keep this text, too."""
         *lines, rest = (self._line + shown(text)).split("\n")
         # ssh ends its lines with \r\n.
-        self._lines.extend(line[:STDERR_LINE].rstrip("\r") for line in lines)
+        self._lines += [line[:STDERR_LINE].rstrip("\r") for line in lines]
+        del self._lines[:-STDERR_LINES]
         self._line = rest[:STDERR_LINE]
 
     def tail(self) -> str:

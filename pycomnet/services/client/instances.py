@@ -269,6 +269,7 @@ class NamedRoute(Instances):
         """No nameserver has answered: go by the last answer, if there is one."""
         context = self._context
         if failure.check(ServiceNotFound):
+            failure.value.of_call = True
             context.located.forget(self._key)
         now = context.reactor.seconds()
         last = context.located.get(self._key, now)

@@ -152,10 +152,10 @@ def withheld(credentials: Iterable[CallerCredentials], kinds: object, address: s
     if not mine or not any(one.suits(address, True) for one in mine):
         return ""
     return (
-        f"{address} takes credentials of this kind, and those that there are are not for it. A "
-        "nameserver's record, or a caller, may name anybody's server: say which servers they are "
-        "for, with access.AtAddress(pattern, credentials), in the credentials file, or in "
-        "PYCOMNET_CREDENTIALS_FOR"
+        f"{address} got no credentials: a nameserver's record, or a caller, has named it, and may "
+        f"name anybody's server. State that they are for it: PYCOMNET_CREDENTIALS_FOR='{address}' "
+        f'in the environment, address = "{address}" in the credentials file, or '
+        f'access.AtAddress("{address}", credentials) in a program; * may stand for a part'
     )
 
 

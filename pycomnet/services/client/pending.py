@@ -168,6 +168,9 @@ class PendingCall(SentRequest):
             problem = self.connection.violated("value", str(invalid))
         except ValueNotReceivable as unknown:
             problem = unknown
+        if isinstance(problem, PycomnetError) and problem.nested:
+            deferred.errback(Failure(problem))  # the method has run
+            return
         if isinstance(problem, ServerLeaving):
             self.peer.drop(self.connection)
             if not self.files and self.repeats < MOST_TURNS:

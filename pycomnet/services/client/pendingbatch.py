@@ -12,6 +12,7 @@ from pycomnet.errors import (
     ConnectionLost,
     DeadlineExceeded,
     Overloaded,
+    PycomnetError,
     ServerLeaving,
     Unauthenticated,
     from_map,
@@ -220,6 +221,8 @@ class PendingBatch(SentRequest):
 
     def _may_call_again(self, problem: Exception) -> bool:
         """Whether an error means that a call has not begun and may be made again."""
+        if isinstance(problem, PycomnetError) and problem.nested:
+            return False
         if isinstance(problem, ServerLeaving):
             self.peer.drop(self.connection)
             return True

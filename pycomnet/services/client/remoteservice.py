@@ -181,12 +181,16 @@ class RemoteService(Live):
     ) -> defer.Deferred[Any]:
         """Send a request.
 
-        :param more: its parts after the seconds: blocks, and metadata of the call.
+        :param more: the description of its blocks, if it has any.
         """
         call = PendingCall(self, peer, connection, method, args, expires, files, repeats)
         try:
             interface = self.interface or self.called_by(peer)
-            if more:
+            if self.about:
+                payload = connection.encode(
+                    [interface, method, args, timeout, more[0] if more else [], self.about]
+                )
+            elif more:
                 payload = connection.encode([interface, method, args, timeout, *more])
             else:
                 payload = connection.encode([interface, method, args, timeout])
@@ -251,7 +255,8 @@ class RemoteService(Live):
                     peer, connection, method, args, expires, attachments, repeats
                 )
             except (ServerLeaving, Unauthenticated) as problem:
-                if repeats >= self.most_repeats(problem, peer, connection):
+                if problem.nested or repeats >= self.most_repeats(problem, peer, connection):
+                    problem.of_call = True
                     raise
                 repeats += 1
                 continue
@@ -327,9 +332,16 @@ class RemoteService(Live):
         :param memory: the name of the memory that the call is for; others refuse it, and do not
             run it.
         """
-        said = {"key": key, "on_behalf_of": on_behalf_of, "memory": memory}
-        about = {name: value for name, value in said.items() if value is not None}
-        return SayingService(self.context, self._route, self.interface, about)
+        about = {}
+        if key is not None:
+            about["key"] = key
+        if on_behalf_of is not None:
+            about["on_behalf_of"] = on_behalf_of
+        if memory is not None:
+            about["memory"] = memory
+        service = object.__new__(RemoteService)
+        service.__dict__.update(self.__dict__, about=about)
+        return service
 
     def may_repeat(self, peer: PooledServer, method: str) -> bool:
         """Whether its server declares a method idempotent."""
@@ -419,7 +431,7 @@ class RemoteService(Live):
                 raise
             left = 0.0
         if unreachable is not None and left is not None and left <= needed:
-            text = f"{unreachable}, until the call's deadline"
+            text = f"{unreachable} (tried until the call's deadline)"
             raise ServiceUnreachable(text) from unreachable
         return left
 
@@ -437,34 +449,6 @@ class RemoteService(Live):
     def introspect(self) -> defer.Deferred[dict[str, Any]]:
         """What the service offers: see :func:`pycomnet.services.interface.describe`."""
         return self.invoke("introspect")
-
-
-class SayingService(RemoteService):
-    """A remote service, for calls with metadata.
-
-    :param about: the last element of the requests.
-    """
-
-    def __init__(
-        self, context: Context, route: Instances, interface: str | None, about: dict[str, str]
-    ) -> None:
-        super().__init__(context, route, interface)
-        self.about = about
-
-    def _send(
-        self,
-        peer: PooledServer,
-        connection: ClientConnection,
-        method: str,
-        args: Any,
-        timeout: float | None,
-        expires: float | None,
-        more: Sequence[Any] = (),
-        files: bool = False,
-        repeats: int = 0,
-    ) -> defer.Deferred[Any]:
-        said = (more[0] if more else [], self.about)
-        return super()._send(peer, connection, method, args, timeout, expires, said, files, repeats)
 
 
 __all__ = ["DEFAULT", "RemoteService", "no_time"]

@@ -146,6 +146,8 @@ class RemoteStream(ValueIterator, Live):
             raise CallInterrupted(f"{problem.reason}, while the stream went on") from problem
         if isinstance(problem, RemoteError):
             found = from_map(problem.error)
+            if isinstance(found, PycomnetError) and found.nested:
+                raise found  # the method has run
             if isinstance(found, Unauthenticated):
                 if self._may_log_in(core, found):
                     return self._receive_anew()

@@ -35,8 +35,8 @@ CHUNK_SIZE = 65_536
 SHORT = 512
 #: How many bytes a request has beside the texts with which it begins and its arguments.
 OVERHEAD = 14
-#: Integers beyond this are encoded as their calls end.
-INT_RANGE = 1 << 63
+#: Integers beyond these are encoded as their calls end.
+LEAST_INT, MOST_INT = -(1 << 63), (1 << 63) - 1
 #: Outcomes are sent before the batch is done once they have this many bytes. With their numbers
 #: they fit into a frame.
 MOST_HELD = 48_000
@@ -274,7 +274,7 @@ class ServerBatch(ServerCall):
                 continue
             kind = type(result)
             # What no later call can change is encoded with others, when it is sent.
-            if kind is int and -INT_RANGE <= result < INT_RANGE:
+            if kind is int and LEAST_INT <= result <= MOST_INT:
                 size += SCALAR_SIZE
             elif (kind is str or kind is bytes) and len(result) <= SHORT:
                 size += 4 * len(result)

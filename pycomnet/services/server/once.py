@@ -166,7 +166,10 @@ class OnceMemory:
         process, _, generation = wanted.partition(".")
         known = (str(self._generation), str(self._generation - 1))
         if process != self._process or generation not in known:
-            text = "the call is for answers that are not kept here, or not any more; it was not run"
+            text = (
+                "this server no longer has, or never had, the reply of an earlier attempt: it may "
+                "have been restarted meanwhile; the call was not run again"
+            )
             raise OnceMemoryLost(text, self.name)
 
     def _run(

@@ -13,6 +13,7 @@ from twisted.internet.testing import MemoryReactorClock
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
+from pycomnet.channels import connection as module
 from pycomnet.channels.channel import Channel
 from pycomnet.channels.connection import LINGER, MAX_UNCLAIMED, Connection
 from pycomnet.errors import (
@@ -408,6 +409,25 @@ class Descriptor(FileDescriptor):
         return size
 
 
+class Polls:
+    """Stands for the busy polling of a transport: what was written when it polled."""
+
+    wrote = False
+
+    def __init__(self) -> None:
+        self._transport: Any = None
+        self.polled: list[bytes] = []
+
+    def of(self, transport: Any) -> Polls:
+        self._transport = transport
+        return self
+
+    def poll(self) -> None:
+        self.polled.append(self._transport.taken)
+
+    def stop(self) -> None: ...
+
+
 class Gathering(Descriptor):
     """One that can write several pieces without putting them together."""
 
@@ -443,6 +463,25 @@ class DescriptorWriting(SynchronousTestCase):
         self.core.send(b"\x01")
         self.assertEqual(frames(self.descriptor.taken), [("DATA", 1, b"\x01")])
         self.assertEqual(self.reactor.getWriters(), [])
+
+    def test_answer_to_what_a_turn_sends_is_polled_for(self) -> None:
+        """At the end of a turn that sends, once all of it is written, an answer is polled for."""
+        polls = Polls()
+        self.patch(module, "BusyPoll", polls)
+        self.setUp()
+        polls.polled.clear()
+        self.core.send(b"\x01")
+        self.core.send(b"\x02")
+        self.assertEqual(polls.polled, [])
+        self.reactor.advance(0)
+        self.assertEqual(
+            [frames(each) for each in polls.polled], [[("DATA", 1, b"\x01"), ("DATA", 1, b"\x02")]]
+        )
+        self.reactor.advance(0)
+        self.core.send(b"\x01")
+        self.near.connectionLost(Failure(error.ConnectionDone()))
+        self.reactor.advance(0)
+        self.assertEqual(len(polls.polled), 1)
 
     def test_rest_is_left_to_the_transport_in_order(self) -> None:
         """What the system does not take is left to the transport, and what follows goes behind."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+from importlib.util import find_spec
+from typing import Any
 
 from pycomnet.cli import guide, survey, tour, tourservice
 from pycomnet.cli.guide import Guide
@@ -77,6 +79,18 @@ class Tour(CommandCase):
         self.assertEqual(await self.tour(), 1)
         self.assertEqual(self.stderr, "pycomnet: the tour went wrong: the error was TypeError\n")
         self.assertNotIn("Real work", self.stdout)
+
+    async def test_etcd_without_the_library_for_it(self) -> None:
+        """Where etcd is installed and pycomnet's client of it isn't, the tour says so, and goes on:
+        a plain ``pip install .`` is all that the README asks for."""
+
+        def without_hpack(name: str) -> Any:
+            return None if name == "hpack" else find_spec(name)
+
+        self.patch(shutil, "which", lambda name: f"/usr/bin/{name}")
+        self.patch(guide, "find_spec", without_hpack)
+        self.assertEqual(await self.tour(), 0, self.stderr)
+        self.assertIn("=> not here: pip install 'pycomnet[etcd]'\n", self.stdout)
 
     async def test_gateway_is_lost(self) -> None:
         """So does a gateway that dies under the work."""

@@ -18,6 +18,7 @@ from pycomnet.far.connection import FarConnection, FileIO
 from pycomnet.far.writebuffer import (
     HEAD,
     SIZE,
+    STREAM_DELAY,
     UNBATCHED,
     WriteBuffer,
     new_memory,
@@ -254,6 +255,28 @@ class Owners(CollectingCase):
         self.near.wait_for(UNBATCHED + 2)
         self.assertEqual(self.write_buffer.end, HEAD + 9 + len(PureCodec().encode(long)))
         self.assertIs(self.link.batcher.channel, channel)
+
+    def test_values_that_follow_quickly_are_collected_until_one_comes_alone(self) -> None:
+        """Several collected in a period let the next be collected, too; one or none ends that."""
+        channel = self.collecting()
+        channel.send("another")
+        self.assertEqual(self.link._flush_late(), STREAM_DELAY)
+        channel.send("the next")
+        self.assertGreater(self.write_buffer.end, HEAD)
+        self.assertEqual(self.link._flush_late(), 0)
+        self.near.wait_for(UNBATCHED + 3)
+        channel.send("alone")
+        self.assertEqual(self.write_buffer.end, HEAD)
+        self.assertEqual(self.link._flush_late(), 0)
+        self.near.wait_for(UNBATCHED + 4)
+        sent = ["collected", "another", "the next", "alone"]
+        self.assertEqual(self.near.values[channel.id][UNBATCHED:], sent)
+
+    def test_late_writer_ends_with_the_connection(self) -> None:
+        """When the connection is over there is nothing more to write."""
+        self.collecting()
+        self.link._over("a test")
+        self.assertIsNone(self.link._flush_late())
 
     def between(self, call: Callable[[], object]) -> None:
         """Have something called in the midst of the next value's being collected."""

@@ -213,7 +213,7 @@ class Late(OutboxCase):
         def refuse(*_: object) -> None:
             raise RuntimeError("can't start new thread")
 
-        self.write_buffer.flush_late(lambda: True)
+        self.write_buffer.flush_late(lambda: 0)
         self.patch(module, "start_new_thread", refuse)
         for text in (b"first", b"second"):
             self.write_buffer.put(text)
@@ -226,12 +226,12 @@ class Late(OutboxCase):
         lock = threading.Lock()
         done: list[bool] = []
 
-        def flush() -> bool:
+        def flush() -> float | None:
             with lock:
                 self.write_buffer.flush()
                 self.write_buffer.rest()
                 flushed.release()
-            return not done
+            return None if done else 0
 
         self.write_buffer.flush_late(flush)
         os.set_blocking(self.reading, True)
@@ -244,3 +244,24 @@ class Late(OutboxCase):
                 self.write_buffer.wake()  # it is awake
             self.assertTrue(flushed.acquire(timeout=60))
             self.assertEqual(os.read(self.reading, 100), text)
+
+    def test_late_writer_looks_again_without_being_woken(self) -> None:
+        """While values follow each other it is told to look again, and needs nobody to wake it."""
+        looks: list[bytes] = []
+        ended = threading.Event()
+
+        def flush() -> float | None:
+            self.write_buffer.flush()
+            looks.append(os.read(self.reading, 100))
+            if len(looks) == 2:
+                ended.set()
+                return None
+            self.write_buffer.put(b"second")
+            return 0.001
+
+        self.write_buffer.flush_late(flush)
+        os.set_blocking(self.reading, True)
+        self.write_buffer.put(b"first")
+        self.write_buffer.wake()
+        self.assertTrue(ended.wait(60))
+        self.assertEqual(looks, [b"first", b"second"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from typing import Any
 
@@ -226,6 +227,8 @@ class EndpointTests(SynchronousTestCase):
         for problem, says in (
             (error.ConnectionRefusedError(), "refused"),
             (error.TimeoutError(), "timed out"),
+            (error.getConnectError((errno.ENOENT, "x")), "no such socket"),
+            (error.getConnectError((errno.EACCES, "x")), "permission denied"),
             (error.DNSLookupError(), "resolved"),
             (CertificateRefused("it has expired"), "it has expired"),
             (OSError("odd"), "odd"),

@@ -189,6 +189,31 @@ class LookaheadTests(SynchronousTestCase):
                 setattr(self.transport, name, old)
             self.assertEqual(len(self.transport.reads), before + 1, change)
 
+    def test_poll_outside_of_a_read_leaves_reading_to_the_reactor(self) -> None:
+        """What was written in a turn without a read is polled for as well; nothing is read then."""
+        reactor = self._on_epoll()
+        self.assertFalse(self.ahead.poll())  # nothing is known yet: this wait sleeps
+        self.there.sendall(b"x")
+        self.transport.react = lambda: None  # type: ignore[method-assign]
+        self.assertEqual(self._reads(), 1)
+        self.there.sendall(b"x")
+        self.assertTrue(self.ahead.poll())
+        self.assertEqual(len(self.transport.reads), 1)
+        for name, value in (
+            ("dataBuffer", b"waits"),
+            ("disconnecting", True),
+            ("connected", False),
+        ):
+            old = getattr(self.transport, name)
+            setattr(self.transport, name, value)
+            self.assertFalse(self.ahead.poll(), name)
+            setattr(self.transport, name, old)
+        reactor.due = 0.0
+        self.assertFalse(self.ahead.poll())
+        reactor.due = None
+        self.assertTrue(self.ahead.poll())
+        self.assertEqual(self._reads(), 1)
+
     def test_stop_restores_the_transports_own_read(self) -> None:
         """Afterwards the transport reads as it did."""
         self.ahead.stop()

@@ -10,6 +10,8 @@ import os
 import re
 import select
 import socket
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -437,3 +439,36 @@ class WebSocketTests(SynchronousTestCase):
         wire._wsconn.send(CloseConnection(1000))
         self.assertIs(_twisted.websocket_state(wire), ConnectionState.LOCAL_CLOSING)
         self.assertIs(_twisted.websocket_state(object()), ConnectionState.OPEN)
+
+
+class LateTLS(SynchronousTestCase):
+    """A reactor is loaded without TLS, which works when it is used."""
+
+    def test_gateways_here_load_no_tls_and_what_uses_it_works(self) -> None:
+        """In a new process: a popen gateway loads no TLS; then TLS works in each way there is."""
+        program = Path(__file__).with_name("late_tls.py")
+        done = subprocess.run(
+            [sys.executable, program], capture_output=True, text=True, timeout=120, check=False
+        )
+        self.assertEqual((done.stdout, done.returncode), ("TLS works\n", 0), done.stderr)
+
+    def test_stand_in_goes_when_something_else_is_taken_from_it(self) -> None:
+        """If Twisted takes another name than the known ones, the module itself is loaded."""
+        name = "colorsys"  # a module that nothing here uses
+        before = sys.modules.pop(name, None)
+        self.addCleanup(sys.modules.pop, name, None)
+        later = sys.modules[name] = _twisted._Later(name)
+        self.assertFalse(hasattr(later, "__path__"))
+        self.assertIs(sys.modules[name], later)
+        convert = later.rgb_to_hsv
+        self.assertIsNot(sys.modules[name], later)
+        self.assertIs(convert, sys.modules[name].rgb_to_hsv)
+        later.leave()
+        self.assertIn(name, sys.modules)
+        self.assertIsNone(before)
+
+    def test_loaded_modules_are_left_alone(self) -> None:
+        """Where TLS or a reactor's modules are loaded, nothing stands in for them."""
+        before = {name: sys.modules[name] for name in ("twisted.internet.tcp", _twisted._TLS)}
+        _twisted.load_reactor_without_tls()
+        self.assertEqual(before, {name: sys.modules[name] for name in before})

@@ -8,10 +8,10 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from twisted.internet import defer
 from twisted.internet.threads import deferToThread
@@ -50,19 +50,26 @@ class Daemon:
         **env: str,
     ) -> None:
         options = [] if reactor is None else [f"--reactor={reactor}"]
-        self.process = subprocess.Popen(
-            [*before, *TWISTD, *options, "-n", "--pidfile=", name, *args],
-            cwd=directory,
-            env=environment(**env),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
+        self.before = before
+        self.process: Any = self._run(
+            [*options, "-n", "--pidfile=", name, *args], directory, environment(**env)
         )
-        self.pid = self.process.pid
+        self.pid: int = self.process.pid
         self.lines: list[str] = []
         self._more = threading.Condition()
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
+
+    def _run(self, command: Sequence[str], directory: Path | str, env: Mapping[str, str]) -> Any:
+        """Start twistd with these arguments; a ``Popen``, or what behaves like one."""
+        return subprocess.Popen(
+            [*self.before, *TWISTD, *command],
+            cwd=directory,
+            env=env,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
 
     def _read(self) -> None:
         assert self.process.stdout is not None
@@ -100,7 +107,7 @@ class Daemon:
 
     def wait(self, timeout: float = PATIENCE) -> int:
         """Block until it has ended; its exit status."""
-        status = self.process.wait(timeout)
+        status: int = self.process.wait(timeout)
         self._reader.join(timeout)
         return status
 
@@ -126,7 +133,10 @@ class Daemons:
     """Starts daemons that end with the test.
 
     :param directory: a directory of the test's own, short enough for sockets in it.
+    :cvar kind: what a daemon is made by.
     """
+
+    kind: ClassVar[type[Daemon]] = Daemon
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
@@ -149,7 +159,7 @@ class Daemons:
         with self._lock:
             if self._is_closed:
                 raise RuntimeError(f"{name} is not started: all daemons have been ended")
-            daemon = Daemon(name, *args, directory=where, reactor=reactor, before=before, **env)
+            daemon = self.kind(name, *args, directory=where, reactor=reactor, before=before, **env)
             self.started.append(daemon)
         return daemon
 

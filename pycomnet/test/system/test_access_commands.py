@@ -80,7 +80,8 @@ def test_commands_log_in_as_they_are_told(started: Daemons) -> None:
     """By an option, the environment, or the user's file; or not at all."""
     _, tcp, unix = start(started)
     found = call(tcp)
-    assert (found.returncode, "needs credentials" in found.stderr) == (1, True), found.stderr
+    assert (found.returncode, "it takes: password" in found.stderr) == (1, True), found.stderr
+    assert "--user" in found.stderr
     right = ["alice", "password"]
     for options, env in (
         (("--user", "alice"), {"PYCOMNET_PASSWORD": "a secret"}),
@@ -92,6 +93,7 @@ def test_commands_log_in_as_they_are_told(started: Daemons) -> None:
     assert (found.returncode, "nobody here has these" in found.stderr) == (1, True), found.stderr
     found = call(tcp, "--user", "alice")  # and there is no terminal
     assert (found.returncode, "PYCOMNET_PASSWORD" in found.stderr) == (1, True), found.stderr
+    assert "/nowhere/pycomnet/credentials.toml" in found.stderr
     me = pwd.getpwuid(os.getuid()).pw_name
     found = call(unix)
     assert json.loads(found.stdout) == [me, "peer"], found.stderr

@@ -27,7 +27,7 @@ LONG = {
     "pubsub.py": ("--stalled --scale 1000", "spawn_main", ""),
     "pubsub_faults.py": ("", "faulty:kept", ""),
     "rsync_kills.py": ("--kills 1000000", "fetch", ""),
-    "workflow_kills.py": ("--kills 1000000", "pycomnet-workflow", ""),
+    "workflow_kills.py": ("--kills 1000000", "forkserver", ""),
     "workflow_shared.py": ("--runs 1000000", "pycomnet-workflow", "postgres"),
 }
 

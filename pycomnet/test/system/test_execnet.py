@@ -209,6 +209,42 @@ def test_number(pytester, n):
     assert (done.stderr, done.returncode) == ("", 0)
 
 
+def test_workers_become_ready_in_the_order_of_making(suite: Path) -> None:
+    """Also if the first is the last to start: pytest-xdist's schedulers go by that order."""
+    (suite / "conftest.py").write_text(
+        """
+import os, pathlib, time
+import pytest
+
+READY = []
+TOLD = pathlib.Path(__file__).with_name("told")
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionstart():
+    end = time.monotonic() + 60
+    while os.environ.get("PYTEST_XDIST_WORKER") == "gw0" and not TOLD.exists():
+        assert time.monotonic() < end, "the second worker waits for the first"
+        time.sleep(0.01)
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_finish():
+    if os.environ.get("PYTEST_XDIST_WORKER") == "gw1":
+        TOLD.touch()  # that it is ready, and what it has collected
+
+def pytest_testnodeready(node):
+    READY.append(node.gateway.id)
+
+def pytest_unconfigure():
+    if READY:
+        print("ready:", *READY)
+"""
+    )
+    (suite / "test_suite.py").write_text("def test_it(): pass\n")
+    done = run_pytest(suite, "-n", "2", "--dist=loadscope")
+    assert "1 passed" in done.stdout, done.stdout + done.stderr
+    assert "ready: gw0 gw1\n" in done.stdout
+
+
 def test_only_workers_are_forked_from_where_pytest_is_imported(suite: Path) -> None:
     """Gateways that a conftest makes in the same process are not."""
     (suite / "conftest.py").write_text(

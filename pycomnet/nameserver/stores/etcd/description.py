@@ -120,7 +120,9 @@ def make(rest: str, reactor: IReactorTime) -> INameStore:
         from pycomnet.etcd import EtcdClient
         from pycomnet.nameserver.stores.etcd.store import EtcdStore
     except ImportError as problem:
-        raise StoreFailed(f"etcd: it needs the extra pycomnet[etcd]: {problem}") from problem
+        raise StoreFailed(
+            f"etcd: it needs {problem.name}: pip install 'pycomnet[etcd]'"
+        ) from problem
     # What is checked only, at the command line, comes with a clock as a reactor.
     network: Any = reactor
 

@@ -30,6 +30,17 @@ class CertificateTests(FileCase):
         """The login with a certificate."""
         return checker.check(ShownCertificate(certificate))
 
+    def test_mapping_of_another_form_is_refused(self) -> None:
+        """Users and their names the other way round, and roles that are one text."""
+        for users, groups in (
+            ({"bob": ["b.example.org"]}, None),
+            ({"b.example.org": ""}, None),
+            (None, {"bob": "clerk"}),
+            (None, {"bob": [1]}),
+        ):
+            with self.assertRaisesRegex(AccessConfigError, "expected a"):
+                Certificates(users, groups=groups)  # type: ignore[arg-type]
+
     def test_common_name_or_first_name_is_the_user(self) -> None:
         """Until the certificate ends."""
         certificate = self.certificate("calc.example.org", common_name="calc")

@@ -92,6 +92,7 @@ class RecordTests(AccessCase):
         """The call says so, and what to do; a public method is called without a login."""
         shop = self.locate(credentials=PASSWORD)
         problem = self.failure(shop.invoke("buy"), CredentialsNotSent)
+        self.assertIn(f"PYCOMNET_CREDENTIALS_FOR='{self.address}'", str(problem))
         self.assertIn("AtAddress", str(problem))
         problem = self.failure(shop.stream("news").receive(), CredentialsNotSent)
         self.assertEqual(self.result(shop.invoke("hours")), "9 to 5")

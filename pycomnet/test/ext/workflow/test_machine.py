@@ -7,9 +7,12 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from pycomnet.errors import from_map
 from pycomnet.ext.workflow import machine, walk
+from pycomnet.ext.workflow.calling import call_error
 from pycomnet.ext.workflow.definition import Definition, check_tasks
 from pycomnet.ext.workflow.records import StepRecord
+from pycomnet.ext.workflow.showing import shown
 from pycomnet.test.ext.workflow.kit import Drive, call
 
 BAD = {"code": "bad", "type": "", "message": "no"}
@@ -462,6 +465,37 @@ class CrashTests(SynchronousTestCase):
         drive = Drive([call("a")], 5).go().crash().go()
         self.assertTrue(drive.under_way["1"].again)
         self.assertEqual(drive.run.steps["1"].attempts, 1)
+
+    def test_error_of_a_call_of_the_method_says_that_it_has_run(self) -> None:
+        """A code that means "not run" leaves it open whether an attempt before has run. If it is of
+        a call that the method made itself, the method has run, and has failed."""
+        for nested in (False, True):
+            drive = Drive([call("a", retry={"attempts": 3})]).go()
+            record = drive.run.steps["1"]
+            record.memory, record.unsure = "m", True
+            problem = from_map({"code": "forbidden", "message": "no", "nested": nested})
+            drive.answers["a"] = call_error(problem, sent=True)
+            drive.go()
+            self.assertEqual((record.state, record.unsure), ("retrying", not nested))
+
+    def test_long_number_is_an_argument(self) -> None:
+        """The history shows arguments as text, also those of which Python makes none."""
+        drive = Drive([call("a")], 10**5000).go()
+        self.assertEqual(drive.run.steps["1"].shown, f"<an int of {(10**5000).bit_length()} bits>")
+        refused = (
+            {"map": [call("a")], "over": "${input}"},
+            {"wait": "${input}"},
+            {"until": "${input}"},
+            {"fail": {"code": "no", "message": "${[input]}"}},
+            call("a", args="all ${input}"),
+        )
+        for step in refused:
+            drive = Drive([call("pay", compensate=[call("refund")]), step], 10**5000)
+            drive.answers.update(pay=10**5000, refund=0)
+            drive.go()
+            self.assertEqual((drive.run.state, drive.interfaces), ("failed", ["pay", "refund"]))
+        self.assertEqual(shown([True, -1.5, 1 << 64]), f"[True, -1.5, {1 << 64}]")
+        self.assertEqual([shown(one) for one in (True, -1.5, -7)], ["True", "-1.5", "-7"])
 
     def test_retry_goes_on_from_what_failed(self) -> None:
         """After ``retry``, steps that are done are not repeated, and clocks start anew; a mended

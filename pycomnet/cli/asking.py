@@ -1,0 +1,129 @@
+"""Asking for a password at the terminal, while the reactor runs."""
+
+from __future__ import annotations
+
+import os
+import sys
+import termios
+from typing import Any
+
+from twisted.internet import defer
+from twisted.internet.interfaces import IReactorFDSet, IReadDescriptor
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from pycomnet.deferred import deferred
+from pycomnet.errors import AccessConfigError
+from pycomnet.ext.access.stored import credentials_path
+
+#: Bytes of a read: more than a line of a terminal has.
+READ = 8192
+
+
+@deferred
+async def ask(user: str, asking: defer.DeferredLock, address: str) -> str:
+    """Ask for a user's password at an address.
+
+    :param asking: one question is asked at a time.
+    :returns: fires with the password.
+    :raises AccessConfigError: there is no terminal, or nothing was entered.
+    """
+    from twisted.internet import reactor
+
+    needed = f"{address} needs the password of {user}"
+    await asking.acquire()
+    try:
+        if not sys.stderr.isatty():
+            raise OSError
+        return await ask_secret(f"Password of {user} for {address}: ", reactor)
+    except EOFError:
+        raise AccessConfigError(f"{needed}, and none was entered") from None
+    except OSError:
+        raise AccessConfigError(
+            f"{needed}, and there is no terminal to ask for it: set PYCOMNET_PASSWORD, or write it "
+            f"to {credentials_path()}"
+        ) from None
+    finally:
+        asking.release()
+
+
+def ask_secret(prompt: str, reactor: IReactorFDSet) -> defer.Deferred[str]:
+    """Show a prompt on the controlling terminal, and read a line that the terminal does not show.
+
+    :func:`getpass.getpass` in a thread can't be interrupted: the process would go on until somebody
+    presses Enter, on a terminal that shows nothing any more.
+
+    :returns: fires with the line, without its newline. Cancelling it, and the reactor's end,
+        restore the terminal.
+    :raises EOFError: through the Deferred: the input has ended.
+    :raises OSError: through the Deferred: there is no terminal.
+    """
+    try:
+        terminal = os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return defer.fail()
+    try:
+        return _Asking(terminal, prompt, reactor).answer
+    except (OSError, termios.error) as problem:
+        os.close(terminal)
+        return defer.fail(OSError(*problem.args))
+
+
+@implementer(IReadDescriptor)
+class _Asking:
+    """A line that is read from a terminal.
+
+    :ivar answer: fires with it.
+    """
+
+    def __init__(self, terminal: int, prompt: str, reactor: IReactorFDSet) -> None:
+        self._terminal = terminal
+        self._reactor = reactor
+        self._line = b""
+        self._shown: list[Any] = termios.tcgetattr(terminal)
+        hidden = list(self._shown)
+        hidden[3] &= ~termios.ECHO
+        termios.tcsetattr(terminal, termios.TCSAFLUSH, hidden)
+        self.answer: defer.Deferred[str] = defer.Deferred(lambda _: self._close())
+        os.write(terminal, prompt.encode())
+        reactor.addReader(self)
+
+    def doRead(self) -> None:
+        try:
+            data = os.read(self._terminal, READ)
+        except BlockingIOError:
+            return
+        except OSError as problem:  # the terminal is gone
+            self._close()
+            self.answer.errback(problem)
+            return
+        self._line += data
+        if not data or self._line.endswith(b"\n"):
+            self._close()
+            if self._line:
+                self.answer.callback(os.fsdecode(self._line.removesuffix(b"\n")))
+            else:
+                self.answer.errback(EOFError())
+
+    def connectionLost(self, reason: Failure) -> None:
+        """The reactor stops."""
+        self.answer.cancel()
+
+    def fileno(self) -> int:
+        return self._terminal
+
+    def logPrefix(self) -> str:
+        return "a password"
+
+    def _close(self) -> None:
+        if self._terminal < 0:
+            return
+        self._reactor.removeReader(self)
+        try:
+            # What was typed of a line that nobody waits for is not for the shell.
+            termios.tcsetattr(self._terminal, termios.TCSAFLUSH, self._shown)
+            os.write(self._terminal, b"\n")
+        except (OSError, termios.error):
+            pass  # the terminal is gone
+        os.close(self._terminal)
+        self._terminal = -1

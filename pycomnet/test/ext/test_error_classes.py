@@ -1,0 +1,31 @@
+"""Errors of the extensions arrive as their classes in programs that import nothing but a client."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+from twisted.trial.unittest import SynchronousTestCase
+
+#: What is said of the class of a code, once a client has been imported.
+NAME = "from pycomnet.errors import from_map; print(type(from_map({'code': %r})).__name__)"
+
+
+class ErrorClassTests(SynchronousTestCase):
+    """Each in an interpreter of its own, as a module that was imported once stays."""
+
+    def test_class_is_there_with_the_client(self) -> None:
+        """A program that only has the client catches what the service raises."""
+        for client, code, name in (
+            ("from pycomnet.ext.workflow import workflow", "workflow-run", "UnknownRun"),
+            ("from pycomnet.blocking.ext.workflow import workflow", "workflow-run", "UnknownRun"),
+            ("from pycomnet.ext.pubsub import subscriber", "subject", "InvalidSubject"),
+            ("from pycomnet.blocking.ext.pubsub import subscriber", "subject", "InvalidSubject"),
+        ):
+            ran = subprocess.run(
+                [sys.executable, "-c", f"{client}\n{NAME % code}"],
+                capture_output=True,
+                text=True,
+                timeout=60,
+            )
+            self.assertEqual((ran.stdout.strip(), ran.stderr), (name, ""), client)
