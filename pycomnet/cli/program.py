@@ -175,8 +175,9 @@ class CommandProgram:
             self.show(f"Error: {problem.format_message()}\n")
             return problem.exit_code
         if isinstance(problem, PycomnetError | OSError):
-            missing = isinstance(problem, Unauthenticated) and problem.reason == "missing"
-            self.say(brief(problem) + LOG_IN * missing)
+            is_asked = isinstance(problem, Unauthenticated) and problem.reason == "missing"
+            # One of a call that the service has made is not about this user's credentials.
+            self.say(brief(problem) + LOG_IN * (is_asked and not problem.nested))
             if isinstance(problem, TimeoutExpired):
                 return TIMED_OUT
         else:
