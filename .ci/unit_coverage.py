@@ -1,5 +1,8 @@
 """Measure the branch coverage of the unit tests: ``python .ci/unit_coverage.py [--floor PERCENT]``.
 
+The test cases with real far sides that trial runs for the system tests count as well: they test the
+near side as unit tests do.
+
 The tests run in two processes, each of which takes the next module when it has none. Only these
 are measured: what they start are bare interpreters, as on other machines, and a tracer in each
 would change what is tested. So the code of ``far/`` that only runs there counts as not covered,
@@ -22,6 +25,8 @@ from typing import IO
 from twisted.trial.reporter import TreeReporter
 from twisted.trial.runner import TestLoader, TrialRunner
 
+from pycomnet.test.system.suites import REAL
+
 ROOT = Path(__file__).resolve().parent.parent
 TESTS = ROOT / "pycomnet" / "test"
 LEFT_OUT = {"system", "adversary"}  # pytest's
@@ -37,6 +42,7 @@ def modules() -> list[str]:
         for path in TESTS.rglob("test_*.py")
         if path.relative_to(TESTS).parts[0] not in LEFT_OUT
     ]
+    found += [TESTS.joinpath(*name.split(".")).with_suffix(".py") for name in REAL]
     found.sort(key=lambda path: (-path.stat().st_size, path))
     return [".".join(path.relative_to(ROOT).with_suffix("").parts) for path in found]
 

@@ -1,4 +1,5 @@
-"""What ``pycomnet pub`` and ``sub`` share: from a name to a publisher, and the way to NATS."""
+"""What ``pycomnet pub`` and ``sub`` share: the options that choose a publisher, and NATS
+servers."""
 
 from __future__ import annotations
 

@@ -24,9 +24,9 @@ from pycomnet.factory.attachment import (
     Flow,
     HandedAttachment,
 )
-from pycomnet.factory.handing import Handing
 from pycomnet.factory.idling import IdleWatch
 from pycomnet.factory.keptoutput import KeptOutput
+from pycomnet.factory.programroute import ProgramRoute
 from pycomnet.factory.settings import Settings
 from pycomnet.factory.states import (
     KEPT,
@@ -62,7 +62,7 @@ _OVER = (KeptState.ENDING, KeptState.PARTING, KeptState.GONE)
 _GOODBYE = PureCodec().encode({"code": "exit", "message": ""})
 
 
-class KeptFarSide(Handing):
+class KeptFarSide(ProgramRoute):
     """A far side that outlives the programs that use it: the protocol of its own connection.
 
     :param spec: how it is started.

@@ -1,4 +1,4 @@
-"""A program that has a far side which lingers by pipes of its own, as the factory sees it.
+"""The factory's end of a program's own pipes to a far side that lingers.
 
 What the two send does not pass through the factory. They write it to a journal, in memory that all
 three share. The factory reads the journal later, and gives it to the relay as if it had passed

@@ -1,4 +1,4 @@
-"""When a far side of the factory's has not been used for so long that it is ended."""
+"""Ends far sides of the factory that were not used for too long."""
 
 from __future__ import annotations
 

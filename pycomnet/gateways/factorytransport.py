@@ -23,7 +23,7 @@ from pycomnet.deferred import OneShot, deferred
 from pycomnet.errors import ConnectionLost, PycomnetError
 from pycomnet.gateways.boot import own_interpreter
 from pycomnet.gateways.environment import working_directory
-from pycomnet.gateways.handed import HandedPipes, open_journal
+from pycomnet.gateways.handedpipes import HandedPipes, open_journal
 from pycomnet.gateways.resumable import ResumableConnection
 from pycomnet.gateways.spec import Spec
 from pycomnet.gateways.transports.interface import GatewayRequest

@@ -1,4 +1,4 @@
-"""Which of several services gets the next caller, where not all are alike."""
+"""Chooses the service that gets the next caller, if their weights differ."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a shared store has ended lately, and what of it is kept as doubtful."""
+"""The leases that a shared store has ended lately, and those that are kept as doubtful."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ MISSED = "missed"
 FIRST_DELAY = 0.1
 LONGEST_DELAY = 5.0
 #: Errors after which the watch is tried again.
-_PASSING = (
+_TRANSIENT = (
     CallInterrupted,
     ConnectionLost,
     DeadlineExceeded,
@@ -96,8 +96,8 @@ async def follow(
             problem: Exception = CallInterrupted("the nameserver ended the watch")
         except RevisionTooOld as too_old:
             revision, problem = None, too_old
-        except _PASSING as passing:
-            problem = passing
+        except _TRANSIENT as transient:
+            problem = transient
         finally:
             stream.close()
         interrupted(problem)

@@ -1,4 +1,5 @@
-"""How far a nameserver's memory can be believed: it looks twice if others share its store."""
+"""Whether a nameserver's memory is current: if others share its store, it asks the store before it
+refuses."""
 
 from __future__ import annotations
 
@@ -14,7 +15,7 @@ from pycomnet.errors import (
     ServiceNameTaken,
     ServiceNotFound,
 )
-from pycomnet.nameserver.turnstile import Turnstile
+from pycomnet.nameserver.concurrency import ConcurrencyLimit
 
 if TYPE_CHECKING:
     from pycomnet.interfaces import ISharedNameStore
@@ -94,7 +95,7 @@ class SharedMemory(OwnMemory):
     def __init__(self, store: ISharedNameStore, max_stale: float = MAX_STALE) -> None:
         self._store = store
         self._max_stale = max_stale
-        self._looks = Turnstile(LOOKS)
+        self._looks = ConcurrencyLimit(LOOKS)
 
     async def proposed(self, service: str, propose: Callable[[], T]) -> T:
         try:

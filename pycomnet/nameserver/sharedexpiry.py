@@ -1,4 +1,4 @@
-"""Doubts it, for a store that ends leases itself, if most of them end at once."""
+"""Keeps registrations whose leases a shared store has ended, if most of them end at once."""
 
 from __future__ import annotations
 

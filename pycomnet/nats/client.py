@@ -355,7 +355,6 @@ class NatsClient:
 
         :returns: fires when the server has answered a ping. Fails with
             :class:`~pycomnet.nats.NatsTimeout`, or ``NatsClosed`` if the connection is lost.
-            :class:`~pycomnet.nats.NatsTimeout`, or ``NatsClosed`` if the connection is lost.
         """
         return defer.Deferred.fromCoroutine(self._ping(timeout))
 
@@ -446,8 +445,6 @@ class NatsClient:
         :returns: fires with the first reply. Fails with :class:`~pycomnet.nats.NatsTimeout`,
             :class:`~pycomnet.nats.NoResponders` if nobody subscribes to the subject, or as
             :meth:`publish`. After cancelling it, the reply is ignored.
-            :class:`~pycomnet.nats.NoResponders` if nobody subscribes to the subject, or as
-            :meth:`publish`. Cancelling it forgets the answer.
         """
         token, waiting = self._requests.expect()
         try:

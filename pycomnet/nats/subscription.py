@@ -157,7 +157,6 @@ class NatsSubscription:
 
         :returns: fires when all have come; they can be taken then. Fails with
             :class:`~pycomnet.nats.NatsClosed` if the connection is lost.
-            :class:`~pycomnet.nats.NatsClosed` if the connection is lost.
         """
         return self._client.drain_subscription(self)
 

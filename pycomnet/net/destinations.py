@@ -1,4 +1,4 @@
-"""Where an endpoint string leads, and whom it takes for the server there.
+"""The destination of an endpoint string, and the identity that the server there must have.
 
 The two depend on an endpoint string's options as well. So an address is compared with a pattern by
 what is connected to and what is verified, and of an address that somebody else has written, a
@@ -34,7 +34,7 @@ class Destination:
     options: dict[str, str]
 
     def fits(self, pattern: Destination, own: bool) -> bool:
-        """Whether it is one of those that a pattern means.
+        """Whether it matches a pattern.
 
         :param own: whether the program has written the address itself, so that the files that it
             names are its own.

@@ -1,4 +1,4 @@
-"""What a run is asked to do, checked once."""
+"""The options of a run, checked once."""
 
 from __future__ import annotations
 

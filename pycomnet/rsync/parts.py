@@ -1,4 +1,4 @@
-"""What of a new file is in an old one here, as it was found by the new file's sums."""
+"""The parts of a new file that an old file here has, found by the new file's sums."""
 
 from __future__ import annotations
 

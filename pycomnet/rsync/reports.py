@@ -1,4 +1,4 @@
-"""Calls a user's functions with what a run does.
+"""Calls the user's functions with a run's events.
 
 They are called in turns of the reactor of their own. No coroutine of the run is active then, so a
 function may cancel the run; and if it raises, that ends the run.

@@ -47,6 +47,8 @@ _LITERAL = re.compile(r"``([^`]+)``")
 _ROLE = re.compile(r":(?:attr|class|data|exc|func|meth|mod):`[~!]?([^`<]+)`")
 _FILE = re.compile(r"(?<![\w./~:-])((?:\.ci|[a-z_]\w*)(?:/[\w.-]+)*/(?:[\w-]+\.\w+)?)(?![\w/*])")
 _DOTTED = re.compile(r"(\w+(?:\.\w+)+)(?::(\w+(?:\.\w+)*))?(?:\(.*\))?", re.S)
+#: A line that nobody writes twice: of some length, with a lower-case word.
+_PROSE = re.compile(r"^(?=.{30})[^=]*[a-z]{3}")
 _WORD = re.compile(r"([A-Z]\w*[a-z]\w*|_*[a-z]\w*_\w*|[A-Z]+(?:_[A-Z]+)+)(?:\(.*\))?", re.S)
 
 
@@ -157,6 +159,15 @@ def sources() -> Sources:
 
 def _is_name(node: ast.AST) -> TypeGuard[ast.Name]:
     return isinstance(node, ast.Name)
+
+
+def repeated_lines(source: str) -> list[str]:
+    """The lines of prose that stand twice in one docstring of a source."""
+    found = []
+    for text in re.findall(r'^ *"""(.*?)"""', source, re.M | re.S):
+        lines = [line.strip() for line in text.splitlines() if _PROSE.search(line)]
+        found += sorted({line for line in lines if lines.count(line) > 1})
+    return found
 
 
 def missing_files(text: str) -> list[str]:

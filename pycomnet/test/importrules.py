@@ -80,7 +80,7 @@ TWISTED_PRIVATES = "pycomnet.net._twisted"
 UPWARD = frozenset(
     {
         ("pycomnet.gateways.transports", "pycomnet.mediator.client.gatewaytransport"),
-        ("pycomnet.ext.pubsub.blockingdoor", "pycomnet.blocking.ext.pubsub"),
+        ("pycomnet.ext.pubsub.blockingmethods", "pycomnet.blocking.ext.pubsub"),
     }
 )
 
@@ -333,15 +333,25 @@ def components(graph: Mapping[str, set[str]]) -> list[list[str]]:
 
 
 @functools.cache
-def tree() -> dict[str, Module]:
-    """All modules of the package and the plugin module; each file is read once."""
+def paths() -> dict[str, Path]:
+    """The files of all modules of the package, and of the plugin module, by their names."""
     found = {}
     for path in sorted(PACKAGE.rglob("*.py")):
         parts = ["pycomnet", *path.relative_to(PACKAGE).with_suffix("").parts]
-        is_package = parts[-1] == "__init__"
-        name = ".".join(parts[:-1] if is_package else parts)
-        found[name] = read(name, is_package, path.read_text(encoding="utf-8"))
+        found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
     if PLUGINS.is_file():  # not beside an installed package
-        source = PLUGINS.read_text(encoding="utf-8")
-        found["twisted.plugins.pycomnet_plugins"] = read(PLUGINS.stem, False, source)
+        found["twisted.plugins.pycomnet_plugins"] = PLUGINS
     return found
+
+
+@functools.cache
+def read_module(name: str) -> Module:
+    """Read a module, once."""
+    path = paths()[name]
+    is_package = path.name == "__init__.py"
+    return read(name, is_package, path.read_text(encoding="utf-8"))
+
+
+def tree() -> dict[str, Module]:
+    """All modules of the package, and the plugin module."""
+    return {name: read_module(name) for name in paths()}

@@ -11,6 +11,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from pycomnet.deferred import Condition, OneShot, done, reporting
+from pycomnet.test.garbage import collects
 from pycomnet.test.kit import first_cancels_rest
 
 
@@ -71,6 +72,7 @@ class DoneTests(SynchronousTestCase):
         self.assertEqual(clock.getDelayedCalls(), [])
 
 
+@collects
 class OneShotTests(SynchronousTestCase):
     """What ``OneShot`` tells of what happens once."""
 

@@ -10,7 +10,7 @@ from operator import attrgetter
 from twisted.trial.unittest import SynchronousTestCase
 
 import pycomnet
-from pycomnet.test.docnames import PACKAGE, ROOT, missing_files, missing_names
+from pycomnet.test.docnames import PACKAGE, ROOT, missing_files, missing_names, repeated_lines
 from pycomnet.test.importrules import UPWARD
 
 DOCS = ROOT / "docs"
@@ -91,6 +91,15 @@ class PageTests(SynchronousTestCase):
                     broken.append(f"{page.name}:{number}")
         self.assertEqual(broken, [])
 
+    def test_no_line_stands_twice_in_a_docstring(self) -> None:
+        """Not even where two changes of it were merged."""
+        found = {
+            source.name: repeated_lines(source.read_text(encoding="utf-8"))
+            for source in PACKAGE.rglob("*.py")
+            if PACKAGE / "test" not in source.parents
+        }
+        self.assertEqual({name: lines for name, lines in found.items() if lines}, {})
+
     def test_imports_that_point_up_are_explained(self) -> None:
         """Each module that a string may name from below is on the page about the layers."""
         text = (DOCS / "architecture.rst").read_text(encoding="utf-8")
@@ -123,6 +132,13 @@ class CheckerTests(SynchronousTestCase):
         ):
             self.assertEqual(len(missing_names(f"a ``{literal}`` b")), 1, literal)
         self.assertEqual(missing_names(":class:`~pycomnet.Nothing`"), ["pycomnet.Nothing"])
+
+    def test_repeated_lines_are_found(self) -> None:
+        """In one docstring; not in two of them, and no short ones."""
+        line = "            It fails with an error if the connection is lost.\n"
+        self.assertEqual(repeated_lines(f'"""A.\n{line}{line}"""'), [line.strip()])
+        self.assertEqual(repeated_lines(f'"""A.\n{line}"""\nx = 1\n"""B.\n{line}"""'), [])
+        self.assertEqual(repeated_lines('"""A.\n    short\n    short\n"""'), [])
 
     def test_names_that_exist_are_not_found(self) -> None:
         """Modules, functions, members that a base class has, files, and other libraries' names."""

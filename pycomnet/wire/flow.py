@@ -94,7 +94,7 @@ class FlowControl(object):
             cost = stream.partial_cost + stream.unacked
             stream.partial_cost = 0
             if cost >= stream.half:
-                self._give(stream, cost)
+                self._give_credit(stream, cost)
                 cost = 0
             stream.unacked = cost
 
@@ -111,7 +111,7 @@ class FlowControl(object):
         if not stream.close_sent:
             credit = self._dropped(stream)
             if credit:
-                self._give(stream, credit)
+                self._give_credit(stream, credit)
 
     # -- credit for the peer ---------------------------------------------------------------------
 
@@ -119,7 +119,7 @@ class FlowControl(object):
         """The user has taken what cost this much: give the credit back, in large portions."""
         unacked = stream.unacked + cost
         if unacked >= stream.half and stream.receiving:
-            self._give_quietly(stream, unacked)
+            self._give_credit_quietly(stream, unacked)
             unacked = 0
         stream.unacked = unacked
 
@@ -135,7 +135,7 @@ class FlowControl(object):
         """Give back the credit of a channel that is being closed: its data is dropped."""
         credit = self._dropped(stream)
         if credit:
-            self._give_quietly(stream, credit)
+            self._give_credit_quietly(stream, credit)
 
     def _dropped(self, stream):
         """The credit to give back on a channel whose CLOSE waits behind queued data.
@@ -148,20 +148,20 @@ class FlowControl(object):
         over = stream.ended or self._scheduler.failed is not None
         return used if used >= stream.half and not over else 0
 
-    def _give(self, stream, credit):
+    def _give_credit(self, stream, credit):
         self._scheduler.respond(pack(4, CREDIT, stream.id) + U32.pack(credit))
         stream.window += credit
 
-    def _give_quietly(self, stream, credit):
+    def _give_credit_quietly(self, stream, credit):
         # This end's user calls this, so it must not raise: receive_data returns the error.
         try:
-            self._give(stream, credit)
+            self._give_credit(stream, credit)
         except ProtocolError as error:
             self._fail(error)
 
     # -- credit from the peer --------------------------------------------------------------------
 
-    def credited(self, stream, payload):
+    def credit_received(self, stream, payload):
         """Handle a CREDIT frame."""
         if len(payload) != 4:
             raise ProtocolError("frame", "CREDIT of %d bytes, not 4" % len(payload))

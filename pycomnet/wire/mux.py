@@ -185,7 +185,7 @@ class Mux(object):
         if ftype == CLOSE:
             self.lifecycle.closed(stream, payload, events)
         elif ftype == CREDIT:
-            self.flow.credited(stream, payload)
+            self.flow.credit_received(stream, payload)
         elif ftype == MORE:
             self.flow.more(stream, payload)
         elif ftype == DATA:

@@ -104,17 +104,17 @@ class FarInterpreter:
         """Its tags as text, the best first."""
         return [str(tag) for tag in tags_of(self)]
 
-    def takes(self, filename: str) -> bool:
+    def supports_wheel(self, filename: str) -> bool:
         """Whether it can use a wheel of this name."""
         return not parse_wheel_filename(filename)[3].isdisjoint(tags_of(self))
 
-    def takes_built_here(self, filename: str) -> bool:
+    def supports_wheel_built_here(self, filename: str) -> bool:
         """Whether it can use a wheel that was built here.
 
         ``linux_x86_64`` does not say which C library it needs, so a wheel with extension modules is
         used only where that is not older.
         """
-        if not self.takes(filename):
+        if not self.supports_wheel(filename):
             return False
         platforms = {tag.platform for tag in parse_wheel_filename(filename)[3]}
         if "any" in platforms or not any(name.startswith("linux_") for name in platforms):

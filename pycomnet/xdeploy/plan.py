@@ -1,4 +1,4 @@
-"""What an environment is made of, and where that comes from."""
+"""The plan of an environment: its files, and where they come from."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class SourceFile:
         return self.path.name
 
     def row(self) -> list[Any]:
-        """What the far side is told of it."""
+        """Its row in the plan that the far side gets."""
         return [self.name, self.sha256, self.size]
 
 

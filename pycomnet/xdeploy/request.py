@@ -1,4 +1,4 @@
-"""What is asked for when an environment is wanted, and what is told of it."""
+"""The request for an environment, and the progress that is reported."""
 
 from __future__ import annotations
 

@@ -205,7 +205,7 @@ class Resolver:
                     return None, output
                 built = await in_thread(self._reactor, self._cache.add, found[0])
             await in_thread(self._reactor, self._cache.write_built, sdist, built)
-        return (built if self._interpreter.takes_built_here(built.name) else None), output
+        return (built if self._interpreter.supports_wheel_built_here(built.name) else None), output
 
     async def _far_build(self, sdist: SourceFile, output: str) -> FarBuild:
         """Plan to build an sdist at the far side: find what its build requires."""

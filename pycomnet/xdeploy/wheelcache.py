@@ -1,4 +1,4 @@
-"""What was resolved, downloaded and built here before, for a time and up to a size."""
+"""The cache of resolutions, downloads and built wheels, limited in age and size."""
 
 from __future__ import annotations
 

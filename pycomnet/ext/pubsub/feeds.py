@@ -39,7 +39,7 @@ REACHED_IN, WELCOME = 5.0, 60.0
 TRIES = 5
 #: Errors after which a subscription is tried again; the first ones concern the connection.
 LOST = (CallInterrupted, ConnectionLost, ServerLeaving, ServiceNotFound, ServiceUnreachable)
-PASSING = (*LOST, Overloaded)
+TRANSIENT = (*LOST, Overloaded)
 
 
 class PublisherFeed(OwnedBySubscriber):
@@ -172,7 +172,7 @@ class PublisherFeed(OwnedBySubscriber):
                     self._deliver(batch)
             except ChannelClosed:
                 return
-            except (*PASSING, defer.TimeoutError) as problem:
+            except (*TRANSIENT, defer.TimeoutError) as problem:
                 if self.gone:
                     raise defer.CancelledError from None
                 if self._known and isinstance(problem, (ServiceUnreachable, ServiceNotFound)):

@@ -12,7 +12,7 @@ from twisted.python.failure import Failure
 
 from pycomnet.deferred import OneShot, deferred
 from pycomnet.errors import CallInterrupted, ChannelClosed, InvalidArguments
-from pycomnet.ext.pubsub.blockingdoor import BlockingDoor
+from pycomnet.ext.pubsub.blockingmethods import BlockingMethods
 from pycomnet.ext.pubsub.events import Event, Gap, Restarted
 from pycomnet.ext.pubsub.feeds import LOST, PublisherFeed
 from pycomnet.ext.pubsub.finding import Publishers
@@ -34,7 +34,7 @@ _NOTHING: Any = object()
 _kept: dict[defer.Deferred[Any], Subscriber] = {}
 
 
-class Subscriber(BlockingDoor, Live):
+class Subscriber(BlockingMethods, Live):
     """Gets the events of an interface's publishers. :func:`subscriber` makes it.
 
     It begins when it is first used. Iterate over it with ``async for``, or call :meth:`receive`:

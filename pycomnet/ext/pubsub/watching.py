@@ -10,7 +10,7 @@ from twisted.python.failure import Failure
 
 from pycomnet.errors import InvalidArguments
 from pycomnet.ext.pubsub.acknowledging import FIRST_RETRY, LONGEST_RETRY
-from pycomnet.ext.pubsub.feeds import PASSING
+from pycomnet.ext.pubsub.feeds import TRANSIENT
 from pycomnet.net.backoff import Backoff
 from pycomnet.text.logs import Logger
 
@@ -126,7 +126,7 @@ class InterfaceWatch:
             self._stream = stream = nameserver.stream("watch", {"interface": interface})
             try:
                 await self._follow(stream, backoff)
-            except PASSING as problem:
+            except TRANSIENT as problem:
                 log.info("the nameserver is lost: {problem}", problem=problem)
             finally:
                 stream.close()

@@ -1,4 +1,4 @@
-"""Tasks in Python: they make the same data as a JSON file, which alone is run."""
+"""Builds tasks in Python: the same data as in a JSON file."""
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ class Steps:
         return self._add(name, fail=failure)
 
     def value(self: S, value: Any, *, name: str | None = None) -> S:
-        """Make a value of others."""
+        """Compute a value from others."""
         self._add(name)
         self._steps[-1]["value"] = value  # also None
         return self
@@ -165,7 +165,7 @@ class Steps:
         return self
 
     def catch(self: S, *errors: str, then: Steps) -> S:
-        """What is done when the last step fails with one of these errors."""
+        """The steps that run when the last step fails with one of these errors."""
         self._last().setdefault("catch", []).append(
             {"errors": list(errors) or ["*"], "then": then.data}
         )

@@ -36,11 +36,11 @@ if TYPE_CHECKING:
 TIMEOUT = 30.0
 #: The most services and descriptions that are remembered.
 MOST_SERVICES = 10_000
-#: Codes of errors by which a call was not run, or that came before it was sent.
+#: Codes of errors by which a call was not run. Errors before it was sent have no code.
 NOT_RUN_HERE = NOT_RUN | {""}
 #: Seconds before an instance that could not be reached is tried again: at first, and at most.
 FIRST_PAUSE, LONGEST_PAUSE = 0.05, 2.0
-#: How often the name of a memory may change while a call is begun.
+#: How often a server may name another memory while a call is begun.
 MOST_TURNS = 5
 NO_FILES = "this workflow service has no directory for files ('files')"
 
@@ -57,14 +57,14 @@ class NotHeld(Exception):
 
 @attrs.frozen
 class CallFor:
-    """For whom a call is made.
+    """The run that a call is made for.
 
     :ivar run: the run's id.
     :ivar caller: who started it.
     :ivar durable: whether the run survives this process.
     :ivar nonce: the run's part of the keys of its calls.
-    :ivar remember: commits a step's record: the memory that its call is for.
-    :ivar held: whether the run is sure to be this service's.
+    :ivar remember: commits a step's record, which names the memory of the server.
+    :ivar held: whether this service is sure to have the run's claim.
     """
 
     run: str
@@ -76,8 +76,8 @@ class CallFor:
 
 
 @attrs.define
-class Outcome:
-    """What is known of a call that is made.
+class CallAttempt:
+    """What is known of a step's call that is being made.
 
     :ivar safe: whether it may be made twice.
     :ivar sent: whether it was sent, or may have been sent before.
@@ -90,7 +90,7 @@ class Outcome:
 class StepCaller:
     """Makes the calls of steps.
 
-    :param context: what they are made with.
+    :param context: makes the calls.
     :param files: the files of runs, if steps may have any.
     """
 
@@ -101,48 +101,48 @@ class StepCaller:
         #: the methods of interfaces, for steps that name none
         self._methods: dict[tuple[str, str | None], list[str]] = {}
 
-    def call(self, call: StepCall, whom: CallFor, outcome: Outcome) -> defer.Deferred[Any]:
+    def call(self, call: StepCall, whom: CallFor, attempt: CallAttempt) -> defer.Deferred[Any]:
         """Make a call.
 
-        :param outcome: is told whether it may be made twice.
+        :param attempt: is told whether it may be made twice.
         :returns: fires with its result. Fails with :class:`NotHeld` if the lease has ended while
             the service was looked for: it was not sent. :meth:`explained` explains other errors.
         """
         step = call.step
-        outcome.safe = bool(step.get("idempotent"))
-        outcome.sent = call.again or call.unsure
+        attempt.safe = bool(step.get("idempotent"))
+        attempt.sent = call.again or call.unsure
         method = step.get("method")
         if (
             method is None
-            or (whom.durable and not outcome.safe)
+            or (whom.durable and not attempt.safe)
             or call.attached
             or "files" in step
             or "tags" in step
         ):
-            return defer.Deferred.fromCoroutine(self._call(call, whom, outcome))
+            return defer.Deferred.fromCoroutine(self._call(call, whom, attempt))
         # Nothing has to be asked for before it is sent.
         if whom.durable and not whom.held():
             return defer.fail(NotHeld())
-        outcome.sent = True
+        attempt.sent = True
         service, _ = self._known(step["interface"], step.get("service"))
         said = service.saying(step_key(whom.run, call.path, whom.nonce), whom.caller or None)
         return said.invoke(method, call.args, step.get("timeout", TIMEOUT))
 
-    def explained(self, problem: Any, call: StepCall, outcome: Outcome) -> Any:
+    def explained(self, problem: Any, call: StepCall, attempt: CallAttempt) -> Any:
         """What an error of :meth:`call` means for the step."""
         if isinstance(problem, UnknownMethod):
             self._methods.pop((call.step["interface"], call.step.get("service")), None)
-        if call.again and not outcome.safe and _was_refused(problem, NOT_RUN):
+        if call.again and not attempt.safe and _was_refused(problem, NOT_RUN):
             return StepUnknown(f"it may have run before: {problem}")
         return problem
 
-    async def _call(self, call: StepCall, whom: CallFor, outcome: Outcome) -> Any:
+    async def _call(self, call: StepCall, whom: CallFor, attempt: CallAttempt) -> Any:
         step = call.step
         timeout = step.get("timeout", TIMEOUT)
         seconds = self._context.reactor.seconds
         expires = seconds() + timeout
         blocks: Sequence[Binary] = ()
-        if step.get("files") and self._files is None:  # before it is called
+        if step.get("files") and self._files is None:  # before the call is sent
             raise RunFileLost(NO_FILES)
         if call.attached:
             blocks = await self._in_thread(RunFiles.blocks, whom, call.attached)
@@ -151,7 +151,7 @@ class StepCaller:
         if method is None:
             method = await self._method(service, step, call.task, expires)
         key = step_key(whom.run, call.path, whom.nonce)
-        if not whom.durable or outcome.safe:
+        if not whom.durable or attempt.safe:
             _check(whom)
             return await self._send(
                 service.saying(key, whom.caller or None),
@@ -160,7 +160,7 @@ class StepCaller:
                 whom,
                 expires,
                 blocks,
-                outcome,
+                attempt,
             )
         interface = step["interface"]
         try:
@@ -170,18 +170,18 @@ class StepCaller:
                 raise StepUnknown("its service can't be reached to find out") from None
             raise
         if peer.may_repeat(interface, method):
-            outcome.safe = True
+            attempt.safe = True
         elif peer.answers_once(interface, method):
-            outcome.sent = True  # what is not run has a code that says so
+            attempt.sent = True  # errors of calls that were not run have codes of their own
             return await self._once(service, route, peer, method, call, whom, key, expires, blocks)
         elif call.again or (call.unsure and call.record.memory):
-            # In the second case a server with "once" may have run it, and this one has none.
+            # In the second case it may have run at a server with "once", and this server has none.
             raise StepUnknown(
                 f"{interface}.{method} was called and may have run: there is no result of that call"
             )
         _check(whom)
         return await self._send(
-            service.saying(key, whom.caller or None), method, call, whom, expires, blocks, outcome
+            service.saying(key, whom.caller or None), method, call, whom, expires, blocks, attempt
         )
 
     def _send(
@@ -192,17 +192,17 @@ class StepCaller:
         whom: CallFor,
         expires: float,
         blocks: Sequence[Binary],
-        outcome: Outcome | None = None,
+        attempt: CallAttempt | None = None,
     ) -> defer.Deferred[Any]:
-        left = self._context.left(expires)  # or it is not sent
-        if outcome is not None:
-            outcome.sent = True
+        left = self._context.left(expires)  # raises if the time is over: then it is not sent
+        if attempt is not None:
+            attempt.sent = True
         keeps = bool(call.step.get("files"))
         sent = service.invoke(method, call.args, left, blocks, keeps)
         return sent.addCallback(self._keep, whom) if keeps else sent
 
     def _keep(self, answer: tuple[Any, list[Any]], whom: CallFor) -> defer.Deferred[Any]:
-        """Keep the blocks of a result: they are on the disk before it is committed."""
+        """Store the blocks of a result: they are on the disk before the result is committed."""
         value, files = answer
         if not files:
             return defer.succeed(value)
@@ -229,7 +229,8 @@ class StepCaller:
         expires: float,
         blocks: Sequence[Binary],
     ) -> Any:
-        """Call a method that answers repetitions: at the server that would remember the call."""
+        """Call a method with ``once``. A repetition goes to the server that may remember the
+        call."""
         record = call.record
         again = call.again or call.unsure
         if again and not record.memory:
@@ -240,7 +241,7 @@ class StepCaller:
             if not again and record.memory != peer.memory:
                 record.memory = peer.memory or ""
                 await whom.remember(call)
-            if not again:  # a repetition is for the memory of the first: it has no further effect
+            if not again:  # the memory answers a repetition: no further effect
                 _check(whom)
             if again and not _is_of(peer, record.memory):
                 peer = await self._that_knows(route, record.memory, expires) or peer
@@ -260,7 +261,7 @@ class StepCaller:
             except CallInterrupted:
                 again = True
             except ServiceUnreachable:
-                # It has not run; its service may be elsewhere by now.
+                # It has not run; its service may have another address by now.
                 unreachable += 1
                 if unreachable > 1:
                     await self._pause(unreachable, expires)
@@ -278,7 +279,7 @@ class StepCaller:
     async def _that_knows(
         self, route: NamedRoute, memory: str, expires: float
     ) -> PooledServer | None:
-        """The instance whose process has a memory, if it is there."""
+        """The instance whose process has a memory, if it can be reached."""
         for peer in route.known:
             try:
                 connecting = peer.connect()
@@ -318,7 +319,7 @@ class StepCaller:
         if found is None:
             if len(self._services) >= MOST_SERVICES:
                 self._services.clear()
-            # Not looked up here: the call itself waits for the service within its time.
+            # The call locates the service, within its own timeout.
             route = NamedRoute(self._context, interface, name)
             found = self._services[key] = RemoteService(self._context, route, interface), route
         return found
@@ -354,7 +355,7 @@ class StepCaller:
 
 
 def _check(whom: CallFor) -> None:
-    """Before a call is sent for the first time.
+    """Check the claim before a call is sent for the first time.
 
     :raises NotHeld: the run may be another service's.
     """
@@ -363,7 +364,7 @@ def _check(whom: CallFor) -> None:
 
 
 def _is_of(peer: PooledServer, memory: str) -> bool:
-    """Whether a memory is of an instance's process."""
+    """Whether a memory belongs to an instance's process."""
     return (peer.memory or "").partition(".")[0] == memory.partition(".")[0]
 
 
@@ -378,11 +379,11 @@ def call_error(problem: BaseException, sent: bool) -> dict[str, Any]:
     }
     code = problem_code(problem)
     if isinstance(problem, RunFilesFull):
-        error["code"] = "result"  # it was answered, so the method has run
+        error["code"] = "result"  # the server has answered, so the method has run
     elif code:
         error["code"] = code
     elif sent and not isinstance(problem, RemoteError | ValueNotSendable):
-        error["code"] = "result"  # what came can't be taken, and the method may have run
+        error["code"] = "result"  # the reply is not usable, and the method may have run
     if not sent:
         error["ran"] = False
     elif isinstance(problem, PycomnetError) and problem.nested:
@@ -404,4 +405,4 @@ def problem_code(problem: BaseException) -> str:
     return code if isinstance(code, str) else ""
 
 
-__all__ = ["CallFor", "NotHeld", "Outcome", "StepCaller", "StepUnknown", "call_error"]
+__all__ = ["CallFor", "NotHeld", "CallAttempt", "StepCaller", "StepUnknown", "call_error"]

@@ -1,4 +1,4 @@
-"""The checks of a configuration: all that is wrong is found, and not only the first."""
+"""Checks a configuration, and reports all its problems, not only the first."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ EVERYWHERE = ("input", "last", "steps", "context")
 
 
 class ConfigCheck:
-    """Checks a configuration, and collects what is wrong with it."""
+    """Checks a configuration, and collects its problems."""
 
     def __init__(self) -> None:
-        #: each with the path of the value, what is wrong, and where in a text
+        #: the problems: the path of the value, a text, and an offset in the value
         self.problems: list[tuple[Key, str, int]] = []
         self._depth = 0
         #: the earlier steps of this list, and before it of those around it: name -> whether their

@@ -159,7 +159,7 @@ class Workflow(Live):
         return self._call("signal", id=id, name=name, value=value)
 
     def cancel(self, id: str) -> defer.Deferred[None]:
-        """Cancel a run; what was done is undone."""
+        """Cancel a run; its steps are undone."""
         return self._call("cancel", id=id)
 
     def suspend(self, id: str) -> defer.Deferred[None]:
@@ -174,7 +174,7 @@ class Workflow(Live):
         """Continue a failed run at the steps that failed.
 
         :param latest: with the service's present definition, not the one that the run has pinned.
-        :param unsure: begin also steps that may have run; else they are an error.
+        :param unsure: also repeat steps that may have run; otherwise they are an error.
         """
         return self._call("retry", id=id, latest=latest, unsure=unsure)
 

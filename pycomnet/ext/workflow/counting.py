@@ -1,4 +1,4 @@
-"""What a workflow service counts."""
+"""The counters of a workflow service, for its metrics."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import attrs
 
 @attrs.define
 class Counts:
-    """Since the service was started.
+    """Counters since the service was started.
 
     :ivar started: runs that were started.
     :ivar runs: how many runs have ended, by their state.

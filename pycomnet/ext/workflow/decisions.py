@@ -18,12 +18,12 @@ class Value:
     value: Any
 
 
-#: Kinds of steps that hold others; what they give is made of that.
+#: Kinds of steps that contain others: their results are made of the results of those.
 HOLDERS = frozenset({"parallel", "map", "choice", "task"})
 
 
 class _Pending:
-    """It is not over."""
+    """The type of :data:`PENDING`: a step, or a list of steps, is not done."""
 
 
 PENDING = _Pending()
@@ -60,13 +60,13 @@ class StepCall:
 
 @attrs.define
 class Decision:
-    """What comes next.
+    """What is to be done next.
 
     :ivar evaluate: expressions; the machine goes on when they have values.
     :ivar calls: to be made once ``changed`` is committed.
     :ivar cancel: paths of calls under way that are not wanted any more.
     :ivar changed: records of steps that are to be committed.
-    :ivar due: when something happens by itself.
+    :ivar due: when the run has to be stepped again, if nothing happens before.
     :ivar parkable: whether nothing is under way: the run waits only for times and signals.
     """
 

@@ -65,12 +65,12 @@ class Definition:
                 if name is not None and name not in used:
                     used.add(name)
                     waiting.append(name)
-        # As it is when it has been kept: what is made of it has the same order after a restart.
+        # Decoded from its canonical form: its dicts have the same order as after a restart.
         return cls.load(canonical(task, {name: tasks[name] for name in used}))
 
     @classmethod
     def load(cls, data: bytes) -> Definition:
-        """Make one of what a store has kept."""
+        """Decode the definition that a store has kept."""
         found = json.loads(data)
         return cls(found["task"], found["tasks"], hashlib.sha256(data).hexdigest(), data)
 

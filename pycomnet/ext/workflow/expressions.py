@@ -18,11 +18,11 @@ from pycomnet.ext.workflow.showing import shown
 
 #: The longest expression, in characters.
 LONGEST = 2_000
-#: What an expression may count in the reactor's thread (some milliseconds), and in another thread.
+#: The highest cost of an expression in the reactor's thread (some milliseconds), and in another.
 INLINE = 2_000
 BUDGET = 1_000_000
-#: Items and hundreds of characters that one operation may take or make: the interpreter lock is
-#: held for as long.
+#: The most items, or hundreds of characters, that one operation may read or make: meanwhile it
+#: holds the interpreter lock.
 LARGEST = 100_000
 #: Seconds that an expression has in a thread.
 SECONDS = 0.8
@@ -36,7 +36,7 @@ NAMES = ("input", "last", "steps", "context", "item", "index", "error", "result"
 
 
 class TooCostly(ExpressionError):
-    """The expression counts more than it may."""
+    """The expression costs more than it may."""
 
 
 class BadExpression(ValueError):
@@ -63,7 +63,7 @@ class Part:
 
 
 def split(text: str) -> Iterator[Part]:
-    """Take a text apart.
+    """Split a text into expressions and plain text.
 
     :raises BadExpression: an expression has no end.
     """
@@ -90,7 +90,7 @@ def split(text: str) -> Iterator[Part]:
 
 
 def _end(text: str, at: int) -> int:
-    """Where the brace is that closes an expression."""
+    """The index of the brace that closes an expression."""
     depth, quote, begin = 0, "", at
     while at < len(text):
         char = text[at]
@@ -221,7 +221,7 @@ def _roots(tree: Any) -> Iterator[str]:
 
 
 class _Cost:
-    """What an evaluation has counted."""
+    """The cost of an evaluation so far."""
 
     def __init__(self, budget: int, until: float | None) -> None:
         self.left = budget
@@ -273,7 +273,7 @@ def _interpreter_class() -> Any:
     base: Any = visitor.TreeInterpreter
 
     class _Counting(base):  # type: ignore[misc]
-        """Counts what it does, and stops before it does too much."""
+        """Counts its operations, and raises :class:`TooCostly` before there are too many."""
 
         def __init__(self, cost: _Cost) -> None:
             super().__init__()
@@ -330,11 +330,11 @@ def _interpreter_class() -> Any:
 def evaluate(
     template: Any, scope: Mapping[str, Any], budget: int = BUDGET, seconds: float | None = SECONDS
 ) -> Any:
-    """A template with the values of its expressions.
+    """Replace the expressions in a template by their values.
 
     :param scope: the names that expressions may use.
-    :param budget: what it may count.
-    :raises TooCostly: it counts more, or takes longer.
+    :param budget: the highest cost.
+    :raises TooCostly: it costs more, or takes longer.
     :raises ExpressionError: an expression is not valid for these data.
     """
     until = None if seconds is None else time.thread_time() + seconds

@@ -8,7 +8,7 @@ from typing import Any
 import attrs
 from twisted.internet import defer
 
-from pycomnet.ext.workflow.calling import CallFor, Outcome
+from pycomnet.ext.workflow.calling import CallAttempt, CallFor
 from pycomnet.ext.workflow.decisions import StepCall
 from pycomnet.ext.workflow.records import StepRecord, WorkflowRun
 
@@ -17,24 +17,24 @@ from pycomnet.ext.workflow.records import StepRecord, WorkflowRun
 class LiveRun:
     """A run in memory.
 
-    :ivar fence: of the store's claim; None for a run that is not durable.
+    :ivar fence: the fence of the store's claim; None for a run that is not durable.
     :ivar under_way: path -> the call that is made, or None before it is made.
-    :ivar calls: to be made once all is committed.
-    :ivar outcomes: what is known of the calls that are made.
+    :ivar calls: path -> a call to be made once the records are committed.
+    :ivar attempts: path -> what is known of a call that is made.
     :ivar dirty: records to be committed.
     :ivar consumed: numbers of messages that were taken.
-    :ivar definition: another one that it goes on with, to be committed.
-    :ivar size: the bytes of what its steps gave.
-    :ivar broken: whether it was failed as it can't go on.
+    :ivar definition: the bytes of the definition that a retry has chosen, to be committed.
+    :ivar size: the bytes of the results of its steps.
+    :ivar broken: whether it was failed because it can't be stepped.
     :ivar whom: for whom its calls are made; known once there is one.
-    :ivar bare: whether then its steps could not be kept either: its row is, alone.
+    :ivar bare: whether its steps can't be stored either, so that only its row is.
     """
 
     run: WorkflowRun
     fence: int | None
     under_way: dict[str, defer.Deferred[Any] | None] = attrs.field(factory=dict)
     calls: dict[str, StepCall] = attrs.field(factory=dict)
-    outcomes: dict[str, Outcome] = attrs.field(factory=dict)
+    attempts: dict[str, CallAttempt] = attrs.field(factory=dict)
     dirty: dict[str, StepRecord | None] = attrs.field(factory=dict)
     consumed: list[int] = attrs.field(factory=list)
     definition: bytes | None = None

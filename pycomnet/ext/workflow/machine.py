@@ -1,7 +1,7 @@
-"""The state machine of a run: what comes next, by what is kept of it.
+"""The state machine of a run: decides what comes next from the run's records.
 
-It has no reactor, no clock and no randomness: the time is an argument. Who drives it calls
-:func:`advance`, commits what has changed, and then does what the :class:`Decision` says.
+It has no reactor, no clock and no randomness: the time is an argument. Its caller calls
+:func:`advance`, commits the changed records, and then does what the :class:`Decision` says.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def advance(
     :param now: seconds since 1970.
     :param under_way: the paths of calls that are being made. A step that has begun and is not among
         them was begun before a crash.
-    :param held: nothing begins: what is under way goes on.
+    :param held: no step begins; calls under way continue.
     """
     walk = RunWalk(run, now, under_way)
     walk.held = held
@@ -63,7 +63,7 @@ def advance(
 def step_done(
     run: WorkflowRun, path: str, result: Any, now: float, files: Sequence[Any] = ()
 ) -> StepRecord | None:
-    """A step's call has a result; None if nobody waits for it any more.
+    """Note the result of a step's call; None if the step is not under way any more.
 
     :param files: references to the blocks of the result.
     """
@@ -87,7 +87,8 @@ def step_failed(
     safe: bool,
     random: Callable[[], float],
 ) -> StepRecord | None:
-    """A step's call has failed: it waits for its next attempt, or the step fails.
+    """Note that a step's call has failed: the step waits for its next attempt, or has failed for
+    good. None if it is not under way any more.
 
     :param retry: the step's setting for that.
     :param safe: whether it may run twice.
@@ -100,8 +101,8 @@ def step_failed(
     if may_have_run(error):
         record.unsure = record.unsure or not safe
     elif record.memory and not was_not_run(error):
-        # Who remembers the call has answered: it has failed. Without a memory, an answer says
-        # nothing of the attempts before.
+        # The server that remembers the call has answered that it failed. Without such a memory an
+        # answer says nothing about the attempts before.
         record.unsure = False
     if not record.unsure:
         record.memory = ""
@@ -114,8 +115,8 @@ def step_failed(
 
 
 def unsure_steps(run: WorkflowRun) -> list[str]:
-    """The steps of a failed run that would begin anew, may have run, and have no server that knows
-    it."""
+    """The steps of a failed run that a retry would repeat, that may have run, and whose calls no
+    server remembers."""
     instead = _instead(run)
     return sorted(
         path
@@ -125,13 +126,13 @@ def unsure_steps(run: WorkflowRun) -> list[str]:
 
 
 def _is_unsure(record: StepRecord) -> bool:
-    """Whether a step of a run that has ended may have run. A call that had begun when the run was
-    failed without a look at its steps may have."""
+    """Whether a step of an ended run may have run. If the run was failed without asking the
+    machine, so may a call that had begun."""
     return record.unsure or (record.kind == "call" and record.state == BEGUN)
 
 
 def _instead(run: WorkflowRun) -> dict[str, list[StepRecord]]:
-    """The path of a step -> what was done instead of it."""
+    """The path of a failed step -> the records of the steps of its ``catch``."""
     found: dict[str, list[StepRecord]] = {}
     for path, record in run.steps.items():
         for at, char in enumerate(path):
@@ -143,18 +144,18 @@ def _instead(run: WorkflowRun) -> dict[str, list[StepRecord]]:
 def reset_failed(
     run: WorkflowRun, definition: Definition, now: float, unsure: bool = False
 ) -> list[str]:
-    """Have a failed run go on from the steps that failed.
+    """Let a failed run continue at the steps that failed.
 
-    :param definition: which it goes on with.
-    :param unsure: begin also what may have run as if it had not. Else it is asked for where it may
-        have run.
+    :param definition: the definition to continue with.
+    :param unsure: call steps that may have run as if they had not. Otherwise their calls are
+        repeated at the server that may remember them.
     :returns: the paths of the records that were removed or have changed.
     """
     instead = _instead(run)
     removed = {
         path for path, record in run.steps.items() if _begins_anew(run, path, record, instead)
     }
-    # What was done instead of a step that begins anew is not wanted any more.
+    # The records of a ``catch`` are obsolete if its step is repeated.
     removed |= {
         path
         for path in run.steps
@@ -178,8 +179,8 @@ def reset_failed(
 def _begins_anew(
     run: WorkflowRun, path: str, record: StepRecord, handlers: Mapping[str, list[StepRecord]]
 ) -> bool:
-    """Whether a step of a failed run begins anew. One that has failed stays as it is if a ``catch``
-    took that, or if it is in a step that is done."""
+    """Whether a step of a failed run is repeated. A failed step is not if a ``catch`` handled its
+    error, or if a step that contains it is done."""
     if "~" in path:
         return True
     if record.state == STEP_DONE:
@@ -192,12 +193,13 @@ def _begins_anew(
     return not instead or any(one.state != STEP_DONE for one in instead)
 
 
-#: Among a run's values: what is still to be undone, the first of it last.
+#: The key, in a run's values, of the steps that are still to be undone. The last one is undone
+#: next.
 UNDO = ("", "undo")
 
 
 class RunWalk(StepWalk):
-    """A walk over a whole run: forward, or back over what is undone."""
+    """A walk over a whole run: forward through its steps, or back through those that are undone."""
 
     def run(self) -> Decision:
         run, now = self._run, self._now

@@ -1,4 +1,4 @@
-"""What comes to a run from outside: signals, and requests to steer it."""
+"""Messages to a run: signals, and requests to cancel, suspend, resume or retry it."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from pycomnet.ext.workflow.records import CANCELLED, FAILED, MOST_SIGNALS, Workf
 SIGNAL, CANCEL, SUSPEND, RESUME, RETRY = "signal", "cancel", "suspend", "resume", "retry"
 
 
-#: The name of a ``retry`` that begins also what may have run.
+#: The name of a ``retry`` that also repeats steps that may have run.
 UNSURE = "unsure"
 
 
 def apply(run: WorkflowRun, kind: str, name: str, value: Any, now: float) -> list[str]:
     """Apply a message to a run. One that does not fit the run's state changes nothing.
 
-    :param name: of a signal; of ``retry``, :data:`UNSURE` or none.
-    :param value: what a signal brings; of ``retry``, the definition to go on with as bytes, or None
-        for the pinned one.
+    :param name: the signal's name; for a ``retry`` :data:`UNSURE` or nothing.
+    :param value: the signal's value; for a ``retry`` the definition to continue with, as bytes, or
+        None for the pinned one.
     :returns: the paths of steps whose records were removed or have changed.
     :raises RunFull: too many signals wait in it.
     """

@@ -1,4 +1,4 @@
-"""What is kept of a run and of its steps."""
+"""A run and its steps: their states, their limits, and how stores keep them."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ STEP_FAILED = "failed"
 #: The code of the error of a run that can't be read.
 UNREADABLE = "unreadable"
 
-#: The most bytes of a run's input, of one result, and of what a signal brings.
+#: The most bytes of a run's input, and of one result.
 MOST_BYTES = 1 << 20
-#: The most bytes of what the steps of a run gave and of its signals together, and of its result.
+#: The most bytes of the results of a run's steps together, and of the run's result.
 MOST_RUN = 64 << 20
 MOST_RESULT = 16 << 20
-#: The most signals that wait in a run, and the most bytes that one brings.
+#: The most signals that wait in a run, and the most bytes of one.
 MOST_SIGNALS = 100
 MOST_SIGNAL = 1 << 16
 #: The longest key of a call; in a longer one the step's path is hashed.
@@ -49,7 +49,7 @@ LONGEST_KEY = 900
 LONGEST_ID = 200
 #: The prefix of the ids of runs that are not durable, so that they differ from all durable ones;
 #: and the prefixes that an id from a client must not have.
-PASSING = "~"
+TRANSIENT = "~"
 RESERVED = ("~", "@")
 
 _codec = make_codec()
@@ -68,7 +68,7 @@ def unpack(data: bytes) -> Any:
 def size_of(value: Any, most: int, what: str) -> int:
     """Return the size of a value in bytes, as it is stored.
 
-    :raises ValueError: they are more than ``most``, or it can't be kept.
+    :raises ValueError: the size is over ``most``, or the value can't be stored.
     """
     try:
         size = len(pack(value))
@@ -107,10 +107,10 @@ class StepRecord:
     :ivar kind: what kind of step.
     :ivar attempts: how often its call was begun.
     :ivar began: when it began; ``ended``: when it ended. Seconds since 1970.
-    :ivar due: when something happens by itself: the next attempt, the end of a wait or timeout.
-    :ivar order: when it ended, counted within the run.
+    :ivar due: the time of the next attempt, or of the end of a wait or timeout.
+    :ivar order: its place in the order in which the run's steps have ended.
     :ivar memory: the memory of the server that its key was sent to; for methods with ``once``.
-    :ivar shown: its arguments, cut, for the history.
+    :ivar shown: its arguments as text of limited length, for the history.
     :ivar unsure: whether an attempt before the present one may have run.
     :ivar files: the blocks of its result, as ``runfiles.Reference`` has them.
     """
@@ -131,16 +131,16 @@ class StepRecord:
     files: Sequence[Any] = ()
 
     def dump(self) -> bytes:
-        """What a store keeps of it."""
+        """Its encoding, for a store."""
         return pack(list(_STEP(self)))
 
     @classmethod
     def load(cls, data: bytes) -> StepRecord:
-        """Make one of what a store has kept."""
+        """Decode what :meth:`dump` has encoded."""
         return cls(*unpack(data))
 
     def show(self) -> dict[str, Any]:
-        """What a run's history has of it."""
+        """Its entry in the history of its run."""
         return {
             "path": self.path,
             "kind": self.kind,
@@ -162,14 +162,15 @@ class WorkflowRun:
 
     :ivar definition: the hash of the definition that it has pinned.
     :ivar created: when it was started; seconds since 1970, as all times of runs.
-    :ivar deadline: when it fails by itself.
+    :ivar deadline: the time at which it fails.
     :ivar caller: the user who started it.
     :ivar failure: the error for which it is compensated.
     :ivar nonce: the random part of the keys of its calls.
     :ivar ordered: how many steps have ended.
     :ivar steps: path -> the step's record.
-    :ivar signals: those that have come and that no step has taken: name -> what they bring.
-    :ivar values: what expressions gave, by what they are for; is found again when it is missing.
+    :ivar signals: name -> the values of signals that no step has taken yet.
+    :ivar values: (path, purpose) -> the value of an expression: a cache. A missing one is
+        evaluated.
     """
 
     id: str
@@ -197,7 +198,7 @@ class WorkflowRun:
 
     @property
     def ended(self) -> bool:
-        """Whether it is over."""
+        """Whether it has ended."""
         return self.state in ENDED
 
     @property
@@ -206,7 +207,7 @@ class WorkflowRun:
         return SUSPENDED if self.suspended and not self.ended else self.state
 
     def row(self) -> RunRow:
-        """Return what a store keeps of it, apart from its steps."""
+        """Its encoding, for a store, without its steps."""
         return RunRow(
             self.id,
             self.task,
@@ -222,8 +223,8 @@ class WorkflowRun:
 
     @classmethod
     def seen(cls, row: RunRow, steps: Mapping[str, StepRecord] | None = None) -> WorkflowRun:
-        """Make one to be shown. A failed run with a request to retry is shown as running. A run
-        that can't be read has its row's columns and an error."""
+        """Decode a run that is to be shown. A failed run with a request to retry is shown as
+        running. A run that can't be decoded has its row's columns and an error."""
         try:
             run = cls.of(row, steps)
         except Exception as problem:
@@ -244,8 +245,7 @@ class WorkflowRun:
 
     @classmethod
     def of(cls, row: RunRow, steps: Mapping[str, StepRecord] | None = None) -> WorkflowRun:
-        """Make one of what a store has kept. Without the row's body, it has no input, result and
-        signals."""
+        """Decode a run. Without the row's body it has no input, result and signals."""
         found = dict(zip(_PACKED, unpack(row.data), strict=False))
         found.update(zip(_BODY, unpack(row.body) if row.body else (None,), strict=False))
         return cls(
@@ -260,7 +260,7 @@ class WorkflowRun:
         )
 
     def show(self) -> dict[str, Any]:
-        """What is shown of it."""
+        """The run as clients are shown it."""
         return {
             "id": self.id,
             "task": self.task,
@@ -274,8 +274,8 @@ class WorkflowRun:
         }
 
 
-#: What is packed of a run; new ones go to the end. The body is what may be large, and is read only
-#: where it is asked for.
+#: The fields of a run that are packed; new ones go to the end. Those of the body may be large: they
+#: are read only where they are needed.
 _BODY = ("input", "result", "signals")
 _PACKED = (
     "state",
@@ -295,12 +295,12 @@ _BODY_OF, _DATA_OF = attrgetter(*_BODY), attrgetter(*_PACKED)
 
 @attrs.frozen
 class RunRow:
-    """A run as a store keeps it: what can be searched for, and the rest as bytes.
+    """A run as a store keeps it: fields that queries use, and the rest as bytes.
 
     :ivar state: one of the states of a run, or ``suspended``.
-    :ivar data: what is small, as bytes.
-    :ivar signals: how many signals wait in it, which a store only counts by.
-    :ivar body: its input, result and signals, as bytes; empty where they were not asked for.
+    :ivar data: the other small fields, packed.
+    :ivar signals: how many signals wait in it: a store limits them by that.
+    :ivar body: its input, result and signals, packed; empty if they were not requested.
     """
 
     id: str
@@ -317,15 +317,14 @@ class RunRow:
 
 @attrs.frozen
 class RunChange:
-    """What a store commits of a run, all or nothing.
+    """A change of a run, which a store commits as a whole.
 
     :ivar fence: the fence of the claim that the change is made under.
     :ivar steps: path -> a step's bytes; None removes it.
-    :ivar consumed: the numbers of signals and requests that were taken, which are removed.
-    :ivar parked: whether the store is to keep it alone: the claim ends.
-    :ivar due: then, when it is claimed again by itself; None for never.
-    :ivar definition: the bytes of the definition that the row names, if that is another one than
-        before.
+    :ivar consumed: the numbers of messages that were applied: the store removes them.
+    :ivar parked: whether the claim ends with this commit.
+    :ivar due: of a parked run: when it can be claimed again; None for when it gets a message.
+    :ivar definition: the bytes of the definition that the row names, if that has changed.
     """
 
     row: RunRow
@@ -342,9 +341,9 @@ class Message:
     """A signal for a run, or a request to cancel, suspend, resume or retry it.
 
     :ivar kind: ``signal``, ``cancel``, ``suspend``, ``resume`` or ``retry``.
-    :ivar name: of a signal.
-    :ivar data: what it brings, packed.
-    :ivar number: the store's number of it; they grow.
+    :ivar name: the signal's name; for a ``retry`` see :func:`.messages.apply`.
+    :ivar data: its value, packed.
+    :ivar number: the store's number of it; numbers grow.
     """
 
     kind: str
@@ -353,7 +352,7 @@ class Message:
     number: int = 0
 
     def value(self) -> Any:
-        """What it brings."""
+        """Its value."""
         return unpack(self.data) if self.data else None
 
 
@@ -361,9 +360,9 @@ class Message:
 class Claim:
     """A run that a store has given to a workflow service. Only that service may commit it now.
 
-    :ivar fence: to be named in each commit.
+    :ivar fence: each commit has to name it.
     :ivar steps: the records of its steps, as bytes.
-    :ivar messages: what waits for it, the oldest first.
+    :ivar messages: the messages that wait for it, the oldest first.
     """
 
     row: RunRow

@@ -49,17 +49,17 @@ log = Logger()
 MOST_FILES = 10 << 30
 #: Bytes that are copied at a time.
 PIECE = 1 << 20
-#: Seconds after which what no run has, and nobody writes any more, is removed.
+#: Seconds after which files that belong to no run, and that nobody writes any more, are removed.
 STALE = 3_600.0
 #: The name of the file that says which run a directory is of; and the end of the names of files
 #: that are being written.
 OF, PART = "run", ".part"
-#: The names of directories of runs, and of what is in them. Whatever else is there is the user's.
+#: The names of the directories of runs, and of the files in them. Other files are the user's.
 _PLACE = re.compile("[0-9a-f]{64}")
 _FILE = re.compile(rf"{OF}|[0-9a-f]{{64}}|({OF}-)?[0-9a-f]{{16}}{re.escape(PART)}")
 #: Runs that are looked up in the store at a time.
 ROWS = 500
-#: How many users' requests for files are served at a time, as far as their hashes.
+#: How many users' requests have their files read and checked at a time.
 READS = 2
 #: The prefix of the names of marks by which a store knows its directories again: no schedule's.
 OWNER = "files:"
@@ -69,8 +69,8 @@ REST, OFTEN = 20, 60.0
 #: Seconds after which the bytes may be counted again when there seems to be no room.
 RECOUNT = 10.0
 
-#: What a step's record has of a file: its SHA-256 as hex digits, its size in bytes, and the name
-#: that the service gave it, or None.
+#: A step's reference to a file: its SHA-256 as hex digits, its size in bytes, and the name that the
+#: service gave it, or None.
 Reference = tuple[str, int, Any]
 
 
@@ -100,14 +100,14 @@ class RunFiles:
         self._most = most
         #: until when there is no sweep, by the monotonic clock
         self.rests_until = 0.0
-        #: limits who reads whole files for a user; calls of steps do not wait for them
+        #: limits users' requests that read whole files; calls of steps do not wait for these
         self.asked = defer.DeferredSemaphore(READS)
         #: the bytes of complete files, and of those that are being written
         self._complete = self._writing = 0
         #: when they were counted
         self._counted = float("-inf")
         self._lock = threading.Lock()
-        #: held by who counts as there seems to be no room; others wait for that
+        #: held while the bytes are counted because there seems to be no room
         self._counting = threading.Lock()
 
     def open(self) -> None:
@@ -229,9 +229,9 @@ class RunFiles:
     # -- using -----------------------------------------------------------------------------------
 
     def blocks(self, run: str, nonce: str, files: Sequence[Reference]) -> list[Binary]:
-        """Kept files, to be sent. Each is read once before, and compared with its hash.
+        """Open kept files, to send them. Each is read before, and compared with its hash.
 
-        :raises RunFileLost: one of them is not there any more, or is not what was kept.
+        :raises RunFileLost: one of them is missing, or has changed.
         """
         place = self._place(run, nonce)
         return [_checked(place, *one) for one in files]
@@ -285,7 +285,7 @@ def check_no_files(tasks: Mapping[str, Mapping[str, Any]]) -> None:
 async def open_with(
     files: RunFiles | None, store: IRunStore, follower: IRunFollower, threads: IReactorThreads
 ) -> None:
-    """Open the files of runs, and the store of these runs; or none of the two."""
+    """Open the files of runs, and the store of these runs. If one fails, neither stays open."""
     if files is not None:
         await in_thread(threads, files.open)
     await store.open(follower)
@@ -362,7 +362,7 @@ def _files(place: str) -> Iterator[os.DirEntry[str]]:
 
 def _remove(place: str) -> None:
     """Remove the directory of a run; it stays if there is anything else in it."""
-    # The file that says which run it is goes last: what a crash leaves is found again.
+    # The file that names the run goes last: after a crash the directory is found again.
     for one in sorted(_files(place), key=lambda one: one.name == OF):
         with contextlib.suppress(FileNotFoundError):
             os.unlink(one.path)
@@ -388,7 +388,7 @@ def _sync(directory: str) -> None:
 
 
 def _written(block: Any, place: str) -> tuple[Reference, int]:
-    """Write a block to a run's directory: the reference, and the bytes that are new there."""
+    """Write a block to a run's directory; return its reference, and the number of new bytes."""
     part = os.path.join(place, f"{os.urandom(8).hex()}{PART}")
     try:
         digest = hashlib.sha256()

@@ -1,4 +1,4 @@
-"""Starts runs, claims them from the store, and takes what is posted to them."""
+"""Starts runs, claims them from the store, and applies the messages that are posted to them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from pycomnet.ext.workflow.errors import RunConflict, RunFull, RunStoreFailed
 from pycomnet.ext.workflow.liverun import LiveRun
 from pycomnet.ext.workflow.messages import RETRY, SIGNAL, apply
 from pycomnet.ext.workflow.records import (
-    PASSING,
+    TRANSIENT,
     Claim,
     StepRecord,
     WorkflowRun,
@@ -78,14 +78,14 @@ class Runner(RunStepper):
         self._claim_again = False
         #: whether runs wait until there is room in memory
         self.is_full = False
-        #: id -> fence of claims that are to end: asked for until the store has done it
+        #: id -> fence of claims to end: requested again until the store confirms it
         self._unreleased: dict[str, int] = {}
         #: id -> fence of runs that are claimed and not in memory yet
         self._arriving: dict[str, int] = {}
         #: those of them that have a message since
         self._posted: set[str] = set()
         self._timer: Any = None
-        #: id -> when its messages are read again
+        #: id -> the timer after which its messages are read again
         self._rereads: dict[str, Any] = {}
         #: when the first run is due that was parked while runs are claimed
         self._soonest: float | None = None
@@ -153,17 +153,17 @@ class Runner(RunStepper):
             run.deadline = now + task["deadline"]
         run.durable = task.get("durable", True)
         if not run.durable:
-            id = run.id = PASSING + id
+            id = run.id = TRANSIENT + id
             found = self.known(id)
             if found is not None:
                 return _same(found, run), False
             live = LiveRun(run, None)
-            self.passing.begin(live)
+            self.transient.begin(live)
             self.live[id] = live
             self.counts.started += 1
             self._step(live)
             return run, True
-        # What is asked of the store is done, whether or not the caller still waits.
+        # The run is created even if the caller stops waiting.
         created: OneShot[tuple[WorkflowRun, bool]] = OneShot()
         created.follow(defer.Deferred.fromCoroutine(self._create(run, definition)))
         return await created.when_fired()
@@ -202,16 +202,16 @@ class Runner(RunStepper):
     def known(self, id: str) -> WorkflowRun | None:
         """Return a run that is in memory, or one that was not durable and has ended."""
         live = self.live.get(id)
-        return self.passing.ended(id) if live is None else live.run
+        return self.transient.ended(id) if live is None else live.run
 
     @property
     def room(self) -> int:
         """How many more durable runs there may be in memory."""
-        return MOST_LIVE - (len(self.live) - len(self.passing))
+        return MOST_LIVE - (len(self.live) - len(self.transient))
 
     def when_ended(self, id: str) -> defer.Deferred[WorkflowRun | None]:
-        """Fires when a run ends, from now on: with the run, or with None if it may have ended at
-        another service: look at it then. Cancelling it waits no longer."""
+        """Wait for the end of a run, from now on. Fires with the run, or with None if it may have
+        ended at another service: then the store knows. Cancelling it ends the wait."""
 
         def forget(one: defer.Deferred[WorkflowRun | None]) -> None:
             found = self._waiting.get(id, [])
@@ -234,12 +234,12 @@ class Runner(RunStepper):
         if live is None or live.fence is not None:
             return False
         if kind == SIGNAL:
-            self.passing.add(live, weight_of(value))
+            self.transient.add(live, weight_of(value))
         try:
             apply(live.run, kind, name, value, self._wall())
         except RunFull:
             if kind == SIGNAL:
-                self.passing.remove(live, weight_of(value))
+                self.transient.remove(live, weight_of(value))
             raise
         self._step(live)
         return True
@@ -284,7 +284,7 @@ class Runner(RunStepper):
     def ended(self, run: str, kept: WorkflowRun | None = None) -> None:
         live = self.live.get(run)
         if live is not None and live.committing and live.run.ended:
-            return  # its end is this service's own, which tells it when the commit returns
+            return  # it has ended here: notified when the commit is confirmed
         for waiting in self._waiting.pop(run, ()):
             waiting.callback(kept)
 
@@ -297,12 +297,7 @@ class Runner(RunStepper):
         return {**self._unreleased, **kept, **self._arriving}
 
     def awaited(self) -> list[str]:
-        return [id for id in self._waiting if not id.startswith(PASSING)]
-
-    @property
-    def claiming(self) -> bool:
-        """Whether runs are being claimed."""
-        return self._claiming
+        return [id for id in self._waiting if not id.startswith(TRANSIENT)]
 
     # -- claims ----------------------------------------------------------------------------------
 
@@ -467,7 +462,7 @@ class Runner(RunStepper):
 def _same(found: WorkflowRun, wanted: WorkflowRun) -> WorkflowRun:
     """Return the run that exists, if it has the same task and input.
 
-    :raises RunConflict: it is not.
+    :raises RunConflict: it has another task or input.
     """
     if found.task != wanted.task or found.input != wanted.input:
         raise RunConflict(f"there is a run {found.id!r} of another task, or with another input")

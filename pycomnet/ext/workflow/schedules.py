@@ -53,8 +53,8 @@ def next_due(schedule: dict[str, Any], after: float) -> float:
 
 
 def missed(schedule: dict[str, Any], last: float, now: float) -> list[float]:
-    """The times that it was due at since another one, of those that its policy makes up for: the
-    last :data:`MOST_MISSED` at most."""
+    """The missed times since another one for which the schedule's policy makes up: at most the last
+    :data:`MOST_MISSED`."""
     policy = schedule.get("missed", "skip")
     if policy == "skip":
         return []

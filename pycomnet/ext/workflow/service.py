@@ -11,7 +11,7 @@ from twisted.internet import defer, task
 
 from pycomnet.deferred import deferred
 from pycomnet.errors import Forbidden, InvalidArguments, Unauthenticated
-from pycomnet.ext.workflow.asking import Places, as_time, check_text, is_one_of, problem_of
+from pycomnet.ext.workflow.callchecks import WaitLimit, as_time, check_text, is_one_of, problem_of
 from pycomnet.ext.workflow.client import WORKFLOW
 from pycomnet.ext.workflow.definition import Definition
 from pycomnet.ext.workflow.errors import (
@@ -30,8 +30,8 @@ from pycomnet.ext.workflow.records import (
     FAILED,
     MOST_BYTES,
     MOST_SIGNAL,
-    PASSING,
     RESERVED,
+    TRANSIENT,
     UNREADABLE,
     Message,
     RunQuery,
@@ -56,7 +56,7 @@ log = Logger()
 
 #: Seconds for which runs are kept that have ended.
 KEEP = 7 * 86_400.0
-#: The states of runs that a retry has go on.
+#: The states of runs that can be retried.
 RETRIED = (FAILED, CANCELLED)
 #: Seconds that the calls under way have to end when the service stops.
 GRACE = 10.0
@@ -65,7 +65,7 @@ LONGEST_NAME = 200
 #: Seconds between checks for runs that are too old; the limit on the runs removed at once.
 PRUNE_EVERY = 60.0
 PRUNE = 500
-#: The most calls, of those that may run at a time, that are kept for others than those who wait.
+#: How many of the calls that may run at a time are reserved for those that wait for no run.
 FOR_OTHERS = 200
 #: The most runs of a page.
 PAGE = 1_000
@@ -77,9 +77,9 @@ READS = 2
 class WorkflowService(Service):
     """Runs tasks: chains of calls to other services.
 
-    :param tasks: checked ones, by name.
+    :param tasks: checked tasks, by name.
     :param store: where runs are kept; not opened.
-    :param schedules: checked ones.
+    :param schedules: checked schedules.
     :param keep: seconds for which runs are kept that have ended.
     :param wall: seconds since 1970.
     :param grace: seconds for which a stop waits for calls under way.
@@ -108,14 +108,14 @@ class WorkflowService(Service):
         self._grace = grace
         self._definitions = {name: Definition.of(name, tasks) for name in tasks}
         self._pruning: Any = None
-        #: whether no files are left of runs that were removed; a crash may have left some
+        #: whether the files of all removed runs are removed; a crash may have left some
         self._swept = False
         self._threads: Any = None
         self._timetable: Timetable | None = None
         self.runner: Runner | None = None
-        #: of calls that wait for the end of a run
-        self._places = Places(1)
-        #: whole runs that are read
+        #: limits the calls that wait for the end of a run
+        self._waiting = WaitLimit(1)
+        #: limits how many whole runs are read at a time
         self._reading = defer.DeferredSemaphore(READS)
 
     # -- as a service ----------------------------------------------------------------------------
@@ -123,7 +123,7 @@ class WorkflowService(Service):
     @deferred
     async def started(self, server: Any) -> None:
         """Open the store, and continue the runs in it."""
-        self._places.most = max(
+        self._waiting.most = max(
             1, server.limits.running - min(FOR_OTHERS, server.limits.running // 2)
         )
         self._threads = server.reactor
@@ -189,7 +189,7 @@ class WorkflowService(Service):
         """Whether the caller may see and steer a run."""
         rules = self._tasks.get(run.task)
         if rules is None:
-            pass  # of a task that is gone nobody knows who might see it
+            pass  # the task is gone, and with it the rules of who may see its runs
         elif "see" in rules:
             if is_one_of(request, rules["see"]):
                 return True
@@ -199,24 +199,24 @@ class WorkflowService(Service):
         return user is not None and user.name == run.caller
 
     async def _run_of(self, request: Request) -> WorkflowRun:
-        """A run that the caller may see. Of one that is not in memory there are no steps, and no
-        input, result and signals."""
+        """A run that the caller may see. A run that is not in memory has no steps, input, result
+        and signals here."""
         id = request.args["id"]
         check_text("an id", id)
         run = self._runner.known(id)
         if run is None:
             row = await self.store.row(id)
-            run = self._runner.known(PASSING + id) if row is None else WorkflowRun.seen(row)
+            run = self._runner.known(TRANSIENT + id) if row is None else WorkflowRun.seen(row)
         if run is None or not self._sees(request, run):
             raise UnknownRun(f"there is no run {id!r}, or you may not see it")
         return run
 
     async def _whole_run_of(self, request: Request) -> WorkflowRun:
-        """A run that the caller may see, with all that is kept of it."""
+        """A run that the caller may see, with everything that is stored of it."""
         run = await self._run_of(request)
         if self._runner.known(run.id) is not None:
             return run
-        # Who may not see it has it read in no case; and few are read at a time, as it may be large.
+        # It is read only for those who may see it, and a few at a time, as it may be large.
         found = await self._reading.run(self.store.get, run.id)
         if found is None:
             raise UnknownRun(f"there is no run {run.id!r} any more")
@@ -248,17 +248,17 @@ class WorkflowService(Service):
         try:
             run, new = await self._runner.start(definition, input, id, user.name if user else "")
         except RunConflict:
-            raise taken from None  # whoever may not see that run does not learn what it is of
+            raise taken from None  # this user may not know the run's task
         if not new and not self._sees(request, run):
             raise taken
         return run
 
     @method("invoke", args={"task": "str", "args": "any?", "id": "str?"})
     async def invoke(self, request: Request) -> Any:
-        """Run a task, and wait for its result. If nobody waits any more, the run of a task that is
-        not durable is cancelled; another goes on."""
-        # Before it begins: who is refused knows that nothing was run.
-        with self._places.taken(request):
+        """Run a task, and wait for its result. When nobody waits any more, a run that is not
+        durable is cancelled; a durable one continues."""
+        # Before it begins: a refused call has run nothing.
+        with self._waiting.taken(request):
             run = await self._begin(request)
             try:
                 return await self._result(run.id)
@@ -269,31 +269,31 @@ class WorkflowService(Service):
 
     @method("start", args={"task": "str", "args": "any?", "id": "str?"})
     async def start(self, request: Request) -> dict[str, Any]:
-        """Start a run. A second start of the same id gives the run that there is."""
+        """Start a run. A second start of the same id returns the existing run."""
         return (await self._begin(request)).show()
 
     @method("result", args={"id": "str"}, idempotent=True)
     async def result(self, request: Request) -> Any:
-        """Wait for the end of a run: its result."""
+        """Wait for the end of a run, and return its result."""
         run = await self._run_of(request)
-        with self._places.taken(request):
+        with self._waiting.taken(request):
             return await self._result(run.id)
 
     async def _result(self, id: str) -> Any:
         while True:
-            # Before the look: what ends meanwhile is told.
+            # Before the store is asked, so that no end is missed.
             waiting = self._runner.when_ended(id)
             try:
                 run = self._runner.known(id)
                 if run is None:
                     try:
                         run = await self._kept(id)
-                    except RunStoreBusy:  # which says that nothing was changed: but it goes on
+                    except RunStoreBusy:  # the run continues: ask again
                         await task.deferLater(self._threads, AGAIN)
                         continue
                 if not run.ended and (run.error or {}).get("code") == UNREADABLE:
                     raise RunStoreFailed(f"the run {id!r} can't be read, and does not go on")
-                # One that is in memory has not ended before that is committed.
+                # While it is in memory, its end is not committed.
                 if run.ended and id not in self._runner.live:
                     break
                 ended = await waiting
@@ -348,7 +348,7 @@ class WorkflowService(Service):
             before = (as_time("before", before[0]), before[1])
             check_text("before's id", before[1])
         user = request.user
-        # As _sees says.
+        # The same rules as in _sees.
         seen, callerless = [], []
         for name, rules in self._tasks.items():
             if "see" in rules:
@@ -434,23 +434,23 @@ class WorkflowService(Service):
 
     @method("cancel", args={"id": "str"}, idempotent=True)
     async def cancel(self, request: Request) -> None:
-        """Cancel a run: its call under way is cancelled, and what was done is undone."""
+        """Cancel a run: its calls under way are cancelled, and its steps are undone."""
         await self._send(request, CANCEL)
 
     @method("suspend", args={"id": "str"}, idempotent=True)
     async def suspend(self, request: Request) -> None:
-        """Have a run begin no more steps, until ``resume``."""
+        """Suspend a run: it begins no more steps until ``resume``."""
         await self._send(request, SUSPEND)
 
     @method("resume", args={"id": "str"}, idempotent=True)
     async def resume(self, request: Request) -> None:
-        """Have a suspended run go on."""
+        """Continue a suspended run."""
         await self._send(request, RESUME)
 
     @method("retry", args={"id": "str", "latest": "bool?", "unsure": "bool?"})
     async def retry(self, request: Request) -> None:
-        """Have a failed run go on from the steps that failed: with the definition that it has
-        pinned, or with the present one. ``unsure`` begins also steps that may have run."""
+        """Continue a failed run at the steps that failed: with the definition that it has pinned,
+        or with the ``latest``. ``unsure`` also repeats steps that may have run."""
         run = await self._whole_run_of(request)
         if request.args.get("latest") or run.task in self._tasks:
             self._check_run(request, run.task)
@@ -471,7 +471,7 @@ class WorkflowService(Service):
             )
         latest = None
         if request.args.get("latest"):
-            # It is kept with the commit that takes the message.
+            # The commit that applies the message also stores the definition.
             latest = self._definitions[run.task].data
         await self._send(request, RETRY, UNSURE if unsure else "", latest, ended=True)
 

@@ -115,7 +115,7 @@ class _Page(Resource):
 
 
 class _Answer(Resource):
-    """What a function gives.
+    """A resource whose body a function returns.
 
     :param function: takes the request, and gives the body.
     """
@@ -152,7 +152,7 @@ class _Answer(Resource):
 
 
 def _begin(request: Any, kind: bytes) -> bool:
-    """Set the headers; whether the request may have an answer: it names this machine."""
+    """Set the headers; return whether the request may be answered: its Host names this machine."""
     for name, value in HEADERS.items():
         request.setHeader(name, value)
     request.setHeader("content-security-policy", PAGE_POLICY)
@@ -166,7 +166,7 @@ def _begin(request: Any, kind: bytes) -> bool:
 
 
 class _Collected:
-    """What a registry of metrics asks.
+    """The collector of the metrics' registry.
 
     :param stored: state -> how many runs the store has in it.
     """
@@ -190,7 +190,7 @@ class _Collected:
             "pycomnet_workflow_live_runs", "Runs in memory: not parked.", len(runner.live)
         )
         yield GaugeMetricFamily(
-            "pycomnet_workflow_passing_runs", "Those that are not durable.", len(runner.passing)
+            "pycomnet_workflow_transient_runs", "Those that are not durable.", len(runner.transient)
         )
         yield GaugeMetricFamily(
             "pycomnet_workflow_full",

@@ -22,7 +22,7 @@ UNKNOWN = frozenset(
         "key-conflict",
     }
 )
-#: Codes of errors by which a call was surely not run: an earlier attempt of it may have been.
+#: Codes of errors by which a call was surely not run; an earlier attempt may have run.
 NOT_RUN = frozenset(
     {
         "interface",
@@ -58,7 +58,7 @@ class StepFailure:
 
 
 def failure_of(code: str, message: str) -> dict[str, Any]:
-    """The map of an error that a workflow makes itself."""
+    """The map of an error that the workflow service itself raises."""
     return {"code": code, "type": "", "message": message}
 
 
@@ -70,7 +70,7 @@ def matches(errors: Iterable[str], error: Mapping[str, Any]) -> bool:
 
 
 def catches(clauses: Sequence[Mapping[str, Any]], error: Mapping[str, Any]) -> int | None:
-    """The index of the first clause that takes an error."""
+    """The index of the first clause that handles an error; None if there is none."""
     for index, clause in enumerate(clauses):
         if matches(clause["errors"], error):
             return index
@@ -78,13 +78,13 @@ def catches(clauses: Sequence[Mapping[str, Any]], error: Mapping[str, Any]) -> i
 
 
 def may_have_run(error: Mapping[str, Any] | None) -> bool:
-    """Whether a call that has failed so may have had its effect: unless it was not sent, or the
-    method itself has failed."""
+    """Whether a call with this error may have had its effect. It has none if it was not sent, or if
+    the method itself has failed."""
     return error is not None and str(error.get("code")) in UNKNOWN and error.get("ran") is not False
 
 
 def was_not_run(error: Mapping[str, Any]) -> bool:
-    """Whether a call that has failed so surely was not run."""
+    """Whether a call with this error was surely not run."""
     ran = error.get("ran")
     return ran is False or (str(error.get("code")) in NOT_RUN and not ran)
 
@@ -97,7 +97,7 @@ def retry_at(
     safe: bool,
     random: Callable[[], float],
 ) -> float | None:
-    """When a call is tried again; None: never.
+    """When a failed call is tried again; None if it is not.
 
     Without ``errors``, a call that may have run is tried again only if it may run twice.
 

@@ -1,4 +1,4 @@
-"""Steps runs: does what the state machine decides, and commits before it calls."""
+"""Steps runs: commits what the state machine decides, and then makes the calls."""
 
 from __future__ import annotations
 
@@ -14,12 +14,11 @@ from twisted.python.failure import Failure
 
 from pycomnet.errors import error_map
 from pycomnet.ext.workflow import machine
-from pycomnet.ext.workflow.calling import CallFor, NotHeld, Outcome, StepCaller, call_error
+from pycomnet.ext.workflow.calling import CallAttempt, CallFor, NotHeld, StepCaller, call_error
 from pycomnet.ext.workflow.counting import Counts
 from pycomnet.ext.workflow.errors import ExpressionError, FenceLost, RunFull, RunNotKept
 from pycomnet.ext.workflow.expressions import BUDGET, INLINE, SECONDS, TooCostly, evaluate
 from pycomnet.ext.workflow.liverun import LiveRun, dumped
-from pycomnet.ext.workflow.passing import PassingRuns
 from pycomnet.ext.workflow.records import (
     ENDED,
     FAILED,
@@ -36,6 +35,7 @@ from pycomnet.ext.workflow.records import (
 )
 from pycomnet.ext.workflow.runfiles import RunFiles, WithFiles
 from pycomnet.ext.workflow.steperrors import StepFailure, failure_of
+from pycomnet.ext.workflow.transient import TransientRuns
 from pycomnet.services.threads import in_thread
 from pycomnet.text.logs import Logger
 
@@ -86,15 +86,16 @@ class RunStepper:
         self._evaluations = defer.DeferredSemaphore(EVALUATIONS)
         #: whether a commit has failed, and none was made since
         self._store_fails = False
-        self.passing = PassingRuns()
+        self.transient = TransientRuns()
         self.closed = False
         #: whether no step begins any more
         self.stopping = False
 
     def ended(self, run: str, kept: WorkflowRun | None = None) -> None:
-        """A run has ended, or may have: for those who wait for it.
+        """Notify those who wait for a run that it has ended, or may have.
 
-        :param kept: the run, if it has ended here and that is committed. Else they look at it.
+        :param kept: the run, if it has ended here and its end is committed. Without it they ask the
+            store.
         """
         raise NotImplementedError
 
@@ -131,7 +132,7 @@ class RunStepper:
             log.error("the run {run} has failed: {problem}", run=run.id, problem=text)
         under_way, live.under_way = live.under_way, {}
         for path, made in under_way.items():
-            told, record = live.outcomes.pop(path, None), run.steps.get(path)
+            told, record = live.attempts.pop(path, None), run.steps.get(path)
             if record is not None and (told is None or told.safe or not told.sent):
                 # It has not run, or may run twice: a retry begins it anew.
                 record.state, record.due = RETRYING, None
@@ -151,10 +152,10 @@ class RunStepper:
         try:
             row = run.row()
         except Exception:
-            # What makes it so has come with a signal.
+            # A signal has brought what can't be stored.
             run.signals.clear()
             row = run.row()
-        # What steps have given is kept, so that a retry does not repeat them.
+        # The results of its steps are stored, so that a retry does not repeat them.
         steps: tuple[tuple[str, bytes | None], ...] = ()
         try:
             if not live.bare:
@@ -186,7 +187,7 @@ class RunStepper:
         idle = decision.parkable and not live.under_way and not live.evaluating
         parked = (
             not ended
-            and not self.stopping  # what is held then goes on at the next start
+            and not self.stopping  # its held steps begin after the next start
             and idle
             and not live.calls
             and (decision.due is None or decision.due - self._wall() > PARK_AFTER)
@@ -220,7 +221,7 @@ class RunStepper:
             decision = machine.advance(run, self._wall(), live.under_way, self.stopping)
             for path in decision.cancel:
                 live.calls.pop(path, None)
-                told = live.outcomes.pop(path, None)
+                told = live.attempts.pop(path, None)
                 if told is not None and (told.safe or not told.sent):
                     run.steps[path].unsure = False
                 made = live.under_way.pop(path, None)
@@ -243,7 +244,7 @@ class RunStepper:
             value = evaluate(wanted.template, wanted.scope, INLINE, None)
         except TooCostly:
             live.evaluating.add(wanted.key)
-            # Few at a time: the reactor's threads are for others as well.
+            # A few at a time: others use the reactor's threads as well.
             threads: Any = self._reactor
             running = self._evaluations.run(
                 in_thread, threads, evaluate, wanted.template, wanted.scope, BUDGET, SECONDS
@@ -267,11 +268,11 @@ class RunStepper:
     def _count(self, live: LiveRun, value: Any) -> None:
         """Count the bytes of the result of a step.
 
-        :raises ValueError: they are too many, or it can't be kept.
-        :raises RunFull: those of all runs that are not durable are.
+        :raises ValueError: there are too many, or the result can't be stored.
+        :raises RunFull: all runs that are not durable have too many together.
         """
         if live.fence is None:
-            self.passing.add(live, weight_of(value))
+            self.transient.add(live, weight_of(value))
             return
         size = size_of(value, MOST_BYTES, "the result")
         if live.size + size > MOST_RUN:
@@ -352,7 +353,8 @@ class RunStepper:
             log.info("{problem}", problem=problem)
             self._drop(live)
             if not self.closed:
-                # It may be that the commit before counted, though it failed: who waits looks.
+                # An earlier commit may have succeeded though it was reported as failed: those who
+                # wait ask the store.
                 self.ended(live.run.id)
             return
         if isinstance(problem, RunNotKept) and not live.bare:
@@ -377,7 +379,7 @@ class RunStepper:
         if self.live.get(run.id) is live:
             del self.live[run.id]
         if live.fence is None:
-            self.passing.end(live)
+            self.transient.end(live)
         self._set_timer(live, None)
         self.ended(run.id, run)
 
@@ -405,27 +407,22 @@ class RunStepper:
         for path, call in calls.items():
             if path not in live.under_way:
                 continue
-            outcome = live.outcomes[path] = Outcome()
+            attempt = live.attempts[path] = CallAttempt()
             whom = live.whom = live.whom or self._whom(live)
-            made = live.under_way[path] = self._caller.call(call, whom, outcome)
+            made = live.under_way[path] = self._caller.call(call, whom, attempt)
             made.addCallbacks(
                 self._succeeded,
                 self._call_failed,
-                callbackArgs=(live, call, outcome, made),
-                errbackArgs=(live, call, outcome, made),
+                callbackArgs=(live, call, attempt, made),
+                errbackArgs=(live, call, attempt, made),
             )
 
     def _whom(self, live: LiveRun) -> CallFor:
         """For whom the calls of a run are made."""
-        run = live.run
-        durable = live.fence is not None
+        run, durable = live.run, live.fence is not None
+        remember = partial(self._remember, live)
         return CallFor(
-            run.id,
-            run.caller,
-            durable,
-            run.nonce,
-            partial(self._remember, live),
-            lambda: not durable or self.store.held,
+            run.id, run.caller, durable, run.nonce, remember, lambda: not durable or self.store.held
         )
 
     async def _remember(self, live: LiveRun, call: machine.StepCall) -> None:
@@ -440,7 +437,7 @@ class RunStepper:
         await waiting
 
     def _succeeded(
-        self, result: Any, live: LiveRun, call: machine.StepCall, outcome: Outcome, made: Any
+        self, result: Any, live: LiveRun, call: machine.StepCall, attempt: CallAttempt, made: Any
     ) -> None:
         if not self._is_wanted(live, call, made):
             return
@@ -450,29 +447,34 @@ class RunStepper:
         try:
             self._count(live, [result, *files] if files else result)
         except Exception as problem:
-            self._fail(live, call, error_map(problem) | {"code": "result"}, outcome)
+            self._fail(live, call, error_map(problem) | {"code": "result"}, attempt)
             return
         record = machine.step_done(live.run, call.path, result, self._wall(), files)
         self._next(live, record)
 
     def _call_failed(
-        self, failure: Failure, live: LiveRun, call: machine.StepCall, outcome: Outcome, made: Any
+        self,
+        failure: Failure,
+        live: LiveRun,
+        call: machine.StepCall,
+        attempt: CallAttempt,
+        made: Any,
     ) -> None:
         if not self._is_wanted(live, call, made):
             return
         problem: Any = failure.value
-        if isinstance(problem, NotHeld):  # it is begun anew when the lease is renewed
+        if isinstance(problem, NotHeld):  # it is made when the lease is renewed
             live.calls[call.path], live.under_way[call.path] = call, None
             return
-        problem = self._caller.explained(problem, call, outcome)
-        self._fail(live, call, call_error(problem, outcome.sent), outcome)
+        problem = self._caller.explained(problem, call, attempt)
+        self._fail(live, call, call_error(problem, attempt.sent), attempt)
 
     def _fail(
-        self, live: LiveRun, call: machine.StepCall, error: dict[str, Any], outcome: Outcome
+        self, live: LiveRun, call: machine.StepCall, error: dict[str, Any], attempt: CallAttempt
     ) -> None:
         retry = call.step.get("retry")
         record = machine.step_failed(
-            live.run, call.path, error, self._wall(), retry, outcome.safe, self._random
+            live.run, call.path, error, self._wall(), retry, attempt.safe, self._random
         )
         self._next(live, record)
 
@@ -481,7 +483,7 @@ class RunStepper:
         if live.gone or live.under_way.get(call.path) is not made:
             return False
         del live.under_way[call.path]
-        live.outcomes.pop(call.path, None)
+        live.attempts.pop(call.path, None)
         return True
 
     def _next(self, live: LiveRun, record: StepRecord | None) -> None:

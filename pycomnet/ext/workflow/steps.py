@@ -36,7 +36,7 @@ class StepWalk(Walk):
     def _given(
         self, step: Mapping[str, Any], path: str, name: str, scope: Mapping[str, Any]
     ) -> Outcome:
-        """What a step is given: by an expression of its own, or the result before it."""
+        """A step's input: the value of its own expression, or the result of the step before it."""
         if name in step:
             return self._evaluated(path, name, step[name], scope)
         return Value(scope["last"])
@@ -312,7 +312,7 @@ class StepWalk(Walk):
             record.result = found.value
         return found
 
-    #: what a kind of step is walked by
+    #: kind of step -> the method that walks it
     _KINDS: ClassVar[Mapping[str, Callable[..., Outcome]]] = {
         "call": _call,
         "parallel": _parallel,

@@ -28,8 +28,8 @@ AGAIN = 10.0
 
 
 class Timetable:
-    """Looks at schedules. The id of a run says what it was due for, so however many services look
-    at a schedule, each time there is one run.
+    """Starts the tasks of schedules. A run's id names its schedule and its time. So services that
+    share a store start one run for each time.
 
     :param start: starts a task with arguments and an id.
     """
@@ -97,7 +97,7 @@ class Timetable:
             await self._store.mark(_name(schedule), at)
 
     async def _start_one(self, schedule: dict[str, Any], at: float) -> None:
-        """Start what was due. What stands in its way for good is logged."""
+        """Start a task that is due. A problem that will not pass is logged."""
         try:
             await self._start(schedule["task"], schedule.get("args"), _id(schedule, at))
         except (Overloaded, RunStoreFailed):
@@ -106,8 +106,7 @@ class Timetable:
             _log(schedule, problem)
 
     def _failed(self, failure: Failure, number: int, dues: list[float]) -> None:
-        """There is no room for it, or the store can't keep it: again soon, unless the service
-        ends."""
+        """The task could not be started: try again soon, unless the service ends."""
         failure.trap(Overloaded, RunStoreFailed, defer.CancelledError)
         if self._closed:
             return
@@ -124,7 +123,7 @@ def _log(schedule: dict[str, Any], problem: BaseException | None) -> None:
 
 
 def _hash(schedule: dict[str, Any]) -> str:
-    """Which schedule it is: what it starts, with what, and when."""
+    """The hash that identifies a schedule: of its task, arguments and times."""
     what = [schedule.get(key) for key in ("task", "cron", "zone", "args")]
     text = json.dumps(what, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
@@ -135,7 +134,7 @@ def _name(schedule: dict[str, Any]) -> str:
 
 
 def _id(schedule: dict[str, Any], at: float) -> str:
-    """The id of what is started at a time: none that a client may give."""
+    """The id of the run for a time. A client can't choose such an id."""
     return f"@{schedule['task'][:100]}:{_hash(schedule)}:{at:.0f}"
 
 

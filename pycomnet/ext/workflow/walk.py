@@ -1,4 +1,4 @@
-"""One walk over the steps of a run: what all kinds of steps share."""
+"""A walk over the steps of a run: what all kinds of steps share."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Undo:
 class Walk:
     """One walk over the steps of a run.
 
-    :ivar decision: what comes of it.
+    :ivar decision: what the walk decides.
     """
 
     def __init__(self, run: WorkflowRun, now: float, under_way: Container[str]) -> None:
@@ -62,9 +62,9 @@ class Walk:
         self._tasks = run.pinned.tasks
         self._task = run.pinned.task
         self.decision = Decision()
-        #: whether nothing begins: the service stops
+        #: whether no step begins, as the service stops
         self.held = False
-        #: whether nothing begins: what is to be undone is being collected
+        #: whether the walk only collects the steps that are to be undone, and begins none
         self._collecting = False
         self._undo: list[Undo] = []
 
@@ -77,7 +77,7 @@ class Walk:
     ) -> Outcome:
         """Walk a step by its kind.
 
-        :param scope: what its expressions see.
+        :param scope: the values that its expressions may use.
         """
         raise NotImplementedError
 
@@ -175,7 +175,7 @@ class Walk:
         return self._sequence(then, f"{path}!{catch}/", within, error)
 
     def _finish(self, step: Mapping[str, Any], path: str, value: Any) -> None:
-        """Note that a step which holds others is done; a call notes that itself."""
+        """Note that a step is done, unless it is a call: :func:`~.machine.step_done` notes that."""
         record = self._run.steps.get(path)
         if record is None or record.state in (STEP_DONE, STEP_FAILED) or self._collecting:
             return
@@ -189,7 +189,7 @@ class Walk:
         if self._collecting or "timeout" not in step or step["kind"] == "call":
             return False
         if step["kind"] == "signal" and self._run.signals.get(step["signal"]):
-            return False  # it is here: it may have come in time, and was taken late
+            return False  # the signal is here, and may have come in time
         return record.state in (BEGUN, WAITING) and self._now >= (record.due or 0.0)
 
     def _collect(
@@ -232,7 +232,7 @@ class Walk:
         return len(self._run.steps) >= MOST_RECORDS and self._run.state == RUNNING
 
     def _holder(self, step: Mapping[str, Any], path: str, record: StepRecord | None) -> bool:
-        """Begin a step that holds others; whether it has begun."""
+        """Begin a step that contains others; return whether it has begun."""
         if record is None:
             if not self._may_begin():
                 return False
@@ -274,7 +274,7 @@ class Walk:
     # -- values ----------------------------------------------------------------------------------
 
     def _evaluated(self, path: str, what: str, template: Any, scope: Mapping[str, Any]) -> Outcome:
-        """A template's value, once it is there."""
+        """The value of a template, or PENDING until it has been evaluated."""
         if not needs_evaluation(template):
             return Value(template)
         key = (path, what)
@@ -294,7 +294,7 @@ def _may_have_run(record: StepRecord) -> bool:
 
 
 def _is_in(path: str, holder: str) -> bool:
-    """Whether a step is in another one, or is that."""
+    """Whether a step is another one, or is within it."""
     return path == holder or path.startswith((f"{holder}/", f"{holder}["))
 
 

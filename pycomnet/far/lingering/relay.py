@@ -1,4 +1,4 @@
-"""Between a far side and its program, so that another program can continue; no I/O.
+"""Passes frames between a far side and its program, and keeps what another program needs; no I/O.
 
 The relay passes frames on unchanged, both ways. So credit, and everything that credit bounds, is
 between the two ends. The relay keeps what another program needs to continue where one has stopped:

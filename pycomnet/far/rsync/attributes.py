@@ -1,4 +1,4 @@
-"""Gives what is there the owner, mode and time that it shall have."""
+"""Sets the owner, mode and time of files and directories."""
 
 import stat
 

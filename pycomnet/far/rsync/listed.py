@@ -1,4 +1,4 @@
-"""A directory of the other end while its entries come, and an entry as it shall be."""
+"""A directory while its entries arrive from the other end, and an entry as it is to be made."""
 
 from .entries import BadBatch
 from .files import temporary_names

@@ -10,7 +10,7 @@ from pycomnet.channels.connection import Connection
 from pycomnet.channels.transport import ChannelTransport
 from pycomnet.errors import ChannelClosed, PycomnetError
 from pycomnet.gateways.transports.interface import GatewayRequest
-from pycomnet.gateways.transports.unseen import UnseenFarSide
+from pycomnet.gateways.transports.unseenfarside import UnseenFarSide
 
 
 class ChannelGatewayTransport(UnseenFarSide):

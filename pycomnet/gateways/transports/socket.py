@@ -23,7 +23,7 @@ from pycomnet.gateways.forkserver.route import FirstHop, HopCommand, Route
 from pycomnet.gateways.spec import Spec
 from pycomnet.gateways.transports.forked import ForkedGatewayTransport
 from pycomnet.gateways.transports.interface import GatewayRequest, GatewayTransport
-from pycomnet.gateways.transports.unseen import UnseenFarSide
+from pycomnet.gateways.transports.unseenfarside import UnseenFarSide
 from pycomnet.net import endpoints
 
 #: Seconds of silence after which the other end is pinged.

@@ -21,7 +21,7 @@ from pycomnet.gateways.transports.forked import ForkedGatewayTransport
 from pycomnet.gateways.transports.interface import GatewayRequest, GatewayTransport
 from pycomnet.gateways.transports.processgateway import ProcessGatewayTransport
 from pycomnet.gateways.transports.routes import can_fork, via_route
-from pycomnet.gateways.transports.sshcommand import KEEPALIVE, command, fork_server_config
+from pycomnet.gateways.transports.sshcommand import KEEPALIVE, fork_server_config, ssh_command
 
 if TYPE_CHECKING:
     from pycomnet.gateways.group import Group
@@ -52,7 +52,7 @@ def show_preamble_once(request: GatewayRequest, begun: Callable[[], bool]) -> Ga
     return attrs.evolve(request, output=output)
 
 
-def process(
+def ssh_process(
     request: GatewayRequest, argv: tuple[str, ...], bootstrap_message: bytes, what: str
 ) -> ProcessGatewayTransport:
     """The process of an ssh connection."""
@@ -65,11 +65,11 @@ def process(
 def route(request: GatewayRequest) -> Route:
     """The fork server at the other end of an ssh connection."""
     spec = request.spec
-    argv = command(spec)
+    argv = ssh_command(spec)
 
     def opened(asked: GatewayRequest, descriptor_socket: int | None) -> GatewayTransport:
         bootstrap_message = package.bootstrap_message(fork_server_config(spec))
-        return process(asked, argv, bootstrap_message, "ssh")
+        return ssh_process(asked, argv, bootstrap_message, "ssh")
 
     return Route(FirstHop(argv, opened, keepalive=spec.keepalive or KEEPALIVE))
 
@@ -79,7 +79,9 @@ def standalone_transport(request: GatewayRequest) -> ProcessGatewayTransport:
     spec = request.spec
     window = far_limits(spec, wide=True).window
     config = {**worker_config(spec, request.id), "update": spec.env, "window": window}
-    return process(request, command(spec), package.bootstrap_message(config), "its ssh process")
+    return ssh_process(
+        request, ssh_command(spec), package.bootstrap_message(config), "its ssh process"
+    )
 
 
 def gateway_transport(request: GatewayRequest) -> GatewayTransport:

@@ -57,7 +57,7 @@ def destination(words: list[str]) -> list[str]:
     return words
 
 
-def command(spec: Spec) -> tuple[str, ...]:
+def ssh_command(spec: Spec) -> tuple[str, ...]:
     """The command that starts an interpreter there, which waits for its package."""
     assert spec.target is not None
     words = list(spec.python or (PYTHON,))
@@ -76,7 +76,7 @@ def fork_server_config(spec: Spec) -> dict[str, dict[str, float]]:
 
 def hop(spec: Spec) -> HopCommand:
     """How a running fork server starts the next one."""
-    return HopCommand(command(spec), fork_server_config(spec))
+    return HopCommand(ssh_command(spec), fork_server_config(spec))
 
 
-__all__ = ["KEEPALIVE", "command", "destination", "fork_server_config", "hop", "quote"]
+__all__ = ["KEEPALIVE", "destination", "fork_server_config", "hop", "quote", "ssh_command"]

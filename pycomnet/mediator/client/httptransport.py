@@ -146,7 +146,7 @@ class HTTPTransport:
             try:
                 await self._carry()
             except RequestRefused as problem:
-                if not problem.passing:
+                if not problem.is_transient:
                     self._refused(problem)
                     return
                 self.failed(problem)
@@ -293,7 +293,7 @@ class HTTPTransport:
                 await self.client.ask("DELETE", self.path, signal=signal)
                 return
             except RequestRefused as problem:
-                if not problem.passing:
+                if not problem.is_transient:
                     return  # it has ended: what carries the streams gets to know that
             except Exception as problem:
                 self.failed(problem, "end")

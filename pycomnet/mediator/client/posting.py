@@ -148,7 +148,7 @@ class Posting:
                     continue
                 if problem.status in (409, 410):
                     return  # it has ended: the reader gets the reason
-                if not problem.passing:
+                if not problem.is_transient:
                     raise
                 await self._failed(problem, "write", backoff)
             except Exception as problem:
@@ -257,7 +257,7 @@ class Posting:
             except RequestRefused as problem:
                 if problem.status == 410:
                     return problem.about
-                if not problem.passing:
+                if not problem.is_transient:
                     raise
                 await self._failed(problem, name, backoff)
             except Exception as problem:
@@ -368,7 +368,7 @@ class Posting:
                     stream.alive("confirm")
                 except Exception as problem:
                     if self._stopped or (
-                        isinstance(problem, RequestRefused) and not problem.passing
+                        isinstance(problem, RequestRefused) and not problem.is_transient
                     ):
                         return  # the reader gets the reason
                     stream.failed(problem, "confirm")

@@ -58,7 +58,7 @@ class RequestRefused(PycomnetError):
         self.about = about
 
     @property
-    def passing(self) -> bool:
+    def is_transient(self) -> bool:
         """Whether a repetition may help: a proxy returned the status, or the server is too busy."""
         return self.status in PROXY_STATUSES or (
             self.status in (429, 500, 503) and "error" not in self.about
@@ -295,7 +295,7 @@ class MediatorClient:
             try:
                 return await self.ask("POST", "popen", Body(body), headers)
             except RequestRefused as problem:
-                if not problem.passing or not tries:
+                if not problem.is_transient or not tries:
                     raise
             except Exception as problem:
                 if not tries or not can_pass(problem):

@@ -258,7 +258,7 @@ class WebSocketLink(Socket):
         if not self.over:
             problem = failure.value
             if isinstance(problem, RequestRefused) and not (
-                problem.passing or problem.status == 409 or self.stream.too_large(problem)
+                problem.is_transient or problem.status == 409 or self.stream.too_large(problem)
             ):
                 self._refused = problem
             elif not isinstance(problem, RequestRefused):

@@ -15,9 +15,9 @@ from pycomnet.deferred import deferred
 from pycomnet.errors import DeadlineExceeded, InvalidArguments, PycomnetError
 from pycomnet.far.live import Live
 from pycomnet.net import endpoints
+from pycomnet.net.addresslist import clean_addresses, split_addresses
 from pycomnet.net.destinations import leads_to
 from pycomnet.net.reactors import EndpointReactor
-from pycomnet.net.several import clean_addresses, split_addresses
 from pycomnet.ranges import optional_real, real, whole
 from pycomnet.services.binary import BlockLimits
 from pycomnet.services.client.failover import FailoverAddresses

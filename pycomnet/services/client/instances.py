@@ -22,8 +22,8 @@ from pycomnet.errors import (
     Unauthenticated,
 )
 from pycomnet.net import endpoints
+from pycomnet.net.addresslist import are_local_clients
 from pycomnet.net.destinations import foreign_address
-from pycomnet.net.several import are_local_clients
 from pycomnet.services.client.located import KnownInstances
 from pycomnet.services.client.login import AddressSource
 from pycomnet.services.client.race import Race

@@ -7,8 +7,8 @@ from typing import Any
 import attrs
 
 from pycomnet.errors import EndpointError
+from pycomnet.net.addresslist import split_addresses
 from pycomnet.net.destinations import foreign_address
-from pycomnet.net.several import split_addresses
 
 
 @attrs.frozen

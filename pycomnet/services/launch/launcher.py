@@ -23,9 +23,9 @@ from pycomnet.errors import (
     message_of,
 )
 from pycomnet.net import endpoints
+from pycomnet.net.addresslist import are_local_clients
 from pycomnet.net.destinations import foreign_address
 from pycomnet.net.reactors import EndpointReactor
-from pycomnet.net.several import are_local_clients
 from pycomnet.services.client.context import Context
 from pycomnet.services.client.instances import ADDRESSES
 from pycomnet.services.health import checks_of

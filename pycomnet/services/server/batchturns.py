@@ -1,4 +1,4 @@
-"""Whose turn it is: long batches are run in parts, so that no client waits for another's."""
+"""Runs long batches in parts, so that clients take turns and none waits for another's batch."""
 
 from __future__ import annotations
 

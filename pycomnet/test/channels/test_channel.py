@@ -14,6 +14,7 @@ from pycomnet.channels import channel as channel_module
 from pycomnet.channels import connection
 from pycomnet.channels.channel import Channel
 from pycomnet.errors import ChannelClosed, ConnectionLost, PycomnetError, RemoteError
+from pycomnet.test.garbage import collects
 from pycomnet.test.kit import HUGE, Pair, PairCase, frames
 from pycomnet.test.properties import examples, given, settings
 from pycomnet.wire import rust, scheduler
@@ -651,6 +652,7 @@ class Raw(PairCase):
         self.successResultOf(sending)
 
 
+@collects
 class Between(PairCase):
     """Channels that are sent over channels."""
 
@@ -818,6 +820,7 @@ class Between(PairCase):
             self.pair.near.encode({"kwargs": {"c": other}})
 
 
+@collects
 class Abandoned(PairCase):
     """Channels that nobody holds any more."""
 

@@ -24,6 +24,7 @@ from pycomnet.errors import (
     RemoteError,
 )
 from pycomnet.net.eager import BULK_SIZE
+from pycomnet.test.garbage import collects
 from pycomnet.test.kit import (
     HUGE,
     MemoryTransport,
@@ -554,6 +555,7 @@ class GatheredWriting(DescriptorWriting):
         self.assertEqual(self.reactor.getWriters(), [])
 
 
+@collects
 class Ending(PairCase):
     """All the ways a connection ends."""
 

@@ -15,6 +15,7 @@ from zope.interface.verify import verifyObject
 from pycomnet.channels.connection import Connection
 from pycomnet.channels.transport import HIGH_WATER, ChannelAddress, ChannelTransport
 from pycomnet.errors import ConnectionLost, PycomnetError, RemoteError
+from pycomnet.test.garbage import collects
 from pycomnet.test.kit import HUGE, Pair, PairCase, Producer
 
 
@@ -753,6 +754,7 @@ class Writing(TransportCase):
         self.assertTrue(self.far.isclosed())
 
 
+@collects
 class Holding(PairCase):
     """What keeps a channel with a protocol."""
 

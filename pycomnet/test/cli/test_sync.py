@@ -23,7 +23,7 @@ from pycomnet.rsync import rsync
 from pycomnet.rsync.changes import EVERYTHING, Changes
 from pycomnet.rsync.watch import SourceWatch
 from pycomnet.test.cli.case import CommandCase
-from pycomnet.test.rsync.test_watch import MovedWatcher
+from pycomnet.test.rsync.case import MovedWatcher
 from pycomnet.test.waiting import until
 
 

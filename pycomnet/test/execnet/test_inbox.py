@@ -18,6 +18,7 @@ from pycomnet.errors import RemoteError as _RemoteError
 from pycomnet.execnet import RemoteError
 from pycomnet.execnet.callbackthread import CallbackThread
 from pycomnet.execnet.inbox import END, NO_ENDMARKER, Inbox
+from pycomnet.test.garbage import collects
 
 #: Seconds to wait for another thread.
 TIMEOUT = 60
@@ -31,6 +32,7 @@ class Dropped:
         return False
 
 
+@collects
 class CallbackThreadTests(SynchronousTestCase):
     """:class:`CallbackThread`."""
 

@@ -17,6 +17,7 @@ from pycomnet.execnet.callbackthread import CallbackThread
 from pycomnet.execnet.channel import Channel as DropInChannel
 from pycomnet.execnet.inbox import Inbox
 from pycomnet.execnet.outbox import CROWD, Outbox
+from pycomnet.test.garbage import collects
 from pycomnet.test.kit import PairCase
 
 
@@ -196,6 +197,7 @@ class TogetherTests(PairCase):
         self.assertTrue(self.pair.near.corked)
 
 
+@collects
 class HandleTests(PairCase):
     """A channel that nobody held comes back."""
 

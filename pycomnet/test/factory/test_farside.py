@@ -17,7 +17,7 @@ from pycomnet.channels.channel import Channel
 from pycomnet.channels.connection import Connection
 from pycomnet.deferred import OneShot
 from pycomnet.errors import GatewayNotStarted, PycomnetError
-from pycomnet.factory import attachment, handing
+from pycomnet.factory import attachment, programroute
 from pycomnet.factory.farside import KeptFarSide
 from pycomnet.factory.service import FactoryConfiguration, FactoryService, Scope
 from pycomnet.factory.settings import Settings
@@ -306,7 +306,7 @@ class GivenCase(FarSideCase):
     def setUp(self) -> None:
         super().setUp()
         self.sent: list[tuple[int, ...]] = []
-        self.patch(handing, "passes_descriptors", lambda transport: True)
+        self.patch(programroute, "passes_descriptors", lambda transport: True)
         self.patch(attachment, "send_descriptors", self.send)
         reactor: Any = MemoryReactorClock()
         # Both ends of both pipes: what the far side reads, and what it writes.
@@ -448,7 +448,7 @@ class Given(GivenCase):
 
     def test_program_that_takes_no_descriptors_is_relayed(self) -> None:
         """To a program that can't be given them all goes on through here."""
-        self.patch(handing, "passes_descriptors", lambda transport: False)
+        self.patch(programroute, "passes_descriptors", lambda transport: False)
         far = self.begun()
         hello = self.gateway_transport.far.mux.data_to_send()
         self.say(hello)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from pycomnet.errors import ConnectionLost, GatewayNotStarted
-from pycomnet.factory import handing
+from pycomnet.factory import programroute
 from pycomnet.factory.farside import END_TIMEOUT
 from pycomnet.factory.handover import BACK, BEGIN, LEAVE
 from pycomnet.factory.states import (
@@ -20,7 +20,7 @@ from pycomnet.factory.states import (
 )
 from pycomnet.gateways.lifecycle import IllegalTransition
 from pycomnet.test.factory.test_farside import FarSideCase, GivenCase
-from pycomnet.test.factory.test_handing import HandingCase
+from pycomnet.test.factory.test_programroute import HandingCase
 from pycomnet.test.transitions import Transitions
 from pycomnet.wire.frames import GOAWAY
 
@@ -251,4 +251,4 @@ class GivenTransitions(GivenCase):
 
     def patch_passes(self, passes: bool) -> None:
         """Whether a program can be given descriptors."""
-        self.patch(handing, "passes_descriptors", lambda transport: passes)
+        self.patch(programroute, "passes_descriptors", lambda transport: passes)

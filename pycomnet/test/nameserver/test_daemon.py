@@ -154,7 +154,6 @@ class StartTests(SynchronousTestCase):
                 seen.append(gc.isenabled())
                 return super().open(follower)
 
-        self.addCleanup(gc.unfreeze)
         self.make(Slow(), loading=loading_many).startService()
         self.assertEqual(seen, [False])
         self.assertTrue(gc.isenabled())

@@ -22,6 +22,7 @@ from pycomnet.errors import (
 from pycomnet.nameserver.records import Put
 from pycomnet.nameserver.requests import NameserverLimits
 from pycomnet.services.client.context import NAMESERVER
+from pycomnet.test.garbage import collects
 from pycomnet.test.nameserver.kit import SECRET, record
 from pycomnet.test.nameserver.servicecase import CALC, OWN_SECRET, NameserverCase, Stream
 from pycomnet.test.properties import examples, given, settings
@@ -184,6 +185,7 @@ class LimitTests(NameserverCase):
         self.assertIsNone(again.problem)
 
 
+@collects
 class ClientLimitTests(NameserverCase):
     """How many registrations one client may have."""
 

@@ -17,13 +17,15 @@ import pycomnet
 from pycomnet.net.reactors import EndpointReactor, GatewayReactor, PipeReactor
 
 PACKAGE = Path(pycomnet.__file__).parent
-#: What a source has that may have such a parameter: the name, and no type or ``Any`` behind it.
-UNTYPED = re.compile(r"\breactor\s*([,=)#]|:\s*Any\b)")
+#: The parameters of a function, and perhaps more behind them: only a source in which one of these
+#: has the name, and no type or ``Any`` behind it, is parsed.
+PARAMETERS = re.compile(r"\bdef \w+\((.*?)\)(?: ->[^\n:]*)?:\s", re.S)
+UNTYPED = re.compile(r"\breactor\s*([,=#)]|:\s*Any\b|$)")
 
 
 def untyped_reactors(source: str) -> Iterator[str]:
     """The functions in a module that have a parameter for a reactor without a type of its own."""
-    if not UNTYPED.search(source):
+    if not any(UNTYPED.search(given) for given in PARAMETERS.findall(source)):
         return
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):

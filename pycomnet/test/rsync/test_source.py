@@ -16,7 +16,7 @@ from pycomnet.far.rsync.blocks import TreeDigest
 from pycomnet.rsync.longfile import UNIT, LongFile
 from pycomnet.rsync.options import make_options
 from pycomnet.rsync.source import Source
-from pycomnet.test.rsync.test_targets import RSyncCase
+from pycomnet.test.rsync.case import RSyncCase
 
 
 class SourceTests(RSyncCase):

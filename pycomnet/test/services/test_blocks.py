@@ -20,6 +20,7 @@ from pycomnet.errors import (
 from pycomnet.services.binary import IN_MEMORY, Binary, BlockLimits, ReceivedFile
 from pycomnet.services.interface import Service, interface, method
 from pycomnet.services.server.limits import ServerLimits
+from pycomnet.test.garbage import collects
 from pycomnet.test.services.network import ServiceCase
 
 LONG = os.urandom(4096) * 1000  # 4 MB
@@ -80,6 +81,7 @@ class Files(Service):
         return sum(len(file.read()) for file in request.files)
 
 
+@collects
 class BlockTests(ServiceCase):
     """Calls with blocks."""
 
@@ -270,6 +272,7 @@ class BlockTests(ServiceCase):
             self.assert_nothing_left()
 
 
+@collects
 class ReceivedFileTests(SynchronousTestCase):
     """The file that arrives."""
 

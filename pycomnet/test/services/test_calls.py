@@ -25,6 +25,7 @@ from pycomnet.errors import (
 )
 from pycomnet.services.client.context import Context
 from pycomnet.services.interface import Service, interface, method
+from pycomnet.test.garbage import collects
 from pycomnet.test.kit import first_cancels_rest
 from pycomnet.test.services.network import ServiceCase
 from pycomnet.test.wire.vectors import nested
@@ -134,6 +135,7 @@ class Calc(Service):
         return iter(request.args)
 
 
+@collects
 class CallTests(ServiceCase):
     """A call and its result, or its error."""
 

@@ -63,10 +63,10 @@ class Surprised(Mux):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
 
-        def credited(stream: Stream, payload: bytes) -> None:
+        def credit_received(stream: Stream, payload: bytes) -> None:
             stream.credit += [256, 0][payload[2] or payload[3]]
 
-        self.flow.credited = credited  # type: ignore[method-assign]
+        self.flow.credit_received = credit_received  # type: ignore[method-assign]
 
 
 class Keeps(Mux):

@@ -74,7 +74,9 @@ class TagTests(SynchronousTestCase):
             ("any", True),
         ):
             abi = "none" if platform == "any" else "cp311"
-            self.assertEqual(python.takes(f"a-1-cp311-{abi}-{platform}.whl"), takes, platform)
+            self.assertEqual(
+                python.supports_wheel(f"a-1-cp311-{abi}-{platform}.whl"), takes, platform
+            )
 
     def test_its_abi_the_stable_one_and_none(self) -> None:
         """Its own, the stable one of it and of older versions, and none."""
@@ -88,20 +90,20 @@ class TagTests(SynchronousTestCase):
             ("py3-none", True),
             ("pp39-pypy39_pp73", False),
         ):
-            self.assertEqual(python.takes(f"a-1-{tag}-linux_x86_64.whl"), takes, tag)
+            self.assertEqual(python.supports_wheel(f"a-1-{tag}-linux_x86_64.whl"), takes, tag)
 
     def test_abi_had_an_m_before_3_8(self) -> None:
         """Before 3.8 the ABI had an m."""
         python = interpreter(version=[3, 6, 15])
-        self.assertTrue(python.takes("a-1-cp36-cp36m-linux_x86_64.whl"))
-        self.assertFalse(python.takes("a-1-cp36-cp36-linux_x86_64.whl"))
+        self.assertTrue(python.supports_wheel("a-1-cp36-cp36m-linux_x86_64.whl"))
+        self.assertFalse(python.supports_wheel("a-1-cp36-cp36-linux_x86_64.whl"))
 
     def test_free_threaded_builds_have_an_abi_of_their_own(self) -> None:
         """Free-threaded builds have an ABI of their own, and no stable one."""
         python = interpreter(version=[3, 13, 0], free_threaded=True)
-        self.assertTrue(python.takes("a-1-cp313-cp313t-linux_x86_64.whl"))
-        self.assertFalse(python.takes("a-1-cp313-cp313-linux_x86_64.whl"))
-        self.assertFalse(python.takes("a-1-cp313-abi3-linux_x86_64.whl"))
+        self.assertTrue(python.supports_wheel("a-1-cp313-cp313t-linux_x86_64.whl"))
+        self.assertFalse(python.supports_wheel("a-1-cp313-cp313-linux_x86_64.whl"))
+        self.assertFalse(python.supports_wheel("a-1-cp313-abi3-linux_x86_64.whl"))
 
     def test_free_threaded_builds_with_an_older_packaging(self) -> None:
         """Releases of packaging that find a stable ABI for them do no harm."""
@@ -118,9 +120,9 @@ class TagTests(SynchronousTestCase):
         python = interpreter(
             implementation="pypy", version=[3, 9, 16], suffix=".pypy39-pp73-x86_64-linux-gnu.so"
         )
-        self.assertTrue(python.takes("a-1-pp39-pypy39_pp73-manylinux_2_17_x86_64.whl"))
-        self.assertTrue(python.takes("a-1-py3-none-any.whl"))
-        self.assertFalse(python.takes("a-1-cp39-cp39-linux_x86_64.whl"))
+        self.assertTrue(python.supports_wheel("a-1-pp39-pypy39_pp73-manylinux_2_17_x86_64.whl"))
+        self.assertTrue(python.supports_wheel("a-1-py3-none-any.whl"))
+        self.assertFalse(python.supports_wheel("a-1-cp39-cp39-linux_x86_64.whl"))
 
     def test_musl_arm_32_bits_and_macos(self) -> None:
         """musl, ARM, 32 bits on a kernel of 64, macOS."""
@@ -133,9 +135,11 @@ class TagTests(SynchronousTestCase):
             ({"platform": "freebsd-13.2-RELEASE-amd64"}, "freebsd_13_2_RELEASE_amd64"),
         ):
             python = interpreter(**changes)
-            self.assertTrue(python.takes(f"a-1-cp311-cp311-{platform}.whl"), platform)
+            self.assertTrue(python.supports_wheel(f"a-1-cp311-cp311-{platform}.whl"), platform)
         self.assertFalse(
-            interpreter(platform="linux-aarch64").takes("a-1-cp311-cp311-manylinux1_aarch64.whl")
+            interpreter(platform="linux-aarch64").supports_wheel(
+                "a-1-cp311-cp311-manylinux1_aarch64.whl"
+            )
         )
 
     def test_built_here_needs_no_newer_libc(self) -> None:
@@ -145,13 +149,13 @@ class TagTests(SynchronousTestCase):
         name = f"{plain}-{own['platform'].replace('-', '_')}.whl"
         here = FarInterpreter.of(own)
         older = FarInterpreter.of({**own, "libc": ["glibc", "2.5"]})
-        self.assertTrue(here.takes_built_here(name))
-        self.assertTrue(older.takes(name))
-        self.assertFalse(older.takes_built_here(name))
-        self.assertTrue(older.takes_built_here("a-1-py3-none-any.whl"))
+        self.assertTrue(here.supports_wheel_built_here(name))
+        self.assertTrue(older.supports_wheel(name))
+        self.assertFalse(older.supports_wheel_built_here(name))
+        self.assertTrue(older.supports_wheel_built_here("a-1-py3-none-any.whl"))
         unknown = FarInterpreter.of({**own, "libc": ["", ""]})
         self.patch(near, "own_interpreter", lambda: unknown)
-        self.assertFalse(unknown.takes_built_here(name))
+        self.assertFalse(unknown.supports_wheel_built_here(name))
 
     def test_key_holds_for_another_kernel_only(self) -> None:
         """What was resolved holds for another kernel, and not for another C library."""

@@ -26,6 +26,7 @@ from twisted.logger import capturedLogs
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from pycomnet.far.xdeploy import building
+from pycomnet.test.garbage import collects
 from pycomnet.test.processes import still_there
 from pycomnet.test.xdeploy.packages import project, sdist, wheel
 from pycomnet.xdeploy import tool, wheelcache
@@ -50,6 +51,7 @@ class PathCase(SynchronousTestCase):
         return path
 
 
+@collects
 class CacheTests(PathCase):
     """:class:`WheelCache`."""
 

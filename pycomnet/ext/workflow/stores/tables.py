@@ -153,7 +153,7 @@ def row_of(connection: sqlite3.Connection, run: str, columns: str = COLUMNS) -> 
 
 
 def commit(connection: sqlite3.Connection, change: RunChange) -> bool:
-    """Whether the run can be claimed at once, as it has messages."""
+    """Commit a change; return whether the run can be claimed at once, as it has messages."""
     row = change.row
     over = row.state in ENDED
     place = OVER if over else PARKED if change.parked else CLAIMED
@@ -256,7 +256,7 @@ def release(connection: sqlite3.Connection, runs: Mapping[str, int]) -> None:
 
 
 def post(connection: sqlite3.Connection, run: str, message: Message) -> tuple[RunRow | None, bool]:
-    """The run, and whether it is claimed."""
+    """Store a message for a run; return the run, and whether it is claimed."""
     found = connection.execute(f"SELECT {COLUMNS}, place FROM runs WHERE id = ?", (run,)).fetchone()
     if found is None:
         return None, False
@@ -289,9 +289,9 @@ def get(connection: sqlite3.Connection, run: str) -> tuple[RunRow, list[bytes]] 
 
 
 def condition(query: RunQuery, mark: str = "?") -> tuple[str, list[Any]]:
-    """The condition of a query, with what goes to its placeholders.
+    """The SQL condition of a query, and the values of its placeholders.
 
-    :param mark: what a placeholder is written as.
+    :param mark: the placeholder.
     """
     wheres: list[str] = []
     values: list[Any] = []
@@ -313,7 +313,7 @@ def condition(query: RunQuery, mark: str = "?") -> tuple[str, list[Any]]:
         mine.append("caller = ?")
         values.append(query.caller)
     if query.tasks is not None:
-        # Of no task: what SQLite knows as an empty list, others do not.
+        # An empty list matches nothing. Only SQLite accepts it after IN.
         mine.append(f"task IN ({', '.join('?' * len(query.tasks)) or 'NULL'})")
         values.extend(query.tasks)
     if query.callerless:

@@ -1,4 +1,4 @@
-"""One question for all who ask while it is asked."""
+"""Coalesces requests: one request answers all callers that waited when it began."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from twisted.internet import defer
 
 
 class Barrier:
-    """Runs one round after the other; each serves all who were there when it began.
+    """Runs one request after the other; each serves all callers that waited when it began.
 
-    :param run: a round: when it has ended, whoever waited since before it began goes on.
+    :param run: makes a request. When it has ended, the callers that waited before it began go on.
     """
 
     def __init__(self, run: Callable[[], Coroutine[Any, Any, None]]) -> None:
         self._run = run
         self._is_running = False
-        #: those for whom the next round is
+        #: the callers that the next request serves
         self._waiting: list[defer.Deferred[None]] = []
 
     def wait(self) -> defer.Deferred[None]:
-        """Fires when a round that begins after this call has ended; fails as that does."""
+        """Fires when a request that begins after this call has ended; fails as that does."""
         waiting: defer.Deferred[None] = defer.Deferred()
         self._waiting.append(waiting)
         self._next()

@@ -1,4 +1,4 @@
-"""Registers and removes in etcd, and finds out what became of it when an answer is lost."""
+"""Writes registrations and removals to etcd, and finds out their outcome if a reply is lost."""
 
 from __future__ import annotations
 
@@ -35,6 +35,7 @@ from pycomnet.etcd import (
     unchanged,
 )
 from pycomnet.etcd.calls import CallDeadlines
+from pycomnet.nameserver.concurrency import ConcurrencyLimit
 from pycomnet.nameserver.records import Delete, Put
 from pycomnet.nameserver.stores.etcd.keys import (
     NONCE,
@@ -53,7 +54,6 @@ from pycomnet.nameserver.stores.etcd.writes import (
     not_made,
     uncertain,
 )
-from pycomnet.nameserver.turnstile import Turnstile
 from pycomnet.net.backoff import Backoff
 from pycomnet.text.logs import Logger
 
@@ -74,7 +74,7 @@ FIRST_DELAY, LONGEST_DELAY = 0.05, 1.0
 #: Bits of a lease's number, as :data:`pycomnet.nameserver.service.LEASE_BITS`.
 LEASE_BITS = 53
 #: Errors after which nothing has changed and another member, or a later time, may do better.
-PASSING = (EtcdUnavailable, EtcdTimeout, EtcdOverloaded)
+TRANSIENT = (EtcdUnavailable, EtcdTimeout, EtcdOverloaded)
 
 
 class Commits:
@@ -97,7 +97,7 @@ class Commits:
         self._follower = follower
         self._reactor = reactor
         self._queues: dict[str, deque[Write]] = {}
-        self._turns = Turnstile(IN_FLIGHT)
+        self._turns = ConcurrencyLimit(IN_FLIGHT)
         self._deadlines = CallDeadlines(reactor, self._late)
         self._idle: defer.Deferred[None] | None = None
         self._closed = False
@@ -215,7 +215,7 @@ class Commits:
                 if write.deferred.called and not write.sent:
                     raise not_made(write)
                 answer = await self._request(write)
-            except PASSING as problem:
+            except TRANSIENT as problem:
                 write.sent, write.problem = write.lost, str(problem)
                 if write.deferred.called and not write.lost:
                     raise not_made(write) from problem

@@ -1,4 +1,4 @@
-"""A change that was asked of etcd, until the watch brings it."""
+"""A change that was requested of etcd, until the watch reports it."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ from pycomnet.etcd import (
 from pycomnet.interfaces import INameFollower, ISharedNameStore
 from pycomnet.nameserver.records import Delete, Put, Record, decode, encode
 from pycomnet.nameserver.stores.etcd.barrier import Barrier
-from pycomnet.nameserver.stores.etcd.commits import PASSING, REQUEST, Commits, reading
+from pycomnet.nameserver.stores.etcd.commits import REQUEST, TRANSIENT, Commits, reading
 from pycomnet.nameserver.stores.etcd.doubt import write_note
 from pycomnet.nameserver.stores.etcd.keys import ForeignValue, KeyLayout
 from pycomnet.nameserver.stores.etcd.mirror import Mirror
@@ -208,7 +208,7 @@ class EtcdStore:
                 answer = await reading(client.range(key, timeout=REQUEST))
                 if not answer.kvs or answer.kvs[0].lease != record.lease:
                     raise LeaseLost(f"lease {record.lease} is over: register again")
-            elif not isinstance(problem, (*PASSING, EtcdUncertain)):
+            elif not isinstance(problem, (*TRANSIENT, EtcdUncertain)):
                 break
             if self._reactor.seconds() >= until:
                 break

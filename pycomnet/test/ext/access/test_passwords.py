@@ -14,7 +14,7 @@ from twisted.logger import LogLevel, capturedLogs
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
 from pycomnet.errors import AccessConfigError
-from pycomnet.ext.access import PasswordFile
+from pycomnet.ext.access import PasswordFile, hashes
 from pycomnet.ext.access.hashes import SCHEMES, make_hash, scheme_of, verify
 from pycomnet.ext.access.libcrypt import crypt, knows
 from pycomnet.ext.access.passwordfile import read_groups, read_passwords
@@ -99,6 +99,7 @@ class HashTests(SynchronousTestCase):
 
     def test_bcrypt_does_not_look_at_the_first_72_bytes_alone(self) -> None:
         """A longer password is refused, and not cut."""
+        self.patch(hashes, "BCRYPT_ROUNDS", 4)
         hashed = make_hash("x" * 72)
         self.assertTrue(verify(b"x" * 72, hashed))
         self.assertFalse(verify(b"x" * 80, hashed))
@@ -106,9 +107,11 @@ class HashTests(SynchronousTestCase):
         self.assertIn("argon2", str(problem))
 
     def test_new_hashes_are_of_bcrypt_or_argon2(self) -> None:
-        """And of nothing else; an empty password has none."""
-        for scheme in ("bcrypt", "argon2"):
-            self.assertEqual(getattr(scheme_of(make_hash("secret", scheme)), "name", ""), scheme)
+        """And of nothing else, with their costs; an empty password has none."""
+        for scheme, cost in (("bcrypt", "$2b$12$"), ("argon2", "$argon2id$")):
+            hashed = make_hash("secret", scheme)
+            self.assertEqual(getattr(scheme_of(hashed), "name", ""), scheme)
+            self.assertTrue(hashed.startswith(cost), hashed)
         self.assertRaises(AccessConfigError, make_hash, "secret", "apr1")
         self.assertRaises(AccessConfigError, make_hash, "")
         self.assertRaises(AccessConfigError, make_hash, "a\0b")

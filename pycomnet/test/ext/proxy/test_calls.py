@@ -26,6 +26,7 @@ from pycomnet.services.client.reference import ServiceReference
 from pycomnet.services.client.remotestream import RemoteStream
 from pycomnet.services.interface import interface, method
 from pycomnet.test.ext.proxy.kit import ProxyCase, Tools
+from pycomnet.test.garbage import collects
 from pycomnet.wire.values import ValueNotSendable
 
 
@@ -90,6 +91,7 @@ class ArgumentTests(ProxyCase):
         self.failure(self.known().add(a="x"), InvalidArguments)
 
 
+@collects
 class FirstUseTests(ProxyCase):
     """What a proxy's first use costs."""
 
@@ -263,6 +265,7 @@ class OptionTests(ProxyCase):
         self.failure(call, CallInterrupted)
 
 
+@collects
 class StreamTests(ProxyCase):
     """Streams are async iterators."""
 
@@ -304,6 +307,7 @@ class StreamTests(ProxyCase):
         self.failure(self.proxy.with_(binary=True).ticks(count=1), TypeError)
 
 
+@collects
 class OnewayTests(ProxyCase):
     """Calls whose results nobody waits for."""
 
@@ -489,6 +493,7 @@ class BatchTests(ProxyCase):
         self.assertEqual(self.tools.cancelled, 1)
 
 
+@collects
 class TemporaryTests(ProxyCase):
     """A proxy need not be kept."""
 

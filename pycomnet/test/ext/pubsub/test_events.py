@@ -19,8 +19,10 @@ from pycomnet.errors import (
 from pycomnet.ext.pubsub import InvalidSubject, TopicLimits, allow, subscriber
 from pycomnet.services.client.context import Context
 from pycomnet.test.ext.pubsub.kit import NAME, PublishCase
+from pycomnet.test.garbage import collects
 
 
+@collects
 class EventTests(PublishCase):
     """What is published comes."""
 

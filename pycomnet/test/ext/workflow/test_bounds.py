@@ -10,7 +10,7 @@ from twisted.internet import defer
 
 from pycomnet.deferred import deferred
 from pycomnet.errors import Overloaded
-from pycomnet.ext.workflow import passing, runner, service, stepper
+from pycomnet.ext.workflow import runner, service, stepper, transient
 from pycomnet.ext.workflow.errors import (
     RunFailed,
     RunFull,
@@ -65,9 +65,9 @@ class BoundTests(WorkflowCase):
     async def test_who_is_refused_a_place_has_run_nothing(self) -> None:
         """An \"overloaded\" says that nothing was run: there is no run then."""
         w = await self.serve({"t": [{"signal": "go"}]})
-        self.patch(self.service._places, "most", 1)
+        self.patch(self.service._waiting, "most", 1)
         first = w.invoke("t", id="one")
-        await self.until(lambda: len(self.service._places) == 1)
+        await self.until(lambda: len(self.service._waiting) == 1)
         await self.fails(w.invoke("t", id="two"), Overloaded)
         while not (found := await w.list()):
             pass
@@ -124,10 +124,10 @@ class BoundTests(WorkflowCase):
         """A run that is not durable goes on while somebody waits for it."""
         w = await self.serve({"t": {"steps": [{"signal": "go"}], "durable": False}})
         first, second = w.invoke("t", id="r"), w.invoke("t", id="r")
-        await self.until(lambda: len(self.service._places) == 2)
+        await self.until(lambda: len(self.service._waiting) == 2)
         first.cancel()
         await self.fails(first, defer.CancelledError)
-        await self.until(lambda: len(self.service._places) == 1)
+        await self.until(lambda: len(self.service._waiting) == 1)
         await w.signal("r", "go", 7)
         self.assertEqual(await second, 7)
 
@@ -143,7 +143,7 @@ class BoundTests(WorkflowCase):
     @deferred
     async def test_runs_that_are_not_durable_are_bounded(self) -> None:
         """One too many is refused before it begins; who has ended makes room."""
-        self.patch(passing, "MOST_PASSING", 2)
+        self.patch(transient, "MOST_TRANSIENT", 2)
         steps = [shop("add"), {"signal": "go"}]
         w = await self.serve({"t": {"steps": steps, "durable": False}})
         for number in range(2):
@@ -158,8 +158,8 @@ class BoundTests(WorkflowCase):
     @deferred
     async def test_user_has_half_of_the_room_of_runs_that_are_not_durable(self) -> None:
         """The others have the rest, of the number and of the bytes."""
-        self.patch(passing, "MOST_PASSING", 4)
-        self.patch(passing, "MOST_PASSING_BYTES", 10_000)
+        self.patch(transient, "MOST_TRANSIENT", 4)
+        self.patch(transient, "MOST_TRANSIENT_BYTES", 10_000)
         await self.serve({"t": {"steps": [{"signal": "go"}], "durable": False}})
         definition = self.service._definitions["t"]
         for number in range(2):
@@ -167,13 +167,13 @@ class BoundTests(WorkflowCase):
         await self.fails(self.runner.start(definition, None, "r2", "ann"), Overloaded)
         await self.fails(self.runner.start(definition, "x" * 5_001, "r3", "bob"), Overloaded)
         await self.runner.start(definition, "x" * 4_000, "r3", "bob")
-        self.assertEqual(len(self.runner.passing), 3)
+        self.assertEqual(len(self.runner.transient), 3)
 
     @deferred
     async def test_bytes_of_runs_that_are_not_durable(self) -> None:
         """Inputs, signals, and what steps give are bounded together, and given back."""
-        self.patch(passing, "MOST_PASSING_BYTES", 10_000)
-        self.patch(passing, "REMEMBERED_BYTES", 10_000)
+        self.patch(transient, "MOST_TRANSIENT_BYTES", 10_000)
+        self.patch(transient, "REMEMBERED_BYTES", 10_000)
         tasks = {
             "waits": {"steps": [{"signal": "go"}], "durable": False},
             "makes": {"steps": [{"value": "${join('', [input, input])}"}], "durable": False},
@@ -188,14 +188,14 @@ class BoundTests(WorkflowCase):
             self.assertIn("bytes already", str(problem))
         await w.signal("~r", "go", "y" * 9_000)
         self.assertEqual(await w.result("~r"), "y" * 9_000)
-        self.assertEqual(self.runner.passing.size, 0)
+        self.assertEqual(self.runner.transient.size, 0)
         # What has ended is remembered within bounds as well.
         for number in range(5):
             await w.invoke("calls", "x" * 1_000, id=str(number))
         await self.fails(w.show("~0"), UnknownRun)
         self.assertEqual((await w.show("~4"))["state"], "done")
         # Whoever waits for a run gets its result, however large.
-        self.patch(passing, "REMEMBERED_BYTES", 100)
+        self.patch(transient, "REMEMBERED_BYTES", 100)
         self.assertEqual(await w.invoke("calls", "x" * 1_000), ["x" * 1_000] * 2)
 
     @deferred

@@ -115,7 +115,7 @@ class HeldTests(WorkflowCase):
         self.assertEqual((self.runner.live, len(self.shop.held)), ({}, 1))
         # Once it can be claimed again it goes on.
         patched.restore()
-        await self.until(lambda: not self.runner.claiming)
+        await self.until(lambda: not self.runner._claiming)
         await self.runner.store.release({"r": 2})
         self.runner.claimable()
         await self.until(lambda: len(self.shop.held) == 2)

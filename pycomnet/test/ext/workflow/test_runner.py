@@ -98,7 +98,7 @@ class RunnerCase(TestCase):
 
     async def parked(self) -> None:
         """Wait until the runner has nothing in memory, and claims nothing."""
-        await self.until(lambda: not self.runner.live and not self.runner.claiming)
+        await self.until(lambda: not self.runner.live and not self.runner._claiming)
 
 
 class StartTests(RunnerCase):
@@ -245,7 +245,7 @@ class StoreTroubleTests(RunnerCase):
         self.store.commit, self.store.messages = commit, messages
         for _ in range(3):
             self.clock.advance(1)
-            await self.until(lambda: not self.runner.claiming)
+            await self.until(lambda: not self.runner._claiming)
         for run in await defer.gatherResults(ends):
             self.assertEqual(run.result, 1)
         self.assertLessEqual(len(lines), 1)

@@ -261,7 +261,7 @@ class RunTests(WorkflowCase):
         """What is pruned or not kept, and started again, is not answered with what was before."""
         w = await self.serve({"t": {"steps": [shop("add")], "durable": False}})
         await w.invoke("t", 1, id="r")
-        self.runner.passing.forget()
+        self.runner.transient.forget()
         await w.invoke("t", 1, id="r")
         (one, _), (two, _) = self.shop.about
         self.assertNotEqual(one, two)
@@ -610,10 +610,10 @@ class RunTests(WorkflowCase):
     async def test_those_who_wait_leave_room(self) -> None:
         """However many wait for runs, there is room to signal them."""
         w = await self.serve({"t": [{"signal": "go"}]})
-        self.patch(self.service._places, "most", 2)
+        self.patch(self.service._waiting, "most", 2)
         await w.start("t", id="r")
         waiting = [w.result("r"), w.result("r")]
-        await self.until(lambda: len(self.service._places) == 2)
+        await self.until(lambda: len(self.service._waiting) == 2)
         await self.fails(w.result("r"), Overloaded)
         await w.signal("r", "go", 1)
         self.assertEqual(await defer.gatherResults(waiting), [1, 1])

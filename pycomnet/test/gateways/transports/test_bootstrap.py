@@ -22,7 +22,7 @@ from pycomnet.far.importer import Importer, cache_directory
 from pycomnet.far.preamble import MAX_PREAMBLE
 from pycomnet.gateways.spec import Spec
 from pycomnet.gateways.transports.bootstrap import AfterMarker
-from pycomnet.gateways.transports.sshcommand import command, quote
+from pycomnet.gateways.transports.sshcommand import quote, ssh_command
 from pycomnet.wire.frames import MARKER
 
 
@@ -147,7 +147,7 @@ class Sent(SynchronousTestCase):
     def test_command_is_one_line_without_secrets(self) -> None:
         """A line that no shell trips over, with nothing secret in it."""
         spec = Spec.parse("ssh=h -p 1//env:TOKEN=s3cret//python=~/a b/python -O//ssh_config=/c d")
-        argv = command(spec)
+        argv = ssh_command(spec)
         self.assertEqual(argv[:6], ("ssh", "-T", "-F", "/c d", "h", "-p"))
         self.assertNotIn("s3cret", " ".join(argv))
         self.assertNotIn("'", package.code())
@@ -165,8 +165,8 @@ class Sent(SynchronousTestCase):
     def test_interpreter_variables_go_with_the_command(self) -> None:
         """What an interpreter reads when it starts goes with the command."""
         spec = Spec.parse("ssh=h//env:PYTHONHASHSEED=1//env:OTHER=2")
-        self.assertIn("exec env PYTHONHASHSEED=1 python3 -c", command(spec)[-1])
-        self.assertNotIn("OTHER", command(spec)[-1])
+        self.assertIn("exec env PYTHONHASHSEED=1 python3 -c", ssh_command(spec)[-1])
+        self.assertNotIn("OTHER", ssh_command(spec)[-1])
 
 
 class Importing(SynchronousTestCase):

@@ -12,7 +12,7 @@ from pycomnet.gateways.limits import far_limits
 from pycomnet.gateways.spec import Spec
 from pycomnet.gateways.transports import is_distant, ssh
 from pycomnet.gateways.transports.interface import GatewayRequest
-from pycomnet.gateways.transports.sshcommand import command, destination
+from pycomnet.gateways.transports.sshcommand import destination, ssh_command
 from pycomnet.wire.frames import WIDE_WINDOW, WINDOW
 
 
@@ -38,7 +38,7 @@ class Destinations(SynchronousTestCase):
 
     def test_command_has_the_parsed_destination(self) -> None:
         """It is what ssh is run with."""
-        words = command(Spec.parse("ssh=root@[::1]:22"))
+        words = ssh_command(Spec.parse("ssh=root@[::1]:22"))
         self.assertEqual(words[:5], ("ssh", "-T", "-p", "22", "root@::1"))
 
 

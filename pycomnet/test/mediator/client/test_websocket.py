@@ -7,14 +7,19 @@ from typing import Any
 from twisted.internet import defer, error
 from wsproto.events import Ping
 
-from pycomnet.mediator.server.sockets import MAX_UNREAD, Socket
+from pycomnet.mediator.server import sockets
+from pycomnet.mediator.server.sockets import Socket
 from pycomnet.test.mediator.kit import LinkCase, StreamCase
+
+#: Bytes of pongs that may wait, here.
+MAX_UNREAD = 1 << 16
 
 
 class LinkTests(LinkCase):
     """A link to a server that is let in."""
 
     def setUp(self) -> None:
+        self.patch(sockets, "MAX_UNREAD", MAX_UNREAD)
         self.make_link()
         self.say({"received": 0})
 

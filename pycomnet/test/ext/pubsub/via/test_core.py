@@ -21,6 +21,7 @@ from pycomnet.ext.pubsub.via.naming import NatsNames
 from pycomnet.nats import NatsAuthFailed, NatsUnreachable
 from pycomnet.services.client.context import Context
 from pycomnet.services.server.server import ServiceServer
+from pycomnet.test.garbage import collects
 from pycomnet.test.nats.server import NatsCase
 
 NAME = "org.example.events"
@@ -253,6 +254,7 @@ class EndTests(ViaCase):
         self.assertEqual(self.take(one), [1])
 
 
+@collects
 class ConnectionTests(ViaCase):
     """Lost connections, and none."""
 

@@ -19,13 +19,12 @@ from pycomnet.far.rsync.tree import LATEST
 from pycomnet.rsync import longfile, modules, session, source, wanted
 from pycomnet.rsync.longfile import LongFile
 from pycomnet.rsync.options import make_options
-from pycomnet.test.gateways.case import GatewayCase
 from pycomnet.test.processes import stop
-from pycomnet.test.rsync.kit import tree_of, write
+from pycomnet.test.rsync.case import NOON, RSyncCase
+from pycomnet.test.rsync.kit import write
 from pycomnet.test.waiting import until
 
 T = TypeVar("T")
-NOON = 1700000000123456789
 
 
 async def must(found: defer.Deferred[T | None]) -> T:
@@ -33,50 +32,6 @@ async def must(found: defer.Deferred[T | None]) -> T:
     result = await found
     assert result is not None
     return result
-
-
-class RSyncCase(GatewayCase):
-    """A source, and gateways."""
-
-    timeout = 120
-
-    def setUp(self) -> None:
-        super().setUp()
-        self.base = os.path.realpath(self.mktemp())
-        self.source = os.path.join(self.base, "source")
-        os.makedirs(self.source)
-
-    def in_source(self, path: str, content: bytes = b"", time: int | None = NOON) -> str:
-        whole = os.path.join(self.source, path)
-        write(whole, content, time)
-        return whole
-
-    def fill(self) -> None:
-        """Make a source with some of everything."""
-        for number in range(300):
-            self.in_source(f"short/{number % 10}/{number}", b"%d" % number * (number % 50))
-        self.in_source("long", os.urandom(3000000))
-        self.in_source("middle", os.urandom(70000))
-        self.in_source("empty")
-        os.symlink("long", f"{self.source}/link")
-
-    def target(self, number: int = 0) -> str:
-        return os.path.join(self.base, f"target{number}")
-
-    async def send(self, gateway: pycomnet.Gateway, **options: Any) -> pycomnet.TargetResult:
-        """One run to one target; the result must be complete."""
-        sync = pycomnet.RSync(self.source, **options)
-        sync.add_target(gateway, self.target())
-        result = await sync.send()
-        result.raise_for_failures()
-        return result.targets[0]
-
-    def assert_arrived(self, number: int = 0) -> None:
-        came, sent = tree_of(self.target(number)), tree_of(self.source)
-        # What differs in content is named, not shown: that would take minutes.
-        self.assertEqual(
-            [path for path in {**came, **sent} if came.get(path) != sent.get(path)], []
-        )
 
 
 class RunTests(RSyncCase):

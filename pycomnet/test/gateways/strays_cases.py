@@ -12,7 +12,7 @@ from twisted.internet.threads import deferToThread
 import pycomnet
 from pycomnet.far import supervisor
 from pycomnet.far.forkserver.server import STRAY_GRACE
-from pycomnet.test.gateways.forkserver.test_client import ForkServerCase
+from pycomnet.test.gateways.forkserver.case import ForkServerCase
 from pycomnet.test.processes import children, command_line, parent, still_there
 
 #: Times that two fork servers are killed at once.

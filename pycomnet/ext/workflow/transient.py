@@ -1,4 +1,4 @@
-"""The runs that are not durable: they are in memory alone, within bounds."""
+"""The runs that are not durable: they are only in memory, and limited."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from pycomnet.ext.workflow.errors import RunFull
 from pycomnet.ext.workflow.liverun import LiveRun
 from pycomnet.ext.workflow.records import WorkflowRun, weight_of
 
-#: Runs that are not durable and go on, and the bytes of what they were given and what their steps
-#: gave.
-MOST_PASSING = 5_000
-MOST_PASSING_BYTES = 256 << 20
-#: Those that have ended and can still be seen.
+#: The most such runs that have not ended, and the most bytes of their inputs and their steps'
+#: results.
+MOST_TRANSIENT = 5_000
+MOST_TRANSIENT_BYTES = 256 << 20
+#: The most ended ones that are remembered, and the most bytes of them.
 REMEMBERED = 1_000
 REMEMBERED_BYTES = 64 << 20
 
 
 @attrs.define(eq=False)
-class PassingRuns:
+class TransientRuns:
     """Counts the runs that are not durable, and remembers the last ones that have ended. Their
     limit is separate from that of durable runs. A user may use half of it.
 
-    :ivar size: the bytes of those that go on.
+    :ivar size: the bytes of those that have not ended.
     """
 
     size: int = 0
@@ -41,10 +41,10 @@ class PassingRuns:
     def begin(self, live: LiveRun) -> None:
         """Count a run that begins.
 
-        :raises Overloaded: there is none.
+        :raises Overloaded: there are too many.
         """
         user = live.run.caller
-        if len(self) >= MOST_PASSING or (user and self._runs[user] >= MOST_PASSING // 2):
+        if len(self) >= MOST_TRANSIENT or (user and self._runs[user] >= MOST_TRANSIENT // 2):
             his = f"{self._runs[user]} of them this user's"
             text = f"{len(self)} runs that are not durable go on here, {his}: start it again later"
             raise Overloaded(text)
@@ -62,7 +62,9 @@ class PassingRuns:
         """
         user = live.run.caller
         his = self._sizes.get(user, 0)
-        if self.size + size > MOST_PASSING_BYTES or (user and his + size > MOST_PASSING_BYTES // 2):
+        if self.size + size > MOST_TRANSIENT_BYTES or (
+            user and his + size > MOST_TRANSIENT_BYTES // 2
+        ):
             text = f"the runs that are not durable have {self.size} bytes"
             raise RunFull(f"{text} already, {his} of them this user's")
         live.size += size
@@ -85,7 +87,7 @@ class PassingRuns:
         run.values.clear()
         self._ended[run.id] = run, live.size
         self._remembered += live.size
-        # Not this one itself, however large: whoever waits for it has not had its result.
+        # Never this one, however large: those who wait for it don't have its result yet.
         while len(self._ended) > 1 and (
             len(self._ended) > REMEMBERED or self._remembered > REMEMBERED_BYTES
         ):
@@ -109,4 +111,4 @@ class PassingRuns:
         self._remembered = 0
 
 
-__all__ = ["PassingRuns"]
+__all__ = ["TransientRuns"]

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from pycomnet.gateways.forkserver.local import EarlyForkServer, Imports
-from pycomnet.test.gateways.forkserver.test_client import ForkServerCase
+from pycomnet.test.gateways.forkserver.case import ForkServerCase
 
 
 class Early(ForkServerCase):

@@ -1,5 +1,4 @@
-"""Checks of a workflow service's calls: their texts and times, and their callers; and the error of
-a run."""
+"""What the workflow service's methods check: their texts, times and callers, and how many wait."""
 
 from __future__ import annotations
 
@@ -13,11 +12,11 @@ if TYPE_CHECKING:
     from pycomnet.services.server.request import Request
 
 
-class Places:
+class WaitLimit:
     """Limits the calls that wait for the end of a run, so that calls that start, signal and cancel
     runs still get through.
 
-    :ivar most: how many there are. A user has at most half of them.
+    :ivar most: the most calls that may wait. A user may have half of them.
     """
 
     def __init__(self, most: int) -> None:
@@ -29,9 +28,9 @@ class Places:
         return self._taken
 
     def taken(self, request: Request) -> _Place:
-        """Take a place for the caller, until the end of a ``with`` block.
+        """Count a call of this caller, until the end of a ``with`` block.
 
-        :raises Overloaded: there is none.
+        :raises Overloaded: too many wait.
         """
         caller = request.user
         user = "" if caller is None else caller.name
@@ -54,7 +53,7 @@ class Places:
 class _Place:
     """A place that a user has taken."""
 
-    def __init__(self, places: Places, user: str) -> None:
+    def __init__(self, places: WaitLimit, user: str) -> None:
         self._places = places
         self._user = user
 
@@ -68,7 +67,7 @@ class _Place:
 def check_text(what: str, text: str) -> None:
     """Check an id, or another name, before it is looked for.
 
-    :raises InvalidArguments: it is none.
+    :raises InvalidArguments: it is empty, too long, or not printable.
     """
     if not 0 < len(text) <= LONGEST_ID or not text.isprintable():
         raise InvalidArguments(f"{what} is a text of 1 to {LONGEST_ID} printable characters")
@@ -102,4 +101,4 @@ def problem_of(run: WorkflowRun) -> RunFailed:
     return kind(text, run.id, step, error)
 
 
-__all__ = ["Places", "as_time", "check_text", "is_one_of", "problem_of"]
+__all__ = ["WaitLimit", "as_time", "check_text", "is_one_of", "problem_of"]

@@ -13,7 +13,7 @@ from twisted.internet import defer
 from twisted.internet.task import deferLater
 
 import pycomnet
-from pycomnet.test.gateways.forkserver.test_client import ForkServerCase, fingerprint
+from pycomnet.test.gateways.forkserver.case import ForkServerCase, fingerprint
 from pycomnet.test.processes import children, stop
 from pycomnet.test.waiting import until
 

@@ -9,7 +9,7 @@ from typing import Any
 from twisted.internet import defer
 
 
-class Turnstile:
+class ConcurrencyLimit:
     """Does what Twisted's DeferredSemaphore does, without nested calls when thousands end at once.
 
     :param limit: the most that run at a time.

@@ -15,9 +15,9 @@ from twisted.internet.testing import MemoryReactorClock
 
 from pycomnet.channels.channel import Channel
 from pycomnet.channels.core import ChannelCore
-from pycomnet.factory import attachment, handing
-from pycomnet.factory.handing import PREPARE_TIMEOUT, TAKE_TIMEOUT
+from pycomnet.factory import attachment, programroute
 from pycomnet.factory.handover import BACK, BEGIN, LEAVE, READ
+from pycomnet.factory.programroute import PREPARE_TIMEOUT, TAKE_TIMEOUT
 from pycomnet.far.lingering.framing import RelayedFrameReader
 from pycomnet.far.lingering.journal import FROM, TO, WHOLE, Journal
 from pycomnet.gateways.transports.pipes import ProcessTransport
@@ -34,7 +34,7 @@ class HandingCase(FarSideCase):
         super().setUp()
         #: programs' ends of their channels: of each the raw one, and the control channel
         self.kept: list[Channel] = []
-        self.patch(handing, "passes_descriptors", lambda transport: True)
+        self.patch(programroute, "passes_descriptors", lambda transport: True)
         self.patch(attachment, "send_descriptors", self.send)
         (self.far_in, to_far), (from_far, self.far_out) = os.pipe(), os.pipe()
         os.set_blocking(self.far_in, False)

@@ -8,7 +8,7 @@ from importlib import import_module
 from typing import Any
 
 
-class BlockingDoor:
+class BlockingMethods:
     """The methods of a subscriber that block.
 
     :ivar taken: what was taken from the reactor's thread, and not given yet.
@@ -36,4 +36,4 @@ class BlockingDoor:
         return import_module("pycomnet.blocking.ext.pubsub").Subscriber(self)
 
 
-__all__ = ["BlockingDoor"]
+__all__ = ["BlockingMethods"]

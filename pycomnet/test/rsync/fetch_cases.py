@@ -19,8 +19,8 @@ from pycomnet.far.rsync.files import read_at
 from pycomnet.rsync import fetch, fetchreceiver, modules
 from pycomnet.rsync.fetchrun import FetchRun
 from pycomnet.rsync.matching import Matcher
+from pycomnet.test.rsync.case import NOON, RSyncCase
 from pycomnet.test.rsync.kit import tree_of, write
-from pycomnet.test.rsync.test_targets import NOON, RSyncCase
 from pycomnet.test.waiting import until
 
 #: A far side that sends what it is told, and then waits.

@@ -1,4 +1,4 @@
-"""What transports share that see nothing of the far side but the connection to it."""
+"""The base of transports that know nothing of the far side but the connection to it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pycomnet.deferred import OneShot
 
 
 class UnseenFarSide:
-    """The part of a gateway's transport that says how the far side ended: that isn't known.
+    """The part of a gateway's transport that reports how the far side ended: here that is unknown.
 
     A subclass fires ``_over`` when the connection is closed, and sets ``_reason`` before.
     """

@@ -5,15 +5,15 @@ from __future__ import annotations
 from twisted.internet import defer
 from twisted.trial.unittest import SynchronousTestCase
 
-from pycomnet.nameserver.turnstile import Turnstile
+from pycomnet.nameserver.concurrency import ConcurrencyLimit
 
 
-class TurnstileTests(SynchronousTestCase):
+class ConcurrencyLimitTests(SynchronousTestCase):
     """Turns."""
 
     def test_so_many_run_at_a_time(self) -> None:
         """The others begin, in order, when one ends."""
-        turns = Turnstile(2)
+        turns = ConcurrencyLimit(2)
         running: list[defer.Deferred[int]] = []
 
         def start() -> defer.Deferred[int]:
@@ -31,7 +31,7 @@ class TurnstileTests(SynchronousTestCase):
 
     def test_thousands_that_end_at_once_nest_nothing(self) -> None:
         """Each may fail as soon as it begins."""
-        turns = Turnstile(1)
+        turns = ConcurrencyLimit(1)
         first: defer.Deferred[None] = defer.Deferred()
         turns.run(lambda: first)
         results = [turns.run(lambda: defer.fail(ValueError())) for _ in range(5_000)]

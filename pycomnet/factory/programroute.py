@@ -54,7 +54,7 @@ PREPARE_TIMEOUT = 1.0
 TAKE_TIMEOUT = 20.0
 
 
-class Handing(Protocol):
+class ProgramRoute(Protocol):
     """A far side's route to its program. :class:`~.farside.KeptFarSide` is the rest of it.
 
     :param route: the first state.
@@ -179,7 +179,7 @@ class Handing(Protocol):
             handover.close()
 
     #: the function for each effect in the table of states
-    _route_effects: ClassVar[dict[RouteEffect, Callable[[Handing], None]]] = {
+    _route_effects: ClassVar[dict[RouteEffect, Callable[[ProgramRoute], None]]] = {
         RouteEffect.BEGIN: _begin,
         RouteEffect.LEAVE: _leave,
         RouteEffect.RELAY: _use_relay,

@@ -11,7 +11,7 @@ from pycomnet.errors import EndpointError, NameserverError, ServiceUnreachable, 
 from pycomnet.nameserver.service import NameService
 from pycomnet.nameserver.serving import make_server
 from pycomnet.nameserver.stores.memory import MemoryStore
-from pycomnet.net.several import are_local_clients, clean_addresses, split_addresses
+from pycomnet.net.addresslist import are_local_clients, clean_addresses, split_addresses
 from pycomnet.services.client.context import NAMESERVER, Context
 from pycomnet.services.client.reference import ServiceReference
 from pycomnet.test.services.network import Network
