@@ -8,7 +8,6 @@ import termios
 from twisted.internet.testing import MemoryReactorClock
 from twisted.trial.unittest import SynchronousTestCase
 
-from pycomnet.cli import asking
 from pycomnet.cli.asking import ask_secret
 
 
@@ -28,7 +27,7 @@ class AskingTests(SynchronousTestCase):
             self.opened.append(real(name, flags))
             return self.opened[-1]
 
-        self.patch(asking.os, "open", opens)
+        self.patch(os, "open", opens)
         self.reactor = MemoryReactorClock()
 
     @property
@@ -54,7 +53,7 @@ class AskingTests(SynchronousTestCase):
         def fails(descriptor: int, data: bytes) -> int:
             raise BlockingIOError(11, "try again")
 
-        self.patch(asking.os, "write", fails)
+        self.patch(os, "write", fails)
         self.failureResultOf(ask_secret("Password: ", self.reactor), OSError)
         self.assertTrue(self.shows)
         self.assertEqual(self.reactor.getReaders(), [])
