@@ -84,6 +84,7 @@ async def publish_values(
 ) -> int:
     """Have a publisher publish each value, or each line of standard input; returns the exit
     status."""
+    import pycomnet.ext.pubsub.errors  # noqa: F401 - refusals are these
     from pycomnet.cli.topics import split_name
 
     program.ending = ""

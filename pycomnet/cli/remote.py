@@ -135,9 +135,11 @@ async def explained(
     name, known = interface, set()
     try:
         if isinstance(problem, ServiceNotFound):
-            nameserver = await context.nameserver()
-            page = await nameserver.invoke("list_services", {})
-            known = {each for record in page for each in record["interfaces"]}
+            records = await known_services(context)
+            known = {each for record in records for each in record["interfaces"]}
+            if target.service is not None and interface in known:
+                name = target.service
+                known = {one["service"] for one in records if interface in one["interfaces"]}
         elif isinstance(problem, UnknownMethod):
             service = await target.find(context, interface)
             name, known = method, set((await service.introspect())[interface]["methods"])
@@ -146,6 +148,13 @@ async def explained(
     except (PycomnetError, LookupError, TypeError):
         known = set()  # no suggestion, but the error is shown
     return f"{problem}{suggest(name, sorted(known))}"
+
+
+async def known_services(context: Context) -> list[dict[str, Any]]:
+    """The nameserver's records, those of the first page."""
+    nameserver = await context.nameserver()
+    page: list[dict[str, Any]] = await nameserver.invoke("list_services", {})
+    return page
 
 
 def plain(value: Any) -> Any:

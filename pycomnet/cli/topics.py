@@ -3,11 +3,13 @@ servers."""
 
 from __future__ import annotations
 
+import difflib
 import os
 from typing import TYPE_CHECKING
 
 import click
 
+from pycomnet.cli.options import suggest
 from pycomnet.errors import ServiceNotFound
 
 if TYPE_CHECKING:
@@ -33,7 +35,30 @@ async def split_name(context: Context, target: Target, name: str) -> tuple[str, 
         if await _is_there(context, target, interface):
             return interface, ".".join(parts[count:])
     where = target.address or f"the nameserver {target.nameserver}"
-    raise ServiceNotFound(f"{name!r} does not begin with an interface that {where} knows")
+    text = f"{name!r} does not begin with an interface that {where} knows"
+    raise ServiceNotFound(text + await _suggestion(context, target, parts[:literal]))
+
+
+async def _suggestion(context: Context, target: Target, parts: list[str]) -> str:
+    """A known interface that is similar to the beginning of a name, for an error's message."""
+    from pycomnet.cli.remote import known_services
+    from pycomnet.errors import PycomnetError
+    from pycomnet.services.interface import INTROSPECTION
+
+    try:
+        if target.address is None:
+            records = await known_services(context)
+            known = {each for record in records for each in record["interfaces"]}
+        else:
+            known = set(await (await context.connect(target.address, INTROSPECTION)).introspect())
+    except PycomnetError:
+        return ""  # no suggestion, but the error is shown
+    begun = {one: ".".join(parts[: one.count(".") + 1]) for one in sorted(known)}
+    near = [one for one, own in begun.items() if suggest(own, [one])]
+    if not near:
+        return ""
+    best = max(near, key=lambda one: difflib.SequenceMatcher(None, begun[one], one).ratio())
+    return suggest(begun[best], [best])
 
 
 async def _is_there(context: Context, target: Target, interface: str) -> bool:

@@ -59,15 +59,31 @@ def workflow_command(context: click.Context, target: Target) -> None:
 
 def _run(target: Target, command: Callable[[CommandProgram, Workflow], Awaitable[int]]) -> None:
     from pycomnet.cli.program import run_command
-    from pycomnet.ext.workflow.client import workflow
 
-    async def main(program: CommandProgram) -> int:
-        program.ending = ""
-        async with target.context(program.reactor) as context:
-            found = workflow(target.service, context=context, address=target.address)
-            return await command(program, found)
+    run_command(lambda program: at_service(program, target, command))
 
-    run_command(main)
+
+async def at_service(
+    program: CommandProgram,
+    target: Target,
+    command: Callable[[CommandProgram, Workflow], Awaitable[int]],
+) -> int:
+    """Have a command use the workflow service; returns the exit status."""
+    from pycomnet.cli.remote import explained
+    from pycomnet.errors import ServiceNotFound
+    from pycomnet.ext.workflow.client import WORKFLOW, workflow
+
+    program.ending = ""
+    async with target.context(program.reactor) as context:
+        if target.address is None:
+            try:
+                # Calls wait for a service to come back; there is none that a misspelt name has.
+                await target.find(context, WORKFLOW)
+            except ServiceNotFound as problem:
+                program.say(await explained(problem, target, context, WORKFLOW))
+                return 1
+        found = workflow(target.service, context=context, address=target.address)
+        return await command(program, found)
 
 
 async def _put(program: CommandProgram, *lines: str) -> None:
@@ -114,6 +130,7 @@ async def _follow(
     from pycomnet.errors import ServiceError
     from pycomnet.text.printable import visible
 
+    program.ending = ": the run goes on"
     if not quiet:
         program.show(f"run {id}\n")
     seen: dict[str, str] = {}

@@ -131,12 +131,12 @@ def translated(spec: XSpec) -> Iterator[None]:
         yield
     except GatewayNotStarted as problem:
         if spec.ssh or spec.vagrant_ssh or spec.socket:
-            raise HostNotFound(str(problem)) from problem
-        raise OSError(str(problem)) from problem
+            raise HostNotFound(str(problem)) from None
+        raise OSError(str(problem)) from None
     except (EndpointError, SpecError) as problem:
         raise ValueError(str(problem)) from None
     except PycomnetError as problem:
-        raise OSError(str(problem)) from problem
+        raise OSError(str(problem)) from None
 
 
 @contextlib.contextmanager

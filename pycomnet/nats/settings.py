@@ -64,7 +64,8 @@ def read_server(text: str) -> NatsServer:
         parts = urlsplit(text if "://" in text else f"nats://{text}")
         host, port = parts.hostname, parts.port
     except ValueError as problem:
-        raise NatsAddressError(f"{shown!r}: {problem}") from None
+        text = f"expected nats://HOST:PORT or tls://HOST:PORT, not {shown!r}: {problem}"
+        raise NatsAddressError(text) from None
     rest = parts.path.strip("/") or parts.query or parts.fragment
     if parts.scheme not in _SCHEMES or not host or rest or not host.isprintable() or " " in host:
         raise NatsAddressError(f"expected nats://HOST:PORT or tls://HOST:PORT, not {shown!r}")

@@ -406,9 +406,24 @@ def explain(failure: Failure | BaseException) -> str:
         text = "TLS: " + ("; ".join(reasons) or type(problem).__name__)
         if "certificate required" in text:
             text = f"it asks for a client certificate ({ITS_OPTIONS})"
+        elif "bad certificate" in text:
+            text += f": it asks for another client certificate, or for one ({ITS_OPTIONS})"
+        elif "unknown ca" in text:
+            text += ": it does not trust the authority of this client certificate"
         elif "wrong version number" in text or "unexpected eof" in text:
-            text += " (does it speak TLS?)"
+            text += ": it may speak no TLS, and want a tcp: address"
     return text or type(problem).__name__
+
+
+def explain_silence(description: str, why: str) -> str:
+    """Why a connection ended before the other end had said anything, with what may be wrong.
+
+    :param why: what is known, as text.
+    """
+    if parse(description).kind in _WITH_PORT - TLS:
+        why = why.rstrip(".")
+        return f"{why} before it said hello: it may want a tls: address, or is another program"
+    return why
 
 
 def number(description: str, text: str, what: str) -> int:
@@ -444,6 +459,7 @@ __all__ = [
     "clean",
     "client_endpoint",
     "client_string",
+    "explain_silence",
     "describe_address",
     "explain",
     "is_exposed",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import struct
 import threading
 from collections.abc import Callable
@@ -77,7 +78,7 @@ class FetchRun:
                 case ["root", int(mode), int(time), list(place)]:
                     pass
                 case ["stopped", str(reason)]:
-                    raise SyncError(reason)
+                    raise SyncError(f"{self._result.target}: {reason}")
                 case _:
                     raise BadBatch(f"it began with {str(message)[:100]}")
             options = self._options
@@ -99,7 +100,8 @@ class FetchRun:
         except PycomnetError:
             raise
         except OSError as problem:
-            raise SyncError(problem.strerror or str(problem)) from problem
+            why = problem.strerror or str(problem)
+            raise SyncError(f"{os.fsdecode(problem.filename or destination)}: {why}") from problem
         except TooMuch as problem:
             raise SyncError(f"more came than may come: {problem}") from None
         except (LookupError, TypeError, ValueError, OverflowError, struct.error) as problem:

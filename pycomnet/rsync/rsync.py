@@ -145,7 +145,7 @@ class RSync(Live):
         collected for its next one; the others do not wait for it. Where something has failed, the
         next run compares everything again.
 
-        It needs the package watchfiles: install ``pycomnet[watch]``.
+        It needs the package watchfiles: ``pip install 'pycomnet[watch]'``.
 
         :param progress: as for :meth:`send`. There is an event ``finished`` at the end of each run
             to a target; it has a reason if the target is lost. So are the targets' ``finished``

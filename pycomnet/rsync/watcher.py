@@ -172,6 +172,6 @@ def load_watchfiles() -> Any:
         import watchfiles
     except ImportError as problem:
         raise SyncError(
-            "watching needs the package watchfiles: install pycomnet[watch]"
+            "watching needs the package watchfiles: pip install 'pycomnet[watch]'"
         ) from problem
     return watchfiles

@@ -37,7 +37,7 @@ if it does not exist, and the log shows its path."""
 
     epilog = """\
 Examples:
-  twistd -n pycomnet-http-exec
+  twistd --pidfile= -n pycomnet-http-exec
       Listen on this machine alone; the log shows the spec for clients.
   twistd pycomnet-http-exec --tokens /etc/pycomnet/tokens.ini --audit-log /var/log/pycomnet.audit
       For several users, each with a token and limits.

@@ -50,10 +50,11 @@ If an address is in use or the store can't be opened, the nameserver exits with 
 error message. "pycomnet ns --help" describes the commands that query it.
 
 Examples:
-  twistd -n {NAME}
-  twistd -n {NAME} --listen tcp:2012 --insecure --store sqlite:/var/lib/names.sqlite
-  twistd -n {NAME} --listen unix:/run/names --store memory:
-  twistd -n {NAME} --store etcd:https://a:2379,https://b:2379,https://c:2379//ca=/etc/etcd/ca.pem
+  twistd --pidfile= -n {NAME}
+  twistd --pidfile= -n {NAME} --listen tcp:2012 --insecure --store sqlite:/var/lib/names.sqlite
+  twistd --pidfile= -n {NAME} --listen unix:/run/names --store memory:
+  twistd --pidfile= -n {NAME} \\
+    --store etcd:https://a:2379,https://b:2379,https://c:2379//ca=/etc/etcd/ca.pem
 """
     optParameters = [
         [

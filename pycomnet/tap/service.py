@@ -63,10 +63,10 @@ If a module can't be imported, an address is in use, the name is taken, or the n
 answer in time, it exits with status 1 and an error message.
 
 Examples:
-  twistd -n {NAME} calc
-  twistd -n {NAME} --listen tls:2013:privateKey=key.pem:certKey=cert.pem calc
-  twistd -n {NAME} --listen tcp:2013 --insecure --advertise calc.example.org calc
-  twistd -n {NAME} --nameserver tcp:ns.example.org:2012 --name calc-1 --wait shop.calc:Calc
+  twistd --pidfile= -n {NAME} calc
+  twistd --pidfile= -n {NAME} --listen tls:2013:privateKey=key.pem:certKey=cert.pem calc
+  twistd --pidfile= -n {NAME} --listen tcp:2013 --insecure --advertise calc.example.org calc
+  twistd --pidfile= -n {NAME} --nameserver tcp:ns.example.org:2012 --wait --name calc-1 calc:Calc
   twistd {NAME} --config services.toml
 """
     optParameters = [

@@ -59,9 +59,9 @@ A task's "run", a list of users and @roles, sets who may run it. They log in as 
 that "passwords" names.
 
 Examples:
-  twistd -n {NAME} --config tasks.json --name /demo/workflow/1
-  twistd -n {NAME} --config tasks.toml --store sqlite:/var/lib/runs.sqlite
-  twistd -n {NAME} --config tasks.toml --store 'postgresql://app@db/workflows?lease=5'
+  twistd --pidfile= -n {NAME} --config tasks.json --name /demo/workflow/1
+  twistd --pidfile= -n {NAME} --config tasks.toml --store sqlite:/var/lib/runs.sqlite
+  twistd --pidfile= -n {NAME} --config tasks.toml --store 'postgresql://app@db/workflows?lease=5'
 """
     optParameters = [
         ["config", "c", None, "A TOML or JSON file with tasks and settings; options override it."],
@@ -146,6 +146,7 @@ def make_workflow(settings: dict[str, Any], store: Any) -> WorkflowService:
         class GuardedWorkflowService(WorkflowService):
             """The workflow service, for users who have logged in."""
 
+        GuardedWorkflowService.__qualname__ = "GuardedWorkflowService"  # as the log has it
         kind = auth(PasswordFile(settings["passwords"]))(GuardedWorkflowService)
     made: WorkflowService = kind(
         settings["tasks"],

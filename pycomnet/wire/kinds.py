@@ -454,7 +454,8 @@ def _load_registered(items):
     if known is None:
         raise ValueNotReceivable(
             "a value of the registered type %s came, and no type is registered by that name at"
-            " this end: use register_type here, too" % ascii_of(name)
+            " this end: import the module that registers it (register_type) here, too"
+            % ascii_of(name)
         )
     cls, from_value = known
     try:

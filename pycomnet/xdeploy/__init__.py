@@ -79,7 +79,9 @@ def __getattr__(name: str) -> Any:
     except ModuleNotFoundError as problem:
         if problem.name != "packaging":
             raise
-        raise ImportError("environments need more packages: install pycomnet[xdeploy]") from problem
+        raise ImportError(
+            "environments need more packages: pip install 'pycomnet[xdeploy]'"
+        ) from problem
     globals()[name] = value
     return value
 

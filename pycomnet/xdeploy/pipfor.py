@@ -66,7 +66,7 @@ def main(argv: list[str]) -> int:
     try:
         import pip
     except ImportError:
-        print(f"{sys.executable} has no pip: install pycomnet[xdeploy]", file=sys.stderr)
+        print(f"{sys.executable} has no pip: install it there", file=sys.stderr)
         return NO_PIP
     if argv[0] != "-":
         try:

@@ -51,7 +51,7 @@ async def make_sdist(
         if ran.status or len(found) != 1:
             if "No module named build" in ran.output:
                 raise DeploymentFailed(
-                    f"{sys.executable} has no module build: install pycomnet[xdeploy]"
+                    f"{sys.executable} has no module build: pip install 'pycomnet[xdeploy]'"
                 )
             raise BuildFailed(
                 f"no sdist can be made of {directory}: status {ran.status}:\n{tail(ran.output)}",

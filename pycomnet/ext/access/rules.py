@@ -121,7 +121,8 @@ class Rule:
             if logins:
                 return Unauthenticated(f"{what} needs other credentials than these", "kind")
             kinds = dict.fromkeys(kind for one in self.checkers for kind in kinds_of(one))
-            text = f"{what} needs credentials, and none were given; it takes: {', '.join(kinds)}"
+            wanted = ", ".join(kinds)
+            text = f"{what} needs credentials, and none of those that it takes were given: {wanted}"
             return Unauthenticated(text, "missing")
         if not (self.roles or self.allow):
             return None

@@ -173,7 +173,10 @@ class HTTPGatewayTransport:
         self._stream.terminate("KILL", KILL_TIMEOUT)
 
     def _give_up(self) -> None:
-        self._report(None, "the server has not answered")
+        words = "the server has not answered"
+        if self._request.spec.transport == "https" and self._stream is None:
+            words += ": it may speak no TLS, and want http="
+        self._report(None, words)
 
     def _close(self) -> None:
         assert self._client is not None

@@ -299,7 +299,10 @@ class MediatorClient:
                     raise
             except Exception as problem:
                 if not tries or not can_pass(problem):
-                    raise PycomnetError(explain(problem)) from problem
+                    words = explain(problem)
+                    if words == CLOSED and self.server.url.startswith("http:"):
+                        words += ": it may want https="
+                    raise PycomnetError(words) from problem
             await task.deferLater(self.reactor, 0.2)
 
     def abort(self) -> None:
@@ -358,6 +361,10 @@ def numbers_checked(about: dict[str, Any]) -> dict[str, Any]:
 COUNTS = ("received", "queue", "request", "low", "high")
 
 
+#: What a server that reads something else than HTTP does, and one that a signal ends.
+CLOSED = "the connection was closed before the answer"
+
+
 def timed_out(value: object, timeout: float) -> NoReturn:
     """Convert the failure of a request that took too long: Twisted has an error of its own for
     it."""
@@ -393,7 +400,7 @@ def explain(problem: BaseException) -> str:
     if isinstance(problem, defer.TimeoutError):
         return "it does not answer"
     if isinstance(problem, error.ConnectionDone):
-        return "the connection was closed before the answer"
+        return CLOSED
     if type(problem).__module__.startswith("twisted.web.") and problem.args:
         # Its errors have the bytes that could not be read, and no public class.
         said = next((arg for arg in problem.args if isinstance(arg, bytes)), b"")[:MOST_SAID]

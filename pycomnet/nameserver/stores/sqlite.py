@@ -249,7 +249,7 @@ class SQLiteStore:
             if last:
                 await pool.runInteraction(_tidily, _write, *_statements(last.values()))
         except sqlite3.OperationalError as problem:  # no room, no permission, a lock
-            log.error("can't write to {path}: {problem}", path=self._path, problem=problem)
+            log.error("can't write: {problem}", problem=self._explained(problem))
             self._not_written(batch, problem)
         except Exception as problem:
             log.failure("can't write to {path}", path=self._path)

@@ -295,7 +295,10 @@ class PooledServer:
             raise
         except ConnectionLost as lost:
             self.set_aside()
-            raise ServiceUnreachable(f"can't connect to {self.address}: {lost.reason}") from None
+            why = lost.reason
+            if type(lost) is ConnectionLost:
+                why = endpoints.explain_silence(self.address, why)
+            raise ServiceUnreachable(f"can't connect to {self.address}: {why}") from None
         info = hello["info"]
         services = info.get("services")
         self.services = services if isinstance(services, dict) else {}

@@ -320,12 +320,15 @@ class Launcher(service.Service):
         self._check_exposure()
         for description in self._config.listen:
             self.addresses.append(await self.server.listen(description))
+        offered = self.addresses
+        if self._config.nameserver is None:  # nobody else says what others connect to
+            offered = all_advertised(offered, self._config.advertise)
         for one in self._loaded:
             self.log.info(
                 "{module} offers {interfaces} at {addresses}",
                 module=type(one.service).__qualname__,
                 interfaces=", ".join(one.service.interfaces),
-                addresses=", ".join(self.addresses),
+                addresses=", ".join(offered),
             )
 
     def _check_exposure(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import sys
 from types import SimpleNamespace
@@ -13,14 +14,21 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from pycomnet.cli.describe import show_interfaces
+from pycomnet.cli.program import CommandProgram
+from pycomnet.cli.pub import publish_values
 from pycomnet.cli.remote import Target
-from pycomnet.cli.sub import ROWS, EventTable, SubjectRow, sub
+from pycomnet.cli.sub import ROWS, EventTable, SubjectRow, SubOptions, show_events, sub
+from pycomnet.cli.workflow import at_service
 from pycomnet.deferred import deferred
 from pycomnet.ext.pubsub import Event, Gap, Restarted
+from pycomnet.ext.workflow.client import WORKFLOW
+from pycomnet.nameserver.service import NameService
+from pycomnet.nameserver.stores.memory import MemoryStore
+from pycomnet.services.client.context import Context
 from pycomnet.services.interface import Service, interface, method
 from pycomnet.services.server.server import ServiceServer
 from pycomnet.test.cli.case import CommandCase
-from pycomnet.test.ext.pubsub.kit import make
+from pycomnet.test.ext.pubsub.kit import NAME, make
 
 
 @interface("org.example.magazine")
@@ -57,6 +65,52 @@ class DescribeTests(CommandCase):
             await server.close()
         self.assertEqual(magazine.asked, 0)
         self.assertIn("publishes: 0 events so far", self.stdout)
+
+
+class MisspeltTests(CommandCase):
+    """Names that are not there."""
+
+    @deferred
+    async def test_near_names_are_suggested(self) -> None:
+        """Of interfaces, with a subject behind or without, whoever is asked; of services."""
+        server = ServiceServer(self.reactor)
+        await server.add(NameService(MemoryStore(), self.reactor))
+        await server.add(make(history=10)())
+        address = await server.listen("tcp:0:interface=127.0.0.1")
+        records = (
+            {"service": "/demo/feed", "interfaces": [NAME], "address": address, "ttl": 60},
+            {"service": "/demo/flow", "interfaces": [WORKFLOW], "address": address, "ttl": 60},
+        )
+        near = NAME[:-2] + NAME[-1] + NAME[-2]
+        options = SubOptions(1, False, True, None, None, None)
+
+        async def nothing(program: CommandProgram, found: Any) -> int:
+            raise AssertionError("it was found")
+
+        try:
+            async with Context(self.reactor, nameserver=address) as context:
+                for record in records:
+                    await (await context.nameserver()).invoke("register", record)
+            for at in (None, address):
+                target = Target(address, at, None, 20)
+                for name in (near, f"{near}.eu.created", f"{near}.*"):
+                    for main in (
+                        functools.partial(
+                            show_events, target=target, name=name, subjects=(), options=options
+                        ),
+                        functools.partial(
+                            publish_values, target=target, name=name, key=None, values=("1",)
+                        ),
+                    ):
+                        (self.directory / "stderr").write_text("")
+                        self.assertEqual(await self.status_of(main), 1)
+                        self.assertIn(f"; did you mean {NAME!r}?\n", self.stderr)
+            target = Target(address, None, "/demo/flw", 20)
+            main = functools.partial(at_service, target=target, command=nothing)
+            self.assertEqual(await self.status_of(main), 1)
+            self.assertIn("; did you mean '/demo/flow'?\n", self.stderr)
+        finally:
+            await server.close()
 
 
 class ViaTests(SynchronousTestCase):

@@ -160,7 +160,7 @@ class WatchTests(CommandCase):
         with mock.patch.dict(sys.modules, {"watchfiles": None}):
             ran = CliRunner().invoke(root, ["sync", ".", "popen:x", "--watch"])
         self.assertEqual(ran.exit_code, 1)
-        self.assertIn("install pycomnet[watch]", ran.output)
+        self.assertIn("pip install 'pycomnet[watch]'", ran.output)
         ran = CliRunner().invoke(root, ["sync", ".", "popen:x", "--watch", "--dry-run"])
         self.assertEqual(ran.exit_code, 2)
         self.assertIn("exclude each other", ran.output)

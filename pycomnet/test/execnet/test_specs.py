@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from pycomnet.errors import ConnectionLost, GatewayNotStarted
+from pycomnet.errors import ConnectionLost, FactoryUnreachable, GatewayNotStarted
 from pycomnet.execnet import HostNotFound, XSpec
 from pycomnet.execnet.specs import pycomnet_spec
 from pycomnet.far.execnet.execmodel import get_execmodel
@@ -130,6 +131,14 @@ class PlaceTests(SynchronousTestCase):
         spec = XSpec("ssh=host")
         with self.assertRaisesRegex(HostNotFound, "Connection refused"), pycomnet_spec(spec):
             raise GatewayNotStarted("gateway one: Connection refused", 255)
+
+    def test_errors_end_with_their_message_and_have_no_second_traceback(self) -> None:
+        """That of the Deferreds says nothing about the host."""
+        problems = (GatewayNotStarted("refused", 255), FactoryUnreachable("no room"))
+        for spec, problem in itertools.product((XSpec("ssh=host"), XSpec("popen")), problems):
+            with self.assertRaises((HostNotFound, OSError)) as caught, pycomnet_spec(spec):
+                raise problem
+            self.assertTrue(caught.exception.__suppress_context__)
 
     def test_vagrant_is_asked_for_its_options(self) -> None:
         """They are in a file for as long as the gateway is being made."""

@@ -30,6 +30,9 @@ class AddressTests(SynchronousTestCase):
         """The error does not have the password."""
         for text in ("http://a", "nats://", "nats://a:x", "nats://a/b", "nats://a b:1", ""):
             self.assertRaises(NatsAddressError, read_servers, text)
+        problem = self.assertRaises(NatsAddressError, read_server, "nats:127.0.0.1:4222")
+        self.assertIn("expected nats://HOST:PORT", str(problem))
+        self.assertEqual(read_server("nats:4222").host, "nats")  # a host's name
         problem = self.assertRaises(NatsAddressError, read_server, "nats://me:secret@a:99999")
         self.assertNotIn("secret", str(problem))
 

@@ -6,6 +6,7 @@ import errno
 import os
 from typing import Any
 
+from OpenSSL import SSL
 from twisted.internet import error
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.endpoints import TCP4ServerEndpoint, UNIXServerEndpoint
@@ -233,5 +234,16 @@ class EndpointTests(SynchronousTestCase):
             (CertificateRefused("it has expired"), "it has expired"),
             (OSError("odd"), "odd"),
             (OSError(), "OSError"),
+            (SSL.Error([("", "", "tls alert certificate required")]), "asks for a client"),
+            (SSL.Error([("", "", "tls alert bad certificate")]), "another client certificate"),
+            (SSL.Error([("", "", "tlsv1 alert unknown ca")]), "does not trust the authority"),
+            (SSL.Error([("", "", "wrong version number")]), "a tcp: address"),
         ):
             self.assertIn(says, endpoints.explain(problem))
+
+    def test_silence_of_a_server_without_tls_in_its_address_may_be_that(self) -> None:
+        """A TLS server ends the connection, and says nothing that others understand."""
+        for address in ("tcp:h:1", "tcp6:h:1"):
+            self.assertIn("tls: address", endpoints.explain_silence(address, "it closed"))
+        for address in ("tls:h:1", "unix:/x"):
+            self.assertEqual(endpoints.explain_silence(address, "it closed"), "it closed")

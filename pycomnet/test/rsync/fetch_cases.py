@@ -226,7 +226,9 @@ class FetchTests(RSyncCase):
         problem = await self.failure(
             pycomnet.fetch(gateway, f"{self.base}/nowhere", self.target()), pycomnet.SyncError
         )
-        self.assertIn("No such file", str(problem))
+        self.assertEqual(
+            str(problem), f"{gateway.id}:{self.base}/nowhere: No such file or directory"
+        )
         self.assertFalse(os.path.exists(self.target()))
 
     async def test_gateway_dies(self) -> None:

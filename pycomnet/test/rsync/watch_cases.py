@@ -285,7 +285,7 @@ class WatchTests(WatchCase):
         sync.add_target(await self.gateway(), self.target())
         with mock.patch.dict(sys.modules, {"watchfiles": None}):
             problem = await self.failure(sync.watch(), pycomnet.SyncError)
-        self.assertIn("install pycomnet[watch]", str(problem))
+        self.assertIn("pip install 'pycomnet[watch]'", str(problem))
 
 
 @skipUnless(

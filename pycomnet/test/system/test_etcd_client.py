@@ -429,6 +429,8 @@ async def test_tokens_are_renewed() -> None:
         poor = await running.client(user="poor", password="less")
         seen, denied = Seen(), Seen()
         client.watch(b"few/a", seen)
+        # A watch of the next change, and a put, are of two streams: etcd may take either first.
+        await until(lambda: "created" in seen.told, "that the watch has begun")
         await client.put(b"few/a", b"1")
         await poor.put(b"few/a", b"2")
         with pytest.raises(EtcdPermissionDenied):

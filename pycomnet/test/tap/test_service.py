@@ -86,7 +86,7 @@ class OptionsTests(SynchronousTestCase):
         for option in ("listen", "nameserver", "name", "advertise", "wait", "config", "patience"):
             self.assertIn(f"--{option}", text)
         self.assertIn(DEFAULT_LISTEN, text)
-        self.assertIn(f"\nExamples:\n  twistd -n {service.NAME} calc\n", text)
+        self.assertIn(f"\nExamples:\n  twistd --pidfile= -n {service.NAME} calc\n", text)
         for line in Options.epilog.splitlines():
             if " twistd " in line and "--config" not in line:
                 parsed(*line.partition(service.NAME)[2].split())

@@ -7,6 +7,7 @@ run has a fence, which each commit checks. So a commit that comes too late chang
 
 from __future__ import annotations
 
+import difflib
 import math
 import urllib.parse
 from collections.abc import Mapping, Sequence
@@ -14,6 +15,7 @@ from typing import Any
 
 import attrs
 import psycopg
+from psycopg import pq
 from psycopg.conninfo import conninfo_to_dict
 from twisted.internet import defer
 from twisted.internet.interfaces import IReactorFDSet, IReactorTime
@@ -80,13 +82,16 @@ class Address:
         """
         head, mark, query = rest.partition("?")
         own: dict[str, str] = {}
-        kept = []
+        kept, unknown = [], []
+        known = {one.keyword.decode() for one in pq.Conninfo.get_defaults()} | {"schema", "lease"}
         for one in query.split("&") if mark else ():
             name, _, value = one.partition("=")
             if name in ("schema", "lease"):
                 own[name] = urllib.parse.unquote(value)
             else:
                 kept.append(one)
+                if name not in known:
+                    unknown.append(name)
         url = f"postgresql:{head}{'?' if kept else ''}{'&'.join(kept)}"
         try:
             if not head.startswith("//"):
@@ -103,6 +108,10 @@ class Address:
             if isinstance(problem, psycopg.Error) and ("@" in rest or "password" in rest):
                 # libpq quotes what it can't read.
                 text = "libpq can't read it, and here is no part of it, as it may have a password"
+            for name in unknown if isinstance(problem, psycopg.Error) else ():
+                if near := difflib.get_close_matches(name, sorted(known), 3):
+                    text = f"there is no option {name}; did you mean {' or '.join(near)}?"
+                    break
             raise RunStoreFailed(
                 f"expected postgresql://USER@HOST/DATABASE?schema=NAME&lease=SECONDS: {text}"
             ) from None

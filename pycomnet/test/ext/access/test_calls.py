@@ -35,6 +35,7 @@ class LoginTests(AccessCase):
         """The call is refused, and its method does not run."""
         problem = self.failure(self.shop_for().invoke("buy"), Unauthenticated)
         self.assertEqual(problem.reason, "missing")
+        self.assertIn("none of those that it takes were given: password", str(problem))
         self.assertEqual(self.shop.ran, [])
 
     def test_public_method_is_everybodys(self) -> None:

@@ -40,6 +40,17 @@ class AddressTests(TestCase):
             with self.assertRaisesRegex(RunStoreFailed, "expected postgresql://"):
                 Address.of(wrong)
 
+    def test_misspelt_options_are_told_with_those_that_are_near(self) -> None:
+        """Of the store and of libpq; one that libpq alone knows goes to it."""
+        for wrong, near in (
+            ("//u@h/d?schem=x", "no option schem; did you mean schema"),
+            ("//u@h/d?lease=5&leese=5", "no option leese; did you mean lease"),
+            ("//u@h/d?ssl_mode=require", "no option ssl_mode; did you mean sslmode"),
+        ):
+            with self.assertRaisesRegex(RunStoreFailed, near):
+                Address.of(wrong)
+        self.assertEqual(Address.of("//h/d?ssl=true").conninfo["sslmode"], "require")
+
     def test_no_error_has_a_password(self) -> None:
         """What is wrong with an address is told without a part of it that may be a password."""
         for wrong in (

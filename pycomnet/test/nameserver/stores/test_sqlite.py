@@ -233,6 +233,7 @@ class DiskTests(SQLiteCase):
         self.assertTrue(said)
         for event in said:  # a line, as often as there is no room, and no traceback
             self.assertIn("database or disk is full", formatEvent(event))
+            self.assertEqual(formatEvent(event).count("names"), 1)  # the file, once
             self.assertNotIn("log_failure", event)
         await self.limit(store, 1000)
         fences = [await store.commit(Put(record(f"b{n}", metadata=big))) for n in range(20)]

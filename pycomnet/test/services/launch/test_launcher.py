@@ -278,6 +278,13 @@ class LauncherTests(SynchronousTestCase):
         self.pass_time(60)
         self.assertEqual((self.methods(), self.failures), ([], []))
 
+    def test_log_has_the_address_for_others_if_no_nameserver_has_it(self) -> None:
+        """What was given as ``advertise`` is for those who read the log."""
+        with capturedLogs() as logged:
+            self.started(nameserver=None, advertise="h.org")
+        said = [formatEvent(event) for event in logged]
+        self.assertTrue([one for one in said if one.endswith("at tcp:h.org:4000")], said)
+
     def test_service_that_takes_time(self) -> None:
         """It is neither reachable nor registered before its ``started`` is done."""
         starting: defer.Deferred[None] = defer.Deferred()
