@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import sys
+from typing import TYPE_CHECKING, Any
 
 import click
+
+if TYPE_CHECKING:
+    from pycomnet.cli.program import CommandProgram
 
 EPILOG = """\b
 Examples:
@@ -40,33 +44,58 @@ Exit status:
 @click.argument("user")
 def passwd(verify: bool, delete: bool, scheme: str, stdin: bool, file: str, user: str) -> None:
     """Give USER a password in FILE, or a new one."""
+    from pycomnet.cli.program import run_command
     from pycomnet.errors import AccessConfigError
     from pycomnet.ext.access import passwordedit
 
     if verify and delete:
         raise click.UsageError("--verify or --delete, not both")
+
+    def change(password: str) -> str:
+        if verify:
+            if not passwordedit.verify_password(file, user, password):
+                raise click.ClickException("the password is wrong")
+            return "the password is right"
+        new = passwordedit.set_password(file, user, password, scheme)
+        return f"{user} is {'added to' if new else 'changed in'} {file}"
+
+    async def ask_and_change(program: CommandProgram) -> int:
+        program.ending = ""
+        said = change(await ask_for_password(program, user, confirm=not verify))
+        program.print_text(f"{said}\n")
+        return 0
+
     try:
         passwordedit.check_name(user)
         if delete:
             passwordedit.delete_user(file, user)
             click.echo(f"{user} is removed from {file}")
-            return
-        password = read_password(user, stdin, confirm=not verify)
-        if verify:
-            if not passwordedit.verify_password(file, user, password):
-                raise click.ClickException("the password is wrong")
-            click.echo("the password is right")
-            return
-        new = passwordedit.set_password(file, user, password, scheme)
-        click.echo(f"{user} is {'added to' if new else 'changed in'} {file}")
+        elif stdin:
+            click.echo(change(sys.stdin.readline().removesuffix("\n").removesuffix("\r")))
+        else:
+            run_command(ask_and_change)
     except AccessConfigError as problem:
         raise click.ClickException(str(problem)) from None
 
 
-def read_password(user: str, stdin: bool, confirm: bool) -> str:
-    """Read a password from standard input, or ask for it at the terminal."""
-    if stdin:
-        line = sys.stdin.readline()
-        return line.removesuffix("\n").removesuffix("\r")
-    found = click.prompt(f"Password of {user}", hide_input=True, confirmation_prompt=confirm)
-    return str(found)
+async def ask_for_password(program: CommandProgram, user: str, confirm: bool) -> str:
+    """Ask for a password at the terminal.
+
+    :param confirm: whether it is asked for twice, until both are the same.
+    :raises ClickException: there is no terminal, or nothing was entered.
+    """
+    from pycomnet.cli.asking import ask_secret
+
+    reactor: Any = program.reactor
+    try:
+        while True:
+            found = await ask_secret(f"Password of {user}: ", reactor)
+            if not confirm or found == await ask_secret("The same again: ", reactor):
+                return found
+            program.say("the two are not the same")
+    except EOFError:
+        raise click.ClickException("none was entered") from None
+    except OSError:
+        raise click.ClickException(
+            "there is no terminal to ask for the password: --stdin reads it from standard input"
+        ) from None

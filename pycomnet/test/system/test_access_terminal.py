@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import os
 import select
+import signal
 import subprocess
 import sys
 import termios
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from pycomnet.test.needs import needs
 from pycomnet.test.system.daemons import COMMAND, PATIENCE, environment
+from pycomnet.test.system.natsserver import PROGRAM, nats_server
 from pycomnet.test.system.test_access_commands import NAME, start, started
 
 __all__ = ["started"]  # the fixture
@@ -54,6 +58,10 @@ class Terminal:
     def type(self, text: str) -> None:
         """Type a text."""
         os.write(self._main, text.encode())
+
+    def send_signal(self, number: signal.Signals) -> None:
+        """Send the command a signal."""
+        self._process.send_signal(number)
 
     def wait(self) -> int:
         """The exit status."""
@@ -119,3 +127,81 @@ def test_question_ends(
     asking.wait_for(said)
     assert asking.wait() == status
     assert asking.shows_what_is_typed
+
+
+@pytest.fixture
+def asked(tmp_path: Path) -> Iterator[Any]:
+    """Makes a terminal with ``pycomnet passwd``, which asks for alice's new password."""
+    made: list[Terminal] = []
+
+    def run(*options: str) -> Terminal:
+        made.append(Terminal(*COMMAND, "passwd", *options, str(tmp_path / "passwd"), "alice"))
+        made[-1].wait_for("Password of alice: ")
+        assert not made[-1].shows_what_is_typed
+        return made[-1]
+
+    yield run
+    for one in made:
+        one.close()
+
+
+def test_new_password_is_asked_for_twice(asked: Any, tmp_path: Path) -> None:
+    """Until both are the same; to verify it, once. It is never shown."""
+    terminal = asked()
+    terminal.type("one\n")
+    terminal.wait_for("The same again: ")
+    terminal.type("other\n")
+    terminal.wait_for("not the same")
+    terminal.wait_for("Password of alice: ")
+    terminal.type("one\n")
+    terminal.wait_for("The same again: ")
+    terminal.type("one\n")
+    terminal.wait_for("alice is added to")
+    assert terminal.wait() == 0
+    assert terminal.shows_what_is_typed
+    for typed, status, said in (("one\n", 0, "is right"), ("other\n", 1, "is wrong")):
+        terminal = asked("--verify")
+        terminal.type(typed)
+        terminal.wait_for(said)
+        assert terminal.wait() == status
+
+
+@pytest.mark.parametrize(
+    ("end", "said", "status"),
+    [
+        ("\x03", "interrupted", 130),
+        ("\x04", "none was entered", 1),
+        (signal.SIGTERM, "terminated", 143),
+        (signal.SIGHUP, "the terminal is gone", 129),
+    ],
+)
+def test_question_for_a_new_password_ends(
+    asked: Any, end: str | signal.Signals, said: str, status: int, tmp_path: Path
+) -> None:
+    """By Ctrl-C, Ctrl-D or a signal: nothing is written, and the terminal shows what is typed."""
+    terminal = asked()
+    if isinstance(end, str):
+        terminal.type(end)
+    else:
+        terminal.send_signal(end)
+    terminal.wait_for(said)
+    assert terminal.wait() == status
+    assert terminal.shows_what_is_typed
+    assert not list(tmp_path.iterdir())
+
+
+@needs(PROGRAM)
+def test_password_for_nats_is_asked_for(tmp_path: Path) -> None:
+    """By the commands that publish and subscribe through it."""
+    config = tmp_path / "nats.conf"
+    config.write_text("authorization: {user: alice, password: right}")
+    with nats_server(tmp_path, "-c", str(config)) as nats:
+        terminal = Terminal(
+            *COMMAND, "pub", "--via", nats.address, "--user", "alice", "org.example.asked", "1"
+        )
+        try:
+            terminal.wait_for("Password of alice for ")
+            terminal.type("right\n")
+            assert terminal.wait() == 0
+        finally:
+            terminal.close()

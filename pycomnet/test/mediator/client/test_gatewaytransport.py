@@ -23,10 +23,10 @@ from pycomnet.test.transitions import Transitions
 class FarSideTransitions(SynchronousTestCase):
     """A far side on a server goes from state to state as the table says."""
 
-    def make(self, token: str = "of-sixteen-letters") -> None:
+    def make(self, token: str = "of-sixteen-letters", scheme: str = "http") -> None:
         self.clock = MemoryReactorClock()
         self.client = RecordingClient()
-        text = "http=server:80//websocket=yes" + (f"//token={token}" if token else "")
+        text = f"{scheme}=server:80//websocket=yes" + (f"//token={token}" if token else "")
         request = GatewayRequest(
             Spec.parse(text), "gw1", lambda text: None, lambda: None, self.clock
         )
@@ -146,6 +146,13 @@ class FarSideTransitions(SynchronousTestCase):
         self.happens(FarSideEvent.OVER)
         self.happens(FarSideEvent.CLOSED)
         self.assertEqual(self.far_side.describe_end(None), "the server has not answered")
+
+    def test_silence_of_a_server_that_is_to_speak_tls_may_be_that_it_does_not(self) -> None:
+        """It waits for the end of a line that a TLS client never sends."""
+        self.make(scheme="https")
+        self.happens(FarSideEvent.ASK)
+        self.happens(FarSideEvent.KILL)
+        self.assertIn("may speak no TLS", self.far_side.describe_end(None))
 
     def test_killed_and_never_reported(self) -> None:
         """If the server does not report the end of what it was told to kill, that is the end."""
