@@ -58,6 +58,7 @@ def ask_secret(prompt: str, reactor: IReactorFDSet) -> defer.Deferred[str]:
     :returns: fires with the line, without its newline. Cancelling it, and the reactor's end,
         restore the terminal.
     :raises EOFError: through the Deferred: the input has ended.
+    :raises AccessConfigError: through the Deferred: what was typed is no text.
     :raises OSError: through the Deferred: there is no terminal.
     """
     try:
@@ -107,10 +108,16 @@ class _Asking:
         self._line += data
         if not data or self._line.endswith(b"\n"):
             self._close()
-            if self._line:
-                self.answer.callback(os.fsdecode(self._line.removesuffix(b"\n")))
-            else:
+            if not self._line:
                 self.answer.errback(EOFError())
+                return
+            try:
+                text = os.fsdecode(self._line.removesuffix(b"\n"))
+                text.encode()
+            except UnicodeError:
+                self.answer.errback(AccessConfigError("a password is text in UTF-8"))
+            else:
+                self.answer.callback(text)
 
     def connectionLost(self, reason: Failure) -> None:
         """The reactor stops."""

@@ -9,6 +9,7 @@ from twisted.internet.testing import MemoryReactorClock
 from twisted.trial.unittest import SynchronousTestCase
 
 from pycomnet.cli.asking import ask_secret
+from pycomnet.errors import AccessConfigError
 
 
 class AskingTests(SynchronousTestCase):
@@ -45,6 +46,15 @@ class AskingTests(SynchronousTestCase):
         (reader,) = self.reactor.getReaders()
         reader.doRead()
         self.assertEqual(self.successResultOf(asked), "a secret")
+        self.assertTrue(self.shows)
+
+    def test_what_is_no_text(self) -> None:
+        """As it may be at a terminal with another encoding."""
+        asked = ask_secret("Password: ", self.reactor)
+        os.write(self.main, b"se\xffcret\n")
+        (reader,) = self.reactor.getReaders()
+        reader.doRead()
+        self.assertIn("UTF-8", str(self.failureResultOf(asked, AccessConfigError).value))
         self.assertTrue(self.shows)
 
     def test_prompt_that_can_not_be_written(self) -> None:
