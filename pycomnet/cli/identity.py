@@ -84,7 +84,8 @@ def identity_options(command: F) -> F:
             click.option(
                 "--user",
                 metavar="NAME",
-                help="Log in as this user; the password is that of PYCOMNET_PASSWORD, or asked.",
+                help="Log in as this user; the password is that of PYCOMNET_PASSWORD, or "
+                "asked, within the --timeout.",
             ),
             click.option(
                 "--token-file", metavar="FILE", help="Log in with the token of this file."

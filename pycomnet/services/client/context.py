@@ -160,7 +160,8 @@ class Context(Live):
         try:
             await waiting
         except defer.TimeoutError:
-            raise DeadlineExceeded(f"no connection to {address} in {left:g} seconds") from None
+            what = self.peer(address).lacking
+            raise DeadlineExceeded(f"{what} in {left:g} seconds") from None
         return service
 
     def at(self, address: str, interface: str | None = None) -> RemoteService:

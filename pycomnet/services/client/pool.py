@@ -176,12 +176,14 @@ class PooledServer:
     :ivar connection: to it, once it is ready; None when there is none.
     :ivar pending: how many calls wait for a reply.
     :ivar aside_until: the reactor's time until which it is not tried, if there are others.
+    :ivar lacking: what a caller that has given up was waiting for, as text.
     """
 
     def __init__(
         self, address: str, context: Context, source: AddressSource = AddressSource.PROGRAM
     ) -> None:
         self.address = address
+        self.lacking = f"no connection to {address}"
         self.connection: ClientConnection | None = None
         self.pending = 0
         self.aside_until = 0.0
@@ -263,6 +265,7 @@ class PooledServer:
     async def _connect(self) -> ClientConnection:
         context = self._context
         self._check_refused()
+        self.lacking = f"no connection to {self.address}"
         connection = ClientConnection(self, context)
         try:
             address = context.with_trust(
@@ -331,6 +334,7 @@ class PooledServer:
         self._withheld = "" if found else withheld(mine, self._kinds, self.address)
         if found is not None:
             self._check_refused()
+            self.lacking = f"no login at {self.address}"
             try:
                 reply = await log_in(connection, found, self.address)
             except Unauthenticated as problem:
