@@ -80,7 +80,9 @@ def test_commands_log_in_as_they_are_told(started: Daemons) -> None:
     """By an option, the environment, or the user's file; or not at all."""
     _, tcp, unix = start(started)
     found = call(tcp)
-    assert (found.returncode, "it takes were given: password" in found.stderr) == (1, True), found.stderr
+    assert (found.returncode, "it takes were given: password" in found.stderr) == (1, True), (
+        found.stderr
+    )
     assert "--user" in found.stderr
     right = ["alice", "password"]
     for options, env in (
