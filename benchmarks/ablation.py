@@ -28,7 +28,8 @@ import place_rows
 import report
 import rows
 import service_rows
-from compare import HERE, PeerFailed, environment, measure, stoppable
+from compare import HERE, PeerFailed, environment, measure
+from ending import stoppable
 from rows import Job, Row
 
 PACKAGE = HERE.parent / "pycomnet"

@@ -22,7 +22,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import report
-from compare import ROOT, Comparison, PeerFailed, choose, environment, measure, stoppable
+from compare import ROOT, Comparison, PeerFailed, choose, environment, measure
+from ending import stoppable
 from gateway import GATEWAYS
 from mediator import MEDIATOR
 from nameserver import NAMESERVERS

@@ -14,13 +14,12 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import report
+from ending import stoppable
 from rows import BEST, Job
 
 HERE = Path(__file__).resolve().parent
@@ -122,20 +121,6 @@ def _kill(process: subprocess.Popen[str]) -> None:
         os.killpg(process.pid, signal.SIGKILL)
     except ProcessLookupError:
         return  # all of its group has ended
-
-
-@contextmanager
-def stoppable() -> Iterator[None]:
-    """Have SIGTERM and SIGHUP end this program as Ctrl-C does: it leaves no peer's process."""
-
-    def stop(number: int, frame: object) -> None:
-        raise SystemExit(128 + number)
-
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, stop)
-    yield
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.SIG_DFL)
 
 
 def measure(program: Path, job: Job, smoke: bool, env: dict[str, str]) -> dict[str, float]:

@@ -26,6 +26,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT)]
 
+from ending import stoppable  # noqa: E402
 from twisted.internet import defer, task  # noqa: E402
 
 from pycomnet.etcd import (  # noqa: E402
@@ -289,18 +290,19 @@ def main() -> None:
         return
     directory = Path(tempfile.mkdtemp(prefix="pycomnet-etcd-", dir=options.directory))
     members = EtcdMembers(directory, options.members)
-    try:
-        members.start()
-        ports = [int(member.url.rpartition(":")[2]) for member in members.members]
-        show(
-            [
-                {peer: run(peer, ports, options.seconds) for peer in PEERS}
-                for _ in range(options.rounds)
-            ]
-        )
-    finally:
-        members.stop()
-        shutil.rmtree(directory, ignore_errors=True)
+    with stoppable():
+        try:
+            members.start()
+            ports = [int(member.url.rpartition(":")[2]) for member in members.members]
+            show(
+                [
+                    {peer: run(peer, ports, options.seconds) for peer in PEERS}
+                    for _ in range(options.rounds)
+                ]
+            )
+        finally:
+            members.stop()
+            shutil.rmtree(directory, ignore_errors=True)
 
 
 if __name__ == "__main__":

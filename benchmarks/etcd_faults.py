@@ -15,7 +15,7 @@ import statistics
 import sys
 from typing import Any
 
-from twisted.internet import defer, task
+from ending import react
 
 from pycomnet.test.system.etcdfaults import FAULTS, run_fault
 
@@ -61,4 +61,4 @@ if __name__ == "__main__":
     unknown = set(found.faults) - set(FAULTS)
     if unknown:
         parser.error(f"no such faults: {', '.join(sorted(unknown))}; there are {', '.join(FAULTS)}")
-    task.react(lambda reactor: defer.Deferred.fromCoroutine(main(reactor, found)))
+    react(lambda reactor: main(reactor, found))

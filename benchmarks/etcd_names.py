@@ -19,9 +19,11 @@ import tempfile
 import time
 from bisect import bisect_left
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+from ending import react
 from twisted.internet import defer, task
 from twisted.internet.threads import deferToThread
 
@@ -134,16 +136,23 @@ async def in_flight(one: Callable[[str], Any], names: list[str], many: int) -> f
     return time.monotonic() - begun
 
 
-async def measure(reactor: Any, members: EtcdMembers, rounds: int, count: int) -> None:
-    """Print the ratios."""
+async def measure(
+    reactor: Any,
+    members: EtcdMembers,
+    other: subprocess.Popen[bytes],
+    rounds: int,
+    count: int,
+) -> None:
+    """Print the ratios.
+
+    :param other: runs :func:`watch`.
+    """
     endpoints = [one.url.replace("http://", "tcp:") for one in members.members]
     client = EtcdClient(endpoints, reactor)
     await client.connect()
     store = make_store(f"etcd:{members.urls}", reactor)
     with loading_many():  # as a nameserver's process does
         await store.open(Follower())
-    command = [sys.executable, __file__, "--watch", members.urls]
-    other = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert other.stdin is not None and other.stdout is not None
     await deferToThread(other.stdout.readline)
 
@@ -200,6 +209,23 @@ async def measure(reactor: Any, members: EtcdMembers, rounds: int, count: int) -
     await client.close()
 
 
+async def run(reactor: Any, options: argparse.Namespace) -> None:
+    """Start members, and measure."""
+    with ExitStack() as stack:
+        directory = Path(tempfile.mkdtemp(prefix="pycomnet-etcd-", dir=options.directory))
+        stack.callback(shutil.rmtree, directory, ignore_errors=True)
+        members = EtcdMembers(directory, 3)
+        stack.callback(members.stop)
+        for one in members.members:
+            one.start()
+        await deferToThread(members.wait)
+        command = [sys.executable, __file__, "--watch", members.urls]
+        pipe = subprocess.PIPE
+        other = stack.enter_context(subprocess.Popen(command, stdin=pipe, stdout=pipe))
+        stack.callback(other.kill)
+        await measure(reactor, members, other, options.rounds, options.count)
+
+
 async def watch(reactor: Any, urls: str) -> None:
     """Be another nameserver, and a bare watch, until standard input ends; then print when each has
     seen each name."""
@@ -227,19 +253,8 @@ def main() -> None:
     parser.add_argument("--directory", default=None, help="for the members' data")
     found = parser.parse_args()
     if found.watch is not None:
-        task.react(lambda reactor: defer.Deferred.fromCoroutine(watch(reactor, found.watch)))
-    directory = Path(tempfile.mkdtemp(prefix="pycomnet-etcd-", dir=found.directory))
-    members = EtcdMembers(directory, 3)
-    try:
-        members.start()
-        task.react(
-            lambda reactor: defer.Deferred.fromCoroutine(
-                measure(reactor, members, found.rounds, found.count)
-            )
-        )
-    finally:
-        members.stop()
-        shutil.rmtree(directory, ignore_errors=True)
+        react(lambda reactor: watch(reactor, found.watch))
+    react(lambda reactor: run(reactor, found))
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+from ending import react
 from renewals import RenewalConnection, renewal
 from twisted.internet import defer, task
 from twisted.internet.endpoints import connectProtocol
@@ -174,6 +175,8 @@ async def leases(reactor: Any, members: EtcdMembers, started: Daemons, options: 
     passed = time.monotonic() - begun
     spent = {name: processor(pid) - before[name] for name, pid in pids.items()}
     renewed = results["renewed"]
+    if not renewed:
+        raise SystemExit(f"nothing was renewed: {dict(results)}")
     print(
         f"{renewed / passed:.0f} renewals/s of {sent / passed:.0f} asked for, for {passed:.0f} s: "
         f"{dict(results)}; load {os.getloadavg()[0]:.1f}"
@@ -248,7 +251,9 @@ async def main(reactor: Any, options: argparse.Namespace) -> None:
         for one in members.members:
             one.add_arguments("--quota-backend-bytes", str(8 << 30))
         stack.callback(members.stop)
-        await deferToThread(members.start)
+        for one in members.members:
+            one.start()
+        await deferToThread(members.wait)
         started = stack.enter_context(daemons(where))
         await MEASURES[options.what](reactor, members, started, options)
 
@@ -268,4 +273,4 @@ if __name__ == "__main__":
     parser.add_argument("--times", type=int, default=2, help="starts of a nameserver")
     parser.add_argument("--directory", default=None, help="for the members' data")
     found = parser.parse_args()
-    task.react(lambda reactor: defer.Deferred.fromCoroutine(main(reactor, found)))
+    react(lambda reactor: main(reactor, found))

@@ -17,6 +17,7 @@ import statistics
 from pathlib import Path
 from typing import NamedTuple
 
+from ending import stoppable
 from pubsub_alone import durable, idle
 from pubsub_common import LONG, SMALL, Job
 from pubsub_latency import latency
@@ -44,6 +45,12 @@ def main() -> None:
     parser.add_argument("--rst", type=Path, metavar="FILE", help="measure all, write a table")
     parser.add_argument("--nats", action="store_true", help="measure via= beside clients of NATS")
     options = parser.parse_args()
+    with stoppable():
+        measure(options)
+
+
+def measure(options: argparse.Namespace) -> None:
+    """Measure what is asked for."""
     if options.nats:
         from nats_rows import through_nats
 

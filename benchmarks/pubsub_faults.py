@@ -29,6 +29,8 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from ending import react  # noqa: E402
+
 from pycomnet.errors import PycomnetError  # noqa: E402
 from pycomnet.test.ext.pubsub.histories import (  # noqa: E402
     Entry,
@@ -390,15 +392,4 @@ if __name__ == "__main__":
     from twisted.internet import epollreactor
 
     epollreactor.install()
-    from twisted.internet.defer import Deferred
-    from twisted.internet.task import react
-
-    status: list[int] = []
-    try:
-        react(
-            lambda reactor: Deferred.fromCoroutine(main(reactor, given)).addCallback(status.append)
-        )
-    except SystemExit as ended:
-        if ended.code:
-            raise
-    sys.exit(status[0] if status else 1)
+    react(lambda reactor: main(reactor, given))

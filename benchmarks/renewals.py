@@ -11,7 +11,8 @@ from collections import Counter, deque
 from typing import Any
 
 from twisted.internet import defer
-from twisted.internet.protocol import Protocol
+from twisted.internet.protocol import Protocol, connectionDone
+from twisted.python.failure import Failure
 
 from pycomnet.nameserver.records import decode, encode
 from pycomnet.services.client.context import NAMESERVER
@@ -36,8 +37,9 @@ def renewal(lease: int, secret: str) -> bytes:
 class RenewalConnection(Protocol):
     """A connection to a nameserver that only renews leases.
 
-    :param results: counts the replies: ``renewed``, and the others by the errors' codes.
-    :ivar ready: fires when the nameserver's hello is here.
+    :param results: counts the replies: ``renewed``, the others by the errors' codes, and lost
+        connections.
+    :ivar ready: fires when the nameserver's hello is here; fails if the connection is lost before.
     """
 
     def __init__(self, results: Counter[str]) -> None:
@@ -51,6 +53,11 @@ class RenewalConnection(Protocol):
     def connectionMade(self) -> None:
         transport: Any = self.transport
         transport.write(hello_frame(Limits(), {}, None))
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self._results["connection lost"] += 1
+        if not self.ready.called:
+            self.ready.errback(reason)
 
     def renew(self, requests: list[bytes]) -> None:
         """Send requests, each made by :func:`renewal`, in one write."""

@@ -21,7 +21,10 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
+
+from ending import stoppable
 
 #: The near process: makes a tree equal to another, by send or fetch.
 NEAR = """
@@ -104,8 +107,9 @@ class Trees:
             raise Fault("a run that was not killed has not made the trees equal")
 
 
-def start(trees: Trees, way: str) -> tuple[subprocess.Popen[str], int]:
-    """Start a run; the near process, and the far one's number."""
+@contextlib.contextmanager
+def start(trees: Trees, way: str) -> Iterator[tuple[subprocess.Popen[str], int]]:
+    """Start a run; the near process, and the far one's number. It ends with the block."""
     near = subprocess.Popen(
         [sys.executable, "-c", NEAR, way, trees.source, trees.target],
         stdout=subprocess.PIPE,
@@ -113,7 +117,11 @@ def start(trees: Trees, way: str) -> tuple[subprocess.Popen[str], int]:
         text=True,
     )
     assert near.stdout is not None
-    return near, int(near.stdout.readline())
+    with near:
+        try:
+            yield near, int(near.stdout.readline())
+        finally:
+            near.kill()
 
 
 def wait_gone(pid: int) -> None:
@@ -130,27 +138,25 @@ def wait_gone(pid: int) -> None:
 
 def whole_run(trees: Trees, way: str) -> float:
     """A run that nobody kills; the seconds that it took."""
-    near, far = start(trees, way)
-    began = time.monotonic()
-    if near.wait(PATIENCE):
-        raise Fault("a run that was not killed has failed")
-    took = time.monotonic() - began
-    wait_gone(far)
+    with start(trees, way) as (near, far):
+        began = time.monotonic()
+        if near.wait(PATIENCE):
+            raise Fault("a run that was not killed has failed")
+        took = time.monotonic() - began
+        wait_gone(far)
     trees.check_equal()
     return took
 
 
 def killed_run(trees: Trees, way: str, whom: str, after: float) -> bool:
     """A run that is killed; whether it went on then."""
-    near, far = start(trees, way)
-    with contextlib.suppress(subprocess.TimeoutExpired):
-        near.wait(after)
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(near.pid if whom == "near" else far, signal.SIGKILL)
-    status = near.wait(PATIENCE)
-    assert near.stdout is not None
-    near.stdout.close()
-    wait_gone(far)
+    with start(trees, way) as (near, far):
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            near.wait(after)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(near.pid if whom == "near" else far, signal.SIGKILL)
+        status = near.wait(PATIENCE)
+        wait_gone(far)
     return status != 0
 
 
@@ -192,7 +198,7 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=100, metavar="N", help="default: 100")
     parser.add_argument("--seed", type=int, default=1, metavar="N", help="default: 1")
     given = parser.parse_args()
-    with tempfile.TemporaryDirectory() as base:
+    with stoppable(), tempfile.TemporaryDirectory() as base:
         try:
             run(given.kills, given.seed, Path(base))
         except Fault as fault:

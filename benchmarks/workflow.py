@@ -23,8 +23,8 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+from ending import react
 from twisted.internet import defer
-from twisted.internet.task import react
 
 import pycomnet
 from pycomnet.ext.workflow import Task, WorkflowService, workflow
@@ -84,7 +84,7 @@ async def serve(reactor: Any, context: Any, where: str) -> tuple[Any, Any]:
 
 def stores(args: argparse.Namespace, cleanup: ExitStack) -> tuple[str, str]:
     """The address of our store, and the peer's of its own: on a file each, or in one server."""
-    directory = tempfile.mkdtemp(dir=args.directory)
+    directory = cleanup.enter_context(tempfile.TemporaryDirectory(dir=args.directory))
     if args.store == "sqlite":
         return f"sqlite:{directory}/runs.sqlite", f"sqlite:///{directory}/dbos.sqlite"
     server = cleanup.enter_context(postgresql(fsync="on"))
@@ -207,7 +207,8 @@ def main() -> None:
     parser.add_argument("--waiting", type=int, default=0, help="runs that wait for a signal")
     parser.add_argument("--directory", help="where the files are: on the disk to measure")
     parser.add_argument("--no-peer", action="store_true", help="without DBOS")
-    react(measure, (parser.parse_args(),))
+    arguments = parser.parse_args()
+    react(lambda reactor: measure(reactor, arguments))
 
 
 if __name__ == "__main__":

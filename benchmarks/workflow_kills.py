@@ -30,9 +30,10 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+from ending import react
 from forked_daemons import ForkedDaemons
 from twisted.internet import defer
-from twisted.internet.task import deferLater, react
+from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThread
 
 from pycomnet.errors import PycomnetError
@@ -305,13 +306,14 @@ async def main(reactor: Any) -> None:
         parser.error("on sqlite there is one service, and nobody else has its runs")
     print(f"seed {args.seed}")
     with ExitStack() as cleanup:
+        directory = cleanup.enter_context(tempfile.TemporaryDirectory())
         store: list[str] = []
         if args.store == "postgresql":
             server = cleanup.enter_context(postgresql(fsync="on"))
             store = ["--store", server.address(lease=LEASE)]
             args.services = args.services or 2
         args.services = args.services or 1
-        started = ForkedDaemons(Path(tempfile.mkdtemp()))
+        started = ForkedDaemons(Path(directory))
         cleanup.callback(started.close)
         await Kills(reactor, started, args, store).run()
 

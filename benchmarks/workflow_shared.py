@@ -17,8 +17,8 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+from ending import react
 from twisted.internet import defer
-from twisted.internet.task import react
 from twisted.internet.threads import deferToThread
 
 from pycomnet.ext.workflow import workflow
@@ -63,8 +63,9 @@ async def main(reactor: Any) -> None:
     parser.add_argument("--wait", type=float, default=0.2, help="seconds that a call takes")
     args = parser.parse_args()
     with ExitStack() as cleanup:
+        directory = cleanup.enter_context(tempfile.TemporaryDirectory())
         server = cleanup.enter_context(postgresql(fsync="on"))
-        started = cleanup.enter_context(daemons(Path(tempfile.mkdtemp())))
+        started = cleanup.enter_context(daemons(Path(directory)))
         names = started.nameserver()
         (started.directory / "slow.py").write_text(SERVICE.format(seconds=args.wait))
         config = started.directory / "chain.json"

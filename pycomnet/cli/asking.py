@@ -12,9 +12,11 @@ from twisted.internet.interfaces import IReactorFDSet, IReadDescriptor
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from pycomnet.cli.program import encode
 from pycomnet.deferred import deferred
 from pycomnet.errors import AccessConfigError
 from pycomnet.ext.access.stored import credentials_path
+from pycomnet.text.printable import visible_line
 
 #: Bytes of a read: more than a line of a terminal has.
 READ = 8192
@@ -56,6 +58,7 @@ def ask_secret(prompt: str, reactor: IReactorFDSet) -> defer.Deferred[str]:
     :returns: fires with the line, without its newline. Cancelling it, and the reactor's end,
         restore the terminal.
     :raises EOFError: through the Deferred: the input has ended.
+    :raises AccessConfigError: through the Deferred: what was typed is no text.
     :raises OSError: through the Deferred: there is no terminal.
     """
     try:
@@ -83,9 +86,14 @@ class _Asking:
         self._shown: list[Any] = termios.tcgetattr(terminal)
         hidden = list(self._shown)
         hidden[3] &= ~termios.ECHO
-        termios.tcsetattr(terminal, termios.TCSAFLUSH, hidden)
         self.answer: defer.Deferred[str] = defer.Deferred(lambda _: self._close())
-        os.write(terminal, prompt.encode())
+        shown = encode(visible_line(prompt))  # an address may be of anybody's record
+        termios.tcsetattr(terminal, termios.TCSAFLUSH, hidden)
+        try:
+            os.write(terminal, shown)
+        except OSError:  # its output is stopped, or it is gone
+            self._restore()
+            raise
         reactor.addReader(self)
 
     def doRead(self) -> None:
@@ -100,10 +108,16 @@ class _Asking:
         self._line += data
         if not data or self._line.endswith(b"\n"):
             self._close()
-            if self._line:
-                self.answer.callback(os.fsdecode(self._line.removesuffix(b"\n")))
-            else:
+            if not self._line:
                 self.answer.errback(EOFError())
+                return
+            try:
+                text = os.fsdecode(self._line.removesuffix(b"\n"))
+                text.encode()
+            except UnicodeError:
+                self.answer.errback(AccessConfigError("a password is text in UTF-8"))
+            else:
+                self.answer.callback(text)
 
     def connectionLost(self, reason: Failure) -> None:
         """The reactor stops."""
@@ -119,11 +133,14 @@ class _Asking:
         if self._terminal < 0:
             return
         self._reactor.removeReader(self)
+        self._restore()
+        os.close(self._terminal)
+        self._terminal = -1
+
+    def _restore(self) -> None:
         try:
             # What was typed of a line that nobody waits for is not for the shell.
             termios.tcsetattr(self._terminal, termios.TCSAFLUSH, self._shown)
             os.write(self._terminal, b"\n")
         except (OSError, termios.error):
             pass  # the terminal is gone
-        os.close(self._terminal)
-        self._terminal = -1

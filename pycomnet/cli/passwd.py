@@ -76,6 +76,8 @@ def passwd(verify: bool, delete: bool, scheme: str, stdin: bool, file: str, user
             run_command(ask_and_change)
     except AccessConfigError as problem:
         raise click.ClickException(str(problem)) from None
+    except UnicodeDecodeError:
+        raise click.ClickException("a password is text in UTF-8") from None
 
 
 async def ask_for_password(program: CommandProgram, user: str, confirm: bool) -> str:

@@ -175,8 +175,13 @@ class CommandProgram:
             self.show(f"Error: {problem.format_message()}\n")
             return problem.exit_code
         if isinstance(problem, PycomnetError | OSError):
-            missing = isinstance(problem, Unauthenticated) and problem.reason == "missing"
-            self.say(brief(problem) + LOG_IN * missing)
+            # A nested error is of a call that the service has made, with credentials of its own.
+            lacks_login = (
+                isinstance(problem, Unauthenticated)
+                and problem.reason == "missing"
+                and not problem.nested
+            )
+            self.say(brief(problem) + LOG_IN * lacks_login)
             if isinstance(problem, TimeoutExpired):
                 return TIMED_OUT
         else:

@@ -54,21 +54,28 @@ class NatsServer:
         return is_loopback(self.host)
 
 
-def read_server(text: str) -> NatsServer:
+def read_server(text: str, hidden: bool = False) -> NatsServer:
     """Read a server's address: ``nats://USER:PASSWORD@HOST:PORT``, ``tls://...``, ``HOST:PORT``.
 
+    :param hidden: whether errors don't show it, as it may be a part of a password.
     :raises NatsAddressError: it is none.
     """
-    shown = text.rpartition("@")[2]  # not the password
+    expected = "expected nats://HOST:PORT or tls://HOST:PORT"
+    hidden = hidden or "@" in text
+    if hidden:
+        # A password with a slash ends where a port or a path would begin.
+        wrong = f"{expected}; a password has %2F for /, %23 for #, %3F for ?, %2C for a comma"
+    else:
+        wrong = f"{expected}, not {text!r}"
     try:
         parts = urlsplit(text if "://" in text else f"nats://{text}")
         host, port = parts.hostname, parts.port
     except ValueError as problem:
-        text = f"expected nats://HOST:PORT or tls://HOST:PORT, not {shown!r}: {problem}"
-        raise NatsAddressError(text) from None
+        why = "" if hidden else f": {problem}"
+        raise NatsAddressError(wrong + why) from None
     rest = parts.path.strip("/") or parts.query or parts.fragment
     if parts.scheme not in _SCHEMES or not host or rest or not host.isprintable() or " " in host:
-        raise NatsAddressError(f"expected nats://HOST:PORT or tls://HOST:PORT, not {shown!r}")
+        raise NatsAddressError(wrong)
     user = None if parts.username is None else unquote(parts.username)
     password = None if parts.password is None else unquote(parts.password)
     tls = parts.scheme == "tls"
@@ -81,7 +88,8 @@ def read_servers(servers: str | Iterable[str]) -> tuple[NatsServer, ...]:
     :raises NatsAddressError: one is none, or there is none.
     """
     given = servers.split(",") if isinstance(servers, str) else list(servers)
-    found = tuple(read_server(one.strip()) for one in given if one.strip())
+    hidden = isinstance(servers, str) and "@" in servers
+    found = tuple(read_server(one.strip(), hidden) for one in given if one.strip())
     if not found:
         raise NatsAddressError("expected the addresses of NATS servers: nats://HOST:PORT,...")
     return found

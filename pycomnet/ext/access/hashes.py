@@ -126,9 +126,13 @@ def make_hash(password: str, scheme: str = "bcrypt") -> str:
     """The hash of a new password.
 
     :param scheme: ``bcrypt`` or ``argon2``.
-    :raises AccessConfigError: it is too long for that, empty, or a library is not installed.
+    :raises AccessConfigError: it is too long for that, empty, no text in UTF-8, or a library is not
+        installed.
     """
-    data = password.encode()
+    try:
+        data = password.encode()
+    except UnicodeEncodeError:
+        raise AccessConfigError("a password is text in UTF-8") from None
     if not data or "\0" in password:
         raise AccessConfigError("a password is not empty, and has no NUL character")
     most = BCRYPT_BYTES if scheme == "bcrypt" else MAX_PASSWORD

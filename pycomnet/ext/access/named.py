@@ -55,12 +55,8 @@ class NamedUsers(FileChecker[_Names]):
                     f"users={{{name!r}: {user!r}}}: expected a name and its user, "
                     "such as {'build.example.org': 'build'}"
                 )
-        for user, roles in groups.items() if isinstance(groups, Mapping) else ():
-            if isinstance(roles, str) or not all(isinstance(one, str) for one in roles):
-                raise AccessConfigError(
-                    f"groups={{{user!r}: {roles!r}}}: expected a user and a list of roles, "
-                    "such as {'bob': ['clerk']}"
-                )
+        if isinstance(groups, Mapping):
+            groups = {user: _roles_of(user, roles) for user, roles in groups.items()}
         self._users = users
         self._groups = groups
         self._files = tuple(
@@ -120,6 +116,20 @@ class NamedUsers(FileChecker[_Names]):
             return known is None or self._user(login.stamp, known) == login.user
         except UnauthorizedLogin:
             return False
+
+
+def _roles_of(user: str, roles: Iterable[str]) -> frozenset[str]:
+    """A user's roles, of a mapping.
+
+    :raises AccessConfigError: they are none.
+    """
+    found = None if isinstance(roles, str) or not isinstance(roles, Iterable) else list(roles)
+    if found is None or not all(isinstance(one, str) for one in found):
+        raise AccessConfigError(
+            f"groups={{{user!r}: {roles!r}}}: expected a user and a list of roles, "
+            "such as {'bob': ['clerk']}"
+        )
+    return frozenset(found)
 
 
 def _one_each(path: str) -> dict[str, str]:

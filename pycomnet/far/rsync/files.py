@@ -24,6 +24,8 @@ LOCK = 0 if fcntl is None else fcntl.LOCK_EX | fcntl.LOCK_NB
 TRIES = 10
 #: Errors if another run does: it has locked it, or removed it.
 TAKEN = (errno.ENOENT, errno.EAGAIN, errno.EWOULDBLOCK)
+#: What Jython's error says, which has EBADF for any failure to write.
+UNWRITTEN = "it can't be written: the disk may be full"
 #: What temporary names begin with.
 TEMPORARY = b".pycomnet-"
 #: A temporary name: 20 digits; those of the probes for names that fold have one of four endings.
@@ -57,10 +59,15 @@ def is_temporary(name):
 
 def write_all(descriptor, data):
     """Write all of some bytes."""
-    done = os.write(descriptor, data)
-    while done < len(data):
-        data = data[done:]
+    try:
         done = os.write(descriptor, data)
+        while done < len(data):
+            data = data[done:]
+            done = os.write(descriptor, data)
+    except (OSError, IOError) as error:
+        if error.errno == errno.EBADF and type(descriptor) is not int:
+            raise OSError(None, UNWRITTEN)
+        raise
 
 
 def read_at(descriptor):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Sequence
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Protocol
@@ -151,11 +152,13 @@ def withheld(credentials: Iterable[CallerCredentials], kinds: object, address: s
     mine = isinstance(kinds, list) and [one for one in credentials if one.kind in kinds]
     if not mine or not any(one.suits(address, True) for one in mine):
         return ""
+    # Whoever has named it may hope that somebody pastes this.
+    shell, text = "'" + address.replace("'", "'\"'\"'") + "'", json.dumps(address)
     return (
         f"{address} got no credentials: a nameserver's record, or a caller, has named it, and may "
-        f"name anybody's server. State that they are for it: PYCOMNET_CREDENTIALS_FOR='{address}' "
-        f'in the environment, address = "{address}" in the credentials file, or '
-        f'access.AtAddress("{address}", credentials) in a program; * may stand for a part'
+        f"name anybody's server. State that they are for it: PYCOMNET_CREDENTIALS_FOR={shell} "
+        f"in the environment, address = {text} in the credentials file, or "
+        f"access.AtAddress({text}, credentials) in a program; * may stand for a part"
     )
 
 

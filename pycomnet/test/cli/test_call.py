@@ -15,7 +15,7 @@ from pycomnet.cli.call import call_method, read_arguments, show_result, show_str
 from pycomnet.cli.describe import as_stub, as_text, show_interfaces
 from pycomnet.cli.program import CommandProgram
 from pycomnet.cli.remote import Target, plain
-from pycomnet.errors import from_map
+from pycomnet.errors import Unauthenticated, from_map
 from pycomnet.nameserver.service import NameService
 from pycomnet.nameserver.stores.memory import MemoryStore
 from pycomnet.services.binary import Binary
@@ -48,6 +48,12 @@ class Calc(Service):
         if request.args is not None:  # as if another service, which it has called, had said that
             raise from_map({"code": "method", "message": "org.example.stock has no method 'fial'"})
         raise ValueError("it can't be")
+
+    @method()
+    def guarded(self, request: Any) -> None:
+        problem = Unauthenticated("shop.buy needs credentials", "missing")
+        problem.of_call = request.args  # whether a call that the method makes has failed so
+        raise problem
 
     @method(attachments=3)
     def reverse(self, request: Any) -> Any:
@@ -192,6 +198,13 @@ class CallTests(CommandCase):
             self.assertIn(said, self.stderr)
         self.assertEqual(self.stdout, "")
 
+    async def test_who_needs_a_login_is_told_how(self) -> None:
+        """But not if the service itself has none at another one: an option doesn't give it any."""
+        self.assertEqual(await self.call("guarded", False, timeout=60), 1)
+        self.assertIn("needs credentials (--user, --token-file or --cert gives them)", self.stderr)
+        self.assertEqual(await self.call("guarded", True, timeout=60), 1)
+        self.assertTrue(self.stderr.endswith("needs credentials\n"), self.stderr)
+
     async def test_blocks_are_files_both_ways(self) -> None:
         """Files are sent, and what comes back is written to files."""
         big = "0123456789" * 200_000
@@ -286,6 +299,8 @@ org.example.calc
     What came.
 
   fail(...)
+
+  guarded(...)
 
   hang(...)
 

@@ -15,6 +15,7 @@ from pycomnet.cli.identity import Identity
 from pycomnet.errors import AccessConfigError, TokenError
 from pycomnet.ext.access import hashes
 from pycomnet.ext.access.credentials import ClientCertificate, Password, Token
+from pycomnet.ext.access.passwordedit import set_password
 from pycomnet.ext.access.passwordfile import read_passwords
 from pycomnet.ext.access.stored import (
     credentials_path,
@@ -37,7 +38,7 @@ class DirectoryCase(SynchronousTestCase):
 class PasswdTests(DirectoryCase):
     """The command."""
 
-    def passwd(self, *arguments: str, password: str = "secret") -> Any:
+    def passwd(self, *arguments: str, password: str | bytes = "secret") -> Any:
         """Run it; its result."""
         return CliRunner().invoke(
             root, ["passwd", "--stdin", *arguments[:-1], str(self.path), arguments[-1]], password
@@ -67,6 +68,15 @@ class PasswdTests(DirectoryCase):
         self.assertEqual(list(read_passwords(str(self.path)).users), ["bob"])
         self.assertEqual(self.passwd("--delete", "alice").exit_code, 1)
         self.assertEqual(os.listdir(self.directory), ["passwd"])
+
+    def test_password_that_is_no_text(self) -> None:
+        """It is refused in words, and there is no file then."""
+        result = self.passwd("alice", password=b"se\xffcret\n")
+        self.assertEqual(result.exit_code, 1)
+        self.assertIn("Error: a password is text in UTF-8", result.output)
+        with self.assertRaisesRegex(AccessConfigError, "UTF-8"):
+            set_password(str(self.path), "alice", "se\udcffcret")
+        self.assertEqual(os.listdir(self.directory), [])
 
     def test_password_is_in_no_output(self) -> None:
         """Nor in the file; the hash is of the scheme that was asked for."""

@@ -36,6 +36,16 @@ class AddressTests(SynchronousTestCase):
         problem = self.assertRaises(NatsAddressError, read_server, "nats://me:secret@a:99999")
         self.assertNotIn("secret", str(problem))
 
+    def test_no_part_of_a_password_is_shown(self) -> None:
+        """Also if it has to be encoded, and what is before that is taken for a port."""
+        for password in ("hunter/2", "hunter#2", "hunter?2", "hunter,2", "1/hunter,2"):
+            given = f"nats://me:{password}@a"
+            for servers in (f"nats://b,{given}", *([[given]] * ("," not in password))):
+                with self.assertRaisesRegex(NatsAddressError, "%2F") as caught:
+                    read_servers(servers)
+                self.assertNotIn("hunter", str(caught.exception))
+                self.assertIsNone(caught.exception.__cause__)
+
     def test_no_secrets_are_shown(self) -> None:
         """Neither of a server nor of settings."""
         given = NatsSettings(servers="nats://me:secret@a", token="hidden")

@@ -275,6 +275,15 @@ class TwoRunsTests(CaseTests):
         found = {name: each[3] for name, each in tree_of(self.destination).items() if name}
         self.assertEqual(found, {b"first": b"first", b"second": b"second", taken[0]: b"somebody's"})
 
+    def test_failed_write_of_jython_is_explained(self) -> None:
+        """Whatever the reason, its error is EBADF, of a descriptor that is an object."""
+        failed = OSError(errno.EBADF, "Bad file descriptor")
+        with mock.patch.object(os, "write", side_effect=failed):
+            with self.assertRaisesRegex(OSError, "the disk may be full"):
+                write_all(object(), b"content")
+            with self.assertRaisesRegex(OSError, "Bad file descriptor"):
+                write_all(5, b"content")
+
     def test_short_file_that_can_not_be_made(self) -> None:
         """Where the directory is gone, the error is raised, and not tried for ever."""
         os.mkdir(f"{self.destination}/gone")

@@ -141,6 +141,9 @@ class Daemons:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.started: list[Daemon] = []
+        self._is_closed = False
+        #: A thread may be starting one while others are ended.
+        self._lock = threading.Lock()
 
     def start(
         self,
@@ -153,8 +156,11 @@ class Daemons:
     ) -> Daemon:
         """Start a daemon."""
         where = directory or self.directory
-        daemon = self.kind(name, *args, directory=where, reactor=reactor, before=before, **env)
-        self.started.append(daemon)
+        with self._lock:
+            if self._is_closed:
+                raise RuntimeError(f"{name} is not started: all daemons have been ended")
+            daemon = self.kind(name, *args, directory=where, reactor=reactor, before=before, **env)
+            self.started.append(daemon)
         return daemon
 
     def nameserver(self, name: str = "names", *args: str) -> str:
@@ -173,7 +179,9 @@ class Daemons:
         return self.start("pycomnet-service", *options, directory=directory, **env)
 
     def close(self) -> None:
-        """End all of them."""
+        """End all of them; no more is started."""
+        with self._lock:
+            self._is_closed = True
         for daemon in reversed(self.started):
             daemon.close()
 

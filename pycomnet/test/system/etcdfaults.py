@@ -296,7 +296,9 @@ async def run_fault(
         for one in members.members:
             one.add_arguments(*arguments)
         stack.callback(members.stop)
-        await deferToThread(members.start)
+        for one in members.members:
+            one.start()  # not in a thread, which would go on if this is cancelled
+        await deferToThread(members.wait)
         started = stack.enter_context(daemons(where))
         environment = {}
         if fault.has_clock:

@@ -177,8 +177,12 @@ class EtcdMembers:
                 if time.monotonic() > deadline:
                     raise AssertionError(f"etcd is not ready: {self.urls}")
             return
-        running = [one for one in self.members if one.process.poll() is None]
-        while not all(one.is_healthy() for one in running):
+        while True:
+            running = [one for one in self.members if one.process.poll() is None]
+            if not running:
+                raise AssertionError("all members of etcd have ended")
+            if all(one.is_healthy() for one in running):
+                return
             if time.monotonic() > deadline:
                 raise AssertionError(f"etcd is not ready: {self.urls}")
             time.sleep(0.05)

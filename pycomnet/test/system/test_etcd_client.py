@@ -71,6 +71,11 @@ class Seen:
         """Of all events."""
         return [event.kv.mod_revision for event in self.found]
 
+    async def begun(self) -> None:
+        """Wait until etcd has begun the watch: it and a put are of two streams, and etcd may take
+        either first."""
+        await until(lambda: "created" in self.told, "that the watch has begun")
+
     def created(self, revision: int) -> None:
         self.told.append("created")
 
@@ -429,6 +434,7 @@ async def test_tokens_are_renewed() -> None:
         poor = await running.client(user="poor", password="less")
         seen, denied = Seen(), Seen()
         client.watch(b"few/a", seen)
+        await seen.begun()
         await client.put(b"few/a", b"1")
         await poor.put(b"few/a", b"2")
         with pytest.raises(EtcdPermissionDenied):
@@ -484,6 +490,7 @@ async def test_tls(tmp_path: Path) -> None:
         client = await running.client(f"{at}:certificate={tmp_path / 'me.pem'}")
         seen = Seen()
         client.watch(b"a", seen)
+        await seen.begun()
         await client.put(b"a", b"x" * 500 * KB)
         kv = await client.get(b"a")
         assert kv is not None
@@ -553,6 +560,7 @@ async def test_a_leader_is_killed_under_load(three: Running) -> None:
     client = await three.client()
     seen = Seen()
     client.watch(prefix(b"killed/"), seen)
+    await seen.begun()
     lease = await client.grant(60)
     assert await client.keepalive(lease.id) == 60
     load = Load(client, b"killed")
@@ -577,6 +585,7 @@ async def test_a_leader_is_frozen_under_load(three: Running) -> None:
     client = await three.client()
     seen = Seen()
     client.watch(prefix(b"frozen/"), seen)
+    await seen.begun()
     load = Load(client, b"frozen")
     await load.more(20)
     leader = await three.leader(client)
@@ -594,6 +603,7 @@ async def test_without_a_quorum(three: Running) -> None:
     client = await three.client()
     seen = Seen()
     client.watch(b"alone", seen)
+    await seen.begun()
     await client.put(b"alone", b"1")
     others = three.members[1:]
     for member in others:

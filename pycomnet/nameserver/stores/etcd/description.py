@@ -121,7 +121,7 @@ def make(rest: str, reactor: IReactorTime) -> INameStore:
         from pycomnet.nameserver.stores.etcd.store import EtcdStore
     except ImportError as problem:
         raise StoreFailed(
-            f"etcd: it needs {problem.name}: pip install 'pycomnet[etcd]'"
+            f"etcd: its client can't be imported ({problem}): pip install 'pycomnet[etcd]'"
         ) from problem
     # What is checked only, at the command line, comes with a clock as a reactor.
     network: Any = reactor

@@ -37,9 +37,16 @@ class CertificateTests(FileCase):
             ({"b.example.org": ""}, None),
             (None, {"bob": "clerk"}),
             (None, {"bob": [1]}),
+            (None, {"bob": None}),
         ):
             with self.assertRaisesRegex(AccessConfigError, "expected a"):
                 Certificates(users, groups=groups)  # type: ignore[arg-type]
+
+    def test_roles_may_be_any_iterable(self) -> None:
+        """Also one that can be iterated once."""
+        checker = Certificates(groups={"calc": (role for role in ("clerk", "buyer"))})
+        certificate = self.certificate("calc.example.org", common_name="calc")
+        self.assertEqual(self.login(checker, certificate).user.roles, {"clerk", "buyer"})
 
     def test_common_name_or_first_name_is_the_user(self) -> None:
         """Until the certificate ends."""

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import shlex
+from ast import literal_eval
 from random import Random
 from typing import Any
 
@@ -20,7 +23,7 @@ from pycomnet.ext import access
 from pycomnet.ext.access.rules import Rule
 from pycomnet.net import endpoints
 from pycomnet.services.client.context import NAMESERVER, Context
-from pycomnet.services.client.login import LOGIN_TIMEOUT, choose
+from pycomnet.services.client.login import LOGIN_TIMEOUT, choose, withheld
 from pycomnet.services.client.reference import ServiceReference
 from pycomnet.services.interface import INTROSPECTION, Service, interface, method
 from pycomnet.services.server.server import ServiceServer
@@ -97,6 +100,17 @@ class RecordTests(AccessCase):
         problem = self.failure(shop.stream("news").receive(), CredentialsNotSent)
         self.assertEqual(self.result(shop.invoke("hours")), "9 to 5")
         self.assertEqual(self.table.checked, [])
+
+    def test_what_to_do_can_be_pasted(self) -> None:
+        """Also if the record that somebody has made has an address with a command in it."""
+        address = "unix:/a'; \"touch\" b;'"
+        text = withheld([PASSWORD], [PASSWORD.kind], address)
+        shell = text[text.index("PYCOMNET_CREDENTIALS_FOR=") : text.index(" in the environment")]
+        self.assertEqual(shlex.split(shell), ["PYCOMNET_CREDENTIALS_FOR=" + address])
+        line = text[text.index("address = ") : text.index(" in the credentials file")]
+        self.assertEqual(json.loads(line.removeprefix("address = ")), address)  # as in TOML
+        quoted = text[text.index("AtAddress(") + 10 : text.index(", credentials)")]
+        self.assertEqual(literal_eval(quoted), address)
 
     def test_password_with_a_pattern_is(self) -> None:
         """As is one that is asked for by a function that shows who wants to know."""

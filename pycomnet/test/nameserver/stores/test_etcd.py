@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
+from unittest import mock
 
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase, TestCase
@@ -15,7 +17,7 @@ from pycomnet.nameserver.records import EXPIRED, UNREGISTERED, Delete, Put
 from pycomnet.nameserver.stores.etcd import mirror as mirrors
 from pycomnet.nameserver.stores.etcd import pages
 from pycomnet.nameserver.stores.etcd import store as stores
-from pycomnet.nameserver.stores.etcd.description import describe
+from pycomnet.nameserver.stores.etcd.description import describe, make
 from pycomnet.nameserver.stores.etcd.keys import (
     Bases,
     ForeignValue,
@@ -653,6 +655,14 @@ class LayoutTests(SynchronousTestCase):
             "http://a:port",
         ):
             self.assertRaises(StoreFailed, describe, wrong)
+
+    def test_what_can_not_be_imported_is_named(self) -> None:
+        """With the reason: it may be there, and broken."""
+        with (
+            mock.patch.dict(sys.modules, {"pycomnet.etcd": None}),
+            self.assertRaisesRegex(StoreFailed, r"pycomnet\.etcd.*: pip install"),
+        ):
+            make("http://127.0.0.1", Clock())
 
     def test_passwords_go_over_tls(self) -> None:
         """A password is sent in clear on this machine only, or if that is asked for."""
