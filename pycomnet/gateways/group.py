@@ -159,7 +159,7 @@ class Group(Live):
             if self._factory is not None:
                 why = f"it has no fork server where {parsed.via} is"
             raise SpecError(f"{parsed}: only a factory keeps gateways: {why}")
-        limits = far_limits(parsed, transports.is_distant(parsed))
+        limits = far_limits(parsed, transports.window_of(parsed))
         connection = Connection(self._reactor, limits=limits)
         return await self._make(parsed, timeout, transports.gateway_transport, connection)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pycomnet.gateways.spec import Spec
-from pycomnet.wire.frames import CHANNELS, WIDE_WINDOW, WINDOW
+from pycomnet.wire.frames import CHANNELS, WINDOW
 from pycomnet.wire.mux import Limits
 
 #: The most bytes of a value from a trusted far side: more than a program that sends files as values
@@ -25,15 +25,15 @@ FORK_SERVER_VALUE = 4 << 20
 FORK_SERVER_ITEMS = 1 << 16
 
 
-def far_limits(spec: Spec, wide: bool = False, kept: bool = False) -> Limits:
+def far_limits(spec: Spec, window: int = WINDOW, kept: bool = False) -> Limits:
     """The limits of a spec's far side.
 
-    :param wide: whether it gets the window for distant far sides.
+    :param window: its channels' window, if it is trusted.
     :param kept: whether a factory keeps it, which has already announced the number of channels.
     """
     strict = spec.trusted is False
     return Limits(
-        WIDE_WINDOW if wide and not strict else WINDOW,
+        WINDOW if strict else window,
         channels=STRICT_CHANNELS if strict and not kept else CHANNELS,
         value=spec.max_value or (STRICT_VALUE if strict else MAX_VALUE),
         items=spec.max_items or (STRICT_ITEMS if strict else MAX_ITEMS),

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import attrs
 
+from pycomnet.wire.frames import MEDIATED_WINDOW, WIDE_WINDOW, WINDOW
+
 if TYPE_CHECKING:
     from pycomnet.gateways.spec import Spec
     from pycomnet.gateways.transports.interface import GatewayRequest, GatewayTransport
@@ -71,6 +73,13 @@ DISTANT = frozenset({"ssh", "socket", "http", "https"})
 def is_distant(spec: Spec) -> bool:
     """Whether a gateway may be on another machine."""
     return spec.via is not None or spec.transport in DISTANT
+
+
+def window_of(spec: Spec) -> int:
+    """The window of a gateway's channels, in bytes."""
+    if spec.transport in KEEPING:
+        return MEDIATED_WINDOW
+    return WIDE_WINDOW if is_distant(spec) else WINDOW
 
 
 def gateway_transport(request: GatewayRequest) -> GatewayTransport:

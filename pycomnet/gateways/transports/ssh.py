@@ -22,6 +22,7 @@ from pycomnet.gateways.transports.interface import GatewayRequest, GatewayTransp
 from pycomnet.gateways.transports.processgateway import ProcessGatewayTransport
 from pycomnet.gateways.transports.routes import can_fork, via_route
 from pycomnet.gateways.transports.sshcommand import KEEPALIVE, fork_server_config, ssh_command
+from pycomnet.wire.frames import WIDE_WINDOW
 
 if TYPE_CHECKING:
     from pycomnet.gateways.group import Group
@@ -77,7 +78,7 @@ def route(request: GatewayRequest) -> Route:
 def standalone_transport(request: GatewayRequest) -> ProcessGatewayTransport:
     """The transport of a gateway with an ssh connection and an interpreter of its own."""
     spec = request.spec
-    window = far_limits(spec, wide=True).window
+    window = far_limits(spec, WIDE_WINDOW).window
     config = {**worker_config(spec, request.id), "update": spec.env, "window": window}
     return ssh_process(
         request, ssh_command(spec), package.bootstrap_message(config), "its ssh process"

@@ -19,6 +19,7 @@ from pycomnet.gateways.transports.pipes import ProcessTransport
 from pycomnet.gateways.transports.process import LocalProcess
 from pycomnet.mediator.server.model import HttpError, UserLimits
 from pycomnet.net.reactors import PipeReactor
+from pycomnet.wire.frames import MEDIATED_WINDOW
 
 
 class Subprocess(Protocol):
@@ -44,10 +45,6 @@ class Subprocess(Protocol):
 #: a subprocess does not use busy polling: it would take the processor of the process that still has
 #: the request.
 ENOUGH_PROCESSORS = 3
-#: The far side's window: enough for 40 MB/s and a round trip of 100 ms. With a wider one, more of
-#: what is under way leaves the processor's cache: where all run on one machine, bulk by requests
-#: takes up to a quarter longer.
-FAR_WINDOW = 4 << 20
 
 #: Starts a subprocess. Its arguments: a spec, a name, the protocol for standard input and output,
 #: and a function that is called with each piece of standard error.
@@ -97,7 +94,7 @@ def launcher(reactor: PipeReactor) -> Launch:
         config: dict[str, Any] = {
             **worker_config(spec, name),
             "near": os.getpid(),
-            "window": FAR_WINDOW,
+            "window": MEDIATED_WINDOW,
         }
         if processors() < ENOUGH_PROCESSORS:
             config["busy"] = False

@@ -10,7 +10,8 @@ from twisted.trial.unittest import SynchronousTestCase
 from pycomnet.errors import PycomnetError, SpecError
 from pycomnet.gateways.limits import far_limits
 from pycomnet.gateways.spec import Spec
-from pycomnet.wire.frames import CHANNELS, WIDE_WINDOW, WINDOW
+from pycomnet.gateways.transports import window_of
+from pycomnet.wire.frames import CHANNELS, MEDIATED_WINDOW, WIDE_WINDOW, WINDOW
 
 
 class Reading(SynchronousTestCase):
@@ -162,14 +163,26 @@ class TrustTests(SynchronousTestCase):
         spec = Spec.parse("ssh=a", trusted=False, max_value=65536, max_items="1024")
         self.assertEqual(Spec.parse(text), spec)
         self.assertEqual(str(spec), text)
-        limits = far_limits(spec, wide=True)
+        limits = far_limits(spec, WIDE_WINDOW)
         self.assertEqual((limits.value, limits.items, limits.channels), (65536, 1024, 64))
         self.assertEqual(limits.window, WINDOW)
-        trusted = far_limits(Spec(), wide=True)
+        trusted = far_limits(Spec(), WIDE_WINDOW)
         self.assertEqual((trusted.value, trusted.items), (1 << 30, 1 << 22))
         self.assertEqual(trusted.window, WIDE_WINDOW)
         strict = far_limits(Spec(trusted=False), kept=True)
         self.assertEqual((strict.value, strict.channels), (16 << 20, CHANNELS))
+
+    def test_window_is_as_wide_as_the_way_is_long(self) -> None:
+        """A gateway on this machine, on another, behind another one, and behind a mediator."""
+        for text, window in (
+            ("popen", WINDOW),
+            ("popen//via=a", WIDE_WINDOW),
+            ("ssh=host", WIDE_WINDOW),
+            ("socket=tcp:host:1//token=t", WIDE_WINDOW),
+            ("http=host:1//token=t", MEDIATED_WINDOW),
+            ("https=host:1//token=t", MEDIATED_WINDOW),
+        ):
+            self.assertEqual(window_of(Spec.parse(text)), window, text)
 
     def test_limit_out_of_range_is_refused_with_the_range(self) -> None:
         """What can't be is refused, with what can."""

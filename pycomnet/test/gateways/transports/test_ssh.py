@@ -10,7 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from pycomnet.far import package
 from pycomnet.gateways.limits import far_limits
 from pycomnet.gateways.spec import Spec
-from pycomnet.gateways.transports import is_distant, ssh
+from pycomnet.gateways.transports import ssh, window_of
 from pycomnet.gateways.transports.interface import GatewayRequest
 from pycomnet.gateways.transports.sshcommand import destination, ssh_command
 from pycomnet.wire.frames import WIDE_WINDOW, WINDOW
@@ -61,7 +61,7 @@ class AloneTests(SynchronousTestCase):
             self.patch(package, "bootstrap_message", bootstrap_message)
             ssh.gateway_transport(request)
             self.assertEqual(configs[0]["window"], expected)
-            self.assertEqual(far_limits(spec, is_distant(spec)).window, expected)
+            self.assertEqual(far_limits(spec, window_of(spec)).window, expected)
 
 
 class Group:
