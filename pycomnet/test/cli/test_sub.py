@@ -13,11 +13,12 @@ from rich.console import Console
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
+from pycomnet.cli.app import root
 from pycomnet.cli.describe import show_interfaces
 from pycomnet.cli.program import CommandProgram
 from pycomnet.cli.pub import publish_values
 from pycomnet.cli.remote import Target
-from pycomnet.cli.sub import ROWS, EventTable, SubjectRow, SubOptions, show_events, sub
+from pycomnet.cli.sub import ROWS, EventTable, SubjectRow, SubOptions, show_events
 from pycomnet.cli.workflow import at_service
 from pycomnet.deferred import deferred
 from pycomnet.ext.pubsub import Event, Gap, Restarted
@@ -124,7 +125,7 @@ class ViaTests(SynchronousTestCase):
             ["--via", "nats://a", "--address", "tcp:a:1", "org.example"],
         ):
             with self.subTest(args=args):
-                found = CliRunner().invoke(sub, args)
+                found = CliRunner().invoke(root, ["sub", *args])
                 self.assertEqual(found.exit_code, 2)
                 self.assertIn("--via", found.output)
 
