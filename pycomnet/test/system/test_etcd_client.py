@@ -307,9 +307,9 @@ async def test_the_howtos_program_runs(one: Running, tmp_path: Path) -> None:
 
 
 class Cutting(Protocol):
-    """Passes bytes on to a member; when it is told so, it ends both instead of passing back.
+    """Passes bytes on to a member, and back until it is told not to.
 
-    :cvar cuts: whether it ends the connection at the next bytes of the member.
+    :cvar cuts: whether what the member sends is lost.
     """
 
     cuts = False
@@ -328,11 +328,13 @@ class Cutting(Protocol):
     def dataReceived(self, data: bytes) -> None:
         if self.other is None:
             self.kept += data
-        elif Cutting.cuts and not isinstance(self.factory, CuttingFactory):
-            self.other.transport.abortConnection()
-            self.transport.abortConnection()  # type: ignore[union-attr]
-        else:
+        elif not Cutting.cuts or isinstance(self.factory, CuttingFactory):
             self.other.transport.write(data)
+
+    def cut(self) -> None:
+        """End both connections at once."""
+        self.other.transport.abortConnection()
+        self.transport.abortConnection()  # type: ignore[union-attr]
 
     def connectionLost(self, reason: Any = None) -> None:
         if self.other is not None:
@@ -346,11 +348,13 @@ class CuttingFactory(Factory):
 
     def __init__(self, port: int) -> None:
         self.port = port
+        self.incoming: list[Cutting] = []
 
     def connect(self, incoming: Cutting) -> None:
         """Connect to the member."""
         from twisted.internet import reactor
 
+        self.incoming.append(incoming)
         member = TCP4ClientEndpoint(reactor, "127.0.0.1", self.port)  # type: ignore[arg-type]
         connecting: Any = member.connect(Factory.forProtocol(Cutting))
         connecting.addCallback(incoming.join)
@@ -363,14 +367,19 @@ async def test_an_answer_that_is_lost_leaves_a_write_uncertain(one: Running) -> 
 
     direct = await one.client()
     port = int(one.members[0].url.rpartition(":")[2])
-    listening = await TCP4ServerEndpoint(reactor, 0, interface="127.0.0.1").listen(
-        CuttingFactory(port)
-    )
+    factory = CuttingFactory(port)
+    listening = await TCP4ServerEndpoint(reactor, 0, interface="127.0.0.1").listen(factory)
     try:
         client = await one.client(f"tcp:127.0.0.1:{listening.getHost().port}")
         await client.put(b"cut", b"before")
+        seen = Seen()
+        direct.watch(b"cut", seen)
+        await seen.begun()
         Cutting.cuts = True
         writing = client.put(b"cut", b"executed")
+        await until(lambda: seen.found, "the event")
+        (connection,) = factory.incoming
+        connection.cut()
         with pytest.raises(EtcdUncertain):
             await writing
         Cutting.cuts = False
