@@ -138,8 +138,8 @@ SHORTCUTS = (
         (
             Change(
                 "net/reactorpoll.py",
-                "            if not wait.poll():\n",
-                "            if True:\n",
+                "        return wait.poll()\n",
+                "        return None\n",
             ),
         ),
     ),

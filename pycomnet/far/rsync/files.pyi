@@ -6,6 +6,7 @@ HAS_GETEUID: bool
 LOCK: int
 TRIES: int
 TAKEN: tuple[int, ...]
+UNWRITTEN: str
 TEMPORARY: bytes
 
 def is_temporary(name: bytes) -> bool: ...
