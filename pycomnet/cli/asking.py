@@ -22,18 +22,21 @@ from pycomnet.text.printable import visible_line
 READ = 8192
 
 
+#: Held while a question is asked: the terminal has one at a time.
+_terminal = defer.DeferredLock()
+
+
 @deferred
-async def ask(user: str, asking: defer.DeferredLock, address: str) -> str:
+async def ask(user: str, address: str) -> str:
     """Ask for a user's password at an address.
 
-    :param asking: one question is asked at a time.
     :returns: fires with the password.
     :raises AccessConfigError: there is no terminal, or nothing was entered.
     """
     from twisted.internet import reactor
 
     needed = f"{address} needs the password of {user}"
-    await asking.acquire()
+    await _terminal.acquire()
     try:
         if not sys.stderr.isatty():
             raise OSError
@@ -46,7 +49,7 @@ async def ask(user: str, asking: defer.DeferredLock, address: str) -> str:
             f"to {credentials_path()}"
         ) from None
     finally:
-        asking.release()
+        _terminal.release()
 
 
 def ask_secret(prompt: str, reactor: IReactorFDSet) -> defer.Deferred[str]:

@@ -40,8 +40,6 @@ class Identity:
         :raises AccessConfigError: they can't be used.
         :raises TokenError: so can't a token.
         """
-        from twisted.internet.defer import DeferredLock
-
         from pycomnet.auth.tokens import PASSWORD_VARIABLE, USER_VARIABLE
         from pycomnet.cli.asking import ask
         from pycomnet.ext.access.credentials import ClientCertificate, Password, Token
@@ -49,7 +47,7 @@ class Identity:
 
         found: list[Credentials] = []
         if self.user is not None:
-            password: Any = functools.partial(ask, self.user, DeferredLock())
+            password: Any = functools.partial(ask, self.user)
             if os.environ.get(USER_VARIABLE, self.user) in ("", self.user):  # it is this user's
                 password = os.environ.get(PASSWORD_VARIABLE) or password
             found.append(Password(self.user, password))

@@ -90,8 +90,6 @@ async def nats_settings(servers: str, identity: Identity) -> NatsSettings:
     :raises NatsAddressError: they can't be used.
     :raises AccessConfigError: so can't the credentials.
     """
-    from twisted.internet.defer import DeferredLock
-
     from pycomnet.auth.tokens import PASSWORD_VARIABLE, load_token
     from pycomnet.cli.asking import ask
     from pycomnet.nats import NatsSettings
@@ -99,9 +97,7 @@ async def nats_settings(servers: str, identity: Identity) -> NatsSettings:
     password: str | None = None
     token: str | None = None
     if identity.user is not None:
-        password = os.environ.get(PASSWORD_VARIABLE) or await ask(
-            identity.user, DeferredLock(), servers
-        )
+        password = os.environ.get(PASSWORD_VARIABLE) or await ask(identity.user, servers)
     if identity.token_file is not None:
         token = load_token(os.path.expanduser(identity.token_file))
     return NatsSettings(

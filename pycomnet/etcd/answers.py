@@ -57,9 +57,7 @@ def _header(data: bytes, at: int, end: int) -> AnswerHeader:
             cluster = value
         elif tag == 0o20:
             member = value
-    if revision >> 63:
-        revision = signed(revision)
-    return AnswerHeader(cluster, member, revision, term)
+    return AnswerHeader(cluster, member, signed(revision), term)
 
 
 def _learn_ids(data: bytes, at: int, end: int) -> None:

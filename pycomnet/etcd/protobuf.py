@@ -65,9 +65,7 @@ def bytes_field(number: int, value: bytes) -> bytes:
 
 def message_field(number: int, value: bytes) -> bytes:
     """Encode a message field, of a number under 16, also if the message is empty."""
-    size = len(value)
-    length = _SMALL[size] if size < _MOST_SMALL else _long(size)
-    return _SMALL[number << 3 | BYTES] + length + value
+    return _SMALL[number << 3 | BYTES] + varint(len(value)) + value
 
 
 def fields(data: bytes, at: int, end: int) -> Fields:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from pycomnet.errors import InvalidArguments, Overloaded
@@ -21,47 +24,29 @@ class WaitLimit:
 
     def __init__(self, most: int) -> None:
         self.most = most
-        self._taken = 0
-        self._waiting: dict[str, int] = {}
+        self._waiting: Counter[str] = Counter()
 
     def __len__(self) -> int:
-        return self._taken
+        return self._waiting.total()
 
-    def taken(self, request: Request) -> _Place:
-        """Count a call of this caller, until the end of a ``with`` block.
+    @contextmanager
+    def taken(self, request: Request) -> Iterator[None]:
+        """Count a call of this caller while the block runs.
 
         :raises Overloaded: too many wait.
         """
-        caller = request.user
-        user = "" if caller is None else caller.name
-        his = self._waiting.get(user, 0)
-        if self._taken >= self.most or (user and his >= max(1, self.most // 2)):
-            text = f"{self._taken} calls wait for runs here, {his} of them this user's"
+        user = request.user.name if request.user else ""
+        his = self._waiting[user]
+        if len(self) >= self.most or (user and his >= max(1, self.most // 2)):
+            text = f"{len(self)} calls wait for runs here, {his} of them this user's"
             raise Overloaded(f"{text}: ask again later")
-        self._taken += 1
-        self._waiting[user] = his + 1
-        return _Place(self, user)
-
-    def left(self, user: str) -> None:
-        """A user has left a place."""
-        self._taken -= 1
-        his = self._waiting.pop(user) - 1
-        if his:
-            self._waiting[user] = his
-
-
-class _Place:
-    """A place that a user has taken."""
-
-    def __init__(self, places: WaitLimit, user: str) -> None:
-        self._places = places
-        self._user = user
-
-    def __enter__(self) -> None:
-        """It is taken already."""
-
-    def __exit__(self, *exception: object) -> None:
-        self._places.left(self._user)
+        self._waiting[user] += 1
+        try:
+            yield
+        finally:
+            self._waiting[user] -= 1
+            if not self._waiting[user]:
+                del self._waiting[user]
 
 
 def check_text(what: str, text: str) -> None:

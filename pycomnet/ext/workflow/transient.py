@@ -29,14 +29,13 @@ class TransientRuns:
     """
 
     size: int = 0
-    _number: int = 0
     _runs: Counter[str] = attrs.field(factory=Counter)
     _sizes: Counter[str] = attrs.field(factory=Counter)
     _ended: OrderedDict[str, tuple[WorkflowRun, int]] = attrs.field(factory=OrderedDict)
     _remembered: int = 0
 
     def __len__(self) -> int:
-        return self._number
+        return self._runs.total()
 
     def begin(self, live: LiveRun) -> None:
         """Count a run that begins.
@@ -52,7 +51,6 @@ class TransientRuns:
             self.add(live, weight_of(live.run.input))
         except RunFull as full:
             raise Overloaded(f"{full}: start it again later") from None
-        self._number += 1
         self._runs[user] += 1
 
     def add(self, live: LiveRun, size: int) -> None:
@@ -80,7 +78,6 @@ class TransientRuns:
     def end(self, live: LiveRun) -> None:
         """Remember a run that has ended, so that it can still be seen."""
         run = live.run
-        self._number -= 1
         self._forget(self._runs, run.caller, 1)
         self._forget(self._sizes, run.caller, live.size)
         self.size -= live.size

@@ -336,13 +336,8 @@ class RemoteService(Live):
         :param memory: the name of the memory that the call is for; others refuse it, and do not
             run it.
         """
-        about = {}
-        if key is not None:
-            about["key"] = key
-        if on_behalf_of is not None:
-            about["on_behalf_of"] = on_behalf_of
-        if memory is not None:
-            about["memory"] = memory
+        said = {"key": key, "on_behalf_of": on_behalf_of, "memory": memory}
+        about = {name: value for name, value in said.items() if value is not None}
         service = object.__new__(RemoteService)
         service.__dict__.update(self.__dict__, about=about)
         return service
