@@ -15,6 +15,9 @@ from pycomnet.test.system.daemons import environment
 TIMEOUT = 1200.0
 #: How many tests the gateway suite has at least.
 WHOLE = 145
+#: Cases of the gateway suite in which a group has several gateways, or processes end: enough for
+#: a transport that differs from a whole one only in how its gateways start and end.
+ENDINGS = ("AnyChannels", "AnyDeaths", "AnyEndings", "AnyErrors", "AnyGroups")
 #: Modules with trial's test cases that need real far sides or programs, and how many of their tests
 #: pass at least where some skip: without PyPy, watchfiles or a small disk.
 REAL = {
@@ -51,6 +54,12 @@ def run_suite(
     """
     names = ["pycomnet.test.gateways.any_spec"]
     run_cases(names, directory, least, jobs, {"PYCOMNET_TEST_SPEC": spec, **env})
+
+
+def run_endings(spec: str, directory: Path) -> None:
+    """Run the cases of :data:`ENDINGS` on gateways of a spec, and see that they pass."""
+    names = [f"pycomnet.test.gateways.any_spec.{name}" for name in ENDINGS]
+    run_cases(names, directory, least=90, env={"PYCOMNET_TEST_SPEC": spec})
 
 
 def run_cases(
