@@ -18,7 +18,8 @@ class PycomnetError(Exception):
     A service may raise a subclass with a ``code`` of its own. The code is sent, and the caller
     raises the same class, if it is imported there.
 
-    :cvar fields: the names of attributes that are sent with it, beside its message.
+    :cvar fields: the names of attributes that are sent with it, beside its message. The class has
+        their defaults, as another process may have sent none.
     :cvar elsewhere: whether nothing was done, and another server of the same may do it.
     :ivar code: its stable name, or an empty text.
     :ivar formatted: the traceback in the other process, if that process sent it.
@@ -296,6 +297,7 @@ class OnceMemoryLost(ServiceError):
 
     code = "once-memory"
     fields = ("memory",)
+    memory = ""
 
     def __init__(self, message: str, memory: str = "") -> None:
         super().__init__(message)
@@ -349,6 +351,7 @@ class Unauthenticated(ServiceError):
 
     code = "unauthenticated"
     fields = ("reason", "login")
+    reason = "refused"
     login: list[str]
 
     def __init__(self, message: str, reason: str = "refused") -> None:
@@ -366,6 +369,7 @@ class Forbidden(ServiceError):
 
     code = "forbidden"
     fields = ("interface", "method", "role")
+    interface = method = role = ""
 
     def __init__(self, message: str, interface: str = "", method: str = "", role: str = "") -> None:
         super().__init__(message)
@@ -412,6 +416,9 @@ class ServiceNameTaken(NameserverError):
 
     code = "name-taken"
     fields = ("service", "address", "interfaces", "ttl")
+    service = address = ""
+    interfaces: Sequence[str] = ()
+    ttl = 0.0
 
     def __init__(
         self,
@@ -449,6 +456,7 @@ class RevisionTooOld(NameserverError):
 
     code = "revision"
     fields = ("revision", "oldest")
+    revision = oldest = 0
 
     def __init__(self, message: str, revision: int = 0, oldest: int = 0) -> None:
         super().__init__(message)

@@ -5,8 +5,6 @@ from collections.abc import Iterable
 from collections.abc import Iterator
 from collections.abc import Sequence
 from pycomnet.blocking.executor import GatewayExecutor as GatewayExecutor
-from pycomnet.errors import ServerLeaving
-from pycomnet.errors import Unauthenticated
 from pycomnet.gateways.localfactory import Resumable
 from pycomnet.gateways.modules import ModuleOffer
 from pycomnet.gateways.output import OutputCallback
@@ -19,7 +17,6 @@ from pycomnet.rsync.result import SyncResult
 from pycomnet.rsync.result import TargetResult
 from pycomnet.services.binary import BlockLimits
 from pycomnet.services.client.login import CallerCredentials
-from pycomnet.services.client.pool import ClientConnection
 from pycomnet.services.client.pool import PooledServer
 from pycomnet.services.interface import Service
 from pycomnet.services.server.guarding import AccessGate
@@ -680,8 +677,9 @@ class RemoteService:
 
     :ivar interface: the interface whose methods are called.
     """
-    def goes_elsewhere(self, peer: PooledServer, *, timeout: float | None = ...) -> bool:
-        """Whether another instance does what this one can't now; then that one gets the calls.
+    def goes_elsewhere(self, peer: PooledServer, problem: Exception, *, timeout: float | None = ...) -> bool:
+        """Whether another instance may do what this one has refused with this error; then that one
+        gets the calls.
 
         If none of the others can either, nothing changes: nothing is gained by going to and fro.
 
@@ -707,18 +705,20 @@ class RemoteService:
             :class:`~pycomnet.errors.ServiceError`, whose subclasses tell what went wrong, or
             :class:`RemoteError` if the method raised. Cancelling it cancels the method.
         """
-    def most_repeats(self, problem: ServerLeaving | Unauthenticated, peer: PooledServer, connection: ClientConnection, *, timeout: float | None = ...) -> int:
-        """How often a call with blocks, or a stream, is repeated that did not run.
-
-        :param timeout: seconds; then it is cancelled and raises TimeoutExpired.
-        """
     def pause(self, expires: float | None, repeats: int, *, timeout: float | None = ...) -> None:
         """Wait, longer each time, before the second and each further repetition of a call.
 
         :param timeout: seconds; then it is cancelled and raises TimeoutExpired.
         """
+    def request(self, peer: PooledServer, method: str, args: Any, left: float | None, blocks: Sequence[Any] = ..., *, timeout: float | None = ...) -> list[Any]:
+        """What is sent to call a method (docs/protocol.rst, "Calls of services").
+
+        :param left: seconds until the deadline; None if there is none.
+        :param blocks: the descriptions of its blocks.
+        :param timeout: seconds; then it is cancelled and raises TimeoutExpired.
+        """
     def saying(self, key: str | None = ..., on_behalf_of: str | None = ..., memory: str | None = ..., *, timeout: float | None = ...) -> RemoteService:
-        """This service, for calls with metadata.
+        """This service, for calls and streams with metadata.
 
         :param key: the method sees it as ``request.key``; one with ``once`` answers a second
             call of this key from what it has kept of the first.
@@ -746,9 +746,9 @@ class RemoteStream:
     also
     happens when nobody holds it any more, as after a ``break``.
 
-    Where a login is needed first, or a leaving server never saw the call, the method is called
-    once
-    more, as with ``invoke``. A stream that has begun is not repeated.
+    If the method did not run, as a login is needed first or the server leaves, it is called
+    again,
+    as with ``invoke``. A stream that has begun is not repeated.
     """
     def __enter__(self) -> RemoteStream: ...
     def __exit__(self, *exception: object) -> None: ...

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import termios
+from contextlib import nullcontext
 from typing import Any
 
 from twisted.internet import defer
@@ -16,6 +17,7 @@ from pycomnet.cli.program import encode
 from pycomnet.deferred import deferred
 from pycomnet.errors import AccessConfigError
 from pycomnet.ext.access.stored import credentials_path
+from pycomnet.net.clock import StoppableClock
 from pycomnet.text.printable import visible_line
 
 #: Bytes of a read: more than a line of a terminal has.
@@ -30,6 +32,8 @@ _terminal = defer.DeferredLock()
 async def ask(user: str, address: str) -> str:
     """Ask for a user's password at an address.
 
+    Meanwhile the command's clock stands still, so that typing counts against no ``--timeout``.
+
     :returns: fires with the password.
     :raises AccessConfigError: there is no terminal, or nothing was entered.
     """
@@ -40,7 +44,9 @@ async def ask(user: str, address: str) -> str:
     try:
         if not sys.stderr.isatty():
             raise OSError
-        return await ask_secret(f"Password of {user} for {address}: ", reactor)
+        clock = reactor.seconds
+        with clock.stopped() if isinstance(clock, StoppableClock) else nullcontext():
+            return await ask_secret(f"Password of {user} for {address}: ", reactor)
     except EOFError:
         raise AccessConfigError(f"{needed}, and none was entered") from None
     except OSError:

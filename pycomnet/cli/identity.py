@@ -83,7 +83,7 @@ def identity_options(command: F) -> F:
                 "--user",
                 metavar="NAME",
                 help="Log in as this user; the password is that of PYCOMNET_PASSWORD, or "
-                "asked, within the --timeout.",
+                "asked. Typing it does not count against the --timeout.",
             ),
             click.option(
                 "--token-file", metavar="FILE", help="Log in with the token of this file."

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import functools
 import re
 from collections.abc import Callable, Iterable, Sequence
@@ -13,6 +12,7 @@ import click
 
 from pycomnet.errors import GatewaysNotStarted, SpecError
 from pycomnet.gateways.spec import Spec, split_command
+from pycomnet.text.similar import suggestion
 
 if TYPE_CHECKING:
     from pycomnet.gateways.gateway import Gateway
@@ -36,17 +36,8 @@ class SuggestingGroup(click.Group):
         try:
             return super().resolve_command(ctx, args)
         except click.UsageError as error:
-            near = suggest(args[0], self.list_commands(ctx)) if args else ""
+            near = suggestion(args[0], self.list_commands(ctx)) if args else ""
             raise click.UsageError(f"{error.message.rstrip('.')}{near}", ctx) from None
-
-
-def suggest(word: str, known: Iterable[str]) -> str:
-    """``; did you mean 'call'?``, or an empty string if no known word is similar."""
-    words = list(known)
-    close = difflib.get_close_matches(word, words, 1, 0.6)
-    if not close:
-        close = [name for name in words if name.rpartition(".")[2] == word][:1]
-    return f"; did you mean {close[0]!r}?" if close else ""
 
 
 def expand(text: str) -> list[Spec]:

@@ -18,7 +18,7 @@ from twisted.python.failure import Failure
 from pycomnet.cli.options import brief
 from pycomnet.cli.streams import OutputStream
 from pycomnet.errors import PycomnetError, TimeoutExpired, Unauthenticated
-from pycomnet.net.clock import use_monotonic_clock
+from pycomnet.net.clock import StoppableClock, use_monotonic_clock
 from pycomnet.net.reactors import GatewayReactor
 from pycomnet.text.logs import Logger
 from pycomnet.text.printable import message as safe_message
@@ -222,7 +222,7 @@ def run_command(main: Callable[[CommandProgram], Coroutine[Any, Any, int]]) -> N
             os.open(os.devnull, os.O_RDWR)
     from twisted.internet import reactor
 
-    use_monotonic_clock(reactor)
+    use_monotonic_clock(reactor, StoppableClock())  # see asking.ask
     status = CommandProgram(reactor).run(main)
     # Else the interpreter's own flush at exit would report the broken pipe again.
     for stream in (sys.stdout, sys.stderr):

@@ -13,6 +13,7 @@ import click
 
 from pycomnet.cli.identity import Identity, identity_options
 from pycomnet.services.nameserveraddress import DEFAULT_NAMESERVER, NAMESERVER_VARIABLE
+from pycomnet.text.similar import suggestion
 
 if TYPE_CHECKING:
     from pycomnet.errors import ServiceError
@@ -128,7 +129,6 @@ async def explained(
     :param interface: the interface that the user gave.
     :param method: the method that the user gave, if any.
     """
-    from pycomnet.cli.options import suggest
     from pycomnet.errors import PycomnetError, ServiceNotFound, UnknownMethod
     from pycomnet.services.interface import INTROSPECTION
 
@@ -149,7 +149,7 @@ async def explained(
             known = set(await (await context.connect(target.address, INTROSPECTION)).introspect())
     except (PycomnetError, LookupError, TypeError):
         known = set()  # no suggestion, but the error is shown
-    return f"{problem}{suggest(name, sorted(known))}"
+    return f"{problem}{suggestion(name, sorted(known))}"
 
 
 async def known_services(context: Context) -> list[dict[str, Any]]:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pycomnet.cli.options import suggest
 from pycomnet.errors import ServiceNotFound
+from pycomnet.text.similar import suggestion
 
 if TYPE_CHECKING:
     from pycomnet.cli.identity import Identity
@@ -54,11 +54,11 @@ async def _suggestion(context: Context, target: Target, parts: list[str]) -> str
     except PycomnetError:
         return ""  # no suggestion, but the error is shown
     begun = {one: ".".join(parts[: one.count(".") + 1]) for one in sorted(known)}
-    near = [one for one, own in begun.items() if suggest(own, [one])]
+    near = [one for one, own in begun.items() if suggestion(own, [one])]
     if not near:
         return ""
     best = max(near, key=lambda one: difflib.SequenceMatcher(None, begun[one], one).ratio())
-    return suggest(begun[best], [best])
+    return suggestion(begun[best], [best])
 
 
 async def _is_there(context: Context, target: Target, interface: str) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
 import shlex
@@ -14,6 +13,7 @@ import attrs
 from pycomnet.errors import SpecError
 from pycomnet.gateways.transports import TRANSPORTS
 from pycomnet.ranges import MAX_NICE, NumberRefused, real, whole
+from pycomnet.text.similar import most_similar
 from pycomnet.wire.frames import MAX_VALUE
 
 EXECMODELS = ("thread", "main_thread_only")
@@ -42,6 +42,8 @@ KEYS = {
     "max_items": "elements, keys and values of one value that comes from there",
     "resume": "yes: take over the gateway of that id that the factory has; or no",
 }
+#: How similar a key has to be to be suggested: some are short, as ``env`` for ``env:NAME``.
+SIMILAR_KEY = 0.5
 #: Environment variables that matter when an interpreter starts, by the start of their names:
 #: gateways that differ in them are not forked from the same interpreter.
 STARTUP = (
@@ -355,6 +357,5 @@ def _yes(where: str, key: str, value: Any) -> bool:
 
 
 def _suggest(word: str, known: tuple[str, ...]) -> str:
-    by_lower = {name.lower(): name for name in known}
-    close = difflib.get_close_matches(word.lower(), by_lower, 1, 0.5)
-    return f" (did you mean {by_lower[close[0]]!r}?)" if close else ""
+    found = most_similar(word, known, SIMILAR_KEY)
+    return "" if found is None else f" (did you mean {found!r}?)"

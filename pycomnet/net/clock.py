@@ -3,12 +3,37 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from pycomnet.net import _twisted
 from pycomnet.net.reactors import PipeReactor
 
 
-def use_monotonic_clock(reactor: PipeReactor) -> bool:
+class StoppableClock:
+    """The monotonic clock, but that it can stop: then no delay of a reactor with it passes."""
+
+    def __init__(self) -> None:
+        self._stopped_at: float | None = None
+        #: how many seconds it has stood in all
+        self._stood = 0.0
+
+    def __call__(self) -> float:
+        now = time.monotonic() if self._stopped_at is None else self._stopped_at
+        return now - self._stood
+
+    @contextmanager
+    def stopped(self) -> Iterator[None]:
+        """In a ``with`` block: it stands still. Blocks can't be within each other."""
+        self._stopped_at = begun = time.monotonic()
+        try:
+            yield
+        finally:
+            self._stopped_at = None
+            self._stood += time.monotonic() - begun
+
+
+def use_monotonic_clock(reactor: PipeReactor, clock: Callable[[], float] = time.monotonic) -> bool:
     """Let a reactor that does not run yet use the monotonic clock.
 
     Twisted's reactors use :func:`time.time`. When an administrator or NTP sets that forward, all
@@ -17,12 +42,13 @@ def use_monotonic_clock(reactor: PipeReactor) -> bool:
     timer has its time by the other clock.
 
     :param reactor: the reactor; from then on its ``seconds()`` is no time of day.
+    :param clock: the clock, if it is not the monotonic clock itself.
     :returns: whether it now does so; False if the reactor runs already, has timers or has another
         source of time: then it was not changed.
     """
     if reactor.running or reactor.getDelayedCalls():
-        return reactor.seconds is time.monotonic
-    return _twisted.set_clock(reactor, time.monotonic)
+        return reactor.seconds is clock
+    return _twisted.set_clock(reactor, clock)
 
 
-__all__ = ["use_monotonic_clock"]
+__all__ = ["StoppableClock", "use_monotonic_clock"]

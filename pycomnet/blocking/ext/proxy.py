@@ -98,7 +98,7 @@ class BatchMethod(Blocking):
 
     __slots__ = ()
 
-    def __init__(self, method: batches.BatchMethod) -> None:
+    def __init__(self, method: Callable[..., batches.BatchedCall]) -> None:
         self._wrapped = method
 
     def __call__(self, /, *args: Any, **kwargs: Any) -> BatchedCall:

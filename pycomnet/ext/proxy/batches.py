@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from types import TracebackType
 from typing import Any
 
@@ -83,59 +83,48 @@ class CollectedCalls:
             del self.unknown[place]
 
 
-class BatchMethod:
-    """A method in a batch: a call of it is collected."""
+def batch_method(collected: CollectedCalls, method: ProxyMethod) -> Callable[..., BatchedCall]:
+    """A method in a batch: a function that collects a call of it.
 
-    __slots__ = ("_collected", "_every", "_known", "_method", "_name", "_named", "_required")
+    It is a function, as Python calls an object with ``__call__`` at twice the cost.
+    """
+    name = method.__name__
+    # The service's description of it, once that is known, and what the fast path needs.
+    known: MethodSignature | None = None
+    required: frozenset[str] = frozenset()
+    count = -1
+    named = namer(())
 
-    def __init__(self, collected: CollectedCalls, method: ProxyMethod) -> None:
-        self._collected = collected
-        self._method = method
-        self._name = method.__name__
-        #: the service's description of it, once that is known, and what the fast path needs
-        self._known: MethodSignature | None = None
-        self._required: frozenset[str] = frozenset()
-        self._every: tuple[str, ...] = ()
-        self._named = namer(())
-
-    def __repr__(self) -> str:
-        return f"<in a batch: {self._method!r}>"
-
-    def __call__(self, /, *args: Any, **kwargs: Any) -> BatchedCall:
+    def add(*args: Any, **kwargs: Any) -> BatchedCall:
         """Add a call.
 
         :raises TypeError: the arguments do not fit what is known of the method.
         """
-        collected = self._collected
+        nonlocal known, required, count, named
         if collected.sent:
             raise RuntimeError("the batch has been sent: make another one")
         value: Any
-        known = self._known
         if known is None:
-            value = self._first(args, kwargs)
-        elif args and not kwargs and len(args) == len(self._every):
-            value = self._named(args)
-        elif kwargs and not args and kwargs.keys() == self._required:
+            value = method.bound(args, kwargs)
+            known = method.description
+            if value is NOT_GIVEN:
+                collected.unknown[len(collected.calls)] = method, args, kwargs
+            elif known is not None:
+                required = known.required
+                if required <= set(known.positional) == known.every:
+                    count, named = len(known.positional), namer(known.positional)
+        elif len(args) == count and not kwargs:
+            value = named(args)
+        elif kwargs.keys() == required and not args:
             value = kwargs
         else:
             value = known.bind(args, kwargs)
         call = BatchedCall()
-        call._method = self._method  # noqa: SLF001 - see BatchedCall
-        collected.calls.append((self._name, value, call))
+        call._method = method  # noqa: SLF001 - see BatchedCall
+        collected.calls.append((name, value, call))
         return call
 
-    def _first(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """The structured arguments of a call, while its method may not be known."""
-        method, collected = self._method, self._collected
-        value = method.bound(args, kwargs)
-        known = self._known = method.description
-        if value is NOT_GIVEN:
-            collected.unknown[len(collected.calls)] = method, args, kwargs
-        elif known is not None:
-            self._required = known.required
-            if known.required <= set(known.positional) == known.every:
-                self._every, self._named = known.positional, namer(known.positional)
-        return value
+    return add
 
 
 class CallBatch:
@@ -161,16 +150,16 @@ class CallBatch:
     def __repr__(self) -> str:
         return f"<CallBatch of {len(self)} calls, {self._link!r}>"
 
-    def __getattr__(self, name: str) -> BatchMethod:
+    def __getattr__(self, name: str) -> Callable[..., BatchedCall]:
         if not is_attribute(name):
             raise AttributeError(f"a batch has no attribute {name!r}")
         method = self.__dict__[name] = self[name]
         return method
 
-    def __getitem__(self, name: str) -> BatchMethod:
+    def __getitem__(self, name: str) -> Callable[..., BatchedCall]:
         if not isinstance(name, str):
             raise TypeError(f"a method's name is a str, not {type(name).__name__}")
-        return BatchMethod(self._collected, ProxyMethod(self._link, name, self._options))
+        return batch_method(self._collected, ProxyMethod(self._link, name, self._options))
 
     def __iter__(self) -> Iterator[BatchedCall]:
         return (call for _, _, call in self._collected.calls)
@@ -225,4 +214,4 @@ def send_batch(batch: CallBatch) -> defer.Deferred[None]:
     return defer.Deferred.fromCoroutine(batch._send())  # noqa: SLF001 - see CallBatch
 
 
-__all__ = ["CallBatch", "BatchMethod", "BatchedCall", "send_batch"]
+__all__ = ["BatchedCall", "CallBatch", "send_batch"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, TypeVar, overload
@@ -22,6 +21,7 @@ from pycomnet.services.client.reference import ServiceReference
 from pycomnet.services.client.remoteservice import DEFAULT, RemoteService
 from pycomnet.services.interface import Service
 from pycomnet.text.printable import visible_line
+from pycomnet.text.similar import suggestion
 from pycomnet.wire.kinds import register_type
 
 T = TypeVar("T")
@@ -171,10 +171,8 @@ def documentation_of(proxy: Proxy) -> str | None:
 
 
 def _no_method(description: InterfaceSignature, name: str, where: str) -> str:
-    shown = visible_line(name)
-    near = difflib.get_close_matches(name, description.methods, 1)
-    guess = f"; did you mean {visible_line(near[0])!r}?" if near else ""
-    return f"the service {where} has no method {shown!r}{guess}"
+    near = suggestion(name, description.methods)
+    return f"the service {where} has no method {visible_line(name)!r}{near}"
 
 
 def link_of(proxy: Proxy) -> Link:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import difflib
 import math
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -20,6 +19,7 @@ from pycomnet.ext.workflow.stepkinds import (
     inner_lists,
     kind_of,
 )
+from pycomnet.text.similar import most_similar, suggestion_or_all
 
 #: How deep steps may be in steps.
 DEEPEST = 40
@@ -65,9 +65,8 @@ class ConfigCheck:
         for key, one in value.items():
             field = fields.get(key)
             if field is None:
-                close = difflib.get_close_matches(str(key), fields, 1)
-                hint = f"did you mean {close[0]!r}?" if close else f"there are: {', '.join(fields)}"
-                self.wrong((*path, str(key)), f"no such key; {hint}", -1)
+                hint = suggestion_or_all(key, fields)
+                self.wrong((*path, str(key)), f"no such key{hint}", -1)
                 continue
             found[key] = self.value(field, one, (*path, key), names)
         for key, field in fields.items():
@@ -245,9 +244,9 @@ class ConfigCheck:
         if kind is None:
             first = [next(iter(fields)) for fields in KINDS.values()]
             hints = [
-                f"did you mean {close[0]!r} instead of {key!r}?"
+                f"did you mean {near!r} instead of {key!r}?"
                 for key in value
-                if key not in COMMON and (close := difflib.get_close_matches(str(key), first, 1))
+                if key not in COMMON and (near := most_similar(key, first))
             ]
             text = f"a step has one of these keys: {', '.join(first)}"
             self.wrong(path, f"{text}; {hints[0]}" if hints else text)
@@ -260,11 +259,8 @@ class ConfigCheck:
         for key, one in value.items():
             field = fields.get(key)
             if field is None:
-                close = difflib.get_close_matches(str(key), fields, 1)
-                hint = (
-                    f"did you mean {close[0]!r}?" if close else f"it may have: {', '.join(fields)}"
-                )
-                self.wrong((*path, str(key)), f"no such key in a step of {kind!r}; {hint}", -1)
+                hint = suggestion_or_all(key, fields)
+                self.wrong((*path, str(key)), f"no such key in a step of {kind!r}{hint}", -1)
                 continue
             known = names
             if key == "map":
@@ -380,9 +376,7 @@ class ConfigCheck:
     def _exists(self, name: str, tasks: Mapping[str, Any], path: Key) -> None:
         if name in tasks:
             return
-        close = difflib.get_close_matches(name, tasks, 1)
-        hint = f"did you mean {close[0]!r}?" if close else f"there are: {', '.join(tasks)}"
-        self.wrong(path, f"there is no task {name!r}; {hint}")
+        self.wrong(path, f"there is no task {name!r}{suggestion_or_all(name, tasks)}")
 
 
 def _with_paths(steps: Any, path: Key) -> Iterator[tuple[Key, Mapping[str, Any]]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import json
 import os
@@ -17,6 +16,7 @@ from pycomnet.ext.workflow import positions
 from pycomnet.ext.workflow.checking import ConfigCheck, Key
 from pycomnet.ext.workflow.errors import UnknownTask, WorkflowConfigError
 from pycomnet.ext.workflow.stepkinds import inner_lists
+from pycomnet.text.similar import suggestion_or_all
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -55,9 +55,7 @@ class Definition:
         :raises UnknownTask: there is no such task.
         """
         if task not in tasks:
-            close = difflib.get_close_matches(task, tasks, 1)
-            hint = f"did you mean {close[0]!r}?" if close else f"there are: {', '.join(tasks)}"
-            raise UnknownTask(f"there is no task {task!r}; {hint}")
+            raise UnknownTask(f"there is no task {task!r}{suggestion_or_all(task, tasks)}")
         used, waiting = {task}, [task]
         while waiting:
             for step in all_steps(tasks[waiting.pop()]["steps"]):

@@ -34,6 +34,8 @@ class RunFailed(ServiceError):
 
     code = "workflow-failed"
     fields = ("run", "step", "error")
+    run = step = ""
+    error: dict[str, Any] = {}
 
     def __init__(
         self, message: str, run: str = "", step: str = "", error: dict[str, Any] | None = None

@@ -12,9 +12,6 @@ from pycomnet.errors import (
     ConnectionLost,
     DeadlineExceeded,
     InvalidArguments,
-    PycomnetError,
-    ServerLeaving,
-    Unauthenticated,
     from_map,
 )
 from pycomnet.services.client.callerrors import of_a_call
@@ -53,6 +50,10 @@ def too_long(payload: bytes, peer: PooledServer) -> InvalidArguments:
     return of_a_call(InvalidArguments(f"{text} send what is long as Binary"))
 
 
+class CallAgain(Exception):
+    """A call with blocks of binary data is to be repeated: its caller has the blocks."""
+
+
 class Taker(Protocol):
     """What receives a call's result or its error: a Deferred, for example."""
 
@@ -86,6 +87,7 @@ class PendingCall(SentRequest):
         self.method = method
         self.args = args
         #: whether the caller wants the whole answer, with blocks; then the caller repeats the call
+        #: when this one fails with :class:`CallAgain`
         self.files = files
         #: how often this call was sent before
         self.repeats = repeats
@@ -167,25 +169,11 @@ class PendingCall(SentRequest):
             problem = self.connection.violated("value", str(invalid))
         except ValueNotReceivable as unknown:
             problem = unknown
-        if isinstance(problem, PycomnetError) and problem.nested:
-            deferred.errback(Failure(problem))  # the method has run
-            return
-        if isinstance(problem, ServerLeaving):
-            self.peer.drop(self.connection)
-            if not self.files and self.repeats < MOST_TURNS:
-                self._call_again(deferred)
-                return
-        elsewhere = isinstance(problem, PycomnetError) and problem.elsewhere
-        if elsewhere and not self.files and self.service.goes_elsewhere(self.peer):
+        most = self.peer.most_repeats(self.connection, problem)
+        if self.repeats < most or self.service.goes_elsewhere(self.peer, problem):
             self._call_again(deferred)
-            return
-        if isinstance(problem, Unauthenticated):
-            again = self.peer.may_log_in(self.connection, problem)
-            if again and not self.files and self.repeats < MOST_REPEATS:
-                self._call_again(deferred)
-                return
-            problem = self.peer.explained(problem)
-        deferred.errback(Failure(problem))
+        else:
+            deferred.errback(Failure(self.peer.explained(problem)))
 
     def _no_result(self) -> None:
         deferred = self._finish()
@@ -203,10 +191,8 @@ class PendingCall(SentRequest):
         elif self.repeats < (MOST_TURNS if unseen else MOST_REPEATS) and (
             unseen or self.service.may_repeat(self.peer, self.method)
         ):
-            if not self.files:
-                self._call_again(deferred)
-                return
-            problem = ServerLeaving(lost.reason)
+            self._call_again(deferred)
+            return
         else:
             text = f"{self.peer.address}: {lost.reason}, while {self.method} was under way"
             if self.repeats:
@@ -216,6 +202,9 @@ class PendingCall(SentRequest):
         deferred.errback(Failure(problem))
 
     def _call_again(self, deferred: Taker) -> None:
+        if self.files:
+            deferred.errback(Failure(CallAgain()))
+            return
         self.again = again = self.service.repeat(
             self.method, self.args, self.expires, None, self.repeats + 1
         )
@@ -235,11 +224,7 @@ class PendingCall(SentRequest):
         self.peer.is_silent()
         deferred = self._finish()
         self.close()
-        if deferred is None:
-            return
-        if self.files:
-            deferred.errback(Failure(ServerLeaving(f"{self.peer.address} does not answer")))
-        else:
+        if deferred is not None:
             self._call_again(deferred)
 
     def failed(self, problem: Exception) -> None:
@@ -273,4 +258,13 @@ class PendingCall(SentRequest):
         self.close()
 
 
-__all__ = ["PendingCall", "Taker", "not_sendable", "too_long"]
+__all__ = [
+    "MOST_REPEATS",
+    "MOST_TURNS",
+    "NOTHING",
+    "CallAgain",
+    "PendingCall",
+    "Taker",
+    "not_sendable",
+    "too_long",
+]

@@ -12,9 +12,6 @@ from pycomnet.errors import (
     ConnectionLost,
     DeadlineExceeded,
     Overloaded,
-    PycomnetError,
-    ServerLeaving,
-    Unauthenticated,
     from_map,
 )
 from pycomnet.services.client.callerrors import of_a_call
@@ -213,28 +210,12 @@ class PendingBatch(SentRequest):
         for place, call, outcome in zip(places, calls, outcomes, strict=True):
             if type(outcome) is list:
                 told.append((call, outcome))
-            elif self._may_call_again(outcome):
+            elif self.peer.most_repeats(self.connection, outcome):
                 self._calls = self._calls or [None] * len(calls)
                 self._calls[place] = call
             else:
-                told.append((call, self._explained(outcome)))
+                told.append((call, self.peer.explained(outcome)))
         return told
-
-    def _may_call_again(self, problem: Exception) -> bool:
-        """Whether an error means that a call has not begun and may be made again."""
-        if isinstance(problem, PycomnetError) and problem.nested:
-            return False
-        if isinstance(problem, ServerLeaving):
-            self.peer.drop(self.connection)
-            return True
-        return isinstance(problem, Unauthenticated) and self.peer.may_log_in(
-            self.connection, problem
-        )
-
-    def _explained(self, problem: Exception) -> Exception:
-        if isinstance(problem, Unauthenticated):
-            return self.peer.explained(problem)
-        return problem
 
     def _ended(self) -> None:
         """The server has closed the channel: what has no outcome has not begun."""
@@ -251,8 +232,8 @@ class PendingBatch(SentRequest):
         except ValueNotReceivable as unknown:
             problem = unknown
         same = self._methods == 1 or isinstance(problem, OF_ALL)
-        if self._has_outcomes or (same and not self._may_call_again(problem)):
-            self._end(self._explained(problem))
+        if self._has_outcomes or (same and not self.peer.most_repeats(self.connection, problem)):
+            self._end(self.peer.explained(problem))
             return
         self._together.repeat(self._rest())  # so each gets its own error
         self._together.told(0, self)

@@ -20,7 +20,7 @@ from pycomnet.errors import (
     CredentialsNotSent,
     EndpointError,
     PycomnetError,
-    ServiceError,
+    ServerLeaving,
     ServiceUnreachable,
     Unauthenticated,
 )
@@ -30,6 +30,7 @@ from pycomnet.services.blocks import Owner
 from pycomnet.services.client.callerrors import of_a_call
 from pycomnet.services.client.liveness import Liveness
 from pycomnet.services.client.login import AddressSource, address_with, choose, log_in, withheld
+from pycomnet.services.client.pending import MOST_REPEATS, MOST_TURNS
 
 if TYPE_CHECKING:
     from pycomnet.services.client.context import Context
@@ -378,18 +379,40 @@ class PooledServer:
             return context.credentials
         return context.nameserver_credentials
 
-    def explained(self, problem: Unauthenticated) -> ServiceError:
-        """The error of a call that needs credentials."""
-        if problem.reason == "missing" and self._withheld and not problem.nested:
+    def explained(self, problem: Exception) -> Exception:
+        """The error with which a call fails that the server has refused with another one."""
+        if (
+            isinstance(problem, Unauthenticated)
+            and problem.reason == "missing"
+            and self._withheld
+            and not problem.nested
+        ):
             return CredentialsNotSent(self._withheld)
         return problem
 
-    def may_log_in(self, connection: ClientConnection, problem: Unauthenticated) -> bool:
-        """Whether the call that failed so may be allowed after a login; then one is under way, or
-        was made meanwhile.
+    def most_repeats(self, connection: ClientConnection, problem: Exception) -> int:
+        """How often a call that the server has refused with this error may be repeated, since it
+        did not run; 0 if it may not.
 
-        A login is needed if what the server knew of this client does not count any more, or if it
-        has got rules since its hello.
+        If the server leaves, this connection gets no more calls. If a login is needed, it begins.
+
+        :param connection: the connection on which the call was refused.
+        """
+        if not isinstance(problem, PycomnetError) or problem.nested:
+            return 0
+        if isinstance(problem, ServerLeaving):
+            self.drop(connection)
+            return MOST_TURNS
+        if isinstance(problem, Unauthenticated) and self._may_log_in(connection, problem):
+            return MOST_REPEATS
+        return 0
+
+    def _may_log_in(self, connection: ClientConnection, problem: Unauthenticated) -> bool:
+        """Whether the refused call may be allowed after a login; then one is under way, or was made
+        meanwhile.
+
+        A login is needed if the server no longer accepts this client's last one, or if it has got
+        rules since its hello.
         """
         if not self.has_credentials:
             return False

@@ -10,9 +10,8 @@ from twisted.internet import defer
 from pycomnet.deferred import deferred
 from pycomnet.errors import (
     DeadlineExceeded,
-    ServerLeaving,
+    PycomnetError,
     ServiceUnreachable,
-    Unauthenticated,
     UnknownInterface,
 )
 from pycomnet.far.live import Live
@@ -23,8 +22,7 @@ from pycomnet.services.blocks import IncomingBlocks, OutgoingBlocks
 from pycomnet.services.client.callerrors import of_a_call
 from pycomnet.services.client.instances import AddressRoute, Instances
 from pycomnet.services.client.pending import (
-    MOST_REPEATS,
-    MOST_TURNS,
+    CallAgain,
     PendingCall,
     Taker,
     not_sendable,
@@ -178,25 +176,17 @@ class RemoteService(Live):
         args: Any,
         timeout: float | None,
         expires: float | None,
-        more: Sequence[Any] = (),
+        blocks: Sequence[Any] = (),
         files: bool = False,
         repeats: int = 0,
     ) -> defer.Deferred[Any]:
         """Send a request.
 
-        :param more: the description of its blocks, if it has any.
+        :param blocks: the descriptions of its blocks.
         """
         call = PendingCall(self, peer, connection, method, args, expires, files, repeats)
         try:
-            interface = self.interface or self.called_by(peer)
-            if self.about:
-                payload = connection.encode(
-                    [interface, method, args, timeout, more[0] if more else [], self.about]
-                )
-            elif more:
-                payload = connection.encode([interface, method, args, timeout, *more])
-            else:
-                payload = connection.encode([interface, method, args, timeout])
+            payload = connection.encode(self.request(peer, method, args, timeout, blocks))
             if len(payload) > peer.longest:
                 raise too_long(payload, peer)
             call.id = connection.call("invoke", payload, call)
@@ -211,6 +201,26 @@ class RemoteService(Live):
             call.bucket = self.context.deadlines.add(call, timeout, expires)
         waiting: defer.Deferred[Any] = call.deferred
         return waiting
+
+    def request(
+        self,
+        peer: PooledServer,
+        method: str,
+        args: Any,
+        left: float | None,
+        blocks: Sequence[Any] = (),
+    ) -> list[Any]:
+        """What is sent to call a method (docs/protocol.rst, "Calls of services").
+
+        :param left: seconds until the deadline; None if there is none.
+        :param blocks: the descriptions of its blocks.
+        """
+        interface = self.interface or self.called_by(peer)
+        if self.about:
+            return [interface, method, args, left, list(blocks), self.about]
+        if blocks:
+            return [interface, method, args, left, blocks]
+        return [interface, method, args, left]
 
     def repeat(
         self,
@@ -257,10 +267,7 @@ class RemoteService(Live):
                 answer = await self._exchange(
                     peer, connection, method, args, expires, attachments, repeats
                 )
-            except (ServerLeaving, Unauthenticated) as problem:
-                if problem.nested or repeats >= self.most_repeats(problem, peer, connection):
-                    problem.of_call = True
-                    raise
+            except CallAgain:
                 repeats += 1
                 continue
             value, files = answer
@@ -269,17 +276,6 @@ class RemoteService(Live):
             for file in files:
                 file.close()
             return value
-
-    def most_repeats(
-        self,
-        problem: ServerLeaving | Unauthenticated,
-        peer: PooledServer,
-        connection: ClientConnection,
-    ) -> int:
-        """How often a call with blocks, or a stream, is repeated that did not run."""
-        if isinstance(problem, ServerLeaving):
-            return MOST_TURNS
-        return MOST_REPEATS if peer.may_log_in(connection, problem) else 0
 
     async def _exchange(
         self,
@@ -295,9 +291,8 @@ class RemoteService(Live):
         context = self.context
         left = context.left(expires)
         blocks = OutgoingBlocks(connection, attachments)
-        described = (blocks.described,) if blocks.described else ()
         answering = self._send(
-            peer, connection, method, args, left, expires, described, True, repeats
+            peer, connection, method, args, left, expires, blocks.described, True, repeats
         )
         sending = blocks.send()
         try:
@@ -328,7 +323,7 @@ class RemoteService(Live):
     def saying(
         self, key: str | None = None, on_behalf_of: str | None = None, memory: str | None = None
     ) -> RemoteService:
-        """This service, for calls with metadata.
+        """This service, for calls and streams with metadata.
 
         :param key: the method sees it as ``request.key``; one with ``once`` answers a second
             call of this key from what it has kept of the first.
@@ -353,11 +348,14 @@ class RemoteService(Live):
         """Whether there is another instance that is not set aside."""
         return self._route.has_other(peer, now)
 
-    def goes_elsewhere(self, peer: PooledServer) -> bool:
-        """Whether another instance does what this one can't now; then that one gets the calls.
+    def goes_elsewhere(self, peer: PooledServer, problem: Exception) -> bool:
+        """Whether another instance may do what this one has refused with this error; then that one
+        gets the calls.
 
         If none of the others can either, nothing changes: nothing is gained by going to and fro.
         """
+        if not isinstance(problem, PycomnetError) or problem.nested or not problem.elsewhere:
+            return False
         if not self._route.interchangeable:
             return False
         if not self._route.has_other(peer, self.context.reactor.seconds()):

@@ -16,9 +16,7 @@ from pycomnet.errors import (
     ChannelClosed,
     ConnectionLost,
     DeadlineExceeded,
-    PycomnetError,
     RemoteError,
-    Unauthenticated,
     from_map,
 )
 from pycomnet.far.live import Live
@@ -53,8 +51,8 @@ class RemoteStream(ValueIterator, Live):
     The method waits if the values are not taken. :meth:`close` the stream to get no more; this also
     happens when nobody holds it any more, as after a ``break``.
 
-    Where a login is needed first, or a leaving server never saw the call, the method is called once
-    more, as with ``invoke``. A stream that has begun is not repeated.
+    If the method did not run, as a login is needed first or the server leaves, it is called again,
+    as with ``invoke``. A stream that has begun is not repeated.
     """
 
     #: the channel; None until it is open, and for one whose ``__init__`` has failed
@@ -96,10 +94,9 @@ class RemoteStream(ValueIterator, Live):
         await service.pause(expires, self._repeats)
         peer, connection = await service.reach(expires)
         self._peer = peer
-        interface = service.called_by(peer)
         left = context.left(expires)
         try:
-            payload = connection.encode([interface, method, args, left])
+            payload = connection.encode(service.request(peer, method, args, left))
         except ValueNotSendable as problem:
             raise not_sendable(connection, problem, method, args) from None
         self._core = connection.open("stream", payload, end=True)
@@ -147,15 +144,11 @@ class RemoteStream(ValueIterator, Live):
             raise CallInterrupted(f"{problem.reason}, while the stream went on") from problem
         if isinstance(problem, RemoteError):
             found = from_map(problem.error)
-            if isinstance(found, PycomnetError) and found.nested:
-                raise found  # the method has run
-            if isinstance(found, Unauthenticated):
-                if self._may_log_in(core, found):
-                    return self._receive_anew()
-                found = self._peer.explained(found)
-            elif isinstance(found, PycomnetError) and found.elsewhere:
-                self._service.goes_elsewhere(self._peer)  # the next one
-            raise found
+            most = self._peer.most_repeats(core.connection, found)
+            if self._request is not None and not self._closed and self._repeats < most:
+                return self._receive_anew()
+            self._service.goes_elsewhere(self._peer, found)  # the next stream does
+            raise self._peer.explained(found)
         return failure
 
     def _receive_anew(self) -> defer.Deferred[Any]:
@@ -166,11 +159,6 @@ class RemoteStream(ValueIterator, Live):
         self._ready = OneShot()
         self._begin()
         return self.receive()
-
-    def _may_log_in(self, core: Any, problem: Unauthenticated) -> bool:
-        """Whether the method is called once more, after a login; a later stream is, in any case."""
-        most = self._service.most_repeats(problem, self._peer, core.connection)
-        return self._request is not None and not self._closed and self._repeats < most
 
     def expired(self) -> None:
         """Its deadline has passed."""

@@ -201,8 +201,7 @@ class Together:
         self.runs(call)
         try:
             left = service.context.left(expires)
-            said: list[Any] = [[], service.about] if service.about else []
-            payload = connection.encode([service.called_by(peer), method, args, left, *said])
+            payload = connection.encode(service.request(peer, method, args, left))
             if len(payload) > peer.longest:
                 raise too_long(payload, peer)
             call.id = connection.call("invoke", payload, call)

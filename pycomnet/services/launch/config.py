@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 import os
 import sys
@@ -20,6 +19,7 @@ from pycomnet.services.nameserveraddress import (
     NO_NAMESERVER,
     default_nameserver,
 )
+from pycomnet.text.similar import suggestion_or_all
 from pycomnet.wire.codec import make_codec
 from pycomnet.wire.values import ValueNotSendable
 
@@ -282,9 +282,7 @@ def _checked(values: Mapping[str, Any], checks: dict[str, _Check], where: str) -
     for key, value in values.items():
         check = checks.get(key)
         if check is None:
-            close = difflib.get_close_matches(key, checks, 1)
-            hint = f"did you mean {close[0]!r}?" if close else f"there are: {', '.join(checks)}"
-            raise LaunchConfigError(f"{where}: no key {key!r}; {hint}")
+            raise LaunchConfigError(f"{where}: no key {key!r}{suggestion_or_all(key, checks)}")
         try:
             found[key] = check(value)
         except ValueError as expected:

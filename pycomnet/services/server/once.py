@@ -20,18 +20,7 @@ import attrs
 from twisted.internet import defer
 from twisted.python.failure import Failure
 
-from pycomnet.errors import (
-    CallInterrupted,
-    CallSkipped,
-    DeadlineExceeded,
-    KeyConflict,
-    OnceMemoryLost,
-    Overloaded,
-    ServerLeaving,
-    ServiceNotFound,
-    ServiceUnreachable,
-    Unauthenticated,
-)
+from pycomnet.errors import KeyConflict, OnceMemoryLost, Overloaded
 from pycomnet.text.logs import Logger
 from pycomnet.wire.codec import make_codec
 from pycomnet.wire.values import ValueNotReceivable, ValueNotSendable
@@ -42,25 +31,6 @@ if TYPE_CHECKING:
     from pycomnet.services.interface import Method
     from pycomnet.services.server.calls import ServerCalls
     from pycomnet.services.server.request import Request
-
-
-#: Errors that a method may raise because another service sent them. To the caller they would mean
-#: that this call itself did not run, or was interrupted, and may be repeated.
-OF_OTHERS = (
-    CallInterrupted,
-    CallSkipped,
-    DeadlineExceeded,
-    OnceMemoryLost,
-    Overloaded,
-    ServerLeaving,
-    ServiceNotFound,
-    ServiceUnreachable,
-    Unauthenticated,
-)
-
-
-class RaisedByMethod(Exception):
-    """A method with ``once`` has raised an error of a call that it made itself."""
 
 
 @attrs.define
@@ -222,9 +192,6 @@ class OnceMemory:
     def _failed(self, failure: Failure, where: tuple[str, str, str, str], answer: _Answer) -> None:
         # A method that raises has had no effect: it may be tried again.
         answer.running = False
-        if isinstance(failure.value, OF_OTHERS):
-            text = f"{type(failure.value).__name__}: {failure.value}"
-            failure = Failure(RaisedByMethod(text), None, failure.getTracebackObject())
         del self._answers[where]
         self._count(where[0], -1, 0)
         if not answer.waiting:

@@ -56,6 +56,29 @@ class Imports(SynchronousTestCase):
         self.assertNotIn("twisted.internet.reactor", imported_by(modules))
 
 
+class LogIn(SynchronousTestCase):
+    """The options with a user's credentials."""
+
+    def test_every_command_that_calls_a_service_has_them(self) -> None:
+        """Those that ask a nameserver, or are given an address."""
+        wanted = {"--user", "--token-file", "--cert", "--key", "--trust-roots"}
+        having = set()
+        waiting: list[tuple[str, click.Command, set[str]]] = [("", root, set())]
+        while waiting:
+            name, command, outer = waiting.pop()
+            options = outer | {option for one in command.params for option in one.opts}
+            if isinstance(command, click.Group):
+                context = click.Context(command)
+                for inner in command.list_commands(context):
+                    found = command.get_command(context, inner)
+                    assert found is not None
+                    waiting.append((f"{name} {inner}".strip(), found, options))
+            elif {"--nameserver", "--address"} & options:
+                having.add(name.partition(" ")[0])
+                self.assertLessEqual(wanted, options, name)
+        self.assertEqual(having, {"call", "describe", "ns", "pub", "sub", "workflow"})
+
+
 class Help(SynchronousTestCase):
     """What it says of itself."""
 

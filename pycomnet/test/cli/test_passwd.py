@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from pathlib import Path
@@ -133,6 +134,22 @@ class PasswdTests(DirectoryCase):
             self.path.chmod(before)
             self.passwd("bob")
             self.assertEqual(stat.S_IMODE(self.path.stat().st_mode), after)
+
+    def test_file_that_can_not_be_written_stays_as_it_was(self) -> None:
+        """The disk is full before the new file is whole: nothing of it is left."""
+        self.passwd("alice")
+        before = self.path.read_bytes()
+
+        def fails(fd: int) -> None:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+        self.patch(os, "fsync", fails)
+        for options in ((), ("--delete",)):
+            result = self.passwd(*options, "alice", password="other")
+            self.assertEqual(result.exit_code, 1)
+            self.assertIn("No space left", result.output)
+        self.assertEqual(self.path.read_bytes(), before)
+        self.assertEqual(os.listdir(self.directory), ["passwd"])
 
     def test_link_stays_a_link(self) -> None:
         """What it leads to is replaced."""

@@ -7,6 +7,13 @@ import sys
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from pycomnet import errors
+from pycomnet.errors import from_map
+from pycomnet.ext.pubsub import subscriber
+from pycomnet.ext.workflow import workflow
+
+#: They bring their services' errors.
+CLIENTS = (subscriber, workflow)
 #: What is said of the class of a code, once a client has been imported.
 NAME = "from pycomnet.errors import from_map; print(type(from_map({'code': %r})).__name__)"
 
@@ -29,3 +36,22 @@ class ErrorClassTests(SynchronousTestCase):
                 timeout=60,
             )
             self.assertEqual((ran.stdout.strip(), ran.stderr), (name, ""), client)
+
+
+class FieldTests(SynchronousTestCase):
+    """What another process sends of an error need not be complete."""
+
+    def test_error_without_fields_has_their_defaults(self) -> None:
+        """Each attribute that its class documents is there, but for the kinds of logins, which most
+        errors of that class do not have either."""
+        known = [one for one in list(errors._by_code.values()) if one.fields]
+        self.assertGreater(len(known), 6)
+        for kind in known:
+            for fields in ({}, {"fields": {}}, {"fields": None}):
+                problem = from_map({"code": kind.code, **fields})
+                self.assertIs(type(problem), kind)
+                for name in kind.fields:
+                    if name != "login":
+                        default = getattr(kind("a message"), name)
+                        found = getattr(problem, name)
+                        self.assertIn(found, (default, ()) if default == [] else (default,))

@@ -7,7 +7,7 @@ import time
 from twisted.internet.selectreactor import SelectReactor
 from twisted.trial.unittest import SynchronousTestCase
 
-from pycomnet.net.clock import use_monotonic_clock
+from pycomnet.net.clock import StoppableClock, use_monotonic_clock
 
 
 class MonotonicTests(SynchronousTestCase):
@@ -38,3 +38,37 @@ class MonotonicTests(SynchronousTestCase):
         self.reactor.running = True
         self.assertFalse(use_monotonic_clock(self.reactor))
         self.assertIs(self.reactor.seconds, seconds)
+
+
+class StoppableTests(SynchronousTestCase):
+    """:class:`StoppableClock`."""
+
+    def setUp(self) -> None:
+        self.now = 1000.0
+        self.patch(time, "monotonic", lambda: self.now)
+        self.reactor = SelectReactor()
+        self.addCleanup(self.reactor.removeAll)
+
+    def test_timers_wait_while_it_stands(self) -> None:
+        """They go on from where they were, also after an error in the block."""
+        clock = StoppableClock()
+        self.assertTrue(use_monotonic_clock(self.reactor, clock))
+        called: list[str] = []
+        self.reactor.callLater(10, called.append, "due")
+        self.now += 9
+        for _ in range(2):
+            with self.assertRaises(KeyError), clock.stopped():
+                self.now += 600
+                self.reactor.callLater(5, called.append, "later")
+                self.reactor.runUntilCurrent()
+                self.assertEqual(clock(), 1009)
+                raise KeyError
+            self.assertEqual(clock(), 1009)
+        self.reactor.runUntilCurrent()
+        self.assertEqual(called, [])
+        self.now += 1
+        self.reactor.runUntilCurrent()
+        self.assertEqual(called, ["due"])
+        self.now += 4
+        self.reactor.runUntilCurrent()
+        self.assertEqual(called, ["due", "later", "later"])

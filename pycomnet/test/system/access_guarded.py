@@ -1,4 +1,5 @@
-"""A module with a service for users, for ``twistd pycomnet-service``: its users are in PASSWD."""
+"""A module with a service for users, for ``twistd pycomnet-service``: its users are in PASSWD, and
+in TOKENS if that is set; then certificates count, too."""
 
 from __future__ import annotations
 
@@ -11,7 +12,10 @@ from pycomnet.ext import access
 
 #: Also where the tests run as root, who has to be listed.
 ME = {os.getuid(): pwd.getpwuid(os.getuid()).pw_name}
-USERS = access.AnyOf(access.PasswordFile(os.environ["PASSWD"]), access.PeerUsers(ME))
+CHECKERS = [access.PasswordFile(os.environ["PASSWD"]), access.PeerUsers(ME)]
+if "TOKENS" in os.environ:
+    CHECKERS += [access.TokenFile(os.environ["TOKENS"]), access.Certificates()]
+USERS = access.AnyOf(*CHECKERS)
 
 
 @access.auth(USERS)

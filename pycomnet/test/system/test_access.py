@@ -326,6 +326,44 @@ async def test_matrix(place: Place, transport: str, outcome: str, request: Any) 
             await place.call(transport, "whoami", credentials)
 
 
+@pytest_twisted.ensureDeferred
+async def test_reload_ends_the_logins_of_removed_users_alone(short: Path) -> None:
+    """Other users and clients with certificates stay logged in, on their connections."""
+    from twisted.internet import reactor
+
+    (short / "more").mkdir()
+    passwords, certificates = password_case(short), certificate_case(short / "more")
+    AUTHORITY.cert_pem.write_to_path(str(short / "ca.pem"))
+    issued = AUTHORITY.issue_cert("localhost", "127.0.0.1")
+    issued.private_key_and_cert_chain_pem.write_to_path(str(short / "server.pem"))
+    server = pycomnet.ServiceServer(reactor)
+    await server.add(make_service(access.AnyOf(passwords.checker, certificates.checker)))
+    loopback, roots = "0:interface=127.0.0.1", short / "ca.pem"
+    tls = f"tls:{loopback}:privateKey={short / 'server.pem'}:clientCAs={roots}"
+    addresses = {
+        "tcp": await server.listen(f"tcp:{loopback}"),
+        "tls": f"{await server.listen(tls)}:trustRoots={roots}",
+    }
+    made = Place(passwords, server, addresses, [])
+    alice, bob, certified = (
+        made.remote("tcp", passwords.give("right")),
+        made.remote("tcp", passwords.give("anothers")),
+        made.remote("tls", certificates.give("right")),
+    )
+    for remote in (alice, bob, certified):
+        await remote.invoke("whoami")
+    connections = set(server.connections)
+    assert len(connections) == 3
+    passwords.withdraw()
+    await until_refused(alice)
+    assert await bob.invoke("whoami") == ["bob", "password"]
+    assert await certified.invoke("whoami") == ["alice", "certificate"]
+    assert set(server.connections) == connections
+    for context in made.contexts:
+        await context.close()
+    await server.close()
+
+
 async def until_refused(remote: Any) -> None:
     """Call until the caller is not accepted any more."""
     from twisted.internet import reactor

@@ -8,6 +8,7 @@ import pwd
 import statistics
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Any
 
 import pytest
 import pytest_twisted
+import trustme
 from twisted.internet import defer
 
 import pycomnet
@@ -119,6 +121,49 @@ def test_commands_log_in_as_they_are_told(started: Daemons) -> None:
     assert (found.returncode, "chmod 600" in found.stderr) == (1, True), found.stderr
 
 
+def test_commands_log_in_with_files(started: Daemons) -> None:
+    """A token's, and a certificate's and its key's; a token that nobody has is refused."""
+    authority, files = trustme.CA(), started.directory
+    authority.cert_pem.write_to_path(str(files / "ca.pem"))
+    for name in ("localhost", "alice.example.org"):
+        issued = authority.issue_cert(name)
+        issued.private_key_and_cert_chain_pem.write_to_path(str(files / f"{name}.pem"))
+        issued.cert_chain_pems[0].write_to_path(str(files / f"{name}.crt"))
+        issued.private_key_pem.write_to_path(str(files / f"{name}.key"))
+    for name, text in (
+        ("tokens", "[build]\ntoken_file = token\n"),
+        ("token", "a-token-of-some-length\n"),
+        ("other", "another-token-of-nobody\n"),
+    ):
+        (files / name).write_text(text)
+        (files / name).chmod(0o600)
+    server, roots = files / "localhost.pem", str(files / "ca.pem")
+    daemon = started.start(
+        "pycomnet-service",
+        *("--listen", LISTEN, "--nameserver", "none"),
+        *("--listen", f"tls:0:interface=127.0.0.1:privateKey={server}:clientCAs={roots}"),
+        "guarded",
+        PASSWD=str(files / "passwd"),
+        TOKENS=str(files / "tokens"),
+    )
+    both = daemon.wait_for(ENDED)
+    tcp, tls = sorted([both[1].rstrip(","), both[2]])
+    assert tls.startswith("tls:")
+    port = tls.split(":")[2]
+    tls = f"tls:localhost:{port}"
+    found = call(tcp, "--token-file", str(files / "token"))
+    assert json.loads(found.stdout) == ["build", "token"], found.stderr
+    found = call(tcp, "--token-file", str(files / "other"))
+    assert (found.returncode, "nobody here has these" in found.stderr) == (1, True), found.stderr
+    alice = files / "alice.example.org.pem"
+    for options in (
+        ("--cert", str(alice)),
+        ("--cert", str(alice.with_suffix(".crt")), "--key", str(alice.with_suffix(".key"))),
+    ):
+        found = call(tls, *options, "--trust-roots", roots)
+        assert json.loads(found.stdout) == ["alice.example.org", "certificate"], found.stderr
+
+
 def test_daemon_does_not_start_with_users_that_it_can_not_read(started: Daemons) -> None:
     """It says which line is wrong, and ends."""
     (started.directory / "passwd").write_text("# users\nalice:rubbish\n")
@@ -221,16 +266,25 @@ async def test_logins_in_a_storm_do_not_starve_calls(tmp_path: Path) -> None:
     """While two hundred passwords are checked, the others' calls are answered between two checks.
 
     And no turn of the reactor that a call waits for takes long by its thread's own clock, which
-    other processes do not move: nothing is hashed there.
+    other processes do not move: nothing is hashed in the reactor's thread.
     """
     from passlib.hash import bcrypt
     from twisted.internet import reactor
+
+    hashing: set[int] = set()
+
+    class Noting(access.PasswordFile):
+        """Notes in which threads it checks passwords."""
+
+        def check(self, credentials: Any) -> Any:
+            hashing.add(threading.get_ident())
+            return super().check(credentials)
 
     path = tmp_path / "passwd"
     path.write_text(f"alice:{bcrypt.using(rounds=6).hash('a secret')}\n")
     path.chmod(0o600)
 
-    @access.auth(access.PasswordFile(path))
+    @access.auth(Noting(path))
     @pycomnet.interface(NAME)
     class Guarded(pycomnet.Service):
         @access.public
@@ -264,6 +318,7 @@ async def test_logins_in_a_storm_do_not_starve_calls(tmp_path: Path) -> None:
         waiting = sum(1 for one in logins if not one.called)
         answered.append(waiting)
     assert await defer.gatherResults(logins) == ["alice"] * LOGINS
+    assert hashing and threading.get_ident() not in hashing
     # Between the ends of two logins there were calls, and not all of them at the end.
     counts = [answered.count(number) for number in range(LOGINS)]
     assert statistics.median(counts) >= 1, counts

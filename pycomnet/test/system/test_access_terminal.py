@@ -22,6 +22,8 @@ from pycomnet.test.system.test_access_commands import NAME, start, started
 
 __all__ = ["started"]  # the fixture
 
+#: Seconds of a ``--timeout`` that a test lets pass.
+SHORT = 5
 #: Makes standard input the controlling terminal, as a terminal's window does.
 CONTROL = "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); " + (
     "os.execv(sys.argv[1], sys.argv[1:])"
@@ -54,6 +56,10 @@ class Terminal:
             assert ready, self.text
             self.text += os.read(self._main, 65536).decode()
         self.text = self.text.partition(text)[2]
+
+    def is_silent(self, seconds: float) -> bool:
+        """Whether the terminal shows nothing for some seconds."""
+        return not select.select([self._main], [], [], seconds)[0]
 
     def type(self, text: str) -> None:
         """Type a text."""
@@ -108,25 +114,49 @@ def test_password_is_asked_for(terminal: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("typed", "options", "said", "status"),
+    ("typed", "said", "status"),
     [
-        ("\x03", (), "interrupted", 130),
-        ("half\x03", (), "interrupted", 130),
-        ("\x04", (), "none was entered", 1),
-        ("wrong\n", (), "nobody here has these credentials", 1),
-        ("", ("--timeout", "2"), "no login at tcp:", 124),
+        ("\x03", "interrupted", 130),
+        ("half\x03", "interrupted", 130),
+        ("\x04", "none was entered", 1),
+        ("wrong\n", "nobody here has these credentials", 1),
     ],
 )
-def test_question_ends(
-    terminal: Any, typed: str, options: tuple[str, ...], said: str, status: int
-) -> None:
-    """By Ctrl-C, Ctrl-D, a wrong password, or the time that is up: the command ends by itself, says
-    so, and leaves a terminal that shows what is typed."""
-    asking = terminal(*options)
+def test_question_ends(terminal: Any, typed: str, said: str, status: int) -> None:
+    """By Ctrl-C, Ctrl-D or a wrong password: the command ends by itself, says so, and leaves a
+    terminal that shows what is typed."""
+    asking = terminal()
     asking.type(typed)
     asking.wait_for(said)
     assert asking.wait() == status
     assert asking.shows_what_is_typed
+
+
+def test_typing_does_not_count_against_the_timeout(terminal: Any) -> None:
+    """A question that is open for longer than that is still answered."""
+    asking = terminal("--timeout", str(SHORT))
+    assert asking.is_silent(SHORT + 1)
+    asking.type("a secret\n")
+    asking.wait_for("]")
+    assert asking.wait() == 0
+
+
+def test_timeout_counts_after_the_password(started: Any) -> None:
+    """A server that does not answer the login is given up."""
+    daemon, tcp, _ = start(started)
+    asking = Terminal(
+        *(*COMMAND, "call", "--address", tcp, "--user", "alice", "--timeout", str(SHORT)),
+        *(NAME, "whoami"),
+    )
+    try:
+        asking.wait_for(f"Password of alice for {tcp}: ")
+        daemon.signal(signal.SIGSTOP)
+        asking.type("a secret\n")
+        asking.wait_for(f"no login at {tcp} in {SHORT} seconds")
+        assert asking.wait() == 124
+    finally:
+        daemon.signal(signal.SIGCONT)
+        asking.close()
 
 
 @pytest.fixture

@@ -94,6 +94,42 @@ def test_function_from_ipython_keeps_its_source() -> None:
     assert "raise KeyError(1)  # this line" in printed  # in the far side's traceback, by source
 
 
+def test_proxy_in_ipython_is_completed_and_explained() -> None:
+    """Its methods by Tab, also those that are no attributes, and their signatures by ``?``."""
+    pytest.importorskip("IPython")
+    program = (
+        "from pycomnet import Service, blocking, interface, method\n"
+        "from pycomnet.blocking.ext.proxy import proxy\n"
+        "from IPython.core.completer import provisionalcompleter\n"
+        "from IPython.core.interactiveshell import InteractiveShell as Shell\n"
+        "@interface('org.example.calc')\n"
+        "class Calc(Service):\n"
+        "    @method(args={'a': int, 'b': 'int?'}, results=int)\n"
+        "    def add(self, request):\n"
+        "        'The sum of both.'\n"
+        "        return request.args['a']\n"
+        "    @method('import', args={})\n"
+        "    def import_(self, request): pass\n"
+        "with blocking.ServiceServer() as server, blocking.Context() as context:\n"
+        "    server.add(Calc())\n"
+        "    address = server.listen('tcp:0:interface=127.0.0.1')\n"
+        "    calc = proxy(context.connect(address, 'org.example.calc'))\n"
+        "    calc.add(a=1)\n"
+        "    shell = Shell.instance(user_ns={'calc': calc})\n"
+        "    for typed in ('calc.ad', 'calc.impo', 'calc[\"im'):\n"
+        "        with provisionalcompleter():\n"
+        "            found = shell.Completer.completions(typed, len(typed))\n"
+        "            print([one.text for one in found])\n"
+        "    print(shell.object_inspect_text('calc.add'))\n"
+    )
+    printed = run(sys.executable, "-c", program)
+    attribute, keyword, key = printed.splitlines()[:3]
+    assert attribute.endswith("add']"), printed
+    assert (keyword, "import" in key) == ("[]", True), printed
+    assert "calc.add(a: int, b: int = ...) -> int" in printed
+    assert "The sum of both." in printed
+
+
 def test_functions_without_source_run_as_compiled_code() -> None:
     """What has no source: lambdas, defaults, its own name."""
     program = (

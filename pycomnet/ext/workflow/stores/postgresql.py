@@ -7,7 +7,6 @@ run has a fence, which each commit checks. So a commit that comes too late chang
 
 from __future__ import annotations
 
-import difflib
 import math
 import urllib.parse
 from collections.abc import Mapping, Sequence
@@ -35,6 +34,7 @@ from pycomnet.ext.workflow.stores.postgresqlsession import Done, RunSession, as_
 from pycomnet.interfaces import IRunFollower, IRunStore
 from pycomnet.services.threads import DaemonThreads
 from pycomnet.text.logs import Logger
+from pycomnet.text.similar import suggestion
 
 log = Logger()
 
@@ -109,8 +109,8 @@ class Address:
                 # libpq quotes what it can't read.
                 text = "libpq can't read it, and here is no part of it, as it may have a password"
             for name in unknown if isinstance(problem, psycopg.Error) else ():
-                if near := difflib.get_close_matches(name, sorted(known), 3):
-                    text = f"there is no option {name}; did you mean {' or '.join(near)}?"
+                if near := suggestion(name, sorted(known)):
+                    text = f"there is no option {name}{near}"
                     break
             raise RunStoreFailed(
                 f"expected postgresql://USER@HOST/DATABASE?schema=NAME&lease=SECONDS: {text}"

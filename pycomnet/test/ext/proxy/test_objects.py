@@ -13,6 +13,7 @@ from typing import Any
 
 from twisted.internet import defer
 
+from pycomnet.ext import access
 from pycomnet.ext.proxy import NoSuchMethod, Proxy, proxy
 from pycomnet.ext.proxy.proxies import from_reference, link_of
 from pycomnet.ext.proxy.signatures import InterfaceSignature, MethodSignature, described
@@ -199,12 +200,14 @@ class AnyObjectTests(ProxyCase):
 
     def test_pickled_as_what_it_stands_for(self) -> None:
         """The interface and the address, and nothing of the context: no credentials, no secret."""
-        self.context.client_id = b"secret-of-client"
-        self.context.__dict__["credentials"] = "alice:secret"
-        data = pickle.dumps(self.proxy)
+        context = Context(self.network, credentials=access.Password("alice", "a secret"))
+        context.client_id = b"secret-of-client"
+        mine = proxy(context.at(self.address, "org.example.tools"))
+        data = pickle.dumps(mine)
         self.assertNotIn(b"secret", data)
+        self.assertNotIn(b"alice", data)
         again = pickle.loads(data)
-        self.assertEqual(again, self.proxy)
+        self.assertEqual(again, mine)
         self.assertIn("org.example.tools at tcp:127.0.0.1:", repr(again))
         bound = proxy(again, context=Context(self.network))
         self.assertEqual(self.result(bound.add(a=1)), 1)

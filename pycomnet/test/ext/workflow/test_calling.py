@@ -5,7 +5,6 @@ from __future__ import annotations
 from pycomnet.deferred import deferred
 from pycomnet.errors import from_map
 from pycomnet.ext.workflow.errors import RunFailed
-from pycomnet.services.server import once
 from pycomnet.test.ext.workflow.test_service import WorkflowCase, shop
 
 #: Takes all errors.
@@ -18,8 +17,7 @@ class CallingTests(WorkflowCase):
     @deferred
     async def test_method_with_once_that_has_failed_by_a_nested_call(self) -> None:
         """Whatever the error's code says of another call: the method has run, and is not called
-        again. Such an error comes from a server that tells it as it is; ours changes its code."""
-        self.patch(once, "OF_OTHERS", ())
+        again."""
         w = await self.serve({"t": [shop("hold_once", timeout=5)]})
         codes = ("interrupted", "unreachable", "once-memory", "leaving", "forbidden")
         for number, code in enumerate(codes):

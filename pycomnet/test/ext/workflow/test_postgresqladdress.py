@@ -43,9 +43,9 @@ class AddressTests(TestCase):
     def test_misspelt_options_are_told_with_those_that_are_near(self) -> None:
         """Of the store and of libpq; one that libpq alone knows goes to it."""
         for wrong, near in (
-            ("//u@h/d?schem=x", "no option schem; did you mean schema"),
-            ("//u@h/d?lease=5&leese=5", "no option leese; did you mean lease"),
-            ("//u@h/d?ssl_mode=require", "no option ssl_mode; did you mean sslmode"),
+            ("//u@h/d?schem=x", "no option schem; did you mean 'schema'"),
+            ("//u@h/d?lease=5&leese=5", "no option leese; did you mean 'lease'"),
+            ("//u@h/d?ssl_mode=require", "no option ssl_mode; did you mean 'sslmode'"),
         ):
             with self.assertRaisesRegex(RunStoreFailed, near):
                 Address.of(wrong)

@@ -206,8 +206,27 @@ class RestartTests(ServiceCase):
         worker.waiting[0].callback("done")
         self.assertEqual(self.result(call), "done")
 
+    def test_what_a_leaving_server_refuses_is_called_again(self) -> None:
+        """At the server that comes after it: a call, one with blocks, and a stream."""
+        self.remote.invoke("once", 1)
+        self.network.deliver()
+        closing = self.server.close()
+        worker = self.restart()
+        remote = self.connect()
+        plain = remote.invoke("who")
+        with_blocks = remote.invoke("who", with_binary=True)
+        stream = remote.stream("names", 7).receive()
+        self.network.wait(1)
+        self.worker.waiting[0].callback("done")
+        self.result(closing)
+        self.network.wait(1)
+        self.assertEqual(self.result(plain), "two")
+        self.assertEqual(self.result(with_blocks), ("two", []))
+        self.assertEqual(self.result(stream), "two")
+        self.assertEqual((self.worker.calls, worker.calls), ([1], [7, 7]))
+
     def test_stream_that_crossed_a_goodbye_is_opened_again(self) -> None:
-        """One that the server never saw, or refused. One that has begun is interrupted."""
+        """One that the server never saw. One that has begun is interrupted."""
         self.result(self.server.close())
         self.network.ports.clear()
         worker = self.restart()

@@ -6,10 +6,10 @@ from typing import Any
 
 from twisted.internet import defer
 
-from pycomnet.errors import KeyConflict, OnceMemoryLost, Overloaded, RemoteError
+from pycomnet.errors import KeyConflict, OnceMemoryLost, Overloaded, RemoteError, from_map
+from pycomnet.services.binary import Binary
 from pycomnet.services.interface import Service, interface, method
 from pycomnet.services.server.limits import ServerLimits
-from pycomnet.services.server.once import OF_OTHERS
 from pycomnet.services.server.server import ServiceServer
 from pycomnet.test.services.network import ServiceCase
 
@@ -45,6 +45,11 @@ class Till(Service):
     @method()
     def look(self, request: Any) -> Any:
         self.seen.append((request.key, request.on_behalf_of, request.memory))
+
+    @method(stream=True)
+    def look_on(self, request: Any) -> Any:
+        self.look(request)
+        yield request.args
 
 
 class OnceTests(ServiceCase):
@@ -89,13 +94,15 @@ class OnceTests(ServiceCase):
 
     def test_error_of_another_service_is_the_methods_own(self) -> None:
         """It is not taken for one of this call, which nobody has cut off: nothing repeats it."""
-        for number, kind in enumerate(OF_OTHERS):
+        codes = ("interrupted", "unreachable", "once-memory", "leaving", "unauthenticated")
+        for number, code in enumerate(codes):
             one = self.pay("k", number, "pay_slowly")
             self.network.deliver()
-            self.worker.slow.pop().errback(kind("the bank's"))
-            problem = self.failure(one, RemoteError)
-            self.assertIn(f"{kind.__name__}: the bank's", str(problem))
-        self.assertEqual(self.worker.paid, list(range(len(OF_OTHERS))))
+            self.worker.slow.pop().errback(from_map({"code": code, "message": "the bank's"}))
+            problem = self.failure(one)
+            self.assertEqual((problem.code, str(problem)), (code, "the bank's"))
+            self.assertTrue(problem.nested)
+        self.assertEqual(self.worker.paid, list(range(len(codes))))
 
     def test_repetition_waits_for_the_call_under_way(self) -> None:
         """While the first runs, a repetition waits; both have its answer."""
@@ -177,16 +184,20 @@ class OnceTests(ServiceCase):
         self.result(self.pay("d", {"sum": 1}))
 
     def test_method_sees_what_is_said_of_a_call(self) -> None:
-        """Key, user and memory arrive; without them they are None."""
-        self.result(self.remote.saying("k", "bob", "m").invoke("look"))
-        self.result(self.remote.invoke("look"))
-        self.assertEqual(self.worker.seen, [("k", "bob", "m"), (None, None, None)])
+        """Key, user and memory arrive, of calls, of calls with blocks and of streams; without them
+        they are None."""
+        said = self.remote.saying("k", "bob", "m")
+        for remote in (said, self.remote):
+            self.result(remote.invoke("look"))
+            self.result(remote.invoke("look", attachments=[Binary(b"x")]))
+            self.assertEqual(self.result(remote.stream("look_on", 7).receive()), 7)
+        self.assertEqual(self.worker.seen, [("k", "bob", "m")] * 3 + [(None, None, None)] * 3)
 
     def test_what_is_not_valid_does_not_count(self) -> None:
         """Other types and long texts are as if nothing was said."""
         for about in ({"key": 5}, {"key": "x" * 2000}, {"key": ""}, [1], "text", None):
             call = self.remote.saying()
-            call._about = about
+            call.about = about
             self.result(call.invoke("look"))
         self.assertEqual(set(self.worker.seen), {(None, None, None)})
 
