@@ -149,7 +149,7 @@ SHORTCUTS = (
         (
             Change(
                 "net/eager.py",
-                "    if not is_plain(transport) or waiting is None:\n        return lambda",
+                "    if not is_plain(transport):\n        return lambda",
                 "    if True:\n        return lambda",
             ),
             Change(
@@ -163,11 +163,6 @@ SHORTCUTS = (
         "bulk_size",
         "reads and writes of up to 1 MB where there is much",
         (Change("net/eager.py", "\nBULK_SIZE = 1 << 20\n", "\nBULK_SIZE = 1 << 16\n"),),
-    ),
-    Shortcut(
-        "pieces",
-        "long pieces are written as they are, not put together",
-        (Change("net/eager.py", "\nAPART_FROM = 1 << 14\n", "\nAPART_FROM = 1 << 40\n"),),
     ),
     Shortcut(
         "done",

@@ -33,8 +33,6 @@ from pycomnet.text.logs import Logger
 
 log = Logger()
 
-#: From this size on, in bytes, a payload is written without being joined with its head.
-APART_FROM = 1 << 14
 #: With so many waiting bytes, they are written within the turn.
 SOON = 1 << 16
 #: After so many refusals of its credentials in a row the client gives up.
@@ -299,10 +297,7 @@ class NatsClient:
             raise NatsBufferFull(f"{self._size} bytes wait to be sent to NATS")
         if self._over is not None:
             raise NatsClosed("the client of NATS is closed") from self._over
-        if length < APART_FROM:
-            self._out.append(b"%b%b\r\n" % (head, payload))
-        else:
-            self._out += (head, payload, b"\r\n")
+        self._out += (head, payload, b"\r\n")
         self._size += size
         if self._turn is None:
             self._cork()

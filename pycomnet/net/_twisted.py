@@ -17,7 +17,6 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from twisted.internet.abstract import FileDescriptor
-from twisted.internet.interfaces import IUNIXTransport
 
 if TYPE_CHECKING:
     from twisted.internet import _IReactorCommon
@@ -62,23 +61,6 @@ has_unwritten: Callable[[Any], bool] = _buffer_has_some if HAS_BUFFER else _wait
 is_congested: Callable[[Any], bool] = _has_part if HAS_BUFFER else _waits_to_write
 
 
-def unwritten_pieces(transport: Any) -> Sequence[bytes | bytearray | memoryview]:
-    """What a descriptor has to write, if that is still in the pieces in which it was given.
-
-    Empty while one of them is being written. The public way: always empty.
-    """
-    if not HAS_BUFFER or transport.dataBuffer:
-        return ()
-    pieces: Sequence[bytes] = transport._tempDataBuffer
-    return pieces
-
-
-def replace_unwritten(transport: Any, pieces: list[Any]) -> None:
-    """Let a descriptor that has :func:`unwritten_pieces` write these instead."""
-    transport._tempDataBuffer = pieces
-    transport._tempDataLen = sum(map(len, pieces))
-
-
 def drop_unwritten(transport: Any) -> None:
     """Empty a descriptor's write buffer. The public way: it keeps the memory."""
     if HAS_BUFFER:
@@ -87,14 +69,12 @@ def drop_unwritten(transport: Any) -> None:
 
 
 def queued_descriptors(transport: Any) -> Sequence[int] | None:
-    """The descriptors that a UNIX transport will send with the next bytes that it writes itself.
+    """The descriptors that a UNIX transport will send with the next bytes that it writes.
 
     :returns: a list that changes as they are sent; None if that can't be known. The public way is
-        to leave all writing to the transport, and to wait until it has nothing left.
+        to wait until the transport has nothing left to write.
     """
     found: Sequence[int] | None = getattr(transport, "_sendmsgQueue", None)
-    if found is None and not IUNIXTransport.providedBy(transport):
-        return ()
     return found
 
 

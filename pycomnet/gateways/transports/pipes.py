@@ -6,7 +6,6 @@ import contextlib
 import fcntl
 import os
 import select
-from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -123,12 +122,12 @@ class ProcessTransport(FileDescriptor):
         self._read_size = READ_SMALL
         self._wrote = False
         self._wait = reactor_wait(reactor, pipe, WINDOW)
-        self._wrote_short: deque[int] = deque()
+        self._wrote_short: list[int] = []
         #: held by who writes to the pipe; :meth:`write_short`
         self.writing = CallLock(self._wrote_short)
         #: whether the last write may have taken only a part of what it was given
         self._cut = False
-        self._came: deque[bytes] = deque()
+        self._came: list[bytes] = []
         #: held by who reads what was lent; :meth:`lend`
         self.reading = CallLock(self._came)
         #: whether another thread reads
@@ -164,24 +163,6 @@ class ProcessTransport(FileDescriptor):
                 with contextlib.suppress(OSError):
                     written += os.write(self._write_pipe, data[written:])
             self._cut = written < len(data)
-        return written
-
-    def write_parts(self, parts: list[bytes]) -> int:
-        """Write as much of some pieces as the pipe takes at once; returns the number of bytes."""
-        if len(parts) == 1:
-            written = self.writeSomeData(parts[0])
-            return written if isinstance(written, int) else 0  # an error shows again
-        self._wrote = True
-        size = sum(map(len, parts))
-        with self.writing:
-            self._cut = True
-            try:
-                if self._write_size < PIPE_LARGE and size > READ_SMALL:
-                    self._grow_writing()
-                written = os.writev(self._write_pipe, parts)
-            except OSError:
-                return 0
-            self._cut = written < size
         return written
 
     # -- for one other thread --------------------------------------------------------------------
@@ -278,7 +259,7 @@ class ProcessTransport(FileDescriptor):
         came = []
         while self._came:  # the thread may use it at this moment
             with contextlib.suppress(IndexError):
-                came.append(self._came.popleft())
+                came.append(self._came.pop(0))
         return came
 
     # -- reading ---------------------------------------------------------------------------------

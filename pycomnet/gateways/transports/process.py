@@ -65,6 +65,9 @@ class LocalProcess(Live):
             for file in (self._process.stdin, self._process.stdout, self._process.stderr):
                 taken.append(_take_descriptor(file))
             self.stdin, self.stdout = taken[:2]
+            # It is kept for its status alone: the files are closed, the arguments have our program.
+            self._process.stdin = self._process.stdout = self._process.stderr = None
+            self._process.args = ()
             self._stderr = ErrorPipe(taken[2], self._text, reactor)
             self._watch()
         except BaseException:

@@ -461,5 +461,6 @@ def upgrade(request: Any, protocol: Socket) -> None:
     if isinstance(answer, bytes):
         raise wrong
     channel.dataReceived = protocol.dataReceived
+    channel.requests.clear()  # the connection is the WebSocket's, and may last for days
     # The channel's own timer is for requests.
     channel.setTimeout(None)

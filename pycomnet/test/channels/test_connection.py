@@ -429,26 +429,12 @@ class Polls:
     def stop(self) -> None: ...
 
 
-class Gathering(Descriptor):
-    """One that can write several pieces without putting them together."""
-
-    def __init__(self, reactor: Any) -> None:
-        super().__init__(reactor)
-        self.gathered: list[int] = []
-
-    def write_parts(self, parts: list[bytes | memoryview]) -> int:
-        self.gathered.append(len(parts))
-        return 0 if self.broken else self.writeSomeData(b"".join(parts))
-
-
 class DescriptorWriting(SynchronousTestCase):
     """Writing to a plain descriptor: to the system at once, as far as it goes."""
 
-    kind = Descriptor
-
     def setUp(self) -> None:
         self.reactor = MemoryReactorClock()
-        self.descriptor = self.kind(self.reactor)
+        self.descriptor = Descriptor(self.reactor)
         self.near, self.far = Connection(self.reactor, True), Connection(Clock(), False)
         far_transport = MemoryTransport()
         self.far.makeConnection(far_transport)
@@ -457,7 +443,6 @@ class DescriptorWriting(SynchronousTestCase):
         self.core = self.near.open("test")
         self.reactor.advance(0)
         self.descriptor.taken = b""
-        vars(self.descriptor)["gathered"] = []
 
     def test_descriptor_is_written_at_once(self) -> None:
         """Nothing waits for the reactor."""
@@ -540,19 +525,6 @@ class DescriptorWriting(SynchronousTestCase):
         self.descriptor.room = 1 << 30
         self.assertIs(self.descriptor.doWrite(), main.CONNECTION_DONE)
         self.assertEqual([f[0] for f in frames(self.descriptor.taken)], ["GOAWAY"])
-
-
-class GatheredWriting(DescriptorWriting):
-    """All that, with a descriptor that takes pieces."""
-
-    kind = Gathering
-
-    def test_gathered_pieces_are_not_joined(self) -> None:
-        """What it takes at once is not put together before."""
-        descriptor: Any = self.descriptor
-        self.core.send(bytes(60_000))
-        self.assertEqual(descriptor.gathered, [2])
-        self.assertEqual(self.reactor.getWriters(), [])
 
 
 @collects

@@ -9,7 +9,7 @@ from twisted.internet import main
 from twisted.internet.abstract import FileDescriptor
 from twisted.trial.unittest import SynchronousTestCase
 
-from pycomnet.net.eager import APART_FROM, MAX_PIECES, flush_now, writer
+from pycomnet.net.eager import flush_now, writer
 from pycomnet.test.kit import Producer
 from pycomnet.test.properties import given
 
@@ -22,17 +22,13 @@ class Socket:
         self.taken = b""
         self.calls = 0
 
-    def sendmsg(self, pieces: Any) -> int:
+    def send(self, data: bytes) -> int:
         self.calls += 1
-        data = b"".join(pieces)
         size = self.takes.pop(0) if self.takes else len(data)
         if not size and data:
             raise BlockingIOError
         self.taken += data[:size]
         return min(size, len(data))
-
-    def send(self, data: bytes) -> int:
-        return self.sendmsg([data])
 
 
 class Watch:
@@ -74,8 +70,8 @@ class EagerTests(SynchronousTestCase):
     """Writing at once."""
 
     @given(
-        st.lists(st.tuples(st.booleans(), st.integers(1, 2 * APART_FROM)), max_size=8),
-        st.lists(st.integers(0, 2 * APART_FROM), max_size=12),
+        st.lists(st.tuples(st.booleans(), st.integers(1, 1 << 15)), max_size=8),
+        st.lists(st.integers(0, 1 << 15), max_size=12),
     )
     def test_every_byte_is_written_once_and_in_order(
         self, writes: list[tuple[bool, int]], takes: list[int]
@@ -103,22 +99,12 @@ class EagerTests(SynchronousTestCase):
 
     def test_what_the_system_takes_costs_one_call(self) -> None:
         """What the system takes at once costs one call, and the reactor is not asked for a turn."""
-        for size in (10, 2 * APART_FROM):
+        for size in (10, 1 << 15):
             socket = Socket([])
             transport = Transport(socket)
             writer(transport)((b"head", bytes(size)))
             flush_now(transport)
             self.assertEqual((socket.calls, transport.watch.writers), (1, set()))
-
-    def test_more_pieces_than_the_system_takes_are_written(self) -> None:
-        """More pieces than the system takes at a time."""
-        socket = Socket([])
-        transport = Transport(socket)
-        wanted = [bytes([number % 256]) * 1000 for number in range(3 * MAX_PIECES)]
-        transport.writeSequence(wanted)
-        flush_now(transport)
-        transport.finish()
-        self.assertEqual(socket.taken, b"".join(wanted))
 
     def test_producer_is_paused_and_resumed(self) -> None:
         """Who produces is paused by what the system does not take, and resumed after that."""
@@ -138,11 +124,11 @@ class EagerTests(SynchronousTestCase):
     def test_error_is_left_to_the_transports_own_writing(self) -> None:
         """An error is the transport's own writing's to report."""
 
-        def broken(pieces: Any) -> int:
+        def broken(data: bytes) -> int:
             raise BrokenPipeError
 
         socket = Socket([])
-        socket.send = broken  # type: ignore[method-assign, assignment]
+        socket.send = broken  # type: ignore[method-assign]
         transport = Transport(socket)
         writer(transport)((b"x",))
         self.assertEqual(transport.watch.writers, {transport})

@@ -35,7 +35,6 @@ from wsproto.events import BytesMessage, CloseConnection, Message, TextMessage
 import pycomnet
 from pycomnet.mediator.chunks import Chunks
 from pycomnet.net import _twisted
-from pycomnet.net.eager import writer
 
 
 class Watch:
@@ -117,17 +116,16 @@ class BufferTests(SynchronousTestCase):
         descriptor = Descriptor()
         for piece in (b"abc", b"def"):
             descriptor.write(piece)
-        self.assertEqual(list(_twisted.unwritten_pieces(descriptor)), [b"abc", b"def"])
-        _twisted.replace_unwritten(descriptor, [b"12345", b"67"])
-        self.assertEqual(descriptor._tempDataLen, 7)
+        self.assertEqual(list(descriptor._tempDataBuffer), [b"abc", b"def"])
+        self.assertEqual(descriptor._tempDataLen, 6)
         descriptor.doWrite()
-        self.assertEqual(descriptor.taken, b"1234")
-        self.assertEqual(list(_twisted.unwritten_pieces(descriptor)), [])
+        self.assertEqual(descriptor.taken, b"abcd")
+        self.assertEqual(list(descriptor._tempDataBuffer), [])
         _twisted.drop_unwritten(descriptor)
         self.assertFalse(_twisted.has_unwritten(descriptor))
         descriptor.write(b"xyz")
         descriptor.doWrite()
-        self.assertEqual(descriptor.taken, b"1234xyz")
+        self.assertEqual(descriptor.taken, b"abcdxyz")
 
     def test_unknown_buffer_keeps_order_and_loses_nothing(self) -> None:
         """Without it nothing is taken out of order, nor lost."""
@@ -135,30 +133,20 @@ class BufferTests(SynchronousTestCase):
         descriptor = Descriptor()
         descriptor.write(b"abc")
         descriptor.write(b"def")
-        self.assertEqual(list(_twisted.unwritten_pieces(descriptor)), [])
         _twisted.drop_unwritten(descriptor)
         descriptor.doWrite()
         descriptor.doWrite()
         self.assertEqual(descriptor.taken, b"abcdef")
 
     def test_unix_transports_queued_descriptors_are_seen(self) -> None:
-        """Those that a UNIX transport has yet to send are in a list; others have none."""
+        """Those that a UNIX transport has yet to send are in a list."""
         transport = Unix()
         queued = _twisted.queued_descriptors(transport)
         self.assertEqual(queued, [])
         transport.sendFileDescriptor(7)  # type: ignore[no-untyped-call]
         self.assertEqual(queued, [7])
-        self.assertEqual(_twisted.queued_descriptors(Descriptor()), ())
-
-    def test_unknown_queue_leaves_writing_to_the_transport(self) -> None:
-        """Where they can't be known the transport writes all by itself."""
-        transport: Any = Unix()
         del transport._sendmsgQueue
         self.assertIsNone(_twisted.queued_descriptors(transport))
-        wrote: list[bytes] = []
-        transport.write = wrote.append
-        writer(transport)([b"a", b"b"])
-        self.assertEqual(wrote, [b"ab"])
 
 
 class HalfCloseTests(SynchronousTestCase):

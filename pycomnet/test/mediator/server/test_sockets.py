@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import json
+import weakref
 from typing import Any
 
 from wsproto import ConnectionType, WSConnection
@@ -18,8 +20,9 @@ from wsproto.events import (
 
 from pycomnet.mediator.chunks import chunk
 from pycomnet.mediator.frames import HEADER, frame
-from pycomnet.mediator.server import sockets
+from pycomnet.mediator.server import resources, sockets
 from pycomnet.mediator.server.model import UserLimits
+from pycomnet.mediator.server.site import HTTPRequest
 from pycomnet.mediator.server.sockets import (
     CONFIRM_EVERY,
     MAX_MESSAGE,
@@ -100,6 +103,22 @@ class SocketCase(SiteCase):
 
 class StreamTests(SocketCase):
     """The streams."""
+
+    def test_open_websocket_keeps_no_request(self) -> None:
+        """The request that opened it, with its headers, is freed while it is open."""
+        opened: list[weakref.ref[HTTPRequest]] = []
+        real = sockets.upgrade
+
+        def upgrade(request: HTTPRequest, protocol: sockets.Socket) -> None:
+            opened.append(weakref.ref(request))
+            real(request, protocol)
+
+        self.patch(resources, "upgrade", upgrade)
+        client = Client(self, f"{self.path}/ws", reader="a")
+        gc.collect()
+        self.assertEqual([each() for each in opened], [None])
+        self.child.say(b"goes on")
+        self.assertEqual(client.read(), [(STDOUT, 0, b"goes on")])
 
     def test_streams_go_both_ways_with_offsets(self) -> None:
         """What goes to the subprocess and comes from it, with offsets; confirmed, it is gone."""
