@@ -4,9 +4,13 @@ import stat
 
 from .entries import CHANGED
 from .times import Times
+from .tree import time_of
 
 #: The bits of a mode that are kept.
 MODE = 0o7777
+#: How often attributes are set anew that another run changes at the same time.
+TRIES = 10
+REPLACED = "it was changed while it was compared: the next run tries again"
 
 
 class Attributes(object):
@@ -33,21 +37,67 @@ class Attributes(object):
         return same_mode and self.same_time(opened, status, time)
 
     def set(self, entry, status):
-        """Give what is there the owner, mode and time that it shall have; return what was done."""
+        """Give what is there the owner, mode and time that it shall have; return what was done.
+
+        Another run may set other ones at the same time, or replace a file. They are set for the
+        file that was compared, and set again until none differs: so in the end a file has all of
+        them from one run, and that run has found or written its content. This holds where the
+        system sets attributes of open files, and for no directory or link.
+
+        :param status: the status of what was compared.
+        :raises OSError: another file has the name by now, or the compared one was changed.
+        """
         opened = entry.directory.open
-        changed = self.set_owner(entry, status)
-        is_link = self._flavour.is_link(status)
-        # Who sets an owner takes the set-user-id bits away.
-        other = changed or stat.S_IMODE(status.st_mode) != entry.mode
-        if other and not is_link and self._flavour.modes:
-            changed = CHANGED
-            if not self._dry_run:
-                opened.chmod(entry.native, entry.mode)
-        if not self.same_time(opened, status, entry.time):
-            changed = changed if is_link else CHANGED
-            if not self._dry_run:
+        if self._flavour.is_link(status):
+            changed = self.set_owner(entry, status)
+            if not self._dry_run and not self.same_time(opened, status, entry.time):
                 opened.utime(entry.native, entry.time)
-        return changed
+            return changed
+        if self._are_set(entry, status):
+            return 0
+        if self._dry_run:
+            return CHANGED
+        file = opened.file(entry.native)
+        try:
+            found = file.status()
+            if not self._is_compared(entry, status, found):
+                raise OSError(None, REPLACED)
+            for _ in range(TRIES):  # a file system may not have all modes: that is no failure
+                self._set(file, entry, found)
+                found = file.status()
+                if found is None or self._are_set(entry, found):
+                    break
+        finally:
+            file.close()
+        return CHANGED
+
+    def _are_set(self, entry, status):
+        owner = entry.owner
+        return (not owner or (status.st_uid, status.st_gid) == tuple(owner)) and self.are(
+            entry.directory.open, status, entry.mode, entry.time
+        )
+
+    def _is_compared(self, entry, status, found):
+        """Whether a file is the compared one, or has the size and time of the one to be sent."""
+        if found is None or found.st_size != status.st_size:
+            return False
+        is_same_file = (found.st_dev, found.st_ino) == (status.st_dev, status.st_ino)
+        if is_same_file and time_of(found) == time_of(status):
+            return True
+        return self.same_time(entry.directory.open, found, entry.time)
+
+    def _set(self, file, entry, status):
+        """Set what differs from a status."""
+        owner = entry.owner
+        gets_owner = owner and (status.st_uid, status.st_gid) != tuple(owner)
+        if gets_owner:
+            file.chown(*owner)
+        # Who sets an owner takes the set-user-id bits away.
+        other_mode = gets_owner or stat.S_IMODE(status.st_mode) != entry.mode
+        if other_mode and self._flavour.modes:
+            file.chmod(entry.mode)
+        if not self.same_time(entry.directory.open, status, entry.time):
+            file.utime(entry.time)
 
     def set_owner(self, entry, status):
         """Give it the owner that it shall have; return what was done."""

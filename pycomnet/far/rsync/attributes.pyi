@@ -4,6 +4,8 @@ from typing import Any
 from .listed import TreeEntry
 
 MODE: int
+TRIES: int
+REPLACED: str
 
 class Attributes:
     def __init__(self, receiver: Any) -> None: ...

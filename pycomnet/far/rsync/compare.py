@@ -260,7 +260,9 @@ class Comparison(object):
                     return self.attributes.set(entry, status)
                 if size <= SHORT:
                     digest = self._digest(entry)
-                    need = (UNLESS_EQUAL, digest) if digest is not None else need
+                    if digest is not None:
+                        need = UNLESS_EQUAL, digest
+                        entry.compared = status
             if size > SHORT and (status.st_size >= USEFUL or directory.has_left(entry.name)):
                 need = DELTA, b""
         elif (

@@ -62,9 +62,10 @@ class TreeEntry(object):
     :ivar directory: its :class:`ListedDirectory`.
     :ivar native: its name, in the system's form.
     :ivar owner: user and group, or None.
+    :ivar compared: the status of the file whose digest was sent, or None.
     """
 
-    __slots__ = ("directory", "mode", "name", "native", "number", "owner", "time")
+    __slots__ = ("compared", "directory", "mode", "name", "native", "number", "owner", "time")
 
     def __init__(self, directory, number, name, native, mode, time, owner):
         self.directory = directory
@@ -74,3 +75,4 @@ class TreeEntry(object):
         self.mode = mode
         self.time = time
         self.owner = owner
+        self.compared = None

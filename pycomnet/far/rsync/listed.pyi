@@ -1,4 +1,5 @@
 from collections.abc import Iterable, Sequence
+from os import stat_result
 from typing import Any
 
 class ListedDirectory:
@@ -23,6 +24,7 @@ class TreeEntry:
     mode: int
     time: int
     owner: Sequence[int] | None
+    compared: stat_result | None
     def __init__(
         self,
         directory: ListedDirectory,

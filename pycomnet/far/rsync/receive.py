@@ -133,11 +133,10 @@ class Receiver(object):
         done = []
         for number in numbers_from("Q", message[1]):
             entry = self.pending.pop(number)
+            if entry.compared is None:
+                raise BadBatch("a file is said to be equal whose digest was not sent")
             try:
-                status = entry.directory.open.status(entry.native)
-                if status is None:
-                    raise OSError(None, "it vanished meanwhile")
-                self._comparison.attributes.set(entry, status)
+                self._comparison.attributes.set(entry, entry.compared)
                 done.append(number)
             except ENTRY_ERRORS as error:
                 self.fail(number, reason_of(error))
@@ -260,7 +259,7 @@ class Receiver(object):
         native, descriptor = entry.native, basis.descriptor()
         if type(descriptor) is not int or not is_at(opened, native, descriptor):
             return False
-        self._comparison.attributes.set(entry, opened.status(native))
+        self._comparison.attributes.set(entry, os.fstat(descriptor))
         return True
 
     def _sums(self, message):

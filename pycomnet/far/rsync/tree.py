@@ -49,6 +49,71 @@ def is_directory(flavour, status):
     return stat.S_ISDIR(status.st_mode) and not flavour.is_link(status)
 
 
+class OpenFile(object):
+    """A file or directory that is open: its own attributes are set, whatever has its name by then.
+
+    :param descriptor: its descriptor.
+    :param target: what the system's functions take to set its attributes: the descriptor, or its
+        path in ``/proc`` if it could not be opened to read.
+    """
+
+    def __init__(self, descriptor, target):
+        self._descriptor = descriptor
+        self._target = target
+
+    def status(self):
+        """Its status."""
+        return os.fstat(self._descriptor)
+
+    def chmod(self, mode):
+        """Set its mode."""
+        os.chmod(self._target, mode)
+
+    def chown(self, owner, group):
+        """Set its owner and group."""
+        os.chown(self._target, owner, group)
+
+    def utime(self, time):
+        """Set the time of its last change, in nanoseconds."""
+        os.utime(self._target, ns=(time, time))
+
+    def close(self):
+        """Close it."""
+        os.close(self._descriptor)
+
+
+class NamedFile(object):
+    """A file or directory by its name: another one may get the name at any moment.
+
+    :param directory: where it is.
+    :param chmod: sets the mode of what has a name: name, mode.
+    """
+
+    def __init__(self, directory, name, chmod):
+        self._directory = directory
+        self._name = name
+        self._chmod = chmod
+
+    def status(self):
+        """Its status; None if it has gone."""
+        return self._directory.status(self._name)
+
+    def chmod(self, mode):
+        """Set its mode."""
+        self._chmod(self._name, mode)
+
+    def chown(self, owner, group):
+        """Set its owner and group."""
+        self._directory.chown(self._name, owner, group)
+
+    def utime(self, time):
+        """Set the time of its last change, in nanoseconds."""
+        self._directory.utime(self._name, time)
+
+    def close(self):
+        """Nothing to do."""
+
+
 class AtDirectory(object):
     """A directory as a descriptor."""
 
@@ -128,36 +193,40 @@ class AtDirectory(object):
         """Remove an empty directory."""
         os.rmdir(name, dir_fd=self.descriptor)
 
+    def file(self, name):
+        """A file or directory whose attributes are to be set, open; the caller closes it.
+
+        :raises OSError: it is a link, or not there.
+        """
+        try:
+            descriptor = self.open(name)
+            return OpenFile(descriptor, descriptor)
+        except OSError as error:
+            if error.errno != errno.EACCES:
+                raise
+        if not hasattr(os, "O_PATH"):
+            return NamedFile(self, name, self._chmod_by_name)
+        flags = os.O_PATH | os.O_NOFOLLOW | _CLOEXEC
+        descriptor = os.open(name, flags, dir_fd=self.descriptor)
+        if stat.S_ISLNK(os.fstat(descriptor).st_mode):
+            os.close(descriptor)
+            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+        return OpenFile(descriptor, "/proc/self/fd/%d" % descriptor)
+
     def chmod(self, name, mode):
         """Set the mode of what is no link.
 
         :raises OSError: it is a link.
         """
+        file = self.file(name)
         try:
-            descriptor = self.open(name)
-        except OSError as error:
-            if error.errno != errno.EACCES:
-                raise
-            return self._chmod_unreadable(name, mode)
-        try:
-            os.fchmod(descriptor, mode)
+            file.chmod(mode)
         finally:
-            os.close(descriptor)
+            file.close()
 
-    def _chmod_unreadable(self, name, mode):
-        """Set the mode of what can't be opened to read."""
-        if not hasattr(os, "O_PATH"):
-            # Not Linux: a link's own mode is set, if it is one.
-            os.chmod(name, mode, dir_fd=self.descriptor, follow_symlinks=False)
-            return
-        flags = os.O_PATH | os.O_NOFOLLOW | _CLOEXEC
-        descriptor = os.open(name, flags, dir_fd=self.descriptor)
-        try:
-            if stat.S_ISLNK(os.fstat(descriptor).st_mode):
-                raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
-            os.chmod("/proc/self/fd/%d" % descriptor, mode)
-        finally:
-            os.close(descriptor)
+    def _chmod_by_name(self, name, mode):
+        """Set the mode; of a link its own, on the systems where it has one."""
+        os.chmod(name, mode, dir_fd=self.descriptor, follow_symlinks=False)
 
     def chown(self, name, owner, group):
         """Set owner and group, of a link its own."""
@@ -306,6 +375,10 @@ class PathDirectory(object):
     def rmdir(self, name):
         """Remove an empty directory."""
         self._os.rmdir(self._at(name))
+
+    def file(self, name):
+        """A file or directory whose attributes are to be set."""
+        return NamedFile(self, name, self.chmod)
 
     def chmod(self, name, mode):
         """Set the mode of what is no link.

@@ -46,7 +46,7 @@ from unittest import mock
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
 from pycomnet.far.rsync import names, scan, times, tree
-from pycomnet.far.rsync.entries import ABORT, FILE, LAST, BadBatch, numbers_of
+from pycomnet.far.rsync.entries import ABORT, FILE, LAST, BadBatch
 from pycomnet.far.rsync.files import TEMPORARY, temporary_name, temporary_names
 from pycomnet.far.rsync.scan import Batch
 from pycomnet.far.rsync.tree import LATEST, AtDirectory
@@ -833,13 +833,17 @@ class HostileTests(CaseTests):
 
     def test_leader_that_is_a_link(self) -> None:
         """No other name is made of what is no regular file, also if the system would."""
-        os.symlink(self.outside, f"{self.destination}/a")
+        self.in_source("a")
         sender = self.hostile(
             directories=[[b"", 2, 1]], names=[b"a", b"b"], kinds=bytearray([5, 4]), firsts=[0],
             modes=[0o644] * 2, sizes=[0, 0], times=[NOON] * 2,
         )  # fmt: skip
-        equal = ["equal", numbers_of("Q", [0])]
-        with mock.patch.object(sender, "_content", lambda *_: sender._messages.append(equal)):
+
+        def swap(_: bytes) -> None:
+            os.remove(f"{self.destination}/a")
+            os.symlink(self.outside, f"{self.destination}/a")
+
+        with mock.patch.object(sender, "_got_written", swap):
             done = sender.run(self.destination)
         self.assertEqual(set(done["failed"]), {b"b"})
         self.assertEqual(os.listdir(self.destination), ["a"])

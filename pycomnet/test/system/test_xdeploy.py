@@ -741,14 +741,17 @@ async def test_project_is_installed_into_a_gateway(
 @pytest_twisted.ensureDeferred
 async def test_large_project_is_installed(place: Place, group: Any, tmp_path: Path) -> None:
     """An sdist of more than 100 MiB, with a repository in its directory."""
-    source = project(tmp_path / "project", "mine")
-    with open(source / "large.bin", "wb") as file:
-        file.truncate(101 << 20)
+    sizes = tmp_path / "sizes"
+    code = f"open({str(sizes)!r}, 'w').write(str(os.path.getsize('large.bin')))"
+    source = project(tmp_path / "project", "mine", code=code)
+    content = os.urandom(1 << 20)  # longer than what gzip looks back for
+    (source / "large.bin").write_bytes(content * 101)
     (source / ".git").mkdir()
     (source / ".git" / "objects").write_bytes(bytes(1000))
     gateway = await group.makegateway("popen")
     made = await xdeploy.create_venv(gateway, "work", "", **place.options(install=[source]))
     assert made.packages == {"mine": "1.0"}
+    assert int(sizes.read_text()) == 101 << 20, "it is built from its sdist"
 
 
 @pytest_twisted.ensureDeferred
