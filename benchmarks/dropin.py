@@ -14,16 +14,46 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import dataclass
+from importlib.metadata import entry_points
 from pathlib import Path
 
 from rows import JOBS, Row
 
 PEERS = Path(__file__).parent / "peers"
-#: Name -> title, number of tests, workers, and how many times as good it has to be.
+#: pytest's plugins that are installed here, apart from pytest-xdist.
+OTHERS = {
+    entry.name
+    for entry in entry_points(group="pytest11")
+    if not entry.value.startswith("xdist.") and entry.name != "twisted"
+}
+#: Leaves them out.
+WITHOUT_OTHERS = tuple(word for name in sorted(OTHERS) for word in ("-p", f"no:{name}"))
+
+
+@dataclass(frozen=True)
+class Suite:
+    """A run of pytest-xdist.
+
+    :ivar count: the number of tests.
+    :ivar target: how many times as good as with execnet it has to be.
+    :ivar options: further options of pytest.
+    :ivar bound: whether it is compared with forked workers that have no connection, too.
+    """
+
+    title: str
+    count: int
+    workers: int
+    target: float
+    options: tuple[str, ...] = ()
+    bound: bool = False
+
+
 SUITES = {
-    "n2": ("pytest -n 2, 301 tests", 301, 2, 1.0),
-    "short": ("pytest -n 2, 3,000 tests", 3000, 2, 1.1),
-    "n8": ("pytest -n 8, 8 tests", 8, 8, 2.0),
+    "n2": Suite("pytest -n 2, 301 tests", 301, 2, 1.0),
+    "short": Suite("pytest -n 2, 3,000 tests", 3000, 2, 1.1),
+    "n8": Suite("pytest -n 8, 8 tests", 8, 8, 2.0, bound=True),
+    "n8_alone": Suite("... no plugins but xdist", 8, 8, 2.0, WITHOUT_OTHERS, bound=True),
 }
 #: How many times as good a row of gateway.py has to be.
 TIMES = 2.0
@@ -48,17 +78,26 @@ def figures(peer: str, job: str, smoke: bool) -> dict[str, float]:
     return found
 
 
-def seconds(peer: str, count: int, workers: int, directory: str) -> dict[str, float]:
-    """The time of one run of pytest-xdist, and the processor's time."""
-    plugin = ["-p", "pycomnet.xdist"] if peer == "dropin" else []
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:twisted"]
+def seconds(peer: str, suite: Suite, directory: str) -> dict[str, float]:
+    """The time of one run of a suite, and the processor's time.
+
+    :param peer: ``dropin``, ``execnet``, or ``forked`` for workers without a connection.
+    """
+    count = suite.count
     Path(directory, "test_many.py").write_text(
         f"import pytest\n@pytest.mark.parametrize('n', range({count}))\ndef test(n): pass\n"
     )
+    options = ["-q", "-p", "no:cacheprovider", "-p", "no:twisted", *suite.options]
+    if peer == "forked":
+        command = [str(PEERS / "forked_pytest.py"), str(suite.workers), *options]
+    else:
+        command = ["-m", "pytest", *options, "-n", str(suite.workers)]
+        if peer == "dropin":
+            command += ["-p", "pycomnet.xdist"]
     before = os.times()
     begin = time.perf_counter()
     done = subprocess.run(
-        [*command, *plugin, "-n", str(workers)],
+        [sys.executable, *command],
         cwd=directory,
         capture_output=True,
         text=True,
@@ -81,17 +120,21 @@ def show(title: str, found: dict[str, list[float]], better: str, unit: str, targ
     print(f"{title:52} {ours:10.2f} {theirs:10.2f} {unit:8} {factor:6.2f} {goal}", flush=True)
 
 
-def measure_suite(name: str, rounds: int) -> None:
-    """Measure one row of :data:`SUITES`."""
-    title, count, workers, target = SUITES[name]
+def measure_suite(suite: Suite, rounds: int) -> None:
+    """Measure one of :data:`SUITES`."""
     found: dict[str, dict[str, list[float]]] = {}
+    peers = ("execnet", "dropin", "forked") if suite.bound else ("execnet", "dropin")
     with tempfile.TemporaryDirectory() as directory:
         for _ in range(rounds):
-            for peer in ("execnet", "dropin"):
-                for key, value in seconds(peer, count, workers, directory).items():
+            for peer in peers:
+                for key, value in seconds(peer, suite, directory).items():
                     found.setdefault(key, {}).setdefault(peer, []).append(value)
-    show(title, found["wall"], "less", "s", target)
-    show(f"{title}, processor", found["cpu"], "less", "s", 0)
+    show(suite.title, found["wall"], "less", "s", suite.target)
+    show(f"{suite.title}, processor", found["cpu"], "less", "s", 0)
+    if suite.bound:
+        for key, title in (("wall", "time"), ("cpu", "processor")):
+            against = {"dropin": found[key]["dropin"], "execnet": found[key]["forked"]}
+            show(f"... beside forked sessions alone, {title}", against, "less", "s", 0)
 
 
 def measure_job(name: str, rows: tuple[Row, ...], rounds: int, smoke: bool) -> None:
@@ -119,7 +162,9 @@ def main() -> None:
     """Measure, and print a table."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--only", action="append", help="a job of gateway.py, or of: n2, short, n8")
+    parser.add_argument(
+        "--only", action="append", help=f"a job of gateway.py, or of: {', '.join(SUITES)}"
+    )
     parser.add_argument("--smoke", action="store_true", help="very little of each, one round")
     options = parser.parse_args()
     rounds = 1 if options.smoke else options.rounds
@@ -128,9 +173,9 @@ def main() -> None:
         wanted = job.name in (options.only or ()) or not (options.only or job.heavy)
         if wanted and "execnet" in job.peers:
             measure_job(job.name, job.rows, rounds, options.smoke)
-    for name in SUITES:
+    for name, suite in SUITES.items():
         if name in (options.only or SUITES):
-            measure_suite(name, rounds)
+            measure_suite(suite, rounds)
 
 
 if __name__ == "__main__":

@@ -4,8 +4,6 @@ Standard library only, in the common subset of Python 2.7 and 3. What execnet ha
 starts gateways is taken from the near side's package, if that is installed where this runs.
 """
 
-import importlib
-
 from . import execmodel, gateway_base
 from .dumpformat import DataFormatError, DumpError, LoadError, dump, dumps, load, loads
 from .gateway_base import TimeoutError
@@ -22,6 +20,8 @@ NEAR = frozenset(
 def __getattr__(name):
     if name not in NEAR:
         raise AttributeError("module 'execnet' has no attribute %r" % name)
+    import importlib
+
     try:
         near = importlib.import_module(gateway_base.near)
     except ImportError as error:

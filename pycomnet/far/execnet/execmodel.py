@@ -1,13 +1,16 @@
-"""``execmodel``: what execnet's users take threads, locks and queues from."""
+"""``execmodel``: what execnet's users take threads, locks and queues from.
+
+The modules are imported when they are first used: most code at a gateway needs none of them, and
+importing them takes longer than all the rest of a gateway's first import.
+"""
 
 import os
-import threading
 import time
 
 try:
-    import queue
+    from _thread import get_ident
 except ImportError:  # Python 2
-    import Queue as queue
+    from thread import get_ident
 
 #: The names that execnet knows, and what they are here.
 KNOWN = ("thread", "main_thread_only")
@@ -19,11 +22,6 @@ class ExecModel(object):
     :ivar backend: ``thread`` or ``main_thread_only``: how ``remote_exec`` runs code.
     """
 
-    queue = queue
-    #: a thread may take it several times, as with execnet
-    Lock = staticmethod(threading.RLock)
-    RLock = staticmethod(threading.RLock)
-    Event = staticmethod(threading.Event)
     sleep = staticmethod(time.sleep)
 
     def __init__(self, backend):
@@ -31,6 +29,15 @@ class ExecModel(object):
 
     def __repr__(self):
         return "<ExecModel %r>" % self.backend
+
+    @property
+    def queue(self):
+        """The module."""
+        if str is bytes:
+            import Queue as queue
+        else:
+            import queue
+        return queue
 
     @property
     def subprocess(self):
@@ -46,12 +53,31 @@ class ExecModel(object):
 
         return socket
 
+    @property
+    def RLock(self):
+        """Makes a lock that a thread may take several times."""
+        import threading
+
+        return threading.RLock
+
+    #: in execnet, too, a thread may take it several times
+    Lock = RLock
+
+    @property
+    def Event(self):
+        """The class."""
+        import threading
+
+        return threading.Event
+
     def get_ident(self):
         """The number of this thread."""
-        return threading.current_thread().ident
+        return get_ident()
 
     def start(self, func, args=()):
         """Call a function in a new thread."""
+        import threading
+
         thread = threading.Thread(target=func, args=tuple(args))
         thread.daemon = True
         thread.start()

@@ -56,6 +56,15 @@ def far() -> None:
     """Far code finds execnet there, without Twisted, and its locks and queues."""
     gw = execnet.makegateway("popen")
 
+    def imported(channel):  # type: ignore[no-untyped-def]
+        import sys
+
+        slow = {"hashlib", "queue", "threading", "twisted"}
+        channel.send(sorted(set() if "coverage" in sys.modules else slow & set(sys.modules)))
+
+    # What takes long to import is imported when it is used.
+    assert gw.remote_exec(imported).receive(SOON) == []
+
     def code(channel):  # type: ignore[no-untyped-def]
         import sys
 

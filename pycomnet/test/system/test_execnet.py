@@ -209,6 +209,33 @@ def test_number(pytester, n):
     assert (done.stderr, done.returncode) == ("", 0)
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        "-n 0 --dist=no",
+        "-n auto --maxprocesses=2 --testrunuid=mine",
+        "-n logical --maxprocesses=1 --dist=loadscope --no-loadscope-reorder",
+        "-d --tx=2*popen --rsyncignore=*.txt",
+        "--dist=load --px=id=proxy//popen --tx=2*popen",
+    ],
+)
+def test_xdist_takes_each_of_its_options(suite: Path, options: str) -> None:
+    """Those that no other test has."""
+    (suite / "conftest.py").unlink()
+    (suite / "test_suite.py").write_text(
+        """
+import pytest
+
+@pytest.mark.parametrize("n", range(4))
+def test_number(testrun_uid, n):
+    pass
+"""
+    )
+    done = run_pytest(suite, *options.split())
+    assert "4 passed in" in done.stdout, done.stdout + done.stderr
+    assert (done.stderr, done.returncode) == ("", 0)
+
+
 def test_workers_become_ready_in_the_order_of_making(suite: Path) -> None:
     """Also if the first is the last to start: pytest-xdist's schedulers go by that order."""
     (suite / "conftest.py").write_text(
