@@ -226,7 +226,8 @@ async def bare(reactor: Any, members: EtcdMembers, started: Daemons, options: An
         print(
             f"{together} in a frame: {renewed / passed:.0f} renewals/s for {passed:.0f} s; "
             f"members: {sum(etcd) / passed:.2f} of a core, {1e6 * sum(etcd) / renewed:.1f} us for "
-            f"each renewal; the bare loop {1e6 * own / renewed:.1f} us; load {os.getloadavg()[0]:.1f}",
+            f"each renewal; the bare loop {1e6 * own / renewed:.1f} us; "
+            f"load {os.getloadavg()[0]:.1f}",
             flush=True,
         )
 
