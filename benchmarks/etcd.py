@@ -2,8 +2,9 @@
 
 ``python benchmarks/etcd.py`` starts members of Debian's etcd on loopback, and prints the median of
 some rounds for each row, and its ratio to grpcio's. All peers ask the leader, and write the same
-keys; grpcio uses our encoders and decoders of messages, so that only the transport differs.
-Processor time is the client's.
+keys; grpcio uses our encoders and decoders of messages, so that only the transport differs. "bare"
+is a loop on a blocking socket that does nothing but these messages and their frames
+(``etcd_bare.py``). Processor time is the client's.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT)]
 
+import etcd_bare  # noqa: E402
 from ending import stoppable  # noqa: E402
 from twisted.internet import defer, task  # noqa: E402
 
@@ -44,7 +46,7 @@ from pycomnet.test.system.etcds import EtcdMembers  # noqa: E402
 VALUE = b"v" * 100
 #: row -> how many are in flight
 ROWS = {"txn 1": 1, "txn 64": 64, "get 1": 1, "get 64": 64, "renew 64": 64}
-PEERS = ("pycomnet", "grpcio", "json")
+PEERS = ("pycomnet", "grpcio", "json", "bare")
 
 Operation = Callable[[int], Awaitable[Any]]
 
@@ -60,6 +62,12 @@ def processor() -> float:
     """The seconds of processor that this process has taken."""
     usage = resource.getrusage(resource.RUSAGE_SELF)
     return usage.ru_utime + usage.ru_stime
+
+
+def print_row(name: str, count: int, took: float, used: float) -> None:
+    """Print a row: operations, the seconds that they took, and the seconds of processor."""
+    figures = {"rate": count / took, "us": used / count * 1e6}
+    print(json.dumps({"row": name, **figures}), flush=True)
 
 
 class Measure:
@@ -88,9 +96,7 @@ class Measure:
         begun, used = time.perf_counter(), processor()
         self.end = begun + self.seconds
         await gather([self.work(operation, number) for number in range(flight)])
-        took, used = time.perf_counter() - begun, processor() - used
-        figures = {"rate": self.count / took, "us": used / self.count * 1e6}
-        print(json.dumps({"row": name, **figures}), flush=True)
+        print_row(name, self.count, time.perf_counter() - begun, processor() - used)
 
 
 def run_pycomnet(ports: list[int], seconds: float) -> None:
@@ -237,6 +243,52 @@ def run_json(ports: list[int], seconds: float) -> None:
     task.react(lambda reactor: defer.ensureDeferred(main(reactor)))
 
 
+def run_bare(ports: list[int], seconds: float) -> None:
+    """The messages, their frames and a socket; no row of renewals, see ``etcd_scale.py bare``."""
+
+    def leads(port: int) -> bool:
+        found: list[bool] = []
+
+        def decode(data: bytes) -> None:
+            found.append(answers.decode_status(data).is_leader)
+
+        path = "/etcdserverpb.Maintenance/Status"
+        etcd_bare.call(port, path, lambda _: b"", decode, 1, lambda count: count < 1)
+        return found[0]
+
+    leader = next(port for port in ports if leads(port))
+    kinds: dict[str, tuple[str, Callable[[int], bytes], Callable[[bytes], Any]]] = {
+        "txn": (
+            "/etcdserverpb.KV/Txn",
+            lambda number: requests.encode_txn(transaction(number)),
+            answers.decode_txn,
+        ),
+        "get": (
+            "/etcdserverpb.KV/Range",
+            lambda number: requests.encode_range(RangeRequest(KeyRange(b"bench/%d" % number))),
+            answers.decode_range,
+        ),
+    }
+
+    def row(name: str, flight: int) -> None:
+        first: list[tuple[int, float, float]] = []
+        begun = time.perf_counter()
+
+        def goes_on(count: int) -> bool:
+            now = time.perf_counter()
+            if not first and now - begun >= seconds / 5:
+                first.append((count, now, processor()))
+            return not first or now - first[0][1] < seconds
+
+        count = etcd_bare.call(leader, *kinds[name.split()[0]], flight, goes_on)
+        before, then, used = first[0]
+        print_row(name, count - before, time.perf_counter() - then, processor() - used)
+
+    for name, flight in ROWS.items():
+        if not name.startswith("renew"):
+            row(name, flight)
+
+
 def run(peer: str, ports: list[int], seconds: float) -> dict[str, dict[str, float]]:
     """Run a peer in a process of its own: row -> its figures; empty if it is not installed."""
     command = [sys.executable, __file__, "--peer", peer, "--seconds", str(seconds)]
@@ -251,27 +303,29 @@ def run(peer: str, ports: list[int], seconds: float) -> dict[str, dict[str, floa
 
 
 def show(rounds: list[dict[str, dict[str, dict[str, float]]]]) -> None:
-    """Print the medians, and our ratios to grpcio."""
+    """Print the medians, and the ratios to grpcio."""
 
     def median(peer: str, row: str, figure: str) -> float:
         values = [one[peer][row][figure] for one in rounds if row in one.get(peer, {})]
         return statistics.median(values) if values else float("nan")
 
-    def ratio(row: str, figure: str) -> float:
+    def ratio(peer: str, row: str, figure: str) -> float:
         """The median of the rounds' ratios: what disturbs a round disturbs both."""
         values = [
-            one["pycomnet"][row][figure] / one["grpcio"][row][figure]
+            one[peer][row][figure] / one["grpcio"][row][figure]
             for one in rounds
-            if row in one.get("pycomnet", {}) and row in one.get("grpcio", {})
+            if row in one.get(peer, {}) and row in one.get("grpcio", {})
         ]
         return statistics.median(values) if values else float("nan")
 
-    print(f"{'':10}" + "".join(f"{peer:>22}" for peer in PEERS) + f"{'to grpcio':>22}")
+    heads = [*PEERS, "to grpcio: rate  us", "bare us"]
+    print(f"{'':10}" + "".join(f"{head:>22}" for head in heads))
     for row in ROWS:
         shown = f"{row:10}"
         for peer in PEERS:
             shown += f"{median(peer, row, 'rate'):>11.0f}/s{median(peer, row, 'us'):>6.0f} us"
-        print(f"{shown}{ratio(row, 'rate'):>11.2f} rate{ratio(row, 'us'):>6.2f}")
+        ours = [ratio("pycomnet", row, figure) for figure in ("rate", "us")]
+        print(f"{shown}{ours[0]:>17.2f}{ours[1]:>5.2f}{ratio('bare', row, 'us'):>22.2f}")
 
 
 def main() -> None:
@@ -285,7 +339,12 @@ def main() -> None:
     parser.add_argument("--directory", type=Path, help="for the members' data; removed")
     options = parser.parse_args()
     if options.peer:
-        programs = {"pycomnet": run_pycomnet, "grpcio": run_grpcio, "json": run_json}
+        programs = {
+            "pycomnet": run_pycomnet,
+            "grpcio": run_grpcio,
+            "json": run_json,
+            "bare": run_bare,
+        }
         programs[options.peer](options.ports, options.seconds)
         return
     directory = Path(tempfile.mkdtemp(prefix="pycomnet-etcd-", dir=options.directory))

@@ -4,10 +4,11 @@
 nameservers on three members, renews each every 15 seconds, and shows which part of a core each
 process takes. With fewer and a shorter ``--interval`` there are as many renewals a second. The
 client takes little of the processor (``renewals.py``), so members and nameservers have it even on
-two cores.
-``load --count 1000000`` puts so many records into etcd, and shows how long a nameserver takes until
-it listens. Both need some minutes and a gigabyte or two. ``locate --count 10000`` compares a
-nameserver on etcd with one on SQLite, in turns.
+two cores. ``bare --count 100000`` renews leases at the members by a bare loop (``etcd_bare.py``),
+as many in one frame as ``--together`` says: what etcd itself takes. ``load --count 1000000`` puts
+so many records into etcd, and shows how long a nameserver takes until it listens. Both need some
+minutes and a gigabyte or two. ``locate --count 10000`` compares a nameserver on etcd with one on
+SQLite, in turns.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import etcd_bare
 from ending import react
 from renewals import RenewalConnection, renewal
 from twisted.internet import defer, task
@@ -191,6 +193,45 @@ async def leases(reactor: Any, members: EtcdMembers, started: Daemons, options: 
         )
 
 
+async def bare(reactor: Any, members: EtcdMembers, started: Daemons, options: Any) -> None:
+    """Renew many leases at the leader, without nameservers."""
+    client = EtcdClient([one.url.replace("http://", "tcp:") for one in members.members], reactor)
+    await client.connect()
+    granted: list[int] = []
+
+    async def grant(_: int) -> None:
+        granted.append((await client.grant(int(options.ttl), timeout=60)).id)
+
+    await at_once(grant, options.count, IN_FLIGHT)
+    await client.close()
+    leader = next(one for one in members.members if one.leads())
+    port = int(leader.url.rpartition(":")[2])
+    pids = [one.process.pid for one in members.members]
+    for together in options.together:
+        spent = [processor(pid) for pid in (*pids, os.getpid())]
+        begun = time.monotonic()
+        renewed = await deferToThread(
+            etcd_bare.renew,
+            port,
+            granted,
+            options.count / options.interval,
+            together,
+            2 * options.connections,
+            options.seconds,
+        )
+        passed = time.monotonic() - begun
+        *etcd, own = (
+            processor(pid) - before for pid, before in zip((*pids, os.getpid()), spent, strict=True)
+        )
+        print(
+            f"{together} in a frame: {renewed / passed:.0f} renewals/s for {passed:.0f} s; "
+            f"members: {sum(etcd) / passed:.2f} of a core, {1e6 * sum(etcd) / renewed:.1f} us for "
+            f"each renewal; the bare loop {1e6 * own / renewed:.1f} us; "
+            f"load {os.getloadavg()[0]:.1f}",
+            flush=True,
+        )
+
+
 async def load(reactor: Any, members: EtcdMembers, started: Daemons, options: Any) -> None:
     """Start a nameserver with many records."""
     layout = KeyLayout(b"/pycomnet/names/")
@@ -258,7 +299,7 @@ async def main(reactor: Any, options: argparse.Namespace) -> None:
         await MEASURES[options.what](reactor, members, started, options)
 
 
-MEASURES = {"leases": leases, "load": load, "locate": locate}
+MEASURES = {"leases": leases, "bare": bare, "load": load, "locate": locate}
 
 
 if __name__ == "__main__":
@@ -269,6 +310,9 @@ if __name__ == "__main__":
     parser.add_argument("--interval", type=float, default=15.0, help="seconds between renewals")
     parser.add_argument("--tick", type=float, default=0.002, help="seconds between two requests")
     parser.add_argument("--connections", type=int, default=1, help="to each nameserver")
+    parser.add_argument(
+        "--together", type=int, nargs="+", default=[1, 17, 133], help="renewals in a bare frame"
+    )
     parser.add_argument("--ttl", type=float, default=600.0, help="of the leases that are renewed")
     parser.add_argument("--times", type=int, default=2, help="starts of a nameserver")
     parser.add_argument("--directory", default=None, help="for the members' data")

@@ -48,6 +48,9 @@ KEEPALIVE_EVERY, MOST_UNANSWERED, MOST_SENT = 3, 4, 100
 #: older than this, in seconds. Each call checks that, so it is known within five seconds; a shorter
 #: time would be too short on a busy machine.
 CUT_OFF = 4.5
+#: ``stat`` and ``cluster`` show a staleness above this, in seconds. Until the next sign of life
+#: comes back, a memory that follows etcd is a second old, and somewhat more on a busy machine.
+SHOWN = 2.0
 #: ... after which it begins another watch, each time.
 WATCH_ANEW = 6.0
 #: Seconds for which a lease that was not renewed is renewed again, and the seconds between.
@@ -244,8 +247,12 @@ class EtcdStore:
     def staleness(self) -> float:
         if self._mirror is None:
             return float("inf")
-        stale = self._seconds() - self._mirror.fresh
-        return stale if stale > CUT_OFF else 0.0
+        return self._age(self._mirror, CUT_OFF)
+
+    def _age(self, mirror: Mirror, least: float) -> float:
+        """The seconds since the memory was known to be complete; 0.0 if they are too few."""
+        age = self._seconds() - mirror.fresh
+        return age if age > least else 0.0
 
     def freshness(self) -> dict[str, object]:
         mirror = self._mirror
@@ -254,7 +261,7 @@ class EtcdStore:
         return {
             "id": self.identity,
             "cut_off": self.staleness() > 0,
-            "stale": round(self._seconds() - mirror.fresh, 3),
+            "stale": round(self._age(mirror, SHOWN), 3),
             "comparisons": mirror.comparisons,
         }
 
@@ -330,7 +337,7 @@ class EtcdStore:
             if number % KEEPALIVE_EVERY == 0:
                 renewing = client.keepalive(self._beat_lease, timeout=REQUEST)
                 renewing.addErrback(self._not_sent, mirror)
-            stale = round(now - mirror.fresh, 3)
+            stale = round(self._age(mirror, SHOWN), 3)
             value = encode({**self._about, "beat": number, "stale": stale})
             key = self._layout.nameserver(self.identity)
             before, last, in_time = mirror.position, mirror.last_beat, not self.staleness()

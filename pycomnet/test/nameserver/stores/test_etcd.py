@@ -371,6 +371,24 @@ class CutOffTests(EtcdCase):
         self.assertEqual(self.a.store.staleness(), 0.0)
         self.put(self.a, "t")
 
+    def test_staleness_is_shown_when_the_watch_is_late(self) -> None:
+        """A nameserver that follows shows 0.0 at any time, to ``stat`` and to the others; one whose
+        watch hangs shows the seconds, before it is cut off too."""
+
+        def shown() -> tuple[Any, Any]:
+            found = self.done(self.b.store.cluster(), seconds=0.1)
+            (seen,) = (one["stale"] for one in found["nameservers"] if one["id"] == "a")
+            return self.a.store.freshness()["stale"], seen
+
+        for _ in range(12):
+            self.run_for(0.15)
+            self.assertEqual(shown(), (0.0, 0.0))
+        self.a.client.hold()
+        self.run_for(3.0)
+        own, seen = shown()
+        self.assertTrue(2.0 < seen <= own < 4.5, (seen, own))
+        self.assertEqual(self.a.store.staleness(), 0.0)
+
     def test_silent_watch_is_found(self) -> None:
         """A watch that hangs without an error is found, and begun again."""
         self.a.client.hold()
