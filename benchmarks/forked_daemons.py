@@ -30,7 +30,7 @@ MODULES = (
     "pycomnet.ext.workflow.stores.postgresql",
     "pycomnet.ext.workflow.stores.sqlite",
     "pycomnet.services.launch.launcher",
-    "pycomnet.tap.endings",
+    "pycomnet.tap.exitstatus",
     "pycomnet.tap.service",
     "pycomnet.tap.workflow",
     "twisted.internet.epollreactor",

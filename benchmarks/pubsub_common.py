@@ -75,7 +75,7 @@ async def until_subscribed(reactor: Any, service: Any, count: int) -> None:
     """Wait until there are so many subscriptions."""
     from twisted.internet.task import deferLater
 
-    while len(service.topic.outlets) < count:
+    while len(service.topic.sinks) < count:
         await deferLater(reactor, 0.02)
 
 

@@ -46,7 +46,7 @@ def publisher_main(pipe: Any) -> None:
                     await waiting
                 if not number % 500:
                     await deferLater(reactor, 0)
-            last = list(service.topic.outlets.values())[-1]
+            last = list(service.topic.sinks.values())[-1]
             pipe.send((begun, cpu() - used, memory(), last.intake.size))
 
     run(main)

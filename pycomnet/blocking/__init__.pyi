@@ -5,11 +5,11 @@ from collections.abc import Iterable
 from collections.abc import Iterator
 from collections.abc import Sequence
 from pycomnet.blocking.executor import GatewayExecutor as GatewayExecutor
+from pycomnet.gateways.concurrentstart import Progress
 from pycomnet.gateways.localfactory import Resumable
 from pycomnet.gateways.modules import ModuleOffer
 from pycomnet.gateways.output import OutputCallback
 from pycomnet.gateways.spec import Spec
-from pycomnet.gateways.starting import Progress
 from pycomnet.rsync.options import AnyPath
 from pycomnet.rsync.options import LinkPolicy
 from pycomnet.rsync.result import SyncEvent

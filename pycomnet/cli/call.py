@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pycomnet.cli.remote import Target, as_json, explained, target_options
+from pycomnet.cli.serviceoptions import Target, as_json, explained, target_options
 
 if TYPE_CHECKING:
     from pycomnet.cli.program import CommandProgram

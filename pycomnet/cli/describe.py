@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pycomnet.cli.remote import Target, as_json, explained, target_options
+from pycomnet.cli.serviceoptions import Target, as_json, explained, target_options
 
 if TYPE_CHECKING:
     from pycomnet.cli.program import CommandProgram
@@ -114,7 +114,7 @@ def is_publisher(declared: Mapping[str, Any]) -> bool:
 
     A method of that name of another service may do anything.
     """
-    from pycomnet.ext.pubsub.subscribing import ARGUMENTS
+    from pycomnet.ext.pubsub.subscriberequest import ARGUMENTS
 
     methods = declared.get("methods", {})
     subscribe, topic = methods.get("subscribe"), methods.get("topic")

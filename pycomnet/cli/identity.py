@@ -41,7 +41,7 @@ class Identity:
         :raises TokenError: so can't a token.
         """
         from pycomnet.auth.tokens import PASSWORD_VARIABLE, USER_VARIABLE
-        from pycomnet.cli.asking import ask
+        from pycomnet.cli.passwordprompt import ask
         from pycomnet.ext.access.credentials import ClientCertificate, Password, Token
         from pycomnet.ext.access.stored import for_servers, stored_credentials, unasked
 

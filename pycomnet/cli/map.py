@@ -101,17 +101,17 @@ def map_command(
     target: str,
 ) -> None:
     """Call a function with each line of standard input, on all gateways at the same time."""
-    from pycomnet.cli.lines import shown_by
+    from pycomnet.cli.gatewayoutput import shown_by
     from pycomnet.cli.program import run_command
 
     found = {**read_target(target), "as_json": as_json}
 
     async def main(program: CommandProgram) -> int:
-        from pycomnet.cli.mapping import Mapping
-        from pycomnet.cli.streams import InputLines
+        from pycomnet.cli.maprun import MapRun
+        from pycomnet.cli.stdstreams import InputLines
 
         lines = shown_by(program, to_stderr=True, raw=raw)
-        mapping = Mapping(program, InputLines(0, program.reactor), fail_fast, traceback, raw)
+        mapping = MapRun(program, InputLines(0, program.reactor), fail_fast, traceback, raw)
         if progress or (progress is None and wants_progress(program)):
             from pycomnet.cli.progress import shown_progress
 

@@ -13,7 +13,7 @@ from pycomnet.cli.identity import Identity, identity_options
 from pycomnet.cli.ns_operate import operator_commands, state_of
 from pycomnet.cli.ns_store import export_command, import_command
 from pycomnet.cli.options import SuggestingGroup
-from pycomnet.cli.remote import TIMEOUT, Target, as_json, explained
+from pycomnet.cli.serviceoptions import TIMEOUT, Target, as_json, explained
 from pycomnet.services.nameserveraddress import DEFAULT_NAMESERVER, NAMESERVER_VARIABLE
 from pycomnet.text.printable import visible_line
 

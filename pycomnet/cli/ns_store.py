@@ -33,7 +33,7 @@ def export_command(store: str) -> None:
 
 async def export_store(program: CommandProgram, store: str) -> int:
     """Print the lines."""
-    from pycomnet.nameserver.moving import export_records
+    from pycomnet.nameserver.migration import export_records
     from pycomnet.nameserver.stores import make_store
 
     lines = await export_records(make_store(store, program.reactor))
@@ -60,7 +60,7 @@ def import_command(store: str, file: IO[str]) -> None:
 
 async def import_store(program: CommandProgram, store: str, lines: Iterable[str]) -> int:
     """Register what the lines have."""
-    from pycomnet.nameserver.moving import import_records
+    from pycomnet.nameserver.migration import import_records
     from pycomnet.nameserver.stores import make_store
 
     done, taken = await import_records(make_store(store, program.reactor), lines)

@@ -86,7 +86,7 @@ async def ask_for_password(program: CommandProgram, user: str, confirm: bool) ->
     :param confirm: whether it is asked for twice, until both are the same.
     :raises ClickException: there is no terminal, or nothing was entered.
     """
-    from pycomnet.cli.asking import ask_secret
+    from pycomnet.cli.passwordprompt import ask_secret
 
     reactor: Any = program.reactor
     try:

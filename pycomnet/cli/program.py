@@ -16,7 +16,7 @@ from twisted.internet.interfaces import IReactorFromThreads
 from twisted.python.failure import Failure
 
 from pycomnet.cli.options import brief
-from pycomnet.cli.streams import OutputStream
+from pycomnet.cli.stdstreams import OutputStream
 from pycomnet.errors import PycomnetError, TimeoutExpired, Unauthenticated
 from pycomnet.net.clock import StoppableClock, use_monotonic_clock
 from pycomnet.net.reactors import GatewayReactor

@@ -20,7 +20,7 @@ from twisted.internet.task import LoopingCall
 
 from pycomnet.cli.linequeue import LineQueue
 from pycomnet.cli.program import CommandProgram
-from pycomnet.cli.streams import InputLines
+from pycomnet.cli.stdstreams import InputLines
 
 #: Seconds between two updates of the bar.
 INTERVAL = 0.1

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pycomnet.cli.remote import Target, target_options
-from pycomnet.cli.topics import check_via
+from pycomnet.cli.publisheroptions import check_via
+from pycomnet.cli.serviceoptions import Target, target_options
 
 if TYPE_CHECKING:
     from pycomnet.cli.program import CommandProgram
@@ -85,7 +85,7 @@ async def publish_values(
     """Have a publisher publish each value, or each line of standard input; returns the exit
     status."""
     import pycomnet.ext.pubsub.errors  # noqa: F401 - refusals are these
-    from pycomnet.cli.topics import split_name
+    from pycomnet.cli.publisheroptions import split_name
 
     program.ending = ""
     async with target.context(program.reactor) as context:
@@ -110,15 +110,15 @@ async def publish_via(
 
     :param servers: addresses of NATS servers.
     """
-    from pycomnet.cli.topics import nats_settings
-    from pycomnet.ext.pubsub.via.relay import topic_of
+    from pycomnet.cli.publisheroptions import nats_settings
+    from pycomnet.ext.pubsub.nats.natspublisher import topic_of
     from pycomnet.nats.requests import to_timeout
 
     program.ending = ""
     async with target.context(program.reactor) as context:
         settings = await nats_settings(servers, target.identity)
         topic = await topic_of(interface, context, settings)
-        client = topic.relay.client
+        client = topic.publisher.client
         refused: list[NatsPermissionDenied] = []
 
         def told(problem: NatsPermissionDenied) -> None:
@@ -144,7 +144,7 @@ async def publish_via(
 
 async def texts(program: CommandProgram, values: tuple[str, ...]) -> AsyncIterator[str]:
     """The values of the command line; without any, the lines of standard input."""
-    from pycomnet.cli.streams import InputLines
+    from pycomnet.cli.stdstreams import InputLines
 
     for text in values:
         yield text

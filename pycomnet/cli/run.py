@@ -21,10 +21,10 @@ from pycomnet.cli.options import (
 
 if TYPE_CHECKING:
     from pycomnet.channels.channel import Channel
-    from pycomnet.cli.lines import GatewayFiles, GatewayLines
+    from pycomnet.cli.gatewayoutput import GatewayFiles, GatewayLines
     from pycomnet.cli.program import CommandProgram
-    from pycomnet.cli.sending import Files
-    from pycomnet.cli.streams import InputBlocks
+    from pycomnet.cli.scriptfiles import ScriptFiles
+    from pycomnet.cli.stdstreams import InputBlocks
     from pycomnet.gateways.gateway import Gateway
     from pycomnet.gateways.modules import ModuleOffer
     from pycomnet.gateways.spec import Spec
@@ -75,7 +75,7 @@ class Script:
     directory: str = ""
     module: str | None = None
     offer: ModuleOffer | None = None
-    files: Files | None = None
+    files: ScriptFiles | None = None
 
     def as_arguments(self) -> dict[str, Any]:
         """The arguments of ``run_program`` at the far side (cli/script.py)."""
@@ -128,9 +128,9 @@ def read_script(
     directory = os.path.dirname(os.path.realpath(name))
     offer = files = None
     if send:
-        from pycomnet.cli.sending import Files
+        from pycomnet.cli.scriptfiles import ScriptFiles
 
-        files = Files.of(send, name)
+        files = ScriptFiles.of(send, name)
     if modules and not (files is not None and files.whole):
         from pycomnet.gateways.modules import ModuleOffer
 
@@ -202,7 +202,7 @@ def run_command_line(
     The script's standard output and error are shown here, each line with its gateway's id, and its
     exit status is that of this command.
     """
-    from pycomnet.cli.lines import shown_by
+    from pycomnet.cli.gatewayoutput import shown_by
     from pycomnet.cli.program import run_command
 
     if forward and code is None and module is None and args[:1] == ("-",):
@@ -214,7 +214,7 @@ def run_command_line(
         lines = shown_by(program, prefix, alone=len(specs) == 1, raw=raw)
         source = None
         if forward:
-            from pycomnet.cli.streams import InputBlocks
+            from pycomnet.cli.stdstreams import InputBlocks
 
             source = InputBlocks(0, program.reactor)
         return await run_script(program, specs, script, lines, files, timeout, source)
@@ -227,7 +227,7 @@ def open_directory(path: str | None) -> GatewayFiles | None:
 
     :raises click.BadParameter: the directory can't be created or opened.
     """
-    from pycomnet.cli.lines import GatewayFiles
+    from pycomnet.cli.gatewayoutput import GatewayFiles
 
     if path is None:
         return None
@@ -314,7 +314,7 @@ def _begin(gateway: Gateway, script: Script, stdin: bool) -> Channel:
     return gateway.remote_exec(far, **script.as_arguments(), stdin=stdin)
 
 
-async def _send_files(files: Files, channel: Channel) -> None:
+async def _send_files(files: ScriptFiles, channel: Channel) -> None:
     """Send the script's files. Errors are left to the script's status, which has the reason."""
     from pycomnet.errors import PycomnetError
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import attrs
 import click
 
-from pycomnet.cli.remote import Target, as_json, target_options
-from pycomnet.cli.topics import check_via
+from pycomnet.cli.publisheroptions import check_via
+from pycomnet.cli.serviceoptions import Target, as_json, target_options
 
 if TYPE_CHECKING:
     from pycomnet.cli.program import CommandProgram
@@ -87,7 +87,7 @@ async def show_events(
     :param name: the interface and a pattern of subjects; through NATS the interface alone.
     :param subjects: through NATS: patterns of subjects.
     """
-    from pycomnet.cli.topics import nats_settings, split_name
+    from pycomnet.cli.publisheroptions import nats_settings, split_name
     from pycomnet.ext.pubsub import Event, subscriber
 
     program.ending = ""

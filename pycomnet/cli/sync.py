@@ -148,7 +148,7 @@ async def run_sync(
     watch: bool = False,
 ) -> int:
     """Start the gateways and send; return the exit status."""
-    from pycomnet.cli.lines import shown_by
+    from pycomnet.cli.gatewayoutput import shown_by
     from pycomnet.cli.options import not_started, start_gateways
     from pycomnet.cli.program import END_TIMEOUT
     from pycomnet.gateways.group import Group

@@ -192,7 +192,7 @@ async def make(
     :returns: the exit status. Cancelling it ends the gateways.
     """
     from pycomnet import xdeploy
-    from pycomnet.cli.lines import shown_by
+    from pycomnet.cli.gatewayoutput import shown_by
     from pycomnet.cli.program import END_TIMEOUT
     from pycomnet.gateways.group import Group
 

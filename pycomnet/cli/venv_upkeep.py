@@ -36,7 +36,7 @@ async def ask_far_side(
     program: CommandProgram, spec: Spec, ask: Callable[[Gateway], Deferred[T]]
 ) -> T:
     """Make a gateway, ask it, and end it."""
-    from pycomnet.cli.lines import shown_by
+    from pycomnet.cli.gatewayoutput import shown_by
     from pycomnet.cli.program import END_TIMEOUT
     from pycomnet.gateways.group import Group
 

@@ -11,7 +11,7 @@ import click
 from pycomnet.cli.call import read_arguments
 from pycomnet.cli.ns import table
 from pycomnet.cli.options import SuggestingGroup
-from pycomnet.cli.remote import Target, as_json, target_options
+from pycomnet.cli.serviceoptions import Target, as_json, target_options
 
 if TYPE_CHECKING:
     from pycomnet.cli.program import CommandProgram
@@ -69,7 +69,7 @@ async def at_service(
     command: Callable[[CommandProgram, Workflow], Awaitable[int]],
 ) -> int:
     """Have a command use the workflow service; returns the exit status."""
-    from pycomnet.cli.remote import explained
+    from pycomnet.cli.serviceoptions import explained
     from pycomnet.errors import ServiceNotFound
     from pycomnet.ext.workflow.client import WORKFLOW, workflow
 

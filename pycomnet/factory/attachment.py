@@ -25,7 +25,7 @@ from pycomnet.wire.mux import ProtocolError
 from pycomnet.wire.values import PureCodec
 
 if TYPE_CHECKING:
-    from pycomnet.factory.farside import KeptFarSide
+    from pycomnet.factory.keptfarside import KeptFarSide
 
 
 @attrs.frozen

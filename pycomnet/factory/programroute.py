@@ -26,7 +26,7 @@ from pycomnet.factory.handover import (
     ProgramBroke,
     says_yes,
 )
-from pycomnet.factory.idling import IdleWatch
+from pycomnet.factory.idlewatch import IdleWatch
 from pycomnet.factory.states import (
     ROUTE,
     KeptState,

@@ -24,7 +24,7 @@ from pycomnet.channels.connection import Connection
 from pycomnet.channels.memory import MemoryAccount
 from pycomnet.deferred import deferred
 from pycomnet.errors import ConnectionLost, GatewayNotStarted, PycomnetError
-from pycomnet.factory.farside import KeptFarSide
+from pycomnet.factory.keptfarside import KeptFarSide
 from pycomnet.factory.programconnection import ProgramConnection
 from pycomnet.factory.settings import Settings
 from pycomnet.gateways.forkserver.client import ForkServerClients

@@ -23,10 +23,10 @@ from pycomnet.errors import (
     PycomnetError,
 )
 from pycomnet.far.live import Live
-from pycomnet.gateways.ending import StillRuns, TransportEnd
 from pycomnet.gateways.output import OutputCallback, OutputSink
 from pycomnet.gateways.resumable import ResumableConnection
 from pycomnet.gateways.spec import Spec
+from pycomnet.gateways.transportend import StillRuns, TransportEnd
 from pycomnet.gateways.transports.interface import (
     GatewayRequest,
     GatewayTransport,

@@ -20,6 +20,7 @@ from pycomnet.deferred import deferred
 from pycomnet.errors import EndpointError, PycomnetError, SpecError
 from pycomnet.far.live import Live
 from pycomnet.gateways import transports
+from pycomnet.gateways.concurrentstart import PARALLEL, Progress, start_all
 from pycomnet.gateways.connection import START_TIMEOUT, GatewayConnection
 from pycomnet.gateways.forkserver.client import ForkServerClients
 from pycomnet.gateways.gateway import Gateway, end_times
@@ -28,7 +29,6 @@ from pycomnet.gateways.modules import ModuleOffer
 from pycomnet.gateways.output import OutputCallback, PrefixedLines
 from pycomnet.gateways.resumable import ResumableConnection
 from pycomnet.gateways.spec import Spec
-from pycomnet.gateways.starting import PARALLEL, Progress, start_all
 from pycomnet.gateways.transports.interface import GatewayRequest, GatewayTransport
 from pycomnet.gateways.transports.routes import has_fork_server
 from pycomnet.net.reactors import GatewayReactor

@@ -30,8 +30,8 @@ from pycomnet.auth.tokens import clean_environment
 from pycomnet.deferred import deferred
 from pycomnet.errors import PycomnetError
 from pycomnet.gateways.boot import boot, own_interpreter
-from pycomnet.gateways.ending import EXIT_TIMEOUT
 from pycomnet.gateways.output import shown
+from pycomnet.gateways.transportend import EXIT_TIMEOUT
 from pycomnet.gateways.transports.bootstrap import AfterMarker
 from pycomnet.gateways.transports.pipes import ProcessTransport
 from pycomnet.gateways.transports.process import LocalProcess, describe_status

@@ -14,12 +14,12 @@ from zope.interface import implementer
 from pycomnet.errors import LeaseLost, NotLeaseOwner, ServiceNameTaken, ServiceNotFound
 from pycomnet.interfaces import INameFollower
 from pycomnet.nameserver.changelog import LENGTH, ChangeLog, Step
-from pycomnet.nameserver.clients import Registrant
-from pycomnet.nameserver.ended import EndedLeases
+from pycomnet.nameserver.endedleases import EndedLeases
 from pycomnet.nameserver.index import Index
 from pycomnet.nameserver.leases import GRAIN, Leases
 from pycomnet.nameserver.queries import Query
 from pycomnet.nameserver.records import EXPIRED, NEVER, SAME, Change, Delete, Put, Record
+from pycomnet.nameserver.registrants import Registrant
 from pycomnet.nameserver.standing import Standing, after_operator, or_none
 
 #: Names that one call for a page goes through. At about a quarter of a microsecond each, others

@@ -9,7 +9,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 
 from pycomnet.errors import StoreConflict
-from pycomnet.nameserver.ended import FEWEST, MOST
+from pycomnet.nameserver.endedleases import FEWEST, MOST
 from pycomnet.nameserver.records import EXPIRED, Delete, Record
 from pycomnet.text.logs import Logger
 

@@ -9,9 +9,9 @@ from typing import Any
 
 from sortedcontainers import SortedList
 
-from pycomnet.nameserver.choosing import choose
 from pycomnet.nameserver.records import Record
-from pycomnet.nameserver.rings import Ring
+from pycomnet.nameserver.roundrobin import Ring
+from pycomnet.nameserver.weightedchoice import choose
 
 #: Most interfaces have one instance: then the record itself is in the index, without a ring.
 Entry = Record | Ring

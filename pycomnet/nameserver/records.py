@@ -9,7 +9,7 @@ import attrs
 from pycomnet.wire.codec import make_codec
 
 if TYPE_CHECKING:
-    from pycomnet.nameserver.clients import Registrant
+    from pycomnet.nameserver.registrants import Registrant
     from pycomnet.nameserver.standing import Standing
 
 _codec = make_codec()

@@ -21,12 +21,13 @@ from pycomnet.errors import (
     TooManyRegistrations,
 )
 from pycomnet.interfaces import ISharedNameStore
-from pycomnet.nameserver.clients import Clients, Registrant
+from pycomnet.nameserver.clientqueue import ClientQueue
 from pycomnet.nameserver.directory import Directory
 from pycomnet.nameserver.expiry import Expiry
-from pycomnet.nameserver.operating import ATTEMPTS, OperatedNames
-from pycomnet.nameserver.queue import Turns
+from pycomnet.nameserver.freshness import MAX_STALE, SharedStoreView, StoreView
 from pycomnet.nameserver.records import Delete, Record
+from pycomnet.nameserver.registrants import Clients, Registrant
+from pycomnet.nameserver.registrationchanges import ATTEMPTS, RegistrationChanges
 from pycomnet.nameserver.requests import (
     WILD,
     Arguments,
@@ -34,7 +35,6 @@ from pycomnet.nameserver.requests import (
     query,
     registration,
 )
-from pycomnet.nameserver.shared import MAX_STALE, OwnMemory, SharedMemory
 from pycomnet.nameserver.sharedexpiry import SharedExpiry
 from pycomnet.nameserver.watches import Watches
 from pycomnet.services.client.context import NAMESERVER
@@ -57,7 +57,7 @@ LEASE_BITS = 53
 
 
 @interface(NAMESERVER)
-class NameService(OperatedNames):
+class NameService(RegistrationChanges):
     """Who offers which interface, and where.
 
     A service registers, and keeps its registration by renewing its lease with a secret that only it
@@ -112,9 +112,9 @@ class NameService(OperatedNames):
             if shared is None
             else SharedExpiry(self.directory, shared, reactor, seconds, guard)
         )
-        self._memory = OwnMemory() if shared is None else SharedMemory(shared, max_stale)
-        self._watches = Watches(self.directory, self.limits, reactor, seconds, self._memory)
-        self._turns: dict[Any, Turns] = {}
+        self._view = StoreView() if shared is None else SharedStoreView(shared, max_stale)
+        self._watches = Watches(self.directory, self.limits, reactor, seconds, self._view)
+        self._queues: dict[Any, ClientQueue] = {}
         self._clients = Clients()
         self._scans = defer.DeferredSemaphore(SCANS)
 
@@ -137,7 +137,7 @@ class NameService(OperatedNames):
 
     def listens(self, addresses: list[str]) -> None:
         """It is served at these addresses now: others that share the store see them."""
-        self._memory.tell({"version": self._version, "addresses": list(addresses)})
+        self._view.tell({"version": self._version, "addresses": list(addresses)})
 
     def leave(self) -> None:
         """End all watches, as the server is about to end; they would not end by themselves."""
@@ -192,17 +192,17 @@ class NameService(OperatedNames):
 
     async def _register(self, request: Request, record: Record, secret: str) -> dict[str, Any]:
         connection = request.connection
-        turns = self._turns.get(connection)
-        if turns is None:
-            turns = self._turns[connection] = Turns()
-        waiting = turns.take()
+        queue = self._queues.get(connection)
+        if queue is None:
+            queue = self._queues[connection] = ClientQueue()
+        waiting = queue.take()
         if waiting is not None:
             await waiting
         try:
             fence = await self._commit(record, self._clients.of(request))
         finally:
-            if not turns.give():
-                self._turns.pop(connection, None)
+            if not queue.give():
+                self._queues.pop(connection, None)
         self._counts["registered"] += 1
         return {"lease": record.lease, "secret": secret, "fence": fence, "ttl": record.ttl}
 
@@ -210,7 +210,7 @@ class NameService(OperatedNames):
         directory = self.directory
         record.client = client
         for _ in range(ATTEMPTS):
-            put = await self._memory.proposed(
+            put = await self._view.proposed(
                 record.service, lambda: directory.proposal(record, self._seconds())
             )
             self._check_room(record, client)
@@ -262,7 +262,7 @@ class NameService(OperatedNames):
                 self._may_register(request, owned.service, owned.interfaces)
             record = self.directory.renew(*owner, now)
         except (LeaseLost, NotLeaseOwner):
-            if not self._memory.is_shared:
+            if not self._view.is_shared:
                 raise
             return self._renew_late(request, owner)
         if record.client is None:
@@ -277,7 +277,7 @@ class NameService(OperatedNames):
 
     async def _renew_late(self, request: Request, owner: tuple[int, str]) -> Any:
         """The memory says no: it may be late."""
-        await self._memory.owned(owner[0], lambda: self.directory.owned(*owner, self._seconds()))
+        await self._view.owned(owner[0], lambda: self.directory.owned(*owner, self._seconds()))
         renewed = self.renew(request)
         return await renewed if isinstance(renewed, defer.Deferred) else renewed
 
@@ -299,7 +299,7 @@ class NameService(OperatedNames):
         def look() -> Delete:
             return self.directory.removal(lease, secret, self._seconds())
 
-        return await self._memory.owned(lease, look)
+        return await self._view.owned(lease, look)
 
     # -- questions -------------------------------------------------------------------------------
 
@@ -320,8 +320,8 @@ class NameService(OperatedNames):
             # The usual request. If the name is found, it was a valid one, and needs no check.
             record = self.directory.locate(args["interface"], None, NO_TAGS, now)
             if record is not None:
-                return self._memory.aged(record.as_map(now))
-        return self._memory.aged(self._locate(args, now).as_map(now))
+                return self._view.aged(record.as_map(now))
+        return self._view.aged(self._locate(args, now).as_map(now))
 
     def _locate(self, args: Any, now: float) -> Record:
         taken = Arguments("locate", args, self.limits)
@@ -332,7 +332,7 @@ class NameService(OperatedNames):
             raise taken.refused("interface", "one, or a service")
         record = self.directory.locate(name, service, tags, now)
         if record is None:
-            self._memory.staleness()  # if it is that stale, it doesn't know
+            self._view.staleness()  # if it is that stale, it doesn't know
             self._counts["not found"] += 1
             raise ServiceNotFound(_not_found(name, service, tags) + self._apart(name, service))
         return record
@@ -367,7 +367,7 @@ class NameService(OperatedNames):
         limit = taken.whole("limit", self.limits.page, 1, self.limits.page)
         after = taken.begin("after")
         assert limit is not None
-        self._memory.staleness()
+        self._view.staleness()
         self._counts["listed"] += 1
         page = self.directory.listing(wanted, after, limit, self._seconds())
         found = page.records
@@ -387,7 +387,7 @@ class NameService(OperatedNames):
         while size > PAGE_BYTES and len(found) > 1:
             size -= _size(found.pop())
         now = self._seconds()
-        return [self._memory.aged(record.as_map(now)) for record in found]
+        return [self._view.aged(record.as_map(now)) for record in found]
 
     @method(
         stream=True,
@@ -433,7 +433,7 @@ class NameService(OperatedNames):
             "memory": self._server.memory.as_map(),
             "revision": directory.log.last,
             "oldest_revision": directory.log.first,
-            **self._memory.freshness(),
+            **self._view.freshness(),
             "counts": {name: self._counts[name] for name in COUNTS},
         }
 
@@ -443,7 +443,7 @@ class NameService(OperatedNames):
     )
     def cluster(self, request: Request) -> Any:
         """The nameservers that share this one's store, and the store's own members."""
-        return self._memory.cluster()
+        return self._view.cluster()
 
 
 #: What ``stat`` counts.

@@ -12,9 +12,9 @@ from twisted.internet.interfaces import IReactorTime
 from pycomnet.deferred import Condition
 from pycomnet.errors import NameserverFull, NameserverStale, ServerLeaving
 from pycomnet.nameserver.directory import Directory
+from pycomnet.nameserver.freshness import StoreView
 from pycomnet.nameserver.queries import Query
 from pycomnet.nameserver.requests import NameserverLimits
-from pycomnet.nameserver.shared import OwnMemory
 from pycomnet.nameserver.watch import Watch
 
 #: Events that a watcher gets before others have their turn.
@@ -33,7 +33,7 @@ class Watches:
 
     :param directory: what they watch.
     :param limits: how many there may be.
-    :param memory: knows how old the directory may be.
+    :param view: knows how old the directory may be.
     :ivar count: how many there are.
     """
 
@@ -43,14 +43,14 @@ class Watches:
         limits: NameserverLimits,
         reactor: IReactorTime,
         seconds: Callable[[], float],
-        memory: OwnMemory,
+        view: StoreView,
     ) -> None:
         self.count = 0
         self._directory = directory
         self._limits = limits
         self._reactor = reactor
         self._seconds = seconds
-        self._memory = memory
+        self._view = view
         self._leaving = False
         self._looking = task.LoopingCall(self._look)
         self._looking.clock = reactor
@@ -67,7 +67,7 @@ class Watches:
     def start(self) -> None:
         """Begin to follow the directory."""
         self._directory.listen(self._next_change.notify_all)
-        if self._memory.is_shared:
+        if self._view.is_shared:
             self._looking.start(LOOK, now=False)
 
     def leave(self) -> None:
@@ -83,7 +83,7 @@ class Watches:
 
     def _look(self) -> None:
         """Have watches end when this nameserver is cut off: others tell them what is new."""
-        was, self._is_cut_off = self._is_cut_off, self._memory.is_cut_off
+        was, self._is_cut_off = self._is_cut_off, self._view.is_cut_off
         if self._is_cut_off:
             self._cuts += not was
             self._next_change.notify_all()
@@ -93,7 +93,7 @@ class Watches:
 
         A watch that begins during a partition gets what there is, until that is too old.
         """
-        self._memory.staleness()
+        self._view.staleness()
         if cuts != self._cuts:
             raise NameserverStale(
                 "this nameserver has been cut off from its store, and has no news: go on at another"
@@ -120,7 +120,7 @@ class Watches:
         self._by_connection[connection] += 1
         self.count += 1
         try:
-            if self._memory.is_shared and revision is not None:
+            if self._view.is_shared and revision is not None:
                 await self._reach(revision)
             watch = Watch(self._directory, wanted, revision)
             cuts = self._cuts
@@ -158,7 +158,7 @@ class Watches:
             await reached
         except defer.TimeoutError:
             # Else the watch says that it doesn't know that revision.
-            if self._memory.is_cut_off:
+            if self._view.is_cut_off:
                 raise NameserverStale(
                     f"this nameserver is cut off from its store, and has not come to revision "
                     f"{revision}: ask another"

@@ -12,7 +12,7 @@ from pycomnet.far.lingering.relay import MAX_KEPT
 from pycomnet.gateways.localfactory import default_path
 from pycomnet.net.clock import use_monotonic_clock
 from pycomnet.ranges import MAX_COUNT
-from pycomnet.tap.numbers import count, seconds
+from pycomnet.tap.numericoptions import count, seconds
 
 
 class Options(usage.Options):
@@ -101,7 +101,7 @@ def makeService(options: Options) -> IService:
     from twisted.internet import reactor
 
     from pycomnet.auth.tokens import forget_credentials
-    from pycomnet.tap.endings import ExitStatus
+    from pycomnet.tap.exitstatus import ExitStatus
 
     use_monotonic_clock(reactor)
     forget_credentials()  # its gateways inherit its environment

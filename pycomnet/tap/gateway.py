@@ -12,7 +12,7 @@ from pycomnet.errors import PycomnetError
 from pycomnet.gateways import socketservice as service
 from pycomnet.gateways.transports.socket import KEEPALIVE
 from pycomnet.net.clock import use_monotonic_clock
-from pycomnet.tap.numbers import count, seconds
+from pycomnet.tap.numericoptions import count, seconds
 
 
 class Options(usage.Options):
@@ -85,7 +85,7 @@ def makeService(options: Options) -> IService:
     """Make the service that the options describe."""
     from twisted.internet import reactor
 
-    from pycomnet.tap.endings import ExitStatus
+    from pycomnet.tap.exitstatus import ExitStatus
 
     use_monotonic_clock(reactor)
     status = ExitStatus("pycomnet-gateway")

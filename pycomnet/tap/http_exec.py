@@ -15,7 +15,7 @@ from pycomnet.mediator.server import service
 from pycomnet.mediator.server.model import READERS, UserLimits, read_count, read_seconds
 from pycomnet.mediator.server.subprocesses import MAX_PROCESSES
 from pycomnet.net.clock import use_monotonic_clock
-from pycomnet.tap.endings import ExitStatus
+from pycomnet.tap.exitstatus import ExitStatus
 from pycomnet.tap.options import DaemonOptions
 
 

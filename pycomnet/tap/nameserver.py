@@ -11,12 +11,12 @@ from twisted.python import usage
 
 from pycomnet.errors import AccessConfigError, EndpointError, PycomnetError, StoreFailed
 from pycomnet.nameserver.changelog import LENGTH
+from pycomnet.nameserver.freshness import MAX_STALE
 from pycomnet.nameserver.requests import NameserverLimits
-from pycomnet.nameserver.shared import MAX_STALE
 from pycomnet.nameserver.stores import make_store
 from pycomnet.net.clock import use_monotonic_clock
 from pycomnet.net.endpoints import is_local, is_tls, parse
-from pycomnet.tap.numbers import count, seconds
+from pycomnet.tap.numericoptions import count, seconds
 from pycomnet.tap.options import DaemonOptions
 
 NAME = "pycomnet-nameserver"
@@ -172,8 +172,8 @@ def makeService(options: Options) -> IService:
 
     import pycomnet
     from pycomnet.nameserver.daemon import NameserverService, loading_many
-    from pycomnet.tap.descriptors import allow_connections
-    from pycomnet.tap.endings import ExitStatus
+    from pycomnet.tap.descriptorlimit import allow_connections
+    from pycomnet.tap.exitstatus import ExitStatus
 
     use_monotonic_clock(reactor)
     allow_connections()

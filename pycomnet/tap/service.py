@@ -34,7 +34,7 @@ from pycomnet.services.nameserveraddress import (
     NO_NAMESERVER,
     TRUST_VARIABLE,
 )
-from pycomnet.tap.numbers import seconds
+from pycomnet.tap.numericoptions import seconds
 from pycomnet.tap.options import DaemonOptions
 
 NAME = "pycomnet-service"
@@ -200,8 +200,8 @@ def makeService(options: Options) -> IService:
     from pycomnet.ext.access.control import AccessControl
     from pycomnet.ext.access.stored import stored_credentials
     from pycomnet.services.launch.launcher import launch, load_all
-    from pycomnet.tap.descriptors import allow_connections
-    from pycomnet.tap.endings import ExitStatus, on_second_signal
+    from pycomnet.tap.descriptorlimit import allow_connections
+    from pycomnet.tap.exitstatus import ExitStatus, on_second_signal
 
     use_monotonic_clock(reactor)
     # twistd changes to this directory only later.

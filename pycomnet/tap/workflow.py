@@ -24,7 +24,7 @@ from pycomnet.net.clock import use_monotonic_clock
 from pycomnet.net.endpoints import is_local
 from pycomnet.services.launch.config import LaunchConfig, make_config
 from pycomnet.services.nameserveraddress import TRUST_VARIABLE
-from pycomnet.tap.numbers import seconds
+from pycomnet.tap.numericoptions import seconds
 from pycomnet.tap.options import DaemonOptions
 
 if TYPE_CHECKING:
@@ -176,8 +176,8 @@ def makeService(options: Options) -> IService:
     from pycomnet.ext.access.stored import stored_credentials
     from pycomnet.ext.workflow.status import StatusSite
     from pycomnet.services.launch.launcher import Loaded, launch
-    from pycomnet.tap.descriptors import allow_connections
-    from pycomnet.tap.endings import ExitStatus
+    from pycomnet.tap.descriptorlimit import allow_connections
+    from pycomnet.tap.exitstatus import ExitStatus
 
     use_monotonic_clock(reactor)
     allow_connections()

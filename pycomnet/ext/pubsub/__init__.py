@@ -21,7 +21,7 @@ from pycomnet.ext.pubsub.errors import InvalidSubject, PublisherGone, SlowSubscr
 from pycomnet.ext.pubsub.events import Event, Gap, Restarted
 from pycomnet.ext.pubsub.limits import TopicLimits, TopicSettings
 from pycomnet.ext.pubsub.permissions import Grant, allow
-from pycomnet.ext.pubsub.running import Publication
+from pycomnet.ext.pubsub.publisherrun import Publication
 from pycomnet.ext.pubsub.service import PublisherService, publisher
 from pycomnet.ext.pubsub.stores import EventStore
 from pycomnet.ext.pubsub.stores.sqlite import SQLiteEventStore

@@ -14,7 +14,7 @@ from pycomnet.errors import Overloaded
 from pycomnet.ext.pubsub.errors import PublisherGone, SlowSubscriber
 
 if TYPE_CHECKING:
-    from pycomnet.ext.pubsub.outlets import Subscription
+    from pycomnet.ext.pubsub.subscriptions import Subscription
 
 #: Publishes a value, with its key and its subject.
 Publish = Callable[[Any, str | None, str], defer.Deferred[None]]

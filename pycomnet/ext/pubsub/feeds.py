@@ -19,10 +19,10 @@ from pycomnet.errors import (
     ServiceNotFound,
     ServiceUnreachable,
 )
-from pycomnet.ext.pubsub.acknowledging import FIRST_RETRY, LONGEST_RETRY, Acknowledgements
+from pycomnet.ext.pubsub.acknowledgements import FIRST_RETRY, LONGEST_RETRY, Acknowledgements
 from pycomnet.ext.pubsub.events import Gap
-from pycomnet.ext.pubsub.owned import OwnedBySubscriber
-from pycomnet.ext.pubsub.received import EventCount, Welcome, take_apart
+from pycomnet.ext.pubsub.publishermessages import EventSequence, Welcome, decode_batch
+from pycomnet.ext.pubsub.weakowner import OwnedBySubscriber
 from pycomnet.net.backoff import Backoff
 from pycomnet.services.client.instances import AddressRoute
 from pycomnet.services.client.remoteservice import RemoteService
@@ -63,8 +63,8 @@ class PublisherFeed(OwnedBySubscriber):
         super().__init__(owner)
         self.name = name
         self.service = service
-        self.count: EventCount | None = None
-        self.counts: OrderedDict[str, EventCount] = OrderedDict()
+        self.count: EventSequence | None = None
+        self.counts: OrderedDict[str, EventSequence] = OrderedDict()
         self.away = False
         self.durable = False
         self.gone = False
@@ -81,7 +81,7 @@ class PublisherFeed(OwnedBySubscriber):
         self._after: dict[str, int] = {}
         self._id = 0
         #: the connection for acknowledgements and changes: that of the stream, and no other
-        self._other_way: RemoteService | None = None
+        self._control: RemoteService | None = None
         self._connection: Any = None
         #: fires when the stream that is being opened has begun, or has failed
         self._opened: OneShot[None] = OneShot()
@@ -95,7 +95,7 @@ class PublisherFeed(OwnedBySubscriber):
         still has them.
         """
         for epoch, count in former.counts.items():
-            self.counts[epoch] = EventCount(self, epoch, count)
+            self.counts[epoch] = EventSequence(self, epoch, count)
         if former.count is not None:
             self.count = self.counts[former.count.epoch]
             self.durable = former.durable
@@ -119,7 +119,7 @@ class PublisherFeed(OwnedBySubscriber):
         """The nameserver has no record of it any more: when its stream breaks, this feed is
         over."""
         self.gone = True
-        if self._other_way is None and self._running is not None:
+        if self._control is None and self._running is not None:
             self._running.cancel()
 
     def _ended(self, result: Any) -> None:
@@ -145,14 +145,14 @@ class PublisherFeed(OwnedBySubscriber):
 
     def _tell_gap(self, why: str, position: int, last: int | None = None) -> None:
         gap = Gap(None, position + 1, last, None, why, self.name)
-        self._owner.tell(self.count or EventCount(self, ""), gap)
+        self._owner.tell(self.count or EventSequence(self, ""), gap)
 
     # -- the stream ------------------------------------------------------------------------------
 
     async def _run(self) -> None:
         backoff = Backoff(self._reactor, FIRST_RETRY, LONGEST_RETRY)
         while True:
-            self._close_door()
+            self._expect_stream()
             self._stream = stream = self.service.stream("subscribe", self._arguments())
             reaching = self._reactor.callLater(REACHED_IN, self._not_reached, stream)
             try:
@@ -177,7 +177,7 @@ class PublisherFeed(OwnedBySubscriber):
                     raise defer.CancelledError from None
                 if self._known and isinstance(problem, (ServiceUnreachable, ServiceNotFound)):
                     raise
-                was_open = self._other_way is not None
+                was_open = self._control is not None
                 self._end_stream()
                 if not was_open:
                     self._not_opened(problem)
@@ -187,15 +187,15 @@ class PublisherFeed(OwnedBySubscriber):
                 self._end_stream()
             await backoff.wait()
 
-    def _close_door(self) -> None:
+    def _expect_stream(self) -> None:
         """Make calls to the publisher wait for the next stream."""
         if self._opened.fired:
             self._opened = OneShot()
 
     def _end_stream(self) -> None:
-        if self._other_way is not None:
-            self._close_door()
-        self._other_way = self._connection = None
+        if self._control is not None:
+            self._expect_stream()
+        self._control = self._connection = None
         self._acknowledgements.interrupt()
         stream, self._stream = self._stream, None
         if stream is not None:
@@ -252,7 +252,7 @@ class PublisherFeed(OwnedBySubscriber):
         self._is_told = False
         count = self.counts.get(epoch)
         if count is None:
-            count = EventCount(self, epoch, owner.take_over(self, epoch))
+            count = EventSequence(self, epoch, owner.take_over(self, epoch))
         self.counts[epoch] = count
         self.counts.move_to_end(epoch)
         if len(self.counts) > MOST_POSITIONS:
@@ -265,16 +265,14 @@ class PublisherFeed(OwnedBySubscriber):
         self._id = welcome.id
         service = self.service
         self._connection = stream.peer.connection
-        self._other_way = RemoteService(
-            service.context, AddressRoute(stream.peer), service.interface
-        )
+        self._control = RemoteService(service.context, AddressRoute(stream.peer), service.interface)
         self._opened.fire(None)
 
     def _deliver(self, batch: Any) -> None:
         """Pass a batch to the subscriber, whose user has taken all of the last one."""
         count = self.count
         assert count is not None
-        upto = take_apart(batch, count)
+        upto = decode_batch(batch, count)
         owner = self._owner
         count.position = max(count.position, upto)
         if owner.group:
@@ -293,7 +291,7 @@ class PublisherFeed(OwnedBySubscriber):
 
     def _invoke(self, method: str, **args: Any) -> defer.Deferred[Any]:
         """Call a method for this subscription, on the connection of its stream."""
-        way, stream = self._other_way, self._stream
+        way, stream = self._control, self._stream
         if way is None or stream.peer.connection is not self._connection:
             # On another connection the id may belong to another subscription.
             return defer.fail(CallInterrupted("the connection to the publisher is lost"))
@@ -307,14 +305,14 @@ class PublisherFeed(OwnedBySubscriber):
     async def change(self, subjects: list[str]) -> None:
         """Subscribe to other subjects, if the publisher can be reached."""
         while self.is_behind(subjects):
-            way = self._other_way
+            way = self._control
             if way is None:
                 await self._opened.when_fired()
                 continue
             try:
                 await self._invoke("change", subjects=subjects)
             except LOST:
-                if way is self._other_way:
+                if way is self._control:
                     # The loss is noticed when the user has taken the events that have arrived. The
                     # next stream begins with the subjects that are valid then.
                     self.away = True

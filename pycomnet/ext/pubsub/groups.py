@@ -11,10 +11,10 @@ from twisted.internet import defer
 from pycomnet.deferred import OneShot, deferred, done
 from pycomnet.errors import InvalidArguments
 from pycomnet.ext.pubsub.events import EncodedEvent, again
-from pycomnet.ext.pubsub.outlets import BATCH, Outlet, last_of
-from pycomnet.ext.pubsub.reading import read_on
-from pycomnet.ext.pubsub.subscriberqueue import Item, SubscriberQueue, Told
-from pycomnet.ext.pubsub.takers import EventRun
+from pycomnet.ext.pubsub.recipients import EventRun
+from pycomnet.ext.pubsub.replay import replay_from_store
+from pycomnet.ext.pubsub.subscriberqueue import Item, Notice, SubscriberQueue
+from pycomnet.ext.pubsub.subscriptions import BATCH, EventSink, last_of
 
 if TYPE_CHECKING:
     from pycomnet.ext.pubsub.topic import Topic
@@ -26,7 +26,7 @@ LINGER = 60.0
 SPAN = 10_000
 
 
-class GroupMember(Outlet):
+class GroupMember(EventSink):
     """A subscriber that shares the events of a group.
 
     :param prefetch: how many unacknowledged events it may have; and
@@ -72,7 +72,7 @@ class GroupMember(Outlet):
         #: events that were given to other members when this one was late, and still wait at the
         #: subscriber
         self.behind: set[int] = set()
-        self.notice: Told | None = None
+        self.notice: Notice | None = None
         self._ack_timeout = ack_timeout
         #: the time at which the first of the unacknowledged events became the first
         self._since = 0.0
@@ -322,7 +322,7 @@ class SubscriberGroup:
                     member.take(item)
                     before = self._before.get(item.sequence) if self._before else None
                     if before is not None:
-                        items_of.append(Told(again(item.sequence, before + 1)))
+                        items_of.append(Notice(again(item.sequence, before + 1)))
                     self._outstanding[item.sequence] = None
                     self._position = max(self._position, item.sequence)
                     sizes[member] = sizes.get(member, 0) + item.size
@@ -337,7 +337,7 @@ class SubscriberGroup:
         if not free or intake.reading:
             return False
         if intake.lacking:
-            read_on(self.topic, intake, self)
+            replay_from_store(self.topic, intake, self)
         elif intake.has_more():
             if not self._is_full():
                 self.topic.flush_later(self)

@@ -53,7 +53,7 @@ class TopicMetrics:
     def collect(self) -> Iterator[Any]:
         """The current values; called by the registry."""
         found = [(topic.interface, topic) for topic in topics_of(self._services())]
-        figures = [(interface, topic.figures.as_map()) for interface, topic in found]
+        figures = [(interface, topic.statistics.as_map()) for interface, topic in found]
         for kind, metrics in ((CounterMetricFamily, COUNTERS), (GaugeMetricFamily, GAUGES)):
             for name, key, words in metrics:
                 family = kind(f"pycomnet_topic_{name}", words, labels=["interface"])

@@ -12,20 +12,20 @@ from pycomnet.errors import Forbidden, InvalidArguments, Overloaded
 from pycomnet.ext.pubsub import permissions
 from pycomnet.ext.pubsub.groups import GroupMember
 from pycomnet.ext.pubsub.limits import TopicSettings
-from pycomnet.ext.pubsub.outlets import Outlet, Subscription
-from pycomnet.ext.pubsub.running import (
+from pycomnet.ext.pubsub.nats.natspublisher import check_settings, via_topic
+from pycomnet.ext.pubsub.publisherrun import (
     NEVER,
     RESTARTS,
-    InReactor,
-    InThread,
-    Running,
+    PublisherRunner,
+    ReactorRun,
+    ThreadRun,
     runs_in_thread,
 )
 from pycomnet.ext.pubsub.stores.sqlite import SQLiteEventStore
 from pycomnet.ext.pubsub.subjects import Patterns, check_subject, patterns_of
-from pycomnet.ext.pubsub.subscribing import ARGUMENTS, SubscribeRequest, owner_name
+from pycomnet.ext.pubsub.subscriberequest import ARGUMENTS, SubscribeRequest, owner_name
+from pycomnet.ext.pubsub.subscriptions import EventSink, Subscription
 from pycomnet.ext.pubsub.topic import Topic
-from pycomnet.ext.pubsub.via.relay import check_settings, via_topic
 from pycomnet.nats.settings import NatsSettings, read_via
 from pycomnet.services.arguments import refusing_numbers
 from pycomnet.services.interface import Service, interface, method
@@ -100,7 +100,7 @@ class PublisherService(Service):
     # -- what subscribers call -------------------------------------------------------------------
 
     @method("subscribe", stream=True, args=ARGUMENTS)
-    def subscribe(self, request: Any) -> Outlet:
+    def subscribe(self, request: Any) -> EventSink:
         """Subscribe to the events from now on, or from an earlier position: docs/protocol.rst."""
         with refusing_numbers():
             asked = SubscribeRequest(request.args, self.topic, request.user)
@@ -112,24 +112,24 @@ class PublisherService(Service):
     @method("change", args={"id": "int", "subjects": "list"}, results={"sequence": "int"})
     def change(self, request: Any) -> dict[str, Any]:
         """Change the subjects of a subscription of this connection from now on."""
-        outlet = self._outlet(request)
-        if not isinstance(outlet, Subscription):
+        sink = self._sink(request)
+        if not isinstance(sink, Subscription):
             raise InvalidArguments("a group's subjects can't be changed: use another group")
         patterns = patterns_of(request.args["subjects"])
         self._check_may_subscribe(request.user, patterns)
-        self.topic.change(outlet, patterns)
+        self.topic.change(sink, patterns)
         return {"sequence": self.topic.history.last}
 
     @method("acknowledge", args={"id": "int", "sequences": "list"}, results={"count": "int"})
     def acknowledge(self, request: Any) -> Any:
         """Acknowledge these events, for a subscription of this connection in a group."""
-        outlet = self._outlet(request)
-        if not isinstance(outlet, GroupMember):
+        sink = self._sink(request)
+        if not isinstance(sink, GroupMember):
             raise InvalidArguments("only subscriptions in a group acknowledge")
         sequences = request.args["sequences"]
         if len(sequences) > MAX_ACKNOWLEDGED or not all(type(one) is int for one in sequences):
             raise InvalidArguments(f"sequences: expected at most {MAX_ACKNOWLEDGED} int")
-        noting = outlet.group.acknowledge(outlet, sequences)
+        noting = sink.group.acknowledge(sink, sequences)
         return noting.addCallback(lambda count: {"count": count})
 
     @method("forget", args={"group": "str"}, results={"found": "bool"})
@@ -160,15 +160,15 @@ class PublisherService(Service):
     @method("topic", idempotent=True)
     def topic_state(self, request: Any) -> dict[str, Any]:
         """The numbers of events and subscriptions, and how much waits."""
-        return self.topic.figures.as_map()
+        return self.topic.statistics.as_map()
 
     # -- who may ---------------------------------------------------------------------------------
 
-    def _outlet(self, request: Any) -> Outlet:
-        outlet = self.topic.outlets.get(request.args["id"])
-        if outlet is None or outlet.connection is not request.connection:
+    def _sink(self, request: Any) -> EventSink:
+        sink = self.topic.sinks.get(request.args["id"])
+        if sink is None or sink.connection is not request.connection:
             raise InvalidArguments(f"this connection has no subscription {request.args['id']} here")
-        return outlet
+        return sink
 
     def _check_may_subscribe(self, user: Any, patterns: Patterns) -> None:
         lacking = permissions.missing(self.settings.may_subscribe, user, patterns.texts)
@@ -190,27 +190,27 @@ class PublisherService(Service):
         if self._checking is None and not permissions.is_open(self.settings.may_subscribe):
             self._checking = self._reactor.callLater(CHECK_EVERY, self._check_all)
 
-    def _check_all(self, left: list[Outlet] | None = None) -> None:
+    def _check_all(self, left: list[EventSink] | None = None) -> None:
         self._checking = None
         if left is None:
-            left = list(self.topic.outlets.values())
+            left = list(self.topic.sinks.values())
         now, left = left[:CHECKED], left[CHECKED:]
-        for outlet in now:
-            connection = outlet.connection
-            if isinstance(outlet, Subscription):
-                patterns = outlet.intake.patterns
-            elif isinstance(outlet, GroupMember):
-                patterns = outlet.group.intake.patterns
+        for sink in now:
+            connection = sink.connection
+            if isinstance(sink, Subscription):
+                patterns = sink.intake.patterns
+            elif isinstance(sink, GroupMember):
+                patterns = sink.group.intake.patterns
             if connection is None:
                 continue
             try:
                 user = connection.user_of(connection.logins, self.published, "subscribe")
                 self._check_may_subscribe(user, patterns)
             except Forbidden as problem:
-                outlet.close(problem)
+                sink.close(problem)
         if left:
             self._checking = self._reactor.callLater(0, self._check_all, left)
-        elif self.topic.outlets:
+        elif self.topic.sinks:
             self._check_later()
 
 
@@ -232,12 +232,12 @@ class FunctionPublisher(PublisherService):
     in_thread: ClassVar[bool] = True
     lazy: ClassVar[bool] = False
     restart: ClassVar[str] = NEVER
-    _run: Running | None = None
+    _run: PublisherRunner | None = None
 
     def running(self) -> None:
         topic, reactor = self.topic, self._reactor
-        kind = InThread if self.in_thread else InReactor
-        self._run = Running(
+        kind = ThreadRun if self.in_thread else ReactorRun
+        self._run = PublisherRunner(
             topic,
             lambda: kind(type(self).function, topic, reactor),
             reactor,

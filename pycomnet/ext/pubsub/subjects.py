@@ -138,7 +138,7 @@ class Patterns:
 
 
 class SubjectIndex(Generic[T]):
-    """Finds the takers of a subject, without asking each.
+    """Finds the recipients of a subject, without asking each.
 
     A tree of the patterns' parts. What it costs to find a subject is about as many steps as it has
     parts, and as there are patterns that match the beginning of it.
@@ -150,22 +150,22 @@ class SubjectIndex(Generic[T]):
         self._root: _Node[T] = _Node()
         self._all: dict[T, None] = {}
 
-    def add(self, patterns: Iterable[str], taker: T) -> None:
-        """Add a taker of the subjects that these match."""
+    def add(self, patterns: Iterable[str], recipient: T) -> None:
+        """Add a recipient of the subjects that these match."""
         for pattern in patterns:
             if pattern == ALL:
-                self._all[taker] = None
+                self._all[recipient] = None
                 continue
             node = self._root
             for part in pattern.split("."):
                 node = node.parts.setdefault(part, _Node())
-            node.takers[taker] = None
+            node.recipients[recipient] = None
 
-    def remove(self, patterns: Iterable[str], taker: T) -> None:
+    def remove(self, patterns: Iterable[str], recipient: T) -> None:
         """Remove it."""
         for pattern in patterns:
             if pattern == ALL:
-                self._all.pop(taker, None)
+                self._all.pop(recipient, None)
                 continue
             path = [self._root]
             parts = pattern.split(".")
@@ -175,19 +175,19 @@ class SubjectIndex(Generic[T]):
                     break
                 path.append(node)
             else:
-                path[-1].takers.pop(taker, None)
+                path[-1].recipients.pop(recipient, None)
                 for part in reversed(parts):
-                    if path[-1].takers or path[-1].parts:
+                    if path[-1].recipients or path[-1].parts:
                         break
                     path.pop()
                     del path[-1].parts[part]
 
     def is_empty(self) -> bool:
-        """Whether there is no taker."""
+        """Whether there is no recipient."""
         return not (self._all or self._root.parts)
 
     def find(self, subject: str) -> tuple[T, ...]:
-        """The takers of a subject, each once."""
+        """The recipients of a subject, each once."""
         found = dict(self._all)
         nodes = [self._root] if subject else []
         for part in subject.split("."):
@@ -198,7 +198,7 @@ class SubjectIndex(Generic[T]):
                     continue
                 rest = parts.get(ALL)
                 if rest is not None:
-                    found.update(rest.takers)
+                    found.update(rest.recipients)
                 for name in (part, "*"):
                     one = parts.get(name)
                     if one is not None:
@@ -207,16 +207,16 @@ class SubjectIndex(Generic[T]):
             if not nodes:
                 break
         for node in nodes:
-            found.update(node.takers)
+            found.update(node.recipients)
         return tuple(found)
 
 
 class _Node(Generic[T]):
-    __slots__ = ("parts", "takers")
+    __slots__ = ("parts", "recipients")
 
     def __init__(self) -> None:
         self.parts: dict[str, _Node[T]] = {}
-        self.takers: dict[T, None] = {}
+        self.recipients: dict[T, None] = {}
 
 
 def is_wild(pattern: str) -> bool:

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from pycomnet.errors import InvalidArguments
 from pycomnet.ext.pubsub.history import duration
+from pycomnet.ext.pubsub.nats.natssubscriber import NatsSubscriber
 from pycomnet.ext.pubsub.subscriber import ALL, ONE, Subscriber
 from pycomnet.ext.pubsub.subscriberqueue import LEAST_BOUND, Policy
-from pycomnet.ext.pubsub.via.subscriber import NatsSubscriber
 from pycomnet.nats.settings import read_via
 from pycomnet.ranges import real, whole
 

@@ -13,10 +13,10 @@ from twisted.python.failure import Failure
 from pycomnet.deferred import OneShot, deferred
 from pycomnet.errors import CallInterrupted, ChannelClosed, InvalidArguments
 from pycomnet.ext.pubsub.blockingmethods import BlockingMethods
+from pycomnet.ext.pubsub.discovery import Publishers
 from pycomnet.ext.pubsub.events import Event, Gap, Restarted
 from pycomnet.ext.pubsub.feeds import LOST, PublisherFeed
-from pycomnet.ext.pubsub.finding import Publishers
-from pycomnet.ext.pubsub.received import EventCount
+from pycomnet.ext.pubsub.publishermessages import EventSequence
 from pycomnet.ext.pubsub.subjects import check_patterns
 from pycomnet.far.live import Live
 from pycomnet.ranges import whole
@@ -82,7 +82,7 @@ class Subscriber(BlockingMethods, Live):
         self._closed = False
         self._feeds: dict[PublisherFeed, None] = {}
         #: the values that have come, each with its source; and the batch that is being taken
-        self._batches: deque[tuple[EventCount, list[Any]]] = deque()
+        self._batches: deque[tuple[EventSequence, list[Any]]] = deque()
         self._source: Any = None
         self._items: Iterator[Any] | None = None
         self._waiters: deque[tuple[defer.Deferred[Any], bool]] = deque()
@@ -332,7 +332,7 @@ class Subscriber(BlockingMethods, Live):
         """The positions of publishers that are gone; a feed's publisher may be one of these."""
         return {} if self._finder is None else self._finder.left_positions()
 
-    def take_over(self, feed: PublisherFeed, epoch: str) -> EventCount | None:
+    def take_over(self, feed: PublisherFeed, epoch: str) -> EventSequence | None:
         """A feed's publisher has an epoch. Returns what is known of it from a publisher that is
         gone."""
         return None if self._finder is None else self._finder.take_over(epoch)
@@ -342,14 +342,14 @@ class Subscriber(BlockingMethods, Live):
         self._feeds[feed] = None
         feed.start()
 
-    def put(self, source: EventCount, items: list[Any]) -> None:
+    def put(self, source: EventSequence, items: list[Any]) -> None:
         """Queue a batch for the user."""
         if self._closed:
             return
         self._batches.append((source, items))
         self._give()
 
-    def tell(self, source: EventCount, gap: Gap) -> None:
+    def tell(self, source: EventSequence, gap: Gap) -> None:
         """Queue a gap for the user, unless the last item is a gap for the same reason."""
         if self._batches:
             last, items = self._batches[-1]
@@ -392,7 +392,7 @@ class Subscriber(BlockingMethods, Live):
         if problem is not None:
             error = problem if isinstance(problem, Exception) else Exception(str(problem))
             self._subscribed.fail(error)
-            self.put(feed.count or EventCount(feed, ""), [error])
+            self.put(feed.count or EventSequence(feed, ""), [error])
         finder = self._finder
         if finder is not None:
             finder.ended(feed)

@@ -82,7 +82,7 @@ class Missed:
         return gap(self.count, self.first, self.last, self.key, self.why)
 
 
-class Told:
+class Notice:
     """A notice at its place among the events."""
 
     __slots__ = ("payload",)
@@ -91,7 +91,7 @@ class Told:
         self.payload = payload
 
 
-Item = EncodedEvent | Missed | Told
+Item = EncodedEvent | Missed | Notice
 
 
 Conflated = OrderedDict[tuple[str, str | None], tuple[EncodedEvent, Missed | None]]
@@ -161,7 +161,7 @@ class SubscriberQueue:
         self.skip: AbstractSet[int] = NOTHING
         self._history = history
         self.waiting = waiting
-        #: published events that wait, with :class:`Told` and :class:`Missed` among them
+        #: published events that wait, with :class:`Notice` and :class:`Missed` among them
         self.queue: deque[Item] = deque()
         #: the events that are missing before the first of the queue
         self._front: Missed | None = None
@@ -221,10 +221,10 @@ class SubscriberQueue:
     def tell(self, payload: bytes) -> None:
         """Put a notice at the end of the queue."""
         # With `latest` the notice comes before all events: they have no order there.
-        if self.queue and isinstance(self.queue[-1], Told):
-            self.queue[-1] = Told(payload)  # one after the other says no more than the last
+        if self.queue and isinstance(self.queue[-1], Notice):
+            self.queue[-1] = Notice(payload)  # one after the other says no more than the last
         else:
-            self.queue.append(Told(payload))
+            self.queue.append(Notice(payload))
 
     def _is_over(self, more: int) -> bool:
         """Whether ``more`` additional bytes exceed the bound."""
@@ -250,7 +250,7 @@ class SubscriberQueue:
     def _drop_oldest(self, bound: int) -> None:
         queue, front = self.queue, self._front
         size = before = self.size
-        told: Told | None = None
+        told: Notice | None = None
         while len(queue) > 1 and size > bound:
             oldest = queue.popleft()
             if isinstance(oldest, EncodedEvent):
@@ -352,13 +352,13 @@ class SubscriberQueue:
         self.waiting.size -= taken
         return items
 
-    def take_notice(self) -> Told | None:
+    def take_notice(self) -> Notice | None:
         """Take the next item, if it is a notice."""
         if self.backlog or self.cursor is not None or self._front is not None:
             return None
         queue = self.queue
         first = queue[0] if queue else None
-        if type(first) is not Told:
+        if type(first) is not Notice:
             return None
         queue.popleft()
         return first
@@ -451,7 +451,7 @@ class SubscriberQueue:
         """Forget the events that are queued, and read them from the history."""
         self._count(-self.size)
         # The history has no notices: they come after the events that are read.
-        self.queue = deque(item for item in self.queue if type(item) is Told)
+        self.queue = deque(item for item in self.queue if type(item) is Notice)
         if self._conflated:
             self._conflated.clear()
         self.cursor = cursor
@@ -477,6 +477,6 @@ __all__ = [
     "Item",
     "Missed",
     "Policy",
-    "Told",
+    "Notice",
     "WaitingBytes",
 ]

@@ -26,15 +26,15 @@ from pycomnet.ext.pubsub.events import (
     encode_payload,
     restarted,
 )
-from pycomnet.ext.pubsub.figures import TopicFigures
 from pycomnet.ext.pubsub.groups import GroupMember, SubscriberGroup
 from pycomnet.ext.pubsub.history import BUDGET, History, Retained
 from pycomnet.ext.pubsub.limits import Clock, TopicSettings
-from pycomnet.ext.pubsub.outlets import BATCH, Outlet, Subscription
+from pycomnet.ext.pubsub.recipients import EventRun, Recipients
+from pycomnet.ext.pubsub.statistics import TopicStatistics
 from pycomnet.ext.pubsub.stores import EventStore
 from pycomnet.ext.pubsub.subjects import Patterns, check_subject
 from pycomnet.ext.pubsub.subscriberqueue import ALWAYS, Item, WaitingBytes
-from pycomnet.ext.pubsub.takers import EventRun, Takers
+from pycomnet.ext.pubsub.subscriptions import BATCH, EventSink, Subscription
 from pycomnet.ext.pubsub.topicgroups import TopicGroups
 from pycomnet.far.live import Live
 from pycomnet.text.logs import Logger
@@ -44,7 +44,7 @@ log = Logger()
 #: The share of the limit to which waiting bytes are reduced when they exceed it.
 RELIEF = 7 / 8
 
-Taker = Subscription | SubscriberGroup
+Recipient = Subscription | SubscriberGroup
 
 
 class Topic(Live):
@@ -72,7 +72,7 @@ class Topic(Live):
         self.history = History(settings.history, limits.history)
         self.retained = Retained(limits.keys, limits.retained)
         self.waiting = WaitingBytes(limits.waiting)
-        self.outlets: dict[int, Outlet] = {}
+        self.sinks: dict[int, EventSink] = {}
         self.groups = TopicGroups(self, reactor)
         self.store = store
         #: the number of the last event that was offered to all matching subscriptions
@@ -91,26 +91,26 @@ class Topic(Live):
         self._keeps = bool(settings.history) or settings.retain or store is not None
         self._last_id = 0
         self._next = 1
-        self.takers: Takers[Taker] = Takers()
+        self.recipients: Recipients[Recipient] = Recipients()
         #: how many subscriptions there are, by weight: of all clients, and of each connection
         self._weight = 0
         self._per_connection: Counter[Any] = Counter()
-        self._wanting = self.takers.wanting
-        #: events that their takers have not got yet; and the takers of the last event
-        self._run: EventRun[Taker] | None = None
-        self._last_takers: tuple[Taker, ...] | None = None
-        #: outlets that have something to send
-        self._dirty: list[Taker | Outlet] = []
+        self._wanting = self.recipients.wanting
+        #: events that their recipients have not got yet; and the recipients of the last event
+        self._run: EventRun[Recipient] | None = None
+        self._last_recipients: tuple[Recipient, ...] | None = None
+        #: sinks that have something to send
+        self._dirty: list[Recipient | EventSink] = []
         self._turn: Any = None
         self.pressure = BackPressure(self._publish, limits.blocked, settings.block, reactor)
         #: subscriptions that wait to begin until they may examine the history
         self._beginning: deque[Callable[[], None]] = deque()
         #: the last batch that was encoded in this turn
         self._last_batch: tuple[int, list[Item], bytes] | None = None
-        self.figures = TopicFigures(self, reactor)
+        self.statistics = TopicStatistics(self, reactor)
 
     def __repr__(self) -> str:
-        return f"<Topic {self.interface}, {self.history.last} events, {len(self.outlets)} outlets>"
+        return f"<Topic {self.interface}, {self.history.last} events, {len(self.sinks)} sinks>"
 
     def now(self) -> float:
         """The time of an event: seconds since 1970. It never goes back."""
@@ -135,7 +135,7 @@ class Topic(Live):
             self.retained.put(event)
         self.history.last = self.offered = self.store.last
         self._next = self.store.last + 1
-        self.figures.begin(self.store.last)
+        self.statistics.begin(self.store.last)
         if recent:  # time goes on where it was, if the clock was set back
             behind = recent[-1].time - self.now()
             self._offset += max(0.0, behind)
@@ -164,7 +164,7 @@ class Topic(Live):
                 run is None
                 or key is not None
                 or self._keeps
-                or run.takers is not self._wanting.get(subject)
+                or run.recipients is not self._wanting.get(subject)
             ):
                 return self._check_and_publish(value, key, subject)
             # Without what was checked for the event before: this runs for most events.
@@ -233,71 +233,73 @@ class Topic(Live):
             published.errback(failure)
 
     def _commit(self, event: EncodedEvent) -> None:
-        """An event is published: pass it to the matching takers."""
+        """An event is published: pass it to the matching recipients."""
         if self._keeps:
             self.history.append(event)
             if self._retains:
                 self.retained.put(event)
         else:
             self.history.last = event.sequence
-        takers = self._wanting.get(event.subject)
-        if takers is None:
-            takers = self.takers.find(event.subject)
+        recipients = self._wanting.get(event.subject)
+        if recipients is None:
+            recipients = self.recipients.find(event.subject)
         run = self._run
-        if run is not None and (run.takers is not takers or run.size + event.size > run.room):
-            self._settle(more=event.size if run.takers is takers else 0)
+        if run is not None and (
+            run.recipients is not recipients or run.size + event.size > run.room
+        ):
+            self._settle(more=event.size if run.recipients is recipients else 0)
             run = None
-        if run is None and takers is self._last_takers:
-            run = self._open_run(takers)
-        self._last_takers = takers
+        if run is None and recipients is self._last_recipients:
+            run = self._open_run(recipients)
+        self._last_recipients = recipients
         if run is not None:
             run.rows.append((event.sequence, event.subject, event.key, event.time, event.payload))
             run.size += event.size
             if run.size > run.room:
                 self._settle()
             return
-        for taker in takers:
-            taker.offer(event)
-            self._mark_dirty(taker)
+        for recipient in recipients:
+            recipient.offer(event)
+            self._mark_dirty(recipient)
         self._offered(event.sequence)
         if self._turn is None:
             self._cork()
             self._flush()
 
-    def _open_run(self, takers: tuple[Taker, ...]) -> EventRun[Taker] | None:
+    def _open_run(self, recipients: tuple[Recipient, ...]) -> EventRun[Recipient] | None:
         """Begin a run, if events may wait for others of this turn."""
         if self._turn is None or self.store is not None or self.pressure:
             return None
         # Those that read the history come to these events there.
-        members = tuple(taker for taker in takers if taker.intake.cursor is None)
-        room = min([taker.room() for taker in members], default=BATCH)
+        members = tuple(recipient for recipient in recipients if recipient.intake.cursor is None)
+        room = min([recipient.room() for recipient in members], default=BATCH)
         if room <= 0:
             return None
-        self._run = EventRun(takers, members, room)
+        self._run = EventRun(recipients, members, room)
         return self._run
 
     def _settle(self, sends: bool = False, more: int = 0) -> None:
-        """Give the events of the open run to its takers; see :meth:`EventTaker.offer_run`."""
+        """Give the events of the open run to its recipients; see :meth:`Recipient.offer_run`."""
         run, self._run = self._run, None
         if run is None:
             return
-        for taker in run.members:
+        for recipient in run.members:
             try:
-                taker.offer_run(run, sends, more)
+                recipient.offer_run(run, sends, more)
             except Exception:  # a defect: the others' events go on
-                log.failure("{interface}: can't send to {taker}", interface=self, taker=taker)
-            self._mark_dirty(taker)
+                log.failure("{interface}: can't send to {to}", interface=self, to=recipient)
+            self._mark_dirty(recipient)
         self._offered(run.rows[-1][0])
 
     def end_run(self) -> None:
-        """Close the open run: the takers change, or one has now read the whole history."""
+        """Close the open run: the recipients change, or one has now read the whole history."""
         self._settle()
-        self._last_takers = None
+        self._last_recipients = None
 
-    def _mark_dirty(self, taker: Taker | Outlet) -> None:
-        if not taker.dirty:
-            taker.dirty = True
-            self._dirty.append(taker)
+    def _mark_dirty(self, recipient: Recipient | EventSink) -> None:
+        if not recipient.dirty:
+            recipient.dirty = True
+            self._dirty.append(recipient)
 
     def _offered(self, number: int) -> None:
         self.offered = number
@@ -306,9 +308,9 @@ class Topic(Live):
 
     # -- sending, together with what else is published in this turn ------------------------------
 
-    def flush_later(self, taker: Taker | Outlet) -> None:
-        """Make an outlet send its items in the next turn."""
-        self._mark_dirty(taker)
+    def flush_later(self, recipient: Recipient | EventSink) -> None:
+        """Make a sink send its items in the next turn."""
+        self._mark_dirty(recipient)
         if self._turn is None:
             self._cork()
 
@@ -331,7 +333,7 @@ class Topic(Live):
 
     def _next_turn(self) -> None:
         self._turn = None
-        self.figures.mark()
+        self.statistics.mark()
         history = self.history
         # A subscription that has examined more than that in one turn lets the others go first.
         history.budget = min(BUDGET, history.budget + BUDGET)
@@ -346,12 +348,12 @@ class Topic(Live):
     def _flush(self) -> None:
         self._settle(sends=True)
         dirty, self._dirty = self._dirty, []
-        for taker in dirty:
-            taker.dirty = False
+        for recipient in dirty:
+            recipient.dirty = False
             try:
-                taker.flush()
+                recipient.flush()
             except Exception:  # a defect: the others' events go on
-                log.failure("{interface}: can't send to {taker}", interface=self, taker=taker)
+                log.failure("{interface}: can't send to {to}", interface=self, to=recipient)
         self._last_batch = None
 
     def batch(self, upto: int, items: list[Item]) -> bytes:
@@ -371,7 +373,7 @@ class Topic(Live):
         self._settle()
         waiting = self.waiting
         while waiting.size > waiting.most * RELIEF:
-            most = max(self.takers, key=attrgetter("held"), default=None)
+            most = max(self.recipients, key=attrgetter("held"), default=None)
             if most is None or most.held <= ALWAYS or not most.yield_memory():
                 return
 
@@ -385,9 +387,9 @@ class Topic(Live):
         """Notify all subscribers that the publisher's generator runs again."""
         self._settle()
         payload = restarted(problem[:1000])
-        for taker in self.takers:
-            taker.tell(payload)
-            self.flush_later(taker)
+        for recipient in self.recipients:
+            recipient.tell(payload)
+            self.flush_later(recipient)
 
     def end(self, problem: BaseException | None = None) -> None:
         """End the topic, and each stream once its events are sent.
@@ -400,8 +402,8 @@ class Topic(Live):
         self.over = True
         self.problem = problem
         self.pressure.end(self.interface)
-        for outlet in list(self.outlets.values()):
-            outlet.finish(problem)
+        for sink in list(self.sinks.values()):
+            sink.finish(problem)
 
     def close(self) -> None:
         """Forget everything; the server ends."""
@@ -425,7 +427,7 @@ class Topic(Live):
         """
         limits = self.settings.limits
         if self._weight + weight > limits.subscriptions:
-            raise Overloaded(f"there are {len(self.outlets)} subscriptions, and may be no more")
+            raise Overloaded(f"there are {len(self.sinks)} subscriptions, and may be no more")
         if self._per_connection[connection] + weight > limits.per_connection:
             raise Overloaded(
                 f"this connection has {limits.per_connection} subscriptions, and may have no more"
@@ -437,62 +439,62 @@ class Topic(Live):
         if self._per_connection[connection] <= 0:
             del self._per_connection[connection]
 
-    def join(self, outlet: Outlet) -> None:
+    def join(self, sink: EventSink) -> None:
         """A subscription's stream has begun: it is in effect from here on."""
-        connection = outlet.connection
-        self.check_room(connection, outlet.weight)
+        connection = sink.connection
+        self.check_room(connection, sink.weight)
         self._last_id += 1
-        outlet.id = self._last_id
-        self.outlets[outlet.id] = outlet
-        self._count(connection, outlet.weight)
-        if isinstance(outlet, Subscription):
-            self.add(outlet)
-        elif isinstance(outlet, GroupMember):
-            outlet.group.joined(outlet)
-        if self.watched is not None and len(self.outlets) == 1:
+        sink.id = self._last_id
+        self.sinks[sink.id] = sink
+        self._count(connection, sink.weight)
+        if isinstance(sink, Subscription):
+            self.add(sink)
+        elif isinstance(sink, GroupMember):
+            sink.group.joined(sink)
+        if self.watched is not None and len(self.sinks) == 1:
             self.watched(True)
 
-    def leave(self, outlet: Outlet) -> None:
+    def leave(self, sink: EventSink) -> None:
         """A subscription's stream is over."""
-        if self.outlets.pop(outlet.id, None) is None:
+        if self.sinks.pop(sink.id, None) is None:
             return
-        self.figures.delivered += outlet.sent
-        self._count(outlet.connection, -outlet.weight)
-        if isinstance(outlet, Subscription):
-            self.remove(outlet)
-            self.pressure.unblocked(outlet)
-        elif isinstance(outlet, GroupMember):
-            outlet.group.left(outlet)
-            self.groups.left(outlet.group)
-        if self.watched is not None and not self.outlets:
+        self.statistics.delivered += sink.sent
+        self._count(sink.connection, -sink.weight)
+        if isinstance(sink, Subscription):
+            self.remove(sink)
+            self.pressure.unblocked(sink)
+        elif isinstance(sink, GroupMember):
+            sink.group.left(sink)
+            self.groups.left(sink.group)
+        if self.watched is not None and not self.sinks:
             self.watched(False)
 
-    def add(self, taker: Taker) -> None:
-        """Pass events to a taker from now on."""
+    def add(self, recipient: Recipient) -> None:
+        """Pass events to a recipient from now on."""
         self.end_run()
-        self.takers.add(taker, taker.intake.patterns.texts)
+        self.recipients.add(recipient, recipient.intake.patterns.texts)
 
-    def remove(self, taker: Taker) -> None:
-        """Pass no more events to a taker, and forget what waits for it."""
+    def remove(self, recipient: Recipient) -> None:
+        """Pass no more events to a recipient, and forget what waits for it."""
         self.end_run()
-        self.takers.remove(taker, taker.intake.patterns.texts)
-        self.figures.dropped += taker.intake.dropped
-        taker.intake.clear()
+        self.recipients.remove(recipient, recipient.intake.patterns.texts)
+        self.statistics.dropped += recipient.intake.dropped
+        recipient.intake.clear()
 
-    def change(self, taker: Subscription, patterns: Patterns) -> None:
+    def change(self, recipient: Subscription, patterns: Patterns) -> None:
         """A subscription's patterns have changed.
 
         :raises Overloaded: with its new weight there would be too many subscriptions.
         """
-        more = patterns.weight - taker.weight
+        more = patterns.weight - recipient.weight
         if more > 0:
-            self.check_room(taker.connection, more)
-        self._count(taker.connection, more)
-        taker.weight = patterns.weight
+            self.check_room(recipient.connection, more)
+        self._count(recipient.connection, more)
+        recipient.weight = patterns.weight
         self.end_run()
-        self.takers.remove(taker, taker.intake.patterns.texts)
-        taker.intake.change(patterns)
-        self.takers.add(taker, patterns.texts)
+        self.recipients.remove(recipient, recipient.intake.patterns.texts)
+        recipient.intake.change(patterns)
+        self.recipients.add(recipient, patterns.texts)
 
 
 __all__ = ["Topic"]

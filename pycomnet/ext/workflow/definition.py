@@ -13,7 +13,7 @@ from typing import Any
 import attrs
 
 from pycomnet.ext.workflow import positions
-from pycomnet.ext.workflow.checking import ConfigCheck, Key
+from pycomnet.ext.workflow.configcheck import ConfigCheck, Key
 from pycomnet.ext.workflow.errors import UnknownTask, WorkflowConfigError
 from pycomnet.ext.workflow.stepkinds import inner_lists
 from pycomnet.text.similar import suggestion_or_all

@@ -14,7 +14,7 @@ from typing import Any
 import attrs
 
 from pycomnet.ext.workflow.errors import ExpressionError
-from pycomnet.ext.workflow.showing import shown
+from pycomnet.ext.workflow.valuetext import shown
 
 #: The longest expression, in characters.
 LONGEST = 2_000

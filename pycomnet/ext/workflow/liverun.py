@@ -8,9 +8,9 @@ from typing import Any
 import attrs
 from twisted.internet import defer
 
-from pycomnet.ext.workflow.calling import CallAttempt, CallFor
 from pycomnet.ext.workflow.decisions import StepCall
 from pycomnet.ext.workflow.records import StepRecord, WorkflowRun
+from pycomnet.ext.workflow.stepcalls import CallAttempt, CallFor
 
 
 @attrs.define(eq=False)

@@ -10,7 +10,7 @@ from typing import Any
 import attrs
 
 from pycomnet.ext.workflow.definition import Definition
-from pycomnet.ext.workflow.showing import shown
+from pycomnet.ext.workflow.valuetext import shown
 from pycomnet.wire.codec import make_codec
 from pycomnet.wire.values import ValueNotSendable
 

@@ -14,8 +14,7 @@ from twisted.python.failure import Failure
 
 from pycomnet.errors import error_map
 from pycomnet.ext.workflow import machine
-from pycomnet.ext.workflow.calling import CallAttempt, CallFor, NotHeld, StepCaller, call_error
-from pycomnet.ext.workflow.counting import Counts
+from pycomnet.ext.workflow.counters import Counts
 from pycomnet.ext.workflow.errors import ExpressionError, FenceLost, RunFull, RunNotKept
 from pycomnet.ext.workflow.expressions import BUDGET, INLINE, SECONDS, TooCostly, evaluate
 from pycomnet.ext.workflow.liverun import LiveRun, dumped
@@ -34,6 +33,7 @@ from pycomnet.ext.workflow.records import (
     weight_of,
 )
 from pycomnet.ext.workflow.runfiles import RunFiles, WithFiles
+from pycomnet.ext.workflow.stepcalls import CallAttempt, CallFor, NotHeld, StepCaller, call_error
 from pycomnet.ext.workflow.steperrors import StepFailure, failure_of
 from pycomnet.ext.workflow.transient import TransientRuns
 from pycomnet.services.threads import in_thread

@@ -7,7 +7,6 @@ from typing import Any, ClassVar
 
 from pycomnet.ext.workflow.decisions import PENDING, Outcome, StepCall, Value
 from pycomnet.ext.workflow.expressions import is_true
-from pycomnet.ext.workflow.moments import moment
 from pycomnet.ext.workflow.records import (
     BEGUN,
     RETRYING,
@@ -15,9 +14,10 @@ from pycomnet.ext.workflow.records import (
     WAITING,
     StepRecord,
 )
-from pycomnet.ext.workflow.showing import shown
 from pycomnet.ext.workflow.steperrors import StepFailure, failure_of
 from pycomnet.ext.workflow.stepkinds import LONGEST, MOST_ITEMS
+from pycomnet.ext.workflow.timestamps import timestamp
+from pycomnet.ext.workflow.valuetext import shown
 from pycomnet.ext.workflow.walk import Walk
 
 
@@ -219,7 +219,7 @@ class StepWalk(Walk):
                 return None
             return float(self._now + value)
         try:
-            return moment(value)
+            return timestamp(value)
         except (ValueError, OverflowError):
             return None
 

@@ -14,9 +14,9 @@ from twisted.python.failure import Failure
 
 from pycomnet import blocking
 from pycomnet.blocking import Channel, Context, Gateway, Group, MultiChannel, ServiceServer
+from pycomnet.gateways.concurrentstart import Progress
 from pycomnet.gateways.localfactory import Resumable
 from pycomnet.gateways.output import Output
-from pycomnet.gateways.starting import Progress
 from pycomnet.services.interface import Service
 
 if TYPE_CHECKING:

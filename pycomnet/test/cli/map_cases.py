@@ -11,11 +11,11 @@ from twisted.internet import defer
 from twisted.trial.unittest import SkipTest
 
 from pycomnet.cli import linequeue
-from pycomnet.cli.lines import shown_by
+from pycomnet.cli.gatewayoutput import shown_by
 from pycomnet.cli.map import read_target
-from pycomnet.cli.mapping import Mapping
+from pycomnet.cli.maprun import MapRun
 from pycomnet.cli.program import CommandProgram
-from pycomnet.cli.streams import InputLines
+from pycomnet.cli.stdstreams import InputLines
 from pycomnet.gateways.pool.scheduler import Bell
 from pycomnet.test.cli.case import PYPY, CommandCase
 
@@ -109,7 +109,7 @@ class MapCase(CommandCase):
         options = {"fail_fast": False, "traceback": False, **options}
 
         async def main(program: CommandProgram) -> int:
-            mapping = Mapping(program, InputLines(fd, self.reactor), **options)
+            mapping = MapRun(program, InputLines(fd, self.reactor), **options)
             shown = shown_by(program, to_stderr=True)
             found = {**target, "as_json": as_json}
             return await mapping.run(specs, found, jobs, replacements, shown)
@@ -159,7 +159,7 @@ class Results(MapCase):
         self.addCleanup(os.close, fd)
 
         async def main(program: CommandProgram) -> int:
-            mapping = Mapping(program, InputLines(fd, self.reactor), False, False)
+            mapping = MapRun(program, InputLines(fd, self.reactor), False, False)
             target = {**read_target("builtins:str"), "as_json": False}
             return await mapping.run(self.specs(), target, 1, 0, shown_by(program))
 
@@ -318,13 +318,13 @@ class Endless(InputLines):
 class Bounds(MapCase):
     """What is kept, however much comes in and however little goes out."""
 
-    async def stalled(self, function: str, **options: Any) -> Mapping:
+    async def stalled(self, function: str, **options: Any) -> MapRun:
         """A map whose output nobody takes, once it has stopped reading."""
         never: defer.Deferred[None] = defer.Deferred()
         self.patch(self.program.stdout, "put", lambda data: never)
         source = Endless(self.reactor)
         self.addCleanup(os.close, source.fileno())
-        mapping = Mapping(self.program, source, False, False)
+        mapping = MapRun(self.program, source, False, False)
         target = {**read_target(f"{self.functions}:{function}"), "as_json": False}
 
         async def main(program: CommandProgram) -> int:

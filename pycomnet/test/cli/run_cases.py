@@ -13,10 +13,10 @@ from twisted.internet import defer
 from twisted.trial.unittest import SkipTest
 
 from pycomnet.cli import program
-from pycomnet.cli.lines import GatewayFiles, shown_by
+from pycomnet.cli.gatewayoutput import GatewayFiles, shown_by
 from pycomnet.cli.program import CommandProgram
 from pycomnet.cli.run import read_script, run_script
-from pycomnet.cli.streams import InputBlocks
+from pycomnet.cli.stdstreams import InputBlocks
 from pycomnet.test.cli.case import PYPY, CommandCase
 
 

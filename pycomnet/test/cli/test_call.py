@@ -14,7 +14,7 @@ from twisted.internet import defer
 from pycomnet.cli.call import call_method, read_arguments, show_result, show_stream
 from pycomnet.cli.describe import as_stub, as_text, show_interfaces
 from pycomnet.cli.program import CommandProgram
-from pycomnet.cli.remote import Target, plain
+from pycomnet.cli.serviceoptions import Target, plain
 from pycomnet.errors import Unauthenticated, from_map
 from pycomnet.nameserver.service import NameService
 from pycomnet.nameserver.stores.memory import MemoryStore

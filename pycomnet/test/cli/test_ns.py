@@ -207,7 +207,7 @@ class NsTests(CommandCase):
             {"name": "m1", "urls": [], "reached": False},
         ]
         found = {"nameservers": nameservers, "members": members}
-        self.patch(self.nameserver.names, "_memory", ClusterAnswer(found))
+        self.patch(self.nameserver.names, "_view", ClusterAnswer(found))
         self.assertEqual(await self.run_it(cluster, False), 0)
         lines = [line.split() for line in self.stdout.splitlines()]
         self.assertEqual(lines[1], ["aa", "tcp:a:1", "1", "0.2"])

@@ -17,7 +17,7 @@ from pycomnet.cli.app import root
 from pycomnet.cli.describe import show_interfaces
 from pycomnet.cli.program import CommandProgram
 from pycomnet.cli.pub import publish_values
-from pycomnet.cli.remote import Target
+from pycomnet.cli.serviceoptions import Target
 from pycomnet.cli.sub import ROWS, EventTable, SubjectRow, SubOptions, show_events
 from pycomnet.cli.workflow import at_service
 from pycomnet.deferred import deferred

@@ -21,7 +21,7 @@ from pycomnet.factory.programroute import PREPARE_TIMEOUT, TAKE_TIMEOUT
 from pycomnet.far.lingering.framing import RelayedFrameReader
 from pycomnet.far.lingering.journal import FROM, TO, WHOLE, Journal
 from pycomnet.gateways.transports.pipes import ProcessTransport
-from pycomnet.test.factory.test_farside import FarSideCase
+from pycomnet.test.factory.test_keptfarside import FarSideCase
 from pycomnet.test.kit import MemoryTransport
 from pycomnet.wire.frames import HELLO, OPEN, RESULT
 from pycomnet.wire.mux import Limits

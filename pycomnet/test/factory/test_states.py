@@ -6,8 +6,8 @@ from typing import Any
 
 from pycomnet.errors import ConnectionLost, GatewayNotStarted
 from pycomnet.factory import programroute
-from pycomnet.factory.farside import END_TIMEOUT
 from pycomnet.factory.handover import BACK, BEGIN, LEAVE
+from pycomnet.factory.keptfarside import END_TIMEOUT
 from pycomnet.factory.states import (
     KEPT,
     ROUTE,
@@ -19,7 +19,7 @@ from pycomnet.factory.states import (
     RouteState,
 )
 from pycomnet.gateways.lifecycle import IllegalTransition
-from pycomnet.test.factory.test_farside import FarSideCase, GivenCase
+from pycomnet.test.factory.test_keptfarside import FarSideCase, GivenCase
 from pycomnet.test.factory.test_programroute import HandingCase
 from pycomnet.test.transitions import Transitions
 from pycomnet.wire.frames import GOAWAY

@@ -392,7 +392,7 @@ class NotStarted(PopenCase):
         """The same for one that can't be interrupted or terminated."""
         pids = Path(self.mktemp()).absolute()
         text = f"trap '' TERM INT HUP; echo $$ >{pids}; while :; do sleep 1; done"
-        self.patch(sys.modules["pycomnet.gateways.ending"], "EXIT_TIMEOUT", 0.3)
+        self.patch(sys.modules["pycomnet.gateways.transportend"], "EXIT_TIMEOUT", 0.3)
         await self.not_started_in_time(text, lambda _: pids.exists() and bool(pids.read_text()))
         await self.assert_gone(int(pids.read_text()))
 

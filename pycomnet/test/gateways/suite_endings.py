@@ -9,7 +9,7 @@ from typing import Any
 from twisted.internet import defer
 
 import pycomnet
-from pycomnet.gateways import ending, gateway
+from pycomnet.gateways import gateway, transportend
 from pycomnet.test.gateways.case import GatewayCase, pids
 from pycomnet.test.processes import GONE, stop
 
@@ -17,7 +17,7 @@ from pycomnet.test.processes import GONE, stop
 def only_the_timeout_counts(case: GatewayCase) -> None:
     """Make the other times, after which far sides are ended too, too long for a test."""
     case.patch(gateway, "END_TIMEOUT", 1000.0)
-    case.patch(ending, "EXIT_TIMEOUT", 1000.0)
+    case.patch(transportend, "EXIT_TIMEOUT", 1000.0)
 
 
 class Deaths(GatewayCase):

@@ -9,7 +9,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from pycomnet.deferred import OneShot
-from pycomnet.gateways.ending import (
+from pycomnet.gateways.transportend import (
     DRAIN_TIMEOUT,
     EXIT_TIMEOUT,
     STATUS_TIMEOUT,

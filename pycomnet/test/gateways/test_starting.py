@@ -8,9 +8,9 @@ from twisted.internet import defer
 from twisted.trial.unittest import SynchronousTestCase
 
 import pycomnet
+from pycomnet.gateways.concurrentstart import Progress, start_all
 from pycomnet.gateways.gateway import Gateway
 from pycomnet.gateways.spec import Spec
-from pycomnet.gateways.starting import Progress, start_all
 
 
 class Made:

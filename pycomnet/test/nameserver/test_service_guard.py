@@ -11,7 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from pycomnet.errors import LeaseLost, ServiceNotFound, TooManyRegistrations
 from pycomnet.nameserver import directory
 from pycomnet.nameserver.directory import Directory
-from pycomnet.nameserver.ended import FEWEST
+from pycomnet.nameserver.endedleases import FEWEST
 from pycomnet.nameserver.expiry import Expiry
 from pycomnet.nameserver.records import Put
 from pycomnet.nameserver.requests import NameserverLimits

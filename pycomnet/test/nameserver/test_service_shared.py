@@ -19,7 +19,7 @@ from pycomnet.errors import (
     StoreCutOff,
 )
 from pycomnet.etcd import TimeToLive
-from pycomnet.nameserver import operating
+from pycomnet.nameserver import registrationchanges
 from pycomnet.nameserver.follow import follow
 from pycomnet.nameserver.service import NameService
 from pycomnet.nameserver.serving import make_server
@@ -175,7 +175,7 @@ class LagTests(SharedCase):
 
     def test_new_name_is_removed_where_it_is_not_known_yet(self) -> None:
         """An operator removes what is registered, though the memory has no such name."""
-        self.patch(operating, "is_operator", lambda request, operators: True)
+        self.patch(registrationchanges, "is_operator", lambda request, operators: True)
         self.b.etcd.hold()
         self.register(self.a)
         self.successResultOf(self.pending(self.b, "remove", service="s"))

@@ -14,7 +14,7 @@ from pycomnet.errors import (
     ServiceNotFound,
 )
 from pycomnet.ext.access.names import make_access
-from pycomnet.nameserver import operating
+from pycomnet.nameserver import registrationchanges
 from pycomnet.test.nameserver.servicecase import CALC, OWN_SECRET, NameserverCase, Stream
 
 
@@ -108,7 +108,7 @@ class OperatorTests(NameserverCase):
     def setUp(self) -> None:
         super().setUp()
         self.let_in = True
-        self.patch(operating, "is_operator", lambda request, operators: self.let_in)
+        self.patch(registrationchanges, "is_operator", lambda request, operators: self.let_in)
 
     def test_drains_what_others_have_registered(self) -> None:
         given = self.registered("a", ttl=10.0)

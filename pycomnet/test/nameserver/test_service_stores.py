@@ -11,7 +11,7 @@ from pycomnet.errors import (
     ServiceNameTaken,
     StoreFailed,
 )
-from pycomnet.nameserver import queue
+from pycomnet.nameserver import clientqueue
 from pycomnet.nameserver.records import EXPIRED, Change, Delete, Put
 from pycomnet.nameserver.stores.local import Decisions, QueuedChange
 from pycomnet.nameserver.stores.memory import MemoryStore
@@ -146,14 +146,14 @@ class LateStoreTests(NameserverCase):
         self.network.deliver()
         one = self.client.invoke("register", self.registration("other"))
         self.network.deliver()
-        self.assertLessEqual(len(self.store.asked), queue.TURNS + 1)
+        self.assertLessEqual(len(self.store.asked), clientqueue.TURNS + 1)
         self.store.finish()
         self.result(one)
         while self.store.asked:
             self.store.finish()
             self.network.deliver()
         self.result(defer.gatherResults(asked))
-        self.assertEqual(self.names._turns, {})
+        self.assertEqual(self.names._queues, {})
 
 
 class SharedStoreTests(NameserverCase):

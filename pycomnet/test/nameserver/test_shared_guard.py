@@ -9,7 +9,7 @@ from twisted.logger import LogLevel, globalLogPublisher
 from pycomnet.errors import LeaseLost, ServiceNotFound, TooManyRegistrations
 from pycomnet.etcd import EtcdUnavailable
 from pycomnet.nameserver import sharedexpiry
-from pycomnet.nameserver.ended import FEWEST
+from pycomnet.nameserver.endedleases import FEWEST
 from pycomnet.nameserver.requests import NameserverLimits
 from pycomnet.nameserver.standing import Standing
 from pycomnet.nameserver.stores.etcd import mirror

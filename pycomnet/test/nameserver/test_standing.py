@@ -10,11 +10,11 @@ import attrs
 from twisted.trial.unittest import SynchronousTestCase
 
 from pycomnet.etcd import KeyValue
-from pycomnet.nameserver.choosing import FEW
-from pycomnet.nameserver.moving import as_line, from_line
+from pycomnet.nameserver.migration import as_line, from_line
 from pycomnet.nameserver.records import Record
 from pycomnet.nameserver.standing import Standing, after_operator, or_none, standing_of
 from pycomnet.nameserver.stores.etcd.keys import ForeignValue, read_record, record_value
+from pycomnet.nameserver.weightedchoice import FEW
 from pycomnet.test.nameserver.kit import Registry, record
 
 CALC = "org.example.calc"

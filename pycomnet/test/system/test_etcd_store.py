@@ -18,7 +18,7 @@ from twisted.trial.unittest import TestCase
 
 from pycomnet.errors import StoreConflict, StoreCutOff, StoreFailed, StoreUncertain
 from pycomnet.etcd import EtcdClient
-from pycomnet.nameserver.moving import StoreContents
+from pycomnet.nameserver.migration import StoreContents
 from pycomnet.nameserver.records import Delete, Put
 from pycomnet.nameserver.stores import make_store
 from pycomnet.services.client.context import Context

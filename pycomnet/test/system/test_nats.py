@@ -177,7 +177,7 @@ async def test_a_cut_connection_loses_nothing_without_a_gap(
             if round_ < 2:
                 own_nats.kill()
                 own_nats.start()
-                await retry(reactor, topic.relay.client, round_ + 1)
+                await retry(reactor, topic.publisher.client, round_ + 1)
         while not collecting.called:
             await topic.publish("end")
             await deferLater(reactor, 0.05)

@@ -126,7 +126,7 @@ async def test_what_the_server_refuses_is_the_commands_error(
     with a stream as without."""
     from twisted.internet import reactor
 
-    from pycomnet.ext.pubsub.via.naming import NatsNames
+    from pycomnet.ext.pubsub.nats.natsnames import NatsNames
     from pycomnet.nats import JetStream, connect
 
     address = guarded.address.replace("//", "//me:right@")

@@ -137,7 +137,7 @@ async def test_stopped_fork_server_is_not_waited_for(
     group: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A supervisor that does not answer is not waited for at the end."""
-    monkeypatch.setattr("pycomnet.gateways.ending.EXIT_TIMEOUT", 0.5)
+    monkeypatch.setattr("pycomnet.gateways.transportend.EXIT_TIMEOUT", 0.5)
     monkeypatch.setattr("pycomnet.gateways.transports.forked.KILL_TIMEOUT", 0.5)
     gateway = await group.makegateway("popen//fork=yes")
     pids, waiting = await waits([gateway])

@@ -17,7 +17,7 @@ from pycomnet.deferred import deferred
 from pycomnet.errors import StoreFailed
 from pycomnet.ext.pubsub.events import OVERHEAD, EncodedEvent
 from pycomnet.ext.pubsub.history import KeptEvents
-from pycomnet.ext.pubsub.stores import StoredGroup, groups
+from pycomnet.ext.pubsub.stores import StoredGroup, groupstore
 from pycomnet.net.databasefile import DatabaseFile
 from pycomnet.services.threads import MethodThreads
 
@@ -250,7 +250,7 @@ class SQLiteEventStore:
                 first, size = self._trim(connection, first, last, size, events[-1].time)
                 if self._keys:
                     self._retain(connection, events)
-            groups.keep_positions(connection, positions, numbers, self._clock())
+            groupstore.keep_positions(connection, positions, numbers, self._clock())
             connection.execute("COMMIT")
         except BaseException:
             with contextlib.suppress(sqlite3.Error):
@@ -376,7 +376,7 @@ class SQLiteEventStore:
 
     @deferred
     async def group(self, owner: str, name: str) -> StoredGroup | None:
-        return await self._run(lambda: groups.find(self._connection, owner, name))
+        return await self._run(lambda: groupstore.find(self._connection, owner, name))
 
     @deferred
     async def add_group(
@@ -384,13 +384,13 @@ class SQLiteEventStore:
     ) -> StoredGroup:
         def add() -> StoredGroup:
             now = self._clock()
-            return groups.add(self._connection, owner, name, patterns, floor, most, now)
+            return groupstore.add(self._connection, owner, name, patterns, floor, most, now)
 
         return await self._run(add)
 
     @deferred
     async def forget_group(self, owner: str, name: str) -> bool:
-        return await self._run(lambda: groups.forget(self._connection, owner, name))
+        return await self._run(lambda: groupstore.forget(self._connection, owner, name))
 
 
 def _row(event: EncodedEvent) -> tuple[int, str, str | None, float, bytes]:

@@ -28,7 +28,7 @@ from pycomnet.errors import PycomnetError
 from pycomnet.ext.workflow.errors import RunStoreFailed
 from pycomnet.ext.workflow.stores import postgresqlleases as leases
 from pycomnet.ext.workflow.stores import postgresqltables as tables
-from pycomnet.ext.workflow.stores.batches import BatchedRunStore, Wanted
+from pycomnet.ext.workflow.stores.batchedstore import BatchedRunStore, Wanted
 from pycomnet.ext.workflow.stores.postgresqlnotices import Notices
 from pycomnet.ext.workflow.stores.postgresqlsession import Done, RunSession, as_text, seconds
 from pycomnet.interfaces import IRunFollower, IRunStore

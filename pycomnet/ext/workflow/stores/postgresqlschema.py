@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from psycopg import sql
 
 from pycomnet.ext.workflow.errors import RunStoreFailed
-from pycomnet.ext.workflow.stores.batches import other_version
+from pycomnet.ext.workflow.stores.batchedstore import other_version
 
 if TYPE_CHECKING:
     from psycopg import Connection

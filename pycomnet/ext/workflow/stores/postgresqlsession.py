@@ -23,7 +23,7 @@ from psycopg import errors, sql
 from pycomnet.errors import PycomnetError
 from pycomnet.ext.workflow.errors import RunNotKept, RunStoreFailed
 from pycomnet.ext.workflow.stores import postgresqlleases as leases
-from pycomnet.ext.workflow.stores.batches import Wanted
+from pycomnet.ext.workflow.stores.batchedstore import Wanted
 from pycomnet.ext.workflow.stores.postgresqlschema import prepare
 from pycomnet.ext.workflow.stores.postgresqltables import GROUPED
 

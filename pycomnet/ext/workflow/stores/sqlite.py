@@ -20,7 +20,7 @@ from pycomnet.deferred import deferred
 from pycomnet.errors import PycomnetError
 from pycomnet.ext.workflow.errors import RunNotKept, RunStoreFailed
 from pycomnet.ext.workflow.stores import tables
-from pycomnet.ext.workflow.stores.batches import BatchedRunStore, Wanted
+from pycomnet.ext.workflow.stores.batchedstore import BatchedRunStore, Wanted
 from pycomnet.interfaces import IRunFollower, IRunStore
 from pycomnet.net.databasefile import DatabaseFile
 

@@ -19,7 +19,7 @@ from pycomnet.ext.workflow.records import (
     RunQuery,
     RunRow,
 )
-from pycomnet.ext.workflow.stores.batches import other_version
+from pycomnet.ext.workflow.stores.batchedstore import other_version
 
 #: SQLite's application_id of our files ("pcwf"), and the version of the tables.
 APPLICATION = 0x70637766

@@ -65,14 +65,14 @@ class EventTests(PublishCase):
             self.subscribe("a..b")
         stream = self.connect().stream("subscribe", {"subjects": ["a..b"]})
         self.failure(stream.receive(), InvalidSubject)
-        self.assertEqual(self.topic.outlets, {})
+        self.assertEqual(self.topic.sinks, {})
 
     def test_an_event_is_encoded_once_for_all(self) -> None:
         """5,000 subscribers x 5 KB is one copy (redis 1880): a lone event is the same bytes."""
-        outlets = [self.subscribe(context=self.other_context()) for _ in range(3)]
+        sinks = [self.subscribe(context=self.other_context()) for _ in range(3)]
         sent: list[bytes] = []
-        for outlet in self.topic.outlets.values():
-            connection = outlet.call.connection
+        for sink in self.topic.sinks.values():
+            connection = sink.call.connection
             original = connection.send_encoded
 
             def spy(call: object, payload: bytes, token: object, original=original) -> bool:  # type: ignore[no-untyped-def]
@@ -84,7 +84,7 @@ class EventTests(PublishCase):
         self.assertEqual(len(sent), 3)
         self.assertIs(sent[0], sent[1])
         self.assertIs(sent[0], sent[2])
-        for one in outlets:
+        for one in sinks:
             self.assertEqual(self.take(one), [bytes(5000)])
 
     def test_values_may_carry_blocks(self) -> None:
@@ -136,10 +136,10 @@ class EventTests(PublishCase):
     def test_closing_ends_the_subscription_at_the_publisher(self) -> None:
         """It holds nothing any more."""
         one = self.subscribe()
-        self.assertEqual(len(self.topic.outlets), 1)
+        self.assertEqual(len(self.topic.sinks), 1)
         self.result(one.close())
         self.network.deliver()
-        self.assertEqual((self.topic.outlets, dict(self.topic._per_connection)), ({}, {}))
+        self.assertEqual((self.topic.sinks, dict(self.topic._per_connection)), ({}, {}))
         self.failure(one.receive(), ChannelClosed)
 
     def test_a_subscriber_that_nobody_holds_ends(self) -> None:
@@ -150,13 +150,13 @@ class EventTests(PublishCase):
         del one
         gc.collect()
         self.network.deliver()
-        self.assertEqual(len(self.topic.outlets), 1)
+        self.assertEqual(len(self.topic.sinks), 1)
         self.publish("x")
         self.assertEqual(self.successResultOf(receiving), "x")
         del receiving
         gc.collect()
         self.network.deliver()
-        self.assertEqual(self.topic.outlets, {})
+        self.assertEqual(self.topic.sinks, {})
 
     def test_one_that_looks_for_publishers_and_is_held_by_nobody_ends(self) -> None:
         """The watch of the nameserver does not hold it."""
@@ -182,7 +182,7 @@ class EventTests(PublishCase):
         closing = self.server.close(timeout=1000)
         self.network.deliver()
         self.successResultOf(closing)
-        self.assertEqual(self.topic.outlets, {})
+        self.assertEqual(self.topic.sinks, {})
         self.result(one.close())
 
     def test_subscriptions_do_not_count_as_running_calls(self) -> None:
@@ -270,7 +270,7 @@ class LimitTests(PublishCase):
         for args in refused:
             receiving = service.stream("subscribe", args).receive()
             self.failure(receiving, InvalidArguments, InvalidSubject)
-        self.assertEqual((self.topic.outlets, len(self.topic.groups)), ({}, 0))
+        self.assertEqual((self.topic.sinks, len(self.topic.groups)), ({}, 0))
 
 
 class PermissionTests(PublishCase):

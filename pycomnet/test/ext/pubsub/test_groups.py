@@ -61,8 +61,8 @@ class GroupTests(GroupCase):
         """The rest waits until it acknowledges."""
         one = self.member(prefetch=3)
         self.publish(*range(10))
-        (outlet,) = self.topic.outlets.values()
-        self.assertEqual(outlet.lag(), 3)
+        (sink,) = self.topic.sinks.values()
+        self.assertEqual(sink.lag(), 3)
         events = [self.result(one.receive_event()) for _ in range(3)]
         receiving = one.receive_event()
         self.network.deliver()
@@ -75,8 +75,8 @@ class GroupTests(GroupCase):
         """Whatever their number may be: the publisher keeps them for others."""
         self.member(prefetch=10_000, bound=10_000)
         self.publish(*[bytes(1000)] * 100)
-        (outlet,) = self.topic.outlets.values()
-        self.assertLess(outlet.size, 12_000)
+        (sink,) = self.topic.sinks.values()
+        self.assertLess(sink.size, 12_000)
         self.assertLess(self.topic.waiting.size, 2 * 12_000)
 
     def test_a_group_without_members_keeps_what_waits_for_a_minute(self) -> None:
@@ -107,24 +107,24 @@ class GroupTests(GroupCase):
         """Only what this one has."""
         self.member()
         self.publish(1)
-        (outlet,) = self.topic.outlets.values()
-        invoke = outlet.group.acknowledge  # type: ignore[attr-defined]
-        self.assertEqual(self.successResultOf(invoke(outlet, [7, 1, 1])), 1)
-        self.assertEqual(self.successResultOf(invoke(outlet, [1])), 0)
+        (sink,) = self.topic.sinks.values()
+        invoke = sink.group.acknowledge  # type: ignore[attr-defined]
+        self.assertEqual(self.successResultOf(invoke(sink, [7, 1, 1])), 1)
+        self.assertEqual(self.successResultOf(invoke(sink, [1])), 0)
 
     def test_what_is_acknowledged_while_others_wait_for_the_turn_is_forgotten(self) -> None:
         """Else it would count as one of those that the group may have handed out."""
         self.patch(groups, "SPAN", 4)
         one = self.member()
-        (outlet,) = self.topic.outlets.values()
-        acknowledge = outlet.group.acknowledge  # type: ignore[attr-defined]
+        (sink,) = self.topic.sinks.values()
+        acknowledge = sink.group.acknowledge  # type: ignore[attr-defined]
         for number in range(1, 40, 2):
             for each in (number, number + 1):
                 self.successResultOf(self.topic.publish(each))
-            self.assertEqual(self.successResultOf(acknowledge(outlet, [number])), 1)
-            self.assertEqual(self.successResultOf(acknowledge(outlet, [number])), 0)
+            self.assertEqual(self.successResultOf(acknowledge(sink, [number])), 1)
+            self.assertEqual(self.successResultOf(acknowledge(sink, [number])), 0)
             self.network.deliver()
-            self.assertEqual(self.successResultOf(acknowledge(outlet, [number + 1])), 1)
+            self.assertEqual(self.successResultOf(acknowledge(sink, [number + 1])), 1)
         self.assertEqual(self.take(one), list(range(1, 41)))
 
     def test_an_event_of_another_epoch_is_not_acknowledged(self) -> None:
@@ -147,12 +147,12 @@ class GroupTests(GroupCase):
         self.publish(1, 2, 3, 4)
         self.assertEqual(self.result(one.receive_many(10)), [1, 2, 3, 4])
         self.network.deliver()
-        (outlet,) = self.topic.outlets.values()
-        self.assertEqual(list(outlet.unacknowledged), [1, 2, 3, 4])  # type: ignore[attr-defined]
+        (sink,) = self.topic.sinks.values()
+        self.assertEqual(list(sink.unacknowledged), [1, 2, 3, 4])  # type: ignore[attr-defined]
         self.publish(5)
         self.assertEqual(self.result(one.receive()), 5)
         self.network.deliver()
-        self.assertEqual(list(outlet.unacknowledged), [5])  # type: ignore[attr-defined]
+        self.assertEqual(list(sink.unacknowledged), [5])  # type: ignore[attr-defined]
 
     def test_an_acknowledgement_that_comes_too_late_fails(self) -> None:
         """The event has gone to another member meanwhile: who was lost is not told otherwise."""
@@ -190,7 +190,7 @@ class GroupTests(GroupCase):
         self.member()
         stream = self.connect().stream("subscribe", {"group": "workers", "subjects": ["a"]})
         self.failure(stream.receive(), InvalidArguments)
-        self.assertEqual(len(self.topic.outlets), 1)
+        self.assertEqual(len(self.topic.sinks), 1)
 
     def test_members_see_the_end_once_all_is_acknowledged(self) -> None:
         """Until then another may be lost, whose events they get."""
@@ -198,7 +198,7 @@ class GroupTests(GroupCase):
         self.publish(*range(4))
         self.topic.end()
         self.network.deliver()
-        self.assertEqual(len(self.topic.outlets), 2)
+        self.assertEqual(len(self.topic.sinks), 2)
         self.result(other.close())
         self.network.deliver()
         self.assertEqual(sorted(self.take_to_end(one)), list(range(4)))
@@ -259,7 +259,7 @@ class RestartTests(GroupCase):
     def test_who_stalls_is_told_when_it_takes_again(self) -> None:
         """The batch before it is on its way only then."""
         one, other = self.member(), self.member()
-        first, _ = self.topic.outlets.values()
+        first, _ = self.topic.sinks.values()
         first.waiting = True
         self.topic.tell_restarted("x")
         self.network.deliver()
@@ -308,7 +308,7 @@ class DeadlineTests(GroupCase):
         self.member()
         self.publish(1, 2)
         self.network.wait(31)
-        (late,) = [one for one in self.topic.outlets.values() if one.is_late]
+        (late,) = [one for one in self.topic.sinks.values() if one.is_late]
         for numbers in ([], [77]):
             self.assertEqual(self.successResultOf(late.group.acknowledge(late, numbers)), 0)
             self.assertTrue(late.is_late)
@@ -343,8 +343,8 @@ class DeadlineTests(GroupCase):
             got.append(self.successResultOf(receiving))
         self.assertEqual(got, list(range(9)))
         self.result(one.acknowledge_last())
-        (outlet,) = self.topic.outlets.values()
-        self.assertEqual((outlet.lag(), self.topic.waiting.size), (0, 0))
+        (sink,) = self.topic.sinks.values()
+        self.assertEqual((sink.lag(), self.topic.waiting.size), (0, 0))
 
     def test_the_time_is_for_one_event(self) -> None:
         """Who works slowly at what it has is not late."""

@@ -133,11 +133,11 @@ class HostileTests(StoreCase):
             elif what == 3 and streams:
                 streams.pop(numbers.randrange(len(streams))).close()
             elif what == 4:
-                ids = list(self.topic.outlets) or [0]
+                ids = list(self.topic.sinks) or [0]
                 subjects = [text(numbers)] if numbers.random() < 0.3 else ["a.*", "c"]
                 call("change", {"id": numbers.choice(ids), "subjects": subjects})
             elif what == 5:
-                ids = [*self.topic.outlets, anything(numbers)]
+                ids = [*self.topic.sinks, anything(numbers)]
                 sequences: Any = list(
                     range(max(0, self.topic.offered - 20), self.topic.offered + 2)
                 )
@@ -175,9 +175,11 @@ class HostileTests(StoreCase):
         self.result(worker.close())
         self.network.wait(70, step=10)
         self.assertFalse(self.topic.over, f"seed {seed}")
-        self.assertEqual(self.topic.outlets, {}, f"seed {seed}")
+        self.assertEqual(self.topic.sinks, {}, f"seed {seed}")
         self.assertEqual(len(self.topic.groups), 0, f"seed {seed}")
-        self.assertEqual((self.topic.waiting.size, [*self.topic.takers]), (0, []), f"seed {seed}")
+        self.assertEqual(
+            (self.topic.waiting.size, [*self.topic.recipients]), (0, []), f"seed {seed}"
+        )
 
     def refused(self, failure: Any) -> None:
         """An attacker is told so: by an error that says what was wrong, and not by a defect's."""

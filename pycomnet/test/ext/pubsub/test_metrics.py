@@ -34,8 +34,8 @@ class MetricsTests(PublishCase):
         quick = self.subscribe()
         stalled = self.connect().stream("subscribe", {"bound": 2000, "subjects": ["a"]})
         self.result(stalled.receive())
-        outlet = list(self.topic.outlets.values())[-1]
-        outlet.waiting = True  # as if its connection took nothing
+        sink = list(self.topic.sinks.values())[-1]
+        sink.waiting = True  # as if its connection took nothing
         for number in range(20):
             self.publish(bytes(300), subject="a", key=str(number % 2))
         self.take(quick)

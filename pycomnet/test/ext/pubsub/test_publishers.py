@@ -12,8 +12,8 @@ from twisted.internet import defer
 from pycomnet.errors import ChannelClosed, DeadlineExceeded, Overloaded, PycomnetError
 from pycomnet.ext.pubsub import Gap, subscriber
 from pycomnet.ext.pubsub.feeds import REACHED_IN, WELCOME
-from pycomnet.ext.pubsub.received import MAX_NUMBER, MOST_HAD, EventCount, take_apart
-from pycomnet.ext.pubsub.watching import InterfaceWatch, ServiceWatcher
+from pycomnet.ext.pubsub.interfacewatch import InterfaceWatch, ServiceWatcher
+from pycomnet.ext.pubsub.publishermessages import MAX_NUMBER, MOST_HAD, EventSequence, decode_batch
 from pycomnet.nameserver.service import NameService
 from pycomnet.nameserver.serving import make_server
 from pycomnet.nameserver.stores.memory import MemoryStore
@@ -265,7 +265,7 @@ class ItemTests(FoundCase):
 
     def test_what_is_a_batch_is_given(self) -> None:
         """Events with and without blocks, and notices; those of a later version say nothing."""
-        count = EventCount(next(iter(self.subscribe()._feeds)), "e")
+        count = EventSequence(next(iter(self.subscribe()._feeds)), "e")
         batch = [
             9,
             [5, "s", "k", 0.0, None],
@@ -273,7 +273,7 @@ class ItemTests(FoundCase):
             [None, "later", "of a later version"],
             [None, "gap", 2, 7, 8, None, "history"],
         ]
-        self.assertEqual(take_apart(batch, count), 9)
+        self.assertEqual(decode_batch(batch, count), 9)
         events = [[5, "s", "k", 0.0, None], [6, "", None, 0.0, 1, [[None, b"x"]]]]
         self.assertEqual(batch, [*events, Gap(2, 7, 8, None, "history")])
 
@@ -405,7 +405,7 @@ class WatchTests(FoundCase):
         """Also one that the nameserver has found publishers for."""
         self.register("here")
         one = self.follow()
-        self.assertEqual(len(self.topic.outlets), 1)
+        self.assertEqual(len(self.topic.sinks), 1)
         self._cleanups = [each for each in self._cleanups if each[0] != one.close]
         reference = weakref.ref(one)
         gc.disable()
@@ -413,7 +413,7 @@ class WatchTests(FoundCase):
         del one
         self.assertIsNone(reference(), "something refers to it, if only in a circle")
         self.network.deliver()
-        self.assertEqual((self.topic.outlets, self.named.pool.shared), ({}, {}))
+        self.assertEqual((self.topic.sinks, self.named.pool.shared), ({}, {}))
 
     def test_one_that_was_used_without_deferreds_ends_as_well(self) -> None:
         """Its blocking form is not held by it."""

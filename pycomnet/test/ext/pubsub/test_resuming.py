@@ -8,7 +8,7 @@ from pycomnet.errors import Forbidden
 from pycomnet.ext.pubsub import Gap, subscriber
 from pycomnet.ext.pubsub.feeds import PublisherFeed
 from pycomnet.ext.pubsub.history import BUDGET, History, KeptEvents, Retained, duration, kept
-from pycomnet.ext.pubsub.received import EventCount
+from pycomnet.ext.pubsub.publishermessages import EventSequence
 from pycomnet.ext.pubsub.subjects import Patterns
 from pycomnet.ranges import NumberRefused
 from pycomnet.test.ext.pubsub.kit import NAME, PublishCase
@@ -51,7 +51,7 @@ class RetainTests(PublishCase):
         streams = [service.stream("subscribe", {}) for _ in range(6)]
         self.network.deliver()
         self.assertLess(self.topic.waiting.size, 11_100_000)
-        self.assertLess(len(self.topic.outlets), 6)
+        self.assertLess(len(self.topic.sinks), 6)
         for one in streams:
             one.close()
         self.network.deliver()
@@ -162,8 +162,8 @@ class HistoryTests(PublishCase):
         one = self.subscribe()
         for number in range(4):  # the first goes at once, two when the last would be too many
             self.topic.publish([number, bytes(25_000)])
-        for outlet in self.topic.outlets.values():
-            outlet.connection.flush()
+        for sink in self.topic.sinks.values():
+            sink.connection.flush()
         for client, server in self.network.wires:
             self.network._move(server, client)
         self.network.cut()
@@ -180,8 +180,8 @@ class HistoryTests(PublishCase):
             self.topic.publish([number, b""])
         self.network.deliver()
         one = self.subscribe()
-        outlet = next(iter(self.topic.outlets.values()))
-        outlet.intake.cursor = 1  # as after a turn in which others had looked through much
+        sink = next(iter(self.topic.sinks.values()))
+        sink.intake.cursor = 1  # as after a turn in which others had looked through much
         self.topic.publish([3, bytes(100_000)])
         self.network.deliver()
         self.assertEqual([each[0] for each in self.take(one)], [1, 2, 3])
@@ -221,7 +221,7 @@ class HistoryTests(PublishCase):
             one = self.subscribe()
             service = self.context.at("tcp:127.0.0.1:1", NAME)
             former = PublisherFeed(one, service, "other")
-            former.count = former.counts["epoch"] = EventCount(former, "epoch")
+            former.count = former.counts["epoch"] = EventSequence(former, "epoch")
             former.durable, former.gone = durable, True
             feed = PublisherFeed(one, service, "other")
             feed.follows(former)

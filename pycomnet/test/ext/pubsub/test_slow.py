@@ -36,8 +36,8 @@ class SlowTests(PublishCase):
         for number in range(40):
             self.topic.publish([number, LONG])
             seen += self.numbers(other)
-            for outlet in self.topic.outlets.values():
-                self.assertLessEqual(outlet.intake.size, 1 << 19)  # type: ignore[attr-defined]
+            for sink in self.topic.sinks.values():
+                self.assertLessEqual(sink.intake.size, 1 << 19)  # type: ignore[attr-defined]
         self.assertEqual(seen, list(range(40)))
         found = self.numbers(stalled)
         (gap,) = [one for one in found if isinstance(one, Gap)]
@@ -67,7 +67,7 @@ class SlowTests(PublishCase):
         """With an error that says why, behind what had been sent."""
         stalled = self.subscribe(bound=1 << 19, policy="disconnect")
         self.flood()
-        self.assertEqual(self.topic.outlets, {})
+        self.assertEqual(self.topic.sinks, {})
         self.assertEqual(self.topic.waiting.size, 0)
         with self.assertRaises(AssertionError) as raised:
             self.take(stalled)
@@ -110,13 +110,13 @@ class SlowTests(PublishCase):
             self.result(stream.receive())
             kept.append(stream)
         good = self.subscribe("b")
-        outlet = list(self.topic.outlets.values())[-1]
-        outlet.waiting = True  # as one whose connection takes no more for the moment
+        sink = list(self.topic.sinks.values())[-1]
+        sink.waiting = True  # as one whose connection takes no more for the moment
         for number in range(30):
             self.topic.publish(bytes(1 << 20), subject="a")
             self.topic.publish([number, bytes(4000)], subject="b")
         self.assertLessEqual(self.topic.waiting.size, 8 << 20)
-        outlet.callback(None)
+        sink.callback(None)
         self.network.deliver()
         found = [each[0] for each in self.take(good)]
         self.assertEqual(found, [*range(30)])
@@ -143,7 +143,7 @@ class SlowTests(PublishCase):
         self.assertNoResult(waiting)
         self.network.wait(2)
         self.successResultOf(waiting)
-        self.assertEqual(self.topic.outlets, {})
+        self.assertEqual(self.topic.sinks, {})
         for _ in range(20):
             receiving = stalled.receive()
             self.network.deliver()

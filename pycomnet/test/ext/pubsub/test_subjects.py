@@ -107,22 +107,22 @@ class SubjectTests(SynchronousTestCase):
         """Also after some were removed; nothing is left of them."""
         index: SubjectIndex[int] = SubjectIndex()
         wanted: dict[int, set[str]] = {}
-        for pattern, taker in added:
-            wanted.setdefault(taker, set()).add(pattern)
-        for taker, patterns in wanted.items():
-            index.add(patterns, taker)
-        for taker in list(wanted):
+        for pattern, recipient in added:
+            wanted.setdefault(recipient, set()).add(pattern)
+        for recipient, patterns in wanted.items():
+            index.add(patterns, recipient)
+        for recipient in list(wanted):
             if data.draw(st.booleans()):
-                index.remove(wanted.pop(taker), taker)
+                index.remove(wanted.pop(recipient), recipient)
         subject = data.draw(st.one_of(SUBJECTS, st.just("")))
         found = {
-            taker
-            for taker, patterns in wanted.items()
+            recipient
+            for recipient, patterns in wanted.items()
             if any(matches(pattern, subject) for pattern in patterns)
         }
         self.assertEqual(set(index.find(subject)), found)
-        for taker, patterns in wanted.items():
-            index.remove(patterns, taker)
+        for recipient, patterns in wanted.items():
+            index.remove(patterns, recipient)
         self.assertTrue(index.is_empty())
 
     @given(st.lists(PATTERNS, min_size=1, max_size=5), SUBJECTS)

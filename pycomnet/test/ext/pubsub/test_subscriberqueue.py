@@ -10,7 +10,13 @@ from twisted.trial.unittest import SynchronousTestCase
 from pycomnet.ext.pubsub.events import OVERHEAD, EncodedEvent
 from pycomnet.ext.pubsub.history import History, KeptEvents
 from pycomnet.ext.pubsub.subjects import Patterns
-from pycomnet.ext.pubsub.subscriberqueue import Missed, Policy, SubscriberQueue, Told, WaitingBytes
+from pycomnet.ext.pubsub.subscriberqueue import (
+    Missed,
+    Notice,
+    Policy,
+    SubscriberQueue,
+    WaitingBytes,
+)
 from pycomnet.test.properties import given
 
 SIZE = OVERHEAD + 100
@@ -100,7 +106,7 @@ class SubscriberQueueTests(SynchronousTestCase):
                 pass
             found = intake.take(1 << 30)
             if told:
-                (notice,) = [one for one in found if isinstance(one, Told)]
+                (notice,) = [one for one in found if isinstance(one, Notice)]
                 self.assertEqual(notice.payload, b"told")
                 found.remove(notice)
             first, *rest = shown(found)

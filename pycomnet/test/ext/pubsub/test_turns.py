@@ -13,9 +13,9 @@ from pycomnet.errors import PycomnetError
 from pycomnet.ext.pubsub import groups
 from pycomnet.ext.pubsub.errors import SlowSubscriber
 from pycomnet.ext.pubsub.limits import TopicLimits, TopicSettings
-from pycomnet.ext.pubsub.outlets import Subscription
 from pycomnet.ext.pubsub.subjects import Patterns
-from pycomnet.ext.pubsub.subscribing import SubscribeRequest
+from pycomnet.ext.pubsub.subscriberequest import SubscribeRequest
+from pycomnet.ext.pubsub.subscriptions import Subscription
 from pycomnet.ext.pubsub.topic import Topic
 from pycomnet.test.properties import examples, given, settings
 from pycomnet.wire.codec import make_codec
@@ -45,7 +45,7 @@ class Line:
     is_broken: bool = False
     over: bool = False
     problem: BaseException | None = None
-    outlet: Any = None
+    sink: Any = None
     token: Any = None
     welcome: Any = None
     batches: list[bytes] = attrs.field(factory=list)
@@ -66,7 +66,7 @@ class Line:
         assert self.token is None, "a batch was sent while another waits"
         if self.is_broken:
             self.over = True
-            self.outlet.ended()
+            self.sink.ended()
             raise PycomnetError("the connection is lost")
         self.batches.append(payload)
         if not self.takes:
@@ -82,7 +82,7 @@ class Line:
     def end_feed(self, _: object, problem: BaseException | None) -> None:
         self.over = True
         self.problem = problem
-        self.outlet.ended()
+        self.sink.ended()
 
 
 @attrs.define(eq=False)
@@ -265,9 +265,9 @@ class Model:
         line = Line(takes)
         one = Wanting(line, Patterns(texts), policy, bound, how, takes)
         args = {"subjects": list(texts), "policy": policy, "bound": bound, **how}
-        line.outlet = SubscribeRequest(args, self.topic, None).open()
+        line.sink = SubscribeRequest(args, self.topic, None).open()
         self.ones.append(one)
-        line.outlet.begin(line)
+        line.sink.begin(line)
         self._start(one)
 
     def _start(self, one: Wanting) -> None:
@@ -291,10 +291,10 @@ class Model:
         one.step(self.known)
 
     def change(self, one: Wanting, texts: tuple[str, ...]) -> None:
-        if one.line.over or one.line.outlet.intake.cursor is not None:
+        if one.line.over or one.line.sink.intake.cursor is not None:
             return
         one.patterns = Patterns(texts)
-        self.topic.change(one.line.outlet, one.patterns)
+        self.topic.change(one.line.sink, one.patterns)
 
     def stall(self, one: Wanting) -> None:
         one.line.takes = one.is_quick = False
@@ -331,11 +331,11 @@ class Model:
             return
         line = Line(takes)
         args = {"group": "all", "prefetch": prefetch, "bound": 64 << 20}
-        line.outlet = SubscribeRequest(args, self.topic, None).open()
+        line.sink = SubscribeRequest(args, self.topic, None).open()
         if self.shared is None:
             self.shared = set()
         self.members.append(Member(line))
-        line.outlet.begin(line)
+        line.sink.begin(line)
 
     def member(self, place: int) -> Member | None:
         return self.members[place % len(self.members)] if self.members else None
@@ -346,9 +346,9 @@ class Model:
         if one is None:
             return
         numbers, one.had = one.had[:many], one.had[many:]
-        acknowledge = one.line.outlet.group.acknowledge
-        acknowledge(one.line.outlet, numbers)
-        acknowledge(one.line.outlet, numbers[:1])
+        acknowledge = one.line.sink.group.acknowledge
+        acknowledge(one.line.sink, numbers)
+        acknowledge(one.line.sink, numbers[:1])
 
     def leave_group(self, place: str) -> None:
         one = self.member(int(place))
@@ -389,7 +389,7 @@ class Model:
                 self.check_group()
                 self.acknowledge(str(place), 1000)
                 self.turn()
-                assert one.line.outlet.lag() <= len(one.had) + 1000
+                assert one.line.sink.lag() <= len(one.had) + 1000
             self.check_group()
         gaps = sum(one.gaps for one in self.members + self.gone)
         assert gaps == 0 or not self.is_wide
@@ -431,7 +431,7 @@ class Model:
             assert one.line.problem is None
             one.step(self.known)
             one.end()
-        assert not [one for one in self.topic.takers if isinstance(one, Subscription)]
+        assert not [one for one in self.topic.recipients if isinstance(one, Subscription)]
         self.topic.close()
         self.turn()
         assert not self.clock.getDelayedCalls()

@@ -15,7 +15,7 @@ from pycomnet.deferred import deferred
 from pycomnet.errors import Overloaded
 from pycomnet.ext.workflow.errors import FenceLost, RunNotKept, RunStoreBusy, RunStoreFailed
 from pycomnet.ext.workflow.records import Claim, Message, RunChange, RunQuery, RunRow
-from pycomnet.ext.workflow.stores import batches
+from pycomnet.ext.workflow.stores import batchedstore
 from pycomnet.interfaces import IRunFollower, IRunStore
 
 
@@ -124,8 +124,8 @@ class RunStoreConformance:
         :param before: how many operations wait already.
         :returns: what waits.
         """
-        self.patch(batches, "MOST_WAITING", 3 + before)
-        self.patch(batches, "MOST_WAITING_BYTES", 1_000)
+        self.patch(batchedstore, "MOST_WAITING", 3 + before)
+        self.patch(batchedstore, "MOST_WAITING_BYTES", 1_000)
         waiting = [store.create(row("b", data=b"x" * 800))]
         with self.assertRaisesRegex(
             RunStoreBusy, rf"{1 + before} operations with 8.. bytes wait for it"

@@ -7,7 +7,7 @@ from typing import Any
 from twisted.internet import defer
 
 from pycomnet.deferred import deferred
-from pycomnet.ext.workflow.stores.batches import BatchedRunStore
+from pycomnet.ext.workflow.stores.batchedstore import BatchedRunStore
 from pycomnet.test.ext.workflow.test_service import WorkflowCase, shop
 
 

@@ -9,10 +9,10 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from pycomnet.errors import from_map
 from pycomnet.ext.workflow import machine, walk
-from pycomnet.ext.workflow.calling import call_error
 from pycomnet.ext.workflow.definition import Definition, check_tasks
 from pycomnet.ext.workflow.records import StepRecord
-from pycomnet.ext.workflow.showing import shown
+from pycomnet.ext.workflow.stepcalls import call_error
+from pycomnet.ext.workflow.valuetext import shown
 from pycomnet.test.ext.workflow.kit import Drive, call
 
 BAD = {"code": "bad", "type": "", "message": "no"}

@@ -15,8 +15,8 @@ from zope.interface import implementer
 from pycomnet.deferred import OneShot
 from pycomnet.errors import ConnectionLost, GatewayDied, GatewayNotStarted
 from pycomnet.gateways.connection import GatewayConnection
-from pycomnet.gateways.ending import EXIT_TIMEOUT
 from pycomnet.gateways.spec import Spec
+from pycomnet.gateways.transportend import EXIT_TIMEOUT
 from pycomnet.gateways.transports.interface import GatewayRequest
 from pycomnet.test.kit import ThreadedClock
 from pycomnet.wire.mux import Mux

@@ -1,0 +1,166 @@
+"""What owners and operators change of a registration: its standing; and its removal."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from typing import TYPE_CHECKING, Any
+
+import attrs
+
+from pycomnet.errors import NotLeaseOwner, StoreConflict, StoreFailed
+from pycomnet.nameserver.records import Delete, Record
+from pycomnet.nameserver.registrants import is_operator
+from pycomnet.nameserver.requests import Arguments, NameserverLimits
+from pycomnet.nameserver.standing import USUAL, Standing, or_none
+from pycomnet.services.interface import Service, method
+from pycomnet.text.logs import Logger
+
+if TYPE_CHECKING:
+    from collections import Counter
+
+    from pycomnet.interfaces import INameStore
+    from pycomnet.nameserver.directory import Directory
+    from pycomnet.nameserver.freshness import StoreView
+    from pycomnet.services.server.request import Request
+
+log = Logger()
+
+#: How often a change is tried when others of the same name come in between.
+ATTEMPTS = 10
+
+
+class RegistrationChanges(Service):
+    """The part of the nameserver by which registrations are changed where they are."""
+
+    limits: NameserverLimits
+    directory: Directory
+    _store: INameStore
+    _seconds: Callable[[], float]
+    _view: StoreView
+    _operators: Collection[str]
+    _counts: Counter[str]
+    _may_register: Callable[[Request, str, Collection[str]], None] | None
+
+    @method(
+        args={
+            "lease": "int",
+            "secret": "str",
+            "weight": "int?",
+            "draining": "bool?",
+            "failing": "bool?",
+            "said": "str?",
+        },
+        results={"ttl": "float", "fence": "int"},
+        idempotent=True,
+    )
+    async def adjust(self, request: Request) -> dict[str, Any]:
+        """Change how a registration is located; for its owner. The lease is not renewed by that.
+
+        What is left out stays. While it is draining, or its check is failing, it is listed and not
+        located: draining, it still finishes what it has been asked for. What the check says is
+        shown in lists. The registration gets a new fence, as it is registered anew.
+        """
+        taken = Arguments("adjust", request.args, self.limits)
+        owner = taken.lease()
+        change = taken.standing()
+        taken.done()
+
+        def look() -> Record:
+            return self.directory.owned(*owner, self._seconds())
+
+        for _ in range(ATTEMPTS):
+            held = await self._view.owned(owner[0], look)
+            if self._may_register is not None:
+                self._may_register(request, held.service, held.interfaces)
+            standing = attrs.evolve(held.standing or USUAL, **change)
+            if "weight" in change:
+                standing = attrs.evolve(standing, weighed=False)
+            fence = await self._restand(held, standing)
+            if fence is not None:
+                return {"ttl": held.ttl, "fence": fence}
+        raise StoreFailed("the registration is being changed too often")
+
+    async def _restand(self, held: Record, standing: Standing) -> int | None:
+        """Give a record another standing; None if something else was changed in between."""
+        wanted = or_none(standing)
+        if wanted == held.standing:
+            return held.fence
+        try:
+            return await self._store.commit(self.directory.restanding(held, wanted))
+        except StoreConflict:
+            return None
+
+    @method(
+        args={"service": "str", "weight": "int?", "draining": "bool?"},
+        results={"service": "str", "fence": "int"},
+        idempotent=True,
+    )
+    async def override(self, request: Request) -> dict[str, Any]:
+        """Drain a service, or change its weight; for an operator, as remove.
+
+        It stays so when its owner registers it again. draining=False ends what an operator has
+        begun, not what the owner has. The lease is not renewed.
+        """
+        taken = Arguments("override", request.args, self.limits)
+        service = taken.text("service", wild=False)
+        change = taken.standing("weight", "draining")
+        taken.done()
+        self._check_operator(request, "changes what others have registered")
+        if "drains" in change:
+            change["drained"] = change.pop("drains")
+        if "weight" in change:
+            change["weighed"] = True
+
+        def look() -> Record:
+            return self.directory.live(service, self._seconds())
+
+        for _ in range(ATTEMPTS):
+            held = await self._view.proposed(service, look)
+            fence = await self._restand(held, attrs.evolve(held.standing or USUAL, **change))
+            if fence is not None:
+                log.info(
+                    "{peer} has set {change} of {service}",
+                    peer=request.peer,
+                    change=change,
+                    service=service,
+                )
+                return {"service": service, "fence": fence}
+        raise StoreFailed("the registration is being changed too often")
+
+    @method(args={"service": "str"}, results={"service": "str"})
+    async def remove(self, request: Request) -> dict[str, Any]:
+        """End the lease of a service that is dead or lost; for an operator.
+
+        A client is an operator if it connects over a unix socket as the nameserver's own user or
+        root, or with a certificate whose name the nameserver was given as an operator's. If the
+        nameserver has a rule for this, the users are that it lets in. A service that lives
+        registers again.
+        """
+        taken = Arguments("remove", request.args, self.limits)
+        service = taken.text("service", wild=False)
+        self._check_operator(request, "removes what others have registered")
+        for _ in range(ATTEMPTS):
+            removal = await self._removal_of(service)
+            try:
+                await self._store.commit(removal)
+            except StoreConflict:
+                continue
+            self._counts["unregistered"] += 1
+            log.info("{service} was removed by {peer}", service=service, peer=request.peer)
+            return {"service": service}
+        raise StoreFailed("the registration is being changed too often")
+
+    def _check_operator(self, request: Request, does: str) -> None:
+        if not is_operator(request, self._operators):
+            raise NotLeaseOwner(
+                f"only an operator {does}: connect over a unix socket "
+                "as the nameserver's own user or root, or with a certificate of a name that it was "
+                "given with --operator; or let the nameserver's --access say who may, "
+                f"[{request.method}]"
+            )
+
+    async def _removal_of(self, service: str) -> Delete:
+        def look() -> Delete:
+            return self.directory.removal_of(service, self._seconds())
+
+        return await self._view.proposed(service, look)
