@@ -12,42 +12,27 @@ from pycomnet.ext.workflow.records import (
     RETRYING,
     STEP_DONE,
     WAITING,
-    StepRecord,
 )
 from pycomnet.ext.workflow.steperrors import StepFailure, failure_of
 from pycomnet.ext.workflow.stepkinds import LONGEST, MOST_ITEMS
 from pycomnet.ext.workflow.timestamps import timestamp
 from pycomnet.ext.workflow.valuetext import shown
-from pycomnet.ext.workflow.walk import Walk
+from pycomnet.ext.workflow.walk import Record, Scope, Step, Walk
 
 
 class StepWalk(Walk):
     """A walk that knows the kinds of steps."""
 
-    def _walk(
-        self,
-        step: Mapping[str, Any],
-        path: str,
-        scope: Mapping[str, Any],
-        record: StepRecord | None,
-    ) -> Outcome:
+    def _walk(self, step: Step, path: str, scope: Scope, record: Record) -> Outcome:
         return self._KINDS[step["kind"]](self, step, path, scope, record)
 
-    def _given(
-        self, step: Mapping[str, Any], path: str, name: str, scope: Mapping[str, Any]
-    ) -> Outcome:
+    def _given(self, step: Step, path: str, name: str, scope: Scope) -> Outcome:
         """A step's input: the value of its own expression, or the result of the step before it."""
         if name in step:
             return self._evaluated(path, name, step[name], scope)
         return Value(scope["last"])
 
-    def _call(
-        self,
-        step: Mapping[str, Any],
-        path: str,
-        scope: Mapping[str, Any],
-        record: StepRecord | None,
-    ) -> Outcome:
+    def _call(self, step: Step, path: str, scope: Scope, record: Record) -> Outcome:
         if record is not None and record.state == STEP_DONE:
             return Value(record.result)
         if record is not None and record.state == BEGUN and path in self._under_way:
@@ -89,13 +74,7 @@ class StepWalk(Walk):
                     break
         return found
 
-    def _parallel(
-        self,
-        step: Mapping[str, Any],
-        path: str,
-        scope: Mapping[str, Any],
-        record: StepRecord | None,
-    ) -> Outcome:
+    def _parallel(self, step: Step, path: str, scope: Scope, record: Record) -> Outcome:
         if not self._holder(step, path, record):
             return PENDING
         branches = step["parallel"]
@@ -117,13 +96,7 @@ class StepWalk(Walk):
             return PENDING
         return Value(found if named else list(found.values()))
 
-    def _map(
-        self,
-        step: Mapping[str, Any],
-        path: str,
-        scope: Mapping[str, Any],
-        record: StepRecord | None,
-    ) -> Outcome:
+    def _map(self, step: Step, path: str, scope: Scope, record: Record) -> Outcome:
         if record is None and self._collecting:
             return PENDING
         over = self._given(step, path, "over", scope)
@@ -164,13 +137,7 @@ class StepWalk(Walk):
             [results[i] if i in results else {"error": failed[i].error} for i in range(len(items))]
         )
 
-    def _choice(
-        self,
-        step: Mapping[str, Any],
-        path: str,
-        scope: Mapping[str, Any],
-        record: StepRecord | None,
-    ) -> Outcome:
+    def _choice(self, step: Step, path: str, scope: Scope, record: Record) -> Outcome:
         if record is None and self._collecting:
             return PENDING
         for index, choice in enumerate(step["choice"]):
@@ -186,13 +153,7 @@ class StepWalk(Walk):
         default = step.get("default", ())
         return self._sequence(default, f"{path}/default/", scope, scope["last"])
 
-    def _wait(
-        self,
-        step: Mapping[str, Any],
-        path: str,
-        scope: Mapping[str, Any],
-        record: StepRecord | None,
-    ) -> Outcome:
+    def _wait(self, step: Step, path: str, scope: Scope, record: Record) -> Outcome:
         if record is None:
             if not self._may_begin():
                 return PENDING
@@ -223,13 +184,7 @@ class StepWalk(Walk):
         except (ValueError, OverflowError):
             return None
 
-    def _signal(
-        self,
-        step: Mapping[str, Any],
-        path: str,
-        scope: Mapping[str, Any],
-        record: StepRecord | None,
-    ) -> Outcome:
+    def _signal(self, step: Step, path: str, scope: Scope, record: Record) -> Outcome:
         if record is not None and record.state == STEP_DONE:
             return Value(record.result)
         if self._collecting or (record is None and not self._may_begin()):
@@ -245,13 +200,7 @@ class StepWalk(Walk):
         self._due(record.due)
         return PENDING
 
-    def _subtask(
-        self,
-        step: Mapping[str, Any],
-        path: str,
-        scope: Mapping[str, Any],
-        record: StepRecord | None,
-    ) -> Outcome:
+    def _subtask(self, step: Step, path: str, scope: Scope, record: Record) -> Outcome:
         if record is None and self._collecting:
             return PENDING
         args = self._given(step, path, "args", scope)
@@ -279,13 +228,7 @@ class StepWalk(Walk):
         finally:
             self._task = before
 
-    def _fail_step(
-        self,
-        step: Mapping[str, Any],
-        path: str,
-        scope: Mapping[str, Any],
-        record: StepRecord | None,
-    ) -> Outcome:
+    def _fail_step(self, step: Step, path: str, scope: Scope, record: Record) -> Outcome:
         if not self._may_begin():
             return PENDING
         failure = step["fail"]
@@ -295,13 +238,7 @@ class StepWalk(Walk):
         text = message.value if isinstance(message.value, str) else shown(message.value)
         return StepFailure(failure_of(failure["code"], text), path)
 
-    def _value_step(
-        self,
-        step: Mapping[str, Any],
-        path: str,
-        scope: Mapping[str, Any],
-        record: StepRecord | None,
-    ) -> Outcome:
+    def _value_step(self, step: Step, path: str, scope: Scope, record: Record) -> Outcome:
         if record is not None and record.state == STEP_DONE:
             return Value(record.result)
         if not self._may_begin():

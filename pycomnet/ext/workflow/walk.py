@@ -28,6 +28,12 @@ from pycomnet.ext.workflow.records import (
 from pycomnet.ext.workflow.steperrors import StepFailure, catches, failure_of, may_have_run
 from pycomnet.ext.workflow.stepkinds import MOST_RECORDS
 
+#: A step of a definition, and the values that its expressions may use.
+Step = Mapping[str, Any]
+Scope = Mapping[str, Any]
+#: A step's record, if it has begun.
+Record = StepRecord | None
+
 
 def fail_record(run: WorkflowRun, record: StepRecord, error: dict[str, Any], now: float) -> None:
     """Note in a step's record that it has failed for good."""
@@ -43,7 +49,7 @@ class Undo:
     order: int
     path: str
     steps: Any
-    scope: Mapping[str, Any]
+    scope: Scope
     result: Any
     task: str
 
@@ -68,17 +74,8 @@ class Walk:
         self._collecting = False
         self._undo: list[Undo] = []
 
-    def _walk(
-        self,
-        step: Mapping[str, Any],
-        path: str,
-        scope: Mapping[str, Any],
-        record: StepRecord | None,
-    ) -> Outcome:
-        """Walk a step by its kind.
-
-        :param scope: the values that its expressions may use.
-        """
+    def _walk(self, step: Step, path: str, scope: Scope, record: Record) -> Outcome:
+        """Walk a step by its kind."""
         raise NotImplementedError
 
     def _scope(self) -> dict[str, Any]:
@@ -93,7 +90,7 @@ class Walk:
 
     # -- lists of steps --------------------------------------------------------------------------
 
-    def _sequence(self, steps: Any, prefix: str, scope: Mapping[str, Any], last: Any) -> Outcome:
+    def _sequence(self, steps: Any, prefix: str, scope: Scope, last: Any) -> Outcome:
         results = dict(scope["steps"])
         here = {**scope, "steps": results}
         records = self._run.steps
@@ -117,13 +114,7 @@ class Walk:
             last = results[name] = outcome.value
         return Value(last)
 
-    def _step(
-        self,
-        step: Mapping[str, Any],
-        path: str,
-        scope: Mapping[str, Any],
-        record: StepRecord | None,
-    ) -> Outcome:
+    def _step(self, step: Step, path: str, scope: Scope, record: Record) -> Outcome:
         key = (path, "done")
         if record is not None and record.state == STEP_FAILED:
             error = record.error or {}
@@ -151,9 +142,7 @@ class Walk:
             self._collect(step, path, scope, outcome)
         return outcome
 
-    def _failed(
-        self, step: Mapping[str, Any], path: str, scope: Mapping[str, Any], failed: StepFailure
-    ) -> Outcome:
+    def _failed(self, step: Step, path: str, scope: Scope, failed: StepFailure) -> Outcome:
         record = self._run.steps.get(path)
         if not self._collecting:
             if record is None:
@@ -174,7 +163,7 @@ class Walk:
         then = step["catch"][catch]["then"]
         return self._sequence(then, f"{path}!{catch}/", within, error)
 
-    def _finish(self, step: Mapping[str, Any], path: str, value: Any) -> None:
+    def _finish(self, step: Step, path: str, value: Any) -> None:
         """Note that a step is done, unless it is a call: :func:`~.machine.step_done` notes that."""
         record = self._run.steps.get(path)
         if record is None or record.state in (STEP_DONE, STEP_FAILED) or self._collecting:
@@ -184,7 +173,7 @@ class Walk:
         record.order = self._run.ordered
         self._changed(record)
 
-    def _timed_out(self, step: Mapping[str, Any], record: StepRecord) -> bool:
+    def _timed_out(self, step: Step, record: StepRecord) -> bool:
         """Whether the timeout of a step that is not a call has passed."""
         if self._collecting or "timeout" not in step or step["kind"] == "call":
             return False
@@ -192,9 +181,7 @@ class Walk:
             return False  # the signal is here, and may have come in time
         return record.state in (BEGUN, WAITING) and self._now >= (record.due or 0.0)
 
-    def _collect(
-        self, step: Mapping[str, Any], path: str, scope: Mapping[str, Any], outcome: Outcome
-    ) -> None:
+    def _collect(self, step: Step, path: str, scope: Scope, outcome: Outcome) -> None:
         record = self._run.steps.get(path)
         if record is None:
             return
@@ -208,7 +195,7 @@ class Walk:
 
     # -- records ---------------------------------------------------------------------------------
 
-    def _begin(self, step: Mapping[str, Any], path: str, state: str) -> StepRecord:
+    def _begin(self, step: Step, path: str, state: str) -> StepRecord:
         record = StepRecord(path, step["kind"], state, self._now)
         timeout = step.get("timeout")
         if timeout is not None and step["kind"] != "call":
@@ -231,7 +218,7 @@ class Walk:
     def _is_too_long(self) -> bool:
         return len(self._run.steps) >= MOST_RECORDS and self._run.state == RUNNING
 
-    def _holder(self, step: Mapping[str, Any], path: str, record: StepRecord | None) -> bool:
+    def _holder(self, step: Step, path: str, record: StepRecord | None) -> bool:
         """Begin a step that contains others; return whether it has begun."""
         if record is None:
             if not self._may_begin():
@@ -273,7 +260,7 @@ class Walk:
 
     # -- values ----------------------------------------------------------------------------------
 
-    def _evaluated(self, path: str, what: str, template: Any, scope: Mapping[str, Any]) -> Outcome:
+    def _evaluated(self, path: str, what: str, template: Any, scope: Scope) -> Outcome:
         """The value of a template, or PENDING until it has been evaluated."""
         if not needs_evaluation(template):
             return Value(template)
@@ -298,4 +285,4 @@ def _is_in(path: str, holder: str) -> bool:
     return path == holder or path.startswith((f"{holder}/", f"{holder}["))
 
 
-__all__ = ["Undo", "Walk", "fail_record"]
+__all__ = ["Record", "Scope", "Step", "Undo", "Walk", "fail_record"]
