@@ -14,8 +14,8 @@ from twisted.python.failure import Failure
 from pycomnet.deferred import deferred
 from pycomnet.errors import LaunchFailed, PycomnetError
 from pycomnet.nameserver.requests import NameserverLimits
+from pycomnet.nameserver.server import make_server
 from pycomnet.nameserver.service import NameService
-from pycomnet.nameserver.serving import make_server
 from pycomnet.net.reactors import EndpointReactor
 from pycomnet.text.logs import Logger
 
