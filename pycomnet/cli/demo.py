@@ -39,7 +39,7 @@ def demo(number: int | None, timeout: float) -> None:
     from pycomnet.cli.program import TIMED_OUT, run_command
 
     async def main(program: CommandProgram) -> int:
-        from pycomnet.cli.guide import Guide
+        from pycomnet.cli.tourrunner import TourRunner
 
         def give_up() -> None:
             program.say(f"--timeout: not done in {timeout:g} seconds")
@@ -47,7 +47,7 @@ def demo(number: int | None, timeout: float) -> None:
 
         timer = program.reactor.callLater(timeout, give_up)
         try:
-            return await Guide(program, number or min(cores(), MOST_GATEWAYS)).run()
+            return await TourRunner(program, number or min(cores(), MOST_GATEWAYS)).run()
         finally:
             if timer.active():
                 timer.cancel()

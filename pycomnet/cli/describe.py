@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from pycomnet.cli.program import CommandProgram
     from pycomnet.services.client.context import Context
 
-#: What is shown of a publisher: numbers.
+#: The statistics of a publisher that are shown.
 FIGURES = ("sequence", "rate", "subscriptions", "lag", "dropped", "history")
 
 EPILOG = """\b
@@ -90,8 +90,12 @@ async def show_interfaces(
 async def topics_of(
     context: Context, target: Target, interfaces: dict[str, Any]
 ) -> dict[str, dict[str, Any]]:
-    """The state of each interface that is a publisher's: interface -> its description, with
-    ``topic``."""
+    """Ask publishers for their statistics.
+
+    :param interfaces: the result of ``introspect``.
+    :returns: the descriptions of the interfaces that belong to publishers, with the statistics as
+        ``topic``.
+    """
     from pycomnet.errors import PycomnetError
 
     found = {}
@@ -110,9 +114,10 @@ async def topics_of(
 
 
 def is_publisher(declared: Mapping[str, Any]) -> bool:
-    """Whether an interface has the methods of a publisher: by their names and declarations.
+    """Whether an interface belongs to a publisher, by the names and declarations of its methods.
 
-    A method of that name of another service may do anything.
+    The declarations are compared as well, since another service may have a method ``topic`` that
+    must not be called.
     """
     from pycomnet.ext.pubsub.subscriberequest import ARGUMENTS
 
@@ -131,7 +136,7 @@ def is_publisher(declared: Mapping[str, Any]) -> bool:
 def as_text(interfaces: dict[str, Any]) -> str:
     """The result of ``introspect`` as text for people."""
     if not interfaces:
-        return "nothing is offered there"
+        return "there are no interfaces at this address"
     return "\n\n".join(_interface(name, found) for name, found in sorted(interfaces.items()))
 
 

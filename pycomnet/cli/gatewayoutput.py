@@ -1,4 +1,4 @@
-"""Shows what far code prints, line by line, each line with its gateway's id."""
+"""Shows the output of far code line by line with the gateway's id, or writes it to files."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ class GatewayLines:
     :param stdout: writes standard output.
     :param stderr: writes standard error.
     :param prefix: whether lines get the id.
-    :param alone: whether there is only one gateway: then, without a prefix, output is shown as it
-        arrives and not cut into lines.
+    :param alone: whether there is only one gateway. Then output without a prefix is shown as it
+        arrives, and not split into lines.
     :param colours: called with a stream (1, 2): whether it shows colours.
     :param terminal: called with a stream: whether it is a terminal. There control characters are
-        made visible. Elsewhere they are kept, but the prefix also follows what could be taken for
-        the end of a line.
+        made visible. Elsewhere they are kept, but the prefix is also put after each character that
+        a program may take for a line end.
     :param raw: whether to leave control characters unchanged.
     """
 
@@ -121,7 +121,7 @@ class GatewayLines:
         return known
 
 
-def shown_by(
+def output_shown_by(
     program: CommandProgram,
     prefix: bool = True,
     alone: bool = False,

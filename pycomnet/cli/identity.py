@@ -1,4 +1,4 @@
-"""The options of commands that say who calls: ``--user``, ``--token-file`` and ``--cert``."""
+"""The options for the caller's credentials: ``--user``, ``--token-file``, ``--cert`` and such."""
 
 from __future__ import annotations
 
@@ -20,12 +20,13 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 @attrs.frozen
 class Identity:
-    """The credentials of the caller from the command line; missing ones are looked for elsewhere.
+    """The caller's credentials from the command line.
 
-    :ivar user: a user's name, whose password is in the environment or is asked for.
+    :ivar user: a user's name; the password comes from the environment or a prompt.
     :ivar token_file: a file with a token.
-    :ivar certificate: a PEM file with a certificate, and with its key unless there is ``key``.
-    :ivar trust_roots: a file or a directory with the authorities of servers' certificates.
+    :ivar certificate: a PEM file with a certificate.
+    :ivar key: a PEM file with the certificate's key; None if it is in the certificate's file.
+    :ivar trust_roots: a file or directory with the CA certificates that servers are checked by.
     """
 
     user: str | None = None
@@ -35,10 +36,11 @@ class Identity:
     trust_roots: str | None = None
 
     def credentials(self) -> list[Credentials]:
-        """The credentials: those of the options, else of the environment and the user's file.
+        """The credentials of the options; without any, those of the environment and the user's
+        credentials file.
 
-        :raises AccessConfigError: they can't be used.
-        :raises TokenError: so can't a token.
+        :raises AccessConfigError: the credentials can't be used.
+        :raises TokenError: a token can't be used.
         """
         from pycomnet.auth.tokens import PASSWORD_VARIABLE, USER_VARIABLE
         from pycomnet.cli.passwordprompt import ask
@@ -73,7 +75,7 @@ def identity_options(command: F) -> F:
         **rest: Any,
     ) -> Any:
         if key is not None and cert is None:
-            raise click.UsageError("--key is the key of a certificate: give that with --cert")
+            raise click.UsageError("--key needs --cert: it is the certificate's key")
         return command(*args, identity=Identity(user, token_file, cert, key, trust_roots), **rest)
 
     wrapped: Any = call
@@ -82,8 +84,8 @@ def identity_options(command: F) -> F:
             click.option(
                 "--user",
                 metavar="NAME",
-                help="Log in as this user; the password is that of PYCOMNET_PASSWORD, or "
-                "asked. Typing it does not count against the --timeout.",
+                help="Log in as this user. The password is taken from PYCOMNET_PASSWORD, or asked "
+                "for; typing it does not count against the --timeout.",
             ),
             click.option(
                 "--token-file", metavar="FILE", help="Log in with the token of this file."
@@ -100,8 +102,8 @@ def identity_options(command: F) -> F:
                 "--trust-roots",
                 metavar="PATH",
                 envvar=TRUST_VARIABLE,
-                help=f"The authorities of the servers' certificates, a file or a directory; "
-                f"{TRUST_VARIABLE} sets it, too. [default: the system's]",
+                help=f"A file or directory with the CA certificates that servers are checked by; "
+                f"{TRUST_VARIABLE} sets it as well. [default: the system's]",
             ),
         ]
     ):

@@ -1,4 +1,4 @@
-"""The work queue of ``pycomnet map``: takes lines, and gives their results in the same order.
+"""The work queue of ``pycomnet map``: takes lines, and returns their results in the same order.
 
 It has no I/O and no clock. :attr:`LineQueue.full` bounds how much it keeps.
 """

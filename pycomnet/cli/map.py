@@ -26,8 +26,8 @@ imported on the gateways (their working directory is on the path); FILE.py is re
 
 What the function prints goes to standard error. If the function raises an exception, the line is
 reported there with its number, and has no result. When a gateway dies, others get its unfinished
-lines, so that the function may be called twice with a line. A line is given up after three gateways
-have died while they worked on it.
+lines, so the function may be called twice with a line. After three gateways have died while they
+worked on a line, that line is not tried again.
 
 \b
 Exit status:
@@ -101,7 +101,7 @@ def map_command(
     target: str,
 ) -> None:
     """Call a function with each line of standard input, on all gateways at the same time."""
-    from pycomnet.cli.gatewayoutput import shown_by
+    from pycomnet.cli.gatewayoutput import output_shown_by
     from pycomnet.cli.program import run_command
 
     found = {**read_target(target), "as_json": as_json}
@@ -110,7 +110,7 @@ def map_command(
         from pycomnet.cli.maprun import MapRun
         from pycomnet.cli.stdstreams import InputLines
 
-        lines = shown_by(program, to_stderr=True, raw=raw)
+        lines = output_shown_by(program, to_stderr=True, raw=raw)
         mapping = MapRun(program, InputLines(0, program.reactor), fail_fast, traceback, raw)
         if progress or (progress is None and wants_progress(program)):
             from pycomnet.cli.progress import shown_progress

@@ -46,8 +46,13 @@ Exit status:
 
 
 @attrs.frozen
-class Asking:
-    """The nameserver's address, the timeout of a call to it in seconds, and who calls."""
+class NameserverTarget:
+    """The nameserver that the command line names.
+
+    :ivar nameserver: its address, or several with commas between them.
+    :ivar timeout: seconds that a call may take.
+    :ivar identity: the user's credentials.
+    """
 
     nameserver: str
     timeout: float
@@ -82,7 +87,7 @@ class Asking:
     envvar=NAMESERVER_VARIABLE,
     default=DEFAULT_NAMESERVER,
     show_default=True,
-    help=f"The nameserver's address, or several with commas; {NAMESERVER_VARIABLE} sets it, too.",
+    help=f"The nameserver's address, or several with commas; also set by {NAMESERVER_VARIABLE}.",
 )
 @click.option(
     "--timeout",
@@ -96,7 +101,7 @@ class Asking:
 @click.pass_context
 def ns(context: click.Context, nameserver: str, timeout: float, identity: Identity) -> None:
     """Query the nameserver: which services there are, and where."""
-    context.obj = Asking(nameserver, timeout, identity)
+    context.obj = NameserverTarget(nameserver, timeout, identity)
 
 
 def _filters(command: F) -> F:
@@ -142,9 +147,9 @@ def _json_option() -> Callable[[F], F]:
 @ns.command("list", short_help="List services.")
 @_filters
 @click.pass_obj
-def list_command(asking: Asking, wanted: dict[str, Any], in_json: bool) -> None:
+def list_command(target: NameserverTarget, wanted: dict[str, Any], in_json: bool) -> None:
     """List the registered services, or those whose name matches PATTERN."""
-    _run(asking, lambda program, context: list_services(program, context, wanted, in_json))
+    _run(target, lambda program, context: list_services(program, context, wanted, in_json))
 
 
 async def list_services(
@@ -173,11 +178,15 @@ async def list_services(
 @_json_option()
 @click.pass_obj
 def locate_command(
-    asking: Asking, interface: str, service: str | None, tags: Sequence[str], in_json: bool
+    target: NameserverTarget,
+    interface: str,
+    service: str | None,
+    tags: Sequence[str],
+    in_json: bool,
 ) -> None:
     """Print the address of a service with INTERFACE. If there are several, they take turns."""
     wanted = {"interface": interface, "service": service, "tags": list(tags)}
-    _run(asking, lambda program, context: locate(program, context, wanted, in_json))
+    _run(target, lambda program, context: locate(program, context, wanted, in_json))
 
 
 async def locate(
@@ -201,12 +210,12 @@ async def locate(
 @ns.command("watch", short_help="Show each service that registers or goes.")
 @_filters
 @click.pass_obj
-def watch_command(asking: Asking, wanted: dict[str, Any], in_json: bool) -> None:
+def watch_command(target: NameserverTarget, wanted: dict[str, Any], in_json: bool) -> None:
     """Show the registered services and then each change, until Ctrl-C.
 
     If the connection to the nameserver is lost, the command waits for it and then continues.
     """
-    _run(asking, lambda program, context: watch(program, context, wanted, in_json))
+    _run(target, lambda program, context: watch(program, context, wanted, in_json))
 
 
 async def watch(
@@ -247,9 +256,9 @@ def event_line(event: dict[str, Any]) -> str:
 @ns.command("stat", short_help="Show what the nameserver holds and has done.")
 @_json_option()
 @click.pass_obj
-def stat_command(asking: Asking, in_json: bool) -> None:
+def stat_command(target: NameserverTarget, in_json: bool) -> None:
     """Show what the nameserver holds, and what it has done since it started."""
-    _run(asking, lambda program, context: stat(program, context, in_json))
+    _run(target, lambda program, context: stat(program, context, in_json))
 
 
 async def stat(program: CommandProgram, context: Context, in_json: bool) -> int:
@@ -274,9 +283,9 @@ def _shown(value: Any) -> str:
 @ns.command("cluster", short_help="Show the nameservers on one store, and its members.")
 @_json_option()
 @click.pass_obj
-def cluster_command(asking: Asking, in_json: bool) -> None:
+def cluster_command(target: NameserverTarget, in_json: bool) -> None:
     """Show the nameservers that share a store (etcd), and the members of the store itself."""
-    _run(asking, lambda program, context: cluster(program, context, in_json))
+    _run(target, lambda program, context: cluster(program, context, in_json))
 
 
 async def cluster(program: CommandProgram, context: Context, in_json: bool) -> int:
@@ -347,12 +356,12 @@ async def _put(program: CommandProgram, lines: list[str]) -> None:
             await waiting
 
 
-def _run(asking: Asking, command: Callable[[CommandProgram, Context], Any]) -> None:
+def _run(target: NameserverTarget, command: Callable[[CommandProgram, Context], Any]) -> None:
     from pycomnet.cli.program import run_command
 
     async def main(program: CommandProgram) -> int:
         program.ending = ""
-        async with asking.context(program.reactor) as context:
+        async with target.context(program.reactor) as context:
             status: int = await command(program, context)
             return status
 

@@ -1,4 +1,4 @@
-"""``pycomnet ns drain``, ``undrain``, ``weigh`` and ``remove``: what operators change."""
+"""``pycomnet ns drain``, ``undrain``, ``weigh`` and ``remove``: the commands for operators."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 Runner = Callable[[Any, Callable[["CommandProgram", "Context"], Any]], None]
 
 WHO = """An operator connects to the nameserver's unix socket as root or as the nameserver's user,
-    has a certificate for a name that the nameserver was given with --operator, or is let in by its
-    --access file."""
+    has a certificate with a name that the nameserver was given with --operator, or is admitted by
+    the nameserver's --access file."""
 
 
 def operator_commands(run: Runner) -> list[click.Command]:
@@ -27,52 +27,52 @@ def operator_commands(run: Runner) -> list[click.Command]:
     :param run: runs them, with a context that knows the nameserver.
     """
 
-    def asked(asking: Any, method: str, **args: Any) -> None:
-        run(asking, lambda program, context: operate(program, context, method, args))
+    def asked(target: Any, method: str, **args: Any) -> None:
+        run(target, lambda program, context: operate(program, context, method, args))
 
-    @click.command("drain", short_help="Have a service get no new callers.")
+    @click.command("drain", short_help="Give a service no new callers.")
     @click.argument("service")
     @click.pass_obj
-    def drain(asking: Any, service: str) -> None:
-        asked(asking, "override", service=service, draining=True)
+    def drain(target: Any, service: str) -> None:
+        asked(target, "override", service=service, draining=True)
 
-    @click.command("undrain", short_help="Have a drained service get callers again.")
+    @click.command("undrain", short_help="Give a drained service callers again.")
     @click.argument("service")
     @click.pass_obj
-    def undrain(asking: Any, service: str) -> None:
-        asked(asking, "override", service=service, draining=False)
+    def undrain(target: Any, service: str) -> None:
+        asked(target, "override", service=service, draining=False)
 
     @click.command("weigh", short_help="Change how many callers a service gets.")
     @click.argument("service")
     @click.argument("weight", type=click.IntRange(0, MAX_WEIGHT))
     @click.pass_obj
-    def weigh(asking: Any, service: str, weight: int) -> None:
-        asked(asking, "override", service=service, weight=weight)
+    def weigh(target: Any, service: str, weight: int) -> None:
+        asked(target, "override", service=service, weight=weight)
 
     @click.command("remove", short_help="Remove the registration of a dead service.")
     @click.argument("service")
     @click.pass_obj
-    def remove(asking: Any, service: str) -> None:
-        asked(asking, "remove", service=service)
+    def remove(target: Any, service: str) -> None:
+        asked(target, "remove", service=service)
 
-    drain.help = f"""Have SERVICE get no new callers. Only an operator may do that.
+    drain.help = f"""Give SERVICE no new callers. Only an operator may do that.
 
-    It is listed, and not located, until "undrain". Who has a connection to it goes on where there
-    is no other instance. It stays so when the service registers again.
+    It is listed, and not located, until "undrain". Clients that are connected to it go to another
+    instance if there is one. This stays so when the service registers again.
 
     {WHO}
     """
-    undrain.help = f"""Have SERVICE get callers again, after "drain". Only an operator may do that.
+    undrain.help = f"""Give SERVICE callers again, after "drain". Only an operator may do that.
 
-    If the service itself is about to end, or its check fails, it still gets none.
+    If the service has begun to drain itself, or its health check fails, it still gets none.
 
     {WHO}
     """
     weigh.help = f"""Give SERVICE a WEIGHT, from 0 to {MAX_WEIGHT}. Only an operator may do that.
 
-    Of the services with an interface, each gets callers in proportion to its weight, which is
-    {WEIGHT} if nothing else is said. One of weight 0 gets some only if there is no other. The
-    weight stays when the service registers again.
+    Each service with an interface gets callers in proportion to its weight, by default {WEIGHT}. A
+    service of weight 0 gets callers only if there is no other. The weight stays when the service
+    registers again.
 
     {WHO}
     """
@@ -89,14 +89,14 @@ def operator_commands(run: Runner) -> list[click.Command]:
 async def operate(
     program: CommandProgram, context: Context, method: str, args: dict[str, Any]
 ) -> int:
-    """Call a method of the nameserver that is for operators."""
+    """Call a method of the nameserver for operators."""
     nameserver = await context.nameserver()
     await nameserver.invoke(method, args)
     return 0
 
 
 def state_of(record: dict[str, Any]) -> str:
-    """Whether a record's service takes callers, for people."""
+    """Whether a record's service takes callers, as text for people."""
     said = []
     if record.get("draining"):
         said.append("draining")

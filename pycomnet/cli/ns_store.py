@@ -23,10 +23,11 @@ store_option = click.option(
 def export_command(store: str) -> None:
     """Print all registrations of STORE, a line of JSON each, for "pycomnet ns import".
 
-    The first line has the store's revision. The lines have digests of the owners' secrets, and who
-    changes them decides who owns what: keep them in a file that only you can read (umask 077). An
-    SQLite file is exported while no nameserver uses it. With etcd, it waits until etcd is there,
-    and "pycomnet ns cluster" shows it as a nameserver meanwhile.
+    The first line has the store's revision. The other lines have digests of the owners' secrets,
+    and whoever changes a digest becomes the owner: keep the lines in a file that only you can read
+    and write (umask 077). An SQLite file can be exported only while no nameserver uses it. With
+    etcd, the command waits until etcd can be reached, and "pycomnet ns cluster" shows it as a
+    nameserver meanwhile.
     """
     _run(lambda program: export_store(program, store))
 
@@ -45,28 +46,30 @@ async def export_store(program: CommandProgram, store: str) -> int:
     return 0
 
 
-@click.command("import", short_help="Register what another store has had.")
+@click.command("import", short_help="Register everything that was exported from a store.")
 @store_option
 @click.argument("file", type=click.File("r", encoding="utf-8"))
 def import_command(store: str, file: IO[str]) -> None:
-    """Register in STORE what FILE has, the output of "pycomnet ns export"; - is standard input.
+    """Register in STORE the registrations of FILE, which is the output of "pycomnet ns export"; -
+    is standard input.
 
-    Owners keep their leases and secrets, so they go on renewing, and each lease begins with its
-    whole length. Names that are registered in STORE stay as they are; then the status is 1. A
-    prefix of an etcd can't be moved to another prefix of it: both would have the same leases.
+    Owners keep their leases and secrets, so that they can continue to renew. Each lease begins
+    again with its full length. Names that STORE already has stay as they are; then the exit status
+    is 1. Registrations can't be moved from one prefix to another of the same etcd, as both would
+    have the same leases.
     """
     _run(lambda program: import_store(program, store, file))
 
 
 async def import_store(program: CommandProgram, store: str, lines: Iterable[str]) -> int:
-    """Register what the lines have."""
+    """Import the lines, and report how many registrations were made."""
     from pycomnet.nameserver.migration import import_records
     from pycomnet.nameserver.stores import make_store
 
     done, taken = await import_records(make_store(store, program.reactor), lines)
-    program.say(f"{done} registrations are there now")
+    program.say(f"{done} registrations were imported")
     for name in taken:
-        program.say(f"{name!r} is registered there already, and stays as it is")
+        program.say(f"{name!r} was registered already, and stays as it is")
     return 1 if taken else 0
 
 

@@ -1,4 +1,4 @@
-"""Asking for a password at the terminal, while the reactor runs."""
+"""Prompts for a password at the terminal, while the reactor runs."""
 
 from __future__ import annotations
 
@@ -20,11 +20,9 @@ from pycomnet.ext.access.stored import credentials_path
 from pycomnet.net.clock import StoppableClock
 from pycomnet.text.printable import visible_line
 
-#: Bytes of a read: more than a line of a terminal has.
+#: Bytes of a read: more than a terminal's longest line.
 READ = 8192
-
-
-#: Held while a question is asked: the terminal has one at a time.
+#: Held while a prompt is shown: there is one at a time.
 _terminal = defer.DeferredLock()
 
 
@@ -67,7 +65,7 @@ def ask_secret(prompt: str, reactor: IReactorFDSet) -> defer.Deferred[str]:
     :returns: fires with the line, without its newline. Cancelling it, and the reactor's end,
         restore the terminal.
     :raises EOFError: through the Deferred: the input has ended.
-    :raises AccessConfigError: through the Deferred: what was typed is no text.
+    :raises AccessConfigError: through the Deferred: the input is not UTF-8.
     :raises OSError: through the Deferred: there is no terminal.
     """
     try:
@@ -75,17 +73,17 @@ def ask_secret(prompt: str, reactor: IReactorFDSet) -> defer.Deferred[str]:
     except OSError:
         return defer.fail()
     try:
-        return _Asking(terminal, prompt, reactor).answer
+        return _HiddenInput(terminal, prompt, reactor).answer
     except (OSError, termios.error) as problem:
         os.close(terminal)
         return defer.fail(OSError(*problem.args))
 
 
 @implementer(IReadDescriptor)
-class _Asking:
-    """A line that is read from a terminal.
+class _HiddenInput:
+    """Reads one line from a terminal that does not show it.
 
-    :ivar answer: fires with it.
+    :ivar answer: fires with the line.
     """
 
     def __init__(self, terminal: int, prompt: str, reactor: IReactorFDSet) -> None:
@@ -96,11 +94,11 @@ class _Asking:
         hidden = list(self._shown)
         hidden[3] &= ~termios.ECHO
         self.answer: defer.Deferred[str] = defer.Deferred(lambda _: self._close())
-        shown = encode(visible_line(prompt))  # an address may be of anybody's record
+        shown = encode(visible_line(prompt))  # the address may come from another client's record
         termios.tcsetattr(terminal, termios.TCSAFLUSH, hidden)
         try:
             os.write(terminal, shown)
-        except OSError:  # its output is stopped, or it is gone
+        except OSError:  # the terminal's output is stopped, or the terminal is gone
             self._restore()
             raise
         reactor.addReader(self)
@@ -148,7 +146,7 @@ class _Asking:
 
     def _restore(self) -> None:
         try:
-            # What was typed of a line that nobody waits for is not for the shell.
+            # TCSAFLUSH drops an unfinished line, which the shell would get otherwise.
             termios.tcsetattr(self._terminal, termios.TCSAFLUSH, self._shown)
             os.write(self._terminal, b"\n")
         except (OSError, termios.error):

@@ -33,7 +33,7 @@ TIMED_OUT = 124
 #: Seconds that gateways have to exit by themselves when a command ends.
 END_TIMEOUT = 5.0
 
-#: The end of the message about a service that needs a login.
+#: Appended to the error message of a service that needs a login.
 LOG_IN = " (--user, --token-file or --cert gives them)"
 
 SIGNALS = {
@@ -195,7 +195,7 @@ class CommandProgram:
 
     def _drain(self, status: int) -> defer.Deferred[int]:
         if self._ended is not None:
-            return defer.succeed(status)  # perhaps a stuck reader was the reason to interrupt
+            return defer.succeed(status)  # a stuck reader may have been the reason to interrupt
         return defer.Deferred.fromCoroutine(self._drained(status))
 
 

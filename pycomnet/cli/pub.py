@@ -22,13 +22,14 @@ Examples:
   tail -f log | pycomnet pub org.example.log
   pycomnet pub --via nats://a:4222,b:4222 org.example.orders --subject eu.created '{"id": 7}'
 
-SUBJECT begins with the publisher's interface; what follows is the event's subject. A VALUE is JSON,
-or text if it can't be read as JSON. Without one, each line of standard input is a value. The
-publisher has to let you publish (may_publish).
+SUBJECT is the publisher's interface, followed by the event's subject. A VALUE is JSON, or text if
+it can't be read as JSON. Without a VALUE, each line of standard input is a value. The publisher has
+to permit that you publish (may_publish).
 
-With --via the command is a publisher itself, through NATS, and no other is asked: SUBJECT is the
-interface alone, and --subject what follows. If the interface has a history there, each event is
-stored before the next is sent. The options for credentials are for the NATS servers then.
+With --via the command publishes through NATS by itself, without another publisher. Then SUBJECT is
+the interface alone, and --subject the event's subject. If the interface has a history in JetStream,
+each event is stored before the next is sent. The options for credentials then apply to the NATS
+servers.
 
 \b
 Exit status:
@@ -49,7 +50,7 @@ def read_value(text: str) -> Any:
 
 @click.command("pub", epilog=EPILOG, short_help="Publish events.")
 @target_options
-@click.option("--about", metavar="KEY", help="The key of the events: what they are about.")
+@click.option("--about", metavar="KEY", help="The key of the events.")
 @click.option("--via", metavar="SERVERS", help="Through NATS: nats://HOST:PORT,tls://HOST:PORT...")
 @click.option("--subject", "under", metavar="SUBJECT", help="With --via: the events' subject.")
 @click.argument("subject")
@@ -66,7 +67,7 @@ def pub(
     from pycomnet.cli.program import run_command
 
     if via is None and under is not None:
-        raise click.UsageError("--subject goes with --via: it is part of SUBJECT otherwise")
+        raise click.UsageError("--subject needs --via; without it, the subject is part of SUBJECT")
     if via is not None:
         check_via(target)
         servers, rest = via, under or ""
@@ -82,9 +83,8 @@ async def publish_values(
     key: str | None,
     values: tuple[str, ...],
 ) -> int:
-    """Have a publisher publish each value, or each line of standard input; returns the exit
-    status."""
-    import pycomnet.ext.pubsub.errors  # noqa: F401 - refusals are these
+    """Send each value, or each line of standard input, to a publisher; returns the exit status."""
+    import pycomnet.ext.pubsub.errors  # noqa: F401 - defines the errors that a publisher may send
     from pycomnet.cli.publisheroptions import split_name
 
     program.ending = ""
@@ -133,7 +133,7 @@ async def publish_via(
                 await publishing.addTimeout(target.timeout, program.reactor, to_timeout(what))
                 if refused:
                     break
-            await client.flush(target.timeout)  # what is refused is told before that
+            await client.flush(target.timeout)  # the server reports refusals before it answers
             if refused:
                 raise refused[0]
         finally:

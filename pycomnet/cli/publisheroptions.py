@@ -1,5 +1,4 @@
-"""What ``pycomnet pub`` and ``sub`` share: the options that choose a publisher, and NATS
-servers."""
+"""What ``pycomnet pub`` and ``sub`` share: they find the publisher, or the NATS servers."""
 
 from __future__ import annotations
 
@@ -23,10 +22,10 @@ WILD = ("*", ">")
 
 
 async def split_name(context: Context, target: Target, name: str) -> tuple[str, str]:
-    """Split a name into an interface that there is, and a subject or pattern under it.
+    """Split a name into an existing interface and the subject or pattern that follows it.
 
-    :param name: an interface, with parts of a subject behind it: ``org.example.orders.eu.created``.
-    :raises ServiceNotFound: no beginning of it is an interface.
+    :param name: such as ``org.example.orders.eu.created``.
+    :raises ServiceNotFound: the name does not begin with a known interface.
     """
     parts = name.split(".")
     literal = next((place for place, part in enumerate(parts) if part in WILD), len(parts))
@@ -75,20 +74,20 @@ async def _is_there(context: Context, target: Target, interface: str) -> bool:
 
 
 def check_via(target: Target) -> None:
-    """Refuse options that say which publisher, where NATS is to be asked.
+    """Check that no option for a single publisher is given with ``--via``.
 
-    :raises UsageError: there is one.
+    :raises UsageError: there is such an option.
     """
     if not (target.address is None and target.service is None):
-        raise click.UsageError("--address and --service do not go with --via")
+        raise click.UsageError("--address and --service can't be used with --via")
 
 
 async def nats_settings(servers: str, identity: Identity) -> NatsSettings:
-    """How to reach NATS: the credentials are those of the options, or in the addresses.
+    """Make the settings for NATS. The credentials come from the options or the addresses.
 
     :param servers: addresses, with commas between them.
-    :raises NatsAddressError: they can't be used.
-    :raises AccessConfigError: so can't the credentials.
+    :raises NatsAddressError: the addresses can't be used.
+    :raises AccessConfigError: the credentials can't be used.
     """
     from pycomnet.auth.tokens import PASSWORD_VARIABLE, load_token
     from pycomnet.cli.passwordprompt import ask

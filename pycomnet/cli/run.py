@@ -110,7 +110,7 @@ def read_script(
         raise click.UsageError("give -c or -m, not both")
     is_file = code is None and module is None and bool(args) and args[0] != "-"
     if send and not is_file:
-        raise click.UsageError("--send goes with a FILE to run: what is sent lies beside it")
+        raise click.UsageError("--send needs a FILE to run, which is sent with the directory")
     if code is not None:
         return Script(code.encode("utf-8", "surrogateescape"), "<string>", ["-c", *args])
     if module is not None:
@@ -202,7 +202,7 @@ def run_command_line(
     The script's standard output and error are shown here, each line with its gateway's id, and its
     exit status is that of this command.
     """
-    from pycomnet.cli.gatewayoutput import shown_by
+    from pycomnet.cli.gatewayoutput import output_shown_by
     from pycomnet.cli.program import run_command
 
     if forward and code is None and module is None and args[:1] == ("-",):
@@ -211,7 +211,7 @@ def run_command_line(
     files = open_directory(output_dir)
 
     async def main(program: CommandProgram) -> int:
-        lines = shown_by(program, prefix, alone=len(specs) == 1, raw=raw)
+        lines = output_shown_by(program, prefix, alone=len(specs) == 1, raw=raw)
         source = None
         if forward:
             from pycomnet.cli.stdstreams import InputBlocks

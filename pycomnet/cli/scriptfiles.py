@@ -1,4 +1,4 @@
-"""``run --send DIR``: sends directories with the script, and keeps their relative paths."""
+"""``pycomnet run --send DIR``: sends directories with the script, with their relative paths."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from typing import Any
 import attrs
 import click
 
-#: The most bytes that are sent in all: more should be copied once, not for each run.
-MAX_BYTES = 104857600
+#: The most bytes that are sent in all: larger data should be copied once, not for each run.
+MAX_BYTES = 100 << 20
 #: The most files that are sent in all.
-MAX_FILES = 10000
+MAX_FILES = 10_000
 
 
 @attrs.frozen
 class ScriptFiles:
     """Files that go with a script.
 
-    :ivar root: the directory that holds the script and all that is sent.
-    :ivar script: the script's file, relative to that, with ``/``.
-    :ivar names: the other files, likewise.
-    :ivar whole: whether the script's own directory is among what is sent.
+    :ivar root: the directory that contains the script and everything that is sent.
+    :ivar script: the script's file, relative to the root, with ``/``.
+    :ivar names: the other files, relative to the root, with ``/``.
+    :ivar whole: whether the script's own directory is sent.
     """
 
     root: str
@@ -40,14 +40,16 @@ class ScriptFiles:
         :raises click.ClickException: the files can't be sent.
         """
         if script is None:
-            raise click.UsageError("--send goes with a FILE to run: what is sent lies beside it")
+            raise click.UsageError("--send needs a FILE to run, which is sent with the directory")
         own = os.path.dirname(os.path.realpath(script))
         tops = [os.path.realpath(directory) for directory in directories]
         for given, top in zip(directories, tops, strict=True):
             if not os.path.isdir(top):
                 raise click.UsageError(f"--send {given}: there is no such directory")
             if not (_is_in(top, own) or _is_in(own, top)):
-                raise click.UsageError(f"--send {given}: it is not in or above {own}, the script's")
+                raise click.UsageError(
+                    f"--send {given}: expected a directory in or above {own}, which has the script"
+                )
         root = os.path.commonpath([own, *tops])
         sizes: dict[str, int] = {}
         for top in tops:

@@ -21,13 +21,13 @@ Examples:
   pycomnet sub 'org.example.orders.>' --json --since 5m | jq .value
   pycomnet sub --via nats://a:4222,b:4222 org.example.orders 'eu.*'
 
-PATTERN begins with the publishers' interface; what follows is a pattern of subjects: * stands for
-one part, > for all that follow. Quote it. In a pipe, each value is a line of JSON. On a terminal
-there is a table of the subjects and their rates; --lines prints lines there, too.
+PATTERN is the publishers' interface, followed by a pattern of subjects: * stands for one part, > at
+the end for all further parts. Quote it for the shell. In a pipe, each value is a line of JSON. On a
+terminal there is a table of the subjects and their rates; --lines prints lines there as well.
 
-With --via the events come through NATS, and no nameserver is asked. NATS can't tell where an
-interface's name ends: PATTERN is the interface alone, and SUBJECTS are patterns of subjects. The
-options for credentials are for the NATS servers then; tls:// asks for TLS.
+With --via the events come through NATS, and no nameserver is used. Then PATTERN is the interface
+alone, as NATS does not know where an interface's name ends, and SUBJECTS are patterns of subjects.
+The options for credentials then apply to the NATS servers; tls:// requires TLS.
 
 \b
 Exit status:
@@ -37,13 +37,13 @@ Exit status:
 """
 #: The most rows of the table, and seconds between two drawings of it.
 ROWS, INTERVAL = 40, 0.5
-#: The most characters of a value in the table, and the seconds that a rate is of.
+#: The most characters of a value in the table, and the seconds over which a rate is measured.
 SHOWN, RATE_TIME = 60, 5.0
 
 
 @attrs.frozen
 class SubOptions:
-    """What is shown, and how."""
+    """The options of the command, but for those of :class:`Target`."""
 
     count: int | None
     in_json: bool
@@ -56,8 +56,8 @@ class SubOptions:
 @click.command("sub", epilog=EPILOG, short_help="Subscribe to events, and show them.")
 @target_options
 @click.option("-n", "--count", metavar="N", type=click.IntRange(1), help="End after N events.")
-@click.option("--json", "in_json", is_flag=True, help="Print all that is known of each event.")
-@click.option("--lines", is_flag=True, help="Print lines on a terminal, too, and no table.")
+@click.option("--json", "in_json", is_flag=True, help="Print each event with all its metadata.")
+@click.option("--lines", is_flag=True, help="Print lines on a terminal as well, and no table.")
 @click.option("--since", metavar="TIME", help="Begin with the events of this time: 90s, 5m, 2h.")
 @click.option("--last", metavar="N", type=click.IntRange(0), help="Begin with the last N events.")
 @click.option("--via", metavar="SERVERS", help="Through NATS: nats://HOST:PORT,tls://HOST:PORT...")
@@ -69,7 +69,7 @@ def sub(target: Target, pattern: str, subjects: tuple[str, ...], **options: Any)
 
     how = SubOptions(**options)
     if how.via is None and subjects:
-        raise click.UsageError("subjects are part of PATTERN; an argument of their own with --via")
+        raise click.UsageError("SUBJECTS need --via; without it, they are part of PATTERN")
     if how.via is not None:
         check_via(target)
     run_command(lambda program: show_events(program, target, pattern, subjects, how))
@@ -82,10 +82,10 @@ async def show_events(
     subjects: tuple[str, ...],
     options: SubOptions,
 ) -> int:
-    """Subscribe and show what comes; returns the exit status.
+    """Subscribe and show the events; returns the exit status.
 
-    :param name: the interface and a pattern of subjects; through NATS the interface alone.
-    :param subjects: through NATS: patterns of subjects.
+    :param name: the interface and a pattern of subjects; with ``--via`` the interface alone.
+    :param subjects: with ``--via``: patterns of subjects.
     """
     from pycomnet.cli.publisheroptions import nats_settings, split_name
     from pycomnet.ext.pubsub import Event, subscriber
@@ -158,7 +158,7 @@ class EventLines:
         return self._program.print_text(as_json(value) + "\n")
 
     def close(self) -> None:
-        """Nothing is left to do."""
+        """No action needed."""
 
 
 def notice(event: Any) -> str:
@@ -169,7 +169,7 @@ def notice(event: Any) -> str:
     if isinstance(event, Gap):
         count = "events" if event.count is None else f"{event.count} events"
         return f"{count}{who} are missing here ({event.why})"
-    return f"the publisher{who} begins anew: {event.message}"
+    return f"the publisher{who} was restarted: {event.message}"
 
 
 class SubjectRow:
@@ -186,12 +186,12 @@ class SubjectRow:
         self._marks: deque[tuple[float, int]] = deque([(now, 0)])
 
     def add(self, value: Any) -> None:
-        """An event has come."""
+        """Count an event, and keep its value."""
         self.count += 1
         self._value, self._text = value, None
 
     def rate(self, now: float) -> float:
-        """How many came in a second, of late."""
+        """The events a second, over the last seconds."""
         marks = self._marks
         while len(marks) > 1 and now - marks[1][0] >= RATE_TIME:
             marks.popleft()
@@ -202,7 +202,7 @@ class SubjectRow:
 
     @property
     def text(self) -> str:
-        """The last value, as it is shown: made once, however often the table is drawn."""
+        """The last value as text. It is formatted once, however often the table is drawn."""
         from pycomnet.text.printable import visible_line
 
         if self._text is None:
@@ -235,7 +235,7 @@ class EventTable:
         self._drawing.start(INTERVAL, now=False)
 
     def show(self, event: Any) -> None:
-        """An event has come: it is shown with the next drawing."""
+        """Count an event; it is shown when the table is drawn next."""
         from pycomnet.ext.pubsub import Event, Gap
 
         if not isinstance(event, Event):
@@ -251,7 +251,7 @@ class EventTable:
             self._rows.popitem(last=False)
 
     def table(self) -> Any:
-        """What is drawn."""
+        """Make the table."""
         from rich.table import Table
         from rich.text import Text
 

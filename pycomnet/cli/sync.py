@@ -27,18 +27,18 @@ Examples:
   pycomnet sync project popen:/backup/project ssh=host:~/project
   pycomnet sync project ssh=me@host:project --delete --watch
 
-What is in the directory SOURCE will be in the directory DEST at each gateway. Only what differs is
+The directory DEST at each gateway gets the content of the directory SOURCE. Only differences are
 sent. DEST is relative to the gateway's working directory; ~ is the home directory there.
 
-A pattern is one of rsync's: '*.pyc' names anything, 'build/' directories, '/build' what is in
-SOURCE itself, 'a/**/b' a part of the path.
+A PATTERN is one of rsync's: '*.pyc' matches files and directories, 'build/' only directories,
+'/build' only an entry of SOURCE itself, and 'a/**/b' a part of the path.
 
-With --watch it goes on until Ctrl-C, or until no gateway is left.
+With --watch the command sends each change until Ctrl-C, or until no gateway is left.
 
 \b
 Exit status:
-  0          everything is equal now
-  1          something failed, or a gateway could not be started; the rest was done
+  0          all directories are equal now
+  1          a file failed, or a gateway could not be started; everything else was done
   2          a mistake on the command line
   128+N      signal N ended the command (Ctrl-C: 130)
 """
@@ -75,20 +75,18 @@ _POLICIES = click.Choice(["keep", "copy", "skip", "error"])
 
 
 @click.command("sync", epilog=EPILOG, short_help="Send a directory to gateways: what differs.")
-@click.option("--delete", is_flag=True, help="Delete at the gateways what SOURCE does not have.")
+@click.option("--delete", is_flag=True, help="Delete files in DEST that SOURCE does not have.")
 @click.option("-n", "--dry-run", is_flag=True, help="Change nothing; show what would be done.")
 @click.option(
-    "--exclude", metavar="PATTERN", multiple=True, help="What is neither sent nor deleted."
+    "--exclude", metavar="PATTERN", multiple=True, help="Neither send nor delete what matches."
 )
-@click.option(
-    "--include", metavar="PATTERN", multiple=True, help="What takes part though it is excluded."
-)
+@click.option("--include", metavar="PATTERN", multiple=True, help="An exception to --exclude.")
 @click.option(
     "--links",
     type=_POLICIES,
     default="keep",
     show_default=True,
-    help="What is done with symbolic links.",
+    help="How symbolic links are treated.",
 )
 @click.option(
     "--outside",
@@ -101,8 +99,8 @@ _POLICIES = click.Choice(["keep", "copy", "skip", "error"])
 @click.option(
     "--compress/--no-compress", default=None, help="Compress content. [default: on slow lines]"
 )
-@click.option("--watch", is_flag=True, help="Go on: send what changes, as it changes.")
-@click.option("-q", "--quiet", is_flag=True, help="Show nothing but what failed.")
+@click.option("--watch", is_flag=True, help="Then send each change as it happens.")
+@click.option("-q", "--quiet", is_flag=True, help="Show only failures.")
 @raw_option
 @click.argument("source", type=click.Path())
 @click.argument("targets", metavar="SPEC:DEST...", nargs=-1, required=True, callback=_targets)
@@ -121,9 +119,9 @@ def sync_command(
     from pycomnet.rsync.watcher import load_watchfiles
 
     if not os.path.isdir(source):
-        raise click.UsageError(f"{source!r} is no directory")
+        raise click.UsageError(f"{source!r} is not a directory")
     if watch and options["dry_run"]:
-        raise click.UsageError("--watch and --dry-run exclude each other")
+        raise click.UsageError("give --watch or --dry-run, not both")
     try:
         sync = RSync(source, **options)
         if watch:
@@ -148,12 +146,12 @@ async def run_sync(
     watch: bool = False,
 ) -> int:
     """Start the gateways and send; return the exit status."""
-    from pycomnet.cli.gatewayoutput import shown_by
+    from pycomnet.cli.gatewayoutput import output_shown_by
     from pycomnet.cli.options import not_started, start_gateways
     from pycomnet.cli.program import END_TIMEOUT
     from pycomnet.gateways.group import Group
 
-    lines = shown_by(program, to_stderr=True, raw=raw)
+    lines = output_shown_by(program, to_stderr=True, raw=raw)
     group = Group(program.reactor, output=lines)
     try:
         specs = [spec for spec, _ in targets]
@@ -186,14 +184,14 @@ async def _watch(program: CommandProgram, sync: RSync, shown: SyncLines) -> int:
     try:
         await sync.watch(shown.event)
     except SyncFailures:
-        program.say("no gateway is left")  # what has happened to each was said
+        program.say("no gateway is left")  # the error of each was shown before
     return 1
 
 
 class SyncLines:
-    """Shows what a run does.
+    """Shows the events and results of a run.
 
-    :param several: whether there are several targets, so that a line needs its target.
+    :param several: whether there are several targets, so that a line has to name its target.
     """
 
     def __init__(self, program: CommandProgram, several: bool, quiet: bool, raw: bool) -> None:

@@ -31,10 +31,10 @@ INTERVAL = 0.1
 
 
 class SyncBars:
-    """What the bars show.
+    """The bars.
 
-    :param results: returns the results of the targets, as far as they are.
-    :param console: where they are shown.
+    :param results: returns the targets' results so far.
+    :param console: shows the bars.
     """
 
     def __init__(self, results: Callable[[], list[TargetResult]], console: Console) -> None:

@@ -192,11 +192,11 @@ async def make(
     :returns: the exit status. Cancelling it ends the gateways.
     """
     from pycomnet import xdeploy
-    from pycomnet.cli.gatewayoutput import shown_by
+    from pycomnet.cli.gatewayoutput import output_shown_by
     from pycomnet.cli.program import END_TIMEOUT
     from pycomnet.gateways.group import Group
 
-    group = Group(program.reactor, output=shown_by(program, False, alone=True))
+    group = Group(program.reactor, output=output_shown_by(program, False, alone=True))
     try:
         gateway: Gateway = await group.makegateway(spec)
         with shown_steps(program, quiet) as progress:

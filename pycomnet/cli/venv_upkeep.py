@@ -36,11 +36,11 @@ async def ask_far_side(
     program: CommandProgram, spec: Spec, ask: Callable[[Gateway], Deferred[T]]
 ) -> T:
     """Make a gateway, ask it, and end it."""
-    from pycomnet.cli.gatewayoutput import shown_by
+    from pycomnet.cli.gatewayoutput import output_shown_by
     from pycomnet.cli.program import END_TIMEOUT
     from pycomnet.gateways.group import Group
 
-    group = Group(program.reactor, output=shown_by(program, False, alone=True))
+    group = Group(program.reactor, output=output_shown_by(program, False, alone=True))
     try:
         return await ask(await group.makegateway(spec))
     finally:

@@ -38,7 +38,7 @@ Exit status:
   128+N      signal N ended the command (Ctrl-C: 130); a run that was started goes on
 """
 
-#: Seconds between looks at a run that is waited for.
+#: Seconds between two requests for the state of a run that is waited for.
 LOOK = 0.3
 HEAD = ["RUN", "TASK", "STATE", "USER", "CREATED", "ERROR"]
 STEPS = ["STEP", "KIND", "STATE", "ATTEMPTS", "TOOK", "ARGUMENTS", "ERROR"]
@@ -68,7 +68,7 @@ async def at_service(
     target: Target,
     command: Callable[[CommandProgram, Workflow], Awaitable[int]],
 ) -> int:
-    """Have a command use the workflow service; returns the exit status."""
+    """Find the workflow service, and pass its client to a command; returns the exit status."""
     from pycomnet.cli.serviceoptions import explained
     from pycomnet.errors import ServiceNotFound
     from pycomnet.ext.workflow.client import WORKFLOW, workflow
@@ -77,7 +77,7 @@ async def at_service(
     async with target.context(program.reactor) as context:
         if target.address is None:
             try:
-                # Calls wait for a service to come back; there is none that a misspelt name has.
+                # Calls would wait for the service to come back: a misspelt name is reported here.
                 await target.find(context, WORKFLOW)
             except ServiceNotFound as problem:
                 program.say(await explained(problem, target, context, WORKFLOW))
@@ -307,33 +307,33 @@ def signal_command(target: Target, id: str, name: str, value: str | None) -> Non
 @click.argument("id")
 @click.pass_obj
 def cancel_command(target: Target, id: str) -> None:
-    """Cancel the run ID; what was done is undone."""
+    """Cancel the run ID; its finished steps are undone."""
     _steer(target, lambda w: w.cancel(id))
 
 
-@workflow_command.command("suspend", short_help="Have a run begin no more steps.")
+@workflow_command.command("suspend", short_help="Stop a run from beginning further steps.")
 @click.argument("id")
 @click.pass_obj
 def suspend_command(target: Target, id: str) -> None:
-    """Have the run ID begin no more steps, until it is resumed."""
+    """Stop the run ID from beginning further steps, until it is resumed."""
     _steer(target, lambda w: w.suspend(id))
 
 
-@workflow_command.command("resume", short_help="Have a suspended run go on.")
+@workflow_command.command("resume", short_help="Continue a suspended run.")
 @click.argument("id")
 @click.pass_obj
 def resume_command(target: Target, id: str) -> None:
-    """Have the suspended run ID go on."""
+    """Continue the suspended run ID."""
     _steer(target, lambda w: w.resume(id))
 
 
-@workflow_command.command("retry", short_help="Have a failed run go on from what failed.")
+@workflow_command.command("retry", short_help="Continue a failed run from the steps that failed.")
 @click.argument("id")
-@click.option("--latest", is_flag=True, help="With the present definition, not the run's own.")
-@click.option("--unsure", is_flag=True, help="Also steps of which nobody knows whether they ran.")
+@click.option("--latest", is_flag=True, help="Use the current definition, not the run's own.")
+@click.option("--unsure", is_flag=True, help="Also repeat steps that may have run already.")
 @click.pass_obj
 def retry_command(target: Target, id: str, latest: bool, unsure: bool) -> None:
-    """Have the failed run ID go on from the steps that failed."""
+    """Continue the failed run ID from the steps that failed."""
     _steer(target, lambda w: w.retry(id, latest, unsure))
 
 

@@ -1,8 +1,8 @@
-"""A program that uses a far side of the factory: messages to it, and how it reaches the far side.
+"""The factory's object for a program that uses a kept far side.
 
-Its bytes pass through the relay (:class:`Attachment`), or through the far side's own pipes, which
-it was given (:class:`DirectAttachment`), or through pipes that were made for it
-(:class:`HandedAttachment`).
+The program's bytes pass through the relay (:class:`Attachment`), through the far side's own pipes,
+which the program was given (:class:`DirectAttachment`), or through pipes that were made for the
+program (:class:`HandedAttachment`).
 """
 
 from __future__ import annotations
@@ -32,8 +32,10 @@ if TYPE_CHECKING:
 class Ended:
     """How a far side ended.
 
-    :ivar what: what has ended: "its process".
-    :ivar how: how it ended, in words.
+    :ivar status: the exit status of its process; None if it is not known.
+    :ivar what: what has ended, as text: "its process".
+    :ivar how: how it ended, as text.
+    :ivar stderr: the last lines of its standard error.
     """
 
     status: int | None
@@ -47,9 +49,9 @@ class Ended:
 
 
 class Flow:
-    """Pauses the transport at one end while the other end takes nothing.
+    """A producer that pauses another transport: what is written here was read there.
 
-    :param transport: returns the transport at the one end, or None.
+    :param transport: returns that transport, or None.
     """
 
     def __init__(self, transport: Callable[[], Any]) -> None:
@@ -70,9 +72,9 @@ class Flow:
 
 
 class Attachment(Protocol):
-    """A program that uses a far side through the relay: the protocol of its raw channel.
+    """A program that uses a far side through the relay: the protocol of the program's raw channel.
 
-    :param control: the channel for everything else.
+    :param control: the channel for all other messages.
     """
 
     def __init__(self, far: KeptFarSide, control: ChannelCore) -> None:
@@ -93,7 +95,7 @@ class Attachment(Protocol):
 
     @property
     def control(self) -> ChannelCore:
-        """The channel for everything but the connection's bytes."""
+        """The channel for messages other than the connection's bytes."""
         return self._control
 
     @property
@@ -107,14 +109,14 @@ class Attachment(Protocol):
         return self.connection.lost is not None
 
     def write(self, data: bytes) -> None:
-        """Send the program bytes of its connection to the far side."""
+        """Send the program bytes that come from the far side."""
         if self.transport is not None:
             self.transport.write(data)
 
     def asked(self, look: Callable[[], object] | None) -> None:
-        """Something was written to the far side.
+        """Note that bytes were written to the far side.
 
-        :param look: polls for its answer; None if its transport can't.
+        :param look: polls for its answer; None if its transport can't poll.
         """
         connection = self.connection
         if isinstance(connection, ProgramConnection):
@@ -134,19 +136,19 @@ class Attachment(Protocol):
         elif self.lost:
             self._close_connection()
         else:
-            # The end of the connection and its reason go in one write: who reads only the first
-            # has to guess.
+            # The end of the connection and its reason go in one write, so that the program has the
+            # reason when it sees the end.
             self.connection.send_together(self._close_connection)
 
     def _close_connection(self) -> None:
         transport: Any = self.transport
         transport.unregisterProducer()
         transport.loseConnection()
-        if transport.disconnected and self._far.ended is not None:  # nothing waits for credit
+        if transport.disconnected and self._far.ended is not None:  # all bytes were sent
             self.close(self._far.ended)
 
     def refuse(self, problem: ProtocolError) -> None:
-        """The program broke the protocol: tell it so, and drop it."""
+        """Send the program a GOAWAY with its protocol error, and detach it."""
         payload = PureCodec().encode({"code": problem.code, "message": problem.message})
         self.write(frame(GOAWAY, 0, payload))
         self.finish()
@@ -165,17 +167,17 @@ class Attachment(Protocol):
 
 
 class DirectAttachment(Attachment):
-    """A program that has the far side's pipes. It is gone when its control channel is closed."""
+    """A program that has the far side's own pipes. It detaches by closing its control channel."""
 
     def __init__(self, far: KeptFarSide, control: ChannelCore) -> None:
         super().__init__(far, control)
         control.wait_close().addBoth(lambda _: far.detach(self))
 
     def hand_over(self, pipes: tuple[int, int], first: bytes) -> None:
-        """Give it the pipes. The factory's copies are closed.
+        """Send the pipes to the program, and close the factory's copies.
 
-        :param pipes: the descriptors that are written to and read from.
-        :param first: what the factory has read already.
+        :param pipes: the descriptors to write to and to read from.
+        :param first: the bytes that the factory has already read.
         """
         connection = self.connection
         value = {"pipes": [list(identity(fd)) for fd in pipes], "first": first}
@@ -187,35 +189,35 @@ class DirectAttachment(Attachment):
         send_descriptors(connection.transport, pipes, write)
 
     def finish(self) -> None:
-        """Nothing of its connection is here."""
+        """Detach the program at once: the factory has none of its bytes."""
         self._far.detach(self)
 
 
 class HandedAttachment(Attachment):
-    """A program that has, or will have, pipes of its own to a far side that lingers.
+    """A program that has, or is about to get, pipes of its own to a far side that lingers.
 
-    :param channel: the raw channel, in case that it can't have pipes.
+    :param channel: its raw channel, which is used if it can't have pipes.
     """
 
     def __init__(self, far: KeptFarSide, control: ChannelCore, channel: Channel) -> None:
         super().__init__(far, control)
         self.channel = channel
-        #: whether it has closed its pipes, or has to be dropped
+        #: whether it has closed its pipes, or has to be detached
         self.closed = False
-        #: whether it has left the far side to another program
+        #: whether it has returned the far side, so that another program may use it
         self.left = False
         control.wait_close().addBoth(lambda _: far.detach(self))
 
     @property
     def lost(self) -> bool:
-        """Whether it can't be reached, or has left."""
+        """Whether it can't be reached, or has returned the far side."""
         return self.left or super().lost
 
     def hand_over(self, fds: tuple[int, ...], state: dict[str, Any], first: bytes) -> None:
-        """Give it the pipes and the journal. The factory's copies are closed.
+        """Send the pipes and the journal to the program, and close the factory's copies.
 
         :param state: the ``state`` of docs/protocol.rst.
-        :param first: the bytes that precede those in the pipe.
+        :param first: bytes that come before those in the pipe.
         """
         connection = self.connection
         pipes = [list(identity(fd)) for fd in fds]
@@ -228,17 +230,17 @@ class HandedAttachment(Attachment):
         send_descriptors(connection.transport, fds, write)
 
     def fail(self, words: str) -> None:
-        """Tell it that it can't have the far side.
+        """Tell the program that it can't have the far side.
 
-        :param words: why, as a sentence.
+        :param words: the reason, as a sentence.
         """
         self.tell({"failed": {"words": words, "status": None, "stderr": ""}})
         self.channel.close()
 
     def finish(self) -> None:
-        """Ask it how many bytes it has received. The rest it gets from here."""
+        """Ask the program how many bytes it has received, to send it the others."""
         if self.control.over is not None:
-            self._far.detach(self)  # it is gone
+            self._far.detach(self)  # the program is gone
         else:
             self.tell({"ask": "got"})
 

@@ -1,8 +1,8 @@
 """The factory's end of a program's own pipes to a far side that lingers.
 
-What the two send does not pass through the factory. They write it to a journal, in memory that all
-three share. The factory reads the journal later, and gives it to the relay as if it had passed
-through. docs/architecture/factory.rst says why.
+The bytes between the two don't pass through the factory. The far side also writes them to a
+journal, in memory that all three share. The factory reads the journal later, and passes its content
+to the relay as if the bytes had passed through it. docs/architecture/factory.rst says why.
 """
 
 from __future__ import annotations
@@ -21,29 +21,29 @@ from pycomnet.wire.mux import ProtocolError
 
 #: A far side's answer: the encoding of True.
 _TRUE = b"\xc3"
-#: The memory must not become shorter: whoever then read it would be killed by SIGBUS. These are
-#: Linux's numbers, which not every Python has names for.
+#: Seals that fix the memory's size: a process that reads beyond the end of shrunk memory is killed
+#: by SIGBUS. These are Linux's numbers, as not every Python has the names.
 _ALLOW_SEALING, _ADD_SEALS, _SEALS = 2, 1033, 1 | 2 | 4
 
 
 class ProgramBroke(Exception):
-    """The program broke the protocol."""
+    """The program violated the protocol."""
 
 
 class Handover:
     """The pipes for one program, and the journal.
 
-    :param relay: the far side's.
-    :raises OSError: there are no descriptors left, or no memory.
+    :param relay: the far side's relay.
+    :raises OSError: there are no descriptors or no memory left.
     """
 
     def __init__(self, relay: Relay) -> None:
         self._relay = relay
-        #: what the program was sent, as far as it may not have been written to its pipe
+        #: bytes for the program that may not have been written to its pipe yet
         self._told: deque[bytes] = deque()
-        #: how many bytes it was sent before those
+        #: how many bytes were for the program before those
         self._position = 0
-        #: whether the far side writes nothing more to the journal
+        #: whether the far side has stopped to write to the journal
         self._over = False
         #: whether the program violated the protocol: its messages are ignored from then on
         self._broken = False
@@ -66,7 +66,7 @@ class Handover:
         self._fds = []
 
     def close(self) -> None:
-        """It is over, or was never used."""
+        """Close the descriptors and the journal."""
         self._close_fds()
         self._journal.close()
         self._told.clear()
@@ -74,7 +74,7 @@ class Handover:
     # -- the two steps ---------------------------------------------------------------------------
 
     def asked(self) -> dict[str, object]:
-        """The message from which the far side knows how to open the pipes and the journal."""
+        """The message that tells the far side how to open the pipes and the journal."""
         return {
             "pid": os.getpid(),
             "read": [self._far_read, list(identity(self._far_read))],
@@ -83,9 +83,9 @@ class Handover:
         }
 
     def begin(self) -> tuple[dict[str, object], bytes]:
-        """Write the snapshot. The far side uses the pipes once it is told :data:`BEGIN`.
+        """Write the snapshot. The far side uses the pipes once it was sent :data:`BEGIN`.
 
-        :returns: what the program has to know, and what it reads before it reads its pipe.
+        :returns: the state for the program, and the bytes that come before those in its pipe.
         """
         relay = self._relay
         state = relay.attach()
@@ -103,9 +103,9 @@ class Handover:
         return state, first
 
     def give(self) -> tuple[int, int, int]:
-        """The program's descriptors: the pipe that it writes to, that it reads from, the journal.
+        """The program's descriptors: the pipe to write to, the pipe to read from, and the journal.
 
-        The caller owns them from now on: it passes them on and closes them.
+        The caller owns them from now on: it sends and closes them.
         """
         self._fds = []
         return self.write_pipe, self.read_pipe, self.memory_fd
@@ -113,20 +113,21 @@ class Handover:
     # -- entries of the journal ------------------------------------------------------------------
 
     def read(self) -> bool:
-        """Read the journal; whether there was anything.
+        """Read the new entries of the journal, and pass them to the relay.
 
-        All that the far side sent counts, whatever the program did.
+        Entries of the far side are processed also if the program has violated the protocol.
 
+        :returns: whether there were any.
         :raises ProgramBroke: the program violated the protocol, or its count of taken values is
-            invalid. That is raised once; from then on its entries are ignored.
-        :raises ProtocolError: the far side broke the protocol.
+            invalid. It is raised once; from then on the program's entries are ignored.
+        :raises ProtocolError: the far side violated the protocol.
         """
         relay, journal = self._relay, self._journal
         problem: Exception | None = None
         head: int | None = None
         if not self._broken:
             try:
-                # The program takes no value before that is in the journal, so this is read first.
+                # Read this first: a value is in the journal before the program can take it.
                 head = journal.taken_head()
             except BrokenJournal as broken:
                 problem = broken
@@ -144,7 +145,7 @@ class Handover:
                     self._broken, problem = True, broken
         if head is not None:
             relay.confirm(*journal.read_taken(head))
-        relay.to_far = []  # the far side has it
+        relay.to_far = []  # the far side has these bytes already
         self.keep_told()
         if problem is not None:
             self._broken = True
@@ -152,7 +153,7 @@ class Handover:
         return bool(said)
 
     def last_words(self, data: bytes) -> None:
-        """What a far side that has ended had not written yet. Its supervisor writes it."""
+        """Process bytes that a far side had not written when it ended; its supervisor sent them."""
         if not self._over:
             with contextlib.suppress(ProgramBroke):
                 self.read()
@@ -162,7 +163,7 @@ class Handover:
         self.keep_told()
 
     def keep_told(self) -> None:
-        """Keep what the program was sent until the far side has written it to the pipe."""
+        """Keep bytes for the program until the far side has written them to the pipe."""
         relay, told = self._relay, self._told
         told += relay.to_program
         relay.to_program = []
@@ -171,7 +172,7 @@ class Handover:
             self._position += len(told.popleft())
 
     def not_come(self, came: int) -> bytes:
-        """What the program was sent and has not received.
+        """The bytes for the program that it has not received.
 
         :param came: the number of bytes that it has received through its pipe.
         """
@@ -180,7 +181,7 @@ class Handover:
 
 
 def says_yes(answer: bytes | None) -> bool:
-    """Whether a far side answered that it can do what it was asked for."""
+    """Whether a far side has answered yes."""
     return answer == _TRUE
 
 

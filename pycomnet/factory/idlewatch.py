@@ -1,4 +1,4 @@
-"""Ends far sides of the factory that were not used for too long."""
+"""Finds far sides of the factory that were not used for too long."""
 
 from __future__ import annotations
 
@@ -7,18 +7,20 @@ from typing import Any
 
 from twisted.internet.interfaces import IReactorTime
 
-#: How often within the timeout a program that has the far side's pipes is asked whether it used it.
+#: How many times within the timeout a program that has the far side's pipes is asked whether it has
+#: used the far side.
 IDLE_LOOKS = 4
 
 
 class IdleWatch:
-    """Ends a far side that is not used.
+    """Watches whether a far side is used.
 
-    :param timeout: seconds; 0: never.
-    :param is_busy: called when the time is over; it may set :attr:`used`. Whether code runs there.
-    :param ask: asks the program whether it used the far side; :meth:`told` gets the answer.
-    :param expired: called when the far side was not used for that time.
-    :ivar used: when it was used last.
+    :param timeout: seconds; 0 disables it.
+    :param is_busy: called when the time is over; returns whether code runs there. It may set
+        :attr:`used`.
+    :param ask: asks the program whether it has used the far side; :meth:`told` gets the answer.
+    :param expired: called when the far side was not used for the timeout.
+    :ivar used: when it was used last, by the reactor's clock.
     """
 
     def __init__(
@@ -41,24 +43,24 @@ class IdleWatch:
         self._unused = 0
 
     def start(self) -> None:
-        """The far side has started."""
+        """Start the timer: the far side has started."""
         if self._timeout:
             self._call = self._reactor.callLater(self._timeout, self._look)
 
     def stop(self) -> None:
-        """The far side has ended, or is told to end."""
+        """Cancel the timer: the far side has ended, or was told to."""
         if self._call is not None and self._call.active():
             self._call.cancel()
         self._call = None
 
     def ask_from_now_on(self) -> None:
-        """The program has the far side's pipes: only the program knows."""
+        """Ask the program from now on: it has the far side's pipes, so only it knows."""
         self._asks = True
         if self._call is not None:
             self._call.reset(self._timeout / IDLE_LOOKS)
 
     def told(self, idle: bool) -> None:
-        """The program's answer."""
+        """Process the program's answer."""
         if not self._asks or self._call is None or self._call.active():
             return
         self._unused = self._unused + 1 if idle else 0

@@ -54,7 +54,7 @@ from pycomnet.wire.values import PureCodec
 
 log = Logger("pycomnet.factory")
 
-#: Seconds that a far side has to end by itself.
+#: Seconds for a far side to end by itself.
 END_TIMEOUT = 5.0
 #: The states in which it was told to end, or has ended.
 _OVER = (KeptState.ENDING, KeptState.PARTING, KeptState.GONE)
@@ -67,11 +67,11 @@ class KeptFarSide(ProgramRoute):
 
     :param spec: how it is started.
     :param shown: the spec as its first program wrote it.
-    :param name: what it is resumed by; None if it ends with its program.
+    :param name: the id by which it is resumed; None if it ends with its program.
     :param id: its name at the service.
-    :param scope: what stands for the group that it is in.
+    :param scope: takes the place of the gateway's group.
     :param gone: called when it need not be kept any more.
-    :param direct: whether its program takes its pipes, if it has pipes.
+    :param direct: whether its program is given its pipes, if it has pipes.
     :ivar state: the state in the table of :mod:`pycomnet.factory.states`.
     :ivar since: when it was started, by the reactor's clock.
     :ivar attachment: the program that uses it, or None.
@@ -120,13 +120,13 @@ class KeptFarSide(ProgramRoute):
         self._output = KeptOutput()
         self._linger_call: Any = None
         self._write_now: Callable[[eager.Pieces], None] = eager.nowhere
-        #: what has come from pipes that may yet be given to its program
+        #: bytes that were read from pipes before these were given to the program
         self._first = b""
-        #: fires when it has said hello, or will not, or nobody has to wait for that
+        #: fires when its hello has come, when none can come, or when none is waited for
         self._begun: OneShot[None] = OneShot()
 
     def set_linger(self, linger: float) -> None:
-        """Set the seconds that it stays without a program."""
+        """Set the seconds for which it is kept without a program."""
         self.linger = min(linger, self.settings.max_linger)
 
     # -- the states ------------------------------------------------------------------------------
@@ -174,7 +174,7 @@ class KeptFarSide(ProgramRoute):
 
     @deferred
     async def start(self) -> None:
-        """Start it; fails with :class:`GatewayNotStarted`. Cancelling it gives up."""
+        """Start it. Fails with :class:`GatewayNotStarted`. Cancelling it stops the attempt."""
         self._starting = self.gateway_transport.connect(self)  # type: ignore[arg-type]
         try:
             await self._starting
@@ -199,7 +199,8 @@ class KeptFarSide(ProgramRoute):
             self.idle.start()
 
     def _process_ended(self, status: int | None) -> None:
-        """What it sent last is still to be read. Processes that it left may hold its pipes open."""
+        """Its process has ended. The last bytes that it sent are still to be read; processes that
+        it has started may hold its pipes open."""
         if self.route is RouteState.GIVEN and self.state is not KeptState.ENDING:
             self._over(self._how_it_ended(status))
         elif self.transport is not None:
@@ -208,7 +209,8 @@ class KeptFarSide(ProgramRoute):
     # -- its connection --------------------------------------------------------------------------
 
     def connectionMade(self) -> None:
-        # Who gets its pipes is decided once it has said hello. Nothing is written before.
+        # Whether its program gets the pipes is decided when its hello has come. Until then nothing
+        # is written.
         if self.route is not RouteState.OPEN:
             self._use_connection()
         elif not isinstance(self.transport, ProcessTransport):
@@ -248,7 +250,7 @@ class KeptFarSide(ProgramRoute):
         self._first += data
         transport: Any = self.transport
         if self.relay.far is not None and transport is not None:
-            transport.pauseProducing()  # whoever gets the pipes reads the rest
+            transport.pauseProducing()  # the rest is for the process that gets the pipes
             self._begun.fire(None)
 
     def _broke(self, problem: ProtocolError) -> None:
@@ -272,7 +274,7 @@ class KeptFarSide(ProgramRoute):
             self._find_out(reason)
 
     def abort(self, reason: ConnectionLost) -> None:
-        """Drop the connection. A gateway transport may call this, as of any connection."""
+        """Abort the connection. A gateway transport may call this on any connection."""
         self._reason = self._reason or reason.reason
         self._abort()
 
@@ -284,7 +286,7 @@ class KeptFarSide(ProgramRoute):
 
     @deferred
     async def _find_out(self, reason: Failure) -> None:
-        """The connection is over: find out how the process ended."""
+        """Find out how the process ended, after its connection was lost."""
         status, unknown = None, ""
         how = self._reason
         try:
@@ -318,11 +320,11 @@ class KeptFarSide(ProgramRoute):
     # -- programs --------------------------------------------------------------------------------
 
     def attach(self, channel: Channel, control: ChannelCore, takes_pipes: bool = False) -> None:
-        """A program comes.
+        """Attach a program.
 
         :param channel: the raw channel that carries its connection.
-        :param control: the channel for everything else.
-        :param takes_pipes: whether it can have pipes instead of the raw channel.
+        :param control: the channel for all other messages.
+        :param takes_pipes: whether it can use pipes instead of the raw channel.
         """
         self._happens(KeptEvent.ATTACH)
         self.idle.used = self._reactor.seconds()
@@ -354,7 +356,7 @@ class KeptFarSide(ProgramRoute):
             attachment.finish()
 
     def from_program(self, attachment: Attachment, data: bytes) -> None:
-        """Bytes from the program."""
+        """Process bytes from the program."""
         if attachment is not self.attachment:
             return
         self.idle.used = self._reactor.seconds()
@@ -369,7 +371,7 @@ class KeptFarSide(ProgramRoute):
             self.end()
 
     def _told(self, control: ChannelCore, value: Any) -> None:
-        """Handle a message of the program on the channel for everything else."""
+        """Process a message of the program on its control channel."""
         attachment = self.attachment
         if attachment is None or attachment.control is not control or not isinstance(value, dict):
             return
@@ -384,14 +386,14 @@ class KeptFarSide(ProgramRoute):
             self.gateway_transport.kill(value["kill"])
 
     def detach(self, attachment: Attachment) -> None:
-        """The program is gone, or has been told everything."""
+        """Detach the program: it is gone, or was sent everything."""
         if attachment is not self.attachment:
             return
         if self.state is KeptState.ENDING:
             return  # the program is told when it has ended
         transport: Any = self.transport
         if transport is not None and self.state not in _OVER:
-            transport.resumeProducing()  # it was stopped if the program took nothing
+            transport.resumeProducing()  # it is paused if the program was slow
         self.attachment = None
         if self.is_handed:
             assert self._handover is not None
@@ -401,7 +403,8 @@ class KeptFarSide(ProgramRoute):
             self.relay.detach()
         attachment.close(self.ended)
         self._pump()
-        # If it has ended by itself, a program that was lost may not have taken what it sent last.
+        # If it has ended by itself, its last values are kept when its program was lost, since that
+        # may not have taken them.
         stays = self.linger and self.relay.far is not None and not self.relay.goodbye
         if stays and (self.ended is None or attachment.lost):
             self._happens(KeptEvent.LEAVE)
@@ -426,7 +429,7 @@ class KeptFarSide(ProgramRoute):
     # -- whether it is used ----------------------------------------------------------------------
 
     def _is_busy(self) -> bool:
-        """Whether code runs there."""
+        """Whether code runs at the far side."""
         if self.is_handed:
             assert self._handover is not None
             self._catch_up(self._handover)
@@ -444,8 +447,8 @@ class KeptFarSide(ProgramRoute):
         self.end()
 
     def _said(self, text: str) -> defer.Deferred[None] | None:
-        """What its process writes to standard error by itself."""
-        text = shown(text)  # it goes over the wire, which carries no other bytes in a text
+        """Pass text that its process has written to standard error to the program, or keep it."""
+        text = shown(text)  # the wire carries only valid text
         if self.attachment is not None:
             return self.attachment.tell({"stderr": text})
         return self._output.keep(text)
@@ -455,7 +458,7 @@ class KeptFarSide(ProgramRoute):
     def end(self, timeout: float = END_TIMEOUT) -> defer.Deferred[None]:
         """End it; fires when it is gone.
 
-        :param timeout: seconds that it has to end by itself.
+        :param timeout: seconds for it to end by itself.
         """
         self._end_timeout = timeout
         self._happens(KeptEvent.END)

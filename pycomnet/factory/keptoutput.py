@@ -1,4 +1,4 @@
-"""What a far side's process writes to standard error, kept until a program is there."""
+"""Keeps the standard error of a far side until a program uses it."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from collections.abc import Callable
 
 from twisted.internet import defer
 
-#: Characters that are kept for a program. Then the process waits.
+#: The most characters that are kept. Then the process has to wait.
 MAX_SAID = 1 << 16
 
 
 class KeptOutput:
-    """Standard error of a far side that may have no program."""
+    """The standard error of a far side that may have no program."""
 
     def __init__(self) -> None:
         self._text = ""
@@ -20,7 +20,7 @@ class KeptOutput:
     def keep(self, text: str) -> defer.Deferred[None] | None:
         """Keep some text.
 
-        :returns: None, or what fires when there is room for more.
+        :returns: None, or a Deferred that fires when there is room for more.
         """
         self._text += text
         if len(self._text) < MAX_SAID:
@@ -30,7 +30,7 @@ class KeptOutput:
         return self._room
 
     def give(self, tell: Callable[[str], object]) -> None:
-        """A program is there: tell it what was kept."""
+        """Pass the kept text to a program."""
         if self._text:
             text, self._text = self._text, ""
             tell(text)

@@ -1,4 +1,4 @@
-"""A program's connection. If a far side answers quickly, the program has that in the same turn."""
+"""A program's connection to the factory, with busy polling for quick answers of its far side."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from pycomnet.channels.connection import Connection
 class ProgramConnection(Connection):
     """The service's end of a program's connection.
 
-    What a program sends to a far side is passed on at once. The answer often comes sooner than the
-    reactor's next turn would, and sleeping costs waking two processes. So the service polls for the
-    answer (:mod:`pycomnet.far.busypoll`). If it has passed something on to several far sides, it
-    does not poll, as the answers of the others would wait for the first one's.
+    The service passes a program's bytes to the far side at once. The answer often comes before the
+    reactor's next turn, and sleeping would mean that two processes have to be woken. So the service
+    polls for the answer (:mod:`pycomnet.far.busypoll`). If it has passed bytes to several far
+    sides, it does not poll, as the answers of the others would wait for that of the first.
     """
 
-    #: polls for the answer of the far side that something was passed on to, of the last one
+    #: polls for the answer of the far side that bytes were last passed to
     look: Callable[[], object] | None = None
-    #: to how many far sides something was passed on, of what has come now
+    #: how many times bytes were passed to a far side during the current read
     told = 0
     #: the unauthenticated connections: this is one of them until the program is admitted
     strangers: Strangers | None = None
@@ -43,7 +43,7 @@ class ProgramConnection(Connection):
         look, self.look = self.look, None
         if look is None or self.told != 1 or self.corked:
             return
-        # What the poll finds is collected, and written to the program together.
+        # The bytes that the poll finds are written to the program together.
         self.corked = True
         try:
             look()

@@ -45,12 +45,12 @@ from pycomnet.wire.mux import ProtocolError
 
 log = Logger("pycomnet.factory")
 
-#: Seconds that a far side has to open the pipes. If it is stopped, or runs code that lets no other
-#: thread run, its program uses the relay.
+#: Seconds for a far side to open the pipes. If it is stopped, or runs code that holds the
+#: interpreter's lock, its program uses the relay.
 PREPARE_TIMEOUT = 1.0
-#: Seconds that a far side which has opened the pipes has to use them. Until it answers nothing can
-#: be written to it, not even what the relay has: so its program is refused then. It answered the
-#: first question a moment ago, so it takes this long only if it was stopped in that moment.
+#: Seconds for a far side that has opened the pipes to begin to use them. Until it answers, nothing
+#: may be written to it, not even by the relay; so after this time its program is refused. It has
+#: answered the request before just now, so it takes this long only if it was stopped since.
 TAKE_TIMEOUT = 20.0
 
 
@@ -73,23 +73,23 @@ class ProgramRoute(Protocol):
 
     def __init__(self, route: RouteState) -> None:
         self.route = route
-        #: the pipes and the journal of the program that has such
+        #: the pipes and the journal of the current program, if it has pipes of its own
         self._handover: Handover | None = None
         #: fires when the next program can have the far side
         self._away: OneShot[None] | None = None
-        #: what the far side was asked: the channel's id, and what waits for the answer
+        #: requests to the far side: the channel's id -> the Deferred that waits for the answer
         self._asking: dict[int, defer.Deferred[bytes | None]] = {}
-        #: fires when it has said hello, or is gone
+        #: fires when its hello has come, or it is gone
         self._heard: OneShot[None] = OneShot()
 
-    # -- the rest --------------------------------------------------------------------------------
+    # -- what the subclass does ------------------------------------------------------------------
 
     def detach(self, attachment: Attachment) -> None:
-        """The program is gone, or has been told everything."""
+        """Detach the program: it is gone, or was sent everything."""
         raise NotImplementedError
 
     def end(self) -> defer.Deferred[None]:
-        """End it."""
+        """End the far side."""
         raise NotImplementedError
 
     def _pass_through(self, channel: Channel, control: ChannelCore) -> None:
@@ -107,7 +107,8 @@ class ProgramRoute(Protocol):
     # -- its own pipes ---------------------------------------------------------------------------
 
     def _release(self, connection: Connection) -> tuple[int, int] | None:
-        """Its pipes, which are its program's from now on; None if they can't be."""
+        """Take the far side's pipes out of its transport, for its program; None if the program
+        can't have them."""
         transport: Any = self.transport
         if self.route is not RouteState.OPEN or transport is None:
             return None
@@ -164,7 +165,7 @@ class ProgramRoute(Protocol):
         attachment = self.attachment
         if isinstance(attachment, HandedAttachment) and attachment.closed:
             self.detach(attachment)
-        # Otherwise its pipes are closed, and the reason is still to come.
+        # Otherwise the far side has closed the pipes, and the program waits for the reason.
         self._pump()
         self._free()
 
@@ -189,12 +190,13 @@ class ProgramRoute(Protocol):
 
     @property
     def is_handed(self) -> bool:
-        """Whether a program has it by pipes of its own: on its connection are only signals."""
+        """Whether a program has pipes of its own to it. Then its connection carries only
+        signals."""
         return self.route in (RouteState.HANDED, RouteState.RECALLED)
 
     @property
     def is_away(self) -> bool:
-        """Whether the last program may have it by pipes, and the next one has to wait."""
+        """Whether the last program may still use it through pipes, so that the next has to wait."""
         return self._away is not None
 
     def when_back(self) -> defer.Deferred[None]:
@@ -204,7 +206,7 @@ class ProgramRoute(Protocol):
     # -- to pipes of a program's own -------------------------------------------------------------
 
     def _may_have_pipes(self, connection: Connection) -> bool:
-        """Whether a program may have pipes of its own to it."""
+        """Whether a program can be given pipes of its own to it."""
         spec = self.spec
         return (
             self.relay.keeps
@@ -261,7 +263,7 @@ class ProgramRoute(Protocol):
         return RouteEvent.TURN if self._waits(attachment) else RouteEvent.MISS
 
     def _waits(self, attachment: HandedAttachment) -> bool:
-        """Whether a program still waits for its pipes, and the far side goes on."""
+        """Whether a program still waits for its pipes, and the far side is not ending."""
         return attachment is self.attachment and self.state is not KeptState.ENDING
 
     def _too_late(self, attachment: HandedAttachment) -> None:

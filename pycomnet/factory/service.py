@@ -44,10 +44,10 @@ log = Logger("pycomnet.factory")
 MAX_PROGRAMS = 256
 #: The most gateways.
 MAX_GATEWAYS = 1000
-#: Seconds of silence after which a program is sent a PING. If it stays silent for as long again, it
-#: is given up, and its gateways are left.
+#: Seconds of silence after which a program is sent a PING. If it stays silent for as long again,
+#: its connection is closed, and its gateways linger.
 KEEPALIVE = 30.0
-#: Bytes that are read at a time of what a killed program has sent.
+#: Bytes of a read of what a killed program has sent.
 READ = 1 << 16
 
 
@@ -56,12 +56,12 @@ class FactoryConfiguration:
     """The configuration of a factory.
 
     :ivar listen: endpoint strings; by default a unix socket in the user's runtime directory.
-    :ivar token_file: a file with the token, which a program needs if the system does not tell who
-        its user is. It is made if it does not exist.
+    :ivar token_file: a file with the token, which a program needs if the system does not report its
+        user. It is created if it does not exist.
     :ivar insecure: whether to listen without TLS on addresses that other machines can reach.
     :ivar max_each: the most gateways of one program; None: no limit of its own.
-    :ivar keepalive: seconds of silence after which a program is asked for a sign of life.
-    :ivar settings: what each far side may.
+    :ivar keepalive: seconds of silence after which a program is sent a PING.
+    :ivar settings: the limits of each far side.
     """
 
     listen: tuple[str, ...] = ()
@@ -86,7 +86,7 @@ class FactoryConfiguration:
 
 
 class Scope:
-    """A program's group, at the service.
+    """The far sides of one program, in the place of the gateways' group.
 
     :param fork_servers: shared by all programs, so that their gateways on one host share one.
     """
@@ -103,7 +103,7 @@ class Scope:
 
 
 class _Master:
-    """A far side that another one is started through."""
+    """A far side through which another one is started (``//via=``)."""
 
     def __init__(self, far: KeptFarSide) -> None:
         self.link = self
@@ -118,9 +118,9 @@ class _Master:
 
 
 class FactoryProgram:
-    """A program that is connected.
+    """A connected program.
 
-    :ivar name: its user, once it was let in.
+    :ivar name: its user; None before it is admitted.
     """
 
     def __init__(self, service: FactoryService) -> None:
@@ -190,11 +190,11 @@ class FactoryProgram:
     def _asked(self, core: ChannelCore, asked: Any) -> None:
         try:
             channel: Channel = asked["io"]
-            spec = Spec.parse(Spec(**asked["spec"]))  # which looks at each of its values
+            spec = Spec.parse(Spec(**asked["spec"]))  # checks each of its values
             id, shown = str(asked["id"]), str(asked["shown"])
             direct = asked.get("pipes") is True
         except (TypeError, KeyError, AttributeError, ValueError) as problem:
-            core.close(PycomnetError(f"a gateway can't be asked for like that: {problem}"))
+            core.close(PycomnetError(f"the request for a gateway is not valid: {problem}"))
             return
         self._make(core, channel, spec, id, shown, direct)
 
@@ -245,7 +245,7 @@ class FactoryProgram:
             self._not_started(core, channel, GatewayNotStarted(words))
 
     async def _when_back(self, core: ChannelCore, far: KeptFarSide) -> None:
-        """Wait until the far side is back from its last program. The next one may give up."""
+        """Wait until the last program has returned the far side; the next one may give up."""
         waiting = far.when_back()
         core.wait_close().addBoth(lambda _: waiting.cancel())
         await waiting
@@ -255,7 +255,7 @@ class FactoryProgram:
     def _check_room(self, id: str) -> None:
         """Check that the program may have another gateway, or resume its own.
 
-        A gateway that it has left counts, too, until another program resumes it.
+        A gateway that it has left counts as well, until another program resumes it.
         """
         most = self._service.configuration.max_each
         if most is not None:
@@ -334,8 +334,8 @@ class FactoryService(ListeningService[FactoryConfiguration]):
                     f"the factory has a gateway {name!r} already: resume=yes goes on with it"
                 )
         if spec.transport == "popen" and spec.fork is None:
-            # A program starts its first gateway without a fork server, to save its start. Here many
-            # follow.
+            # A program starts its first gateway without a fork server, to save the server's start.
+            # The factory starts many, so a fork server pays off at once.
             spec = attrs.evolve(spec, fork=True)
         far = KeptFarSide(
             spec,

@@ -1,4 +1,4 @@
-"""What the factory allows its far sides."""
+"""The limits of the factory's far sides."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ IDLE_TIMEOUT = 3600.0
 
 @attrs.frozen
 class Settings:
-    """What the factory allows each of its far sides.
+    """The limits of each far side.
 
     :ivar idle_timeout: seconds after which an unused far side is ended; 0: never.
     :ivar max_linger: the most seconds that a far side may stay without a program.

@@ -1,4 +1,4 @@
-"""The last changes, by revision, so that a watcher can go on after a lost connection."""
+"""The last changes, by revision, so that a watcher can continue after a lost connection."""
 
 from __future__ import annotations
 
@@ -31,12 +31,13 @@ class Step:
 
 
 class ChangeLog:
-    """The last changes, in order. Revisions grow, but not by one; those of a group are equal.
+    """The last changes, in order. Revisions increase, by more than one at times. Changes that the
+    store has committed as a group have the same revision.
 
     :param start: the revision before the first change.
     :param length: how many changes are kept.
     :ivar length: how many changes are kept.
-    :ivar first: the oldest revision that a watcher can go on from.
+    :ivar first: the oldest revision that a watcher can continue from.
     :ivar last: the latest revision.
     """
 
@@ -45,22 +46,22 @@ class ChangeLog:
         self.last = start
         self.length = length
         self._steps: list[Step] = []
-        self._begin = 0  # where in the list the log begins: it is cut rarely, not for each change
+        self._begin = 0  # where in the list the log begins: old steps are deleted many at a time
 
     def __len__(self) -> int:
         return len(self._steps) - self._begin
 
     def restart(self, revision: int) -> None:
-        """Begin anew: no watcher can go on from an earlier revision."""
+        """Clear the log: no watcher can continue from an earlier revision."""
         self.first = self.last = revision
         self._steps, self._begin = [], 0
 
     def reach(self, revision: int) -> None:
-        """Nothing else has changed up to a revision."""
+        """Note that nothing else has changed up to a revision."""
         self.last = max(self.last, revision)
 
     def add(self, step: Step) -> None:
-        """Add a change, of a revision above all before it, or of the group of the last one."""
+        """Add a change. Its revision is higher than all before, or that of the last change."""
         self._steps.append(step)
         self.last = step.revision
         if len(self) > self.length:
@@ -71,14 +72,14 @@ class ChangeLog:
                 self._begin = 0
 
     def knows(self, revision: int) -> bool:
-        """Whether it has all changes after a revision."""
+        """Whether the log has all changes after a revision."""
         return self.first <= revision <= self.last
 
     def after(self, revision: int, limit: int, skip: int = 0) -> Sequence[Step]:
-        """The changes after a revision that it knows, the earliest first.
+        """The changes after a revision, the earliest first; :meth:`knows` must be true for it.
 
-        :param limit: the most changes; they may end within a group of one revision.
-        :param skip: how many to leave out: those of a group that were taken before.
+        :param limit: the most changes; the result may end within a group of one revision.
+        :param skip: how many changes of the next group were taken before.
         """
         if revision == self.last:
             return ()

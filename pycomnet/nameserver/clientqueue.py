@@ -1,4 +1,4 @@
-"""A queue of registrations for each client."""
+"""Limits how many registrations of one connection wait for the store at a time."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from collections import deque
 
 from twisted.internet import defer
 
-#: Registrations of one connection that wait for the store at a time. Further ones wait for their
-#: turn, so that a flood of one client does not delay the others.
+#: The most registrations of one connection that wait for the store at a time. Further ones wait in
+#: the queue, so that a flood from one client does not delay the others.
 TURNS = 64
 
 
 class ClientQueue:
-    """How many of one client's registrations wait for the store, and those that wait for a turn."""
+    """A connection's registrations: how many wait for the store, and those that wait for a turn."""
 
     __slots__ = ("_taken", "_waiting")
 
@@ -21,7 +21,8 @@ class ClientQueue:
         self._waiting: deque[defer.Deferred[None]] = deque()
 
     def take(self) -> defer.Deferred[None] | None:
-        """Take a turn: None means at once, else when the Deferred fires. Cancelling it gives up."""
+        """Take a turn. Returns None if it begins at once; otherwise a Deferred that fires when it
+        begins. Cancelling the Deferred gives the turn up."""
         if self._taken < TURNS:
             self._taken += 1
             return None
@@ -30,7 +31,7 @@ class ClientQueue:
         return waiting
 
     def give(self) -> int:
-        """Give a turn back; returns how many are still taken."""
+        """End a turn. Returns how many turns are still taken."""
         if self._waiting:
             self._waiting.popleft().callback(None)
         else:

@@ -10,7 +10,7 @@ from twisted.internet import defer
 
 
 class ConcurrencyLimit:
-    """Does what Twisted's DeferredSemaphore does, without nested calls when thousands end at once.
+    """A DeferredSemaphore that does not recurse when thousands of functions end at once.
 
     :param limit: the most that run at a time.
     """
@@ -22,9 +22,9 @@ class ConcurrencyLimit:
         self._starting = False
 
     def run(self, start: Callable[[], defer.Deferred[Any]]) -> defer.Deferred[Any]:
-        """Call a function when it is its turn; the turn ends when its Deferred fires.
+        """Call a function as soon as fewer than ``limit`` run. It runs until its Deferred fires.
 
-        :returns: fires with its result.
+        :returns: fires with the function's result.
         """
         result: defer.Deferred[Any] = defer.Deferred()
         self._waiting.append((start, result))
@@ -33,7 +33,7 @@ class ConcurrencyLimit:
 
     def _start(self) -> None:
         if self._starting:
-            return  # the loop below is further up the stack
+            return  # the loop below runs already, further up the stack
         self._starting = True
         try:
             while self._waiting and self._running < self._limit:

@@ -14,8 +14,8 @@ from twisted.python.failure import Failure
 from pycomnet.deferred import deferred
 from pycomnet.errors import LaunchFailed, PycomnetError
 from pycomnet.nameserver.requests import NameserverLimits
+from pycomnet.nameserver.server import make_server
 from pycomnet.nameserver.service import NameService
-from pycomnet.nameserver.serving import make_server
 from pycomnet.net.reactors import EndpointReactor
 from pycomnet.text.logs import Logger
 
@@ -23,16 +23,17 @@ if TYPE_CHECKING:
     from pycomnet.interfaces import INameStore
     from pycomnet.services.server.guarding import AccessGate
 
-#: Seconds that calls which are under way have to end at a clean stop: more than a commit takes.
+#: Seconds for running calls to finish at a clean stop: a commit takes less.
 CLOSE_TIMEOUT = 5.0
 
 
 @contextmanager
 def loading_many() -> Iterator[None]:
-    """Keep the garbage collector away from what is loaded: a million records that live on.
+    """Disable the garbage collector while many records are loaded, and exclude these from later
+    collections.
 
-    While millions of objects are made, of which none is garbage, the collector would go through all
-    of them again and again, and later, too. Only for a process that does nothing else.
+    The collector would examine millions of live objects again and again. This is for a process that
+    does nothing else.
     """
     gc.disable()
     try:
@@ -52,8 +53,8 @@ class NameserverService(service.Service):
     :param listen: endpoint strings to listen on.
     :param failed: called at most once, with the error that keeps it from running.
     :param limits: what clients may ask for.
-    :param loading: makes the context manager that the store is loaded in.
-    :param access: who may call what; by default everybody may call everything.
+    :param loading: makes a context manager; the store is loaded within it.
+    :param access: the access control; by default everybody may call everything.
     :param options: those of :class:`NameService`.
     :ivar names: the service.
     :ivar addresses: the addresses that it listens on, as clients on this machine connect to them.
@@ -114,5 +115,5 @@ class NameserverService(service.Service):
         self.names.leave()
         await self.server.close(CLOSE_TIMEOUT)
         if self.names not in self.server.services:
-            await self.names.stopped()  # it was still loading, or could not
+            await self.names.stopped()  # it was not served yet: the server does not stop it
         self.log.info("the nameserver has ended")

@@ -22,19 +22,19 @@ from pycomnet.nameserver.records import EXPIRED, NEVER, SAME, Change, Delete, Pu
 from pycomnet.nameserver.registrants import Registrant
 from pycomnet.nameserver.standing import Standing, after_operator, or_none
 
-#: Names that one call for a page goes through. At about a quarter of a microsecond each, others
-#: wait for less than a millisecond.
+#: The most names that one call for a page examines. Each takes about a quarter of a microsecond, so
+#: other work waits for less than a millisecond.
 STRIDE = 2_000
-#: If an interface has no more instances than this, a list is made of these, not of all names.
+#: If an interface has at most this many instances, a list examines these instead of all names.
 FEW = 2_000
-#: Seconds by which a store that ends leases itself may be late: leases of whole seconds, and a
-#: moment until it looks. Who waits for a name waits for that, too.
+#: Seconds by which a store that ends leases itself may be late: its leases have whole seconds, and
+#: it checks them at intervals. A client that waits for a name waits this much longer.
 STORE_LATE = 2.0
-#: How many instances are looked at to explain why none is located.
+#: How many instances are examined to explain why none is located.
 SMALL = 16
-#: A lease of which less than this part is left was to be renewed before.
+#: An owner has missed a renewal if less than this fraction of its lease is left.
 MISSED = 1 / 3
-#: Bytes of a secret's digest. The secret can't be computed from what is in the store.
+#: Bytes of a secret's digest. The secret can't be computed from the digest in the store.
 DIGEST = 16
 
 
@@ -60,20 +60,20 @@ class DirectoryPage:
 class Directory:
     """What is registered.
 
-    It follows a store: nothing is registered here before the store has committed it. What other
-    nameservers commit to the same store comes the same way. The directory proposes changes to the
-    store (:meth:`proposal`, :meth:`removal`, :meth:`due`), and answers queries.
+    It follows a store: nothing is registered here before the store has committed it. Changes that
+    other nameservers commit to the same store come the same way. The directory proposes changes to
+    the store (:meth:`proposal`, :meth:`removal`, :meth:`due`), and answers queries.
 
-    :param seconds: the clock that leases end by; callers take ``now`` from the same one.
+    :param seconds: the clock by which leases end; callers take ``now`` from the same clock.
     :param ends_leases: whether leases end by this clock; False when the store ends them.
-    :param log_length: changes kept for watchers.
-    :param random: chooses among services with weights.
-    :param guarded: whether what most leases' ends took away may be kept as doubtful, if the store
-        ends leases. Else :class:`Expiry` decides that.
-    :ivar ended: what the store has ended lately; None: it ends no leases.
+    :param log_length: how many changes are kept for watchers.
+    :param random: returns random floats, to choose among services with weights.
+    :param guarded: with a store that ends leases: whether registrations may be kept as doubtful
+        when most leases end. With other stores :class:`Expiry` decides that.
+    :ivar ended: the leases that the store has ended recently; None if it ends no leases.
     :ivar log: the last changes.
-    :ivar doubtful: how many are kept although their lease is over.
-    :ivar healed: how many of such were renewed or registered again in time.
+    :ivar doubtful: how many registrations are kept although their lease is over.
+    :ivar healed: how many doubtful ones were renewed or registered again in time.
     """
 
     def __init__(
@@ -93,7 +93,7 @@ class Directory:
         self._index = Index(random)
         self._leases = Leases()
         self._listeners: dict[Callable[[], None], None] = {}
-        #: who waits for the log to reach a revision
+        #: functions that are called when the log reaches a revision
         self._reaching: dict[Callable[[], None], None] = {}
 
     def __len__(self) -> int:
@@ -111,7 +111,7 @@ class Directory:
 
     @property
     def failing(self) -> int:
-        """The checks of how many services fail."""
+        """How many services have a failing health check."""
         return self._index.failing
 
     @property
@@ -122,7 +122,7 @@ class Directory:
     # -- following the store ---------------------------------------------------------------------
 
     def load(self, records: Iterable[tuple[Record, float]]) -> None:
-        """Add records of the store, each with the seconds that its lease has left."""
+        """Add records from the store, each with the seconds that are left of its lease."""
         now = self._seconds()
 
         def filled() -> Iterator[Record]:
@@ -137,12 +137,12 @@ class Directory:
         self._index.fill(filled())
 
     def loaded(self, revision: int) -> None:
-        """All records of the store are loaded, as of a revision."""
+        """Finish loading: all records of the store were added, as of a revision."""
         self._index.sort()
         self.log.restart(revision)
 
     def changed(self, changes: Sequence[Change]) -> None:
-        """Apply what the store has committed, in the order of the revisions."""
+        """Apply changes that the store has committed, in the order of their revisions."""
         now = self._seconds()
         for change in changes:
             record = change.record
@@ -170,7 +170,7 @@ class Directory:
                 self._leases.drop(old)
                 if old.client is not None:
                     old.client.registered -= 1
-                    old.client = None  # the log has the record for longer
+                    old.client = None  # the log refers to the record for longer
             if self.ended is not None:
                 self._follow_ends(self.ended, change, old, client, now)
             self.log.add(Step(change.revision, change.service, old, record, change.why))
@@ -192,8 +192,11 @@ class Directory:
         self.doubtful = len(ended.doubtful)
 
     def doubted(self, since: int | None) -> None:
-        """Most leases have ended at once: what ended after a revision is kept as doubtful, and
-        what ends from now on. None: no longer."""
+        """Begin or end to keep registrations as doubtful, as most leases have ended at once.
+
+        :param since: keep those that ended after this revision, and those that end from now on.
+            None: keep no further ones.
+        """
         ended = self.ended
         if ended is None or not self._guarded:
             return
@@ -206,18 +209,18 @@ class Directory:
             listener()
 
     def reached(self, revision: int) -> None:
-        """The store has told of everything up to a revision."""
+        """Note that the store has reported all changes up to a revision."""
         self.log.reach(revision)
         for listener in list(self._reaching):
             listener()
 
     def fence_of(self, service: str) -> int | None:
-        """The fence of what is registered, its lease over or not, or None."""
+        """The fence of a name's record, also if its lease is over; None if there is no record."""
         record = self._index.names.get(service)
         return None if record is None else record.fence
 
     def size_of(self, service: str) -> int:
-        """Bytes of what is registered under a name, its lease over or not; 0 for nothing."""
+        """The size of a name's record, also if its lease is over; 0 if there is no record."""
         record = self._index.names.get(service) or self._apart(service)
         return 0 if record is None else record.size
 
@@ -226,19 +229,20 @@ class Directory:
         return None if self.ended is None else self.ended.doubtful.names.get(service)
 
     def names(self) -> Iterator[str]:
-        """All names that are registered, their leases over or not; nothing may change meanwhile."""
+        """All names with a record, also if its lease is over. The directory must not change during
+        the iteration."""
         return iter(self._index.names)
 
     def times_left(self) -> Iterator[tuple[str, float]]:
-        """Each name, and the seconds that its lease has left."""
+        """Each name, and the seconds that are left of its lease."""
         now = self._seconds()
         for record in self._index.names.values():
             yield record.service, record.time_left(now)
 
     def listen(self, listener: Callable[[], None], reached: bool = False) -> None:
-        """Have a function called after each group of changes.
+        """Call a function after each group of changes.
 
-        :param reached: also when the log reaches a revision without a change.
+        :param reached: call it also when the log reaches a revision without a change.
         """
         (self._reaching if reached else self._listeners)[listener] = None
 
@@ -252,8 +256,8 @@ class Directory:
     def proposal(self, record: Record, now: float) -> Put:
         """The change that registers a record, for the store.
 
-        :param record: with its owner's digest. If the owner already has that name, the lease keeps
-            its number.
+        :param record: the record, with the digest of its owner's secret. If that owner already has
+            the name, the lease keeps its number.
         :raises ServiceNameTaken: another owner has the name.
         """
         held = self._index.names.get(record.service)
@@ -271,7 +275,7 @@ class Directory:
         return Put(record, held.fence)
 
     def is_own(self, record: Record) -> bool:
-        """Whether a record's owner or its client has that name already, perhaps as doubtful."""
+        """Whether the owner or client of a new record has that name already, maybe as doubtful."""
         held = self._index.names.get(record.service)
         client = None if held is None else held.client
         if held is None and self.ended is not None:
@@ -314,7 +318,7 @@ class Directory:
         return record
 
     def renew(self, lease: int, secret: str, now: float) -> Record:
-        """Let a lease last its whole length from now; errors as :meth:`owned`."""
+        """Renew a lease: it lasts its full length from now. Raises the errors of :meth:`owned`."""
         record = self.owned(lease, secret, now)
         if self._ends_leases:
             record.ends = now + record.ttl
@@ -325,7 +329,7 @@ class Directory:
         return record
 
     def restanding(self, held: Record, standing: Standing | None) -> Put:
-        """The change that gives a live record another standing, for the store."""
+        """The change for the store that gives a live record another standing."""
         return Put(held.with_standing(standing and or_none(standing)), held.fence, keeps_lease=True)
 
     def live(self, service: str, now: float) -> Record:
@@ -339,12 +343,12 @@ class Directory:
         return record
 
     def removal(self, lease: int, secret: str, now: float) -> Delete:
-        """The change that removes a record, for the store; errors as :meth:`owned`."""
+        """The change for the store that removes a record. Raises the errors of :meth:`owned`."""
         record = self.owned(lease, secret, now)
         return Delete(record.service, record.fence)
 
     def removal_of(self, service: str, now: float) -> Delete:
-        """The change that removes a name, whoever owns it.
+        """The change for the store that removes a name, whoever owns it.
 
         :raises ServiceNotFound: it isn't registered.
         """
@@ -353,7 +357,7 @@ class Directory:
     # -- time ------------------------------------------------------------------------------------
 
     def sweep(self, now: float) -> None:
-        """Forget what the store has ended more than one ttl ago."""
+        """Forget leases that the store has ended more than one ttl ago."""
         if self.ended is not None:
             self.ended.sweep(now)
             self.doubtful = len(self.ended.doubtful)
@@ -363,8 +367,8 @@ class Directory:
         return self._leases.next_time()
 
     def due(self, now: float, limit: float = STRIDE) -> list[Record]:
-        """Take out records whose lease has ended, for the store to remove. Queries no longer see
-        them. What the store can't remove goes back with :meth:`put_off`.
+        """Take out records whose lease has ended, for the store to remove. Queries ignore them
+        already. If the store can't remove one, pass it to :meth:`put_off`.
         """
         return self._leases.due(now, limit)
 
@@ -376,27 +380,27 @@ class Directory:
             record.ends = ends
 
     def ending(self) -> float:
-        """Which part of all leases is over, or was not renewed for two thirds of its time. Of many
-        leases some are looked at."""
+        """The fraction of leases that are over, or of which less than a third is left. If there are
+        many leases, it is estimated from a sample."""
         now = self._seconds()
         looked = list(self._index.sample(STRIDE))
         ending = sum(record.ends - now < record.ttl * MISSED for record in looked)
         return ending / max(1, len(looked))
 
     def doubt(self, record: Record, now: float) -> None:
-        """Keep a record whose lease is over for one more ttl. It still counts for its client."""
+        """Keep a record whose lease is over for one more ttl. It counts for its client still."""
         if self._index.names.get(record.service) is record and not record.doubtful:
             record.doubtful = now + record.ttl
             self.doubtful += 1
             self._leases.add(record)
 
-    # -- questions -------------------------------------------------------------------------------
+    # -- queries ---------------------------------------------------------------------------------
 
     def locate(
         self, interface: str | None, service: str | None, tags: frozenset[str], now: float
     ) -> Record | None:
-        """One live record; if several match, each in turn. A doubtful one only if there is no
-        other."""
+        """Find a live record; if several match, they take turns. A doubtful record is returned only
+        if no other matches."""
         if service is None:
             if interface is None:
                 return None
@@ -419,7 +423,8 @@ class Directory:
         return None
 
     def apart(self, interface: str | None, service: str | None, now: float) -> list[str]:
-        """Names of services that are there and take no callers: of the first few that match."""
+        """Names of matching services that are registered and take no callers; only the first few
+        instances are examined."""
         if service is not None:
             held = self._index.names.get(service)
             some: Iterable[Record] = () if held is None else (held,)
@@ -432,20 +437,20 @@ class Directory:
     ) -> DirectoryPage:
         """Some of the live records that match, in the order of their names.
 
-        :param after: the name to go on after; the empty one to begin.
-        :param limit: how many at most.
-        :param stride: how many names to look at, at most: a page may be empty and not the last.
+        :param after: the name after which the page begins; empty for the first page.
+        :param limit: the most records.
+        :param stride: the most names that are examined: a page may be empty and not the last.
         """
         return _page(self._index, query, after, limit, now, stride)
 
     def listing(self, query: Query, after: str, limit: int, now: float) -> DirectoryPage:
-        """The same for a list, which also has the doubtful records whose leases the store has
-        ended. Watchers were told of the ends of these."""
+        """As :meth:`page`, for lists: with the doubtful records whose leases the store has ended.
+        Watchers don't get these, as their ends were reported."""
         page = self.page(query, after, limit, now)
         if self.ended is None or not self.ended.doubtful.names:
             return page
         others = _page(self.ended.doubtful, query, after, limit, now, STRIDE)
-        # Each is complete up to where it ends.
+        # Each of the two pages is complete up to its own end.
         ends = [one.after for one in (page, others) if one.after is not None]
         last = min(ends) if ends else None
         found = sorted(page.records + others.records, key=_name)

@@ -1,4 +1,4 @@
-"""Removes registrations whose lease has ended, unless most seem to end."""
+"""Removes registrations whose lease has ended, unless most leases end at once."""
 
 from __future__ import annotations
 
@@ -24,18 +24,19 @@ RETRY = 5.0
 
 
 class Expiry:
-    """One timer for all leases: it fires when the first may end.
+    """Removes expired registrations, with one timer for all leases: it fires when the first may
+    end.
 
-    If most leases end at about the same time, it is rather the nameserver that can't be reached, or
-    that was suspended, than most services that are dead. So there is a guard: what ends then is not
-    removed, but kept for one more ttl as *doubtful*, once until it is renewed. Its owner renews it
-    as usual; another owner may take its name at once. It is located if there is no other.
+    If most leases end at about the same time, the cause is more likely that the nameserver could
+    not be reached, or was suspended, than that most services are dead. So there is a guard: it
+    keeps registrations that end then for one more ttl, as *doubtful*. The owner of one renews it as
+    usual; another owner may take its name at once. It is located if no other service matches.
 
     :param directory: knows which leases end, and when.
     :param store: removes them.
     :param reactor: for the delayed call.
     :param seconds: the clock that leases end by.
-    :param guard: whether to doubt it when most leases end.
+    :param guard: whether registrations are kept as doubtful when most leases end.
     :ivar count: registrations that were removed.
     :ivar timer: the delayed call, or None when there is no lease.
     """
@@ -55,7 +56,8 @@ class Expiry:
         self._reactor = reactor
         self._seconds = seconds
         self._guard = guard
-        #: what was marked as doubtful, and what was renewed of all such before; None: all is well
+        #: how many records were marked as doubtful, and `directory.healed` before that; None if
+        #: none is doubtful
         self._guarding: tuple[int, int] | None = None
         self._time = 0.0
         self._failing = False
@@ -74,7 +76,7 @@ class Expiry:
         self.timer = self._reactor.callLater(max(0.0, first - self._seconds()), self._expire)
 
     def stop(self) -> None:
-        """Remove no more."""
+        """Cancel the timer."""
         self._stopped = True
         if self.timer is not None:
             self.timer.cancel()
@@ -93,12 +95,13 @@ class Expiry:
         self.schedule()
 
     def _not_doubted(self, ended: list[Record]) -> list[Record]:
-        """Those of some ended records that are to be removed; the others are kept as doubtful."""
+        """Mark ended records as doubtful if most leases end. Returns those to remove."""
         directory = self._directory
         fresh = sum(not record.doubtful for record in ended)
         if not fresh or len(directory) < FEWEST or (part := directory.ending()) <= MOST:
             return ended
-        # All of them at once: else who renews before its turn would be refused.
+        # Mark all of them at once: an owner that renews before its record is marked would be
+        # refused.
         ended += directory.due(self._seconds(), float("inf"))
         marked, healed = self._guarding or (0, directory.healed)
         now = self._seconds()
@@ -111,8 +114,8 @@ class Expiry:
         kept = len(ended) - len(removed)
         if self._guarding is None:
             log.critical(
-                "{percent} % of {count} leases are over or about to be: what ends is kept as "
-                "doubtful for one more ttl, {kept} registrations now. Can services reach this "
+                "{percent} % of {count} leases are over or about to be: registrations that end "
+                "are kept as doubtful for one more ttl, {kept} now. Can services reach this "
                 "nameserver?",
                 percent=round(part * 100),
                 count=len(directory),

@@ -50,19 +50,19 @@ async def follow(
     tags: Sequence[str] = (),
     interrupted: Callable[[Exception], object] = lambda problem: None,
 ) -> AsyncGenerator[dict[str, Any], None]:
-    """What is registered, and then what changes, until the iteration is closed.
+    """Yield the registered services, and then each change, until the iteration is closed.
 
-    The events are those of ``watch``. After a lost connection it goes on from the last revision. If
-    that is too old, or the nameserver has another store than before, it compares with a new
-    snapshot: what is gone by then gets a delete with the reason ``missed``, and another
-    end-of-snapshot follows. So a program that applies each put and each delete always has what the
-    nameserver had last.
+    The events are those of ``watch``. After a lost connection it continues from the last revision.
+    If that is too old, or the nameserver has another store than before, it gets a new snapshot: for
+    each service that is gone it yields a delete with the reason ``missed``, and then another
+    end-of-snapshot. So a program that applies each put and each delete always has the nameserver's
+    latest known state.
 
     :param nameserver: from :meth:`Context.nameserver`.
     :param service: a pattern for names.
     :param interface: a pattern for interfaces.
     :param tags: a record must have all of them.
-    :param interrupted: called with the error each time the nameserver is lost or out of reach.
+    :param interrupted: called with the error each time the nameserver is lost or can't be reached.
     """
     wanted = {"service": service, "interface": interface, "tags": list(tags)}
     revision: int | None = None

@@ -1,5 +1,6 @@
-"""Whether a nameserver's memory is current: if others share its store, it asks the store before it
-refuses."""
+"""How current a nameserver's memory is. If other nameservers share its store, its memory may be
+behind: it asks the store before it refuses a request, and does not answer when cut off for too
+long."""
 
 from __future__ import annotations
 
@@ -22,47 +23,46 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-#: Seconds for which a nameserver that is cut off from its store answers what it knew last.
+#: Seconds for which a nameserver that is cut off from its store answers from memory.
 MAX_STALE = 600.0
-#: Second looks at names in the store at a time. Those for leases share one question.
+#: The most names that are refreshed from the store at a time. All leases share one request.
 LOOKS = 32
 
 
 class StoreView:
-    """The memory of a nameserver that has its store alone: what it knows is all there is.
+    """The view of a nameserver that uses its store alone: its memory is always current.
 
-    :cvar is_shared: whether others change the store as well.
+    :cvar is_shared: whether other nameservers change the store as well.
     """
 
     is_shared = False
 
     async def proposed(self, service: str, propose: Callable[[], T]) -> T:
-        """What a function makes of the memory; if that may be behind, it is asked again before it
-        refuses.
+        """Call a function that uses what the memory has of a name. If it raises an error and the
+        memory may be behind, refresh the name from the store, and call it again.
 
-        :param propose: raises ServiceNameTaken or ServiceNotFound by what the memory has of the
-            name.
+        :param propose: may raise ServiceNameTaken or ServiceNotFound.
         """
         return propose()
 
     async def owned(self, lease: int, look: Callable[[], T]) -> T:
         """The same for a lease.
 
-        :param look: raises LeaseLost or NotLeaseOwner by what the memory has of it.
+        :param look: may raise LeaseLost or NotLeaseOwner.
         """
         return look()
 
     def aged(self, found: dict[str, Any]) -> dict[str, Any]:
-        """An answer, with ``stale``, the seconds, if the nameserver is cut off.
+        """Add ``stale`` to an answer, in seconds, if the nameserver is cut off.
 
-        :raises NameserverStale: it is too old.
+        :raises NameserverStale: it is cut off for too long.
         """
         return found
 
     def staleness(self) -> float:
-        """How old answers are, in seconds; 0.0 while the nameserver is not cut off.
+        """How old answers may be, in seconds; 0.0 while the nameserver is not cut off.
 
-        :raises NameserverStale: they are too old.
+        :raises NameserverStale: it is cut off for too long.
         """
         return 0.0
 
@@ -72,21 +72,21 @@ class StoreView:
         return False
 
     def freshness(self) -> dict[str, object]:
-        """What ``stat`` shows of it."""
+        """The entries of ``stat`` about this."""
         return {}
 
     def tell(self, about: dict[str, object]) -> None:
-        """What the others see of this nameserver."""
+        """Tell other nameservers on the store about this one."""
 
     def cluster(self) -> Any:
-        """Who shares the store, and its members; or a Deferred of that."""
+        """The nameservers that share the store, and the store's members; or a Deferred of that."""
         return {}
 
 
 class SharedStoreView(StoreView):
-    """The memory of a nameserver whose store others change, too: it may be behind.
+    """The view of a nameserver whose store other nameservers change as well.
 
-    :param store: brings it up to date for one name.
+    :param store: the store.
     :param max_stale: seconds; older data is not served.
     """
 

@@ -13,9 +13,9 @@ from pycomnet.nameserver.records import Record
 from pycomnet.nameserver.roundrobin import Ring
 from pycomnet.nameserver.weightedchoice import choose
 
-#: Most interfaces have one instance: then the record itself is in the index, without a ring.
+#: What the index has for an interface or a tag: the record itself if there is only one, as usual.
 Entry = Record | Ring
-#: Tags, metadata and ttls that are remembered so that records share equal ones.
+#: The most tags, metadata and ttls that are remembered, so that records share equal ones.
 POOL = 10_000
 
 
@@ -24,9 +24,9 @@ class Index:
 
     :ivar names: service name -> record.
     :ivar leases: lease -> record.
-    :ivar size: bytes of all of them, as :attr:`Record.size` counts.
-    :ivar draining: how many take no new callers.
-    :ivar failing: of how many the check fails.
+    :ivar size: bytes of all records, as :attr:`Record.size` counts.
+    :ivar draining: how many records drain.
+    :ivar failing: how many records have a failing health check.
 
     :param random: chooses among records with weights.
     """
@@ -58,14 +58,14 @@ class Index:
         return len(self._tags)
 
     def fill(self, records: Iterable[Record]) -> None:
-        """Add many at once, all of new names; call :meth:`sort` after the last of them."""
+        """Add many records with new names; call :meth:`sort` after the last of them."""
         names = self._unsorted
         for record in records:
             self._insert(record)
             names.append(record.service)
 
     def sort(self) -> None:
-        """Put the names of what was filled in in order."""
+        """Sort the names that were added by :meth:`fill`."""
         self._order.update(self._unsorted)
         self._unsorted.clear()
 
@@ -79,7 +79,7 @@ class Index:
         self.size += record.size - old.size
         self._count(old, -1)
         self._count(record, 1)
-        record.service = old.service  # the string that the order has, too
+        record.service = old.service  # the same string object that the sorted list has
         self.names[record.service] = record
         self.leases.pop(old.lease, None)
         self.leases[record.lease] = record
@@ -129,18 +129,18 @@ class Index:
                 record.interfaces = other.interfaces
         pool = self._pool
         if len(pool) > POOL:
-            pool.clear()  # frequent values come back soon
+            pool.clear()  # frequent values are soon there again
         record.tags = pool.setdefault(record.tags, record.tags)
         record.metadata = pool.setdefault(record.metadata, record.metadata)
         record.ttl = pool.setdefault(record.ttl, record.ttl)
 
-    # -- looking ---------------------------------------------------------------------------------
+    # -- lookups ---------------------------------------------------------------------------------
 
     def next(self, interface: str, tags: frozenset[str], now: float) -> Record | None:
-        """The next live record in turn with this interface and all these tags."""
+        """The next live record, in round-robin order, with this interface and all these tags."""
         fewest = _many(self._interfaces.get(interface))
         for tag in tags:
-            # Search the rarest of what is asked for.
+            # Search the shortest list.
             some = _many(self._tags.get(tag))
             if len(some) < len(fewest):
                 fewest = some
@@ -160,7 +160,7 @@ class Index:
         return None
 
     def next_doubtful(self, interface: str, tags: frozenset[str], now: float) -> Record | None:
-        """One of the records that are kept as doubtful, at random; the weights don't count."""
+        """A doubtful record at random; the weights are ignored."""
         entry = _many(self._interfaces.get(interface))
         some = entry.items if isinstance(entry, Ring) else entry
         first = int(self._random() * len(some))
@@ -178,7 +178,7 @@ class Index:
         return _many(self._interfaces.get(interface))
 
     def sample(self, most: int) -> Iterator[Record]:
-        """All records, or so many of them, at even distances in the order of their names."""
+        """All records; or at most this many, at even distances in the order of their names."""
         have = len(self.names)
         if have <= most:
             return iter(self.names.values())

@@ -1,4 +1,4 @@
-"""When leases end, without work for those that are renewed."""
+"""Finds the leases that have ended (a timer wheel with lazy updates: a renewal costs nothing)."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import heapq
 
 from pycomnet.nameserver.records import Record
 
-#: Seconds: leases that end within the same quarter of a second are looked at together. Nobody sees
-#: a lease that is over, looked at or not; a watcher learns of its end this late.
+#: Seconds: leases that end within the same quarter of a second are processed together. Queries
+#: ignore a lease from the moment it ends; a watcher learns of its end at most this much later.
 GRAIN = 0.25
-#: Records that are gone stay until their slot's time comes. They are swept out when they are more
-#: than this, and more than half of all.
+#: Removed records stay in their slot until its time comes. They are swept out when there are more
+#: than this, and they are more than half of all.
 MAX_GONE = 10_000
-#: ``Record.ends`` of one that is gone.
+#: ``Record.ends`` of a removed record.
 GONE = -1.0
 
 
@@ -20,9 +20,9 @@ class Leases:
     """Records by the time at which their lease ends.
 
     A renewal only changes ``Record.ends``. A record stays in its slot until the slot's time comes;
-    if it was renewed meanwhile, it moves to a later slot. So each record is looked at once in a
-    lease's length, however often it is renewed. A slot is a list of the records of a quarter of a
-    second; the heap has only the slots' times.
+    if it was renewed meanwhile, it moves to a later slot. So each record is examined once in a
+    lease's length, however often it is renewed. A slot is a list of the records whose leases end in
+    the same quarter of a second. A heap has the slots' times.
     """
 
     def __init__(self) -> None:
@@ -62,13 +62,13 @@ class Leases:
         self._gone = 0
 
     def next_time(self) -> float | None:
-        """When to look again, or None if there are no leases."""
+        """When to call :meth:`due` next, or None if there are no leases."""
         return self._times[0] * GRAIN if self._times else None
 
     def due(self, now: float, limit: float) -> list[Record]:
         """Take out records whose lease has ended.
 
-        :param limit: the most records to look at; more may be due.
+        :param limit: the most records to examine; more may be due.
         """
         ended: list[Record] = []
         while self._times and self._times[0] * GRAIN <= now and limit > 0:

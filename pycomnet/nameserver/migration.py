@@ -20,9 +20,9 @@ from pycomnet.nameserver.standing import standing_of
 if TYPE_CHECKING:
     from pycomnet.interfaces import INameStore
 
-#: The number of the lines' form.
+#: The version of the lines' format.
 FORMAT = 1
-#: Registrations that are asked for at a time.
+#: How many registrations the store is asked to commit at a time.
 AT_ONCE = 500
 _KINDS: dict[str, Any] = {
     "service": str,
@@ -39,10 +39,10 @@ _KINDS: dict[str, Any] = {
 
 @implementer(INameFollower)
 class StoreContents:
-    """All that a store has.
+    """Collects everything that a store has.
 
     :ivar records: service -> its record.
-    :ivar revision: the store's when it was opened.
+    :ivar revision: the store's revision when it was opened.
     """
 
     def __init__(self) -> None:
@@ -82,7 +82,7 @@ class StoreContents:
 
 
 def as_line(record: Record) -> str:
-    """A record as a line of JSON. Of the secret it has the digest, as the store does."""
+    """Format a record as a line of JSON, with the digest of its secret, as in the store."""
     found = {
         "format": FORMAT,
         "service": record.service,
@@ -101,18 +101,18 @@ def as_line(record: Record) -> str:
 
 
 def first_line(revision: int) -> str:
-    """The line before all records.
+    """Format the line before all records.
 
-    :param revision: the store's: at least every fence that it has given, also those of
-        registrations that are gone.
+    :param revision: the store's. No fence that the store has given is higher, also of registrations
+        that are gone.
     """
     return json.dumps({"format": FORMAT, "revision": revision})
 
 
 def from_first_line(line: str) -> int:
-    """The revision of the line before all records.
+    """Read the revision from the line before all records.
 
-    :raises InvalidRegistration: it is none.
+    :raises InvalidRegistration: the line is not valid.
     """
     found = _map_of(line)
     revision = found.get("revision")
@@ -134,9 +134,9 @@ def _map_of(line: str) -> dict[str, Any]:
 
 
 def from_line(line: str) -> tuple[Record, int]:
-    """The record of a line, and the fence that it had: a store gives it another.
+    """Read a record from a line, and the fence that it had; its new store gives it another one.
 
-    :raises InvalidRegistration: it is none.
+    :raises InvalidRegistration: the line is not valid.
     """
     found = _map_of(line)
     for key, kind in _KINDS.items():
@@ -170,9 +170,10 @@ def from_line(line: str) -> tuple[Record, int]:
 
 @deferred
 async def export_records(store: INameStore) -> list[str]:
-    """The store's revision, and all registrations, a line each, in the order of their names.
+    """Export the store's revision, and all registrations in the order of their names.
 
     :param store: not open; it is closed afterwards.
+    :returns: fires with the lines.
     """
     contents = StoreContents()
     try:
@@ -185,18 +186,18 @@ async def export_records(store: INameStore) -> list[str]:
 
 @deferred
 async def import_records(store: INameStore, lines: Iterable[str]) -> tuple[int, list[str]]:
-    """Register all of them in a store, each with its lease and its owner's secret: so the owners go
-    on renewing. Each lease begins anew, with its whole length.
+    """Register exported records in a store, each with its lease and its owner's secret, so that the
+    owners can continue to renew. Each lease begins again with its full length.
 
     :param store: not open; it is closed afterwards.
-    :returns: fires with how many are registered now, and the names that others have there. Fails
-        with InvalidRegistration if a line is none, or if fences would fall; then nothing was done.
-        Fails with StoreFailed if another prefix of that etcd uses a lease; then those before it are
-        registered.
+    :returns: fires with the number of registered records, and the names that were already taken.
+        Fails with InvalidRegistration if a line is not valid, or if fences would become lower; then
+        nothing was changed. Fails with StoreFailed if another prefix of the same etcd uses a lease;
+        then the records before that one are registered.
     """
     wanted = [line for line in lines if line.strip()]
     if not wanted:
-        raise InvalidRegistration("there is no line: expected what an export has printed")
+        raise InvalidRegistration("the input is empty: expected the output of an export")
     read = [from_line(line) for line in wanted[1:]]
     records = [record for record, _ in read]
     highest = max((fence for _, fence in read), default=0)
@@ -207,8 +208,9 @@ async def import_records(store: INameStore, lines: Iterable[str]) -> tuple[int, 
         await store.open(contents)
         if highest > contents.revision:
             raise InvalidRegistration(
-                f"there are fences of up to {highest}, and this store is at {contents.revision}: "
-                "fences would fall. Import into a new store (a new file, an unused prefix)"
+                f"the export has fences up to {highest}, and this store is at revision "
+                f"{contents.revision}: its next fences would be lower. Import into a new store (a "
+                "new file, an unused prefix)"
             )
         for start in range(0, len(records), AT_ONCE):
             some = records[start : start + AT_ONCE]

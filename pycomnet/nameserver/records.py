@@ -19,10 +19,10 @@ decode = _codec.decode
 #: Why a registration ended: its owner unregistered it, or its lease ended.
 UNREGISTERED = "unregistered"
 EXPIRED = "expired"
-#: For a watcher: it is still registered, but no longer matches the watcher's query.
+#: For a watcher: the service is still registered, but no longer matches the watcher's query.
 CHANGED = "changed"
 
-#: Bytes that each interface and each tag of a record is counted for, beside its letters.
+#: Bytes that each interface and each tag of a record counts for, in addition to its characters.
 NAME_COST = 64
 #: ``Record.ends`` if the store ends leases.
 NEVER = float("inf")
@@ -35,24 +35,24 @@ SAME = -2.0
 class Record:
     """One service's registration.
 
-    There may be a million of these, so it holds no more than it must, and equal parts are shared
+    There may be a million of these objects, so they are small, and share equal parts
     (:meth:`Index.share`). Only the end of its lease changes: registering again makes a new record,
     and so does a new standing.
 
     :ivar service: its name; no two live records have the same.
     :ivar interfaces: what it offers.
     :ivar address: the endpoint string to connect to.
-    :ivar metadata: the encoding of a map, or nothing for an empty one.
-    :ivar tags: words to find it by.
+    :ivar metadata: an encoded map; empty for an empty map.
+    :ivar tags: words by which it can be found.
     :ivar ttl: seconds that its lease lasts from each renewal.
     :ivar lease: the lease's number.
     :ivar secret: the digest of its owner's secret.
     :ivar fence: the revision in which it was registered; 0 until it is.
     :ivar ends: when the lease ends, by the clock of the directory that holds the record.
     :ivar client: the client that registered or renewed it since the nameserver was started.
-    :ivar standing: whether it takes callers; None: as usual.
-    :ivar doubtful: until when it is kept although its lease is over, as those of most are (see
-        :class:`Expiry`); 0.0: it never was since it was registered or renewed.
+    :ivar standing: its weight, draining and health; None for the usual values.
+    :ivar doubtful: until when it is kept although its lease is over (see :class:`Expiry`); 0.0 if
+        it was not doubtful since it was registered or renewed.
     """
 
     service: str
@@ -90,11 +90,11 @@ class Record:
         return found
 
     def with_standing(self, standing: Standing | None) -> Record:
-        """The record with another standing, to be registered in its place."""
+        """Make a record with another standing that replaces this one."""
         return attrs.evolve(self, standing=standing, fence=0, ends=SAME)
 
     def is_kept(self, now: float) -> bool:
-        """Whether it is registered: its lease lives, or it is kept as doubtful."""
+        """Whether it is registered: its lease has not ended, or it is kept as doubtful."""
         return self.ends > now or self.doubtful > now
 
     @property
@@ -118,12 +118,12 @@ class Record:
 
 @attrs.define(eq=False)  # not frozen: that takes three times as long to make
 class Put:
-    """A registration for a store to keep.
+    """A request to a store: register a record.
 
-    :ivar record: without its fence, which the store sets.
+    :ivar record: the record without its fence, which the store sets.
     :ivar replaces: the fence of the record that it replaces, or None if there must not be a record
         of that name.
-    :ivar keeps_lease: whether it may get no lease of another number: its owner has that one.
+    :ivar keeps_lease: whether the lease's number must not change, as the owner knows that number.
     """
 
     record: Record
@@ -137,7 +137,7 @@ class Put:
 
 @attrs.define(eq=False)  # not frozen: that takes three times as long to make
 class Delete:
-    """A registration for a store to remove.
+    """A request to a store: remove a registration.
 
     :ivar replaces: the fence of the record to remove; another record of that name stays.
     :ivar why: :data:`UNREGISTERED` or :data:`EXPIRED`.
@@ -156,7 +156,7 @@ class Change:
     :ivar service: the name whose registration changed.
     :ivar record: what is registered now, or None.
     :ivar why: the reason, if nothing is.
-    :ivar is_guess: whether the store doesn't know the reason, and guesses it.
+    :ivar is_guess: whether the store does not know the reason, and has guessed it.
     """
 
     revision: int

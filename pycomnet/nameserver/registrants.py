@@ -1,4 +1,4 @@
-"""Who registers, and is counted as one client; and who may remove what others registered."""
+"""Identifies the client of a request, whose registrations are limited; and recognises operators."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ if TYPE_CHECKING:
     from pycomnet.services.server.request import Request
 
 
-@attrs.define(eq=False)  # held by its records alone, so it goes with the last of them
+@attrs.define(eq=False)  # only its records refer to it: it is freed with the last of them
 class Registrant:
-    """A client that registers services.
+    """Counts a client's registrations.
 
-    :ivar registered: its registrations.
-    :ivar asked: those that the store is about to commit or refuse.
+    :ivar registered: how many registrations it has.
+    :ivar asked: how many more the store is about to commit or refuse.
     """
 
     registered: int = 0
@@ -31,9 +31,9 @@ class Registrant:
 class Clients:
     """Finds the client that makes a request.
 
-    A client is the user who has logged in, where the nameserver's rules ask for that; else the name
-    in its certificate. Without both it is the machine that the connection comes from. On this
-    machine, where all connections come from the same address, it is the connection.
+    A client is identified by the user who has logged in, if the nameserver's rules require a login;
+    otherwise by the name in its certificate; otherwise by the address that the connection comes
+    from. For connections from this machine, which have the same address, each one is a client.
     """
 
     def __init__(self) -> None:
@@ -47,7 +47,7 @@ class Clients:
         """The client that makes a request."""
         connection: Any = request.connection
         user = request.user
-        if user is not None:  # of another kind of credentials, the name is another user's
+        if user is not None:  # with another kind of credentials, the same name is another user
             return self._with_name(f"user, {user.how}", user.name)
         if connection.user is not None:
             return self._with_name("user, certificate", connection.user)
@@ -67,17 +67,18 @@ class Clients:
 
 
 def is_operator(request: Request, operators: Collection[str]) -> bool:
-    """Whether a request is an operator's, who may remove what others have registered.
+    """Whether the caller is an operator, who may remove registrations of others.
 
-    If there is a rule for it, these are the users whom that lets in; else the nameserver's own user
-    and root over a unix socket, and
+    If the nameserver has an access rule for the method, operators are the users that it admits.
+    Otherwise they are the nameserver's own user and root, over a unix socket, and the users with
+    certain certificates.
 
-    :param operators: names in certificates.
+    :param operators: the names in these certificates.
     """
     connection = request.connection
     gate = connection.server.gate
     if gate is not None and gate.has_rule(request.interface, request.method):
-        return request.user is not None  # it has let the caller in
+        return request.user is not None  # the gate has admitted the caller
     if connection.user is not None and connection.user in operators:
         return True
     peer = peer_credentials(connection.transport)

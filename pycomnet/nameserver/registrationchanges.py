@@ -1,4 +1,5 @@
-"""What owners and operators change of a registration: its standing; and its removal."""
+"""The nameserver's methods that change a registration's weight, draining and health, or remove
+it."""
 
 from __future__ import annotations
 
@@ -25,12 +26,12 @@ if TYPE_CHECKING:
 
 log = Logger()
 
-#: How often a change is tried when others of the same name come in between.
+#: How many times a change is tried if other changes of the same name come first.
 ATTEMPTS = 10
 
 
 class RegistrationChanges(Service):
-    """The part of the nameserver by which registrations are changed where they are."""
+    """The methods ``adjust`` for owners, and ``override`` and ``remove`` for operators."""
 
     limits: NameserverLimits
     directory: Directory
@@ -54,11 +55,11 @@ class RegistrationChanges(Service):
         idempotent=True,
     )
     async def adjust(self, request: Request) -> dict[str, Any]:
-        """Change how a registration is located; for its owner. The lease is not renewed by that.
+        """Change how a registration is located; for its owner. This does not renew the lease.
 
-        What is left out stays. While it is draining, or its check is failing, it is listed and not
-        located: draining, it still finishes what it has been asked for. What the check says is
-        shown in lists. The registration gets a new fence, as it is registered anew.
+        Arguments that are left out stay as they are. A service that is draining, or whose check is
+        failing, is listed and not located; while draining it finishes the calls that it has. What
+        the check says is shown in lists. The registration gets a new fence.
         """
         taken = Arguments("adjust", request.args, self.limits)
         owner = taken.lease()
@@ -81,7 +82,10 @@ class RegistrationChanges(Service):
         raise StoreFailed("the registration is being changed too often")
 
     async def _restand(self, held: Record, standing: Standing) -> int | None:
-        """Give a record another standing; None if something else was changed in between."""
+        """Commit a new standing of a record.
+
+        :returns: the fence; None if the record was changed meanwhile.
+        """
         wanted = or_none(standing)
         if wanted == held.standing:
             return held.fence
@@ -96,10 +100,10 @@ class RegistrationChanges(Service):
         idempotent=True,
     )
     async def override(self, request: Request) -> dict[str, Any]:
-        """Drain a service, or change its weight; for an operator, as remove.
+        """Drain a service, or change its weight; for operators: see remove.
 
-        It stays so when its owner registers it again. draining=False ends what an operator has
-        begun, not what the owner has. The lease is not renewed.
+        The change stays when the owner registers the service again. draining=False ends draining
+        that an operator has begun, and not what the owner has begun. This does not renew the lease.
         """
         taken = Arguments("override", request.args, self.limits)
         service = taken.text("service", wild=False)
@@ -129,12 +133,12 @@ class RegistrationChanges(Service):
 
     @method(args={"service": "str"}, results={"service": "str"})
     async def remove(self, request: Request) -> dict[str, Any]:
-        """End the lease of a service that is dead or lost; for an operator.
+        """End the lease of a service that is dead or lost; for operators.
 
         A client is an operator if it connects over a unix socket as the nameserver's own user or
         root, or with a certificate whose name the nameserver was given as an operator's. If the
-        nameserver has a rule for this, the users are that it lets in. A service that lives
-        registers again.
+        nameserver has an access rule for this method, the users that it admits are the operators. A
+        service that is running registers again.
         """
         taken = Arguments("remove", request.args, self.limits)
         service = taken.text("service", wild=False)

@@ -1,4 +1,4 @@
-"""What clients may ask for: the forms of names and arguments, and their limits."""
+"""Reads and checks the arguments of requests, and has the nameserver's limits."""
 
 from __future__ import annotations
 
@@ -22,21 +22,22 @@ from pycomnet.wire.values import ValueNotSendable
 
 @attrs.frozen
 class NameserverLimits:
-    """What a nameserver takes at most.
+    """The limits of a nameserver.
 
     :ivar name: characters of a service's or interface's name, or a tag.
     :ivar interfaces: of one service.
     :ivar tags: of one service.
     :ivar address: characters of an address.
     :ivar metadata: bytes of a service's metadata, encoded.
-    :ivar min_ttl: seconds of the shortest lease; renewals of a shorter one would be a flood.
-    :ivar max_ttl: seconds of the longest lease: so long may a dead service block its name.
-    :ivar ttl: seconds of a lease, if the request has none.
+    :ivar min_ttl: seconds of the shortest lease; shorter ones would be renewed too often.
+    :ivar max_ttl: seconds of the longest lease, and so for which a dead service can block its name.
+    :ivar ttl: seconds of a lease if the request does not set them.
     :ivar services: registrations.
     :ivar client_services: registrations of one client. A client is the name in its certificate,
         else the machine it comes from; on this machine, its connection.
-    :ivar bytes: of all registrations' texts and metadata, roughly. A million usual ones have a
-        fifth of it; a few hundred thousand of the longest would fill a machine's memory.
+    :ivar bytes: about how many bytes of texts and metadata all registrations may have. A million
+        usual ones have a fifth of the default; without the limit, a few hundred thousand of the
+        longest would fill a machine's memory.
     :ivar watches: watches at a time, of all clients.
     :ivar connection_watches: watches at a time on one connection.
     :ivar page: records in one answer of ``list_services``.
@@ -64,9 +65,10 @@ class NameserverLimits:
 #: Names and addresses of the usual kind, which need no further check.
 _PLAIN = re.compile(r"[A-Za-z0-9_.:/-]+")
 _TCP = re.compile(r"tcp:[A-Za-z0-9_.-]+:[0-9]{1,5}")
-#: Characters of a secret that an owner chooses; fewer could be guessed.
+#: The least and most characters of a secret that an owner chooses; a shorter one could be guessed.
 MIN_SECRET, MAX_SECRET = 16, 128
-#: Not allowed in names: they have a meaning in patterns, or can't be seen at an end.
+#: Characters that names must not have: wildcards of patterns, and the space, which is easy to
+#: overlook at the end of a name.
 WILD = frozenset("*?[] ")
 
 
@@ -74,7 +76,7 @@ class Arguments:
     """The arguments of one request, taken one by one.
 
     :param what: the request's name, for errors.
-    :param args: what came; anything.
+    :param args: the arguments as they were received: any value.
     """
 
     def __init__(self, what: str, args: object, limits: NameserverLimits) -> None:
@@ -114,7 +116,7 @@ class Arguments:
         return value
 
     def begin(self, name: str) -> str:
-        """A name to go on after. The empty name, or none, means the beginning."""
+        """A name after which a list continues; an empty or missing name means the beginning."""
         value = self._args.get(name)
         if value == "" and isinstance(value, str):
             del self._args[name]
@@ -235,7 +237,7 @@ class Arguments:
         return value
 
     def lease(self) -> tuple[int, str]:
-        """A lease and its secret, of any form that ``register`` can have returned."""
+        """A lease and its secret, in any form that ``register`` may have returned."""
         lease = self._args.pop("lease", None)
         secret = self._args.pop("secret", None)
         if not isinstance(lease, int) or isinstance(lease, bool):
@@ -248,7 +250,9 @@ class Arguments:
 def registration(
     args: object, limits: NameserverLimits, new_lease: int, new_secret: str
 ) -> tuple[Record, str]:
-    """The registration that ``register`` asks for: a record without fence, and the owner's secret.
+    """Read the arguments of ``register``.
+
+    :returns: the record, without a fence, and the owner's secret.
 
     :param new_lease: the number of a new lease.
     :param new_secret: the secret, if the owner chose none.
@@ -273,7 +277,7 @@ def registration(
 
 
 def query(taken: Arguments, limits: NameserverLimits) -> Query:
-    """The patterns of ``list_services`` and ``watch``."""
+    """Read the patterns of ``list_services`` and ``watch``."""
     service, interface = taken.optional("service"), taken.optional("interface")
     tags = frozenset(taken.texts("tags", limits.tags, wild=True))
     try:

@@ -6,10 +6,11 @@ from collections.abc import Iterator
 
 from pycomnet.nameserver.records import Record
 
-#: Up to this length a ring is searched: a microsecond, and no memory for each record's place.
+#: A ring of this length or less is searched linearly: that takes a microsecond, and no memory for
+#: the records' places.
 SMALL = 128
-#: Up to this length, the places are noted when a record is removed for the first time: some
-#: milliseconds. So most rings of a million records that are loaded at a start need no places.
+#: In a ring of this length or less, the records' places are noted when a record is removed for the
+#: first time, which takes some milliseconds. In a longer one they are noted at once.
 MEDIUM = 20_000
 
 
@@ -47,7 +48,7 @@ class Ring:
         return self._places
 
     def _taken_out(self, record: Record) -> int:
-        """The place of a record, which is noted no longer."""
+        """Find the place of a record, and forget it."""
         places = self._places
         if places is None:
             if len(self.items) <= SMALL:
@@ -75,7 +76,7 @@ class Ring:
     def next(
         self, now: float, tags: frozenset[str] = frozenset(), interface: str | None = None
     ) -> Record | None:
-        """The next record in turn that lives and has these tags and this interface."""
+        """The next live record in turn that has these tags and this interface."""
         items = self.items
         size = len(items)
         first = self._next if self._next < size else 0

@@ -47,12 +47,12 @@ if TYPE_CHECKING:
 
 log = Logger()
 
-#: Lists that go through all names at a time; further ones wait.
+#: The most lists at a time that examine all names; further ones wait.
 SCANS = 2
 #: About how many bytes of addresses and metadata one page of ``list_services`` has.
 PAGE_BYTES = 1 << 20
 NO_TAGS: frozenset[str] = frozenset()
-#: Bits of a lease's number: it and JSON's numbers fit.
+#: Bits of a lease's number: as many as a number in JSON can have without loss.
 LEASE_BITS = 53
 
 
@@ -61,21 +61,21 @@ class NameService(RegistrationChanges):
     """Who offers which interface, and where.
 
     A service registers, and keeps its registration by renewing its lease with a secret that only it
-    has. If it stops renewing, the registration goes when the lease ends.
+    has. If it stops renewing, the registration is removed when the lease ends.
 
-    :param store: where registrations are kept; it is opened when the service is added to a server.
+    :param store: keeps the registrations; it is opened when the service is added to a server.
     :param reactor: for delayed calls.
-    :param limits: what clients may ask for.
-    :param seconds: the clock that leases end by. Not the reactor's, as a wall clock may be set.
+    :param limits: the limits of requests.
+    :param seconds: the clock by which leases end: not a wall clock, which may be set.
     :param random_lease: makes a lease's number.
     :param random_secret: makes a secret.
     :param version: the version that ``stat`` shows.
     :param operators: names in certificates whose holders may remove what others registered.
     :param may_register: raises an error if a client may not register a name with interfaces, or
         keep it.
-    :param max_stale: seconds for which it answers while it is cut off from a store that it shares.
-    :param guard: whether most leases ending at once are doubted: see :class:`Expiry`.
-    :param log_length: changes kept for watchers; by default that of :class:`ChangeLog`.
+    :param max_stale: seconds for which it answers while it is cut off from its shared store.
+    :param guard: whether registrations are kept when most leases end at once: see :class:`Expiry`.
+    :param log_length: how many changes are kept for watchers; by default as :class:`ChangeLog`.
     """
 
     def __init__(
@@ -131,16 +131,16 @@ class NameService(RegistrationChanges):
         )
 
     def started(self, server: Any) -> defer.Deferred[None]:
-        """Open the store and load all of it; nothing is served before."""
+        """Open the store and load all of it. The server serves nothing before that is done."""
         self._server = server
         return defer.Deferred.fromCoroutine(self._open())
 
     def listens(self, addresses: list[str]) -> None:
-        """It is served at these addresses now: others that share the store see them."""
+        """Tell other nameservers on the store the addresses of this one."""
         self._view.tell({"version": self._version, "addresses": list(addresses)})
 
     def leave(self) -> None:
-        """End all watches, as the server is about to end; they would not end by themselves."""
+        """End all watches, as the server is about to stop; they would not end by themselves."""
         self._store.leave()
         self._watches.leave()
 
@@ -176,12 +176,12 @@ class NameService(RegistrationChanges):
         lease and the secret. The fence is higher than that of any registration before.
 
         A service may choose the secret itself, of 16 characters or more. Registering again with
-        the same secret replaces the registration and keeps the lease. So a service can repeat it
-        when the reply was lost.
+        the same secret replaces the registration and keeps the lease. So a service can repeat the
+        request when the reply was lost.
 
-        Of several services with an interface, each is located in proportion to its weight, 0 to
-        1000, usually 100; one of weight 0 only if there is no other. One that drains, or whose
-        check is failing, is listed, and not located. See adjust.
+        If several services have an interface, each is located in proportion to its weight: 0 to
+        1000, by default 100. A service of weight 0 is located only if there is no other. A service
+        that is draining, or whose check is failing, is listed and not located. See adjust.
         """
         record, secret = registration(
             request.args, self.limits, self._random_lease(), self._random_secret()
@@ -218,8 +218,8 @@ class NameService(RegistrationChanges):
             try:
                 return await self._store.commit(put)
             except StoreConflict:
-                # Another client was quicker: perhaps the name is taken now. A lease that it had is
-                # not granted again, as its end may be on its way.
+                # Another client was faster: the name may be taken now. The next attempt has another
+                # lease: if the name had this one before, its end may still arrive.
                 record.lease = self._random_lease()
             finally:
                 client.asked -= 1
@@ -229,17 +229,17 @@ class NameService(RegistrationChanges):
         directory = self.directory
         have, before = len(directory), directory.size_of(record.service)
         if not before and have >= self.limits.services:
-            raise NameserverFull(f"there are {have} registrations, and may be no more")
+            raise NameserverFull(f"there are {have} registrations, which is the limit")
         most = self.limits.client_services
         if client.registered + client.asked >= most and not directory.is_own(record):
             raise TooManyRegistrations(
-                f"this client has {client.registered} registrations, and may have {most}: let some "
-                f"end, or ask whoever runs the nameserver for more (--max-per-client)"
+                f"this client has {client.registered} registrations; the limit is {most}: end "
+                f"some, or ask the nameserver's administrator for more (--max-per-client)"
             )
         more = record.size - before
         if more > 0 and directory.size + more > self.limits.bytes:
             raise NameserverFull(
-                f"the {have} registrations have {directory.size} bytes, and may have "
+                f"the {have} registrations have {directory.size} bytes; the limit is "
                 f"{self.limits.bytes}"
             )
 
@@ -249,9 +249,9 @@ class NameService(RegistrationChanges):
         idempotent=True,
     )
     def renew(self, request: Request) -> Any:
-        """Let a lease last for its whole time from now on.
+        """Renew a lease: it lasts its full time from now on.
 
-        If it is over already, the error says so: register again.
+        If it is already over, this fails: register again.
         """
         taken = Arguments("renew", request.args, self.limits)
         owner = taken.lease()
@@ -266,8 +266,8 @@ class NameService(RegistrationChanges):
                 raise
             return self._renew_late(request, owner)
         if record.client is None:
-            # It was registered before this nameserver was started, or at another one. Now its
-            # client is known. It stays, however many registrations that client has.
+            # It was registered before this nameserver was started, or at another one. Its client is
+            # known from now on; that client's limit is not applied to it.
             record.client = client = self._clients.of(request)
             client.registered += 1
         self._counts["renewed"] += 1
@@ -276,7 +276,7 @@ class NameService(RegistrationChanges):
         return answer if renewed is None else renewed.addCallback(lambda _: answer)
 
     async def _renew_late(self, request: Request, owner: tuple[int, str]) -> Any:
-        """The memory says no: it may be late."""
+        """Renew a lease that this nameserver's memory does not have: the memory may be behind."""
         await self._view.owned(owner[0], lambda: self.directory.owned(*owner, self._seconds()))
         renewed = self.renew(request)
         return await renewed if isinstance(renewed, defer.Deferred) else renewed
@@ -301,7 +301,7 @@ class NameService(RegistrationChanges):
 
         return await self._view.owned(lease, look)
 
-    # -- questions -------------------------------------------------------------------------------
+    # -- queries ---------------------------------------------------------------------------------
 
     @method(
         args={"interface": "str?", "service": "str?", "tags": "list?"},
@@ -317,7 +317,7 @@ class NameService(RegistrationChanges):
         args = request.args
         self._counts["located"] += 1
         if args and len(args) == 1 and "interface" in args:
-            # The usual request. If the name is found, it was a valid one, and needs no check.
+            # The usual request. A name that is found is valid, and needs no check.
             record = self.directory.locate(args["interface"], None, NO_TAGS, now)
             if record is not None:
                 return self._view.aged(record.as_map(now))
@@ -332,17 +332,17 @@ class NameService(RegistrationChanges):
             raise taken.refused("interface", "one, or a service")
         record = self.directory.locate(name, service, tags, now)
         if record is None:
-            self._view.staleness()  # if it is that stale, it doesn't know
+            self._view.staleness()  # raises an error if the memory is too old to say so
             self._counts["not found"] += 1
             raise ServiceNotFound(_not_found(name, service, tags) + self._apart(name, service))
         return record
 
     def _apart(self, interface: str | None, service: str | None) -> str:
-        """What to add for services that are there and take no callers."""
+        """The end of an error's message if a matching service takes no callers."""
         apart = self.directory.apart(interface, service, self._seconds())
         if not apart:
             return ""
-        return f"; {apart[0]!r} is there, and draining or failing"
+        return f"; {apart[0]!r} takes no callers: it is draining or failing"
 
     @method(
         args={
@@ -356,11 +356,11 @@ class NameService(RegistrationChanges):
         idempotent=True,
     )
     async def list_services(self, request: Request) -> list[dict[str, Any]]:
-        """The registrations whose name and interface match and that have all these tags.
+        """List the registrations whose name and interface match and that have all these tags.
 
         A service or interface is a name or a pattern: org.example.* is a prefix, and there are ?,
-        * and [...]. The list has up to 1000 registrations, or the limit. To go on, give the last
-        one's name as after (an empty one is the beginning); an empty list is the end.
+        * and [...]. The list has up to limit registrations, at most 1000. For the next page, give
+        the last one's name as after (an empty one is the beginning); an empty list is the end.
         """
         taken = Arguments("list_services", request.args, self.limits)
         wanted = query(taken, self.limits)
@@ -399,10 +399,10 @@ class NameService(RegistrationChanges):
         """What is registered, and then what changes.
 
         First there is a put for each registration that matches, as for list_services, and the
-        end-of-snapshot. Then there is an event for each change. To go on later without a snapshot,
-        pass the revision of the last event. If that is too old, or if the watcher is too slow, the
-        error says so: then begin anew. A nameserver that is cut off from a store that it shares
-        ends its watches: go on at another one.
+        end-of-snapshot. Then there is an event for each change. To continue later without a
+        snapshot, pass the revision of the last event. If that is too old, or if the watcher is too
+        slow, the watch fails: then start without a revision. A nameserver that is cut off from its
+        shared store ends its watches: continue at another one.
         """
         taken = Arguments("watch", request.args, self.limits)
         wanted = query(taken, self.limits)
@@ -415,7 +415,7 @@ class NameService(RegistrationChanges):
         idempotent=True,
     )
     def stat(self, request: Request) -> dict[str, Any]:
-        """What the nameserver has, and what it has done since it started."""
+        """Count what is registered, and the requests since the nameserver was started."""
         directory = self.directory
         self._counts["expired"] = self._expiry.count
         return {
@@ -442,7 +442,7 @@ class NameService(RegistrationChanges):
         idempotent=True,
     )
     def cluster(self, request: Request) -> Any:
-        """The nameservers that share this one's store, and the store's own members."""
+        """List the nameservers that share this one's store, and the store's own members."""
         return self._view.cluster()
 
 

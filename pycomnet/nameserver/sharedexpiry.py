@@ -1,4 +1,4 @@
-"""Keeps registrations whose leases a shared store has ended, if most of them end at once."""
+"""The guard of :mod:`.expiry` for a store that ends leases itself and that nameservers share."""
 
 from __future__ import annotations
 
@@ -17,24 +17,25 @@ if TYPE_CHECKING:
 
 log = Logger()
 
-#: Seconds after which the store may be asked again to note the doubt: it could not, or the watch
-#: has not brought the note yet.
+#: Seconds after which the store is asked again to write the note about the doubt, if it failed or
+#: the watch has not reported the note yet.
 RETRY = 1.0
-#: Seconds that the note stays at most, however long the leases were. If most are still gone then,
-#: another one is written.
+#: The most seconds that the note stays, however long the leases were. If most services are still
+#: gone then, another note is written.
 NOTE = 300.0
 
 
 class SharedExpiry:
-    """What :class:`Expiry` is for a store whose leases end by the nameserver's clock.
+    """The counterpart of :class:`Expiry` for a store that ends leases by its own clock.
 
-    It learns of a lease's end when it is over. If over half of all leases have ended within one ttl
-    and did not come back, it has the store note that: :meth:`ISharedNameStore.doubt`. All
-    nameservers that share the store learn of the note at the same place in the store's changes, and
-    go by it: :class:`EndedLeases`. So it does not matter which of them was first.
+    The store reports leases that have ended. If more than half of all leases have ended within one
+    ttl and were not registered again, this asks the store to write a note:
+    :meth:`ISharedNameStore.doubt`. All nameservers that share the store see the note at the same
+    place in the store's changes, and follow it: :class:`EndedLeases`. So it does not matter which
+    nameserver was first.
 
-    :param guard: whether it is doubted.
-    :ivar timer: the delayed call, or None when nothing is kept.
+    :param guard: whether registrations are kept as doubtful when most leases end.
+    :ivar timer: the delayed call, or None when no ended lease is remembered.
     """
 
     def __init__(
@@ -53,9 +54,9 @@ class SharedExpiry:
         self._reactor = reactor
         self._seconds = seconds
         self._guard = guard
-        #: whether the store is being asked to note the doubt, or soon will be again
+        #: the Deferred of the request to the store, or the delayed call that repeats it
         self._asking: Any = None
-        #: what was renewed of all doubtful ones before; None: there are none
+        #: `directory.healed` before any record was doubtful; None if none is
         self._healed: int | None = None
         self._most = 0
         self._time = 0.0
@@ -67,7 +68,7 @@ class SharedExpiry:
         return self._ended.count
 
     def schedule(self) -> None:
-        """Look at what has changed."""
+        """React to changes of the directory: log, ask the store, and set the timer."""
         if self._stopped:
             return
         self._say()
@@ -81,7 +82,7 @@ class SharedExpiry:
         self.timer = self._reactor.callLater(max(0.0, first - self._seconds()), self._sweep)
 
     def stop(self) -> None:
-        """Look no more."""
+        """Cancel the timers."""
         self._stopped = True
         for one in (self.timer, self._asking):
             if one is not None:
@@ -134,9 +135,9 @@ class SharedExpiry:
         if self._healed is None:
             self._healed = directory.healed
             log.critical(
-                "over half of all leases have ended within one ttl: what ends is kept as doubtful "
-                "for one more ttl, {kept} registrations now; {live} live. Can services reach the "
-                "nameservers?",
+                "over half of all leases have ended within one ttl: registrations that end are "
+                "kept as doubtful for one more ttl, {kept} now; {live} are live. Can services "
+                "reach the nameservers?",
                 kept=directory.doubtful,
                 live=len(directory) - directory.doubtful,
             )

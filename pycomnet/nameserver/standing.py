@@ -1,4 +1,4 @@
-"""Whether a registered service takes callers, and how many of them: draining, weight and health."""
+"""A registration's weight, draining and health: whether it takes callers, and how many."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ _DRAINS, _DRAINED, _WEIGHED, _FAILING = 1, 2, 4, 8
 
 @attrs.frozen
 class Standing:
-    """What a registration has beside what it offers. Most have nothing of it, and no such object.
+    """The weight, draining and health of a registration. Most have the usual values, and no object.
 
-    :ivar weight: in proportion to this it gets callers; with 0 only if nobody else is there.
-    :ivar drains: its owner says that it takes no new callers.
-    :ivar drained: an operator says so.
-    :ivar weighed: an operator has set the weight.
-    :ivar failing: its check fails.
-    :ivar said: its check's text when that changed last.
+    :ivar weight: it gets callers in proportion to this; with 0 only if there is no other.
+    :ivar drains: whether its owner has said that it takes no new callers.
+    :ivar drained: whether an operator has said so.
+    :ivar weighed: whether an operator has set the weight.
+    :ivar failing: whether its health check fails.
+    :ivar said: the health check's text.
     """
 
     weight: int = WEIGHT
@@ -30,7 +30,7 @@ class Standing:
     weighed: bool = False
     failing: bool = False
     said: str = ""
-    #: the weight by which it is chosen; None: it is not, by whom it may be
+    #: the weight by which it is chosen; None if it takes no callers
     share: int | None = attrs.field(init=False, eq=False, repr=False)
 
     @share.default
@@ -39,11 +39,11 @@ class Standing:
 
     @property
     def is_draining(self) -> bool:
-        """Whether anybody says that it takes no new callers."""
+        """Whether its owner or an operator has said that it takes no new callers."""
         return self.drains or self.drained
 
     def as_map(self) -> dict[str, Any]:
-        """What a record has of it for clients: only what is not as usual."""
+        """The entries for a record's map: only the unusual values."""
         found: dict[str, Any] = {}
         if self.weight != WEIGHT:
             found["weight"] = self.weight
@@ -56,7 +56,7 @@ class Standing:
         return found
 
     def as_list(self) -> list[Any]:
-        """What a store keeps of it."""
+        """The list that a store keeps."""
         flags = (
             self.drains * _DRAINS
             | self.drained * _DRAINED
@@ -70,9 +70,9 @@ USUAL = Standing()
 
 
 def standing_of(kept: object) -> Standing | None:
-    """The standing that a store has kept as a list; None for nothing, or the usual one.
+    """Read the list that a store has kept; returns None for nothing, or the usual values.
 
-    :raises ValueError: it is none.
+    :raises ValueError: the list is not valid.
     """
     if kept is None or kept == []:
         return None
@@ -98,12 +98,16 @@ def standing_of(kept: object) -> Standing | None:
 
 
 def or_none(standing: Standing) -> Standing | None:
-    """A standing, or None if it is the usual one."""
+    """A standing, or None if it has the usual values."""
     return None if standing == USUAL else standing
 
 
 def after_operator(new: Standing | None, held: Standing | None) -> Standing | None:
-    """The standing of what an owner registers again: what an operator has set stays."""
+    """The standing after an owner has registered again: what an operator has set stays.
+
+    :param new: the owner's new standing.
+    :param held: the registered standing.
+    """
     if held is None or not (held.drained or held.weighed):
         return new
     changed = attrs.evolve(new or USUAL, drained=held.drained)

@@ -20,25 +20,25 @@ PROGRESS = "progress"
 
 
 class Watch:
-    """A watcher's position in the changes. It holds nothing else: the directory and its log have
-    the changes that the watcher does not have yet, however slow it is.
+    """A watcher's position in the changes. It keeps nothing else: the directory and its log have
+    the events that the watcher was not sent yet, however slow it is.
 
-    The snapshot is taken bit by bit, while changes go on. It has the records of the revision in
-    which it began. Later ones follow as changes, before the end mark. So at the mark the watcher
-    knows exactly what is registered in the mark's revision.
+    The snapshot is sent in pages, while changes go on. It has the records of the revision in which
+    it began. Later changes follow before the end mark. So at the mark the watcher knows exactly
+    what is registered in the mark's revision.
 
-    :param query: which records it is told of.
-    :param revision: go on after that one; None begins with a snapshot.
-    :raises RevisionTooOld: that revision is not known any more, or not yet.
+    :param query: selects the records that are reported.
+    :param revision: continue after this one; None begins with a snapshot.
+    :raises RevisionTooOld: the log does not have the changes after this revision.
     """
 
     def __init__(self, directory: Directory, query: Query, revision: int | None = None) -> None:
         self._directory = directory
         self._query = query
         self._revision = directory.log.last if revision is None else revision
-        #: the changes after it, of one group, that were taken already
+        #: how many changes of the next group were already taken
         self._taken = 0
-        #: the name that the snapshot goes on after, or None when there is none to take
+        #: the name after which the snapshot continues, or None when it is complete
         self._after: str | None = "" if revision is None else None
         #: the revision at which the snapshot ends, or None
         self._mark: int | None = None
@@ -58,7 +58,7 @@ class Watch:
 
     @property
     def caught_up(self) -> bool:
-        """Whether it was told of everything."""
+        """Whether all events were taken."""
         return (
             self._after is None
             and self._mark is None
@@ -69,9 +69,9 @@ class Watch:
         """The next events.
 
         :param limit: the most events, not counting marks.
-        :returns: the events; maybe none, although it has not caught up. The map of a record is made
-            when its event is taken from the iterator, so a watcher that is slow holds one such map.
-        :raises RevisionTooOld: it was so slow that it has missed changes.
+        :returns: the events; possibly none, although it has not caught up. The map of a record is
+            made when its event is taken from the iterator, so a slow watcher holds one such map.
+        :raises RevisionTooOld: it was so slow that changes were lost.
         """
         self._check()
         log = self._directory.log
@@ -93,19 +93,20 @@ class Watch:
             if following is None or following.revision != step.revision:
                 told, self._taken = step.revision, 0
             else:
-                # There is more of its group: who goes on after this event gets the group again.
+                # More changes of this group follow. A watcher that continues after this event's
+                # revision gets the whole group again.
                 self._taken += 1
             event = self._event(step, told)
             if event is not None:
                 events.append(event)
-        # Without any, the log has reached a revision that nothing has changed in.
+        # Without changes, the log has reached a revision in which nothing has changed here.
         self._revision = told if steps else log.last
         if self._mark is not None and self._revision >= self._mark:
             self._mark = None
             events.append({"event": END_OF_SNAPSHOT, "revision": self._revision})
         self._silent = 0 if events else self._silent + len(steps)
         if self._silent * 4 > log.length:
-            # Otherwise its last revision would become too old to go on from.
+            # Otherwise the watcher's last revision would become too old to continue from.
             self._silent = 0
             events.append({"event": PROGRESS, "revision": self._revision})
         return (_put(*event, now) if isinstance(event, tuple) else event for event in events)

@@ -1,4 +1,4 @@
-"""The watches of a nameserver's clients: how many there are, and what each waits for."""
+"""Runs the watches of a nameserver's clients, and limits their number."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from pycomnet.nameserver.queries import Query
 from pycomnet.nameserver.requests import NameserverLimits
 from pycomnet.nameserver.watch import Watch
 
-#: Events that a watcher gets before others have their turn.
+#: How many events a watcher gets before other work of the reactor runs.
 EVENTS = 100
-#: Seconds that a watcher may wait for a revision that another nameserver has told it of, and this
-#: one has not reached yet. A nameserver that follows its store reaches it within one.
+#: Seconds that a watcher waits for a revision which it knows from another nameserver, and this one
+#: has not reached. A nameserver that follows its store reaches it within one second.
 AHEAD = 5.0
 #: Why a watch ends.
 ENDS = "the nameserver is about to end"
-#: Seconds between two looks whether this nameserver is cut off from a store that it shares.
+#: Seconds between checks whether this nameserver is cut off from its shared store.
 LOOK = 1.0
 
 
@@ -65,7 +65,7 @@ class Watches:
         self._by_connection: Counter[Any] = Counter()
 
     def start(self) -> None:
-        """Begin to follow the directory."""
+        """Start to follow the directory."""
         self._directory.listen(self._next_change.notify_all)
         if self._view.is_shared:
             self._looking.start(LOOK, now=False)
@@ -82,21 +82,23 @@ class Watches:
                 one.callback(None)
 
     def _look(self) -> None:
-        """Have watches end when this nameserver is cut off: others tell them what is new."""
+        """End watches when this nameserver is cut off: another one has the news for them."""
         was, self._is_cut_off = self._is_cut_off, self._view.is_cut_off
         if self._is_cut_off:
             self._cuts += not was
             self._next_change.notify_all()
 
     def _check(self, cuts: int) -> None:
-        """Check that a watch may go on that began when there had been ``cuts`` partitions.
+        """Check that a watch may continue.
 
-        A watch that begins during a partition gets what there is, until that is too old.
+        A watch that began during a partition gets the known state, until that is too old.
+
+        :param cuts: how many partitions there had been when the watch began.
         """
         self._view.staleness()
         if cuts != self._cuts:
             raise NameserverStale(
-                "this nameserver has been cut off from its store, and has no news: go on at another"
+                "this nameserver was cut off from its store, and has no news: use another one"
             )
 
     async def events(
@@ -104,18 +106,18 @@ class Watches:
     ) -> AsyncIterator[dict[str, Any]]:
         """The events of one watch.
 
-        :param connection: the client's, which may have some watches only.
-        :param revision: go on after that one; None begins with a snapshot.
-        :raises NameserverFull: there are too many.
+        :param connection: the client's connection, whose watches are limited.
+        :param revision: continue after this one; None begins with a snapshot.
+        :raises NameserverFull: there are too many watches.
         :raises RevisionTooOld: as :class:`Watch` does.
         :raises NameserverStale: this nameserver is cut off from a store that it shares.
         """
         limits = self._limits
         if self.count >= limits.watches:
-            raise NameserverFull(f"there are {limits.watches} watches, and may be no more")
+            raise NameserverFull(f"there are {limits.watches} watches, which is the limit")
         if self._by_connection[connection] >= limits.connection_watches:
             raise NameserverFull(
-                f"a client may have {limits.connection_watches} watches, and no more"
+                f"this client has {limits.connection_watches} watches, which is the limit"
             )
         self._by_connection[connection] += 1
         self.count += 1
@@ -141,7 +143,8 @@ class Watches:
                 del self._by_connection[connection]
 
     async def _reach(self, revision: int) -> None:
-        """Wait until the log has come to a revision; not for long, as it may not exist."""
+        """Wait until the log has reached a revision; at most :data:`AHEAD` seconds, as it may not
+        exist."""
         log = self._directory.log
         if revision <= log.last:
             return
@@ -157,11 +160,11 @@ class Watches:
         try:
             await reached
         except defer.TimeoutError:
-            # Else the watch says that it doesn't know that revision.
+            # Otherwise the watch reports that it does not know the revision.
             if self._view.is_cut_off:
                 raise NameserverStale(
-                    f"this nameserver is cut off from its store, and has not come to revision "
-                    f"{revision}: ask another"
+                    f"this nameserver is cut off from its store, and has not reached revision "
+                    f"{revision}: use another one"
                 ) from None
         finally:
             self._reaching.discard(reached)
@@ -170,6 +173,6 @@ class Watches:
             raise ServerLeaving(ENDS)
 
     def breathe(self) -> defer.Deferred[None]:
-        """Let others have their turn."""
+        """Let other work of the reactor run."""
         waiting: defer.Deferred[None] = task.deferLater(self._reactor, 0)
         return waiting

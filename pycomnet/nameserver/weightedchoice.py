@@ -1,4 +1,4 @@
-"""Chooses the service that gets the next caller, if their weights differ."""
+"""Chooses a record at random by the weights, if those of an interface's records differ."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from collections.abc import Callable, Sequence
 from pycomnet.nameserver.records import Record
 from pycomnet.services.client.shares import MAX_WEIGHT, WEIGHT
 
-#: Up to this many, all are weighed. Of more, some are picked and then taken or not.
+#: The weights of this many records or fewer are added up. Of more, records are picked at random and
+#: accepted with a probability by their weight (rejection sampling).
 FEW = 32
-#: How many are picked before all are weighed nevertheless.
+#: How many picks may be rejected before all weights are added up nevertheless.
 PICKS = 64
 
 
@@ -21,13 +22,13 @@ def choose(
     tags: frozenset[str],
     interface: str | None,
 ) -> Record | None:
-    """One live record that takes callers, at random, in proportion to the weights.
+    """Choose a live record that takes callers, at random, in proportion to the weights.
 
-    A record of weight 0 is taken if there is no other.
+    A record of weight 0 is chosen only if there is no other.
 
-    :param random: gives a float from 0.0 to below 1.0.
-    :param tags: which it has.
-    :param interface: which it has; None if all do.
+    :param random: returns a float from 0.0 to below 1.0.
+    :param tags: the tags that the record must have.
+    :param interface: the interface that the record must have; None if all have it.
     """
     if len(records) > FEW:
         for _ in range(PICKS):

@@ -33,7 +33,7 @@ from pycomnet.text.logs import Logger
 
 log = Logger()
 
-#: With so many waiting bytes, they are written within the turn.
+#: When this many bytes wait, they are written within the turn.
 SOON = 1 << 16
 #: After so many refusals of its credentials in a row the client gives up.
 MOST_REFUSALS = 3
@@ -51,8 +51,8 @@ class NatsClient:
 
     :ivar settings: the settings that it was given.
     :ivar connection: the current one; None while there is none.
-    :ivar connected: functions that are called after each connection is made, before waiting
-        messages are sent.
+    :ivar connected: functions that are called after each (re)connection, before waiting messages
+        are sent.
     :ivar refused: functions that are called with a :class:`~pycomnet.nats.NatsPermissionDenied` for
         each subject that the server refuses. The server does so before it answers the next ping
         (:meth:`flush`).
@@ -92,10 +92,10 @@ class NatsClient:
     def start(self) -> defer.Deferred[None]:
         """Connect.
 
-        :returns: fires when it is connected. Fails with
-            :class:`~pycomnet.nats.NatsUnreachable` if no server can be reached,
-            :class:`~pycomnet.nats.NatsAuthFailed` or another error that says what to do; then the
-            client is closed. Cancelling it leaves the client as it is.
+        :returns: fires when it is connected. Fails with :class:`~pycomnet.nats.NatsUnreachable` if
+            no server can be reached, :class:`~pycomnet.nats.NatsAuthFailed`, or another error whose
+            message says what to do; then the client is closed. Cancelling it does not change the
+            client.
         """
         if self._running is None:
             self._running = defer.Deferred.fromCoroutine(self._run())
@@ -242,7 +242,7 @@ class NatsClient:
             self._ended.fail(problem)
 
     def _complained(self, text: str) -> None:
-        """The server has refused a subject."""
+        """Report that the server refuses a subject, and end its subscriptions."""
         log.warn("NATS: {text}", text=text)
         what, _, rest = text.partition('"')
         subject = rest.partition('"')[0]
@@ -286,7 +286,7 @@ class NatsClient:
         length = len(payload) + len(headers)
         if length > self.max_payload:
             raise InvalidArguments(
-                f"a message of {length} bytes, the NATS server allows {self.max_payload}"
+                f"a message has {length} bytes, the NATS server allows {self.max_payload}"
             )
         if headers:
             head = b"HPUB %b %d %d\r\n%b" % (to, len(headers), length, headers)
@@ -361,7 +361,7 @@ class NatsClient:
         self._out.append(PING)
         self._size += len(PING)
         self._flush()
-        waiting.addTimeout(timeout, self.reactor, to_timeout(f"a ping, {timeout:g} s"))
+        waiting.addTimeout(timeout, self.reactor, to_timeout(f"to a ping, {timeout:g} s"))
         await waiting
 
     # -- subscriptions ---------------------------------------------------------------------------
@@ -447,11 +447,11 @@ class NatsClient:
         except Exception:
             self._requests.forget(token)
             return defer.fail()
-        what = f"an answer of {subject}, {timeout:g} s"
+        what = f"from {subject}, {timeout:g} s"
         return waiting.addTimeout(timeout, self.reactor, to_timeout(what))
 
     def new_token(self) -> str:
-        """A part of a subject that no other client has."""
+        """Make a part of a subject that is unique to this client."""
         return self._requests.new_token()
 
     # -- the end ---------------------------------------------------------------------------------

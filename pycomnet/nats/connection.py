@@ -32,10 +32,10 @@ if TYPE_CHECKING:
 
 log = Logger()
 
-#: A ping in a list of waiting pieces. It is identified by ``is``, as it is not sent again on
-#: another connection.
+#: A ping among the waiting pieces. The client finds it by ``is`` and removes it when the connection
+#: is lost, as a ping is for one connection only.
 PING = bytes(bytearray(b"PING\r\n"))
-#: The most pings without an answer; then the server is dead.
+#: After this many unanswered pings the server is considered dead.
 MOST_PINGS = 2
 #: How the server's errors about credentials begin, in lower case.
 _REFUSED = ("authorization", "authentication", "user authentication", "account authentication")
@@ -91,9 +91,9 @@ class NatsGreeting(Protocol):
                 connection.dataReceived(rest)
             return
         if not (info.get("tls_required") is True or info.get("tls_available") is True):
-            raise NatsAuthFailed(f"{server}: it has no TLS, which this address asks for")
+            raise NatsAuthFailed(f"{server} does not offer TLS, which this address requires")
         if rest:
-            raise NatsProtocolError(f"{server}: it has sent something between INFO and TLS")
+            raise NatsProtocolError(f"{server} has sent data between INFO and TLS")
         creator = tls_creator(connection.settings, server)
         wrapped = _Only(connection)
         factory = TLSMemoryBIOFactory(creator, True, wrapped, clock=self._reactor)
@@ -116,7 +116,7 @@ class NatsGreeting(Protocol):
 
 
 class _Only(Factory):
-    """Returns an existing protocol."""
+    """A factory that returns an existing protocol."""
 
     noisy = False
 
@@ -132,9 +132,9 @@ class NatsConnection(Protocol):
     """A connection to a server.
 
     :param subscriptions: the subscriptions, by their number as bytes.
-    :param told: called with the server's data about itself and other servers, the server, and
-        whether these data have come with TLS.
-    :param complained: called with an error that does not end the connection.
+    :param told: called with the server's INFO, the server, and whether the INFO came with TLS.
+    :param complained: called with the text of an error that does not end the connection.
+    :param resumed: called when the transport takes data again.
     :ivar accepted: fires once the server has accepted the client.
     :ivar lost: fires with the reason when the connection is lost.
     :ivar paused: whether the transport is full, so that nothing more should be written.
@@ -186,10 +186,10 @@ class NatsConnection(Protocol):
             transport.setTcpNoDelay(True)
 
     def greeted(self, info: dict[str, Any], is_private: bool, has_tls: bool = False) -> None:
-        """The server's first line has come, and TLS has begun if it is used.
+        """Log in: the server's first line has come, and TLS has begun if it is used.
 
         :param is_private: whether nobody else can read what is sent.
-        :param has_tls: whether TLS has begun: this line has come before that.
+        :param has_tls: whether TLS has begun. The first line came before that.
         """
         self.info(info)
         self._has_tls = has_tls
@@ -226,10 +226,10 @@ class NatsConnection(Protocol):
         self.write([PING])
         self._timer = self._reactor.callLater(self.settings.ping, self._tick)
 
-    # -- the other end ---------------------------------------------------------------------------
+    # -- pings, and the end ----------------------------------------------------------------------
 
     def answered(self) -> defer.Deferred[None]:
-        """Fires when the server has answered a ping, which the caller sends now."""
+        """Fires when the server has answered the ping that the caller sends next."""
         waiting: defer.Deferred[None] = defer.Deferred(lambda _: None)
         self._pings.append(waiting)
         return waiting
@@ -302,7 +302,7 @@ class NatsConnection(Protocol):
                 batch, subscription.batch = subscription.batch, []
                 try:
                     subscription.deliver(batch)
-                except Exception:  # a defect of its user: the others' messages go on
+                except Exception:  # an error in the user's callback; others get their messages
                     log.failure("{subscription} has raised", subscription=subscription)
 
     def message(

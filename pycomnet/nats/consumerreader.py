@@ -27,9 +27,9 @@ BATCH, PULL_BYTES = 500, 4 << 20
 class ConsumerReader:
     """Pulls messages from a consumer, as fast as its user takes them.
 
-    :param make: creates the consumer, or finds it; returns its name. It is called again when the
-        consumer may be gone, or may have delivered messages that were lost.
-    :param came: called with messages.
+    :param make: creates or finds the consumer; returns its name. It is called again when the
+        consumer may be gone, or when messages that it has delivered were lost.
+    :param came: called with the messages that have arrived.
     :param has_room: returns whether the user takes more messages now; call :meth:`check` when that
         may have changed.
     """
@@ -64,7 +64,7 @@ class ConsumerReader:
         self.ready: defer.Deferred[None] = defer.Deferred()
 
     def start(self) -> defer.Deferred[None]:
-        """Begin. Returns a Deferred that fails if the consumer can't be created."""
+        """Start to pull. Returns a Deferred that fails if the consumer can't be created."""
         name = f"{self._inbox}.*"
         self._subscription = self._client.subscribe(name, self._messages)
         self._client.connected.append(self._reconnected)
@@ -72,7 +72,7 @@ class ConsumerReader:
         return self._running
 
     def stop(self) -> None:
-        """End."""
+        """Stop to pull."""
         if self._reconnected in self._client.connected:
             self._client.connected.remove(self._reconnected)
         if self._subscription is not None:
@@ -83,11 +83,11 @@ class ConsumerReader:
             running.cancel()
 
     def again(self) -> None:
-        """Make the consumer again: some of the messages that it has delivered were lost."""
+        """Make the consumer again, as messages that it has delivered were lost."""
         self._over("make")
 
     def check(self) -> None:
-        """The user may have room again."""
+        """Continue if the user has room again."""
         room, self._room = self._room, None
         if room is not None and not room.called:
             room.callback(None)

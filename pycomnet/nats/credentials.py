@@ -31,7 +31,7 @@ def credentials(
             user, password, token = server.user, server.password, None
     if settings.nkey is not None and server.user is None:
         if not isinstance(nonce, str) or not nonce:
-            raise CredentialsNotSent(f"{server} has no users with nkeys: it sent nothing to sign")
+            raise CredentialsNotSent(f"{server} does not accept nkeys: it sent no nonce to sign")
         return _signed(settings.nkey, nonce.encode())
     if user is None and token is None:
         return {}
@@ -63,7 +63,7 @@ def _signed(path: str, nonce: bytes) -> dict[str, str]:
 
 
 def _seed(path: str, text: bytes) -> bytes:
-    """The 32 bytes in a file with a seed, or in a credentials file with one."""
+    """Find the 32 bytes of a user's seed in a seed file or a credentials file."""
     for word in text.split():
         if word.startswith(b"SU") and len(word) == 58:
             try:

@@ -51,7 +51,7 @@ class JetStream:
             message = await self.client.request(f"$JS.API.{what}", body, self._timeout)
         except NoResponders:
             raise JetStreamError(
-                "the NATS server has no JetStream (start it with -js), or this account has not"
+                "the NATS server has no JetStream (start it with -js), or none for this account"
             ) from None
         return read_answer(message)
 
@@ -62,7 +62,7 @@ class JetStream:
 
     @deferred
     async def ensure_stream(self, config: dict[str, Any]) -> dict[str, Any]:
-        """Create a stream, or change it to this configuration, if there is one of its name.
+        """Create a stream, or change the stream of this name to this configuration.
 
         :returns: fires with its state, as :meth:`stream_info`.
         """
@@ -80,7 +80,7 @@ class JetStream:
                 found = await self.stream_info(name)  # another publisher was faster
         have = found.get("config")
         if not isinstance(have, dict):
-            raise NatsProtocolError("JetStream has told nothing of the stream")
+            raise NatsProtocolError("JetStream's answer lacks the stream's configuration")
         if all(have.get(key) == value for key, value in config.items()):
             return found
         return await self.call(f"STREAM.UPDATE.{name}", {**have, **config})
@@ -96,7 +96,7 @@ class JetStream:
         found = await self.call(f"CONSUMER.{what}", {"stream_name": stream, "config": config})
         name = found.get("name")
         if not isinstance(name, str) or not name.isprintable() or set(name) & set(" .*>"):
-            raise NatsProtocolError("JetStream has given a consumer no name")
+            raise NatsProtocolError("JetStream's answer lacks the consumer's name")
         pending = found.get("num_pending")
         return name, pending if type(pending) is int else 0
 
@@ -110,10 +110,10 @@ class JetStream:
 
 
 def read_answer(message: NatsMessage) -> dict[str, Any]:
-    """An answer of JetStream.
+    """Decode an answer of JetStream.
 
-    :raises JetStreamError: it is an error.
-    :raises NatsProtocolError: it can't be read.
+    :raises JetStreamError: the answer is an error.
+    :raises NatsProtocolError: the answer can't be decoded.
     """
     try:
         found = json.loads(message.payload)
@@ -153,13 +153,13 @@ def read_delivery(message: NatsMessage) -> Delivery:
     :raises NatsProtocolError: it is not from a consumer.
     """
     words = message.raw_reply.split(b".")
-    # Later servers have the domain and the account before the stream, and may add to the end.
+    # Newer servers put the domain and the account before the stream, and may append words.
     first = 5 if len(words) == 9 else 7
     numbers = words[first - 1 : first + 4]
     if len(words) < 9 or words[:2] != [b"$JS", b"ACK"] or len(numbers) < 5:
-        raise NatsProtocolError("a message of JetStream without its number")
+        raise NatsProtocolError("a message lacks the metadata of JetStream")
     if not all(one.isdigit() and len(one) < 21 for one in numbers):
-        raise NatsProtocolError("a message of JetStream with another number")
+        raise NatsProtocolError("a message has invalid metadata of JetStream")
     deliveries, stream, consumer, _, pending = map(int, numbers)
     return Delivery(words[first - 2], deliveries, stream, consumer, pending)
 

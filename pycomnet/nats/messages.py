@@ -57,7 +57,7 @@ class NatsMessage:
 
     @property
     def headers(self) -> dict[str, str]:
-        """The headers; of several with one name the first."""
+        """The headers; the first one if several have the same name."""
         found: dict[str, str] = {}
         for line in self.raw_headers.split(b"\r\n")[1:]:
             name, colon, value = line.partition(b":")
@@ -68,9 +68,9 @@ class NatsMessage:
 
 
 def encode_headers(headers: Mapping[str, str]) -> bytes:
-    """Headers, as they are sent.
+    """Encode headers.
 
-    :raises InvalidArguments: one has a line end, or a name with a colon.
+    :raises InvalidArguments: a header has a line end, or a name with a colon.
     """
     lines = [_VERSION]
     for name, value in headers.items():
@@ -100,7 +100,7 @@ def check_subject(subject: str, pattern: bool = False) -> bytes:
 
 
 def encode_json(value: Any) -> bytes:
-    """What JetStream's requests have."""
+    """Encode the body of a request to JetStream."""
     return json.dumps(value, separators=(",", ":")).encode()
 
 

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from pycomnet.nats.errors import NatsProtocolError
 
-#: The most bytes of a line: the server's INFO, with the addresses of a large cluster, is longest.
+#: The most bytes of a line. The longest is a server's INFO with the addresses of a large cluster.
 MAX_LINE = 1 << 15
 #: The most bytes of a message, with its headers; servers allow 1 MB unless configured otherwise,
 #: and never more than this.
@@ -51,7 +51,7 @@ class NatsParser:
         #: the pieces of an incomplete message or line
         self._parts: list[bytes] = []
         self._have = 0
-        #: how many bytes it needs at least
+        #: how many bytes are needed to continue
         self._need = 0
 
     def feed(self, data: bytes) -> None:
@@ -91,7 +91,7 @@ class NatsParser:
                 self._keep(data[position:], stop + 2 - position)
                 return
             if data[stop] != 13 or data[stop + 1] != 10:
-                raise NatsProtocolError(f"a message is not {total} bytes long, as announced")
+                raise NatsProtocolError(f"a message of {total} bytes does not end with a line end")
             count = len(words)
             if first == _M and words[0] == b"MSG" and 4 <= count <= 5:
                 reply = b"" if count == 4 else words[3]
@@ -106,7 +106,7 @@ class NatsParser:
         self._need = need
 
     def _number(self, words: list[bytes]) -> int:
-        """The bytes of a message: the last word of its line."""
+        """The length of a message in bytes: the last word of its line."""
         last = words[-1]
         if not last.isdigit() or len(last) > 10:
             raise NatsProtocolError(f"expected a message's length, not {last[:40]!r}")
@@ -151,7 +151,7 @@ class NatsParser:
 def read_info(line: bytes) -> dict[str, Any]:
     """Read a server's description of itself, in its line ``INFO``.
 
-    :raises NatsProtocolError: it is none.
+    :raises NatsProtocolError: the line is not valid.
     """
     word, _, rest = line.partition(b" ")
     if word.upper() != b"INFO":
@@ -159,9 +159,9 @@ def read_info(line: bytes) -> dict[str, Any]:
     try:
         found = json.loads(rest)
     except (ValueError, RecursionError):
-        raise NatsProtocolError("the server's INFO is no JSON") from None
+        raise NatsProtocolError("the server's INFO is not JSON") from None
     if not isinstance(found, dict):
-        raise NatsProtocolError("the server's INFO is no JSON object")
+        raise NatsProtocolError("the server's INFO is not a JSON object")
     return found
 
 

@@ -1,5 +1,4 @@
-"""The servers that a client tries in turn: those that it was given, and those that servers have
-announced."""
+"""The servers that a client tries in turn: those it was given, and those that servers announced."""
 
 from __future__ import annotations
 
@@ -27,7 +26,7 @@ class ServerPool:
         return found
 
     def remove(self, server: NatsServer) -> None:
-        """Remove an announced server, which can't be used."""
+        """Remove a server that was announced and can't be used."""
         place = self._servers.index(server)
         del self._servers[place]
         if place < self._next:
@@ -51,7 +50,7 @@ class ServerPool:
             place = known.get((found.host, found.port))
             if place is not None:
                 if is_proven and self._servers[place].learned:
-                    self._servers[place] = found  # it may have been announced in the clear before
+                    self._servers[place] = found  # the earlier announcement may not be proven
                 continue
             if count >= MOST_LEARNED:
                 break

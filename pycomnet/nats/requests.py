@@ -30,7 +30,7 @@ class NatsRequests:
         self._has_inbox = False
 
     def new_token(self) -> str:
-        """A part of a subject that no other client has."""
+        """Make a part of a subject that is unique to this client."""
         self._last += 1
         return f"{self._name}-{self._last:x}"
 
@@ -51,7 +51,7 @@ class NatsRequests:
         return token, waiting
 
     def forget(self, token: bytes) -> None:
-        """Nobody waits for an answer any more."""
+        """Ignore the reply to a request."""
         self._waiting.pop(token, None)
 
     def _answered(self, batch: list[NatsMessage]) -> None:
@@ -74,7 +74,10 @@ class NatsRequests:
 
 
 def to_timeout(what: str) -> Callable[[Any, float], Any]:
-    """For ``addTimeout``: turns the cancellation into :class:`NatsTimeout`."""
+    """Make a function for ``addTimeout`` that turns the cancellation into :class:`NatsTimeout`.
+
+    :param what: what was waited for, and how long; the end of the message.
+    """
 
     def turn(result: Any, _: float) -> Any:
         if isinstance(result, Failure) and result.check(defer.CancelledError) is not None:

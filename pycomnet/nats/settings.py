@@ -1,4 +1,4 @@
-"""Which servers a client may use, and how: addresses, credentials, limits."""
+"""A client's settings: the servers' addresses, credentials, and limits."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ MOST_LEARNED = 64
 class NatsServer:
     """A server's address.
 
-    :ivar tls: whether it has to use TLS.
+    :ivar tls: whether a connection must use TLS.
     :ivar name: the name that its certificate must have.
     :ivar user: the user before the ``@`` of the address; ``password`` likewise. A user without a
         password is a token.
@@ -57,8 +57,8 @@ class NatsServer:
 def read_server(text: str, hidden: bool = False) -> NatsServer:
     """Read a server's address: ``nats://USER:PASSWORD@HOST:PORT``, ``tls://...``, ``HOST:PORT``.
 
-    :param hidden: whether errors don't show it, as it may be a part of a password.
-    :raises NatsAddressError: it is none.
+    :param hidden: whether the error must not quote the text, as it may have a part of a password.
+    :raises NatsAddressError: the address is not valid.
     """
     expected = "expected nats://HOST:PORT or tls://HOST:PORT"
     hidden = hidden or "@" in text
@@ -85,7 +85,7 @@ def read_server(text: str, hidden: bool = False) -> NatsServer:
 def read_servers(servers: str | Iterable[str]) -> tuple[NatsServer, ...]:
     """Read addresses with commas between them, or a list of addresses.
 
-    :raises NatsAddressError: one is none, or there is none.
+    :raises NatsAddressError: an address is not valid, or there is none.
     """
     given = servers.split(",") if isinstance(servers, str) else list(servers)
     hidden = isinstance(servers, str) and "@" in servers
@@ -100,8 +100,8 @@ class NatsSettings:
     """How a client reaches NATS.
 
     :ivar servers: addresses: ``"nats://a:4222,tls://b:4222"`` or a list.
-    :ivar user: with ``password``; or in the addresses.
-    :ivar token: in place of a user.
+    :ivar user: the user, with ``password``; they may also be in the addresses.
+    :ivar token: a token instead of a user.
     :ivar nkey: the path of a file with the seed of an nkey (``SU...``).
     :ivar trust_roots: with TLS: a file or directory of certificates; by default the system's.
     :ivar certificate: with TLS: the path of the client's certificate, and
@@ -161,14 +161,13 @@ class NatsSettings:
         return found
 
     def learned(self, address: Any, teller: NatsServer, is_proven: bool) -> NatsServer | None:
-        """A server that another server has announced as ``HOST:PORT``; None if that isn't valid.
+        """Make a server of an announced ``HOST:PORT``; None if that is not valid.
 
-        It gets the announcing server's TLS setting and credentials, by the same rules. With TLS,
-        its certificate must have the announced host name, as with other clients of NATS, if the
-        announcement has come with TLS, or if that host is in the domain of a server that the user
-        has given. Otherwise, and for an IP address, the certificate must have the announcing
-        server's name: anybody on the way may have altered what was sent in the clear, and may have
-        a valid certificate of a host elsewhere.
+        The server gets the announcing server's TLS setting and credentials. With TLS, its
+        certificate must have the announced host name if the announcement came with TLS, or if the
+        host is in the domain of a server that the user has given. Otherwise, and for an IP address,
+        the certificate must have the announcing server's name: an attacker may have altered an
+        announcement that was sent without TLS, and may have a valid certificate of another host.
 
         :param is_proven: whether the announcement has come with TLS, from a server whose
             certificate was checked.
@@ -191,9 +190,8 @@ class NatsSettings:
         )
 
     def _is_akin(self, host: str) -> bool:
-        """Whether a host is one of the given ones, or in the domain of one: ``b.nats.example`` with
-        ``a.nats.example``. Hosts of a domain with one part, such as ``com``, have it in common with
-        anybody."""
+        """Whether a host is one of the given hosts, or in the domain of one: ``b.nats.example`` is
+        in that of ``a.nats.example``. Domains of one part, such as ``com``, don't count."""
         domain = host.partition(".")[2]
         names = [one.host for one in self.servers]
         return host in names or (
@@ -204,7 +202,7 @@ class NatsSettings:
 def read_via(via: Any) -> NatsSettings:
     """Read the value of ``via=``: addresses, or :class:`NatsSettings`.
 
-    :raises NatsAddressError: it is neither.
+    :raises NatsAddressError: the value is neither.
     """
     if isinstance(via, NatsSettings):
         return via

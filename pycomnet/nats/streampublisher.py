@@ -1,4 +1,4 @@
-"""Publishes to a JetStream stream, in order, and waits until JetStream has stored the messages."""
+"""Publishes messages to a JetStream stream in order, and waits until JetStream has stored them."""
 
 from __future__ import annotations
 
@@ -40,12 +40,12 @@ class StreamPublisher:
     """Publishes to a stream, in order, and waits for JetStream's acknowledgements.
 
     Unacknowledged messages are sent again, in their order, when the connection was lost or no
-    acknowledgement has come in time. Each message has an identity, by which JetStream stores it
-    once.
+    acknowledgement has come in time. Each message has an identity, by which JetStream recognises a
+    repetition and stores the message once.
 
     :param bound: bytes that may wait for acknowledgements.
-    :param retry: seconds after which a message is sent again, and
-    :param give_up: ... after which publishing it fails.
+    :param retry: seconds after which a message is sent again.
+    :param give_up: seconds after which publishing a message fails.
     """
 
     def __init__(
@@ -86,11 +86,12 @@ class StreamPublisher:
     def publish(self, subject: bytes, payload: bytes, headers: bytes) -> defer.Deferred[int]:
         """Publish a message.
 
-        :param headers: as they are sent; they have its ``Nats-Msg-Id``.
-        :returns: fires with its number in the stream, once JetStream has stored it. Fails with
-            :class:`~pycomnet.nats.NatsPermissionDenied`; or with
-            :class:`~pycomnet.nats.JetStreamError` or :class:`~pycomnet.nats.NatsTimeout`, and then
-            it may be stored nevertheless. Cancelling it does not withdraw it.
+        :param headers: the encoded headers, with the message's ``Nats-Msg-Id``.
+        :returns: fires with the message's number in the stream, once JetStream has stored it. Fails
+            with :class:`~pycomnet.nats.NatsPermissionDenied`,
+            :class:`~pycomnet.nats.JetStreamError` or :class:`~pycomnet.nats.NatsTimeout`; after the
+            last two the message may be stored nevertheless. Cancelling it does not withdraw the
+            message.
         """
         self._numbers += 1
         token = b"%x" % self._numbers
@@ -160,7 +161,7 @@ class StreamPublisher:
         self._timer = self._client.reactor.callLater(self._retry, self._tick)
 
     def _refused(self, problem: NatsPermissionDenied) -> None:
-        """The server does not take what is published to a subject."""
+        """Fail the messages to a subject that the server refuses."""
         if problem.publishing and problem.subject:
             subject = problem.subject.encode()
             for token, one in list(self._waiting.items()):
@@ -171,11 +172,11 @@ class StreamPublisher:
         for message in batch:
             token = message.raw_subject.rpartition(b".")[2]
             if token not in self._waiting or message.status == NO_RESPONDERS:
-                continue  # without JetStream at the moment: it is sent again
+                continue  # JetStream is not available now: `_tick` sends the message again
             try:
                 number = read_answer(message).get("seq")
                 if type(number) is not int:
-                    raise NatsProtocolError("JetStream has acknowledged without a number")
+                    raise NatsProtocolError("JetStream's acknowledgement lacks a number")
             except Exception:
                 self._done(token, Failure())
             else:

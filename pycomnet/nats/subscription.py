@@ -89,7 +89,7 @@ class NatsSubscription:
         return self._size
 
     def deliver(self, batch: list[NatsMessage]) -> None:
-        """Messages have come."""
+        """Pass messages to the callback, or queue them."""
         if self._callback is not None:
             self._callback(batch)
             return
@@ -143,7 +143,7 @@ class NatsSubscription:
         self.end(NatsClosed("the subscription was closed here"))
 
     def end(self, problem: Exception) -> None:
-        """Nothing more comes."""
+        """End the subscription; queued messages can still be taken."""
         if self._over is not None:
             return
         self._over = problem
@@ -155,7 +155,7 @@ class NatsSubscription:
     def drain(self) -> defer.Deferred[None]:
         """Receive the messages that the server has sent by now, and no more.
 
-        :returns: fires when all have come; they can be taken then. Fails with
+        :returns: fires when they have arrived, and can be taken. Fails with
             :class:`~pycomnet.nats.NatsClosed` if the connection is lost.
         """
         return self._client.drain_subscription(self)

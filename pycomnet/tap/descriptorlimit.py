@@ -1,4 +1,4 @@
-"""The limit on how many descriptors a daemon may have open."""
+"""Raises the limit on how many descriptors a daemon may have open."""
 
 from __future__ import annotations
 

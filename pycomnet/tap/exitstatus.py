@@ -1,4 +1,4 @@
-"""How a daemon ends that can't go on: with a message and an exit status that isn't 0."""
+"""Ends a daemon that can't continue, with a message and a non-zero exit status."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ log = Logger()
 
 
 def on_second_signal(reactor: IReactorCore, function: Callable[[], object]) -> None:
-    """Call a function at a signal to end that comes while the reactor is ending already."""
+    """Call a function if SIGTERM or SIGINT comes while the reactor is already shutting down."""
 
     from_threads = IReactorFromThreads(reactor)
 

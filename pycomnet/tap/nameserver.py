@@ -67,7 +67,7 @@ Examples:
             "max-stale",
             None,
             MAX_STALE,
-            "Seconds for which services are found while the nameserver is cut off from etcd.",
+            "Seconds for which the nameserver answers while it is cut off from etcd.",
         ],
         ["max-services", None, LIMITS.services, "The most registrations in all."],
         [
@@ -97,8 +97,8 @@ Examples:
         [
             "no-mass-expiry-guard",
             None,
-            "Remove what is not renewed in time even if over half of all leases end at once. "
-            "Otherwise these are kept, marked as doubtful, for one more ttl.",
+            "Remove registrations whose leases have ended even if over half of all leases end at "
+            "once. Without it these are kept, marked as doubtful, for one more ttl.",
         ],
         [
             "insecure",

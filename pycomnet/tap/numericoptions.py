@@ -1,4 +1,4 @@
-"""Numbers on a daemon's command line."""
+"""Reads numeric options of a daemon's command line."""
 
 from __future__ import annotations
 

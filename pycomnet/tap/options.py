@@ -1,4 +1,4 @@
-"""What the command lines of the daemons have in common."""
+"""The base of the daemons' command-line options."""
 
 from __future__ import annotations
 

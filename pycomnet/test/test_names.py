@@ -25,7 +25,7 @@ RECURRING = frozenset(
         *("files", "frames", "gateway", "gateway_base", "gateways", "health", "interface"),
         *("interpreter", "lifecycle", "limits", "local", "login", "memory", "messages", "metrics"),
         *("modules", "names", "options", "output", "pool", "records", "request", "requests"),
-        *("resources", "rsync", "run", "scheduler", "server", "service", "serving", "session"),
+        *("resources", "rsync", "run", "scheduler", "server", "service", "session"),
         *("settings", "source", "sqlite", "states", "upkeep", "uploads", "values", "watch"),
         *("watches", "workflow"),
     }

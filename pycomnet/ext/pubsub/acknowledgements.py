@@ -1,4 +1,4 @@
-"""A group's acknowledgements, on their way to a publisher."""
+"""Sends a group member's acknowledgements to the publisher, and repeats them if needed."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ class Acknowledgements:
     """Collects the numbers of processed events, and sends them until the publisher has confirmed
     them.
 
-    The numbers of one reactor turn are sent together. If the publisher refuses them for now, they
-    are sent again, as long as the stream lasts: otherwise the member's places would never become
-    free. When the stream is lost, the publisher delivers the unconfirmed events again, and these
-    are acknowledged then.
+    The numbers of one reactor turn are sent together. If the publisher is overloaded, they are sent
+    again, as long as the stream lasts: otherwise they would count as unacknowledged for ever, and
+    the member would get no more events. When the stream is lost, the publisher delivers the
+    unconfirmed events again, and they are acknowledged on the new stream.
 
     :param send: sends numbers; returns a Deferred.
     """
@@ -46,7 +46,7 @@ class Acknowledgements:
         self._refused: list[tuple[list[int], OneShot[None]]] = []
         self._retry: Any = None
         self._backoff = Backoff(reactor, FIRST_RETRY, LONGEST_RETRY)
-        #: counts the streams
+        #: how many streams were lost before the current one
         self._streams = 0
 
     def add(self, number: int) -> defer.Deferred[None]:
@@ -74,8 +74,8 @@ class Acknowledgements:
             self._try(list(numbers), noted)
 
     def interrupt(self) -> None:
-        """The stream is lost."""
-        self.flush()  # also what is of this turn fails, as there is no connection
+        """Fail all unconfirmed acknowledgements: the stream is lost."""
+        self.flush()  # those of this turn fail as well, as there is no connection
         self._streams += 1
         if self._retry is not None:
             self._retry.cancel()
@@ -96,7 +96,9 @@ class Acknowledgements:
         if isinstance(result, dict) and result.get("count") == count:
             noted.fire(None)
             return
-        text = "the connection was lost since these events came: some may have gone to others"
+        text = (
+            "the connection was lost after these events came: some may have gone to other members"
+        )
         noted.fail(CallInterrupted(text))
 
     def _failed(

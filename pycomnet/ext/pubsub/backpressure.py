@@ -99,14 +99,14 @@ class BackPressure:
                 published.addCallbacks(waiting.callback, waiting.errback)
 
     def end(self, interface: str) -> None:
-        """There are no more events: those that wait are not published."""
+        """Fail the events that wait: the publisher has ended."""
         held, self._held = self._held, deque()
         for *_, waiting in held:
             if not waiting.called:
                 waiting.errback(PublisherGone(f"{interface} has ended"))
 
     def close(self) -> None:
-        """Forget the subscriptions."""
+        """Cancel all timers."""
         timers = list(self._blockers.values())
         self._blockers.clear()
         for timer in timers:

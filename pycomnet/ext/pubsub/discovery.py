@@ -1,5 +1,4 @@
-"""Finds the publishers that a subscriber follows: a single address, or those that a nameserver
-knows."""
+"""Finds the publishers that a subscriber follows: at a single address, or through a nameserver."""
 
 from __future__ import annotations
 
@@ -56,7 +55,7 @@ class Publishers(OwnedBySubscriber):
         self._watch: InterfaceWatch | None = None
 
     def start(self) -> None:
-        """Begin."""
+        """Begin to look for publishers."""
         owner, context, interface = self._owner, self._context, self._owner.interface
         if self._address is not None:
             self.complete = True
@@ -81,19 +80,19 @@ class Publishers(OwnedBySubscriber):
         return self._context.reactor
 
     def close(self) -> None:
-        """End."""
+        """Stop the watch."""
         watch, self._watch = self._watch, None
         if watch is not None:
             watch.remove(self._watcher)
 
     def let_go(self, feeds: list[PublisherFeed]) -> None:
-        """Nothing refers to the subscriber any more: end, with these feeds."""
+        """End the watch and these feeds: nothing refers to the subscriber any more."""
         self.close()
         for feed in feeds:
             feed.close()
 
     def ended(self, feed: PublisherFeed) -> None:
-        """A publisher's feed is over."""
+        """A publisher's feed has ended."""
         if feed.name is not None and self._feeds.get(feed.name) is feed and feed.gone:
             self._leave(feed.name, feed)
 
@@ -111,8 +110,8 @@ class Publishers(OwnedBySubscriber):
     def left_positions(self) -> dict[str, int]:
         """The positions of durable publishers that are gone: epoch -> number.
 
-        If several had one epoch, only one of them can have the current events: the lowest number
-        loses none.
+        If several of them had the same epoch, the lowest number is used, so that no event is
+        skipped.
         """
         found: dict[str, int] = {}
         for count in self._left():
@@ -125,8 +124,8 @@ class Publishers(OwnedBySubscriber):
         ]
 
     def take_over(self, epoch: str) -> EventSequence | None:
-        """A publisher with an epoch was found. Returns what is known of it from a publisher that is
-        gone."""
+        """Find the sequence of a publisher that is gone and had this epoch, and forget that
+        publisher."""
         found = [count for count in self._left() if count.epoch == epoch]
         for count in found:
             name = count.feed.name
@@ -134,7 +133,7 @@ class Publishers(OwnedBySubscriber):
                 del self._former[name]
         return min(found, key=lambda count: count.position, default=None)
 
-    # -- what the nameserver tells ---------------------------------------------------------------
+    # -- callbacks of the watch ------------------------------------------------------------------
 
     def _failed(self, problem: Exception) -> None:
         owner = self._reference()
@@ -159,12 +158,15 @@ class Publishers(OwnedBySubscriber):
             self._registrations[name] = registration
             return
         if feed is None and len(self._feeds) >= MOST_PUBLISHERS:
-            log.warn("{name} is not followed: there are too many publishers", name=name)
+            log.warn(
+                "{name} is not followed: {most} publishers are", name=name, most=MOST_PUBLISHERS
+            )
             return
         context, interface = self._context, owner.interface
         service = RemoteService(context, NamedRoute(context, interface, name), interface)
         made = PublisherFeed(owner, service, name)
-        # A publisher whose feed is over, but which was not gone, has ended and was started again.
+        # If the old feed has ended and the publisher was registered all the time, the publisher has
+        # ended and was started again.
         former = feed or self._former.pop(name, None)
         if former is not None:
             made.follows(former)

@@ -6,7 +6,7 @@ from pycomnet.errors import ServiceError
 
 
 class InvalidSubject(ServiceError, ValueError):
-    """A subject or a pattern is none, or over a limit; the message says what was expected."""
+    """A subject or pattern is not valid, or exceeds a limit; the message says what was expected."""
 
     code = "subject"
 
@@ -18,7 +18,7 @@ class SlowSubscriber(ServiceError):
 
 
 class PublisherGone(ServiceError):
-    """The publisher's event can't be published any more: it has ended."""
+    """The publisher has ended, so an event can't be published."""
 
     code = "publisher-gone"
 

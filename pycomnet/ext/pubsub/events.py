@@ -24,7 +24,7 @@ class EncodedEvent:
     """An event at its publisher.
 
     :ivar payload: the array of docs/protocol.rst, encoded.
-    :ivar size: bytes that it counts for.
+    :ivar size: the bytes that it counts for in bounds: the payload, and the memory of the object.
     """
 
     __slots__ = ("_alone", "key", "payload", "sequence", "size", "subject", "time")
@@ -70,9 +70,9 @@ def encode_payload(
     """Encode the array of an event.
 
     :param value: a value, or a tuple of a value and blocks of binary data.
-    :param most: the most bytes of the event.
-    :raises ValueNotSendable: it can't be sent.
-    :raises InvalidArguments: it is too long.
+    :param most: the most bytes of the encoded event.
+    :raises ValueNotSendable: the value can't be sent.
+    :raises InvalidArguments: the event is too long.
     """
     if type(value) is tuple and value and type(value[-1]) is Binary:
         first = next(place for place, part in enumerate(value) if type(part) is Binary)
@@ -91,7 +91,7 @@ def encode_payload(
 def _read(block: Any, most: int) -> list[Any]:
     """A block of binary data, as it is sent within an event."""
     if type(block) is not Binary:
-        raise PycomnetError(f"blocks of binary data come last, and not before {block!r}")
+        raise PycomnetError(f"expected only blocks of binary data after the first, got {block!r}")
     if block.data is not None:
         return [block.name, block.data]
     file, _ = block.open()
@@ -164,7 +164,7 @@ class Restarted:
 
 
 class Event:
-    """An event, with all that is known of it.
+    """A received event: its value, and its metadata.
 
     :ivar value: what was published.
     :ivar subject: its subject under the interface; empty if it has none.

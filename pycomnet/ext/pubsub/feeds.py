@@ -30,12 +30,12 @@ from pycomnet.services.client.remoteservice import RemoteService
 if TYPE_CHECKING:
     from pycomnet.ext.pubsub.subscriber import Subscriber
 
-#: For so many sequences of one publisher, the number of the last received event is kept.
+#: The most sequences (epochs) of one publisher whose positions are kept.
 MOST_POSITIONS = 32
-#: Seconds for a publisher to be reached, and to confirm a subscription. A user who waits for all
-#: publishers does not wait longer for one.
+#: Seconds for a publisher to be reached, and for it to confirm a subscription. After that time
+#: ``when_subscribed`` no longer waits for this publisher; the attempts continue.
 REACHED_IN, WELCOME = 5.0, 60.0
-#: After so many refusals in a row, users who wait for the subscription are notified.
+#: After so many refusals in a row, ``when_subscribed`` fails.
 TRIES = 5
 #: Errors after which a subscription is tried again; the first ones concern the connection.
 LOST = (CallInterrupted, ConnectionLost, ServerLeaving, ServiceNotFound, ServiceUnreachable)
@@ -43,18 +43,19 @@ TRANSIENT = (*LOST, Overloaded)
 
 
 class PublisherFeed(OwnedBySubscriber):
-    """The events of one publisher, as they come, for a subscriber.
+    """A subscriber's stream from one publisher: subscribes, and subscribes again after a lost
+    connection.
 
-    :param service: the publisher, which finds it again.
-    :param name: its name, or None.
-    :param known: whether the publisher has to exist: then its absence is an error, instead of a
-        reason to wait.
-    :ivar count: the sequence that its events belong to; None before the first welcome.
+    :param service: the publisher's service; it finds the publisher again after a restart.
+    :param name: the publisher's name at the nameserver, or None.
+    :param known: whether the publisher has to exist. Then it is an error if it can't be reached;
+        otherwise the feed waits for it.
+    :ivar count: the current sequence of events; None before the first welcome.
     :ivar counts: epoch -> each known sequence of the publisher.
-    :ivar away: whether the last attempt to subscribe to it failed.
-    :ivar durable: whether its events survive its restarts.
-    :ivar gone: whether the nameserver has no record of it any more.
-    :ivar over: whether nothing more comes.
+    :ivar away: whether the last attempt to subscribe has failed.
+    :ivar durable: whether the publisher's events survive its restarts.
+    :ivar gone: whether the publisher is not registered any more.
+    :ivar over: whether the feed has ended.
     """
 
     def __init__(
@@ -71,7 +72,7 @@ class PublisherFeed(OwnedBySubscriber):
         self.over = False
         self._reactor = service.context.reactor
         self._known = known
-        #: whether the user was notified that the next events belong to another sequence
+        #: whether the user was already given a gap for the change to another sequence
         self._is_told = False
         self._stream: Any = None
         self._running: defer.Deferred[None] | None = None
@@ -80,7 +81,7 @@ class PublisherFeed(OwnedBySubscriber):
         self._subjects: list[str] = []
         self._after: dict[str, int] = {}
         self._id = 0
-        #: the connection for acknowledgements and changes: that of the stream, and no other
+        #: the service for acknowledgements and changes, on the stream's connection and no other
         self._control: RemoteService | None = None
         self._connection: Any = None
         #: fires when the stream that is being opened has begun, or has failed
@@ -89,10 +90,10 @@ class PublisherFeed(OwnedBySubscriber):
         self._acknowledgements = Acknowledgements(self._reactor, self._send_acknowledgement)
 
     def follows(self, former: PublisherFeed) -> None:
-        """The publisher is that of a former feed, which had gone.
+        """Take over the positions of a former feed of the same publisher, which was gone.
 
-        The user was already notified of the missing events when it had gone, unless the publisher
-        still has them.
+        When it went, the user was given a gap for the missing events, unless the publisher is
+        durable and still has them.
         """
         for epoch, count in former.counts.items():
             self.counts[epoch] = EventSequence(self, epoch, count)
@@ -116,8 +117,8 @@ class PublisherFeed(OwnedBySubscriber):
         self._end_stream()
 
     def lost(self) -> None:
-        """The nameserver has no record of it any more: when its stream breaks, this feed is
-        over."""
+        """Note that the publisher is not registered any more: the feed ends when its stream is
+        lost."""
         self.gone = True
         if self._control is None and self._running is not None:
             self._running.cancel()
@@ -139,8 +140,7 @@ class PublisherFeed(OwnedBySubscriber):
 
     @property
     def _tells_end(self) -> bool:
-        """Whether events may be missing if it does not come back, and the user was not notified of
-        that yet."""
+        """Whether the user is to be given a gap if the publisher does not come back."""
         return not self.durable and not self._is_told
 
     def _tell_gap(self, why: str, position: int, last: int | None = None) -> None:
@@ -164,8 +164,8 @@ class PublisherFeed(OwnedBySubscriber):
                     await self.change(self._owner.subjects)
                 self._owner.check_subscribed()
                 while True:
-                    # Read one batch ahead of the user. So a lost connection is noticed, and
-                    # replaced, while the user still has events to take.
+                    # Receive one batch ahead of the user: so a lost connection is noticed and
+                    # replaced while the user still has events to take.
                     batch = await stream.receive()
                     if self._consumed is not None:
                         await self._consumed
@@ -188,7 +188,7 @@ class PublisherFeed(OwnedBySubscriber):
             await backoff.wait()
 
     def _expect_stream(self) -> None:
-        """Make calls to the publisher wait for the next stream."""
+        """Make changes of the subjects wait until the next stream has begun."""
         if self._opened.fired:
             self._opened = OneShot()
 
@@ -202,12 +202,12 @@ class PublisherFeed(OwnedBySubscriber):
             stream.close()
 
     def _not_reached(self, stream: Any) -> None:
-        """The time to reach the publisher is over; the attempts continue."""
+        """The publisher was not reached in time; the attempts continue."""
         if stream.peer is None:
             self._not_opened(ServiceUnreachable(f"{self.service} was not reached"))
 
     def _not_opened(self, problem: Exception) -> None:
-        """The stream could not begin."""
+        """An attempt to subscribe has failed."""
         self.away = True
         self._failures += 1
         if isinstance(problem, defer.TimeoutError):
@@ -228,8 +228,9 @@ class PublisherFeed(OwnedBySubscriber):
         if self.count is None:
             found.update(owner.beginning)
         if not owner.group:
-            # The positions of this publisher, and those of durable publishers that are gone: it may
-            # be one of them, under another name. Positions at other publishers are not sent.
+            # The positions of this publisher, and those of durable publishers that are gone: this
+            # may be one of them, under another name. Positions of publishers that are still there
+            # are not sent.
             after = owner.left_positions(self)
             for epoch, count in self.counts.items():
                 after.pop(epoch, None)
@@ -287,7 +288,7 @@ class PublisherFeed(OwnedBySubscriber):
         if waiting is not None and not waiting.called:
             waiting.callback(None)
 
-    # -- the other way ---------------------------------------------------------------------------
+    # -- calls to the publisher ------------------------------------------------------------------
 
     def _invoke(self, method: str, **args: Any) -> defer.Deferred[Any]:
         """Call a method for this subscription, on the connection of its stream."""
@@ -298,7 +299,7 @@ class PublisherFeed(OwnedBySubscriber):
         return way.invoke(method, {"id": self._id, **args})
 
     def is_behind(self, subjects: list[str]) -> bool:
-        """Whether the publisher can be told about new subjects now, and was not yet."""
+        """Whether the publisher can be reached, and has other subjects than these."""
         return not (self.over or self.away or self._subjects == subjects)
 
     @deferred
@@ -313,8 +314,8 @@ class PublisherFeed(OwnedBySubscriber):
                 await self._invoke("change", subjects=subjects)
             except LOST:
                 if way is self._control:
-                    # The loss is noticed when the user has taken the events that have arrived. The
-                    # next stream begins with the subjects that are valid then.
+                    # `_run` notices the loss once the user has taken the events that have arrived.
+                    # The next stream begins with the subjects that are valid then.
                     self.away = True
                 continue
             self._subjects = subjects

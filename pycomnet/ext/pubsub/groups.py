@@ -1,4 +1,4 @@
-"""Groups: each event goes to one of several subscribers, and again if that one is lost."""
+"""Subscriber groups: each event goes to one member, and to another if that member is lost."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ class GroupMember(EventSink):
         moment at which the event became that; None for no limit. After that time all its events go
         to other members.
     :ivar unacknowledged: number -> event: the events that it has not acknowledged, in order.
-    :ivar is_late: whether that time has passed, and it has acknowledged nothing since: until it
-        does, it gets no more events.
+    :ivar is_late: whether that time has passed. Then it gets no more events until it has
+        acknowledged one.
     :ivar notice: a notice for all members that this member has not got yet.
     """
 
@@ -124,7 +124,7 @@ class GroupMember(EventSink):
         self._deadline = None
         limit = self._ack_timeout
         if limit is None or not self.unacknowledged:
-            return  # the next event that it gets begins anew
+            return  # the next event sets the timer again
         left = self._since + limit - self.topic.now()
         if left > 0:
             self._check_in(left)
@@ -134,8 +134,7 @@ class GroupMember(EventSink):
             self.group.hand_on(self)
 
     def catch_up(self, found: Collection[int], sequences: Collection[int]) -> None:
-        """The member has acknowledged events: so it is alive, and processes the events that were
-        given to others meanwhile.
+        """Note that the member has acknowledged events, and so is alive.
 
         :param found: the acknowledged events that the member had.
         :param sequences: all events that it acknowledges.
@@ -148,7 +147,7 @@ class GroupMember(EventSink):
             self._since = self.topic.now()
 
     def end_if_done(self) -> None:
-        """End the stream if the topic has, and all events are acknowledged."""
+        """End the stream if the topic has ended; all events are acknowledged."""
         if self._is_ending and not self.waiting:
             self.close(self._ending)
 
@@ -206,16 +205,15 @@ class SubscriberGroup:
         return self._ready.when_fired()
 
     def start(self) -> None:
-        """The group begins with the events that already wait for it, and those that are published
-        from now on."""
+        """Begin with the events that already wait, and those that are published from now on."""
         cursor = self.intake.cursor
         self.floor = self._position = self.topic.history.last if cursor is None else cursor
         self._ready.fire(None)
 
     @deferred
     async def load(self, place: Callable[[SubscriberQueue], Any]) -> bool:
-        """A durable group begins at the position in its store; a new group begins where its first
-        member does.
+        """Begin a durable group at its position in the store; a new one where its first member
+        begins.
 
         :param place: sets the intake to that position.
         :returns: fires with whether the store had the group already.
@@ -242,7 +240,7 @@ class SubscriberGroup:
             placed = place(intake)
             if isinstance(placed, defer.Deferred):
                 await placed
-            intake.forget_preloaded()  # what is retained is no part of the history
+            intake.forget_preloaded()  # retained events have no position in the history
             if intake.cursor is None:
                 intake.cursor = self.topic.history.last
             self.begin_at(intake.cursor)
@@ -274,7 +272,7 @@ class SubscriberGroup:
         if self.intake.size > BATCH:
             self.pump()
         if not self.intake.offer(event):
-            # Only in a durable group: the store has the events that are dropped here.
+            # Only in a durable group. The events that are dropped here are read from the store.
             self._rewind()
 
     def room(self) -> int:
@@ -342,7 +340,7 @@ class SubscriberGroup:
             if not self._is_full():
                 self.topic.flush_later(self)
         elif not self._outstanding:
-            # Not `history.last`: events of this turn may not be queued here yet.
+            # Not `history.last`: the topic may not have queued events of this turn here yet.
             self._position = max(self._position, self.topic.offered)
             for member in list(self.members):
                 member.end_if_done()
@@ -361,11 +359,11 @@ class SubscriberGroup:
         """Send all members the notice, if it comes next."""
         told = self.intake.take_notice() if self.members else None
         if told is None and not self._has_notices:
-            return  # this is asked for each event
+            return  # the usual case, for each event
         self._has_notices = False
         for member in self.members:
             if told is not None:
-                member.notice = told  # one after the other says no more than the last
+                member.notice = told  # of several in a row, the last is enough
             if member.notice is None:
                 continue
             if member.waiting:
@@ -380,8 +378,8 @@ class SubscriberGroup:
         return self.intake.held
 
     def yield_memory(self) -> bool:
-        """Too many bytes wait for all subscriptions, and most for this group. Returns whether fewer
-        wait now."""
+        """Let go of waiting events: too many bytes wait for all subscriptions together, and most of
+        them for this group. Returns whether fewer wait now."""
         intake = self.intake
         if not (self.durable and self._ready.fired):
             return intake.shrink()

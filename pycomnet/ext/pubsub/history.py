@@ -67,9 +67,7 @@ def duration(name: str, text: str) -> float:
 
 
 class History:
-    """The last events of a publisher, in memory.
-
-    Their numbers have no gaps.
+    """The last events of a publisher, in memory. Their numbers are consecutive.
 
     :param most: bytes that they may have together.
     """
@@ -78,7 +76,7 @@ class History:
         self.keep = keep
         self.most = most
         self.size = 0
-        #: how many events may still be examined in this turn, so that others get their turn
+        #: how many events may still be examined in this turn: it bounds how long a turn takes
         self.budget = BUDGET
         #: the number of the last event, kept or not
         self.last = 0
@@ -131,7 +129,7 @@ class History:
         return self._events[sequence - self.first + self._start]
 
     def before(self, time: float) -> int:
-        """The number of the last event that is older than a time; events after it are younger."""
+        """The number of the last event that is older than a time."""
         low, high = self._start, len(self._events)
         while low < high:
             middle = (low + high) // 2
@@ -179,7 +177,7 @@ class Retained:
         return (event for event in self._events.values() if patterns.match(event.subject))
 
     def between(self, patterns: Patterns, first: int, last: int) -> list[EncodedEvent]:
-        """Those of them with numbers from ``first`` on, and before ``last``."""
+        """The matching events with numbers from ``first`` on, and below ``last``."""
         return [event for event in self.matching(patterns) if first <= event.sequence < last]
 
 

@@ -167,7 +167,7 @@ class InterfaceWatch:
         try:
             function(*args)
         except defer.CancelledError:
-            pass  # its subscriber was collected, and is let go in another turn
+            pass  # its subscriber was collected; `let_go` removes the watcher in another turn
         except Exception:  # a defect
             log.failure("a watcher of {interface} has failed", interface=self._interface)
 

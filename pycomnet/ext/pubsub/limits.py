@@ -21,8 +21,8 @@ class TopicLimits:
         each eight parts of its patterns.
     :ivar per_connection: subscriptions of one connection.
     :ivar groups: groups at a time.
-    :ivar groups_per_user: groups of one user, at a time, and in the store. All clients without a
-        login are one user.
+    :ivar groups_per_user: groups of one user at a time, and durable groups of one user in the
+        store. All clients without a login count as one user.
     :ivar bound: the largest bound that a subscriber may request, in bytes. A batch of 64 KiB, or
         one longer event, is in transit and does not count.
     :ivar waiting: bytes that may wait for all subscribers, counted in the same way. An event counts
@@ -32,7 +32,7 @@ class TopicLimits:
     :ivar prefetch: unacknowledged events of a member of a group.
     :ivar history: bytes of the history in memory.
     :ivar keys: how many events are retained.
-    :ivar retained: ... and their bytes.
+    :ivar retained: bytes of the retained events.
     """
 
     subscriptions: int = 100_000

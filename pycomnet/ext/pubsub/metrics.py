@@ -1,4 +1,4 @@
-"""The figures of topics, in the format of Prometheus."""
+"""The statistics of topics, in the format of Prometheus."""
 
 from __future__ import annotations
 
@@ -38,9 +38,9 @@ def topics_of(services: Iterable[Service]) -> Iterator[Topic]:
 
 
 class TopicMetrics:
-    """The metrics of some topics, with their interface as a label. They contain no users.
+    """The metrics of some topics, with their interface as a label. No user is named in them.
 
-    The figures are those of the method ``topic``: looked up once a second at most.
+    The values are those of the method ``topic``, which are computed once a second at most.
 
     :param services: called at each request; returns the services whose topics are included.
     """

@@ -46,7 +46,7 @@ def allow(
     :param patterns: patterns of subjects; without any, all.
     :param roles: for users with any of these roles, and
     :param users: for the users of these names. Without both, for everybody.
-    :raises InvalidSubject: a pattern is none.
+    :raises InvalidSubject: a pattern is not valid.
     """
     return Grant(
         check_patterns(list(patterns) or None), _names("roles", roles), _names("users", users)
@@ -73,7 +73,7 @@ def grants(what: str, value: Any) -> tuple[Grant, ...]:
 
 
 def is_open(given: Iterable[Grant]) -> bool:
-    """Whether everybody may have everything."""
+    """Whether the grants allow all subjects to everybody."""
     return any(ALL in one.patterns and not (one.roles or one.users) for one in given)
 
 
@@ -87,7 +87,7 @@ def missing(given: Iterable[Grant], user: Principal | None, patterns: Iterable[s
 
 
 def may_have(given: Iterable[Grant], user: Principal | None, subject: str) -> bool:
-    """Whether a user may have a subject."""
+    """Whether a grant allows a subject to a user."""
     return any(
         matches(pattern, subject)
         for one in given

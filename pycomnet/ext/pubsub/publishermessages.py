@@ -1,4 +1,4 @@
-"""Checks the messages of a publisher before a subscriber uses them."""
+"""Checks and decodes the messages that a subscriber gets from a publisher."""
 
 from __future__ import annotations
 
@@ -17,14 +17,15 @@ if TYPE_CHECKING:
 MAX_NUMBER = (1 << 53) - 1
 #: The most characters of an epoch, of why events are missing, and of a generator's error.
 MAX_EPOCH, MAX_WHY, MAX_MESSAGE = 64, 64, 10_000
-#: For a group, so many numbers of received events are kept, as these events may come again.
+#: The most numbers of received events that a group's member keeps, to recognise repeated ones.
 MOST_HAD = 20_000
 
 
 class EventSequence:
-    """A publisher's sequence of events, which an epoch names, and how far it has been received.
+    """A publisher's sequence of events, identified by its epoch, and how far it was received.
 
-    Events have it as their source: a later acknowledgement belongs to this sequence and no other.
+    Each event refers to its sequence: a later acknowledgement belongs to this sequence and no
+    other.
 
     :ivar position: the number up to which all events have been received.
     :ivar had: in a group: the numbers of the received events, and whether the user has acknowledged
@@ -51,16 +52,16 @@ class EventSequence:
     def acknowledge(self, number: int) -> defer.Deferred[None]:
         """Acknowledge an event."""
         if self.feed.count is not self:
-            text = f"{self.feed.service} has begun anew since that event, and counts anew"
+            text = f"{self.feed.service} has begun a new sequence of events since that event"
             return defer.fail(CallInterrupted(text))
         self.had[number] = True
         return self.feed.acknowledge(number)
 
     def new_ones(self, batch: list[Any]) -> list[Any]:
-        """The events of a group's batch that have not been received before.
+        """Remove the events of a group's batch that were received before.
 
-        The publisher sends events again that were not acknowledged when the connection was lost.
-        Events that the user has acknowledged are acknowledged again; the user still has the others.
+        The publisher repeats events that were not acknowledged when the connection was lost. Those
+        that the user has acknowledged are acknowledged again; the others are still with the user.
         """
         had = self.had
         left = []
@@ -90,7 +91,7 @@ class Welcome:
             and type(value.get("epoch")) is str
             and len(value["epoch"]) <= MAX_EPOCH
         ):
-            raise PycomnetError(f"{sender}: it is no publisher, as it sent no welcome")
+            raise PycomnetError(f"{sender} is no publisher: its first message is no welcome")
         self.id: int = value["id"]
         self.begins: int = value["begins"]
         self.epoch: str = value["epoch"]
@@ -104,14 +105,14 @@ def is_number(value: Any) -> bool:
 
 
 def decode_batch(batch: Any, count: EventSequence) -> int:
-    """Check a batch, and convert it in place to a list of events, as docs/protocol.rst has them,
-    and of :class:`Gap` and :class:`Restarted` objects.
+    """Check a batch, and convert it in place: to a list of events, which are the arrays of
+    docs/protocol.rst, and of :class:`Gap` and :class:`Restarted` objects.
 
-    :returns: the number up to which all events have been received with it.
+    :returns: the number up to which no event is missing after this batch.
     :raises PycomnetError: it is not a batch.
     """
     if type(batch) is not list or not batch or not is_number(batch[0]):
-        raise PycomnetError(f"{count.feed.service}: that is no batch of events")
+        raise PycomnetError(f"{count.feed.service} has sent something that is no batch of events")
     upto: int = batch[0]
     del batch[0]
     others = []
@@ -134,7 +135,7 @@ def decode_batch(batch: Any, count: EventSequence) -> int:
         if notice is None:
             if item[1] == "again" and place + 1 < len(batch):
                 _delivered_before(item, batch[place + 1])
-            del batch[place]  # of a later version
+            del batch[place]  # unknown: of a later version of the protocol
         else:
             batch[place] = notice
     return upto
@@ -155,7 +156,7 @@ def _with_blocks_or_notice(item: Any, count: EventSequence) -> Any:
         and all(_is_block(block) for block in item[5])
     ):
         return item
-    raise PycomnetError(f"{count.feed.service}: that is no event")
+    raise PycomnetError(f"{count.feed.service} has sent something that is no event")
 
 
 def _delivered_before(notice: list[Any], event: Any) -> None:
@@ -186,11 +187,11 @@ def _notice(item: list[Any], count: EventSequence) -> Gap | Restarted | None:
             and type(why) is str
             and len(why) <= MAX_WHY
         ):
-            raise PycomnetError(f"{count.feed.service}: that is no gap")
+            raise PycomnetError(f"{count.feed.service} has sent an invalid gap")
         return Gap(missing, first, last, key, why, count.name)
     if kind == "restarted":
         if len(item) < 3 or type(item[2]) is not str:
-            raise PycomnetError(f"{count.feed.service}: that is no error of a generator")
+            raise PycomnetError(f"{count.feed.service} has sent an invalid notice of a restart")
         return Restarted(item[2][:MAX_MESSAGE], count.name)
     return None
 

@@ -29,7 +29,7 @@ AHEAD = 1000
 TURN = 250
 #: Seconds before a generator that has failed runs again, at first and at most.
 FIRST_DELAY, MOST_DELAY = 0.5, 60.0
-#: What subscribers are told of one that has ended without an error, and runs again.
+#: The message of the notice to subscribers if the code has ended without an error and runs again.
 HAD_ENDED = "it had ended"
 NEVER, FAILED, ALWAYS = "never", "failed", "always"
 RESTARTS = (NEVER, FAILED, ALWAYS)
@@ -101,7 +101,7 @@ class ReactorRun:
         elif hasattr(made, "__next__"):
             await self._iterate(made)
         elif takes(self._function):
-            await defer.Deferred()  # it has arranged to publish, and says nothing of an end
+            await defer.Deferred()  # it publishes from callbacks: its end can't be seen
 
     async def _iterate(self, made: Any) -> None:
         try:
@@ -130,10 +130,9 @@ class ThreadRun:
         self._values: deque[tuple[Any, _Outcome | None]] = deque()
         self._draining = False
         self._stopped = False
-        #: how many values are published and not acknowledged by the topic; and how many there may
-        #: be
+        #: how many values the topic holds, as a subscriber blocks or a store writes; and how many
+        #: it may hold: the other half of its room is for clients
         self._pending = 0
-        # The other half is for clients.
         self._most = max(1, min(AHEAD, topic.settings.limits.blocked // 2))
         #: why a value was refused
         self._problem: BaseException | None = None
@@ -153,7 +152,7 @@ class ThreadRun:
             self._changed.notify_all()
 
     def resume(self) -> None:
-        """Continue, if it has not ended by now."""
+        """Withdraw the request to end, if the thread has not ended by now."""
         with self._changed:
             self._stopped = False
 
@@ -185,8 +184,7 @@ class ThreadRun:
                 close()
 
     def _publish(self, value: Any, key: str | None = None, subject: str = "") -> None:
-        """The function ``publish`` for the user's code: publishes, and returns when that is
-        done."""
+        """The user's function ``publish``: returns when the value is published."""
         outcome = _Outcome()
         if not self._put(Publication(value, key, subject), outcome):
             raise _Stopped
@@ -235,7 +233,7 @@ class ThreadRun:
             if not values or self._pending >= self._most:
                 break
             if self._pending and not self._topic.has_room:
-                break  # it goes on when what waits is published
+                break  # `_published` continues
             value, outcome = values.popleft()
             publishing = publish_to(self._topic, value)
             if outcome is not None:
@@ -271,8 +269,8 @@ class ThreadRun:
         self._published(None)
 
     def _refused(self, failure: Failure) -> None:
-        """A value can't be published: this is the generator's error, and the generator is
-        closed."""
+        """Note the error of a value that can't be published: it is raised in the thread, which
+        closes the generator."""
         with self._changed:
             self._problem = self._problem or failure.value
             self._values.clear()
@@ -314,9 +312,9 @@ def runs_in_thread(function: Callable[..., Any]) -> bool:
 
 
 class PublisherRunner:
-    """Runs a publisher's code: once for all subscribers, and again by its policy.
+    """Runs a publisher's code once for all subscribers, and restarts it by its policy.
 
-    :param lazy: only while there are subscribers.
+    :param lazy: whether it runs only while there are subscribers.
     :param restart: ``"never"``, ``"failed"`` (after an error) or ``"always"``.
     :param make: makes a run of it.
     """
@@ -371,7 +369,7 @@ class PublisherRunner:
             self._source.stop()
 
     def close(self) -> None:
-        """End it; a thread that blocks ends with the process, or with its next value."""
+        """End the run. A thread that blocks ends with its next value, or with the process."""
         self._closed = True
         self._wanted = False
         self._cancel()
@@ -417,8 +415,7 @@ class PublisherRunner:
         self._run_later()
 
     def _was_stopped(self, failure: Failure | None = None) -> bool:
-        """Whether the run has ended because it was requested to: then the code runs again if it is
-        needed by now."""
+        """Whether the run has ended on request; then start it again if it is needed by now."""
         source, self._source = self._source, None
         if self._closed or self._topic.over:
             return True

@@ -1,4 +1,4 @@
-"""The recipients of a publisher's events, and which of them want a subject."""
+"""The recipients of a publisher's events, which are subscriptions and groups, by subject."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, Generic, Protocol, TypeVar
 from pycomnet.ext.pubsub.events import EncodedEvent, batch
 from pycomnet.ext.pubsub.subjects import SubjectIndex
 
-#: For so many subjects, with so many places of recipients, the matching recipients are cached.
+#: The most subjects whose recipients are cached, and the most entries of these tuples together.
 MOST_SUBJECTS, MOST_PLACES = 10_000, 1_000_000
 
 
@@ -19,11 +19,11 @@ class Recipient(Protocol):
         """How many bytes of events may be offered together; 0 or less for one event at a time."""
 
     def offer_run(self, run: EventRun[Any], sends: bool, more: int) -> None:
-        """Offer the events of a run, which match.
+        """Offer the events of a run, all of which match.
 
-        :param sends: whether they are to be sent now, if nothing is queued before them. Else it
-            queues them, unless they are more than it sends at a time
-        :param more: ... together with so many bytes, which come next.
+        :param sends: whether they are to be sent now, if nothing is queued before them. Otherwise
+            they are queued, unless they exceed what the recipient sends at a time.
+        :param more: bytes of the next event, which counts for that limit as well.
         """
 
 
@@ -84,9 +84,9 @@ class Recipients(Generic[T]):
 class EventRun(Generic[T]):
     """Events of one reactor turn that follow each other and have the same recipients.
 
-    :param recipients: all that want the events.
-    :param members: those that get them from the run. The others read the history, which has them;
-        the run ends when one of them has read it.
+    :param recipients: the subscriptions and groups whose patterns match the events.
+    :param members: those of them that get the events from the run. The others still read the
+        history, which has the events as well; the run ends when one of them has read all of it.
     :param room: the bytes after which the events are given to the members.
     :ivar rows: the arguments of :class:`EncodedEvent`, as most recipients need only the payloads.
     :ivar size: the bytes of the events.

@@ -1,4 +1,4 @@
-"""Continues to read a history from its store, where the one in memory does not reach back far
+"""Replays events from a publisher's store, when the history in memory does not reach back far
 enough."""
 
 from __future__ import annotations
@@ -19,9 +19,10 @@ log = Logger()
 
 
 def replay_from_store(topic: Topic, intake: SubscriberQueue, recipient: Any) -> None:
-    """Read the events after the intake's cursor from the store, if the intake needs that.
+    """Read the events after a queue's cursor from the store, if the history in memory lacks them.
 
-    :param recipient: the subscription or the group that the intake belongs to; it is flushed then.
+    :param intake: the queue.
+    :param recipient: the subscription or group of the queue; it is flushed when they were read.
     """
     cursor = intake.cursor
     if cursor is None or not intake.lacking:
@@ -32,11 +33,14 @@ def replay_from_store(topic: Topic, intake: SubscriberQueue, recipient: Any) -> 
         topic.flush_later(recipient)
         return
     if topic.history.budget <= 0:
-        topic.flush_later(recipient)  # others have had much read in this turn
+        topic.flush_later(recipient)  # the budget of this turn is used up
         return
     if topic.waiting.size > topic.waiting.most:
-        # It may come again; events that are read for it are in memory for it alone.
-        recipient.close(Overloaded(f"{topic.interface}: too much waits for subscribers"))
+        # Events that are read from the store take memory for this recipient alone. Its subscriber
+        # may subscribe again later.
+        recipient.close(
+            Overloaded(f"{topic.interface}: too many bytes of events wait for its subscribers")
+        )
         return
     intake.lacking = False
     intake.reading = True
@@ -50,11 +54,11 @@ def _was_read(
 ) -> None:
     intake.reading = False
     if intake.cursor != cursor:
-        return  # it has ended, or begun elsewhere
+        return  # the stream has ended meanwhile, or continues elsewhere
     match, skip = intake.patterns.match, intake.skip
     for event in events:
         if event.sequence > topic.history.last:
-            break  # it is durable, and not published yet
+            break  # stored, and not published yet
         if event.sequence != intake.cursor + 1:
             # The store has dropped some meanwhile.
             _lose(topic, intake, recipient, event.sequence)
@@ -68,7 +72,7 @@ def _was_read(
 
 
 def _lose(topic: Topic, intake: SubscriberQueue, recipient: Any, first: int) -> None:
-    """The events before a number are lost, except the retained ones."""
+    """Add a gap for the events before a number, and the retained ones of them."""
     assert intake.cursor is not None
     begin = intake.cursor + 1
     intake.lost(first)

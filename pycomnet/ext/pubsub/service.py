@@ -33,10 +33,10 @@ from pycomnet.services.server.guarding import RULE
 
 #: The most numbers of one ``acknowledge``.
 MAX_ACKNOWLEDGED = 10_000
-#: Seconds between checks whether subscribers still have the rights to their events, where rights
-#: depend on the user.
+#: Seconds between checks whether subscribers may still have their subjects, if that depends on the
+#: user.
 CHECK_EVERY = 2.0
-#: How many are checked before other work of the reactor runs.
+#: How many subscriptions are checked before other work of the reactor runs.
 CHECKED = 100
 
 
@@ -101,7 +101,7 @@ class PublisherService(Service):
 
     @method("subscribe", stream=True, args=ARGUMENTS)
     def subscribe(self, request: Any) -> EventSink:
-        """Subscribe to the events from now on, or from an earlier position: docs/protocol.rst."""
+        """Subscribe to events, from now on or from an earlier position: docs/protocol.rst."""
         with refusing_numbers():
             asked = SubscribeRequest(request.args, self.topic, request.user)
         self._check_may_subscribe(request.user, asked.patterns)
@@ -150,7 +150,7 @@ class PublisherService(Service):
         subject = check_subject(args.get("subject") or "")
         if not permissions.may_have(self.settings.may_publish, request.user, subject):
             raise self._forbidden(request.user, "publish", subject)
-        if not self.topic.has_room:  # the rest is for the publisher's own
+        if not self.topic.has_room:  # the rest of the room is for the publisher's own events
             raise Overloaded(f"{self.published}: too many events wait to be published")
         value: Any = args.get("value")
         publishing = self.topic.publish(value, args.get("key"), subject)
@@ -162,7 +162,7 @@ class PublisherService(Service):
         """The numbers of events and subscriptions, and how much waits."""
         return self.topic.statistics.as_map()
 
-    # -- who may ---------------------------------------------------------------------------------
+    # -- permissions -----------------------------------------------------------------------------
 
     def _sink(self, request: Any) -> EventSink:
         sink = self.topic.sinks.get(request.args["id"])
@@ -180,13 +180,13 @@ class PublisherService(Service):
         if what == "publish" and not self.settings.may_publish:
             text = "no client may publish here, only the publisher itself (may_publish=)"
         elif user is None:
-            text = f"who has no login may not {to}"
+            text = f"a client without a login may not {to}"
         else:
             text = f"{user.name} may not {to}"
         return Forbidden(f"{self.published}: {text}", self.published, what)
 
     def _check_later(self) -> None:
-        """A user's right to subscribe may change while the stream continues."""
+        """Schedule a check of all subscriptions: a user's roles may change while a stream lasts."""
         if self._checking is None and not permissions.is_open(self.settings.may_subscribe):
             self._checking = self._reactor.callLater(CHECK_EVERY, self._check_all)
 
@@ -214,8 +214,8 @@ class PublisherService(Service):
             self._check_later()
 
 
-#: Attributes that a decorated class may not have: they would bypass subscribers, or the checks of
-#: rights.
+#: Attributes that a decorated class may not have: they would replace the publisher's methods for
+#: subscribers, or its permission checks.
 OWN_NAMES = (
     *("subscribe", "change", "acknowledge", "forget", "publish"),
     *("topic", "topic_state", "running", "published", "settings"),
@@ -244,7 +244,7 @@ class FunctionPublisher(PublisherService):
             self.lazy,
             self.restart,
         )
-        # In the next turn: then the service is served, and the code that starts can't delay that.
+        # In the next turn: by then the service is served, and slow code can't delay that.
         reactor.callLater(0, self._run.start)
 
     def stopped(self) -> Any:
@@ -300,7 +300,7 @@ def publisher(
         if isinstance(target, type):
             return _class_publisher(target, name, how, servers)
         if not callable(target):
-            raise TypeError(f"a publisher is a function or a class, not {target!r}")
+            raise TypeError(f"expected a function or a class as the publisher, got {target!r}")
         in_thread = runs_in_thread(target) if thread is None else thread
         if in_thread and not runs_in_thread(target):
             raise TypeError(f"{target.__qualname__} is async: it can't run in a thread")
@@ -331,7 +331,7 @@ def publisher(
 def _class_publisher(
     cls: type, name: str, settings: TopicSettings, via: NatsSettings | None
 ) -> Any:
-    """A class, with the methods of a publisher beside its own."""
+    """Make a subclass of a class that also has the methods of a publisher."""
     own = [name for name in OWN_NAMES if name in vars(cls)]
     if own and not issubclass(cls, PublisherService):
         raise TypeError(

@@ -10,12 +10,12 @@ from twisted.internet.interfaces import IReactorTime
 if TYPE_CHECKING:
     from pycomnet.ext.pubsub.topic import Topic
 
-#: Seconds over which the rate is measured; and for which figures are cached.
+#: Seconds over which the rate is measured, and for which a result is cached.
 RATE_TIME, FRESH = 10.0, 1.0
 
 
 class TopicStatistics:
-    """The figures of a topic.
+    """Counts a topic's events, and computes its rate.
 
     :ivar dropped: events that were dropped for subscriptions that are over.
     :ivar delivered: events that were sent to these subscriptions.

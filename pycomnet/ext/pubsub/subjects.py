@@ -24,9 +24,9 @@ _PART = re.compile(r"[^\s.*>]+")
 
 
 def check_subject(subject: Any) -> str:
-    """Check a subject; the empty one stands for none.
+    """Check a subject; an empty one means that the event has no subject.
 
-    :raises InvalidSubject: it is none.
+    :raises InvalidSubject: it is not valid.
     """
     if isinstance(subject, str) and len(subject) <= MAX_LENGTH:
         if not subject:
@@ -35,15 +35,15 @@ def check_subject(subject: Any) -> str:
         if len(parts) <= MAX_PARTS and all(_is_part(part) for part in parts):
             return subject
     raise InvalidSubject(
-        f"a subject is parts with points between them, such as 'eu.created', of at most "
-        f"{MAX_LENGTH} characters and without blanks, '*' and '>'; not {_shown(subject)}"
+        f"expected a subject: parts with dots between them, such as 'eu.created', at most "
+        f"{MAX_LENGTH} characters, no spaces, '*' or '>'; got {_shown(subject)}"
     )
 
 
 def check_pattern(pattern: Any) -> str:
     """Check a pattern.
 
-    :raises InvalidSubject: it is none.
+    :raises InvalidSubject: it is not valid.
     """
     if isinstance(pattern, str) and 0 < len(pattern) <= MAX_LENGTH:
         parts = pattern.split(".")
@@ -51,15 +51,15 @@ def check_pattern(pattern: Any) -> str:
         if len(parts) <= MAX_PARTS and all(part == "*" or _is_part(part) for part in before):
             return pattern
     raise InvalidSubject(
-        f"a pattern is a subject that may have '*' for one part, and '>' for all that follow as "
-        f"its last one, such as 'eu.*' or 'eu.>'; not {_shown(pattern)}"
+        f"expected a pattern: a subject in which '*' stands for one part, and '>' at the end for "
+        f"all further parts, such as 'eu.*' or 'eu.>'; got {_shown(pattern)}"
     )
 
 
 def check_patterns(patterns: Any) -> tuple[str, ...]:
-    """Check the patterns of a subscription; without any, it is for all subjects.
+    """Check the patterns of a subscription; None means all subjects.
 
-    :raises InvalidSubject: one is none, or there are too many.
+    :raises InvalidSubject: a pattern is not valid, or there are too many.
     """
     if patterns is None:
         return (ALL,)
@@ -109,11 +109,11 @@ def _covers(have: list[str], want: list[str]) -> bool:
 
 
 class Patterns:
-    """The patterns of a subscription, ready to be matched.
+    """The patterns of a subscription, split up for matching.
 
-    :ivar all: whether it is for every subject.
-    :ivar cost: what :meth:`match` costs, as a multiple of what it costs without wildcards.
-    :ivar weight: for how many subscriptions it counts.
+    :ivar all: whether they match every subject.
+    :ivar cost: the time that :meth:`match` takes, as a multiple of its time without wildcards.
+    :ivar weight: how many subscriptions they count as.
     """
 
     __slots__ = ("all", "_exact", "_wild", "cost", "texts", "weight")
@@ -138,10 +138,10 @@ class Patterns:
 
 
 class SubjectIndex(Generic[T]):
-    """Finds the recipients of a subject, without asking each.
+    """Finds the recipients of a subject without matching each recipient's patterns.
 
-    A tree of the patterns' parts. What it costs to find a subject is about as many steps as it has
-    parts, and as there are patterns that match the beginning of it.
+    It is a tree of the patterns' parts (a trie). A lookup visits the nodes whose parts match the
+    beginning of the subject.
     """
 
     __slots__ = ("_all", "_root")
@@ -151,7 +151,7 @@ class SubjectIndex(Generic[T]):
         self._all: dict[T, None] = {}
 
     def add(self, patterns: Iterable[str], recipient: T) -> None:
-        """Add a recipient of the subjects that these match."""
+        """Add a recipient of the subjects that these patterns match."""
         for pattern in patterns:
             if pattern == ALL:
                 self._all[recipient] = None
@@ -162,7 +162,7 @@ class SubjectIndex(Generic[T]):
             node.recipients[recipient] = None
 
     def remove(self, patterns: Iterable[str], recipient: T) -> None:
-        """Remove it."""
+        """Remove a recipient, which was added with these patterns."""
         for pattern in patterns:
             if pattern == ALL:
                 self._all.pop(recipient, None)
@@ -231,7 +231,7 @@ EVERYTHING = Patterns((ALL,))
 def patterns_of(given: Any) -> Patterns:
     """The patterns of a subscription, checked.
 
-    :raises InvalidSubject: one is none, or there are too many.
+    :raises InvalidSubject: as :func:`check_patterns`.
     """
     texts = check_patterns(given)
     return EVERYTHING if texts == EVERYTHING.texts else Patterns(texts)

@@ -50,8 +50,8 @@ def subscriber(
         ``"drop_oldest"``, ``"drop_newest"``, ``"latest"`` (keep the last of each key),
         ``"disconnect"`` or ``"block"`` (the publisher waits, if it allows that).
     :param bound: the bytes that may wait at the publisher; by default 1 MiB.
-    :param last: begin with so many events of the history.
-    :param since: begin with the events of so many seconds, or of a time such as ``"5m"``.
+    :param last: begin with this number of the last events in the history.
+    :param since: begin with the events of the last seconds, or of a time such as ``"5m"``.
     :param retained: begin with the retained events; this is the default outside of groups.
     :param group: share the events with the other subscribers of this group: each event goes to one.
         An event is acknowledged when the next is requested, or by :meth:`Event.acknowledge`. When
@@ -72,9 +72,9 @@ def subscriber(
     if which not in (ALL, ONE):
         raise InvalidArguments(f"which: {ALL!r} or {ONE!r}, not {which!r}")
     if acknowledged is not (name is not None):
-        raise InvalidArguments("a position is kept for name=... with acknowledged=True: give both")
+        raise InvalidArguments("name= and acknowledged=True make a durable group: give both")
     if name is not None and group is not None:
-        raise InvalidArguments("name: the name of a group that is kept; it has no other group=")
+        raise InvalidArguments("name= is the name of a durable group: don't give group= as well")
     wanted: dict[str, Any] = {"policy": Policy(policy).value}
     if bound is not None:
         wanted["bound"] = whole("bound", bound, LEAST_BOUND)

@@ -26,11 +26,11 @@ if TYPE_CHECKING:
     from pycomnet.services.client.context import Context
 
 ALL, ONE = "all", "one"
-#: Stands for: no value is available now.
+#: The result of ``_take`` when no value is available.
 _NOTHING: Any = object()
 
 
-#: Subscribers whose next value somebody awaits: maybe nothing else refers to them.
+#: Keeps subscribers alive while somebody awaits their next value: nothing else may refer to them.
 _kept: dict[defer.Deferred[Any], Subscriber] = {}
 
 
@@ -111,7 +111,7 @@ class Subscriber(BlockingMethods, Live):
         return Publishers(self, context, self._address, self._service, self._which == ONE)
 
     def when_subscribed(self) -> defer.Deferred[None]:
-        """Wait until the subscription is in effect. Events that are published after that are
+        """Wait until the subscription is in effect. Each event that is published after that is
         delivered, or reported as missing.
 
         :returns: fires when all known publishers have confirmed it or, if none is known yet, the
@@ -154,7 +154,7 @@ class Subscriber(BlockingMethods, Live):
     async def __anext__(self) -> Any:
         items = self._items
         if items is not None and self.group is None:
-            # The same as in `_take` for the usual item, without another call for each value.
+            # `_take`, inlined for the usual item.
             for item in items:
                 if type(item) is list:
                     return item[4]
@@ -226,15 +226,15 @@ class Subscriber(BlockingMethods, Live):
         return noting.addCallbacks(lambda _: None, _first_error)
 
     def _acknowledge_given(self) -> None:
-        """The next value is requested."""
+        """Acknowledge the values that were returned before: the next one is requested."""
         given, self._given_last = self._given_last, []
         for one in given:
             one.acknowledge().addErrback(self._not_acknowledged, one)
 
     def _not_acknowledged(self, failure: Failure, event: Event) -> None:
         if failure.check(CallInterrupted, *LOST) is None:
-            # The publisher sends no more than this member may have unacknowledged: without this,
-            # nothing would follow.
+            # Tell the user: the publisher still counts the event as unacknowledged, so at some time
+            # it would send nothing more.
             self.put(event.source, [failure.value])
 
     # -- taking ----------------------------------------------------------------------------------
@@ -314,7 +314,7 @@ class Subscriber(BlockingMethods, Live):
     def __del__(self) -> None:
         finder = self.__dict__.get("_finder")
         if finder is not None and not self._closed:
-            # The garbage collector calls this in any thread, at any time.
+            # The garbage collector may call this in any thread, at any time.
             reactor = IReactorFromThreads(finder.reactor)
             reactor.callFromThread(finder.let_go, list(self._feeds))
 
@@ -329,12 +329,12 @@ class Subscriber(BlockingMethods, Live):
         return found
 
     def left_positions(self, feed: PublisherFeed) -> dict[str, int]:
-        """The positions of publishers that are gone; a feed's publisher may be one of these."""
+        """The positions of publishers that are gone. A feed's publisher may be one of them, under
+        another name."""
         return {} if self._finder is None else self._finder.left_positions()
 
     def take_over(self, feed: PublisherFeed, epoch: str) -> EventSequence | None:
-        """A feed's publisher has an epoch. Returns what is known of it from a publisher that is
-        gone."""
+        """Find the sequence of a publisher that is gone and had this epoch, for a feed."""
         return None if self._finder is None else self._finder.take_over(epoch)
 
     def add_feed(self, feed: PublisherFeed) -> None:
@@ -372,7 +372,7 @@ class Subscriber(BlockingMethods, Live):
             waiter.callback(value)
 
     def check_subscribed(self) -> None:
-        """Whether all publishers that are known, and can be reached, have confirmed."""
+        """Fire ``when_subscribed`` if all publishers that can be reached have confirmed."""
         finder = self._finder
         if finder is None or not finder.complete:
             return
@@ -381,13 +381,13 @@ class Subscriber(BlockingMethods, Live):
             self._subscribed.fire(None)
 
     def not_subscribed(self, problem: Exception) -> None:
-        """A publisher has not confirmed a subscription for a while; it is tried again."""
+        """Fail ``when_subscribed`` if no publisher can be subscribed to; the attempts continue."""
         if not self._subscribed.fired and all(one.away for one in self._feeds):
             subscribed, self._subscribed = self._subscribed, OneShot()
             subscribed.fail(problem)
 
     def feed_ended(self, feed: PublisherFeed, problem: BaseException | None) -> None:
-        """A publisher's feed is over: tell the user of its error, if there is one."""
+        """A publisher's feed has ended: pass its error, if any, to the user."""
         self._feeds.pop(feed, None)
         if problem is not None:
             error = problem if isinstance(problem, Exception) else Exception(str(problem))
@@ -402,11 +402,11 @@ class Subscriber(BlockingMethods, Live):
                 self.check_subscribed()
 
     def failed(self, problem: Exception) -> None:
-        """The publishers can't be found."""
+        """End the subscriber: the publishers can't be found."""
         self._finish(problem)
 
     def _finish(self, problem: Exception) -> None:
-        """No publisher sends anything more; the values that are here can still be taken."""
+        """End all feeds. The values that have arrived can still be taken."""
         if self._over is None:
             self._over = problem
         if self._finder is not None:

@@ -1,4 +1,4 @@
-"""From the arguments of ``subscribe`` to a subscription, or a member of a group."""
+"""Reads the arguments of ``subscribe``, and makes the subscription or the member of a group."""
 
 from __future__ import annotations
 
@@ -46,8 +46,8 @@ class SubscribeRequest:
 
     :param args: the arguments of ``subscribe``.
     :param user: the subscriber's user; None without a login.
-    :raises InvalidArguments: one is not valid.
-    :raises InvalidSubject: a pattern is none.
+    :raises InvalidArguments: an argument is not valid.
+    :raises InvalidSubject: a pattern is not valid.
     """
 
     def __init__(self, args: Any, topic: Topic, user: Principal | None) -> None:
@@ -130,7 +130,11 @@ class SubscribeRequest:
     # -- where to begin --------------------------------------------------------------------------
 
     def place(self, intake: SubscriberQueue) -> bool | defer.Deferred[bool]:
-        """Set the intake to the first event. Returns whether the epoch was known."""
+        """Set a queue to the first event that the subscriber wants.
+
+        :returns: whether the subscriber continues where it was: it knew the publisher's epoch. A
+            Deferred of that, if the store has to find the event.
+        """
         topic = self.topic
         known = None if self.after is None else self.after.get(topic.epoch)
         if known is not None and known <= topic.history.last:
@@ -147,7 +151,7 @@ class SubscribeRequest:
             _begin(intake, topic, topic.history.before(time))
         elif self.after is not None and not self.retained:
             _begin(intake, topic, topic.first - 1)
-            # Retained events that are older than the history.
+            # The subscriber also gets retained events that the history has forgotten.
             intake.preload(topic.retained.between(intake.patterns, 0, topic.first))
         elif self.retained:
             intake.preload(topic.retained.matching(intake.patterns))
@@ -157,12 +161,12 @@ class SubscribeRequest:
 
 
 def owner_name(user: Principal | None) -> str:
-    """The owner of a user's groups: no other user's subscriptions are in them."""
+    """The name of the owner of a user's groups. Only subscriptions of that user join them."""
     return "" if user is None else user.name
 
 
 def _begin(intake: SubscriberQueue, topic: Topic, cursor: int) -> None:
-    """Set the intake to the events after a number; there may be none by now."""
+    """Set a queue to read the history after a number, if it has later events."""
     intake.cursor = cursor if cursor < topic.history.last else None
 
 
@@ -181,7 +185,7 @@ def _after(value: Any) -> dict[str, int] | None:
     for one in value:
         if not (isinstance(one, (list, tuple)) and len(one) == 2 and isinstance(one[0], str)):
             raise InvalidArguments("after: a position is an array of an epoch and a number")
-        if is_number(one[1]):  # another publisher may have said another number: that is not ours
+        if is_number(one[1]):  # ignore what another publisher has made up
             found[one[0]] = one[1]
     return found
 
@@ -195,11 +199,10 @@ class _Starting:
         self._request = request
 
     def run_when_affordable(self) -> None:
-        """As :meth:`run`, but in a later turn if other sinks have examined many events in this
-        one."""
+        """Do :meth:`run` now, or in a later turn if the budget of this turn is used up."""
         topic = self._request.topic
         if not topic.when_affordable(self._run_later):
-            # Until then nothing is queued for it: it is not in effect yet.
+            # Nothing is queued until then: the subscription is not in effect yet.
             self._intake.cursor, self._intake.reading = 0, True
             return
         topic.history.budget -= (len(topic.retained) + 1) * self._intake.patterns.cost
@@ -219,7 +222,7 @@ class _Starting:
             self.run_when_affordable()
 
     def ready(self, resumed: bool) -> None:
-        """The subscription is in effect."""
+        """Send the welcome and the first events: the subscription is in effect."""
         sink = self._sink
         if sink.call is None:
             return  # it has gone meanwhile
@@ -233,12 +236,12 @@ class _Starting:
             sink.flush()
 
     def failed(self, failure: Failure) -> None:
-        """The store has failed."""
+        """End the stream: the store has failed."""
         self._sink.close(failure.value)
 
 
 class SubscriptionStart(Subscription):
-    """A subscription that begins where its subscriber requests."""
+    """A subscription that begins at the position that its subscriber has requested."""
 
     __slots__ = ("_request",)
 
@@ -254,7 +257,7 @@ class SubscriptionStart(Subscription):
 
 
 class MemberStart(GroupMember):
-    """A member of a group; the group begins with its first member."""
+    """A member of a group. If it is the first one, it opens the group."""
 
     __slots__ = ("_request",)
 

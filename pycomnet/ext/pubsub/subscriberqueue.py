@@ -1,5 +1,5 @@
-"""The events that wait for one subscription or group: its bound, its policy, and the events that it
-missed."""
+"""The queue of one subscription or group: its bound, its policy, and the gaps where it dropped
+events."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ BOUND_REACHED, FORGOTTEN = "bound", "history"
 
 
 class Missed:
-    """Events that are missing at one place of a subscription.
+    """Events that are missing at one place of a queue; its subscriber gets a gap there.
 
     :ivar count: how many; None if that is not known.
     """
@@ -95,17 +95,18 @@ Item = EncodedEvent | Missed | Notice
 
 
 Conflated = OrderedDict[tuple[str, str | None], tuple[EncodedEvent, Missed | None]]
-#: Constants for intakes with another policy, and for no unwanted numbers: never changed.
+#: Shared empty values, which are never changed: for queues without the policy ``latest``, and for
+#: those that skip no numbers.
 NONE: Conflated = OrderedDict()
 NOTHING: AbstractSet[int] = frozenset()
 
 
 class SubscriberQueue:
-    """The events that a subscription still has to get, in their order.
+    """The events that a subscription has not been sent yet, in their order.
 
-    First come retained events, then the matching events of the history from :attr:`cursor` on:
-    these take no memory here. Once the history is read, published events are queued, up to the
-    bound.
+    First come retained events, then the matching events of the history after :attr:`cursor`: these
+    take no memory here. Once the history is read to its end, published events are queued, up to
+    the bound.
 
     :param bound: bytes that may be queued. One event may always be queued.
     :param waiting: counts the bytes that are queued here and elsewhere.
@@ -177,12 +178,12 @@ class SubscriberQueue:
     # -- what comes ------------------------------------------------------------------------------
 
     def offer(self, event: EncodedEvent) -> bool:
-        """A matching event was published.
+        """Queue a published event that matches, or drop one by the policy.
 
-        :returns: False if the bound is reached and the policy is not to drop events.
+        :returns: False if the bound is reached and the policy does not drop events.
         """
         if self.cursor is not None:
-            return True  # the history has it
+            return True  # it will be read from the history
         size = event.size
         policy = self.policy
         if policy is Policy.LATEST:
@@ -202,7 +203,7 @@ class SubscriberQueue:
         return True
 
     def offer_all(self, events: list[EncodedEvent], size: int) -> bool:
-        """Matching events were published, one after the other.
+        """Queue several published events that match; see :meth:`offer`.
 
         :param size: their bytes.
         :returns: as :meth:`offer`.
@@ -220,9 +221,9 @@ class SubscriberQueue:
 
     def tell(self, payload: bytes) -> None:
         """Put a notice at the end of the queue."""
-        # With `latest` the notice comes before all events: they have no order there.
+        # With `latest` the events are not in this queue: the notice comes before all of them.
         if self.queue and isinstance(self.queue[-1], Notice):
-            self.queue[-1] = Notice(payload)  # one after the other says no more than the last
+            self.queue[-1] = Notice(payload)  # of several in a row, the last is enough
         else:
             self.queue.append(Notice(payload))
 
@@ -257,7 +258,7 @@ class SubscriberQueue:
                 size -= oldest.size
                 self.dropped += 1
                 count, first, last = 1, oldest.sequence, oldest.sequence
-            elif isinstance(oldest, Missed):  # it is dropped already
+            elif isinstance(oldest, Missed):  # these were dropped before
                 count, first, last = oldest.count or 0, oldest.first, oldest.last
             else:
                 told = oldest
@@ -393,9 +394,9 @@ class SubscriberQueue:
         return taken
 
     def lost(self, first: int) -> None:
-        """The history does not reach back to the cursor any more.
+        """Add a gap: the history has forgotten the events after the cursor.
 
-        :param first: the number of the oldest event in it.
+        :param first: the number of the oldest event that it still has.
         """
         assert self.cursor is not None
         begin = self.cursor + 1
@@ -405,7 +406,7 @@ class SubscriberQueue:
         self.lacking = False
 
     def has_more(self) -> bool:
-        """Whether there is anything to take by now, or may be."""
+        """Whether an item can be taken, or the history may have one."""
         return bool(
             self.queue
             or self._conflated
@@ -415,18 +416,18 @@ class SubscriberQueue:
         )
 
     def change(self, patterns: Patterns) -> None:
-        """The patterns have changed; events that are queued by the old patterns stay."""
+        """Change the patterns; events that were queued by the old patterns stay."""
         self.patterns = patterns
 
     def _before(self) -> deque[Item]:
-        """Make the backlog: most subscriptions never have one."""
+        """The backlog, which is made when it is first needed: most subscriptions never need one."""
         if not isinstance(self.backlog, deque):
             self.backlog = deque()
         return self.backlog
 
     def untold(self) -> int | None:
-        """The first missing number that a queued event reports; None if there is none. Only with
-        the policy ``latest``."""
+        """The lowest number of a dropped event whose gap was not sent yet; None if there is none.
+        Only with the policy ``latest``."""
         firsts = (missed.first for _, missed in self._conflated.values() if missed is not None)
         return min(firsts, default=None)
 
@@ -448,23 +449,23 @@ class SubscriberQueue:
             self.waiting.size += event.size
 
     def rewind(self, cursor: int) -> None:
-        """Forget the events that are queued, and read them from the history."""
+        """Remove the queued events: they will be read from the history, after ``cursor``."""
         self._count(-self.size)
-        # The history has no notices: they come after the events that are read.
+        # The history has no notices: these stay, and come after the events of the history.
         self.queue = deque(item for item in self.queue if type(item) is Notice)
         if self._conflated:
             self._conflated.clear()
         self.cursor = cursor
 
     def clear(self) -> None:
-        """Forget all."""
+        """Remove all items."""
         self.rewind(0)
         self.queue.clear()
         self.forget_preloaded()
         self.cursor = None
 
     def forget_preloaded(self) -> None:
-        """Forget the events that were to come first."""
+        """Remove the events that were to come first."""
         self.waiting.size -= self.preloaded
         self.preloaded = 0
         self.backlog = ()

@@ -26,7 +26,7 @@ DROPPING = (Policy.DROP_OLDEST, Policy.DROP_NEWEST, Policy.LATEST)
 
 
 class EventSink(StreamFeed):
-    """One subscriber's stream.
+    """The publisher's end of one subscriber's stream: sends it events.
 
     :ivar id: its number at the publisher; 0 before it has begun.
     :ivar waiting: whether nothing can be sent: before the welcome, and while a batch waits for
@@ -48,8 +48,8 @@ class EventSink(StreamFeed):
         "weight",
     )
 
-    #: the connection checks it, as of a Deferred that waits for room: whether it was notified
-    #: already
+    #: The connection treats this object as a Deferred that waits for credit: it reads ``called``,
+    #: and calls ``callback`` when there is room.
     called = False
 
     def __init__(self, topic: Topic) -> None:
@@ -158,7 +158,7 @@ class Subscription(EventSink):
         super().__init__(topic)
         self.intake = intake
         self.weight = intake.patterns.weight
-        #: with so many waiting bytes, they are sent within the turn
+        #: if more bytes than this wait, they are sent within the turn
         self._few = min(BATCH, intake.bound)
 
     def offer(self, event: EncodedEvent) -> None:
@@ -166,14 +166,13 @@ class Subscription(EventSink):
         intake = self.intake
         size = intake.size + event.size
         if size <= self._few and intake.cursor is None and intake.queues:
-            # The same as in the intake, without another call: this runs for each event and
-            # subscriber.
+            # The same as `intake.offer`, inlined: this runs for each event and subscriber.
             intake.queue.append(event)
             intake.size = size
             intake.waiting.size += event.size
             return
         if self.call is None or intake.cursor is not None:
-            return  # it has ended while this event is handed out; or the history has it
+            return  # the stream has just ended; or the subscription will read it in the history
         if size > self._few and not self.waiting:
             self.flush()  # before anything is dropped
             if self.call is None:
@@ -187,7 +186,12 @@ class Subscription(EventSink):
             self.topic.pressure.blocked(self)
         else:
             bound = intake.bound
-            self.close(SlowSubscriber(f"over {bound} bytes of events wait for this subscriber"))
+            self.close(
+                SlowSubscriber(
+                    f"more than {bound} bytes of events wait for this subscriber: take them "
+                    "faster, or use another policy"
+                )
+            )
 
     def room(self) -> int:
         intake = self.intake
@@ -251,21 +255,25 @@ class Subscription(EventSink):
         return self.intake.held
 
     def yield_memory(self) -> bool:
-        """Too many bytes wait for all subscriptions, and most for this one: drop some, by its
-        policy.
+        """Drop some events by the policy, or end the stream: too many bytes wait for all
+        subscriptions together, and most of them for this one.
 
         :returns: whether fewer bytes wait now.
         """
         intake = self.intake
         if 2 * intake.size >= intake.held and intake.policy in DROPPING:
             return intake.shrink()
-        self.close(SlowSubscriber("too much waits for all, and most of it for this one"))
+        self.close(
+            SlowSubscriber(
+                "too many bytes of events wait for all subscribers, and most of them for this one"
+            )
+        )
         return self.call is None
 
 
 def last_of(items: list[Item], topic: Topic, intake: SubscriberQueue) -> int:
     """The number up to which all events are sent with these items."""
-    # Not `topic.history.last`: an event that is being handed out may not be queued here yet.
+    # Not `topic.history.last`: the topic may not have queued its last event here yet.
     upto = 0 if intake.has_more() else topic.offered
     for item in reversed(items):
         if type(item) is EncodedEvent:

@@ -83,7 +83,7 @@ class Topic(Live):
         #: called when the first subscriber has come (True) and the last has gone (False)
         self.watched: Any = None
         self._reactor = reactor
-        #: is added to the reactor's time to get the time of an event
+        #: what has to be added to the reactor's time to get an event's time
         self._offset = clock() - reactor.seconds()
         self._time = 0.0
         self._longest = limits.event
@@ -103,7 +103,7 @@ class Topic(Live):
         self._dirty: list[Recipient | EventSink] = []
         self._turn: Any = None
         self.pressure = BackPressure(self._publish, limits.blocked, settings.block, reactor)
-        #: subscriptions that wait to begin until they may examine the history
+        #: subscriptions that wait for a turn in which they may examine the history
         self._beginning: deque[Callable[[], None]] = deque()
         #: the last batch that was encoded in this turn
         self._last_batch: tuple[int, list[Item], bytes] | None = None
@@ -167,7 +167,7 @@ class Topic(Live):
                 or run.recipients is not self._wanting.get(subject)
             ):
                 return self._check_and_publish(value, key, subject)
-            # Without what was checked for the event before: this runs for most events.
+            # Most events come here: the checks were made for the event before.
             number, time = self._next, self._time
             payload = encode_payload(number, subject, None, time, value, self._longest)
             if run is not self._run or number != self._next:
@@ -184,7 +184,7 @@ class Topic(Live):
             return defer.fail()
 
     def _check_and_publish(self, value: Any, key: str | None, subject: str) -> defer.Deferred[None]:
-        if subject not in self._wanting:  # it is checked once
+        if subject not in self._wanting:  # a subject in the cache was checked before
             check_subject(subject)
         check_key(key)
         if self.over:
@@ -208,8 +208,8 @@ class Topic(Live):
         if store is None:
             self._commit(event)
             return done()
-        # Not the store's Deferred: the caller may cancel it, for example when a client is
-        # disconnected.
+        # The caller may cancel its Deferred, for example when a client is disconnected. The
+        # store's Deferred has to fire nevertheless.
         published: defer.Deferred[None] = defer.Deferred(lambda _: None)
         storing = store.append(event)
         storing.addCallbacks(self._stored, self._not_stored, (published, event), {}, (published,))
@@ -226,14 +226,14 @@ class Topic(Live):
             text = "{interface}: an event can't be stored, and the publisher ends"
             if failure.check(StoreFailed) is None:
                 log.failure(text, failure, interface=self.interface)
-            else:  # its words say all
+            else:  # the message is enough, without a traceback
                 log.error(text + ": {why}", interface=self.interface, why=str(failure.value))
             self.end(failure.value)
         if not published.called:
             published.errback(failure)
 
     def _commit(self, event: EncodedEvent) -> None:
-        """An event is published: pass it to the matching recipients."""
+        """Keep a published event, and pass it to the matching recipients."""
         if self._keeps:
             self.history.append(event)
             if self._retains:
@@ -270,7 +270,7 @@ class Topic(Live):
         """Begin a run, if events may wait for others of this turn."""
         if self._turn is None or self.store is not None or self.pressure:
             return None
-        # Those that read the history come to these events there.
+        # Recipients that still read the history find these events in it.
         members = tuple(recipient for recipient in recipients if recipient.intake.cursor is None)
         room = min([recipient.room() for recipient in members], default=BATCH)
         if room <= 0:
@@ -286,7 +286,7 @@ class Topic(Live):
         for recipient in run.members:
             try:
                 recipient.offer_run(run, sends, more)
-            except Exception:  # a defect: the others' events go on
+            except Exception:  # a defect; the other recipients still get their events
                 log.failure("{interface}: can't send to {to}", interface=self, to=recipient)
             self._mark_dirty(recipient)
         self._offered(run.rows[-1][0])
@@ -335,11 +335,11 @@ class Topic(Live):
         self._turn = None
         self.statistics.mark()
         history = self.history
-        # A subscription that has examined more than that in one turn lets the others go first.
+        # If a subscription has examined more than the budget, the others go first.
         history.budget = min(BUDGET, history.budget + BUDGET)
         beginning, self._beginning = self._beginning, deque()
         for begin in beginning:
-            begin()  # what can't be afforded in this turn comes here again
+            begin()  # it is appended again if the budget of this turn is used up
         if self._run is not None or self._dirty or self._beginning or history.budget <= 0:
             if self._turn is None:  # what has begun may have asked for another turn
                 self._cork()
@@ -379,8 +379,8 @@ class Topic(Live):
 
     @property
     def has_room(self) -> bool:
-        """Whether half of the room for events that wait to be published is free: clients may use no
-        more."""
+        """Whether less than half of the events wait that may wait. The other half is reserved for
+        the publisher's own events: clients may not use it."""
         return self.pressure.has_room and (self.store is None or self.store.fullness < 0.5)
 
     def tell_restarted(self, problem: str) -> None:
@@ -406,7 +406,7 @@ class Topic(Live):
             sink.finish(problem)
 
     def close(self) -> None:
-        """Forget everything; the server ends."""
+        """End the topic, and cancel its timers: the server is stopping."""
         self.end(PublisherGone(f"{self.interface} has ended"))
         turn, self._turn = self._turn, None
         self.pressure.close()

@@ -34,7 +34,7 @@ class TopicGroups:
         return self._groups.get(identity)
 
     def add(self, group: SubscriberGroup) -> None:
-        """A group's first member has come.
+        """Add a group whose first member has subscribed.
 
         :raises Overloaded: there are too many groups, or its owner has too many.
         """
@@ -52,7 +52,7 @@ class TopicGroups:
         return self._reactor.callLater(seconds, what)
 
     def left(self, group: SubscriberGroup) -> None:
-        """A member has left: without any, a group ends after a while."""
+        """A member has left. A group without members ends after a while."""
         is_known = self._groups.get(group.identity) is group
         if is_known and not group.members and group.timer is None:
             linger = 0 if group.failed else LINGER
@@ -83,7 +83,7 @@ class TopicGroups:
         return store.forget_group(owner, name)
 
     def close(self) -> None:
-        """The topic ends."""
+        """Cancel all timers: the topic ends."""
         for group in self._groups.values():
             if group.timer is not None and group.timer.active():
                 group.timer.cancel()

@@ -1,4 +1,4 @@
-"""Objects that work for a subscriber, without keeping it alive."""
+"""The base of objects that refer to their subscriber weakly, so that it can be collected."""
 
 from __future__ import annotations
 
@@ -12,17 +12,19 @@ if TYPE_CHECKING:
 
 
 class OwnedBySubscriber:
-    """Has a subscriber as its owner. When nothing refers to the subscriber any more, it ends, and
-    so does this object."""
+    """Refers weakly to the subscriber that owns it.
+
+    When nothing else refers to the subscriber any more, it is collected, and this object ends.
+    """
 
     def __init__(self, owner: Subscriber) -> None:
         self._reference = weakref.ref(owner)
 
     @property
     def _owner(self) -> Subscriber:
-        """The subscriber, for code that runs only on its behalf.
+        """The subscriber.
 
-        :raises CancelledError: nothing refers to the subscriber any more: the code is to stop.
+        :raises CancelledError: the subscriber was collected, so the calling code has to stop.
         """
         owner = self._reference()
         if owner is None:

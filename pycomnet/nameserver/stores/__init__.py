@@ -1,4 +1,4 @@
-"""Where registrations are kept: one module for each store."""
+"""The stores of registrations: one module for each."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SCHEMES = {
 
 
 def make_store(description: str, reactor: IReactorTime) -> INameStore:
-    """Make the store that a description names; it is not opened yet.
+    """Make the store that a description names, without opening it.
 
     :param description: ``memory:``, ``sqlite:PATH`` or ``etcd:URL,URL//OPTION=VALUE``.
     :raises StoreFailed: the description names no store.
@@ -30,7 +30,7 @@ def make_store(description: str, reactor: IReactorTime) -> INameStore:
     scheme, colon, rest = description.partition(":")
     if not colon or scheme not in SCHEMES:
         raise StoreFailed(
-            f"{description!r} is no store: expected sqlite:PATH, memory: or etcd:URL,URL"
+            f"expected a store: sqlite:PATH, memory: or etcd:URL,URL; got {description!r}"
         )
     module, _, name = SCHEMES[scheme].partition(":")
     make: Callable[[str, Any], INameStore] = getattr(import_module(module), name)

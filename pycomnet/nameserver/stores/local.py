@@ -1,4 +1,4 @@
-"""What stores for a single nameserver share: accepting changes, and revisions."""
+"""Accepts or refuses changes, for the stores that a single nameserver uses alone."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 
 
 def first_revision() -> int:
-    """The first revision of a new store.
+    """The first revision of a new store: the microseconds since 1970.
 
-    It is the microseconds since 1970. So it is above every revision of a store that was lost,
-    unless that had more than a million changes a second, or the clock was set back. It stays below
-    2**53 until the year 2255.
+    So it is higher than any revision of a lost store that this one replaces, unless that store had
+    more than a million changes a second, or the clock was set back. It stays below 2**53 until the
+    year 2255.
     """
     return time.time_ns() // 1000
 
@@ -41,8 +41,8 @@ class QueuedChange:
 class Decisions:
     """Accepts or refuses changes, in the order in which they are requested.
 
-    A change is accepted on top of all those before it, committed or not. So if an accepted change
-    can't be kept, everything that waits fails with it.
+    A change is judged by the state after all changes that were accepted before, committed or not.
+    So if an accepted change can't be committed, all waiting changes fail with it.
 
     :param follower: knows what is committed.
     :ivar revision: the latest revision of an accepted change.
@@ -56,7 +56,7 @@ class Decisions:
         self._fences: dict[str, int | None] = {}
 
     def ask(self, change: Put | Delete) -> QueuedChange:
-        """Accept a change, or refuse it."""
+        """Accept or refuse a change."""
         service = change.service
         fence = self._fences[service] if service in self._fences else self._fence_of(service)
         if fence != change.replaces or (fence is None and isinstance(change, Delete)):
@@ -75,7 +75,7 @@ class Decisions:
         return fence
 
     def committed(self, batch: list[QueuedChange]) -> None:
-        """A batch is committed: tell the follower, then fire the Deferreds."""
+        """Tell the follower of a committed batch, then fire its Deferreds."""
         changes = [asked.change for asked in batch if asked.change is not None]
         if changes:
             self._follower.changed(changes)
@@ -90,7 +90,7 @@ class Decisions:
                 asked.deferred.errback(StoreConflict("another registration is there"))
 
     def failed(self, batch: list[QueuedChange], problem: StoreFailed) -> None:
-        """Nothing of what waits was kept: fail the Deferreds."""
+        """Fail the Deferreds of a batch: none of its changes was committed."""
         self._fences.clear()
         for asked in batch:
             asked.deferred.errback(problem)

@@ -1,4 +1,4 @@
-"""A store that keeps nothing: registrations live as long as the nameserver does."""
+"""A store without a file: registrations are lost when the nameserver stops."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pycomnet.nameserver.stores.local import Decisions, Revisions, first_revisio
 
 @implementer(INameStore)
 class MemoryStore:
-    """The nameserver's own memory.
+    """Keeps registrations in the nameserver's memory only.
 
     :param revisions: makes the first revision.
     """
@@ -54,5 +54,5 @@ class MemoryStore:
 def make(rest: str, reactor: IReactorTime) -> INameStore:
     """The store that ``memory:`` names."""
     if rest:
-        raise StoreFailed(f"memory: takes nothing after the colon, not {rest!r}")
+        raise StoreFailed(f"expected memory: with nothing after the colon, got {rest!r}")
     return MemoryStore()

@@ -45,10 +45,10 @@ MAX_BATCH = 2_000
 ROWS = 64
 #: Rows that are read before they are passed to the reactor.
 CHUNK = 10_000
-#: Strings of interfaces and tags that are remembered while loading, to be shared.
+#: The most strings of interfaces and tags that are remembered while loading, so that records share
+#: equal ones.
 SHARED = 10_000
-#: Seconds to wait for another process that has the file open: the nameserver before this one may be
-#: closing it.
+#: Seconds to wait for a lock on the file: the nameserver that had it before may be closing it.
 BUSY = 10.0
 #: KiB of SQLite's own cache. The system has the file in its cache, too.
 CACHE = 16_384
@@ -72,7 +72,7 @@ CREATE TABLE state (key TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
 COLUMNS = (
     "service, interfaces, address, metadata, tags, ttl, lease, secret, fence, time_left, standing"
 )
-#: What a file lacks that was made before there was a standing. Those who made it can still use it.
+#: Adds the column that files of older versions lack. These versions can still use the file.
 ADDITION = "ALTER TABLE registrations ADD COLUMN standing BLOB NOT NULL DEFAULT x''"
 _VALUES = "(" + ", ".join("?" * len(COLUMNS.split(","))) + ")"
 

@@ -6,9 +6,9 @@ import shutil
 from importlib.util import find_spec
 from typing import Any
 
-from pycomnet.cli import guide, survey, tour, tourservice
-from pycomnet.cli.guide import Guide
+from pycomnet.cli import survey, tour, tourrunner, tourservice
 from pycomnet.cli.program import CommandProgram
+from pycomnet.cli.tourrunner import TourRunner
 from pycomnet.errors import RemoteError
 from pycomnet.test.cli.case import CommandCase
 
@@ -23,22 +23,22 @@ class Tour(CommandCase):
         self.paths = [path for path in paths if "/json/" in path]
         self.patch(survey, "library_modules", lambda: self.paths)
 
-        async def services(guide: Guide) -> None:
+        async def services(runner: TourRunner) -> None:
             """Daemons are for the system's tests."""
-            guide._begin("Services", "", tourservice.Tour, tour.survive)
+            runner._begin("Services", "", tourservice.Tour, tour.survive)
 
-        async def http(guide: Guide, group: object) -> None:
-            guide._begin("Through HTTP", "", tour.add_one, tour.through_http)
+        async def http(runner: TourRunner, group: object) -> None:
+            runner._begin("Through HTTP", "", tour.add_one, tour.through_http)
 
-        self.patch(Guide, "_services", services)
+        self.patch(TourRunner, "_services", services)
         self.patch(shutil, "which", lambda name: None)
-        self.patch(Guide, "_http", http)
+        self.patch(TourRunner, "_http", http)
 
     async def tour(self) -> int:
         """Its exit status."""
 
         async def main(program: CommandProgram) -> int:
-            return await Guide(program, 2).run()
+            return await TourRunner(program, 2).run()
 
         return await self.status_of(main)
 
@@ -88,7 +88,7 @@ class Tour(CommandCase):
             return None if name == "hpack" else find_spec(name)
 
         self.patch(shutil, "which", lambda name: f"/usr/bin/{name}")
-        self.patch(guide, "find_spec", without_hpack)
+        self.patch(tourrunner, "find_spec", without_hpack)
         self.assertEqual(await self.tour(), 0, self.stderr)
         self.assertIn("=> not here: pip install 'pycomnet[etcd]'\n", self.stdout)
 
@@ -107,6 +107,6 @@ class Tour(CommandCase):
 
     async def test_slow_machine_gets_a_part_and_says_so(self) -> None:
         """Where one process would take too long, it gets a part, and that is said."""
-        self.patch(guide, "PATIENCE", 1e-6)
+        self.patch(tourrunner, "PATIENCE", 1e-6)
         self.assertEqual(await self.tour(), 0, self.stderr)
         self.assertRegex(self.stdout, r"=> one process:  .* s \(by one in \d+ modules\): ")

@@ -11,7 +11,7 @@ from twisted.internet import defer
 from twisted.trial.unittest import SkipTest
 
 from pycomnet.cli import linequeue
-from pycomnet.cli.gatewayoutput import shown_by
+from pycomnet.cli.gatewayoutput import output_shown_by
 from pycomnet.cli.map import read_target
 from pycomnet.cli.maprun import MapRun
 from pycomnet.cli.program import CommandProgram
@@ -110,7 +110,7 @@ class MapCase(CommandCase):
 
         async def main(program: CommandProgram) -> int:
             mapping = MapRun(program, InputLines(fd, self.reactor), **options)
-            shown = shown_by(program, to_stderr=True)
+            shown = output_shown_by(program, to_stderr=True)
             found = {**target, "as_json": as_json}
             return await mapping.run(specs, found, jobs, replacements, shown)
 
@@ -161,7 +161,7 @@ class Results(MapCase):
         async def main(program: CommandProgram) -> int:
             mapping = MapRun(program, InputLines(fd, self.reactor), False, False)
             target = {**read_target("builtins:str"), "as_json": False}
-            return await mapping.run(self.specs(), target, 1, 0, shown_by(program))
+            return await mapping.run(self.specs(), target, 1, 0, output_shown_by(program))
 
         self.assertEqual(await self.status_of(main), 0)
         self.assertEqual((self.directory / "stdout").read_bytes(), b"\xff\xfe\n\xc3\xa4\n")
@@ -329,7 +329,7 @@ class Bounds(MapCase):
 
         async def main(program: CommandProgram) -> int:
             return await mapping.run(
-                self.specs("2xpopen"), target, 1, 0, shown_by(program), **options
+                self.specs("2xpopen"), target, 1, 0, output_shown_by(program), **options
             )
 
         running = self.program.start(main)

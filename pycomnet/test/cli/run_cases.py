@@ -13,7 +13,7 @@ from twisted.internet import defer
 from twisted.trial.unittest import SkipTest
 
 from pycomnet.cli import program
-from pycomnet.cli.gatewayoutput import GatewayFiles, shown_by
+from pycomnet.cli.gatewayoutput import GatewayFiles, output_shown_by
 from pycomnet.cli.program import CommandProgram
 from pycomnet.cli.run import read_script, run_script
 from pycomnet.cli.stdstreams import InputBlocks
@@ -44,7 +44,7 @@ class RunCase(CommandCase):
             script = attrs.evolve(script, filename="/nowhere/script.py", directory="/nowhere")
 
         async def main(program: CommandProgram) -> int:
-            lines = shown_by(program, prefix, alone=len(specs) == 1)
+            lines = output_shown_by(program, prefix, alone=len(specs) == 1)
             return await run_script(program, specs, script, lines, files, timeout, source)
 
         return await self.status_of(main)

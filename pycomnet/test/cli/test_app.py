@@ -52,7 +52,7 @@ class Imports(SynchronousTestCase):
 
     def test_no_module_loads_a_reactor(self) -> None:
         """No module of the command line loads a reactor."""
-        modules = "pycomnet.cli.maprun, pycomnet.cli.guide, pycomnet.cli.progress"
+        modules = "pycomnet.cli.maprun, pycomnet.cli.tourrunner, pycomnet.cli.progress"
         self.assertNotIn("twisted.internet.reactor", imported_by(modules))
 
 

@@ -317,4 +317,4 @@ class DescribeTests(CommandCase):
     def test_description_has_each_method(self) -> None:
         """Each method with what it takes and gives, and what is written on it."""
         self.assertEqual(as_text(describe(Calc())), DESCRIBED)
-        self.assertEqual(as_text({}), "nothing is offered there")
+        self.assertEqual(as_text({}), "there are no interfaces at this address")

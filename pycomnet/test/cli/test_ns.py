@@ -233,9 +233,9 @@ class NsTests(CommandCase):
             return await import_store(program, new, lines)
 
         self.assertEqual(await self.status_of(bring), 0)
-        self.assertIn("1 registrations are there now", self.stderr)
+        self.assertIn("1 registrations were imported", self.stderr)
         self.assertEqual(await self.status_of(bring), 1)
-        self.assertIn("'org.moved' is registered there already", self.stderr)
+        self.assertIn("'org.moved' was registered already", self.stderr)
 
     async def test_watch_prints_snapshot_and_changes(self) -> None:
         """What is there, the end of that, and what changes, until it is interrupted."""

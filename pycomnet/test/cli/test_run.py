@@ -24,8 +24,8 @@ class Sending(CommandCase):
         script = self.file("script.py", "")
         own = os.path.dirname(script)
         self.assertIn("no such directory", self.refusal(os.path.join(own, "nope"), script))
-        self.assertIn("it is not in or above", self.refusal("/proc", script))
-        self.assertIn("goes with a FILE", self.refusal(own, code="1"))
+        self.assertIn("expected a directory in or above", self.refusal("/proc", script))
+        self.assertIn("needs a FILE", self.refusal(own, code="1"))
         os.symlink("/etc/passwd", os.path.join(own, "link"))
         self.assertIn("leads out of", self.refusal(own, script))
 

@@ -163,7 +163,7 @@ class WatchTests(CommandCase):
         self.assertIn("pip install 'pycomnet[watch]'", ran.output)
         ran = CliRunner().invoke(root, ["sync", ".", "popen:x", "--watch", "--dry-run"])
         self.assertEqual(ran.exit_code, 2)
-        self.assertIn("exclude each other", ran.output)
+        self.assertIn("not both", ran.output)
 
 
 class BarsTests(CommandCase):

@@ -13,8 +13,8 @@ from pycomnet.errors import (
 )
 from pycomnet.nameserver.records import Put
 from pycomnet.nameserver.requests import NameserverLimits
+from pycomnet.nameserver.server import make_server
 from pycomnet.nameserver.service import NameService
-from pycomnet.nameserver.serving import make_server
 from pycomnet.nameserver.stores.memory import MemoryStore
 from pycomnet.services.client.context import NAMESERVER, Context
 from pycomnet.test.nameserver.kit import record

@@ -9,8 +9,8 @@ from twisted.internet import defer
 from pycomnet.nameserver import follow as follow_module
 from pycomnet.nameserver.follow import follow
 from pycomnet.nameserver.records import Delete, Put
+from pycomnet.nameserver.server import make_server
 from pycomnet.nameserver.service import NameService
-from pycomnet.nameserver.serving import make_server
 from pycomnet.nameserver.stores.memory import MemoryStore
 from pycomnet.services.client.context import NAMESERVER, Context
 from pycomnet.test.nameserver.kit import record

@@ -197,7 +197,7 @@ class ClientLimitTests(NameserverCase):
         problem = self.refused(
             TooManyRegistrations, "register", client, **self.registration("surplus")
         )
-        self.assertIn("has 3 registrations, and may have 3", str(problem))
+        self.assertIn("has 3 registrations; the limit is 3", str(problem))
         self.assertIn("--max-per-client", str(problem))
         return held
 

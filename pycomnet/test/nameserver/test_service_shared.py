@@ -21,8 +21,8 @@ from pycomnet.errors import (
 from pycomnet.etcd import TimeToLive
 from pycomnet.nameserver import registrationchanges
 from pycomnet.nameserver.follow import follow
+from pycomnet.nameserver.server import make_server
 from pycomnet.nameserver.service import NameService
-from pycomnet.nameserver.serving import make_server
 from pycomnet.nameserver.stores.etcd.store import EtcdStore
 from pycomnet.services.client.context import NAMESERVER, Context
 from pycomnet.test.nameserver.etcdmodel import EtcdModel, ModelClient

@@ -51,7 +51,7 @@ class OwnerTests(NameserverCase):
         self.assertEqual(self.located(), "")
         self.assertIs(self.listed()["a"]["draining"], True)
         problem = self.refused(ServiceNotFound, "locate", interface=CALC)
-        self.assertIn("'a' is there, and draining or failing", str(problem))
+        self.assertIn("'a' takes no callers: it is draining or failing", str(problem))
         self.assertEqual(self.invoke("stat")["draining"], 1)
         self.invoke("renew", **owner)
         self.invoke("adjust", **owner, draining=False)

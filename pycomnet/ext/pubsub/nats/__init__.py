@@ -1,1 +1,1 @@
-"""Publish and subscribe through NATS: what ``via=`` does. docs/protocol.rst has the messages."""
+"""Publish and subscribe through NATS servers (``via=``). docs/protocol.rst has the messages."""

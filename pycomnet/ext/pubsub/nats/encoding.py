@@ -1,4 +1,4 @@
-"""The form of events and notices in NATS messages. docs/protocol.rst has the arrays."""
+"""Encodes and decodes events and notices in NATS messages. docs/protocol.rst has the arrays."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class UnreadableMessage(PycomnetError):
 
 
 class EventHead:
-    """The beginning of a publisher's events.
+    """The beginning of the messages of a publisher's events, encoded once.
 
     :param epoch: the publisher's epoch.
     """
@@ -30,7 +30,7 @@ class EventHead:
         self._begin = b"\x93" + _encode(epoch)
 
     def message(self, previous: int | None, payload: bytes) -> bytes:
-        """An event's message.
+        """Encode an event's message.
 
         :param previous: the number of the last event with the same subject; 0 if there was none,
             None if that is not known.
@@ -40,9 +40,10 @@ class EventHead:
 
 
 def read_event(payload: bytes) -> tuple[str, int | None, list[Any]]:
-    """An event's epoch, the number of the previous event with its subject, and the event.
+    """Decode an event's message.
 
-    :raises UnreadableMessage: it is none.
+    :returns: the epoch, the number of the previous event with the same subject, and the event.
+    :raises UnreadableMessage: it is not an event.
     """
     try:
         epoch, previous, item = _decode(payload)
@@ -78,8 +79,9 @@ def _are_blocks(found: Any) -> bool:
 def notice(
     what: str, epoch: str, sequence: int, text: str = "", problem: BaseException | None = None
 ) -> bytes:
-    """What a publisher tells.
+    """Encode a publisher's notice.
 
+    :param what: one of :data:`HERE`, :data:`RESTARTED`, :data:`END` and :data:`GONE`.
     :param sequence: the number of its last event.
     :param text: with ``restarted``: the reason.
     :param problem: with ``end``: the error that has ended it.
@@ -89,9 +91,10 @@ def notice(
 
 
 def read_notice(payload: bytes) -> tuple[str, str, int, str, PycomnetError | None]:
-    """What a publisher tells.
+    """Decode a publisher's notice.
 
-    :raises UnreadableMessage: it is none.
+    :returns: the arguments of :func:`notice`.
+    :raises UnreadableMessage: it is not a notice.
     """
     try:
         found = _decode(payload)

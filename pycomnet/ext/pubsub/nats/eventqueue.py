@@ -1,4 +1,4 @@
-"""The queue of a subscriber through NATS: its bound and its policy. No I/O and no clock."""
+"""The queue of a subscriber's events from NATS, with a bound and a policy. No I/O and no clock."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 from pycomnet.ext.pubsub.events import OVERHEAD, Gap
 from pycomnet.ext.pubsub.subscriberqueue import Policy
 
-#: How many publishers' gaps may wait, and how many items that are not events.
+#: The most publishers whose gaps are kept, and the most waiting items that are not events.
 MOST_SOURCES, MOST_TOLD = 1000, 16
 
 
@@ -62,7 +62,7 @@ class EventQueue:
         return self.size >= self.bound
 
     def put(self, source: Any, item: list[Any], size: int, missed: Gap | None) -> bool:
-        """An event has come. Returns False if the subscription has to end because of it."""
+        """Queue an event, or drop one by the policy. Returns False if the policy disconnects."""
         size += OVERHEAD
         if self.policy is Policy.LATEST:
             self._replace(source, item, size, missed)
@@ -88,7 +88,7 @@ class EventQueue:
         while queue and self.size + size > self.bound:
             oldest = queue.popleft()
             if type(oldest.item) is not list or oldest.item[0] is None:
-                told.append(oldest)  # it is no event
+                told.append(oldest)  # not an event: it is kept
                 continue
             self.size -= oldest.size
             self.dropped += 1
@@ -98,7 +98,7 @@ class EventQueue:
         queue.extendleft(reversed(told))
 
     def _note(self, gaps: dict[Any, Gap], source: Any, gap: Gap) -> None:
-        """Further events of a source are missing."""
+        """Add missing events of a source to its gap."""
         gaps[source] = _sum(gaps.get(source), gap)
         if len(gaps) > MOST_SOURCES:
             del gaps[next(iter(gaps))]
@@ -122,13 +122,17 @@ class EventQueue:
             self._note(self._before, oldest.source, gap)
 
     def tell(self, source: Any, item: Any) -> None:
-        """An item that is not an event has come; it is only dropped if there are many."""
+        """Queue an item that is not an event. It is dropped if :data:`MOST_TOLD` of them wait."""
         if self._told < MOST_TOLD:
             self._told += 1
             self._queue.append(WaitingEvent(source, item, 0))
 
     def take(self, size: int) -> tuple[Any, list[Any]] | None:
-        """Take up to so many bytes of waiting items, and their publisher."""
+        """Take waiting items of one publisher.
+
+        :param size: about how many bytes.
+        :returns: the publisher and its items; None if nothing waits.
+        """
         queue: Any = self._queue
         if not queue and self._latest:
             queue = self._queue = deque(self._latest.values())
@@ -156,7 +160,7 @@ class EventQueue:
         return source, found
 
     def clear(self) -> None:
-        """Forget everything."""
+        """Remove all items."""
         self._queue.clear()
         self._latest.clear()
         self._behind.clear()

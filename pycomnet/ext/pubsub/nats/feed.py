@@ -44,25 +44,25 @@ log = Logger()
 BATCH = 1 << 16
 #: The most publishers whose positions are kept.
 MOST_SOURCES = 1000
-#: Stands for the epoch of an object with several publishers.
+#: The epoch of the feed's own ``count``, which stands for all of its publishers.
 BEGUN = "nats"
-#: Seconds between checks whether a stream is read to its end, once its publishers have ended.
+#: Seconds between checks whether the whole stream was read, once its publishers have ended.
 END_CHECK = 0.2
 
 
 class PublisherStanding(Enum):
-    """What is known of a publisher. The value describes it."""
+    """Whether a publisher is running, as far as a subscriber knows. The value describes it."""
 
-    PAST = "the stream's history has events of it; it may have been killed long ago"
-    THERE = "it has published or said something since the subscription began"
+    PAST = "only the stream's history has events of it; it may have been killed long ago"
+    THERE = "it has sent an event or a notice since the subscription began"
     OVER = "it has ended"
-    GONE = "it has gone, and did not end; some of its events may still come out of the stream"
+    GONE = "it has stopped and may come back; the stream may still have events of it"
 
 
 class NatsSource:
-    """One publisher, for a subscriber: the source of its batches.
+    """One publisher, as the source of a subscriber's batches.
 
-    :ivar name: None, as the names of publishers behind NATS are not known.
+    :ivar name: None: NATS does not tell publishers' names.
     """
 
     __slots__ = ("_feed", "epoch", "name", "standing", "track")
@@ -88,7 +88,7 @@ class NatsSource:
         return self._feed.acknowledge(self.epoch, number)
 
 
-#: What publishers tell -> what is known of them then.
+#: A publisher's notice -> its standing after that.
 _STANDINGS = {
     HERE: PublisherStanding.THERE,
     RESTARTED: PublisherStanding.THERE,
@@ -98,10 +98,10 @@ _STANDINGS = {
 
 
 class NatsFeed(OwnedBySubscriber):
-    """The events of an interface from NATS, for a subscriber.
+    """A subscriber's events of an interface from NATS, of all its publishers.
 
     :ivar count: None before the subscription is in effect.
-    :ivar over: whether nothing more comes.
+    :ivar over: whether the feed has ended.
     """
 
     #: attributes that a subscriber reads of each feed
@@ -141,7 +141,7 @@ class NatsFeed(OwnedBySubscriber):
     # -- beginning and end -----------------------------------------------------------------------
 
     def start(self) -> None:
-        """Begin."""
+        """Connect and subscribe."""
         self._running = defer.Deferred.fromCoroutine(self._begin())
         self._running.addErrback(self._failed)
 
@@ -157,7 +157,7 @@ class NatsFeed(OwnedBySubscriber):
             self._subscribe()
         elif self.group is None:
             if policy is not Policy.LATEST:
-                self._waiting.policy = Policy.BLOCK  # no more is asked for than fits
+                self._waiting.policy = Policy.BLOCK  # only as much is pulled as fits
             self.reader = EventStreamReader(self, stream)
         else:
             self.reader = GroupReader(self, stream)
@@ -205,7 +205,7 @@ class NatsFeed(OwnedBySubscriber):
         self._finish(failure.value)
 
     def _finish(self, problem: BaseException | None) -> None:
-        """Nothing more comes: notify the owner, and release everything."""
+        """End the feed: release everything, and notify the subscriber."""
         if self.over:
             return
         owner = self._reference()
@@ -233,7 +233,7 @@ class NatsFeed(OwnedBySubscriber):
         closing.addErrback(lambda _: None)
 
     def is_behind(self, subjects: list[str]) -> bool:
-        """Whether its subjects still differ from these."""
+        """Whether it has other subjects than these."""
         return not self.over and self._subjects != subjects
 
     def change(self, subjects: list[str]) -> defer.Deferred[Any]:
@@ -262,7 +262,7 @@ class NatsFeed(OwnedBySubscriber):
     # -- what comes ------------------------------------------------------------------------------
 
     def came(self, batch: list[NatsMessage]) -> None:
-        """Messages with events have come."""
+        """Queue the events of some messages."""
         everything = self.patterns.all
         sources, waiting = self._sources, self._waiting
         tracks = self.group is None
@@ -285,7 +285,7 @@ class NatsFeed(OwnedBySubscriber):
                     continue
             if not waiting.put(source, item, len(message.payload), missed):
                 bound = waiting.bound
-                self._end_with(SlowSubscriber(f"over {bound} bytes of events wait here"))
+                self._end_with(SlowSubscriber(f"more than {bound} bytes of events wait here"))
                 return
         self.give()
 
@@ -298,7 +298,7 @@ class NatsFeed(OwnedBySubscriber):
         new: bool,
         recent: bool,
     ) -> None:
-        """An event has come from a stream.
+        """Queue an event from a JetStream stream.
 
         :param new: whether the events before it are expected.
         :param recent: whether it was published since the subscription began.
@@ -318,7 +318,7 @@ class NatsFeed(OwnedBySubscriber):
                 return
         if not self._waiting.put(source, item, size, missed):
             bound = self._waiting.bound
-            self._end_with(SlowSubscriber(f"over {bound} bytes of events wait here"))
+            self._end_with(SlowSubscriber(f"more than {bound} bytes of events wait here"))
 
     @property
     def has_room(self) -> bool:
@@ -338,10 +338,10 @@ class NatsFeed(OwnedBySubscriber):
         return made
 
     def _track(self) -> PublisherTrack:
-        """The track of a publisher of which no event has come yet.
+        """Make the track of a publisher of which no event has come yet.
 
-        If the connection was lost since publishers were asked for their positions, the answer may
-        have been lost, and so may all events before the next that comes.
+        If the connection was lost since the publishers were asked for their positions, its answer
+        may have been lost, and so may its first events.
         """
         if self.reader is not None or self._reconnects in (None, self.client.reconnects):
             return PublisherTrack()
@@ -351,14 +351,14 @@ class NatsFeed(OwnedBySubscriber):
         log.warn("{subject}: {why}", subject=message.subject, why=str(problem))
 
     def unreadable(self, message: NatsMessage, problem: PycomnetError) -> None:
-        """A message does not follow the publishers' protocol."""
+        """Log a message that does not follow the publishers' protocol."""
         self._unreadable(message, problem)
 
     def _told(self, batch: list[NatsMessage]) -> None:
-        """Publishers have sent notices."""
+        """Process notices of publishers."""
         for message in batch:
             if message.raw_headers and message.status is not None:
-                continue  # nobody publishes at the moment
+                continue  # NATS's own answer: there is no publisher
             try:
                 what, epoch, number, text, problem = read_notice(message.payload)
             except UnreadableMessage as why:
@@ -366,7 +366,7 @@ class NatsFeed(OwnedBySubscriber):
                 continue
             source = self._sources.get(epoch)
             if what == GONE and self.reader is None:
-                self._sources.pop(epoch, None)  # nothing more of it is on its way
+                self._sources.pop(epoch, None)  # none of its events is still in transit
                 continue
             if source is None:
                 source = self._source(epoch)
@@ -381,7 +381,7 @@ class NatsFeed(OwnedBySubscriber):
 
     @property
     def _are_over(self) -> bool:
-        """Whether all publishers that are there have ended, and there is one that has."""
+        """Whether at least one publisher has ended, and none is running."""
         is_one_over = False
         for source in self._sources.values():
             if source.standing is PublisherStanding.THERE:
@@ -391,14 +391,14 @@ class NatsFeed(OwnedBySubscriber):
         return is_one_over
 
     def _end_of(self, problem: PycomnetError) -> None:
-        """A publisher has ended with an error: those of others go on, as there may be some."""
+        """A publisher has ended with an error. If others are running, the feed goes on."""
         if self._are_over:
             self._ending = problem
         else:
             self._waiting.tell(next(iter(self._sources.values())), problem)
 
     def fail(self, problem: BaseException) -> None:
-        """The stream can't be read any more."""
+        """End the feed: the stream can't be read any more."""
         self._finish(problem)
 
     def _end_with(self, problem: Exception) -> None:
@@ -408,7 +408,7 @@ class NatsFeed(OwnedBySubscriber):
     # -- to the subscriber -----------------------------------------------------------------------
 
     def give(self) -> None:
-        """Pass the next batch to the subscriber, if it has taken the last."""
+        """Pass the next batch to the subscriber, if the user has taken all of the last one."""
         if self._is_busy or self.over:
             return
         found = self._waiting.take(BATCH if self.group is None else 1)
@@ -434,7 +434,7 @@ class NatsFeed(OwnedBySubscriber):
             except NatsError:
                 is_at_end = False
             if not self._are_over:
-                break  # another has begun
+                break  # another publisher has started
             if is_at_end:
                 self._finish(self._ending)
                 return
@@ -452,11 +452,11 @@ class NatsFeed(OwnedBySubscriber):
         """Acknowledge an event."""
         if isinstance(self.reader, GroupReader):
             return self.reader.acknowledge(epoch, number)
-        return done()  # a queue group of core NATS: nobody waits for it
+        return done()  # a queue group of core NATS has no acknowledgements
 
 
 class NatsFinder(OwnedBySubscriber):
-    """Takes the place of the object that finds publishers: NATS needs none."""
+    """The counterpart of :class:`Publishers` for NATS, where publishers need not be found."""
 
     #: whether all publishers were found
     complete = True

@@ -1,4 +1,4 @@
-"""Tracks which events of a publisher have arrived, and which are missing: no I/O and no clock."""
+"""Detects missing and repeated events of a publisher. No I/O and no clock."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ REPEATED = Gap(0, why="repeated")
 class PublisherTrack:
     """The events of one publisher, as they arrive.
 
-    A subscriber to all subjects gets numbers without holes. A subscriber to some subjects finds
-    losses by the number of the previous event with the same subject, which each event has.
+    For a subscriber to all subjects, the events' numbers are consecutive. For a subscriber to some
+    subjects, each event has the number of the previous event with the same subject: if that one has
+    not arrived, it was lost.
 
     :param is_certain: whether all events after the position are expected. Otherwise some of them,
         up to the first that arrives, may be from before the subscription, so the number of missing
@@ -34,7 +35,7 @@ class PublisherTrack:
         self._last: dict[str, int] = {}
 
     def missing(self, item: list[Any], previous: int | None, everything: bool) -> Gap | None:
-        """An event has arrived. Returns the gap before it, if any.
+        """Note an event that has arrived. Returns the gap before it, if any, or :data:`REPEATED`.
 
         :param previous: the number of the previous event with its subject; None if that is not
             known.
@@ -61,7 +62,7 @@ class PublisherTrack:
         return Gap(None, known + 1, previous, why="lost")
 
     def skip(self, item: list[Any]) -> None:
-        """An event has arrived, and the events before it are not expected."""
+        """Note an event that has arrived; events before it are not expected."""
         number, subject = item[0], item[1]
         if self.position is None or number > self.position:
             self.position = number
@@ -70,15 +71,15 @@ class PublisherTrack:
         self._note(subject, number)
 
     def begins(self, position: int) -> None:
-        """The publisher has reported its position: the events after it are expected."""
+        """Expect all events after a position, which the publisher has reported."""
         if self.position is None:
             self.position = self._base = position
         elif self._base is None:
             self._base = position
 
     def change(self) -> None:
-        """The subjects have changed: nothing is expected before the first event of each subject,
-        until the publisher reports its position."""
+        """Note that the subjects have changed: until the publisher reports its position, events
+        before the first one of each subject are not expected."""
         self._last.clear()
         self._base = None
 

@@ -1,4 +1,4 @@
-"""Reads events from JetStream: for one subscriber in order, or shared among a group."""
+"""Reads events from JetStream: all of them in order, or as a member of a group."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 UNUSED = 60
 #: Events that a member of a group has at a time, unless the member sets another number.
 PREFETCH = 100
-#: How many acknowledged events of a group are kept, as they may come again.
+#: The most numbers of received events that a member keeps, to recognise repeated ones.
 MOST_HAD = 20_000
 
 
@@ -55,9 +55,9 @@ class EventStream:
 
 
 async def find_stream(client: NatsClient, names: NatsNames) -> EventStream | None:
-    """The interface's stream; None if there is none.
+    """Find the interface's stream.
 
-    A server without JetStream has none; the result is also None if the user may not request it.
+    :returns: None if there is none, if the server has no JetStream, or if the user may not ask.
     """
     try:
         found = await JetStream(client).stream_info(names.stream)
@@ -70,14 +70,14 @@ async def find_stream(client: NatsClient, names: NatsNames) -> EventStream | Non
     state = found.get("state")
     last = state.get("last_seq") if isinstance(state, dict) else None
     if type(last) is not int:
-        raise NatsProtocolError("JetStream has told nothing of the stream's state")
+        raise NatsProtocolError("JetStream's answer lacks the stream's state")
     config = found.get("config")
     described = config.get("description") if isinstance(config, dict) else None
     return EventStream(last, described == RETAINS)
 
 
 def where_to_begin(beginning: dict[str, Any], last: int, now: float) -> dict[str, Any]:
-    """A consumer's start options, for a subscriber's ``last=``, ``since=`` or ``retained=``.
+    """The start options of a consumer, for a subscriber's ``last=`` or ``since=``.
 
     :param last: the number of the stream's last event.
     :param now: seconds since 1970.
@@ -97,9 +97,9 @@ def where_to_begin(beginning: dict[str, Any], last: int, now: float) -> dict[str
 
 
 class EventStreamReader:
-    """Reads a stream for one subscriber, in order, and continues where it was.
+    """Reads a stream in order for one subscriber, and continues at its position after a loss.
 
-    :param stream: the stream when the subscriber came.
+    :param stream: the stream's state when the subscriber came.
     """
 
     def __init__(self, feed: NatsFeed, stream: EventStream) -> None:
@@ -148,7 +148,7 @@ class EventStreamReader:
         return self._consumer
 
     def start(self) -> defer.Deferred[None]:
-        """Begin; fires once there is a consumer."""
+        """Start to read; fires once there is a consumer."""
         running = self._reader.start()
         ready = self._reader.ready
         running.addErrback(self._failed, self._reader)
@@ -163,7 +163,7 @@ class EventStreamReader:
             self._feed.fail(failure.value)
 
     def change(self) -> defer.Deferred[None]:
-        """Read other subjects from here on."""
+        """Read the feed's new subjects, from the current position on."""
         self._reader.stop()
         if self._position is None:
             self._position = self._first
@@ -176,12 +176,12 @@ class EventStreamReader:
         return done()
 
     def check(self) -> None:
-        """There may be room again."""
+        """Continue to pull if there is room again."""
         if self._feed.has_room:
             self._reader.check()
 
     async def is_at_end(self) -> bool:
-        """Whether all that the stream has was delivered."""
+        """Whether everything in the stream was delivered."""
         info = await self._jetstream.consumer_info(self._feed.names.stream, self._consumer)
         return info.get("num_pending") == 0 and _delivered(info) == self._delivered
 
@@ -195,10 +195,10 @@ class EventStreamReader:
                 continue
             number = delivery.stream_sequence
             if delivery.consumer != self._consumer.encode():
-                continue  # of the one before
+                continue  # from the consumer before this one
             self._delivered += 1
             if delivery.consumer_sequence > self._delivered:
-                # Something was lost between the server and here: request it again.
+                # Messages were lost between the server and here: read them with a new consumer.
                 self._reader.again()
                 break
             self._pending = delivery.pending
@@ -236,7 +236,7 @@ class GroupReader:
     such a report, as when a member has died, its events go to another member. So do the events of a
     member that has not acknowledged any within its time (``ack_timeout``).
 
-    :param stream: the stream when the subscriber came.
+    :param stream: the stream's state when the subscriber came.
     """
 
     def __init__(self, feed: NatsFeed, stream: EventStream) -> None:
@@ -249,9 +249,10 @@ class GroupReader:
         #: seconds for the user to acknowledge something; None for no limit
         self._timeout: float | None = feed.wanted.get("ack_timeout")
         self._ack_wait = self._timeout or feed.client.settings.ack_wait
-        #: the time at which something was acknowledged, or came while there was nothing
+        #: when an event was last acknowledged, or the first one came after there was none
         self._since = 0.0
-        #: the member's events, by their numbers in the stream; and by epoch and number
+        #: received events by their numbers in the stream, and unacknowledged ones by epoch and
+        #: number
         self._had: OrderedDict[int, _Held] = OrderedDict()
         self._held: dict[tuple[str, int], _Held] = {}
         self._jetstream = JetStream(feed.client)
@@ -284,7 +285,7 @@ class GroupReader:
                 raise JetStreamError(f"group {feed.group!r} is for other subjects: {have}")
             waits = config.get("ack_wait") if isinstance(config, dict) else None
             if type(waits) is int and waits > 0:
-                # The first member has said it: whoever says less often that it works is too late.
+                # The first member has set the limit. This one has to report progress in time.
                 self._ack_wait = waits / SECOND
                 self._later()
             return self._name
@@ -333,8 +334,9 @@ class GroupReader:
             info = await self._jetstream.consumer_info(names.stream, self._name)
             await client.request(first.reply, b"-NAK", 1.0)
             if info.get("num_waiting") == 1:
-                # Only this member waits, which is gone: nats-server 2.9 takes the first event out
-                # of its queue for it, detects that, and does not put the event back.
+                # A work-around for nats-server 2.9. If the only pull that waits is that of this
+                # member, which is gone, the server takes an event out of its queue for it, and
+                # loses it. So the event is returned once more.
                 await self._jetstream.consumer_info(names.stream, self._name)
                 self._say(first, b"-NAK")
         except NatsError:
@@ -343,7 +345,7 @@ class GroupReader:
             self._say(one, b"-NAK")
 
     def check(self) -> None:
-        """There may be room again."""
+        """Continue to pull if there is room again."""
         if self._has_room():
             self._reader.check()
 
@@ -371,7 +373,7 @@ class GroupReader:
         try:
             self._feed.client.publish(held.reply, what)
         except PycomnetError:
-            return  # it is handed out again
+            return  # after `ack_wait` the event goes to another member
 
     def _came(self, batch: list[NatsMessage]) -> None:
         feed = self._feed

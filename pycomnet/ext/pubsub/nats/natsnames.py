@@ -10,7 +10,7 @@ from pycomnet.errors import InvalidArguments
 from pycomnet.ext.pubsub.subjects import ALL, covers
 from pycomnet.nats.messages import check_subject
 
-#: Stands for no key, and for no subject: no key or subject has this form.
+#: Stands in a NATS subject for "no key" and "no subject"; no key or subject is encoded like this.
 NONE = "!"
 #: A stream's description says whether its publisher retains events.
 RETAINS, KEEPS = "pycomnet: retained events", "pycomnet: a history"
@@ -20,7 +20,7 @@ class NatsNames:
     """The names that an interface has in NATS.
 
     :ivar notices: the subject of the publishers' notices to all subscribers.
-    :ivar who: the subject of requests that publishers answer.
+    :ivar who: the subject on which subscribers ask which publishers there are.
     :ivar everything: matches the subjects of all events.
     :ivar stream: the stream with the events.
     :raises InvalidArguments: the interface's name can't be in a subject of NATS.
@@ -52,7 +52,7 @@ class NatsNames:
         return found
 
     def patterns(self, subjects: Sequence[str]) -> list[str]:
-        """What to subscribe to in NATS for patterns of subjects.
+        """The NATS subjects to subscribe to for some patterns.
 
         If one pattern covers another, only the covering one is subscribed to: NATS delivers an
         event for each subscription that matches.

@@ -27,16 +27,16 @@ if TYPE_CHECKING:
 
 log = Logger()
 
-#: For so many subjects the number of the last event is kept.
+#: The most subjects for which the number of the last event is kept.
 MOST_SUBJECTS = 10_000
 #: Seconds to wait for JetStream's last acknowledgements when a publisher ends.
 LEAVING = 5.0
 
 
 def check_settings(settings: TopicSettings, lazy: bool) -> None:
-    """Refuse settings that a publisher through NATS can't have.
+    """Check that a publisher through NATS supports all of its settings.
 
-    :raises InvalidArguments: there is such a setting.
+    :raises InvalidArguments: it does not.
     """
     for is_there, name, instead in (
         (lazy, "lazy", "NATS does not tell who subscribes"),
@@ -48,13 +48,13 @@ def check_settings(settings: TopicSettings, lazy: bool) -> None:
         ),
     ):
         if is_there:
-            raise InvalidArguments(f"{name}= does not go with via=: {instead}")
+            raise InvalidArguments(f"{name}= can't be used with via=: {instead}")
 
 
 def stream_config(
     names: NatsNames, settings: TopicSettings, nats: NatsSettings
 ) -> dict[str, Any] | None:
-    """The stream that keeps a publisher's events; None if none are kept."""
+    """The configuration of the JetStream stream for a publisher's events; None if it keeps none."""
     keep = settings.history
     if not (keep or settings.retain):
         return None
@@ -83,7 +83,7 @@ def stream_config(
 
 
 class NatsPublisher:
-    """Hands events to NATS.
+    """Publishes a topic's events and notices to NATS, and answers its subscribers.
 
     :ivar client: the client.
     :ivar stream: the publisher to JetStream; None if no events are kept.
@@ -161,7 +161,7 @@ class NatsPublisher:
             log.warn("{interface}: {why}", interface=self.names.interface, why=str(why))
 
     def _asked(self, batch: list[NatsMessage]) -> None:
-        """Subscribers ask which publishers there are."""
+        """Answer subscribers that ask which publishers there are."""
         topic = self._topic
         for message in batch:
             if message.raw_reply:
@@ -198,7 +198,7 @@ class NatsTopic(Topic):
         shared: SharedClient,
     ) -> None:
         super().__init__(interface, settings, reactor)
-        self._keeps = True  # no way past `_publish`
+        self._keeps = True  # so that each event goes through `_publish`
         self.publisher = NatsPublisher(self, shared)
         self._is_leaving = False
         self._ending: defer.Deferred[None] | None = None
@@ -261,13 +261,13 @@ class NatsTopic(Topic):
 
 @deferred
 async def topic_of(interface: str, context: Context, settings: NatsSettings) -> NatsTopic:
-    """The topic of a publisher that is no service, and whose subscribers are all behind NATS.
+    """Make a topic that is not served: all of its subscribers are behind NATS.
 
-    Its events are stored if the interface has a stream, which its other publishers make.
+    Its events are stored if another publisher of the interface has made a stream.
 
-    :param context: whose connections to NATS it shares.
-    :returns: fires once it can be published to. ``close`` and ``closed`` end it; its subscribers
-        wait for others then.
+    :param context: the topic shares its connections to NATS.
+    :returns: fires once events can be published. ``close`` and ``closed`` end the topic; its
+        subscribers then wait for other publishers.
     """
     made = NatsTopic(
         interface, TopicSettings(), context.reactor, SharedClient.of(context, settings)
@@ -277,10 +277,10 @@ async def topic_of(interface: str, context: Context, settings: NatsSettings) -> 
 
 
 def via_topic(service: Any, server: Any) -> tuple[NatsTopic, defer.Deferred[None]]:
-    """The topic of a publisher through NATS.
+    """Make the topic of a publisher with ``via=``.
 
-    :param service: the publisher, and
-    :param server: ... the server that serves it.
+    :param service: the publisher.
+    :param server: the server that serves it.
     :returns: the topic, and a Deferred that fires when events can be published to it.
     """
     shared = SharedClient.of(server, service.via)

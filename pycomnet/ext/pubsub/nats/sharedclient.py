@@ -1,4 +1,4 @@
-"""Connections to NATS that the publishers and subscribers of one context or server share."""
+"""NATS clients that the publishers and subscribers of one context or server share."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _clients: weakref.WeakKeyDictionary[Any, dict[NatsSettings, SharedClient]] = (
 
 
 class SharedClient:
-    """A shared client, which is open while it has users.
+    """Counts the users of a NATS client, and closes it when there is none any more.
 
     :ivar client: the client; it may not be connected yet.
     """
@@ -31,7 +31,7 @@ class SharedClient:
 
     @classmethod
     def of(cls, place: Any, settings: NatsSettings) -> SharedClient:
-        """The client of a context or a server, for one more user.
+        """Find or make the client of a context or a server, and count one more user.
 
         :param place: the context or server; it has a ``reactor``.
         """
@@ -49,7 +49,7 @@ class SharedClient:
 
     @deferred
     async def release(self, flush: bool = False) -> None:
-        """A user does not need it any more: the last one closes it.
+        """Count one user less; the last one closes the client.
 
         :param flush: wait until the server has received everything.
         """

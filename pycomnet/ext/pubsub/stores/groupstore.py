@@ -1,4 +1,4 @@
-"""Durable groups in an SQLite file: whose they are, and how far they have acknowledged.
+"""Durable groups in an SQLite file: their owners, and which events they have acknowledged.
 
 These functions run in the store's thread, which is the only one that uses the connection.
 """
@@ -37,10 +37,10 @@ def add(
     most: int,
     now: float,
 ) -> StoredGroup:
-    """Make a group, in a transaction of its own.
+    """Create a group, in a transaction of its own.
 
-    :param most: how many the owner may have.
-    :raises Overloaded: it is one too many, and all others are in use.
+    :param most: how many groups the owner may have.
+    :raises Overloaded: there are too many groups, and none was unused for :data:`UNUSED` seconds.
     """
     with connection:  # ends the transaction
         connection.execute("BEGIN IMMEDIATE")
@@ -56,7 +56,7 @@ def add(
             _forget(connection, "used < ?", now - UNUSED)
             count = connection.execute("SELECT count(*) FROM groups").fetchone()[0]
             if count >= MAX_GROUPS:
-                raise Overloaded(f"there are {count} durable groups, and may be no more")
+                raise Overloaded(f"there are {count} durable groups; the limit is {MAX_GROUPS}")
         number = connection.execute(
             "INSERT INTO groups (owner, name, patterns, floor, used) VALUES (?, ?, ?, ?, ?)",
             (owner, name, " ".join(patterns), floor, now),
@@ -72,7 +72,10 @@ def forget(connection: Any, owner: str, name: str) -> bool:
 
 
 def _forget(connection: Any, where: str, *args: Any) -> int:
-    """Forget the groups for which a condition of ours holds. Returns how many these were."""
+    """Delete the groups for which a condition holds. Returns how many were deleted.
+
+    :param where: the condition in SQL; never from a client.
+    """
     query = f"DELETE FROM acknowledged WHERE id IN (SELECT id FROM groups WHERE {where})"
     connection.execute(query, args)
     return int(connection.execute(f"DELETE FROM groups WHERE {where}", args).rowcount)
@@ -81,11 +84,11 @@ def _forget(connection: Any, where: str, *args: Any) -> int:
 def keep_positions(
     connection: Any, floors: dict[int, int], above: list[tuple[int, int]], now: float
 ) -> None:
-    """Note how far groups have acknowledged, within a transaction.
+    """Write the positions of groups, within a transaction.
 
-    :param floors: group -> the number up to which all is acknowledged.
-    :param above: groups and numbers above that. Those of groups that are forgotten count for
-        nothing.
+    :param floors: group -> the number up to which all events are acknowledged.
+    :param above: pairs of a group and an acknowledged number above its floor. Groups that were
+        deleted meanwhile are ignored.
     """
     if above:
         connection.executemany(

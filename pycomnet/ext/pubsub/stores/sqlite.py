@@ -1,4 +1,4 @@
-"""A durable history in an SQLite file: a log, with one commit for all that came meanwhile."""
+"""A durable history in an SQLite file, with group commit: a transaction has all waiting events."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ T = TypeVar("T")
 
 #: SQLite's application_id of our files ("pcev"), and the version of the tables.
 APPLICATION, VERSION = 0x70636576, 1
-#: About how many bytes, and how many events, one read gives.
+#: About how many bytes, and the most events, of one read.
 READ, READ_EVENTS = 1 << 17, 1_000
 #: Bytes of all events in a file, unless it is made with another limit.
 SIZE = 4 << 30
-#: Seconds to wait for another process that has the file open: one before this may be closing it.
+#: Seconds to wait for a lock on the file: the process that had it before may be closing it.
 BUSY = 10.0
 #: Events, and bytes of them, that may wait to be written; with more, publishing fails.
 MAX_QUEUE, MAX_QUEUED = 100_000, 64 << 20
@@ -73,11 +73,11 @@ _COLUMNS = "sequence, subject, key, time, payload"
 class SQLiteEventStore:
     """Events in a file; what :class:`~pycomnet.ext.pubsub.stores.EventStore` describes.
 
-    An event is acknowledged once it is in the file, with an fsync. While one transaction is being
-    committed, in a thread, what comes meanwhile waits for the next.
+    ``append`` fires once the event is in the file, with an fsync. A thread commits one transaction
+    at a time; events that come meanwhile wait for the next one.
 
-    :param path: of the file; it is created if there is none.
-    :param most: bytes of all events; the oldest are forgotten.
+    :param path: the path of the file; it is created if there is none.
+    :param most: the most bytes of all events; the oldest are deleted.
     :param threads: a thread pool; by default one of its own.
     :param clock: tells the time of day: groups that nobody has used for long may be forgotten.
     """
@@ -101,7 +101,7 @@ class SQLiteEventStore:
         self._connection: Any = None
         self._writer: Any = None
         self._size = 0
-        #: what is written next: events, and positions of groups; and who waits for it
+        #: the next transaction: events, positions of groups, and the Deferreds that wait for it
         self._events: list[EncodedEvent] = []
         self._queued = 0
         self._positions: dict[int, int] = {}
@@ -121,7 +121,7 @@ class SQLiteEventStore:
         self._keep = keep
         self._keys = keys
         self._file.hold()
-        # One thread: SQLite's connection is used by one at a time.
+        # One thread: SQLite's connection may be used by one thread at a time.
         self._writer = MethodThreads(reactor, 1, self._pool)
         try:
             await self._run(self._open)
@@ -144,7 +144,7 @@ class SQLiteEventStore:
         tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
         application = connection.execute("PRAGMA application_id").fetchone()[0]
         if tables and application != APPLICATION:
-            raise StoreFailed(f"{self._path}: an SQLite file, but no publisher's")
+            raise StoreFailed(f"{self._path} is an SQLite file, but not a publisher's")
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")  # an fsync for each transaction
         if not tables:
@@ -159,7 +159,7 @@ class SQLiteEventStore:
         version = connection.execute("PRAGMA user_version").fetchone()[0]
         if version != VERSION:
             raise StoreFailed(
-                f"{self._path}: version {version} of the tables; this is for {VERSION}"
+                f"{self._path} has version {version} of the tables, this program needs {VERSION}"
             )
         state = dict(connection.execute("SELECT key, value FROM state").fetchall())
         self.epoch = state["epoch"]
@@ -219,7 +219,7 @@ class SQLiteEventStore:
         return waiting
 
     def _write(self) -> None:
-        """Begin a transaction with all that waits, if none is under way."""
+        """Begin a transaction with everything that waits, if none is under way."""
         if self._writing is not None or not self._waiting:
             return
         events, self._events = self._events, []
@@ -235,8 +235,8 @@ class SQLiteEventStore:
     def _commit(
         self, events: list[EncodedEvent], positions: dict[int, int], numbers: list[tuple[int, int]]
     ) -> tuple[int, int, int]:
-        """Write all in one transaction; in the thread. Returns the first and last number, and the
-        size."""
+        """Write everything in one transaction; in the thread. Returns the first and last number,
+        and the size of all events."""
         connection = self._connection
         first, last, size = self.first, self.last, self._size
         connection.execute("BEGIN IMMEDIATE")
@@ -261,7 +261,7 @@ class SQLiteEventStore:
     def _trim(
         self, connection: Any, first: int, last: int, size: int, now: float
     ) -> tuple[int, int]:
-        """Forget what is not to be kept. Returns the new first number and the size."""
+        """Delete events beyond the limits. Returns the new first number and the size."""
         keep = self._keep
         wanted = first
         if keep.count is not None:
@@ -300,7 +300,7 @@ class SQLiteEventStore:
     def _written(self, result: Any, waiting: list[defer.Deferred[None]]) -> None:
         self._writing = None
         if isinstance(result, Failure):
-            # What was committed after this would leave a hole: so nothing is.
+            # Nothing is written any more: later events would leave a hole in the sequence.
             self._failed = (
                 result.value
                 if isinstance(result.value, StoreFailed)
@@ -355,7 +355,8 @@ class SQLiteEventStore:
         return await self._run(lambda: self._last(query, size))
 
     def _last(self, query: str, size: int) -> list[EncodedEvent]:
-        """Events in their order, of a query that has the last first; in the thread."""
+        """Run a query that has the last event first; return the events in their order. In the
+        thread."""
         found: list[EncodedEvent] = []
         left = size
         for row in self._connection.execute(query):

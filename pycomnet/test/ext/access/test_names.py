@@ -15,7 +15,7 @@ from pycomnet.errors import (
 from pycomnet.ext import access
 from pycomnet.ext.access.names import NameAccess, NameGrant, make_access, read_access
 from pycomnet.ext.access.rules import Rule
-from pycomnet.nameserver import serving
+from pycomnet.nameserver import server
 from pycomnet.services.client.context import NAMESERVER, Context
 from pycomnet.test.ext.access.kit import Table
 from pycomnet.test.ext.access.test_passwords import FileCase
@@ -45,7 +45,7 @@ class NameAccessTests(NameserverCase):
 
         def make_server(reactor: Any) -> Any:
             self.control = names.control(reactor, threads=reactor, clock=reactor.seconds)
-            return serving.make_server(reactor, self.control)
+            return server.make_server(reactor, self.control)
 
         self.patch(servicecase, "make_server", make_server)
         super().setUp()

@@ -14,8 +14,8 @@ from pycomnet.ext.pubsub import Gap, subscriber
 from pycomnet.ext.pubsub.feeds import REACHED_IN, WELCOME
 from pycomnet.ext.pubsub.interfacewatch import InterfaceWatch, ServiceWatcher
 from pycomnet.ext.pubsub.publishermessages import MAX_NUMBER, MOST_HAD, EventSequence, decode_batch
+from pycomnet.nameserver.server import make_server
 from pycomnet.nameserver.service import NameService
-from pycomnet.nameserver.serving import make_server
 from pycomnet.nameserver.stores.memory import MemoryStore
 from pycomnet.services.client.context import NAMESERVER, Context
 from pycomnet.services.interface import Service, interface, method

@@ -33,7 +33,7 @@ class DescriptionTests(SynchronousTestCase):
         for description in ("", "memory", "sqlite", "redis:x", "sqlite:", "sqlite::memory:"):
             self.assertRaises(StoreFailed, make_store, description, None)
         self.assertIn(
-            "expected sqlite:PATH, memory: or etcd:URL,URL",
+            "expected a store: sqlite:PATH, memory: or etcd:URL,URL",
             str(self.assertRaises(StoreFailed, make_store, "names.sqlite", None)),
         )
         self.assertRaises(StoreFailed, make_store, "memory:x", None)

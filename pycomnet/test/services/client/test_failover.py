@@ -14,8 +14,8 @@ from pycomnet.errors import (
     StoreCutOff,
     from_map,
 )
+from pycomnet.nameserver.server import make_server
 from pycomnet.nameserver.service import NameService
-from pycomnet.nameserver.serving import make_server
 from pycomnet.nameserver.stores.memory import MemoryStore
 from pycomnet.net.addresslist import are_local_clients, clean_addresses, split_addresses
 from pycomnet.services.client.context import NAMESERVER, Context

@@ -9,8 +9,8 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 
 from pycomnet.errors import ServiceNotFound
+from pycomnet.nameserver.server import make_server
 from pycomnet.nameserver.service import NameService
-from pycomnet.nameserver.serving import make_server
 from pycomnet.nameserver.stores.memory import MemoryStore
 from pycomnet.services.client.context import NAMESERVER, Context
 from pycomnet.services.client.instances import REFRESH

@@ -10,9 +10,9 @@ from pycomnet.services.server.server import ServerLimits, ServiceServer
 if TYPE_CHECKING:
     from pycomnet.services.server.guarding import AccessGate
 
-#: What the server of a nameserver allows its clients. Requests are short. A watch is a call that
-#: runs, and there are many; a registration is one that waits for the disk, and delays no other.
-#: Some 200 requests are answered in a turn, within milliseconds.
+#: The limits of a nameserver's server. Requests are short. Watches and registrations that wait for
+#: the disk are running calls, of which there may be many. About 200 requests are answered in a turn
+#: of the reactor, within milliseconds.
 SERVER_LIMITS = ServerLimits(
     running=100_000, queued=1_000, request=256 << 10, channels=4_096, read=16 << 10
 )

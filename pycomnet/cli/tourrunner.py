@@ -42,7 +42,7 @@ FILES = 500
 PLAIN_WIDTH = 100
 
 
-class Guide:
+class TourRunner:
     """Runs the tour.
 
     :param number: how many gateways to use.
