@@ -17,10 +17,11 @@ from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import TestCase
 
 from pycomnet.errors import StoreConflict, StoreCutOff, StoreFailed, StoreUncertain
-from pycomnet.etcd import EtcdClient
+from pycomnet.etcd import EtcdClient, EtcdNoSpace, prefix
 from pycomnet.nameserver.moving import StoreContents
 from pycomnet.nameserver.records import Delete, Put
 from pycomnet.nameserver.stores import make_store
+from pycomnet.nameserver.stores.etcd.store import BEAT, CUT_OFF
 from pycomnet.services.client.context import Context
 from pycomnet.test.nameserver.conformance import StoreConformance
 from pycomnet.test.nameserver.kit import record
@@ -383,4 +384,51 @@ async def test_nameserver_waits_for_etcd_and_says_when_it_is_cut_off(started: Da
         alone.stop()
         if context is not None:
             await context.close()
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+@pytest_twisted.ensureDeferred
+async def test_full_database_stops_registrations_only(started: Daemons) -> None:
+    """While etcd's database is full, registering is refused by name, and renewing and locating go
+    on as before, though the nameserver's own signs of life are refused, too."""
+    from twisted.internet import reactor
+
+    directory = Path(tempfile.mkdtemp(prefix="pycomnet-etcd-", dir=MEMORY))
+    alone = EtcdMembers(directory)
+    (member,) = alone.members
+    member.add_arguments("--quota-backend-bytes", str(4 << 20))
+    client = EtcdClient([f"tcp:{member.url[7:]}"], reactor)  # type: ignore[arg-type]
+    context: Any = None
+    try:
+        await deferToThread(alone.start)
+        daemon = start(started, f"etcd:{alone.urls}")
+        context = Context(reactor, nameserver=(await daemon.seen(READY))[1])  # type: ignore[arg-type]
+        nameserver = await context.nameserver()
+        wanted = {"interfaces": ["x"], "address": "tcp:127.0.0.1:1", "ttl": 600.0}
+        held = await nameserver.invoke("register", {"service": "a", **wanted})
+        await client.connect()
+        with pytest.raises(EtcdNoSpace):
+            # etcd looks at the size as it was at its last commit, ten times a second.
+            for number in range(1_000):
+                await client.put(b"big/%d" % number, bytes(1_000_000))
+        full = time.monotonic()
+        while time.monotonic() < full + CUT_OFF + 2 * BEAT:
+            found = await nameserver.invoke("locate", {"service": "a"})
+            assert "stale" not in found
+            owner = {"lease": held["lease"], "secret": held["secret"]}
+            assert (await nameserver.invoke("renew", owner))["ttl"] == 600.0
+            with pytest.raises(StoreFailed, match="database is full"):
+                await nameserver.invoke("register", {"service": "b", **wanted})
+            await task.deferLater(reactor, 0.5)  # type: ignore[arg-type]
+        await client.delete(prefix(b"big/"))
+        await client.compact((await client.range(prefix(b"big/"))).header.revision, physical=True)
+        await deferToThread(alone.control, "defrag")
+        for alarm in await client.alarms():
+            await client.disarm(alarm)
+        await nameserver.invoke("register", {"service": "b", **wanted})
+    finally:
+        await client.close()
+        if context is not None:
+            await context.close()
+        alone.stop()
         shutil.rmtree(directory, ignore_errors=True)

@@ -106,6 +106,8 @@ class Mirror:
         #: the revision of the latest sign of life that was answered
         self.last_beat = 0
         self._retrying: IDelayedCall | None = None
+        #: what the progress was asked for with
+        self._asked: tuple[int, float] | None = None
         self._stopped = False
 
     # -- beginning and end -----------------------------------------------------------------------
@@ -157,6 +159,12 @@ class Mirror:
         self._watch = self._client.watch(
             self._layout.everything, self, start_revision=self.position + 1
         )
+
+    def ask_progress(self, revision: int, time: float) -> None:
+        """The memory is as fresh as of a time if the watch tells a revision of then, or later."""
+        if self._watch is not None:
+            self._asked = revision, time
+            self._watch.request_progress()
 
     def watch_anew(self) -> None:
         """The watch brings nothing: go on at another member."""
@@ -228,10 +236,7 @@ class Mirror:
         self.bases.add(base.number)
 
     def rebased(self, found: KeyValue | None) -> None:
-        """The base in etcd is not the one that a change was sent with.
-
-        If another nameserver has raised it, etcd was restored: this one has to compare, too.
-        """
+        """etcd has another base. If another nameserver has raised it, etcd was restored."""
         base = None if found is None else Base.of(found)
         if base is not None and base.number == self.base.number:
             self.learn_base(base)
@@ -362,9 +367,13 @@ class Mirror:
     def created(self, revision: int) -> None:
         """A member watches now. It may be behind; then it brings what is new later."""
         self.problem = LATE
+        self._asked = None
 
     def progress(self, revision: int) -> None:
-        """Nothing is concluded from it: it has been told too early (etcd 15220)."""
+        """It may be told too early (etcd 15220): it counts only if it was asked for."""
+        if self._asked is not None and revision >= self._asked[0]:
+            self.fresh = max(self.fresh, self._asked[1])
+            self._asked = None
 
     def disconnected(self, reason: Exception) -> None:
         """The watch looks for another member."""
@@ -391,10 +400,8 @@ class Mirror:
         here: dict[str, bool] = {}
         for event in events:
             if event.kv.key == layout.why and not event.deleted:
-                try:
+                with contextlib.suppress(ForeignValue):
                     removed[event.kv.mod_revision] = read_why(event.kv.value)
-                except ForeignValue:
-                    continue
         for event in events:
             kv = event.kv
             service = layout.service(kv.key)

@@ -20,6 +20,7 @@ from pycomnet.etcd import (
     EtcdClient,
     EtcdError,
     EtcdLeaseNotFound,
+    EtcdNoSpace,
     EtcdUncertain,
     KeyRange,
     MemberInfo,
@@ -326,11 +327,12 @@ class EtcdStore:
         sending.addErrback(self._not_sent, mirror)
 
     async def _send_beat(self, client: EtcdClient, mirror: Mirror) -> None:
+        now = self._seconds()
         try:
             if not self._beat_lease:
                 self._beat_lease = (await client.grant(BEAT_LEASE, timeout=REQUEST)).id
             self._beats += 1
-            number, now = self._beats, self._seconds()
+            number = self._beats
             self._sent[number] = now
             if len(self._sent) > MOST_SENT:
                 del self._sent[min(self._sent)]
@@ -344,6 +346,11 @@ class EtcdStore:
             lease = self._beat_lease
             answer = await client.put(key, value, lease=lease, previous=True, timeout=REQUEST)
             mirror.beat_answered(before, last, answer, in_time)
+        except EtcdNoSpace:
+            # Reads, renewals and the watch go on; so it is the watch's progress that counts.
+            found = await client.range(KeyRange(self._layout.base), timeout=REQUEST)
+            mirror.ask_progress(found.header.revision, now)
+            raise
         finally:
             self._unanswered -= 1
 
