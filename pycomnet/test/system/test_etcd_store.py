@@ -32,7 +32,7 @@ from pycomnet.test.system.etcdfaults import FAULTS, run_fault
 from pycomnet.test.system.etcdnetwork import has_network_namespaces
 from pycomnet.test.system.etcdruns import READY
 from pycomnet.test.system.etcds import EtcdMembers
-from pycomnet.test.system.histories import Operation, Restored, lost, violations
+from pycomnet.test.system.histories import Operation, Restored, lost, missed, violations
 from pycomnet.test.system.nameserverload import Follower
 
 pytestmark = needs("etcd")
@@ -177,7 +177,8 @@ async def until_committed(store: Any, contents: StoreContents, name: str, addres
 
 
 def test_checker_sees_what_can_not_have_been() -> None:
-    """The checker finds two owners, a fence that falls, a lease that was lost, and a record."""
+    """The checker finds two owners, a fence that falls, a lease or record that was lost, and a
+    registration that a watcher was not told of."""
 
     def one(client: str, kind: str, begin: float, end: float, **more: Any) -> Operation:
         return Operation(client, kind, "s", begin, end, **{"outcome": "ok", "ttl": 4.0, **more})
@@ -199,6 +200,9 @@ def test_checker_sees_what_can_not_have_been() -> None:
     assert lost([first], 2.0, {}, back) == []
     assert lost([first], 2.0, {"s": 5}) == []
     assert lost([first], 2.0, {}) and lost([first], 4.5, {}) == []
+    assert missed([first], {5}, -1.0) == missed([first], set(), 0.5) == []
+    (untold,) = missed([first, one("a", "renew", 2.0, 2.1)], {4}, -1.0)
+    assert "not told" in untold
 
 
 #: Faults that are always tried; PYCOMNET_TEST_LONG asks for those, too, that take over ten seconds.
@@ -216,6 +220,7 @@ async def test_fault_under_load_loses_nothing(name: str) -> None:
     run, _ = await run_fault(reactor, name, times=1, seconds=1.0, between=0.5, memory=MEMORY)
     assert run.problems == []
     assert run.operations > 20
+    assert run.watched > 0 or name == "snapshot-restored"
 
 
 @pytest.fixture
