@@ -164,15 +164,18 @@ class ClusterRun:
             except PycomnetError:
                 await self.sleep(0.02)
 
+    def registering(self, begun: float, patience: float = 1.0) -> defer.Deferred[float]:
+        """As :meth:`registered`, beside what the caller does: a fault takes as long as it is asked
+        to, and not until a registration has succeeded."""
+        return defer.Deferred.fromCoroutine(self.registered(begun, patience))
+
     async def frozen(self, process: Any, seconds: float) -> float:
         """Freeze a process for some seconds; how long registrations took after that began."""
         process.send_signal(signal.SIGSTOP)
-        begun = self.now
-        waiting = self.sleep(seconds)
-        back = await self.registered(begun)
-        await waiting
+        registering = self.registering(self.now)
+        await self.sleep(seconds)
         process.send_signal(signal.SIGCONT)
-        return back
+        return await registering
 
     async def check(self) -> None:
         """Stop the load, and check all that it was told."""

@@ -239,9 +239,9 @@ class Commits:
                 self._log(write, problem)
                 write.fire(Failure(uncertain(write)))
             else:
-                made = await self._made(write, answer)
+                made = await self._outcome(write, answer)
                 if made is not None:
-                    await self._told(write, *made)
+                    await self._wait_until_seen(write, *made)
                     return
                 write.sent = write.lost
                 continue
@@ -326,27 +326,27 @@ class Commits:
         write.sent = True
         return self._client.txn(compares, success, failure, timeout=REQUEST)
 
-    async def _told(self, write: Write, revision: int, fence: int) -> None:
+    async def _wait_until_seen(self, write: Write, revision: int, fence: int) -> None:
         """Wait until the follower was told of a change that etcd has made.
 
         If it was told in a comparison of all, the watch does not bring it any more.
         """
         mirror = self._mirror
 
-        def is_told() -> bool:
+        def is_seen_or_compared() -> bool:
             return write.is_seen or mirror.has_reached(revision)
 
-        while not is_told():
+        while not is_seen_or_compared():
             if self._closed:
                 raise EtcdClosed("the store is closed")
             try:
-                await mirror.when(is_told, PATIENCE)
+                await mirror.when(is_seen_or_compared, PATIENCE)
             except StoreCutOff:
                 continue  # its caller was told that it is uncertain
         mirror.forget(write.nonce)
         write.fire(fence)
 
-    async def _made(self, write: Write, answer: TxnAnswer) -> tuple[int, int] | None:
+    async def _outcome(self, write: Write, answer: TxnAnswer) -> tuple[int, int] | None:
         """etcd's revision of a change that it has made, and the fence; None: ask again.
 
         :raises StoreConflict: something else is there.
@@ -358,7 +358,7 @@ class Commits:
             self._end_former(change, answer)
             if restored and isinstance(change, Put):
                 # Its fence may be lower than others: make it again, under the base to come.
-                self._again(write, after)
+                self._register_anew(write, after)
                 return None
             return after, number + after
         found, base = (_first(one) for one in answer.answers)
@@ -368,7 +368,7 @@ class Commits:
         if found is not None and isinstance(change, Put) and self._is_own(write, found):
             # An earlier try succeeded, whose answer was lost.
             if restored or rebased:
-                self._again(write, found.mod_revision)
+                self._register_anew(write, found.mod_revision)
                 return None
             return found.mod_revision, number + found.mod_revision
         if restored or rebased:
@@ -388,7 +388,7 @@ class Commits:
         await mirror.when(lambda: follower.fence_of(service) != change.replaces, PATIENCE)
         raise StoreConflict("another registration is there")
 
-    def _again(self, write: Write, revision: int) -> None:
+    def _register_anew(self, write: Write, revision: int) -> None:
         """Make a registration that etcd has once more: etcd was restored, and its fence is low."""
         self._mirror.forget(write.nonce)
         write.nonce = secrets.token_bytes(NONCE)

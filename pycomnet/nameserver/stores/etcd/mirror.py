@@ -118,14 +118,14 @@ class Mirror:
         :param beat: sends a sign of life.
         :raises EtcdError: etcd refuses this nameserver.
         """
-        begun, revision, found = await self._insist(self._read_records, replay=True)
+        begun, revision, found = await self._load_all(self._read_records, replay=True)
         self._follower.load((record, record.ttl) for record in found)
         del found
         self.position, self.fresh = revision, begun
         self.problem = LATE
         self._follower.loaded(self.base.number + revision)
         if revision == self._latest:
-            self._doubt(self._note)  # else the watch brings it
+            self._report_doubt(self._note)  # else the watch brings it
         self._start_watch()
         while not self.has_reached(self._latest):
             # If others' keys were the last to change, the watch brings nothing of these.
@@ -176,7 +176,7 @@ class Mirror:
 
     # -- reading everything ----------------------------------------------------------------------
 
-    async def _insist(self, read: Decode[T], replay: bool = False) -> tuple[float, int, list[T]]:
+    async def _load_all(self, read: Decode[T], replay: bool = False) -> tuple[float, int, list[T]]:
         """Read all records, until that succeeds.
 
         :param read: makes of the keys what is wanted.
@@ -318,11 +318,11 @@ class Mirror:
         if self._watch is not None:
             self._watch.stop()
             self._watch = None
-        self._comparing = defer.Deferred.fromCoroutine(self._compared())
-        self._comparing.addErrback(self._not_compared)
+        self._comparing = defer.Deferred.fromCoroutine(self._read_and_compare())
+        self._comparing.addErrback(self._comparison_failed)
 
-    async def _compared(self) -> None:
-        begun, revision, found = await self._insist(self._read)
+    async def _read_and_compare(self) -> None:
+        begun, revision, found = await self._load_all(self._read)
         self.comparisons += 1
         group = self.base.number + revision
         changes: list[Change] = []
@@ -347,14 +347,14 @@ class Mirror:
         self._comparing, self.is_comparing = None, False
         self.position, self.fresh = revision, begun
         self.problem = LATE
-        self._told(changes, group)
-        self._doubt(self._note)
+        self._report(changes, group)
+        self._report_doubt(self._note)
         for expected in own:
             assert expected.record is not None
             expected.is_seen(expected.record.fence)
         self._start_watch()
 
-    def _not_compared(self, failure: Any) -> None:
+    def _comparison_failed(self, failure: Any) -> None:
         self._comparing = None
         if self._stopped or failure.check(defer.CancelledError, EtcdClosed):
             return
@@ -410,7 +410,7 @@ class Mirror:
                     # It is told at its place among the changes.
                     follower.changed(changes)
                     changes = []
-                    self._doubt(None if event.deleted else note_of(kv.value))
+                    self._report_doubt(None if event.deleted else note_of(kv.value))
                 self._other(event)
                 continue
             known = here.get(service)
@@ -439,11 +439,11 @@ class Mirror:
                 if expected is not None:
                     own.append((expected, fence))
         self.position = events[-1].kv.mod_revision
-        self._told(changes, self.base.number + self.position)
+        self._report(changes, self.base.number + self.position)
         for expected, fence in own:
             expected.is_seen(fence)
 
-    def _doubt(self, since: int | None) -> None:
+    def _report_doubt(self, since: int | None) -> None:
         self._follower.doubted(None if since is None else self.base.number + since)
 
     def _other(self, event: KeyEvent) -> None:
@@ -457,7 +457,7 @@ class Mirror:
             except ForeignValue as problem:
                 log.error("the base of fences in etcd is not valid: {problem}", problem=problem)
 
-    def _told(self, changes: list[Change], revision: int) -> None:
+    def _report(self, changes: list[Change], revision: int) -> None:
         if changes:
             self._follower.changed(changes)
         self._follower.reached(revision)

@@ -319,12 +319,12 @@ class EtcdStore:
         mirror = self._mirror
         if self._client is None or mirror is None:
             return
-        self._tell(mirror)
+        self._log_cut_off(mirror)
         if self._unanswered >= MOST_UNANSWERED:
             return
         self._unanswered += 1
         sending = defer.Deferred.fromCoroutine(self._send_beat(self._client, mirror))
-        sending.addErrback(self._not_sent, mirror)
+        sending.addErrback(self._beat_refused, mirror)
 
     async def _send_beat(self, client: EtcdClient, mirror: Mirror) -> None:
         now = self._seconds()
@@ -338,7 +338,7 @@ class EtcdStore:
                 del self._sent[min(self._sent)]
             if number % KEEPALIVE_EVERY == 0:
                 renewing = client.keepalive(self._beat_lease, timeout=REQUEST)
-                renewing.addErrback(self._not_sent, mirror)
+                renewing.addErrback(self._beat_refused, mirror)
             stale = round(self._age(mirror, SHOWN), 3)
             value = encode({**self._about, "beat": number, "stale": stale})
             key = self._layout.nameserver(self.identity)
@@ -354,7 +354,7 @@ class EtcdStore:
         finally:
             self._unanswered -= 1
 
-    def _not_sent(self, failure: Failure, mirror: Mirror) -> None:
+    def _beat_refused(self, failure: Failure, mirror: Mirror) -> None:
         if failure.check(EtcdLeaseNotFound):
             self._beat_lease = 0
         elif failure.check(EtcdError):
@@ -373,7 +373,7 @@ class EtcdStore:
             for earlier in [one for one in self._sent if one < number]:
                 del self._sent[earlier]
 
-    def _tell(self, mirror: Mirror) -> None:
+    def _log_cut_off(self, mirror: Mirror) -> None:
         """Log when it is cut off, and when no longer; and try another watch."""
         stale = self.staleness()
         if bool(stale) != self._was_cut_off:
