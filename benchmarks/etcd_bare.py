@@ -22,6 +22,8 @@ from pycomnet.etcd.headers import AnswerHeaders, RequestHeaders
 KEEPALIVE = "/etcdserverpb.Lease/LeaseKeepAlive"
 #: Bytes of a read, of each stream's window, and after which the connection's is refilled.
 READ, WINDOW, REFILL = 1 << 16, 1 << 20, 1 << 15
+#: Renewals without a reply, so that they fit in the member's window; seconds for the last replies.
+MOST_OPEN, PATIENCE = 2_000, 30
 
 
 class BareConnection:
@@ -175,16 +177,16 @@ def renew(
     sent = 0
     try:
         while (now := time.monotonic() - begun) < seconds or count < sent:
-            assert now < seconds + 10, f"{sent - count} renewals have no answer"
-            due = sent / rate
-            if now < seconds and due <= now:
-                one = next(turns)
-                one.renew(list(islice(following, together)))
-                one.flush()
-                sent += together
-                continue
-            wait = max(0.0, due - now) if now < seconds else 1.0
-            for readable in select.select(list(by_socket), [], [], wait)[0]:
+            assert now < seconds + PATIENCE, f"{sent - count} renewals have no answer"
+            wait = 1.0
+            if now < seconds and sent - count < MOST_OPEN:
+                wait = sent / rate - now
+                if wait <= 0:
+                    one = next(turns)
+                    one.renew(list(islice(following, together)))
+                    one.flush()
+                    sent += together
+            for readable in select.select(list(by_socket), [], [], max(0.0, wait))[0]:
                 by_socket[readable].read()
     finally:
         for one in made:

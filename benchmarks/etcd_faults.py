@@ -39,6 +39,7 @@ async def main(reactor: Any, options: argparse.Namespace) -> None:
         print(
             f"{name}: {options.times} times, {run.operations} calls; registering took "
             f"{statistics.median(back):.2f} s, at most {max(back):.2f} s; "
+            f"each registration was looked for at {run.watched} watchers; "
             f"{len(run.problems)} things can't have been",
             flush=True,
         )

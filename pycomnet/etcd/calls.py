@@ -132,7 +132,7 @@ class UnaryCall(Http2Stream):
         if not self._has_headers:
             self._stop(EtcdProtocolViolation("data before the headers"), False)
         elif not self._answer:
-            # Nearly all answers come in one frame.
+            # Nearly all replies come in one frame.
             self._answer = data
         elif isinstance(self._answer, bytearray):
             self._answer += data
@@ -188,7 +188,7 @@ class StreamCall(Http2Stream):
         self._reader = MessageReader()
         self._member: Member | None = None
         self._has_headers = False
-        #: the messages that wait for the one that is being used,
+        #: the messages that wait until the handler is ready,
         self._messages: deque[bytes] = deque()
         #: the data after them, and the consumed bytes for which the window was not reopened yet
         self._later: deque[bytes] = deque()
@@ -249,10 +249,10 @@ class StreamCall(Http2Stream):
             return
         self._is_delivering = True
         while self._messages and not self._is_paused:
-            using = self._message(self._messages.popleft())
-            if using is not None:
+            pausing = self._message(self._messages.popleft())
+            if pausing is not None:
                 self._is_paused = True
-                using.addBoth(self._resume)
+                pausing.addBoth(self._resume)
         self._is_delivering = False
 
     def _resume(self, result: object) -> None:
@@ -283,7 +283,7 @@ class StreamCall(Http2Stream):
             ended(error)
 
 
-class Late(Protocol):
+class HasDeadline(Protocol):
     """A call with a deadline: its timeout in seconds, and the clock's time at which it ends."""
 
     timeout: float
@@ -300,26 +300,26 @@ class CallDeadlines:
         self._clock = clock
         self._expired = expired
         #: timeout -> its calls, the earliest first
-        self._calls: dict[float, dict[Late, None]] = {}
+        self._calls: dict[float, dict[HasDeadline, None]] = {}
         self._timers: dict[float, IDelayedCall] = {}
 
-    def add(self, call: Late, timeout: float) -> None:
+    def add(self, call: HasDeadline, timeout: float) -> None:
         """Start the timeout of a call, in seconds."""
         call.timeout = timeout
         call.due = self._clock.seconds() + timeout
         calls = self._calls.get(timeout)
         if calls is None:
             calls = self._calls[timeout] = {}
-            self._timers[timeout] = self._clock.callLater(timeout, self._look, timeout)
+            self._timers[timeout] = self._clock.callLater(timeout, self._expire, timeout)
         calls[call] = None
 
-    def remove(self, call: Late) -> None:
+    def remove(self, call: HasDeadline) -> None:
         """Cancel the timeout of a call, if it has one."""
         calls = self._calls.get(call.timeout)
         if calls is not None:
             calls.pop(call, None)
 
-    def _look(self, timeout: float) -> None:
+    def _expire(self, timeout: float) -> None:
         now = self._clock.seconds()
         calls = self._calls[timeout]
         late = []
@@ -334,7 +334,7 @@ class CallDeadlines:
             del self._calls[timeout], self._timers[timeout]
         else:
             wait = max(following.due - now, 0.0)
-            self._timers[timeout] = self._clock.callLater(wait, self._look, timeout)
+            self._timers[timeout] = self._clock.callLater(wait, self._expire, timeout)
         for call in late:
             self._expired(call)
 

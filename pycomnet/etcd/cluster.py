@@ -34,9 +34,9 @@ from pycomnet.net.reactors import EndpointReactor
 from pycomnet.ranges import real
 from pycomnet.text.logs import Logger
 
-#: Seconds between two questions for the leader: while one is known, and while none is.
+#: Seconds between two requests for the members' statuses: while the leader is known, and while not.
 POLL, SOON = 5.0, 0.2
-#: How long a member that let a request time out is asked last.
+#: Seconds for which other members are preferred to one that let a request time out.
 SUSPECT = 3.0
 #: Followers notice only after an election timeout (a second, by default) that the leader is gone.
 #: Until then they forward requests to it, and these are lost. So when the leader's connection is
@@ -44,10 +44,10 @@ SUSPECT = 3.0
 HOLD = 2.5
 #: The first and the longest delay before a request is repeated at the same member.
 FIRST_DELAY, LONGEST_DELAY = 0.05, 0.5
-#: How often a request gets a new token.
+#: The most new tokens that a request gets.
 MOST_TOKENS = 2
 
-#: The key of the timer of the next question for a token.
+#: The key of the timer of the next request for a token.
 LOGIN = "login"
 STATUS = "/etcdserverpb.Maintenance/Status"
 
@@ -97,12 +97,12 @@ class Cluster:
             self._no_token,
         )
         self._deadlines = CallDeadlines(reactor, self._expired)
-        #: calls that wait for a member, or for the token
+        #: calls, and streams, that wait for a member or for the token
         self._waiting: dict[UnaryCall, None] = {}
         self._wanting: dict[LongStream, None] = {}
-        #: all that were begun and not forgotten
+        #: the streams that have been started and have not ended
         self._streams: dict[LongStream, None] = {}
-        self._asked: set[Member] = set()
+        self._polled: set[Member] = set()
         #: the id of the leader that was lost, while requests wait for another one
         self._lost_leader = 0
         self._delayed: dict[object, IDelayedCall] = {}
@@ -117,7 +117,7 @@ class Cluster:
         if self._poll is None and not self.is_closed:
             for member in self.members:
                 member.start()
-            self._poll = self._reactor.callLater(SOON, self._ask_all)
+            self._poll = self._reactor.callLater(SOON, self._poll_members)
         return self._connected.when_fired()
 
     def close(self) -> None:
@@ -143,7 +143,7 @@ class Cluster:
         self._deadlines.stop()
         self._connected.fail(reason)
 
-    # -- who gets a request ------------------------------------------------------------------------
+    # -- the choice of a member --------------------------------------------------------------------
 
     def pick(self, tried: set[Member] | None = None) -> Member | None:
         """The best member for a request: the leader, else one that knows the leader, else any.
@@ -180,18 +180,18 @@ class Cluster:
         if self.is_closed:
             return
         if member.is_ready:
-            self._ask(member)
+            self._request_status(member)
         elif member.lost_id:
             self._hold(member.lost_id)
         else:
-            self._soon()
+            self._poll_soon()
         self._serve()
 
     def _hold(self, leader: int) -> None:
         """The connection to the leader is lost: requests wait for a new leader."""
         self._lost_leader = leader
-        self._later(HOLD, HOLD, self._release)
-        self._ask_now()
+        self._call_later(HOLD, HOLD, self._release)
+        self._poll_now()
 
     def _release(self) -> None:
         """Send the requests that wait for a new leader."""
@@ -204,37 +204,37 @@ class Cluster:
             return False
         return member.leader in (0, self._lost_leader)
 
-    def _soon(self) -> None:
-        """Ask the members for the leader soon."""
+    def _poll_soon(self) -> None:
+        """Request the members' statuses soon, to find the leader."""
         poll = self._poll
         if poll is not None and poll.active() and poll.getTime() - self._reactor.seconds() > SOON:
             poll.reset(SOON)
 
-    def _ask_now(self) -> None:
-        """Ask the members for the leader now."""
+    def _poll_now(self) -> None:
+        """Request the members' statuses now."""
         if self._poll is not None and self._poll.active():
             self._poll.reset(0)
 
-    def _ask_all(self) -> None:
+    def _poll_members(self) -> None:
         for member in self.members:
             if member.is_ready:
-                self._ask(member)
+                self._request_status(member)
         if self.is_closed:
             return
         leads = any(
             member.is_ready and member.is_leader and member.suspect_until <= self._reactor.seconds()
             for member in self.members
         )
-        self._poll = self._reactor.callLater(POLL if leads else SOON, self._ask_all)
+        self._poll = self._reactor.callLater(POLL if leads else SOON, self._poll_members)
 
-    def _ask(self, member: Member) -> None:
-        """Ask a member who the leader is."""
-        if member in self._asked:
+    def _request_status(self, member: Member) -> None:
+        """Request a member's status, which says who the leader is."""
+        if member in self._polled:
             return
-        self._asked.add(member)
+        self._polled.add(member)
 
         def told(status: MemberStatus) -> None:
-            self._asked.discard(member)
+            self._polled.discard(member)
             member.id = status.header.member_id
             changed = (member.leader, member.term) != (status.leader, status.raft_term)
             member.leader, member.term = status.leader, status.raft_term
@@ -247,7 +247,7 @@ class Cluster:
                     self._release()
 
         asking = self.call(STATUS, b"", decode_status, needs_leader=False, member=member)
-        asking.addCallbacks(told, lambda failure: self._asked.discard(member))
+        asking.addCallbacks(told, lambda failure: self._polled.discard(member))
 
     def _look_for_leader(self) -> None:
         self.pick()
@@ -341,7 +341,7 @@ class Cluster:
             return
         self._streams[stream] = None
         if delay:
-            self._later(stream, delay, lambda: self.want(stream))
+            self._call_later(stream, delay, lambda: self.want(stream))
             return
         member = self.pick(stream.avoided)
         if member is not None and self._login.header is not None:
@@ -363,7 +363,7 @@ class Cluster:
         if timer is not None:
             timer.cancel()
 
-    def _later(self, key: object, delay: float, function: Callable[[], object]) -> None:
+    def _call_later(self, key: object, delay: float, function: Callable[[], object]) -> None:
         def run() -> None:
             del self._delayed[key]
             function()
@@ -409,7 +409,7 @@ class Cluster:
             tried.add(member)
         ready = {one for one in self.members if one.is_ready}
         self._best = None
-        self._soon()
+        self._poll_soon()
         if call.fixed is None and ready - tried:
             self._send(call)
             return
@@ -418,7 +418,7 @@ class Cluster:
             return
         call.tried = None
         delay = min(FIRST_DELAY * 2 ** min(call.attempts, 10), LONGEST_DELAY)
-        self._later(call, delay, lambda: self._send(call))
+        self._call_later(call, delay, lambda: self._send(call))
 
     def _drop(self, call: UnaryCall) -> bool:
         """Drop a call. Returns whether a member has it."""
@@ -451,7 +451,7 @@ class Cluster:
         if has_it and member is not None:
             member.suspect_until = self._reactor.seconds() + SUSPECT
             self._best = None
-            self._soon()
+            self._poll_soon()
             error = EtcdUncertain(text) if call.is_write else EtcdTimeout(text)
         else:
             reason = call.reason or self.problem()
@@ -488,7 +488,7 @@ class Cluster:
     def _no_token(self) -> None:
         """The request for a token failed: repeat it if a request needs a token."""
         if not self.is_closed and (self._waiting or self._wanting):
-            self._later(LOGIN, LONGEST_DELAY, self._login.begin)
+            self._call_later(LOGIN, LONGEST_DELAY, self._login.begin)
 
 
 def _uncertain(error: EtcdError) -> EtcdUncertain:

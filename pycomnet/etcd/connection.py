@@ -22,14 +22,14 @@ from pycomnet.etcd.http2 import Http2Connection
 from pycomnet.net.eager import Pieces, nowhere, writer
 from pycomnet.net.endpoints import explain
 
-#: Seconds between two looks at a connection.
+#: Seconds between two checks of a connection.
 TICK = 0.5
-#: The ticks without data from a member that owes an answer, after which it gets a PING ...
+#: The ticks without data from a member that owes a reply, after which it gets a PING ...
 SILENT_TICKS = 3
 #: ... and the further ticks without data after which it counts as frozen.
 FROZEN_TICKS = 4
 #: etcd closes connections with frequent PINGs (``--grpc-keepalive-min-time``, 5 s). It counts the
-#: PINGs that come sooner, and resets the count when it sends an answer: FREE_PINGS of them are then
+#: PINGs that come sooner, and resets the count when it sends a reply: FREE_PINGS of them are then
 #: allowed. Other PINGs are PING_TICKS apart.
 FREE_PINGS, PING_TICKS = 2, 11
 
@@ -67,10 +67,10 @@ class MemberConnection(Protocol):
         self._is_over = False
         self._is_reading = False
         self._write_now: Callable[[Pieces], None] = nowhere
-        #: whether something came since the last tick, and for how many ticks nothing did
+        #: whether data were received since the last tick, and for how many ticks none were
         self._heard = False
         self._silent = 0
-        #: the ticks since the last PING, and since it was sent without an answer
+        #: the ticks since the last PING, and those that it has been without a reply
         self._since_ping = PING_TICKS
         self._unanswered = 0
         self._pings = 0
@@ -81,7 +81,7 @@ class MemberConnection(Protocol):
 
     def _write(self, data: bytes) -> None:
         if self._is_reading:
-            # What the answers of one read have caused: at once, and not in the reactor's next turn.
+            # What the replies of one read cause is written at once, not in the reactor's next turn.
             self._write_now((data,))
         elif self.transport is not None:
             self.transport.write(data)
@@ -165,7 +165,7 @@ class MemberConnection(Protocol):
         self._pings += 1
         return self._pings <= FREE_PINGS or self._since_ping >= PING_TICKS
 
-    # -- its transport takes what the streams send
+    # -- called by the transport, which consumes what the streams send
 
     def pauseProducing(self) -> None:
         self.http2.is_congested = True

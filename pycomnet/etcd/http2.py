@@ -14,11 +14,11 @@ from pycomnet.etcd.errors import EtcdProtocolViolation
 from pycomnet.etcd.headers import MAX_HEADERS, AnswerHeaders, RequestHeaders
 from pycomnet.etcd.streams import STREAM_WINDOW, Http2Stream
 
-#: The connection's: it is refilled at once, so that one slow stream stops no other.
+#: The connection's window: it is refilled at once, so that a slow stream stops no other.
 CONNECTION_WINDOW = 1 << 24
 #: The highest id of a stream; after it there has to be a new connection.
 LAST_STREAM = (1 << 31) - 1
-#: How many of a member's PINGs and SETTINGS are answered while it doesn't read the answers.
+#: The most replies to PINGs and SETTINGS that wait while the member reads nothing.
 MOST_UNREAD = 1000
 
 _unpack = frames.HEAD.unpack_from
@@ -41,16 +41,16 @@ class Http2Connection:
 
     def __init__(self, write: Callable[[bytes], object], headers: RequestHeaders) -> None:
         self._transmit = write
-        #: what is written while data are read, to be sent as one
+        #: what is written while data are processed, to be sent together
         self._pieces: list[bytes] | None = None
         self._headers = headers
         self._answers = AnswerHeaders()
         self.streams: dict[int, Http2Stream] = {}
         self.is_draining = False
         self.received = 0
-        #: called when the member's settings are here: it speaks HTTP/2;
+        #: called when the member's settings have arrived: it speaks HTTP/2
         self.on_settings: Callable[[], object] = lambda: None
-        #: called when ``is_draining`` begins.
+        #: called when ``is_draining`` becomes true
         self.on_draining: Callable[[], object] = lambda: None
         self._rest = b""
         self._next_id = 1
@@ -85,7 +85,7 @@ class Http2Connection:
         else:
             self._pieces.append(data)
 
-    # -- what this end sends -----------------------------------------------------------------------
+    # -- sending -----------------------------------------------------------------------------------
 
     def start(self) -> None:
         """Send the connection preface and the settings."""
@@ -248,7 +248,7 @@ class Http2Connection:
             stream.unsent = None
             stream.lost(reason, True)
 
-    # -- what the member sends ---------------------------------------------------------------------
+    # -- receiving ---------------------------------------------------------------------------------
 
     def receive(self, data: bytes) -> None:
         """Process received bytes.
@@ -389,7 +389,7 @@ class Http2Connection:
 
     def _answer_ended(self, stream: Http2Stream) -> None:
         if not stream.is_ended or stream.unsent is not None:
-            # It answers before it has the whole request: it wants no more.
+            # It replies before it has the whole request: it needs no more of it.
             self._write(frames.reset(stream.id, frames.CANCEL))
         self._close(stream)
 
@@ -406,7 +406,7 @@ class Http2Connection:
 
     def _settings_frame(self, ident: int, flags: int, payload: bytes) -> None:
         if ident or len(payload) % 6 or (flags & frames.ACK and payload):
-            raise EtcdProtocolViolation("a SETTINGS frame that is none")
+            raise EtcdProtocolViolation("a SETTINGS frame that is not valid")
         if flags & frames.ACK:
             return
         change = 0
@@ -424,7 +424,7 @@ class Http2Connection:
                     raise EtcdProtocolViolation(f"an INITIAL_WINDOW_SIZE of {value}")
                 change += value - self._first_window
                 self._first_window = value
-        # First the answer: what comes after it goes by the new settings.
+        # The reply comes first: everything after it follows the new settings.
         self._answer(frames.frame(frames.SETTINGS, frames.ACK, 0))
         if change:
             self._change_windows(change)
@@ -444,18 +444,18 @@ class Http2Connection:
         """Reply to PING or SETTINGS; raises if the member sends them and reads no replies."""
         self._unread = self._unread + 1 if self.is_congested else 0
         if self._unread > MOST_UNREAD:
-            raise EtcdProtocolViolation("the member sends PINGs and does not read the answers")
+            raise EtcdProtocolViolation("the member sends PINGs and does not read the replies")
         self._write(answer)
 
     def _ping_frame(self, ident: int, flags: int, payload: bytes) -> None:
         if ident or len(payload) != 8:
-            raise EtcdProtocolViolation("a PING frame that is none")
+            raise EtcdProtocolViolation("a PING frame that is not valid")
         if not flags & frames.ACK:
             self._answer(frames.frame(frames.PING, frames.ACK, 0, payload))
 
     def _goaway_frame(self, ident: int, flags: int, payload: bytes) -> None:
         if ident or len(payload) < 8:
-            raise EtcdProtocolViolation("a GOAWAY frame that is none")
+            raise EtcdProtocolViolation("a GOAWAY frame that is not valid")
         last, code = frames.TWO_NUMBERS.unpack_from(payload)
         text = payload[8:].decode("ascii", "replace")
         reason = EtcdProtocolViolation(f"the member goes away (code {code}{text and ': '}{text})")

@@ -55,9 +55,9 @@ class Keepalives:
         self._cluster = cluster
         self._clock = clock
         self._deadlines = CallDeadlines(clock, self._expired)
-        #: lease -> its renewals that are not answered, in the order in which they were sent
+        #: lease -> its renewals without a reply, in the order in which they were sent
         self._waiting: dict[int, deque[_Renewal]] = {}
-        #: the leases to be sent, and when some were sent last
+        #: the leases to be sent, and when a frame of renewals was sent last
         self._unsent: list[int] = []
         self._flushed = float("-inf")
         self._flushing: IDelayedCall | None = None
@@ -67,7 +67,7 @@ class Keepalives:
         self._is_wanted = False
         self._failures = 0
         self._problem: EtcdError | None = None
-        #: when the latest answer came
+        #: when the latest reply was received
         self._heard = float("-inf")
         self.avoided: set[Member] = set()
 
@@ -201,9 +201,9 @@ class Keepalives:
         if self._stream is None:
             self._remove(renewal)
             return
-        # Its answer may still come, and is not that of the next one: it keeps its place. If nothing
-        # has come since it was sent, or one of this lease before it is late, too, the stream is
-        # of no use.
+        # The reply may still come, and must not be taken for that of the next renewal: so it keeps
+        # its place. Without any reply since it was sent, or if an earlier renewal of this lease is
+        # late, too, the stream is replaced.
         queue = self._waiting.get(renewal.lease, ())
         is_silent = self._heard < renewal.due - renewal.timeout
         if is_silent or (queue and queue[0] is not renewal and queue[0].result.called):

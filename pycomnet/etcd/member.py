@@ -51,9 +51,9 @@ class Member:
         client_endpoint(reactor, endpoint)  # raises if it is none
         self._backoff = Backoff(reactor, FIRST_DELAY, LONGEST_DELAY)
         self._connection: MemberConnection | None = None
-        #: those that still answer what was asked before they began to drain
+        #: all open ones: the draining ones, too, until they have their replies
         self._connections: set[MemberConnection] = set()
-        #: what is waited for: a connection, the end of one, or the next attempt
+        #: what the loop waits for: a connection, the end of one, or the next attempt
         self._pending: Deferred[Any] | None = None
         self._leaving: Deferred[None] | None = None
         self._is_stopped = True
@@ -118,7 +118,7 @@ class Member:
                 self._authority, self._is_tls, self._reactor, is_ready, self._drains, ended
             )
 
-        # Made anew each time: it reads the certificates' files.
+        # Made for each attempt, as that reads the certificates' files: they may have been replaced.
         endpoint = client_endpoint(self._reactor, self.endpoint)
         connecting: Deferred[Any] = endpoint.connect(ConnectionFactory(build))
         connecting.addTimeout(CONNECT_TIMEOUT, self._reactor)
@@ -181,7 +181,7 @@ class Member:
         is_end: bool,
     ) -> None:
         """Send a request; see :meth:`~pycomnet.etcd.http2.Http2Connection.request`."""
-        assert self._connection is not None, "ask is_ready first"
+        assert self._connection is not None, "check is_ready first"
         self._connection.http2.request(stream, path, needs_leader, extra, data, is_end)
 
     def send(self, stream: Http2Stream, data: bytes) -> None:

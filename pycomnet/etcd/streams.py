@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pycomnet.etcd.headers import Headers
 
-#: The window of each stream: what a member may send before somebody takes it.
+#: Each stream's window: the bytes that a member may send before they are processed.
 STREAM_WINDOW = 1 << 20
 
 
@@ -18,14 +18,15 @@ class Http2Stream:
 
     def __init__(self) -> None:
         self.id = 0
-        #: Of the connection: whether this end has sent all, or has all of it in ``unsent``;
+        # These belong to the connection.
+        #: whether this end adds no more data to those in ``unsent``
         self.is_ended = False
-        #: the data that wait for the member's windows;
+        #: the data that wait for the member's windows
         self.unsent: bytearray | None = None
-        #: what may still be sent, and received;
+        #: the bytes that may still be sent, and received
         self.send_window = 0
         self.receive_window = STREAM_WINDOW
-        #: what was taken, and the member was not told yet.
+        #: the bytes that were processed, for which no WINDOW_UPDATE was sent yet
         self.unacknowledged = 0
 
     def headers_received(self, headers: Headers, is_end: bool) -> None:

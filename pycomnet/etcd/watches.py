@@ -32,7 +32,7 @@ from pycomnet.text.logs import Logger
 PATH = "/etcdserverpb.Watch/Watch"
 #: The first and the longest delay before a watch is begun again, in seconds.
 FIRST_DELAY, LONGEST_DELAY = 0.05, 1.0
-#: Seconds in which a member has to begin a watch; else another one is asked.
+#: Seconds for a member to create a watch; after them another member is used.
 CREATED = 5.0
 
 
@@ -121,7 +121,7 @@ class EtcdWatch:
         self._was_denied = False
         self._member: Member | None = None
         self._creating: IDelayedCall | None = None
-        #: members that did not bring anything
+        #: the members that have delivered nothing
         self.avoided: set[Member] = set()
 
     def move(self) -> None:
@@ -130,7 +130,7 @@ class EtcdWatch:
         The watches of a member may hang although it replies to requests.
         """
         if self._stream is not None:
-            self._leave(EtcdTimeout("the member's watch brings nothing"))
+            self._leave(EtcdTimeout("the member's watch delivers nothing"))
 
     def _leave(self, error: EtcdError) -> None:
         if self._member is not None:
@@ -139,11 +139,11 @@ class EtcdWatch:
                 self.avoided = {self._member}
         self._lost(error)
 
-    def _not_created(self) -> None:
+    def _creation_timed_out(self) -> None:
         self._creating = None
         self._leave(EtcdTimeout(f"the member has not begun the watch within {CREATED:g} s"))
 
-    def _created_or_lost(self) -> None:
+    def _cancel_creation_timeout(self) -> None:
         if self._creating is not None:
             self._creating.cancel()
             self._creating = None
@@ -151,7 +151,7 @@ class EtcdWatch:
     def stop(self) -> None:
         """End the watch: the handler is not called any more."""
         self._handler = None
-        self._created_or_lost()
+        self._cancel_creation_timeout()
         self._cluster.forget(self)
         if self._stream is not None:
             self._stream.stop()
@@ -169,7 +169,7 @@ class EtcdWatch:
         self._part = []
         self._stream = StreamCall(self._received, self._ended)
         create = encode_watch(self._keys, self.next_revision, *self._options)
-        self._creating = self._cluster.after(CREATED, self._not_created)
+        self._creating = self._cluster.after(CREATED, self._creation_timed_out)
         self._stream.start(member, PATH, token, create, self._require_leader)
 
     def refused(self, error: EtcdError) -> None:
@@ -177,12 +177,12 @@ class EtcdWatch:
         handler = self._handler
         self.stop()
         if handler is not None:
-            self._tell(handler.cancelled, error)
+            self._call_handler(handler.cancelled, error)
 
     def leader_changed(self, leader: Member) -> None:
         """Do nothing: a watch stays at its member, as followers have all changes, too."""
 
-    def _tell(self, method: object, *arguments: object) -> Deferred[None] | None:
+    def _call_handler(self, method: object, *arguments: object) -> Deferred[None] | None:
         """Call a method of the handler. If it raises, end the watch."""
         try:
             waiting = method(*arguments)  # type: ignore[operator]
@@ -198,7 +198,7 @@ class EtcdWatch:
         handler = self._handler
         self.stop()
         if handler is not None:
-            self._tell(handler.cancelled, failure.value)
+            self._call_handler(handler.cancelled, failure.value)
 
     def _received(self, message: bytes) -> Deferred[None] | None:
         """A reply was received."""
@@ -214,16 +214,16 @@ class EtcdWatch:
             self._cancelled(answer, handler)
             return None
         if answer.created:
-            self._created_or_lost()
+            self._cancel_creation_timeout()
             self._is_created = True
             self._failures = 0
             self._was_denied = False
             if self.next_revision == 0:
                 self.next_revision = answer.revision + 1
-            return self._tell(handler.created, answer.revision)
+            return self._call_handler(handler.created, answer.revision)
         if answer.events or self._part:
             return self._events(answer, handler)
-        return self._tell(handler.progress, answer.revision)
+        return self._call_handler(handler.progress, answer.revision)
 
     def _events(self, answer: WatchAnswer, handler: EtcdWatchHandler) -> Deferred[None] | None:
         """Deliver events: each once, and all of one revision together."""
@@ -241,12 +241,12 @@ class EtcdWatch:
             return None
         self.next_revision = events[-1].kv.mod_revision + 1
         self.avoided.clear()
-        return self._tell(handler.events, events, answer.revision)
+        return self._call_handler(handler.events, events, answer.revision)
 
     def _cancelled(self, answer: WatchAnswer, handler: EtcdWatchHandler) -> None:
         if answer.compact_revision:
             self.stop()
-            self._tell(handler.compacted, answer.compact_revision)
+            self._call_handler(handler.compacted, answer.compact_revision)
             return
         # Some versions put gRPC's own words before it.
         reason = answer.cancel_reason.rpartition(" desc = ")[2]
@@ -262,7 +262,7 @@ class EtcdWatch:
         if not isinstance(error, EtcdPermissionDenied):
             why = reason or "it gives no reason"
             error = EtcdRequestRefused(f"etcd has cancelled the watch: {why}")
-        self._tell(handler.cancelled, error)
+        self._call_handler(handler.cancelled, error)
 
     def _lost(self, error: EtcdError) -> None:
         if self._stream is not None:
@@ -272,7 +272,7 @@ class EtcdWatch:
     def _ended(self, error: EtcdError) -> None:
         """The stream is lost: continue at another member."""
         self._stream = None
-        self._created_or_lost()
+        self._cancel_creation_timeout()
         handler = self._handler
         if handler is None:
             return
@@ -286,7 +286,7 @@ class EtcdWatch:
             return
         if self._is_created:
             self._is_created = False
-            self._tell(handler.disconnected, error)
+            self._call_handler(handler.disconnected, error)
         if self._handler is not None:
             delay = min(FIRST_DELAY * 2 ** min(self._failures, 10), LONGEST_DELAY)
             self._failures += 1

@@ -26,6 +26,7 @@ from pycomnet.etcd import (
     EtcdError,
     EtcdLeaseExists,
     EtcdLeaseNotFound,
+    EtcdNoSpace,
     EtcdOverloaded,
     EtcdTimeout,
     EtcdUnavailable,
@@ -69,6 +70,7 @@ class EtcdModel:
     :ivar compacted: the revision up to which changes are forgotten.
     :ivar most_bytes: answers with more bytes of values are refused, as by the client's own limit.
     :ivar refusal: while it is set, transactions fail with it.
+    :ivar is_full: whether there is no space: then neither keys nor leases are made.
     """
 
     def __init__(self, clock: Any) -> None:
@@ -83,6 +85,7 @@ class EtcdModel:
         self._kept: dict[bytes, KeyValue] = {}
         self.most_bytes = 1 << 26
         self.refusal: Exception | None = None
+        self.is_full = False
         self.clients: list[ModelClient] = []
         self._last_lease = 1 << 60
         #: no lease ends before
@@ -161,6 +164,7 @@ class EtcdModel:
                 raise EtcdOverloaded("the answer is too long")
             return RangeAnswer(self.header, found[:limit], len(found) > limit, len(found))
         if isinstance(request, PutRequest):
+            self._check_space()
             previous = self.keys.get(request.key)
             if request.lease and request.lease not in self.leases:
                 raise EtcdLeaseNotFound("etcdserver: requested lease not found")
@@ -191,6 +195,8 @@ class EtcdModel:
         """Execute a transaction, in one revision."""
         if self.refusal is not None:
             raise self.refusal
+        if any(isinstance(one, PutRequest) for one in (*success, *failure)):
+            self._check_space()
         held = all(self._holds(one) for one in compares)
         for one in success if held else ():
             if isinstance(one, PutRequest) and one.lease and one.lease not in self.leases:
@@ -247,7 +253,12 @@ class EtcdModel:
             self.leases[before.lease].keys.discard(key)
         return KeyEvent(True, KeyValue(key, mod_revision=self.revision))
 
+    def _check_space(self) -> None:
+        if self.is_full:
+            raise EtcdNoSpace("etcdserver: mvcc: database space exceeded")
+
     def grant(self, ttl: int, number: int) -> LeaseGrant:
+        self._check_space()
         if number in self.leases:
             raise EtcdLeaseExists("etcdserver: lease already exists")
         if not number:
@@ -288,7 +299,11 @@ class ModelWatch:
             self.client.watches.remove(self)
 
     def request_progress(self) -> None:
-        pass
+        self.client.model.clock.callLater(0, self._progress)
+
+    def _progress(self) -> None:
+        if self in self.client.watches and not self.client.cut and not self.client.held:
+            self.handler.progress(self.client.model.revision)
 
     def move(self) -> None:
         """It goes on at another member."""

@@ -107,12 +107,11 @@ async def compacted_in_a_pause(run: ClusterRun, seconds: float) -> float:
 async def _parted(run: ClusterRun, seconds: float, *nodes: str) -> float:
     assert run.network is not None
     await deferToThread(run.network.part, *nodes)
-    waiting = run.sleep(seconds)
-    back = await run.registered(run.now)
-    await waiting
+    registering = run.registering(run.now)
+    await run.sleep(seconds)
     await deferToThread(run.network.join, *nodes)
     await deferToThread(run.members.wait)
-    return back
+    return await registering
 
 
 async def leader_in_minority(run: ClusterRun, seconds: float) -> float:
@@ -144,7 +143,11 @@ async def snapshot_restored(run: ClusterRun, seconds: float) -> float:
 
 
 async def slow_disk(run: ClusterRun, seconds: float) -> float:
-    """Each sync of the leader's disk takes 0.3 s more."""
+    """Each sync of the leader's disk takes 0.3 s more.
+
+    A transaction then takes a second. strace also stops the leader at each of its system calls:
+    that alone takes two thirds of its transactions, and more on a busy machine.
+    """
     leader = await run.leader()
     tracing = subprocess.Popen(
         [
@@ -158,9 +161,8 @@ async def slow_disk(run: ClusterRun, seconds: float) -> float:
         await run.sleep(0.02)
     begun = run.now
     try:
-        waiting = run.sleep(seconds)
-        back = await run.registered(begun, patience=8.0)
-        await waiting
+        registering = run.registering(begun, patience=8.0)
+        await run.sleep(seconds)
         slow = run.now
         new = await run.leader()
         print(f"  slow for {slow - begun:.1f} s; {leader.name} led, {new.name} leads")
@@ -172,8 +174,9 @@ async def slow_disk(run: ClusterRun, seconds: float) -> float:
         await deferToThread(tracing.wait)
         print(f"  no longer traced {run.now - ended:.1f} s after that")
     ended = run.now
-    await run.registered(ended, patience=8.0)
-    print(f"  a registration {run.now - ended:.2f} s later")
+    back = await registering
+    await run.registered(run.now, patience=8.0)
+    print(f"  another registration {run.now - ended:.2f} s later")
     return back
 
 

@@ -14,7 +14,7 @@ from pycomnet.services.client.context import Context
 from pycomnet.test.system.daemons import Daemon, Daemons
 from pycomnet.test.system.etcdnetwork import Network
 from pycomnet.test.system.etcds import EtcdMember, EtcdMembers
-from pycomnet.test.system.histories import Restored, lost, violations
+from pycomnet.test.system.histories import Restored, lost, missed, violations
 from pycomnet.test.system.nameserverload import INTERFACE, STEADY, TTL, Follower, Load, listed
 
 READY = r"the nameserver is at (\S+)"
@@ -30,6 +30,7 @@ class ClusterRun:
     :param environment: of the nameservers.
     :ivar addresses: of the nameservers: sockets of this machine, whatever the network is like.
     :ivar problems: what was wrong.
+    :ivar watched: how many watchers have to have been told of each single registration.
     :ivar restored: when etcd was put back to an earlier state.
     """
 
@@ -48,6 +49,7 @@ class ClusterRun:
         self.daemons: list[Daemon] = []
         self.addresses: list[str] = []
         self.problems: list[str] = []
+        self.watched = 0
         self.restored: Restored | None = None
         self.directory = started.directory
         self.context: Any = None
@@ -162,15 +164,18 @@ class ClusterRun:
             except PycomnetError:
                 await self.sleep(0.02)
 
+    def registering(self, begun: float, patience: float = 1.0) -> defer.Deferred[float]:
+        """As :meth:`registered`, beside what the caller does: a fault takes as long as it is asked
+        to, and not until a registration has succeeded."""
+        return defer.Deferred.fromCoroutine(self.registered(begun, patience))
+
     async def frozen(self, process: Any, seconds: float) -> float:
         """Freeze a process for some seconds; how long registrations took after that began."""
         process.send_signal(signal.SIGSTOP)
-        begun = self.now
-        waiting = self.sleep(seconds)
-        back = await self.registered(begun)
-        await waiting
+        registering = self.registering(self.now)
+        await self.sleep(seconds)
         process.send_signal(signal.SIGCONT)
-        return back
+        return await registering
 
     async def check(self) -> None:
         """Stop the load, and check all that it was told."""
@@ -179,14 +184,21 @@ class ClusterRun:
         history = self._load.history
         self.problems += violations(history, self.restored)
         views = []
+        compared = 0
         for address in self.addresses:
             async with Context(self._reactor, nameserver=address) as context:
                 views.append(await listed(context))
+                compared += (await (await context.nameserver()).invoke("stat"))["comparisons"]
         # Both were asked after the last acknowledgement; time has passed meanwhile.
         later = self.now
         for view in views:
             self.problems += lost(history, max(now, later), view, self.restored)
         await self.converge()
+        for follower in self._followers:
+            # After a comparison or a snapshot it is told of the differences only.
+            if not compared and follower.snapshots == 1:
+                self.watched += 1
+                self.problems += missed(history, follower.fences, follower.begun)
         for daemon in self.daemons:
             if "Traceback" in daemon.said:
                 self.problems.append(f"a nameserver has logged:\n{daemon.said[-4000:]}")

@@ -133,3 +133,19 @@ def lost(
         if last.end > now and listed.get(service, 0) < last.fence:
             found.append(f"{service} of {last} is not there: {listed.get(service)}")
     return found
+
+
+def missed(operations: Iterable[Operation], fences: set[int], begun: float) -> list[str]:
+    """What was registered while a watcher watched, and was not told to it.
+
+    :param fences: those of all registrations that it was told of.
+    :param begun: when it began to watch.
+    """
+    return [
+        f"a watcher was not told of {one}"
+        for one in operations
+        if one.kind == "register"
+        and one.outcome == "ok"
+        and one.begin > begun
+        and one.fence not in fences
+    ]

@@ -122,12 +122,15 @@ async def listed(context: Context) -> dict[str, int]:
 class Follower:
     """A watcher: what it believes is registered.
 
-    :ivar snapshots: how many it was given.
+    :ivar fences: those of all registrations that it was told of.
+    :ivar snapshots: how many it was given; ``begun``: when the last one ended.
     """
 
     def __init__(self, reactor: Any, nameservers: str) -> None:
         self.services: dict[str, int] = {}
+        self.fences: set[int] = set()
         self.snapshots = 0
+        self.begun = float("inf")
         self._context = Context(reactor, nameserver=nameservers)
         self._reactor = reactor
         self._running: defer.Deferred[None] | None = None
@@ -146,10 +149,12 @@ class Follower:
             async for event in events:
                 if event["event"] == "put":
                     self.services[event["record"]["service"]] = event["record"]["fence"]
+                    self.fences.add(event["record"]["fence"])
                 elif event["event"] == "delete":
                     self.services.pop(event["service"], None)
                 elif event["event"] == "end-of-snapshot":
                     self.snapshots += 1
+                    self.begun = self._reactor.seconds()
 
     async def close(self) -> None:
         """End it."""

@@ -42,7 +42,7 @@ from pycomnet.etcd import (
 )
 from pycomnet.test.needs import needs
 from pycomnet.test.processes import stop
-from pycomnet.test.system.etcds import EtcdMember, EtcdMembers
+from pycomnet.test.system.etcds import EtcdMember, EtcdMembers, free_ports
 from pycomnet.test.waiting import until
 
 pytestmark = needs("etcd")
@@ -134,7 +134,7 @@ def run_members(count: int, *arguments: str) -> Generator[EtcdMembers, None, Non
     directory = Path(tempfile.mkdtemp(prefix="pycomnet-etcd-", dir=MEMORY))
     members = EtcdMembers(directory, count)
     for member in members.members:
-        member._command += arguments
+        member.add_arguments(*arguments)
     try:
         members.start()
         yield members
@@ -476,25 +476,9 @@ async def test_tokens_are_renewed() -> None:
 @pytest_twisted.ensureDeferred
 async def test_tls(tmp_path: Path) -> None:
     """With an authority of its own, and a client certificate; anything else is refused."""
-    authority, other = trustme.CA(), trustme.CA()
-    server, client_certificate = authority.issue_cert("127.0.0.1"), authority.issue_cert("me@x")
-    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
-    other.cert_pem.write_to_path(str(tmp_path / "other.pem"))
-    server.private_key_pem.write_to_path(str(tmp_path / "key.pem"))
-    server.cert_chain_pems[0].write_to_path(str(tmp_path / "cert.pem"))
-    client_certificate.private_key_and_cert_chain_pem.write_to_path(str(tmp_path / "me.pem"))
-    directory = Path(tempfile.mkdtemp(prefix="pycomnet-etcd-", dir=MEMORY))
-    members = EtcdMembers(directory)
-    (member,) = members.members
-    secure = member.url.replace("http:", "https:")
-    member._command = [secure if part == member.url else part for part in member._command]
-    member._command += ["--cert-file", str(tmp_path / "cert.pem")]
-    member._command += ["--key-file", str(tmp_path / "key.pem"), "--client-cert-auth"]
-    member._command += ["--trusted-ca-file", str(tmp_path / "ca.pem")]
-    member.url = secure
-    running = Running(members)
-    try:
-        member.start()
+    with certified(tmp_path) as members:
+        running = Running(members)
+        (member,) = members.members
         at = f"{endpoint(member, 'tls')}:trustRoots={tmp_path / 'ca.pem'}"
         client = await running.client(f"{at}:certificate={tmp_path / 'me.pem'}")
         seen = Seen()
@@ -505,6 +489,7 @@ async def test_tls(tmp_path: Path) -> None:
         assert kv is not None
         assert len(kv.value) == 500 * KB
         await until(lambda: seen.found, "the event")
+        trustme.CA().cert_pem.write_to_path(str(tmp_path / "other.pem"))
         wrong = {
             at.replace("ca.pem", "other.pem"): "authority",
             at: "certificate",
@@ -518,6 +503,61 @@ async def test_tls(tmp_path: Path) -> None:
             assert why in str(failure.value)
         for one in running.clients:
             await one.close()
+
+
+@pytest_twisted.ensureDeferred
+async def test_certificates_are_replaced(tmp_path: Path) -> None:
+    """The files of all certificates are replaced by those of another authority, and the member is
+    restarted: a client that runs, its watch and its lease go on with the new files."""
+    with certified(tmp_path) as members:
+        running = Running(members)
+        (member,) = members.members
+        files = f"trustRoots={tmp_path / 'ca.pem'}:certificate={tmp_path / 'me.pem'}"
+        client = await running.client(f"{endpoint(member, 'tls')}:{files}")
+        seen = Seen()
+        client.watch(b"a", seen)
+        await seen.begun()
+        lease = await client.grant(60)
+        write_certificates(tmp_path)
+        # The connection stays as it is.
+        await client.put(b"a", b"1", lease=lease.id)
+        member.kill()
+        await until(lambda: "disconnected" in seen.told, "the loss of the connection")
+        member.start()
+        await client.put(b"a", b"2", lease=lease.id)
+        await until(lambda: len(seen.found) == 2, "both events")
+        assert await client.keepalive(lease.id) == 60
+        await client.close()
+
+
+def write_certificates(directory: Path) -> None:
+    """Make an authority, and certificates of a member and of a client, as files."""
+    authority = trustme.CA()
+    server, client = authority.issue_cert("127.0.0.1"), authority.issue_cert("me@x")
+    authority.cert_pem.write_to_path(str(directory / "ca.pem"))
+    server.private_key_pem.write_to_path(str(directory / "key.pem"))
+    server.cert_chain_pems[0].write_to_path(str(directory / "cert.pem"))
+    client.private_key_and_cert_chain_pem.write_to_path(str(directory / "me.pem"))
+
+
+@contextlib.contextmanager
+def certified(files: Path) -> Iterator[EtcdMembers]:
+    """A member that admits clients with a certificate only.
+
+    :param files: a directory for the certificates.
+    """
+    write_certificates(files)
+    directory = Path(tempfile.mkdtemp(prefix="pycomnet-etcd-", dir=MEMORY))
+    members = EtcdMembers(directory)
+    (health,) = free_ports(1)
+    members.members[0].use_tls(
+        health,
+        *("--cert-file", str(files / "cert.pem"), "--key-file", str(files / "key.pem")),
+        *("--client-cert-auth", "--trusted-ca-file", str(files / "ca.pem")),
+    )
+    try:
+        members.start()
+        yield members
     finally:
         members.stop()
         shutil.rmtree(directory, ignore_errors=True)

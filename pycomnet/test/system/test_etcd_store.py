@@ -17,10 +17,11 @@ from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import TestCase
 
 from pycomnet.errors import StoreConflict, StoreCutOff, StoreFailed, StoreUncertain
-from pycomnet.etcd import EtcdClient
+from pycomnet.etcd import EtcdClient, EtcdNoSpace, prefix
 from pycomnet.nameserver.migration import StoreContents
 from pycomnet.nameserver.records import Delete, Put
 from pycomnet.nameserver.stores import make_store
+from pycomnet.nameserver.stores.etcd.store import BEAT, CUT_OFF
 from pycomnet.services.client.context import Context
 from pycomnet.test.nameserver.conformance import StoreConformance
 from pycomnet.test.nameserver.kit import record
@@ -31,7 +32,7 @@ from pycomnet.test.system.etcdfaults import FAULTS, run_fault
 from pycomnet.test.system.etcdnetwork import has_network_namespaces
 from pycomnet.test.system.etcdruns import READY
 from pycomnet.test.system.etcds import EtcdMembers
-from pycomnet.test.system.histories import Operation, Restored, lost, violations
+from pycomnet.test.system.histories import Operation, Restored, lost, missed, violations
 from pycomnet.test.system.nameserverload import Follower
 
 pytestmark = needs("etcd")
@@ -176,7 +177,8 @@ async def until_committed(store: Any, contents: StoreContents, name: str, addres
 
 
 def test_checker_sees_what_can_not_have_been() -> None:
-    """The checker finds two owners, a fence that falls, a lease that was lost, and a record."""
+    """The checker finds two owners, a fence that falls, a lease or record that was lost, and a
+    registration that a watcher was not told of."""
 
     def one(client: str, kind: str, begin: float, end: float, **more: Any) -> Operation:
         return Operation(client, kind, "s", begin, end, **{"outcome": "ok", "ttl": 4.0, **more})
@@ -198,6 +200,9 @@ def test_checker_sees_what_can_not_have_been() -> None:
     assert lost([first], 2.0, {}, back) == []
     assert lost([first], 2.0, {"s": 5}) == []
     assert lost([first], 2.0, {}) and lost([first], 4.5, {}) == []
+    assert missed([first], {5}, -1.0) == missed([first], set(), 0.5) == []
+    (untold,) = missed([first, one("a", "renew", 2.0, 2.1)], {4}, -1.0)
+    assert "not told" in untold
 
 
 #: Faults that are always tried; PYCOMNET_TEST_LONG asks for those, too, that take over ten seconds.
@@ -215,6 +220,7 @@ async def test_fault_under_load_loses_nothing(name: str) -> None:
     run, _ = await run_fault(reactor, name, times=1, seconds=1.0, between=0.5, memory=MEMORY)
     assert run.problems == []
     assert run.operations > 20
+    assert run.watched > 0 or name == "snapshot-restored"
 
 
 @pytest.fixture
@@ -383,4 +389,51 @@ async def test_nameserver_waits_for_etcd_and_says_when_it_is_cut_off(started: Da
         alone.stop()
         if context is not None:
             await context.close()
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+@pytest_twisted.ensureDeferred
+async def test_full_database_stops_registrations_only(started: Daemons) -> None:
+    """While etcd's database is full, registering is refused by name, and renewing and locating go
+    on as before, though the nameserver's own signs of life are refused, too."""
+    from twisted.internet import reactor
+
+    directory = Path(tempfile.mkdtemp(prefix="pycomnet-etcd-", dir=MEMORY))
+    alone = EtcdMembers(directory)
+    (member,) = alone.members
+    member.add_arguments("--quota-backend-bytes", str(4 << 20))
+    client = EtcdClient([f"tcp:{member.url[7:]}"], reactor)  # type: ignore[arg-type]
+    context: Any = None
+    try:
+        await deferToThread(alone.start)
+        daemon = start(started, f"etcd:{alone.urls}")
+        context = Context(reactor, nameserver=(await daemon.seen(READY))[1])  # type: ignore[arg-type]
+        nameserver = await context.nameserver()
+        wanted = {"interfaces": ["x"], "address": "tcp:127.0.0.1:1", "ttl": 600.0}
+        held = await nameserver.invoke("register", {"service": "a", **wanted})
+        await client.connect()
+        with pytest.raises(EtcdNoSpace):
+            # etcd looks at the size as it was at its last commit, ten times a second.
+            for number in range(1_000):
+                await client.put(b"big/%d" % number, bytes(1_000_000))
+        full = time.monotonic()
+        while time.monotonic() < full + CUT_OFF + 2 * BEAT:
+            found = await nameserver.invoke("locate", {"service": "a"})
+            assert "stale" not in found
+            owner = {"lease": held["lease"], "secret": held["secret"]}
+            assert (await nameserver.invoke("renew", owner))["ttl"] == 600.0
+            with pytest.raises(StoreFailed, match="database is full"):
+                await nameserver.invoke("register", {"service": "b", **wanted})
+            await task.deferLater(reactor, 0.5)  # type: ignore[arg-type]
+        await client.delete(prefix(b"big/"))
+        await client.compact((await client.range(prefix(b"big/"))).header.revision, physical=True)
+        await deferToThread(alone.control, "defrag")
+        for alarm in await client.alarms():
+            await client.disarm(alarm)
+        await nameserver.invoke("register", {"service": "b", **wanted})
+    finally:
+        await client.close()
+        if context is not None:
+            await context.close()
+        alone.stop()
         shutil.rmtree(directory, ignore_errors=True)

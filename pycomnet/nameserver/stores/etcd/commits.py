@@ -63,11 +63,11 @@ if TYPE_CHECKING:
 log = Logger()
 T = TypeVar("T")
 
-#: Seconds that a change waits for its turn: for one of the same name, or as there are too many.
+#: Seconds for which a change waits for others of its name, or because too many are in progress.
 QUEUED = 20.0
 #: Seconds for one request to etcd.
 REQUEST = 2.5
-#: Requests to etcd at a time. More would only wait in etcd, and make its heartbeats late.
+#: Changes in progress at a time. More would only wait in etcd, and delay its heartbeats.
 IN_FLIGHT = 128
 #: Seconds before a request is repeated, the first time and the longest.
 FIRST_DELAY, LONGEST_DELAY = 0.05, 1.0
@@ -78,9 +78,9 @@ TRANSIENT = (EtcdUnavailable, EtcdTimeout, EtcdOverloaded)
 
 
 class Commits:
-    """All changes: those of one name one after the other.
+    """Makes the changes. Changes of one name are made one after the other.
 
-    :param mirror: tells of what has happened.
+    :param mirror: reports the changes that etcd has made.
     """
 
     def __init__(
@@ -129,7 +129,7 @@ class Commits:
         return self._idle
 
     def stop(self) -> None:
-        """Repeat nothing any more."""
+        """Stop repeating changes; their callers get an error."""
         self._closed = True
         for queue in self._queues.values():
             for write in queue:
@@ -140,7 +140,7 @@ class Commits:
         write.fire(Failure(uncertain(write) if write.sent or write.lost else not_made(write)))
 
     def _begin(self, service: str) -> None:
-        """Make the first change of a name when it is its turn, and then the next."""
+        """Make the first change in a name's queue, when fewer than IN_FLIGHT are in progress."""
         write = self._queues[service][0]
         making = self._turns.run(lambda: defer.Deferred.fromCoroutine(self._work(write)))
         making.addCallback(self._next, service)
@@ -157,7 +157,7 @@ class Commits:
 
     async def _work(self, write: Write) -> None:
         if write.deferred.called:
-            return  # it has waited for too long
+            return  # its caller got an error: it has waited for too long
         self._deadlines.remove(write)
         self._deadlines.add(write, PATIENCE)
         try:
@@ -170,7 +170,7 @@ class Commits:
             self._mirror.forget(write.nonce)
             result = explained(problem)
             if write.lost and write.granted and not self._closed:
-                # A try that is still on its way may not register any more.
+                # Without the lease, a try that arrives later registers nothing.
                 try:
                     await self._end_granted(write)
                 except EtcdError:
@@ -191,7 +191,7 @@ class Commits:
             log.error("etcd takes no registrations: {problem}", problem=problem)
 
     def _end_granted(self, write: Write) -> defer.Deferred[Any]:
-        """End the lease of a registration that is not made."""
+        """Revoke the lease of a registration that was not made."""
         ending: defer.Deferred[Any] = self._client.revoke(write.granted, timeout=REQUEST)
         return ending.addErrback(lambda failure: failure.trap(EtcdLeaseNotFound))
 
@@ -233,15 +233,15 @@ class Commits:
             except EtcdClosed:
                 raise
             except EtcdError as problem:
-                # What was lost may be there, whatever is refused now.
+                # The try without a reply may have succeeded, whatever is refused now.
                 if not write.lost:
                     raise
                 self._log(write, problem)
                 write.fire(Failure(uncertain(write)))
             else:
-                made = await self._made(write, answer)
+                made = await self._outcome(write, answer)
                 if made is not None:
-                    await self._told(write, *made)
+                    await self._wait_until_seen(write, *made)
                     return
                 write.sent = write.lost
                 continue
@@ -250,19 +250,20 @@ class Commits:
                 await backoff.wait()
 
     async def _lease(self, write: Write) -> None:
-        """Have the lease of a registration live for its whole time.
+        """Grant the lease of a registration, or renew the one that it has.
 
-        A number is granted just once: the end of a former lease of that number may be on its way.
+        A lease number is granted only once: the end of a former lease with the number may be on its
+        way.
         """
         put = write.change
         assert isinstance(put, Put)
         record = put.record
         seconds = lease_seconds(record.ttl)
         if put.replaces is not None and put.keeps_lease:
-            return  # what is registered with it changes; if it has ended, etcd reports it
+            return  # only the record changes; if the lease has ended, the transaction fails
         if put.replaces is not None and not write.granted:
             try:
-                # A lease's time can't be changed.
+                # The lease is kept if it has this ttl, which can't be changed.
                 if await self._client.keepalive(record.lease, timeout=REQUEST) == seconds:
                     return
             except EtcdLeaseNotFound:
@@ -275,7 +276,7 @@ class Commits:
                 write.granted = record.lease
                 raise
             except EtcdLeaseExists:
-                # It is this one's only if nobody has answered its grant.
+                # It is this registration's only if its own grant had no reply.
                 if write.granted == record.lease:
                     try:
                         await self._client.keepalive(record.lease, timeout=REQUEST)
@@ -289,7 +290,7 @@ class Commits:
                 return
 
     def _renumber(self, write: Write) -> None:
-        """Have another lease."""
+        """Choose another lease number."""
         put = write.change
         assert isinstance(put, Put)
         if put.keeps_lease and put.replaces is not None:
@@ -326,30 +327,31 @@ class Commits:
         write.sent = True
         return self._client.txn(compares, success, failure, timeout=REQUEST)
 
-    async def _told(self, write: Write, revision: int, fence: int) -> None:
-        """Wait until the follower was told of a change that etcd has made.
+    async def _wait_until_seen(self, write: Write, revision: int, fence: int) -> None:
+        """Wait until the follower knows a change that etcd has made.
 
-        If it was told in a comparison of all, the watch does not bring it any more.
+        If a comparison has reported it, the watch does not report it any more.
         """
         mirror = self._mirror
 
-        def is_told() -> bool:
+        def is_seen_or_compared() -> bool:
             return write.is_seen or mirror.has_reached(revision)
 
-        while not is_told():
+        while not is_seen_or_compared():
             if self._closed:
                 raise EtcdClosed("the store is closed")
             try:
-                await mirror.when(is_told, PATIENCE)
+                await mirror.when(is_seen_or_compared, PATIENCE)
             except StoreCutOff:
-                continue  # its caller was told that it is uncertain
+                continue  # its caller has got StoreUncertain
         mirror.forget(write.nonce)
         write.fire(fence)
 
-    async def _made(self, write: Write, answer: TxnAnswer) -> tuple[int, int] | None:
-        """etcd's revision of a change that it has made, and the fence; None: ask again.
+    async def _outcome(self, write: Write, answer: TxnAnswer) -> tuple[int, int] | None:
+        """The outcome of a transaction, by its reply.
 
-        :raises StoreConflict: something else is there.
+        :returns: etcd's revision of the change, and the fence; None: send the transaction again.
+        :raises StoreConflict: another change was made before.
         """
         change, mirror, after = write.change, self._mirror, answer.header.revision
         number = write.base.number
@@ -357,8 +359,8 @@ class Commits:
         if answer.succeeded:
             self._end_former(change, answer)
             if restored and isinstance(change, Put):
-                # Its fence may be lower than others: make it again, under the base to come.
-                self._again(write, after)
+                # Its fence may be lower than earlier ones: make it again, with the new base.
+                self._register_anew(write, after)
                 return None
             return after, number + after
         found, base = (_first(one) for one in answer.answers)
@@ -366,15 +368,15 @@ class Commits:
         if rebased:
             mirror.rebased(base)
         if found is not None and isinstance(change, Put) and self._is_own(write, found):
-            # An earlier try succeeded, whose answer was lost.
+            # An earlier try without a reply has succeeded.
             if restored or rebased:
-                self._again(write, found.mod_revision)
+                self._register_anew(write, found.mod_revision)
                 return None
             return found.mod_revision, number + found.mod_revision
         if restored or rebased:
             return None
         if write.lost:
-            # An earlier try may have succeeded before this: then the watch has it.
+            # An earlier try may have succeeded before that change: the watch reports it.
             try:
                 await mirror.when(
                     lambda: write.is_seen or mirror.has_reached(after),
@@ -388,8 +390,8 @@ class Commits:
         await mirror.when(lambda: follower.fence_of(service) != change.replaces, PATIENCE)
         raise StoreConflict("another registration is there")
 
-    def _again(self, write: Write, revision: int) -> None:
-        """Make a registration that etcd has once more: etcd was restored, and its fence is low."""
+    def _register_anew(self, write: Write, revision: int) -> None:
+        """Prepare to make a registration once more: etcd was restored, and its fence is too low."""
         self._mirror.forget(write.nonce)
         write.nonce = secrets.token_bytes(NONCE)
         write.over = revision
@@ -403,7 +405,7 @@ class Commits:
             return False
 
     def _end_former(self, change: Put | Delete, answer: TxnAnswer) -> None:
-        """End the lease of what was there before: nothing is registered with it any more."""
+        """Revoke the lease of the replaced registration, unless the new one keeps it."""
         first = answer.answers[0]
         former: KeyValue | None = None
         if isinstance(first, PutAnswer):
@@ -412,7 +414,7 @@ class Commits:
             former = first.previous[0]
         kept = change.record.lease if isinstance(change, Put) else 0
         if former is not None and former.lease and former.lease != kept:
-            # Without an answer it ends by itself.
+            # If that fails, the lease expires.
             self._client.revoke(former.lease).addErrback(lambda failure: failure.trap(EtcdError))
 
 
@@ -421,9 +423,9 @@ def _first(answer: Any) -> KeyValue | None:
 
 
 async def reading(request: Awaitable[T]) -> T:
-    """The answer of a read.
+    """The reply to a read.
 
-    :raises StoreCutOff: there is none.
+    :raises StoreCutOff: the read has failed.
     """
     try:
         return await request

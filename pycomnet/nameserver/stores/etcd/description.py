@@ -1,4 +1,4 @@
-"""The words after ``etcd:`` in ``--store``: the cluster's members, and how to reach them."""
+"""The text after ``etcd:`` in ``--store``: the cluster's members, and how to reach them."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ OPTIONS = frozenset(
 
 @attrs.frozen
 class EtcdDescription:
-    """A cluster, and what is kept where in it.
+    """A cluster, and where in it the registrations are.
 
     :ivar endpoints: of the members: endpoint strings.
     :ivar prefix: of all keys.
@@ -123,7 +123,7 @@ def make(rest: str, reactor: IReactorTime) -> INameStore:
         raise StoreFailed(
             f"etcd: its client can't be imported ({problem}): pip install 'pycomnet[etcd]'"
         ) from problem
-    # What is checked only, at the command line, comes with a clock as a reactor.
+    # When the command line is only checked, the reactor is a clock.
     network: Any = reactor
 
     def make_client() -> EtcdClient:
@@ -135,7 +135,7 @@ def make(rest: str, reactor: IReactorTime) -> INameStore:
             plain_login=described.plain_login,
         )
 
-    # No paths of keys and no user's name.
+    # The name has neither paths of key files nor the user's name.
     members = _OPTION.split(rest)[0]
     return EtcdStore(
         make_client,

@@ -34,10 +34,10 @@ REQUEST = 2.5
 
 
 async def write_note(client: EtcdClient, layout: KeyLayout, since: int, seconds: float) -> None:
-    """Write it, unless there is one; it ends with a lease of its own.
+    """Write the note, unless there is one. It has a lease of its own.
 
     :param since: etcd's revision after which the first of these leases ended.
-    :raises StoreFailed: it may not be there.
+    :raises StoreFailed: it may not have been written.
     """
     lease = 0
     try:
@@ -56,12 +56,12 @@ async def write_note(client: EtcdClient, layout: KeyLayout, since: int, seconds:
 
 
 def _end(client: EtcdClient, lease: int) -> None:
-    # Without an answer it ends by itself.
+    # If that fails, the lease expires.
     client.revoke(lease, timeout=REQUEST).addErrback(lambda failure: failure.trap(EtcdError))
 
 
 def note_of(value: bytes) -> int | None:
-    """The revision in a note; None: it is none, and there is nothing to go by."""
+    """The revision in a note; None if the note is not valid."""
     try:
         return read_doubt(value)
     except ForeignValue as problem:
@@ -96,7 +96,7 @@ async def read_before(
             return await read_all(client, layout.records, decode, since, most)
         except EtcdCompacted:
             log.warn("etcd no longer has what there was before most leases ended")
-    # Not later: else a note that is written or ends between the two would never be heard of.
+    # At that revision: a note that is written or deleted after it is reported by the watch.
     return await read_all(client, layout.records, decode, latest, most)
 
 

@@ -1,4 +1,4 @@
-"""A change that was requested of etcd, until the watch reports it."""
+"""A change that was sent to etcd, until the watch reports it."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from pycomnet.nameserver.records import Record
 
 
 class Expected:
-    """A change that this nameserver has asked etcd for.
+    """A change that this nameserver has sent to etcd.
 
     :ivar record: the record, or None for a removal.
-    :ivar seen: fires with the revision once the follower was told.
+    :ivar seen: fires with the change's fence when the follower knows it.
     """
 
     __slots__ = ("record", "seen")
@@ -21,7 +21,7 @@ class Expected:
         self.seen: defer.Deferred[int] = defer.Deferred()
 
     def is_seen(self, revision: int) -> None:
-        """The follower was told of it."""
+        """The follower knows it."""
         if not self.seen.called:
             self.seen.callback(revision)
 

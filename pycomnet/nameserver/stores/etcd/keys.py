@@ -12,16 +12,16 @@ from pycomnet.nameserver.records import Record, decode, encode
 from pycomnet.nameserver.standing import standing_of
 from pycomnet.wire.values import InvalidValue
 
-#: The number of this layout; values of another are not read.
+#: The number of the values' format; values of another format are not read.
 FORMAT = 1
-#: Bytes of a nonce: it tells a transaction's outcome from that of any other.
+#: Bytes of a nonce, which identifies a change.
 NONCE = 12
 #: The shortest lease that etcd grants, in seconds.
 MIN_LEASE = 2
 
 
 class ForeignValue(ValueError):
-    """A value under the prefix that this store has not written."""
+    """A value under the prefix that is not in this store's format."""
 
 
 @attrs.frozen
@@ -80,7 +80,7 @@ class KeyLayout:
 
 
 def _fields(value: bytes, kinds: tuple[Any, ...], more: int = 0) -> list[Any]:
-    """The list that a value has.
+    """Decode a value, which is a list.
 
     :param kinds: the types of its elements, from the format's number on.
     :param more: how many further elements it may have.
@@ -129,7 +129,7 @@ def record_value(record: Record, nonce: bytes, base: int) -> bytes:
 def read_record(service: str, kv: KeyValue) -> tuple[Record, bytes, int]:
     """A registration from etcd: the record with its fence, the nonce, and the fence's base.
 
-    :raises ForeignValue: it isn't one.
+    :raises ForeignValue: the value is no registration.
     """
     fields = _fields(kv.value, _RECORD, 1)
     standing = None
@@ -218,7 +218,7 @@ class Bases:
         self._numbers: list[int] = []
 
     def add(self, number: int) -> None:
-        """There is another base, or one that is known."""
+        """Add a base, unless it is known."""
         numbers = self._numbers
         if numbers and numbers[-1] == number:
             return  # as almost always
@@ -227,11 +227,11 @@ class Bases:
             insort(numbers, number)
 
     def revision(self, fence: int) -> int:
-        """The ``mod_revision`` of the registration with a fence: one of the latest base before."""
+        """The ``mod_revision`` of the registration with a fence: its base is the latest below."""
         at = bisect_left(self._numbers, fence)
         return fence - self._numbers[at - 1] if at else 0
 
 
 def lease_seconds(ttl: float) -> int:
-    """The whole seconds of a lease for a time to live."""
+    """The seconds of the lease for a ttl: whole, and at least etcd's minimum."""
     return max(MIN_LEASE, -int(-ttl // 1))

@@ -1,4 +1,4 @@
-"""Follows etcd by a watch, tells the nameserver what changes, and knows how old that is."""
+"""Follows etcd by a watch, reports changes to the nameserver, and knows how old its data is."""
 
 from __future__ import annotations
 
@@ -48,10 +48,10 @@ log = Logger()
 
 #: Seconds before etcd is tried again, the first time and the longest.
 FIRST_DELAY, LONGEST_DELAY = 0.2, 3.0
-#: Errors at a start that waiting does not solve.
+#: Errors that waiting does not solve.
 REFUSED = (EtcdAuthFailed, EtcdPermissionDenied, EtcdClosed)
 FOREIGN = "the value of {key} in etcd is no registration ({problem}): it is left out"
-#: Why it is cut off if no error says why; why nothing is told any more.
+#: The reason for being cut off if there is no error; the error while the store is closed.
 LATE, CLOSING = "its own signs of life do not come back", "the store is being closed"
 #: The reason of a removal that happened while the nameserver was cut off, and is no longer kept.
 UNSEEN = EXPIRED
@@ -106,27 +106,29 @@ class Mirror:
         #: the revision of the latest sign of life that was answered
         self.last_beat = 0
         self._retrying: IDelayedCall | None = None
+        #: what the progress was asked for with
+        self._asked: tuple[int, float] | None = None
         self._stopped = False
 
     # -- beginning and end -----------------------------------------------------------------------
 
     async def load(self, beat: Callable[[], None]) -> None:
-        """Read everything, and watch from there on. It waits until etcd is there.
+        """Read all records, and start the watch at the next revision. Wait for etcd if necessary.
 
         :param beat: sends a sign of life.
         :raises EtcdError: etcd refuses this nameserver.
         """
-        begun, revision, found = await self._insist(self._read_records, replay=True)
+        begun, revision, found = await self._load_all(self._read_records, replay=True)
         self._follower.load((record, record.ttl) for record in found)
         del found
         self.position, self.fresh = revision, begun
         self.problem = LATE
         self._follower.loaded(self.base.number + revision)
         if revision == self._latest:
-            self._doubt(self._note)  # else the watch brings it
+            self._report_doubt(self._note)  # else the watch brings it
         self._start_watch()
         while not self.has_reached(self._latest):
-            # If others' keys were the last to change, the watch brings nothing of these.
+            # The latest change may be of a key that is not watched: then this write is reported.
             beat()
             with contextlib.suppress(StoreCutOff):
                 await self.when(lambda: self.has_reached(self._latest), LONGEST_DELAY)
@@ -134,7 +136,7 @@ class Mirror:
                 raise StoreCutOff(CLOSING)
 
     def stop(self) -> None:
-        """Follow no longer; whoever waits for anything gets an error."""
+        """Stop following. Everything that waits fails."""
         self._stopped = True
         if self._watch is not None:
             self._watch.stop()
@@ -148,7 +150,7 @@ class Mirror:
                 one.errback(StoreCutOff(CLOSING))
 
     def watch_own(self, key: bytes, value: Callable[[bytes], None]) -> None:
-        """Have a function called with the value of a key whenever the watch brings one."""
+        """Call a function with the value of a key whenever the watch reports one."""
         self._own_key, self._own_value = key, value
 
     def _start_watch(self) -> None:
@@ -158,8 +160,14 @@ class Mirror:
             self._layout.everything, self, start_revision=self.position + 1
         )
 
+    def ask_progress(self, revision: int, time: float) -> None:
+        """The memory is as fresh as of a time if the watch tells a revision of then, or later."""
+        if self._watch is not None:
+            self._asked = revision, time
+            self._watch.request_progress()
+
     def watch_anew(self) -> None:
-        """The watch brings nothing: go on at another member."""
+        """The watch reports nothing: continue at another member."""
         if self._comparing is None and not self._stopped:
             if self._watch is None:
                 self._start_watch()
@@ -168,10 +176,10 @@ class Mirror:
 
     # -- reading everything ----------------------------------------------------------------------
 
-    async def _insist(self, read: Decode[T], replay: bool = False) -> tuple[float, int, list[T]]:
-        """Read all records, until that succeeds.
+    async def _load_all(self, read: Decode[T], replay: bool = False) -> tuple[float, int, list[T]]:
+        """Read all records. Try again until that succeeds.
 
-        :param read: makes of the keys what is wanted.
+        :param read: decodes keys.
         :param replay: at the start: if most leases have ended at once, read what was before.
         :returns: when it began, etcd's revision, and what was read.
         """
@@ -183,7 +191,7 @@ class Mirror:
                 begun = self._seconds()
                 client, layout = self._client, self._layout
                 note, latest = self._note, self._latest = await read_note(client, layout)
-                # A note from before a restore is over.
+                # A note from before a restore does not count.
                 since = note if replay and self.base.revision < (note or 0) < latest else None
                 return (begun, *await read_before(client, layout, read, since, latest, most))
             except REFUSED:
@@ -223,15 +231,12 @@ class Mirror:
             )
 
     def learn_base(self, base: Base) -> None:
-        """Fences have another base now."""
+        """Use this base for fences from now on."""
         self.base = base
         self.bases.add(base.number)
 
     def rebased(self, found: KeyValue | None) -> None:
-        """The base in etcd is not the one that a change was sent with.
-
-        If another nameserver has raised it, etcd was restored: this one has to compare, too.
-        """
+        """etcd has another base. If another nameserver has raised it, etcd was restored."""
         base = None if found is None else Base.of(found)
         if base is not None and base.number == self.base.number:
             self.learn_base(base)
@@ -247,7 +252,7 @@ class Mirror:
                 yield found
 
     def _read_records(self, kvs: Iterable[KeyValue]) -> Iterable[Record]:
-        """The records of keys; a million of them take no memory for their nonces."""
+        """The records of keys, without nonces, which would take memory for a million records."""
         return [record for record, _ in self._read(kvs)]
 
     def _read_one(self, service: str, kv: KeyValue) -> tuple[Record, bytes] | None:
@@ -266,7 +271,7 @@ class Mirror:
         return self.position >= revision and not self.is_comparing
 
     def verify(self, before: int, header: AnswerHeader, written: bool = True) -> bool:
-        """A request was answered: if its revision is none that could be, etcd was restored.
+        """Check the header of a reply: if its revision or cluster can't be, etcd was restored.
 
         :param before: the position when it was sent.
         :param written: whether it has made a revision.
@@ -280,7 +285,7 @@ class Mirror:
         return True
 
     def beat_answered(self, before: int, last: int, answer: PutAnswer, in_time: bool) -> None:
-        """A sign of life was answered: what it replaced has to be the one before it.
+        """Check the reply to a sign of life: the value that it replaced has to be the previous one.
 
         :param before: the position when it was sent.
         :param last: :attr:`last_beat` at that time.
@@ -302,7 +307,7 @@ class Mirror:
             self._compare()  # it may have been
 
     def _compare(self, restored: bool = False) -> None:
-        """Read everything again, and tell of what is different.
+        """Read all records again, and report the differences.
 
         :param restored: whether the base of fences has to be raised in any case.
         """
@@ -313,11 +318,11 @@ class Mirror:
         if self._watch is not None:
             self._watch.stop()
             self._watch = None
-        self._comparing = defer.Deferred.fromCoroutine(self._compared())
-        self._comparing.addErrback(self._not_compared)
+        self._comparing = defer.Deferred.fromCoroutine(self._read_and_compare())
+        self._comparing.addErrback(self._comparison_failed)
 
-    async def _compared(self) -> None:
-        begun, revision, found = await self._insist(self._read)
+    async def _read_and_compare(self) -> None:
+        begun, revision, found = await self._load_all(self._read)
         self.comparisons += 1
         group = self.base.number + revision
         changes: list[Change] = []
@@ -328,7 +333,7 @@ class Mirror:
             if self._follower.fence_of(record.service) == record.fence:
                 continue
             expected = self._expected.get(nonce)
-            # With a base that is over, its fence may be too low: then it is made again.
+            # Its fence is too low if its base is not the present one: then it is made again.
             is_valid = record.fence > self.base.number
             if is_valid and expected is not None and expected.record is not None:
                 del self._expected[nonce]
@@ -342,14 +347,14 @@ class Mirror:
         self._comparing, self.is_comparing = None, False
         self.position, self.fresh = revision, begun
         self.problem = LATE
-        self._told(changes, group)
-        self._doubt(self._note)
+        self._report(changes, group)
+        self._report_doubt(self._note)
         for expected in own:
             assert expected.record is not None
             expected.is_seen(expected.record.fence)
         self._start_watch()
 
-    def _not_compared(self, failure: Any) -> None:
+    def _comparison_failed(self, failure: Any) -> None:
         self._comparing = None
         if self._stopped or failure.check(defer.CancelledError, EtcdClosed):
             return
@@ -360,18 +365,22 @@ class Mirror:
     # -- called by the watch ---------------------------------------------------------------------
 
     def created(self, revision: int) -> None:
-        """A member watches now. It may be behind; then it brings what is new later."""
+        """A member has created the watch. It may lag; then it sends the changes later."""
         self.problem = LATE
+        self._asked = None
 
     def progress(self, revision: int) -> None:
-        """Nothing is concluded from it: it has been told too early (etcd 15220)."""
+        """It may be told too early (etcd 15220): it counts only if it was asked for."""
+        if self._asked is not None and revision >= self._asked[0]:
+            self.fresh = max(self.fresh, self._asked[1])
+            self._asked = None
 
     def disconnected(self, reason: Exception) -> None:
-        """The watch looks for another member."""
+        """The watch continues at another member."""
         self.problem = str(reason)
 
     def compacted(self, revision: int) -> None:
-        """Changes are missing."""
+        """etcd no longer has all changes since the last one that was reported."""
         log.warn("changes that this nameserver has missed are not kept by etcd: comparing")
         self._compare()
 
@@ -391,19 +400,17 @@ class Mirror:
         here: dict[str, bool] = {}
         for event in events:
             if event.kv.key == layout.why and not event.deleted:
-                try:
+                with contextlib.suppress(ForeignValue):
                     removed[event.kv.mod_revision] = read_why(event.kv.value)
-                except ForeignValue:
-                    continue
         for event in events:
             kv = event.kv
             service = layout.service(kv.key)
             if service is None:
                 if kv.key == layout.doubt:
-                    # It is told at its place among the changes.
+                    # It is reported at its place among the changes.
                     follower.changed(changes)
                     changes = []
-                    self._doubt(None if event.deleted else note_of(kv.value))
+                    self._report_doubt(None if event.deleted else note_of(kv.value))
                 self._other(event)
                 continue
             known = here.get(service)
@@ -421,7 +428,7 @@ class Mirror:
                     changes.append(Change(self.base.number + kv.mod_revision, service, record))
                     here[service] = True
                     continue
-                # What is no registration takes its name: nobody else may have it.
+                # A value that is no registration occupies the name; so the registration has ended.
             if known:
                 fence = self.base.number + kv.mod_revision
                 name, why, nonce = removed.get(kv.mod_revision, ("", EXPIRED, b""))
@@ -432,11 +439,11 @@ class Mirror:
                 if expected is not None:
                     own.append((expected, fence))
         self.position = events[-1].kv.mod_revision
-        self._told(changes, self.base.number + self.position)
+        self._report(changes, self.base.number + self.position)
         for expected, fence in own:
             expected.is_seen(fence)
 
-    def _doubt(self, since: int | None) -> None:
+    def _report_doubt(self, since: int | None) -> None:
         self._follower.doubted(None if since is None else self.base.number + since)
 
     def _other(self, event: KeyEvent) -> None:
@@ -450,7 +457,7 @@ class Mirror:
             except ForeignValue as problem:
                 log.error("the base of fences in etcd is not valid: {problem}", problem=problem)
 
-    def _told(self, changes: list[Change], revision: int) -> None:
+    def _report(self, changes: list[Change], revision: int) -> None:
         if changes:
             self._follower.changed(changes)
         self._follower.reached(revision)
@@ -461,16 +468,16 @@ class Mirror:
     # -- waiting ---------------------------------------------------------------------------------
 
     def expect(self, nonce: bytes, record: Record | None) -> Expected:
-        """A change with this nonce is about to be asked for."""
+        """A change with this nonce is about to be sent."""
         expected = self._expected[nonce] = Expected(record)
         return expected
 
     def forget(self, nonce: bytes) -> None:
-        """It will not come any more."""
+        """The change will not be reported."""
         self._expected.pop(nonce, None)
 
     def when(self, condition: Callable[[], bool], timeout: float) -> defer.Deferred[None]:
-        """Fires when the follower was told of so much that a condition holds.
+        """Fires when a condition holds; it is checked after each report to the follower.
 
         :returns: fails with StoreCutOff after ``timeout`` seconds.
         """

@@ -22,13 +22,13 @@ log = Logger()
 T = TypeVar("T")
 Decode = Callable[[list[KeyValue]], Iterable[T]]
 
-#: Records in the first answer while all are read. The largest are of 30 kB, and the client
-#: takes 64 MiB. Where an answer is too long or too slow all the same, fewer are asked for.
+#: Records of the first page. The largest records have 30 kB, and the client accepts replies of
+#: 64 MiB. If a reply is too long or too late all the same, the next request is for fewer.
 PAGE = 500
-#: For each page etcd goes through the keys of all that follow: for a million records in pages of
-#: 10,000 that takes it longer than to send them. So pages grow, while an answer has about so many
-#: bytes at most: up to so many records at the start, and where others wait meanwhile. Where the
-#: records become larger, pages become smaller again.
+#: For each page etcd goes through all keys that follow. For a million records in pages of 10,000
+#: that takes it longer than to send them. So each page is up to GROWTH times as long as the last,
+#: while a reply has about BYTES bytes at most, up to MOST records at the start, and MOST_SERVING
+#: while other requests wait. Where records are larger, pages become smaller again.
 BYTES, GROWTH = 8 << 20, 4
 MOST, MOST_SERVING = 40_000, 2_000
 #: The smallest page for an etcd that is slow, and seconds for a page.
@@ -44,10 +44,11 @@ async def read_all(
 ) -> tuple[int, list[T]]:
     """Read a range, of one revision.
 
-    :param revision: which one; 0 for the latest.
-    :param most: the most of a page.
-    :param decode: what a page has. It is called as the page comes: others have their turn between.
-    :returns: the revision, and all of it.
+    :param decode: decodes a page. It is called with each page when that arrives, so that the
+        reactor does other work between pages.
+    :param revision: the revision; 0: the latest.
+    :param most: the most records of a page.
+    :returns: the revision, and all decoded records.
     """
     found, start, page = list[T](), keys.key, PAGE
 

@@ -20,6 +20,7 @@ from pycomnet.etcd import (
     EtcdClient,
     EtcdError,
     EtcdLeaseNotFound,
+    EtcdNoSpace,
     EtcdUncertain,
     KeyRange,
     MemberInfo,
@@ -42,7 +43,8 @@ log = Logger()
 BEAT = 1.0
 #: Seconds of the lease of a nameserver's key.
 BEAT_LEASE = 10
-#: Signs of life after which that lease is renewed; those without an answer; those not come back.
+#: Signs of life from one renewal of that lease to the next; the most without a reply; the most
+#: that the watch has not reported yet.
 KEEPALIVE_EVERY, MOST_UNANSWERED, MOST_SENT = 3, 4, 100
 #: A nameserver is cut off (partitioned from etcd) if the latest sign of life that came back is
 #: older than this, in seconds. Each call checks that, so it is known within five seconds; a shorter
@@ -51,11 +53,11 @@ CUT_OFF = 4.5
 #: ``stat`` and ``cluster`` show a staleness above this, in seconds. Until the next sign of life
 #: comes back, a memory that follows etcd is a second old, and somewhat more on a busy machine.
 SHOWN = 2.0
-#: ... after which it begins another watch, each time.
+#: Seconds, while cut off, from one new watch to the next.
 WATCH_ANEW = 6.0
 #: Seconds for which a lease that was not renewed is renewed again, and the seconds between.
 RENEWING, RENEW_AGAIN = 2.5, 0.25
-#: What is told while it ends.
+#: The error while the store is being closed.
 CLOSED = "this nameserver is about to end: nothing was changed; ask another nameserver"
 #: The highest number of a lease in etcd.
 MAX_LEASE = (1 << 63) - 1
@@ -124,7 +126,7 @@ class EtcdStore:
             client, self._layout, follower, self._reactor, self._seconds, self._revisions
         )
         mirror.watch_own(self._layout.nameserver(self.identity), self._beat_seen)
-        # It goes on connecting, whatever becomes of this.
+        # The client keeps trying to connect after a failure.
         client.connect().addErrback(lambda failure: failure.trap(PycomnetError))
         self._opening = defer.Deferred.fromCoroutine(mirror.load(self._beat))
         try:
@@ -141,7 +143,7 @@ class EtcdStore:
         self._beating.start(BEAT).addErrback(_beat_failed)
 
     def tell(self, about: dict[str, object]) -> None:
-        """Have others see more of this nameserver, by ``cluster``."""
+        """Add to what ``cluster`` shows of this nameserver."""
         self._about.update(about)
 
     def leave(self) -> None:
@@ -196,10 +198,10 @@ class EtcdStore:
         return defer.Deferred.fromCoroutine(self._renew_again(record, failure.value))
 
     async def _renew_again(self, record: Record, problem: Any) -> None:
-        """A lease was not renewed: there may be no leader, or a member knows no such lease.
+        """Renew a lease again: there may be no leader, or the member may not know the lease yet.
 
-        Leases are not linearizable: a leader may not have applied the grant yet, or be none any
-        more. Keys are: while there is the key, there is the lease.
+        Replies about leases are not linearizable: a leader may not have applied the grant yet, or
+        no longer be the leader. Reads of keys are: while the key exists, its lease does.
         """
         key = KeyRange(self._layout.record(record.service))
         until = self._reactor.seconds() + RENEWING
@@ -293,17 +295,17 @@ class EtcdStore:
     async def refresh_lease(self, lease: int) -> None:
         if not 0 < lease <= MAX_LEASE:
             return
-        # Not by the lease: etcd's answers about leases are not linearizable.
+        # It does not ask for the lease: etcd's replies about leases are not linearizable.
         await self._barrier.wait()
 
     async def _catch_up(self) -> None:
-        """Know all that there was when it began."""
+        """Wait until the memory has everything that etcd had when this began."""
         mirror, _ = self._following()
         problem = self._refusal()
         if problem is not None:
             raise problem
         answer = await reading(self._client.range(KeyRange(self._layout.base)))
-        # If it is others' changes that are later, the next sign of life brings it there.
+        # If only keys outside the prefix have changed since, the next sign of life reaches it.
         await mirror.when(lambda: mirror.has_reached(answer.header.revision), PATIENCE)
 
     def _following(self) -> tuple[Mirror, INameFollower]:
@@ -314,29 +316,30 @@ class EtcdStore:
     # -- signs of life ---------------------------------------------------------------------------
 
     def _beat(self) -> None:
-        """Send a sign of life; also if the one before has no answer yet, as that may be lost."""
+        """Send a sign of life, also if the previous one has no reply yet, as that may be lost."""
         mirror = self._mirror
         if self._client is None or mirror is None:
             return
-        self._tell(mirror)
+        self._log_cut_off(mirror)
         if self._unanswered >= MOST_UNANSWERED:
             return
         self._unanswered += 1
         sending = defer.Deferred.fromCoroutine(self._send_beat(self._client, mirror))
-        sending.addErrback(self._not_sent, mirror)
+        sending.addErrback(self._beat_refused, mirror)
 
     async def _send_beat(self, client: EtcdClient, mirror: Mirror) -> None:
+        now = self._seconds()
         try:
             if not self._beat_lease:
                 self._beat_lease = (await client.grant(BEAT_LEASE, timeout=REQUEST)).id
             self._beats += 1
-            number, now = self._beats, self._seconds()
+            number = self._beats
             self._sent[number] = now
             if len(self._sent) > MOST_SENT:
                 del self._sent[min(self._sent)]
             if number % KEEPALIVE_EVERY == 0:
                 renewing = client.keepalive(self._beat_lease, timeout=REQUEST)
-                renewing.addErrback(self._not_sent, mirror)
+                renewing.addErrback(self._beat_refused, mirror)
             stale = round(self._age(mirror, SHOWN), 3)
             value = encode({**self._about, "beat": number, "stale": stale})
             key = self._layout.nameserver(self.identity)
@@ -344,10 +347,15 @@ class EtcdStore:
             lease = self._beat_lease
             answer = await client.put(key, value, lease=lease, previous=True, timeout=REQUEST)
             mirror.beat_answered(before, last, answer, in_time)
+        except EtcdNoSpace:
+            # Reads, renewals and the watch go on; so it is the watch's progress that counts.
+            found = await client.range(KeyRange(self._layout.base), timeout=REQUEST)
+            mirror.ask_progress(found.header.revision, now)
+            raise
         finally:
             self._unanswered -= 1
 
-    def _not_sent(self, failure: Failure, mirror: Mirror) -> None:
+    def _beat_refused(self, failure: Failure, mirror: Mirror) -> None:
         if failure.check(EtcdLeaseNotFound):
             self._beat_lease = 0
         elif failure.check(EtcdError):
@@ -366,8 +374,8 @@ class EtcdStore:
             for earlier in [one for one in self._sent if one < number]:
                 del self._sent[earlier]
 
-    def _tell(self, mirror: Mirror) -> None:
-        """Log when it is cut off, and when no longer; and try another watch."""
+    def _log_cut_off(self, mirror: Mirror) -> None:
+        """Log that this nameserver is cut off, or no longer is; while it is, move the watch."""
         stale = self.staleness()
         if bool(stale) != self._was_cut_off:
             self._was_cut_off = bool(stale)

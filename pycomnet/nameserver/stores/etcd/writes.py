@@ -17,7 +17,7 @@ from pycomnet.nameserver.stores.etcd.mirror import Mirror
 
 #: Seconds after which a caller learns that the outcome is not known yet.
 PATIENCE = 5.0
-#: The base of what was not sent yet.
+#: The base of a change that was not sent yet.
 NO_BASE = Base(0, "", 0)
 
 
@@ -26,13 +26,13 @@ class Write:
 
     :param deadlines: hold it until it has an outcome; ``timeout`` and ``due`` are theirs.
     :ivar deferred: fires with its revision.
-    :ivar sent: whether etcd may have got it.
-    :ivar lost: whether an answer never came.
+    :ivar sent: whether etcd may have received it.
+    :ivar lost: whether a try had no reply.
     :ivar granted: the lease that was granted for it, or may have been; 0: none was.
     :ivar base: the base of fences that it was sent with.
     :ivar position: the mirror's position when it was sent.
     :ivar over: the revision of this very registration, if it is made again under another base.
-    :ivar problem: why it was not made yet.
+    :ivar problem: why it has not been made yet, as text.
     """
 
     __slots__ = (
@@ -69,17 +69,17 @@ class Write:
 
     @property
     def is_seen(self) -> bool:
-        """Whether the watch has brought it."""
+        """Whether the follower knows it."""
         return self.expected is not None and self.expected.seen.called
 
     def expect(self, mirror: Mirror) -> None:
-        """Fire with what the watch brings."""
+        """Fire when the watch reports this change."""
         record = self.change.record if isinstance(self.change, Put) else None
         self.expected = mirror.expect(self.nonce, record)
         self.expected.seen.addCallback(self.fire)
 
     def fire(self, result: int | Failure) -> None:
-        """It has an outcome, for whoever still waits."""
+        """Give the caller the outcome, if it still waits."""
         self._deadlines.remove(self)
         if not self.deferred.called:
             self.deferred.callback(result)
@@ -94,7 +94,7 @@ def not_made(write: Write) -> StoreCutOff:
 
 
 def uncertain(write: Write) -> StoreUncertain:
-    """The error of a change that may be made."""
+    """The error of a change whose outcome is not known."""
     return StoreUncertain(
         f"{write.change.service!r}: etcd has not answered in {PATIENCE:g} s; the change may be "
         "made, or is made yet: repeat it"

@@ -389,6 +389,38 @@ class CutOffTests(EtcdCase):
         self.assertTrue(2.0 < seen <= own < 4.5, (seen, own))
         self.assertEqual(self.a.store.staleness(), 0.0)
 
+    def test_full_database_cuts_nobody_off(self) -> None:
+        """etcd without space refuses signs of life: then the watch's progress says how old the
+        memory is, and leases are renewed as before. A watch that hangs is found all the same."""
+        self.put(self.a, ttl=30.0)
+        held = self.a.follower.records["s"][0]
+        self.model.is_full = True
+        for _ in range(5):
+            self.run_for(8.0)
+            self.assertEqual((self.a.store.staleness(), self.b.store.staleness()), (0.0, 0.0))
+            self.done(self.a.store.renew(held))
+            refused = self.a.store.commit(Put(record("t")))
+            self.run_for(0.5)
+            self.failureResultOf(refused, StoreFailed)
+        self.a.client.hold()
+        self.run_for(6.0)
+        self.assertGreater(self.a.store.staleness(), 4.0)
+        self.assertEqual(self.b.store.staleness(), 0.0)
+        self.a.client.release()
+        self.model.is_full = False
+        self.run_for(2.0)
+        self.put(self.a, "t")
+
+    def test_progress_of_too_early_a_revision_proves_nothing(self) -> None:
+        """A member that lags has not brought what a linearizable read has seen."""
+        self.model.is_full = True
+        self.run_for(3.0)
+        for front in (self.a, self.b):
+            for watch in front.client.watches:
+                self.patch(watch, "_progress", lambda watch=watch: watch.handler.progress(1))
+        self.run_for(6.0)
+        self.assertGreater(self.a.store.staleness(), 4.0)
+
     def test_silent_watch_is_found(self) -> None:
         """A watch that hangs without an error is found, and begun again."""
         self.a.client.hold()
