@@ -39,7 +39,7 @@ class _QuietSite(Site):
     displayTracebacks = False
 
     def __init__(self, root: Resource, **options: Any) -> None:
-        super().__init__(root, **options)
+        super().__init__(root, **options)  # type: ignore[no-untyped-call]
         self.protocol: Any = TextConnection
 
     def acceptableProtocols(self) -> list[bytes]:

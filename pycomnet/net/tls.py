@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import weakref
 from collections.abc import Callable
@@ -19,9 +20,11 @@ from twisted.internet.interfaces import (
     IDelayedCall,
     IOpenSSLClientConnectionCreator,
     IOpenSSLServerConnectionCreator,
+    IReactorTime,
     IStreamClientEndpoint,
     IStreamServerEndpoint,
 )
+from twisted.internet.protocol import connectionDone
 from twisted.protocols.tls import BufferingTLSTransport, TLSMemoryBIOFactory
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -220,10 +223,9 @@ class _Connector:
         self._creator = creator
 
     def connect(self, factory: Any) -> Any:
-        wrapping = TLSMemoryBIOFactory(self._creator, True, factory, clock=self._reactor)
-        wrapping.protocol = _TimedHandshake
-        wrapping.reactor = self._reactor
-        connecting = self._plain.connect(wrapping)
+        wrapping: Any = TLSMemoryBIOFactory(self._creator, True, factory, clock=self._reactor)
+        wrapping.protocol = functools.partial(_TimedHandshake, self._reactor)
+        connecting: Any = self._plain.connect(wrapping)
         return connecting.addCallback(lambda tls: tls.wrappedProtocol)
 
 
@@ -234,18 +236,20 @@ class _TimedHandshake(BufferingTLSTransport):
     something else, and wait for the rest. Then each end would wait for the other.
     """
 
-    _waiting: IDelayedCall | None = None
+    def __init__(self, reactor: IReactorTime, factory: Any, wrapped: Any) -> None:
+        super().__init__(factory, wrapped)
+        self._reactor = reactor
+        self._waiting: IDelayedCall | None = None
 
     def makeConnection(self, transport: Any) -> None:
-        factory: Any = self.factory
-        self._waiting = factory.reactor.callLater(SILENCE, self._silent)
+        self._waiting = self._reactor.callLater(SILENCE, self._silent)
         super().makeConnection(transport)
 
     def dataReceived(self, data: bytes) -> None:
         self._stop_waiting()
         super().dataReceived(data)
 
-    def connectionLost(self, reason: Failure) -> None:
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
         self._stop_waiting()
         super().connectionLost(reason)
 
