@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from twisted.internet import error
 from twisted.internet.interfaces import (
     IDelayedCall,
     IProtocolNegotiationFactory,
@@ -66,6 +67,8 @@ class MemberConnection(Protocol):
         self._reason: EtcdError | None = None
         self._is_over = False
         self._is_reading = False
+        #: whether anything has come
+        self._has_answered = False
         self._write_now: Callable[[Pieces], None] = nowhere
         #: whether data were received since the last tick, and for how many ticks none were
         self._heard = False
@@ -96,7 +99,7 @@ class MemberConnection(Protocol):
         self.http2.start()
 
     def dataReceived(self, data: bytes) -> None:
-        self._heard = True
+        self._heard = self._has_answered = True
         if self._is_over:
             return
         self._is_reading = True
@@ -109,7 +112,11 @@ class MemberConnection(Protocol):
             self._is_reading = False
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        self._over(self._reason or EtcdUnavailable(f"the connection is lost: {explain(reason)}"))
+        why = f"the connection is lost: {explain(reason)}"
+        if not self._has_answered and reason.check(error.ConnectionDone, error.ConnectionLost):
+            hint = "it may speak no TLS" if self._is_tls else "it may want a tls: address"
+            why = f"{why.rstrip('.')} before it said anything: {hint}"
+        self._over(self._reason or EtcdUnavailable(why))
 
     def end(self, reason: EtcdError) -> None:
         """Close the connection at once. Requests in progress are lost."""

@@ -58,7 +58,7 @@ def pycomnet_spec(spec: XSpec) -> Iterator[Spec]:
         elif spec.socket:
             text = f"socket={_endpoint(spec)}"
         else:
-            raise ValueError(f"no gateway type found for {spec._spec!r}")  # noqa: SLF001
+            raise ValueError(f"no gateway type found for {str(spec)!r}")
         try:
             parsed = Spec.parse(text, **options)
         except SpecError as problem:

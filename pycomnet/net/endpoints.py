@@ -17,7 +17,7 @@ import sys
 from typing import Any, cast
 
 import attrs
-from twisted.internet import error
+from twisted.internet import defer, error
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.endpoints import (
     clientFromString,
@@ -385,14 +385,17 @@ def peer_name(transport: Any) -> str | None:
     return next((str(name.value) for name in names), None)
 
 
-def explain(failure: Failure | BaseException) -> str:
-    """Why a connection could not be made, or ended, and what to do about it, as text."""
+def explain(failure: Failure | BaseException, plain: str = "a tcp: address") -> str:
+    """Why a connection could not be made, or ended, and what to do about it, as text.
+
+    :param plain: what the user would give for a connection without TLS.
+    """
     problem = failure.value if isinstance(failure, Failure) else failure
     if isinstance(problem, CertificateRefused):
         return str(problem)
     if isinstance(problem, error.ConnectionRefusedError):
         return "nothing listens there (connection refused)"
-    if isinstance(problem, (error.TimeoutError, error.TCPTimedOutError)):
+    if isinstance(problem, (error.TimeoutError, error.TCPTimedOutError, defer.TimeoutError)):
         return "it does not answer (timed out)"
     if isinstance(problem, error.DNSLookupError):
         return "its name can't be resolved"
@@ -411,7 +414,7 @@ def explain(failure: Failure | BaseException) -> str:
         elif "unknown ca" in text:
             text += ": it does not trust the authority of this client certificate"
         elif "wrong version number" in text or "unexpected eof" in text:
-            text += ": it may speak no TLS, and want a tcp: address"
+            text += f": it may speak no TLS, and want {plain}"
     return text or type(problem).__name__
 
 
@@ -420,10 +423,15 @@ def explain_silence(description: str, why: str) -> str:
 
     :param why: what is known, as text.
     """
+    hint = silence_hint(description)
+    return f"{why.rstrip('.')} before it said hello: {hint}" if hint else why
+
+
+def silence_hint(description: str) -> str:
+    """What may be wrong if a connection ends before the other end has said anything, or ""."""
     if parse(description).kind in _WITH_PORT - TLS:
-        why = why.rstrip(".")
-        return f"{why} before it said hello: it may want a tls: address, or is another program"
-    return why
+        return "it may want a tls: address, or is another program"
+    return ""
 
 
 def number(description: str, text: str, what: str) -> int:
@@ -475,4 +483,5 @@ __all__ = [
     "peer_name",
     "seconds",
     "server_endpoint",
+    "silence_hint",
 ]

@@ -14,6 +14,7 @@ from twisted.web.server import Request, Site
 from pycomnet.deferred import deferred
 from pycomnet.errors import PycomnetError
 from pycomnet.net import endpoints
+from pycomnet.net.httpconnection import TextConnection
 from pycomnet.net.reactors import EndpointReactor
 
 #: Seconds after which a connection without a request is closed.
@@ -37,6 +38,14 @@ class _QuietSite(Site):
     noisy = False
     displayTracebacks = False
 
+    def __init__(self, root: Resource, **options: Any) -> None:
+        super().__init__(root, **options)  # type: ignore[no-untyped-call]
+        self.protocol: Any = TextConnection
+
+    def acceptableProtocols(self) -> list[bytes]:
+        """HTTP/1.1 alone, which is what its connections speak."""
+        return [b"http/1.1"]
+
     def log(self, request: Any) -> None:
         """Nothing: browsers and Prometheus ask every few seconds."""
 
@@ -57,8 +66,7 @@ class SiteService(service.Service):
         reactor: EndpointReactor,
     ) -> None:
         self.port: Any = None
-        site: Any = _QuietSite
-        self._site = site(root, timeout=TIMEOUT, reactor=reactor)
+        self._site = _QuietSite(root, timeout=TIMEOUT, reactor=reactor)
         self._listen = listen
         self._failed = failed
         self._reactor = reactor

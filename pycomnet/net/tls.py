@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import weakref
 from collections.abc import Callable
@@ -13,24 +14,30 @@ from service_identity import VerificationError
 from service_identity.hazmat import DNS_ID, IPAddress_ID, verify_service_identity
 from service_identity.pyopenssl import extract_patterns
 from twisted.internet import ssl
-from twisted.internet.endpoints import TCP4ServerEndpoint, wrapClientTLS
+from twisted.internet.endpoints import TCP4ServerEndpoint
 from twisted.internet.error import VerifyError
 from twisted.internet.interfaces import (
+    IDelayedCall,
     IOpenSSLClientConnectionCreator,
     IOpenSSLServerConnectionCreator,
+    IReactorTime,
     IStreamClientEndpoint,
     IStreamServerEndpoint,
 )
-from twisted.protocols.tls import TLSMemoryBIOFactory
+from twisted.internet.protocol import connectionDone
+from twisted.protocols.tls import BufferingTLSTransport, TLSMemoryBIOFactory
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from pycomnet.errors import CertificateRefused, EndpointError
+from pycomnet.errors import CertificateRefused, EndpointError, PeerSilent
 from pycomnet.net.endpoints import BACKLOG, Endpoint, is_number, number, seconds
 from pycomnet.net.hostname import NamedEndpoint
 from pycomnet.net.reactors import EndpointReactor
 from pycomnet.text.logs import Logger
 
+#: Seconds within which a server has to answer the beginning of a handshake: time for thousands of
+#: clients that reconnect at once. One that needs longer is stopped, or speaks no TLS.
+SILENCE = 15.0
 #: The options of a TLS listener, beside its port and interface.
 _TLS_LISTENER = frozenset(
     {"port", "interface", "backlog", "privateKey", "certKey", "extraCertChain", "clientCAs"}
@@ -201,7 +208,60 @@ def connector(
     port = number(description, options.get("port", ""), "port")
     bind = (options["bindAddress"], 0) if "bindAddress" in options else None
     wrapped = NamedEndpoint(reactor, host, port, seconds(description, options), bind)
-    return wrapClientTLS(creator, wrapped, reactor)
+    return _Connector(reactor, wrapped, creator)
+
+
+@implementer(IStreamClientEndpoint)
+class _Connector:
+    """Connects with TLS, as ``wrapClientTLS`` does, with a bound on the other end's silence."""
+
+    def __init__(
+        self, reactor: EndpointReactor, plain: IStreamClientEndpoint, creator: Any
+    ) -> None:
+        self._reactor = reactor
+        self._plain = plain
+        self._creator = creator
+
+    def connect(self, factory: Any) -> Any:
+        wrapping: Any = TLSMemoryBIOFactory(self._creator, True, factory, clock=self._reactor)
+        wrapping.protocol = functools.partial(_TimedHandshake, self._reactor)
+        connecting: Any = self._plain.connect(wrapping)
+        return connecting.addCallback(lambda tls: tls.wrappedProtocol)
+
+
+class _TimedHandshake(BufferingTLSTransport):
+    """A client's TLS connection whose server has to begin the handshake soon.
+
+    A server that speaks another protocol may take the beginning of a handshake for the beginning of
+    something else, and wait for the rest. Then each end would wait for the other.
+    """
+
+    def __init__(self, reactor: IReactorTime, factory: Any, wrapped: Any) -> None:
+        super().__init__(factory, wrapped)
+        self._reactor = reactor
+        self._waiting: IDelayedCall | None = None
+
+    def makeConnection(self, transport: Any) -> None:
+        self._waiting = self._reactor.callLater(SILENCE, self._silent)
+        super().makeConnection(transport)
+
+    def dataReceived(self, data: bytes) -> None:
+        self._stop_waiting()
+        super().dataReceived(data)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self._stop_waiting()
+        super().connectionLost(reason)
+
+    def _stop_waiting(self) -> None:
+        waiting, self._waiting = self._waiting, None
+        if waiting is not None:
+            waiting.cancel()
+
+    def _silent(self) -> None:
+        self._waiting = None
+        why = f"no answer to a TLS handshake in {SILENCE:g} seconds: it may speak no TLS"
+        self.failVerification(Failure(PeerSilent(why)))
 
 
 def client_creator(description: str, options: dict[str, str]) -> Any:

@@ -61,6 +61,8 @@ class SocketGatewayTransport(UnseenFarSide):
     def _closed(self, reason: Failure) -> None:
         if not reason.check(error.ConnectionDone):
             self._reason = endpoints.explain(reason)
+        elif self._connection is not None and not self._connection.heard:
+            self._reason = endpoints.silence_hint(self._address)
         self._over.fire(None)
 
     def kill(self, number: int) -> None:

@@ -20,7 +20,7 @@ from twisted.web.iweb import IAgentEndpointFactory, IBodyProducer
 from zope.interface import implementer
 
 from pycomnet.deferred import deferred
-from pycomnet.errors import CertificateRefused, EndpointError, PycomnetError
+from pycomnet.errors import CertificateRefused, EndpointError, PeerSilent, PycomnetError
 from pycomnet.gateways.spec import Spec
 from pycomnet.mediator.chunks import Chunks
 from pycomnet.net import _twisted, endpoints
@@ -379,16 +379,20 @@ def refused(status: int, about: dict[str, Any]) -> RequestRefused:
     return RequestRefused(f"{message} ({status})", status, about)
 
 
+#: The errors of a TLS connection that another attempt would have, too.
+_TLS_ERRORS = (CertificateRefused, PeerSilent)
+
+
 def can_pass(problem: BaseException) -> bool:
     """Whether the cause of a failed request may be temporary."""
-    if isinstance(problem, (error.ConnectError, error.DNSLookupError, CertificateRefused)):
+    if isinstance(problem, (error.ConnectError, error.DNSLookupError, *_TLS_ERRORS)):
         return False
     return not _is_tls(problem)
 
 
 def _is_tls(problem: BaseException) -> bool:
     for reason in getattr(problem, "reasons", ()):
-        if isinstance(reason.value, CertificateRefused) or _is_tls(reason.value):
+        if isinstance(reason.value, _TLS_ERRORS) or _is_tls(reason.value):
             return True
     return type(problem).__module__.startswith("OpenSSL")
 
@@ -406,4 +410,4 @@ def explain(problem: BaseException) -> str:
         said = next((arg for arg in problem.args if isinstance(arg, bytes)), b"")[:MOST_SAID]
         what = f" (it said {said.decode('utf-8', 'replace')!r})" if said else ""
         return f"what listens there does not speak HTTP{what}"
-    return endpoints.explain(problem)
+    return endpoints.explain(problem, "http=")

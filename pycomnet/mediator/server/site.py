@@ -20,6 +20,7 @@ from pycomnet.mediator.server.session import MediatorSession
 from pycomnet.mediator.server.uploads import ForwardedBody
 from pycomnet.net import _twisted
 from pycomnet.net.eager import flush_now, tune_reading
+from pycomnet.net.httpconnection import TextConnection
 from pycomnet.net.reactorpoll import BusyPoll
 from pycomnet.text.logs import Logger
 
@@ -160,7 +161,7 @@ LENGTH_DIGITS = 18
 
 
 @_twisted.answers_bad_requests
-class HTTPConnection(http.HTTPChannel):
+class HTTPConnection(TextConnection):
     """A connection of a client.
 
     Twisted restarts its idle timer with each piece that arrives, however small. Here a request, up
@@ -226,6 +227,9 @@ class HTTPConnection(http.HTTPChannel):
         self.request_line = None
         if not self._refused:
             super().allContentReceived()
+
+    def refuse(self) -> None:
+        self.bad_request()
 
     def bad_request(self) -> None:
         """Respond to a malformed request."""

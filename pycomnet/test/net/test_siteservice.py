@@ -5,6 +5,9 @@ from __future__ import annotations
 import io
 from typing import Any
 
+from twisted.internet.defer import Deferred
+from twisted.internet.protocol import Factory, Protocol, connectionDone
+from twisted.python.failure import Failure
 from twisted.trial.unittest import TestCase
 from twisted.web.client import Agent, FileBodyProducer, HTTPConnectionPool, readBody
 from twisted.web.iweb import UNKNOWN_LENGTH
@@ -12,6 +15,7 @@ from twisted.web.resource import Resource
 from twisted.web.static import Data
 
 from pycomnet.errors import PycomnetError
+from pycomnet.net import endpoints
 from pycomnet.net.siteservice import SiteService
 
 PAGE = b"what is there"
@@ -57,6 +61,21 @@ class SiteServiceTests(TestCase):
         again = self.make(f"tcp:{port}:interface=127.0.0.1")
         again.startService()
         self.assertEqual(self.failures, [])
+
+    async def test_client_with_tls_is_answered_at_once(self) -> None:
+        """Its user is told that this port speaks no TLS."""
+        site = self.make()
+        site.startService()
+        lost: Deferred[str] = Deferred()
+
+        class Client(Protocol):
+            def connectionLost(self, reason: Failure = connectionDone) -> None:
+                lost.callback(endpoints.explain(reason))
+
+        address = site.address().replace("tcp:", "tls:")
+        endpoint = endpoints.client_endpoint(self.reactor, address)
+        await endpoint.connect(Factory.forProtocol(Client))
+        self.assertIn("may speak no TLS", await lost)
 
     async def test_bodies_are_not_kept(self) -> None:
         """A body fills neither memory nor the disk, whether its length is said before or not."""

@@ -7,6 +7,8 @@ from typing import Any
 
 from twisted.internet import defer
 
+from pycomnet.deferred import OneShot
+
 
 class Barrier:
     """Runs one request after the other; each serves all callers that waited when it began.
@@ -17,29 +19,27 @@ class Barrier:
     def __init__(self, run: Callable[[], Coroutine[Any, Any, None]]) -> None:
         self._run = run
         self._is_running = False
-        #: the callers that the next request serves
-        self._waiting: list[defer.Deferred[None]] = []
+        #: the end of the next request
+        self._next: OneShot[None] = OneShot()
 
     def wait(self) -> defer.Deferred[None]:
         """Fires when a request that begins after this call has ended; fails as that does."""
-        waiting: defer.Deferred[None] = defer.Deferred()
-        self._waiting.append(waiting)
-        self._next()
+        waiting = self._next.when_fired()
+        if not self._is_running:
+            self._begin()
         return waiting
 
-    def _next(self) -> None:
-        if self._is_running or not self._waiting:
-            return
+    def _begin(self) -> None:
         self._is_running = True
-        served, self._waiting = self._waiting, []
-        defer.Deferred.fromCoroutine(self._run()).addBoth(self._ended, served)
+        served, self._next = self._next, OneShot()
+        running = defer.Deferred.fromCoroutine(self._run())
+        served.follow(running.addBoth(self._ended))
 
-    def _ended(self, outcome: Any, served: list[defer.Deferred[None]]) -> None:
+    def _ended(self, outcome: Any) -> Any:
         self._is_running = False
-        self._next()
-        for one in served:
-            if not one.called:
-                one.callback(outcome)
+        if self._next.waiting:
+            self._begin()
+        return outcome
 
 
 __all__ = ["Barrier"]

@@ -15,6 +15,7 @@ from pycomnet.ext.workflow.records import FAILED, Message, WorkflowRun, pack
 from pycomnet.ext.workflow.runner import Runner
 from pycomnet.ext.workflow.stores import make_run_store, tables
 from pycomnet.services.client.context import Context
+from pycomnet.test.kit import first_cancels_rest
 
 
 def the_reactor() -> Any:
@@ -99,6 +100,25 @@ class RunnerCase(TestCase):
     async def parked(self) -> None:
         """Wait until the runner has nothing in memory, and claims nothing."""
         await self.until(lambda: not self.runner.live and not self.runner._claiming)
+
+
+class EndingTests(RunnerCase):
+    """Waiting for a run's end."""
+
+    @deferred
+    async def test_first_that_is_told_may_cancel_the_rest(self) -> None:
+        """The others, which wait for the same run, have not been told yet, and never are."""
+        await self.run_with({"t": [{"signal": "go"}]})
+        told = first_cancels_rest(
+            self, lambda: self.runner.when_ended("r"), lambda: self.runner.ended("r")
+        )
+        self.assertIsNone(told)
+        self.assertFalse(self.runner.is_awaited("r"))
+        waiting = [self.runner.when_ended("r") for _ in range(2)]
+        await self.runner.close()
+        for one in waiting:
+            with self.assertRaises(defer.CancelledError):
+                await one
 
 
 class StartTests(RunnerCase):

@@ -51,6 +51,30 @@ class BodyTests(SiteCase):
         self.assertEqual(connection.take(), b"")
 
 
+class OtherProtocolTests(SiteCase):
+    """A connection of a client that speaks no HTTP."""
+
+    def test_what_begins_as_no_request_is_refused_at_once(self) -> None:
+        """The beginning of a TLS handshake, and of our own hello: neither has the end of a line."""
+        for first in (b"\x16\x03\x01\x02\x00\x01", b"\x00\x00\x00\x40\x01", b"\x80", b" "):
+            connection = self.connect()
+            connection.send(first)
+            self.assertTrue(connection.transport.disconnecting)
+            self.assertEqual(connection.answer()[0], 400)
+            connection.send(self.head("GET", "/"))
+            self.assertEqual(connection.take(), b"")
+
+    def test_request_may_follow_an_empty_line(self) -> None:
+        """As :rfc:`9112` has it; and bytes of an upload may be any."""
+        connection = self.connect()
+        connection.send(b"\r\n" + self.head("GET", "/"))
+        self.assertEqual(connection.answer()[0], 200)
+        path, child = self.popen()
+        connection.send(self.head("POST", f"{path}?offset=0", "Content-Length: 2"))
+        connection.send(b"\x16\x00")
+        self.assertEqual((connection.answer()[0], child.pipes.written), (200, b"\x16\x00"))
+
+
 class TimeTests(SiteCase):
     """How long a client may take."""
 
