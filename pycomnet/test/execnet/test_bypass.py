@@ -6,7 +6,7 @@ import functools
 import os
 from typing import Any
 
-from pycomnet.execnet.bypass import ROOM, SHORT, TICK
+from pycomnet.execnet.bypass import CHECK_INTERVAL, RESERVE, SHORT
 from pycomnet.execnet.channel import Channel
 from pycomnet.gateways.transports import pipes
 from pycomnet.test.execnet.bypasscase import SOON, BypassCase, Threads
@@ -44,8 +44,8 @@ class BypassTests(BypassCase):
     def test_it_is_taken_back_when_nobody_uses_it(self) -> None:
         """So what comes later wakes the reactor, which learns of the end, too."""
         self.lend()
-        self.reactor.advance(TICK)
-        self.reactor.advance(TICK)
+        self.reactor.advance(CHECK_INTERVAL)
+        self.reactor.advance(CHECK_INTERVAL)
         self.assertIs(self.bypass.core, None)
         self.far.send(self.far_stream(), b"\x07")
         self.far_write()
@@ -58,7 +58,7 @@ class BypassTests(BypassCase):
         for number in range(5):
             self.user(functools.partial(self.channel.send, number))
             self.assertEqual(self.user(lambda: self.channel.receive(SOON)), number)
-            self.reactor.advance(TICK)
+            self.reactor.advance(CHECK_INTERVAL)
             self.assertIs(self.bypass.core, self.core)
 
     def test_it_is_not_lent_while_a_channel_has_a_callback(self) -> None:
@@ -258,9 +258,9 @@ class BypassTests(BypassCase):
 
         for _ in range(20):
             self.threads.run(trips)
-            self.reactor.advance(TICK)
-        self.reactor.advance(TICK)
-        self.reactor.advance(TICK)
+            self.reactor.advance(CHECK_INTERVAL)
+        self.reactor.advance(CHECK_INTERVAL)
+        self.reactor.advance(CHECK_INTERVAL)
         self.turn()
         self.turn()
         near, far = self.core.stream, self.far_stream()
@@ -274,15 +274,15 @@ class BypassTests(BypassCase):
         self.lend()
         self.answer = self.silent
         self.far.consumed = lambda stream, cost: None
-        self.core.stream.credit = ROOM // 4
+        self.core.stream.credit = RESERVE // 4
         self.came.clear()
-        self.threads.run(lambda: self.channel.send(b"z" * (ROOM // 2)))
+        self.threads.run(lambda: self.channel.send(b"z" * (RESERVE // 2)))
         self.turn()
         self.assertEqual(self.came, [])
-        self.reactor.advance(TICK)
-        self.reactor.advance(TICK)
+        self.reactor.advance(CHECK_INTERVAL)
+        self.reactor.advance(CHECK_INTERVAL)
         self.turn()
-        self.assertEqual([len(value) for value in self.came], [ROOM // 2])
+        self.assertEqual([len(value) for value in self.came], [RESERVE // 2])
 
     def test_a_peer_that_overruns_its_window_is_refused(self) -> None:
         """What a thread takes itself counts as well."""
@@ -290,9 +290,9 @@ class BypassTests(BypassCase):
         stream = self.core.stream
         stream.window = 100
         self.assertEqual(self.ask("x" * 200), "x" * 200)
-        self.reactor.advance(TICK)
-        self.reactor.advance(TICK)
-        self.reactor.advance(TICK)
+        self.reactor.advance(CHECK_INTERVAL)
+        self.reactor.advance(CHECK_INTERVAL)
+        self.reactor.advance(CHECK_INTERVAL)
         os.write(self.far_out, pack(1, 1, stream.id) + b"\x01")
         self.turn()
         self.assertIsNot(self.connection.mux.failed, None)
@@ -303,15 +303,15 @@ class BypassTests(BypassCase):
         self.lend()
         self.far.consumed = lambda stream, cost: None
         self.answer = self.silent
-        self.core.stream.credit = ROOM // 4
+        self.core.stream.credit = RESERVE // 4
         self.came.clear()
-        self.threads.run(lambda: self.channel.send(b"z" * (ROOM // 2)), self.channel.close)
+        self.threads.run(lambda: self.channel.send(b"z" * (RESERVE // 2)), self.channel.close)
         self.turn()
         self.assertEqual((self.came, self.closed), ([], []))
-        self.reactor.advance(TICK)
-        self.reactor.advance(TICK)
+        self.reactor.advance(CHECK_INTERVAL)
+        self.reactor.advance(CHECK_INTERVAL)
         self.turn()
-        self.assertEqual([len(value) for value in self.came], [ROOM // 2])
+        self.assertEqual([len(value) for value in self.came], [RESERVE // 2])
         self.assertEqual(self.closed, [self.channel.id])
 
     def test_two_channels_in_turn_have_it_not_lent(self) -> None:
