@@ -32,7 +32,7 @@ class BypassTests(BypassCase):
         self.assertEqual(self.user(trips), list(range(50)))
         self.assertEqual(self.reactor.from_threads, [])
 
-    def test_it_is_not_lent_to_who_does_not_wait(self) -> None:
+    def test_it_is_not_lent_to_a_thread_that_does_not_wait(self) -> None:
         """An answer that has come before it is asked for shows nothing."""
         for number in range(10):
             self.threads.run(functools.partial(self.channel.send, number))
@@ -69,7 +69,7 @@ class BypassTests(BypassCase):
             self.assertEqual(self.ask(number), number)
         self.assertIs(self.bypass.core, None)
 
-    def test_who_waits_elsewhere_gets_the_reactor_to_read(self) -> None:
+    def test_a_thread_that_waits_elsewhere_lets_the_reactor_read(self) -> None:
         """On another channel, or for the end of one."""
         other = self.open()
         self.lend()
@@ -314,7 +314,7 @@ class BypassTests(BypassCase):
         self.assertEqual([len(value) for value in self.came], [RESERVE // 2])
         self.assertEqual(self.closed, [self.channel.id])
 
-    def test_two_channels_in_turn_have_it_not_lent(self) -> None:
+    def test_it_is_not_lent_to_a_thread_that_uses_two_channels_in_turn(self) -> None:
         """It would be taken back all the time."""
         other = self.open()
         for number in range(20):
@@ -349,7 +349,7 @@ class BypassTests(BypassCase):
         self.transport.read_rest()
         self.assertEqual(got, [b"first"])
 
-    def test_what_the_system_may_cut_is_not_written(self) -> None:
+    def test_what_the_system_may_write_in_part_is_not_written(self) -> None:
         """A pipe takes so many bytes as a whole."""
         self.assertFalse(self.transport.write_short(b"x" * (pipes.SHORT + 1)))
         self.assertRaises(BlockingIOError, os.read, self.far_in, 1)

@@ -93,7 +93,7 @@ class OutboxTests(SynchronousTestCase):
         self.reactor.turn()
         self.assertEqual(self.core.sent[3:], [3])
 
-    def test_a_thread_that_sends_without_a_pause_does_not_keep_the_reactor(self) -> None:
+    def test_a_thread_that_sends_continuously_does_not_block_the_reactor(self) -> None:
         """A turn ends, and the rest follows in the next ones."""
         send = self.core.send
 
@@ -114,7 +114,7 @@ class OutboxTests(SynchronousTestCase):
         self.assertEqual(self.core.sent, list(range(3 * MOST_PER_TURN + 1)))
         self.assertEqual(turns, 3 * MOST_PER_TURN)
 
-    def test_a_turn_sends_a_crowd_at_most(self) -> None:
+    def test_a_turn_sends_a_limited_number_of_values(self) -> None:
         """However much waits."""
         for value in range(MOST_PER_TURN + 1):
             self.outbox.send(self.core, value)
@@ -147,7 +147,7 @@ class OutboxTests(SynchronousTestCase):
         self.reactor.turn()
         self.assertEqual(self.core.sent, [1, 2])
 
-    def test_what_can_not_be_sent_does_not_keep_the_rest(self) -> None:
+    def test_a_value_that_can_not_be_sent_does_not_stop_the_others(self) -> None:
         """Not even at the limit of memory."""
         send = self.core.send
 
