@@ -1,12 +1,12 @@
 """A pytest plugin: pytest-xdist runs on pycomnet's gateways. ``pytest -p pycomnet.xdist -n 2``.
 
-It stands in for execnet before pytest-xdist imports that: pytest loads what ``-p`` names before the
-plugins that are installed. In the workers it changes nothing, and loads nothing.
+It makes ``import execnet`` import the drop-in. pytest loads the plugins that ``-p`` names before
+those that are installed, so this one comes before pytest-xdist. In the workers it does nothing.
 
-Workers are forked from a process that has imported pytest. With ``-n`` this process is started
-before this one loads the drop-in, so that both happen at the same time; and in this one garbage
-collection leaves out what has been loaded by then. The environment variable
-``PYCOMNET_XDIST_PRELOAD=no`` turns all of that off.
+Workers are forked from a fork server that has imported pytest. With ``-n``, the fork server is
+started before this process loads the drop-in, so that both happen at the same time. Then garbage
+collection in this process leaves out what has been loaded by then. The environment variable
+``PYCOMNET_XDIST_PRELOAD=no`` turns both off.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import threading
 from queue import SimpleQueue
 from typing import Any
 
-#: The modules of execnet that users import by their names, and where their names are here.
+#: execnet's modules that users import -> the drop-in's modules that have their names.
 MODULES = {
     "gateway": "gateway",
     "gateway_base": "gateway_base",
@@ -32,28 +32,27 @@ MODULES = {
 }
 
 
-#: Where this program has found pytest, as its ``-p`` comes before all that puts the tests'
-#: directories in front: a module of theirs may have the name of one that pytest imports.
+#: ``sys.path`` before pytest puts the tests' directories in front: a module there may have the name
+#: of one that pytest imports.
 PATH = list(sys.path)
-#: The variable that turns off that workers have pytest imported when they start, and what is
-#: done early for that.
-SWITCH = "PYCOMNET_XDIST_PRELOAD"
-#: Where pytest's configuration keeps the process that was started early.
+#: The environment variable that turns off that the fork server imports pytest and starts early.
+PRELOAD_VARIABLE = "PYCOMNET_XDIST_PRELOAD"
+#: The key under which pytest's configuration keeps the fork server that was started early.
 EARLY: Any = object()
 #: Options with which there are no workers, or not at once.
-OTHERS = (
+NO_WORKERS = (
     *(("-f", "--looponfail"), ("--pdb",), ("--co", "--collect-only", "--collectonly")),
     *(("-h", "--help"), ("-V", "--version"), ("--markers",), ("--fixtures", "--funcargs")),
 )
 
 
 def preloads() -> bool:
-    """Whether workers have pytest imported when they start."""
-    return os.environ.get(SWITCH, "").lower() not in ("no", "0", "false", "off")
+    """Whether the fork server imports pytest before it forks workers."""
+    return os.environ.get(PRELOAD_VARIABLE, "").lower() not in ("no", "0", "false", "off")
 
 
 class NoOtherModules:
-    """Refuses the drop-in's further modules under execnet's name: Python would load them twice."""
+    """Refuses to import further modules of the drop-in as ``execnet.*``, which would be copies."""
 
     @staticmethod
     def find_spec(name: str, path: object = None, target: object = None) -> None:
@@ -74,9 +73,9 @@ def stands_in() -> bool:
 
 
 def is_needed() -> bool:
-    """Whether the drop-in is to be imported; not if it has been.
+    """Whether ``import execnet`` finds something else than the drop-in so far.
 
-    In code that a gateway of the drop-in runs, ``execnet`` is there already.
+    Not in code that a gateway of the drop-in runs: there ``execnet`` is the far side's package.
 
     :raises RuntimeError: execnet itself has been imported, and so may be in use.
     """
@@ -92,16 +91,16 @@ def is_needed() -> bool:
 
 
 def stand_in() -> None:
-    """Let ``import execnet`` find :mod:`pycomnet.execnet`, from now on and in this process.
+    """Let ``import execnet`` find :mod:`pycomnet.execnet` in this process from now on.
 
-    In code that a gateway of the drop-in runs it changes nothing: ``execnet`` is there already.
+    In code that a gateway of the drop-in runs this changes nothing.
 
     :raises RuntimeError: execnet itself has been imported, and so may be in use.
     """
     if not is_needed():
         return
     collects = gc.isenabled()
-    gc.disable()  # modules are no garbage, and looking through them takes a sixth of the time
+    gc.disable()  # modules are no garbage, and examining them takes up to a sixth of the time
     try:
         drop_in = importlib.import_module("pycomnet.execnet")
     finally:
@@ -114,33 +113,33 @@ def stand_in() -> None:
         sys.meta_path.insert(0, NoOtherModules)  # a class does as a finder
 
 
-def pytests_modules() -> list[str]:
-    """What pytest has loaded of itself: its workers need that, too.
+def modules_of_pytest() -> list[str]:
+    """The names of pytest's own modules that are loaded, as workers need them, too.
 
-    Not its plugins, and nothing else whose asserts it has changed: workers import that after pytest
-    has begun to do so there.
+    Modules whose asserts pytest has rewritten, such as plugins, are left out: workers import them
+    after pytest has begun to rewrite asserts there.
     """
     if "pytest" not in sys.modules:
         return []
-    changing = importlib.import_module("_pytest.assertion.rewrite").AssertionRewritingHook
+    rewriting = importlib.import_module("_pytest.assertion.rewrite").AssertionRewritingHook
     own = [
         name
         for name, module in list(sys.modules.items())
-        if name.startswith("_pytest.") and not isinstance(module.__loader__, changing)
+        if name.startswith("_pytest.") and not isinstance(module.__loader__, rewriting)
     ]
     return ["pytest", *sorted(own)]
 
 
 def starts_workers(arguments: list[str]) -> bool:
-    """Whether pytest-xdist will start workers here, as far as ``-n`` says.
+    """Whether ``-n`` tells pytest-xdist to start workers on this machine.
 
-    pytest parses that only when pytest-xdist is loaded, and so execnet is.
+    pytest itself parses ``-n`` only after pytest-xdist, and so execnet, is loaded.
 
     :param arguments: pytest's.
     """
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     parser.add_argument("-n", "--numprocesses")
-    for names in OTHERS:
+    for names in NO_WORKERS:
         parser.add_argument(*names, dest="other", action="store_true")
     try:
         found, _ = parser.parse_known_args(arguments)
@@ -150,9 +149,9 @@ def starts_workers(arguments: list[str]) -> bool:
 
 
 def arguments_of(config: Any) -> list[str]:
-    """pytest's arguments: of the command line, of its environment and of its file.
+    """pytest's arguments: of its configuration file, its environment variable, and its command.
 
-    Those of its file are not known yet where a program gives this plugin to :func:`pytest.main`.
+    If a program passes this plugin to :func:`pytest.main`, the file has not been read yet.
     """
     try:
         of_file = config.getini("addopts")
@@ -162,33 +161,33 @@ def arguments_of(config: Any) -> list[str]:
         of_environment = shlex.split(os.environ.get("PYTEST_ADDOPTS", ""))
     except ValueError:
         of_environment = []  # pytest says what is wrong
-    given = map(str, config.invocation_params.args)
-    return [*of_file, *of_environment, *given]
+    of_command = map(str, config.invocation_params.args)
+    return [*of_file, *of_environment, *of_command]
 
 
 def start_early(config: Any) -> None:
-    """Start the process from which workers are forked; it ends with pytest if nobody uses it."""
+    """Start the fork server of the workers. It ends with pytest if no group takes it."""
     local = importlib.import_module("pycomnet.gateways.forkserver.local")
     try:
-        early = local.EarlyForkServer(local.Imports.of(pytests_modules(), PATH))
+        early = local.EarlyForkServer(local.Imports.of(modules_of_pytest(), PATH))
     except OSError:
-        return  # the first worker's start says why
+        return  # the start of the first worker raises the error
     config.stash[EARLY] = early
     config.add_cleanup(early.end)
 
 
 class Events:
-    """pytest-xdist's queue of what its workers tell.
+    """pytest-xdist's queue of the events that its workers send.
 
-    Its schedulers give work to the workers in the order in which they became ready. execnet's take
-    so long to start that this is mostly the order in which they were made, and that each has
-    collected before the next is ready: the scheduler of ``--dist=each`` fails otherwise when it
-    replaces several. Those here are forked at about the same time. So what a worker tells is kept
-    until all that were made before it have collected, or have ended. At the start that delays no
-    test: pytest-xdist waits for all of them in any case.
+    pytest-xdist's schedulers give work to workers in the order in which these became ready. With
+    execnet, workers take so long to start that this is nearly always the order in which they were
+    made, and that each has collected before the next is ready. The scheduler of ``--dist=each``
+    fails otherwise when it replaces several. Workers here are forked at about the same time. So a
+    worker's events are kept until all workers that were made before it have collected, or have
+    ended. That delays no test at the start: pytest-xdist waits for all workers in any case.
     """
 
-    #: What is told of a worker that has collected, or never will.
+    #: Events of a worker that has collected, or never will.
     _STARTED = frozenset(("collectionfinish", "workerfinished", "internal_error", "errordown"))
 
     def __init__(self) -> None:
@@ -196,16 +195,16 @@ class Events:
         self.get = events.get
         self._pass_on = events.put
         self._lock = threading.Lock()
-        #: the id of a worker that has not collected -> what it has told; in the order of making
+        #: the id of a worker that has not collected -> its events; in the order of making
         self._starting: dict[str, list[Any]] = {}
 
     def made(self, id: str) -> None:
-        """A worker has been made."""
+        """Add a worker that has been made."""
         with self._lock:
             self._starting[id] = []
 
     def put(self, event: tuple[str, dict[str, Any]]) -> None:
-        """Add what a worker has told. Called in any thread."""
+        """Add a worker's event. Called in any thread."""
         if not self._starting:
             self._pass_on(event)
             return
@@ -216,9 +215,10 @@ class Events:
                 self._pass_on(event)
                 return
             kept.append(event)
-            self._pass_on_in_turn()
+            self._pass_on_kept()
 
-    def _pass_on_in_turn(self) -> None:
+    def _pass_on_kept(self) -> None:
+        """Pass on the events of the first worker, and of further ones while those have started."""
         started = True
         while started and self._starting:
             first, kept = next(iter(self._starting.items()))
@@ -232,9 +232,9 @@ class Events:
 
 
 class Workers:
-    """As a plugin: the workers, and no other gateways, are forked from where pytest is imported.
+    """A plugin: only workers, and no other gateways, are forked from where pytest is imported.
 
-    A program's tests may look at what is imported at gateways of their own.
+    Tests may check what is imported at gateways that they make themselves.
 
     :param config: pytest's.
     """
@@ -244,26 +244,26 @@ class Workers:
         self._events = Events()
 
     def pytest_sessionstart(self) -> None:
-        """pytest-xdist is about to start its session."""
+        """Replace pytest-xdist's queue before its session starts."""
         session = self._config.pluginmanager.get_plugin("dsession")
         if session is not None:
             session.queue = self._events
 
     def pytest_xdist_newgateway(self, gateway: Any) -> None:
-        """pytest-xdist has made the gateway of a worker."""
+        """Add a worker whose gateway pytest-xdist has made."""
         self._events.made(gateway.id)
 
     def pytest_xdist_setupnodes(self) -> None:
-        """pytest-xdist is about to make its gateways."""
+        """Let pytest-xdist's group use the fork server, before it makes gateways."""
         group = self._group()
         if group is not None and preloads():
             early = self._config.stash.get(EARLY, None)
-            group.import_before_forks(pytests_modules(), PATH, early)
+            group.import_before_forks(modules_of_pytest(), PATH, early)
 
     def pytest_keyboard_interrupt(self, excinfo: Any) -> None:
-        """The user has interrupted pytest: the workers' tests end at once.
+        """Let the workers' tests end at once if the user has interrupted pytest.
 
-        pytest calls this as well when it ends early for a reason of its own (``-x``).
+        pytest also calls this when it ends early for a reason of its own (``-x``).
         """
         group = self._group()
         if group is not None and excinfo.type is KeyboardInterrupt:
@@ -277,7 +277,7 @@ class Workers:
 
 
 def pytest_addoption(parser: Any, pluginmanager: Any) -> None:
-    """pytest has loaded this plugin, and is about to load those that are installed."""
+    """Make ``import execnet`` import the drop-in, before pytest loads the installed plugins."""
     if not is_needed():
         return
     config = pluginmanager.get_plugin("pytestconfig")
@@ -286,17 +286,17 @@ def pytest_addoption(parser: Any, pluginmanager: Any) -> None:
         start_early(config)
     stand_in()
     if workers and hasattr(gc, "freeze"):
-        # No test runs here. The modules that are loaded by now live until the end, and collecting
-        # garbage then looks through all of them, and takes them apart.
+        # No test runs here. The modules that are loaded by now stay until the end; garbage
+        # collection would examine all of them, and take them apart at the end.
         gc.freeze()
 
 
 def pytest_configure(config: Any) -> None:
-    """Where pytest-xdist is, there is its hook."""
+    """Register the plugin for workers if pytest-xdist, and so its hooks, are there."""
     if stands_in() and config.pluginmanager.has_plugin("xdist"):
         config.pluginmanager.register(Workers(config))
 
 
-is_needed()  # an import that comes too late fails
+is_needed()  # importing this module too late is an error
 
 __all__ = ["stand_in"]

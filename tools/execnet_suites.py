@@ -1,10 +1,10 @@
-"""Runs the test suites of execnet and of pytest-xdist on the drop-in, from a checkout of each.
+"""Runs the test suite of execnet or of pytest-xdist on the drop-in, from a checkout.
 
     python tools/execnet_suites.py execnet ~/checkouts/execnet
     python tools/execnet_suites.py xdist ~/checkouts/pytest-xdist -n 2
 
-None of their code is in this repository: get a checkout, or unpack a source distribution. What
-follows the checkout is for pytest. ``--peer`` runs the suite on execnet itself, to compare.
+This repository has none of their code: get a checkout, or unpack a source distribution. Further
+arguments are passed to pytest. ``--peer`` runs the suite on execnet itself, to compare.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ import types
 from importlib.util import find_spec
 from pathlib import Path
 
-#: A module that is found before execnet itself, and gives its name to the drop-in.
+#: The source of a module ``execnet`` that is found before execnet itself, and loads the drop-in.
 FOUND_FIRST = """import sys
 del sys.modules["execnet"]
 from pycomnet.xdist import stand_in
 stand_in()
 """
-#: What execnet's suite imports of its internals, and the drop-in does not have.
+#: Internals of execnet that its suite imports, and that the drop-in does not have.
 INTERNALS = {
     "gateway_base": ("ChannelFactory", "Message", "Popen2IO"),
     "gateway_io": ("popen_args", "ssh_args", "vagrant_ssh_args"),
 }
-#: Tests that are left out, as patterns, and why.
+#: Patterns of the tests that are left out, and the reasons.
 LEFT_OUT = {
     "execnet": {
         "*test_basics.py::test_serializer_api_version_error*": "patches a constant of the module",
@@ -56,7 +56,7 @@ LEFT_OUT = {
 
 
 def pytest_configure(config: object) -> None:
-    """As a plugin: names of internals that are imported, and used by tests that are left out."""
+    """As a plugin: define the internals, which only tests that are left out use."""
     import execnet
 
     for name, missing in INTERNALS.items():
@@ -74,7 +74,7 @@ def pytest_collection_modifyitems(config: object, items: list[object]) -> None:
     kept, left = [], []
     for item in items:
         node: str = item.nodeid  # type: ignore[attr-defined]
-        # Those of eventlet and gevent are skipped by the suite itself where these are not there.
+        # The suite itself skips tests of eventlet and gevent where these are not installed.
         skipped = any(name in node and find_spec(name) is None for name in ("eventlet", "gevent"))
         out = not skipped and any(fnmatch.fnmatchcase(node, pattern) for pattern in patterns)
         (left if out else kept).append(item)
@@ -97,11 +97,11 @@ def main() -> int:
         plugins += ["-p", "no:xdist"]
     with tempfile.TemporaryDirectory() as directory:
         path = [directory, os.path.dirname(os.path.abspath(__file__))]
-        # Where pytest-twisted is installed, its reactor would take SIGTERM in all pytests that
-        # tests start, and so prevent crashes that they expect: it is an empty plugin here.
+        # An empty plugin replaces pytest-twisted where that is installed. Its reactor would handle
+        # SIGTERM in each pytest that a test starts, and so prevent crashes that the test expects.
         (Path(directory) / "pytest_twisted.py").write_text("")
         if not options.peer:
-            # Tests start Python and pytest themselves: these find the drop-in by this.
+            # For the processes that tests start.
             (Path(directory) / "execnet.py").write_text(FOUND_FIRST)
         return run(options, [*plugins, *rest], path)
 

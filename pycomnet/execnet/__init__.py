@@ -4,8 +4,8 @@ The names and their meanings are those of execnet 2.1. The gateways are pycomnet
 end when this program does, whatever they run, and need nothing installed. docs/howto/from-execnet
 says what differs, and what there is to gain.
 
-All is imported at once, as tools such as pytest's ``pytester`` remove modules that are imported
-later.
+Every module with state is imported at once: tools such as pytest's ``pytester`` remove modules that
+are imported later from ``sys.modules``, so these are imported again.
 """
 
 from pycomnet.execnet import gateway, gateway_base, multi, rsync, xspec

@@ -1,7 +1,8 @@
 """``main_thread_only``: code that waits too long for the main thread fails, as in execnet.
 
-The far side says when a request begins. After :data:`BEGIN_TIMEOUT` seconds without that, it is
-asked whether requests wait for its main thread: it may only be slow.
+The far side reports when it begins to run a request. If no report arrives within
+:data:`BEGIN_TIMEOUT` seconds, the near side asks whether requests wait for the main thread, as the
+far side may only be slow.
 """
 
 from __future__ import annotations
@@ -21,16 +22,16 @@ if TYPE_CHECKING:
 
 #: Seconds that a request may wait for the main thread.
 BEGIN_TIMEOUT = 1.0
-#: Seconds between the far side's answer and the end of a request: it may have begun meanwhile.
-SETTLE = 0.25
+#: Seconds that a report may be late after the far side has answered that requests wait.
+LATE_REPORT = 0.25
 
 
 class BusyMain:
-    """The requests of one gateway that have not begun. All of it is in the reactor's thread.
+    """The requests of one gateway that have not begun. Used in the reactor's thread only.
 
     :param gateway: the gateway.
     :param reactor: for the timeouts.
-    :ivar begun: the channel over which the far side tells which requests have begun.
+    :ivar begun: the channel over which the far side reports which requests have begun.
     """
 
     def __init__(self, gateway: Gateway, reactor: IReactorTime) -> None:
@@ -41,8 +42,8 @@ class BusyMain:
         self.begun.setcallback(self._begun, lambda _: None)
 
     def add(self, core: ChannelCore) -> None:
-        """A request has been made."""
-        call = self._reactor.callLater(BEGIN_TIMEOUT, self._ask, core)
+        """Watch a new request."""
+        call = self._reactor.callLater(BEGIN_TIMEOUT, self._ask_status, core)
         self._waiting[core.stream.id] = call
 
     def _begun(self, id: object) -> None:
@@ -50,23 +51,23 @@ class BusyMain:
         if call is not None and call.active():
             call.cancel()
 
-    def _ask(self, core: ChannelCore) -> None:
+    def _ask_status(self, core: ChannelCore) -> None:
         if core.over is not None or not self._gateway.isalive():
             self._waiting.pop(core.stream.id, None)
             return
         asked = self._gateway.remote_status()
-        asked.addCallback(self._answered, core).addErrback(self._not_answered, core)
+        asked.addCallback(self._status_came, core).addErrback(self._no_status, core)
 
-    def _not_answered(self, _: object, core: ChannelCore) -> None:
-        """The far side is gone, or says what it should not: whoever uses it finds out."""
+    def _no_status(self, _: object, core: ChannelCore) -> None:
+        """The far side is gone, or its status is not valid: the next use of it raises that."""
         self._waiting.pop(core.stream.id, None)
 
-    def _answered(self, found: object, core: ChannelCore) -> None:
+    def _status_came(self, found: object, core: ChannelCore) -> None:
         if core.stream.id not in self._waiting:
             return
         waits = checked_status(found)["queued"] > 0
-        then = self._fail if waits else self._ask
-        seconds = SETTLE if waits else BEGIN_TIMEOUT
+        then = self._fail if waits else self._ask_status
+        seconds = LATE_REPORT if waits else BEGIN_TIMEOUT
         self._waiting[core.stream.id] = self._reactor.callLater(seconds, then, core)
 
     def _fail(self, core: ChannelCore) -> None:
@@ -77,9 +78,9 @@ class BusyMain:
 
 
 def checked_status(found: object) -> dict[str, int]:
-    """The numbers of a far side's status.
+    """Check a far side's status: ``running``, ``queued`` and ``channels``.
 
-    :raises OSError: it says something else.
+    :raises OSError: it is something else.
     """
     if isinstance(found, dict):
         names = ("running", "queued", "channels")

@@ -1,14 +1,14 @@
 """Round trips past the reactor's thread: a thread that waits for an answer reads it itself.
 
 Between a ``send`` and the ``receive`` of its answer there are two changes of threads. Each of them
-takes longer than the rest of the round trip. So the reactor *lends* the connection to a thread
-that asks and waits for the answer, again and again, while no other thread waits for anything
-(leader/followers). This thread writes its short values to the pipe, and reads the pipe.
+takes longer than the rest of the round trip. So the reactor *lends* the connection to a thread that
+repeatedly sends a value and waits for the answer, while no other thread waits for anything (the
+leader/followers pattern). This thread writes its short values to the pipe, and reads the pipe.
 docs/architecture/execnet.rst has the rules.
 
-Only the reactor's thread changes the state of the connection, since a Ctrl-C may end what another
-thread does anywhere. The thread reads into a queue, and looks at what is in the queue. If that is
-exactly one short value for its channel, the thread takes this value, and notes the cost. Otherwise
+Only the reactor's thread changes the state of the connection, since a Ctrl-C may interrupt another
+thread between any two steps. The thread reads into a queue, and then looks into the queue. If it
+finds exactly one short value for its channel, it takes this value and records the cost. Otherwise
 the reactor gets everything that is in the queue.
 """
 
@@ -37,27 +37,27 @@ if TYPE_CHECKING:
 #: The longest value that is written or read past the reactor, in bytes of its encoding. With a
 #: longer one the change of threads does not matter.
 SHORT = 1024
-#: Seconds that a thread waits for an answer itself. After that it is woken by the reactor's thread,
-#: as everybody is.
-PATIENCE = 5e-3
-#: Seconds after which the reactor takes the connection back if it was not used. Nobody waits
-#: meanwhile, so only what nobody waits for can come so late.
-TICK = 10e-3
-#: Credit that the reactor sets aside for a thread that writes, in bytes: enough for one tick.
-ROOM = 1 << 17
-#: How many answers in a row let it be lent, at least and at most. The number doubles each time that
-#: something else than an answer comes.
-LEAST_ANSWERS = 2
+#: Seconds that a thread waits for an answer itself. After that it waits for the reactor's thread,
+#: as other threads do.
+ANSWER_WAIT = 5e-3
+#: Seconds between checks whether the connection was used; if not, the reactor takes it back. No
+#: thread waits meanwhile, so only values that no thread waits for can be that late.
+CHECK_INTERVAL = 10e-3
+#: Credit that the reactor reserves for a thread that writes, in bytes: enough for one interval.
+RESERVE = 1 << 17
+#: How many answers in a row are needed before the connection is lent, at least and at most. The
+#: number doubles each time that something other than an answer arrives.
+FEWEST_ANSWERS = 2
 MOST_ANSWERS = 128
-#: So many channels of a connection are looked at before it is lent.
+#: A connection with more channels is not lent: each of them would have to be examined.
 MOST_CHANNELS = 64
 #: What :meth:`Bypass.receive` returns if it has no value.
 NOTHING = object()
-#: The first bytes of an encoding that is of one number, text or bytes, true, false or none.
+#: The first bytes of the encodings of numbers, text, bytes, true, false and nil.
 _PLAIN = frozenset(
     (*range(0x80), *range(0xA0, 0xC7), *range(0xCA, 0xD4), *range(0xD9, 0xDC), *range(0xE0, 0x100))
 )
-#: Whatever has none of these has no extension, and so no channel in it.
+#: An encoding without any of these bytes has no extension, and so no channel in it.
 _find_extension = re.compile(rb"[\xc1\xc7-\xc9\xd4-\xd8]").search
 
 
@@ -82,33 +82,33 @@ class Bypass:
         self._transport: ProcessTransport | None = None
         self._wait: BusyWait | None = None
         self._poll: Any = None
-        #: the reactor's thread: where code of others runs in that, it may be amid anything
+        #: the id of the reactor's thread: user code that runs in it must not write here
         self._thread = 0
-        self._tick: IDelayedCall | None = None
+        self._checking: IDelayedCall | None = None
         #: the channel on which the last value was sent, if nothing was received since then
-        self._asked: ChannelCore | None = None
-        #: the answers in a row, and the id of the channel that they came on; how many are needed
-        self._answers = self._answered = 0
-        self._needed = LEAST_ANSWERS
-        #: whether it was used since the last tick
+        self._sent_on: ChannelCore | None = None
+        #: the number of answers in a row, the id of their channel, and how many are needed
+        self._answers = self._answered_on = 0
+        self._answers_needed = FEWEST_ANSWERS
+        #: whether it was used since the last check
         self._used = False
-        #: whether the next value may be written here: one between two answers
+        #: whether the thread may write the next value: one between two answers
         self._may_send = False
-        #: what costs what was written and read; the reactor takes note of it later
+        #: the costs of what was written and read, which the reactor charges later
         self._sent = 0
         self._received: deque[tuple[Stream, int]] = deque()
-        #: credit that is set aside
-        self._room = 0
+        #: reserved credit, in bytes
+        self._reserved = 0
         self.waiting: dict[int, None] = {}
 
     # -- in the user's thread --------------------------------------------------------------------
 
     def send(self, core: ChannelCore, payload: bytes) -> bool:
-        """Write a value's encoding to the pipe, if that may be done here.
+        """Write a value's encoding to the pipe, if this thread may do that.
 
         :returns: whether it is written.
         """
-        self._asked = core
+        self._sent_on = core
         if core is not self.core or not self._may_send:
             return False
         self._may_send = False
@@ -121,15 +121,15 @@ class Bypass:
             return False
         frame = pack(size, DATA, stream.id) + payload
         if transport.writing.overruled:
-            return False  # another thread holds it, for who knows how long
+            return False  # a thread holds it, perhaps for long
         with transport.writing.held:
             # A CLOSE or END is written after `sending` has been set, and in the reactor's thread.
             if core is not self.core or not stream.sending:
                 return False
             cost = frame_cost(size)
-            if self._sent + cost > self._room:
+            if self._sent + cost > self._reserved:
                 return False
-            # Noted first, as a Ctrl-C may end this anywhere: then some credit is never used.
+            # Recorded first, as a Ctrl-C may interrupt this anywhere: then some credit is lost.
             self._sent += cost
             if transport.write_short(frame):
                 return True
@@ -140,36 +140,36 @@ class Bypass:
     def _is_idle(self, stream: Stream) -> bool:
         """Whether nothing that this thread has sent on a stream waits to be written."""
         connection = self._connection
-        # In this order, as that is the order of its ways.
+        # In this order: a value moves from the first to the last.
         return not (stream.queue or connection.mux.has_data() or connection.flushing)
 
     def receive(self, core: ChannelCore, inbox: Inbox, timeout: float | None) -> Any:
-        """Wait a little for a value that answers what was sent last.
+        """Wait for the answer to the last value, for :data:`ANSWER_WAIT` seconds at most.
 
-        :returns: the value, or :data:`NOTHING`: it has to be waited for in the inbox.
+        :returns: the value; or :data:`NOTHING`, if the caller has to wait for it in the inbox.
         """
         if self.core is not None:
-            if core is self.core and (timeout is None or timeout > PATIENCE):
+            if core is self.core and (timeout is None or timeout > ANSWER_WAIT):
                 value = self._read(core, inbox)
                 if value is not NOTHING:
                     return value
-            # Also if it is lent to another channel: who uses two in turn would have it lent and
-            # taken back all the time.
-            self._needed = min(2 * self._needed, MOST_ANSWERS)
+            # Also if it is lent to another channel: otherwise it would be lent and taken back all
+            # the time for a thread that uses two channels in turn.
+            self._answers_needed = min(2 * self._answers_needed, MOST_ANSWERS)
             self._answers = 0
             self.give_back()
-        elif self._asked is core:
-            if self._answered != core.stream.id:
-                self._answered = core.stream.id
+        elif self._sent_on is core:
+            if self._answered_on != core.stream.id:
+                self._answered_on = core.stream.id
                 self._answers = 0
             self._answers += 1
-            if self._answers == self._needed:
+            if self._answers == self._answers_needed:
                 self._outbox.put(core, lambda: self._lend(core))
-            elif self._answers > self._needed:
+            elif self._answers > self._answers_needed:
                 self._answers = 0
         else:
             self._answers = 0
-        self._asked = None
+        self._sent_on = None
         return NOTHING
 
     def _read(self, core: ChannelCore, inbox: Inbox) -> Any:
@@ -179,7 +179,7 @@ class Bypass:
         self._used = True
         try:
             if not wait.poll():
-                ready = self._poll(PATIENCE * 1000)
+                ready = self._poll(ANSWER_WAIT * 1000)
                 wait.came()
                 if not ready:
                     return NOTHING
@@ -200,25 +200,25 @@ class Bypass:
         try:
             value = self._connection.decode(payload)
         except (InvalidValue, ValueNotReceivable):
-            return NOTHING  # the reactor finds out, too, and ends the channel or connection
+            return NOTHING  # the reactor decodes it again, and ends the channel or connection
         if not transport.drop_lent(data):
             return NOTHING
-        # Noted last: an interrupt before this loses some credit, and never grants it twice.
+        # Recorded last: an interrupt before this loses some credit, and never grants it twice.
         self._received.append((core.stream, frame_cost(size)))
         self._may_send = True
-        self._asked = None
-        self._needed = LEAST_ANSWERS
+        self._sent_on = None
+        self._answers_needed = FEWEST_ANSWERS
         return value
 
     def give_back(self) -> None:
-        """In any thread: somebody waits for something else, so let the reactor read."""
+        """In any thread, before it waits for something else: let the reactor read again."""
         if self.core is not None:
             self._call_in_reactor(self.take_back)
 
     # -- in the reactor's thread -----------------------------------------------------------------
 
     def _lend(self, core: ChannelCore) -> None:
-        """Lend it to the thread that receives from a channel, if that can be."""
+        """Lend the connection to the thread that receives from a channel, if that is allowed."""
         self._answers = 0
         connection = self._connection
         transport: Any = connection.transport
@@ -235,12 +235,12 @@ class Bypass:
             return
         if connection.mux.reader.is_within or stream.partial is not None:
             return  # a part of a value has come
-        if stream.credit < 2 * ROOM:
+        if stream.credit < 2 * RESERVE:
             return
         for other in streams.values():
             inbox = other.app.receiver if isinstance(other.app, ChannelCore) else None
             if isinstance(inbox, Inbox) and inbox.has_callback:
-                return  # what comes for it must not come late
+                return  # its values must not be late
         if self._wait is None or self._transport is not transport:
             self._transport = transport
             self._poll = poll_of(transport.read_fileno())
@@ -250,20 +250,20 @@ class Bypass:
         if not transport.lend():
             return
         self._thread = threading.get_ident()
-        self._set_aside(core.stream)
+        self._reserve_credit(core.stream)
         self._used = self._may_send = True
         self.core = core
-        receiver.queue.put(LENT)  # who waits there is the one to read
-        self._tick = self._time.callLater(TICK, self._check)
+        receiver.queue.put(LENT)  # the thread that waits there reads from now on
+        self._checking = self._time.callLater(CHECK_INTERVAL, self._check)
 
-    def _set_aside(self, stream: Stream) -> None:
-        if stream.credit >= 2 * ROOM:
-            stream.credit -= ROOM
-            self._room = ROOM
+    def _reserve_credit(self, stream: Stream) -> None:
+        if stream.credit >= 2 * RESERVE:
+            stream.credit -= RESERVE
+            self._reserved = RESERVE
 
     def _check(self) -> None:
-        """Take it back if nobody has used it since the last time."""
-        self._tick = None
+        """Take the connection back if it was not used since the last check."""
+        self._checking = None
         core = self.core
         if core is None:
             return
@@ -271,29 +271,29 @@ class Bypass:
             self.take_back()
             return
         self._used = False
-        self._settle(core.stream)
-        self._set_aside(core.stream)
-        self._tick = self._time.callLater(TICK, self._check)
+        self._account(core.stream)
+        self._reserve_credit(core.stream)
+        self._checking = self._time.callLater(CHECK_INTERVAL, self._check)
 
     def take_back(self) -> None:
-        """Read in the reactor again. What the other thread has read and not used comes first."""
+        """Read in the reactor again, first what the other thread has read and not used."""
         core = self.core
         if core is None:
             return
-        if self._tick is not None:
-            self._tick.cancel()
-            self._tick = None
+        if self._checking is not None:
+            self._checking.cancel()
+            self._checking = None
         transport = cast(ProcessTransport, self._transport)
         with transport.writing, transport.reading:
             self.core = None
         transport.take_back()
-        self._settle(core.stream)
+        self._account(core.stream)
 
-    def _settle(self, stream: Stream) -> None:
-        """Take note of what was written and read."""
+    def _account(self, stream: Stream) -> None:
+        """Charge the costs of what was written and read."""
         transport = cast(ProcessTransport, self._transport)
         with transport.writing:
-            room, self._room = self._room, 0
+            reserved, self._reserved = self._reserved, 0
             sent, self._sent = self._sent, 0
         received: dict[Stream, int] = {}
         while self._received:
@@ -303,14 +303,14 @@ class Bypass:
         mux = connection.mux
         if connection.lost is not None or mux.failed is not None:
             return
-        stream.credit += room - sent
+        stream.credit += reserved - sent
         if stream.queue:
             mux.scheduler.enqueue(stream)  # it has waited for that credit
         for one, cost in received.items():
             one.window -= cost
             mux.consumed(one, cost)
         if received:
-            connection.dataReceived(b"")  # it is alive
+            connection.dataReceived(b"")  # for keepalive: the peer is alive
         if mux.has_data():
             connection.flush_soon()
 

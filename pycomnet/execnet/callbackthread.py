@@ -12,15 +12,15 @@ from typing import Any
 from pycomnet.text.logs import Logger
 
 log = Logger()
-#: What is to be called with what; None ends the thread.
+#: Pairs of a function and the value to call it with; None ends the thread.
 _Queue = queue.SimpleQueue[tuple[Callable[[Any], object], Any] | None]
 
 
 class _Turn:
-    """Whose turn it is to call callbacks.
+    """Lets one thread at a time call callbacks.
 
-    :ivar lock: held while one runs.
-    :ivar caller: the number of the thread that holds it.
+    :ivar lock: held while a callback runs.
+    :ivar caller: the id of the thread that holds it.
     """
 
     def __init__(self) -> None:
@@ -29,7 +29,7 @@ class _Turn:
 
     @contextlib.contextmanager
     def taken(self) -> Iterator[None]:
-        """Have it, and give it back."""
+        """Hold the lock, and be the caller, within a ``with`` block."""
         with self.lock:
             before, self.caller = self.caller, threading.get_ident()
             try:
@@ -39,15 +39,15 @@ class _Turn:
 
 
 class CallbackThread:
-    """A thread in which callbacks are called with what comes.
+    """A thread that calls callbacks with arriving values.
 
-    What had come before is given to a callback in the thread that sets it, and this one waits
-    meanwhile: so of a gateway's callbacks one runs at a time.
+    Values that had arrived before a callback was set are given to it in the thread that sets it;
+    this one waits meanwhile. So one of a gateway's callbacks runs at a time.
 
-    It runs from the first callback on, until nothing refers to this object any more.
+    The thread runs from the first callback on, until nothing refers to this object any more.
 
-    :param name: the thread's.
-    :param make: makes it; as :class:`threading.Thread`.
+    :param name: the thread's name.
+    :param make: makes the thread; as :class:`threading.Thread`.
     """
 
     def __init__(self, name: str, make: Callable[..., threading.Thread] = threading.Thread) -> None:
@@ -59,7 +59,7 @@ class CallbackThread:
         self._started = False
 
     def start(self) -> None:
-        """Start the thread, if it does not run yet. Called by who sets a callback.
+        """Start the thread, unless it runs. To be called before a callback is set.
 
         :raises RuntimeError: no thread can be started: the limit is reached, or the program ends.
         """
@@ -72,11 +72,11 @@ class CallbackThread:
             weakref.finalize(self, self._queue.put, None).atexit = False
 
     def put(self, call: Callable[[Any], object], value: Any) -> None:
-        """Let it be called with a value."""
+        """Queue a call of a function with a value."""
         self._queue.put((call, value))
 
     def calling(self) -> contextlib.AbstractContextManager[None]:
-        """While this is entered, callbacks are called in this thread and in no other."""
+        """Within a ``with`` block of this, only the current thread calls callbacks."""
         return self._turn.taken()
 
     def is_current(self) -> bool:
@@ -96,7 +96,7 @@ def _run(items: _Queue, turn: _Turn) -> None:
             turn.caller = ident
             try:
                 call(value)
-            except BaseException:  # the thread goes on: all other callbacks need it
+            except BaseException:  # the thread has to go on, for all other callbacks
                 log.failure("a callback could not be called")
             turn.caller = None
         del item, call, value

@@ -31,36 +31,37 @@ if TYPE_CHECKING:
     from pycomnet.execnet.gateway import Gateway
 
 
-#: In the class that name is its attribute.
+#: For annotations in the class, where ``RemoteError`` is its attribute.
 _ExecnetError = RemoteError
 
 
 class Channel(Live):
     """One end of a channel to code at a gateway.
 
-    Values are of the types that ``dumps`` takes, or channels of the same gateway.
+    Values have the types that ``dumps`` accepts, or are channels of the same gateway.
 
     :ivar gateway: the gateway.
-    :ivar id: its number there.
+    :ivar id: the number of the channel in the gateway's connection.
     """
 
     RemoteError = RemoteError
     TimeoutError = TimeoutError
-    #: execnet's, which wakes up so often while it waits. No wait here needs that.
+    #: in execnet, the seconds after which a wait wakes up; waits here do not need that
     _INTERNALWAKEUP = 1000
 
     def __init__(self, gateway: Gateway, id: int) -> None:
         self.gateway = gateway
         self.id = id
-        #: the number of forks before this process, as forks.era was then
+        #: the value of forks.era in the process that made it
         self._era = forks.era
         self._closed = False
 
     @classmethod
     def of(cls, gateway: Gateway, core: ChannelCore) -> Channel:
-        """The user's object for a channel; called in the reactor's thread.
+        """Make the user's object for a channel. Called in the reactor's thread.
 
-        If there was one before, which nobody holds any more, this one goes on with what has come.
+        If there was one before, which nothing refers to any more, the new one continues with the
+        same inbox.
         """
         channel = cls(gateway, core.stream.id)
         channel.core = core
@@ -74,8 +75,7 @@ class Channel(Live):
             inbox = gateway.inbox()
             inbox.attach(core)
         channel._inbox = inbox
-        # Finalizers live for ever, so this one has only weak references, as that of pycomnet's
-        # channels.
+        # Finalizers stay until they are called, so this one has only weak references.
         finalizer = weakref.finalize(
             channel, _dropped, weakref.ref(gateway), weakref.ref(core), weakref.ref(inbox)
         )
@@ -96,9 +96,9 @@ class Channel(Live):
         return self._closed or self._inbox.over or not core.stream.sending
 
     def send(self, item: object) -> None:
-        """Send a value; it is not waited for.
+        """Queue a value to be sent, and return at once.
 
-        :raises pycomnet.execnet.DumpError: it can't be sent.
+        :raises pycomnet.execnet.DumpError: the value can't be sent.
         :raises OSError: the channel is closed.
         """
         core = self.core
@@ -110,6 +110,7 @@ class Channel(Live):
             raise DumpError(f"can't serialize: {problem}") from None
 
     def _why(self) -> str:
+        """Why the connection is lost, to be added to a message."""
         lost = self.core.connection.lost
         return "" if lost is None else f": {lost}"
 
@@ -117,7 +118,7 @@ class Channel(Live):
         """Receive the next value.
 
         :param timeout: seconds to wait for it; None is for ever.
-        :raises TimeoutError: it has not come.
+        :raises TimeoutError: no value has arrived in time.
         :raises EOFError: the other end has closed the channel, or the gateway is gone.
         :raises pycomnet.execnet.RemoteError: the other end has closed it with an error.
         """
@@ -145,7 +146,7 @@ class Channel(Live):
                 waiting.pop(thread, None)
         if item is not END:
             return item
-        inbox.queue.put(END)  # for others that wait, and for the next call
+        inbox.queue.put(END)  # for other threads, and for the next call
         if inbox.has_callback:
             raise OSError(f"cannot receive(): {self!r} has a callback since then")
         raise inbox.take_error() or EOFError()
@@ -168,9 +169,8 @@ class Channel(Live):
     def setcallback(self, callback: Callable[[Any], Any], endmarker: object = NO_ENDMARKER) -> None:
         """Call a function with each value.
 
-        Before this returns it is called, in this thread, with those that have come already.
-        Afterwards all callbacks of a gateway are called one after the other, in a thread of its
-        own.
+        Before this returns, the function is called in this thread with the values that have
+        arrived. Later a thread of the gateway calls all its callbacks, one after the other.
 
         :param endmarker: if given, the function is called with this at the end.
         :raises OSError: the channel has a callback already.
@@ -183,25 +183,25 @@ class Channel(Live):
 
     def _in_reactor(self, function: Callable[[], list[Any]]) -> list[Any]:
         def call() -> list[Any]:
-            self._bypass.take_back()  # what comes for the callback must not come late
+            self._bypass.take_back()  # values for a callback must not be late
             return function()
 
         found: list[Any] = wait_for(call, None, "setcallback")
         return found
 
     def waitclose(self, timeout: float | None = None) -> None:
-        """Wait until the other end has closed it, and its callback has got all.
+        """Wait until the other end has closed it, and its callback has been called with everything.
 
         :raises TimeoutError: that took longer.
-        :raises pycomnet.execnet.RemoteError: it was closed with an error, that no other call has
-            raised.
+        :raises pycomnet.execnet.RemoteError: it was closed with an error, and no other call has
+            raised that.
         :raises EOFError: the gateway is gone.
         """
         self._check()
         self._bypass.give_back()
         inbox = self._inbox
         if inbox.has_callback and self.gateway.callbacks.is_current():
-            # A callback waits. Others are called after it, so it waits only until all has come.
+            # A callback waits. Other callbacks are called after it, so it waits only for the end.
             try:
                 inbox.queue.put(inbox.queue.get(timeout=timeout))
                 closed = True
@@ -223,7 +223,7 @@ class Channel(Live):
     def close(self, error: str | None = None) -> None:
         """Close it, with an error's text or without.
 
-        A callback gets its endmarker before this returns.
+        The callback is called with its endmarker before this returns.
         """
         if self._closed or self._inbox.over or self._era != forks.era:
             return
@@ -236,7 +236,7 @@ class Channel(Live):
     def end_here(self, error: _ExecnetError | None = None, kind: str = "") -> None:
         """End it, as if the other end had closed it with this error.
 
-        :param kind: the type of the error that the other end gets.
+        :param kind: the type of the error that is sent to the other end.
         """
         core = self.core
         self._closed = True
@@ -249,11 +249,11 @@ class Channel(Live):
     @overload
     def makefile(self, mode: Literal["w"] = "w", proxyclose: bool = False) -> ChannelFileWrite: ...
     def makefile(self, mode: str = "w", proxyclose: bool = False) -> Any:
-        """A file object that sends what is written, or reads what comes.
+        """Make a file object that sends what is written to it, or reads what arrives.
 
         :param proxyclose: whether closing the file closes the channel.
         """
-        like_far: Any = self  # the far side's files need these methods of a channel
+        like_far: Any = self  # has the methods of a far channel that these files call
         if mode == "w":
             return ChannelFileWrite(like_far, proxyclose)
         if mode == "r":
@@ -264,11 +264,11 @@ class Channel(Live):
         """Accepted, and without effect: text arrives as text, and bytes as bytes."""
 
     def _getremoteerror(self) -> Exception | None:
-        """The error that it ended with: once. Of those who use it, pytest-xdist is one."""
+        """The error that it ended with; None after the first call. pytest-xdist calls this."""
         return self._inbox.take_error()
 
 
-# A connection that is made from now on sends these as channels.
+# Connections that are made from now on encode these as channels.
 ChannelCore.handle_types += (Channel,)
 also_a_channel(Channel)
 
@@ -276,7 +276,7 @@ also_a_channel(Channel)
 def _dropped(
     gateway: weakref.ref[Gateway], core: weakref.ref[ChannelCore], inbox: weakref.ref[Inbox]
 ) -> None:
-    """Nothing refers to a channel any more."""
+    """End a channel that nothing refers to any more; called by its finalizer, in any thread."""
     owner, dropped, box = gateway(), core(), inbox()
     if owner is None or dropped is None or box is None:
         return
@@ -285,12 +285,12 @@ def _dropped(
 
 
 def _abandon(core: ChannelCore, inbox: Inbox) -> None:
-    """In the reactor's thread: end what nobody can use any more."""
+    """In the reactor's thread: end a channel that nobody can use any more."""
     if core.is_held():
         return  # it came back over a channel in the meantime
     inbox.warn()
     if core.stream.purpose == "exec" or inbox.has_callback:
-        # The code runs on, and sees that nothing more comes.
+        # The far code runs on, and sees that nothing more arrives.
         if not inbox.has_callback:
             inbox.drop()
         if core.stream.sending:

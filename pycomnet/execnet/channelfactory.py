@@ -13,7 +13,7 @@ from pycomnet.execnet.errors import RemoteError
 class ChannelFactory:
     """The open channels of a gateway.
 
-    :param mux: the connection's state.
+    :param mux: the state of its connection.
     :param new: opens a channel.
     """
 
@@ -23,9 +23,9 @@ class ChannelFactory:
 
     @property
     def _channels(self) -> dict[int, Channel]:
-        """Those that somebody holds."""
+        """Channels that something refers to, by their numbers."""
         found = {}
-        # copy() is one step, and the reactor's thread goes on
+        # The reactor's thread changes the dict meanwhile; copy() is one step.
         for id, stream in self._mux.streams.copy().items():
             core = stream.app
             held = core.handle() if isinstance(core, ChannelCore) and core.handle else None

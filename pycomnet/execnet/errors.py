@@ -18,13 +18,11 @@ DumpError = dumpformat.DumpError
 LoadError = dumpformat.LoadError
 TimeoutError = gateway_base.TimeoutError
 
-#: What a channel fails with if code is to run in a main thread that is busy.
+#: The error of a channel whose code waits for a busy main thread.
 MAIN_THREAD_ONLY_DEADLOCK_TEXT = (
     "concurrent remote_exec would cause deadlock for main_thread_only execmodel"
 )
-
-
-#: What a channel is closed with when its code was interrupted.
+#: The text of the error when far code was interrupted.
 INTERRUPTED = "keyboard-interrupted"
 
 
@@ -48,10 +46,10 @@ class RemoteError(RemoteErrorBase):
         return type(self), (self.formatted,)
 
     def warn(self) -> None:
-        """Show it on standard error, as nobody takes it."""
+        """Write it to standard error, as nobody can receive it."""
         if self.formatted == INTERRUPTED or sys.stderr is None:
             return
-        with contextlib.suppress(Exception):  # it is closed, or something that can't write
+        with contextlib.suppress(Exception):  # it may be closed, or replaced by anything
             sys.stderr.write(f"[{os.getpid()}] Warning: unhandled {self!r}\n")
 
 
@@ -60,9 +58,9 @@ class HostNotFound(Exception):
 
 
 def translated(problem: BaseException) -> BaseException:
-    """execnet's exception for one of pycomnet's: a new one each time.
+    """Convert an exception of pycomnet to a new one of execnet.
 
-    A raised exception keeps the frames that it went through, and is not raised in another thread.
+    It is new each time, as a raised exception keeps the frames of the thread that raised it.
     """
     if isinstance(problem, _RemoteError):
         return RemoteError(problem.formatted or problem.message)
@@ -74,7 +72,7 @@ def translated(problem: BaseException) -> BaseException:
 
 
 def geterrortext(problem: BaseException) -> str:
-    """The text that a channel is closed with: the traceback."""
+    """An exception's traceback, with which a channel is closed."""
     return "".join(traceback.format_exception(problem))
 
 

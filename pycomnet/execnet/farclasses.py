@@ -1,7 +1,7 @@
-"""The far side's part of the drop-in, as this process has it.
+"""The classes that the drop-in shares with its far side in this process.
 
-In code that a gateway runs, ``execnet`` is the far side's package already, and its users catch its
-exceptions. There the near side's package takes them from it, and raises the same.
+In a process that is itself a far side of the drop-in, ``execnet`` is the far side's package, and
+code catches the exceptions of that package. So the near side's package uses the same classes.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ else:
 
 
 def also_a_channel(cls: type) -> None:
-    """Let the far side's class of channels be the class of these, too."""
+    """Register a class as a subclass of the far side's class of channels, if there is one."""
     far = gateway_base.Channel
     if far is not None:
         far.register(cls)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from pycomnet.channels.channel import Channel
     from pycomnet.gateways.gateway import Gateway
 
-#: The name of the package there: what far code imports.
+#: The name under which far code imports the package.
 NAME = "execnet"
 _BEGIN = f"""from _pycomnet.far.channel import FarChannel
 from _pycomnet.wire.values import ValueNotSendable
@@ -41,14 +41,14 @@ def request(task: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
 def begin(
     gateway: Gateway, execmodel: str, chdir: str | None, begun: Channel | None = None
 ) -> defer.Deferred[dict[str, Any]]:
-    """Make a gateway one of the drop-in. Called in the reactor's thread.
+    """Set a gateway's far side up for the drop-in. Called in the reactor's thread.
 
-    :param chdir: the directory that its code works in, which is made if it is not there.
-    :param begun: a channel over which it tells the number of each request's channel when the code
-        begins to run.
-    :returns: fires with facts about its interpreter, once further code runs in its main thread.
+    :param chdir: the directory in which its code runs; it is made if it does not exist.
+    :param begun: a channel over which the far side sends the number of each request's channel when
+        the code begins to run.
+    :returns: fires with facts about its interpreter once its main thread is free for other code.
     """
-    # Whoever uses the gateway finds out if it is gone.
+    # If the gateway is gone, the next use of it raises that.
     gateway.offer_modules(ModuleOffer.far_package(NAME, execnet)).addErrback(lambda _: None)
     given = {"execmodel": execmodel, "chdir": chdir, "begun": begun, "near": __package__}
     channel = gateway.remote_exec(_BEGIN, given=given)

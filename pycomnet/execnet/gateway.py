@@ -35,12 +35,12 @@ if TYPE_CHECKING:
     from pycomnet.execnet.multi import Group
     from pycomnet.gateways.gateway import Gateway as _Gateway
 
-#: execnet's names of these, which its users' tests call.
+#: execnet's names of these, for programs that use them.
 _source_of_function = source_of_function
 _find_non_builtin_globals = missing_names
 #: Seconds that running code has to complete once its gateway is told to exit; as in execnet.
 EXIT_GRACE = 5.0
-#: Seconds that interrupted code, and exit functions after it, have then; as in execnet.
+#: Seconds that interrupted code and exit functions then have; as in execnet.
 EXIT_PATIENCE = 10.0
 
 
@@ -64,15 +64,15 @@ class RemoteStatus(RInfo):
 
 
 class Gateway(Live):
-    """A Python interpreter, and the way to it. Made by ``makegateway``.
+    """A Python interpreter, and the connection to it. Made by ``makegateway``.
 
-    These are not execnet's, and are for the drop-in itself: ``inner``, ``outbox``, ``inbox``,
-    ``callbacks``, ``era``, ``kill``, ``has_ended``, ``is_connected`` and ``wait_begun``.
+    These are not execnet's, but for other modules of the drop-in: ``inner``, ``outbox``, ``inbox``,
+    ``callbacks``, ``era``, ``has_ended``, ``is_connected`` and ``wait_begun``.
 
     :ivar id: its name in its group.
     :ivar spec: its :class:`XSpec`.
     :ivar execmodel: threads and locks for this side.
-    :ivar remoteaddress: of a gateway by ssh or a socket, where it is.
+    :ivar remoteaddress: the host or address of a gateway by ssh or a socket.
     """
 
     def __init__(self, gateway: _Gateway, group: Group, spec: XSpec) -> None:
@@ -119,7 +119,7 @@ class Gateway(Live):
         self._ended.set()
 
     def _open(self, purpose: str, first: bytes | None = None) -> Channel:
-        self.outbox.flush()  # what this thread has sent before comes first
+        self.outbox.flush()  # what the caller has sent before is sent first
         return Channel.of(self, self._connection.open(purpose, first))
 
     def _begin_exit(self) -> None:
@@ -169,27 +169,28 @@ class Gateway(Live):
         return channel
 
     def newchannel(self) -> Channel:
-        """A channel, to be sent over another one to code there."""
+        """Open a channel, to be sent over another one to code there."""
         channel: Channel = self._ask(lambda: self._open("channel"), "newchannel")
         return channel
 
     def remote_status(self) -> RemoteStatus:
-        """What it does at the moment."""
+        """How much it runs at the moment."""
         self._wait_ready()
         found = checked_status(self._ask(self.inner.remote_status, "remote_status"))
         own = 0 if self._busy is None else 1
         return RemoteStatus(
             {
                 "numexecuting": found["running"] + found["queued"],
-                # without the one of this question, and that of the drop-in itself
+                # without the channel of this request and the drop-in's own
                 "numchannels": max(0, found["channels"] - own),
                 "execmodel": self.spec.execmodel,
             }
         )
 
     def _rinfo(self, update: bool = False) -> RInfo:
-        """Facts about its interpreter, as they were at first, or are now.
+        """Facts about its interpreter.
 
+        :param update: whether they are asked for again.
         :raises pycomnet.execnet.RemoteError: they can't be asked for, as the main thread is busy.
         """
         if update:
@@ -209,11 +210,11 @@ class Gateway(Live):
         return self.is_connected() and not self._exits.is_set()
 
     def inbox(self) -> Inbox:
-        """What takes all that comes over one channel."""
+        """Make an inbox for a channel."""
         return Inbox(self.callbacks, self._exits)
 
     def is_connected(self) -> bool:
-        """Whether there is a connection, be it to a gateway that exits."""
+        """Whether there is a connection; also while the gateway exits."""
         return self._connection.lost is None
 
     def exit(self) -> None:
@@ -221,7 +222,7 @@ class Gateway(Live):
 
         Then it is interrupted, and has :data:`EXIT_PATIENCE` more.
         """
-        # Not a class of its own: pytest's derive from it, and say that a session ends early.
+        # Not a subclass: those of pytest say that a session ends early.
         if sys.exc_info()[0] is KeyboardInterrupt:
             self.interrupt()
         self._group._unregister(self)  # noqa: SLF001 - execnet's name
@@ -230,7 +231,7 @@ class Gateway(Live):
             running_reactor().callFromThread(self._begin_exit)
 
     def interrupt(self) -> None:
-        """The user has interrupted this program: what runs there is interrupted when it exits.
+        """Let :meth:`exit` interrupt its code at once, as the user has interrupted this program.
 
         execnet's workers are in the terminal's process group, and get its signal themselves.
         """
@@ -241,12 +242,8 @@ class Gateway(Live):
         self._check()
         self._ended.wait(timeout)
 
-    def kill(self) -> None:
-        """End it at once, whatever it does."""
-        kill_all([self])
-
     def has_ended(self) -> bool:
-        """Whether it is gone."""
+        """Whether its process has ended."""
         return self._ended.is_set()
 
     @property
@@ -254,9 +251,9 @@ class Gateway(Live):
         return ChannelFactory(self._connection.mux, self.newchannel)
 
     def wait_begun(self) -> None:
-        """Wait until it has all settings of its spec.
+        """Wait until the settings of its spec are in effect.
 
-        :raises pycomnet.execnet.RemoteError: it can't have that.
+        :raises pycomnet.execnet.RemoteError: one of them can't be.
         """
         self._wait_ready()
 
@@ -292,9 +289,9 @@ def rinfo_source(channel):  # type: ignore[no-untyped-def]
 
 
 def _facts(found: object) -> dict[str, Any]:
-    """Facts about an interpreter, as they come from there.
+    """Check an interpreter's facts, as it has sent them.
 
-    :raises OSError: it says something else.
+    :raises OSError: they are something else.
     """
     version = found.get("version_info") if isinstance(found, dict) else None
     if isinstance(found, dict) and isinstance(version, list):
@@ -303,7 +300,7 @@ def _facts(found: object) -> dict[str, Any]:
 
 
 def kill_all(gateways: list[Gateway]) -> None:
-    """End gateways at once and at the same time; return when they are gone."""
+    """End gateways at once, all at the same time; return when they have ended."""
     here = [gateway for gateway in gateways if gateway.era == forks.era]
     if here:
         wait_for(

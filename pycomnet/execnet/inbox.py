@@ -1,8 +1,8 @@
-"""What comes over a channel: queued for ``receive``, or given to a callback.
+"""Values that arrive on a channel: queued for ``receive``, or passed to a callback.
 
 As in execnet, the reactor takes values from the connection at once, and queues them without a
-limit. So far code that sends a value never waits for code on this side, which may itself be waiting
-for the far code.
+limit. So far code that sends a value never waits for code on this side, which may itself wait for
+the far code.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from pycomnet.execnet.errors import INTERRUPTED, RemoteError, geterrortext
 
 
 class _Marker:
-    """A value of which there is one."""
+    """A value that is compared by identity, with a name for messages."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -35,18 +35,18 @@ class _Marker:
 NO_ENDMARKER = _Marker("no endmarker")
 #: After the last value.
 END = _Marker("end")
-#: No value: who waits may read the connection itself (:mod:`pycomnet.execnet.bypass`).
+#: No value: the thread that takes it reads the connection itself (:mod:`pycomnet.execnet.bypass`).
 LENT = _Marker("lent")
 
 
 class Inbox:
-    """Everything that comes over one channel.
+    """Everything that arrives on one channel.
 
     :param callbacks: calls its callback.
     :param exits: set when its gateway is told to exit: what far code raises then is not shown.
-    :ivar has_callback: whether it has one, or has had one.
-    :ivar over: whether nothing more comes.
-    :ivar closed: set when nothing more comes, and the callback has returned.
+    :ivar has_callback: whether it has a callback, or has had one.
+    :ivar over: whether nothing more arrives.
+    :ivar closed: set when nothing more arrives, and the callback has returned.
     :ivar queue: what can be received, and :data:`LENT`; at the end :data:`END`, also if there is a
         callback.
     """
@@ -78,7 +78,7 @@ class Inbox:
         #: whether the callback has raised, and gets only the endmarker
         self._failed = False
         self._errors: list[RemoteError] = []
-        #: why the connection is over
+        #: why the connection is lost
         self._lost: str | None = None
         #: held while ``over`` or the callback is set
         self._lock = threading.Lock()
@@ -91,25 +91,25 @@ class Inbox:
     # -- in the reactor's thread -----------------------------------------------------------------
 
     def attach(self, core: ChannelCore) -> None:
-        """Take all that comes over this channel."""
+        """Take everything that arrives on this channel."""
         self._core = core
         core.receiver = self
         core.set_callback(self.arrived, self.failed, END)
 
     def adopt(self) -> None:
-        """Nobody held the channel; now somebody holds it again."""
+        """Queue values again: nothing referred to the channel, and now something does."""
         if not (self.over or self.has_callback):
             self._put = self.queue.put
 
     def arrived(self, value: Any) -> None:
-        """A value has come, or the end."""
+        """Queue a value; or :data:`END`, that nothing more arrives."""
         if value is END:
             self.end()
         else:
             self._put(value)
 
     def failed(self, failure: Failure) -> None:
-        """It ends with an error: of far code, of the connection, or in a value that came."""
+        """End with an error: of far code, of the connection, or in an arriving value."""
         problem = failure.value
         if isinstance(problem, _RemoteError):
             text = problem.formatted or problem.message
@@ -121,7 +121,7 @@ class Inbox:
         self.end()
 
     def _add_error(self, error: RemoteError) -> None:
-        """Keep an error for who uses the channel; if nobody can, show it."""
+        """Keep an error for users of the channel; show it if there are none."""
         self._errors.append(error)
         if not self._is_held():
             self.warn()
@@ -130,20 +130,20 @@ class Inbox:
         return self._core is None or self._core.is_held()
 
     def warn(self) -> None:
-        """Nobody can take its errors any more: show them."""
+        """Show its errors, as nobody can receive them any more."""
         if self._exits is not None and self._exits.is_set():
             return
         while (error := self._next_error()) is not None:
             error.warn()
 
     def drop(self) -> None:
-        """Forget what comes from now on."""
+        """Ignore values from now on."""
         self._put = _ignore
 
     def _switch(self, callback: Callable[[Any], Any], endmarker: object) -> list[Any]:
-        """Give the callback what comes from now on; return what has come.
+        """Pass values to the callback from now on; return those that have arrived.
 
-        :raises OSError: there is a callback.
+        :raises OSError: there is a callback already.
         """
         with self._lock:
             if self.has_callback:
@@ -161,7 +161,7 @@ class Inbox:
                 if item is not END and item is not LENT:
                     items.append(item)
             if self.over:
-                # Another thread may have END in its hands at this moment, so it is not looked for.
+                # Another thread may have taken END and not put it back yet.
                 items.append(END)
                 self.queue.put(END)
             return items
@@ -172,7 +172,7 @@ class Inbox:
     # -- in any thread ---------------------------------------------------------------------------
 
     def end(self, error: RemoteError | None = None) -> None:
-        """Nothing more comes."""
+        """End: nothing more arrives."""
         with self._lock:
             if error is not None:
                 self._errors.append(error)
@@ -192,11 +192,11 @@ class Inbox:
         endmarker: object,
         in_reactor: Callable[[Callable[[], list[Any]]], list[Any]],
     ) -> None:
-        """Call back with what has come, before this returns; and with what comes.
+        """Call the callback with what has arrived, before this returns, and later with the rest.
 
-        What the callback raises before this returns is raised here: a Ctrl-C, too.
+        What the callback raises before this returns is raised here, Ctrl-C too.
 
-        :param in_reactor: calls a function in the reactor's thread.
+        :param in_reactor: calls a function in the reactor's thread, and returns its result.
         """
         self._callbacks.start()
         with self._callbacks.calling():
@@ -206,7 +206,7 @@ class Inbox:
                     raise problem
 
     def finish(self) -> None:
-        """The channel is closed here: its callback gets nothing more but the endmarker, now."""
+        """End, as the channel was closed here: call the callback with the endmarker only."""
         try:
             self._give_endmarker()
         finally:
@@ -219,9 +219,9 @@ class Inbox:
             callback(self._endmarker)
 
     def take_error(self) -> Exception | None:
-        """The error that it ended with, the first time; later the connection's, if it is lost.
+        """The error that it ended with, the first time; later that of a lost connection.
 
-        It is a new one each time, as several threads may raise it.
+        That one is new each time, as several threads may raise it.
         """
         return self._next_error() or (EOFError(self._lost) if self._lost is not None else None)
 
@@ -234,9 +234,9 @@ class Inbox:
     # -- in the thread of a callback -------------------------------------------------------------
 
     def call(self, value: Any) -> BaseException | None:
-        """Call the callback with a value, or with the endmarker at the end.
+        """Call the callback with a value, or with the endmarker for :data:`END`.
 
-        :returns: what it raised; the channel is closed with that.
+        :returns: the exception that it raised; the channel is closed with that.
         """
         raised: BaseException | None = None
         if value is END:
@@ -245,7 +245,7 @@ class Inbox:
             except BaseException as problem:
                 raised = problem
                 self._callback_failed(problem)
-            self.closed.set()  # its error is there by now, for who waits for this
+            self.closed.set()  # last: a thread that waits for this takes the error then
             return raised
         callback = self._callback
         if callback is None or self._failed:
@@ -258,7 +258,7 @@ class Inbox:
         return raised
 
     def _callback_failed(self, problem: BaseException) -> None:
-        """The callback raised: close the channel with that; the callback gets the endmarker."""
+        """Close the channel with the callback's exception, and call it with the endmarker."""
         text = geterrortext(problem)
         self._add_error(RemoteError(text))
         if self._failed:
@@ -272,7 +272,7 @@ class Inbox:
 
 
 def _ignore(_: object) -> None:
-    """Nobody will receive it."""
+    """Drop a value that nobody will receive."""
 
 
 __all__ = ["END", "LENT", "NO_ENDMARKER", "Inbox"]

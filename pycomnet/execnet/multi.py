@@ -1,4 +1,4 @@
-"""Groups of gateways, and channels to all of one."""
+"""Groups of gateways, and the channels to all gateways of a group."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ ATEXIT_TIMEOUT = 1.0
 
 
 class Group(Live):
-    """Gateways that belong together: a sequence of them, and a mapping of their ids.
+    """Gateways that belong together: a sequence of gateways, and a mapping of their ids.
 
     :param xspecs: specs of gateways to be made at once.
     :param execmodel: how ``remote_exec`` runs code, where a spec does not say that.
@@ -58,7 +58,7 @@ class Group(Live):
         atexit.register(self._cleanup_atexit)
 
     def _begin(self) -> None:
-        """There are no gateways."""
+        """Begin without gateways."""
         self._gateways: list[Gateway] = []
         self._to_join: list[Gateway] = []
         self._made: _Group | None = None
@@ -66,7 +66,7 @@ class Group(Live):
         self._lock = threading.Lock()
 
     def forked(self) -> None:
-        """In a forked child: the gateways are the parent's, and this group begins anew."""
+        """In a forked child: begin without gateways, as they are the parent's."""
         forks.keep((self._gateways, self._to_join, self._made))
         self._begin()
 
@@ -141,8 +141,8 @@ class Group(Live):
             ``id``, ``python``, ``chdir``, ``nice``, ``env:NAME``, ``via``, ``execmodel``,
             ``dont_write_bytecode``, ``ssh_config``, and those of pycomnet's specs.
         :raises ValueError: the spec says no kind of gateway, or something that is wrong.
-        :raises pycomnet.execnet.HostNotFound: the other machine can't be reached, or Python not be
-            started there.
+        :raises pycomnet.execnet.HostNotFound: the other machine can't be reached, or Python can't
+            be started there.
         """
         if not spec:
             spec = self.defaultspec
@@ -166,13 +166,13 @@ class Group(Live):
             try:
                 gateway.wait_begun()
             except BaseException:
-                gateway.kill()
+                kill_all([gateway])
                 raise
         self._register(gateway)
         return gateway
 
     def _inner(self) -> _Group:
-        """The group that makes the gateways; it begins with the first."""
+        """The group of pycomnet that makes the gateways; made with the first of them."""
         with self._lock:
             if self._made is None:
                 output = UnchangedOutput(in_pool_thread(_pass_errors_on))
@@ -214,7 +214,7 @@ class Group(Live):
         while self._gateways or self._to_join:
             routes = {_route(gateway) for gateway in self}
             last = [gateway for gateway in self if gateway.id not in routes]
-            # Ids that were used again may make a ring, in which no gateway is the last.
+            # An id may be used again, so routes may form a ring, in which no gateway is the last.
             for gateway in last or self:
                 gateway.exit()
             ending = list(self._to_join)
@@ -224,13 +224,13 @@ class Group(Live):
                 if gateway in own and ends is not None:
                     gateway.join(max(0.0, ends - time.monotonic()))
                 else:
-                    gateway.join()  # something else that was registered may take no timeout
+                    gateway.join()  # an object of the user's may have no timeout parameter
             kill_all([gateway for gateway in own if not gateway.has_ended()])
             with self._lock:
                 self._to_join = [each for each in self._to_join if each not in ending]
 
     def interrupt(self) -> None:
-        """The user has interrupted this program: as :meth:`Gateway.interrupt`, for all."""
+        """As :meth:`Gateway.interrupt`, for all gateways."""
         for gateway in self:
             gateway.interrupt()
 
@@ -250,7 +250,7 @@ def _pass_errors_on(output: Output) -> None:
     if output.stream != STDERR:
         return
     data = output.text.encode("utf-8", "surrogateescape")
-    with contextlib.suppress(OSError):  # there is none here, or nobody reads it
+    with contextlib.suppress(OSError):  # it is closed, or nobody reads it
         while data:
             data = data[os.write(2, data) :]
 

@@ -1,7 +1,7 @@
 """Values that user threads send over a connection, in the order of sending.
 
-A thread encodes its value, queues the encoding, and goes on. The first of several queued values
-wakes the reactor, which then sends all of them.
+A thread encodes its value, queues the encoding, and goes on. The first value in the queue wakes the
+reactor, which then sends the whole queue.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from pycomnet.text.logs import Logger
 from pycomnet.wire.frames import FRAGMENT, bin32
 
 log = Logger()
-#: So many values are written in one turn of the reactor, which then serves others.
-CROWD = 512
+#: The most values that are sent in one turn of the reactor, which then serves other connections.
+MOST_PER_TURN = 512
 
 
 class Outbox:
@@ -37,10 +37,10 @@ class Outbox:
         self._connection = connection
         self._send_now: Callable[[Any, bytes], int] = connection.mux.send_now
         self._waiting: deque[tuple[ChannelCore, Any]] = deque()
-        #: whether the reactor will hand over what waits
-        self._told = False
-        #: whether it does so now
-        self._giving = False
+        #: whether the reactor's thread has been asked to send the queue
+        self._woken = False
+        #: whether it is sending it now
+        self._flushing = False
         self.bypass = Bypass(reactor, connection, self)
 
     def send(self, core: ChannelCore, value: object) -> None:
@@ -61,46 +61,46 @@ class Outbox:
 
     def is_idle(self) -> bool:
         """In any thread: whether nothing that this thread has sent waits here."""
-        return not (self._waiting or self._giving)  # in this order: from the first to the second
+        return not (self._waiting or self._flushing)  # in this order: the first before the second
 
     def put(self, core: ChannelCore, what: Any) -> None:
-        """Queue an encoded value in a tuple, long bytes as they are, or a function to be called."""
+        """Queue a tuple of an encoded value, long bytes as they are, or a function to be called."""
         self._waiting.append((core, what))
-        if not self._told:
-            self._tell()
+        if not self._woken:
+            self._wake()
 
-    def _tell(self) -> None:
+    def _wake(self) -> None:
         try:
-            self._told = True
-            self._call_in_reactor(self._hand_over)
-        except BaseException:  # a Ctrl-C, too: the next one tells it again
-            self._told = False
+            self._woken = True
+            self._call_in_reactor(self._run)
+        except BaseException:  # Ctrl-C, too: the next value wakes the reactor
+            self._woken = False
             raise
 
-    def _hand_over(self) -> None:
-        # What is added from now on is seen, or wakes the reactor once more.
-        self._told = False
-        self._giving = True
+    def _run(self) -> None:
+        # A value that is added from now on is sent in this turn, or wakes the reactor again.
+        self._woken = False
+        self._flushing = True
         try:
-            self._connection.send_together(self._send_crowd)
+            self._connection.send_together(self._send_some)
         finally:
-            self._giving = False
-            if self._waiting and not self._told:
-                self._tell()
+            self._flushing = False
+            if self._waiting and not self._woken:
+                self._wake()
 
-    def _send_crowd(self) -> None:
-        self.flush(CROWD)
+    def _send_some(self) -> None:
+        self.flush(MOST_PER_TURN)
 
     def flush(self, most: int | None = None) -> None:
-        """In the reactor's thread: send what waits now, and not what is added meanwhile.
+        """In the reactor's thread: send what is in the queue now, but not what is added meanwhile.
 
-        :param most: how many at most.
+        :param most: the most values to send; None for all.
         """
-        before, self._giving = self._giving, True
+        before, self._flushing = self._flushing, True
         try:
             self._flush(most)
         finally:
-            self._giving = before
+            self._flushing = before
 
     def _flush(self, most: int | None) -> None:
         waiting = self._waiting
@@ -117,7 +117,7 @@ class Outbox:
                 else:
                     what()
                     continue
-            except Exception:  # the others' turn comes all the same
+            except Exception:  # the other values are sent all the same
                 log.failure("a channel could not be used")
                 continue
             if not sent.called or isinstance(sent.result, Failure):
@@ -125,4 +125,4 @@ class Outbox:
 
 
 def _drop(_: Failure) -> None:
-    """The channel was closed meanwhile: its next ``send`` and ``receive`` raise the error."""
+    """Ignore that the channel was closed meanwhile: its next ``send`` or ``receive`` raises it."""

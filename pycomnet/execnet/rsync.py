@@ -26,7 +26,7 @@ GONE = os.strerror(errno.ENOENT)
 
 @attrs.frozen
 class RSyncDestination:
-    """A directory at a gateway. It is what callbacks get as execnet's channel.
+    """A directory at a gateway. RSync's callbacks get it where execnet passes its channel.
 
     :ivar gateway: the gateway.
     """
@@ -38,9 +38,9 @@ class RSyncDestination:
 
 
 class RSync:
-    """Makes directories at gateways equal to one here; or files, if it is a file.
+    """Makes directories at gateways equal to one here; or files, if that is a file.
 
-    A subclass may have another :meth:`filter`.
+    A subclass may override :meth:`filter`.
 
     :param sourcedir: the directory here.
     :param callback: for each target it is called with ``"list"`` and the bytes of all files that
@@ -61,9 +61,9 @@ class RSync:
         self._targets: list[RSyncDestination] = []
 
     def filter(self, path: str) -> bool:
-        """Whether a file or directory takes part.
+        """Whether a file or directory is sent.
 
-        :param path: its whole path here.
+        :param path: its absolute path here, or relative as ``sourcedir`` is.
         """
         return True
 
@@ -91,9 +91,9 @@ class RSync:
         )
 
     def send(self, raises: bool = True) -> None:
-        """Make the targets equal to the directory here; each is one for this run only.
+        """Make the targets equal to the directory here, and forget the targets.
 
-        :param raises: whether it is an error if there are none.
+        :param raises: whether it is an error if there are no targets.
         :raises OSError: something could not be done.
         """
         targets, self._targets = self._targets, []
@@ -103,13 +103,13 @@ class RSync:
             return
         try:
             for target in targets:
-                # With main_thread_only, other code may run there for ever: then this fails.
+                # With main_thread_only other code may occupy the main thread: then this raises.
                 target.gateway.remote_exec("").waitclose()
             if os.path.isfile(self._sourcedir):
                 for target in targets:
                     self._send_file(target)
             else:
-                for each in _with_names_of_their_own(targets):
+                for each in _distinct_names(targets):
                     self._send_directory(each)
         except (PycomnetError, RemoteError, EOFError) as problem:
             raise OSError(str(problem)) from None
@@ -130,8 +130,8 @@ class RSync:
 
         result = self._run(targets, progress)
         for each in result.targets:
-            # What has disappeared meanwhile is no error. What could not be deleted is one, though
-            # it is not here.
+            # A file that has disappeared here meanwhile is no error. One that could not be deleted
+            # there is an error, though it does not exist here.
             each.failed = [
                 (path, reason)
                 for path, reason in each.failed
@@ -169,7 +169,7 @@ class RSync:
             channel = target.gateway.remote_exec(
                 write_file, path=target.path, mode=found.st_mode & 0o777, times=times
             )
-            # It asks for each piece: a long file is never in memory as a whole.
+            # The far side asks for each piece, so a long file is never in memory as a whole.
             for _ in channel:
                 channel.send(file.read(PIECE))
         channel.waitclose()
@@ -190,12 +190,12 @@ class RSync:
             return 0  # it has disappeared
 
     def _report_send_file(self, gateway: Gateway, modified_rel_path: str) -> None:
-        """Print that a file is sent; a subclass may say that in another way."""
+        """Print that a file was sent; a subclass may override this."""
         print(f"{gateway} <= {modified_rel_path}")
 
 
 def write_file(channel, path, mode, times):  # type: ignore[no-untyped-def]
-    """Runs at the target: write a file whole, or leave the old one."""
+    """Runs at the target: replace a file by a whole new one, or leave the old one."""
     import os
     import tempfile
 
@@ -205,7 +205,7 @@ def write_file(channel, path, mode, times):  # type: ignore[no-untyped-def]
     except OSError:
         if not os.path.isdir(directory or "."):
             raise
-    # A new file, with a name that nobody can know before, and only for this user until it is whole.
+    # A new file with an unpredictable name, which only this user can read until it is whole.
     handle, other = tempfile.mkstemp(prefix=".", dir=directory or ".")
     try:
         with os.fdopen(handle, "wb") as file:
@@ -223,12 +223,10 @@ def write_file(channel, path, mode, times):  # type: ignore[no-untyped-def]
         raise
 
 
-def _with_names_of_their_own(
-    targets: list[RSyncDestination],
-) -> Iterator[dict[str, RSyncDestination]]:
-    """Targets by the names that events have for them: gateways of two groups may have equal ones.
+def _distinct_names(targets: list[RSyncDestination]) -> Iterator[dict[str, RSyncDestination]]:
+    """Targets by their names in events. Gateways of two groups may have equal names.
 
-    :returns: as few dictionaries as that needs.
+    :returns: dictionaries in which each name occurs once.
     """
     while targets:
         found: dict[str, RSyncDestination] = {}

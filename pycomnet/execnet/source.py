@@ -1,4 +1,4 @@
-"""Makes the request of ``remote_exec`` from text, a function or a module, as execnet does."""
+"""Makes the task of a ``remote_exec`` from text, a function or a module, as execnet does."""
 
 from __future__ import annotations
 
@@ -11,21 +11,19 @@ from typing import Any
 from pycomnet.errors import CodeNotSendable
 from pycomnet.gateways.source import exec_request, missing_globals
 
-#: Text; a function or a module; or what is text by ``str()``.
+#: Text, a function, a module, or any object whose ``str()`` is the text.
 Source = object
 
 
 def task_of(source: Source, kwargs: dict[str, Any]) -> dict[str, Any]:
-    """The task for ``run`` of the far side.
-
-    :param source: a function, a module, text, or what is text by ``str()``.
+    """Make the task that ``run`` of the far side takes.
 
     :raises TypeError: only a function takes arguments.
     :raises ValueError: the function can't run on its own; the message says why.
     """
     if isinstance(source, types.ModuleType):
-        _no_arguments(kwargs)
-        # The module may have been written to since it was imported.
+        _refuse_arguments(kwargs)
+        # The module's file may have changed since it was imported.
         linecache.checkcache(source.__file__)
         try:
             text = inspect.getsource(source)
@@ -33,7 +31,7 @@ def task_of(source: Source, kwargs: dict[str, Any]) -> dict[str, Any]:
             raise ValueError(f"can't find the source of {source!r}") from None
         return {"source": text, "filename": source.__file__ or "<remote exec>"}
     if isinstance(source, str) or not callable(source):
-        _no_arguments(kwargs)
+        _refuse_arguments(kwargs)
         return {"source": textwrap.dedent(str(source)), "filename": "<remote exec>"}
     if isinstance(source, types.MethodType):
         source = source.__func__
@@ -42,7 +40,7 @@ def task_of(source: Source, kwargs: dict[str, Any]) -> dict[str, Any]:
     return task
 
 
-def _no_arguments(kwargs: dict[str, Any]) -> None:
+def _refuse_arguments(kwargs: dict[str, Any]) -> None:
     if kwargs:
         raise TypeError("can't pass kwargs to non-function remote_exec")
 

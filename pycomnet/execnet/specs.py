@@ -16,8 +16,8 @@ from pycomnet.execnet.errors import HostNotFound
 from pycomnet.execnet.xspec import XSpec
 from pycomnet.gateways.spec import Spec, split_command
 
-#: Keys that are pycomnet's own, and are passed on.
-OWN = (
+#: Keys of pycomnet's specs that are passed on unchanged.
+PASSED_ON = (
     *("ca", "cert", "fork", "keepalive", "key", "max_items", "max_value"),
     *("token", "token_file", "trusted"),
 )
@@ -27,9 +27,9 @@ VAGRANT_TIMEOUT = 60.0
 
 @contextlib.contextmanager
 def pycomnet_spec(spec: XSpec) -> Iterator[Spec]:
-    """The pycomnet spec of an execnet spec, for the time in which the gateway is made.
+    """Convert an execnet spec. The gateway has to be made within the ``with`` block.
 
-    :raises ValueError: it says no kind of gateway, or something is wrong with it.
+    :raises ValueError: the spec names no kind of gateway, or is wrong in another way.
     """
     _check_keys(spec)
     options: dict[str, Any] = {
@@ -37,7 +37,7 @@ def pycomnet_spec(spec: XSpec) -> Iterator[Spec]:
         "nice": int(spec.nice) if spec.nice else None,
         "env": {name: str(value) for name, value in spec.env.items()},
     }
-    options |= {key: value for key in OWN if (value := getattr(spec, key)) is not None}
+    options |= {key: value for key in PASSED_ON if (value := getattr(spec, key)) is not None}
     if spec.execmodel is not None:
         options["execmodel"] = spec.execmodel
     if spec.dont_write_bytecode:
@@ -63,12 +63,12 @@ def pycomnet_spec(spec: XSpec) -> Iterator[Spec]:
             parsed = Spec.parse(text, **options)
         except SpecError as problem:
             raise ValueError(str(problem)) from None
-        with translated(spec):
+        with execnet_errors(spec):
             yield parsed
 
 
 def _check_keys(spec: XSpec) -> None:
-    """Refuse settings that would have no effect, or a different one from what they promise."""
+    """Refuse settings that would have no effect, or a misleading one."""
     for key in ("ssh", "vagrant_ssh"):
         host = getattr(spec, key)
         if host is not None and (not isinstance(host, str) or not host):
@@ -96,7 +96,10 @@ def _check_python(options: dict[str, Any]) -> None:
 
 
 def _endpoint(spec: XSpec) -> str:
-    """The endpoint of a gateway service."""
+    """The endpoint string of a gateway service.
+
+    :raises ValueError: there are no credentials for it.
+    """
     address = str(spec.socket)
     host, colon, port = address.rpartition(":")
     if host.startswith("[") and host.endswith("]"):
@@ -105,7 +108,7 @@ def _endpoint(spec: XSpec) -> str:
     else:
         simple = bool(colon) and port.isdigit() and ":" not in host
     if simple:
-        _resolve(host, int(port))
+        _check_host(host, int(port))
         host = host.replace(":", "\\:")  # as Twisted's endpoints have it
     if spec.token is None and spec.token_file is None and spec.cert is None:
         raise ValueError(
@@ -116,8 +119,11 @@ def _endpoint(spec: XSpec) -> str:
     return f"tcp:{host}:{port}" if simple else address
 
 
-def _resolve(host: str, port: int) -> None:
-    """Raise if a host is not known."""
+def _check_host(host: str, port: int) -> None:
+    """Check that a host's name can be resolved.
+
+    :raises pycomnet.execnet.HostNotFound: it can't.
+    """
     try:
         socket.getaddrinfo(host, port)
     except OSError as problem:
@@ -125,8 +131,8 @@ def _resolve(host: str, port: int) -> None:
 
 
 @contextlib.contextmanager
-def translated(spec: XSpec) -> Iterator[None]:
-    """Raise execnet's errors for a gateway that could not be started."""
+def execnet_errors(spec: XSpec) -> Iterator[None]:
+    """Convert the errors of a gateway that could not be started to those of execnet."""
     try:
         yield
     except GatewayNotStarted as problem:
@@ -141,7 +147,7 @@ def translated(spec: XSpec) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _vagrant_config(machine: str) -> Iterator[str]:
-    """A file with ssh's options for a vagrant machine."""
+    """Write ssh's options for a vagrant machine to a file, which exists in the ``with`` block."""
     try:
         done = subprocess.run(
             ["vagrant", "ssh-config", machine],

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -52,8 +51,8 @@ class Reply:
 class WorkerPool:
     """Calls functions in threads.
 
-    :param execmodel: the pool's, for its users; threads are used in any case.
-    :param hasprimary: whether one thread of the user's takes calls as well, while it is free.
+    :param execmodel: kept for users of the pool; threads are used in any case.
+    :param hasprimary: whether a thread of the user's runs calls, too, while it is free.
     """
 
     def __init__(self, execmodel: ExecModel, hasprimary: bool = False) -> None:
@@ -122,10 +121,8 @@ class WorkerPool:
 
     def terminate(self, timeout: float | None = None) -> bool:
         """Take no more calls, and wait."""
-        begin = time.monotonic()
         self.trigger_shutdown()
-        left = None if timeout is None else max(0.0, timeout - (time.monotonic() - begin))
-        return self.waitall(left)
+        return self.waitall(timeout)
 
 
 __all__ = ["Reply", "WorkerPool"]

@@ -8,8 +8,8 @@ from typing import Any
 class XSpec:
     """A gateway spec.
 
-    The value of a key is an attribute: text, or True for a key without ``=``. A key that is not
-    there is None. Unknown keys are allowed.
+    Each key is an attribute: text, True for a key without ``=``, or None for a missing key. Unknown
+    keys are allowed.
 
     :ivar env: the values of ``env:NAME=value``.
     """
@@ -51,7 +51,7 @@ class XSpec:
         return None
 
     def __repr__(self) -> str:
-        """Without the values of tokens and of the environment: it may be printed and logged."""
+        """Leave out tokens and values of variables, as this may be printed and logged."""
         parts = []
         for part in self._spec.split("//"):
             key, equals, _ = part.partition("=")

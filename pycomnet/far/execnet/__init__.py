@@ -1,16 +1,16 @@
-"""``import execnet`` at the far side of the drop-in's gateways; sent when one is made.
+"""The package ``execnet`` at the far side of the drop-in's gateways; sent when a gateway is made.
 
-Standard library only, in the common subset of Python 2.7 and 3. What execnet has for the side that
-starts gateways is taken from the near side's package, if that is installed where this runs.
+Standard library only, in the common subset of Python 2.7 and 3. execnet's names for the side that
+starts gateways are taken from the near side's package, if that is installed where this runs.
 """
 
 from . import execmodel, gateway_base
 from .dumpformat import DataFormatError, DumpError, LoadError, dump, dumps, load, loads
 from .gateway_base import TimeoutError
 
-# RemoteError and Channel are set when the far side has begun.
+# gateway_base.begin sets RemoteError and Channel.
 
-#: What only the side that starts gateways has.
+#: Names for the side that starts gateways.
 NEAR = frozenset(
     ("Gateway", "Group", "HostNotFound", "MultiChannel", "RSync", "XSpec", "default_group")
     + ("makegateway", "set_execmodel", "gateway", "multi", "xspec", "rsync", "__version__")

@@ -1,10 +1,10 @@
-"""execnet's dump format: values in bytes that any Python reads.
+"""execnet's dump format: values as bytes that any Python reads.
 
 A version byte, the opcodes of one value, and STOP. An opcode pushes a value on a stack, or makes
-one of those on top of it. Numbers of four bytes and floats are big-endian. Reading it builds plain
-values and nothing else, so it is safe on bytes from anywhere. What is read is limited by what is
-there: a length that is written alone reserves no memory. Only its time is not limited: numbers can
-be chosen so that a set of them takes long, as with any set in Python.
+one of the values on top of it. Integers of four bytes and floats are big-endian. Reading makes
+plain values and nothing else, so bytes from anywhere can be read. Memory is limited by the size of
+the input: a length without its bytes reserves none. Time is not limited: numbers can be chosen so
+that a set of them takes long, as with any set in Python.
 """
 
 import struct
@@ -18,15 +18,15 @@ _COMPLEX = struct.Struct("!dd")
 _text = type("".encode("ascii").decode("ascii"))
 _long = type(1 << 80)
 _MIN, _MAX = -(1 << 31), (1 << 31) - 1
-#: How deep tuples and frozensets may be nested in each other. Python computes the hash of one by a
-#: recursion in C, which would crash the process.
+#: How deep tuples and frozensets may be nested in each other. Python computes their hashes by a
+#: recursion in C, which crashes the process when it is too deep.
 DEEPEST = 250
 #: A long value is read in pieces of this many bytes, so that a false length reserves no memory.
 PIECE = 1 << 20
 
 
 class DataFormatError(Exception):
-    """A value can't be dumped, or bytes are no dumped value."""
+    """A value can't be dumped, or bytes can't be loaded."""
 
 
 class DumpError(DataFormatError):
@@ -34,7 +34,7 @@ class DumpError(DataFormatError):
 
 
 class LoadError(DataFormatError):
-    """Bytes are no dumped value."""
+    """Bytes are not a dumped value."""
 
 
 class opcode(object):
@@ -186,7 +186,7 @@ def loads(bytestring, py2str_as_py3str=False, py3str_as_py2str=False):
 
     :param py2str_as_py3str: Python 3 reads Python 2's ``str`` as text, and not as bytes.
     :param py3str_as_py2str: text of Python 3 is read as bytes, which Python 2 calls ``str``.
-    :raises LoadError: the bytes are no dumped value.
+    :raises LoadError: the bytes are not a dumped value.
     :raises EOFError: there are too few.
     """
     return load(BytesIO(bytestring), py2str_as_py3str, py3str_as_py2str)
@@ -271,12 +271,12 @@ class Unserializer(object):
         return items
 
     def hashable(self, made, items):
-        """A tuple or frozenset of these items, once it is known that it is not nested too deep."""
+        """Make a tuple or frozenset of these items, unless that nests too deep."""
         depths = self._depths
         depth = 1
         for item in items:
             if type(item) is tuple or type(item) is frozenset:
-                # An empty one may be the one that all of Python shares.
+                # An empty one may be Python's only one, which was not made here.
                 depth = max(depth, 1 + depths.get(id(item), 1))
         if depth > DEEPEST:
             raise LoadError("not a dumped value: it nests deeper than %d" % DEEPEST)

@@ -1,7 +1,7 @@
-"""``execmodel``: what execnet's users take threads, locks and queues from.
+"""``execmodel``: execnet's users take threads, locks and queues from it.
 
-The modules are imported when they are first used: most code at a gateway needs none of them, and
-importing them takes longer than all the rest of a gateway's first import.
+Modules are imported when they are first used: most code at a gateway needs none of them, and
+importing them takes longer than the rest of this package.
 """
 
 import os
@@ -12,7 +12,7 @@ try:
 except ImportError:  # Python 2
     from thread import get_ident
 
-#: The names that execnet knows, and what they are here.
+#: The models of execnet that there are here.
 KNOWN = ("thread", "main_thread_only")
 
 
@@ -55,12 +55,12 @@ class ExecModel(object):
 
     @property
     def RLock(self):
-        """Makes a lock that a thread may take several times."""
+        """``threading.RLock``: makes locks that a thread may take several times."""
         import threading
 
         return threading.RLock
 
-    #: in execnet, too, a thread may take it several times
+    #: as in execnet, a thread may take this one several times, too
     Lock = RLock
 
     @property

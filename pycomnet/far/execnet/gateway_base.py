@@ -1,7 +1,7 @@
 """The far side of a gateway of the drop-in: its channels, and how it runs code.
 
-:func:`begin` is run once, when the gateway has been made. It gives the far side's channels
-execnet's meanings, where those differ.
+:func:`begin` is run once, when the gateway has been made. It gives the far side's channels the
+methods and exceptions of execnet's.
 """
 
 import abc
@@ -13,21 +13,21 @@ from .execmodel import ExecModel, get_execmodel
 
 
 class TimeoutError(IOError):
-    """Nothing has come in time."""
+    """No value has arrived in time."""
 
 
-#: The type of the error with which the near side closes a request that has waited for the main
-#: thread for too long.
+#: The type of the error with which the near side closes a request that has waited too long for the
+#: main thread.
 WAITED = "main_thread_only"
 #: The far side's own classes, once :func:`begin` has been called.
 Channel = None
 RemoteError = None
-#: The name of the near side's package, which has the rest of execnet's API.
+#: The name of the near side's package, which has the rest of execnet's names.
 near = ""
 
 
 def begin(channel, plain, not_sendable, given):
-    """Make this the far side of a gateway of the drop-in.
+    """Set this process up as the far side of a gateway of the drop-in.
 
     :param plain: the class of the far side's channels.
     :param not_sendable: its exception for a value that can't be sent.
@@ -48,12 +48,12 @@ def begin(channel, plain, not_sendable, given):
     gateway.id = "%s-worker" % gateway.id
     gateway.execmodel = get_execmodel(str(given["execmodel"]))
     gateway._channelfactory = Channels(link.mux)  # noqa: SLF001 - execnet's name
-    take_output_back()
+    restore_output()
     directory = given.get("chdir")
     if directory:
         try:
             os.makedirs(directory)
-        except OSError:  # it is there; or another gateway makes it at the same time
+        except OSError:  # it exists; another gateway may have just made it
             if not os.path.isdir(directory):
                 raise
         os.chdir(directory)
@@ -62,12 +62,12 @@ def begin(channel, plain, not_sendable, given):
 
 
 class NoPlugin(object):
-    """Finds the drop-in's plugin for pytest where that is not installed: an empty module.
+    """Finds an empty module in place of the drop-in's pytest plugin, where that is not installed.
 
-    pytest-xdist passes the options of the command line on to its workers, so they are told to load
-    the plugin. It has nothing to do there.
+    pytest-xdist passes the options of its command line to its workers, so these load the plugin. It
+    has nothing to do there.
 
-    :param package: the name of the package that the plugin is in.
+    :param package: the name of the package that has the plugin.
     """
 
     def __init__(self, package):
@@ -88,10 +88,10 @@ class NoPlugin(object):
         """As any loader's: the module stays empty."""
 
 
-def take_output_back():
-    """Drop what is printed, and write errors to standard error, both without the connection."""
+def restore_output():
+    """Drop printed output, and write errors to standard error; neither goes over the connection."""
     if not hasattr(os, "dup2"):
-        return  # Jython: the near side drops what is printed
+        return  # Jython: the near side drops printed output
     null = os.open(os.devnull, os.O_WRONLY)
     try:
         os.dup2(null, 1)
@@ -138,7 +138,7 @@ def channel_class(plain, not_sendable):
     :param not_sendable: its exception for a value that can't be sent.
     """
 
-    # The near side's package registers its class here, if that is imported in this process: so
+    # If the near side's package is imported in this process, it registers its own class here: so
     # execnet.Channel is the class of its channels, too.
     class WorkerChannel(abc.ABCMeta("Registry", (plain,), {})):
         """A channel with execnet's exceptions."""
@@ -180,7 +180,7 @@ def channel_class(plain, not_sendable):
 
 
 def run(channel, task, given, function_of):
-    """Run the code of a request. An EOFError is a normal end: nothing more comes to it.
+    """Run the code of a request. An EOFError is a normal end: its channel has ended.
 
     :param task: its ``source``, ``filename``, and for a function its ``function`` and ``line``.
     :param given: the function's arguments.

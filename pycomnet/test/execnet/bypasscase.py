@@ -26,7 +26,7 @@ from pycomnet.wire.mux import EV_CLOSED, EV_DATA, EV_OPENED, EV_RUN, Mux
 #: Seconds for what comes at once.
 SOON = 10.0
 #: Seconds for which a thread reads itself here.
-PATIENCE = 2.0
+ANSWER_WAIT = 2.0
 
 
 class Reactor(MemoryReactorClock):
@@ -116,7 +116,7 @@ class BypassCase(SynchronousTestCase):
 
     def setUp(self) -> None:
         # The far side here may get its turn late, when the machine is busy.
-        self.patch(bypass_module, "PATIENCE", PATIENCE)
+        self.patch(bypass_module, "ANSWER_WAIT", ANSWER_WAIT)
         self.far_in, near_out = os.pipe()
         near_in, self.far_out = os.pipe()
         os.set_blocking(self.far_in, False)

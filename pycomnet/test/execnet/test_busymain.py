@@ -8,7 +8,7 @@ from twisted.internet import defer
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from pycomnet.execnet.busymain import BEGIN_TIMEOUT, SETTLE, BusyMain, checked_status
+from pycomnet.execnet.busymain import BEGIN_TIMEOUT, LATE_REPORT, BusyMain, checked_status
 from pycomnet.execnet.channel import Channel
 from pycomnet.execnet.errors import MAIN_THREAD_ONLY_DEADLOCK_TEXT, RemoteError
 from pycomnet.far.execnet.gateway_base import WAITED
@@ -88,7 +88,7 @@ class BusyMainTests(SynchronousTestCase):
         """With words that say what to do."""
         self.far.status["queued"] = 1
         self.clock.advance(BEGIN_TIMEOUT)
-        self.clock.advance(SETTLE)
+        self.clock.advance(LATE_REPORT)
         self.assertEqual(str(self.core.channel.error), MAIN_THREAD_ONLY_DEADLOCK_TEXT)
         self.assertEqual(self.core.channel.kind, WAITED)
 
@@ -115,7 +115,7 @@ class BusyMainTests(SynchronousTestCase):
         self.far.status["queued"] = 1
         self.clock.advance(BEGIN_TIMEOUT)
         self.far.callback(3)
-        self.clock.advance(SETTLE)
+        self.clock.advance(LATE_REPORT)
         self.assertIsNone(self.core.channel.error)
 
     def test_a_slow_far_side_is_waited_for(self) -> None:

@@ -6,7 +6,7 @@ import functools
 import os
 from typing import Any
 
-from pycomnet.execnet.bypass import ROOM, SHORT, TICK
+from pycomnet.execnet.bypass import CHECK_INTERVAL, RESERVE, SHORT
 from pycomnet.execnet.channel import Channel
 from pycomnet.gateways.transports import pipes
 from pycomnet.test.execnet.bypasscase import SOON, BypassCase, Threads
@@ -32,7 +32,7 @@ class BypassTests(BypassCase):
         self.assertEqual(self.user(trips), list(range(50)))
         self.assertEqual(self.reactor.from_threads, [])
 
-    def test_it_is_not_lent_to_who_does_not_wait(self) -> None:
+    def test_it_is_not_lent_to_a_thread_that_does_not_wait(self) -> None:
         """An answer that has come before it is asked for shows nothing."""
         for number in range(10):
             self.threads.run(functools.partial(self.channel.send, number))
@@ -44,8 +44,8 @@ class BypassTests(BypassCase):
     def test_it_is_taken_back_when_nobody_uses_it(self) -> None:
         """So what comes later wakes the reactor, which learns of the end, too."""
         self.lend()
-        self.reactor.advance(TICK)
-        self.reactor.advance(TICK)
+        self.reactor.advance(CHECK_INTERVAL)
+        self.reactor.advance(CHECK_INTERVAL)
         self.assertIs(self.bypass.core, None)
         self.far.send(self.far_stream(), b"\x07")
         self.far_write()
@@ -58,7 +58,7 @@ class BypassTests(BypassCase):
         for number in range(5):
             self.user(functools.partial(self.channel.send, number))
             self.assertEqual(self.user(lambda: self.channel.receive(SOON)), number)
-            self.reactor.advance(TICK)
+            self.reactor.advance(CHECK_INTERVAL)
             self.assertIs(self.bypass.core, self.core)
 
     def test_it_is_not_lent_while_a_channel_has_a_callback(self) -> None:
@@ -69,7 +69,7 @@ class BypassTests(BypassCase):
             self.assertEqual(self.ask(number), number)
         self.assertIs(self.bypass.core, None)
 
-    def test_who_waits_elsewhere_gets_the_reactor_to_read(self) -> None:
+    def test_a_thread_that_waits_elsewhere_lets_the_reactor_read(self) -> None:
         """On another channel, or for the end of one."""
         other = self.open()
         self.lend()
@@ -258,9 +258,9 @@ class BypassTests(BypassCase):
 
         for _ in range(20):
             self.threads.run(trips)
-            self.reactor.advance(TICK)
-        self.reactor.advance(TICK)
-        self.reactor.advance(TICK)
+            self.reactor.advance(CHECK_INTERVAL)
+        self.reactor.advance(CHECK_INTERVAL)
+        self.reactor.advance(CHECK_INTERVAL)
         self.turn()
         self.turn()
         near, far = self.core.stream, self.far_stream()
@@ -274,15 +274,15 @@ class BypassTests(BypassCase):
         self.lend()
         self.answer = self.silent
         self.far.consumed = lambda stream, cost: None
-        self.core.stream.credit = ROOM // 4
+        self.core.stream.credit = RESERVE // 4
         self.came.clear()
-        self.threads.run(lambda: self.channel.send(b"z" * (ROOM // 2)))
+        self.threads.run(lambda: self.channel.send(b"z" * (RESERVE // 2)))
         self.turn()
         self.assertEqual(self.came, [])
-        self.reactor.advance(TICK)
-        self.reactor.advance(TICK)
+        self.reactor.advance(CHECK_INTERVAL)
+        self.reactor.advance(CHECK_INTERVAL)
         self.turn()
-        self.assertEqual([len(value) for value in self.came], [ROOM // 2])
+        self.assertEqual([len(value) for value in self.came], [RESERVE // 2])
 
     def test_a_peer_that_overruns_its_window_is_refused(self) -> None:
         """What a thread takes itself counts as well."""
@@ -290,9 +290,9 @@ class BypassTests(BypassCase):
         stream = self.core.stream
         stream.window = 100
         self.assertEqual(self.ask("x" * 200), "x" * 200)
-        self.reactor.advance(TICK)
-        self.reactor.advance(TICK)
-        self.reactor.advance(TICK)
+        self.reactor.advance(CHECK_INTERVAL)
+        self.reactor.advance(CHECK_INTERVAL)
+        self.reactor.advance(CHECK_INTERVAL)
         os.write(self.far_out, pack(1, 1, stream.id) + b"\x01")
         self.turn()
         self.assertIsNot(self.connection.mux.failed, None)
@@ -303,18 +303,18 @@ class BypassTests(BypassCase):
         self.lend()
         self.far.consumed = lambda stream, cost: None
         self.answer = self.silent
-        self.core.stream.credit = ROOM // 4
+        self.core.stream.credit = RESERVE // 4
         self.came.clear()
-        self.threads.run(lambda: self.channel.send(b"z" * (ROOM // 2)), self.channel.close)
+        self.threads.run(lambda: self.channel.send(b"z" * (RESERVE // 2)), self.channel.close)
         self.turn()
         self.assertEqual((self.came, self.closed), ([], []))
-        self.reactor.advance(TICK)
-        self.reactor.advance(TICK)
+        self.reactor.advance(CHECK_INTERVAL)
+        self.reactor.advance(CHECK_INTERVAL)
         self.turn()
-        self.assertEqual([len(value) for value in self.came], [ROOM // 2])
+        self.assertEqual([len(value) for value in self.came], [RESERVE // 2])
         self.assertEqual(self.closed, [self.channel.id])
 
-    def test_two_channels_in_turn_have_it_not_lent(self) -> None:
+    def test_it_is_not_lent_to_a_thread_that_uses_two_channels_in_turn(self) -> None:
         """It would be taken back all the time."""
         other = self.open()
         for number in range(20):
@@ -349,7 +349,7 @@ class BypassTests(BypassCase):
         self.transport.read_rest()
         self.assertEqual(got, [b"first"])
 
-    def test_what_the_system_may_cut_is_not_written(self) -> None:
+    def test_what_the_system_may_write_in_part_is_not_written(self) -> None:
         """A pipe takes so many bytes as a whole."""
         self.assertFalse(self.transport.write_short(b"x" * (pipes.SHORT + 1)))
         self.assertRaises(BlockingIOError, os.read, self.far_in, 1)

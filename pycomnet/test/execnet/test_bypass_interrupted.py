@@ -8,7 +8,7 @@ from typing import Any
 
 from pycomnet.execnet import bypass as bypass_module
 from pycomnet.execnet import channel as channel_module
-from pycomnet.execnet.bypass import TICK
+from pycomnet.execnet.bypass import CHECK_INTERVAL
 from pycomnet.execnet.channel import Channel
 from pycomnet.gateways.transports import calllock, pipes
 from pycomnet.test.execnet.bypasscase import SOON, BypassCase
@@ -44,15 +44,15 @@ class InterruptedTests(BypassCase):
             if trip.got == ["last"] and trip.sent:
                 # As a queue's get, which may be interrupted when it has taken the value.
                 self.assertIn("in drop_lent or after it", trip.where)
-            self.reactor.advance(TICK)
-            self.reactor.advance(TICK)
+            self.reactor.advance(CHECK_INTERVAL)
+            self.reactor.advance(CHECK_INTERVAL)
         self.fail("a round trip has no end")
 
     def test_code_that_waits_for_the_reactor_may_run_anywhere(self) -> None:
         """A signal handler, or a ``__del__``: the reactor does not wait for its thread."""
         self.patch(calllock, "LONGEST", 0.05)
-        self.patch(bypass_module, "PATIENCE", 0.1)
-        self.patch(bypass_module, "MOST_ANSWERS", bypass_module.LEAST_ANSWERS)
+        self.patch(bypass_module, "ANSWER_WAIT", 0.1)
+        self.patch(bypass_module, "MOST_ANSWERS", bypass_module.FEWEST_ANSWERS)
         other = self.open()
         for another in (True, False):
             for line in range(1, 400):
@@ -69,8 +69,8 @@ class InterruptedTests(BypassCase):
                 if another:
                     self.assertEqual(trip.got, ["within", 1], trip.where)
                 self.assertEqual(self.ask("later"), "later", trip.where)
-                self.reactor.advance(TICK)
-                self.reactor.advance(TICK)
+                self.reactor.advance(CHECK_INTERVAL)
+                self.reactor.advance(CHECK_INTERVAL)
             else:
                 self.fail("a round trip has no end")
         self.assertEqual(self.far.failed, None)

@@ -91,13 +91,13 @@ class ImportsTests(SynchronousTestCase):
         """And not its plugins, whose asserts it changes when they are imported."""
         from _pytest.assertion.rewrite import AssertionRewritingHook
 
-        from pycomnet.xdist import pytests_modules
+        from pycomnet.xdist import modules_of_pytest
 
         found = dict.fromkeys(("pytest", "_pytest.main", "xdist.plugin"), types.ModuleType("x"))
         changed = found["_pytest.changed"] = types.ModuleType("x")
         changed.__loader__ = object.__new__(AssertionRewritingHook)
         self.patch(sys, "modules", {**sys.modules, **found})
-        names = pytests_modules()
+        names = modules_of_pytest()
         self.assertEqual(names[0], "pytest")
         self.assertIn("_pytest.main", names)
         self.assertNotIn("_pytest.changed", names)
@@ -132,10 +132,10 @@ class ImportsTests(SynchronousTestCase):
             pluginmanager=types.SimpleNamespace(get_plugin={"dsession": session}.get),
             stash={xdist.EARLY: early},
         )
-        self.patch(os, "environ", {**os.environ, xdist.SWITCH: "no"})
+        self.patch(os, "environ", {**os.environ, xdist.PRELOAD_VARIABLE: "no"})
         xdist.Workers(config).pytest_xdist_setupnodes()
         self.assertIs(worker.fork_servers.imports, None)
-        del os.environ[xdist.SWITCH]
+        del os.environ[xdist.PRELOAD_VARIABLE]
         xdist.Workers(config).pytest_xdist_setupnodes()
         self.assertEqual(worker.fork_servers.imports.path, (os.getcwd(), "/there"))
         self.assertIs(worker.fork_servers.early, early)

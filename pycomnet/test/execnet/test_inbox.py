@@ -36,7 +36,7 @@ class Dropped:
 class CallbackThreadTests(SynchronousTestCase):
     """:class:`CallbackThread`."""
 
-    def test_who_sets_a_callback_is_told_that_no_thread_can_be_started(self) -> None:
+    def test_setting_a_callback_fails_if_no_thread_can_be_started(self) -> None:
         """At the limit of threads, and when the program ends; later there may be one."""
 
         class NoThread(threading.Thread):
@@ -271,7 +271,7 @@ class InboxTests(SynchronousTestCase):
                 count,
             )
 
-    def test_several_threads_take_an_error_without_an_accident(self) -> None:
+    def test_each_thread_gets_an_error_object_of_its_own(self) -> None:
         """Each gets another object, as each raises it."""
         self.inbox.failed(Failure(ConnectionLost("it is gone")))
         self.assertIsNot(self.inbox.take_error(), self.inbox.take_error())

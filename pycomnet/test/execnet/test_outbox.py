@@ -16,7 +16,7 @@ from zope.interface import implementer
 from pycomnet.execnet.callbackthread import CallbackThread
 from pycomnet.execnet.channel import Channel as DropInChannel
 from pycomnet.execnet.inbox import Inbox
-from pycomnet.execnet.outbox import CROWD, Outbox
+from pycomnet.execnet.outbox import MOST_PER_TURN, Outbox
 from pycomnet.test.garbage import collects
 from pycomnet.test.kit import PairCase
 
@@ -93,12 +93,12 @@ class OutboxTests(SynchronousTestCase):
         self.reactor.turn()
         self.assertEqual(self.core.sent[3:], [3])
 
-    def test_a_thread_that_sends_without_a_pause_does_not_keep_the_reactor(self) -> None:
+    def test_a_thread_that_sends_continuously_does_not_block_the_reactor(self) -> None:
         """A turn ends, and the rest follows in the next ones."""
         send = self.core.send
 
         def send_and_more(payload: int, prefix: bytes = b"") -> defer.Deferred[None]:
-            if payload < 3 * CROWD:
+            if payload < 3 * MOST_PER_TURN:
                 self.outbox.send(self.core, payload + 1)
             result: defer.Deferred[None] = send(payload)
             return result
@@ -111,17 +111,17 @@ class OutboxTests(SynchronousTestCase):
         while self.reactor.given:
             self.reactor.turn()
             turns += 1
-        self.assertEqual(self.core.sent, list(range(3 * CROWD + 1)))
-        self.assertEqual(turns, 3 * CROWD)
+        self.assertEqual(self.core.sent, list(range(3 * MOST_PER_TURN + 1)))
+        self.assertEqual(turns, 3 * MOST_PER_TURN)
 
-    def test_a_turn_sends_a_crowd_at_most(self) -> None:
+    def test_a_turn_sends_a_limited_number_of_values(self) -> None:
         """However much waits."""
-        for value in range(CROWD + 1):
+        for value in range(MOST_PER_TURN + 1):
             self.outbox.send(self.core, value)
         self.reactor.turn()
-        self.assertEqual(len(self.core.sent), CROWD)
+        self.assertEqual(len(self.core.sent), MOST_PER_TURN)
         self.reactor.turn()
-        self.assertEqual(len(self.core.sent), CROWD + 1)
+        self.assertEqual(len(self.core.sent), MOST_PER_TURN + 1)
         self.assertEqual(self.reactor.given, [])
 
     def test_what_was_sent_before_can_be_sent_now(self) -> None:
@@ -147,7 +147,7 @@ class OutboxTests(SynchronousTestCase):
         self.reactor.turn()
         self.assertEqual(self.core.sent, [1, 2])
 
-    def test_what_can_not_be_sent_does_not_keep_the_rest(self) -> None:
+    def test_a_value_that_can_not_be_sent_does_not_stop_the_others(self) -> None:
         """Not even at the limit of memory."""
         send = self.core.send
 

@@ -55,7 +55,7 @@ class Order(SynchronousTestCase):
         events.put(event("gw1", "logstart"))
         self.assertEqual(taken(events), [("gw1", "logstart")])
 
-    def test_worker_that_ends_holds_no_other_up(self) -> None:
+    def test_worker_that_has_ended_delays_no_other(self) -> None:
         """It crashes or fails before it is ready."""
         for ending in ("errordown", "internal_error", "workerfinished"):
             events = self.started("gw0", "gw1")
@@ -63,7 +63,7 @@ class Order(SynchronousTestCase):
             events.put(event("gw0", ending))
             self.assertEqual(taken(events), [("gw0", ending), ("gw1", "workerready")])
 
-    def test_what_is_of_no_worker_does_not_wait(self) -> None:
+    def test_event_of_no_worker_is_passed_on_at_once(self) -> None:
         """A warning does not say whose it is."""
         events = self.started("gw0")
         events.put(("warning_recorded", {"when": "config"}))
