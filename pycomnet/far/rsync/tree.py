@@ -351,7 +351,7 @@ class PathDirectory(object):
         self._functions.replace(self._at(name), self._at(other))
 
     def finish(self, name, other, mode, time, owner):
-        """Give a file that was just made, and is no link, what it shall have; and rename it.
+        """Set owner, time and mode of a file that was just made, and rename it.
 
         :param owner: user and group, or None.
         """
