@@ -1,22 +1,22 @@
 """What goes wrong with other programs that make environments, case by case.
 
-==== ========================================================== ========================================
-case what happens                                               test
-==== ========================================================== ========================================
-1    a Python without ensurepip                                 ``test_bare_python_without_network``
-2    several programs make the same environment at once; one    ``test_sixteen_creators_build_once``
-     of them dies with the lock                                 ``test_dead_creator_holds_nobody_up``
-3    the same requirements in another order                     ``test_asks_no_index_again``
-4    the far machine reaches no index                           ``test_bare_python_without_network``
-5    a far Python of another kind; a package without a wheel    ``test_another_python_gets_its_wheels``
-     for it                                                     ``test_missing_wheel_is_named``
-6    a path with blanks, or too long for ``#!``                 ``test_scripts_of_difficult_paths_start``
-7    a build that fails, a full disk, a killed creator          ``test_compiler_error_arrives_whole``
-                                                                ``test_full_disk_leaves_nothing_half``
-                                                                ``test_half_a_wheel_is_not_found``
-8    a project with ``.git``, an sdist over 100 MiB             ``test_large_project_is_installed``
-9    a build with requirements of its own, here and there       ``test_unfit_wheel_is_built_there``
-==== ========================================================== ========================================
+==== ============================================== ===========================================
+case what happens                                   test
+==== ============================================== ===========================================
+1    a Python without ensurepip                     ``test_bare_python_without_network``
+2    several programs make the same at once; one    ``test_sixteen_creators_build_once``
+     of them dies with the lock                     ``test_dead_creator_holds_nobody_up``
+3    the same requirements in another order         ``test_asks_no_index_again``
+4    the far machine reaches no index               ``test_bare_python_without_network``
+5    a far Python of another kind; a package        ``test_another_python_gets_its_wheels``
+     without a wheel for it                         ``test_missing_wheel_is_named``
+6    a path with blanks, or too long for ``#!``     ``test_scripts_of_difficult_paths_start``
+7    a build that fails, a full disk, a creator     ``test_compiler_error_arrives_whole``
+     that is killed                                 ``test_full_disk_leaves_nothing_half``
+                                                    ``test_half_a_wheel_is_not_found``
+8    a project with ``.git``, an sdist > 100 MiB    ``test_large_project_is_installed``
+9    a build with requirements of its own           ``test_unfit_wheel_is_built_there``
+==== ============================================== ===========================================
 """
 
 from __future__ import annotations
