@@ -1,4 +1,4 @@
-"""One run of a fetch: what its receiver, in a thread, and the reactor tell each other."""
+"""One run of a fetch: carries messages between its receiver, in a thread, and the reactor."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from pycomnet.errors import PycomnetError
 from pycomnet.far.rsync.compose import TooMuch
 from pycomnet.far.rsync.entries import BadBatch
 from pycomnet.rsync.fetchreceiver import FetchReceiver
+from pycomnet.rsync.lines import carried, message_size
 from pycomnet.rsync.options import SyncError, SyncOptions
 from pycomnet.rsync.result import EventKind, SyncEvent, TargetResult, shown_path
 
@@ -118,21 +119,19 @@ class FetchRun:
         message = blockingCallFromThread(self._reactor, self._channel.receive)
         if not isinstance(message, list) or not message:
             raise BadBatch(f"{type(message).__name__} is no message")
-        self._result.bytes_received += 20 + sum(
-            len(each) for each in message if isinstance(each, bytes)
-        )
+        self._result.bytes_received += carried(message_size(message))
         return message
 
     def next_data(self) -> bytes:
         """The next bytes of the raw channel."""
         self.check()
         data: Any = blockingCallFromThread(self._reactor, self._data.receive)
-        self._result.bytes_received += len(data)
+        self._result.bytes_received += carried(len(data))
         return bytes(data)
 
     def put(self, message: list[Any]) -> None:
         """Send a message. It does not wait: the far side may wait for this end to receive."""
-        size = 20 + sum(len(each) for each in message if isinstance(each, bytes))
+        size = carried(message_size(message))
         self._reactor.callFromThread(self._send, message, size)
 
     def compared(self, count: int) -> None:
@@ -154,7 +153,7 @@ class FetchRun:
     # -- in the reactor's thread -----------------------------------------------------------------
 
     def end(self) -> None:
-        """Let the receiver end soon."""
+        """Make the receiver end: its next call of :meth:`check`, or of a channel, fails."""
         self._ended.set()
         self._channel.close()
         self._data.close()
@@ -173,9 +172,9 @@ class FetchRun:
         sending.addCallback(sent).addErrback(lambda _: None)
 
     def record(self, kind: EventKind, path: bytes, reason: str) -> None:
-        """Put it into the result, and tell the user."""
+        """Put it into the result, and report it to the user."""
         if self.receiving.called:
-            return  # it was ended
+            return  # the run was ended
         self._result.note(kind, shown_path(path), reason)
         try:
             self._report(SyncEvent(kind, self._result.target, shown_path(path), reason))

@@ -14,10 +14,22 @@ from pycomnet.rsync.result import TargetResult
 
 #: Bytes of a frame's header; the limit on its payload.
 HEADER, FRAME = 9, 65536
+#: Bytes of a message beside those of the columns in it, about.
+REST = 20
+
+
+def message_size(message: list[Any]) -> int:
+    """The bytes of a message, about."""
+    return REST + sum(len(each) for each in message if isinstance(each, bytes))
+
+
+def carried(size: int) -> int:
+    """The bytes with which a channel carries so many: with the headers of frames."""
+    return size + HEADER * (1 + size // FRAME)
 
 
 class Lines:
-    """Sends to a target, and counts.
+    """Sends to a target, and counts the bytes.
 
     :param compress: True and False: always and never; None: where the line is slow.
     :param clock: seconds, monotonic.
@@ -42,7 +54,7 @@ class Lines:
 
     async def send(self, message: list[Any]) -> None:
         """Send a message."""
-        self._count(20 + sum(len(each) for each in message if isinstance(each, bytes)))
+        self._result.bytes_sent += carried(message_size(message))
         await self.channel.send(message)
 
     async def receive(self) -> list[Any]:
@@ -50,13 +62,12 @@ class Lines:
         message = await self.channel.receive()
         if not isinstance(message, list):
             raise SyncError(f"the other end sent {type(message).__name__}, not a message")
-        size = 20 + sum(len(each) for each in message if isinstance(each, bytes))
-        self._result.bytes_received += size + HEADER * (1 + size // FRAME)
+        self._result.bytes_received += carried(message_size(message))
         return message
 
     async def raw(self, data: bytes) -> None:
         """Send bytes on the raw channel."""
-        self._count(len(data))
+        self._result.bytes_sent += carried(len(data))
         sent = self.data.send(data)
         if sent.called:
             # There was room: this shows only that the line is fast enough.
@@ -83,6 +94,3 @@ class Lines:
             return None
         packed: bytes | None = await self._in_thread(self._packing.pack, data)
         return packed
-
-    def _count(self, size: int) -> None:
-        self._result.bytes_sent += size + HEADER * (1 + size // FRAME)

@@ -13,6 +13,7 @@ from twisted.internet.defer import Deferred
 from pycomnet.deferred import OneShot
 from pycomnet.far.rsync.blocks import TreeDigest, block_size
 from pycomnet.far.rsync.entries import PIECE
+from pycomnet.far.rsync.files import read_at
 
 #: Bytes that are read at a time, and sent in one piece.
 UNIT = PIECE
@@ -109,17 +110,17 @@ class LongFile:
 
         :raises OSError: it was closed, as its run was ended.
         """
-        data: bytes = self._using(read_fully, offset, size)
+        data: bytes = self._using(lambda descriptor: read_at(descriptor)(offset, size))
         return data
 
-    def _using(self, function: Callable[..., Any], *args: Any) -> Any:
+    def _using(self, function: Callable[[int], Any]) -> Any:
         """Call a function with the descriptor, which stays open meanwhile."""
         with self._lock:
             if self._closing:
                 raise OSError(None, "the run has ended")
             self._reading += 1
         try:
-            return function(self._descriptor, *args)
+            return function(self._descriptor)
         finally:
             with self._lock:
                 self._reading -= 1
@@ -214,17 +215,6 @@ class LongFile:
         if self._closing and not self._reading and self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
-
-
-def read_fully(descriptor: int, offset: int, size: int) -> bytes:
-    """Read ``size`` bytes at an offset; fewer only at the file's end."""
-    data = os.pread(descriptor, size, offset)
-    while data and len(data) < size:
-        more = os.pread(descriptor, size - len(data), offset + len(data))
-        if not more:
-            break
-        data += more
-    return data
 
 
 def extents(descriptor: int, status: os.stat_result) -> list[tuple[int, int, bool]]:

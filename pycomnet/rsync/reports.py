@@ -18,17 +18,17 @@ from pycomnet.rsync.result import SyncEvent
 
 
 class Reports:
-    """What was not told yet, and whom it is told to.
+    """The queue of events and calls for the user's functions.
 
-    :param report: called with each event; None: nobody is told.
-    :param reactor: has the turns.
-    :ivar problem: what a function of the user's raised; then no more is told.
+    :param report: called with each event; None: events are dropped.
+    :param reactor: schedules the turns.
+    :ivar problem: what a function of the user's raised; then no function is called any more.
     """
 
     def __init__(self, report: Callable[[SyncEvent], object] | None, reactor: IReactorTime) -> None:
         self._report = report
         self._reactor = reactor
-        #: the function, its argument, and the Deferred of who waits for it, if somebody does
+        #: the function, its argument, and the Deferred that :meth:`call` returned, or None
         self._waiting: deque[tuple[Callable[[Any], object], Any, Deferred[Any] | None]] = deque()
         self._turn: IDelayedCall | None = None
         self._is_closed = False
@@ -36,16 +36,16 @@ class Reports:
 
     @property
     def wanted(self) -> bool:
-        """Whether somebody is told of events."""
+        """Whether events are reported."""
         return self._report is not None
 
     def tell(self, event: SyncEvent) -> None:
-        """Tell of an event."""
+        """Report an event."""
         if self._report is not None:
             self._put(self._report, event, None)
 
     def call(self, function: Callable[[Any], object], argument: Any) -> Deferred[Any]:
-        """Call a function after all that is to be told before it.
+        """Call a function after all events and calls that are in the queue.
 
         :returns: fires with what it returns, or with the result of the Deferred that it returns;
             fails as it does. Cancelling it cancels that.
@@ -66,11 +66,11 @@ class Reports:
         return outcome
 
     def flush(self) -> Deferred[None]:
-        """Fires when all has been told; fails with what a function raised."""
+        """Fires when the queue is empty; fails with what a function raised."""
         return self.call(lambda _: None, None)
 
     def close(self) -> None:
-        """Tell no more."""
+        """Drop what is in the queue, and take nothing more."""
         self._is_closed = True
         self._waiting.clear()
         if self._turn is not None:

@@ -68,7 +68,7 @@ class TargetResult:
     :ivar literal: bytes of content that were sent, before compression.
     :ivar matched: bytes of content that were there already, in files that changed.
     :ivar needed: bytes of the files that are needed, as far as lists were compared; and ``done``
-        those that were sent or found there. They are for who shows how far a run is.
+        those that were sent or found there. A progress bar can show these two.
     :ivar deletes_skipped: whether nothing was deleted, as the source could not be read completely.
     """
 

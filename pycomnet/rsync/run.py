@@ -24,7 +24,7 @@ from pycomnet.rsync.source import Source
 class SyncTarget:
     """A directory at a gateway.
 
-    :ivar delete: as in the run's options; None: as there.
+    :ivar delete: overrides the run's option; None: does not.
     :ivar finished: called with its result.
     """
 
@@ -42,7 +42,7 @@ class Run:
 
     :param results: get what is done: one for each target.
     :param changes: what of the source takes part; None: all.
-    :param ended: called with each target when it is finished, and the user was told.
+    :param ended: called with each target when it is finished, after the user's function.
     """
 
     def __init__(
@@ -126,18 +126,18 @@ class Run:
 
 
 def cancel_all(running: Iterable[Deferred[Any]]) -> None:
-    """Cancel what goes on; what it fails with is of no interest any more."""
+    """Cancel these Deferreds, and drop what they fail with."""
     for each in tuple(running):
         each.addErrback(ignore)
         each.cancel()
 
 
 def ignore(failure: Failure) -> None:
-    """A failure that is known otherwise, or of no interest any more."""
+    """Drop a failure that was reported elsewhere, or comes after the end."""
 
 
 async def tell_finished(reports: Reports, target: SyncTarget, result: TargetResult) -> None:
-    """Tell the user that a target is finished, and wait for what is done about it."""
+    """Report that a target is finished, and wait for the user's ``finished`` function."""
     reason = "" if result.error is None else str(result.error)
     reports.tell(SyncEvent("finished", result.target, "", reason))
     if target.finished is not None:

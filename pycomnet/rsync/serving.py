@@ -10,16 +10,17 @@ from pycomnet.deferred import Condition
 from pycomnet.far.rsync.blocks import block_size
 from pycomnet.far.rsync.entries import ABORT, COPY, END, HOLE, numbers_of
 from pycomnet.far.rsync.files import digest_of
+from pycomnet.far.rsync.send import CHANGED, TRIES
 from pycomnet.far.rsync.tree import time_of
 from pycomnet.rsync import matching
 from pycomnet.rsync.lines import Lines
 from pycomnet.rsync.longfile import UNIT, LongFile
 from pycomnet.rsync.matching import Copy, Matcher, More, Sums
 from pycomnet.rsync.result import TargetResult
-from pycomnet.rsync.source import TRIES, Source
+from pycomnet.rsync.source import Source
 from pycomnet.rsync.wanted import WantedFiles
 
-#: What a step of matching returns at most: pieces, and bytes of content, or of what is copied.
+#: The most that one step of matching returns: pieces, bytes of content, bytes to copy.
 STEP_PIECES, STEP_BYTES, STEP_COPIED = 64, 1048576, 2 * matching.COPIED
 
 
@@ -107,7 +108,7 @@ class Serving:
                 await self._lines.send(["sums", each])
 
     async def _send_long(self, number: int, delta: bool) -> None:
-        reason = self._reasons.pop(number, "it changed each time while it was read")
+        reason = self._reasons.pop(number, CHANGED)
         if self._wanted.attempts(number) >= TRIES:
             await self._unreadable([(number, reason)])
             return

@@ -12,6 +12,7 @@ from pycomnet.deferred import Condition
 from pycomnet.errors import ChannelClosed
 from pycomnet.far.rsync.entries import DIGEST, FILE, LEADER, MADE, UNLESS_EQUAL, numbers_from
 from pycomnet.far.rsync.scan import Batch
+from pycomnet.far.rsync.send import LISTS
 from pycomnet.gateways.gateway import Gateway
 from pycomnet.rsync.lines import Lines
 from pycomnet.rsync.modules import RECEIVE, compression, offer, wait_for_reason
@@ -23,8 +24,6 @@ from pycomnet.rsync.wanted import WantedFiles
 
 #: The most entries that wait for their content; then no more are announced.
 WAITING = 20000
-#: The most lists that were not replied to.
-LISTS = 16
 
 #: What is called with each event: kind, path, reason.
 Tell = Callable[[EventKind, str, str], None]

@@ -22,6 +22,7 @@ from pycomnet.deferred import OneShot, deferred
 from pycomnet.far.rsync.entries import numbers_of
 from pycomnet.far.rsync.nested import place_of
 from pycomnet.far.rsync.scan import Batch, Scan
+from pycomnet.far.rsync.send import CHANGED, MOST, TRIES
 from pycomnet.far.rsync.tree import time_of
 from pycomnet.rsync.changes import Changes
 from pycomnet.rsync.longfile import LongFile
@@ -29,27 +30,16 @@ from pycomnet.rsync.options import SyncOptions
 
 T = TypeVar("T")
 
-#: Bytes of content that are kept for targets that are a little behind.
+#: Bytes of content that are kept in memory for targets that are a little behind.
 KEPT = 16777216
-#: A short file that has grown up to this size since it was listed is still sent in one piece.
-MOST = 1048576
-#: How often a file that changes while it is read is read again.
-TRIES = 3
 _FLAGS = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
-
-
-class ChangedWhileRead(OSError):
-    """A file changed each time while it was read."""
-
-    def __init__(self) -> None:
-        super().__init__(None, "it changed each time while it was read: try again later")
 
 
 @attrs.define
 class Shorts:
     """The content of short files.
 
-    :ivar numbers: theirs; ``datas``, ``times`` and ``modes`` in the same order.
+    :ivar numbers: their numbers; ``datas``, ``times`` and ``modes`` are in the same order.
     :ivar failed: number and reason of those that can't be read.
     """
 
@@ -116,7 +106,7 @@ class Source:
         self._flags = _FLAGS if follows else _FLAGS | os.O_NOFOLLOW
         self._reactor = reactor
         self._iterator: Iterator[Batch] = self.scan.batches()
-        #: the batches that somebody may still need, by their place
+        #: place -> a batch that a reader may still need, and its message
         self._batches: dict[int, tuple[Batch, list[object]]] = {}
         self._made = 0
         self._ended = False
@@ -176,16 +166,16 @@ class Source:
         self.in_thread(read).addCallbacks(done, failed)
 
     def join(self, reader: object) -> None:
-        """Somebody will read all of it. All have to join before the first reads."""
+        """Add a reader of the list. All join before the first one reads."""
         self._positions[reader] = 0
 
     def done_with(self, reader: object, place: int) -> None:
-        """A reader needs a batch, and those before it, no more."""
+        """A reader no longer needs a batch, and those before it."""
         self._positions[reader] = place + 1
         self._drop_batches()
 
     def leave_list(self, reader: object) -> None:
-        """A reader needs no more batches."""
+        """Remove a reader: it needs no more batches."""
         self._positions.pop(reader, None)
         self._drop_batches()
 
@@ -247,7 +237,7 @@ class Source:
     # -- long files ------------------------------------------------------------------------------
 
     def long(self, number: int, path: bytes) -> LongFile:
-        """A long file; whoever gets it first opens it, and whoever leaves it last closes it."""
+        """A long file, with one more user: the first one opens it; :meth:`leave` ends the use."""
         found = self._longs.get(number)
         is_old = found is not None and (found.changed or found.refused)
         if found is not None and is_old and not found.users:
@@ -261,22 +251,22 @@ class Source:
         return found
 
     def refuse(self, number: int) -> None:
-        """A target has found that what it got of a long file is not its content.
+        """A target has refused the content of a long file, as it has another digest.
 
-        The next that needs it opens and reads it anew: what is kept of it may be wrong.
+        The next session that needs the file opens and reads it anew: the kept content may be wrong.
         """
         if (file := self._longs.get(number)) is not None:
             file.refused = True
 
     def leave(self, file: LongFile) -> None:
-        """A target needs it no more."""
+        """A session no longer needs a long file."""
         file.users -= 1
         kept = file.units and not file.refused and len(self._positions) > 1
         if not file.users and not kept:
             self._drop_file(file)
 
     def keep_unit(self, file: LongFile, offset: int, size: int) -> None:
-        """Something of a long file was read: others may want it soon, if there are others."""
+        """Keep what was read of a long file for the other readers, if there are any."""
         if len(self._positions) < 2:
             file.units.pop(offset, None)
             return
@@ -327,4 +317,4 @@ def read_short(path: bytes, flags: int) -> tuple[bytes, os.stat_result]:
             status = after
     finally:
         os.close(descriptor)
-    raise ChangedWhileRead
+    raise OSError(None, CHANGED)

@@ -6,11 +6,9 @@ from collections import deque
 
 from pycomnet.far.rsync.compare import SHORT
 from pycomnet.far.rsync.entries import DELTA
+from pycomnet.far.rsync.send import GROUP_BYTES, GROUP_FILES
 from pycomnet.rsync.matching import Sums
 from pycomnet.rsync.options import SyncError
-
-#: Files and bytes of a message with short files.
-GROUP_FILES, GROUP_BYTES = 128, 262144
 
 
 class WantedFiles:

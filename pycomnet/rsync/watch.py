@@ -22,7 +22,7 @@ from pycomnet.rsync.watcher import FileWatcher, StartWatcher
 
 @attrs.define(eq=False)
 class _Watched:
-    """A target, and where it stands.
+    """A target, and the state of its runs.
 
     :ivar place: its place among the results.
     :ivar changes: what has changed since its last run began.
@@ -53,7 +53,7 @@ class SourceWatch:
     wait for it.
 
     :param results: gets the last result of each target.
-    :param start_watcher: starts what tells of changes.
+    :param start_watcher: starts what reports changes.
     """
 
     def __init__(

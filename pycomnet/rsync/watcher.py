@@ -12,22 +12,22 @@ from twisted.internet.interfaces import IReactorFromThreads
 from pycomnet.rsync.changes import EVERYTHING, NOTHING, Changes, changes_of
 from pycomnet.rsync.options import SyncError, SyncOptions
 
-#: Milliseconds without a change after which changes are told, and after which they are in any case.
+#: Changes are reported after so many milliseconds without another one, or in all.
 QUIET, MOST = 50, 500
-#: Milliseconds after which it is looked whether the source itself is still there.
+#: Milliseconds between checks that the source itself is still there.
 LOOK = 200
 #: More changes at a time than these: the system may have dropped some, as its queue is bounded.
 MANY = 1000
-#: Seconds until it is watched again after something that watchfiles can't tell: at first, and at
-#: most. It is told of reading, too, so a comparison may be the reason for the next one.
+#: Seconds until it is watched again after something that watchfiles can't report: at first, and at
+#: most. Reading causes reports, too, so a comparison may be the reason for the next one.
 PAUSE, LONGEST_PAUSE = 0.5, 30.0
 
 
 class Watcher(Protocol):
-    """Something that tells of changes until it is stopped."""
+    """Something that reports changes until it is stopped."""
 
     def stop(self) -> None:
-        """Tell no more."""
+        """Report no more changes."""
 
 
 #: Starts a watcher: the source, the options, what is called with changes, and with a failure; and
@@ -46,7 +46,7 @@ StartWatcher = Callable[
 
 
 class FileWatcher:
-    """Tells of changes in a tree.
+    """Reports changes in a tree.
 
     :param root: the tree.
     :param changed: called with :class:`Changes`; first with everything, once it is watched, and
@@ -77,7 +77,7 @@ class FileWatcher:
         Thread(target=self._run, name="pycomnet watch", daemon=True).start()
 
     def stop(self) -> None:
-        """Tell no more. The thread ends soon."""
+        """Report no more changes. The thread ends soon."""
         self._stopped.set()
 
     # -- in its thread ---------------------------------------------------------------------------

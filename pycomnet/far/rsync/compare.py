@@ -31,7 +31,7 @@ from .entries import (
     numbers_of,
 )
 from .files import digest_of, other_temporary_name, read_at
-from .finish import NOT_EMPTY, make_room, reason_of
+from .finish import NOT_EMPTY, reason_of
 from .folding import Folding
 from .listed import ListedDirectory, TreeEntry
 from .tree import ENTRY_ERRORS, is_directory, time_of
@@ -73,16 +73,14 @@ class Comparison(object):
         texts, firsts = iter(batch.texts), iter(batch.firsts)
         receiver, native = self._receiver, self._flavour.native
         owners = batch.owners if receiver.owners else ()
-        mask, pending = receiver.mask, receiver.pending
+        mask = receiver.mask
         sizes, modes, times = batch.sizes, batch.modes, batch.times
-        is_exact = self._flavour.is_exact and not self._dry_run
         at = 0
         for path, count, flags in batch.directories:
             directory = self._enter(path)
             listed = batch.names[at : at + count]
             directory.list(listed)
             refused = self._folding.conflicts(directory, listed)
-            there = directory.there if is_exact else None
             places = range(at, at + count)
             for each in places if refused else self._unlike(directory, batch, places):
                 name, kind = batch.names[each], batch.kinds[each]
@@ -110,12 +108,6 @@ class Comparison(object):
                         times[each],
                         owners[2 * each : 2 * each + 2] or None if owners else None,
                     )
-                    if kind == FILE and there is not None and name not in there and extra <= SHORT:
-                        # As _one has it, but fast: of a new tree, most entries are such.
-                        pending[number] = entry
-                        need.append(number)
-                        kinds.append(WHOLE)
-                        continue
                     if kind in (LINK, LINK_INTO_TREE) and not receiver.links:
                         raise OSError(None, "it is a link, and none was asked for")
                     result = self._one(entry, kind, extra)
@@ -143,9 +135,10 @@ class Comparison(object):
         ]
 
     def _unlike(self, directory, batch, places):
-        """Those places of a batch whose entries are no files that are just as they shall be.
+        """The places in a batch whose entries are not files that are equal here.
 
-        Most of a tree that was sent before is. So this is fast, and leaves the rest to others.
+        Most entries of a tree that was sent before are equal. So this skips them fast, and leaves
+        the rest to :meth:`_one`.
         """
         receiver = self._receiver
         if receiver.checksum or receiver.owners or not self._flavour.is_exact:
@@ -155,7 +148,7 @@ class Comparison(object):
         except (OSError, IOError):
             opened = None
         if not opened:
-            return places  # whoever looks again, says why
+            return places  # _one reports the reason
         there, mask, native = directory.there, receiver.mask, self._flavour.native
         status_of, regular = opened.status, stat.S_IFREG
         names_, kinds, modes, sizes, times = (
@@ -172,7 +165,7 @@ class Comparison(object):
                 try:
                     status = status_of(native(name))
                 except (OSError, IOError, names.NameRefused):
-                    status = None  # whoever looks again, says why
+                    status = None  # _one reports the reason
                 if (
                     status is not None
                     and status.st_size == sizes[place]
@@ -363,7 +356,7 @@ class Comparison(object):
             opened.utime(made, entry.time)
             if status is not None:
                 if is_directory(flavour, status):
-                    make_room(self._receiver, entry.directory.path, opened, entry.name)
+                    self._finish.make_room(entry.directory.path, opened, entry.name)
                 opened.rename(made, entry.native)
         except ENTRY_ERRORS:
             opened.remove(made)

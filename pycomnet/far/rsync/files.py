@@ -20,9 +20,9 @@ except ImportError:  # Windows
 HAS_PREAD, HAS_GETEUID = hasattr(os, "pread"), hasattr(os, "geteuid")
 #: A lock that is not waited for.
 LOCK = 0 if fcntl is None else fcntl.LOCK_EX | fcntl.LOCK_NB
-#: How often a temporary file is made anew that another run takes for one that was left.
+#: How often a temporary file is made anew if another run removes it as one that was left.
 TRIES = 10
-#: Errors if another run does: it has locked it, or removed it.
+#: Errors if another run has locked the file, or removed it.
 TAKEN = (errno.ENOENT, errno.EAGAIN, errno.EWOULDBLOCK)
 #: What Jython's error says, which has EBADF for any failure to write.
 UNWRITTEN = "it can't be written: the disk may be full"
@@ -141,7 +141,7 @@ class NewFile(object):
         return None
 
     def commit(self, mode, time, owner=None):
-        """Set what it shall have, and rename it.
+        """Set owner, mode and time, and rename it to its final name.
 
         :param owner: user and group, or None to leave them.
         """
@@ -281,12 +281,12 @@ class ShortFiles(object):
 
 
 def directory_is_at(directory):
-    """Whether a directory is a descriptor, so that files have all that descriptors have."""
+    """Whether a directory is a descriptor, so that files are changed by their descriptors."""
     return hasattr(directory, "descriptor")
 
 
 def remove_left(directory, name, dry_run=False, must_lock=False):
-    """Remove a temporary file that a run has left which has ended.
+    """Remove a temporary file that an ended run has left.
 
     :param directory: where it is, open.
     :param name: its name, in the system's form.

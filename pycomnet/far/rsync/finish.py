@@ -11,12 +11,12 @@ from .tree import ENTRY_ERRORS, Tree, is_directory, time_of
 
 NO_LEADER = "the file that it is another name of is not there"
 NOT_EMPTY = "there is a directory that is not empty: it is replaced with delete only"
-#: Paths in a message about deletions.
+#: Deleted paths in one message.
 TOLD = 500
 
 
 class Finish(object):
-    """Collects what comes last, and does it.
+    """Collects the last steps while lists arrive, and takes them at the end.
 
     :param receiver: the receiver.
     :ivar leaders: number -> directory's path and name of a file that hard links refer to.
@@ -34,15 +34,18 @@ class Finish(object):
         self._extra = []
 
     def directory(self, path, mode, time, as_wanted):
-        """A directory that is there, with the mode and time that it shall have."""
+        """Note the mode and time that a directory is to get; it is there.
+
+        :param as_wanted: whether it has them now.
+        """
         self._directories.append((path, mode, time, as_wanted))
 
     def extra(self, path, found):
-        """Names that only this end has, in a directory."""
+        """Note the names in a directory that only this end has."""
         self._extra.append((path, sorted(found)))
 
     def hard_link(self, entry, first):
-        """Another name of a file that comes earlier in the list; return what is done."""
+        """Note another name of a file that came earlier in the list; return what will be done."""
         if first not in self.leaders:
             raise OSError(None, NO_LEADER)
         path, leader = self.leaders[first]
@@ -106,7 +109,7 @@ class Finish(object):
         if status is not None and _same_file(status, other):
             return
         if status is not None and is_directory(receiver.flavour, status):
-            make_room(receiver, path, target, name)
+            self.make_room(path, target, name)
         made = native(other_temporary_name())
         target.link(source, leader, made)
         try:
@@ -261,7 +264,10 @@ class Finish(object):
             os.close(descriptor)
 
     def make_room(self, path, opened, name):
-        """Remove a directory where something else comes."""
+        """Remove a directory that is in the place of another entry.
+
+        :raises OSError: it is not empty, and this run does not delete; or it has excluded entries.
+        """
         whole = path + b"/" + name if path else name
         native = self._receiver.flavour.native(name)
         try:
@@ -275,11 +281,6 @@ class Finish(object):
                 raise OSError(None, "there is a directory with something in it that is excluded")
         self._receiver.tree.forget(whole)
         self.touched.add(path)
-
-
-def make_room(receiver, path, opened, name):
-    """Remove a directory where something else comes."""
-    receiver.finish.make_room(path, opened, name)
 
 
 def _same_file(status, other):
@@ -308,4 +309,4 @@ def reason_of(error):
     return text.decode("utf-8", "replace") if isinstance(text, bytes) else text
 
 
-__all__ = ["NOT_EMPTY", "Finish", "make_room", "reason_of"]
+__all__ = ["NOT_EMPTY", "Finish", "reason_of"]

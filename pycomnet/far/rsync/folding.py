@@ -65,7 +65,7 @@ class Folding(object):
         return refused
 
     def unlike(self, directory, extra):
-        """Those of the names that are here only that are no other form of a listed one."""
+        """The names among ``extra`` that are not just another form of a listed name."""
         listed = set([fold(name) for name in directory.listed])
         alike = [name for name in extra if fold(name) in listed]
         if alike and self.folds(directory):

@@ -20,7 +20,7 @@ from .files import (
     remove_left,
     temporary_names,
 )
-from .finish import Finish, make_room, reason_of
+from .finish import Finish, reason_of
 from .nested import refuse_nested
 from .oldfiles import OldFiles
 from .patterns import Filter
@@ -28,7 +28,7 @@ from .tree import ENTRY_ERRORS, is_directory, open_tree
 
 
 class Receiver(object):
-    """The receiving end.
+    """The receiving end of one run.
 
     :param channel: carries the messages.
     :param data: the raw channel with the content of long files.
@@ -37,7 +37,7 @@ class Receiver(object):
         ``dry_run``, ``checksum``, ``owners``.
     :param flavour: of :mod:`.names`.
     :param system: as ``os``.
-    :ivar check: called again and again in what takes long; may raise.
+    :ivar check: called repeatedly during long work; may raise to end the run.
     :ivar left: how many bytes may still be written; None: any number.
     :ivar pending: number -> the entry of a file whose content is needed.
     """
@@ -70,7 +70,7 @@ class Receiver(object):
         self.bases = {}
         #: whether the list has ended, and was complete
         self._ended = None
-        #: number or path, and reason, to be told with the next message
+        #: number or path, and reason, that are sent before the next message
         self._failures = []
 
         self.handlers = {
@@ -104,9 +104,9 @@ class Receiver(object):
                 self.tree.close()
 
     def fail(self, which, reason):
-        """An entry failed.
+        """Report that an entry failed.
 
-        :param which: its number; or its path, as on the wire, if it is not the other end's.
+        :param which: its number; or its path, as on the wire, if only this end has it.
         """
         self._failures.append([binary(which) if isinstance(which, bytes) else which, reason])
         self.finish.leaders.pop(which, None)
@@ -122,14 +122,14 @@ class Receiver(object):
         self._ended = bool(message[1])
 
     def _unreadable(self, message):
-        """Files that the other end can't read after all: what is here stays as it is."""
+        """The other end can't read these files after all: leave them unchanged here."""
         for number in numbers_from("Q", message[1]):
             self.pending.pop(number, None)
             self.finish.leaders.pop(number, None)
             self._close_basis(number)
 
     def _equal(self, message):
-        """Files whose content is what it shall be: set the rest."""
+        """The content of these files is equal: set their owners, modes and times."""
         done = []
         for number in numbers_from("Q", message[1]):
             entry = self.pending.pop(number)
@@ -145,7 +145,7 @@ class Receiver(object):
     # -- content ---------------------------------------------------------------------------------
 
     def _short(self, message):
-        """Short files, whole: their numbers, sizes, times and modes, and their content."""
+        """Write short files: numbers, sizes, times, modes, and their joined content."""
         _, numbers, sizes, times, modes, content, unpacked = message
         if unpacked:
             content = unpack(content, unpacked)
@@ -176,7 +176,7 @@ class Receiver(object):
                     status = opened.status(entry.native)
                     if status is None or not is_directory(self.flavour, status):
                         raise
-                    make_room(self, directory.path, opened, entry.name)
+                    self.finish.make_room(directory.path, opened, entry.name)
                     write(entry.name, data, mode & mask, time, entry.owner)
                 done.append(number)
             except ENTRY_ERRORS as error:
@@ -185,7 +185,10 @@ class Receiver(object):
         self.send(["written", numbers_of("Q", done)])
 
     def _take(self, size):
-        """So many bytes are written."""
+        """Count bytes to write.
+
+        :raises TooMuch: that is more than may be written.
+        """
         if self.left is not None:
             self.left -= size
             if self.left < 0:
@@ -201,11 +204,11 @@ class Receiver(object):
             status = opened.status(entry.native)
             if status is None or not is_directory(self.flavour, status):
                 raise
-            make_room(self, path, opened, entry.name)
+            self.finish.make_room(path, opened, entry.name)
             new.commit(*given)
 
     def _long(self, message):
-        """A long file; its content is on the raw channel."""
+        """Write a long file; its content is on the raw channel."""
         _, number, block, time, mode, is_sparse = message
         check_block(block)
         entry = self.pending.pop(number)
@@ -255,7 +258,7 @@ class Receiver(object):
             self._take(composer.size)
 
     def _keep_old(self, entry, opened, basis):
-        """Let a file be the old one, which has this content; False if another one is there now."""
+        """Keep the old file, which has this content; False if another one is there now."""
         native, descriptor = entry.native, basis.descriptor()
         if type(descriptor) is not int or not is_at(opened, native, descriptor):
             return False
@@ -263,7 +266,7 @@ class Receiver(object):
         return True
 
     def _sums(self, message):
-        """The other end asks for the sums of what is here of a long file."""
+        """Send the sums of the old content of a long file."""
         number = message[1]
         entry = self.pending[number]
         self._close_basis(number)
@@ -289,9 +292,10 @@ class Receiver(object):
         self.send(["sums", number, size, block, binary(marker), binary(part), complete])
 
     def basis(self, entry):
-        """What is here of a file: :class:`.OldFiles`, or None.
+        """The old content of a file: :class:`.OldFiles`, or None.
 
-        These are what an earlier run has left of the new one, the longer of two, and the old file.
+        This is the longer one of the two temporary files that earlier runs may have left, and the
+        old file.
         """
         opened = self.tree.directory(entry.directory.path)
         left = None

@@ -199,7 +199,7 @@ class Scan(object):
         self._batch.failed.append((path, reason_of(error)))
 
     def _add_file(self, name, entry):
-        """Add a regular file, fast; False if it is none, or not readable: this is for others."""
+        """Add a regular file, fast; False if :meth:`_entry` has to look at this entry."""
         try:
             status = entry.stat(follow_symlinks=False)
         except OSError:

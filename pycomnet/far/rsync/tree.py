@@ -11,6 +11,8 @@ import os
 import stat
 from collections import OrderedDict
 
+from .changedfiles import NamedFile, OpenFile
+
 #: Flags to open a directory, where they are there.
 _DIRECTORY = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_NOFOLLOW", 0)
 _CLOEXEC = getattr(os, "O_CLOEXEC", 0)
@@ -47,71 +49,6 @@ def time_of(status):
 def is_directory(flavour, status):
     """Whether it is a directory, and no link or junction to one."""
     return stat.S_ISDIR(status.st_mode) and not flavour.is_link(status)
-
-
-class OpenFile(object):
-    """A file or directory that is open: its own attributes are set, whatever has its name by then.
-
-    :param descriptor: its descriptor.
-    :param target: what the system's functions take to set its attributes: the descriptor, or its
-        path in ``/proc`` if it could not be opened to read.
-    """
-
-    def __init__(self, descriptor, target):
-        self._descriptor = descriptor
-        self._target = target
-
-    def status(self):
-        """Its status."""
-        return os.fstat(self._descriptor)
-
-    def chmod(self, mode):
-        """Set its mode."""
-        os.chmod(self._target, mode)
-
-    def chown(self, owner, group):
-        """Set its owner and group."""
-        os.chown(self._target, owner, group)
-
-    def utime(self, time):
-        """Set the time of its last change, in nanoseconds."""
-        os.utime(self._target, ns=(time, time))
-
-    def close(self):
-        """Close it."""
-        os.close(self._descriptor)
-
-
-class NamedFile(object):
-    """A file or directory by its name: another one may get the name at any moment.
-
-    :param directory: where it is.
-    :param chmod: sets the mode of what has a name: name, mode.
-    """
-
-    def __init__(self, directory, name, chmod):
-        self._directory = directory
-        self._name = name
-        self._chmod = chmod
-
-    def status(self):
-        """Its status; None if it has gone."""
-        return self._directory.status(self._name)
-
-    def chmod(self, mode):
-        """Set its mode."""
-        self._chmod(self._name, mode)
-
-    def chown(self, owner, group):
-        """Set its owner and group."""
-        self._directory.chown(self._name, owner, group)
-
-    def utime(self, time):
-        """Set the time of its last change, in nanoseconds."""
-        self._directory.utime(self._name, time)
-
-    def close(self):
-        """Nothing to do."""
 
 
 class AtDirectory(object):
@@ -351,7 +288,7 @@ class PathDirectory(object):
         self._functions.replace(self._at(name), self._at(other))
 
     def finish(self, name, other, mode, time, owner):
-        """Give a file that was just made, and is no link, what it shall have; and rename it.
+        """Set owner, time and mode of a file that was just made, and rename it.
 
         :param owner: user and group, or None.
         """

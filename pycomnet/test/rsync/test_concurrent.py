@@ -7,7 +7,7 @@ import stat
 from typing import Any
 from unittest import mock
 
-from pycomnet.far.rsync import attributes, tree
+from pycomnet.far.rsync import attributes, changedfiles, tree
 from pycomnet.far.rsync.entries import BadBatch, numbers_of
 from pycomnet.test.rsync.kit import Sender, sync, write
 from pycomnet.test.rsync.test_cases import NOON, CaseTests
@@ -89,7 +89,7 @@ class ConcurrentTests(CaseTests):
         """A mode is set for the file that was compared, and not for what has its name by then."""
         other = b"another", 0o600, NOON + 1
         opens = tree.AtDirectory.open
-        chmod = tree.OpenFile.chmod
+        chmod = changedfiles.OpenFile.chmod
 
         def open_late(opened: Any, name: bytes) -> int:
             self.run_other()
@@ -101,7 +101,7 @@ class ConcurrentTests(CaseTests):
 
         for target, name, late in (
             (tree.AtDirectory, "open", open_late),
-            (tree.OpenFile, "chmod", chmod_late),
+            (changedfiles.OpenFile, "chmod", chmod_late),
         ):
             self.ran = 0
             self.put(self.source, (b"content", 0o644, NOON))
@@ -120,7 +120,7 @@ class ConcurrentTests(CaseTests):
                 self.put(self.source, one)
                 self.put(self.other, other)
                 self.put(self.destination, (b"content", 0o640, NOON - 5))
-                own = getattr(tree.OpenFile, name)
+                own = getattr(changedfiles.OpenFile, name)
 
                 def late(file: Any, value: int, own: Any = own, first: bool = is_first) -> None:
                     if first:
@@ -128,7 +128,7 @@ class ConcurrentTests(CaseTests):
                     own(file, value)
                     self.run_other()
 
-                with mock.patch.object(tree.OpenFile, name, late):
+                with mock.patch.object(changedfiles.OpenFile, name, late):
                     self.assertEqual(sync(self.source, self.destination)["failed"], {})
                 self.assertEqual(self.ran, 1)
                 self.assertIn(self.state(), (one, other))
@@ -137,7 +137,7 @@ class ConcurrentTests(CaseTests):
         """They are no failure, and the time is set all the same."""
         self.put(self.source, (b"content", 0o644, NOON))
         self.put(self.destination, (b"content", 0o600, NOON - 5))
-        with mock.patch.object(tree.OpenFile, "chmod", lambda *_: None):
+        with mock.patch.object(changedfiles.OpenFile, "chmod", lambda *_: None):
             self.assertEqual(sync(self.source, self.destination)["failed"], {})
         self.assertEqual(self.state(), (b"content", 0o600, NOON))
 
