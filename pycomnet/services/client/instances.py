@@ -62,7 +62,8 @@ class Instances:
     """Where the calls of a service go.
 
     :cvar interchangeable: whether an instance may ask its callers to call another one instead.
-    :ivar stale: the age in seconds of what it goes by, if that is old; else 0.0.
+    :ivar stale: the age in seconds of the nameserver's answer that it uses, if that is old; else
+        0.0.
     """
 
     interchangeable = False
@@ -91,7 +92,7 @@ class Instances:
         raise NotImplementedError
 
     def reference(self, interface: str | None) -> ServiceReference:
-        """What is called, for others to call."""
+        """A reference to the service, for other processes."""
         raise NotImplementedError
 
 
@@ -266,7 +267,7 @@ class NamedRoute(Instances):
         return str(self._context.nameserver_address), self._interface, self._service
 
     def _go_by_last(self, failure: Any) -> Any:
-        """No nameserver has answered: go by the last answer, if there is one."""
+        """No nameserver has answered: use the last answer, if there is one."""
         context = self._context
         if failure.check(ServiceNotFound):
             failure.value.of_call = True
