@@ -289,8 +289,8 @@ class NamedRoute(Instances):
 
     def _choose(self, addresses: list[str], known: dict[str, PooledServer]) -> PooledServer:
         """Choose one of an instance's addresses. If the nameserver is on this machine, a local
-        address comes first, else another. An address that has just failed
-        is not chosen, unless all have.
+        address comes first, else another. An address that has just failed is not chosen, unless all
+        have.
         """
         if len(addresses) > 1:
             near = self._is_near()
@@ -303,8 +303,8 @@ class NamedRoute(Instances):
         return next((peer for peer in peers if peer.aside_until <= now), peers[0])
 
     def _may_stay(self, peer: PooledServer) -> bool:
-        """Whether calls may go on to an instance that takes no new callers: this is one of before,
-        as it has a connection."""
+        """Whether this caller may go on calling an instance that takes no new callers: it has a
+        connection to it."""
         return peer.connection is not None and peer in self._peers
 
     @deferred
@@ -352,7 +352,7 @@ class NamedRoute(Instances):
         self._context.located.put(self._key, KnownInstances(tuple(instances), now - stale))
 
     async def _records(self, nameserver: RemoteService) -> AsyncIterator[Any]:
-        """What the nameserver has of them."""
+        """The nameserver's records of the instances."""
         wanted = {"interface": self._interface}
         if self._service is not None:
             asked = {**wanted, "service": self._service}
@@ -361,7 +361,7 @@ class NamedRoute(Instances):
             except ServiceNotFound:
                 if not any(map(self._may_stay, self._peers)):
                     raise
-                # Perhaps it drains: who has a connection goes on until it ends.
+                # Perhaps it drains: callers that have a connection go on until it ends.
                 for record in await nameserver.invoke("list_services", asked, LOOK_TIMEOUT):
                     yield record
             return
@@ -376,7 +376,7 @@ class NamedRoute(Instances):
                     break
                 wanted = {**wanted, "after": last}
         except (CredentialsNotSent, Forbidden, Unauthenticated):
-            # Who may not list may still ask for one, and gets any of them each time.
+            # A caller that may not list may still locate one, and gets a random one each time.
             for _ in range(ASKED_FOR_ONE):
                 yield await nameserver.invoke("locate", wanted, LOOK_TIMEOUT)
 
