@@ -746,9 +746,8 @@ class RemoteStream:
     also
     happens when nobody holds it any more, as after a ``break``.
 
-    If the method did not run, as a login is needed first or the server leaves, it is called
-    again,
-    as with ``invoke``. A stream that has begun is not repeated.
+    Where a login is needed first, or a leaving server never saw the call, the method is called
+    again, as with ``invoke``. A stream that has begun is not repeated.
     """
     def __enter__(self) -> RemoteStream: ...
     def __exit__(self, *exception: object) -> None: ...
