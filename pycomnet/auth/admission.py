@@ -164,9 +164,9 @@ class ServiceConfiguration(Protocol):
     """The configuration of a service."""
 
     def check(self) -> None:
-        """Refuse what can't be.
+        """Check the settings.
 
-        :raises PycomnetError: saying what is wrong.
+        :raises PycomnetError: they can't be used; the message says why.
         """
 
 
@@ -177,7 +177,7 @@ class ListeningService(Service, Generic[ConfigurationT]):
     """A service that listens once it is started.
 
     :param configuration: its settings, which have been checked.
-    :param failed: called with what keeps it from listening.
+    :param failed: called with the error if it can't listen.
     """
 
     def __init__(
@@ -192,12 +192,12 @@ class ListeningService(Service, Generic[ConfigurationT]):
         self._failed = failed
 
     def startService(self) -> None:
-        """Listen; what makes that impossible is given to ``failed``."""
+        """Begin to listen; an error is passed to ``failed``."""
         super().startService()  # type: ignore[no-untyped-call]
         self.listen().addErrback(self._not_listening)
 
     def listen(self) -> defer.Deferred[None]:
-        """Listen; fires when that is so."""
+        """Begin to listen; fires when it does."""
         raise NotImplementedError
 
     def _not_listening(self, failure: Failure) -> None:
@@ -218,8 +218,8 @@ async def listen_on(reactor: EndpointReactor, listen: str, factory: Any) -> Any:
     """Listen. Only this user can use a unix socket, and a stale socket is replaced.
 
     :param listen: an endpoint string.
-    :returns: fires with the port. Fails with :class:`PycomnetError` when others could put a socket
-        of theirs in that place, and as listening does.
+    :returns: fires with the port. Fails with :class:`PycomnetError` when other users could put a
+        socket of their own there, or as listening does.
     """
     endpoint = endpoints.parse(listen)
     if endpoint.kind != "unix":

@@ -28,6 +28,7 @@ from zope.interface import Attribute, implementer
 
 from pycomnet.errors import TokenError
 from pycomnet.net import private
+from pycomnet.text.similar import suggestion_or_all
 
 #: Environment variables that a client's token may come from: itself, and a file that has it.
 TOKEN_VARIABLE = "PYCOMNET_TOKEN"
@@ -264,9 +265,8 @@ def load_tokens(
             raise TokenError(f"{here}: one of {', '.join(TOKEN_KEYS)} is needed, and one only")
         unknown = section.keys() - set(known) - set(TOKEN_KEYS)
         if unknown:
-            raise TokenError(
-                f"{here}: no key {min(unknown)!r}; there are: {', '.join((*TOKEN_KEYS, *known))}"
-            )
+            hint = suggestion_or_all(min(unknown), (*TOKEN_KEYS, *known))
+            raise TokenError(f"{here}: no key {min(unknown)!r}{hint}")
         value = section.pop(given[0])
         file: str | None = None
         if given[0] == "sha256":

@@ -223,9 +223,9 @@ class Context:
     :param trust_roots: a file or a directory with the certificates of authorities, for TLS
         addresses that have no ``trustRoots=`` themselves; by default the system's. Those that a
         nameserver has found never have them.
-    :param keep_located: seconds for which ``locate`` goes by a nameserver's last answer while
-        none
-        can be reached; then the service's ``stale`` is the age of that. 0 for none.
+    :param keep_located: seconds for which ``locate`` uses a nameserver's last answer while none
+        can
+        be reached; then the service's ``stale`` is the age of that answer. 0 for none.
     """
     def __init__(self, *, nameserver: str | None = ..., timeout: float | None = ..., balance: str = ..., keepalive: float | None = ..., silence: float | None = ..., random: Random | None = ..., blocks: BlockLimits | None = ..., max_value: int = ..., max_items: int = ..., credentials: Any = ..., nameserver_credentials: Any = ..., trust_roots: str | os.PathLike[str] | None = ..., keep_located: float = ...) -> None: ...
     def __enter__(self) -> Context: ...
@@ -746,9 +746,8 @@ class RemoteStream:
     also
     happens when nobody holds it any more, as after a ``break``.
 
-    If the method did not run, as a login is needed first or the server leaves, it is called
-    again,
-    as with ``invoke``. A stream that has begun is not repeated.
+    Where a login is needed first, or a leaving server never saw the call, the method is called
+    again, as with ``invoke``. A stream that has begun is not repeated.
     """
     def __enter__(self) -> RemoteStream: ...
     def __exit__(self, *exception: object) -> None: ...

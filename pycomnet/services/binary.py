@@ -31,10 +31,10 @@ class BlockLimits:
     total: int = 8 << 30
     count: int = 16
 
+    directory: str | None = None
+
     def __attrs_post_init__(self) -> None:
         check_fields(self)
-
-    directory: str | None = None
 
 
 class SupportsRead(Protocol):

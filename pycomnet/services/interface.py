@@ -103,10 +103,9 @@ class Method:
         self._check_each(args, self.args)
 
     def are_valid(self, several: list[Any]) -> bool:
-        """Whether the arguments of several calls are valid, if that can be said at a glance: all
-        have all arguments.
+        """A quick check of the arguments of several calls that all have all arguments.
 
-        :returns: False: :meth:`check` has to look at each.
+        :returns: True if they are valid; False if :meth:`check` has to decide on each.
         """
         if self.args is None:
             return True

@@ -13,7 +13,7 @@ MOST = 500
 #: The exceptions: the most lines of each. Lower a limit when its module becomes shorter.
 LONGER = {
     # A list: some fifty classes of a few lines, which users look for in one place.
-    "errors.py": 560,
+    "errors.py": 570,
     # One class whose two methods are one loop each over a value: a call for each item is what
     # would be most of its time.
     "wire/values.py": 860,

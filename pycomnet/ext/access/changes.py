@@ -44,7 +44,7 @@ class ChangeWatch:
         #: checker -> the version that was acted on
         self._acted: dict[Checker, int] = {}
         #: the checkers that are being polled
-        self._looking: set[Checker] = set()
+        self._polling: set[Checker] = set()
         self._timer: Any = None
 
     def add(self, checker: Checker) -> None:
@@ -54,7 +54,7 @@ class ChangeWatch:
     def start(self) -> None:
         """Poll regularly, until :meth:`stop`."""
         if self._timer is None and any(one.changes for one in self._acted):
-            self._timer = self._reactor.callLater(self._every, self._look)
+            self._timer = self._reactor.callLater(self._every, self._poll)
 
     def stop(self) -> None:
         """Stop polling."""
@@ -67,17 +67,17 @@ class ChangeWatch:
         self.stop()
         self._readers.close()
 
-    def _look(self) -> None:
+    def _poll(self) -> None:
         self._timer = None
         self.start()
         for checker in list(self._acted):
-            if checker.changes and checker not in self._looking:
-                self._looking.add(checker)
-                looking = self._readers.run("a look for changes", checker.refresh)
-                looking.addBoth(self._looked, checker)
+            if checker.changes and checker not in self._polling:
+                self._polling.add(checker)
+                polling = self._readers.run("a poll for changes", checker.refresh)
+                polling.addBoth(self._polled, checker)
 
-    def _looked(self, result: Any, checker: Checker) -> None:
-        self._looking.discard(checker)
+    def _polled(self, result: Any, checker: Checker) -> None:
+        self._polling.discard(checker)
         if result is not None:
             log.failure("{checker} can't be read again", result, checker=type(checker).__name__)
         self.notice()

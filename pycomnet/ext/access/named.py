@@ -28,7 +28,7 @@ Roles = Mapping[str, Iterable[str]] | str | os.PathLike[str] | None
 
 @attrs.frozen
 class _Names:
-    """What the files have.
+    """The contents of the files.
 
     :ivar users: name -> user; None if each name is its user's.
     :ivar roles: user -> roles; None if they are not configured.
@@ -77,7 +77,7 @@ class NamedUsers(FileChecker[_Names]):
         files = iter(self._files)
         users: Mapping[str, str] | None = None
         if isinstance(self._users, (str, os.PathLike)):
-            users = {self._key(name): user for name, user in _one_each(next(files)).items()}
+            users = {self._key(name): user for name, user in _read_users(next(files)).items()}
         elif self._users is not None:
             users = {self._key(name): user for name, user in self._users.items()}
         roles: Mapping[str, frozenset[str]] | None = None
@@ -132,7 +132,7 @@ def _roles_of(user: str, roles: Iterable[str]) -> frozenset[str]:
     return frozenset(found)
 
 
-def _one_each(path: str) -> dict[str, str]:
+def _read_users(path: str) -> dict[str, str]:
     """Read a file with ``user: name name`` a line; a name may have colons.
 
     :returns: name -> user.

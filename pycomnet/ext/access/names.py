@@ -21,6 +21,7 @@ from pycomnet.ext.access.rules import Rule
 from pycomnet.ext.access.tokenfile import TokenFile
 from pycomnet.services.client.context import NAMESERVER
 from pycomnet.text.logs import Logger
+from pycomnet.text.similar import suggestion_or_all
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IReactorTime
@@ -158,10 +159,13 @@ def read_access(path: str | os.PathLike[str]) -> NameAccess:
     """
     try:
         with open(path, "rb") as file:
-            data = file.read(MAX_FILE)
-        settings = tomllib.loads(data.decode())
+            data = file.read(MAX_FILE + 1)
     except OSError as problem:
         raise AccessConfigError(f"{path}: can't read it: {problem.strerror}") from problem
+    if len(data) > MAX_FILE:
+        raise AccessConfigError(f"{path}: it is longer than {MAX_FILE} bytes")
+    try:
+        settings = tomllib.loads(data.decode())
     except (UnicodeDecodeError, tomllib.TOMLDecodeError) as problem:
         raise AccessConfigError(f"{path}: it isn't TOML: {problem}") from None
     return make_access(settings, os.fspath(path))
@@ -264,7 +268,8 @@ def _texts(table: Mapping[str, Any], key: str, where: str) -> list[str]:
 def _check_keys(table: Mapping[str, Any], known: tuple[str, ...], where: str) -> None:
     unknown = sorted(set(table) - set(known))
     if unknown:
-        raise AccessConfigError(f"{where}: no key {unknown[0]!r}; there are: {', '.join(known)}")
+        hint = suggestion_or_all(unknown[0], known)
+        raise AccessConfigError(f"{where}: no key {unknown[0]!r}{hint}")
 
 
 __all__ = ["NameAccess", "NameGrant", "make_access", "read_access"]

@@ -95,7 +95,7 @@ class FileChecker(Checker, Generic[T]):
                 return
             try:
                 if seen is not None and self._is_being_written(seen):
-                    return  # the next look sees what has become of it
+                    return  # the next poll reads it
                 self._read()
             except Exception as problem:  # whatever is wrong: it has to go on with what there is
                 if str(problem) != self._logged:

@@ -174,11 +174,11 @@ def method_rule(cls: type, attribute: str) -> Rule | None:
                 f"{cls.__qualname__}.{attribute} overrides a method that has an access rule, and "
                 "has none itself: say @access.auth(...), @access.rule(...) or @access.public"
             )
-        _look_for_lost(cls, attribute)
+        _warn_of_lost_rule(cls, attribute)
     return rules[0] if rules else None
 
 
-def _look_for_lost(cls: type, attribute: str) -> None:
+def _warn_of_lost_rule(cls: type, attribute: str) -> None:
     """Warn of a rule that another decorator has lost."""
     name = f"{cls.__qualname__}.{attribute}"
     for function in _marked:
@@ -203,10 +203,10 @@ def auth(
     rule = Rule(flatten(checker), _texts("roles", roles), _texts("allow", allow))
 
     def mark(target: T) -> T:
-        found = _own(target)
+        found = _own_rule(target)
         if found.checkers is not None or found.public:
             raise TypeError(f"{target!r} has a rule: several checkers are one, AnyOf(...)")
-        return _set(target, attrs.evolve(rule, judges=found.judges))
+        return _set_rule(target, attrs.evolve(rule, judges=found.judges))
 
     return mark
 
@@ -222,8 +222,8 @@ def rule(function: Judge) -> Callable[[T], T]:
         raise TypeError(f"the function of a rule is expected, not {function!r}")
 
     def mark(target: T) -> T:
-        found = _own(target)
-        return _set(target, attrs.evolve(found, judges=(*found.judges, function)))
+        found = _own_rule(target)
+        return _set_rule(target, attrs.evolve(found, judges=(*found.judges, function)))
 
     return mark
 
@@ -231,13 +231,13 @@ def rule(function: Judge) -> Callable[[T], T]:
 def public(target: T) -> T:
     """Let everybody call a method, regardless of its interface's rule; or an interface, on a server
     that denies methods without a rule."""
-    found = _own(target)
+    found = _own_rule(target)
     if found.checkers is not None or found.judges:
         raise TypeError(f"{target!r} has a rule, so it is not public")
-    return _set(target, Rule(public=True))
+    return _set_rule(target, Rule(public=True))
 
 
-def _own(target: Any) -> Rule:
+def _own_rule(target: Any) -> Rule:
     """A function's or a class's own rule."""
     if not callable(target):
         raise TypeError(f"a rule is for a method or for a class with an interface, not {target!r}")
@@ -251,7 +251,7 @@ def _own(target: Any) -> Rule:
     return found or Rule()
 
 
-def _set(target: T, made: Rule) -> T:
+def _set_rule(target: T, made: Rule) -> T:
     setattr(target, RULE, made)
     if isinstance(target, FunctionType):
         _marked.add(target)

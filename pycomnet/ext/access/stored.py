@@ -27,6 +27,7 @@ from pycomnet.ext.access.credentials import (
     Token,
 )
 from pycomnet.net import private
+from pycomnet.text.similar import suggestion_or_all
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -130,7 +131,8 @@ def _of_table(table: dict[str, Any], where: str) -> Credentials:
         raise AccessConfigError(f"{where}: peer is true, or is left out")
     unknown = given.keys() - set(KEYS)
     if unknown:
-        raise AccessConfigError(f"{where}: no key {min(unknown)!r}; there are: {', '.join(KEYS)}")
+        hint = suggestion_or_all(min(unknown), KEYS)
+        raise AccessConfigError(f"{where}: no key {min(unknown)!r}{hint}")
     makers: dict[frozenset[str], Callable[[], Credentials]] = {
         frozenset({"user", "password"}): lambda: Password(given["user"], given["password"]),
         frozenset({"token"}): lambda: Token(given["token"]),

@@ -76,7 +76,7 @@ def _from_protocol(expected: type, found: InterfaceSignature) -> Iterator[str]:
 
 
 def _functions(expected: type) -> Iterator[tuple[str, Any]]:
-    """The methods that a Protocol and those that it is made of have."""
+    """The methods of a Protocol and of its bases."""
     for name, value in inspect.getmembers(expected, inspect.isfunction):
         if not name.startswith("_") and name not in OWN:
             yield name, value

@@ -69,9 +69,9 @@ class Link:
         #: the proxies, by their ids. A plain dict, as other threads may make proxies at any time.
         self._proxies: dict[int, weakref.ref[Proxy]] = {}
         if isinstance(service, RemoteService):
-            self._is_service(service)
+            self._take_service(service)
         elif isinstance(service, defer.Deferred):
-            service.addCallback(self._is_service)
+            service.addCallback(self._take_service)
             self._reached.follow(service)
         else:
             self._make = service
@@ -85,7 +85,7 @@ class Link:
         interface = self.interface or "the only interface"
         return f"{interface}{named} {at}"
 
-    def _is_service(self, service: Any) -> RemoteService:
+    def _take_service(self, service: Any) -> RemoteService:
         if not isinstance(service, RemoteService):
             raise TypeError(f"a proxy is for a service, not {type(service).__name__}")
         self.service = service
@@ -130,7 +130,7 @@ class Link:
         """The service: fires with it, or fails as the Deferred that it was made with."""
         if self.service is None and self._make is not None:
             try:
-                self._is_service(self._make())
+                self._take_service(self._make())
             except Exception:
                 return defer.fail()
             self._make = None

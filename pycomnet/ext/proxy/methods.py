@@ -233,7 +233,7 @@ class ProxyMethod:
     def _call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> defer.Deferred[Any]:
         """A call that is not of the usual kind."""
         if self._signature is None:
-            self._look()
+            self._take_description()
         service = self._link.service
         known = self._signature
         if known is not None and service is not None:
@@ -255,7 +255,7 @@ class ProxyMethod:
         running.chainDeferred(call)
         return call
 
-    def _look(self) -> None:
+    def _take_description(self) -> None:
         """Take the description that has come meanwhile."""
         description, service = self._link.description, self._link.service
         if description is not None and service is not None:
@@ -277,7 +277,7 @@ class ProxyMethod:
         """
         known = self._signature
         if known is None:
-            self._look()
+            self._take_description()
             known = self._signature
             if known is None:
                 return NOT_GIVEN
@@ -302,7 +302,7 @@ class ProxyMethod:
         :raises TypeError: the arguments do not fit.
         """
         if self._signature is None:
-            self._look()
+            self._take_description()
         known, service = self._signature, self._link.service
         if known is not None and service is not None:
             try:
@@ -334,7 +334,7 @@ class ProxyMethod:
             text = f"{name}: the service did not describe itself before the call's deadline"
             raise of_a_call(DeadlineExceeded(text)) from None
         self._signature = self._invoke = None
-        self._look()
+        self._take_description()
         if limited:
             return service, timeout - (clock.seconds() - began)  # type: ignore[operator]
         return service, timeout

@@ -81,8 +81,8 @@ class Context(Live):
     :param trust_roots: a file or a directory with the certificates of authorities, for TLS
         addresses that have no ``trustRoots=`` themselves; by default the system's. Those that a
         nameserver has found never have them.
-    :param keep_located: seconds for which ``locate`` goes by a nameserver's last answer while none
-        can be reached; then the service's ``stale`` is the age of that. 0 for none.
+    :param keep_located: seconds for which ``locate`` uses a nameserver's last answer while none can
+        be reached; then the service's ``stale`` is the age of that answer. 0 for none.
     """
 
     def __init__(

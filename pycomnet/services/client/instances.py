@@ -62,7 +62,8 @@ class Instances:
     """Where the calls of a service go.
 
     :cvar interchangeable: whether an instance may ask its callers to call another one instead.
-    :ivar stale: the age in seconds of what it goes by, if that is old; else 0.0.
+    :ivar stale: the age in seconds of the nameserver's answer that it uses, if that is old; else
+        0.0.
     """
 
     interchangeable = False
@@ -91,7 +92,7 @@ class Instances:
         raise NotImplementedError
 
     def reference(self, interface: str | None) -> ServiceReference:
-        """What is called, for others to call."""
+        """A reference to the service, for other processes."""
         raise NotImplementedError
 
 
@@ -266,7 +267,7 @@ class NamedRoute(Instances):
         return str(self._context.nameserver_address), self._interface, self._service
 
     def _go_by_last(self, failure: Any) -> Any:
-        """No nameserver has answered: go by the last answer, if there is one."""
+        """No nameserver has answered: use the last answer, if there is one."""
         context = self._context
         if failure.check(ServiceNotFound):
             failure.value.of_call = True
@@ -288,8 +289,8 @@ class NamedRoute(Instances):
 
     def _choose(self, addresses: list[str], known: dict[str, PooledServer]) -> PooledServer:
         """Choose one of an instance's addresses. If the nameserver is on this machine, a local
-        address comes first, else another. An address that has just failed
-        is not chosen, unless all have.
+        address comes first, else another. An address that has just failed is not chosen, unless all
+        have.
         """
         if len(addresses) > 1:
             near = self._is_near()
@@ -302,8 +303,8 @@ class NamedRoute(Instances):
         return next((peer for peer in peers if peer.aside_until <= now), peers[0])
 
     def _may_stay(self, peer: PooledServer) -> bool:
-        """Whether calls may go on to an instance that takes no new callers: this is one of before,
-        as it has a connection."""
+        """Whether this caller may go on calling an instance that takes no new callers: it has a
+        connection to it."""
         return peer.connection is not None and peer in self._peers
 
     @deferred
@@ -351,7 +352,7 @@ class NamedRoute(Instances):
         self._context.located.put(self._key, KnownInstances(tuple(instances), now - stale))
 
     async def _records(self, nameserver: RemoteService) -> AsyncIterator[Any]:
-        """What the nameserver has of them."""
+        """The nameserver's records of the instances."""
         wanted = {"interface": self._interface}
         if self._service is not None:
             asked = {**wanted, "service": self._service}
@@ -360,7 +361,7 @@ class NamedRoute(Instances):
             except ServiceNotFound:
                 if not any(map(self._may_stay, self._peers)):
                     raise
-                # Perhaps it drains: who has a connection goes on until it ends.
+                # Perhaps it drains: callers that have a connection go on until it ends.
                 for record in await nameserver.invoke("list_services", asked, LOOK_TIMEOUT):
                     yield record
             return
@@ -375,7 +376,7 @@ class NamedRoute(Instances):
                     break
                 wanted = {**wanted, "after": last}
         except (CredentialsNotSent, Forbidden, Unauthenticated):
-            # Who may not list may still ask for one, and gets any of them each time.
+            # A caller that may not list may still locate one, and gets a random one each time.
             for _ in range(ASKED_FOR_ONE):
                 yield await nameserver.invoke("locate", wanted, LOOK_TIMEOUT)
 

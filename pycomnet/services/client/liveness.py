@@ -90,7 +90,7 @@ class Liveness:
             if peer.asked_at is not None:
                 peer.asked_at = None
                 peer.probe = min(2 * peer.probe, LONGEST_PROBE)
-                peer.is_back()
+                peer.mark_alive()
             return peer.pending > 0
         if peer.asked_at is None:
             if now - peer.heard_at >= peer.probe:
@@ -105,7 +105,7 @@ class Liveness:
             connection.abort(PeerSilent(text))
             return False
         if waited >= SUSPECT:
-            peer.is_silent()
+            peer.mark_silent()
         for call in list(connection.mux.calls.pending.values()):
             # A call with a short deadline moves once the wait is half of its remaining time.
             if isinstance(call, (PendingCall, PendingBatch)) and (

@@ -133,7 +133,7 @@ class PendingCall(SentRequest):
             if type(answer) is not list:
                 raise InvalidValue(f"an array, not {type(answer).__name__}")
             if len(answer) > 2:
-                self.peer.has_said(answer[2])
+                self.peer.note_state(answer[2])
         except (InvalidValue, TypeError, IndexError, KeyError) as problem:
             deferred.errback(Failure(connection.violated("value", f"a result: {problem}")))
         except ValueNotReceivable:
@@ -221,7 +221,7 @@ class PendingCall(SentRequest):
             or not service.has_other(self.peer, now)
         ):
             return
-        self.peer.is_silent()
+        self.peer.mark_silent()
         deferred = self._finish()
         self.close()
         if deferred is not None:

@@ -69,7 +69,7 @@ class PendingBatch(SentRequest):
         self._counts = request.counts
         self._has_outcomes = False
         peer.pending += self._left
-        together.runs(self)
+        together.began(self)
 
     def _rest(self) -> list[Call]:
         """End it; returns the calls that have no outcome."""
@@ -147,7 +147,7 @@ class PendingBatch(SentRequest):
             else:
                 together.fail(call[2], outcome)
         if count:
-            together.told(count)
+            together.completed(count)
 
     def _results(self, results: Any) -> list[tuple[list[Any], list[Any]]]:
         """The calls of results that have no bin of their own, with these."""
@@ -220,7 +220,7 @@ class PendingBatch(SentRequest):
     def _ended(self) -> None:
         """The server has closed the channel: what has no outcome has not begun."""
         self._together.repeat(self._rest())
-        self._together.told(0, self)
+        self._together.completed(0, self)
 
     def _refused(self, payload: bytes) -> None:
         """None of the calls has begun."""
@@ -236,7 +236,7 @@ class PendingBatch(SentRequest):
             self._end(self.peer.explained(problem))
             return
         self._together.repeat(self._rest())  # so each gets its own error
-        self._together.told(0, self)
+        self._together.completed(0, self)
 
     def connection_lost(self, lost: ConnectionLost) -> None:
         unseen = self.connection.never_saw(self.id)
@@ -251,7 +251,7 @@ class PendingBatch(SentRequest):
             problem,
             lambda method: not closed and (unseen or service.may_repeat(peer, method)),
         )
-        self._together.told(0, self)
+        self._together.completed(0, self)
 
     def move(self, now: float) -> None:
         """The server does not answer: call another instance, if there is one and all calls may run
@@ -260,21 +260,21 @@ class PendingBatch(SentRequest):
         service, peer = self.service, self.peer
         calls = [call for call in self._calls if call is not None]
         if service.has_other(peer, now) and all(service.may_repeat(peer, one[0]) for one in calls):
-            peer.is_silent()
+            peer.mark_silent()
             self.close()
             self._together.repeat(self._rest())
-            self._together.told(0, self)
+            self._together.completed(0, self)
 
     # -- what ends it here -----------------------------------------------------------------------
 
     def _fail(self, calls: list[Call], problem: Exception) -> None:
         for _, _, taker in calls:
             self._together.fail(taker, problem)
-        self._together.told(len(calls))
+        self._together.completed(len(calls))
 
     def _end(self, problem: Exception) -> None:
         self._fail(self._rest(), problem)
-        self._together.told(0, self)
+        self._together.completed(0, self)
 
     def failed(self, problem: Exception) -> None:
         """It could not be sent."""

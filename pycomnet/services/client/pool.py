@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet import defer
-from twisted.internet.protocol import Factory, connectionDone
+from twisted.internet.protocol import Factory
 from twisted.python.failure import Failure
 
 from pycomnet import forks
-from pycomnet.channels.connection import Connection
 from pycomnet.deferred import Condition, OneShot, deferred
 from pycomnet.errors import (
     CertificateRefused,
@@ -26,8 +23,8 @@ from pycomnet.errors import (
 )
 from pycomnet.far.live import Live
 from pycomnet.net import endpoints
-from pycomnet.services.blocks import Owner
 from pycomnet.services.client.callerrors import of_a_call
+from pycomnet.services.client.connection import ClientConnection
 from pycomnet.services.client.liveness import Liveness
 from pycomnet.services.client.login import AddressSource, address_with, choose, log_in, withheld
 from pycomnet.services.client.pending import MOST_REPEATS, MOST_TURNS
@@ -49,47 +46,6 @@ FIRST_REFUSED = 1.0
 LONGEST_REFUSED = 30.0
 
 
-class ClientConnection(Connection):
-    """A caller's end of a connection."""
-
-    def __init__(self, peer: PooledServer, context: Context) -> None:
-        info = {"client": context.client_id}
-        super().__init__(context.reactor, True, context.limits, info, keepalive=context.keepalive)
-        self._peer = peer
-        self.make_handle = Owner(self)
-
-    def connectionMade(self) -> None:
-        transport: Any = self.transport
-        if hasattr(transport, "setTcpNoDelay"):
-            transport.setTcpNoDelay(True)
-        super().connectionMade()
-
-    def connectionLost(self, reason: Failure = connectionDone) -> None:
-        peer = self._peer
-        if peer.connection is self:
-            peer.connection = None
-        if self._reason is None and not reason.check(ConnectionLost):
-            self._reason = _lost(reason)
-        super().connectionLost(reason)
-        peer.left(self)
-
-    def never_saw(self, stream_id: int | None) -> bool:
-        """Whether the server's goodbye shows that it saw nothing of this call."""
-        last = self.mux.last_taken
-        return last is not None and stream_id is not None and stream_id > last
-
-    @contextmanager
-    def together(self) -> Iterator[None]:
-        """What is sent within is written together: at its end, or with the rest of this turn."""
-        corked, self.corked = self.corked, True
-        try:
-            yield
-        finally:
-            self.corked = corked
-            if self.lost is None:
-                self.flush_soon()
-
-
 class _OneConnection(Factory):
     """A factory for Twisted's endpoints that returns this connection, and logs nothing."""
 
@@ -100,13 +56,6 @@ class _OneConnection(Factory):
 
     def buildProtocol(self, address: object) -> ClientConnection:
         return self._connection
-
-
-def _lost(reason: Failure) -> ConnectionLost | None:
-    value = reason.value
-    if value is None or type(value).__module__.startswith("twisted.internet"):
-        return None
-    return ConnectionLost(f"the connection was lost: {endpoints.explain(reason)}")
 
 
 class Pool(Live):
@@ -178,7 +127,7 @@ class PooledServer:
     :ivar connection: to it, once it is ready; None when there is none.
     :ivar pending: how many calls wait for a reply.
     :ivar aside_until: the reactor's time until which it is not tried, if there are others.
-    :ivar lacking: what a caller that has given up was waiting for, as text.
+    :ivar lacking: what callers wait for until there is a connection, for the error of a time-out.
     """
 
     def __init__(
@@ -324,13 +273,13 @@ class PooledServer:
         memory = info.get("once")
         self.memory = memory if isinstance(memory, str) else None
         self._draining_until = 0.0  # it may be another process
-        self.is_back()
+        self.mark_alive()
         self.known = True
         self.connection = connection
         return connection
 
     async def _log_in(self, connection: ClientConnection) -> None:
-        """Give the server the credentials that it takes, if there are any."""
+        """Send the credentials that the server takes, if there are any."""
         mine = self._credentials()
         found = choose(mine, self._kinds, connection.transport, self.address, self._given)
         self._withheld = "" if found else withheld(mine, self._kinds, self.address)
@@ -352,8 +301,8 @@ class PooledServer:
             self._refusal, self._refused_for = None, 0.0
 
     def _refused_again(self, problem: Unauthenticated) -> None:
-        """Credentials were refused, and will be the same the next time: do not give them for a
-        while. Else each call would be a wrong try, and slow the others down that are from here.
+        """Do not send refused credentials for a while, as they stay the same. Otherwise each call
+        would be a wrong try, which delays the logins of other programs on this machine.
         """
         self._refusal = problem
         self._refused_for = min(LONGEST_REFUSED, max(FIRST_REFUSED, 2 * self._refused_for))
@@ -373,7 +322,7 @@ class PooledServer:
         return self._source is not AddressSource.OTHERS
 
     def _credentials(self) -> tuple[CallerCredentials, ...]:
-        """Those that may be for it; the nameserver has its own."""
+        """The credentials that may be for this server; there may be others for the nameserver."""
         context = self._context
         if self._source is not AddressSource.NAMESERVER:
             return context.credentials
@@ -429,7 +378,7 @@ class PooledServer:
         return True
 
     def _log_in_again(self, connection: ClientConnection) -> None:
-        """Give credentials anew. Calls wait meanwhile."""
+        """Send credentials again. Calls wait meanwhile."""
         if self.connection is not connection:
             return
         self.connection = None
@@ -446,24 +395,24 @@ class PooledServer:
         return connection
 
     def set_aside(self, seconds: float = SET_ASIDE) -> None:
-        """It can't do what others may: they get the calls for a while."""
+        """Give other instances the calls for some seconds."""
         self.aside_until = self._context.reactor.seconds() + seconds
         self._context.pool.changes += 1
 
-    def has_said(self, about: object) -> None:
-        """The server has sent its state with an answer."""
+    def note_state(self, about: object) -> None:
+        """Take the server's state, which came with a reply: whether it is draining."""
         if isinstance(about, dict) and about.get("draining") is True:
             left = self.aside_until - self._context.reactor.seconds()
             if left < DRAINING_ASIDE / 2:  # not for each of a thousand answers
                 self.set_aside(DRAINING_ASIDE)
                 self._draining_until = self.aside_until
 
-    def is_silent(self) -> None:
-        """The server does not answer: other instances get the calls until it does."""
+    def mark_silent(self) -> None:
+        """Give other instances the calls until this server answers again."""
         self.set_aside(SILENT_ASIDE)
 
-    def is_back(self) -> None:
-        """The server answers again."""
+    def mark_alive(self) -> None:
+        """Give the server calls again, unless it is draining: it has answered."""
         if self.aside_until > self._draining_until:
             self.aside_until = self._draining_until
             self._context.pool.changes += 1

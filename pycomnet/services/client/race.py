@@ -25,7 +25,7 @@ PATIENCE = 1.0
 #: ... but at most this fraction (1/SHARE) of the call's time.
 SHARE = 4
 
-#: What is wrong with one instance, and not with the others. Anybody may have registered it.
+#: Errors that say nothing about the other instances. Anybody may have registered this one.
 OTHERS_MAY = (
     ServiceUnreachable,
     CertificateRefused,
@@ -40,7 +40,7 @@ Reached = tuple["PooledServer", "ClientConnection"]
 class Race:
     """Attempts to connect, each begun when the one before has failed or taken too long.
 
-    An attempt that takes long continues, and its instance gets no calls until it is ready. So only
+    An attempt that takes long continues, and its instance gets no calls until it succeeds. So only
     the first call waits for a frozen instance.
 
     :param peers: the instances, in the order in which they are tried.
@@ -89,7 +89,7 @@ class Race:
 
     def _silent(self, peer: PooledServer) -> None:
         self._timer = None
-        peer.is_silent()
+        peer.mark_silent()
         self._next()
 
     def _ready(self, connection: ClientConnection, peer: PooledServer) -> None:

@@ -29,7 +29,7 @@ class ServiceReference:
     def as_list(self) -> list[str | None]:
         """The reference as a value that can be sent.
 
-        Of the addresses it has where they lead: files of this machine are nothing to others.
+        Its addresses have the destinations only: files of this machine mean nothing to others.
         """
         return [
             self.interface,

@@ -75,7 +75,7 @@ class RemoteService(Live):
         self._seconds: Callable[[], float] = context.reactor.seconds
         self._route = route
         self.interface = interface
-        #: what is said of each call, as metadata
+        #: the metadata of each call
         self.about: dict[str, str] = {}
 
     def __repr__(self) -> str:
@@ -160,7 +160,7 @@ class RemoteService(Live):
         peer, connection = await self.reach(expires)
         together = Together(self, len(calls), expires, one_by_one)
         sending = defer.Deferred.fromCoroutine(together.send(calls, peer, connection))
-        sending.addErrback(together.broken)
+        sending.addErrback(together.not_sent)
         try:
             await together.ended
         except defer.CancelledError:

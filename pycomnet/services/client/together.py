@@ -62,7 +62,7 @@ class Together:
         #: fires when nothing is under way
         self._idle: defer.Deferred[None] | None = None
 
-    def told(self, count: int, running: Any = None) -> None:
+    def completed(self, count: int, running: Any = None) -> None:
         """``count`` more calls have a result or an error.
 
         :param running: what has ended with it.
@@ -77,17 +77,17 @@ class Together:
         if self._left <= 0 and not self.ended.called:
             self.ended.callback(None)
 
-    def broken(self, failure: Failure) -> None:
-        """The calls could not be sent, for another reason than what they are."""
+    def not_sent(self, failure: Failure) -> None:
+        """The calls could not be sent, and that is no fault of one of them."""
         if not self._is_cancelled and not self.ended.called:
             self.ended.errback(failure)
 
-    def runs(self, running: Any) -> None:
+    def began(self, running: Any) -> None:
         """Something is under way that ``cancel`` cancels."""
         self._running[running] = None
 
     def fail(self, taker: Taker, problem: BaseException) -> None:
-        """Tell one its error; :meth:`told` is the caller's."""
+        """Tell one its error; :meth:`completed` is the caller's."""
         self.failed = True
         taker.errback(Failure(problem))
 
@@ -106,12 +106,12 @@ class Together:
         :param may: whether a method may be called again.
         """
         repeating = defer.Deferred.fromCoroutine(self._repeat(calls, lost, may))
-        self.runs(repeating)
+        self.began(repeating)
 
         def ended(result: object) -> None:
             if isinstance(result, Failure) and not result.check(defer.CancelledError):
-                self.broken(result)
-            self.told(0, repeating)
+                self.not_sent(result)
+            self.completed(0, repeating)
 
         repeating.addBoth(ended)
 
@@ -120,14 +120,14 @@ class Together:
         for method, args, taker in calls:
             if self.one_by_one and self.failed:
                 self.fail(taker, CallSkipped(SKIPPED))
-                self.told(1)
+                self.completed(1)
             elif lost is not None and not may(method):
                 self.fail(taker, lost)
-                self.told(1)
+                self.completed(1)
             else:
                 again = self.service.repeat(method, args, self.expires, None, 1)
                 again.addCallbacks(taker.callback, self._failed, errbackArgs=(taker,))
-                again.addCallback(lambda _: self.told(1))
+                again.addCallback(lambda _: self.completed(1))
                 if self.one_by_one:
                     await again
                 else:
@@ -172,7 +172,7 @@ class Together:
                 break
         for _, _, taker in calls[sent:]:
             self.fail(taker, CallSkipped(SKIPPED))
-        self.told(len(calls) - sent)
+        self.completed(len(calls) - sent)
 
     def _send_request(
         self, peer: PooledServer, connection: ClientConnection, request: BatchRequest
@@ -180,7 +180,7 @@ class Together:
         if request.problem is not None:
             ((method, args, taker),) = request.calls
             self.fail(taker, not_sendable(connection, request.problem, method, args))
-            self.told(1)
+            self.completed(1)
         elif request.names:
             self._send_batch(peer, connection, request)
         else:
@@ -198,7 +198,7 @@ class Together:
         call = PendingCall(service, peer, connection, method, args, expires)
         call.deferred = _Alone(self, call, taker)
         peer.pending += 1
-        self.runs(call)
+        self.began(call)
         try:
             left = service.context.left(expires)
             payload = connection.encode(service.request(peer, method, args, left))
@@ -359,12 +359,12 @@ class _Alone:
 
     def callback(self, result: Any) -> None:
         self._taker.callback(result)
-        self._together.told(1, self._call)
+        self._together.completed(1, self._call)
 
     def errback(self, fail: Failure) -> None:
         self._together.failed = True
         self._taker.errback(fail)
-        self._together.told(1, self._call)
+        self._together.completed(1, self._call)
 
 
 __all__ = ["SKIPPED", "Together", "requests"]

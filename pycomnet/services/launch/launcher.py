@@ -245,7 +245,7 @@ class Launcher(service.Service):
     def privilegedStartService(self) -> None:
         """Listen, while this process may have root's rights.
 
-        :raises PycomnetError: that is known to be impossible by now.
+        :raises PycomnetError: it is already known that this is impossible.
         """
         self._listening = listening = defer.Deferred.fromCoroutine(self._listen())
         if listening.called and isinstance(listening.result, Failure):

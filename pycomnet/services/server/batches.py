@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pycomnet.services.server.connection import ServerConnection
     from pycomnet.wire.mux import Stream
 
-#: How many calls begin between two looks at the clock.
+#: How many calls begin between two checks of the clock.
 LOOK_EVERY = 8
 #: The most bytes of a result that is not text.
 SCALAR_SIZE = 9
@@ -99,7 +99,7 @@ class ServerBatch(ServerCall):
     def refusal(
         self, interface: str, name: str, size: int, again: bool = False
     ) -> Exception | None:
-        """The error if all calls of the batch are refused; None if they are not.
+        """Why all calls of the batch are refused; None if any may be allowed.
 
         :param name: the names of its methods, joined.
         """
@@ -422,7 +422,7 @@ class ServerBatch(ServerCall):
 
     # -- its outcomes ----------------------------------------------------------------------------
 
-    def told(self, part: PartOfBatch, place: int, payload: bytes, failed: bool) -> None:
+    def part_ended(self, part: PartOfBatch, place: int, payload: bytes, failed: bool) -> None:
         """One of its calls has ended."""
         self._parts.discard(part)
         if self.over:
@@ -483,7 +483,7 @@ class ServerBatch(ServerCall):
         :param why: None: those that have begun are cancelled as well, and nothing is sent.
         """
         if not self.asked:
-            self.connection.is_whole(self)
+            self.connection.request_ended(self)
         self._count = self._next
         if why is None:
             self.over = True

@@ -25,12 +25,12 @@ class PartOfBatch(ServerCall):
     def reply(self, payload: bytes) -> None:
         """It has an encoded result."""
         self.over = True
-        self._batch.told(self, self._place, payload, False)
+        self._batch.part_ended(self, self._place, payload, False)
 
     def fail(self, payload: bytes) -> None:
         """It has an encoded error."""
         self.over = True
-        self._batch.told(self, self._place, payload, True)
+        self._batch.part_ended(self, self._place, payload, True)
 
 
 class RefusedCall:

@@ -239,8 +239,8 @@ class ServerCalls(FeedCalls):
                 connection.refuse(call, self._unknown(connection, interface, name))
 
     def withdraw(self, connections: Collection[ServerConnection]) -> None:
-        """Clients have other logins than before: end the streams and waiting calls that the logins
-        had let in that are no more. Other calls that run go on: they end by themselves.
+        """The logins of clients have changed: end the streams and waiting calls that only former
+        logins allowed. Other running calls go on until they end.
         """
         for call in list(self._active):
             connection = call.connection

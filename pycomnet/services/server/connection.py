@@ -123,8 +123,8 @@ class ServerConnection(Connection):
         self._hold_partial(sum(part.size for part in parts if part is not None))
 
     def _judge(self) -> None:
-        """Ask for the requests whose beginning has arrived whether they are allowed: the rest of
-        those that are not is not received.
+        """Refuse the incomplete requests whose beginnings show that they are not allowed, so that
+        the rest of them is not received.
         """
         for call in list(self.long):
             part = call.stream.partial
@@ -149,8 +149,10 @@ class ServerConnection(Connection):
         """Includes what is held of its calls' requests: arguments, and blocks in memory."""
         return super().held_bytes() + self.requests + self.partial
 
-    def is_whole(self, call: ServerCall, size: int = 0) -> None:
-        """A call's request is complete, with ``size`` bytes, or no more of it will arrive."""
+    def request_ended(self, call: ServerCall, size: int = 0) -> None:
+        """Count a request as incomplete no longer: all ``size`` bytes of it have arrived, or no
+        more will.
+        """
         if call in self.long:
             del self.long[call]
             released = min(size, self.partial) if self.long else self.partial
@@ -181,9 +183,9 @@ class ServerConnection(Connection):
             self.caller = gate.connected(self)
 
     def set_heads(self, heads: frozenset[bytes] | None, logins: Any) -> None:
-        """Set how the requests begin that may run without a further question; None: all.
+        """Set how the requests begin that may run without asking access control; None: all.
 
-        :param logins: the logins by which they may.
+        :param logins: the logins that allow them.
         """
         self.heads = heads
         self.logins = logins
@@ -206,8 +208,8 @@ class ServerConnection(Connection):
         return b"\x94" + self.encode([interface, method])[1:] in self.heads
 
     def user_of(self, logins: Any, interface: str, method: str) -> Principal | None:
-        """The user that calls a method: whom its rule knows. Without a rule it is the certificate's
-        name.
+        """The user that calls a method, as its rule's checkers know it. Without a rule it is the
+        name in the certificate.
 
         :param logins: the connection's, when the method began.
         """

@@ -42,7 +42,8 @@ class Caller(Protocol):
         """
 
     def outlived(self, before: Any, interface: str, method: str) -> Exception | None:
-        """Why a call that was let in by logins that the connection had then is not any more.
+        """Why a call that earlier logins of the connection allowed is not allowed any more; None if
+        it is.
 
         :param before: those logins. They do not count if the connection has others by now.
         """
@@ -55,7 +56,7 @@ class AccessGate(Protocol):
     """Decides who may call what on a server."""
 
     def attach(self, server: ServiceServer) -> None:
-        """It belongs to this server."""
+        """Attach it to a server."""
 
     def add(self, service: Service) -> None:
         """A service is added, with the rules that it has.
@@ -70,7 +71,7 @@ class AccessGate(Protocol):
         """The kinds of credentials that it takes."""
 
     def check_names(self) -> None:
-        """The server begins to listen. Check that each rule is for a method that is there.
+        """Check that each rule is for an existing method, before the server listens.
 
         :raises AccessConfigError: one is not.
         """
@@ -106,16 +107,16 @@ class AccessGate(Protocol):
         """The server has ended."""
 
 
-class MakesGate(Protocol):
-    """A rule: of its kind is the gate that goes by it."""
+class GateMaker(Protocol):
+    """A rule, which can make the gate that enforces rules of its kind."""
 
     def make_gate(self, server: ServiceServer) -> AccessGate:
         """Make the gate of a server that has none."""
 
 
-def find_rule(service: Service) -> MakesGate | None:
+def find_rule(service: Service) -> GateMaker | None:
     """Any rule of a service, or None if it has none."""
-    found: MakesGate | None = getattr(type(service), RULE, None)
+    found: GateMaker | None = getattr(type(service), RULE, None)
     for declared in service.interfaces.values():
         for method in declared.methods.values():
             found = found or getattr(getattr(service, method.attribute), RULE, None)
@@ -125,8 +126,9 @@ def find_rule(service: Service) -> MakesGate | None:
 def head_of(payload: bytes) -> bytes:
     """How a request begins: the array's first byte, the interface and the method, encoded.
 
-    Names are as short texts as can be (docs/protocol.rst, "Values"). Of names that are longer than
-    255 bytes, and of what is no request, this is any bytes, and none that :func:`make_heads` makes.
+    Names have the shortest possible encoding (docs/protocol.rst, "Values"). For names of more than
+    255 bytes, and for an invalid request, the result is some bytes that :func:`make_heads` never
+    makes.
     """
     try:
         size = payload[1]
@@ -143,8 +145,8 @@ def make_heads(
 ) -> frozenset[bytes]:
     """How the requests for methods begin.
 
-    :param methods: interfaces and names. Those with longer names than 255 bytes are left out:
-        their requests are asked for each time.
+    :param methods: interfaces and names. Those with names of more than 255 bytes are left out:
+        access control is asked for each of their requests.
     """
     found: set[bytes] = set()
     for interface, name in methods:
@@ -243,7 +245,7 @@ __all__ = [
     "AccessGate",
     "Caller",
     "LoginCall",
-    "MakesGate",
+    "GateMaker",
     "find_rule",
     "head_of",
     "make_heads",

@@ -230,14 +230,15 @@ class OnceMemory:
 
 
 class _Never(list[defer.Deferred[Any]]):
-    """Who waits for an answer that could not be kept: it is refused."""
+    """In place of the list of those that wait for an answer: refuses them, as the answer could not
+    be kept."""
 
     def append(self, waiting: defer.Deferred[Any]) -> None:
         text = "the method has run, and its result could not be kept"
         waiting.errback(OnceMemoryLost(text))
 
     def remove(self, waiting: defer.Deferred[Any]) -> None:
-        """Nobody is in it."""
+        """Nothing to do: it has no members."""
 
 
 __all__ = ["OnceMemory"]

@@ -243,7 +243,7 @@ class ServerCall:
             return
         self.asked = True
         if self.connection.long:
-            self.connection.is_whole(self, len(payload))
+            self.connection.request_ended(self, len(payload))
         self.begin(payload)
 
     def refusal(
@@ -293,7 +293,7 @@ class ServerCall:
     def cancel(self, why: Exception | None) -> None:
         """Cancel the call; ``why`` is the error for the caller, or None to send nothing."""
         if not self.asked:
-            self.connection.is_whole(self)
+            self.connection.request_ended(self)
         if why is None:
             self.over = True
         self.interrupt = why

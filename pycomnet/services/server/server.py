@@ -284,7 +284,7 @@ class ServiceServer(ServerCalls, Live):
         self._began = self.reactor.seconds()
         while self.connections and not self.leaving:
             now = self.reactor.seconds()
-            # Who subscribes stays until the end.
+            # Subscriptions stay open until the server closes.
             if any(not call.fed for call in self._active) or any(
                 connection.long for connection in self.connections
             ):

@@ -1,5 +1,4 @@
-"""Sessions: the state that stateful services keep for each client, for a while and within
-limits."""
+"""Sessions: the state that a stateful service keeps for each client, with limits."""
 
 from __future__ import annotations
 

@@ -44,11 +44,15 @@ class FieldTests(SynchronousTestCase):
     def test_error_without_fields_has_their_defaults(self) -> None:
         """Each attribute that its class documents is there, but for the kinds of logins, which most
         errors of that class do not have either."""
-        known = [one for one in list(errors._by_code.values()) if one.fields]
+        known = [
+            one
+            for one in list(errors._by_code.values())
+            if one.fields and not one.__module__.startswith("pycomnet.test.")
+        ]
         self.assertGreater(len(known), 6)
         for kind in known:
-            for fields in ({}, {"fields": {}}, {"fields": None}):
-                problem = from_map({"code": kind.code, **fields})
+            for sent in ({"code": kind.code}, {"code": kind.code, "fields": None}):
+                problem = from_map(sent)
                 self.assertIs(type(problem), kind)
                 for name in kind.fields:
                     if name != "login":

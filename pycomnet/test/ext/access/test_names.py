@@ -13,7 +13,7 @@ from pycomnet.errors import (
     Unauthenticated,
 )
 from pycomnet.ext import access
-from pycomnet.ext.access.names import NameAccess, NameGrant, make_access, read_access
+from pycomnet.ext.access.names import MAX_FILE, NameAccess, NameGrant, make_access, read_access
 from pycomnet.ext.access.rules import Rule
 from pycomnet.nameserver import server
 from pycomnet.services.client.context import NAMESERVER, Context
@@ -219,6 +219,12 @@ class FileTests(FileCase):
                 "cluster": {"admin"},
             },
         )
+
+    def test_file_that_is_too_long_is_refused(self) -> None:
+        """It is not cut: what is behind the limit may be who may watch."""
+        path = self.file("access.toml", f"peers = true\n#{'x' * MAX_FILE}\n[watch]\nallow = []\n")
+        problem = self.assertRaises(AccessConfigError, read_access, path)
+        self.assertIn(f"longer than {MAX_FILE} bytes", str(problem))
 
     def test_wrong_key_is_named(self) -> None:
         """And where it is."""

@@ -24,7 +24,7 @@ class Instance:
         self.asked += 1
         return self.outcome
 
-    def is_silent(self) -> None:
+    def mark_silent(self) -> None:
         self.silent = True
 
 

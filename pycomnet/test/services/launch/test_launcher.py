@@ -393,7 +393,7 @@ class LauncherTests(SynchronousTestCase):
         self.reactor.deliver()
         self.assertEqual(self.successResultOf(waiting), 1)
         self.assertGreater(peer.aside_until, self.reactor.seconds())
-        peer.is_back()  # a sign of life is no reason to call it again
+        peer.mark_alive()  # a sign of life is no reason to call it again
         self.assertGreater(peer.aside_until, self.reactor.seconds())
         self.reactor.wait(1.0)
         self.successResultOf(stopping)
