@@ -181,6 +181,28 @@ SHORTCUTS = (
         (Change("gateways/transports/popen.py", "request.spec.fork is not False", "False"),),
     ),
     Shortcut(
+        "splice",
+        "the system moves what a fork server forwards",
+        (
+            Change(
+                "far/forkserver/splice.py",
+                "    return (_splice is not None and pending(fd)) or 0\n",
+                "    return 0\n",
+            ),
+        ),
+    ),
+    Shortcut(
+        "rehearse",
+        "a pre-forked worker does its first steps in advance",
+        (
+            Change(
+                "far/forkserver/forking.py",
+                "                rehearse(READ_FD, WRITE_FD)\n",
+                "",
+            ),
+        ),
+    ),
+    Shortcut(
         "preforked",
         "a worker is forked before it is asked for",
         (

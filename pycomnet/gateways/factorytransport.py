@@ -146,14 +146,10 @@ class FactoryGatewayTransport:
             if control is self._control:
                 self._control_failed(failure)
 
-        control.set_callback(received, failed, NO_ENDMARKER)
-        return await self._wait_for_answer()
-
-    @deferred
-    async def _wait_for_answer(self) -> dict[str, Any]:
-        """Wait for the service's first value."""
+        # The answer, or an error, may come at once.
         answer: defer.Deferred[dict[str, Any]] = defer.Deferred()
         self._answer = answer
+        control.set_callback(received, failed, NO_ENDMARKER)
         found: dict[str, Any] = await answer
         self._check_not_ended()
         return found

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from pycomnet.errors import InvalidArguments
+from pycomnet.ext.pubsub.discovery import Publishers
 from pycomnet.ext.pubsub.history import duration
-from pycomnet.ext.pubsub.nats.natssubscriber import NatsSubscriber
-from pycomnet.ext.pubsub.subscriber import ALL, ONE, Subscriber
+from pycomnet.ext.pubsub.nats.feed import NatsFinder
+from pycomnet.ext.pubsub.subscriber import Subscriber
 from pycomnet.ext.pubsub.subscriberqueue import LEAST_BOUND, Policy
 from pycomnet.nats.settings import read_via
 from pycomnet.ranges import real, whole
 
 if TYPE_CHECKING:
     from pycomnet.services.client.context import Context
+
+#: Values of ``which``.
+ALL, ONE = "all", "one"
 
 
 def subscriber(
@@ -95,12 +100,13 @@ def subscriber(
         beginning["retained"] = not grouped if retained is None else bool(retained)
     durable = name is not None
     group = group if name is None else name
-    given = interface, subjects, context, address, service, which, gaps, group, durable
     if via is None:
-        return Subscriber(*given, wanted, beginning)
-    if address is not None or service is not None or which != ALL:
+        finder: Any = partial(Publishers, address=address, service=service, one=which == ONE)
+    elif address is not None or service is not None or which != ALL:
         raise InvalidArguments("address=, service= and which= do not go with via=")
-    return NatsSubscriber(read_via(via), *given, wanted, beginning)
+    else:
+        finder = partial(NatsFinder, settings=read_via(via))
+    return Subscriber(interface, subjects, context, gaps, group, durable, wanted, beginning, finder)
 
 
 __all__ = ["subscriber"]

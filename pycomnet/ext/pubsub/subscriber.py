@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet import defer
@@ -13,7 +13,6 @@ from twisted.python.failure import Failure
 from pycomnet.deferred import OneShot, deferred
 from pycomnet.errors import CallInterrupted, ChannelClosed, InvalidArguments
 from pycomnet.ext.pubsub.blockingmethods import BlockingMethods
-from pycomnet.ext.pubsub.discovery import Publishers
 from pycomnet.ext.pubsub.events import Event, Gap, Restarted
 from pycomnet.ext.pubsub.feeds import LOST, PublisherFeed
 from pycomnet.ext.pubsub.publishermessages import EventSequence
@@ -25,7 +24,6 @@ from pycomnet.services.default import default_context
 if TYPE_CHECKING:
     from pycomnet.services.client.context import Context
 
-ALL, ONE = "all", "one"
 #: The result of ``_take`` when no value is available.
 _NOTHING: Any = object()
 
@@ -44,6 +42,8 @@ class Subscriber(BlockingMethods, Live):
     In a program without a reactor of its own, ``for value in subscriber``, ``subscriber[:10]`` and
     ``subscriber.get(timeout)`` do the same without Deferreds.
 
+    :param make_finder: makes the object that finds the publishers, and makes this subscriber follow
+        them.
     :ivar missed: how many events are missing so far, as far as their number is known.
     """
 
@@ -52,14 +52,12 @@ class Subscriber(BlockingMethods, Live):
         interface: str,
         subjects: str | Iterable[str] | None,
         context: Context | None,
-        address: str | None,
-        service: str | None,
-        which: str,
         gaps: bool,
         group: str | None,
         durable: bool,
         wanted: dict[str, Any],
         beginning: dict[str, Any],
+        make_finder: Callable[[Subscriber, Context], Any],
     ) -> None:
         super().__init__()
         patterns = subjects if isinstance(subjects, str) or subjects is None else list(subjects)
@@ -73,10 +71,8 @@ class Subscriber(BlockingMethods, Live):
         self._wanted = wanted
         self._durable = durable
         self._given = context
-        self._address = address
-        self._service = service
-        self._which = which
         self._gaps = gaps
+        self._make_finder = make_finder
         self._finder: Any = None
         self._begun = False
         self._closed = False
@@ -103,12 +99,8 @@ class Subscriber(BlockingMethods, Live):
         if self._begun:
             return
         self._begun = True
-        self._finder = self._make_finder(self._given or default_context())
+        self._finder = self._make_finder(self, self._given or default_context())
         self._finder.start()
-
-    def _make_finder(self, context: Context) -> Any:
-        """Make the object that finds the publishers, and makes the subscriber follow them."""
-        return Publishers(self, context, self._address, self._service, self._which == ONE)
 
     def when_subscribed(self) -> defer.Deferred[None]:
         """Wait until the subscription is in effect. Each event that is published after that is
@@ -427,4 +419,4 @@ def _first_error(failure: Failure) -> Failure:
     return problem.subFailure if isinstance(problem, defer.FirstError) else failure
 
 
-__all__ = ["ALL", "ONE", "Subscriber"]
+__all__ = ["Subscriber"]

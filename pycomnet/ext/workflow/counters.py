@@ -20,13 +20,5 @@ class Counts:
     runs: Counter[str] = attrs.field(factory=Counter)
     steps: Counter[str] = attrs.field(factory=Counter)
 
-    def ended(self, state: str) -> None:
-        """A run has ended."""
-        self.runs[state] += 1
-
-    def step(self, state: str) -> None:
-        """A call has ended."""
-        self.steps[state] += 1
-
 
 __all__ = ["Counts"]

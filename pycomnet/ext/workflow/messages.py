@@ -7,7 +7,7 @@ from typing import Any
 from pycomnet.ext.workflow import machine
 from pycomnet.ext.workflow.definition import Definition
 from pycomnet.ext.workflow.errors import RunFull
-from pycomnet.ext.workflow.records import CANCELLED, FAILED, MOST_SIGNALS, WorkflowRun
+from pycomnet.ext.workflow.records import MOST_SIGNALS, RETRIED, WorkflowRun
 
 SIGNAL, CANCEL, SUSPEND, RESUME, RETRY = "signal", "cancel", "suspend", "resume", "retry"
 
@@ -26,7 +26,7 @@ def apply(run: WorkflowRun, kind: str, name: str, value: Any, now: float) -> lis
     :raises RunFull: too many signals wait in it.
     """
     if kind == RETRY:
-        if run.state in (FAILED, CANCELLED) and not run.undone:
+        if run.state in RETRIED and not run.undone:
             assert run.pinned is not None
             definition = run.pinned if value is None else Definition.load(value)
             return machine.reset_failed(run, definition, now, unsure=name == UNSURE)

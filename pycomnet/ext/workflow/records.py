@@ -23,6 +23,8 @@ FAILED = "failed"
 CANCELLED = "cancelled"
 #: Those of a run that has ended.
 ENDED = frozenset({DONE, FAILED, CANCELLED})
+#: ... and that a retry lets continue.
+RETRIED = frozenset({FAILED, CANCELLED})
 
 #: States of a step: its call is under way; it waits for a time or a signal; it waits for its next
 #: attempt; it has a result; it has an error.

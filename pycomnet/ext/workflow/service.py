@@ -24,13 +24,12 @@ from pycomnet.ext.workflow.graph import draw
 from pycomnet.ext.workflow.machine import unsure_steps
 from pycomnet.ext.workflow.messages import CANCEL, RESUME, RETRY, SIGNAL, SUSPEND, UNSURE
 from pycomnet.ext.workflow.records import (
-    CANCELLED,
     DONE,
     ENDED,
-    FAILED,
     MOST_BYTES,
     MOST_SIGNAL,
     RESERVED,
+    RETRIED,
     TRANSIENT,
     UNREADABLE,
     Message,
@@ -56,8 +55,6 @@ log = Logger()
 
 #: Seconds for which runs are kept that have ended.
 KEEP = 7 * 86_400.0
-#: The states of runs that can be retried.
-RETRIED = (FAILED, CANCELLED)
 #: Seconds that the calls under way have to end when the service stops.
 GRACE = 10.0
 #: The longest name of a signal.

@@ -374,7 +374,7 @@ class RunStepper:
     def _over(self, live: LiveRun) -> None:
         """Remove a run that has ended from memory, after its end was committed."""
         run = live.run
-        self.counts.ended(run.state)
+        self.counts.runs[run.state] += 1
         live.gone = True
         if self.live.get(run.id) is live:
             del self.live[run.id]
@@ -489,7 +489,7 @@ class RunStepper:
     def _next(self, live: LiveRun, record: StepRecord | None) -> None:
         if record is not None:
             if record.state in (STEP_DONE, STEP_FAILED):
-                self.counts.step(record.state)
+                self.counts.steps[record.state] += 1
             live.dirty[record.path] = record
         self._step(live)
 

@@ -126,12 +126,7 @@ class ForkServerConnection(object):
             if data is not None:
                 self.over(CLOSED)
             return
-        size = len(data)
-        if size < SHORT:
-            self.heard = self.loop.now()
-            if size > HEADER_SIZE and self._receive_one(data, size):
-                return
-        elif size >= READ_SMALL:
+        if len(data) >= READ_SMALL:
             self.loop.bulk = True
             if self._size == READ_SMALL:
                 self._size = READ_LARGE
@@ -194,22 +189,6 @@ class ForkServerConnection(object):
         if rest:
             self._out.append(rest)
             self._wait()
-        return True
-
-    def _receive_one(self, data, size):
-        """The fast path for bytes on a raw channel that come alone; False in all other cases."""
-        length, ftype, id = _unpack(data)
-        mux = self.mux
-        if ftype != DATA or length + HEADER_SIZE != size or mux.lacking():
-            return False
-        stream = mux.streams.get(id)
-        if stream is None or not stream.raw or not stream.receiving:
-            return False
-        cost = frame_cost(length)
-        if stream.window < cost:
-            return False
-        stream.window -= cost
-        stream.app.data(data[HEADER_SIZE:], cost)
         return True
 
     def receive(self, data):

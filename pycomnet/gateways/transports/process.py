@@ -140,7 +140,7 @@ def _take_descriptor(file: IO[bytes] | None) -> int:
     return fd
 
 
-def describe_status(status: int, platform_signal: Callable[[int], str] | None = None) -> str:
+def describe_status(status: int) -> str:
     """Describe how a process ended, in words.
 
     :param status: its exit status, or minus the signal that ended it.

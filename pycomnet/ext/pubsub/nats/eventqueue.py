@@ -36,14 +36,12 @@ class EventQueue:
     :param policy: what happens when the bound is reached.
     :param bound: bytes that may wait; one event always may.
     :ivar size: bytes that wait.
-    :ivar dropped: how many events were dropped.
     """
 
     def __init__(self, policy: Policy, bound: int) -> None:
         self.policy = policy
         self.bound = bound
         self.size = 0
-        self.dropped = 0
         self._queue: deque[WaitingEvent] = deque()
         self._latest: OrderedDict[tuple[Any, str, str | None], WaitingEvent] = OrderedDict()
         #: the events that were dropped after the last waiting one, for each source
@@ -55,11 +53,6 @@ class EventQueue:
 
     def __len__(self) -> int:
         return len(self._queue) + len(self._latest)
-
-    @property
-    def is_full(self) -> bool:
-        """Whether the bound is reached."""
-        return self.size >= self.bound
 
     def put(self, source: Any, item: list[Any], size: int, missed: Gap | None) -> bool:
         """Queue an event, or drop one by the policy. Returns False if the policy disconnects."""
@@ -74,7 +67,6 @@ class EventQueue:
                 return False
             if self.policy is Policy.DROP_NEWEST:
                 self._note(self._behind, source, _dropped(item, missed))
-                self.dropped += 1
                 return True
             if self.policy is Policy.DROP_OLDEST:
                 self._drop_oldest(size)
@@ -91,10 +83,7 @@ class EventQueue:
                 told.append(oldest)  # not an event: it is kept
                 continue
             self.size -= oldest.size
-            self.dropped += 1
-            gap = _dropped(oldest.item, oldest.missed)
-            self._note(self._before, oldest.source, gap)
-
+            self._note(self._before, oldest.source, _dropped(oldest.item, oldest.missed))
         queue.extendleft(reversed(told))
 
     def _note(self, gaps: dict[Any, Gap], source: Any, gap: Gap) -> None:
@@ -109,7 +98,6 @@ class EventQueue:
         before = latest.pop(place, None)
         if before is not None:
             self.size -= before.size
-            self.dropped += 1
             gap = _dropped(before.item, before.missed, item[2])
             missed = gap if missed is None else _sum(gap, missed)
         latest[place] = WaitingEvent(source, item, size, missed)
@@ -117,9 +105,7 @@ class EventQueue:
         while self.size > self.bound and len(latest) > 1:
             _, oldest = latest.popitem(last=False)
             self.size -= oldest.size
-            self.dropped += 1
-            gap = _dropped(oldest.item, oldest.missed)
-            self._note(self._before, oldest.source, gap)
+            self._note(self._before, oldest.source, _dropped(oldest.item, oldest.missed))
 
     def tell(self, source: Any, item: Any) -> None:
         """Queue an item that is not an event. It is dropped if :data:`MOST_TOLD` of them wait."""

@@ -14,6 +14,7 @@ from pycomnet.ext.workflow.errors import FenceLost, RunFull, RunStoreFailed
 from pycomnet.ext.workflow.records import (
     ENDED,
     MOST_SIGNALS,
+    RETRIED,
     RUNNING,
     Claim,
     Message,
@@ -32,7 +33,6 @@ from pycomnet.ext.workflow.stores.tables import (
     MOST_PRUNED,
     OVER,
     PARKED,
-    RETRIED,
     condition,
 )
 

@@ -36,18 +36,6 @@ VALUE_ERRORS = (
     sqlite3.ProgrammingError,
     sqlite3.NotSupportedError,
 )
-#: What only reads: if it fails, nothing has to be undone.
-READS = frozenset(
-    {
-        tables.definition,
-        tables.messages,
-        tables.row_of,
-        tables.get,
-        tables.list_runs,
-        tables.counts,
-        tables.marks,
-    }
-)
 
 
 @implementer(IRunStore)
@@ -145,40 +133,15 @@ class SQLiteRunStore(BatchedRunStore):
 def _transact(connection: Any, operations: Sequence[Wanted]) -> Sequence[Any]:
     """Execute all operations in one transaction, in the thread. An operation that fails is undone
     alone. An error of the file fails all of them."""
-    try:
-        return _in_transaction(connection, operations, _plainly)
-    except sqlite3.OperationalError:
-        raise
-    except Exception:
-        # One of them wrote, and then failed: once more, so that each can be undone alone.
-        return _in_transaction(connection, operations, _undoably)
-
-
-def _in_transaction(
-    connection: Any,
-    operations: Sequence[Wanted],
-    do: Callable[[Any, Callable[..., Any], tuple[Any, ...]], Any],
-) -> Sequence[Any]:
     connection.execute("BEGIN IMMEDIATE")
     try:
-        results = [do(connection, function, args) for function, args in operations]
+        results = [_undoably(connection, function, args) for function, args in operations]
         connection.execute("COMMIT")
     except BaseException:
         with contextlib.suppress(sqlite3.Error):
             connection.execute("ROLLBACK")
         raise
     return results
-
-
-def _plainly(connection: Any, function: Callable[..., Any], args: tuple[Any, ...]) -> Any:
-    try:
-        return function(connection, *args)
-    except PycomnetError as problem:
-        return problem  # before it has written
-    except Exception as problem:
-        if function in READS and connection.in_transaction:
-            return problem
-        raise
 
 
 def _undoably(connection: Any, function: Callable[..., Any], args: tuple[Any, ...]) -> Any:

@@ -8,10 +8,9 @@ from typing import Any
 
 from pycomnet.ext.workflow.errors import FenceLost, RunFull
 from pycomnet.ext.workflow.records import (
-    CANCELLED,
     ENDED,
-    FAILED,
     MOST_SIGNALS,
+    RETRIED,
     RUNNING,
     Claim,
     Message,
@@ -71,9 +70,6 @@ FREE, CLAIMED, PARKED, OVER = range(4)
 
 #: The fence of the claim with which a run is created.
 FIRST_FENCE = 1
-
-#: States of runs that a retry has go on.
-RETRIED = frozenset({FAILED, CANCELLED})
 
 #: Bytes of runs that are claimed at once: the run with which there are more is the last.
 CLAIM_BYTES = 4 << 20
