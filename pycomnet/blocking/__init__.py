@@ -56,6 +56,10 @@ def __getattr__(name: str) -> Any:
     return getattr(services, name)
 
 
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
 __all__ = [
     "Channel",
     "ChannelFile",

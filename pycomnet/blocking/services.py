@@ -7,7 +7,13 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from pycomnet.blocking.waiting import running_reactor, wait_for
-from pycomnet.blocking.wrapper import Blocking, to_blocking_api, to_deferred_api, wraps_class
+from pycomnet.blocking.wrapper import (
+    Blocking,
+    signature_without_deferreds,
+    to_blocking_api,
+    to_deferred_api,
+    wraps_class,
+)
 from pycomnet.errors import ChannelClosed
 from pycomnet.services import default as _default
 from pycomnet.services.client import context as _context
@@ -112,6 +118,8 @@ def _function(name: str) -> Callable[..., Any]:
     def call(*args: Any, timeout: float | None = None, **kwargs: Any) -> Any:
         return to_blocking_api(wait_for(lambda: function(*args, **kwargs), timeout, name))
 
+    made: Any = call
+    made.__signature__ = signature_without_deferreds(function)
     return call
 
 

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from pycomnet import blocking
-from pycomnet.blocking.wrapper import Blocking, blocking_classes
+from pycomnet.blocking.wrapper import Blocking, blocking_classes, with_timeout
 from pycomnet.gateways import group
 from pycomnet.rsync import fetch, rsync
 from pycomnet.services import default
@@ -69,9 +69,6 @@ WORDS = (
     ("If it returns a Deferred or a coroutine, the next value waits for", "The next waits for"),
     ("; if it returns a Deferred, the next output waits for that", ", one at a time"),
     ("wait for the Deferreds of ``send`` first", "wait for the ``send`` of other threads first"),
-)
-TIMEOUT = inspect.Parameter(
-    "timeout", inspect.Parameter.KEYWORD_ONLY, default=None, annotation="float | None"
 )
 
 
@@ -218,14 +215,6 @@ SELF = inspect.Parameter("self", inspect.Parameter.POSITIONAL_OR_KEYWORD)
 def _keyword(parameter: inspect.Parameter) -> Any:
     named = parameter.kind is parameter.POSITIONAL_OR_KEYWORD
     return parameter.KEYWORD_ONLY if named else parameter.kind
-
-
-def with_timeout(parameters: list[inspect.Parameter]) -> list[inspect.Parameter]:
-    """The parameters with ``timeout`` added at a valid position."""
-    place = len(parameters)
-    if parameters and parameters[-1].kind is inspect.Parameter.VAR_KEYWORD:
-        place -= 1
-    return [*parameters[:place], TIMEOUT, *parameters[place:]]
 
 
 def with_field(doc: str | None, field: str) -> str | None:

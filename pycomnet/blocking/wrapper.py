@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import re
 from collections.abc import Callable, Generator, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,10 @@ from pycomnet.far.live import Live
 _classes: dict[type, type] = {}
 #: Names of arguments that are callbacks: they are called in a thread, not in the reactor's.
 _CALLBACKS = frozenset(("callback", "errback", "finished", "output", "progress"))
+TIMEOUT = inspect.Parameter(
+    "timeout", inspect.Parameter.KEYWORD_ONLY, default=None, annotation="float | None"
+)
+_DEFERRED = re.compile(r"(?:defer\.)?Deferred\[(.*)\]")
 
 
 def blocking_classes() -> dict[type, type]:
@@ -211,7 +216,34 @@ def _method(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
             wait_for(lambda: function(self._wrapped, *args, **kwargs), timeout, name)
         )
 
+    # `help` and `inspect.signature` show what is called here.
+    made: Any = call
+    made.__signature__ = signature_without_deferreds(function, not name.startswith("__"))
     return call
+
+
+def with_timeout(parameters: list[inspect.Parameter]) -> list[inspect.Parameter]:
+    """The parameters with ``timeout`` added at a valid position."""
+    place = len(parameters)
+    if parameters and parameters[-1].kind is inspect.Parameter.VAR_KEYWORD:
+        place -= 1
+    return [*parameters[:place], TIMEOUT, *parameters[place:]]
+
+
+def signature_without_deferreds(
+    function: Callable[..., Any], waits: bool = True
+) -> inspect.Signature:
+    """A function's signature here: it returns what a Deferred would fire with.
+
+    :param waits: whether it takes a timeout.
+    """
+    signature = inspect.signature(function)
+    result = _DEFERRED.fullmatch(str(signature.return_annotation))
+    returns = signature.return_annotation if result is None else result[1]
+    parameters = list(signature.parameters.values())
+    if waits and "timeout" not in signature.parameters:
+        parameters = with_timeout(parameters)
+    return signature.replace(parameters=parameters, return_annotation=returns)
 
 
 def _property(name: str, source: Any) -> property:
@@ -253,7 +285,9 @@ __all__ = [
     "Blocking",
     "blocking_classes",
     "in_pool_thread",
+    "signature_without_deferreds",
     "to_blocking_api",
     "to_deferred_api",
+    "with_timeout",
     "wraps_class",
 ]

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Iterable
+import os
+from collections.abc import Callable, Coroutine, Iterable, Iterator
+from contextlib import contextmanager
 from typing import IO, TYPE_CHECKING, Any
 
 import click
 
+from pycomnet.errors import StoreFailed
+
 if TYPE_CHECKING:
     from pycomnet.cli.program import CommandProgram
+    from pycomnet.interfaces import INameStore
+
+#: Seconds without a word while a store is opened.
+SILENT = 3.0
 
 store_option = click.option(
     "--store",
@@ -35,42 +43,87 @@ def export_command(store: str) -> None:
 async def export_store(program: CommandProgram, store: str) -> int:
     """Print the lines."""
     from pycomnet.nameserver.migration import export_records
-    from pycomnet.nameserver.stores import make_store
 
-    lines = await export_records(make_store(store, program.reactor))
+    scheme, _, path = store.partition(":")
+    if scheme == "sqlite" and path and not os.path.exists(path):
+        raise StoreFailed(f"{store}: there is no such file")
+    with _said_if_long(store, program) as opened:
+        lines = await export_records(_lasting(store, program), opened)
     for line in lines:
         waiting = program.print_text(line + "\n")
         if waiting is not None:
             await waiting
+        if program.stdout.problem is not None:
+            return 1
     program.say(f"{len(lines) - 1} registrations")
     return 0
 
 
 @click.command("import", short_help="Register everything that was exported from a store.")
 @store_option
-@click.argument("file", type=click.File("r", encoding="utf-8"))
-def import_command(store: str, file: IO[str]) -> None:
+@click.argument("file", type=click.File("rb"))
+def import_command(store: str, file: IO[bytes]) -> None:
     """Register in STORE the registrations of FILE, which is the output of "pycomnet ns export"; -
     is standard input.
 
     Owners keep their leases and secrets, so that they can continue to renew. Each lease begins
-    again with its full length. Names that STORE already has stay as they are; then the exit status
-    is 1. Registrations can't be moved from one prefix to another of the same etcd, as both would
-    have the same leases.
+    again with its full length. Names that others have in STORE stay as they are; then the exit
+    status is 1. If it is interrupted, or the disk is full, import the same FILE again.
+    Registrations can't be moved from one prefix to another of the same etcd, as both would have the
+    same leases.
     """
-    _run(lambda program: import_store(program, store, file))
+
+    async def main(program: CommandProgram) -> int:
+        return await import_store(program, store, await _lines(program, file.fileno()))
+
+    _run(main)
+
+
+async def _lines(program: CommandProgram, fd: int) -> list[str]:
+    """All lines. What is no UTF-8 gets to the check of its line."""
+    from pycomnet.cli.stdstreams import InputLines
+
+    source, lines = InputLines(fd, program.reactor), []
+    while found := await source.next_lines():
+        lines += [line.decode("utf-8", "replace") for line in found]
+    return lines
 
 
 async def import_store(program: CommandProgram, store: str, lines: Iterable[str]) -> int:
     """Import the lines, and report how many registrations were made."""
     from pycomnet.nameserver.migration import import_records
+
+    with _said_if_long(store, program) as opened:
+        done, taken = await import_records(_lasting(store, program), lines, opened)
+    program.say(f"{done} registrations are there now")
+    for name in taken:
+        program.say(f"{name!r} is registered by another owner, and stays as it is")
+    return 1 if taken else 0
+
+
+def _lasting(store: str, program: CommandProgram) -> INameStore:
     from pycomnet.nameserver.stores import make_store
 
-    done, taken = await import_records(make_store(store, program.reactor), lines)
-    program.say(f"{done} registrations were imported")
-    for name in taken:
-        program.say(f"{name!r} was registered already, and stays as it is")
-    return 1 if taken else 0
+    if store == "memory:":
+        raise StoreFailed("memory: is within a nameserver that runs: it can't be moved")
+    return make_store(store, program.reactor)
+
+
+@contextmanager
+def _said_if_long(store: str, program: CommandProgram) -> Iterator[Callable[[], None]]:
+    """Says after some seconds that a store is not there, unless what this yields is called."""
+    call = program.reactor.callLater(
+        SILENT, program.say, f"waiting for {store} (pycomnet -v says for what)"
+    )
+
+    def opened() -> None:
+        if call.active():
+            call.cancel()
+
+    try:
+        yield opened
+    finally:
+        opened()
 
 
 def _run(command: Callable[[CommandProgram], Coroutine[Any, Any, int]]) -> None:

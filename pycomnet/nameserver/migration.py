@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+import attrs
 from twisted.internet import defer
 from zope.interface import implementer
 
 from pycomnet.deferred import deferred
 from pycomnet.errors import InvalidRegistration, StoreConflict
 from pycomnet.interfaces import INameFollower
-from pycomnet.nameserver.records import Change, Put, Record
+from pycomnet.nameserver.directory import DIGEST
+from pycomnet.nameserver.records import Change, Put, Record, decode
+from pycomnet.nameserver.requests import NameserverLimits, registration
 from pycomnet.nameserver.standing import standing_of
+from pycomnet.ranges import NumberRefused, whole
 
 if TYPE_CHECKING:
     from pycomnet.interfaces import INameStore
@@ -24,28 +27,23 @@ if TYPE_CHECKING:
 FORMAT = 1
 #: How many registrations the store is asked to commit at a time.
 AT_ONCE = 500
-_KINDS: dict[str, Any] = {
-    "service": str,
-    "interfaces": list,
-    "address": str,
-    "metadata": str,
-    "tags": list,
-    "ttl": (int, float),
-    "lease": int,
-    "secret": str,
-    "fence": int,
-}
+#: A lease may be longer than this nameserver's longest, if the other one's is.
+LIMITS = attrs.evolve(NameserverLimits(), max_ttl=1e9)
+#: The highest lease and fence that a store can keep.
+MOST = (1 << 63) - 1
 
 
 @implementer(INameFollower)
 class StoreContents:
     """Collects everything that a store has.
 
+    :param opened: called once all is loaded.
     :ivar records: service -> its record.
     :ivar revision: the store's revision when it was opened.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, opened: Callable[[], object] | None = None) -> None:
+        self._opened = opened
         self.records: dict[str, Record] = {}
         self.revision = 0
 
@@ -54,6 +52,8 @@ class StoreContents:
 
     def loaded(self, revision: int) -> None:
         self.revision = revision
+        if self._opened is not None:
+            self._opened()
 
     def changed(self, changes: Sequence[Change]) -> None:
         for change in changes:
@@ -68,6 +68,11 @@ class StoreContents:
 
     def doubted(self, since: int | None) -> None:
         pass
+
+    def has(self, record: Record) -> bool:
+        """Whether a record of this name, lease and owner is there."""
+        found = self.records.get(record.service)
+        return found is not None and (found.lease, found.secret) == (record.lease, record.secret)
 
     def names(self) -> Iterator[str]:
         return iter(self.records)
@@ -100,33 +105,34 @@ def as_line(record: Record) -> str:
     return json.dumps(found)
 
 
-def first_line(revision: int) -> str:
+def first_line(revision: int, registrations: int) -> str:
     """Format the line before all records.
 
     :param revision: the store's. No fence that the store has given is higher, also of registrations
         that are gone.
+    :param registrations: how many lines follow.
     """
-    return json.dumps({"format": FORMAT, "revision": revision})
+    return json.dumps({"format": FORMAT, "revision": revision, "registrations": registrations})
 
 
-def from_first_line(line: str) -> int:
-    """Read the revision from the line before all records.
+def from_first_line(line: str) -> tuple[int, int | None]:
+    """Read the revision from the line before all records, and how many there are, if it says so.
 
     :raises InvalidRegistration: the line is not valid.
     """
     found = _map_of(line)
-    revision = found.get("revision")
-    if not isinstance(revision, int) or isinstance(revision, bool):
+    revision, registrations = found.get("revision"), found.get("registrations")
+    if type(revision) is not int or type(registrations) not in (int, type(None)):
         raise InvalidRegistration(
             f"expected the first line of an export, with its revision, got {line[:60]!r}"
         )
-    return revision
+    return revision, registrations
 
 
 def _map_of(line: str) -> dict[str, Any]:
     try:
         found = json.loads(line)
-    except ValueError as problem:
+    except (ValueError, RecursionError) as problem:
         raise InvalidRegistration(f"expected a line of JSON: {problem}") from None
     if not isinstance(found, dict) or found.get("format") != FORMAT:
         raise InvalidRegistration(f"expected a map of format {FORMAT}, got {line[:60]!r}")
@@ -139,70 +145,72 @@ def from_line(line: str) -> tuple[Record, int]:
     :raises InvalidRegistration: the line is not valid.
     """
     found = _map_of(line)
-    for key, kind in _KINDS.items():
-        if not isinstance(found.get(key), kind) or isinstance(found[key], bool):
-            raise InvalidRegistration(f"{key}: expected {kind}, got {found.get(key)!r}")
-    texts = (*found["interfaces"], *found["tags"])
-    if not found["interfaces"] or not all(isinstance(text, str) for text in texts):
-        raise InvalidRegistration("interfaces, tags: expected lists of str, and an interface")
+    asked = {key: found.get(key) for key in ("service", "interfaces", "address", "tags", "ttl")}
+    metadata = _decoded(found, "metadata")
     try:
-        metadata = base64.b64decode(found["metadata"], validate=True)
-        secret = base64.b64decode(found["secret"], validate=True)
-    except binascii.Error as problem:
-        raise InvalidRegistration(f"metadata, secret: expected base64: {problem}") from None
+        asked["metadata"] = decode(metadata) if metadata else {}
+    except ValueError as problem:
+        raise InvalidRegistration(f"metadata: {problem}") from None
     try:
-        standing = standing_of(found.get("standing"))
+        lease = whole("lease", found.get("lease"), 1, MOST)
+        fence = whole("fence", found.get("fence"), 0, MOST)
+    except NumberRefused as problem:
+        raise InvalidRegistration(str(problem)) from None
+    record, _ = registration(asked, LIMITS, lease, "")
+    record.secret = _decoded(found, "secret")
+    if len(record.secret) != DIGEST:
+        raise InvalidRegistration(f"secret: expected a digest of {DIGEST} bytes, in base64")
+    try:
+        record.standing = standing_of(found.get("standing"))
     except ValueError as problem:
         raise InvalidRegistration(f"standing: {problem}") from None
-    record = Record(
-        found["service"],
-        tuple(found["interfaces"]),
-        found["address"],
-        metadata,
-        tuple(found["tags"]),
-        float(found["ttl"]),
-        found["lease"],
-        secret,
-        standing=standing,
-    )
-    return record, found["fence"]
+    return record, fence
+
+
+def _decoded(found: dict[str, Any], key: str) -> bytes:
+    try:
+        return base64.b64decode(found.get(key), validate=True)
+    except (TypeError, ValueError):
+        raise InvalidRegistration(f"{key}: expected base64, got {found.get(key)!r:.60}") from None
 
 
 @deferred
-async def export_records(store: INameStore) -> list[str]:
+async def export_records(
+    store: INameStore, opened: Callable[[], object] | None = None
+) -> list[str]:
     """Export the store's revision, and all registrations in the order of their names.
 
     :param store: not open; it is closed afterwards.
+    :param opened: called once the store is open.
     :returns: fires with the lines.
     """
-    contents = StoreContents()
+    contents = StoreContents(opened)
     try:
         await store.open(contents)
         records = [as_line(contents.records[name]) for name in sorted(contents.records)]
-        return [first_line(contents.revision), *records]
+        return [first_line(contents.revision, len(records)), *records]
     finally:
         await store.close()
 
 
 @deferred
-async def import_records(store: INameStore, lines: Iterable[str]) -> tuple[int, list[str]]:
+async def import_records(
+    store: INameStore, lines: Iterable[str], opened: Callable[[], object] | None = None
+) -> tuple[int, list[str]]:
     """Register exported records in a store, each with its lease and its owner's secret, so that the
-    owners can continue to renew. Each lease begins again with its full length.
+    owners can continue to renew. Each lease begins again with its full length. A record that has
+    the same lease and secret there already, from an import that was interrupted, is left alone.
 
     :param store: not open; it is closed afterwards.
-    :returns: fires with the number of registered records, and the names that were already taken.
-        Fails with InvalidRegistration if a line is not valid, or if fences would become lower; then
-        nothing was changed. Fails with StoreFailed if another prefix of the same etcd uses a lease;
-        then the records before that one are registered.
+    :param opened: called once the store is open.
+    :returns: fires with the number of records that are registered now, and the names that others
+        have there. Fails with InvalidRegistration if a line is not valid, if lines are missing, or
+        if fences would become lower; then nothing was changed. Fails with StoreFailed if the store
+        fails, or if another prefix of the same etcd uses a lease; then the records before that one
+        are registered.
     """
-    wanted = [line for line in lines if line.strip()]
-    if not wanted:
-        raise InvalidRegistration("the input is empty: expected the output of an export")
-    read = [from_line(line) for line in wanted[1:]]
-    records = [record for record, _ in read]
-    highest = max((fence for _, fence in read), default=0)
-    highest = max(highest, from_first_line(wanted[0]))
-    contents = StoreContents()
+    records, highest = _read(lines)
+    contents = StoreContents(opened)
     done, taken = 0, []
     try:
         await store.open(contents)
@@ -217,7 +225,7 @@ async def import_records(store: INameStore, lines: Iterable[str]) -> tuple[int, 
             asked = [store.commit(Put(record, keeps_lease=True)) for record in some]
             results: Any = await defer.DeferredList(asked, consumeErrors=True)
             for record, (ok, result) in zip(some, results, strict=True):
-                if ok:
+                if ok or contents.has(record):
                     done += 1
                 elif result.check(StoreConflict):
                     taken.append(record.service)
@@ -226,6 +234,36 @@ async def import_records(store: INameStore, lines: Iterable[str]) -> tuple[int, 
     finally:
         await store.close()
     return done, taken
+
+
+def _read(lines: Iterable[str]) -> tuple[list[Record], int]:
+    """The records of all lines, and the highest fence that there was."""
+    records: list[Record] = []
+    seen: set[object] = set()
+    highest, expected, number = None, None, 0
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            if highest is None:
+                highest, expected = from_first_line(line)
+                continue
+            record, fence = from_line(line)
+            if record.service in seen or record.lease in seen:
+                raise InvalidRegistration(f"{record.service!r} or its lease is there twice")
+        except InvalidRegistration as problem:
+            raise InvalidRegistration(f"line {number}: {problem}") from None
+        seen.update((record.service, record.lease))
+        records.append(record)
+        highest = max(highest, fence)
+    if highest is None:
+        raise InvalidRegistration("there is no line: expected what an export has printed")
+    if expected is not None and expected != len(records):
+        raise InvalidRegistration(
+            f"there are {len(records)} registrations, and the first line says {expected}: "
+            "the file is not complete"
+        )
+    return records, highest
 
 
 __all__ = [

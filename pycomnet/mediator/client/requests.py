@@ -375,8 +375,10 @@ def refused(status: int, about: dict[str, Any]) -> RequestRefused:
     """The error of an answer that isn't what was asked for."""
     message = about.get("message")
     if message is None:
-        message = f"the answer was HTTP status {status}, and not the mediator's"
-    return RequestRefused(f"{message} ({status})", status, about)
+        text = f"the answer was HTTP status {status}, and not the mediator's"
+    else:
+        text = f"{message} ({status})"
+    return RequestRefused(text, status, about)
 
 
 #: The errors of a TLS connection that another attempt would have, too.

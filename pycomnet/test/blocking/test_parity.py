@@ -55,3 +55,28 @@ class ParityTests(unittest.TestCase):
             compared += 1
             self.assertEqual(parameters(here), expected, name)
         self.assertGreater(compared, 40)
+
+    def test_signatures_are_of_what_is_called(self):
+        """What help() and an editor show has the timeout, and no Deferred."""
+        shown = inspect.signature(pycomnet.blocking.Gateway.call)
+        self.assertEqual(
+            str(shown),
+            "(self, function: 'str | Callable[..., Any]', /, *args: 'Any', "
+            "timeout: 'float | None' = None, **kwargs: 'Any') -> 'Any'",
+        )
+        shown = inspect.signature(pycomnet.blocking.Channel.receive)
+        self.assertEqual(list(shown.parameters).count("timeout"), 1)
+        for name, here, _ in pairs():
+            self.assertNotIn("Deferred", str(inspect.signature(here).return_annotation), name)
+
+    def test_completion_knows_each_public_name(self):
+        """Names that are loaded on first use are in dir(), too."""
+        for module in (
+            *MODULES,
+            "pycomnet",
+            "pycomnet.aio",
+            "pycomnet.execnet",
+            "pycomnet.xdeploy",
+        ):
+            found = importlib.import_module(module)
+            self.assertLessEqual(set(found.__all__), set(dir(found)), module)

@@ -11,12 +11,14 @@ from typing import Any
 from click.testing import CliRunner
 from twisted.internet import defer
 
+from pycomnet.cli import ns_store
 from pycomnet.cli.app import root
 from pycomnet.cli.ns import cluster, event_line, list_services, locate, stat, table, watch
 from pycomnet.cli.ns_operate import operate, state_of
 from pycomnet.cli.ns_store import export_store, import_store
 from pycomnet.cli.program import CommandProgram
 from pycomnet.errors import InvalidArguments, NotLeaseOwner
+from pycomnet.nameserver import stores
 from pycomnet.nameserver.daemon import NameserverService
 from pycomnet.nameserver.records import Put
 from pycomnet.nameserver.stores import make_store
@@ -232,10 +234,46 @@ class NsTests(CommandCase):
         async def bring(program: CommandProgram) -> int:
             return await import_store(program, new, lines)
 
-        self.assertEqual(await self.status_of(bring), 0)
-        self.assertIn("1 registrations were imported", self.stderr)
+        for _ in range(2):  # as after one that was interrupted
+            self.assertEqual(await self.status_of(bring), 0)
+        self.assertEqual(self.stderr.count("1 registrations are there now"), 2)
+        lines[1] = json.dumps({**json.loads(lines[1]), "secret": "A" * 22 + "=="})
         self.assertEqual(await self.status_of(bring), 1)
-        self.assertIn("'org.moved' was registered already", self.stderr)
+        self.assertIn("'org.moved' is registered by another owner, and stays", self.stderr)
+
+    async def test_there_is_nothing_to_move_where_no_store_is(self) -> None:
+        """A file that is not there is not made by an export; a nameserver's memory is its own."""
+        missing = self.mktemp()
+        for move in (
+            lambda program: export_store(program, f"sqlite:{missing}"),
+            lambda program: export_store(program, "memory:"),
+            lambda program: import_store(program, "memory:", []),
+        ):
+            self.assertEqual(await self.status_of(move), 1)
+        self.assertFalse(os.path.exists(missing))
+        self.assertIn("there is no such file", self.stderr)
+        self.assertEqual(self.stderr.count("memory: is within a nameserver"), 2)
+        self.assertEqual(self.stdout, "")
+
+    async def test_export_that_waits_says_so(self) -> None:
+        """While a store is not there, a command says what it waits for, and can be interrupted."""
+        self.patch(ns_store, "SILENT", 0.01)
+        store = MemoryStore()
+        self.patch(store, "open", lambda follower: defer.Deferred())
+        self.patch(stores, "make_store", lambda description, reactor: store)
+        say = self.program.say
+
+        def said(message: str) -> None:
+            say(message)
+            self.program.end(130)
+
+        self.patch(self.program, "say", said)
+
+        async def export(program: CommandProgram) -> int:
+            return await export_store(program, "etcd:http://127.0.0.1:1")
+
+        self.assertEqual(await self.status_of(export), 130)
+        self.assertIn("waiting for etcd:http://127.0.0.1:1", self.stderr)
 
     async def test_watch_prints_snapshot_and_changes(self) -> None:
         """What is there, the end of that, and what changes, until it is interrupted."""

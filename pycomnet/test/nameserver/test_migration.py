@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 from typing import Any
 
 from twisted.trial.unittest import TestCase
@@ -45,7 +47,7 @@ class MovingTests(TestCase):
         store, follower = self.file(path, revision), Follower()
         await store.open(follower)
         await store.commit(Put(record("a", "x", "y", metadata={"n": 1}, tags=("t",), ttl=7.5)))
-        await store.commit(Put(record("ä b", secret="another secret of mine")))
+        await store.commit(Put(record("ä-b", secret="another secret of mine")))
         await store.close()
         return follower
 
@@ -68,12 +70,48 @@ class MovingTests(TestCase):
 
     @deferred
     async def test_taken_names_stay(self) -> None:
-        """What is registered in the other store stays, and is told."""
+        """What another owner has in the other store stays, and is told."""
         path = self.mktemp()
         await self.filled(path)
         lines = await export_records(self.file(path))
-        await import_records(self.etcd(), lines[:2])
+        store = self.etcd()
+        await store.open(Follower())
+        await store.commit(Put(record("a", "x", secret="the secret of another one")))
+        await store.close()
         self.assertEqual(await import_records(self.etcd(), lines), (1, ["a"]))
+
+    @deferred
+    async def test_import_can_be_done_again(self) -> None:
+        """What an import that was interrupted has registered is no other owner's, in each store."""
+        path, other = self.mktemp(), self.mktemp()
+        await self.filled(path)
+        first, *lines = await export_records(self.file(path))
+        part = [first.replace('"registrations": 2', '"registrations": 1'), lines[0]]
+        for store in (self.etcd, lambda: self.file(other, 1 << 60)):
+            self.assertEqual(await import_records(store(), part), (1, []))
+            self.assertEqual(await import_records(store(), [first, *lines]), (2, []))
+
+    @deferred
+    async def test_lost_lines_are_noticed(self) -> None:
+        """An export that was cut off, or has a line twice, changes nothing; the line is told."""
+        path, other = self.mktemp(), self.mktemp()
+        await self.filled(path)
+        lines = await export_records(self.file(path))
+        for wrong, told in (
+            (lines[:1], "there are 0 registrations, and the first line says 2"),
+            (lines[:2], "there are 1 registrations, and the first line says 2"),
+            ([*lines[:2], "", lines[1]], "line 4: 'a' or its lease is there twice"),
+            ([*lines[:2], lines[2][:-30]], "line 3: expected a line of JSON"),
+        ):
+            failed = self.assertFailure(
+                import_records(self.file(other), wrong), InvalidRegistration
+            )
+            self.assertIn(told, str(await failed))
+        self.assertFalse(os.path.exists(other))
+        first = json.loads(lines[0])
+        del first["registrations"]  # as printed by earlier versions
+        old = [json.dumps(first), *lines[1:]]
+        self.assertEqual(await import_records(self.file(other, 1 << 60), old), (2, []))
 
     @deferred
     async def test_fences_never_fall(self) -> None:
@@ -145,6 +183,18 @@ class MovingTests(TestCase):
             line.replace('["org.example.calc"]', "[]"),
             line.replace('["org.example.calc"]', "[5]"),
             line.replace('"metadata": ""', '"metadata": "?"'),
+            line.replace('"metadata": ""', '"metadata": "kQE="'),  # a list
+            line.replace('"metadata": ""', '"metadata": "3w=="'),  # not whole
+            line.replace('"ttl": 30.0', '"ttl": -1'),
+            line.replace('"ttl": 30.0', '"ttl": NaN'),
+            line.replace('"a"', '"a b*"'),
+            line.replace('"fence": 7', '"fence": -1'),
+            line.replace('"fence": 7', f'"fence": {1 << 63}'),
+            line.replace('"lease": ', '"lease": -'),
+            line.replace('"secret": "', '"secret": "AAAA'),
+            line.replace('"secret": ', '"hidden": '),
+            line.replace('"address": "', '"address": "\\n'),
+            "[" * 100_000,
         ):
             self.assertNotEqual(wrong, line)
             self.assertRaises(InvalidRegistration, from_line, wrong)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import select
 import signal
+import struct
 import subprocess
 import sys
+import termios
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
@@ -14,6 +17,7 @@ from typing import IO, Any
 import pytest
 
 from pycomnet.test.processes import children, resident, still_there
+from pycomnet.test.waiting import wait_until
 
 #: Seconds for what takes one or two.
 PATIENCE = 120
@@ -166,6 +170,21 @@ def test_ctrl_c_works_on_a_full_pipe(start):
     assert poll.poll(PATIENCE * 1000)
     command.process.send_signal(signal.SIGINT)
     assert command.process.wait(PATIENCE) == 130
+
+
+def unread(pipe: Any) -> int:
+    """How many bytes are in a pipe."""
+    return struct.unpack("i", fcntl.ioctl(pipe, termios.FIONREAD, bytes(4)))[0]
+
+
+def test_ctrl_c_works_while_standard_input_is_awaited(start, tmp_path):
+    """An import of a pipe that brings only a part can be interrupted."""
+    store = f"sqlite:{tmp_path}/names"
+    command = start("ns", "import", "--store", store, "-", stdin=subprocess.PIPE)
+    command.send('{"format": 1, ')
+    wait_until(lambda: unread(command.process.stdin) == 0, "it has read what is in the pipe")
+    command.process.send_signal(signal.SIGINT)
+    assert (command.process.wait(PATIENCE), os.listdir(tmp_path)) == (130, [])
 
 
 LOST = """

@@ -14,7 +14,7 @@ from pycomnet.errors import GatewayNotStarted
 from pycomnet.gateways.spec import Spec
 from pycomnet.gateways.transports.interface import GatewayRequest
 from pycomnet.mediator.client.gatewaytransport import KILL_TIMEOUT, HTTPGatewayTransport
-from pycomnet.mediator.client.requests import MediatorClient, RequestRefused
+from pycomnet.mediator.client.requests import MediatorClient, RequestRefused, refused
 from pycomnet.mediator.client.states import FAR_SIDE, FarSideEffect, FarSideEvent, FarSideState
 from pycomnet.test.mediator.kit import RecordingClient
 from pycomnet.test.transitions import Transitions
@@ -175,3 +175,13 @@ class FarSideTransitions(SynchronousTestCase):
         self.assertIsInstance(problem, GatewayNotStarted)
         self.assertIn("does not describe a far side", str(problem))
         self.assertIn("{'hello': 'world'}", str(problem))
+
+
+class RefusedTests(SynchronousTestCase):
+    """What the error of an unexpected answer says."""
+
+    def test_status_is_said_once(self) -> None:
+        """Of an answer of another server there is only the status; the mediator says why."""
+        foreign = "the answer was HTTP status 404, and not the mediator's"
+        self.assertEqual(str(refused(404, {})), foreign)
+        self.assertEqual(str(refused(503, {"message": "it is full"})), "it is full (503)")
