@@ -22,8 +22,7 @@ from measure import Amounts
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.task import deferLater
 
-from pycomnet.nameserver.directory import digest
-from pycomnet.nameserver.records import encode
+from pycomnet.nameserver.records import digest, encode
 from pycomnet.nameserver.stores import sqlite
 from pycomnet.services.client.context import NAMESERVER, Context
 

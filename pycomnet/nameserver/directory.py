@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import heapq
 import hmac
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -18,7 +17,16 @@ from pycomnet.nameserver.endedleases import EndedLeases
 from pycomnet.nameserver.index import Index
 from pycomnet.nameserver.leases import GRAIN, Leases
 from pycomnet.nameserver.queries import Query
-from pycomnet.nameserver.records import EXPIRED, NEVER, SAME, Change, Delete, Put, Record
+from pycomnet.nameserver.records import (
+    EXPIRED,
+    NEVER,
+    SAME,
+    Change,
+    Delete,
+    Put,
+    Record,
+    digest,
+)
 from pycomnet.nameserver.registrants import Registrant
 from pycomnet.nameserver.standing import Standing, after_operator, or_none
 
@@ -34,14 +42,6 @@ STORE_LATE = 2.0
 SMALL = 16
 #: An owner has missed a renewal if less than this fraction of its lease is left.
 MISSED = 1 / 3
-#: Bytes of a secret's digest. The secret can't be computed from the digest in the store.
-DIGEST = 16
-
-
-def digest(secret: str) -> bytes:
-    """The digest of a secret. A secret is long and random, so a quick hash is enough."""
-    data = secret.encode("utf-8", "surrogatepass")
-    return hashlib.blake2b(data, digest_size=DIGEST).digest()
 
 
 @attrs.frozen

@@ -14,8 +14,7 @@ from zope.interface import implementer
 from pycomnet.deferred import deferred
 from pycomnet.errors import InvalidRegistration, StoreConflict
 from pycomnet.interfaces import INameFollower
-from pycomnet.nameserver.directory import DIGEST
-from pycomnet.nameserver.records import Change, Put, Record, decode
+from pycomnet.nameserver.records import DIGEST, Change, Put, Record, decode
 from pycomnet.nameserver.requests import NameserverLimits, registration
 from pycomnet.nameserver.standing import standing_of
 from pycomnet.ranges import NumberRefused, whole
@@ -168,10 +167,11 @@ def from_line(line: str) -> tuple[Record, int]:
 
 
 def _decoded(found: dict[str, Any], key: str) -> bytes:
+    given: Any = found.get(key)
     try:
-        return base64.b64decode(found.get(key), validate=True)
+        return base64.b64decode(given, validate=True)
     except (TypeError, ValueError):
-        raise InvalidRegistration(f"{key}: expected base64, got {found.get(key)!r:.60}") from None
+        raise InvalidRegistration(f"{key}: expected base64, got {given!r:.60}") from None
 
 
 @deferred

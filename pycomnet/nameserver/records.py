@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -24,11 +25,19 @@ CHANGED = "changed"
 
 #: Bytes that each interface and each tag of a record counts for, in addition to its characters.
 NAME_COST = 64
+#: Bytes of a secret's digest. The secret can't be computed from the digest in the store.
+DIGEST = 16
 #: ``Record.ends`` if the store ends leases.
 NEVER = float("inf")
 #: ``Record.ends`` of a record that changes another one's standing: its lease ends when that one's
 #: did.
 SAME = -2.0
+
+
+def digest(secret: str) -> bytes:
+    """The digest of a secret. A secret is long and random, so a quick hash is enough."""
+    data = secret.encode("utf-8", "surrogatepass")
+    return hashlib.blake2b(data, digest_size=DIGEST).digest()
 
 
 @attrs.define(eq=False, weakref_slot=False)

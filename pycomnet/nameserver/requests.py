@@ -9,9 +9,8 @@ from typing import Any
 import attrs
 
 from pycomnet.errors import EndpointError, InvalidRegistration
-from pycomnet.nameserver.directory import digest
 from pycomnet.nameserver.queries import Query
-from pycomnet.nameserver.records import Record, encode
+from pycomnet.nameserver.records import Record, digest, encode
 from pycomnet.nameserver.standing import Standing, or_none
 from pycomnet.net.endpoints import parse
 from pycomnet.ranges import NumberRefused, check_fields, real, whole

@@ -10,8 +10,8 @@ from twisted.internet.task import Clock
 from zope.interface import implementer
 
 from pycomnet.interfaces import INameFollower
-from pycomnet.nameserver.directory import Directory, digest
-from pycomnet.nameserver.records import Change, Record, encode
+from pycomnet.nameserver.directory import Directory
+from pycomnet.nameserver.records import Change, Record, digest, encode
 from pycomnet.nameserver.stores.memory import MemoryStore
 
 SECRET = "a secret of sixteen"
