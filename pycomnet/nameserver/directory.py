@@ -7,7 +7,6 @@ import hmac
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 
-import attrs
 from zope.interface import implementer
 
 from pycomnet.errors import LeaseLost, NotLeaseOwner, ServiceNameTaken, ServiceNotFound
@@ -16,7 +15,7 @@ from pycomnet.nameserver.changelog import LENGTH, ChangeLog, Step
 from pycomnet.nameserver.endedleases import EndedLeases
 from pycomnet.nameserver.index import Index
 from pycomnet.nameserver.leases import GRAIN, Leases
-from pycomnet.nameserver.queries import Query
+from pycomnet.nameserver.queries import DirectoryPage, Query
 from pycomnet.nameserver.records import (
     EXPIRED,
     NEVER,
@@ -42,18 +41,6 @@ STORE_LATE = 2.0
 SMALL = 16
 #: An owner has missed a renewal if less than this fraction of its lease is left.
 MISSED = 1 / 3
-
-
-@attrs.frozen
-class DirectoryPage:
-    """Some of the records that match a query.
-
-    :ivar records: in the order of their names.
-    :ivar after: the name to go on after, or None if there are no more.
-    """
-
-    records: list[Record]
-    after: str | None
 
 
 @implementer(INameFollower)

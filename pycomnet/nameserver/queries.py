@@ -1,4 +1,4 @@
-"""Queries: patterns of name and interface, and tags."""
+"""Queries: patterns of name and interface, and tags; and the pages of their results."""
 
 from __future__ import annotations
 
@@ -77,3 +77,15 @@ class Query:
         elif self._interface is not None and not any(map(self._interface.match, record.interfaces)):
             return False
         return not self.tags or self.tags.issubset(record.tags)
+
+
+@attrs.frozen
+class DirectoryPage:
+    """Some of the records that match a query.
+
+    :ivar records: in the order of their names.
+    :ivar after: the name to go on after, or None if there are no more.
+    """
+
+    records: list[Record]
+    after: str | None
