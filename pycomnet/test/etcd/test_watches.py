@@ -313,13 +313,29 @@ class WatchTests(EtcdTestCase):
         self.assertEqual(self.seen.names[-1], "cancelled")
 
     def test_a_stopped_watch_says_nothing(self) -> None:
-        """Even if it is stopped by its own handler; the member is told."""
+        """Even if it is stopped by its own handler."""
         watch, call = self.watch()
         self.seen.disconnected = lambda reason: watch.stop()  # type: ignore[method-assign]
         self.lose()
         self.assertFalse(self.has_call("Watch", 2))
         self.assertEqual(self.seen.names, ["created"])
         self.assertFalse(call.is_reset)
+
+    def test_a_stopped_watch_leaves_no_stream(self) -> None:
+        """Its stream is reset at the member, also before the member has created the watch."""
+        watch, call = self.watch()
+        watch.stop()
+        self.run_all()
+        self.assertTrue(call.is_reset)
+        early = self.etcd.watch(b"b", self.seen)
+        self.run_all()
+        call = self.call("Watch")
+        early.stop()
+        self.run_all()
+        self.assertTrue(call.is_reset)
+        self.run_for(10)
+        self.assertEqual(self.seen.names, ["created"])
+        self.assertFalse(self.has_call("Watch"))
 
     def test_closing_the_client_ends_it(self) -> None:
         """Also while it has no member."""

@@ -421,6 +421,18 @@ class CutOffTests(EtcdCase):
         self.run_for(6.0)
         self.assertGreater(self.a.store.staleness(), 4.0)
 
+    def test_progress_that_was_not_asked_for_proves_nothing(self) -> None:
+        """etcd may send it before the changes that it covers (etcd 15220)."""
+        mirror = self.a.store._mirror
+        assert mirror is not None
+        before = mirror.position
+        self.a.client.hold()
+        for _ in range(6):
+            self.run_for(1.0)
+            mirror.progress(self.model.revision)
+        self.assertEqual(mirror.position, before)
+        self.assertGreater(self.a.store.staleness(), 4.0)
+
     def test_silent_watch_is_found(self) -> None:
         """A watch that hangs without an error is found, and begun again."""
         self.a.client.hold()
