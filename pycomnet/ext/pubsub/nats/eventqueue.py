@@ -56,11 +56,6 @@ class EventQueue:
     def __len__(self) -> int:
         return len(self._queue) + len(self._latest)
 
-    @property
-    def is_full(self) -> bool:
-        """Whether the bound is reached."""
-        return self.size >= self.bound
-
     def put(self, source: Any, item: list[Any], size: int, missed: Gap | None) -> bool:
         """Queue an event, or drop one by the policy. Returns False if the policy disconnects."""
         size += OVERHEAD
