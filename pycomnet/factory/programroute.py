@@ -345,7 +345,7 @@ class ProgramRoute(Protocol):
             self.end()
 
     def _told_of_pipes(self, attachment: HandedAttachment, value: dict[str, Any]) -> bool:
-        """Handle a message from a program that takes pipes. False: it is not one of these."""
+        """Process a message about pipes. Returns False if the message is about something else."""
         handover = self._handover if self.is_handed else None
         if value.get("closed") is True:
             attachment.closed = True
@@ -363,5 +363,5 @@ class ProgramRoute(Protocol):
             attachment.tell({"rest": handover.not_come(int(value["got"]))})
             self.detach(attachment)
             return True
-        self._catch_up(handover)  # what was taken may not be known here yet
+        self._catch_up(handover)  # the journal may have values that the program has taken
         return False

@@ -29,8 +29,7 @@ from pycomnet.nameserver.records import (
 from pycomnet.nameserver.registrants import Registrant
 from pycomnet.nameserver.standing import Standing, after_operator, or_none
 
-#: The most names that one call for a page examines. Each takes about a quarter of a microsecond, so
-#: other work waits for less than a millisecond.
+#: The most names that one call for a page examines: that takes less than a millisecond.
 STRIDE = 2_000
 #: If an interface has at most this many instances, a list examines these instead of all names.
 FEW = 2_000
@@ -216,8 +215,7 @@ class Directory:
         return None if self.ended is None else self.ended.doubtful.names.get(service)
 
     def names(self) -> Iterator[str]:
-        """All names with a record, also if its lease is over. The directory must not change during
-        the iteration."""
+        """All names with a record, also if its lease is over; nothing may change meanwhile."""
         return iter(self._index.names)
 
     def times_left(self) -> Iterator[tuple[str, float]]:
@@ -367,8 +365,7 @@ class Directory:
             record.ends = ends
 
     def ending(self) -> float:
-        """The fraction of leases that are over, or of which less than a third is left. If there are
-        many leases, it is estimated from a sample."""
+        """The fraction of leases of which less than a third is left; of many, a sample is taken."""
         now = self._seconds()
         looked = list(self._index.sample(STRIDE))
         ending = sum(record.ends - now < record.ttl * MISSED for record in looked)
@@ -410,8 +407,7 @@ class Directory:
         return None
 
     def apart(self, interface: str | None, service: str | None, now: float) -> list[str]:
-        """Names of matching services that are registered and take no callers; only the first few
-        instances are examined."""
+        """Names of the first few matching services that are registered and take no callers."""
         if service is not None:
             held = self._index.names.get(service)
             some: Iterable[Record] = () if held is None else (held,)

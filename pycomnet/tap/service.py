@@ -55,9 +55,9 @@ unix:/run/calc, tls:2013:privateKey=key.pem:certKey=cert.pem:clientCAs=ca.pem; a
 tcp:HOST:PORT, tls:HOST:PORT:trustRoots=ca.pem, unix:PATH.
 
 A service's access rules decide who may call it (pycomnet.ext.access). A service without a
-rule is for this machine: it does not start where other machines could call it without TLS, unless
-you say --insecure. With TLS, calls without a rule are refused there, unless the configuration says
-access = "allow" or the endpoint asks for clients' certificates.
+rule is for this machine: it does not listen where other machines could call it without TLS, unless
+--insecure is given. With TLS, calls without a rule are refused there, unless the configuration has
+access = "allow" or the endpoint requires clients' certificates.
 
 If a module can't be imported, an address is in use, the name is taken, or the nameserver does not
 answer in time, it exits with status 1 and an error message.
@@ -89,8 +89,8 @@ Examples:
             "advertise",
             None,
             None,
-            "The address that clients connect to, or its host, where it differs from the address "
-            "to listen on.",
+            "The address that clients connect to, or its host, if it differs from the address to "
+            "listen on.",
         ],
         [
             "ttl",
@@ -109,24 +109,25 @@ Examples:
             "drain",
             None,
             None,
-            "Seconds at most between a signal to end and the end, in which services get no new "
-            "callers and finish what they have; 0 for none. A second signal ends that. [default: "
+            "The most seconds for services to finish their calls after SIGTERM or Ctrl-C; they get "
+            "no new callers meanwhile. 0: don't wait. A second signal ends the wait. [default: "
             f"{DEFAULT_DRAIN:g}]",
         ],
         [
             "metrics",
             None,
             None,
-            "An endpoint for Prometheus, over HTTP: the figures of publishers, at /metrics. For "
-            "this machine, or with TLS and clients' certificates, as it asks for no token.",
+            "An HTTP endpoint for Prometheus: the statistics of publishers, at /metrics. It needs "
+            "no token, so it must be on this machine, or have TLS and require clients' "
+            "certificates.",
         ],
     ]
     optFlags = [
-        ["wait", "w", "Wait for ever for the nameserver, and for a name that is taken."],
+        ["wait", "w", "Wait without limit for the nameserver, and for a name that is taken."],
         [
             "insecure",
             None,
-            "Let everybody who can connect call services without an access rule, also from other "
+            "Let everybody who can connect call services without an access rule, even from other "
             "machines and without TLS.",
         ],
     ]
@@ -184,8 +185,8 @@ Examples:
             raise usage.UsageError(f"--metrics: {problem}") from None
         if not private:
             raise usage.UsageError(
-                f"--metrics: everybody could read them at {listen!r}: listen on this machine alone "
-                "(tcp:9100:interface=127.0.0.1, unix:PATH), or with TLS and clientCAs="
+                f"--metrics: other machines could read the metrics at {listen!r}: listen on this "
+                "machine (tcp:9100:interface=127.0.0.1, unix:PATH), or with TLS and clientCAs="
             )
 
 
@@ -226,7 +227,7 @@ def makeService(options: Options) -> IService:
         credentials = stored_credentials()
     except (AccessConfigError, TokenError) as problem:
         sys.exit(f"{NAME}: {problem}")
-    # What the services start is not to inherit them.
+    # Remove them from the environment, which processes of the services would inherit.
     forget_credentials(names=SERVICE_CREDENTIAL_VARIABLES)
     launcher = launch(
         config, loaded, reactor, failed, access, credentials, os.environ.get(TRUST_VARIABLE)

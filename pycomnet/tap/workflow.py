@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 NAME = "pycomnet-workflow"
 DEFAULT_STORE = "sqlite:pycomnet-workflow.sqlite"
-#: Settings that are the launcher's.
+#: The settings that are passed to the launcher.
 LAUNCH = ("name", "listen", "nameserver", "advertise", "insecure")
 
 
@@ -42,21 +42,21 @@ class Options(DaemonOptions):
     synopsis = "--config FILE [options]"
     longdesc = """
 Runs the tasks of a configuration file, TOML or JSON: chains of calls to other services. Runs are
-kept in a store, and go on after a restart or a crash at the step that they were in.
+kept in a store. After a restart or a crash they continue at the step that they were in.
 """
     epilog = f"""
 sqlite:PATH keeps runs in a file, which one workflow service uses alone; memory: does not keep them.
 A relative path is in the directory that twistd runs in (--rundir).
 
 postgresql://USER@HOST/DATABASE keeps them in a database, which several workflow services share: if
-one dies, the others go on with its runs. Two options of its own may follow: ?schema=NAME says which
-tables, lease=SECONDS when a silent service counts as dead.
+one dies, the others continue its runs. Two options may follow: ?schema=NAME names the schema of the
+tables, and lease=SECONDS is the time after which a silent service is considered dead.
 
 "pycomnet workflow check FILE" checks a configuration; "pycomnet workflow --help" describes the
 commands that start, show and steer runs.
 
-A task's "run", a list of users and @roles, sets who may run it. They log in as the file configures
-that "passwords" names.
+A task's "run", a list of users and @roles, sets who may run it. Users log in with the passwords of
+the file that "passwords" names.
 
 Examples:
   twistd --pidfile= -n {NAME} --config tasks.json --name /demo/workflow/1
@@ -74,8 +74,8 @@ Examples:
         ["ttl", None, None, "The lease at the nameserver, in seconds."],
     ]
     optFlags = [
-        ["wait", "w", "Wait for ever for the nameserver, and for a name that is taken."],
-        ["insecure", None, "Let everybody who can connect run tasks, also from other machines."],
+        ["wait", "w", "Wait without limit for the nameserver, and for a name that is taken."],
+        ["insecure", None, "Let everybody who can connect run tasks, even from other machines."],
     ]
     compData = usage.Completions(optActions={"config": usage.CompleteFiles("*.(toml|json)")})
 
@@ -91,7 +91,7 @@ Examples:
 
     def postOptions(self) -> None:
         if self["config"] is None:
-            raise usage.UsageError("say which tasks to run: --config FILE")
+            raise usage.UsageError("--config FILE is missing: it has the tasks")
         try:
             settings = read_config(self["config"])
             self["settings"] = settings
@@ -104,7 +104,7 @@ Examples:
             if self["status"] is not None and not is_local(self["status"]):
                 raise usage.UsageError(
                     "the status page shows all runs to everybody who can connect, and "
-                    f"{self['status']!r} can be reached from other machines: say "
+                    f"{self['status']!r} can be reached from other machines: use "
                     "tcp:PORT:interface=127.0.0.1 or unix:PATH"
                 )
         except (
@@ -132,10 +132,10 @@ Examples:
 
 
 def make_workflow(settings: dict[str, Any], store: Any) -> WorkflowService:
-    """The service of some settings; with a rule, if users have to log in.
+    """Make the service from its settings; with an access rule if these have ``passwords``.
 
-    :raises AccessConfigError: the file of users can't be used.
-    :raises WorkflowConfigError: a step keeps files, and the store has no place for them.
+    :raises AccessConfigError: the password file can't be used.
+    :raises WorkflowConfigError: a step keeps files, and there is no directory for them.
     """
     from pycomnet.ext.workflow.service import KEEP, WorkflowService
 
@@ -159,9 +159,10 @@ def make_workflow(settings: dict[str, Any], store: Any) -> WorkflowService:
 
 
 def make_files(settings: dict[str, Any], store: str) -> RunFiles | None:
-    """Where the files of runs are kept: beside an SQLite store, or where the settings say.
+    """Make the storage of runs' files: beside an SQLite store, or in the directory of the settings.
 
     :param store: the store's name.
+    :returns: None if there is no such directory.
     """
     scheme, _, path = store.partition(":")
     where = settings.get("files") or (f"{path}.files" if scheme == "sqlite" else None)

@@ -231,7 +231,7 @@ class PublisherFeed(OwnedBySubscriber):
             # The positions of this publisher, and those of durable publishers that are gone: this
             # may be one of them, under another name. Positions of publishers that are still there
             # are not sent.
-            after = owner.left_positions(self)
+            after = owner.left_positions()
             for epoch, count in self.counts.items():
                 after.pop(epoch, None)
                 after[epoch] = count.position
@@ -253,7 +253,7 @@ class PublisherFeed(OwnedBySubscriber):
         self._is_told = False
         count = self.counts.get(epoch)
         if count is None:
-            count = EventSequence(self, epoch, owner.take_over(self, epoch))
+            count = EventSequence(self, epoch, owner.take_over(epoch))
         self.counts[epoch] = count
         self.counts.move_to_end(epoch)
         if len(self.counts) > MOST_POSITIONS:

@@ -320,12 +320,12 @@ class Subscriber(BlockingMethods, Live):
             found["durable"] = self._durable
         return found
 
-    def left_positions(self, feed: PublisherFeed) -> dict[str, int]:
+    def left_positions(self) -> dict[str, int]:
         """The positions of publishers that are gone. A feed's publisher may be one of them, under
         another name."""
         return {} if self._finder is None else self._finder.left_positions()
 
-    def take_over(self, feed: PublisherFeed, epoch: str) -> EventSequence | None:
+    def take_over(self, epoch: str) -> EventSequence | None:
         """Find the sequence of a publisher that is gone and had this epoch, for a feed."""
         return None if self._finder is None else self._finder.take_over(epoch)
 

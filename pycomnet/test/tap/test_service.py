@@ -69,7 +69,10 @@ class OptionsTests(SynchronousTestCase):
             (["--config", "no/such.toml"], "can't read no/such.toml: No such file"),
             (["--config", self.file("nam = 'x'")], "did you mean 'name'?"),
             (["--colour", "a"], "colour"),
-            (["--metrics", "tcp:9100", "a"], "--metrics: everybody could read them at 'tcp:9100'"),
+            (
+                ["--metrics", "tcp:9100", "a"],
+                "--metrics: other machines could read the metrics at 'tcp:9100'",
+            ),
             (["--metrics", "nothing", "a"], "--metrics: "),
         ):
             problem = self.assertRaises(UsageError, parsed, *args)
