@@ -64,7 +64,7 @@ class Deployment:
         self._venv: Venv | None = None
 
     async def run(self) -> None:
-        """Have the environment made; then it is kept until :meth:`close`."""
+        """Find the environment, or have it made. The far side keeps it until :meth:`close`."""
         request = self._request
         asked = {**request.far_map(), "look": self._look}
         self._channel = channel = ask(self._gateway, asked)
@@ -84,7 +84,7 @@ class Deployment:
             raise
 
     def close(self) -> None:
-        """Let the environment go: from now on it may be removed, unless something uses it."""
+        """End the conversation. The environment may be removed then, unless something uses it."""
         if self._channel is not None:
             self._channel.close()
 
@@ -240,9 +240,10 @@ class Deployment:
 
 
 class _Reader:
-    """Reads a file of the cache, and finds out in time whether it is still the one of its hash.
+    """Reads a file of the cache, and checks its hash before it returns the last piece.
 
-    The far side waits for as many bytes as it was told, so no other number is sent.
+    The far side waits for exactly as many bytes as it was told: if the file has changed, it does
+    not get the last piece.
     """
 
     def __init__(self, file: SourceFile, opened: IO[bytes], cache: WheelCache) -> None:

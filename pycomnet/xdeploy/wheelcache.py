@@ -35,8 +35,8 @@ BETWEEN_PRUNES = 86400
 class WheelCache:
     """What was resolved and downloaded here before: files by their hash, plans by what was wanted.
 
-    A file's time is that of its last use. Once a day, when something is added, what is old or too
-    much is removed.
+    A file's time is that of its last use. Once a day, when a plan is added, files are removed that
+    were not used for :data:`MAX_AGE`, and the least recently used ones beyond :data:`MAX_BYTES`.
 
     Whoever can write to it chooses what is installed. So it is for this user alone; and another
     user's caches, as with ``sudo`` that keeps ``HOME``, are not used.
@@ -67,7 +67,10 @@ class WheelCache:
         return path
 
     def prune(self) -> int:
-        """Remove what was not used for long, and what is too much; return the bytes of that."""
+        """Remove files that were not used for long, and the least recently used ones of too many.
+
+        :returns: the bytes that were removed.
+        """
         found = []
         for path in self.path.glob("*/**/*"):  # those in "new" as well, if a program died
             with contextlib.suppress(OSError):
@@ -86,8 +89,8 @@ class WheelCache:
                     path.parent.rmdir()
         return removed
 
-    def prune_at_times(self) -> None:
-        """Prune it, unless that was done within a day."""
+    def prune_daily(self) -> None:
+        """Prune the cache, unless that was done within the last day."""
         stamp = self.path / "pruned"
         try:
             last = stamp.stat().st_mtime
@@ -141,7 +144,7 @@ class WheelCache:
             raise
 
     def _put(self, part: Path, target: Path) -> None:
-        """Give a file its place when it is complete."""
+        """Move a complete file to its place."""
         target.parent.mkdir(parents=True, exist_ok=True)
         try:
             part.replace(target)
@@ -171,9 +174,9 @@ class WheelCache:
             return None
 
     def write_plan(self, key: str, plan: Plan) -> None:
-        """Keep a plan, and prune the cache at times."""
+        """Keep a plan, and prune the cache once a day."""
         self._write("plans", key, plan.as_map())
-        self.prune_at_times()
+        self.prune_daily()
 
     def same_sdist(self, path: Path) -> SourceFile:
         """Take an sdist into the cache; if one with the same content was made before, return that.
