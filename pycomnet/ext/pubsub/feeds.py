@@ -230,7 +230,7 @@ class PublisherFeed(OwnedBySubscriber):
         if not owner.group:
             # The positions of this publisher, and those of durable publishers that are gone: it may
             # be one of them, under another name. Positions at other publishers are not sent.
-            after = owner.left_positions(self)
+            after = owner.left_positions()
             for epoch, count in self.counts.items():
                 after.pop(epoch, None)
                 after[epoch] = count.position
@@ -252,7 +252,7 @@ class PublisherFeed(OwnedBySubscriber):
         self._is_told = False
         count = self.counts.get(epoch)
         if count is None:
-            count = EventCount(self, epoch, owner.take_over(self, epoch))
+            count = EventCount(self, epoch, owner.take_over(epoch))
         self.counts[epoch] = count
         self.counts.move_to_end(epoch)
         if len(self.counts) > MOST_POSITIONS:

@@ -320,11 +320,11 @@ class Subscriber(BlockingMethods, Live):
             found["durable"] = self._durable
         return found
 
-    def left_positions(self, feed: PublisherFeed) -> dict[str, int]:
+    def left_positions(self) -> dict[str, int]:
         """The positions of publishers that are gone; a feed's publisher may be one of these."""
         return {} if self._finder is None else self._finder.left_positions()
 
-    def take_over(self, feed: PublisherFeed, epoch: str) -> EventCount | None:
+    def take_over(self, epoch: str) -> EventCount | None:
         """A feed's publisher has an epoch. Returns what is known of it from a publisher that is
         gone."""
         return None if self._finder is None else self._finder.take_over(epoch)
