@@ -72,8 +72,8 @@ class Runner(RunStepper):
     ) -> None:
         super().__init__(store, context, reactor, wall, random, files)
         self._definitions: OrderedDict[str, Definition] = OrderedDict()
-        #: id -> those who wait for its end
-        self._waiting: dict[str, list[defer.Deferred[WorkflowRun | None]]] = {}
+        #: id -> its end, if somebody waits for that
+        self._waiting: dict[str, OneShot[WorkflowRun | None]] = {}
         self._claiming = False
         self._claim_again = False
         #: whether runs wait until there is room in memory
@@ -123,9 +123,9 @@ class Runner(RunStepper):
                 timer.cancel()
         for live in list(self.live.values()):
             self._drop(live)
-        waiting = [one for each in self._waiting.values() for one in each]
-        for one in waiting:
-            one.cancel()
+        waiting, self._waiting = self._waiting, {}
+        for one in waiting.values():
+            one.fail(defer.CancelledError())
 
     def _is_busy(self, live: LiveRun) -> bool:
         """Whether a run has a call under way, or a result that is not committed."""
@@ -213,20 +213,14 @@ class Runner(RunStepper):
         """Wait for the end of a run, from now on. Fires with the run, or with None if it may have
         ended at another service: then the store knows. Cancelling it ends the wait."""
 
-        def forget(one: defer.Deferred[WorkflowRun | None]) -> None:
-            found = self._waiting.get(id, [])
-            if one in found:
-                found.remove(one)
-            if not found:
-                self._waiting.pop(id, None)
-
-        waiting: defer.Deferred[WorkflowRun | None] = defer.Deferred(forget)
-        self._waiting.setdefault(id, []).append(waiting)
-        return waiting
+        ending = self._waiting.get(id)
+        if ending is None:
+            ending = self._waiting[id] = OneShot(lambda: self._waiting.pop(id))
+        return ending.when_fired()
 
     def is_awaited(self, id: str) -> bool:
         """Whether somebody waits for the end of a run."""
-        return bool(self._waiting.get(id))
+        return id in self._waiting
 
     def tell(self, id: str, kind: str, name: str, value: Any) -> bool:
         """Apply a message to a run that is not durable; return whether there is such a run."""
@@ -285,8 +279,9 @@ class Runner(RunStepper):
         live = self.live.get(run)
         if live is not None and live.committing and live.run.ended:
             return  # it has ended here: notified when the commit is confirmed
-        for waiting in self._waiting.pop(run, ()):
-            waiting.callback(kept)
+        ending = self._waiting.pop(run, None)
+        if ending is not None:
+            ending.fire(kept)
 
     def renewed(self) -> None:
         for live in [one for one in self.live.values() if one.calls]:
@@ -391,8 +386,9 @@ class Runner(RunStepper):
         self._arriving.pop(run, None)
         log.failure("the run {run} can't be read; it is left as it is", run=run)
         text = f"the run {run!r} can't be read: {problem!s:.500}"
-        for waiting in self._waiting.pop(run, ()):
-            waiting.errback(RunStoreFailed(text))
+        ending = self._waiting.pop(run, None)
+        if ending is not None:
+            ending.fail(RunStoreFailed(text))
 
     async def _claimed(self, claim: Claim) -> None:
         steps = {one.path: one for one in map(StepRecord.load, claim.steps)}

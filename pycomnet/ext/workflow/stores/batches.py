@@ -13,7 +13,7 @@ from twisted.internet import defer
 from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 
-from pycomnet.deferred import deferred
+from pycomnet.deferred import Condition, deferred
 from pycomnet.errors import PycomnetError
 from pycomnet.ext.workflow.errors import RunStoreBusy, RunStoreFailed
 from pycomnet.ext.workflow.records import ENDED, Claim, Message, RunChange, RunQuery, RunRow
@@ -86,7 +86,7 @@ class BatchedRunStore:
         self._begun = 0.0
         self._turn: Any = None
         self._writing = False
-        self._idle: list[defer.Deferred[None]] = []
+        self._idle = Condition()
         #: whether it is not open, or is being closed
         self._closing = True
 
@@ -155,9 +155,7 @@ class BatchedRunStore:
         """Accept no more operations, and wait until those in the queue are done."""
         self._closing = True
         while self._writing or self._queue:
-            waiting: defer.Deferred[None] = defer.Deferred()
-            self._idle.append(waiting)
-            await waiting
+            await self._idle.wait()
 
     def _flush(self) -> None:
         self._turn = None
@@ -179,9 +177,7 @@ class BatchedRunStore:
                 # Together with what is asked for in this turn.
                 self._turn = self._reactor.callLater(0, self._flush)
             return
-        waiting, self._idle = self._idle, []
-        for one in waiting:
-            one.callback(None)
+        self._idle.notify_all()
 
     def _not_written(self, failure: Failure, batch: list[Operation]) -> None:
         problem = self._problem(failure.value)

@@ -101,6 +101,35 @@ class RunnerCase(TestCase):
         await self.until(lambda: not self.runner.live and not self.runner._claiming)
 
 
+class WaitTests(RunnerCase):
+    """Who waits for the end of a run."""
+
+    @deferred
+    async def test_first_told_of_an_end_may_cancel_the_others(self) -> None:
+        """The first of three cancels the second: that one is not told, and the third is."""
+        await self.run_with({"t": [{"signal": "go"}]})
+        waiting = [self.runner.when_ended("r") for _ in range(3)]
+        told: list[Any] = []
+        waiting[0].addCallback(lambda _: waiting[1].cancel())
+        waiting[1].addBoth(told.append)
+        waiting[2].addBoth(told.append)
+        self.runner.ended("r")
+        self.assertIsInstance(told[0].value, defer.CancelledError)
+        self.assertEqual(told[1:], [None])
+        self.assertFalse(self.runner.is_awaited("r"))
+
+    @deferred
+    async def test_wait_that_is_cancelled_is_none(self) -> None:
+        """When the last of them has given up, nobody waits for the run."""
+        await self.run_with({"t": [{"signal": "go"}]})
+        waiting = [self.runner.when_ended("r") for _ in range(2)]
+        for one, left in zip(waiting, (True, False), strict=True):
+            one.addErrback(lambda failure: failure.trap(defer.CancelledError))
+            one.cancel()
+            self.assertIs(self.runner.is_awaited("r"), left)
+        self.assertEqual(self.runner.awaited(), [])
+
+
 class StartTests(RunnerCase):
     """Starting."""
 
