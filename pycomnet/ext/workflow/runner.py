@@ -215,7 +215,7 @@ class Runner(RunStepper):
 
         ending = self._waiting.get(id)
         if ending is None:
-            ending = self._waiting[id] = OneShot(lambda: self._waiting.pop(id))
+            ending = self._waiting[id] = OneShot(lambda: self._waiting.pop(id, None))
         return ending.when_fired()
 
     def is_awaited(self, id: str) -> bool:
