@@ -52,12 +52,12 @@ class OwnImports(object):
             self._find = sys.meta_path[at].find_spec
         sys.meta_path.insert(at, self)
 
-    def _is_for(self, name, path):
+    def _is_for(self, path):
         return path is None and bool(self._threads) and get_ident() in self._threads
 
     def find_spec(self, name, path=None, target=None):
         """Python 3's question."""
-        if not self._is_for(name, path) or self._find is None:
+        if not self._is_for(path) or self._find is None:
             return None
         found = self._find(name, _safe_path(), target)
         if found is None and self._find(name, [""], target) is not None:
@@ -66,7 +66,7 @@ class OwnImports(object):
 
     def find_module(self, name, path=None):
         """Python 2's question."""
-        if not self._is_for(name, path) or name in sys.builtin_module_names:
+        if not self._is_for(path) or name in sys.builtin_module_names:
             return None
         import imp
 

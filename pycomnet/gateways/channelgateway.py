@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from twisted.internet import defer
-
 from pycomnet.channels.channel import Channel
 from pycomnet.deferred import deferred
 from pycomnet.errors import PycomnetError
@@ -16,9 +14,10 @@ from pycomnet.gateways.spec import Spec
 from pycomnet.gateways.transports.channel import ChannelGatewayTransport
 
 
-def ChannelGateway(
+@deferred
+async def ChannelGateway(
     channel: Channel, *, group: Group | None = None, id: str | None = None, timeout: Any = None
-) -> defer.Deferred[Gateway]:
+) -> Gateway:
     """Make a gateway over a channel of another gateway.
 
     Code at the other gateway's far side has started a further far side, and connected its input and
@@ -31,11 +30,6 @@ def ChannelGateway(
     :returns: fires with the :class:`Gateway`; fails with :class:`GatewayNotStarted`. Cancelling it
         closes the channel.
     """
-    return _make(channel, group, id, timeout)
-
-
-@deferred
-async def _make(channel: Channel, group: Group | None, id: str | None, timeout: Any) -> Gateway:
     if not channel.core.stream.raw:
         raise PycomnetError("a gateway operates on a raw channel: newchannel(raw=True)")
     outer = channel.gateway
@@ -47,7 +41,7 @@ async def _make(channel: Channel, group: Group | None, id: str | None, timeout: 
     return await group._make(
         spec,
         START_TIMEOUT if timeout is None else timeout,
-        lambda request: ChannelGatewayTransport(request, channel, what),
+        lambda request: ChannelGatewayTransport(channel, what),
     )
 
 

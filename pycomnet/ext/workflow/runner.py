@@ -279,8 +279,9 @@ class Runner(RunStepper):
         live = self.live.get(run)
         if live is not None and live.committing and live.run.ended:
             return  # it has ended here: notified when the commit is confirmed
-        if run in self._waiting:
-            self._waiting.pop(run).fire(kept)
+        ending = self._waiting.pop(run, None)
+        if ending is not None:
+            ending.fire(kept)
 
     def renewed(self) -> None:
         for live in [one for one in self.live.values() if one.calls]:
@@ -385,8 +386,9 @@ class Runner(RunStepper):
         self._arriving.pop(run, None)
         log.failure("the run {run} can't be read; it is left as it is", run=run)
         text = f"the run {run!r} can't be read: {problem!s:.500}"
-        if run in self._waiting:
-            self._waiting.pop(run).fail(RunStoreFailed(text))
+        ending = self._waiting.pop(run, None)
+        if ending is not None:
+            ending.fail(RunStoreFailed(text))
 
     async def _claimed(self, claim: Claim) -> None:
         steps = {one.path: one for one in map(StepRecord.load, claim.steps)}

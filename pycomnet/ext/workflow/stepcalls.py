@@ -125,34 +125,27 @@ class StepCaller:
         if method is None:
             method = await self._method(service, step, call.task, expires)
         key = step_key(whom.run, call.path, whom.nonce)
-        if not whom.durable or attempt.safe:
-            _check(whom)
-            return await self._send(
-                service.saying(key, whom.caller or None),
-                method,
-                call,
-                whom,
-                expires,
-                blocks,
-                attempt,
-            )
-        interface = step["interface"]
-        try:
-            peer, _ = await service.reach(expires)
-        except ServiceUnreachable:
-            if call.again:
-                raise StepUnknown("its service can't be reached to find out") from None
-            raise
-        if peer.may_repeat(interface, method):
-            attempt.safe = True
-        elif peer.answers_once(interface, method):
-            attempt.sent = True  # errors of calls that were not run have codes of their own
-            return await self._once(service, route, peer, method, call, whom, key, expires, blocks)
-        elif call.again or (call.unsure and call.record.memory):
-            # In the second case it may have run at a server with "once", and this server has none.
-            raise StepUnknown(
-                f"{interface}.{method} was called and may have run: there is no result of that call"
-            )
+        if whom.durable and not attempt.safe:
+            interface = step["interface"]
+            try:
+                peer, _ = await service.reach(expires)
+            except ServiceUnreachable:
+                if call.again:
+                    raise StepUnknown("its service can't be reached to find out") from None
+                raise
+            if peer.may_repeat(interface, method):
+                attempt.safe = True
+            elif peer.answers_once(interface, method):
+                attempt.sent = True  # errors of calls that were not run have codes of their own
+                return await self._once(
+                    service, route, peer, method, call, whom, key, expires, blocks
+                )
+            elif call.again or (call.unsure and call.record.memory):
+                # In the second case it may have run at a server with "once"; this one has none.
+                raise StepUnknown(
+                    f"{interface}.{method} was called and may have run: there is no result of that "
+                    "call"
+                )
         _check(whom)
         return await self._send(
             service.saying(key, whom.caller or None), method, call, whom, expires, blocks, attempt

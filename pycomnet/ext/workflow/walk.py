@@ -135,7 +135,7 @@ class Walk:
         if isinstance(outcome, StepFailure):
             outcome = self._failed(step, path, scope, outcome)
         elif isinstance(outcome, Value):
-            self._finish(step, path, outcome.value)
+            self._finish(path)
             if step["kind"] in HOLDERS:
                 self._run.values[key] = outcome.value
         if self._collecting and "compensate" in step:
@@ -163,7 +163,7 @@ class Walk:
         then = step["catch"][catch]["then"]
         return self._sequence(then, f"{path}!{catch}/", within, error)
 
-    def _finish(self, step: Step, path: str, value: Any) -> None:
+    def _finish(self, path: str) -> None:
         """Note that a step is done, unless it is a call: :func:`~.machine.step_done` notes that."""
         record = self._run.steps.get(path)
         if record is None or record.state in (STEP_DONE, STEP_FAILED) or self._collecting:

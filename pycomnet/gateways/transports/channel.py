@@ -9,14 +9,13 @@ from pycomnet.channels.channel import Channel
 from pycomnet.channels.connection import Connection
 from pycomnet.channels.transport import ChannelTransport
 from pycomnet.errors import ChannelClosed, PycomnetError
-from pycomnet.gateways.transports.interface import GatewayRequest
 from pycomnet.gateways.transports.unseenfarside import UnseenFarSide
 
 
 class ChannelGatewayTransport(UnseenFarSide):
     """Carries a connection over a raw channel; the process at its other end can't be seen."""
 
-    def __init__(self, request: GatewayRequest, channel: Channel, what: str) -> None:
+    def __init__(self, channel: Channel, what: str) -> None:
         super().__init__()
         self.what = what
         self._channel = channel

@@ -110,7 +110,7 @@ def worker_route(master: Gateway) -> Route:
             channel.close(ChannelClosed(failure.getErrorMessage()))
 
         started.set_callback(lambda value: None, failed, NO_ENDMARKER)
-        return ChannelGatewayTransport(asked, channel, f"the fork server behind gateway {link.id}")
+        return ChannelGatewayTransport(channel, f"the fork server behind gateway {link.id}")
 
     return Route(FirstHop(("worker", id(link)), opened))
 

@@ -120,6 +120,17 @@ class EndingTests(RunnerCase):
             with self.assertRaises(defer.CancelledError):
                 await one
 
+    @deferred
+    async def test_wait_that_is_cancelled_is_none(self) -> None:
+        """When the last of them has given up, nobody waits for the run."""
+        await self.run_with({"t": [{"signal": "go"}]})
+        waiting = [self.runner.when_ended("r") for _ in range(2)]
+        for one, left in zip(waiting, (True, False), strict=True):
+            one.addErrback(lambda failure: failure.trap(defer.CancelledError))
+            one.cancel()
+            self.assertIs(self.runner.is_awaited("r"), left)
+        self.assertEqual(self.runner.awaited(), [])
+
 
 class StartTests(RunnerCase):
     """Starting."""
