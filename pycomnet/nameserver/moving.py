@@ -146,6 +146,9 @@ def from_line(line: str) -> tuple[Record, int]:
     """
     found = _map_of(line)
     asked = {key: found.get(key) for key in ("service", "interfaces", "address", "tags", "ttl")}
+    for key, value in asked.items():
+        if value is None:
+            raise InvalidRegistration(f"there is no {key!r}")
     metadata = _decoded(found, "metadata")
     try:
         asked["metadata"] = decode(metadata) if metadata else {}
