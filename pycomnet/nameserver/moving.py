@@ -240,7 +240,8 @@ def _read(lines: Iterable[str]) -> tuple[list[Record], int]:
     """The records of all lines, and the highest fence that there was."""
     records: list[Record] = []
     seen: set[object] = set()
-    highest, expected, number = None, None, 0
+    highest: int | None = None
+    expected: int | None = None
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue

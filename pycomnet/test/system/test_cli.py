@@ -174,7 +174,8 @@ def test_ctrl_c_works_on_a_full_pipe(start):
 
 def unread(pipe: Any) -> int:
     """How many bytes are in a pipe."""
-    return struct.unpack("i", fcntl.ioctl(pipe, termios.FIONREAD, bytes(4)))[0]
+    found: int = struct.unpack("i", fcntl.ioctl(pipe, termios.FIONREAD, bytes(4)))[0]
+    return found
 
 
 def test_ctrl_c_works_while_standard_input_is_awaited(start, tmp_path):
