@@ -145,6 +145,9 @@ def from_line(line: str) -> tuple[Record, int]:
     """
     found = _map_of(line)
     asked = {key: found.get(key) for key in ("service", "interfaces", "address", "tags", "ttl")}
+    for key, value in asked.items():
+        if value is None:
+            raise InvalidRegistration(f"there is no {key!r}")
     metadata = _decoded(found, "metadata")
     try:
         asked["metadata"] = decode(metadata) if metadata else {}
@@ -240,7 +243,8 @@ def _read(lines: Iterable[str]) -> tuple[list[Record], int]:
     """The records of all lines, and the highest fence that there was."""
     records: list[Record] = []
     seen: set[object] = set()
-    highest, expected, number = None, None, 0
+    highest: int | None = None
+    expected: int | None = None
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue

@@ -187,6 +187,8 @@ class MovingTests(TestCase):
             line.replace('"metadata": ""', '"metadata": "3w=="'),  # not whole
             line.replace('"ttl": 30.0', '"ttl": -1'),
             line.replace('"ttl": 30.0', '"ttl": NaN'),
+            line.replace('"ttl"', '"tl"'),
+            line.replace('"tags": []', '"tags": null'),
             line.replace('"a"', '"a b*"'),
             line.replace('"fence": 7', '"fence": -1'),
             line.replace('"fence": 7', f'"fence": {1 << 63}'),
