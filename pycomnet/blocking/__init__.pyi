@@ -19,7 +19,7 @@ from pycomnet.services.binary import BlockLimits
 from pycomnet.services.client.login import CallerCredentials
 from pycomnet.services.client.pool import PooledServer
 from pycomnet.services.interface import Service
-from pycomnet.services.server.guarding import AccessGate
+from pycomnet.services.server.accessgate import AccessGate
 from pycomnet.services.server.limits import ServerLimits
 from pycomnet.services.server.request import ServerCall
 from random import Random

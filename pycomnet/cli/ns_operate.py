@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pycomnet.services.client.shares import MAX_WEIGHT, WEIGHT
+from pycomnet.services.client.weights import MAX_WEIGHT, WEIGHT
 
 if TYPE_CHECKING:
     from pycomnet.cli.program import CommandProgram

@@ -21,7 +21,7 @@ from pycomnet.text.logs import Logger
 
 if TYPE_CHECKING:
     from pycomnet.interfaces import INameStore
-    from pycomnet.services.server.guarding import AccessGate
+    from pycomnet.services.server.accessgate import AccessGate
 
 #: Seconds for running calls to finish at a clean stop: a commit takes less.
 CLOSE_TIMEOUT = 5.0

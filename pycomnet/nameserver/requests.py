@@ -14,7 +14,7 @@ from pycomnet.nameserver.records import Record, digest, encode
 from pycomnet.nameserver.standing import Standing, or_none
 from pycomnet.net.endpoints import parse
 from pycomnet.ranges import NumberRefused, check_fields, real, whole
-from pycomnet.services.client.shares import MAX_WEIGHT
+from pycomnet.services.client.weights import MAX_WEIGHT
 from pycomnet.services.health import MAX_SAID
 from pycomnet.wire.values import ValueNotSendable
 

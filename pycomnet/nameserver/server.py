@@ -8,7 +8,7 @@ from pycomnet.net.reactors import EndpointReactor
 from pycomnet.services.server.server import ServerLimits, ServiceServer
 
 if TYPE_CHECKING:
-    from pycomnet.services.server.guarding import AccessGate
+    from pycomnet.services.server.accessgate import AccessGate
 
 #: The limits of a nameserver's server. Requests are short. Watches and registrations that wait for
 #: the disk are running calls, of which there may be many. About 200 requests are answered in a turn

@@ -6,7 +6,7 @@ from typing import Any
 
 import attrs
 
-from pycomnet.services.client.shares import MAX_WEIGHT, WEIGHT
+from pycomnet.services.client.weights import MAX_WEIGHT, WEIGHT
 from pycomnet.services.health import MAX_SAID
 
 _DRAINS, _DRAINED, _WEIGHED, _FAILING = 1, 2, 4, 8

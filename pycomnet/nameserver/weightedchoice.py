@@ -6,7 +6,7 @@ from bisect import bisect
 from collections.abc import Callable, Sequence
 
 from pycomnet.nameserver.records import Record
-from pycomnet.services.client.shares import MAX_WEIGHT, WEIGHT
+from pycomnet.services.client.weights import MAX_WEIGHT, WEIGHT
 
 #: The weights of this many records or fewer are added up. Of more, records are picked at random and
 #: accepted with a probability by their weight (rejection sampling).

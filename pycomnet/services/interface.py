@@ -12,7 +12,7 @@ import attrs
 from pycomnet.errors import InvalidArguments
 
 if TYPE_CHECKING:
-    from pycomnet.services.server.guarding import Caller
+    from pycomnet.services.server.accessgate import Caller
 
 C = TypeVar("C", bound=type)
 F = TypeVar("F", bound=Callable[..., Any])

@@ -18,7 +18,7 @@ from pycomnet.ext.access.checkers import Checker, Login, kinds_of, takes
 from pycomnet.ext.access.logins import AccessLimits, LoginChecks
 from pycomnet.ext.access.messages import read_message
 from pycomnet.ext.access.rules import AskedCall, Rule, class_rule, method_rule
-from pycomnet.services.server.guarding import make_heads
+from pycomnet.services.server.accessgate import make_heads
 from pycomnet.wire.codec import make_codec
 from pycomnet.wire.values import InvalidValue
 

@@ -12,7 +12,7 @@ import attrs
 from pycomnet.auth.principal import Principal
 from pycomnet.errors import AccessConfigError, Forbidden, Unauthenticated
 from pycomnet.ext.access.checkers import Login, flatten, kinds_of
-from pycomnet.services.server.guarding import RULE
+from pycomnet.services.server.accessgate import RULE
 from pycomnet.text.logs import Logger
 
 if TYPE_CHECKING:

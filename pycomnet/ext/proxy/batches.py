@@ -13,8 +13,8 @@ from pycomnet.errors import CallSkipped
 from pycomnet.ext.proxy.link import Link
 from pycomnet.ext.proxy.methods import NOT_GIVEN, CallOptions, ProxyMethod
 from pycomnet.ext.proxy.signatures import MethodSignature, is_attribute, namer
+from pycomnet.services.client.callgroup import SKIPPED
 from pycomnet.services.client.remoteservice import DEFAULT
-from pycomnet.services.client.together import SKIPPED
 
 #: The most calls that are sent before their results have come; a longer batch goes in parts.
 MOST_AT_ONCE = 10_000

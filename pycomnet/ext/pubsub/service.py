@@ -29,7 +29,7 @@ from pycomnet.ext.pubsub.topic import Topic
 from pycomnet.nats.settings import NatsSettings, read_via
 from pycomnet.services.arguments import refusing_numbers
 from pycomnet.services.interface import Service, interface, method
-from pycomnet.services.server.guarding import RULE
+from pycomnet.services.server.accessgate import RULE
 
 #: The most numbers of one ``acknowledge``.
 MAX_ACKNOWLEDGED = 10_000

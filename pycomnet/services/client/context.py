@@ -23,7 +23,7 @@ from pycomnet.services.binary import BlockLimits
 from pycomnet.services.client.callerrors import of_a_call
 from pycomnet.services.client.failover import FailoverAddresses
 from pycomnet.services.client.instances import AddressRoute, Instances, NamedRoute
-from pycomnet.services.client.located import LastAnswers
+from pycomnet.services.client.locatecache import LastAnswers
 from pycomnet.services.client.login import AddressSource, as_credentials
 from pycomnet.services.client.pool import Pool, PooledServer
 from pycomnet.services.client.reference import ServiceReference

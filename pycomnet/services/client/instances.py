@@ -24,11 +24,11 @@ from pycomnet.errors import (
 from pycomnet.net import endpoints
 from pycomnet.net.addresslist import are_local_clients
 from pycomnet.net.destinations import foreign_address
-from pycomnet.services.client.located import KnownInstances
+from pycomnet.services.client.locatecache import KnownInstances
 from pycomnet.services.client.login import AddressSource
 from pycomnet.services.client.race import Race
 from pycomnet.services.client.reference import ServiceReference
-from pycomnet.services.client.shares import Shares, shares_of, weight_of
+from pycomnet.services.client.weights import Shares, shares_of, weight_of
 
 if TYPE_CHECKING:
     from pycomnet.services.client.context import Context

@@ -21,8 +21,8 @@ from pycomnet.wire.frames import ERROR, RESULT
 from pycomnet.wire.values import InvalidValue, ValueNotReceivable, ValueNotSendable
 
 if TYPE_CHECKING:
+    from pycomnet.services.client.callgroup import CallGroup
     from pycomnet.services.client.pool import ClientConnection, PooledServer
-    from pycomnet.services.client.together import Together
 
 #: A method, its structured arguments, and what takes its result.
 Call = tuple[str, Any, Taker]
@@ -55,13 +55,13 @@ class PendingBatch(SentRequest):
 
     def __init__(
         self,
-        together: Together,
+        group: CallGroup,
         peer: PooledServer,
         connection: ClientConnection,
         request: BatchRequest,
     ) -> None:
-        super().__init__(together.service, peer, connection, together.expires)
-        self._together = together
+        super().__init__(group.service, peer, connection, group.expires)
+        self._group = group
         #: the calls, each None once it has an outcome; how many have none; how many methods
         self._calls: list[Call | None] = list(request.calls)
         self._left = len(request.calls)
@@ -69,7 +69,7 @@ class PendingBatch(SentRequest):
         self._counts = request.counts
         self._has_outcomes = False
         peer.pending += self._left
-        together.began(self)
+        group.began(self)
 
     def _rest(self) -> list[Call]:
         """End it; returns the calls that have no outcome."""
@@ -140,14 +140,14 @@ class PendingBatch(SentRequest):
         for found, values in results:
             for call, value in zip(found, values, strict=True):
                 call[2].callback(value)
-        together = self._together
+        group = self._group
         for call, outcome in told:
             if type(outcome) is list:
                 call[2].callback(outcome[0])
             else:
-                together.fail(call[2], outcome)
+                group.fail(call[2], outcome)
         if count:
-            together.completed(count)
+            group.completed(count)
 
     def _results(self, results: Any) -> list[tuple[list[Any], list[Any]]]:
         """The calls of results that have no bin of their own, with these."""
@@ -219,8 +219,8 @@ class PendingBatch(SentRequest):
 
     def _ended(self) -> None:
         """The server has closed the channel: what has no outcome has not begun."""
-        self._together.repeat(self._rest())
-        self._together.completed(0, self)
+        self._group.repeat(self._rest())
+        self._group.completed(0, self)
 
     def _refused(self, payload: bytes) -> None:
         """None of the calls has begun."""
@@ -235,8 +235,8 @@ class PendingBatch(SentRequest):
         if self._has_outcomes or (same and not self.peer.most_repeats(self.connection, problem)):
             self._end(self.peer.explained(problem))
             return
-        self._together.repeat(self._rest())  # so each gets its own error
-        self._together.completed(0, self)
+        self._group.repeat(self._rest())  # so each gets its own error
+        self._group.completed(0, self)
 
     def connection_lost(self, lost: ConnectionLost) -> None:
         unseen = self.connection.never_saw(self.id)
@@ -246,12 +246,12 @@ class PendingBatch(SentRequest):
         why = f"{peer.address}: {lost.reason}, while a batch was under way"
         problem = CallInterrupted("the context was closed" if closed else why)
         problem.__cause__ = lost
-        self._together.repeat(
+        self._group.repeat(
             rest,
             problem,
             lambda method: not closed and (unseen or service.may_repeat(peer, method)),
         )
-        self._together.completed(0, self)
+        self._group.completed(0, self)
 
     def move(self, now: float) -> None:
         """The server does not answer: call another instance, if there is one and all calls may run
@@ -262,19 +262,19 @@ class PendingBatch(SentRequest):
         if service.has_other(peer, now) and all(service.may_repeat(peer, one[0]) for one in calls):
             peer.mark_silent()
             self.close()
-            self._together.repeat(self._rest())
-            self._together.completed(0, self)
+            self._group.repeat(self._rest())
+            self._group.completed(0, self)
 
     # -- what ends it here -----------------------------------------------------------------------
 
     def _fail(self, calls: list[Call], problem: Exception) -> None:
         for _, _, taker in calls:
-            self._together.fail(taker, problem)
-        self._together.completed(len(calls))
+            self._group.fail(taker, problem)
+        self._group.completed(len(calls))
 
     def _end(self, problem: Exception) -> None:
         self._fail(self._rest(), problem)
-        self._together.completed(0, self)
+        self._group.completed(0, self)
 
     def failed(self, problem: Exception) -> None:
         """It could not be sent."""

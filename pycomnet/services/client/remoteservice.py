@@ -20,6 +20,7 @@ from pycomnet.ranges import MAX_SECONDS, NumberRefused, real
 from pycomnet.services.binary import ReceivedFile
 from pycomnet.services.blocks import IncomingBlocks, OutgoingBlocks
 from pycomnet.services.client.callerrors import of_a_call
+from pycomnet.services.client.callgroup import CallGroup
 from pycomnet.services.client.instances import AddressRoute, Instances
 from pycomnet.services.client.pending import (
     CallAgain,
@@ -29,7 +30,6 @@ from pycomnet.services.client.pending import (
     too_long,
 )
 from pycomnet.services.client.remotestream import RemoteStream
-from pycomnet.services.client.together import Together
 from pycomnet.wire.values import ValueNotSendable
 
 if TYPE_CHECKING:
@@ -158,15 +158,15 @@ class RemoteService(Live):
         if not calls:
             return True
         peer, connection = await self.reach(expires)
-        together = Together(self, len(calls), expires, one_by_one)
-        sending = defer.Deferred.fromCoroutine(together.send(calls, peer, connection))
-        sending.addErrback(together.not_sent)
+        group = CallGroup(self, len(calls), expires, one_by_one)
+        sending = defer.Deferred.fromCoroutine(group.send(calls, peer, connection))
+        sending.addErrback(group.not_sent)
         try:
-            await together.ended
+            await group.ended
         except defer.CancelledError:
             sending.cancel()
             raise
-        return not together.failed
+        return not group.failed
 
     def _send(
         self,

@@ -13,7 +13,7 @@ import attrs
 
 from pycomnet.errors import LaunchConfigError
 from pycomnet.ranges import NumberRefused, real
-from pycomnet.services.client.shares import MAX_WEIGHT
+from pycomnet.services.client.weights import MAX_WEIGHT
 from pycomnet.services.nameserveraddress import (
     DEFAULT_NAMESERVER,
     NO_NAMESERVER,

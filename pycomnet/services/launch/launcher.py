@@ -41,7 +41,7 @@ from pycomnet.services.launch.registration import (
     Registration,
     ServiceOffer,
 )
-from pycomnet.services.server.guarding import AccessGate
+from pycomnet.services.server.accessgate import AccessGate
 from pycomnet.services.server.server import ServiceServer
 from pycomnet.services.threads import MethodThreads, in_thread
 from pycomnet.text.logs import Logger

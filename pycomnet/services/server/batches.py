@@ -13,12 +13,12 @@ from twisted.internet import defer
 from pycomnet.errors import DeadlineExceeded, InvalidArguments, PycomnetError
 from pycomnet.services.client.pending import NOTHING
 from pycomnet.services.server.batchparts import Outcomes, PartOfBatch, RefusedCall
+from pycomnet.services.server.callruns import CallRuns
 from pycomnet.services.server.request import PLAIN, Request, ServerCall
-from pycomnet.services.server.runs import Runs
 from pycomnet.wire.values import InvalidValue, TooManyItems, ValueNotReceivable, read_texts
 
 if TYPE_CHECKING:
-    from pycomnet.services.server.calls import Bound
+    from pycomnet.services.server.calls import BoundMethod
     from pycomnet.services.server.connection import ServerConnection
     from pycomnet.wire.mux import Stream
 
@@ -71,12 +71,12 @@ class ServerBatch(ServerCall):
         self._interface = ""
         #: its methods, by their numbers in it
         self._names: list[str] = []
-        self._bounds: list[Bound | None] = []
+        self._bounds: list[BoundMethod | None] = []
         #: for each call the number of its method, and its encoded arguments
         self._which: list[int] = []
         self._args: list[Any] = []
         #: the calls in runs, whose arguments are encoded together; None if there are no runs
-        self._runs: Runs | None = None
+        self._runs: CallRuns | None = None
         self._one_by_one = False
         #: how many calls may begin, and the number of the next one
         self._count = self._next = 0
@@ -179,7 +179,7 @@ class ServerBatch(ServerCall):
     def _take_runs(self, counts: Any) -> None:
         """What it has are runs."""
         limits = self.connection.server.limits
-        self._runs = runs = Runs(self._args, counts, limits.longest_run)
+        self._runs = runs = CallRuns(self._args, counts, limits.longest_run)
         if runs.count > limits.most_batched:
             text = f"a batch of {runs.count} calls; the limit is {limits.most_batched}"
             raise InvalidArguments(text)
@@ -373,7 +373,7 @@ class ServerBatch(ServerCall):
             values = [one if type(one) is RefusedCall else self._decode(one) for one in found]
         self._chunk = values
 
-    def _admit_run(self, runs: Runs) -> bool:
+    def _admit_run(self, runs: CallRuns) -> bool:
         """Admit and decode the rest of a run as a whole, if all its calls are allowed alike.
 
         :returns: False if each has to be looked at.

@@ -27,7 +27,7 @@ from pycomnet.services.binary import Binary
 from pycomnet.services.blocks import IncomingBlocks
 from pycomnet.services.deadlines import Deadlines
 from pycomnet.services.interface import Service
-from pycomnet.services.server.bound import Bound, wrong_way
+from pycomnet.services.server.boundmethod import BoundMethod, wrong_way
 from pycomnet.services.server.limits import PEEK, HeldBytes, ServerLimits
 from pycomnet.services.server.request import KeyedRequest, Request, ServerCall
 from pycomnet.services.server.streaming import FeedCalls, InThread, StreamFeed, send_all
@@ -54,7 +54,7 @@ class ServerCalls(FeedCalls):
     def __init__(self, reactor: IReactorTime, limits: ServerLimits, threads: Any) -> None:
         self.reactor = reactor
         self.limits = limits
-        self.methods: dict[str, dict[str, Bound]] = {}
+        self.methods: dict[str, dict[str, BoundMethod]] = {}
         self.running = 0
         self.leaving = self.draining = self.ending = False
         #: when the last call began while it was draining
@@ -64,7 +64,7 @@ class ServerCalls(FeedCalls):
         self._threads = MethodThreads(reactor, limits.threads, threads)
         self._deadlines = Deadlines(reactor)
         self._active: set[ServerCall] = set()
-        self._queue: deque[tuple[ServerCall, Bound, list[Any] | bytes]] = deque()
+        self._queue: deque[tuple[ServerCall, BoundMethod, list[Any] | bytes]] = deque()
         self._dequeuing = False
         #: notified when no call is left
         self._idle = Condition()
@@ -265,7 +265,9 @@ class ServerCalls(FeedCalls):
             return None
         return caller.refusal(*call.called, call.size, True)
 
-    def _enqueue(self, call: ServerCall, function: Bound, asked: list[Any], payload: bytes) -> None:
+    def _enqueue(
+        self, call: ServerCall, function: BoundMethod, asked: list[Any], payload: bytes
+    ) -> None:
         if len(self._queue) >= self.limits.queued:
             call.connection.refuse(call, self._overloaded())
             return
@@ -282,7 +284,7 @@ class ServerCalls(FeedCalls):
         call.size = call.held = size
         self._hold(call, size)
 
-    def _run(self, call: ServerCall, bound: Bound, request: Request) -> None:
+    def _run(self, call: ServerCall, bound: BoundMethod, request: Request) -> None:
         result: Any
         if call.streaming is not bound.method.stream:
             refused = wrong_way(request.interface, request.method, bound)
@@ -378,7 +380,7 @@ class ServerCalls(FeedCalls):
                 self._dequeuing = False
         self._tell_idle()
 
-    def _run_waiting(self, call: ServerCall, bound: Bound, asked: list[Any] | bytes) -> None:
+    def _run_waiting(self, call: ServerCall, bound: BoundMethod, asked: list[Any] | bytes) -> None:
         """Start a call that has waited."""
         self._let_go(call)
         if call.over:
@@ -400,7 +402,7 @@ class ServerCalls(FeedCalls):
         if call.over:
             call.put_away()
 
-    def _dispatch(self, call: ServerCall, bound: Bound, asked: Any) -> None:
+    def _dispatch(self, call: ServerCall, bound: BoundMethod, asked: Any) -> None:
         interface, name, args = asked[:3]
         if len(asked) > 5:
             request: Request = KeyedRequest(
@@ -433,7 +435,9 @@ class ServerCalls(FeedCalls):
         else:
             call.cancel(problem)
 
-    def _in_thread(self, call: ServerCall, bound: Bound, request: Request) -> defer.Deferred[Any]:
+    def _in_thread(
+        self, call: ServerCall, bound: BoundMethod, request: Request
+    ) -> defer.Deferred[Any]:
         """Run a method in a thread. It can't be interrupted there, and counts until it has
         ended."""
 
@@ -445,7 +449,7 @@ class ServerCalls(FeedCalls):
 
         return self._threads.run(f"{request.interface}.{request.method}", run)
 
-    def _thread_of(self, bound: Bound, request: Request) -> InThread | None:
+    def _thread_of(self, bound: BoundMethod, request: Request) -> InThread | None:
         """What runs a stream's iterator, if that may block."""
         if not bound.method.thread:
             return None
@@ -454,7 +458,7 @@ class ServerCalls(FeedCalls):
     # -- blocks of binary data -------------------------------------------------------------------
 
     async def _receive(
-        self, call: ServerCall, bound: Bound, request: Request, described: Any
+        self, call: ServerCall, bound: BoundMethod, request: Request, described: Any
     ) -> Any:
         """Receive a call's blocks, then run its method."""
         hold = partial(self._hold_block, call)
@@ -485,4 +489,4 @@ class ServerCalls(FeedCalls):
             await outgoing.send()
 
 
-__all__ = ["Bound", "ServerCalls"]
+__all__ = ["BoundMethod", "ServerCalls"]

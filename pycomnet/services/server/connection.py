@@ -24,8 +24,8 @@ from pycomnet.net import endpoints
 from pycomnet.net.eager import BULK_SIZE
 from pycomnet.services.blocks import OutgoingBlocks, Owner
 from pycomnet.services.client.pending import NOTHING
+from pycomnet.services.server.accessgate import Caller, LoginCall, head_of
 from pycomnet.services.server.batches import ServerBatch
-from pycomnet.services.server.guarding import Caller, LoginCall, head_of
 from pycomnet.services.server.limits import PEEK
 from pycomnet.services.server.request import PLAIN, KeyedRequest, Request, ServerCall
 from pycomnet.wire.frames import NORMAL

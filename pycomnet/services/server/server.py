@@ -26,12 +26,12 @@ from pycomnet.net import endpoints
 from pycomnet.net.reactors import EndpointReactor
 from pycomnet.services.client.context import Context
 from pycomnet.services.interface import INTROSPECTION, Service, describe, interface, method
+from pycomnet.services.server.accessgate import AccessGate, find_rule
 from pycomnet.services.server.batchturns import BatchTurns
-from pycomnet.services.server.calls import Bound, ServerCalls
+from pycomnet.services.server.calls import BoundMethod, ServerCalls
 from pycomnet.services.server.connection import ServerConnection
-from pycomnet.services.server.guarding import AccessGate, find_rule
 from pycomnet.services.server.limits import ServerLimits
-from pycomnet.services.server.once import OnceMemory
+from pycomnet.services.server.oncememory import OnceMemory
 from pycomnet.services.server.request import Request
 from pycomnet.services.server.sessions import ClientSession, Sessions
 from pycomnet.text.logs import Logger
@@ -183,7 +183,7 @@ class ServiceServer(ServerCalls, Live):
                     function = self.once.bind(found, function, self._threads.run)
                     found = attrs.evolve(found, thread=False)
                 direct = not (found.thread or found.stream)
-                bound[called] = Bound(found, function, direct, found.args is not None)
+                bound[called] = BoundMethod(found, function, direct, found.args is not None)
             self.methods[name] = bound
             if declared.stateful:
                 self._stateful.add(name)

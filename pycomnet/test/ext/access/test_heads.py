@@ -15,7 +15,7 @@ from pycomnet.errors import Forbidden, Unauthenticated
 from pycomnet.ext import access
 from pycomnet.ext.access.audit import FREE_LINES
 from pycomnet.ext.access.messages import KINDS, read_message
-from pycomnet.services.server.guarding import head_of, make_heads
+from pycomnet.services.server.accessgate import head_of, make_heads
 from pycomnet.test.ext.access.kit import SHOP, AccessCase
 from pycomnet.test.properties import examples, given, settings
 from pycomnet.test.services.server.test_batches import Taken

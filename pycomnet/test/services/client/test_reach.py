@@ -12,7 +12,7 @@ from pycomnet.nameserver.service import NameService
 from pycomnet.nameserver.stores.memory import MemoryStore
 from pycomnet.services.client.context import NAMESERVER, Context
 from pycomnet.services.server.server import ServiceServer
-from pycomnet.test.services.client.test_located import CALC, Calc
+from pycomnet.test.services.client.test_locatecache import CALC, Calc
 from pycomnet.test.services.network import Network
 
 

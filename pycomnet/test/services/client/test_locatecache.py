@@ -11,7 +11,7 @@ from pycomnet.nameserver.server import make_server
 from pycomnet.nameserver.service import NameService
 from pycomnet.nameserver.stores.memory import MemoryStore
 from pycomnet.services.client.context import NAMESERVER, Context
-from pycomnet.services.client.located import MOST_ANSWERS, KnownInstances, LastAnswers
+from pycomnet.services.client.locatecache import MOST_ANSWERS, KnownInstances, LastAnswers
 from pycomnet.services.interface import Service, interface, method
 from pycomnet.services.server.server import ServiceServer
 from pycomnet.test.services.network import Network

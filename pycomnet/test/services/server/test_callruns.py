@@ -16,9 +16,9 @@ from pycomnet.errors import (
     from_map,
 )
 from pycomnet.services.interface import Method
-from pycomnet.services.server import runs
+from pycomnet.services.server import callruns
+from pycomnet.services.server.callruns import CallRuns, elements
 from pycomnet.services.server.limits import ServerLimits
-from pycomnet.services.server.runs import Runs, elements
 from pycomnet.test.properties import examples, given, settings
 from pycomnet.test.services.server.test_hostile_batches import Raw, RawCase
 from pycomnet.wire.codec import make_codec
@@ -73,7 +73,7 @@ class ElementTests(SynchronousTestCase):
 
     def test_each_has_its_place(self) -> None:
         """The run, and what is before it there."""
-        two = Runs([b"\x92\x01\x02", b"\x91\x03"], [2, 1], 100)
+        two = CallRuns([b"\x92\x01\x02", b"\x91\x03"], [2, 1], 100)
         self.assertEqual((two.count, two.each([7, 8])), (3, [7, 7, 8]))
         self.assertEqual([two.split(n) for n in range(3)], [[b"\1", b"\2"], [b"\2"], [b"\3"]])
 
@@ -81,8 +81,8 @@ class ElementTests(SynchronousTestCase):
         """They may have as many bytes as a request; decoding them has its own limits."""
         for head in (b"\x91", b"\xdc\x00\x01", b"\xdd\x00\x00\x00\x01"):
             inner = b"\xdd\x00\x10\x00\x01" + b"\xc0" * 0x1000  # ends too early
-            self.assertEqual(Runs([head + inner], [1], 10).split(0), [inner])
-        self.assertRaises(InvalidValue, Runs([b"\xdc\x00\x02" + inner], [1], 10).split, 0)
+            self.assertEqual(CallRuns([head + inner], [1], 10).split(0), [inner])
+        self.assertRaises(InvalidValue, CallRuns([b"\xdc\x00\x02" + inner], [1], 10).split, 0)
 
 
 class ValidTests(SynchronousTestCase):
@@ -184,7 +184,7 @@ class RunTests(RunCase):
     def test_run_is_taken_apart_once(self) -> None:
         """Also if each of its calls has a turn of its own."""
         apart: list[bytes] = []
-        self.patch(runs, "elements", lambda payload: apart.append(payload) or elements(payload))
+        self.patch(callruns, "elements", lambda payload: apart.append(payload) or elements(payload))
         unknown = b"\xc7\x05\x12" + b"\x92\xa1x\x91\x01"
         payload = b"\x96" + b"\xc0" * 5 + unknown
         raw = self.raw(["t.batch", "wait", None, True, [0], [payload], [6]])

@@ -15,9 +15,9 @@ from pycomnet.errors import (
     ServerLeaving,
     error_map,
 )
-from pycomnet.services.client import together
+from pycomnet.services.client import callgroup
+from pycomnet.services.client.callgroup import requests
 from pycomnet.services.client.pendingbatch import BatchRequest
-from pycomnet.services.client.together import requests
 from pycomnet.services.interface import Service, interface, method
 from pycomnet.test.services.network import ServiceCase
 from pycomnet.test.services.server.test_batches import BatchCase, Taken
@@ -54,8 +54,8 @@ class RequestTests(ServiceCase):
         self.assertEqual([len(one.calls) for one in found], [10, 10, 5])
         found = split(*[("a", "x" * 300)] * 5, ("a", "x" * 5000), ("a", 1), longest=2000)
         self.assertEqual([len(one.calls) for one in found], [3, 2, 1, 1])
-        found = split(*[(f"m{n}", n) for n in range(together.MOST_METHODS + 1)])
-        self.assertEqual([len(one.calls) for one in found], [together.MOST_METHODS, 1])
+        found = split(*[(f"m{n}", n) for n in range(callgroup.MOST_METHODS + 1)])
+        self.assertEqual([len(one.calls) for one in found], [callgroup.MOST_METHODS, 1])
 
     def test_no_call_is_encoded_often(self) -> None:
         """Whatever their lengths are, and wherever one is that can't be sent."""

@@ -13,7 +13,7 @@ from pycomnet.services.server.request import Request
 
 
 @attrs.define
-class Bound:
+class BoundMethod:
     """A method of a service that was added.
 
     :ivar direct: whether it is called at once, and may return its result (no stream).
@@ -26,10 +26,10 @@ class Bound:
     checked: bool
 
 
-def wrong_way(interface: str, name: str, bound: Bound) -> UnknownMethod:
+def wrong_way(interface: str, name: str, bound: BoundMethod) -> UnknownMethod:
     """The error for a call of a stream's method, or a stream of another one."""
     how = "stream" if bound.method.stream else "invoke"
     return UnknownMethod(f"{interface}: {name} is called with {how}()")
 
 
-__all__ = ["Bound", "wrong_way"]
+__all__ = ["BoundMethod", "wrong_way"]

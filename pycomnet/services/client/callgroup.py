@@ -40,7 +40,7 @@ SEPARATOR = "\n"
 May = Callable[[str], bool]
 
 
-class Together:
+class CallGroup:
     """Calls that were made together, until each has its result or its error.
 
     :param one_by_one: after one that fails, none begins.
@@ -352,19 +352,19 @@ def _parts(
 class _Alone:
     """Takes the result of a call that was sent by itself."""
 
-    def __init__(self, together: Together, call: PendingCall, taker: Taker) -> None:
-        self._together = together
+    def __init__(self, group: CallGroup, call: PendingCall, taker: Taker) -> None:
+        self._group = group
         self._call = call
         self._taker = taker
 
     def callback(self, result: Any) -> None:
         self._taker.callback(result)
-        self._together.completed(1, self._call)
+        self._group.completed(1, self._call)
 
     def errback(self, fail: Failure) -> None:
-        self._together.failed = True
+        self._group.failed = True
         self._taker.errback(fail)
-        self._together.completed(1, self._call)
+        self._group.completed(1, self._call)
 
 
-__all__ = ["SKIPPED", "Together", "requests"]
+__all__ = ["SKIPPED", "CallGroup", "requests"]

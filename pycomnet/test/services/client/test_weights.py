@@ -14,7 +14,7 @@ from pycomnet.nameserver.service import NameService
 from pycomnet.nameserver.stores.memory import MemoryStore
 from pycomnet.services.client.context import NAMESERVER, Context
 from pycomnet.services.client.instances import REFRESH
-from pycomnet.services.client.shares import shares_of, weight_of
+from pycomnet.services.client.weights import shares_of, weight_of
 from pycomnet.services.interface import Service, interface, method
 from pycomnet.services.server.server import ServiceServer
 from pycomnet.test.services.network import Network

@@ -14,7 +14,7 @@ from pycomnet.errors import InvalidArguments
 from pycomnet.wire.values import InvalidValue
 
 
-class Runs:
+class CallRuns:
     """The runs of a batch.
 
     :param payloads: the encodings, each of an array of its calls' arguments.
@@ -162,4 +162,4 @@ def _step(payload: bytes, at: int) -> tuple[int, int]:
     return at, inside
 
 
-__all__ = ["Runs", "elements"]
+__all__ = ["CallRuns", "elements"]
