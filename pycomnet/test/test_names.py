@@ -20,7 +20,7 @@ SHARED = frozenset({"RemoteError", "Options"})
 #: each place doesn't belong here: give the new module a name that says more.
 RECURRING = frozenset(
     {
-        *("answers", "arguments", "audit", "batches", "blocks", "calls", "changes", "channel"),
+        *("arguments", "audit", "batches", "blocks", "calls", "changes", "channel"),
         *("client", "connection", "credentials", "deploy", "directory", "errors", "farside"),
         *("files", "frames", "gateway", "gateway_base", "gateways", "health", "interface"),
         *("interpreter", "lifecycle", "limits", "local", "login", "memory", "messages", "metrics"),

@@ -8,7 +8,7 @@ from typing import Any
 from twisted.internet import defer
 
 from pycomnet.gateways.transports.stderr import ErrorText
-from pycomnet.mediator.client.inputs import PausableInput
+from pycomnet.mediator.client.pausableinput import PausableInput
 
 
 class RemoteErrorText(ErrorText):

@@ -14,8 +14,8 @@ from zope.interface import implementer
 from pycomnet.deferred import OneShot, deferred
 from pycomnet.gateways.lifecycle import step
 from pycomnet.mediator.client.errortext import RemoteErrorText
-from pycomnet.mediator.client.inputs import PausableInput
 from pycomnet.mediator.client.outages import Outages
+from pycomnet.mediator.client.pausableinput import PausableInput
 from pycomnet.mediator.client.posting import MAX_DROPS, Posting
 from pycomnet.mediator.client.requests import MediatorClient, RequestRefused
 from pycomnet.mediator.client.states import STREAM, StreamEffect, StreamEvent, StreamState

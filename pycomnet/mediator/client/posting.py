@@ -8,7 +8,6 @@ from twisted.internet import defer
 from twisted.python.failure import Failure
 
 from pycomnet.deferred import deferred
-from pycomnet.mediator.client.answers import SLACK, WAIT, StreamingAnswer
 from pycomnet.mediator.client.requests import (
     ANSWER_TIMEOUT,
     Body,
@@ -18,6 +17,7 @@ from pycomnet.mediator.client.requests import (
     timed_out,
 )
 from pycomnet.mediator.client.states import StreamState
+from pycomnet.mediator.client.streamingresponse import SLACK, WAIT, StreamingResponse
 from pycomnet.mediator.client.uploads import OCTETS, StreamingBody
 from pycomnet.net import eager
 
@@ -47,7 +47,7 @@ class Posting:
         self.stream = stream
         self.position = 0
         self._stopped = False
-        self._answers: set[StreamingAnswer] = set()
+        self._answers: set[StreamingResponse] = set()
         #: whether incomplete responses and requests get through; None: not tried yet
         self._down: bool | None = None
         self._up: bool | None = None
@@ -290,7 +290,7 @@ class Posting:
             self._down = False
             return
         await self._check(response)
-        answer = StreamingAnswer(self, name, offset)
+        answer = StreamingResponse(self, name, offset)
         self._answers.add(answer)
         try:
             response.original.deliverBody(answer)

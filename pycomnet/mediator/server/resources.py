@@ -19,10 +19,10 @@ from pycomnet.mediator.server.arguments import (
     text_argument,
 )
 from pycomnet.mediator.server.model import HttpError, User
-from pycomnet.mediator.server.readers import StreamReader, wait_for_output
 from pycomnet.mediator.server.session import MediatorSession
 from pycomnet.mediator.server.site import HTTPRequest
 from pycomnet.mediator.server.sockets import ExecSocket, StatusSocket, overview, upgrade
+from pycomnet.mediator.server.streamreader import StreamReader, wait_for_output
 from pycomnet.net.endpoints import describe_address
 from pycomnet.net.webpages import HEADERS, PAGE_POLICY
 from pycomnet.text.logs import Logger

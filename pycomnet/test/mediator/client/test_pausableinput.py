@@ -8,7 +8,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
 from pycomnet.mediator.client.errortext import RemoteErrorText
-from pycomnet.mediator.client.inputs import PausableInput
+from pycomnet.mediator.client.pausableinput import PausableInput
 from pycomnet.mediator.client.websocket import CONFIRM_EVERY
 from pycomnet.mediator.queues import OffsetError
 from pycomnet.test.mediator.kit import LinkCase

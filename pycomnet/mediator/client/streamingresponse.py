@@ -21,7 +21,7 @@ WAIT = 25.0
 SLACK = 15.0
 
 
-class StreamingAnswer(Protocol):
+class StreamingResponse(Protocol):
     """The body of a streaming response, passed on as it arrives.
 
     :ivar worked: whether bytes have arrived, it was open for a while, or it ended in order.
