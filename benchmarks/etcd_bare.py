@@ -15,9 +15,9 @@ from collections.abc import Callable
 from itertools import cycle, islice
 from typing import Any
 
-from pycomnet.etcd import answers, frames, requests
+from pycomnet.etcd import frames, requests, responses
 from pycomnet.etcd.grpc import MessageReader, framed, unframed
-from pycomnet.etcd.headers import AnswerHeaders, RequestHeaders
+from pycomnet.etcd.headers import HeaderDecoder, RequestHeaders
 
 KEEPALIVE = "/etcdserverpb.Lease/LeaseKeepAlive"
 #: Bytes of a read, of each stream's window, and after which the connection's is refilled.
@@ -38,7 +38,7 @@ class BareConnection:
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._replied = replied
         self._requests = RequestHeaders(f"127.0.0.1:{port}", "http")
-        self._answers = AnswerHeaders()
+        self._header_decoder = HeaderDecoder()
         self._next_id = 1
         self._keepalive = 0
         self._data: dict[int, bytes] = {}
@@ -89,7 +89,7 @@ class BareConnection:
             if kind == frames.DATA:
                 self._received(ident, data[start:end])
             elif kind == frames.HEADERS:
-                headers = self._answers.decode(data[start:end])
+                headers = self._header_decoder.decode(data[start:end])
                 if flags & frames.END_STREAM:
                     assert headers[b"grpc-status"] == b"0", headers
                     self._replied(ident, self._data.pop(ident))
@@ -164,7 +164,7 @@ def renew(
         def replied(ident: int, data: bytes) -> None:
             nonlocal count
             for message in reader.receive(data):
-                assert answers.decode_keepalive(message)[1] > 0, "there is no such lease"
+                assert responses.decode_keepalive(message)[1] > 0, "there is no such lease"
                 count += 1
 
         return BareConnection(port, replied)

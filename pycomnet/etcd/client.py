@@ -8,7 +8,17 @@ from typing import Any, NoReturn
 from twisted.internet.defer import Deferred, succeed
 
 from pycomnet.errors import EndpointError
-from pycomnet.etcd.answers import (
+from pycomnet.etcd.cluster import Cluster
+from pycomnet.etcd.errors import EtcdUnavailable
+from pycomnet.etcd.keepalives import Keepalives
+from pycomnet.etcd.requests import (
+    encode_delete,
+    encode_numbers,
+    encode_put,
+    encode_range,
+    encode_txn,
+)
+from pycomnet.etcd.responses import (
     decode_alarms,
     decode_delete,
     decode_grant,
@@ -21,21 +31,10 @@ from pycomnet.etcd.answers import (
     decode_time_to_live,
     decode_txn,
 )
-from pycomnet.etcd.cluster import Cluster
-from pycomnet.etcd.errors import EtcdUnavailable
-from pycomnet.etcd.keepalives import Keepalives
-from pycomnet.etcd.requests import (
-    encode_delete,
-    encode_numbers,
-    encode_put,
-    encode_range,
-    encode_txn,
-)
 from pycomnet.etcd.values import (
-    AnswerHeader,
     Compare,
-    DeleteAnswer,
     DeleteRequest,
+    DeleteResponse,
     KeyRange,
     KeyValue,
     LeaseGrant,
@@ -43,13 +42,14 @@ from pycomnet.etcd.values import (
     MemberInfo,
     MemberStatus,
     Operation,
-    PutAnswer,
     PutRequest,
-    RangeAnswer,
+    PutResponse,
     RangeRequest,
+    RangeResponse,
+    ResponseHeader,
     TimeToLive,
-    TxnAnswer,
     TxnRequest,
+    TxnResponse,
 )
 from pycomnet.etcd.watches import EtcdWatch, EtcdWatchHandler
 from pycomnet.net.endpoints import is_exposed
@@ -133,7 +133,7 @@ class EtcdClient:
 
     def range(
         self, request: RangeRequest | KeyRange, *, timeout: float | None = None
-    ) -> Deferred[RangeAnswer]:
+    ) -> Deferred[RangeResponse]:
         """Read a range of keys."""
         if isinstance(request, KeyRange):
             request = RangeRequest(request)
@@ -161,14 +161,14 @@ class EtcdClient:
         lease: int = 0,
         previous: bool = False,
         timeout: float | None = None,
-    ) -> Deferred[PutAnswer]:
+    ) -> Deferred[PutResponse]:
         """Write a key."""
         message = encode_put(PutRequest(key, value, lease, previous))
         return self._write(f"{_KV}/Put", message, decode_put, timeout)
 
     def delete(
         self, keys: bytes | KeyRange, *, previous: bool = False, timeout: float | None = None
-    ) -> Deferred[DeleteAnswer]:
+    ) -> Deferred[DeleteResponse]:
         """Delete a key or a range."""
         message = encode_delete(DeleteRequest(_range_of(keys), previous))
         return self._write(f"{_KV}/DeleteRange", message, decode_delete, timeout)
@@ -180,7 +180,7 @@ class EtcdClient:
         failure: Sequence[Operation] = (),
         *,
         timeout: float | None = None,
-    ) -> Deferred[TxnAnswer]:
+    ) -> Deferred[TxnResponse]:
         """Execute a transaction."""
         message = encode_txn(TxnRequest(tuple(compares), tuple(success), tuple(failure)))
         return self._write(f"{_KV}/Txn", message, decode_txn, timeout)
@@ -192,7 +192,7 @@ class EtcdClient:
 
     def compact(
         self, revision: int, *, physical: bool = False, timeout: float | None = None
-    ) -> Deferred[AnswerHeader]:
+    ) -> Deferred[ResponseHeader]:
         """Have etcd discard all history before a revision."""
         message = encode_numbers(revision, physical)
         return self._write(f"{_KV}/Compact", message, decode_header, timeout)
@@ -205,7 +205,7 @@ class EtcdClient:
         """
         return self._write(f"{_LEASE}/LeaseGrant", encode_numbers(ttl, id), decode_grant, timeout)
 
-    def revoke(self, lease: int, *, timeout: float | None = None) -> Deferred[AnswerHeader]:
+    def revoke(self, lease: int, *, timeout: float | None = None) -> Deferred[ResponseHeader]:
         """End a lease; etcd deletes its keys."""
         message = encode_numbers(lease)
         return self._write(f"{_LEASE}/LeaseRevoke", message, decode_header, timeout)

@@ -15,7 +15,6 @@ from twisted.internet.interfaces import IDelayedCall
 from twisted.python.failure import Failure
 
 from pycomnet.deferred import OneShot
-from pycomnet.etcd.answers import decode_status, decode_token
 from pycomnet.etcd.calls import CallDeadlines, UnaryCall
 from pycomnet.etcd.errors import (
     EtcdAuthFailed,
@@ -29,6 +28,7 @@ from pycomnet.etcd.errors import (
 from pycomnet.etcd.grpc import TokenRefused
 from pycomnet.etcd.login import AUTHENTICATE, EtcdLogin
 from pycomnet.etcd.member import Member
+from pycomnet.etcd.responses import decode_status, decode_token
 from pycomnet.etcd.values import MemberStatus
 from pycomnet.net.reactors import EndpointReactor
 from pycomnet.ranges import real

@@ -118,7 +118,7 @@ def _string(value: bytes) -> bytes:
     return bytes(out) + value
 
 
-class AnswerHeaders:
+class HeaderDecoder:
     """Decodes the header blocks of replies, from a member that uses no dynamic table."""
 
     def __init__(self) -> None:
@@ -147,4 +147,4 @@ class AnswerHeaders:
         return headers
 
 
-__all__ = ["MAX_HEADERS", "AnswerHeaders", "Headers", "RequestHeaders", "literal"]
+__all__ = ["MAX_HEADERS", "HeaderDecoder", "Headers", "RequestHeaders", "literal"]

@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from pycomnet.etcd import frames
 from pycomnet.etcd.errors import EtcdProtocolViolation
-from pycomnet.etcd.headers import MAX_HEADERS, AnswerHeaders, RequestHeaders
+from pycomnet.etcd.headers import MAX_HEADERS, HeaderDecoder, RequestHeaders
 from pycomnet.etcd.streams import STREAM_WINDOW, Http2Stream
 
 #: The connection's window: it is refilled at once, so that a slow stream stops no other.
@@ -44,7 +44,7 @@ class Http2Connection:
         #: what is written while data are processed, to be sent together
         self._pieces: list[bytes] | None = None
         self._headers = headers
-        self._answers = AnswerHeaders()
+        self._header_decoder = HeaderDecoder()
         self.streams: dict[int, Http2Stream] = {}
         self.is_draining = False
         self.received = 0
@@ -269,7 +269,7 @@ class Http2Connection:
     def _read(self, data: bytes) -> int:
         """Process all complete frames; returns where they end."""
         at, size = 0, len(data)
-        streams, answers = self.streams, self._answers
+        streams, decoder = self.streams, self._header_decoder
         while size - at >= 9:
             word, flags, ident = _unpack(data, at)
             length, kind = word >> 8, word & 255
@@ -287,7 +287,7 @@ class Http2Connection:
                         stream = streams.get(ident)
                         if stream is not None:
                             self.received += 1
-                            headers = answers.decode(data[start:end])
+                            headers = decoder.decode(data[start:end])
                             if flags == _WHOLE_END:
                                 self._answer_ended(stream)
                                 stream.headers_received(headers, True)
@@ -379,7 +379,7 @@ class Http2Connection:
 
     def _headers_received(self, ident: int, flags: int, block: bytes) -> None:
         stream = self._known(ident)
-        headers = self._answers.decode(block)
+        headers = self._header_decoder.decode(block)
         if stream is not None:
             self.received += 1
             is_end = bool(flags & frames.END_STREAM)

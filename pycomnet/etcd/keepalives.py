@@ -13,7 +13,6 @@ from twisted.internet.defer import Deferred, fail
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.python.failure import Failure
 
-from pycomnet.etcd.answers import decode_keepalive
 from pycomnet.etcd.calls import CallDeadlines, StreamCall
 from pycomnet.etcd.cluster import Cluster
 from pycomnet.etcd.errors import (
@@ -26,6 +25,7 @@ from pycomnet.etcd.errors import (
 from pycomnet.etcd.grpc import TokenRefused, framed
 from pycomnet.etcd.member import Member
 from pycomnet.etcd.requests import encode_numbers
+from pycomnet.etcd.responses import decode_keepalive
 
 PATH = "/etcdserverpb.Lease/LeaseKeepAlive"
 #: The first and the longest delay before the stream is begun again, in seconds.

@@ -65,7 +65,7 @@ class KeyEvent:
 
 
 @attrs.define
-class AnswerHeader:
+class ResponseHeader:
     """The header of a reply: the state of the member that has sent it.
 
     :ivar revision: the store's revision when the request was executed.
@@ -78,43 +78,43 @@ class AnswerHeader:
 
 
 @attrs.define
-class RangeAnswer:
+class RangeResponse:
     """The result of a range request.
 
     :ivar more: whether there are more records than the limit.
     :ivar count: the number of keys in the range, whatever the limit is.
     """
 
-    header: AnswerHeader
+    header: ResponseHeader
     kvs: list[KeyValue]
     more: bool = False
     count: int = 0
 
 
 @attrs.define
-class PutAnswer:
-    header: AnswerHeader
+class PutResponse:
+    header: ResponseHeader
     previous: KeyValue | None = None
 
 
 @attrs.define
-class DeleteAnswer:
-    header: AnswerHeader
+class DeleteResponse:
+    header: ResponseHeader
     deleted: int = 0
     previous: list[KeyValue] = attrs.Factory(list)
 
 
 @attrs.define
-class TxnAnswer:
+class TxnResponse:
     """The result of a transaction.
 
     :ivar succeeded: whether all compares were true.
-    :ivar answers: the results of the executed operations, in their order.
+    :ivar responses: the results of the executed operations, in their order.
     """
 
-    header: AnswerHeader
+    header: ResponseHeader
     succeeded: bool
-    answers: list[RangeAnswer | PutAnswer | DeleteAnswer | TxnAnswer]
+    responses: list[RangeResponse | PutResponse | DeleteResponse | TxnResponse]
 
 
 class CompareTarget(IntEnum):
@@ -236,7 +236,7 @@ class TxnRequest:
 
 
 Operation: TypeAlias = RangeRequest | PutRequest | DeleteRequest | TxnRequest
-Answer: TypeAlias = RangeAnswer | PutAnswer | DeleteAnswer | TxnAnswer
+Response: TypeAlias = RangeResponse | PutResponse | DeleteResponse | TxnResponse
 
 
 @attrs.define
@@ -246,7 +246,7 @@ class LeaseGrant:
     :ivar ttl: whole seconds; etcd may grant more than was requested.
     """
 
-    header: AnswerHeader
+    header: ResponseHeader
     id: int
     ttl: int
 
@@ -259,7 +259,7 @@ class TimeToLive:
     :ivar granted: the seconds that the lease lasts after each renewal.
     """
 
-    header: AnswerHeader
+    header: ResponseHeader
     id: int
     ttl: int
     granted: int
@@ -286,7 +286,7 @@ class MemberStatus:
     :ivar errors: the member's alarms, as text.
     """
 
-    header: AnswerHeader
+    header: ResponseHeader
     version: str
     db_size: int
     leader: int
@@ -325,29 +325,29 @@ class MemberAlarm:
 __all__ = [
     "MemberAlarm",
     "AlarmType",
-    "Answer",
+    "Response",
     "Compare",
     "DeleteRequest",
-    "DeleteAnswer",
+    "DeleteResponse",
     "KeyEvent",
     "LeaseGrant",
-    "AnswerHeader",
+    "ResponseHeader",
     "KeyRange",
     "KeyValue",
     "MemberInfo",
     "MemberStatus",
     "Operation",
     "PutRequest",
-    "PutAnswer",
+    "PutResponse",
     "RangeRequest",
-    "RangeAnswer",
+    "RangeResponse",
     "CompareRelation",
     "SortOrder",
     "SortTarget",
     "CompareTarget",
     "TimeToLive",
     "TxnRequest",
-    "TxnAnswer",
+    "TxnResponse",
     "absent",
     "prefix",
     "unchanged",

@@ -12,7 +12,6 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall
 from twisted.python.failure import Failure
 
-from pycomnet.etcd.answers import WatchAnswer, decode_watch
 from pycomnet.etcd.calls import StreamCall
 from pycomnet.etcd.cluster import Cluster
 from pycomnet.etcd.errors import (
@@ -26,6 +25,7 @@ from pycomnet.etcd.errors import (
 from pycomnet.etcd.grpc import UNAVAILABLE, TokenRefused, error_of
 from pycomnet.etcd.member import Member
 from pycomnet.etcd.requests import WATCH_PROGRESS, encode_watch
+from pycomnet.etcd.responses import WatchResponse, decode_watch
 from pycomnet.etcd.values import KeyEvent, KeyRange
 from pycomnet.text.logs import Logger
 
@@ -225,7 +225,7 @@ class EtcdWatch:
             return self._events(answer, handler)
         return self._call_handler(handler.progress, answer.revision)
 
-    def _events(self, answer: WatchAnswer, handler: EtcdWatchHandler) -> Deferred[None] | None:
+    def _events(self, answer: WatchResponse, handler: EtcdWatchHandler) -> Deferred[None] | None:
         """Deliver events: each once, and all of one revision together."""
         seen = self.next_revision
         events = self._part + [one for one in answer.events if one.kv.mod_revision >= seen]
@@ -243,7 +243,7 @@ class EtcdWatch:
         self.avoided.clear()
         return self._call_handler(handler.events, events, answer.revision)
 
-    def _cancelled(self, answer: WatchAnswer, handler: EtcdWatchHandler) -> None:
+    def _cancelled(self, answer: WatchResponse, handler: EtcdWatchHandler) -> None:
         if answer.compact_revision:
             self.stop()
             self._call_handler(handler.compacted, answer.compact_revision)

@@ -78,7 +78,7 @@ class MethodTests(EtcdTestCase):
         self.run_all()
         answer = self.successResultOf(asking)
         self.assertTrue(answer.succeeded)
-        self.assertEqual([one.header.revision for one in (answer, *answer.answers)], [8, 8])
+        self.assertEqual([one.header.revision for one in (answer, *answer.responses)], [8, 8])
 
     def test_a_prefix_is_a_range(self) -> None:
         """From the prefix to the next one that isn't it."""

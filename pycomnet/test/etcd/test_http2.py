@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from pycomnet.etcd import EtcdProtocolViolation, frames
-from pycomnet.etcd.headers import AnswerHeaders, Headers, RequestHeaders, literal
+from pycomnet.etcd.headers import HeaderDecoder, Headers, RequestHeaders, literal
 from pycomnet.etcd.http2 import CONNECTION_WINDOW, MOST_UNREAD, Http2Connection
 from pycomnet.etcd.streams import STREAM_WINDOW, Http2Stream
 from pycomnet.test.properties import examples, given, settings
@@ -215,7 +215,7 @@ class Http2Tests(SynchronousTestCase):
         for size in (0, 1, 126, 127, 128, 300, 20_000):
             block = literal(b"token", b"x" * size, secret=True) + literal(b"a", b"b")
             self.assertEqual(
-                AnswerHeaders().decode(block), {b"token": b"x" * size, b"a": b"b"}, size
+                HeaderDecoder().decode(block), {b"token": b"x" * size, b"a": b"b"}, size
             )
         self.assertEqual(literal(b"token", b"x", secret=True)[0], 0x10)
 

@@ -11,12 +11,11 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from pycomnet.etcd import (
-    AnswerHeader,
     Compare,
     CompareRelation,
     CompareTarget,
-    DeleteAnswer,
     DeleteRequest,
+    DeleteResponse,
     EtcdProtocolViolation,
     EtcdRequestRefused,
     EtcdUncertain,
@@ -24,18 +23,19 @@ from pycomnet.etcd import (
     KeyValue,
     MemberAlarm,
     MemberInfo,
-    PutAnswer,
     PutRequest,
-    RangeAnswer,
+    PutResponse,
     RangeRequest,
+    RangeResponse,
+    ResponseHeader,
     SortOrder,
     SortTarget,
     TimeToLive,
-    TxnAnswer,
     TxnRequest,
-    answers,
+    TxnResponse,
     protobuf,
     requests,
+    responses,
 )
 from pycomnet.etcd.grpc import MAX_MESSAGE, MessageReader, check_status, error_of, framed, unframed
 from pycomnet.etcd.protobuf import (
@@ -51,7 +51,7 @@ from pycomnet.test.properties import examples, given, settings
 
 DECODERS: list[Callable[[bytes], Any]] = [
     function
-    for name, function in inspect.getmembers(answers, inspect.isfunction)
+    for name, function in inspect.getmembers(responses, inspect.isfunction)
     if name.startswith("decode_")
 ]
 INT64 = st.integers(-(1 << 63), (1 << 63) - 1)
@@ -205,20 +205,20 @@ class AnswerTests(SynchronousTestCase):
         """Each kind, with all that it has."""
         kv = KeyValue(b"k", b"v", 3, 3, 1, 9)
         encoded = key_value(b"k", b"v", 3, 9)
-        head = AnswerHeader(0xCDF818194E3A8C32, 1, 7, 1)
-        found = answers.decode_range(
+        head = ResponseHeader(0xCDF818194E3A8C32, 1, 7, 1)
+        found = responses.decode_range(
             header(7) + message_field(2, encoded) * 2 + number_field(3, 1) + number_field(4, 5)
         )
-        self.assertEqual(found, RangeAnswer(head, [kv, kv], True, 5))
+        self.assertEqual(found, RangeResponse(head, [kv, kv], True, 5))
         self.assertEqual(
-            answers.decode_delete(header(7) + number_field(2, 1) + message_field(3, encoded)),
-            DeleteAnswer(head, 1, [kv]),
+            responses.decode_delete(header(7) + number_field(2, 1) + message_field(3, encoded)),
+            DeleteResponse(head, 1, [kv]),
         )
         self.assertEqual(
-            answers.decode_put(header(7) + message_field(2, encoded)), PutAnswer(head, kv)
+            responses.decode_put(header(7) + message_field(2, encoded)), PutResponse(head, kv)
         )
         self.assertEqual(
-            answers.decode_time_to_live(
+            responses.decode_time_to_live(
                 header(7)
                 + number_field(2, 4)
                 + number_field(3, -1)
@@ -230,12 +230,12 @@ class AnswerTests(SynchronousTestCase):
         member = number_field(1, 1 << 63) + message_field(2, b"m") + message_field(3, b"p")
         member += message_field(4, b"c") + number_field(5, 1)
         self.assertEqual(
-            answers.decode_members(header(7) + message_field(2, member)),
+            responses.decode_members(header(7) + message_field(2, member)),
             [MemberInfo(1 << 63, "m", ["p"], ["c"], True)],
         )
         alarm = message_field(2, number_field(1, 5) + number_field(2, 1))
-        self.assertEqual(answers.decode_alarms(alarm), [MemberAlarm(5, 1)])
-        self.assertEqual(answers.decode_leases(message_field(2, number_field(1, 5))), [5])
+        self.assertEqual(responses.decode_alarms(alarm), [MemberAlarm(5, 1)])
+        self.assertEqual(responses.decode_leases(message_field(2, number_field(1, 5))), [5])
 
     @settings(max_examples=examples(400))
     @given(st.lists(st.one_of(KNOWN_FIELDS, UNKNOWN_FIELDS), max_size=8))
@@ -248,7 +248,7 @@ class AnswerTests(SynchronousTestCase):
             last.get(5, b""),
             *(last.get(number, 0) for number in (2, 3, 4, 6)),
         )
-        found = answers.decode_range(message_field(2, data) + number_field(4, 1))
+        found = responses.decode_range(message_field(2, data) + number_field(4, 1))
         self.assertEqual((found.kvs, found.count), ([expected], 1))
 
     def test_the_ids_of_headers_are_kept_only_if_they_are_ids(self) -> None:
@@ -276,22 +276,22 @@ class AnswerTests(SynchronousTestCase):
             for order in (ids + rest, rest + ids):
                 for _ in range(2):
                     self.assertEqual(
-                        answers.decode_header(message_field(1, order) + b"\x18" * 4),
-                        AnswerHeader(cluster, member, revision, 2),
+                        responses.decode_header(message_field(1, order) + b"\x18" * 4),
+                        ResponseHeader(cluster, member, revision, 2),
                     )
         ids = number_field(1, nine) + number_field(2, big[1])
         cut = message_field(1, ids[:-1]) + ids[-1:] + b"\x18\x01"
-        self.assertRaises(EtcdProtocolViolation, answers.decode_header, cut)
+        self.assertRaises(EtcdProtocolViolation, responses.decode_header, cut)
 
     def test_an_answer_nested_too_deep_is_refused(self) -> None:
         """It would take the stack."""
         data = b""
         for _ in range(100):
             data = message_field(3, message_field(4, data))
-        self.assertRaises(EtcdProtocolViolation, answers.decode_txn, data)
+        self.assertRaises(EtcdProtocolViolation, responses.decode_txn, data)
         self.assertEqual(
-            answers.decode_txn(message_field(3, message_field(4, b""))).answers,
-            [TxnAnswer(AnswerHeader(), False, [])],
+            responses.decode_txn(message_field(3, message_field(4, b""))).responses,
+            [TxnResponse(ResponseHeader(), False, [])],
         )
 
     @settings(max_examples=examples(400))

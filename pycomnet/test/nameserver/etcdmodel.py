@@ -16,11 +16,10 @@ import attrs
 from twisted.internet import defer
 
 from pycomnet.etcd import (
-    AnswerHeader,
     Compare,
     CompareTarget,
-    DeleteAnswer,
     DeleteRequest,
+    DeleteResponse,
     EtcdClosed,
     EtcdCompacted,
     EtcdError,
@@ -37,12 +36,13 @@ from pycomnet.etcd import (
     LeaseGrant,
     MemberInfo,
     MemberStatus,
-    PutAnswer,
     PutRequest,
-    RangeAnswer,
+    PutResponse,
     RangeRequest,
+    RangeResponse,
+    ResponseHeader,
     TimeToLive,
-    TxnAnswer,
+    TxnResponse,
 )
 
 
@@ -98,8 +98,8 @@ class EtcdModel:
         return made
 
     @property
-    def header(self) -> AnswerHeader:
-        return AnswerHeader(self.cluster_id, 1, self.revision, 2)
+    def header(self) -> ResponseHeader:
+        return ResponseHeader(self.cluster_id, 1, self.revision, 2)
 
     def expire(self) -> None:
         """End the leases whose time has come, each in a revision of its own."""
@@ -162,19 +162,19 @@ class EtcdModel:
             limit = request.limit or len(found) + 1
             if sum(len(kv.value) for kv in found[:limit]) > self.most_bytes:
                 raise EtcdOverloaded("the answer is too long")
-            return RangeAnswer(self.header, found[:limit], len(found) > limit, len(found))
+            return RangeResponse(self.header, found[:limit], len(found) > limit, len(found))
         if isinstance(request, PutRequest):
             self._check_space()
             previous = self.keys.get(request.key)
             if request.lease and request.lease not in self.leases:
                 raise EtcdLeaseNotFound("etcdserver: requested lease not found")
             self._change(lambda: [self._put(request)])
-            return PutAnswer(self.header, previous if request.previous else None)
+            return PutResponse(self.header, previous if request.previous else None)
         assert isinstance(request, DeleteRequest)
         gone = self._found(request.keys)
         if gone:
             self._change(lambda: [self._delete(kv.key) for kv in gone])
-        return DeleteAnswer(self.header, len(gone), gone if request.previous else [])
+        return DeleteResponse(self.header, len(gone), gone if request.previous else [])
 
     def _found(self, keys: KeyRange, revision: int = 0) -> list[KeyValue]:
         there = self.keys
@@ -191,7 +191,7 @@ class EtcdModel:
             return [there[keys.key]] if keys.key in there else []
         return [there[key] for key in sorted(there) if within(keys, key)]
 
-    def txn(self, compares: Any, success: Any, failure: Any) -> TxnAnswer:
+    def txn(self, compares: Any, success: Any, failure: Any) -> TxnResponse:
         """Execute a transaction, in one revision."""
         if self.refusal is not None:
             raise self.refusal
@@ -208,7 +208,7 @@ class EtcdModel:
         events, self._in_one = self._in_one, None
         if events:
             self._change(lambda: events)
-        return TxnAnswer(self.header, held, answers)
+        return TxnResponse(self.header, held, answers)
 
     _in_one: list[KeyEvent] | None = None
 

@@ -192,11 +192,11 @@ async def test_keys_transactions_and_leases(one: Running) -> None:
         [RangeRequest(KeyRange(b"kv/a"))],
     )
     assert done.succeeded
-    replaced: Any = done.answers[0]
+    replaced: Any = done.responses[0]
     assert replaced.previous.value == b"1"
     again = await client.txn([absent(b"kv/b")], [], [RangeRequest(KeyRange(b"kv/b"))])
     assert not again.succeeded
-    found: Any = again.answers[0]
+    found: Any = again.responses[0]
     assert found.kvs[0].lease == lease.id
     both = await client.range(RangeRequest(prefix(b"kv/"), limit=1))
     assert (both.count, both.more, len(both.kvs)) == (2, True, 1)

@@ -14,8 +14,8 @@ from twisted.python.failure import Failure
 from pycomnet.errors import StoreConflict, StoreCutOff, StoreFailed
 from pycomnet.etcd import (
     Compare,
-    DeleteAnswer,
     DeleteRequest,
+    DeleteResponse,
     EtcdClient,
     EtcdClosed,
     EtcdError,
@@ -27,11 +27,11 @@ from pycomnet.etcd import (
     EtcdUncertain,
     KeyRange,
     KeyValue,
-    PutAnswer,
     PutRequest,
-    RangeAnswer,
+    PutResponse,
     RangeRequest,
-    TxnAnswer,
+    RangeResponse,
+    TxnResponse,
     unchanged,
 )
 from pycomnet.etcd.calls import CallDeadlines
@@ -304,7 +304,7 @@ class Commits:
         write.granted = 0
         put.record.lease = secrets.randbits(LEASE_BITS)
 
-    def _request(self, write: Write) -> defer.Deferred[TxnAnswer]:
+    def _request(self, write: Write) -> defer.Deferred[TxnResponse]:
         change, mirror = write.change, self._mirror
         write.base, write.position = mirror.base, mirror.position
         key = self._layout.record(change.service)
@@ -347,7 +347,7 @@ class Commits:
         mirror.forget(write.nonce)
         write.fire(fence)
 
-    async def _outcome(self, write: Write, answer: TxnAnswer) -> tuple[int, int] | None:
+    async def _outcome(self, write: Write, answer: TxnResponse) -> tuple[int, int] | None:
         """The outcome of a transaction, by its reply.
 
         :returns: etcd's revision of the change, and the fence; None: send the transaction again.
@@ -363,7 +363,7 @@ class Commits:
                 self._register_anew(write, after)
                 return None
             return after, number + after
-        found, base = (_first(one) for one in answer.answers)
+        found, base = (_first(one) for one in answer.responses)
         rebased = base is None or base.mod_revision != write.base.revision
         if rebased:
             mirror.rebased(base)
@@ -404,13 +404,13 @@ class Commits:
         except ForeignValue:
             return False
 
-    def _end_former(self, change: Put | Delete, answer: TxnAnswer) -> None:
+    def _end_former(self, change: Put | Delete, answer: TxnResponse) -> None:
         """Revoke the lease of the replaced registration, unless the new one keeps it."""
-        first = answer.answers[0]
+        first = answer.responses[0]
         former: KeyValue | None = None
-        if isinstance(first, PutAnswer):
+        if isinstance(first, PutResponse):
             former = first.previous
-        elif isinstance(first, DeleteAnswer) and first.previous:
+        elif isinstance(first, DeleteResponse) and first.previous:
             former = first.previous[0]
         kept = change.record.lease if isinstance(change, Put) else 0
         if former is not None and former.lease and former.lease != kept:
@@ -419,7 +419,7 @@ class Commits:
 
 
 def _first(answer: Any) -> KeyValue | None:
-    return answer.kvs[0] if isinstance(answer, RangeAnswer) and answer.kvs else None
+    return answer.kvs[0] if isinstance(answer, RangeResponse) and answer.kvs else None
 
 
 async def reading(request: Awaitable[T]) -> T:

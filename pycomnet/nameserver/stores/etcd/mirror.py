@@ -11,7 +11,6 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from pycomnet.errors import StoreCutOff
 from pycomnet.etcd import (
-    AnswerHeader,
     EtcdAuthFailed,
     EtcdClient,
     EtcdClosed,
@@ -21,8 +20,9 @@ from pycomnet.etcd import (
     KeyEvent,
     KeyRange,
     KeyValue,
-    PutAnswer,
     PutRequest,
+    PutResponse,
+    ResponseHeader,
     unchanged,
 )
 from pycomnet.nameserver.records import EXPIRED, Change, Record
@@ -270,7 +270,7 @@ class Mirror:
         """Whether the follower was told everything up to a revision."""
         return self.position >= revision and not self.is_comparing
 
-    def verify(self, before: int, header: AnswerHeader, written: bool = True) -> bool:
+    def verify(self, before: int, header: ResponseHeader, written: bool = True) -> bool:
         """Check the header of a reply: if its revision or cluster can't be, etcd was restored.
 
         :param before: the position when it was sent.
@@ -284,7 +284,7 @@ class Mirror:
         self._compare()
         return True
 
-    def beat_answered(self, before: int, last: int, answer: PutAnswer, in_time: bool) -> None:
+    def beat_answered(self, before: int, last: int, answer: PutResponse, in_time: bool) -> None:
         """Check the reply to a sign of life: the value that it replaced has to be the previous one.
 
         :param before: the position when it was sent.

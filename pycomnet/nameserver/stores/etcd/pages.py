@@ -13,8 +13,8 @@ from pycomnet.etcd import (
     EtcdTimeout,
     KeyRange,
     KeyValue,
-    RangeAnswer,
     RangeRequest,
+    RangeResponse,
 )
 from pycomnet.text.logs import Logger
 
@@ -52,7 +52,7 @@ async def read_all(
     """
     found, start, page = list[T](), keys.key, PAGE
 
-    def ask() -> defer.Deferred[RangeAnswer]:
+    def ask() -> defer.Deferred[RangeResponse]:
         wanted = RangeRequest(KeyRange(start, keys.end), limit=page, revision=revision)
         return client.range(wanted, timeout=READING)
 

@@ -12,22 +12,22 @@ from pycomnet.etcd.errors import EtcdProtocolViolation
 from pycomnet.etcd.protobuf import fields, long_varint, signed, text
 from pycomnet.etcd.requests import MAX_DEPTH
 from pycomnet.etcd.values import (
-    Answer,
-    AnswerHeader,
-    DeleteAnswer,
+    DeleteResponse,
     KeyEvent,
     KeyValue,
     LeaseGrant,
     MemberAlarm,
     MemberInfo,
     MemberStatus,
-    PutAnswer,
-    RangeAnswer,
+    PutResponse,
+    RangeResponse,
+    Response,
+    ResponseHeader,
     TimeToLive,
-    TxnAnswer,
+    TxnResponse,
 )
 
-_NO_HEADER = AnswerHeader()
+_NO_HEADER = ResponseHeader()
 
 
 #: The ids in a header, two varints of eight to ten bytes, are the same in all answers of a member:
@@ -37,7 +37,7 @@ _id_sizes: list[int] = []
 _SHORTEST_IDS, _LONGEST_IDS, _MOST_IDS = 18, 22, 64
 
 
-def _header(data: bytes, at: int, end: int) -> AnswerHeader:
+def _header(data: bytes, at: int, end: int) -> ResponseHeader:
     cluster = member = revision = term = 0
     if end - at > _SHORTEST_IDS:  # those of a transaction's answers have no ids
         for size in _id_sizes:
@@ -57,7 +57,7 @@ def _header(data: bytes, at: int, end: int) -> AnswerHeader:
             cluster = value
         elif tag == 0o20:
             member = value
-    return AnswerHeader(cluster, member, signed(revision), term)
+    return ResponseHeader(cluster, member, signed(revision), term)
 
 
 def _learn_ids(data: bytes, at: int, end: int) -> None:
@@ -134,7 +134,7 @@ def _any_key_value(data: bytes, at: int, end: int) -> KeyValue:
     return KeyValue(key, value, *numbers.values())
 
 
-def _range(data: bytes, at: int, end: int) -> RangeAnswer:
+def _range(data: bytes, at: int, end: int) -> RangeResponse:
     header, kvs, more, count = _NO_HEADER, [], False, 0
     for tag, first, last in fields(data, at, end):
         if tag == 0o22:
@@ -145,20 +145,20 @@ def _range(data: bytes, at: int, end: int) -> RangeAnswer:
             more = first != 0
         elif tag == 0o40:
             count = signed(first)
-    return RangeAnswer(header, kvs, more, count)
+    return RangeResponse(header, kvs, more, count)
 
 
-def _put(data: bytes, at: int, end: int) -> PutAnswer:
+def _put(data: bytes, at: int, end: int) -> PutResponse:
     header, previous = _NO_HEADER, None
     for tag, first, last in fields(data, at, end):
         if tag == 0o12:
             header = _header(data, first, last)
         elif tag == 0o22:
             previous = _key_value(data, first, last)
-    return PutAnswer(header, previous)
+    return PutResponse(header, previous)
 
 
-def _delete(data: bytes, at: int, end: int) -> DeleteAnswer:
+def _delete(data: bytes, at: int, end: int) -> DeleteResponse:
     header, deleted, previous = _NO_HEADER, 0, []
     for tag, first, last in fields(data, at, end):
         if tag == 0o12:
@@ -167,27 +167,27 @@ def _delete(data: bytes, at: int, end: int) -> DeleteAnswer:
             deleted = signed(first)
         elif tag == 0o32:
             previous.append(_key_value(data, first, last))
-    return DeleteAnswer(header, deleted, previous)
+    return DeleteResponse(header, deleted, previous)
 
 
-def _txn(data: bytes, at: int, end: int, depth: int) -> TxnAnswer:
+def _txn(data: bytes, at: int, end: int, depth: int) -> TxnResponse:
     if depth > MAX_DEPTH:
         raise EtcdProtocolViolation(f"an answer is nested deeper than {MAX_DEPTH}")
     header, succeeded = _NO_HEADER, False
-    answers: list[Answer] = []
+    found: list[Response] = []
     for tag, first, last in fields(data, at, end):
         if tag == 0o12:
             header = _header(data, first, last)
         elif tag == 0o20:
             succeeded = first != 0
         elif tag == 0o32:
-            answers.append(_operation(data, first, last, depth))
-    return TxnAnswer(header, succeeded, answers)
+            found.append(_operation(data, first, last, depth))
+    return TxnResponse(header, succeeded, found)
 
 
-def _operation(data: bytes, at: int, end: int, depth: int) -> Answer:
+def _operation(data: bytes, at: int, end: int, depth: int) -> Response:
     """Decode a ResponseOp."""
-    found: Answer | None = None
+    found: Response | None = None
     for tag, first, last in fields(data, at, end):
         if tag == 0o12:
             found = _range(data, first, last)
@@ -202,27 +202,27 @@ def _operation(data: bytes, at: int, end: int, depth: int) -> Answer:
     return found
 
 
-def decode_range(data: bytes) -> RangeAnswer:
+def decode_range(data: bytes) -> RangeResponse:
     """Decode a RangeResponse."""
     return _range(data, 0, len(data))
 
 
-def decode_put(data: bytes) -> PutAnswer:
+def decode_put(data: bytes) -> PutResponse:
     """Decode a PutResponse."""
     return _put(data, 0, len(data))
 
 
-def decode_delete(data: bytes) -> DeleteAnswer:
+def decode_delete(data: bytes) -> DeleteResponse:
     """Decode a DeleteRangeResponse."""
     return _delete(data, 0, len(data))
 
 
-def decode_txn(data: bytes) -> TxnAnswer:
+def decode_txn(data: bytes) -> TxnResponse:
     """Decode a TxnResponse."""
     return _txn(data, 0, len(data), 0)
 
 
-def decode_header(data: bytes) -> AnswerHeader:
+def decode_header(data: bytes) -> ResponseHeader:
     """Decode a reply that has only a header: CompactionResponse, LeaseRevokeResponse."""
     for tag, first, last in fields(data, 0, len(data)):
         if tag == 0o12:
@@ -346,7 +346,7 @@ def decode_token(data: bytes) -> str:
 
 
 @attrs.define
-class WatchAnswer:
+class WatchResponse:
     """A WatchResponse."""
 
     revision: int
@@ -358,7 +358,7 @@ class WatchAnswer:
     events: list[KeyEvent]
 
 
-def decode_watch(data: bytes) -> WatchAnswer:
+def decode_watch(data: bytes) -> WatchResponse:
     """Decode a WatchResponse."""
     revision, reason, events = 0, "", []
     numbers = dict.fromkeys((0o30, 0o40, 0o50, 0o70), 0)
@@ -371,7 +371,7 @@ def decode_watch(data: bytes) -> WatchAnswer:
             numbers[tag] = first
         elif tag == 0o62:
             reason = text(data, first, last)
-    return WatchAnswer(
+    return WatchResponse(
         revision=revision,
         created=numbers[0o30] != 0,
         cancelled=numbers[0o40] != 0,
@@ -395,7 +395,7 @@ def _event(data: bytes, at: int, end: int) -> KeyEvent:
 
 
 __all__ = [
-    "WatchAnswer",
+    "WatchResponse",
     "decode_alarms",
     "decode_delete",
     "decode_grant",
