@@ -24,7 +24,7 @@ from pycomnet.test.system.daemons import Daemon, Daemons, environment
 
 #: What the fork server imports. None of it installs a reactor.
 MODULES = (
-    "pycomnet.ext.access.stored",
+    "pycomnet.ext.access.storedcredentials",
     "pycomnet.ext.workflow.service",
     "pycomnet.ext.workflow.status",
     "pycomnet.ext.workflow.stores.postgresql",

@@ -45,7 +45,7 @@ class Identity:
         from pycomnet.auth.tokens import PASSWORD_VARIABLE, USER_VARIABLE
         from pycomnet.cli.passwordprompt import ask
         from pycomnet.ext.access.credentials import ClientCertificate, Password, Token
-        from pycomnet.ext.access.stored import for_servers, stored_credentials, unasked
+        from pycomnet.ext.access.storedcredentials import for_servers, stored_credentials, unasked
 
         found: list[Credentials] = []
         if self.user is not None:

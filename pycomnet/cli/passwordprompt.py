@@ -16,7 +16,7 @@ from zope.interface import implementer
 from pycomnet.cli.program import encode
 from pycomnet.deferred import deferred
 from pycomnet.errors import AccessConfigError
-from pycomnet.ext.access.stored import credentials_path
+from pycomnet.ext.access.storedcredentials import credentials_path
 from pycomnet.net.clock import StoppableClock
 from pycomnet.text.printable import visible_line
 

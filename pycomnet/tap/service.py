@@ -199,7 +199,7 @@ def makeService(options: Options) -> IService:
 
     from pycomnet.auth.tokens import SERVICE_CREDENTIAL_VARIABLES, forget_credentials
     from pycomnet.ext.access.control import AccessControl
-    from pycomnet.ext.access.stored import stored_credentials
+    from pycomnet.ext.access.storedcredentials import stored_credentials
     from pycomnet.services.launch.launcher import launch, load_all
     from pycomnet.tap.descriptorlimit import allow_connections
     from pycomnet.tap.exitstatus import ExitStatus, on_second_signal

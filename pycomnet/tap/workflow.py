@@ -174,7 +174,7 @@ def makeService(options: Options) -> IService:
     from twisted.internet import reactor
 
     from pycomnet.auth.tokens import SERVICE_CREDENTIAL_VARIABLES, forget_credentials
-    from pycomnet.ext.access.stored import stored_credentials
+    from pycomnet.ext.access.storedcredentials import stored_credentials
     from pycomnet.ext.workflow.status import StatusSite
     from pycomnet.services.launch.launcher import Loaded, launch
     from pycomnet.tap.descriptorlimit import allow_connections

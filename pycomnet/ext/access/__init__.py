@@ -28,10 +28,10 @@ from pycomnet.ext.access.credentials import (
     Token,
 )
 from pycomnet.ext.access.jwt import Jwt
-from pycomnet.ext.access.named import Certificates, PeerUsers
 from pycomnet.ext.access.passwords import PasswordFile
 from pycomnet.ext.access.rules import AskedCall, auth, public, rule
 from pycomnet.ext.access.tokenfile import TokenFile
+from pycomnet.ext.access.transportidentities import Certificates, PeerUsers
 
 __all__ = [
     "AUDIT_NAMESPACE",

@@ -15,7 +15,7 @@ from pycomnet.errors import AccessConfigError, ConnectionLost, Forbidden, Unauth
 from pycomnet.ext.access.audit import AuditLines, AuditTrail
 from pycomnet.ext.access.changes import ChangeWatch
 from pycomnet.ext.access.checkers import Checker, Login, kinds_of, takes
-from pycomnet.ext.access.logins import AccessLimits, LoginChecks
+from pycomnet.ext.access.loginchecks import AccessLimits, LoginChecks
 from pycomnet.ext.access.messages import read_message
 from pycomnet.ext.access.rules import AskedCall, Rule, class_rule, method_rule
 from pycomnet.services.server.accessgate import make_heads

@@ -15,10 +15,10 @@ from pycomnet.errors import AccessConfigError, Forbidden, Unauthenticated
 from pycomnet.ext.access.checkers import flatten
 from pycomnet.ext.access.control import AccessControl
 from pycomnet.ext.access.jwt import Jwt
-from pycomnet.ext.access.named import Certificates, PeerUsers
 from pycomnet.ext.access.passwords import PasswordFile
 from pycomnet.ext.access.rules import Rule
 from pycomnet.ext.access.tokenfile import TokenFile
+from pycomnet.ext.access.transportidentities import Certificates, PeerUsers
 from pycomnet.services.client.context import NAMESERVER
 from pycomnet.text.logs import Logger
 from pycomnet.text.similar import suggestion_or_all

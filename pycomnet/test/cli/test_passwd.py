@@ -18,7 +18,7 @@ from pycomnet.ext.access import hashes
 from pycomnet.ext.access.credentials import ClientCertificate, Password, Token
 from pycomnet.ext.access.passwordedit import set_password
 from pycomnet.ext.access.passwordfile import read_passwords
-from pycomnet.ext.access.stored import (
+from pycomnet.ext.access.storedcredentials import (
     credentials_path,
     from_environment,
     from_file,

@@ -14,7 +14,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from pycomnet.errors import Unauthenticated
 from pycomnet.ext import access
 from pycomnet.ext.access.audit import FREE_LINES
-from pycomnet.ext.access.slots import CheckSlots
+from pycomnet.ext.access.checkslots import CheckSlots
 from pycomnet.services.client.context import Context
 from pycomnet.services.interface import Service, interface, method
 from pycomnet.services.server.limits import ServerLimits

@@ -11,7 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from pycomnet.errors import Unauthenticated
 from pycomnet.ext import access
-from pycomnet.ext.access.slots import CheckSlots
+from pycomnet.ext.access.checkslots import CheckSlots
 from pycomnet.ext.access.throttle import (
     KNOWN,
     LONGEST_DELAY,

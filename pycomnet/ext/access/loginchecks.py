@@ -16,8 +16,8 @@ from pycomnet.auth.strangers import origin
 from pycomnet.errors import Unauthenticated
 from pycomnet.ext.access.audit import AuditTrail
 from pycomnet.ext.access.checkers import CheckLater, Login, identify
+from pycomnet.ext.access.checkslots import CheckSlots
 from pycomnet.ext.access.messages import LoginMessage
-from pycomnet.ext.access.slots import CheckSlots
 from pycomnet.ext.access.throttle import TOKENS_FREE, Throttle
 from pycomnet.ranges import check_fields
 from pycomnet.services.threads import MethodThreads

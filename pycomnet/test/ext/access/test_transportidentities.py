@@ -12,7 +12,7 @@ from twisted.cred.error import UnauthorizedLogin
 from pycomnet.errors import AccessConfigError
 from pycomnet.ext.access import Certificates, PeerUsers
 from pycomnet.ext.access.messages import PeerProcess, ShownCertificate
-from pycomnet.ext.access.named import names_of, overflow_uid
+from pycomnet.ext.access.transportidentities import names_of, overflow_uid
 from pycomnet.test.ext.access.test_passwords import FileCase, looks
 
 
