@@ -10,8 +10,8 @@ from twisted.internet import defer
 from twisted.python.failure import Failure
 
 from pycomnet.errors import CallSkipped
-from pycomnet.ext.proxy.link import Link
 from pycomnet.ext.proxy.methods import NOT_GIVEN, CallOptions, ProxyMethod
+from pycomnet.ext.proxy.proxiedservice import ProxiedService
 from pycomnet.ext.proxy.signatures import MethodSignature, is_attribute, namer
 from pycomnet.services.client.callgroup import SKIPPED
 from pycomnet.services.client.remoteservice import DEFAULT
@@ -139,16 +139,18 @@ class CallBatch:
     It has no public attributes of its own, as these are the service's methods.
     """
 
-    def __init__(self, link: Link, options: CallOptions, stop_at_error: bool = False) -> None:
+    def __init__(
+        self, proxied: ProxiedService, options: CallOptions, stop_at_error: bool = False
+    ) -> None:
         if not options.is_short:
             raise TypeError("a batch has no blocks of binary data, and no args for all its calls")
-        self._link = link
+        self._proxied = proxied
         self._options = options
         self._collected = CollectedCalls()
         self._stop_at_error = stop_at_error
 
     def __repr__(self) -> str:
-        return f"<CallBatch of {len(self)} calls, {self._link!r}>"
+        return f"<CallBatch of {len(self)} calls, {self._proxied!r}>"
 
     def __getattr__(self, name: str) -> Callable[..., BatchedCall]:
         if not is_attribute(name):
@@ -159,7 +161,7 @@ class CallBatch:
     def __getitem__(self, name: str) -> Callable[..., BatchedCall]:
         if not isinstance(name, str):
             raise TypeError(f"a method's name is a str, not {type(name).__name__}")
-        return batch_method(self._collected, ProxyMethod(self._link, name, self._options))
+        return batch_method(self._collected, ProxyMethod(self._proxied, name, self._options))
 
     def __iter__(self) -> Iterator[BatchedCall]:
         return (call for _, _, call in self._collected.calls)
@@ -182,7 +184,7 @@ class CallBatch:
     async def _send(self) -> None:
         collected = self._collected
         collected.sent = True
-        service = await self._link.reach()
+        service = await self._proxied.reach()
         clock = service.context.reactor
         began = clock.seconds()
         await collected.prepare()

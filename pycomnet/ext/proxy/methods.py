@@ -21,7 +21,7 @@ from pycomnet.text.logs import Logger
 from pycomnet.text.printable import visible_line
 
 if TYPE_CHECKING:
-    from pycomnet.ext.proxy.link import Link
+    from pycomnet.ext.proxy.proxiedservice import ProxiedService
 
 log = Logger()
 
@@ -170,8 +170,8 @@ class ProxyMethod:
     known: after the first call through the proxy.
     """
 
-    def __init__(self, link: Link, name: str, options: CallOptions) -> None:
-        self._link = link
+    def __init__(self, proxied: ProxiedService, name: str, options: CallOptions) -> None:
+        self._proxied = proxied
         self._options = options
         self.__name__ = name
         #: what the fast path needs; until the method is described there is none
@@ -183,7 +183,7 @@ class ProxyMethod:
     def __repr__(self) -> str:
         known = self._signature
         shown = visible_line(self.__name__) if known is None else described(known)
-        return f"<method {shown} of {self._link!r}>"
+        return f"<method {shown} of {self._proxied!r}>"
 
     @property
     def signature(self) -> Signature | None:
@@ -213,7 +213,7 @@ class ProxyMethod:
         self.__doc__ = known.doc or None
         self._every, self._required = known.every, known.required
         usual = known.declared is not None and not known.stream and self._options.is_default
-        usual = usual and self._link.results(known.name) is None
+        usual = usual and self._proxied.results(known.name) is None
         self._invoke = service.invoke if usual else None
 
     def __call__(self, /, *args: Any, **kwargs: Any) -> defer.Deferred[Any]:
@@ -234,7 +234,7 @@ class ProxyMethod:
         """A call that is not of the usual kind."""
         if self._signature is None:
             self._take_description()
-        service = self._link.service
+        service = self._proxied.service
         known = self._signature
         if known is not None and service is not None:
             try:
@@ -257,7 +257,7 @@ class ProxyMethod:
 
     def _take_description(self) -> None:
         """Take the description that has come meanwhile."""
-        description, service = self._link.description, self._link.service
+        description, service = self._proxied.description, self._proxied.service
         if description is not None and service is not None:
             known = description.methods.get(self.__name__)
             if known is not None:
@@ -303,7 +303,7 @@ class ProxyMethod:
         """
         if self._signature is None:
             self._take_description()
-        known, service = self._signature, self._link.service
+        known, service = self._signature, self._proxied.service
         if known is not None and service is not None:
             try:
                 return service, self._bind(known, args, kwargs), self._options.timeout
@@ -317,14 +317,14 @@ class ProxyMethod:
 
         :returns: the service, and the seconds that the call has left.
         """
-        service = await self._link.reach()
+        service = await self._proxied.reach()
         clock = service.context.reactor
         began = clock.seconds()
         timeout = self._options.timeout
         limited = timeout is not DEFAULT and timeout is not None
         if limited and not 0 < timeout <= MAX_SECONDS:  # type: ignore[operator]
             raise no_time(visible_line(self.__name__), timeout)  # type: ignore[arg-type]
-        describing = self._link.describe(may_be_old=False)
+        describing = self._proxied.describe(may_be_old=False)
         if limited:
             describing.addTimeout(timeout, clock)  # type: ignore[arg-type]
         try:
@@ -373,7 +373,7 @@ class ProxyMethod:
     ) -> defer.Deferred[Any]:
         options = self._options
         if options.is_short:
-            found = self._link.results(self.__name__)
+            found = self._proxied.results(self.__name__)
             if found is not None:
                 return found(service, value, timeout)
             return service.invoke(self.__name__, value, timeout)
@@ -390,8 +390,8 @@ class ProxyMethod:
         """
         service, value, left = await self.prepared(args, kwargs)
         self.check_single()
-        await self._link.oneway.room()
-        self._link.oneway.add(self.__name__, self._send(service, value, left))
+        await self._proxied.oneway.room()
+        self._proxied.oneway.add(self.__name__, self._send(service, value, left))
 
 
 __all__ = ["NOT_GIVEN", "CallOptions", "OnewayCalls", "ProxyCall", "ProxyMethod"]

@@ -11,8 +11,8 @@ from twisted.internet import defer
 from pycomnet.deferred import deferred
 from pycomnet.ext.proxy.batches import CallBatch
 from pycomnet.ext.proxy.errors import NoSuchMethod
-from pycomnet.ext.proxy.link import Callers, Link
 from pycomnet.ext.proxy.methods import NOT_GIVEN, CallOptions, ProxyMethod
+from pycomnet.ext.proxy.proxiedservice import Callers, ProxiedService
 from pycomnet.ext.proxy.signatures import OWN, InterfaceSignature, is_attribute
 from pycomnet.services import default
 from pycomnet.services.client.context import NAMESERVER, Context
@@ -48,11 +48,13 @@ class Proxy:
     __iter__: None = None  # or the interpreter would try proxy[0]
     __contains__: None = None
 
-    def __init__(self, link: Link, options: CallOptions | None = None, record: Any = None) -> None:
-        self._link = link
+    def __init__(
+        self, proxied: ProxiedService, options: CallOptions | None = None, record: Any = None
+    ) -> None:
+        self._proxied = proxied
         self._options = options or CallOptions()
         self.record = record
-        link.register(self)
+        proxied.call_when_described(self._forget_methods)
 
     # -- methods ---------------------------------------------------------------------------------
 
@@ -62,9 +64,9 @@ class Proxy:
             raise AttributeError(
                 f"a proxy has no attribute {name!r}; a method of that name is proxy[{name!r}]"
             )
-        description = self._link.description
+        description = self._proxied.description
         if description is not None and description.methods and name not in description.methods:
-            raise NoSuchMethod(_no_method(description, name, repr(self._link)))
+            raise NoSuchMethod(_no_method(description, name, repr(self._proxied)))
         method = self[name]
         if method.is_known:
             self.__dict__[name] = method
@@ -73,15 +75,15 @@ class Proxy:
     def __getitem__(self, name: str) -> ProxyMethod:
         if not isinstance(name, str):
             raise TypeError(f"a method's name is a str, not {type(name).__name__}")
-        method = ProxyMethod(self._link, name, self._options)
-        description, service = self._link.description, self._link.service
+        method = ProxyMethod(self._proxied, name, self._options)
+        description, service = self._proxied.description, self._proxied.service
         if description is not None and service is not None:
             known = description.methods.get(name)
             if known is not None:
                 method.describe(known, service)
         return method
 
-    def _described_anew(self) -> None:
+    def _forget_methods(self) -> None:
         """The service has described itself, perhaps in another way than before."""
         for name, value in list(self.__dict__.items()):
             if isinstance(value, ProxyMethod):
@@ -109,19 +111,19 @@ class Proxy:
             mine.attachments if attachments is None else tuple(attachments),
             mine.args if args is NOT_GIVEN else args,
         )
-        return Proxy(self._link, options, self.record)
+        return Proxy(self._proxied, options, self.record)
 
     def batch(self, stop_at_error: bool = False) -> CallBatch:
         """Calls that go in one request: ``async with proxy.batch() as calls: ...``.
 
         :param stop_at_error: make one call after the other, and none after one that fails.
         """
-        return CallBatch(self._link, self._options, stop_at_error)
+        return CallBatch(self._proxied, self._options, stop_at_error)
 
     # -- what is done with any object ------------------------------------------------------------
 
     def __repr__(self) -> str:
-        return f"<Proxy of {self._link!r}>"
+        return f"<Proxy of {self._proxied!r}>"
 
     def __dir__(self) -> list[str]:
         return sorted({*object.__dir__(self), *OWN, *filter(is_attribute, names_of(self))})
@@ -132,13 +134,13 @@ class Proxy:
     def __eq__(self, other: object) -> bool:
         if type(other) is not Proxy:
             return NotImplemented
-        return self._link.key == other._link.key and self._options == other._options
+        return self._proxied.key == other._proxied.key and self._options == other._options
 
     def __hash__(self) -> int:
-        return hash(self._link.key)
+        return hash(self._proxied.key)
 
     def __copy__(self) -> Proxy:
-        return Proxy(self._link, self._options, self.record)
+        return Proxy(self._proxied, self._options, self.record)
 
     def __deepcopy__(self, memo: object) -> Proxy:
         return self.__copy__()
@@ -166,7 +168,7 @@ class Documentation:
 
 def documentation_of(proxy: Proxy) -> str | None:
     """The text that ``help`` shows for a proxy: the service's description, once it is known."""
-    description = link_of(proxy).description
+    description = proxied_service(proxy).description
     return None if description is None else description.help()
 
 
@@ -175,14 +177,14 @@ def _no_method(description: InterfaceSignature, name: str, where: str) -> str:
     return f"the service {where} has no method {visible_line(name)!r}{near}"
 
 
-def link_of(proxy: Proxy) -> Link:
+def proxied_service(proxy: Proxy) -> ProxiedService:
     """What a proxy is for."""
-    return proxy._link  # noqa: SLF001 - its names are its service's
+    return proxy._proxied  # noqa: SLF001 - its names are its service's
 
 
 def names_of(proxy: Proxy) -> list[str]:
     """The names of all its methods that are known."""
-    description = link_of(proxy).description
+    description = proxied_service(proxy).description
     return [] if description is None else list(description.methods)
 
 
@@ -196,7 +198,7 @@ def reference_of(proxy: Proxy) -> ServiceReference:
 
     :raises ValueError: its service is not known yet.
     """
-    found = link_of(proxy).reference
+    found = proxied_service(proxy).reference
     if found is None:
         raise ValueError(f"{proxy!r} can't be pickled or sent yet: wait for its service first")
     return found
@@ -228,13 +230,13 @@ def proxy(service: Any, *, interface: Any = None, context: Context | None = None
         raise TypeError(f"interface: a Protocol or the service's class, not {interface!r}")
     options, record = None, None
     if isinstance(service, Proxy):
-        link, options, record = link_of(service), options_of(service), service.record
-        if context is None and (interface is None or interface is link.expected):
-            return Proxy(link, options, record)
+        proxied, options, record = proxied_service(service), options_of(service), service.record
+        if context is None and (interface is None or interface is proxied.expected):
+            return Proxy(proxied, options, record)
         if context is not None:
             service = context.refers_to(reference_of(service))
         else:
-            service = link.service or link.reach()
+            service = proxied.service or proxied.reach()
     elif context is not None:
         if not isinstance(service, RemoteService):
             raise TypeError("context: give it with a service or a proxy")
@@ -244,7 +246,7 @@ def proxy(service: Any, *, interface: Any = None, context: Context | None = None
             f"proxy: expected what pycomnet.locate, connect or nameserver gives, "
             f"not {type(service).__name__}"
         )
-    return Proxy(Link(service, interface, CALLERS), options, record)
+    return Proxy(ProxiedService(service, interface, CALLERS), options, record)
 
 
 @deferred
@@ -291,7 +293,7 @@ async def _locate(nameserver: RemoteService, args: Any, timeout: float | None) -
 
 
 def _made(service: RemoteService, record: Any) -> Proxy:
-    return Proxy(Link(service, None, CALLERS), None, record)
+    return Proxy(ProxiedService(service, None, CALLERS), None, record)
 
 
 #: The methods whose results become proxies.
@@ -305,7 +307,7 @@ def from_reference(value: Any) -> Proxy:
     context=...)`` calls with those of a context.
     """
     reference = ServiceReference.from_list(value)
-    return Proxy(Link(partial(_guest, reference), None, CALLERS, reference))
+    return Proxy(ProxiedService(partial(_guest, reference), None, CALLERS, reference))
 
 
 def _guest(reference: ServiceReference) -> RemoteService:
@@ -318,4 +320,12 @@ def _dump(sent: Proxy) -> list[str | None]:
 
 register_type(Proxy, WIRE_NAME, _dump, from_reference)
 
-__all__ = ["Proxy", "from_reference", "link_of", "locate", "options_of", "proxy", "reference_of"]
+__all__ = [
+    "Proxy",
+    "from_reference",
+    "locate",
+    "options_of",
+    "proxied_service",
+    "proxy",
+    "reference_of",
+]

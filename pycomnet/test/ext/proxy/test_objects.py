@@ -15,7 +15,7 @@ from twisted.internet import defer
 
 from pycomnet.ext import access
 from pycomnet.ext.proxy import NoSuchMethod, Proxy, proxy
-from pycomnet.ext.proxy.proxies import from_reference, link_of
+from pycomnet.ext.proxy.proxies import from_reference, proxied_service
 from pycomnet.ext.proxy.signatures import InterfaceSignature, MethodSignature, described
 from pycomnet.nameserver.service import NameService
 from pycomnet.nameserver.stores.memory import MemoryStore
@@ -228,7 +228,7 @@ class AnyObjectTests(ProxyCase):
         self.patch(default, "guest_context", lambda: guest)
         again = pickle.loads(pickle.dumps(self.proxy))
         self.assertEqual(self.result(again.add(a=1)), 1)
-        service = link_of(again).service
+        service = proxied_service(again).service
         assert service is not None
         self.assertIs(service.context, guest)
 
@@ -316,7 +316,7 @@ class NameserverTests(ServiceCase):
             self.assertEqual(tools.record["service"], "tools-1")
             self.assertEqual(tools.record["address"], self.address)
             self.assertEqual(self.result(tools.add(a=1, b=2)), 3)
-            reference = link_of(tools).reference
+            reference = proxied_service(tools).reference
             assert reference is not None
             self.assertEqual((reference.nameserver, reference.service), (self.names, named))
 

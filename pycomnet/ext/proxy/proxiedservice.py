@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Hashable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from twisted.internet import defer
 
@@ -18,9 +18,6 @@ from pycomnet.ext.proxy.signatures import InterfaceSignature
 from pycomnet.services.client.reference import ServiceReference
 from pycomnet.services.client.remoteservice import RemoteService
 
-if TYPE_CHECKING:
-    from pycomnet.ext.proxy.proxies import Proxy
-
 #: Codes of the errors of a service that describes itself to nobody, or not to this client. Its
 #: methods are then called unchecked.
 UNDESCRIBED = frozenset({"method", "forbidden"})
@@ -33,7 +30,7 @@ FRESH = 1.0
 Callers = Mapping[tuple[str | None, str], Callable[..., defer.Deferred[Any]]]
 
 
-class Link:
+class ProxiedService:
     """A service for its proxies.
 
     :param service: the service; or a Deferred of it, or a function that makes it on first use.
@@ -66,8 +63,9 @@ class Link:
         self._asking: defer.Deferred[Any] | None = None
         self._key: Hashable = None
         self.oneway = OnewayCalls()
-        #: the proxies, by their ids. A plain dict, as other threads may make proxies at any time.
-        self._proxies: dict[int, weakref.ref[Proxy]] = {}
+        #: methods of proxies, each by its own id. A plain dict, as other threads may make proxies
+        #: at any time.
+        self._notified: dict[int, weakref.WeakMethod[Callable[[], None]]] = {}
         if isinstance(service, RemoteService):
             self._take_service(service)
         elif isinstance(service, defer.Deferred):
@@ -101,10 +99,11 @@ class Link:
         if self.interface is None:
             self._only = known.signature.name
 
-    def register(self, proxy: Proxy) -> None:
-        """Notify a proxy of a new description, as long as it lives."""
-        key, proxies = id(proxy), self._proxies
-        proxies[key] = weakref.ref(proxy, lambda _: proxies.pop(key, None))
+    def call_when_described(self, notify: Callable[[], None]) -> None:
+        """Call a proxy's bound method at each new description, as long as the proxy lives."""
+        notified = self._notified
+        method = weakref.WeakMethod(notify, lambda gone: notified.pop(id(gone), None))
+        notified[id(method)] = method
 
     @property
     def interface(self) -> str | None:
@@ -116,7 +115,7 @@ class Link:
 
     @property
     def key(self) -> Hashable:
-        """Identifies the service: links of one service have the same, from its first use on."""
+        """Identifies the service: all of one service have the same, from its first use on."""
         if self._key is None:
             self._key = self.reference or id(self)
         return self._key
@@ -189,10 +188,10 @@ class Link:
         if self.expected is not None:
             self._compare(self.expected, found)
         self._take(described)
-        for known in list(self._proxies.values()):
-            proxy = known()
-            if proxy is not None:
-                proxy._described_anew()  # noqa: SLF001 - a proxy's names are its service's
+        for method in list(self._notified.values()):
+            notify = method()
+            if notify is not None:
+                notify()
         return found
 
     def _compare(self, expected: type, found: InterfaceSignature) -> None:
@@ -211,4 +210,4 @@ class Link:
         return self._callers.get((self.interface, method))
 
 
-__all__ = ["Link"]
+__all__ = ["ProxiedService"]
