@@ -14,7 +14,6 @@ from pycomnet.blocking.waiting import wait_for
 from pycomnet.channels.core import ChannelCore
 from pycomnet.errors import PycomnetError
 from pycomnet.errors import RemoteError as _RemoteError
-from pycomnet.execnet.bypass import NOTHING, Bypass
 from pycomnet.execnet.errors import (
     DumpError,
     RemoteError,
@@ -24,6 +23,7 @@ from pycomnet.execnet.errors import (
 )
 from pycomnet.execnet.farclasses import also_a_channel
 from pycomnet.execnet.inbox import END, LENT, NO_ENDMARKER, Inbox
+from pycomnet.execnet.reactorbypass import NOTHING, ReactorBypass
 from pycomnet.far.files import ChannelFileRead, ChannelFileWrite
 from pycomnet.far.live import Live
 
@@ -85,7 +85,7 @@ class Channel(Live):
     core: ChannelCore
     _inbox: Inbox
     _send: Callable[[ChannelCore, object], None]
-    _bypass: Bypass
+    _bypass: ReactorBypass
 
     def __repr__(self) -> str:
         return f"<Channel id={self.id} {'closed' if self.isclosed() else 'open'}>"

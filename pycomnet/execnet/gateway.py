@@ -17,13 +17,13 @@ from pycomnet import forks
 from pycomnet.blocking.waiting import running_reactor, wait_for
 from pycomnet.errors import PycomnetError
 from pycomnet.execnet import farside
-from pycomnet.execnet.busymain import BusyMain, checked_status
 from pycomnet.execnet.callbackthread import CallbackThread
 from pycomnet.execnet.channel import Channel
 from pycomnet.execnet.channelfactory import ChannelFactory
 from pycomnet.execnet.errors import DumpError, RemoteError, translated, used_after_fork
 from pycomnet.execnet.farclasses import ExecModel
 from pycomnet.execnet.inbox import Inbox
+from pycomnet.execnet.mainthreadtimeout import MainThreadTimeout, checked_status
 from pycomnet.execnet.outbox import Outbox
 from pycomnet.execnet.source import Source, missing_names, source_of_function, task_of
 from pycomnet.execnet.xspec import XSpec
@@ -94,10 +94,10 @@ class Gateway(Live):
         self._ready: Future[dict[str, Any]] = Future()
         self._ended = threading.Event()
         self._exits = threading.Event()
-        self._busy: BusyMain | None = None
+        self._main_thread: MainThreadTimeout | None = None
         if spec.execmodel == "main_thread_only":
-            self._busy = BusyMain(gateway, running_reactor())
-        begun = None if self._busy is None else self._busy.begun
+            self._main_thread = MainThreadTimeout(gateway, running_reactor())
+        begun = None if self._main_thread is None else self._main_thread.begun
         farside.begin(gateway, str(spec.execmodel), spec.chdir, begun).addBoth(self._begun)
         gateway.join().addBoth(self._gone)
 
@@ -161,8 +161,8 @@ class Gateway(Live):
 
         def start() -> Channel:
             channel = self._open("exec", first)
-            if self._busy is not None:
-                self._busy.add(channel.core)
+            if self._main_thread is not None:
+                self._main_thread.add(channel.core)
             return channel
 
         channel: Channel = self._ask(start, "remote_exec")
@@ -177,7 +177,7 @@ class Gateway(Live):
         """How much it runs at the moment."""
         self._wait_ready()
         found = checked_status(self._ask(self.inner.remote_status, "remote_status"))
-        own = 0 if self._busy is None else 1
+        own = 0 if self._main_thread is None else 1
         return RemoteStatus(
             {
                 "numexecuting": found["running"] + found["queued"],

@@ -35,7 +35,8 @@ class _Marker:
 NO_ENDMARKER = _Marker("no endmarker")
 #: After the last value.
 END = _Marker("end")
-#: No value: the thread that takes it reads the connection itself (:mod:`pycomnet.execnet.bypass`).
+#: No value: the thread that takes it reads the connection itself
+#: (:mod:`pycomnet.execnet.reactorbypass`).
 LENT = _Marker("lent")
 
 

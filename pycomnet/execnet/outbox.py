@@ -15,7 +15,7 @@ from twisted.python.failure import Failure
 
 from pycomnet.channels.connection import Connection
 from pycomnet.channels.core import ChannelCore
-from pycomnet.execnet.bypass import Bypass
+from pycomnet.execnet.reactorbypass import ReactorBypass
 from pycomnet.text.logs import Logger
 from pycomnet.wire.frames import FRAGMENT, bin32
 
@@ -41,7 +41,7 @@ class Outbox:
         self._woken = False
         #: whether it is sending it now
         self._flushing = False
-        self.bypass = Bypass(reactor, connection, self)
+        self.bypass = ReactorBypass(reactor, connection, self)
 
     def send(self, core: ChannelCore, value: object) -> None:
         """Send a value over a channel.

@@ -15,7 +15,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from pycomnet.channels.connection import Connection
 from pycomnet.channels.core import ChannelCore
-from pycomnet.execnet import bypass as bypass_module
+from pycomnet.execnet import reactorbypass as bypass_module
 from pycomnet.execnet.callbackthread import CallbackThread
 from pycomnet.execnet.channel import Channel
 from pycomnet.execnet.inbox import Inbox

@@ -8,9 +8,14 @@ from twisted.internet import defer
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from pycomnet.execnet.busymain import BEGIN_TIMEOUT, LATE_REPORT, BusyMain, checked_status
 from pycomnet.execnet.channel import Channel
 from pycomnet.execnet.errors import MAIN_THREAD_ONLY_DEADLOCK_TEXT, RemoteError
+from pycomnet.execnet.mainthreadtimeout import (
+    BEGIN_TIMEOUT,
+    LATE_REPORT,
+    MainThreadTimeout,
+    checked_status,
+)
 from pycomnet.far.execnet.gateway_base import WAITED
 
 
@@ -64,7 +69,7 @@ class Core:
 
 
 class BusyMainTests(SynchronousTestCase):
-    """:class:`BusyMain`."""
+    """:class:`MainThreadTimeout`."""
 
     def made(self, id: int) -> Any:
         """A request's channel."""
@@ -73,9 +78,9 @@ class BusyMainTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.clock = Clock()
         self.far = FarSide()
-        self.busy = BusyMain(self.far, self.clock)  # type: ignore[arg-type]
+        self.timeout = MainThreadTimeout(self.far, self.clock)  # type: ignore[arg-type]
         self.core = self.made(3)
-        self.busy.add(self.core)
+        self.timeout.add(self.core)
 
     def test_code_that_begins_is_left_alone(self) -> None:
         """The far side is not even asked."""
@@ -103,7 +108,7 @@ class BusyMainTests(SynchronousTestCase):
         for id, answer in enumerate(answers, 10):
             self.far.status = answer
             core = self.made(id)
-            self.busy.add(core)
+            self.timeout.add(core)
             self.clock.advance(BEGIN_TIMEOUT)
             self.assertEqual(self.clock.getDelayedCalls(), [])
             self.assertIsNone(core.channel.error)

@@ -6,12 +6,12 @@ import linecache
 import sys
 from typing import Any
 
-from pycomnet.execnet import bypass as bypass_module
 from pycomnet.execnet import channel as channel_module
-from pycomnet.execnet.bypass import CHECK_INTERVAL
+from pycomnet.execnet import reactorbypass as bypass_module
 from pycomnet.execnet.channel import Channel
+from pycomnet.execnet.reactorbypass import CHECK_INTERVAL
 from pycomnet.gateways.transports import calllock, pipes
-from pycomnet.test.execnet.bypasscase import SOON, BypassCase
+from pycomnet.test.execnet.reactorbypasscase import SOON, BypassCase
 
 #: The modules in which a thread may be interrupted.
 INTERRUPTED = {bypass_module.__file__, channel_module.__file__, pipes.__file__}

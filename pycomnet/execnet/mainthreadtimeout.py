@@ -26,7 +26,7 @@ BEGIN_TIMEOUT = 1.0
 LATE_REPORT = 0.25
 
 
-class BusyMain:
+class MainThreadTimeout:
     """The requests of one gateway that have not begun. Used in the reactor's thread only.
 
     :param gateway: the gateway.
@@ -90,4 +90,4 @@ def checked_status(found: object) -> dict[str, int]:
     raise OSError(f"a gateway should report what it does, not {reprlib.repr(found)}")
 
 
-__all__ = ["BusyMain", "checked_status"]
+__all__ = ["MainThreadTimeout", "checked_status"]

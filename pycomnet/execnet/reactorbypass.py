@@ -51,7 +51,7 @@ FEWEST_ANSWERS = 2
 MOST_ANSWERS = 128
 #: A connection with more channels is not lent: each of them would have to be examined.
 MOST_CHANNELS = 64
-#: What :meth:`Bypass.receive` returns if it has no value.
+#: What :meth:`ReactorBypass.receive` returns if it has no value.
 NOTHING = object()
 #: The first bytes of the encodings of numbers, text, bytes, true, false and nil.
 _PLAIN = frozenset(
@@ -61,7 +61,7 @@ _PLAIN = frozenset(
 _find_extension = re.compile(rb"[\xc1\xc7-\xc9\xd4-\xd8]").search
 
 
-class Bypass:
+class ReactorBypass:
     """Lends a connection to one user thread at a time.
 
     :param reactor: the connection's reactor.
@@ -315,4 +315,4 @@ class Bypass:
             connection.flush_soon()
 
 
-__all__ = ["NOTHING", "Bypass"]
+__all__ = ["NOTHING", "ReactorBypass"]

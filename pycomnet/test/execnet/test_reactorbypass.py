@@ -6,15 +6,15 @@ import functools
 import os
 from typing import Any
 
-from pycomnet.execnet.bypass import CHECK_INTERVAL, RESERVE, SHORT
 from pycomnet.execnet.channel import Channel
+from pycomnet.execnet.reactorbypass import CHECK_INTERVAL, RESERVE, SHORT
 from pycomnet.gateways.transports import pipes
-from pycomnet.test.execnet.bypasscase import SOON, BypassCase, Threads
+from pycomnet.test.execnet.reactorbypasscase import SOON, BypassCase, Threads
 from pycomnet.wire.frames import CREDIT, WINDOW, pack
 
 
 class BypassTests(BypassCase):
-    """:class:`pycomnet.execnet.bypass.Bypass`, between two pipes."""
+    """:class:`pycomnet.execnet.reactorbypass.ReactorBypass`, between two pipes."""
 
     # -- it is lent, and taken back --------------------------------------------------------------
 
