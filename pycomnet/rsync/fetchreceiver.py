@@ -19,8 +19,8 @@ from pycomnet.far.rsync.oldfiles import OldFiles
 from pycomnet.far.rsync.receive import Receiver
 from pycomnet.far.rsync.send import LISTS
 from pycomnet.rsync.matching import Copy, Literal, Matcher, Sums
+from pycomnet.rsync.oldfileparts import OldFileParts
 from pycomnet.rsync.options import SyncError
-from pycomnet.rsync.parts import Parts
 from pycomnet.rsync.result import EventKind
 
 #: Long files whose sums or content come next: their old files are open.
@@ -212,7 +212,7 @@ class FetchReceiver(Receiver):
 
     def _ranges(self, number: int, sums: Sums, old: OldFiles) -> list[int]:
         """Offset and size of what of a new file is here, in old ones, which stay open."""
-        here = Parts(old.read)
+        here = OldFileParts(old.read)
         self.bases[number] = Basis(here.read, old)
         at = 0
         for step in Matcher(old.read, old.size, sums).steps():

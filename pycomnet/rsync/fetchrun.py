@@ -18,9 +18,9 @@ from pycomnet.errors import PycomnetError
 from pycomnet.far.rsync.compose import TooMuch
 from pycomnet.far.rsync.entries import BadBatch
 from pycomnet.rsync.fetchreceiver import FetchReceiver
-from pycomnet.rsync.lines import carried, message_size
 from pycomnet.rsync.options import SyncError, SyncOptions
 from pycomnet.rsync.result import EventKind, SyncEvent, TargetResult, shown_path
+from pycomnet.rsync.targetchannels import carried, message_size
 
 #: Bytes of messages that the far side has not read; then it is given up, as it replies to none.
 UNREAD = 67108864

@@ -14,12 +14,12 @@ from pycomnet.far.rsync.entries import DIGEST, FILE, LEADER, MADE, UNLESS_EQUAL,
 from pycomnet.far.rsync.scan import Batch
 from pycomnet.far.rsync.send import LISTS
 from pycomnet.gateways.gateway import Gateway
-from pycomnet.rsync.lines import Lines
+from pycomnet.rsync.contentsender import ContentSender
 from pycomnet.rsync.modules import RECEIVE, compression, offer, wait_for_reason
 from pycomnet.rsync.options import SyncError, SyncOptions
 from pycomnet.rsync.result import EventKind, TargetResult, shown_path
-from pycomnet.rsync.serving import Serving
 from pycomnet.rsync.source import Source
+from pycomnet.rsync.targetchannels import TargetChannels
 from pycomnet.rsync.wanted import WantedFiles
 
 #: The most entries that wait for their content; then no more are announced.
@@ -56,8 +56,8 @@ class Session:
         self._announced: dict[int, tuple[Batch, list[bytes]]] = {}
         self._wanted = WantedFiles()
         self._done = False
-        self._lines: Lines
-        self._serving: Serving
+        self._channels: TargetChannels
+        self._sender: ContentSender
         source.join(self)
 
     async def run(self) -> None:
@@ -83,11 +83,16 @@ class Session:
         channel = gateway.remote_exec(RECEIVE, data=data, options=asked)
         reactor = gateway.link.reactor
         compress = compression(gateway, options.compress)
-        self._lines = Lines(
+        self._channels = TargetChannels(
             channel, data, self._result, compress, reactor.seconds, self._source.in_thread
         )
-        self._serving = Serving(
-            self._source, self._wanted, self._lines, self._result, self._changed, self._unreadable
+        self._sender = ContentSender(
+            self._source,
+            self._wanted,
+            self._channels,
+            self._result,
+            self._changed,
+            self._unreadable,
         )
         tasks = [
             Deferred.fromCoroutine(each()) for each in (self._announce, self._serve, self._receive)
@@ -122,11 +127,11 @@ class Session:
             batch, message = found
             self._announced[place] = batch, batch.paths()
             self._tell_of(batch)
-            await self._lines.send(message)
+            await self._channels.send(message)
             place += 1
         clean = self._source.scan.clean
         self._result.deletes_skipped = self._options.delete and not clean
-        await self._lines.send(["end", clean])
+        await self._channels.send(["end", clean])
 
     def _tell_of(self, batch: Batch) -> None:
         """Tell what the scan has found that is not sent."""
@@ -147,7 +152,7 @@ class Session:
 
     async def _receive(self) -> None:
         while not self._done:
-            message = await self._lines.receive()
+            message = await self._channels.receive()
             try:
                 self._handle(message)
             except (LookupError, TypeError, ValueError, struct.error) as problem:
@@ -247,7 +252,7 @@ class Session:
     async def _serve(self) -> None:
         while not self._done:
             try:
-                served = await self._serving.serve_next()
+                served = await self._sender.serve_next()
             except ValueError as problem:
                 raise SyncError(f"the other end broke the protocol: {problem}") from problem
             if not served:

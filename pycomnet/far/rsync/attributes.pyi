@@ -1,7 +1,7 @@
 from os import stat_result
 from typing import Any
 
-from .listed import TreeEntry
+from .listeddirectory import TreeEntry
 
 MODE: int
 TRIES: int

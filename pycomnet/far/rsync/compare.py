@@ -33,7 +33,7 @@ from .entries import (
 from .files import digest_of, other_temporary_name, read_at
 from .finish import NOT_EMPTY, reason_of
 from .folding import Folding
-from .listed import ListedDirectory, TreeEntry
+from .listeddirectory import ListedDirectory, TreeEntry
 from .tree import ENTRY_ERRORS, is_directory, time_of
 
 #: A file up to this size comes whole, with others in one message.

@@ -1,7 +1,7 @@
 from collections.abc import Iterable
 from typing import Any
 
-from .listed import TreeEntry
+from .listeddirectory import TreeEntry
 
 NO_LEADER: str
 NOT_EMPTY: str

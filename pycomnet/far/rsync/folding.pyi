@@ -1,7 +1,7 @@
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from .listed import ListedDirectory
+from .listeddirectory import ListedDirectory
 
 def fold(name: bytes) -> bytes | str: ...
 

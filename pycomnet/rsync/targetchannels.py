@@ -28,7 +28,7 @@ def carried(size: int) -> int:
     return size + HEADER * (1 + size // FRAME)
 
 
-class Lines:
+class TargetChannels:
     """Sends to a target, and counts the bytes.
 
     :param compress: True and False: always and never; None: where the line is slow.

@@ -9,7 +9,7 @@ from collections.abc import Callable
 MOST_PARTS = 131072
 
 
-class Parts:
+class OldFileParts:
     """The parts of a new file that are here, in an old one: at most :data:`MOST_PARTS`.
 
     :param read: reads the old file.

@@ -13,18 +13,18 @@ from pycomnet.far.rsync.files import digest_of
 from pycomnet.far.rsync.send import CHANGED, TRIES
 from pycomnet.far.rsync.tree import time_of
 from pycomnet.rsync import matching
-from pycomnet.rsync.lines import Lines
 from pycomnet.rsync.longfile import UNIT, LongFile
 from pycomnet.rsync.matching import Copy, Matcher, More, Sums
 from pycomnet.rsync.result import TargetResult
 from pycomnet.rsync.source import Source
+from pycomnet.rsync.targetchannels import TargetChannels
 from pycomnet.rsync.wanted import WantedFiles
 
 #: The most that one step of matching returns: pieces, bytes of content, bytes to copy.
 STEP_PIECES, STEP_BYTES, STEP_COPIED = 64, 1048576, 2 * matching.COPIED
 
 
-class Serving:
+class ContentSender:
     """Sends content, one message or one long file after the other.
 
     :param changed: notified when there is something new in ``wanted``.
@@ -35,14 +35,14 @@ class Serving:
         self,
         source: Source,
         wanted: WantedFiles,
-        lines: Lines,
+        channels: TargetChannels,
         result: TargetResult,
         changed: Condition,
         unreadable: Callable[[list[tuple[int, str]]], object],
     ) -> None:
         self._source = source
         self._wanted = wanted
-        self._lines = lines
+        self._channels = channels
         self._result = result
         self._changed = changed
         self._tell_unreadable = unreadable
@@ -65,7 +65,7 @@ class Serving:
     async def _unreadable(self, failed: list[tuple[int, str]]) -> None:
         self._tell_unreadable(failed)
         self._changed.notify_all()
-        await self._lines.send(["unreadable", numbers_of("Q", [number for number, _ in failed])])
+        await self._channels.send(["unreadable", numbers_of("Q", [number for number, _ in failed])])
 
     async def _send_shorts(self, group: list[int]) -> None:
         found = await self._source.shorts([(number, self._wanted.path(number)) for number in group])
@@ -85,18 +85,18 @@ class Serving:
             )
             self._result.matched += size
             self._result.done += size
-            await self._lines.send(["equal", numbers_of("Q", equal)])
+            await self._channels.send(["equal", numbers_of("Q", equal)])
             found = found.without(set(equal))
         if not found.numbers:
             return
         message = found.message()
         content = found.content
         self._result.literal += len(content)
-        packed = await self._lines.packed(content)
+        packed = await self._channels.packed(content)
         if packed is None:
-            await self._lines.send([*message, content, 0])
+            await self._channels.send([*message, content, 0])
         else:
-            await self._lines.send([*message, packed, len(content)])
+            await self._channels.send([*message, packed, len(content)])
         self._result.done += len(content)
 
     async def _ask_ahead(self, number: int, delta: bool) -> None:
@@ -105,7 +105,7 @@ class Serving:
         for each, by_delta in wanted:
             if by_delta and each not in self._wanted.asked and each not in self._wanted.sums:
                 self._wanted.asked.add(each)
-                await self._lines.send(["sums", each])
+                await self._channels.send(["sums", each])
 
     async def _send_long(self, number: int, delta: bool) -> None:
         reason = self._reasons.pop(number, CHANGED)
@@ -131,7 +131,7 @@ class Serving:
                 # The target says that it needs it again: then it is opened anew.
                 file.changed = True
                 self._reasons[number] = problem.strerror or str(problem)
-                await self._lines.raw(ABORT)
+                await self._channels.raw(ABORT)
             if file.changed:
                 self._result.done = before  # it is sent again
         finally:
@@ -147,27 +147,27 @@ class Serving:
     async def _begin(self, number: int, file: LongFile, block: int) -> None:
         assert file.status is not None
         time, mode = time_of(file.status), file.status.st_mode & 0o7777
-        await self._lines.send(["long", number, block, time, mode, file.is_sparse])
+        await self._channels.send(["long", number, block, time, mode, file.is_sparse])
 
     async def _end(
         self, file: LongFile, digest: bytes, block: int, pieces: Iterable[tuple[int, bool]]
     ) -> None:
         if await file.is_whole(digest, block, pieces):
-            await self._lines.raw(END + digest)
+            await self._channels.raw(END + digest)
         else:
-            await self._lines.raw(ABORT)
+            await self._channels.raw(ABORT)
 
     async def _literal(self, data: bytes) -> None:
-        await self._lines.literal(data)
+        await self._channels.literal(data)
         self._result.done += len(data)
 
     async def _send_whole(self, number: int, file: LongFile) -> None:
         block = block_size(file.size)
         await self._begin(number, file, block)
-        lines = self._lines
+        channels = self._channels
         for begin, size, is_data in file.extents:
             if not is_data:
-                await lines.raw(HOLE + struct.pack(">Q", size))
+                await channels.raw(HOLE + struct.pack(">Q", size))
                 self._result.done += size
                 continue
             await self._send_data(file, begin, begin + size)
@@ -224,6 +224,6 @@ class Serving:
                 elif isinstance(step, Copy):
                     self._result.matched += step.size
                     self._result.done += step.size
-                    await self._lines.raw(COPY + struct.pack(">QQ", step.offset, step.size))
+                    await self._channels.raw(COPY + struct.pack(">QQ", step.offset, step.size))
                 elif not sums.complete:
                     await self._changed.wait()
