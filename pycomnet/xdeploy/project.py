@@ -98,7 +98,7 @@ async def _install_alone(
     await deployment.run()
     try:
         await gateway.call(
-            f"{FAR_PACKAGE}.moving:move",
+            f"{FAR_PACKAGE}.environmentswitch:switch_environment",
             venv_of(gateway).path,
             deployment.venv.path,
             deployment.lock_path,

@@ -50,7 +50,7 @@ class Creation(object):
         plan = self.channel.receive()
         if "requirements" not in plan:
             return self.make_planned(plan)
-        from .ownindex import resolve
+        from .pipresolve import resolve
 
         with self.lock("making", shared=True):
             return self.make_planned(resolve(self, plan))

@@ -18,7 +18,7 @@ from unittest import mock
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from pycomnet.far.xdeploy import building, ownindex, processgroup
+from pycomnet.far.xdeploy import building, pipresolve, processgroup
 from pycomnet.far.xdeploy.directory import VenvDirectory, remove_tree
 from pycomnet.far.xdeploy.lookup import Lock, lock_path
 from pycomnet.far.xdeploy.processgroup import ProcessGroup
@@ -204,7 +204,7 @@ class OwnIndexTests(SynchronousTestCase):
             self.patch(os, "environ", {**os.environ, **around})
             self.patch(building, "ProcessGroup", started)
             plan.update(index=given, hashed=False)
-            self.assertRaises(OSError, ownindex.resolve, creation, plan)
+            self.assertRaises(OSError, pipresolve.resolve, creation, plan)
             self.assertEqual("PIP_EXTRA_INDEX_URL" in seen and "PIP_PRE" in seen, others)
             self.assertEqual(seen.get("PIP_INDEX_URL"), given)
             self.assertEqual(seen.get("PIP_CONFIG_FILE") == os.devnull, not others)

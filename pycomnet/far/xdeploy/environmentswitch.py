@@ -1,4 +1,4 @@
-"""Moves this process to another environment, which has all that its own has."""
+"""Switches this process to another environment, which has all that its own has."""
 
 import fcntl
 import os
@@ -6,7 +6,7 @@ import site
 import sys
 
 
-def move(old, new, lock):
+def switch_environment(old, new, lock):
     """Let what is imported from now on come from another environment.
 
     Modules that are imported already stay. Processes that are started get the new one.
