@@ -13,8 +13,8 @@ from pycomnet.nameserver.endedleases import FEWEST
 from pycomnet.nameserver.requests import NameserverLimits
 from pycomnet.nameserver.standing import Standing
 from pycomnet.nameserver.stores.etcd import mirror
-from pycomnet.nameserver.stores.etcd.doubt import read_note
 from pycomnet.nameserver.stores.etcd.keys import KeyLayout
+from pycomnet.nameserver.stores.etcd.massexpirynote import read_note
 from pycomnet.test.nameserver.servicecase import Stream
 from pycomnet.test.nameserver.test_service_shared import CALC, SECRET, Front, SharedCase
 

@@ -26,8 +26,6 @@ from pycomnet.etcd import (
     unchanged,
 )
 from pycomnet.nameserver.records import EXPIRED, Change, Record
-from pycomnet.nameserver.stores.etcd.doubt import note_of, read_before, read_note
-from pycomnet.nameserver.stores.etcd.expected import Expected
 from pycomnet.nameserver.stores.etcd.keys import (
     Base,
     Bases,
@@ -37,7 +35,9 @@ from pycomnet.nameserver.stores.etcd.keys import (
     read_record,
     read_why,
 )
+from pycomnet.nameserver.stores.etcd.massexpirynote import note_of, read_before, read_note
 from pycomnet.nameserver.stores.etcd.pages import MOST, MOST_SERVING, Decode, T
+from pycomnet.nameserver.stores.etcd.pendingchange import PendingChange
 from pycomnet.net.backoff import Backoff
 from pycomnet.text.logs import Logger
 
@@ -91,7 +91,7 @@ class Mirror:
         self._seconds = seconds
         self._revisions = revisions
         self._watch: EtcdWatch | None = None
-        self._expected: dict[bytes, Expected] = {}
+        self._pending: dict[bytes, PendingChange] = {}
         self._waiting: dict[Callable[[], bool], defer.Deferred[None]] = {}
         self._own_key = b""
         self._own_value: Callable[[bytes], None] = lambda value: None
@@ -327,19 +327,19 @@ class Mirror:
         group = self.base.number + revision
         changes: list[Change] = []
         here: set[str] = set()
-        own: list[Expected] = []
+        own: list[PendingChange] = []
         for record, nonce in found:
             here.add(record.service)
             if self._follower.fence_of(record.service) == record.fence:
                 continue
-            expected = self._expected.get(nonce)
+            pending = self._pending.get(nonce)
             # Its fence is too low if its base is not the present one: then it is made again.
             is_valid = record.fence > self.base.number
-            if is_valid and expected is not None and expected.record is not None:
-                del self._expected[nonce]
-                own.append(expected)
-                expected.record.fence = record.fence
-                record = expected.record
+            if is_valid and pending is not None and pending.record is not None:
+                del self._pending[nonce]
+                own.append(pending)
+                pending.record.fence = record.fence
+                record = pending.record
             changes.append(Change(group, record.service, record))
         gone = [name for name in self._follower.names() if name not in here]
         changes += [Change(group, name, None, UNSEEN, True) for name in gone]
@@ -349,9 +349,9 @@ class Mirror:
         self.problem = LATE
         self._report(changes, group)
         self._report_doubt(self._note)
-        for expected in own:
-            assert expected.record is not None
-            expected.is_seen(expected.record.fence)
+        for pending in own:
+            assert pending.record is not None
+            pending.is_seen(pending.record.fence)
         self._start_watch()
 
     def _comparison_failed(self, failure: Any) -> None:
@@ -395,7 +395,7 @@ class Mirror:
         """Keys have changed."""
         layout, follower = self._layout, self._follower
         changes: list[Change] = []
-        own: list[tuple[Expected, int]] = []
+        own: list[tuple[PendingChange, int]] = []
         removed: dict[int, tuple[str, str, bytes]] = {}
         here: dict[str, bool] = {}
         for event in events:
@@ -420,11 +420,11 @@ class Mirror:
                 found = self._read_one(service, kv)
                 if found is not None:
                     record, nonce = found
-                    expected = self._expected.pop(nonce, None)
-                    if expected is not None and expected.record is not None:
-                        expected.record.fence = record.fence
-                        record = expected.record
-                        own.append((expected, record.fence))
+                    pending = self._pending.pop(nonce, None)
+                    if pending is not None and pending.record is not None:
+                        pending.record.fence = record.fence
+                        record = pending.record
+                        own.append((pending, record.fence))
                     changes.append(Change(self.base.number + kv.mod_revision, service, record))
                     here[service] = True
                     continue
@@ -435,13 +435,13 @@ class Mirror:
                 why = why if name == service else EXPIRED
                 changes.append(Change(fence, service, None, why, not event.deleted))
                 here[service] = False
-                expected = self._expected.pop(nonce, None) if name == service else None
-                if expected is not None:
-                    own.append((expected, fence))
+                pending = self._pending.pop(nonce, None) if name == service else None
+                if pending is not None:
+                    own.append((pending, fence))
         self.position = events[-1].kv.mod_revision
         self._report(changes, self.base.number + self.position)
-        for expected, fence in own:
-            expected.is_seen(fence)
+        for pending, fence in own:
+            pending.is_seen(fence)
 
     def _report_doubt(self, since: int | None) -> None:
         self._follower.doubted(None if since is None else self.base.number + since)
@@ -467,14 +467,14 @@ class Mirror:
 
     # -- waiting ---------------------------------------------------------------------------------
 
-    def expect(self, nonce: bytes, record: Record | None) -> Expected:
+    def expect(self, nonce: bytes, record: Record | None) -> PendingChange:
         """A change with this nonce is about to be sent."""
-        expected = self._expected[nonce] = Expected(record)
-        return expected
+        pending = self._pending[nonce] = PendingChange(record)
+        return pending
 
     def forget(self, nonce: bytes) -> None:
         """The change will not be reported."""
-        self._expected.pop(nonce, None)
+        self._pending.pop(nonce, None)
 
     def when(self, condition: Callable[[], bool], timeout: float) -> defer.Deferred[None]:
         """Fires when a condition holds; it is checked after each report to the follower.

@@ -29,8 +29,8 @@ from pycomnet.interfaces import INameFollower, ISharedNameStore
 from pycomnet.nameserver.records import Delete, Put, Record, decode, encode
 from pycomnet.nameserver.stores.etcd.barrier import Barrier
 from pycomnet.nameserver.stores.etcd.commits import REQUEST, TRANSIENT, Commits, reading
-from pycomnet.nameserver.stores.etcd.doubt import write_note
 from pycomnet.nameserver.stores.etcd.keys import ForeignValue, KeyLayout
+from pycomnet.nameserver.stores.etcd.massexpirynote import write_note
 from pycomnet.nameserver.stores.etcd.mirror import Mirror
 from pycomnet.nameserver.stores.etcd.writes import PATIENCE
 from pycomnet.nameserver.stores.local import Revisions, first_revision

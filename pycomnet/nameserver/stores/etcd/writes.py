@@ -11,9 +11,9 @@ from pycomnet.errors import StoreCutOff, StoreFailed, StoreUncertain
 from pycomnet.etcd import EtcdClosed, EtcdNoSpace
 from pycomnet.etcd.calls import CallDeadlines
 from pycomnet.nameserver.records import Delete, Put
-from pycomnet.nameserver.stores.etcd.expected import Expected
 from pycomnet.nameserver.stores.etcd.keys import NONCE, Base
 from pycomnet.nameserver.stores.etcd.mirror import Mirror
+from pycomnet.nameserver.stores.etcd.pendingchange import PendingChange
 
 #: Seconds after which a caller learns that the outcome is not known yet.
 PATIENCE = 5.0
@@ -41,11 +41,11 @@ class Write:
         "change",
         "deferred",
         "due",
-        "expected",
         "granted",
         "lost",
         "nonce",
         "over",
+        "pending",
         "position",
         "problem",
         "sent",
@@ -65,18 +65,18 @@ class Write:
         self.position = 0
         self.over = 0
         self.problem = "it had to wait for others"
-        self.expected: Expected | None = None
+        self.pending: PendingChange | None = None
 
     @property
     def is_seen(self) -> bool:
         """Whether the follower knows it."""
-        return self.expected is not None and self.expected.seen.called
+        return self.pending is not None and self.pending.seen.called
 
     def expect(self, mirror: Mirror) -> None:
         """Fire when the watch reports this change."""
         record = self.change.record if isinstance(self.change, Put) else None
-        self.expected = mirror.expect(self.nonce, record)
-        self.expected.seen.addCallback(self.fire)
+        self.pending = mirror.expect(self.nonce, record)
+        self.pending.seen.addCallback(self.fire)
 
     def fire(self, result: int | Failure) -> None:
         """Give the caller the outcome, if it still waits."""

@@ -7,7 +7,7 @@ from twisted.internet import defer
 from pycomnet.nameserver.records import Record
 
 
-class Expected:
+class PendingChange:
     """A change that this nameserver has sent to etcd.
 
     :ivar record: the record, or None for a removal.
@@ -26,4 +26,4 @@ class Expected:
             self.seen.callback(revision)
 
 
-__all__ = ["Expected"]
+__all__ = ["PendingChange"]
