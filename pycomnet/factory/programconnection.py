@@ -7,7 +7,7 @@ from collections.abc import Callable
 from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
 
-from pycomnet.auth.strangers import Strangers
+from pycomnet.auth.unauthenticated import UnauthenticatedConnections
 from pycomnet.channels.connection import Connection
 
 
@@ -25,16 +25,16 @@ class ProgramConnection(Connection):
     #: how many times bytes were passed to a far side during the current read
     told = 0
     #: the unauthenticated connections: this is one of them until the program is admitted
-    strangers: Strangers | None = None
+    unauthenticated: UnauthenticatedConnections | None = None
 
     def connectionMade(self) -> None:
         super().connectionMade()
-        if self.strangers is not None:
-            self.strangers.arrived(self.transport)
+        if self.unauthenticated is not None:
+            self.unauthenticated.arrived(self.transport)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        if self.strangers is not None:
-            self.strangers.known(self.transport)
+        if self.unauthenticated is not None:
+            self.unauthenticated.known(self.transport)
         super().connectionLost(reason)
 
     def dataReceived(self, data: bytes) -> None:

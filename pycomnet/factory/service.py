@@ -18,7 +18,7 @@ from pycomnet.auth.admission import (
     check_exposure,
     listen_on,
 )
-from pycomnet.auth.strangers import Strangers
+from pycomnet.auth.unauthenticated import UnauthenticatedConnections
 from pycomnet.channels.channel import Channel, ChannelCore
 from pycomnet.channels.connection import Connection
 from pycomnet.channels.memory import MemoryAccount
@@ -133,7 +133,7 @@ class FactoryProgram:
             limits=fork_server_limits(FACTORY_WINDOW),
             keepalive=service.configuration.keepalive,
         )
-        self.connection.strangers = service.strangers
+        self.connection.unauthenticated = service.unauthenticated
         self.connection.account = service.memory
         self.connection.when_ready().addCallbacks(self._hello, lambda _: None)
         self.connection.explain = self._over
@@ -156,7 +156,7 @@ class FactoryProgram:
             connection.violated("limit", f"{most} programs are connected already")
             return
         self.name = name
-        service.strangers.known(connection.transport)
+        service.unauthenticated.known(connection.transport)
         keep_reading(connection)
         connection.make_handle = lambda core: Channel(core, self)
         connection.purposes["gateway"] = self._gateway
@@ -303,7 +303,7 @@ class FactoryService(ListeningService[FactoryConfiguration]):
         super().__init__(configuration, reactor, failed)
         self.fork_servers = ForkServerClients(reactor)
         self.programs: set[FactoryProgram] = set()
-        self.strangers = Strangers(reactor)
+        self.unauthenticated = UnauthenticatedConnections(reactor)
         self.memory = MemoryAccount(reactor)
         self.ports: list[Any] = []
         self._far_sides: dict[KeptFarSide, None] = {}

@@ -46,7 +46,7 @@ END_TIMEOUT = 5.0
 #: a KeyboardInterrupt, and is killed two seconds later (far/worker.py).
 INTERRUPT_TIME = 2.5
 #: Seconds for a program that turned out to be no far side to end by itself, and print why.
-STRANGER_TIMEOUT = 0.5
+NO_FAR_SIDE_TIMEOUT = 0.5
 
 
 class GatewayConnection(Live):
@@ -105,7 +105,7 @@ class GatewayConnection(Live):
             how = self.transport.describe_end(None)  # what it printed instead
             raise self._not_started(f"{words}: {how}" if how else words) from None
         except ConnectionLost as lost:
-            await self.end(STRANGER_TIMEOUT)
+            await self.end(NO_FAR_SIDE_TIMEOUT)
             if isinstance(lost, ProtocolViolation) and lost.code in (
                 "credential",
                 "limit",
@@ -123,7 +123,7 @@ class GatewayConnection(Live):
     async def _refused(self) -> None:
         """It sent a hello, but is no far side: it may send the reason for a refusal next."""
         answer = self.connection.ping()
-        answer.addTimeout(STRANGER_TIMEOUT, self.reactor)
+        answer.addTimeout(NO_FAR_SIDE_TIMEOUT, self.reactor)
         with contextlib.suppress(defer.TimeoutError):
             await answer
         raise ProtocolViolation("it says hello as no far side does", "hello")

@@ -25,8 +25,8 @@ from pycomnet.auth.admission import (
     check_exposure,
     listen_on,
 )
-from pycomnet.auth.strangers import Strangers
 from pycomnet.auth.tokens import clean_environment
+from pycomnet.auth.unauthenticated import UnauthenticatedConnections
 from pycomnet.deferred import deferred
 from pycomnet.errors import PycomnetError
 from pycomnet.gateways.boot import boot, own_interpreter
@@ -126,7 +126,7 @@ class SocketClient(Protocol):
         service = self._service
         service.clients[self] = None
         self._timeout = service.reactor.callLater(HELLO_TIMEOUT, self._too_late)
-        service.strangers.arrived(self.transport)
+        service.unauthenticated.arrived(self.transport)
 
     def _too_late(self) -> None:
         transport: Any = self.transport
@@ -195,7 +195,7 @@ class SocketClient(Protocol):
             self._refuse("start", f"can't start {start.argv[0]!r}: {problem}")
             return
         self.name = name
-        service.strangers.known(self.transport)
+        service.unauthenticated.known(self.transport)
         self._timeout.cancel()
         log.info("{name} is here: process {pid}", name=name, pid=process.pid)
         process.when_ended().addCallback(self._ended)
@@ -220,7 +220,7 @@ class SocketClient(Protocol):
             transport.loseConnection()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        self._service.strangers.known(self.transport)
+        self._service.unauthenticated.known(self.transport)
         self.transport = None
         if self._timeout.active():
             self._timeout.cancel()
@@ -278,7 +278,7 @@ class GatewayService(ListeningService[SocketServiceConfiguration]):
         super().__init__(configuration, reactor, failed)
         self.port: Any = None
         self.clients: dict[SocketClient, None] = {}
-        self.strangers = Strangers(reactor)
+        self.unauthenticated = UnauthenticatedConnections(reactor)
         self.stopping = False
         self.admission = Admission.of(
             NAME, (configuration.listen,), configuration.tokens, configuration.token_file

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from twisted.internet.interfaces import IReactorTime
 
 from pycomnet.auth.principal import Principal
-from pycomnet.auth.strangers import origin
+from pycomnet.auth.unauthenticated import origin
 from pycomnet.deferred import deferred
 from pycomnet.errors import AccessConfigError, ConnectionLost, Forbidden, Unauthenticated
 from pycomnet.ext.access.audit import AuditLines, AuditTrail

@@ -12,7 +12,7 @@ from twisted.cred.error import UnauthorizedLogin
 from twisted.internet import defer, task
 from twisted.internet.interfaces import IReactorTime
 
-from pycomnet.auth.strangers import origin
+from pycomnet.auth.unauthenticated import origin
 from pycomnet.errors import Unauthenticated
 from pycomnet.ext.access.audit import AuditTrail
 from pycomnet.ext.access.checkers import CheckLater, Login, identify

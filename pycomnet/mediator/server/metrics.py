@@ -79,16 +79,16 @@ class Metrics:
             "Output that may be queued: what all subprocesses that there are may have together.",
             sum(queue.limit for queue in queues),
         )
-        strangers = self._mediator.strangers
+        unauthenticated = self._mediator.unauthenticated
         yield GaugeMetricFamily(
-            "pycomnet_mediator_strangers",
+            "pycomnet_mediator_unauthenticated",
             "Unauthenticated connections.",
-            0 if strangers is None else len(strangers),
+            0 if unauthenticated is None else len(unauthenticated),
         )
         yield CounterMetricFamily(
-            "pycomnet_mediator_strangers_dropped",
+            "pycomnet_mediator_unauthenticated_dropped",
             "Those that were dropped because there were too many.",
-            0 if strangers is None else strangers.dropped,
+            0 if unauthenticated is None else unauthenticated.dropped,
         )
         moved = CounterMetricFamily(
             "pycomnet_mediator_bytes", "Bytes to and from subprocesses.", labels=["direction"]

@@ -150,7 +150,7 @@ class MediatorService(ListeningService[MediatorConfiguration]):
             reactor,
             lambda status: metrics.requests.labels(str(status)).inc(),
         )
-        self.mediator.strangers = self.site.strangers
+        self.mediator.unauthenticated = self.site.unauthenticated
 
     @deferred
     async def listen(self) -> None:

@@ -13,7 +13,7 @@ from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
 from twisted.web import http, server
 
-from pycomnet.auth.strangers import Strangers
+from pycomnet.auth.unauthenticated import UnauthenticatedConnections
 from pycomnet.mediator.chunks import Chunks
 from pycomnet.mediator.server.model import HttpError, User
 from pycomnet.mediator.server.session import MediatorSession
@@ -253,14 +253,14 @@ class HTTPConnection(TextConnection):
     def connectionMade(self) -> None:
         super().connectionMade()
         self.busy_poll = BusyPoll.of(self.transport)
-        self.site.strangers.arrived(self.transport)
+        self.site.unauthenticated.arrived(self.transport)
         self._arrived_by = self.transport
 
     def known(self) -> None:
-        """An authorised request came over it, or it is gone: it no longer counts as a
-        stranger's."""
+        """An authorised request came over it, or it is gone: it no longer counts as
+        unauthenticated."""
         if self._arrived_by is not None:
-            self.site.strangers.known(self._arrived_by)
+            self.site.unauthenticated.known(self._arrived_by)
             self._arrived_by = None
 
     def dataReceived(self, data: bytes) -> None:
@@ -312,7 +312,7 @@ class Site(server.Site):
         self.access = access
         self.destination = destination
         self.answered = answered
-        self.strangers = Strangers(reactor)
+        self.unauthenticated = UnauthenticatedConnections(reactor)
 
     def acceptableProtocols(self) -> list[bytes]:
         """HTTP/1.1 alone: bodies that are used as they arrive are those of its channel."""

@@ -11,7 +11,7 @@ from typing import Any
 from twisted.internet import defer
 from twisted.internet.interfaces import IReactorTime
 
-from pycomnet.auth.strangers import Strangers
+from pycomnet.auth.unauthenticated import UnauthenticatedConnections
 from pycomnet.deferred import Condition, deferred
 from pycomnet.gateways.spec import Spec
 from pycomnet.mediator.server.audit import AuditLog
@@ -57,7 +57,7 @@ class Mediator:
         self.draining = False
         self.websocket = True
         #: the connections that are not authenticated yet; set by the service that listens
-        self.strangers: Strangers | None = None
+        self.unauthenticated: UnauthenticatedConnections | None = None
         self.sessions: dict[str, MediatorSession] = {}
         self.metrics = Metrics(self)
         self.audit = audit or AuditLog(None)

@@ -92,7 +92,7 @@ class ServerConnection(Connection):
         if hasattr(transport, "setTcpNoDelay"):
             transport.setTcpNoDelay(True)
         super().connectionMade()
-        self.server.strangers.arrived(transport)
+        self.server.unauthenticated.arrived(transport)
         self.ask_gate()
         self._hello = self.reactor.callLater(HELLO_TIMEOUT, self._no_hello)
         self.when_ready().addCallbacks(self._greeted, self._greeted)
@@ -160,7 +160,7 @@ class ServerConnection(Connection):
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self._greeted()
-        self.server.strangers.known(self.transport)
+        self.server.unauthenticated.known(self.transport)
         super().connectionLost(reason)
         self.server.disconnected(self)
 
@@ -171,7 +171,7 @@ class ServerConnection(Connection):
     def _greeted(self, _: object = None) -> None:
         gate = self.server.gate
         if gate is None or gate.serves_anybody():  # else it is unauthenticated until it logs in
-            self.server.strangers.known(self.transport)
+            self.server.unauthenticated.known(self.transport)
         if self._hello is not None:
             self._hello.cancel()
             self._hello = None
@@ -190,7 +190,7 @@ class ServerConnection(Connection):
         self.heads = heads
         self.logins = logins
         if logins and self.transport is not None:
-            self.server.strangers.known(self.transport)
+            self.server.unauthenticated.known(self.transport)
         self._head = ()
 
     def _has_head(self, payload: bytes) -> bool:

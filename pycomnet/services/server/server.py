@@ -12,7 +12,7 @@ from twisted.internet import defer
 from twisted.internet.protocol import Factory
 from twisted.internet.task import deferLater
 
-from pycomnet.auth.strangers import Strangers
+from pycomnet.auth.unauthenticated import UnauthenticatedConnections
 from pycomnet.channels.memory import MemoryAccount
 from pycomnet.deferred import Condition, deferred
 from pycomnet.errors import (
@@ -96,7 +96,7 @@ class ServiceServer(ServerCalls, Live):
         super().__init__(reactor, limits or ServerLimits(), threads)
         self.services: list[Service] = []
         self.connections: set[ServerConnection] = set()
-        self.strangers = Strangers(reactor)
+        self.unauthenticated = UnauthenticatedConnections(reactor)
         self.memory = MemoryAccount(reactor, self.limits.channel_memory, self.limits.memory)
         self._own_context = context is None
         self._context = context
@@ -255,9 +255,10 @@ class ServiceServer(ServerCalls, Live):
 
     def stat(self) -> dict[str, Any]:
         """How it is: clients, calls, and memory, in bytes."""
+        waiting = self.unauthenticated
         return {
             "connections": len(self.connections),
-            "strangers": {"now": len(self.strangers), "dropped": self.strangers.dropped},
+            "unauthenticated": {"now": len(waiting), "dropped": waiting.dropped},
             "calls": {"running": self.running, "waiting": len(self._queue)},
             "requests": {"held": self.held.size, "most": self.held.most},
             "memory": self.memory.as_map(),

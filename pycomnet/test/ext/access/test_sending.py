@@ -382,7 +382,7 @@ class StrangerTests(AccessCase):
 
     def test_client_is_a_stranger_until_it_has_logged_in(self) -> None:
         """Where nothing is for everybody: such clients make room for others."""
-        self.server.strangers.most = 5
+        self.server.unauthenticated.most = 5
         alice = self.shop_for("alice")
         self.assertEqual(self.result(alice.invoke("buy")), "alice")
         contexts = [Context(self.network) for _ in range(20)]
@@ -393,7 +393,7 @@ class StrangerTests(AccessCase):
         self.assertEqual(self.result(alice.invoke("buy")), "alice")
         self.network.cut()
         self.network.deliver()
-        self.assertEqual(len(self.server.strangers), 0)
+        self.assertEqual(len(self.server.unauthenticated), 0)
 
     def test_numbers_of_a_server_are_for_its_users(self) -> None:
         """And for who is on its machine."""

@@ -79,7 +79,7 @@ class Strangers(SynchronousTestCase):
 
     def test_strangers_are_bounded_in_number(self) -> None:
         """There can't be any number of them."""
-        self.service.strangers.most = 4
+        self.service.unauthenticated.most = 4
         connected = [self.connect()[1] for _ in range(5)]
         dropped = [one.disconnecting or one.disconnected for one in connected]
         self.assertEqual(dropped, [True] + [False] * 4)

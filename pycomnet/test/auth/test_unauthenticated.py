@@ -1,4 +1,4 @@
-"""Strangers: who goes when there are too many of them."""
+"""Unauthenticated connections: who goes when there are too many of them."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from twisted.trial.unittest import SynchronousTestCase
 
-from pycomnet.auth import strangers
-from pycomnet.auth.strangers import Strangers, origin
+from pycomnet.auth import unauthenticated
+from pycomnet.auth.unauthenticated import UnauthenticatedConnections, origin
 
 
 class Transport(StringTransport):
@@ -26,17 +26,17 @@ class Transport(StringTransport):
         return self.number
 
 
-class StrangerTests(SynchronousTestCase):
+class UnauthenticatedTests(SynchronousTestCase):
     """Those of one daemon."""
 
     def setUp(self) -> None:
-        self.strangers = Strangers(Clock(), 4)
+        self.unauthenticated = UnauthenticatedConnections(Clock(), 4)
 
     def arrive(self, *hosts: str, number: int = 5) -> list[Transport]:
         """Somebody connects from each of these."""
         found = [Transport(host, number) for host in hosts]
         for one in found:
-            self.strangers.arrived(one)
+            self.unauthenticated.arrived(one)
         return found
 
     def dropped(self, transports: list[Transport]) -> list[bool]:
@@ -46,10 +46,10 @@ class StrangerTests(SynchronousTestCase):
     def test_oldest_stranger_goes_and_nobody_known(self) -> None:
         """The oldest goes, and nobody who has said who they are."""
         found = self.arrive(*["10.0.0.1"] * 4)
-        self.strangers.known(found[0])
+        self.unauthenticated.known(found[0])
         found += self.arrive("10.0.0.1", "10.0.0.1")
         self.assertEqual(self.dropped(found), [False, True, False, False, False, False])
-        self.assertEqual((len(self.strangers), self.strangers.dropped), (4, 1))
+        self.assertEqual((len(self.unauthenticated), self.unauthenticated.dropped), (4, 1))
 
     def test_origin_with_many_strangers_loses_its_own(self) -> None:
         """One who has many of them loses theirs, and not another's oldest."""
@@ -65,17 +65,17 @@ class StrangerTests(SynchronousTestCase):
         self.assertEqual(self.dropped(found), [True, True, False, False, False, False])
 
     def test_strangers_go_first_when_descriptors_run_out(self) -> None:
-        self.patch(strangers, "descriptor_limit", lambda: 100)
+        self.patch(unauthenticated, "descriptor_limit", lambda: 100)
         found = self.arrive("10.0.0.1", "10.0.0.2") + self.arrive("10.0.0.3", number=90)
         self.assertEqual(self.dropped(found), [True, True, False])
 
     def test_nothing_is_kept_of_those_gone(self) -> None:
         """Nothing is kept of those that are gone, and to say so twice does no harm."""
         for one in self.arrive(*["10.0.0.1"] * 9):
-            self.strangers.known(one)
-            self.strangers.known(one)
-        self.assertEqual(len(self.strangers), 0)
-        self.assertEqual(self.strangers._by_origin, {})
+            self.unauthenticated.known(one)
+            self.unauthenticated.known(one)
+        self.assertEqual(len(self.unauthenticated), 0)
+        self.assertEqual(self.unauthenticated._by_origin, {})
 
     def test_ipv6_network_is_one_origin(self) -> None:
         """An IPv6 network is one: whoever has an address of it has all."""

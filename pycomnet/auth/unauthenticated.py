@@ -1,4 +1,4 @@
-"""Bounds the unauthenticated connections of a daemon, which this code calls strangers.
+"""Bounds the unauthenticated connections of a daemon.
 
 A daemon can't know which of these peers will authenticate. So it keeps a limited number of
 unauthenticated connections. When there are more, it drops the oldest one of the address (or, on a
@@ -30,7 +30,7 @@ except ImportError:  # not POSIX: there is no such limit
     resource = None  # type: ignore[assignment]
 
 #: The limit on unauthenticated connections at a time, from all addresses together.
-MAX_STRANGERS = 1024
+MAX_UNAUTHENTICATED = 1024
 #: Where descriptors are few, 1/DESCRIPTORS of them may belong to unauthenticated connections.
 DESCRIPTORS = 4
 #: 1/FREE of the descriptors, and at least MIN_FREE, are reserved for everything else.
@@ -47,7 +47,7 @@ NETWORK = 64
 def descriptor_limit() -> int:
     """How many descriptors this process may have."""
     if resource is None:
-        return MAX_STRANGERS * DESCRIPTORS
+        return MAX_UNAUTHENTICATED * DESCRIPTORS
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return soft if soft > 0 else 1 << 20
 
@@ -76,7 +76,7 @@ class _Dropped:
     said: float | None = None
 
 
-class Strangers:
+class UnauthenticatedConnections:
     """The unauthenticated connections of a daemon.
 
     :param reactor: measures the time between two log lines.
@@ -87,7 +87,7 @@ class Strangers:
     log = Logger()
 
     def __init__(self, reactor: IReactorTime, most: int | None = None) -> None:
-        self.most = most or max(2, min(MAX_STRANGERS, descriptor_limit() // DESCRIPTORS))
+        self.most = most or max(2, min(MAX_UNAUTHENTICATED, descriptor_limit() // DESCRIPTORS))
         self.dropped = 0
         self._reactor = reactor
         #: transports in the order of their arrival, by where they are from; and the other way round
@@ -166,4 +166,4 @@ class Strangers:
             self._unsaid = _Dropped(0, now)
 
 
-__all__ = ["MAX_STRANGERS", "Strangers", "descriptor_limit", "origin"]
+__all__ = ["MAX_UNAUTHENTICATED", "UnauthenticatedConnections", "descriptor_limit", "origin"]
