@@ -2,13 +2,15 @@
 
 It does the same as Twisted's ``HostnameEndpoint``, but it uses only the given reactor. Twisted's
 imports the global reactor, which installs one in a program that has another, or only an asyncio
-loop. After a failed attempt the next one begins at once (RFC 8305, 5), where Twisted's waits. A
+loop. Addresses of one kind (IPv4, IPv6) are tried in random order: so clients are spread over them.
+After a failed attempt the next one begins at once (RFC 8305, 5), where Twisted's waits. A
 name may have an underscore, as those of Docker Compose's containers, which Twisted's refuses.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import random
+from collections.abc import Callable, Iterator
 from typing import Any, cast
 
 from twisted.internet import defer, error
@@ -37,6 +39,7 @@ class NamedEndpoint:
     :param host: the name; one that is not ASCII is encoded with IDNA.
     :param timeout: seconds for each attempt to connect.
     :param bind: this end's host and port, or None.
+    :param shuffle: puts a list in random order; for tests.
     """
 
     def __init__(
@@ -46,12 +49,14 @@ class NamedEndpoint:
         port: int,
         timeout: float,
         bind: tuple[str, int] | None = None,
+        shuffle: Callable[[list[Any]], None] = random.shuffle,
     ) -> None:
         self._reactor = reactor
         self._host = host
         self._port = port
         self._timeout = timeout
         self._bind = bind
+        self._shuffle = shuffle
 
     def connect(self, factory: Any) -> defer.Deferred[Any]:
         """Look the name up, and connect.
@@ -74,14 +79,20 @@ class NamedEndpoint:
         return addresses.addCallback(self._connect, factory)
 
     def _connect(self, addresses: list[IAddress], factory: Any) -> defer.Deferred[Any]:
-        found = [
-            self._endpoint(address)
-            for address in addresses
-            if isinstance(address, (IPv4Address, IPv6Address))
-        ]
+        found = [one for one in addresses if isinstance(one, (IPv4Address, IPv6Address))]
         if not found:
             raise error.DNSLookupError(f"there is no host {self._host!r}")
-        return _Attempts(self._reactor, iter(found), factory, self._host, self._port).run()
+        endpoints = map(self._endpoint, self._spread(found))
+        return _Attempts(self._reactor, endpoints, factory, self._host, self._port).run()
+
+    def _spread(self, found: list[IPv4Address | IPv6Address]) -> list[IPv4Address | IPv6Address]:
+        """Shuffle the addresses of each kind, but keep the resolver's order of the two kinds."""
+        shuffled: dict[type, list[IPv4Address | IPv6Address]] = {}
+        for address in found:
+            shuffled.setdefault(type(address), []).append(address)
+        for alike in shuffled.values():
+            self._shuffle(alike)
+        return [shuffled[type(address)].pop() for address in found]
 
     def _endpoint(self, address: IPv4Address | IPv6Address) -> IStreamClientEndpoint:
         kind = TCP6ClientEndpoint if isinstance(address, IPv6Address) else TCP4ClientEndpoint

@@ -1,4 +1,5 @@
-"""No room on the disk: for a nameserver's store, a publisher's, and for a call's attachments."""
+"""No room on the disk: for a nameserver's store, a publisher's, one of runs, and for a call's
+attachments."""
 
 from __future__ import annotations
 
@@ -8,12 +9,16 @@ from pathlib import Path
 
 import pytest
 import pytest_twisted
+from twisted.internet import defer
 
 import pycomnet
 from pycomnet.ext.pubsub import subscriber
+from pycomnet.ext.workflow.errors import RunStoreFailed
+from pycomnet.ext.workflow.stores import make_run_store
 from pycomnet.services.client.context import NAMESERVER
 from pycomnet.test.adversary.kit import BROKEN, MB, Victim, ready, start
 from pycomnet.test.disks import small_disk
+from pycomnet.test.ext.workflow.conformance import Follower, row
 from pycomnet.test.system.daemons import Daemon, Daemons
 
 pytestmark = pytest.mark.skipif(
@@ -173,3 +178,44 @@ async def test_publisher_whose_store_is_full_ends_with_the_reason(
         assert again == confirmed
         await late.close()
     assert not any(word in daemon.said for word in BROKEN), daemon.said[-4000:]
+
+
+@pytest_twisted.ensureDeferred
+async def test_runs_in_one_transaction_on_a_full_disk(
+    disk: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """Runs of many sizes are created in batches, until the disk has no room: what was confirmed is
+    kept, once, and what failed is not there, also not after a restart; with room all goes on."""
+    from twisted.internet import reactor
+
+    name = f"sqlite:{disk / 'runs.sqlite'}"
+    store = make_run_store(name, reactor)  # type: ignore[arg-type]
+    await store.open(Follower())
+    confirmed: set[str] = set()
+    failed: set[str] = set()
+    try:
+        for batch in range(20):
+            rows = [
+                row(f"{batch}-{size}", data=os.urandom(size)) for size in (10, 40_000, 200, 3_000)
+            ]
+            results = await defer.DeferredList(map(store.create, rows), consumeErrors=True)
+            for one, (ok, result) in zip(rows, results, strict=True):
+                (confirmed if ok else failed).add(one.id)
+                assert ok or result.check(RunStoreFailed)
+        assert confirmed
+        assert failed
+        assert {id for id in confirmed | failed if await store.get(id)} == confirmed
+    finally:
+        await store.close()
+    with small_disk(tmp_path_factory.mktemp("larger"), "8m") as larger:
+        for path in disk.iterdir():
+            (larger / path.name).write_bytes(path.read_bytes())
+            (larger / path.name).chmod(0o600)
+        store = make_run_store(f"sqlite:{larger / 'runs.sqlite'}", reactor)  # type: ignore[arg-type]
+        await store.open(Follower())
+        try:
+            assert {id for id in confirmed | failed if await store.get(id)} == confirmed
+            for id in failed:
+                assert (await store.create(row(id)))[1] is not None
+        finally:
+            await store.close()

@@ -50,7 +50,7 @@ class NamedEndpointTests(SynchronousTestCase):
 
     def connect(self, host: str = "localhost") -> defer.Deferred[Any]:
         """Begin to connect."""
-        endpoint = NamedEndpoint(self.reactor, host, 80, 30)
+        endpoint = NamedEndpoint(self.reactor, host, 80, 30, shuffle=list.reverse)
         return endpoint.connect(Factory.forProtocol(Protocol))
 
     def tried(self) -> list[str]:
@@ -123,6 +123,29 @@ class NamedEndpointTests(SynchronousTestCase):
         self.refuse(1, error.TimeoutError())
         self.failureResultOf(waiting, error.TimeoutError)
         self.assertEqual(self.reactor.getDelayedCalls(), [])
+
+    def test_clients_are_spread_over_the_addresses(self) -> None:
+        """Clients that connect to a name begin with different addresses, of the kind that the
+        resolver puts first, and each tries all."""
+        some = [IPv6Address("TCP", f"fd00::{number}", 80) for number in range(1, 4)]
+        for others, firsts in (
+            ([], {"127.0.0.1", "127.0.0.2"}),
+            (some, {one.host for one in some}),
+        ):
+            self.resolver.addresses = [*others, *ADDRESSES[1:]]
+            begun: set[str] = set()
+            for _ in range(200):
+                self.reactor.tcpClients.clear()
+                endpoint = endpoints.client_endpoint(self.reactor, "tcp:names.example:80")
+                waiting = endpoint.connect(Factory.forProtocol(Protocol))
+                begun.add(self.tried()[0])
+                for number in range(len(self.resolver.addresses)):
+                    self.refuse(number)
+                self.failureResultOf(waiting, error.ConnectionRefusedError)
+                every = [one.host for one in self.resolver.addresses]
+                self.assertEqual(sorted(self.tried()), sorted(every))
+                self.assertLessEqual(set(self.tried()[: len(others)]), firsts)
+            self.assertEqual(begun, firsts)
 
     def test_cancel_ends_all_attempts(self) -> None:
         """Cancelling ends all attempts."""

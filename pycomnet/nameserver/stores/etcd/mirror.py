@@ -370,7 +370,8 @@ class Mirror:
         self._asked = None
 
     def progress(self, revision: int) -> None:
-        """It may be told too early (etcd 15220): it counts only if it was asked for."""
+        """The member has sent all changes up to a revision. It counts only for the question that
+        was asked, as some versions of etcd may tell it too early (etcd 15220)."""
         if self._asked is not None and revision >= self._asked[0]:
             self.fresh = max(self.fresh, self._asked[1])
             self._asked = None

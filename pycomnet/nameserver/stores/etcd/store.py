@@ -349,8 +349,10 @@ class EtcdStore:
             mirror.beat_answered(before, last, answer, in_time)
         except EtcdNoSpace:
             # Reads, renewals and the watch go on; so it is the watch's progress that counts.
+            before = mirror.position
             found = await client.range(KeyRange(self._layout.base), timeout=REQUEST)
-            mirror.ask_progress(found.header.revision, now)
+            if not mirror.verify(before, found.header, written=False):
+                mirror.ask_progress(found.header.revision, now)
             raise
         finally:
             self._unanswered -= 1

@@ -276,6 +276,19 @@ class RestoreTests(FaultCase):
             self.model.execute(PutRequest(b"/other", b"%d" % number))
         return last
 
+    def test_restore_of_a_full_etcd_is_seen_without_signs_of_life(self) -> None:
+        """While etcd refuses them, the reads in their place show that it was restored: what was
+        lost does not count as fresh, and the memory is compared as soon as there is space."""
+        self.restore()
+        self.model.is_full = True
+        self.run_for(8.0)
+        for front in (self.a, self.b):
+            self.assertGreater(front.store.staleness(), 4.0)
+        self.model.is_full = False
+        self.run_for(8.0)
+        for front in (self.a, self.b):
+            self.assertEqual((front.store.staleness(), set(front.names)), (0.0, {"kept"}))
+
     def first_after_restore(self, lost: int) -> None:
         """A name that was gone, of which the memory has nothing, is registered before a sign of
         life has shown the restore: its fence is the highest, and is known where it was given.
