@@ -55,17 +55,22 @@ class UndrawnGraph(SphinxDirective):
 def lifecycle_graph(table: Any) -> str:
     """The drawing of a lifecycle's table, for ``dot``: without events that change no state."""
     edges: dict[tuple[str, str], list[str]] = {}
+
+    def name(one: Any) -> str:
+        # The far side's code has no enums, but strings.
+        return str(getattr(one, "name", one))
+
     for state, events in table.items():
         for event, (after, _) in events.items():
             if after is not state:
-                edges.setdefault((state.name, after.name), []).append(event.name)
+                edges.setdefault((name(state), name(after)), []).append(name(event))
     lines = [
         "digraph lifecycle {",
         "rankdir=TB; nodesep=0.4; ranksep=0.5;",
         'node [shape=box, style="rounded,filled", fillcolor="#eef3f8", color="#5b7a99",',
         'fontname="Helvetica", fontsize=11];',
         'edge [color="#5b7a99", arrowsize=0.7, fontname="Helvetica", fontsize=9];',
-        *(f'{state.name} [tooltip="{state.value}"];' for state in table),
+        *(f'{name(state)} [tooltip="{getattr(state, "value", state)}"];' for state in table),
         *(f'{a} -> {b} [label="{", ".join(names)}"];' for (a, b), names in edges.items()),
         "}",
     ]

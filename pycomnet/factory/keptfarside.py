@@ -434,7 +434,7 @@ class KeptFarSide(ProgramRoute):
             assert self._handover is not None
             self._catch_up(self._handover)
         return any(
-            record.near and not record.over and record.purpose in ("exec", "call")
+            record.near and not record.is_over and record.purpose in ("exec", "call")
             for record in self.relay.records.values()
         )
 

@@ -384,7 +384,7 @@ class FactoryService(ListeningService[FactoryConfiguration]):
                 far.shown,
                 now - far.since,
                 far.left,
-                sum(not record.closed for record in far.relay.records.values()),
+                sum(record.is_for_program for record in far.relay.records.values()),
                 far.ended is None,
             )
             for far in self._far_sides

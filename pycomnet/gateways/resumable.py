@@ -18,10 +18,12 @@ from twisted.python.failure import Failure
 from pycomnet.channels.channel import ChannelCore
 from pycomnet.channels.connection import Connection
 from pycomnet.errors import ConnectionLost
+from pycomnet.net.backoff import Backoff
 from pycomnet.wire import mux as wire
 from pycomnet.wire.frames import RESULT
 
-#: Seconds until the next check whether the user has seen the ends of channels: the first, the most.
+#: Seconds until the next check whether the user has seen the ends of channels: the longest first
+#: delay, and the longest.
 LOOK_AGAIN = 0.5
 MAX_DELAY = 30.0
 
@@ -82,7 +84,7 @@ class ResumableConnection(Connection):
         self.is_left = False
         self._reported: dict[int, int] = {}
         self._look: Any = None
-        self._delay = LOOK_AGAIN
+        self._backoff = Backoff(reactor, LOOK_AGAIN, MAX_DELAY)
         self._receiving = False
 
     def restore(self, state: dict[str, Any]) -> None:
@@ -163,12 +165,11 @@ class ResumableConnection(Connection):
                 self._reported.pop(id, None)
                 done.append(id)
         if taken or done:
-            self._delay = LOOK_AGAIN
+            self._backoff.reset()
             self.report(taken, done)
         if waiting and self._look is None:
             # There is no event when the user sees the end of a channel, or drops it.
-            self._look = self.reactor.callLater(self._delay, self._look_again)
-            self._delay = min(2 * self._delay, MAX_DELAY)
+            self._look = self.reactor.callLater(self._backoff.next_delay(), self._look_again)
 
     def _look_again(self) -> None:
         self._look = None

@@ -21,6 +21,7 @@ from pycomnet.factory.states import (
     RouteEvent,
     RouteState,
 )
+from pycomnet.far.lingering import channelstates
 from pycomnet.gateways.lifecycle import IllegalTransition, step
 from pycomnet.mediator.client.states import (
     FAR_SIDE,
@@ -39,6 +40,22 @@ from pycomnet.mediator.client.states import (
 from pycomnet.mediator.server.states import SESSION, SessionEffect, SessionEvent, SessionState
 from pycomnet.test.transitions import ways
 
+
+def as_enums() -> tuple[Any, Enum, type[Enum], type[Enum]]:
+    """The table of a relayed channel, which is one of strings, as one of enums."""
+    states: Any = Enum("ChannelState", dict(channelstates.STATES))  # type: ignore[misc]
+    events: Any = Enum("ChannelEvent", dict(channelstates.EVENTS))  # type: ignore[misc]
+    effects: Any = Enum("ChannelEffect", dict(channelstates.EFFECTS))  # type: ignore[misc]
+    table = {
+        states[state]: {
+            events[event]: (states[after], None if effect is None else effects[effect])
+            for event, (after, effect) in row.items()
+        }
+        for state, row in channelstates.CHANNEL.items()
+    }
+    return table, states[channelstates.OPEN], events, effects
+
+
 PAGE = Path(pycomnet.__file__).parent.parent / "docs" / "lifecycles.rst"
 
 
@@ -53,6 +70,7 @@ class TableTests(SynchronousTestCase):
         (LINK, LinkState.OPENING, LinkEvent, LinkEffect),
         (KEPT, KeptState.STARTING, KeptEvent, KeptEffect),
         (ROUTE, RouteState.OPEN, RouteEvent, RouteEffect),
+        as_enums(),
     )
 
     def test_each_cell_is_a_transition_or_an_error(self) -> None:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections import deque
-from enum import Enum
 from typing import Any
 
 
-def ways(table: Any, first: Enum) -> dict[Enum, list[Any]]:
+def ways(table: Any, first: Any) -> dict[Any, list[Any]]:
     """The shortest sequence of events to each state from the first one."""
-    found: dict[Enum, list[Any]] = {first: []}
+    found: dict[Any, list[Any]] = {first: []}
     waiting = deque([first])
     while waiting:
         state = waiting.popleft()
@@ -26,7 +25,7 @@ class Transitions:
     :param first: the state in which it is made.
     """
 
-    def __init__(self, table: Any, first: Enum) -> None:
+    def __init__(self, table: Any, first: Any) -> None:
         self._table = table
         self._ways = ways(table, first)
 

@@ -17,6 +17,11 @@ from pycomnet.ext.workflow.stepcalls import CallAttempt, CallFor
 class LiveRun:
     """A run in memory.
 
+    Its flags are facts of their own, no lifecycle (that is the state of its ``run``): whether a
+    call of the stepper is on the stack, whether the store has a commit of it, and whether it is
+    out of memory change independently, as a store may refuse a commit at once, or be done with it
+    after the run was dropped.
+
     :ivar fence: the fence of the store's claim; None for a run that is not durable.
     :ivar under_way: path -> the call that is made, or None before it is made.
     :ivar calls: path -> a call to be made once the records are committed.
@@ -25,9 +30,17 @@ class LiveRun:
     :ivar consumed: numbers of messages that were taken.
     :ivar definition: the bytes of the definition that a retry has chosen, to be committed.
     :ivar size: the bytes of the results of its steps.
+    :ivar evaluating: keys of the expressions that are evaluated in a thread.
+    :ivar changed: whether there is more to commit than ``dirty``.
+    :ivar stepping: whether the stepper is stepping it: a call from within does not step it again.
+    :ivar committing: whether a commit is under way; it is stepped again after that.
+    :ivar again: whether it is to be stepped again, for what came meanwhile.
+    :ivar gone: whether it is out of memory: it has ended, is parked, or is another service's.
     :ivar broken: whether it was failed because it can't be stepped.
     :ivar whom: for whom its calls are made; known once there is one.
     :ivar bare: whether its steps can't be stored either, so that only its row is.
+    :ivar timer: the next step, by time.
+    :ivar waiting: fire once what is changed now is committed.
     """
 
     run: WorkflowRun

@@ -34,6 +34,7 @@ from ...wire.frames import (
 )
 from ...wire.mux import Limits, Mux, ProtocolError
 from ...wire.values import PureCodec
+from . import channelstates as states
 from .framing import RelayedFrameReader, frame, read_credit, read_hello
 
 #: Bytes of values longer than a window that are kept until they are taken, for all channels of a
@@ -46,6 +47,9 @@ HELD_MARGIN = 4096
 _plain = PureCodec()
 #: The first byte of a CLOSE that has a result.
 _GOOD = bytes(bytearray((RESULT,)))
+#: What a frame does to its channel: one of the program's, and one of the far side's.
+_PROGRAM_EVENTS = {END: states.END, CLOSE: states.CLOSE}
+_FAR_EVENTS = {END: states.FAR_END, CLOSE: states.FAR_CLOSE}
 
 
 class Kept(object):
@@ -72,8 +76,9 @@ class Kept(object):
 
 
 class ChannelRecord(object):
-    """The state of a channel.
+    """What is known of a channel.
 
+    :ivar state: its state in the table :data:`~.channelstates.CHANNEL`.
     :ivar near: whether a program opened it.
     :ivar credit: the program's credit.
     :ivar far_credit: the far side's credit.
@@ -85,13 +90,8 @@ class ChannelRecord(object):
     :ivar swallow: credit from the program that the far side has had already: it is not passed on.
     :ivar held: frames of a value of the program that is not complete yet.
     :ivar begun: whether the beginning of such a value was passed on.
-    :ivar ended: whether the program has ended its half.
-    :ivar closed: whether the program has closed it first.
-    :ivar far_ended: whether the far side has ended its half, or closed it.
-    :ivar far_closed: whether the far side has closed it.
-    :ivar pending: whether the far side still has to answer a CLOSE.
-    :ivar over: whether the program will send nothing more on it.
-    :ivar done: whether the program has seen its end, and everything before that.
+    :ivar done: whether the program has seen its end, and everything before that. It may say so
+        before the frame that ends it has passed the relay.
     :ivar known: whether the program that is attached knows it.
     """
 
@@ -104,12 +104,7 @@ class ChannelRecord(object):
         "credit",
         "far_credit",
         "swallow",
-        "ended",
-        "closed",
-        "far_ended",
-        "far_closed",
-        "pending",
-        "over",
+        "state",
         "known",
     )
 
@@ -135,14 +130,24 @@ class ChannelRecord(object):
         self.kept = deque()
         self.count = self.taken = self.size = self.unkept = self.swallow = self.held_size = 0
         self.held = []
-        self.begun = self.ended = self.closed = self.far_ended = self.far_closed = False
-        self.pending = self.over = self.done = False
+        self.state = states.OPEN
+        self.begun = self.done = False
         self.known = True
 
     @property
     def cost(self):
         """The cost of all kept frames."""
         return sum([kept.cost for kept in self.kept])
+
+    @property
+    def is_for_program(self):
+        """Whether the program, or another one, has anything to do with it."""
+        return self.state != states.CLOSED
+
+    @property
+    def is_over(self):
+        """Whether neither end sends anything more that counts."""
+        return self.state not in states.PROGRAM_SENDS and self.state not in states.FAR_SENDS
 
 
 class Relay(object):
@@ -196,8 +201,8 @@ class Relay(object):
         channels = []
         again = []
         for record in self.records.values():
-            record.known = not record.closed
-            if record.closed:
+            record.known = record.is_for_program
+            if not record.known:
                 continue
             window = record.far_credit + record.cost
             # The last program may have given credit for pieces of a value that is sent again.
@@ -208,7 +213,7 @@ class Relay(object):
                     record.id,
                     record.purpose,
                     record.raw,
-                    record.ended,
+                    record.state in (states.ENDED, states.OVER),
                     record.credit,
                     window,
                     record.taken,
@@ -224,14 +229,14 @@ class Relay(object):
         self.to_program = []
         for record in self.records.values():
             record.held, record.held_size = [], 0
-            if record.begun and not record.far_closed and not record.over:
+            if record.begun and record.state != states.FAR_CLOSED:
                 self._cut(record, "the program was gone before it had sent all of a value")
             elif record.unkept:
                 self._cut(record, "a value was too long to be kept for another program")
             record.begun = False
             # The program may have taken values that it had not given credit for yet.
             credit = self.limits.window - record.far_credit - record.cost
-            if credit > 0 and not record.far_ended and not record.closed:
+            if credit > 0 and record.state in states.FAR_SENDS:
                 record.far_credit += credit
                 self.to_far.append(frame(CREDIT, record.id, U32.pack(credit)))
 
@@ -239,18 +244,35 @@ class Relay(object):
         """End a channel that no program can continue, at both ends."""
         error = _plain.encode({"code": "interrupted", "message": message})
         closing = frame(CLOSE, record.id, bytearray((ERROR,)) + error)
-        if not record.far_closed and not record.closed:
+        if self._step(record, states.INTERRUPT) == states.CLOSE_BOTH:
             self.to_far.append(closing)
-            record.pending = not record.far_ended
         first = min(record.unkept or record.count + 1, record.count + 1)
         while record.kept and not 0 < record.kept[-1].number < first:
             self._drop(record.kept.pop())
-        if not record.far_closed:
-            record.over = True
-        record.far_ended = record.far_closed = True
         record.unkept = 0
-        if not record.closed:
-            self._keep(record, 0, closing)
+        self._keep(record, 0, closing)
+
+    def _step(self, record, event):
+        """Take a channel to its next state.
+
+        :returns: what is to be done, as in the table; None for nothing.
+        :raises ProtocolError: the event can't happen in its state.
+        """
+        row = states.CHANNEL[record.state]
+        if event not in row:
+            raise ProtocolError(
+                "channel",
+                "channel %d: %s, but %s"
+                % (record.id, states.EVENTS[event], states.STATES[record.state]),
+            )
+        record.state, effect = row[event]
+        if record.state in (states.CLOSED, states.GONE):
+            record.unkept = 0
+            while record.kept:
+                self._drop(record.kept.pop())
+            if record.state == states.GONE:
+                del self.records[record.id]
+        return effect
 
     def drop_part(self):
         """The far side is gone: drop its frame that is not complete."""
@@ -322,8 +344,8 @@ class Relay(object):
                 self._settle(record)
 
     def _settle(self, record):
-        if record.over and (record.done or not self.keeps):
-            self._forget(record)
+        if (record.done or not self.keeps) and states.SEE in states.CHANNEL[record.state]:
+            self._step(record, states.SEE)
 
     # -- from the program ------------------------------------------------------------------------
 
@@ -364,7 +386,7 @@ class Relay(object):
         record = self.records.get(id)
         if record is None:
             self._not_there(kind, id)
-        if record.closed or record.ended or record.over:
+        if record.state not in states.PROGRAM_SENDS:
             return
         if kind == DATA and not record.held:
             self._forward(record, whole)
@@ -385,7 +407,7 @@ class Relay(object):
     def _program_credit(self, id, whole):
         credit = read_credit(whole)
         record = self.records.get(id)
-        if record is None or record.far_ended or record.closed:
+        if record is None or record.state not in states.FAR_SENDS:
             return
         swallowed = min(credit, record.swallow)
         record.swallow -= swallowed
@@ -398,25 +420,12 @@ class Relay(object):
 
     def _program_end(self, kind, id, whole):
         record = self.records.get(id)
-        if record is None or record.closed or record.over:
+        if record is None or self._step(record, _PROGRAM_EVENTS[kind]) is None:
             return
         # If a CLOSE interrupts a value, the value is dropped.
         record.held, record.held_size, record.begun = [], 0, False
         self.to_far.append(whole)
-        if kind == END:
-            record.ended = True
-            record.over = record.far_ended
-            self._settle(record)
-        elif record.far_closed:
-            record.over = True  # this is the answer
-            self._settle(record)
-        else:
-            record.closed = record.over = True
-            record.unkept = 0
-            record.pending = not record.far_ended
-            while record.kept:
-                self._drop(record.kept.pop())
-            self._forget(record)
+        self._settle(record)
 
     # -- from the far side -----------------------------------------------------------------------
 
@@ -461,9 +470,9 @@ class Relay(object):
 
     def _far_data(self, kind, id, whole):
         record = self.records.get(id)
-        if record is not None and record.pending:
-            return  # the far side has not received the CLOSE yet
-        if record is None or record.far_ended:
+        if record is not None and record.state in states.FAR_UNAWARE:
+            return
+        if record is None or record.state not in states.FAR_SENDS:
             self._not_there(kind, id)
         record.far_credit -= run_cost(len(whole), 1)
         self._came(record, whole, kind == DATA)
@@ -507,21 +516,11 @@ class Relay(object):
                 good = whole[HEADER_SIZE : HEADER_SIZE + 1] == _GOOD
                 self.answers[id] = whole[HEADER_SIZE + 1 :] if good else b""
             return
-        if record.pending:
-            record.pending = False
-            if record.closed:
-                self._tell(record, whole)
-                self._forget(record)
-            return
-        if record.far_closed:
-            raise ProtocolError(
-                "channel", "%s for channel %d, which it has closed" % (name(kind), id)
-            )
-        record.far_ended = True
-        record.far_closed = kind == CLOSE
-        record.over = record.ended
-        self._keep(record, 0, whole)
-        self._tell(record, whole)
+        effect = self._step(record, _FAR_EVENTS[kind])
+        if effect == states.KEEP:
+            self._keep(record, 0, whole)
+        if effect is not None:
+            self._tell(record, whole)
         self._settle(record)
 
     # -- both ------------------------------------------------------------------------------------
@@ -546,7 +545,8 @@ class Relay(object):
             self._next_id = id + 2
             record.credit -= cost
             record.begun = more
-            record.ended = bool(flags & OPEN_END)
+            if flags & OPEN_END:
+                self._step(record, states.END)
             return record
         self._last_far_id = id
         record.far_credit -= cost
@@ -554,14 +554,6 @@ class Relay(object):
             # To another program, which knows the channel, this is as if it had come as DATA.
             self._came(record, frame(MORE if more else DATA, id, first), not more)
         if flags & OPEN_END:
-            record.far_ended = True
+            self._step(record, states.FAR_END)
             self._keep(record, 0, frame(END, id))
         return record
-
-    def _forget(self, record):
-        """Drop the record, unless the far side still has to answer."""
-        record.closed = True
-        while record.kept:
-            self._drop(record.kept.pop())
-        if not record.pending:
-            self.records.pop(record.id, None)

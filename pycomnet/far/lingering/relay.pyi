@@ -33,12 +33,7 @@ class ChannelRecord:
     held: list[bytes]
     held_size: int
     begun: bool
-    ended: bool
-    closed: bool
-    far_ended: bool
-    far_closed: bool
-    pending: bool
-    over: bool
+    state: str
     done: bool
     known: bool
     def __init__(
@@ -46,6 +41,10 @@ class ChannelRecord:
     ) -> None: ...
     @property
     def cost(self) -> int: ...
+    @property
+    def is_for_program(self) -> bool: ...
+    @property
+    def is_over(self) -> bool: ...
 
 class Relay:
     keeps: bool

@@ -40,6 +40,9 @@ CLOSED = StreamState.CLOSED
 class Posting:
     """Carries a stream over requests.
 
+    The requests of the two directions, and those that confirm, run side by side and are repeated
+    one by one. So its flags are facts of each, and no lifecycle: that is the stream's ``state``.
+
     :ivar position: everything before this offset has been sent.
     """
 
@@ -55,10 +58,12 @@ class Posting:
         #: responses in a row that were lost before they worked
         self._drops = 0
         self._upload: StreamingBody | None = None
+        #: whether the server has to be asked how much it has received before more is sent
         self._must_ask = stream.used
         #: the offset at which a lost request began
         self._lost_at = -1
         self._said_end = False
+        #: whether a request that confirms is under way, and whether another is to follow it
         self._confirming = False
         self._wanted = False
         self._woken: defer.Deferred[None] | None = None

@@ -20,6 +20,7 @@ import attrs
 from twisted.internet import defer
 from twisted.python.failure import Failure
 
+from pycomnet.deferred import OneShot
 from pycomnet.errors import KeyConflict, OnceMemoryLost, Overloaded
 from pycomnet.text.logs import Logger
 from pycomnet.wire.codec import make_codec
@@ -40,14 +41,14 @@ class _Answer:
     :ivar asked: a digest of its arguments.
     :ivar value: the encoded result; None while it runs, and if it could not be kept.
     :ivar running: whether it runs: then it is not forgotten, whoever waits for it.
-    :ivar waiting: those that wait for it.
+    :ivar ended: its end, for those that wait; has failed if it has run and could not be kept.
     """
 
     asked: bytes
     generation: int
     value: bytes | None = None
     running: bool = True
-    waiting: list[defer.Deferred[Any]] = attrs.field(factory=list)
+    ended: OneShot[Any] = attrs.field(factory=OneShot)
 
 
 class OnceMemory:
@@ -114,9 +115,7 @@ class OnceMemory:
             raise KeyConflict(f"the key {key!r} was used with other arguments")
         if found.value is not None:
             return self._codec.decode(found.value)
-        waiting: defer.Deferred[Any] = defer.Deferred(found.waiting.remove)
-        found.waiting.append(waiting)
-        return waiting
+        return found.ended.when_fired()
 
     def _ordered(self, value: Any) -> Any:
         """A value with its maps and sets in one order: they come in any."""
@@ -159,8 +158,7 @@ class OnceMemory:
         share[0] += 1
         self._answers[where] = answer = _Answer(asked, self._generation)
         # The caller may go: the method runs to its end, as its answer is for a repetition.
-        waiting: defer.Deferred[Any] = defer.Deferred(answer.waiting.remove)
-        answer.waiting.append(waiting)
+        waiting = answer.ended.when_fired()
         running = self._begun(function, request)
         running.addCallbacks(self._done, callbackArgs=(where, answer))
         running.addErrback(self._failed, where, answer)
@@ -178,27 +176,29 @@ class OnceMemory:
 
     def _done(self, result: Any, where: tuple[str, str, str, str], answer: _Answer) -> None:
         answer.running = False
+        # Not kept in the answer: it holds the result as an object.
+        ended, answer.ended = answer.ended, OneShot()
         try:
             answer.value = bytes(self._codec.encode(result))
         except (ValueNotSendable, ValueNotReceivable):
             # It is not kept, and does not run again: its place stays as one that is not known.
             answer.generation = self._generation
-            self._tell(answer, result)
-            answer.waiting = _Never()
-            return
-        self._count(where[0], 0, len(answer.value))
-        self._tell(answer, result)
+            text = "the method has run, and its result could not be kept"
+            answer.ended.fail(OnceMemoryLost(text))
+        else:
+            self._count(where[0], 0, len(answer.value))
+        ended.fire(result)
 
     def _failed(self, failure: Failure, where: tuple[str, str, str, str], answer: _Answer) -> None:
         # A method that raises has had no effect: it may be tried again.
         answer.running = False
         del self._answers[where]
         self._count(where[0], -1, 0)
-        if not answer.waiting:
+        if not answer.ended.waiting:
             log.error(
                 "{method} failed, and nobody waits: {problem}", method=where[1:3], problem=failure
             )
-        self._tell(answer, failure)
+        answer.ended.fail(failure.value)
 
     def _count(self, user: str, answers: int, size: int) -> None:
         self._size += size
@@ -207,11 +207,6 @@ class OnceMemory:
         share[1] += size
         if not share[0]:
             del self._shares[user]
-
-    def _tell(self, answer: _Answer, result: Any) -> None:
-        waiting, answer.waiting = answer.waiting, []
-        for one in waiting:
-            one.callback(result)
 
     def _age(self) -> None:
         """Forget the answers that are too old."""
@@ -227,18 +222,6 @@ class OnceMemory:
         ]
         for where in old:
             self._count(where[0], -1, -len(self._answers.pop(where).value or b""))
-
-
-class _Never(list[defer.Deferred[Any]]):
-    """In place of the list of those that wait for an answer: refuses them, as the answer could not
-    be kept."""
-
-    def append(self, waiting: defer.Deferred[Any]) -> None:
-        text = "the method has run, and its result could not be kept"
-        waiting.errback(OnceMemoryLost(text))
-
-    def remove(self, waiting: defer.Deferred[Any]) -> None:
-        """Nothing to do: it has no members."""
 
 
 __all__ = ["OnceMemory"]

@@ -10,6 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from pycomnet.factory.handover import BACK, BEGIN, LEAVE, Handover, ProgramBroke, says_yes
 from pycomnet.far.connection import FileIO
+from pycomnet.far.lingering.channelstates import FAR_CLOSED
 from pycomnet.far.lingering.framing import RelayedFrameReader, frame
 from pycomnet.far.lingering.journal import WHOLE
 from pycomnet.far.lingering.relay import Relay
@@ -160,7 +161,7 @@ class Signals(SynchronousTestCase):
         answers = [(kind, id) for kind, id, _ in frames.feed(os.read(given[1], 1 << 20))]
         self.assertEqual(answers, [(CLOSE, id)])
         self.assertRaises(ProgramBroke, self.handover.read)
-        self.assertTrue(self.relay.records[id].far_closed)
+        self.assertEqual(self.relay.records[id].state, FAR_CLOSED)
         os.write(self.factory, LEAVE)
         self.assertTrue(self.ask("status"))
 

@@ -6,7 +6,14 @@ from typing import Any
 
 from twisted.internet import defer
 
-from pycomnet.errors import KeyConflict, OnceMemoryLost, Overloaded, RemoteError, from_map
+from pycomnet.errors import (
+    KeyConflict,
+    OnceMemoryLost,
+    Overloaded,
+    RemoteError,
+    ResultNotSendable,
+    from_map,
+)
 from pycomnet.services.binary import Binary
 from pycomnet.services.interface import Service, interface, method
 from pycomnet.services.server.limits import ServerLimits
@@ -112,6 +119,19 @@ class OnceTests(ServiceCase):
         self.assertEqual(self.worker.paid, [5])
         self.worker.slow[0].callback("done")
         self.assertEqual([self.result(one), self.result(two)], ["done", "done"])
+
+    def test_result_that_cannot_be_kept_is_not_computed_again(self) -> None:
+        """What can't be encoded is an error to those who wait, and to who comes later the error
+        that it has run."""
+        waiting = [self.pay("k", 5, "pay_slowly") for _ in range(2)]
+        self.network.deliver()
+        self.worker.slow[0].callback(object())
+        for one in waiting:
+            self.failure(one, ResultNotSendable)
+        for _ in range(2):
+            problem = self.failure(self.pay("k", 5, "pay_slowly"), OnceMemoryLost)
+            self.assertIn("has run, and its result could not be kept", str(problem))
+        self.assertEqual(self.worker.paid, [5])
 
     def test_method_runs_to_its_end_without_its_caller(self) -> None:
         """When the caller is cut off, the method is not cancelled, and a repetition has its
