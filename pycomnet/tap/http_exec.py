@@ -117,6 +117,9 @@ Examples:
         if self["tokens"] is not None:
             users = UserTokens(self["tokens"], limits)
             users.open()
+        if len(checkers) + (users is not None) > 1:
+            # A portal has one checker for each kind of credentials.
+            raise usage.UsageError("give --tokens or one --auth: one of them checks the tokens")
         if self["token-file"] is not None and (checkers or users is not None):
             raise usage.UsageError("--token-file (a single token) excludes --tokens and --auth")
         configuration = service.MediatorConfiguration(
