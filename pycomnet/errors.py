@@ -341,9 +341,10 @@ class AttachmentTooLarge(ServiceError):
 
 
 class Unauthenticated(ServiceError):
-    """The call needs credentials, or the server did not accept those it got; nothing was run.
+    """The call needs credentials, or the server did not accept those it got; nothing was run, except
+    if the reason is ``ended``.
 
-    :ivar reason: ``missing``, ``refused``, ``kind``, ``expired`` or ``busy``: see
+    :ivar reason: ``missing``, ``refused``, ``kind``, ``expired``, ``ended`` or ``busy``: see
         docs/protocol.rst, "Credentials".
     :ivar login: of a call without credentials, the kinds that the server takes by now; else there
         is none.

@@ -19,7 +19,13 @@ from twisted.internet import defer
 from twisted.internet.address import UNIXAddress
 from twisted.python.failure import Failure
 
-from pycomnet.auth.tokens import TokenChecker, default_token_path, load_or_make_token, load_tokens
+from pycomnet.auth.tokens import (
+    KnownToken,
+    TokenChecker,
+    default_token_path,
+    load_or_make_token,
+)
+from pycomnet.auth.tokensfile import TokensFile
 from pycomnet.deferred import deferred
 from pycomnet.errors import EndpointError, PycomnetError, TokenError
 from pycomnet.net import endpoints
@@ -86,7 +92,7 @@ class Admission:
     :ivar token_path: the file with the token, if there is only one.
     """
 
-    checker: TokenChecker | None = None
+    checker: TokenChecker | TokensFile | None = None
     uids: Collection[int] = attrs.field(factory=lambda: frozenset({os.geteuid(), 0}))
     certificates: bool = False
     token_path: Path | None = None
@@ -104,13 +110,15 @@ class Admission:
         :param service: its name, by which it finds its own token.
         :param listen: its endpoint string. A token is needed unless this is a unix socket, whose
             peers the system knows, or asks for client certificates.
-        :param tokens: a file with several tokens.
+        :param tokens: a file with several tokens; it is read again when it changes.
         :param token_file: otherwise, a file with one token; it is created if it does not exist.
         :raises TokenError: such a file is wrong, or can't be created.
         """
         certificates = any(wants_certificates(each) for each in listen)
         if tokens is not None:
-            return cls(TokenChecker(load_tokens(tokens)), certificates=certificates)
+            file = TokensFile(tokens)
+            file.open()
+            return cls(file, certificates=certificates)
         if token_file is None and all(
             endpoints.parse(each).kind == "unix" or wants_certificates(each) for each in listen
         ):
@@ -125,10 +133,17 @@ class Admission:
         :param credential: the credential of its hello.
         :raises NotAdmitted: the peer is not authorised.
         """
-        if credential is not None and self.checker is not None:
-            known = self.checker.find(credential)
-            if known is not None:
-                return known.name
+        known = self.token(credential)
+        return known.name if known is not None else self.without_token(transport, credential)
+
+    def token(self, credential: bytes | None) -> KnownToken | None:
+        """The known token that a credential is, or None."""
+        if credential is None or self.checker is None:
+            return None
+        return self.checker.find(credential)
+
+    def without_token(self, transport: Any, credential: bytes | None) -> str:
+        """Authenticate a peer that has no known token, as :meth:`admit` does."""
         if isinstance(transport.getPeer(), UNIXAddress):
             peer = peer_credentials(transport)
             if peer is not None and peer.uid in self.uids:

@@ -326,6 +326,11 @@ class TokenChecker:
                 found = known
         return found
 
+    def holds(self, token: KnownToken) -> bool:
+        """Whether this token is known, as that of the same user."""
+        mine = self.tokens.get(token.name)
+        return mine is not None and hmac.compare_digest(mine.digest, token.digest)
+
     def requestAvatarId(self, credentials: Any) -> defer.Deferred[bytes | tuple[()]]:
         """As :class:`~twisted.cred.checkers.ICredentialsChecker` has it.
 

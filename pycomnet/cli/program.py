@@ -222,7 +222,7 @@ def run_command(main: Callable[[CommandProgram], Coroutine[Any, Any, int]]) -> N
             os.open(os.devnull, os.O_RDWR)
     from twisted.internet import reactor
 
-    use_monotonic_clock(reactor, StoppableClock())  # see asking.ask
+    use_monotonic_clock(reactor, StoppableClock())  # see passwordprompt.ask
     status = CommandProgram(reactor).run(main)
     # Else the interpreter's own flush at exit would report the broken pipe again.
     for stream in (sys.stdout, sys.stderr):

@@ -26,6 +26,7 @@ from pycomnet.auth.admission import (
     listen_on,
 )
 from pycomnet.auth.tokens import clean_environment
+from pycomnet.auth.tokensfile import TokensFile
 from pycomnet.auth.unauthenticated import UnauthenticatedConnections
 from pycomnet.deferred import deferred
 from pycomnet.errors import PycomnetError
@@ -62,6 +63,7 @@ class SocketServiceConfiguration:
 
     :ivar listen: an endpoint string.
     :ivar tokens: an INI file with a section for each user's token (:mod:`pycomnet.auth.tokens`).
+        It is read again when it changes, and what the user of a withdrawn token runs is ended.
     :ivar token_file: otherwise, a file with one token; it is created if it does not exist.
     :ivar insecure: whether it may listen without TLS where other machines can reach it.
     :ivar python: the interpreter of the workers and its arguments.
@@ -111,10 +113,12 @@ class SocketClient(Protocol):
     """A program that has connected.
 
     :ivar name: its user's name, once it is authenticated.
+    :ivar token_of: the user whose token it has shown, or None.
     """
 
     def __init__(self, service: GatewayService) -> None:
         self.name: str | None = None
+        self.token_of: str | None = None
         self.process: LocalProcess | None = None
         self._service = service
         self._mux = Mux(False, Limits())
@@ -125,10 +129,10 @@ class SocketClient(Protocol):
     def connectionMade(self) -> None:
         service = self._service
         service.clients[self] = None
-        self._timeout = service.reactor.callLater(HELLO_TIMEOUT, self._too_late)
+        self._timeout = service.reactor.callLater(HELLO_TIMEOUT, self._abort)
         service.unauthenticated.arrived(self.transport)
 
-    def _too_late(self) -> None:
+    def _abort(self) -> None:
         transport: Any = self.transport
         if transport is not None:
             transport.abortConnection()
@@ -152,7 +156,11 @@ class SocketClient(Protocol):
             return
         service = self._service
         try:
-            name = service.admission.admit(self.transport, hello["credential"])
+            token = service.admission.token(hello["credential"])
+            if token is None:
+                name = service.admission.without_token(self.transport, hello["credential"])
+            else:
+                name = self.token_of = token.name
         except NotAdmitted as problem:
             self._refuse("credential", str(problem))
             return
@@ -162,6 +170,11 @@ class SocketClient(Protocol):
             self._refuse("limit", f"the service has {service.count} programs, its limit")
         else:
             self._begin(name, hello)
+
+    def withdraw(self) -> None:
+        """Its token is withdrawn: drop the connection, which ends all its processes."""
+        log.info("{name}: ended, as its token is withdrawn", name=self.name)
+        self._abort()
 
     def _refuse(self, code: str, message: str) -> None:
         self._refused = True
@@ -239,7 +252,7 @@ class SocketClient(Protocol):
         """End the fork server and all its processes; fires when they have ended."""
         process = self.process
         if process is None:
-            self._too_late()
+            self._abort()
             return
         inner: Any = self._inner.transport
         if inner is not None:
@@ -295,9 +308,16 @@ class GatewayService(ListeningService[SocketServiceConfiguration]):
         factory = Factory.forProtocol(lambda: SocketClient(self))
         self.port = await listen_on(self.reactor, self.configuration.listen, factory)
         where = endpoints.client_string(self.port, self.configuration.listen)
+        if isinstance(self.admission.checker, TokensFile):
+            self.admission.checker.watch(self.reactor, self._withdrawn)
         path = self.admission.token_path
         token = f"//token_file={path}" if path else ""
         log.info("listening; clients reach it with socket={where}{token}", where=where, token=token)
+
+    def _withdrawn(self, names: frozenset[str]) -> None:
+        for client in list(self.clients):
+            if client.token_of in names:
+                client.withdraw()
 
     @deferred
     async def stopService(self) -> None:
@@ -320,3 +340,5 @@ class GatewayService(ListeningService[SocketServiceConfiguration]):
             await ended
         ending = [client.end() for client in list(self.clients)]
         await defer.gatherResults(ending, consumeErrors=True)
+        if isinstance(self.admission.checker, TokensFile):
+            self.admission.checker.unwatch()

@@ -14,6 +14,7 @@ from pycomnet.errors import PycomnetError
 from pycomnet.mediator.server import service
 from pycomnet.mediator.server.model import READERS, UserLimits, read_count, read_seconds
 from pycomnet.mediator.server.subprocesses import MAX_PROCESSES
+from pycomnet.mediator.server.usertokens import UserTokens
 from pycomnet.net.clock import use_monotonic_clock
 from pycomnet.tap.exitstatus import ExitStatus
 from pycomnet.tap.options import DaemonOptions
@@ -112,20 +113,20 @@ Examples:
                 raise usage.UsageError(str(problem)) from None
         limits = UserLimits(**values)
         checkers = list(self.get("credCheckers", ()))
-        users = {}
+        users: UserTokens | None = None
         if self["tokens"] is not None:
-            known = tokens.load_tokens(self["tokens"], tuple(READERS))
-            checkers.append(tokens.TokenChecker(known))
-            for token in known:
-                where = f"tokens file {self['tokens']}, [{token.name}]"
-                users[token.name] = limits.changed(token.options, where)
-        if self["token-file"] is not None and checkers:
+            users = UserTokens(self["tokens"], limits)
+            users.open()
+        if len(checkers) + (users is not None) > 1:
+            # A portal has one checker for each kind of credentials.
+            raise usage.UsageError("give --tokens or one --auth: one of them checks the tokens")
+        if self["token-file"] is not None and (checkers or users is not None):
             raise usage.UsageError("--token-file (a single token) excludes --tokens and --auth")
         configuration = service.MediatorConfiguration(
             listen=self["listen"],
             checkers=tuple(checkers),
             token_file=self["token-file"],
-            users=users,
+            tokens=users,
             limits=limits,
             insecure=bool(self["insecure"]),
             hosts=tuple(self["hosts"]),

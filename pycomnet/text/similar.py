@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from itertools import islice
 
 from pycomnet.text.printable import visible_line
 
 #: How similar a name has to be to be suggested, from 0 to 1: as in :mod:`difflib`.
 SIMILAR = 0.6
+#: Longer names are not compared, and no more than so many: the time grows with the square of a
+#: length, and another process may have chosen the names.
+LONGEST = 200
+MOST = 10_000
 
 
 def most_similar(word: object, known: Iterable[str], similar: float = SIMILAR) -> str | None:
@@ -18,7 +23,9 @@ def most_similar(word: object, known: Iterable[str], similar: float = SIMILAR) -
     :param similar: how similar it has to be.
     """
     wanted = str(word).lower()
-    names = {name.lower(): name for name in known}
+    if len(wanted) > LONGEST:
+        return None
+    names = {name.lower(): name for name in islice(known, MOST) if len(name) <= LONGEST}
     found = difflib.get_close_matches(wanted, names, 1, similar)
     found = found or [name for name in names if name.rpartition(".")[2] == wanted]
     return names[found[0]] if found else None

@@ -22,11 +22,11 @@ import attrs
 from twisted.cred.error import UnauthorizedLogin
 
 from pycomnet.auth.principal import Principal
+from pycomnet.auth.reloading import Stamp, stamp_of
 from pycomnet.auth.tokens import IBearerToken
 from pycomnet.errors import AccessConfigError
 from pycomnet.ext.access.checkers import Checker, CheckLater, Login
 from pycomnet.ext.access.libraries import load_library
-from pycomnet.ext.access.passwordfile import Stamp, stamp_of
 from pycomnet.net import endpoints
 from pycomnet.text.logs import Logger
 

@@ -52,34 +52,6 @@ class PasswordEntries:
     files: tuple[str, ...]
 
 
-@attrs.frozen
-class FileStamp:
-    """A value that changes when a file changes.
-
-    :ivar changed: the time of day of its last change.
-    """
-
-    inode: int
-    size: int
-    changed: float
-    times: tuple[int, int]
-
-
-Stamp = tuple[FileStamp, ...]
-
-
-def stamp_of(files: tuple[str, ...]) -> Stamp:
-    """A value that changes when one of the files changes.
-
-    :raises OSError: one does not exist.
-    """
-    found = (os.stat(path) for path in files)
-    return tuple(
-        FileStamp(one.st_ino, one.st_size, one.st_mtime, (one.st_mtime_ns, one.st_ctime_ns))
-        for one in found
-    )
-
-
 def read_lines(path: str) -> Iterator[tuple[int, str]]:
     """The lines of a file that only its owner can change, each with its number; no comments.
 
@@ -227,9 +199,7 @@ def read_groups(path: str) -> dict[str, frozenset[str]]:
 __all__ = [
     "PasswordEntries",
     "PasswordEntry",
-    "Stamp",
     "read_groups",
     "read_lines",
     "read_passwords",
-    "stamp_of",
 ]

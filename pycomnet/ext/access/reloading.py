@@ -2,119 +2,25 @@
 
 from __future__ import annotations
 
-import threading
-import time
-from typing import Generic, TypeVar
+from typing import TypeVar
 
+from pycomnet.auth.reloading import ReloadedFiles
 from pycomnet.errors import AccessConfigError, TokenError
 from pycomnet.ext.access.checkers import Checker
-from pycomnet.ext.access.passwordfile import Stamp, stamp_of
-from pycomnet.text.logs import Logger
 
 T = TypeVar("T")
 
-log = Logger()
 
-#: Seconds after which an empty file is assumed to be intended.
-SETTLED = 3.0
-
-
-class FileChecker(Checker, Generic[T]):
-    """Reads files when a server begins to use it, and again when they have changed.
-
-    If a changed file is malformed or gone, the previous contents stay in force, and a critical
-    message is logged once.
-    """
+class FileChecker(ReloadedFiles[T], Checker):
+    """Reads files when a server begins to use it, and again when they have changed."""
 
     changes = True
 
-    def __init__(self) -> None:
-        self._current: T | None = None
-        self._stamp: Stamp | None = None
-        #: the error that was logged last
-        self._logged = ""
-        #: whether the last reading has failed
-        self._failed = False
-        #: several threads may look for changes
-        self._lock = threading.Lock()
-
-    def files(self) -> tuple[str, ...]:
-        """The files that the checker depends on."""
-        raise NotImplementedError
-
-    def read(self) -> T:
-        """Read them.
-
-        :raises AccessConfigError: they can't be used.
-        """
-        raise NotImplementedError
-
-    def open(self) -> None:
-        with self._lock:
-            if self._current is None:
-                self._read()
-
     def _read(self) -> None:
-        before = self._seen()
         try:
-            self._current = self.read()
+            super()._read()
         except TokenError as problem:
             raise AccessConfigError(str(problem)) from None
-        self.version += 1
-        after = self._seen()
-        # It changed while it was read, or there are other files than before: the next poll reads it
-        # again.
-        self._stamp = after if before == after else None
-
-    def _seen(self) -> Stamp | None:
-        try:
-            return stamp_of(self.files())
-        except OSError:
-            return None
-
-    def current(self) -> T:
-        """The current contents of the files; called in a thread.
-
-        :raises AccessConfigError: they were never read.
-        """
-        self.refresh()
-        assert self._current is not None
-        return self._current
-
-    def latest(self) -> T | None:
-        """The contents that were read last."""
-        return self._current
-
-    def refresh(self) -> None:
-        with self._lock:
-            if self._current is None:
-                self._read()
-                return
-            seen = self._seen()
-            if seen is not None and seen == self._stamp and not self._failed:
-                return
-            try:
-                if seen is not None and self._is_being_written(seen):
-                    return  # the next poll reads it
-                self._read()
-            except Exception as problem:  # whatever is wrong: it has to go on with what there is
-                if str(problem) != self._logged:
-                    self._logged = str(problem)
-                    log.critical("what was read before stays in force: {problem}", problem=problem)
-                # Also if the files do not change again: the fault may have been elsewhere, for
-                # example a lack of descriptors.
-                self._failed = True
-                return
-            self._logged = ""
-            self._failed = False
-            log.info("{files} was read again", files=", ".join(self.files()))
-
-    def _is_being_written(self, seen: Stamp) -> bool:
-        """Whether a file has just been emptied, and not replaced: it is written to in place."""
-        return any(
-            not now.size and now.inode == before.inode and abs(time.time() - now.changed) < SETTLED
-            for now, before in zip(seen, self._stamp or (), strict=False)
-        )
 
 
 __all__ = ["FileChecker"]

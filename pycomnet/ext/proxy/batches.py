@@ -124,6 +124,7 @@ def batch_method(collected: CollectedCalls, method: ProxyMethod) -> Callable[...
         collected.calls.append((name, value, call))
         return call
 
+    add.__name__ = add.__qualname__ = name
     return add
 
 

@@ -199,6 +199,12 @@ class Access:
         self._tickets[name] = Ticket(user, path, now + TICKET_TIME)
         return name
 
+    def withdraw(self, names: Collection[str]) -> None:
+        """Forget the tickets of users whose tokens are withdrawn."""
+        self._tickets = {
+            key: one for key, one in self._tickets.items() if one.user.name not in names
+        }
+
     def _use(self, name: bytes, path: str) -> IUser:
         # Not compared in constant time: a dict compares hashes first, and a ticket is random and
         # valid once and briefly, so that timing reveals nothing useful about other tickets.

@@ -24,6 +24,7 @@ from pycomnet.mediator.server.model import UserLimits
 from pycomnet.mediator.server.resources import destination, root
 from pycomnet.mediator.server.site import Site
 from pycomnet.mediator.server.subprocesses import MAX_PROCESSES, Mediator
+from pycomnet.mediator.server.usertokens import UserTokens
 from pycomnet.net import endpoints
 from pycomnet.net.reactors import GatewayReactor
 from pycomnet.ranges import check_fields
@@ -44,9 +45,11 @@ class MediatorConfiguration:
     """A server's configuration.
 
     :ivar listen: an endpoint string.
-    :ivar checkers: check credentials; without one, the token of ``token_file`` is checked.
+    :ivar checkers: check credentials; without one, and without ``tokens``, the token of
+        ``token_file`` is checked.
     :ivar token_file: a file with the only token; it is created if it does not exist.
-    :ivar users: the limits of each user, from a tokens file.
+    :ivar tokens: the users of a tokens file. It is read again when it changes, and what the user of
+        a withdrawn token runs is ended.
     :ivar insecure: allow listening without TLS where other machines can connect.
     :ivar hosts: further names of the server.
     :ivar origins: further origins whose pages may send requests.
@@ -57,7 +60,7 @@ class MediatorConfiguration:
     listen: str = LISTEN
     checkers: tuple[ICredentialsChecker, ...] = ()
     token_file: str | None = None
-    users: Mapping[str, UserLimits] = attrs.field(factory=dict)
+    tokens: UserTokens | None = None
     limits: UserLimits = attrs.field(factory=UserLimits)
     insecure: bool = False
     hosts: tuple[str, ...] = ()
@@ -124,6 +127,10 @@ class MediatorService(ListeningService[MediatorConfiguration]):
         self.where = ""
         self._token_path: Path | None = None
         checkers = list(configuration.checkers)
+        users: Mapping[str, UserLimits] = {}
+        if configuration.tokens is not None:
+            checkers.append(configuration.tokens)
+            users = configuration.tokens.users
         if not checkers:
             checker, self._token_path = own_token(NAME, configuration.token_file)
             checkers.append(checker)
@@ -137,7 +144,7 @@ class MediatorService(ListeningService[MediatorConfiguration]):
         self.mediator.websocket = configuration.websocket
         metrics = self.mediator.metrics
         self.access = Access(
-            Portal(Realm(configuration.limits, configuration.users), checkers),
+            Portal(Realm(configuration.limits, users), checkers),
             reactor,
             names_of(configuration),
             configuration.origins,
@@ -156,6 +163,8 @@ class MediatorService(ListeningService[MediatorConfiguration]):
     async def listen(self) -> None:
         """Start to listen. Fires when it listens."""
         self.port = await endpoints.listen(self.reactor, self.configuration.listen, self.site)
+        if self.configuration.tokens is not None:
+            self.configuration.tokens.watch(self.reactor, self._withdrawn)
         host = self.port.getHost()
         scheme = "https" if endpoints.is_tls(self.configuration.listen) else "http"
         if isinstance(host, UNIXAddress):
@@ -167,6 +176,10 @@ class MediatorService(ListeningService[MediatorConfiguration]):
         self.where = f"{scheme}={f'[{name}]' if ':' in name else name}:{host.port}"
         token = f"//token_file={self._token_path}" if self._token_path else "//token_file=..."
         log.info("listening; clients reach it with {spec}", spec=self.where + token)
+
+    def _withdrawn(self, names: frozenset[str]) -> None:
+        self.access.withdraw(names)
+        self.mediator.withdraw(names)
 
     @deferred
     async def stopService(self) -> None:
@@ -185,4 +198,6 @@ class MediatorService(ListeningService[MediatorConfiguration]):
         await self.mediator.drain(self.configuration.drain if running else 0)
         if self.port is not None:
             await defer.maybeDeferred(self.port.stopListening)
+        if self.configuration.tokens is not None:
+            self.configuration.tokens.unwatch()
         self.audit.close()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, Any
 
 from h11 import ProtocolError
@@ -405,7 +405,13 @@ class StatusSocket(Socket):
         self._look: Any = None
 
     def opened(self) -> None:
+        self._mediator.watchers.add(self)
         self._say()
+
+    def withdraw(self, names: Collection[str]) -> None:
+        """Close it if its user is one of those whose tokens are withdrawn."""
+        if self._user.name in names:
+            self.close(POLICY)
 
     def _say(self) -> None:
         self._look = self._reactor.callLater(self._interval, self._say)
@@ -413,6 +419,7 @@ class StatusSocket(Socket):
             self.tell(overview(self._mediator, self._user))
 
     def lost(self, reason: Failure) -> None:
+        self._mediator.watchers.discard(self)
         if self._look is not None and self._look.active():
             self._look.cancel()
 

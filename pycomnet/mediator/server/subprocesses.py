@@ -5,8 +5,8 @@ from __future__ import annotations
 import secrets
 import signal
 from collections import OrderedDict
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Collection
+from typing import TYPE_CHECKING, Any
 
 from twisted.internet import defer
 from twisted.internet.interfaces import IReactorTime
@@ -20,6 +20,9 @@ from pycomnet.mediator.server.metrics import Metrics
 from pycomnet.mediator.server.model import HttpError, User
 from pycomnet.mediator.server.session import MediatorSession
 from pycomnet.ranges import NumberRefused, optional_real
+
+if TYPE_CHECKING:
+    from pycomnet.mediator.server.sockets import StatusSocket
 
 #: The default of the most subprocesses in all.
 MAX_PROCESSES = 256
@@ -58,6 +61,8 @@ class Mediator:
         self.websocket = True
         #: the connections that are not authenticated yet; set by the service that listens
         self.unauthenticated: UnauthenticatedConnections | None = None
+        #: the connections that show a user's list
+        self.watchers: set[StatusSocket] = set()
         self.sessions: dict[str, MediatorSession] = {}
         self.metrics = Metrics(self)
         self.audit = audit or AuditLog(None)
@@ -156,6 +161,14 @@ class Mediator:
         """A user's ended subprocesses, the newest first."""
         found = [one for one in self._past.values() if one.owner.name == user.name]
         return found[: -most - 1 : -1]
+
+    def withdraw(self, names: Collection[str]) -> None:
+        """End what users run whose tokens are withdrawn, and show them nothing more."""
+        for session in self.running():
+            if session.owner.name in names:
+                session.terminate("the token of its user was withdrawn", signal.SIGTERM)
+        for watcher in list(self.watchers):
+            watcher.withdraw(names)
 
     def _ended(self, session: MediatorSession) -> None:
         assert session.end is not None

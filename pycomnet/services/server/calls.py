@@ -20,6 +20,7 @@ from pycomnet.errors import (
     Overloaded,
     PycomnetError,
     ServerLeaving,
+    Unauthenticated,
     UnknownInterface,
     UnknownMethod,
 )
@@ -252,7 +253,10 @@ class ServerCalls(FeedCalls):
             why = caller.outlived(call.logins, *call.called)
             if why is None:
                 call.logins = connection.logins
-            elif call.running is not None:
+                continue
+            if call.begun and isinstance(why, Unauthenticated):
+                why.reason = "ended"  # so that the client does not call the method again
+            if call.running is not None:
                 call.cancel(why)
             else:
                 connection.refuse(call, why)

@@ -314,6 +314,41 @@ def test_users_are_apart_and_have_limits_of_their_own(running: Daemons, tmp_path
     assert stat.S_IMODE(audit.stat().st_mode) == 0o600
 
 
+def test_withdrawn_token_is_refused_and_what_it_started_ends(
+    running: Daemons, tmp_path: Path
+) -> None:
+    """Without a restart; the other user notices nothing. A broken file changes nothing."""
+    users = tokens_file(tmp_path, alice="", bob="")
+    tokens = tmp_path / "tokens.ini"
+    path = tmp_path / "bob.token"
+    path.write_text(users["bob"])
+    path.chmod(0o600)
+    mediator = Mediator(running, "--tokens", str(tokens), token=str(path))
+    alices, bobs = (start(mediator, SLEEP, token=users[name]) for name in ("alice", "bob"))
+    processes = [process_of(mediator, pid) for pid in (alices, bobs)]
+    ticket = mediator.curl("/tickets", "-d", '{"path": "/ws"}', token=users["alice"]).json["ticket"]
+    whole = tokens.read_text()
+    broken = tmp_path / "broken"
+    broken.write_text(f"{whole}[carol]\n")
+    broken.chmod(0o600)
+    broken.replace(tokens)
+    mediator.daemon.wait_for("what was read before stays in force: .*carol")
+    assert mediator.curl("/", token=users["alice"]).status == 200
+    without = tmp_path / "without"
+    without.write_text(whole[whole.index("[bob]") :])
+    without.chmod(0o600)
+    without.replace(tokens)
+    refused = mediator.curl("/popen", "-d", "{}", token=users["alice"])
+    assert (refused.status, refused.json["error"]) == (401, "token")
+    mediator.daemon.wait_for(f"ended {re.escape(alices)} of alice: the token of its user was")
+    assert still_there(processes[:1]) == []
+    used = mediator.curl(f"/ws?ticket={ticket}", token=None)
+    assert (used.status, used.json["error"]) == (401, "ticket")
+    assert still_there(processes[1:], 0) == processes[1:]
+    assert [each["pid"] for each in mediator.curl("/").json["processes"]] == [bobs]
+    assert not any(token in mediator.daemon.said for token in users.values())
+
+
 def test_bad_requests_are_answered_with_what_is_wrong(mediator: Mediator) -> None:
     """What can't be read is answered with what is wrong with it, and the server goes on."""
     pid = start(mediator)

@@ -18,9 +18,11 @@ import trustme
 from twisted.internet import defer
 
 import pycomnet
+from pycomnet.auth.tokens import new_token
 from pycomnet.test.processes import children, still_there
 from pycomnet.test.system.daemons import PATIENCE, Daemon, Daemons, daemons
 from pycomnet.test.system.suites import run_endings, run_suite
+from pycomnet.test.waiting import until
 from pycomnet.wire.frames import GOAWAY
 from pycomnet.wire.mux import EV_GOAWAY, Mux
 
@@ -126,6 +128,45 @@ async def test_own_user_needs_no_token_on_a_unix_socket(started: Daemons) -> Non
         await two.exit()
         assert await one.ping() > 0
     assert still_there(pids) == []
+
+
+@pytest_twisted.ensureDeferred
+async def test_withdrawn_token_ends_what_it_started(started: Daemons) -> None:
+    """Without a restart: its gateways end, also a busy one, and no new ones are started. Those of
+    another token go on.
+    """
+    from twisted.internet import reactor
+
+    tokens = started.directory / "tokens.ini"
+    made = {name: new_token() for name in ("alice", "bob")}
+
+    def write(*names: str) -> None:
+        new = started.directory / "new"
+        new.write_text("".join(f"[{name}]\ntoken = {made[name]}\n" for name in names))
+        new.chmod(0o600)
+        new.replace(tokens)
+
+    write("alice", "bob")
+    daemon, spec = start(started, "--tokens", str(tokens))
+    where = spec.split("//")[0]
+    async with pycomnet.Group(reactor) as alices, pycomnet.Group(reactor) as bobs:
+        alice = await alices.makegateway(f"{where}//token={made['alice']}")
+        bob = await bobs.makegateway(f"{where}//token={made['bob']}")
+        busy = alice.call("time:sleep", 1000)
+        pid = alice.info["pid"]
+        assert len(children(daemon.pid)) == 2
+        write("bob")
+        with pytest.raises(pycomnet.PycomnetError):
+            await busy
+        with pytest.raises(pycomnet.GatewayNotStarted, match="nobody here has such a token"):
+            await alices.makegateway(f"{where}//token={made['alice']}")
+        await until(lambda: not still_there({pid}, 0), "the process of alice has ended")
+        await until(lambda: len(children(daemon.pid)) == 1, "so has its supervisor")
+        assert await bob.call("operator:add", 1, 2) == 3
+        write("bob", "alice")
+        again = await alices.makegateway(f"{where}//token={made['alice']}")
+        assert await again.call("operator:add", 1, 2) == 3
+    assert not any(token in daemon.said for token in made.values())
 
 
 #: As another user, connects to a unix socket, says what it is given in hex, and prints the answer.

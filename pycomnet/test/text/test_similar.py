@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from pycomnet.text.similar import most_similar, suggestion, suggestion_or_all
+from pycomnet.text.similar import LONGEST, MOST, most_similar, suggestion, suggestion_or_all
 
 
 class SimilarTests(SynchronousTestCase):
@@ -28,6 +28,19 @@ class SimilarTests(SynchronousTestCase):
         self.assertIsNone(most_similar("call", ()))
         self.assertIsNone(most_similar("env", ["env:NAME"]))
         self.assertEqual(most_similar("env", ["env:NAME"], 0.5), "env:NAME")
+
+    def test_long_names_and_very_many_are_not_compared(self) -> None:
+        """So that names that another process has chosen take no time; short ones still are."""
+        long = "".join(map(chr, range(0x4E00, 0x4E00 + LONGEST)))
+        self.assertEqual(most_similar(long, [long[::-1], long[:-1]]), long[:-1])
+        for word, known in (
+            (long + "x", [long]),
+            (long, [long + "x"]),
+            ("call", ["x"] + [f"{n:06}" for n in range(MOST)] + ["call"]),
+        ):
+            self.assertIsNone(most_similar(word, known))
+        self.assertEqual(most_similar("cal", [long * 1000, "call"]), "call")
+        self.assertIn("there are", suggestion_or_all(long * 1000, ["call"]))
 
     def test_suggestion_is_the_end_of_an_error(self) -> None:
         """Without a similar name it is empty, or all names are listed."""

@@ -284,7 +284,7 @@ class EndTests(AccessCase):
         del self.table.users["alice"]
         self.network.wait(5)
         problem = self.failureResultOf(waiting, Unauthenticated).value
-        self.assertEqual(problem.reason, "expired")
+        self.assertEqual(problem.reason, "ended")
 
     def test_roles_are_the_current_ones(self) -> None:
         """A role that is taken away ends the login; the client logs in anew with what is left."""

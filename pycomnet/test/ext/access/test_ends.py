@@ -257,6 +257,31 @@ class UnderWayTests(LoginCase):
         self.assertEqual(self.successResultOf(waiting[2]), "bob")
         self.assertEqual((self.shop.ran, len(self.shop.streaming)), (["buy"], 1))
 
+    def test_stream_whose_method_has_run_is_not_repeated(self) -> None:
+        """Although it has given no value, and another login would be accepted."""
+        began: list[str] = []
+
+        @interface("org.example.belt")
+        @access.auth(self.table)
+        class Belt(Service):
+            @method(stream=True)
+            async def parcels(self, request: Any) -> Any:
+                began.append(request.user.name)
+                yield await defer.Deferred()
+
+        self.successResultOf(self.server.add(Belt()))
+        alice = self.context_of("alice").at(self.address, "org.example.belt")
+        waiting = alice.stream("parcels").receive()
+        self.network.deliver()
+        self.table.users["alice"] = ("a password", "clerk")
+        self.network.wait(3)
+        self.assertEqual(self.failureResultOf(waiting, Unauthenticated).value.reason, "ended")
+        self.assertEqual(began, ["alice"])
+        again = alice.stream("parcels").receive()
+        self.network.wait(1)
+        self.assertNoResult(again)
+        self.assertEqual(began, ["alice"] * 2)
+
     def test_stream_ends_when_its_connection_is_anothers(self) -> None:
         """Who logs in anew has what is theirs, and not what was begun by another."""
         for user, word, goes_on in (("bob", "b password", False), ("alice", "a password", True)):

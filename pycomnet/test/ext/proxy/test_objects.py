@@ -81,6 +81,8 @@ class DescriptionTests(ProxyCase):
         self.assertEqual(add.__doc__, "The sum of a and b.\n\nWithout b it is a.")
         self.assertEqual(add.__name__, "add")
         self.assertIn("<method add(a: int, b: int = ...) -> int of org.example.tools", repr(add))
+        add = self.known().batch().add
+        self.assertEqual((add.__name__, add.__qualname__), ("add", "add"))
         said = str(inspect.signature(self.proxy["import"]))
         self.assertEqual(said, "(**arguments)")
         self.assertEqual(str(inspect.signature(self.proxy.anything)), "(**arguments)")

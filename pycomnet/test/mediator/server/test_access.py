@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 from twisted.cred.checkers import ICredentialsChecker
@@ -11,6 +12,7 @@ from twisted.cred.portal import Portal
 from twisted.internet import defer
 from twisted.internet.address import IPv4Address
 from twisted.internet.task import Clock
+from twisted.python.usage import UsageError
 from twisted.trial.unittest import SynchronousTestCase
 from twisted.web.http_headers import Headers
 from zope.interface import implementer
@@ -116,6 +118,22 @@ class Checkers(AccessCase):
         self.assertFalse(options.supportsInterface(IUsernamePassword))
         self.assertIn("auth=", options.longOpt)
 
+    def test_only_one_checker_of_tokens(self) -> None:
+        """A portal would leave the others out: it is a mistake on the command line."""
+        path = self.mktemp()
+        with open(path, "w") as file:
+            os.fchmod(file.fileno(), 0o600)
+            file.write(f"[alice]\ntoken = {TOKEN}\n")
+        for auths, args in ((1, ["--tokens", path]), (2, [])):
+            options = Options()
+            options["credCheckers"] = [Slow() for _ in range(auths)]
+            with self.assertRaisesRegex(UsageError, "one of them checks the tokens"):
+                options.parseOptions(args)
+        options = Options()
+        options["credCheckers"] = [Slow()]
+        options.parseOptions([])
+        self.assertEqual(len(options.configuration.checkers), 1)
+
 
 class Tokens(AccessCase):
     """Bearer tokens."""
@@ -150,6 +168,11 @@ class Tokens(AccessCase):
         late = self.access.ticket(me, "/ws")
         self.clock.advance(TICKET_TIME)
         self.refused(401, "ticket", using(late), "/ws")
+        withdrawn = self.access.ticket(me, "/ws")
+        self.access.withdraw({"somebody"})
+        self.assertIs(self.login(using(self.access.ticket(me, "/ws")), "/ws"), me)
+        self.access.withdraw({me.name})
+        self.refused(401, "ticket", using(withdrawn), "/ws")
         for _ in range(MAX_TICKETS):
             self.access.ticket(me, "/ws")
         problem = self.assertRaises(HttpError, self.access.ticket, me, "/ws")

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import gc
 import json
+import signal
 import weakref
 from typing import Any
 
+from twisted.internet.error import ConnectionDone
+from twisted.python.failure import Failure
 from wsproto import ConnectionType, WSConnection
 from wsproto.events import (
     AcceptConnection,
@@ -22,6 +25,7 @@ from pycomnet.mediator.chunks import chunk
 from pycomnet.mediator.frames import HEADER, frame
 from pycomnet.mediator.server import resources, sockets
 from pycomnet.mediator.server.model import UserLimits
+from pycomnet.mediator.server.session import KILL_TIMEOUT
 from pycomnet.mediator.server.site import HTTPRequest
 from pycomnet.mediator.server.sockets import (
     CONFIRM_EVERY,
@@ -296,3 +300,23 @@ class AliveTests(SocketCase):
         self.assertEqual(self.client.read(), [])
         transport.producer.resumeProducing()
         self.assertEqual(self.client.read(), [(STDOUT, 0, b"x" * 100)])
+
+
+class WithdrawnTests(SocketCase):
+    """What ends with a token."""
+
+    def test_subprocess_ends_and_list_is_closed(self) -> None:
+        """Those of the user whose token was withdrawn, and of no other."""
+        status = Client(self, "/ws")
+        (listed,) = status.said
+        self.assertEqual(f"/exec/{listed['processes'][0]['pid']}", self.path)
+        self.mediator.withdraw({"somebody"})
+        self.clock.advance(1)
+        self.assertEqual((status.closed(), self.child.signals), (None, []))
+        self.mediator.withdraw({listed["user"]})
+        self.assertEqual(status.closed(), sockets.POLICY)
+        self.assertEqual(self.child.signals, [signal.SIGTERM])
+        self.clock.advance(KILL_TIMEOUT)
+        self.assertEqual(self.child.signals[-1], signal.SIGKILL)
+        status.connection.channel.connectionLost(Failure(ConnectionDone()))
+        self.assertEqual(self.mediator.watchers, set())

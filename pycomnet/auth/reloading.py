@@ -1,0 +1,152 @@
+"""Reads files again when they change."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from typing import Generic, TypeVar
+
+import attrs
+
+from pycomnet.text.logs import Logger
+
+T = TypeVar("T")
+
+log = Logger()
+
+#: Seconds after which an empty file is assumed to be intended.
+SETTLED = 3.0
+
+
+@attrs.frozen
+class FileStamp:
+    """A value that changes when a file changes.
+
+    :ivar changed: the time of day of its last change.
+    """
+
+    inode: int
+    size: int
+    changed: float
+    times: tuple[int, int]
+
+
+Stamp = tuple[FileStamp, ...]
+
+
+def stamp_of(files: tuple[str, ...]) -> Stamp:
+    """A value that changes when one of the files changes.
+
+    :raises OSError: one does not exist.
+    """
+    found = (os.stat(path) for path in files)
+    return tuple(
+        FileStamp(one.st_ino, one.st_size, one.st_mtime, (one.st_mtime_ns, one.st_ctime_ns))
+        for one in found
+    )
+
+
+class ReloadedFiles(Generic[T]):
+    """Reads files when a server begins to use them, and again when they have changed.
+
+    If a changed file is malformed or gone, the previous contents stay in force, and a critical
+    message is logged once.
+
+    :ivar version: has a new value after each reading.
+    """
+
+    version = 0
+
+    def __init__(self) -> None:
+        self._current: T | None = None
+        self._stamp: Stamp | None = None
+        #: the error that was logged last
+        self._logged = ""
+        #: whether the last reading has failed
+        self._failed = False
+        #: several threads may look for changes
+        self._lock = threading.Lock()
+
+    def files(self) -> tuple[str, ...]:
+        """The files whose changes count."""
+        raise NotImplementedError
+
+    def read(self) -> T:
+        """Read them.
+
+        :raises PycomnetError: they can't be used.
+        """
+        raise NotImplementedError
+
+    def open(self) -> None:
+        """Read them for the first time.
+
+        :raises PycomnetError: they can't be used.
+        """
+        with self._lock:
+            if self._current is None:
+                self._read()
+
+    def _read(self) -> None:
+        before = self._seen()
+        self._current = self.read()
+        self.version += 1
+        after = self._seen()
+        # It changed while it was read, or there are other files than before: the next poll reads it
+        # again.
+        self._stamp = after if before == after else None
+
+    def _seen(self) -> Stamp | None:
+        try:
+            return stamp_of(self.files())
+        except OSError:
+            return None
+
+    def current(self) -> T:
+        """The current contents of the files. It may block, and several threads may call it.
+
+        :raises PycomnetError: they were never read, and can't be used.
+        """
+        self.refresh()
+        assert self._current is not None
+        return self._current
+
+    def latest(self) -> T | None:
+        """The contents that were read last."""
+        return self._current
+
+    def refresh(self) -> None:
+        """Read the files again if they have changed. It may block, as :meth:`current`."""
+        with self._lock:
+            if self._current is None:
+                self._read()
+                return
+            seen = self._seen()
+            if seen is not None and seen == self._stamp and not self._failed:
+                return
+            try:
+                if seen is not None and self._is_being_written(seen):
+                    return  # the next poll reads it
+                self._read()
+            except Exception as problem:  # whatever is wrong: it has to go on with what there is
+                if str(problem) != self._logged:
+                    self._logged = str(problem)
+                    log.critical("what was read before stays in force: {problem}", problem=problem)
+                # Also if the files do not change again: the fault may have been elsewhere, for
+                # example a lack of descriptors.
+                self._failed = True
+                return
+            self._logged = ""
+            self._failed = False
+            log.info("{files} was read again", files=", ".join(self.files()))
+
+    def _is_being_written(self, seen: Stamp) -> bool:
+        """Whether a file has just been emptied, and not replaced: it is written to in place."""
+        return any(
+            not now.size and now.inode == before.inode and abs(time.time() - now.changed) < SETTLED
+            for now, before in zip(seen, self._stamp or (), strict=False)
+        )
+
+
+__all__ = ["FileStamp", "ReloadedFiles", "Stamp", "stamp_of"]

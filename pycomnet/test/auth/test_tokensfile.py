@@ -1,0 +1,172 @@
+"""The tokens file of a daemon: what changes of it do."""
+
+from __future__ import annotations
+
+import os
+from unittest import mock
+
+from twisted.internet.task import Clock
+
+from pycomnet.auth import reloading
+from pycomnet.auth.admission import Admission, NotAdmitted
+from pycomnet.auth.tokens import KnownToken, TokenChecker, digest
+from pycomnet.auth.tokensfile import POLL_EVERY, TokensFile
+from pycomnet.errors import TokenError
+from pycomnet.mediator.server.model import UserLimits
+from pycomnet.mediator.server.usertokens import UserTokens
+from pycomnet.test.ext.access.test_passwords import FileCase
+
+ALICE, BOB, NEW = "alice-token-123456", "bob-token-12345678", "alice-new-token-1234"
+BOTH = f"[alice]\ntoken = {ALICE}\n[bob]\ntoken = {BOB}\n"
+ONLY_BOB = f"[bob]\ntoken = {BOB}\n"
+
+
+class TokensFileTests(FileCase):
+    """A tokens file that is watched."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.clock = Clock()
+        self.withdrawn: list[frozenset[str]] = []
+
+    def watched(self, text: str = BOTH) -> TokensFile:
+        """The file with this text."""
+        tokens = TokensFile(self.file("tokens", text))
+        tokens.open()
+        tokens.watch(self.clock, self.withdrawn.append)
+        self.addCleanup(tokens.unwatch)
+        return tokens
+
+    def name(self, tokens: TokensFile, token: str) -> str | None:
+        """Whose token this is."""
+        found = tokens.find(token.encode())
+        return found.name if found else None
+
+    def test_login_sees_a_change_at_once(self) -> None:
+        """A withdrawn token is refused and a new one accepted, before the next poll."""
+        tokens = self.watched()
+        self.assertEqual([self.name(tokens, each) for each in (ALICE, BOB)], ["alice", "bob"])
+        self.file("tokens", ONLY_BOB + f"[carol]\ntoken = {NEW}\n")
+        found = [self.name(tokens, each) for each in (ALICE, BOB, NEW)]
+        self.assertEqual(found, [None, "bob", "carol"])
+        self.assertEqual(self.withdrawn, [{"alice"}])
+
+    def test_poll_reports_what_is_withdrawn_once(self) -> None:
+        """Without any login, and until the file is no longer watched."""
+        tokens = self.watched()
+        self.file("tokens", ONLY_BOB)
+        self.clock.advance(POLL_EVERY)
+        self.clock.advance(POLL_EVERY)
+        self.assertEqual(self.withdrawn, [{"alice"}])
+        tokens.unwatch()
+        self.file("tokens", BOTH.replace(BOB, NEW))
+        self.clock.advance(POLL_EVERY)
+        self.assertEqual(self.withdrawn, [{"alice"}])
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_replaced_token_is_withdrawn(self) -> None:
+        """Also if it is in a file of its own; other settings of a section do not matter."""
+        own = self.file("alice.token", ALICE)
+        tokens = self.watched("[alice]\ntoken_file = alice.token\n" + ONLY_BOB)
+        self.file("tokens", ONLY_BOB + f"[alice]\ntoken = {ALICE}\n")
+        self.clock.advance(POLL_EVERY)
+        self.assertEqual((self.withdrawn, self.name(tokens, ALICE)), ([], "alice"))
+        self.file("tokens", "[alice]\ntoken_file = alice.token\n" + ONLY_BOB)
+        self.clock.advance(POLL_EVERY)
+        self.clock.advance(POLL_EVERY)  # from then on it looks at the other file, too
+        self.file("alice.token", NEW)
+        self.clock.advance(POLL_EVERY)
+        self.assertEqual(self.withdrawn, [{"alice"}])
+        self.assertEqual([self.name(tokens, each) for each in (ALICE, NEW)], [None, "alice"])
+        self.assertTrue(os.path.exists(own))
+
+    def test_token_that_goes_to_another_user_is_withdrawn(self) -> None:
+        """What runs is its former user's."""
+        tokens = self.watched()
+        self.file("tokens", BOTH.replace("alice]", "carol]"))
+        self.clock.advance(POLL_EVERY)
+        self.assertEqual((self.withdrawn, self.name(tokens, ALICE)), ([{"alice"}], "carol"))
+
+    def test_broken_file_changes_nothing(self) -> None:
+        """It is logged once, and read when it is in order again."""
+        tokens = self.watched()
+        with mock.patch.object(reloading, "log") as log:
+            for text in (ONLY_BOB + "[carol]\n", "nonsense", "[bob]\n"):
+                self.file("tokens", text)
+                log.critical.reset_mock()
+                self.clock.advance(POLL_EVERY)
+                self.clock.advance(POLL_EVERY)
+                self.assertEqual(log.critical.call_count, 1, text)
+                self.assertEqual(self.name(tokens, ALICE), "alice")
+            os.unlink(tokens.path)
+            self.clock.advance(POLL_EVERY)
+            self.assertEqual(self.name(tokens, ALICE), "alice")
+            self.file("tokens", ONLY_BOB, 0o644)
+            self.clock.advance(POLL_EVERY)
+            self.assertEqual((self.name(tokens, ALICE), self.withdrawn), ("alice", []))
+        self.file("tokens", ONLY_BOB)
+        self.clock.advance(POLL_EVERY)
+        self.assertEqual((self.name(tokens, ALICE), self.withdrawn), (None, [{"alice"}]))
+
+    def test_error_while_sessions_are_ended_does_not_end_the_polls(self) -> None:
+        """It is logged, and the next change counts."""
+        told: list[frozenset[str]] = []
+
+        def withdrawn(names: frozenset[str]) -> None:
+            told.append(names)
+            raise RuntimeError("of a session")
+
+        tokens = TokensFile(self.file("tokens", BOTH))
+        tokens.open()
+        tokens.watch(self.clock, withdrawn)
+        self.addCleanup(tokens.unwatch)
+        self.file("tokens", ONLY_BOB)
+        self.clock.advance(POLL_EVERY)
+        self.assertEqual(len(self.flushLoggedErrors(RuntimeError)), 1)
+        self.file("tokens", ONLY_BOB.replace(BOB, NEW))
+        self.clock.advance(POLL_EVERY)
+        self.assertEqual(len(self.flushLoggedErrors(RuntimeError)), 1)
+        self.assertEqual(told, [{"alice"}, {"bob"}])
+
+    def test_admission_by_the_file_goes_with_it(self) -> None:
+        """A daemon's own decision is that of the file as it is."""
+        admission = Admission.of("a", ("tcp:1",), tokens=self.file("tokens", BOTH))
+        transport = mock.Mock()
+        self.assertEqual(admission.admit(transport, ALICE.encode()), "alice")
+        self.file("tokens", ONLY_BOB)
+        self.assertRaises(NotAdmitted, admission.admit, transport, ALICE.encode())
+        self.assertEqual(admission.admit(transport, BOB.encode()), "bob")
+
+    def test_file_has_to_be_in_order_at_first(self) -> None:
+        """The error is that of the file."""
+        path = self.file("tokens", "[alice]\n")
+        self.assertRaises(TokenError, Admission.of, "a", ("tcp:1",), tokens=path)
+
+    def test_holding_is_by_user_and_token(self) -> None:
+        """Not by other settings."""
+        checker = TokenChecker([KnownToken("alice", digest(ALICE))])
+        for token, holds in (
+            (KnownToken("alice", digest(ALICE), {"processes": "3"}), True),
+            (KnownToken("alice", digest(NEW)), False),
+            (KnownToken("bob", digest(ALICE)), False),
+        ):
+            self.assertEqual(checker.holds(token), holds, token)
+
+
+class UserTokensTests(FileCase):
+    """The limits of users, which change with the file."""
+
+    def test_limits_change_with_the_file(self) -> None:
+        """A value that is not valid leaves all as it was."""
+        text = f"[alice]\ntoken = {ALICE}\nprocesses = "
+        tokens = UserTokens(self.file("tokens", f"{text}3\n"), UserLimits(linger=7.0))
+        tokens.open()
+        users = tokens.users
+        self.assertEqual((users["alice"].processes, users["alice"].linger), (3, 7.0))
+        self.file("tokens", f"{text}many\n{ONLY_BOB}")
+        tokens.refresh()
+        self.assertEqual((users["alice"].processes, list(users)), (3, ["alice"]))
+        self.assertIsNone(tokens.find(BOB.encode()))
+        self.file("tokens", f"{text}5\n{ONLY_BOB}")
+        tokens.refresh()
+        self.assertEqual((users["alice"].processes, list(users)), (5, ["alice", "bob"]))
