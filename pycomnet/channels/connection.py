@@ -365,7 +365,6 @@ class Connection(Live, Protocol):
         self._write_now = eager.writer(transport)
         if eager.is_plain(transport):
             self._descriptor = transport
-            transport.SEND_LIMIT = BULK_SIZE
             transport.bufferSize = self.small_size
             self._busy_poll = BusyPoll.of(transport)
         transport.registerProducer(self, True)

@@ -9,13 +9,12 @@ and the near side makes a gateway of each: ``ChannelGateway(channel.receive())``
 """
 
 import os
-import re
-import subprocess
 import sys
 
 from .path import own_imports
 
 with own_imports:
+    import re
     import shlex
     import subprocess
     import threading

@@ -243,7 +243,8 @@ class FarSide(Live):
         if self._finder is None:
             modules = _modules
             if modules is None:
-                from . import modules
+                with own_imports:
+                    from . import modules
             self._finder = modules.Finder(link)
         self._finder.offer(PureCodec().decode(payload))
         link.mux.close(channel.stream, 2, link.encode(True))
@@ -254,7 +255,8 @@ class FarSide(Live):
         if self._prepared is not None:
             self._prepared.close()
         try:
-            from .lingering.io import prepare
+            with own_imports:
+                from .lingering.io import prepare
 
             self._prepared = prepare(link, payload)
         except ImportError:

@@ -283,6 +283,9 @@ class NatsClient:
         :param to: the subject and, after a blank, the subject for replies.
         :param headers: as they are sent; empty for none.
         """
+        if type(payload) is not bytes:
+            # It is written later: text has to be refused here, and what can change is copied.
+            payload = bytes(memoryview(payload))
         length = len(payload) + len(headers)
         if length > self.max_payload:
             raise InvalidArguments(

@@ -48,6 +48,7 @@ def writer(transport: Any) -> Callable[[Pieces], None]:
     """
     if not is_plain(transport):
         return lambda pieces: transport.write(b"".join(pieces))
+    transport.SEND_LIMIT = BULK_SIZE
     write_some = transport.writeSomeData
     has_unwritten = _twisted.has_unwritten
 

@@ -10,9 +10,10 @@ from twisted.web import http
 #: after the previous request (:rfc:`9112`, section 2.2).
 FIRST = frozenset(range(0x21, 0x7F)) | frozenset(b"\r\n")
 #: The answer to anything else.
+_TEXT = b"this port speaks HTTP/1.1\n"
 NOT_HTTP = (
     b"HTTP/1.1 400 Bad Request\r\nconnection: close\r\ncache-control: no-store\r\n"
-    b"content-type: text/plain\r\ncontent-length: 31\r\n\r\nthis port speaks plain HTTP/1.1\n"
+    b"content-type: text/plain\r\ncontent-length: %d\r\n\r\n%b" % (len(_TEXT), _TEXT)
 )
 
 

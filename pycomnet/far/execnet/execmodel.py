@@ -12,8 +12,19 @@ try:
 except ImportError:  # Python 2
     from thread import get_ident
 
+try:
+    from _pycomnet.far.path import own_imports
+except ImportError:  # in the near side's process
+    from ..path import own_imports
+
 #: The models of execnet that there are here.
 KNOWN = ("thread", "main_thread_only")
+
+
+def _load(name):
+    """A module of the standard library, also where the working directory has one of its name."""
+    with own_imports:
+        return __import__(name)
 
 
 class ExecModel(object):
@@ -33,32 +44,22 @@ class ExecModel(object):
     @property
     def queue(self):
         """The module."""
-        if str is bytes:
-            import Queue as queue
-        else:
-            import queue
-        return queue
+        return _load("Queue" if str is bytes else "queue")
 
     @property
     def subprocess(self):
         """The module."""
-        import subprocess
-
-        return subprocess
+        return _load("subprocess")
 
     @property
     def socket(self):
         """The module."""
-        import socket
-
-        return socket
+        return _load("socket")
 
     @property
     def RLock(self):
         """``threading.RLock``: makes locks that a thread may take several times."""
-        import threading
-
-        return threading.RLock
+        return _load("threading").RLock
 
     #: as in execnet, a thread may take this one several times, too
     Lock = RLock
@@ -66,9 +67,7 @@ class ExecModel(object):
     @property
     def Event(self):
         """The class."""
-        import threading
-
-        return threading.Event
+        return _load("threading").Event
 
     def get_ident(self):
         """The number of this thread."""
@@ -76,9 +75,7 @@ class ExecModel(object):
 
     def start(self, func, args=()):
         """Call a function in a new thread."""
-        import threading
-
-        thread = threading.Thread(target=func, args=tuple(args))
+        thread = _load("threading").Thread(target=func, args=tuple(args))
         thread.daemon = True
         thread.start()
 

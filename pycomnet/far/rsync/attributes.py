@@ -23,6 +23,8 @@ class Attributes(object):
         self._flavour = receiver.flavour
         self._dry_run = receiver.dry_run
         self._times = Times(receiver)
+        #: device and inode -> the time that was set here for one of several names of a file
+        self._set_times = {}
 
     def same_time(self, opened, status, time):
         """Whether something has a time, as far as its file system can have it.
@@ -67,6 +69,8 @@ class Attributes(object):
                 found = file.status()
                 if found is None or self._are_set(entry, found):
                     break
+            if found is not None and found.st_nlink > 1:
+                self._set_times[found.st_dev, found.st_ino] = time_of(found)
         finally:
             file.close()
         return CHANGED
@@ -81,9 +85,11 @@ class Attributes(object):
         """Whether a file is the compared one, or has the size and time of the one to be sent."""
         if found is None or found.st_size != status.st_size:
             return False
-        is_same_file = (found.st_dev, found.st_ino) == (status.st_dev, status.st_ino)
-        if is_same_file and time_of(found) == time_of(status):
-            return True
+        file = found.st_dev, found.st_ino
+        if file == (status.st_dev, status.st_ino):
+            time = time_of(found)
+            if time == time_of(status) or time == self._set_times.get(file):
+                return True
         return self.same_time(entry.directory.open, found, entry.time)
 
     def _set(self, file, entry, status):

@@ -22,6 +22,8 @@ from twisted.internet.utils import getProcessOutputAndValue
 
 import pycomnet
 from pycomnet.errors import ProtocolViolation
+from pycomnet.far import execnet
+from pycomnet.gateways.modules import ModuleOffer
 from pycomnet.gateways.spec import Spec
 from pycomnet.test.gateways import suite
 from pycomnet.test.gateways.case import GatewayCase
@@ -455,7 +457,7 @@ IMPORTED = (
     *("signal", "functools", "contextlib", "textwrap", "codeop", "ast", "keyword", "string"),
     *("stat", "errno", "time", "copyreg", "operator", "reprlib", "heapq", "__future__", "random"),
     *("ormsgpack", "multiprocessing", "subprocess", "shlex", "hashlib", "gc", "termios"),
-    *("enum", "colorsys"),
+    *("enum", "colorsys", "io", "abc", "queue", "importlib"),
 )
 
 
@@ -486,6 +488,18 @@ class Surroundings(PopenCase):
         # The user's code has plain Python's path.
         source = "import sys, own_module; channel.send([sys.path[0], own_module.value])"
         self.assertEqual(await gw.remote_exec(source).receive(), ["", 5])
+        # Modules that are loaded after the user's code was let in.
+        maker = "from _pycomnet.far.gateways import niceness; channel.send(niceness('popen', '3'))"
+        self.assertEqual(await gw.remote_exec(maker).receive(), 3)
+        await gw.offer_modules(ModuleOffer.far_package("execnet", execnet))
+        offered = """
+            from execnet.execmodel import get_execmodel
+            model = get_execmodel("thread")
+            queue = model.queue.Queue()
+            model.start(queue.put, (model.subprocess.PIPE + model.socket.AF_UNIX,))
+            channel.send(queue.get(timeout=60))
+        """
+        self.assertEqual(await gw.remote_exec(offered).receive(), 0)
         error = await self.failure(gw.call("colorsys:rgb_to_hsv", 1, 1, 1), pycomnet.RemoteError)
         self.assertIn("the user's colorsys", str(error))
 

@@ -117,6 +117,23 @@ class MessageTests(NatsCase):
         self.assertEqual(writes, [1, 99])
         self.assertEqual(len(self.nats.published), 100)
 
+    def test_payload_that_is_no_bytes(self) -> None:
+        """Text is refused, and what waits with it is sent; a buffer may change after the call."""
+        client = self.client()
+        client.publish("a", b"first")
+        for wrong in ("text", None, 5):
+            payload: Any = wrong
+            self.assertRaises(TypeError, client.publish, "a", payload)
+        buffer = bytearray(b"buffer")
+        client.publish("a", buffer)
+        wide: Any = memoryview(buffer[:4]).cast("I")
+        client.publish("a", wide)
+        buffer[:] = b"changed"
+        client.publish("a", b"last")
+        self.network.deliver()
+        payloads = [message[-1] for message in self.nats.published]
+        self.assertEqual(payloads, [b"first", b"buffer", b"buff", b"last"])
+
     def test_a_slow_subscription_drops_and_counts(self) -> None:
         """Another one of the same client has all."""
         client = self.client()

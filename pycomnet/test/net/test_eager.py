@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from socket import MSG_WAITALL, SO_SNDBUF, SOL_SOCKET, socketpair
 from typing import Any
 
 from hypothesis import strategies as st
-from twisted.internet import main
+from twisted.internet import main, tcp
 from twisted.internet.abstract import FileDescriptor
+from twisted.internet.protocol import Protocol
 from twisted.trial.unittest import SynchronousTestCase
 
 from pycomnet.net.eager import flush_now, writer
@@ -105,6 +107,21 @@ class EagerTests(SynchronousTestCase):
             writer(transport)((b"head", bytes(size)))
             flush_now(transport)
             self.assertEqual((socket.calls, transport.watch.writers), (1, set()))
+
+    def test_much_is_written_in_one_call(self) -> None:
+        """A real transport takes as much at once as the system does, not Twisted's 128 KiB."""
+        ours, theirs = socketpair()
+        self.addCleanup(theirs.close)
+        self.addCleanup(ours.close)
+        ours.setblocking(False)
+        ours.setsockopt(SOL_SOCKET, SO_SNDBUF, 1 << 19)
+        reactor: Any = Watch()
+        transport: Any = tcp.Connection(ours, Protocol(), reactor)
+        transport.connected = 1
+        size = 4 + (3 << 16)
+        writer(transport)((b"head", bytes(size - 4)))
+        self.assertEqual(reactor.writers, set())
+        self.assertEqual(len(theirs.recv(size, MSG_WAITALL)), size)
 
     def test_producer_is_paused_and_resumed(self) -> None:
         """Who produces is paused by what the system does not take, and resumed after that."""

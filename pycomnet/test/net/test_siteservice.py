@@ -77,6 +77,31 @@ class SiteServiceTests(TestCase):
         await endpoint.connect(Factory.forProtocol(Client))
         self.assertIn("may speak no TLS", await lost)
 
+    async def test_answer_to_another_protocol_is_whole(self) -> None:
+        """It has the length that it says, and the connection ends."""
+        site = self.make()
+        site.startService()
+        lost: Deferred[bytes] = Deferred()
+
+        class Client(Protocol):
+            received = b""
+
+            def connectionMade(self) -> None:
+                transport: Any = self.transport
+                transport.write(b"\x16\x03\x01")
+
+            def dataReceived(self, data: bytes) -> None:
+                self.received += data
+
+            def connectionLost(self, reason: Failure = connectionDone) -> None:
+                lost.callback(self.received)
+
+        endpoint = endpoints.client_endpoint(self.reactor, site.address())
+        await endpoint.connect(Factory.forProtocol(Client))
+        head, _, body = (await lost).partition(b"\r\n\r\n")
+        self.assertTrue(head.startswith(b"HTTP/1.1 400 "))
+        self.assertIn(b"content-length: %d" % len(body), head.splitlines())
+
     async def test_bodies_are_not_kept(self) -> None:
         """A body fills neither memory nor the disk, whether its length is said before or not."""
         site = self.make()

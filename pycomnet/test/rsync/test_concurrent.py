@@ -66,6 +66,21 @@ class ConcurrentTests(CaseTests):
             self.assertEqual(sync(self.source, self.destination)["failed"], {})
             self.assertEqual(self.state(), one)
 
+    def test_two_names_of_one_file(self) -> None:
+        """Files that are one file here, and equal, are no failure: only this run has changed it."""
+        for at in (True, False):
+            for name, time in (("file", NOON), ("other", NOON + 1)):
+                self.put(self.source, (b"content", 0o644, time), name)
+            self.put(self.destination, (b"content", 0o644, NOON - 5))
+            other = f"{self.destination}/other"
+            if os.path.lexists(other):
+                os.unlink(other)
+            os.link(f"{self.destination}/file", other)
+            with mock.patch.object(tree, "AT", at):
+                done = sync(self.source, self.destination)
+            self.assertEqual((done["failed"], done["equal"]), ({}, [b"file", b"other"]))
+            self.assertEqual(self.state("other"), (b"content", 0o644, NOON + 1))
+
     def test_written_while_its_digest_is_compared(self) -> None:
         """A file that a program changes in place does not get the time of what it was equal to."""
         self.put(self.source, (b"content", 0o644, NOON))
