@@ -33,15 +33,15 @@ import queue
 class Channel:
     """One end of a channel to code at the far side.
 
-    It is closed when nothing refers to it any more, nothing waits for its values, and it has no
-    callback. Code that ``remote_exec`` started runs on then: its ``receive`` raises EOFError,
-    what
-    it sends is dropped, and what it raises is logged. A channel that far code got in a value is
-    closed here when the far code drops its last reference. So far code has to keep a reference
-    to a
-    channel that is sent repeatedly; otherwise each sending makes another channel. (If Python
-    does
-    not count references, the garbage collector decides when that happens.)
+    It is closed when nothing refers to it, nothing waits for its values, and it has no callback.
+    Code that ``remote_exec`` started then runs on: its ``receive`` raises EOFError, its values
+    are
+    dropped, and its error is logged. If far code got the channel in a value, it is closed here
+    when
+    the far code drops its last reference. So far code has to keep a reference to a channel that
+    is
+    sent repeatedly; otherwise each sending makes another channel. (If Python does not count
+    references, the garbage collector decides when that happens.)
 
     :ivar gateway: the gateway that it leads to.
     """
@@ -152,7 +152,7 @@ class ChannelFile:
     @property
     def closed(self) -> bool: ...
     def flush(self, *, timeout: float | None = ...) -> None:
-        """Do nothing: what was written has been sent.
+        """Do nothing: ``write`` has sent its data already.
 
         :param timeout: seconds; then it is cancelled and raises TimeoutExpired.
         """
@@ -300,8 +300,8 @@ class Context:
 class Gateway:
     """A far side.
 
-    Made by :meth:`Group.makegateway`. It is ended when nothing refers to it, its group or one of
-    its channels any more.
+    Made by :meth:`Group.makegateway`. It ends when nothing refers to it, its group or one of its
+    channels.
 
     :ivar id: its name in its group.
     :ivar spec: its :class:`~pycomnet.gateways.spec.Spec`.
@@ -458,9 +458,9 @@ class Gateway:
         :param modules: names of top-level modules or packages; ``"__main__"`` for the program
             itself, which has to be guarded (``if __name__ == "__main__":``); or directories, as
             ``Path`` or as text with a separator, for all modules that Python would find there.
-        :returns: when the far side has been told; code that is sent after this call finds
-            the modules in any case. Raises :class:`ConnectionLost`. Cancelling it changes
-            nothing there.
+        :returns: when the far side has the offer; code that is sent after this call finds the
+            modules in any case. Raises :class:`ConnectionLost`. Cancelling it changes nothing
+            there.
         :raises CodeNotSendable: there is no such module, or it has no Python source.
         :param timeout: seconds; then it is cancelled and raises TimeoutExpired.
         """

@@ -6,6 +6,7 @@ import functools
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from pycomnet.blocking.docstrings import blocking_docstring
 from pycomnet.blocking.waiting import running_reactor, wait_for
 from pycomnet.blocking.wrapper import (
     Blocking,
@@ -120,6 +121,7 @@ def _function(name: str) -> Callable[..., Any]:
 
     made: Any = call
     made.__signature__ = signature_without_deferreds(function)
+    made.__doc__ = blocking_docstring(function.__doc__, timeout=True)
     return call
 
 

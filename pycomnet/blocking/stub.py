@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from pycomnet import blocking
+from pycomnet.blocking.docstrings import TIMEOUT_FIELD, with_field, without_deferreds
 from pycomnet.blocking.wrapper import Blocking, blocking_classes, with_timeout
 from pycomnet.gateways import group
 from pycomnet.rsync import fetch, rsync
@@ -54,22 +55,6 @@ STARS: dict[Any, str] = {
     inspect.Parameter.VAR_POSITIONAL: "*",
     inspect.Parameter.VAR_KEYWORD: "**",
 }
-#: Added to the docstring of each function that gets a timeout.
-TIMEOUT_FIELD = ":param timeout: seconds; then it is cancelled and raises TimeoutExpired."
-#: Phrases of docstrings about Deferreds -> the blocking API's; a blank stands for any space.
-WORDS = (
-    (":returns: fires( with)?", ":returns:"),
-    ("fails with", "raises"),
-    ("Fails with", "Raises"),
-    ("Fires with", "Returns"),
-    (", (and|or) with :class:", r", \1 :class:"),
-    ("; with None if", "; None if"),
-    ("fires after the callbacks: when what they return has fired,", "returns after the callbacks,"),
-    (" whose methods return Deferreds", ""),
-    ("If it returns a Deferred or a coroutine, the next value waits for", "The next waits for"),
-    ("; if it returns a Deferred, the next output waits for that", ", one at a time"),
-    ("wait for the Deferreds of ``send`` first", "wait for the ``send`` of other threads first"),
-)
 
 
 @functools.cache
@@ -217,15 +202,6 @@ def _keyword(parameter: inspect.Parameter) -> Any:
     return parameter.KEYWORD_ONLY if named else parameter.kind
 
 
-def with_field(doc: str | None, field: str) -> str | None:
-    """A docstring with one more field."""
-    if doc is None:
-        return None
-    doc = inspect.cleandoc(doc)
-    has_fields = re.search(r"^:\w+.*?:", doc, re.MULTILINE)
-    return f"{doc}\n{field}" if has_fields else f"{doc}\n\n{field}"
-
-
 #: A field of a class's docstring: its kind, its name and its text.
 FIELD = re.compile(r"^:(param|ivar) (\w+): (.*(?:\n +.*)*)\n?", re.MULTILINE)
 
@@ -249,13 +225,6 @@ def attribute_docstring(cls: type, name: str) -> str | None:
             if match[2] == name:
                 text = " ".join(match[3].split())
                 doc = text[:1].upper() + text[1:]
-    return doc
-
-
-def without_deferreds(doc: str) -> str:
-    """A docstring of the Deferred API in the words of this one."""
-    for there, here in WORDS:
-        doc = re.sub(there.replace(" ", r"\s+"), here, doc)
     return doc
 
 

@@ -17,6 +17,7 @@ from twisted.internet.threads import deferToThread
 from twisted.python.failure import Failure
 
 from pycomnet import forks
+from pycomnet.blocking.docstrings import blocking_docstring
 from pycomnet.blocking.waiting import ENDINGS, wait_for
 from pycomnet.channels.callbacks import caller
 from pycomnet.far.live import Live
@@ -216,9 +217,11 @@ def _method(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
             wait_for(lambda: function(self._wrapped, *args, **kwargs), timeout, name)
         )
 
-    # `help` and `inspect.signature` show what is called here.
+    # `help` and `inspect.signature` show the blocking form.
     made: Any = call
-    made.__signature__ = signature_without_deferreds(function, not name.startswith("__"))
+    waits = not name.startswith("__")
+    made.__signature__ = signature_without_deferreds(function, waits)
+    made.__doc__ = blocking_docstring(function.__doc__, waits and not own_timeout)
     return call
 
 

@@ -29,12 +29,12 @@ if TYPE_CHECKING:
 class Channel(Live):
     """One end of a channel to code at the far side.
 
-    It is closed when nothing refers to it any more, nothing waits for its values, and it has no
-    callback. Code that ``remote_exec`` started runs on then: its ``receive`` raises EOFError, what
-    it sends is dropped, and what it raises is logged. A channel that far code got in a value is
-    closed here when the far code drops its last reference. So far code has to keep a reference to a
-    channel that is sent repeatedly; otherwise each sending makes another channel. (If Python does
-    not count references, the garbage collector decides when that happens.)
+    It is closed when nothing refers to it, nothing waits for its values, and it has no callback.
+    Code that ``remote_exec`` started then runs on: its ``receive`` raises EOFError, its values are
+    dropped, and its error is logged. If far code got the channel in a value, it is closed here when
+    the far code drops its last reference. So far code has to keep a reference to a channel that is
+    sent repeatedly; otherwise each sending makes another channel. (If Python does not count
+    references, the garbage collector decides when that happens.)
 
     :ivar gateway: the gateway that it leads to.
     """
@@ -201,7 +201,7 @@ class Channel(Live):
 
 
 def _abandon(gateway: weakref.ref[Any], core: weakref.ref[ChannelCore]) -> None:
-    """Abandon a channel to which nothing refers any more."""
+    """Abandon a channel to which no reference is left."""
     owner, abandoned = gateway(), core()
     if owner is not None and abandoned is not None:
         owner.abandoned(abandoned)

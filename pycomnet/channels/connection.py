@@ -72,12 +72,12 @@ class Connection(Live, Protocol):
     """One end of a connection.
 
     Its transport is a socket, a pair of pipes, or another connection's raw channel. If that is a
-    plain descriptor with an empty write buffer, what is sent is written at once; Twisted itself
-    would wait for its next turn.
+    plain descriptor with an empty write buffer, frames are written at once; Twisted itself would
+    wait for its next turn.
 
     :param reactor: for delayed calls.
     :param initiator: True at the end that made the connection.
-    :param limits: what the peer is allowed.
+    :param limits: the peer's limits.
     :param info: the ``info`` of this end's hello.
     :param credential: for a listener that requires one.
     :param keepalive: seconds of silence after which the peer is pinged; if it stays silent for as
@@ -134,7 +134,7 @@ class Connection(Live, Protocol):
         self._uncounted = COUNT_EVERY
         #: set when anything arrives; a user resets it, and later checks whether it was set again
         self.heard = False
-        #: whether the peer has broken the protocol: then what it sends is ignored
+        #: whether the peer has broken the protocol: then its further bytes are ignored
         self.broken = False
         #: why it is over, once it is
         self.lost: ConnectionLost | None = None
@@ -256,7 +256,7 @@ class Connection(Live, Protocol):
             self._lose_connection()
 
     def _lose_connection(self) -> None:
-        """Write what is left, even if the transport is congested, and close."""
+        """Write all queued frames, even if the transport is congested, and close."""
         transport: Any = self.transport
         self._disconnecting = self.reactor.callLater(LINGER, self._abort)
         parts = self.mux.parts_to_send(BULK_SIZE)

@@ -95,7 +95,7 @@ class ChannelCore(Live):
         self.over: Exception | None = None
         #: True if that is only because the peer has ended sending
         self.half = False
-        #: whether a user was told of ``over``, if it is an error
+        #: whether a user has received ``over``, if it is an error
         self.seen = False
         self.callback: Callable[[Any], Any] | None = None
         self.errback: Callable[[Failure], Any] | None = None
@@ -105,9 +105,9 @@ class ChannelCore(Live):
         #: True while nothing may be given to the callback or taker: it is running, or paused, or
         #: has got the last value
         self.busy = False
-        #: whether the callback was told of the end
+        #: whether the callback was called for the end
         self.told = False
-        #: True while it is being told: errback or callback is running for the end
+        #: True while the errback or the callback runs for the end
         self.telling = False
         #: a failure to report after that
         self.late: Failure | None = None
@@ -212,8 +212,8 @@ class ChannelCore(Live):
         if self.stream.purpose != "exec":
             self.close()
         elif self.over is None or self.half or not self.seen:
-            # The code runs on, and sees that sending has ended here. What it sends is dropped, what
-            # it raises is logged.
+            # The code runs on, and sees that sending has ended here. Its values are dropped, and
+            # its error is logged.
             self.end()
             self.set_callback(_ignore, _log_unhandled, NO_ENDMARKER)
 
@@ -479,7 +479,7 @@ class ChannelCore(Live):
     # -- a protocol on a raw channel -------------------------------------------------------------
 
     def set_taker(self, taker: ChannelTransport) -> None:
-        """Give what comes to a transport, from the call of :meth:`resume` on."""
+        """Pass arriving bytes to a transport, from the call of :meth:`resume` on."""
         if not self.stream.raw:
             raise PycomnetError(f"channel {self.stream.id} is not raw: it carries values")
         if self.callback is not None or self.taker is not None or self.waiters:

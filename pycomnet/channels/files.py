@@ -58,7 +58,7 @@ class ChannelFile(Live):
             await self.write(line)
 
     def flush(self) -> None:
-        """Do nothing: what was written has been sent."""
+        """Do nothing: ``write`` has sent its data already."""
 
     def isatty(self) -> bool:
         """False."""

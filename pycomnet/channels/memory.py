@@ -1,14 +1,15 @@
-"""Accounts for the memory that a server holds for its peers, and drops what is too much.
+"""Counts the memory that a server uses for its peers' data, and drops data above the limits.
 
-A server holds what a peer sends on a channel until a user receives it: up to a window for each
-channel, and a connection may have thousands. It also holds the requests of the peer's calls, the
-results that the peer does not read, and what is left on channels that the peer has closed. So the
-bytes of each connection are counted, and those of all connections:
+A server keeps the values that a peer sends on a channel until a user receives them: up to a window
+for each channel, and a connection may have thousands. It also keeps the requests of the peer's
+calls, the results that the peer does not read, and values on channels that the peer has closed. So
+the bytes of each connection are counted, and those of all connections:
 
 - If a connection holds more than its share on unaccepted channels, these are closed with the error
   ``memory``, those that hold most first.
-- If all connections together hold too much, the unaccepted channels of the one that holds most are
-  closed likewise; if that is not enough, that connection is closed with the error ``memory``.
+- If all connections together hold too much, the unaccepted channels of the connection that holds
+  most are closed in the same way; if that is not enough, the connection is closed with the error
+  ``memory``.
 
 No other connection is affected. Counting is exact and takes time, so it is done once for each
 megabyte that has come over a connection, or that its peer does not read. Freed memory is returned
@@ -29,7 +30,7 @@ from pycomnet.errors import MemoryExceeded
 CONNECTION_MEMORY = 64 << 20
 #: Bytes that all connections of a server may hold together.
 SERVER_MEMORY = 512 << 20
-#: The bytes that a connection may receive before what it holds is counted again.
+#: The bytes that a connection may receive before its memory is counted again.
 COUNT_EVERY = 1 << 20
 #: The least number of freed bytes that are returned to the system; the delay in seconds, so that
 #: memory that is freed in parts is returned once.
@@ -67,7 +68,7 @@ class Holder(Protocol):
 
 
 class MemoryAccount:
-    """Counts and limits what a server holds for its peers.
+    """Counts and limits the memory that a server uses for its peers' data.
 
     :param each: the most bytes of a connection.
     :param most: the most bytes of all of them.
@@ -93,7 +94,7 @@ class MemoryAccount:
         self._trimming: Any = None
 
     def count(self, connection: Holder) -> None:
-        """Count what a connection holds, and apply the limits."""
+        """Count the bytes that a connection holds, and apply the limits."""
         self._note(connection, connection.held_bytes())
         size = sum(connection.unaccepted().values())
         if size > self.each:

@@ -52,7 +52,8 @@ class ChannelTransport(Live):
         self._waiting = 0
         #: whether the producer was told to pause
         self._paused = False
-        #: delayed calls: to give the protocol what has come, and to ask a pull producer for more
+        #: delayed calls: to deliver received bytes to the protocol, and to ask a pull producer for
+        #: more
         self._delivery: Any = None
         self._pull: Any = None
         self._write_ended = False
@@ -61,7 +62,7 @@ class ChannelTransport(Live):
         self.disconnected = False
 
     def start(self) -> None:
-        """Connect the protocol; it gets what has come in the next turn of the reactor."""
+        """Connect the protocol; it gets the received bytes in the next turn of the reactor."""
         self._core.set_taker(self)
         self.resumeProducing()
         try:
@@ -127,7 +128,7 @@ class ChannelTransport(Live):
             self._end_writing()
 
     def abortConnection(self) -> None:
-        """Close now: what was not sent is dropped."""
+        """Close now: unsent bytes are dropped."""
         if not self.disconnected:
             self._reason = error.ConnectionAborted()
             self._core.close(ChannelClosed("the connection was aborted"))

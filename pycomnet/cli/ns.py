@@ -257,7 +257,7 @@ def event_line(event: dict[str, Any]) -> str:
 @_json_option()
 @click.pass_obj
 def stat_command(target: NameserverTarget, in_json: bool) -> None:
-    """Show what the nameserver holds, and what it has done since it started."""
+    """Show the nameserver's counts of records, and of its work since it started."""
     _run(target, lambda program, context: stat(program, context, in_json))
 
 

@@ -223,7 +223,7 @@ def _use_descriptors():
 
 
 def _take_input(channel):
-    """Make descriptor 0 a pipe, and write to it what comes on the channel."""
+    """Make descriptor 0 a pipe, and write the blocks from the channel to it."""
     import threading
 
     read, write = os.pipe()

@@ -2,7 +2,7 @@
 
 A terminal or a pipe is shared with other processes, and so is its O_NONBLOCK: a command that set it
 would break its neighbours in a pipeline. So a stream is read and written only when ``poll`` says
-that it won't block, and a write is never longer than what the stream certainly takes. Meanwhile the
+that it won't block, and a write is never longer than the stream certainly accepts. Meanwhile the
 reactor runs, and Ctrl-C works even if the reader of standard output is stuck.
 """
 
@@ -223,7 +223,7 @@ class InputLines(FileDescriptor):
             waiter.callback(result)
 
     def connectionLost(self, reason: Failure) -> None:
-        """The reactor saw a hang-up. What is left in the pipe can still be read."""
+        """The reactor saw a hang-up. The bytes in the pipe can still be read."""
         self._direct = True
         while self._waiter is not None:
             self._read()

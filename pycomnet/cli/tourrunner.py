@@ -33,8 +33,8 @@ from pycomnet.services.client.context import Context
 ROUND_TRIPS = 1000
 #: What is streamed: this many blocks of this many bytes.
 BLOCKS, BLOCK = 64, 1 << 20
-#: Seconds that one process may take for the whole library. If it would take longer, it gets a
-#: part of the modules.
+#: Seconds that one process may take for the whole library. If it would need more, it processes only
+#: a part of the modules.
 PATIENCE = 12.0
 #: How many files are sent.
 FILES = 500

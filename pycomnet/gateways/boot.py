@@ -51,8 +51,8 @@ PACKAGE = str(Path(__file__).resolve().parents[1])
 def needs_safe_path(env: Mapping[str, str]) -> bool:
     """Whether the working directory has modules that an interpreter imports before our first line.
 
-    Only then is the interpreter told to keep the directory from its path, as code there can notice
-    that.
+    Only then is the directory removed from the interpreter's path by an option, as the user's code
+    there can notice the option.
     """
     return SAFE_PATH not in env and any(
         os.path.exists(f"{name}.py") or os.path.isdir(name) for name in IMPORTED_FIRST
@@ -65,7 +65,7 @@ class Boot:
 
     :ivar argv: its command line.
     :ivar env: the environment in which it is started.
-    :ivar message: what it is sent first.
+    :ivar message: the bytes that it is sent first.
     """
 
     argv: tuple[str, ...]
@@ -78,8 +78,9 @@ def boot(
 ) -> Boot:
     """Prepare the start of a far side on this machine.
 
-    An interpreter imports the far side from this package's files. One that another program starts
-    (``sudo -u other python3``) is sent the far side, as it may not be able to read them.
+    An interpreter imports the far side from this package's files. If another program starts the
+    interpreter (``sudo -u other python3``), the far side's code is sent to it, as it may not be
+    able to read the files.
 
     :param python: the interpreter and its arguments, or a program that starts it.
     :param env: its whole environment.

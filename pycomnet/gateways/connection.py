@@ -208,12 +208,12 @@ class GatewayConnection(Live):
 
         :param timeout: seconds until it is killed; the supervisor's own grace comes first.
         :param grace: seconds for running code to complete before that.
-        :param patience: seconds then for what was interrupted, and for exit functions, while the
+        :param patience: seconds after that for interrupted code and for exit functions, while the
             connection goes on.
         :returns: fires with its status, if that can be known, once it is gone.
         """
         if isinstance(self.connection, ResumableConnection):
-            patience = 0.0  # for a factory, a connection that ends is one that may be resumed
+            patience = 0.0  # a factory may resume the gateway of a connection that ends
         if grace + patience > 0 and self.connection.lost is None:
             self._end_channels()
             if grace > 0:

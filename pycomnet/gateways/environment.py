@@ -24,7 +24,7 @@ def _size(name: str, value: str) -> int:
 
 
 def divide(env: Mapping[str, str]) -> tuple[dict[str, str], dict[str, str]]:
-    """Divide an environment: what a process can be started with, and what has to be sent to it.
+    """Divide an environment: variables to start a process with, and variables to send to it.
 
     Variables that Python reads when it starts are always in the first part.
     """
@@ -61,7 +61,7 @@ def environment_message(rest: Mapping[str, str]) -> bytes:
 
 
 def too_long(argv: Sequence[str], env: Mapping[str, str] | None) -> str:
-    """Name what is too long, for a process that the system refused to start because of that."""
+    """Name the texts that are too long, if the system refused a process for them."""
     parts = {f"argument {number}": word for number, word in enumerate(argv)}
     for name, value in (os.environ if env is None else env).items():
         parts[f"the environment variable {name}"] = f"{name}={value}"

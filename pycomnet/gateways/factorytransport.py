@@ -1,6 +1,6 @@
 """The transport of a gateway whose far side the local factory has started.
 
-docs/protocol.rst, "The factory", has what is sent on the two channels.
+docs/protocol.rst, "The factory", describes the values on the two channels.
 """
 
 from __future__ import annotations

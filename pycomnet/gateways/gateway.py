@@ -48,8 +48,8 @@ def _given(request: dict[str, Any]) -> Iterator[tuple[str, str, Any, dict[str, A
 class Gateway(Live):
     """A far side.
 
-    Made by :meth:`Group.makegateway`. It is ended when nothing refers to it, its group or one of
-    its channels any more.
+    Made by :meth:`Group.makegateway`. It ends when nothing refers to it, its group or one of its
+    channels.
 
     :ivar id: its name in its group.
     :ivar spec: its :class:`~pycomnet.gateways.spec.Spec`.
@@ -179,9 +179,9 @@ class Gateway(Live):
         :param modules: names of top-level modules or packages; ``"__main__"`` for the program
             itself, which has to be guarded (``if __name__ == "__main__":``); or directories, as
             ``Path`` or as text with a separator, for all modules that Python would find there.
-        :returns: fires when the far side has been told; code that is sent after this call finds
-            the modules in any case. Fails with :class:`ConnectionLost`. Cancelling it changes
-            nothing there.
+        :returns: fires when the far side has the offer; code that is sent after this call finds the
+            modules in any case. Fails with :class:`ConnectionLost`. Cancelling it changes nothing
+            there.
         :raises CodeNotSendable: there is no such module, or it has no Python source.
         """
         return self.offer_modules(ModuleOffer.of(modules))
@@ -297,7 +297,7 @@ class Gateway(Live):
         return await self.link.transport.when_ended()
 
     def abandoned(self, core: ChannelCore) -> None:
-        """Nothing refers to a channel any more. Called from any thread, at any time."""
+        """No reference to a channel is left. Called from any thread, at any time."""
         # A channel of a gateway that lingers stays for the next program.
         if self._connection.lost is None and not self.lingers:
             self.link.call_from_thread(core.abandon)

@@ -17,10 +17,10 @@ from pycomnet.net.reactors import PipeReactor
 
 
 def open_journal(fds: tuple[int, ...]) -> Journal | None:
-    """Open the journal, the last of three descriptors. That one is closed then.
+    """Open the journal, the last of three descriptors, and close its descriptor.
 
-    :returns: None if there are no descriptors left: opening needs one for a moment. Then all three
-        are closed.
+    :returns: None if there are no descriptors left, as opening needs one for a moment. Then all
+        three are closed.
     """
     journal = None
     try:
@@ -34,15 +34,15 @@ def open_journal(fds: tuple[int, ...]) -> Journal | None:
 
 
 class HandedPipes(Protocol):
-    """Connects a connection to the pipes.
+    """Connects a connection to the pipes that the factory has passed.
 
-    When the pipes end, the far side has ended or was told to leave. The factory reports which, and
-    sends the last bytes that did not come through the pipe. Only then is the connection told that
-    it is lost.
+    When the pipes end, the far side has ended, or the factory has told it to leave them. The
+    factory reports which, and sends the last bytes that did not come through the pipe. Only then
+    the connection is lost.
 
     :param fds: the descriptors that are written to and read from.
-    :param journal: gets what the user has taken.
-    :param say: sends the factory a value: also what was taken, if the journal is full.
+    :param journal: gets the numbers of values that the user has taken. :param say: sends the
+        factory a value; also these numbers, if the journal is full.
     """
 
     def __init__(

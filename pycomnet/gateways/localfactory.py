@@ -48,7 +48,7 @@ def default_path(environ: Mapping[str, str] = os.environ) -> Path:
     """The path of the service's socket, in the user's runtime directory.
 
     If there is no such directory, the socket is in a directory of the user's in ``TMPDIR``. Both
-    ends check who owns what they find there.
+    ends check the owner of the directory and the socket.
     """
     runtime = environ.get("XDG_RUNTIME_DIR")
     if runtime:
@@ -66,7 +66,7 @@ class Resumable:
     :ivar age: seconds since it was started.
     :ivar left: seconds until it is ended.
     :ivar channels: how many of its channels are open, or have values that no program has taken.
-    :ivar alive: whether its far side still runs. If not, what it sent last is still there.
+    :ivar alive: whether its far side still runs. If not, its last values are still there.
     """
 
     id: str

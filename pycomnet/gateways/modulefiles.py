@@ -57,7 +57,7 @@ def check_within(path: str, roots: Iterable[str], name: str) -> None:
 
 
 def kind_of(spec: ModuleSpec) -> int:
-    """What it is to a far side: a module, a package, a namespace, or nothing that can be sent."""
+    """Its kind at a far side: a module, a package, a namespace, or nothing that can be sent."""
     if spec.submodule_search_locations is not None and spec.origin is None:
         return NAMESPACE
     if spec.origin is None or not spec.origin.endswith(SOURCES):
@@ -93,7 +93,7 @@ def source_of(spec: ModuleSpec) -> bytes | None:
 
 
 def parts_of(spec: ModuleSpec) -> list[str]:
-    """The names of what is directly in a package."""
+    """The names of the modules that are directly in a package."""
     locations = list(spec.submodule_search_locations or ())
     names = {found.name for found in pkgutil.iter_modules(locations)}
     for location in locations:

@@ -95,7 +95,7 @@ class ModuleOffer:
     def far_package(cls, name: str, package: ModuleType) -> ModuleOffer:
         """Offer a package of :mod:`pycomnet.far` under a name of its own.
 
-        It is the same offer each time, so what a fork server compiled of it is used again.
+        It is the same offer each time, so a fork server uses its compiled code again.
 
         :param name: its top-level name at the far side.
         """
@@ -121,7 +121,7 @@ class ModuleOffer:
         Of this package's own packages it has the lists of modules, so that the far side does not
         have to ask for them, which takes a round trip.
 
-        :param known: what the far side was offered before.
+        :param known: the earlier offers to the far side.
         """
         offered: dict[str, Any] = {
             "first": [name for name in self.roots if name not in self.last],
@@ -182,7 +182,7 @@ class ModuleOffer:
     def answer(self, question: Any) -> Any:
         """Answer a far side's request.
 
-        :raises ModuleRefused: it is refused; the far side is told why.
+        :raises ModuleRefused: it is refused; the far side gets the reason.
         """
         match question:
             case {"list": str(name)}:
@@ -275,8 +275,8 @@ class ModuleOffer:
 class ModuleSource:
     """Answers one far side's requests, each on a channel that the far side opens.
 
-    It answers one at a time, and begins the next when the reply before has been handed over. So a
-    far side that requests much and reads slowly keeps only one reply in memory here.
+    It answers one request at a time, and begins the next when the transport has the previous reply.
+    So even if a far side requests much and reads slowly, only one reply is in memory here.
     """
 
     def __init__(self) -> None:
@@ -447,7 +447,7 @@ def _directory(path: str) -> ModuleOffer:
 
 
 def _is_same(module: Any, spec: ModuleSpec) -> bool:
-    """Whether a module that is imported here is the one that is offered."""
+    """Whether a module that is imported here is the offered module."""
     file = getattr(module, "__file__", None)
     if file is None or spec.origin is None:
         return spec.origin is None and file is None

@@ -96,7 +96,7 @@ class OutputSink:
         core.set_callback(arrived, self._failed, NO_ENDMARKER)
 
     def _failed(self, failure: Failure) -> None:
-        # The waiters of other operations are told that the connection is over.
+        # The waiters of other operations fail, as the connection is over.
         if not failure.check(ConnectionLost):
             log.failure("the output of gateway {id} is lost", failure, id=self.id)
 

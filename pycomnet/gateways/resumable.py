@@ -65,8 +65,8 @@ class CountingMux(wire.Mux):
 class ResumableConnection(Connection):
     """The program's end of a connection to a far side that the factory keeps.
 
-    :param limits: what the far side is allowed. Channels and window have to be the factory's.
-    :param lingers: whether values on channels that nobody holds any more are for another program.
+    :param limits: the far side's limits. Channels and window have to be the factory's.
+    :param lingers: whether values on channels without a reference are kept for another program.
     :ivar report: called with what was taken: a map of channels and numbers of values, and a list of
         channels that are over and whose end was seen.
     """

@@ -321,7 +321,7 @@ class GatewayService(ListeningService[SocketServiceConfiguration]):
 
     @deferred
     async def stopService(self) -> None:
-        """Stop listening, wait for the programs for ``drain`` seconds, and end what is left.
+        """Stop listening, wait for the programs for ``drain`` seconds, and end the processes left.
 
         :returns: fires when no process is left.
         """

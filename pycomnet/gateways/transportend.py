@@ -71,7 +71,8 @@ class TransportEnd:
     async def find_status(self) -> int | None:
         """The connection is over: wait for the status of the process.
 
-        :raises StillRuns: it has none after :data:`STATUS_TIMEOUT` seconds. It was told to end.
+        :raises StillRuns: it has none after :data:`STATUS_TIMEOUT` seconds. It has been asked to
+            end.
         """
         self.stop()
         # This program may have been busy itself: then what tells of the end has come meanwhile, and

@@ -84,7 +84,7 @@ class DirectoryPage:
     """Some of the records that match a query.
 
     :ivar records: in the order of their names.
-    :ivar after: the name to go on after, or None if there are no more.
+    :ivar after: the name after which the next page begins, or None if this is the last page.
     """
 
     records: list[Record]

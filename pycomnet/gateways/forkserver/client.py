@@ -199,7 +199,7 @@ class ForkServerClient(Live):
             self.descriptor_socket = None
 
     def abandoned(self, core: ChannelCore) -> None:
-        """A channel to which nothing refers any more; as for gateways."""
+        """A channel to which no reference is left; as for gateways."""
 
 
 class ForkServerClients(Live):
@@ -212,7 +212,7 @@ class ForkServerClients(Live):
         self._begun: set[tuple[Any, ...]] = set()
         #: the number of calls that are starting several gateways
         self._several = 0
-        #: what this machine's fork server imports
+        #: the modules that this machine's fork server imports
         self.imports = Imports()
         #: this machine's fork server, if it was started before the group; it is used once
         self.early: EarlyForkServer | None = None
@@ -254,7 +254,7 @@ class ForkServerClients(Live):
         return fork_server
 
     def _take_early(self, first_hop: FirstHop) -> EarlyForkServer | None:
-        """The one that was started early, if it is of this kind."""
+        """The fork server that was started early, if it is of this kind."""
         early = self.early
         if early is None or first_hop.adopt is None or early.start.key != first_hop.key:
             return None

@@ -27,7 +27,7 @@ LIMITS = tuple(getattr(resource, name) for name in dir(resource) if name.startsw
 
 @attrs.frozen
 class Imports:
-    """What this machine's fork server imports before it forks, as all its gateways need it.
+    """The modules that this machine's fork server imports before it forks, for all its gateways.
 
     Only for an interpreter that is this program's.
 
@@ -152,7 +152,7 @@ class EarlyForkServer(Live):
 
 
 def inherited() -> tuple[Any, ...]:
-    """What a process inherits when it is started, and a fork server is not told later.
+    """The properties that a process inherits at its start, and that are not sent to a fork server.
 
     Its user and groups, limits, priority and processors.
     """

@@ -1,4 +1,4 @@
-"""Routes: how to reach the fork server that starts a gateway, and what it does there."""
+"""Routes: how to reach the fork server that starts a gateway, and how it starts it."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class FirstHop:
     :ivar keepalive: seconds of silence after which it is pinged, or None.
     :ivar credential: the credential for the service there.
     :ivar env: this process's environment when this was made, if the fork server is started in that.
-    :ivar adopt: makes the transport of one that was started early.
+    :ivar adopt: makes the transport of a fork server that was started early.
     :ivar imports: whether it imports what its gateways need. Then the first is forked, too.
     """
 
@@ -53,9 +53,9 @@ class FirstHop:
 
 @attrs.frozen
 class Route:
-    """How a gateway is reached: the first fork server, those behind it, and what the last does.
+    """How a gateway is reached: the first fork server, those behind it, and how the last starts it.
 
-    :ivar argv: an interpreter that the last one starts for this gateway alone; empty: it forks.
+    :ivar argv: an interpreter that the last fork server starts for this gateway; empty: it forks.
     :ivar master: the id of the gateway from which it is started, or None.
     """
 

@@ -1,4 +1,4 @@
-"""The work queue: tracks which worker has an item, which is tried again, and which is given up.
+"""The work queue: tracks each item: its worker, whether it is tried again, or is dropped.
 
 No I/O and no clock: items come in, chunks of them go out to workers, replies come back. The
 subclass gets each item's outcome with :meth:`WorkQueue.succeeded` and :meth:`WorkQueue.failed`.
@@ -13,7 +13,7 @@ from typing import Any, Generic, TypeVar
 
 import attrs
 
-#: The number of lost workers after which an item is given up.
+#: The number of lost workers after which an item is dropped.
 MAX_TRIES = 3
 #: The approximate size of a chunk of items, in characters or bytes.
 CHUNK_SIZE = 1 << 16
@@ -50,7 +50,7 @@ ItemT = TypeVar("ItemT", bound=Item)
 class Failed:
     """Why an item has no result.
 
-    :ivar type: the name of the exception's class; empty if it was given up.
+    :ivar type: the name of the exception's class; empty if the item was dropped.
     :ivar message: the exception's message.
     :ivar traceback: the traceback at the far side.
     """
@@ -63,7 +63,7 @@ class Failed:
 class WorkQueue(Generic[ItemT]):
     """The waiting items, and the rules for those whose workers are lost.
 
-    :param tries: the number of lost workers after which an item is given up.
+    :param tries: the number of lost workers after which an item is dropped.
     """
 
     def __init__(self, tries: int = MAX_TRIES) -> None:
@@ -91,7 +91,7 @@ class WorkQueue(Generic[ItemT]):
     def message(self, items: Sequence[ItemT], known: set[int], place: Any) -> Any:
         """The message that gives a worker these items.
 
-        :param known: what was sent to this worker before; the queue updates it.
+        :param known: the data that this worker already has; the queue updates it.
         :param place: the worker's gateway.
         """
         raise NotImplementedError

@@ -19,8 +19,9 @@ class AfterMarker(Protocol):
 
     :param connection: the connection that gets the transport.
     :param output: called with the preamble, str, when the marker has come.
-    :param bootstrap_message: what the far side is sent first. The connection then begins with the
-        marker, as reaching the far side may take long; without such a message it may write at once.
+    :param bootstrap_message: the first bytes for the far side. The connection then begins with the
+        marker, as it may take long to reach the far side; without such a message it may write at
+        once.
     """
 
     def __init__(

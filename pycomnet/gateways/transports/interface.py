@@ -58,7 +58,7 @@ class GatewayRequest:
 
 
 class GatewayTransport(Protocol):
-    """Carries one gateway's connection, and tells what else is known of the far side.
+    """Carries one gateway's connection, and reports how the far side ended.
 
     A transport's module has a function ``gateway_transport(request)`` that makes one for a
     :class:`GatewayRequest`; it does nothing before :meth:`connect` is called. All methods are
@@ -87,7 +87,8 @@ class GatewayTransport(Protocol):
         """Wait for the far side's end.
 
         :returns: fires with :attr:`status`. If the far process can't be seen, it fires with None as
-            soon as that can't be reached any more. Cancelling it changes nothing there.
+            soon as the far side is out of reach for good. Cancelling it does not affect the far
+            side.
         """
 
     def kill(self, number: int) -> None:
@@ -110,7 +111,7 @@ class GatewayTransport(Protocol):
 
 @runtime_checkable
 class LeavableTransport(Protocol):
-    """What a transport has in addition if its server keeps far sides without their programs."""
+    """The additional method of a transport whose server keeps far sides without their programs."""
 
     def left(self) -> defer.Deferred[None]:
         """The gateway's connection is closed, and the server is to keep the far side.

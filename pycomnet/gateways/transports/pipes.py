@@ -123,12 +123,12 @@ class ProcessTransport(FileDescriptor):
         self._wrote = False
         self._wait = reactor_wait(reactor, pipe, WINDOW)
         self._wrote_short: list[int] = []
-        #: held by who writes to the pipe; :meth:`write_short`
+        #: held by the thread that writes to the pipe; :meth:`write_short`
         self.writing = CallLock(self._wrote_short)
-        #: whether the last write may have taken only a part of what it was given
+        #: whether the last write may have written only a part of its bytes
         self._cut = False
         self._came: list[bytes] = []
-        #: held by who reads what was lent; :meth:`lend`
+        #: held by the thread that reads the lent pipe; :meth:`lend`
         self.reading = CallLock(self._came)
         #: whether another thread reads
         self.lent = False
@@ -210,7 +210,7 @@ class ProcessTransport(FileDescriptor):
         return True
 
     def read_lent(self) -> bytes:
-        """In another thread, which holds ``reading``: what is in the pipe.
+        """Read the bytes in the pipe, in another thread, which holds ``reading``.
 
         It is kept, and the reactor gets it, unless :meth:`drop_lent` is called next. A signal's
         error may come at any point: reading and keeping are one step.
@@ -243,7 +243,7 @@ class ProcessTransport(FileDescriptor):
         return True
 
     def take_back(self) -> None:
-        """Read in the reactor again; first comes what the other thread has read and not used."""
+        """Read in the reactor again, first the bytes that the other thread has not used."""
         if not self.lent:
             return
         came = self._end_loan()
@@ -294,14 +294,14 @@ class ProcessTransport(FileDescriptor):
     def look(self) -> None:
         """Poll for the answer to what was just written, and read it if it comes soon.
 
-        For a caller that passes on what came on another connection: so the answer is passed on in
-        the same turn.
+        For a caller that forwards bytes of another connection: so it forwards the answer in the
+        same turn.
         """
         if self._reader.connected and not self.disconnected and self._wait.poll():
             self._read()
 
     def read_rest(self) -> None:
-        """Read what is in the pipe, now: nothing writes to it any more."""
+        """Read the bytes in the pipe now: no process writes to it."""
         poll = poll_of(self._pipe)
         while self._reader.connected and not self.disconnected and poll is not None and poll(0):
             self._read()
@@ -342,7 +342,7 @@ class ProcessTransport(FileDescriptor):
         self._protocol = protocol
 
     def release(self) -> tuple[int, int] | None:
-        """Stop using the pipes, and leave them open for the caller. The protocol is told nothing.
+        """Stop using the pipes, and leave them open for the caller. The protocol is not notified.
 
         :returns: the descriptors that are written to and read from. None, and nothing has changed,
             if bytes are still to be written, or one of the pipes is closed.
@@ -362,7 +362,7 @@ class ProcessTransport(FileDescriptor):
         return released
 
     def close_copies(self) -> None:
-        """In a forked child: close its copies of the pipes. The protocol is told nothing."""
+        """In a forked child: close its copies of the pipes. The protocol is not notified."""
         for fd in (self._reader.fileno(), self._write_pipe):
             if fd >= 0:
                 _close(fd)

@@ -40,7 +40,7 @@ class LocalProcess(Live):
     :param pass_fds: further descriptors that it inherits.
     :param started: the process, if it has been started with all this already.
     :ivar stdin: the descriptor that its standard input is written to.
-    :ivar stdout: the one that its standard output is read from.
+    :ivar stdout: the descriptor from which its standard output is read.
     :ivar status: its exit status, or minus the signal that ended it; None while it runs.
     :raises OSError: it could not be started.
     """

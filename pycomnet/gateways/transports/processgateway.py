@@ -21,7 +21,7 @@ class ProcessGatewayTransport:
 
     :param argv: the program and its arguments.
     :param env: its whole environment, or None for this process's.
-    :param bootstrap_message: what it is sent before the connection begins.
+    :param bootstrap_message: the bytes that it is sent before the connection begins.
     :param pass_fds: further descriptors that it gets.
     :param what: the word for it in messages.
     :param started: the process, if it has been started with all this already.

@@ -89,7 +89,7 @@ class WorkerChannelOwner:
         self.id = id
 
     def abandoned(self, core: ChannelCore) -> None:
-        """Nothing refers to a channel any more."""
+        """No reference to a channel is left."""
 
 
 def worker_route(master: Gateway) -> Route:

@@ -37,7 +37,7 @@ class ErrorText:
         self._decoder = codecs.getincrementaldecoder("utf-8")("surrogateescape")
 
     def feed(self, data: bytes) -> Any:
-        """The next bytes, none at the end. Returns what the callback returned."""
+        """Process the next bytes, none at the end. Returns the callback's result."""
         text = self._decoder.decode(data, not data)
         if not text:
             return None

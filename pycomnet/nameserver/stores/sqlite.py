@@ -121,7 +121,7 @@ class SQLiteStore:
         self._writing: defer.Deferred[None] | None = None
         self._opening: defer.Deferred[int] | None = None
         self._closing = False
-        #: by which this nameserver keeps others away
+        #: the lock that keeps other nameservers away
         self._file = DatabaseFile(path, "nameserver", StoreFailed)
 
     # -- beginning -------------------------------------------------------------------------------
@@ -171,7 +171,7 @@ class SQLiteStore:
         return StoreFailed(f"{self._path}: {text}")
 
     def _read(self, transaction: Any) -> int:
-        """Load what is there, in the pool's thread; return the revision."""
+        """Load the records of the file, in the pool's thread; return the revision."""
         transaction.execute("BEGIN EXCLUSIVE")
         self._check(transaction)
         state = dict(transaction.execute("SELECT key, value FROM state").fetchall())

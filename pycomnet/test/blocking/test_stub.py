@@ -9,7 +9,9 @@ import re
 from twisted.trial.unittest import SynchronousTestCase
 
 from pycomnet import blocking
-from pycomnet.blocking.stub import PATH, WORDS, stub
+from pycomnet.blocking.docstrings import WORDS
+from pycomnet.blocking.ext import proxy, workflow
+from pycomnet.blocking.stub import PATH, stub
 from pycomnet.blocking.wrapper import blocking_classes
 
 
@@ -50,6 +52,20 @@ class StubTests(SynchronousTestCase):
         """What a Deferred would fire or fail with is returned or raised here."""
         for name, doc in stub_docstrings().items():
             self.assertNotRegex(doc, r"Deferred|coroutine|\b[Ff]ires\b|[Ff]ails with", name)
+
+    def test_help_is_without_deferreds(self) -> None:
+        """``help`` shows the same: a method returns its result, and has a ``timeout``."""
+        self.assertIn(":param timeout: seconds", blocking.locate.__doc__ or "")
+        self.assertIn(":returns: it; raises", vars(blocking.Channel)["receive"].__doc__)
+        self.assertTrue({proxy.Proxy, workflow.Workflow} <= set(blocking_classes().values()))
+        functions = [getattr(blocking, name) for name in ("connect", "locate", "nameserver")]
+        for kind in blocking_classes().values():
+            functions += [value for value in vars(kind).values() if inspect.isfunction(value)]
+        for function in functions:
+            name = function.__qualname__
+            self.assertNotRegex(
+                function.__doc__ or "", r"coroutine|\b[Ff]ires\b|[Ff]ails with", name
+            )
 
     def test_each_replacement_is_used(self) -> None:
         """Each phrase that the stub replaces is in a docstring of the Deferred API."""
