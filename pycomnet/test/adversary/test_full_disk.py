@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import pytest_twisted
@@ -198,7 +199,8 @@ async def test_runs_in_one_transaction_on_a_full_disk(
             rows = [
                 row(f"{batch}-{size}", data=os.urandom(size)) for size in (10, 40_000, 200, 3_000)
             ]
-            results = await defer.DeferredList(map(store.create, rows), consumeErrors=True)
+            creating = map(store.create, rows)
+            results: Any = await defer.DeferredList(creating, consumeErrors=True)
             for one, (ok, result) in zip(rows, results, strict=True):
                 (confirmed if ok else failed).add(one.id)
                 assert ok or result.check(RunStoreFailed)
