@@ -198,7 +198,8 @@ class OnceMemory:
             log.error(
                 "{method} failed, and nobody waits: {problem}", method=where[1:3], problem=failure
             )
-        answer.ended.fail(failure.value)
+        problem: Any = failure.value
+        answer.ended.fail(problem)
 
     def _count(self, user: str, answers: int, size: int) -> None:
         self._size += size
