@@ -126,7 +126,7 @@ class MessageTests(NatsCase):
             self.assertRaises(TypeError, client.publish, "a", payload)
         buffer: Any = bytearray(b"buffer")
         client.publish("a", buffer)
-        wide = memoryview(buffer[:4]).cast("I")
+        wide: Any = memoryview(buffer[:4]).cast("I")
         client.publish("a", wide)
         buffer[:] = b"changed"
         client.publish("a", b"last")
