@@ -12,19 +12,8 @@ try:
 except ImportError:  # Python 2
     from thread import get_ident
 
-try:
-    from _pycomnet.far.path import own_imports
-except ImportError:  # in the near side's process
-    from ..path import own_imports
-
 #: The models of execnet that there are here.
 KNOWN = ("thread", "main_thread_only")
-
-
-def _load(name):
-    """A module of the standard library, also where the working directory has one of its name."""
-    with own_imports:
-        return __import__(name)
 
 
 class ExecModel(object):
@@ -44,22 +33,32 @@ class ExecModel(object):
     @property
     def queue(self):
         """The module."""
-        return _load("Queue" if str is bytes else "queue")
+        if str is bytes:
+            import Queue as queue
+        else:
+            import queue
+        return queue
 
     @property
     def subprocess(self):
         """The module."""
-        return _load("subprocess")
+        import subprocess
+
+        return subprocess
 
     @property
     def socket(self):
         """The module."""
-        return _load("socket")
+        import socket
+
+        return socket
 
     @property
     def RLock(self):
         """``threading.RLock``: makes locks that a thread may take several times."""
-        return _load("threading").RLock
+        import threading
+
+        return threading.RLock
 
     #: as in execnet, a thread may take this one several times, too
     Lock = RLock
@@ -67,7 +66,9 @@ class ExecModel(object):
     @property
     def Event(self):
         """The class."""
-        return _load("threading").Event
+        import threading
+
+        return threading.Event
 
     def get_ident(self):
         """The number of this thread."""
@@ -75,7 +76,9 @@ class ExecModel(object):
 
     def start(self, func, args=()):
         """Call a function in a new thread."""
-        thread = _load("threading").Thread(target=func, args=tuple(args))
+        import threading
+
+        thread = threading.Thread(target=func, args=tuple(args))
         thread.daemon = True
         thread.start()
 

@@ -492,14 +492,8 @@ class Surroundings(PopenCase):
         maker = "from _pycomnet.far.gateways import niceness; channel.send(niceness('popen', '3'))"
         self.assertEqual(await gw.remote_exec(maker).receive(), 3)
         await gw.offer_modules(ModuleOffer.far_package("execnet", execnet))
-        offered = """
-            from execnet.execmodel import get_execmodel
-            model = get_execmodel("thread")
-            queue = model.queue.Queue()
-            model.start(queue.put, (model.subprocess.PIPE + model.socket.AF_UNIX,))
-            channel.send(queue.get(timeout=60))
-        """
-        self.assertEqual(await gw.remote_exec(offered).receive(), 0)
+        offered = "import execnet; channel.send(execnet.loads(execnet.dumps(5)))"
+        self.assertEqual(await gw.remote_exec(offered).receive(), 5)
         error = await self.failure(gw.call("colorsys:rgb_to_hsv", 1, 1, 1), pycomnet.RemoteError)
         self.assertIn("the user's colorsys", str(error))
 

@@ -124,7 +124,7 @@ class MessageTests(NatsCase):
         for wrong in ("text", None, 5):
             payload: Any = wrong
             self.assertRaises(TypeError, client.publish, "a", payload)
-        buffer = bytearray(b"buffer")
+        buffer: Any = bytearray(b"buffer")
         client.publish("a", buffer)
         wide: Any = memoryview(buffer[:4]).cast("I")
         client.publish("a", wide)
