@@ -341,8 +341,8 @@ class AttachmentTooLarge(ServiceError):
 
 
 class Unauthenticated(ServiceError):
-    """The call needs credentials, or the server did not accept those it got; nothing was run, except
-    if the reason is ``ended``.
+    """The call needs credentials, or the server did not accept those it got. Unless the reason is
+    ``ended``, nothing was run.
 
     :ivar reason: ``missing``, ``refused``, ``kind``, ``expired``, ``ended`` or ``busy``: see
         docs/protocol.rst, "Credentials".

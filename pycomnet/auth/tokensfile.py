@@ -12,7 +12,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall
 from zope.interface import implementer
 
-from pycomnet.auth.reloading import ReloadedFiles
+from pycomnet.auth.reloadedfiles import ReloadedFiles
 from pycomnet.auth.tokens import IBearerToken, KnownToken, TokenChecker, load_tokens
 from pycomnet.text.logs import Logger
 

@@ -22,7 +22,7 @@ import attrs
 from twisted.cred.error import UnauthorizedLogin
 
 from pycomnet.auth.principal import Principal
-from pycomnet.auth.reloading import Stamp, stamp_of
+from pycomnet.auth.reloadedfiles import Stamp, stamp_of
 from pycomnet.auth.tokens import IBearerToken
 from pycomnet.errors import AccessConfigError
 from pycomnet.ext.access.checkers import Checker, CheckLater, Login

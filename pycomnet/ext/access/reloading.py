@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TypeVar
 
-from pycomnet.auth.reloading import ReloadedFiles
+from pycomnet.auth.reloadedfiles import ReloadedFiles
 from pycomnet.errors import AccessConfigError, TokenError
 from pycomnet.ext.access.checkers import Checker
 

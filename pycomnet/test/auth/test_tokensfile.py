@@ -7,7 +7,7 @@ from unittest import mock
 
 from twisted.internet.task import Clock
 
-from pycomnet.auth import reloading
+from pycomnet.auth import reloadedfiles
 from pycomnet.auth.admission import Admission, NotAdmitted
 from pycomnet.auth.tokens import KnownToken, TokenChecker, digest
 from pycomnet.auth.tokensfile import POLL_EVERY, TokensFile
@@ -90,7 +90,7 @@ class TokensFileTests(FileCase):
     def test_broken_file_changes_nothing(self) -> None:
         """It is logged once, and read when it is in order again."""
         tokens = self.watched()
-        with mock.patch.object(reloading, "log") as log:
+        with mock.patch.object(reloadedfiles, "log") as log:
             for text in (ONLY_BOB + "[carol]\n", "nonsense", "[bob]\n"):
                 self.file("tokens", text)
                 log.critical.reset_mock()
