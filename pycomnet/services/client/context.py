@@ -23,7 +23,7 @@ from pycomnet.services.binary import BlockLimits
 from pycomnet.services.client.callerrors import of_a_call
 from pycomnet.services.client.failover import FailoverAddresses
 from pycomnet.services.client.instances import AddressRoute, Instances, NamedRoute
-from pycomnet.services.client.locatecache import LastAnswers
+from pycomnet.services.client.locatecache import LocateCache
 from pycomnet.services.client.login import AddressSource, as_credentials
 from pycomnet.services.client.pool import Pool, PooledServer
 from pycomnet.services.client.reference import ServiceReference
@@ -130,7 +130,7 @@ class Context(Live):
         self._several: FailoverAddresses | None = None
         self.deadlines = Deadlines(reactor)
         #: what nameservers have answered last
-        self.located = LastAnswers(real("keep_located", keep_located))
+        self.located = LocateCache(real("keep_located", keep_located))
         self.pool = Pool(self)
         forks.watch(self.pool)
 

@@ -25,7 +25,7 @@ class KnownInstances:
     time: float
 
 
-class LastAnswers:
+class LocateCache:
     """The last answers, the latest used ones.
 
     :param keep: seconds for which one is used; 0 for none.
@@ -58,4 +58,4 @@ class LastAnswers:
         return found if found is not None and now - found.time <= self.keep else None
 
 
-__all__ = ["KnownInstances", "LastAnswers"]
+__all__ = ["KnownInstances", "LocateCache"]

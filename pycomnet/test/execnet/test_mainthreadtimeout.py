@@ -68,7 +68,7 @@ class Core:
         self.handle = lambda: self.channel
 
 
-class BusyMainTests(SynchronousTestCase):
+class MainThreadTimeoutTests(SynchronousTestCase):
     """:class:`MainThreadTimeout`."""
 
     def made(self, id: int) -> Any:

@@ -11,7 +11,7 @@ from pycomnet.nameserver.server import make_server
 from pycomnet.nameserver.service import NameService
 from pycomnet.nameserver.stores.memory import MemoryStore
 from pycomnet.services.client.context import NAMESERVER, Context
-from pycomnet.services.client.locatecache import MOST_ANSWERS, KnownInstances, LastAnswers
+from pycomnet.services.client.locatecache import MOST_ANSWERS, KnownInstances, LocateCache
 from pycomnet.services.interface import Service, interface, method
 from pycomnet.services.server.server import ServiceServer
 from pycomnet.test.services.network import Network
@@ -106,7 +106,7 @@ class LastAnswerTests(SynchronousTestCase):
 
     def test_answers_are_bounded(self) -> None:
         """The latest are kept, and not more than some."""
-        answers = LastAnswers(10.0)
+        answers = LocateCache(10.0)
         for number in range(MOST_ANSWERS + 5):
             answers.put(("n", str(number), None), KnownInstances((("tcp:a:1",),), 0.0))
         self.assertEqual(len(answers), MOST_ANSWERS)
