@@ -180,7 +180,7 @@ class Frames:
             if begun is None:
                 self._held = bytes(view[at:])
                 if self._is_other(self._held):
-                    # wsproto may reject what has arrived: then the rest must not be waited for.
+                    # wsproto may reject the arrived bytes: then do not wait for the rest.
                     new, self._shown = self._held[self._shown :], len(self._held)
                     yield -1, 0, new
                 return
@@ -218,7 +218,7 @@ class Frames:
         if masked:
             body += 4
         if self._is_other(data[:2]) or size < max(least, HEADER.size) or size >> 63:
-            # wsproto reports what is wrong with it, if anything.
+            # If it is invalid, wsproto reports why.
             if first & 0x0F < CONTROL:
                 self._within = not first & FIN
             self._other = body + size

@@ -2,8 +2,8 @@
 
 Each byte has a number, its offset. The sender keeps its bytes in an :class:`OutgoingQueue` until
 the receiver confirms them. The receiver has an :class:`IncomingQueue`: it takes bytes at the offset
-that it waits for, and drops what it has received before. So a connection may end at any byte: the
-next one begins where the receiver is, and nothing is missing, doubled or out of order.
+that it waits for, and drops bytes that it has received before. So a connection may end at any byte:
+the next one begins where the receiver is, and nothing is missing, doubled or out of order.
 """
 
 from __future__ import annotations

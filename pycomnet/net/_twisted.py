@@ -82,7 +82,7 @@ def queued_descriptors(transport: Any) -> Sequence[int] | None:
 
 
 def stop_taking(transport: Any) -> None:
-    """Let a descriptor drop what is written to it from now on."""
+    """Let a descriptor drop all bytes that are written to it from now on."""
     if hasattr(transport, "_writeDisconnected"):
         transport._writeDisconnected = True
     else:
@@ -122,7 +122,7 @@ def replace_read(transport: Any, read: Callable[[], Any]) -> bool:
 
 
 def replaced_read(transport: Any) -> Any:
-    """What the reactor calls instead of a transport's ``doRead``; None if it was not replaced."""
+    """The function that replaces a transport's ``doRead`` in the reactor; None if there is none."""
     return getattr(transport, "__dict__", {}).get("doRead")
 
 
@@ -276,7 +276,7 @@ def answers_bad_requests(cls: C) -> C:
 def bound_messages(wire: Any, for_bytes: object, for_text: object) -> bool:
     """Let a WebSocket collect the pieces of messages in these; return whether it does.
 
-    The public way: count what comes between two messages.
+    The public way: count the bytes between two messages.
     """
     if not (hasattr(wire, "_bytesBuffer") and hasattr(wire, "_textBuffer")):
         return False

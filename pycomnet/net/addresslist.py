@@ -14,7 +14,7 @@ MOST = 16
 
 
 def split_addresses(text: str) -> list[str]:
-    """The addresses in a text, as they are written.
+    """The addresses in a text, unchanged.
 
     :param text: such as ``tcp:a:2012,tcp:b:2012``.
     :raises EndpointError: there are too many.
@@ -31,7 +31,7 @@ def clean_addresses(text: str) -> str:
     :raises EndpointError: one of them is none.
     """
     if not isinstance(text, str):
-        return endpoints.clean(text)  # which says what was expected
+        return endpoints.clean(text)  # its message says what was expected
     return ",".join(dict.fromkeys(endpoints.clean(one) for one in split_addresses(text)))
 
 

@@ -1,4 +1,4 @@
-"""An SQLite file that one service has for itself."""
+"""An SQLite file that only one service may use."""
 
 from __future__ import annotations
 

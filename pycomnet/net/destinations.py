@@ -1,8 +1,8 @@
 """The destination of an endpoint string, and the identity that the server there must have.
 
-The two depend on an endpoint string's options as well. So an address is compared with a pattern by
-what is connected to and what is verified, and of an address that somebody else has written, a
-nameserver's record for example, most options do not count.
+The two depend on an endpoint string's options as well. So a pattern is compared with the
+destination to which a client connects and with the name that it verifies. In an address that
+somebody else has written, a nameserver's record for example, most options are ignored.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ _ANYBODYS = frozenset({"timeout"})
 
 @attrs.frozen
 class Destination:
-    """A server, as an endpoint string has it.
+    """A server, as an endpoint string describes it.
 
-    :ivar place: what is connected to: host and port, or a path.
+    :ivar place: the address of the connection: host and port, or a path.
     :ivar name: the name that its certificate has to have; empty where there is none.
-    :ivar options: other options, but for those of anybody.
+    :ivar options: the other options, without those that a third party may set.
     """
 
     kind: str

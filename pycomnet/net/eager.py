@@ -30,7 +30,7 @@ def is_plain(transport: Any) -> bool:
 
 
 def close_copies(transport: Any) -> None:
-    """Close a forked child's copies of a transport's descriptors; the transport isn't told."""
+    """Close a forked child's copies of a transport's descriptors, without ``connectionLost``."""
     close = getattr(transport, "close_copies", None)
     if close is not None:
         close()
@@ -42,7 +42,8 @@ def close_copies(transport: Any) -> None:
 
 
 def writer(transport: Any) -> Callable[[Pieces], None]:
-    """A function that writes pieces to a transport: eagerly what the system takes, then the rest.
+    """A function that writes pieces to a transport: eagerly as much as the system takes, then the
+    rest.
 
     :param transport: it is connected, and will not start TLS later.
     """
@@ -75,7 +76,7 @@ def nowhere(pieces: Pieces) -> None:
 
 
 def flush_now(transport: Any) -> None:
-    """Write at once what a transport has to write, if it is a plain descriptor.
+    """Write a transport's buffered bytes at once, if it is a plain descriptor.
 
     For a small answer that saves a turn of the reactor. An error is left to the transport's own
     writing, which gets it again and ends the connection.

@@ -77,10 +77,9 @@ class Endpoint:
         return self.options.get(name, default)
 
     def named(self, *names: str) -> dict[str, str]:
-        """All parts by their names; those that came without one have these names, in this order.
+        """All parts by their names; parts without a name get these names, in this order.
 
-        :raises EndpointError: a part came twice, so that one reader may take the one and another
-            the other.
+        :raises EndpointError: a part came twice, so that two readers may use different values.
         """
         args = dict(zip(names, self.args, strict=False))
         twice = sorted(args.keys() & self.options.keys())
@@ -190,7 +189,7 @@ def is_local_client(description: str) -> bool:
 
 
 def is_exposed(description: str) -> bool:
-    """Whether what is sent to an address can be read on the way: it leaves the machine without TLS.
+    """Whether others can read the bytes to an address: they leave the machine without TLS.
 
     :param description: a client's endpoint string.
     """
@@ -289,7 +288,7 @@ async def listen(reactor: EndpointReactor, description: str, factory: Any) -> An
     endpoint = server_endpoint(reactor, description)
     try:
         if parse(description).kind == "unix":
-            # Twisted creates the socket with what the umask leaves, and then sets its mode.
+            # Twisted creates the socket with the umask's mode, and then sets its mode.
             with narrow_umask():
                 listening = endpoint.listen(factory)
             return await listening
@@ -388,7 +387,7 @@ def peer_name(transport: Any) -> str | None:
 def explain(failure: Failure | BaseException, plain: str = "a tcp: address") -> str:
     """Why a connection could not be made, or ended, and what to do about it, as text.
 
-    :param plain: what the user would give for a connection without TLS.
+    :param plain: the text that asks for a connection without TLS.
     """
     problem = failure.value if isinstance(failure, Failure) else failure
     if isinstance(problem, CertificateRefused):
@@ -421,7 +420,7 @@ def explain(failure: Failure | BaseException, plain: str = "a tcp: address") -> 
 def explain_silence(description: str, why: str) -> str:
     """Why a connection ended before the other end had said anything, with what may be wrong.
 
-    :param why: what is known, as text.
+    :param why: the known reason, as text.
     """
     hint = silence_hint(description)
     return f"{why.rstrip('.')} before it said hello: {hint}" if hint else why

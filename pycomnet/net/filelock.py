@@ -10,7 +10,7 @@ from pycomnet.net import private
 if sys.platform != "win32":  # there is none there, and SQLite has locks of its own
     import fcntl
 
-#: What is put behind a file's name for the file that is locked.
+#: The suffix of a lock file's name.
 ENDING = ".lock"
 
 

@@ -21,8 +21,8 @@ class TextConnection(http.HTTPChannel):
     """An HTTP/1.1 connection whose first byte has to be that of a request.
 
     Otherwise Twisted would wait for the end of a line, which the beginning of a TLS handshake does
-    not have: client and server would wait for each other until one of them gives up. A TLS client
-    takes any answer that is no TLS for the error that it is ("wrong version number").
+    not have: client and server would wait for each other until one of them times out. A TLS client
+    reports any answer that is no TLS as an error ("wrong version number").
     """
 
     __slots__ = ("_begun",)
@@ -42,7 +42,7 @@ class TextConnection(http.HTTPChannel):
         super().dataReceived(data)
 
     def refuse(self) -> None:
-        """Answer to what is no HTTP, and close."""
+        """Answer to bytes that are no HTTP, and close."""
         self.dataReceived = lambda data: None  # type: ignore[method-assign]
         self.transport.write(NOT_HTTP)
         self.loseConnection()

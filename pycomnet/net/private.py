@@ -111,9 +111,9 @@ def open_file(path: str | os.PathLike[str], flags: int, forbidden: int = SECRET)
 
 
 def create_file(path: str | os.PathLike[str]) -> None:
-    """Create an empty file of this user's, with mode 0600, or check the one that is there.
+    """Create an empty file of this user's, with mode 0600, or check an existing file.
 
-    One that is there is not opened: a program that has locks on it keeps them.
+    An existing file is not opened: closing it would release the locks of this program on it.
 
     :raises NotPrivate: it is another user's, or open to others.
     :raises OSError: it can't be created.

@@ -87,7 +87,7 @@ class BusyPoll:
         return None
 
     def poll(self) -> Any:
-        """Poll for an answer to what was written; the reactor reads it.
+        """Poll for an answer to the bytes written; the reactor reads it.
 
         :returns: whether there is one; None if nothing is to be polled for.
         """

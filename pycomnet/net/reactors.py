@@ -1,4 +1,4 @@
-"""What is needed of a reactor, as types: where one interface of Twisted's is not enough.
+"""Types of reactors, where one of Twisted's interfaces is not enough.
 
 Python has no type for "implements both of these interfaces". So these are protocols: for mypy with
 mypy-zope, a class that has the methods fits, and what fits can be passed to what needs one of the

@@ -36,7 +36,7 @@ from pycomnet.net.reactors import EndpointReactor
 from pycomnet.text.logs import Logger
 
 #: Seconds within which a server has to answer the beginning of a handshake: time for thousands of
-#: clients that reconnect at once. One that needs longer is stopped, or speaks no TLS.
+#: clients that reconnect at once. A peer that needs longer is stopped, or speaks no TLS.
 SILENCE = 15.0
 #: The options of a TLS listener, beside its port and interface.
 _TLS_LISTENER = frozenset(

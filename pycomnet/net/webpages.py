@@ -10,7 +10,7 @@ HEADERS = {
     "referrer-policy": "no-referrer",
     "cross-origin-resource-policy": "same-origin",
 }
-#: The policy of a status page: it loads what is in it, and talks to its own server alone.
+#: The policy of a status page: it loads only its own parts, and talks only to its own server.
 PAGE_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; "
     "form-action 'none'; frame-ancestors 'none'; base-uri 'none'"

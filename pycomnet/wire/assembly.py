@@ -53,7 +53,7 @@ class Assembly(object):
         return first
 
     def beginning(self, size):
-        """The first bytes of what has arrived, ``size`` at most."""
+        """The first ``size`` bytes that have arrived, at most."""
         if self._buffer is not None:
             return self._buffer.getvalue()[:size]
         return b"".join([piece[:size] for piece in self._pieces])[:size]

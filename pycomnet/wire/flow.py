@@ -32,7 +32,7 @@ class FlowControl(object):
     def overrun(self, stream, window):
         """Refuse a frame for which there was no credit.
 
-        :param window: what is left of the window: a negative number.
+        :param window: the rest of the window: a negative number.
         """
         raise ProtocolError(
             "window",

@@ -8,7 +8,7 @@ import struct
 
 MAGIC = b"PYCOMNET"
 VERSION = 1
-#: What a far side prints on standard output before its hello.
+#: The line that a far side prints on standard output before its hello.
 MARKER = b"\nPYCOMNET-FAR-SIDE-1\n"
 
 HELLO = 0
@@ -55,19 +55,19 @@ FRAGMENT = 65536
 RAW_FRAGMENT = 262144
 #: The longest hello. Before it the peer is unknown, so this end buffers little for it.
 MAX_HELLO = 65536
-#: What a frame costs in credit beside its payload: about the memory of a queued bytes object.
+#: The credit that a frame costs beside its payload: about the memory of a queued bytes object.
 FRAME_COST = 64
-#: What a channel may buffer in each direction. Enough for a round trip of 10 ms at 100 MB/s, and
-#: small enough that a few full ones do no harm.
+#: The bytes that a channel may buffer in each direction. Enough for a round trip of 10 ms at 100
+#: MB/s, and small enough that a few full ones do no harm.
 WINDOW = 1048576
 #: The same for far sides on other machines: enough for 80 MB/s and a round trip of 200 ms.
 WIDE_WINDOW = 16777216
-#: The same between fork servers, for all that a gateway sends or receives over one hop. It is less,
-#: as a fork server keeps this much where the next hop is slower, and short messages wait behind it.
+#: The same between fork servers, for all frames of a gateway over one hop. It is less, as a fork
+#: server keeps this much where the next hop is slower, and short messages wait behind it.
 HOP_WINDOW = 8388608
 #: The same for far sides behind an http mediator: enough for 40 MB/s and a round trip of 100 ms.
-#: With a wider one, more of what is under way leaves the processor's cache: where all run on one
-#: machine, bulk by requests takes up to a quarter longer.
+#: With a wider window, more of the bytes in flight leave the processor's cache: if all processes
+#: run on one machine, bulk by requests takes up to a quarter longer.
 MEDIATED_WINDOW = 4194304
 #: The smallest window and frame limit that a hello may announce: a fragment must fit.
 MIN_WINDOW = 1024

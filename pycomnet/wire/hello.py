@@ -44,7 +44,7 @@ def hello_frame(limits, info, credential):
 
 
 def check_start(start):
-    """Refuse what can't become a hello as early as possible: no more bytes may come."""
+    """Refuse bytes that can't become a hello as early as possible: no more bytes may come."""
     start = bytes(start)
     if start[4:5] > b"\x00" or (len(start) > 4 and U32.unpack(start[:4])[0] > MAX_HELLO):
         refuse(start)

@@ -50,12 +50,12 @@ class Scheduler(object):
         self.turns = {}
         #: channels with long values that wait until they may take turns
         self.waiting = deque()
-        #: tokens of queued values that have been handed over; the user empties it
+        #: tokens of queued values that the user has got for writing; the user empties it
         self.sent = []
         #: True while the transport takes no more: then values and END and CLOSE frames stay in the
         #: channels' queues, so that the limits of the channels bound those too
         self.congested = False
-        #: why nothing is sent any more: a ProtocolError
+        #: why sending has ended: a ProtocolError
         self.failed = None
         #: False before the peer's hello: until then only the hello is written
         self.started = False
@@ -88,7 +88,7 @@ class Scheduler(object):
         """Send a value's encoding, or raw bytes.
 
         :param prefix: is sent before the payload, which saves copying a long one behind it.
-        :param token: is put into :attr:`sent` once the last of the payload has been handed over.
+        :param token: is put into :attr:`sent` once the user has got the last of the payload.
         :returns: True if all is in ``out`` already: then the token is not used. False if it waits
             for credit or for its turn.
         """

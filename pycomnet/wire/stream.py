@@ -163,7 +163,7 @@ class Stream(object):
         self.partial_cost = 0
 
     def held(self, window):
-        """The cost of what has arrived on it and was not consumed yet, in bytes.
+        """The cost of arrived values that were not consumed yet, in bytes.
 
         :param window: what the peer may send at first.
         """

@@ -115,7 +115,7 @@ class ValueNotReceivable(ValueError):
 
 
 class Refused(Exception):
-    """The reason why something can't be sent; ``encode`` adds what it is and where."""
+    """The reason why something can't be sent; ``encode`` adds its type and its place."""
 
 
 class _TooDeep(Exception):
@@ -195,7 +195,7 @@ def _bytes(data):
 
 def _buffer(view):
     try:
-        _head8(getattr(view, "nbytes", 0), 0xC4)  # refuse one that is too long before copying it
+        _head8(getattr(view, "nbytes", 0), 0xC4)  # refuse an int that is too long before copying it
         return _bytes(view.tobytes())
     except ValueError as error:  # it has been released
         raise Refused(str(error))

@@ -18,7 +18,7 @@ class RemoteErrorText(ErrorText):
     server reads no more than it can keep.
 
     :param output: called with each piece, a str. The next piece waits for its Deferred, if any.
-    :param taken: called when what was held has been shown.
+    :param taken: called when the text that was held has been shown.
     :ivar input: the stream, which is paused while the callback is waited for.
     """
 

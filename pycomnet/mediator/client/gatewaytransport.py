@@ -92,7 +92,7 @@ class HTTPGatewayTransport:
         return self._new_client(server, token, self._request.reactor)
 
     def _make_stream(self, about: dict[str, Any]) -> None:
-        """Make the transport to what the server has started.
+        """Make the transport to the subprocess that the server has started.
 
         :raises PycomnetError: the server's response describes no far side.
         """

@@ -63,8 +63,7 @@ class HTTPTransport:
     :param websocket: ``yes``, ``no`` or ``auto``.
     :param output: called with what it writes to standard error; it waits for a returned Deferred.
     :ivar state: the state in the table of :mod:`pycomnet.mediator.client.states`.
-    :ivar out: the queue of what is sent to it.
-    :ivar inputs: what has come from there, by stream.
+    :ivar out: the queue of bytes for it. :ivar inputs: the bytes from it, by stream.
     :ivar stderr: its standard error.
     """
 
@@ -94,7 +93,7 @@ class HTTPTransport:
         self.used = False
         linger = float(about.get("linger", 60.0))
         #: seconds after which an open connection counts as working: less than ``linger``, after
-        #: which the far side is given up
+        #: which the gateway ends
         self.steady = min(STEADY, linger / 2)
         self._websocket = websocket != "no" and bool(about.get("websocket"))
         self._must = websocket == "yes"
@@ -130,7 +129,7 @@ class HTTPTransport:
         self._protocol = protocol
 
     def start(self) -> None:
-        """Carry bytes, until the far side has ended or can't be reached any more."""
+        """Carry bytes, until the far side has ended or is out of reach for good."""
         self._outages.look()
         self._running = self._run()
         self._running.addErrback(self._crashed)
@@ -208,7 +207,7 @@ class HTTPTransport:
             self.over(None, f"an error here: {failure.getErrorMessage()}")
 
     def carried_by(self, link: Any) -> None:
-        """Note which link carries what is written from now on; None if there is none."""
+        """Note which link carries the bytes written from now on; None if there is none."""
         self._link = link
         self.used = self.used or link is not None
 
@@ -332,11 +331,11 @@ class HTTPTransport:
             self._link.confirm()
 
     def deliver_held(self) -> None:
-        """All has arrived: deliver what is held for a paused reader, which is not asked again."""
+        """All has arrived: deliver the held bytes even to a paused reader."""
         self.inputs["stdout"].resume()
 
     def confirmed(self, offset: int) -> None:
-        """The server has received what was written before this offset.
+        """The server has received all bytes before this offset.
 
         :raises OffsetError: that much was not written.
         """
@@ -359,7 +358,7 @@ class HTTPTransport:
         self.inputs["stdout"].pause()
 
     def resumeProducing(self) -> None:
-        """Deliver what was held, and what arrives from now on."""
+        """Deliver the held bytes, and those that arrive from now on."""
         if self.inputs["stdout"].resume():
             self._taken()
 
@@ -396,7 +395,7 @@ class HTTPTransport:
 
     @property
     def disconnecting(self) -> bool:
-        """Whether its protocol has closed it, but has not been told yet that it is closed."""
+        """Whether its protocol has closed it, but has not got ``connectionLost`` yet."""
         return self.state is StreamState.CLOSING
 
     def _happens(self, event: StreamEvent) -> None:

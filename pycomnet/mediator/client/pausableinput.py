@@ -13,19 +13,19 @@ from pycomnet.mediator.queues import IncomingQueue
 class PausableInput:
     """A stream of a far side, as it arrives.
 
-    What arrives while the reader is paused is held and not confirmed. The server keeps what is not
-    confirmed, and reads no more from the far side once its queue is full. So no more than the size
-    of that queue is held here.
+    Bytes that arrive while the reader is paused are held and not confirmed. The server keeps what
+    is not confirmed, and reads no more from the far side once its queue is full. So no more than
+    the size of that queue is held here.
 
     :param deliver: called with each piece, bytes, while the reader is not paused.
-    :ivar incoming: what has arrived and is not held.
+    :ivar incoming: the arrived bytes that are not held.
     """
 
     def __init__(self, deliver: Callable[[bytes], object]) -> None:
         self.incoming = IncomingQueue()
         self._deliver = deliver
         self._held: list[bytes] | None = None
-        #: how far it has arrived, with what is held
+        #: the offset behind all arrived bytes, held ones included
         self._arrived = IncomingQueue()
         self._resumed = Condition()
 
@@ -55,7 +55,7 @@ class PausableInput:
             self._arrived.received = self.incoming.received
 
     def resume(self) -> bool:
-        """Deliver what is held, and what arrives from now on; False if nothing was held."""
+        """Deliver the held bytes, and those that arrive from now on; False if none were held."""
         held, self._held = self._held, None
         data = b"".join(held or ())
         if data:

@@ -31,7 +31,7 @@ PROBE_TIMEOUT = 2.0
 #: Seconds after which the client checks whether the first bytes of a streaming request have
 #: arrived. If not, a proxy in between holds requests back.
 TRIAL = 0.1
-#: After this many connections in a row that are lost before they worked, it tries another way.
+#: After this many connections in a row that are lost before they worked, it tries another kind.
 MAX_DROPS = 5
 
 CLOSED = StreamState.CLOSED
@@ -170,7 +170,7 @@ class Posting:
         await backoff.wait()
 
     async def _send(self) -> dict[str, Any]:
-        """Send some of what was written. Returns the server's response."""
+        """Send some of the written bytes. Returns the server's response."""
         stream = self.stream
         if self._must_ask:
             about: dict[str, Any] = await stream.client.ask("POST", stream.path, Body(b""), OCTETS)
@@ -249,7 +249,7 @@ class Posting:
     # -- received --------------------------------------------------------------------------------
 
     async def _read(self, name: str) -> dict[str, Any]:
-        """Read a stream up to its end. Returns what the server reports then."""
+        """Read a stream up to its end. Returns the server's report of the end."""
         stream = self.stream
         backoff = stream.backoff()
         while True:
@@ -274,7 +274,7 @@ class Posting:
         return self.stream.path if name == "stdout" else f"{self.stream.path}/stderr"
 
     def _get(self, name: str, offset: int, **query: int) -> defer.Deferred[Any]:
-        """Ask for what a stream has from an offset on."""
+        """Ask for a stream's bytes from an offset on."""
         stream = self.stream
         path = self._path(name)
         return stream.client.request(
@@ -348,7 +348,7 @@ class Posting:
             self.confirm()
 
     def confirm(self, ask: bool = False) -> None:
-        """Tell the server what has been received.
+        """Confirm received bytes to the server.
 
         :param ask: also ask how much the server has received.
         """

@@ -208,7 +208,7 @@ class MediatorClient:
         return protocol
 
     def asked(self) -> None:
-        """Use busy polling for the reply to what was just sent, on any connection."""
+        """Use busy polling for the reply to the request just sent, on any connection."""
         for busy_poll in self._busy_polls.values():
             busy_poll.wrote = True
 
@@ -361,7 +361,7 @@ def numbers_checked(about: dict[str, Any]) -> dict[str, Any]:
 COUNTS = ("received", "queue", "request", "low", "high")
 
 
-#: What a server that reads something else than HTTP does, and one that a signal ends.
+#: What happens at a server that does not speak HTTP, and at one that a signal ends.
 CLOSED = "the connection was closed before the answer"
 
 
@@ -372,7 +372,7 @@ def timed_out(value: object, timeout: float) -> NoReturn:
 
 
 def refused(status: int, about: dict[str, Any]) -> RequestRefused:
-    """The error of an answer that isn't what was asked for."""
+    """The error of an answer in an unexpected form."""
     message = about.get("message")
     if message is None:
         text = f"the answer was HTTP status {status}, and not the mediator's"

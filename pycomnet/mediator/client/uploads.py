@@ -1,4 +1,4 @@
-"""Streaming requests: send what is written to a far side while it is being written."""
+"""Streaming requests: send bytes to a far side while they are being written."""
 
 from __future__ import annotations
 

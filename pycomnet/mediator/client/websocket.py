@@ -139,7 +139,7 @@ class WebSocketLink(Socket):
     def __init__(self, stream: HTTPTransport) -> None:
         super().__init__(stream.reactor)
         self.state = LinkState.OPENING
-        #: what has arrived of the handshake's response, and was not given to Twisted yet
+        #: the arrived bytes of the handshake's response that Twisted has not got yet
         self._answer = b""
         self.answered: defer.Deferred[None] = defer.Deferred()
         self.closed: defer.Deferred[None] = defer.Deferred(lambda _: self.drop())
@@ -210,7 +210,7 @@ class WebSocketLink(Socket):
             return
         out = self.stream.out
         if out.end - self.position >= POST_FROM:
-            # A request on another connection may overtake what was sent on this one.
+            # A request on another connection may overtake bytes on this one.
             alone = out.base == self.position
             self._happens(LinkEvent.MUCH_ALONE if alone else LinkEvent.MUCH)
             return
@@ -223,7 +223,7 @@ class WebSocketLink(Socket):
             self.tell({"end": True})
 
     def _post(self) -> None:
-        """Send bulk in a POST. It also takes what is written meanwhile, so the order is kept."""
+        """Send bulk in a POST, also bytes that are written meanwhile, so the order is kept."""
         self._upload = StreamingBody(self, POST_IDLE)
         self._posting = self._request(self._upload)
         self._posting.addCallbacks(self._posted, self._not_posted)

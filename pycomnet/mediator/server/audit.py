@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 
 
 class AuditLog:
-    """Records who started what, and how it ended; in Twisted's log, and in a file if there is one.
+    """Records each subprocess, its user and its end: in Twisted's log, and in a file if there is
+    one.
 
     :param path: a file to which each record is appended as a line of JSON; it is created with mode
         0600.

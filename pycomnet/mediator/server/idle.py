@@ -15,7 +15,7 @@ class IdleTimer:
     """Checks from time to time whether there was activity since the last check.
 
     :param timeout: seconds without anything after which it is idle; 0 never is.
-    :param activity: what is another value when something has happened; it begins with ``first``.
+    :param activity: returns a value that changes with each activity; at first it is ``first``.
     :param idle: called, once, when it is.
     """
 

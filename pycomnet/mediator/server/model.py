@@ -140,7 +140,7 @@ READERS: dict[str, Any] = {
 
 
 class IUser(Interface):
-    """An admitted user: what the realm returns for the name of a token."""
+    """An admitted user: the realm's result for the name of a token."""
 
     name = Attribute("The user name, used in logs and for limits.")
     limits = Attribute("Their Limits.")

@@ -39,7 +39,8 @@ DRAIN_TIMEOUT = 2.0
 #: Seconds that a subprocess has to end once its output has, before it gets a signal.
 STATUS_TIMEOUT = 5.0
 #: Seconds that a subprocess has to end by itself once its input is closed: its supervisor needs at
-#: most four. Then its output, if it was told to end, is not kept for a reader who takes none of it.
+#: most four. After that, the output of a subprocess that was asked to end is dropped if its reader
+#: takes none of it.
 GRACE = 5.0
 #: Seconds from SIGTERM to SIGKILL.
 KILL_TIMEOUT = 6.0
@@ -51,11 +52,11 @@ SMALL = 1 << 12
 class MediatorSession(TwistedProtocol):
     """A subprocess that a client started.
 
-    :param pid: the id that its client knows it by.
+    :param pid: its id for the client.
     :param owner: the user who started it.
     :param launch: starts the subprocess.
     :param ended: called with the session when the subprocess has ended.
-    :param gone: called when what is left of it is not needed any more.
+    :param gone: called when its remaining state is not needed.
     :param busy: returns how much processor time it has used, or None.
     :ivar state: the state in the table of :mod:`pycomnet.mediator.server.states`.
     :ivar end: how it ended, once it has.
@@ -395,7 +396,7 @@ class MediatorSession(TwistedProtocol):
         self._send_signal()
 
     def _drain(self) -> None:
-        """Wait for the end of its output; for its reader only if it was not told to end."""
+        """Wait for the end of its output; for its reader only if it was not asked to end."""
         if self._reading:
             self._wait(DRAIN_TIMEOUT)
         elif self.state is SessionState.CUTTING:
@@ -439,7 +440,7 @@ class MediatorSession(TwistedProtocol):
         self._linger()  # late clients may ask how it ended
 
     def forget(self) -> None:
-        """Drop its output, which is not needed any more."""
+        """Drop its output, which nobody needs."""
         self._happens(SessionEvent.FORGET)
 
     def _forget(self) -> None:

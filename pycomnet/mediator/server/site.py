@@ -56,7 +56,7 @@ class HTTPRequest(server.Request):
     def gotLength(self, length: int | None) -> None:
         self.content: Any = BytesIO()
         # The request line is parsed again when the body is complete; this is the only way to know
-        # before that what the body is for.
+        # the body's purpose before that.
         self.method, uri = self.channel.request_line[:2]
         self.uri = uri
         path, _, query = uri.partition(b"?")
@@ -135,7 +135,7 @@ class HTTPRequest(server.Request):
             self.setHeader("www-authenticate", 'Bearer realm="pycomnet"')
         if problem.status in (429, 503):
             self.setHeader("retry-after", str(self.channel.site.retry_after))
-        if problem.code == "host":  # what follows may be for another server, too
+        if problem.code == "host":  # the next bytes may be for another server, too
             self.channel.persistent = False
             self.setHeader("connection", "close")
         self.respond(problem.status, problem.as_map())

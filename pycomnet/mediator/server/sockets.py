@@ -79,7 +79,7 @@ class Socket:
 
     :ivar client: whether it is the client's end.
     :ivar over: it is closed, or being closed.
-    :ivar congested: the peer does not take what was sent: send nothing more until :meth:`wake` is
+    :ivar congested: the peer does not read: send nothing more until :meth:`wake` is
         called.
     """
 
@@ -98,7 +98,7 @@ class Socket:
         self.congested = False
         #: bytes received while congested that need an answer
         self._unread = 0
-        #: whether messages are bounded by what comes between two of them
+        #: whether the bytes between two messages bound the length of a message
         self._counts = False
         #: bytes that were given to Twisted since the last message
         self._uncounted = 0

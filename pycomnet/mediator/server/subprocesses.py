@@ -39,11 +39,11 @@ class Mediator:
 
     :param launch: starts a subprocess.
     :param processes: how many there may be in all.
-    :param audit: told of each start and end.
+    :param audit: called for each start and end.
     :param make_pid: makes the ids by which clients know them.
     :ivar draining: whether no more subprocesses are started.
     :ivar websocket: whether clients may use WebSockets.
-    :ivar metrics: what is counted.
+    :ivar metrics: the counters.
     """
 
     def __init__(
@@ -81,7 +81,8 @@ class Mediator:
         """Start a subprocess.
 
         :param options: what its client asks for.
-        :param key: what the client calls this request: repeated, it gets the same subprocess.
+        :param key: the request's idempotency key: a request with the same key gets the same
+            subprocess.
         :param peer: where the client is, for the audit log.
         :raises HttpError: it may not, or it can't be started.
         """
@@ -188,7 +189,7 @@ class Mediator:
         self._look()
 
     def _look(self) -> None:
-        """Notify waiters if no subprocess runs any more."""
+        """Notify waiters if no subprocess runs."""
         if not self.running():
             self._empty.notify_all()
 

@@ -96,7 +96,7 @@ class ForwardedBody:
             self._end()
         elif self._length is None or self._length - self._size > MAX_DROPPED:
             # The rest is not read: send the response, then close the connection. Not now, since
-            # the channel is still processing what has arrived, which may be everything.
+            # the channel is still processing the arrived bytes, which may be all.
             self._reactor.callLater(0, self._answer_early)
 
     def _answer_early(self) -> None:
@@ -152,7 +152,7 @@ class ForwardedBody:
         return session
 
     def lost(self) -> None:
-        """The connection ended before the body. What has arrived was passed on."""
+        """The connection ended before the body. The arrived bytes were passed on."""
         self.error = HttpError(400, "lost", "the connection was lost")
         self._early.clear()
         self._leave()
