@@ -9,6 +9,8 @@ from unittest import skipUnless
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from pycomnet.test.system.suites import REAL
+
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = ROOT / ".ci" / "failed_tests.py"
 #: A script of steps: what follows is its own.
@@ -79,6 +81,20 @@ class FailedTests(SynchronousTestCase):
 
 
 @skipUnless(SCRIPT.exists(), "only in a checkout")
+class RealCasesTests(SynchronousTestCase):
+    """The test cases with real far sides, which only the system tests run, by the modules' names."""
+
+    def test_each_module_of_cases_is_run(self) -> None:
+        """Each name has its module, and each module is run by a system test that names it."""
+        tests = ROOT / "pycomnet" / "test"
+        for name in REAL:
+            self.assertTrue(tests.joinpath(*name.split(".")).with_suffix(".py").is_file(), name)
+        texts = [path.read_text(encoding="utf-8") for path in (tests / "system").glob("*.py")]
+        for path in tests.rglob("*_cases.py"):
+            if not path.name.startswith("test_"):
+                self.assertTrue(any(path.stem in text for text in texts), path)
+
+
 class StepsTests(SynchronousTestCase):
     """What a script of steps says at its end, and that it leaves nothing."""
 

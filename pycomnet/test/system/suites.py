@@ -34,7 +34,7 @@ REAL = {
     "rsync.targets_cases": 23,
     "rsync.watch_cases": 13,
     "services.default_cases": 2,
-    "tap.endings_cases": 5,
+    "tap.exitstatus_cases": 5,
     "xdeploy.deploy_cases": 6,
 }
 

@@ -295,7 +295,7 @@ async def test_nameserver_counts_by_certificate(nameservers: Any, served: Served
                 if number < most:
                     await asked
                     continue
-                with pytest.raises(pycomnet.TooManyRegistrations, match="may have 3"):
+                with pytest.raises(pycomnet.TooManyRegistrations, match="the limit is 3"):
                     await asked
 
 
