@@ -80,9 +80,8 @@ class FailedTests(SynchronousTestCase):
         self.assertEqual(self.names("Ran 3 tests"), (1, [], "no test that failed is named"))
 
 
-@skipUnless(SCRIPT.exists(), "only in a checkout")
 class RealCasesTests(SynchronousTestCase):
-    """The test cases with real far sides, which only the system tests run, by the modules' names."""
+    """The test cases with real far sides, which only the system tests run, by their modules."""
 
     def test_each_module_of_cases_is_run(self) -> None:
         """Each name has its module, and each module is run by a system test that names it."""
@@ -95,6 +94,7 @@ class RealCasesTests(SynchronousTestCase):
                 self.assertTrue(any(path.stem in text for text in texts), path)
 
 
+@skipUnless(SCRIPT.exists(), "only in a checkout")
 class StepsTests(SynchronousTestCase):
     """What a script of steps says at its end, and that it leaves nothing."""
 
