@@ -106,17 +106,24 @@ def _wait_for(pid):
 
 
 def end_all(rest, grace):
-    """End processes and the orphans that they leave: with SIGTERM, after ``grace`` with SIGKILL."""
-    _kill(rest, signal.SIGTERM)
+    """End processes and the orphans that they leave: with SIGTERM, after ``grace`` with SIGKILL.
+
+    Each gets SIGTERM once, also one that is found later: a list of descendants may lack some while
+    others end.
+    """
+    told = set()
     end = now() + grace
     rounds = 0
     while rest and rounds < KILL_ROUNDS:
+        if now() < end:
+            _kill(rest - told, signal.SIGTERM)
+            told |= rest
+        else:
+            _kill(rest, signal.SIGKILL)
+            rounds += 1
         time.sleep(0.01)
         reap_all()
         rest = descendants(os.getpid())
-        if now() >= end:
-            _kill(rest, signal.SIGKILL)
-            rounds += 1
 
 
 def watch(pid, fd, near_fds, last_words):
@@ -205,12 +212,15 @@ class Supervisor(object):
         if not rest and not _group_lives(self.pid):
             return
         _kill(rest, signal.SIGTERM)
+        told = rest
         end = now() + (0 if self.hurry else REST_GRACE)
         while now() < end:
             reap_all()
             rest = set(pid for pid in rest | descendants(os.getpid()) if _lives(pid))
             if not rest and not _group_lives(self.pid):
                 return
+            _kill(rest - told, signal.SIGTERM)  # as in end_all
+            told = told | rest
             time.sleep(0.02)
         # Repeat until there is none: one may have started another just before it was killed.
         for _ in range(KILL_ROUNDS):
