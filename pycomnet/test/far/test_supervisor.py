@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -36,7 +37,7 @@ class EndAllTests(SynchronousTestCase):
 
     def test_supervisor_tells_who_is_found_later(self) -> None:
         """So does the supervisor of a worker."""
-        watching = supervisor.Supervisor.__new__(supervisor.Supervisor)
+        watching: Any = supervisor.Supervisor.__new__(supervisor.Supervisor)
         watching.pid, watching.hurry = 9, False
         self.patch(os, "killpg", lambda pid, number: self.sent.append((-pid, number)))
         self.patch(supervisor, "_lives", lambda pid: bool(self.lists))
