@@ -37,8 +37,8 @@ from pycomnet.etcd import (  # noqa: E402
     PutRequest,
     RangeRequest,
     TxnRequest,
-    answers,
     requests,
+    responses,
     unchanged,
 )
 from pycomnet.test.system.etcds import EtcdMembers  # noqa: E402
@@ -140,7 +140,7 @@ def run_grpcio(ports: list[int], seconds: float) -> None:
             ask = channel.unary_unary(
                 "/etcdserverpb.Maintenance/Status",
                 request_serializer=bytes,
-                response_deserializer=answers.decode_status,
+                response_deserializer=responses.decode_status,
             )
             if (await ask(b"")).is_leader:
                 found = channel
@@ -151,14 +151,14 @@ def run_grpcio(ports: list[int], seconds: float) -> None:
                 f"/etcdserverpb.{name}", request_serializer=encode, response_deserializer=decode
             )
 
-        txn = method("KV/Txn", requests.encode_txn, answers.decode_txn)
-        get = method("KV/Range", requests.encode_range, answers.decode_range)
-        grant = method("Lease/LeaseGrant", bytes, answers.decode_grant)
+        txn = method("KV/Txn", requests.encode_txn, responses.decode_txn)
+        get = method("KV/Range", requests.encode_range, responses.decode_range)
+        grant = method("Lease/LeaseGrant", bytes, responses.decode_grant)
         leases = [(await grant(requests.encode_numbers(300))).id for _ in range(64)]
         stream = found.stream_stream(
             "/etcdserverpb.Lease/LeaseKeepAlive",
             request_serializer=requests.encode_numbers,
-            response_deserializer=answers.decode_keepalive,
+            response_deserializer=responses.decode_keepalive,
         )()
         waiting: dict[int, Any] = {}
         writing = asyncio.Lock()
@@ -250,7 +250,7 @@ def run_bare(ports: list[int], seconds: float) -> None:
         found: list[bool] = []
 
         def decode(data: bytes) -> None:
-            found.append(answers.decode_status(data).is_leader)
+            found.append(responses.decode_status(data).is_leader)
 
         path = "/etcdserverpb.Maintenance/Status"
         etcd_bare.call(port, path, lambda _: b"", decode, 1, lambda count: count < 1)
@@ -261,12 +261,12 @@ def run_bare(ports: list[int], seconds: float) -> None:
         "txn": (
             "/etcdserverpb.KV/Txn",
             lambda number: requests.encode_txn(transaction(number)),
-            answers.decode_txn,
+            responses.decode_txn,
         ),
         "get": (
             "/etcdserverpb.KV/Range",
             lambda number: requests.encode_range(RangeRequest(KeyRange(b"bench/%d" % number))),
-            answers.decode_range,
+            responses.decode_range,
         ),
     }
 
