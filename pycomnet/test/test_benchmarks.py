@@ -1,16 +1,18 @@
-"""The benchmarks use names of the package that exist. None but its smoke runs in CI."""
+"""The benchmarks fit the package: only some of them run in CI."""
 
 from __future__ import annotations
 
 import ast
 import importlib
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from unittest import skipUnless
 
 from twisted.trial.unittest import SynchronousTestCase
 
-BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
+PACKAGE = Path(__file__).resolve().parents[1]
+BENCHMARKS = PACKAGE.parent / "benchmarks"
 
 
 def imported(path: Path) -> Iterator[tuple[str, str]]:
@@ -29,6 +31,21 @@ def exists(module: str, name: str) -> bool:
     except ImportError:
         return False
     return True
+
+
+@skipUnless(BENCHMARKS.is_dir(), "only in a checkout")
+class AblationTests(SynchronousTestCase):
+    """``ablation.py`` switches shortcuts off by changes of the package's source."""
+
+    def test_each_change_fits_the_source(self) -> None:
+        """The text that a change replaces is there exactly once."""
+        self.patch(sys, "path", [str(BENCHMARKS), *sys.path])
+        shortcuts = importlib.import_module("ablation").SHORTCUTS
+        changes = [change for shortcut in shortcuts for change in shortcut.changes]
+        self.assertGreater(len(changes), 10)
+        for change in changes:
+            source = PACKAGE.joinpath(change.path).read_text(encoding="utf-8")
+            self.assertEqual(source.count(change.old), 1, change)
 
 
 @skipUnless(BENCHMARKS.is_dir(), "only in a checkout")

@@ -37,15 +37,17 @@ def named(item: pytest.Item) -> tuple[str, str]:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what has passed already. Files that run whole suites come first, so that no process
-    is left with one at the end; xdist keeps a file's tests together."""
+    """Leave out what has passed already. Files that run whole suites come first, then those with
+    the most source, so that no process is left with much at the end; xdist keeps a file's tests
+    together."""
     report = config.getoption("leave_out_passed")
     if report is not None:
         done = passed(report)
         config.hook.pytest_deselected(items=[item for item in items if named(item) in done])
         items[:] = [item for item in items if named(item) not in done]
-    suites = {item.path for item in items if item.name.startswith("test_passes_the_suite")}
-    items.sort(key=lambda item: item.path not in suites)
+    suites = {item.path for item in items if item.name.startswith("test_passes_")}
+    sizes = {path: path.stat().st_size for path in {item.path for item in items}}
+    items.sort(key=lambda item: (item.path not in suites, -sizes[item.path]))
 
 
 @pytest.fixture(scope="module")
