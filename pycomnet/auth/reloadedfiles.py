@@ -5,9 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from typing import Generic, TypeVar
-
-import attrs
+from typing import Generic, NamedTuple, TypeVar
 
 from pycomnet.text.logs import Logger
 
@@ -19,17 +17,13 @@ log = Logger()
 SETTLED = 3.0
 
 
-@attrs.frozen
-class FileStamp:
-    """A value that changes when a file changes.
-
-    :ivar changed: the time of day of its last change.
-    """
+class FileStamp(NamedTuple):
+    """A value that changes when a file changes. The times are in nanoseconds."""
 
     inode: int
     size: int
-    changed: float
-    times: tuple[int, int]
+    mtime: int
+    ctime: int
 
 
 Stamp = tuple[FileStamp, ...]
@@ -42,8 +36,7 @@ def stamp_of(files: tuple[str, ...]) -> Stamp:
     """
     found = (os.stat(path) for path in files)
     return tuple(
-        FileStamp(one.st_ino, one.st_size, one.st_mtime, (one.st_mtime_ns, one.st_ctime_ns))
-        for one in found
+        FileStamp(one.st_ino, one.st_size, one.st_mtime_ns, one.st_ctime_ns) for one in found
     )
 
 
@@ -144,7 +137,9 @@ class ReloadedFiles(Generic[T]):
     def _is_being_written(self, seen: Stamp) -> bool:
         """Whether a file has just been emptied, and not replaced: it is written to in place."""
         return any(
-            not now.size and now.inode == before.inode and abs(time.time() - now.changed) < SETTLED
+            not now.size
+            and now.inode == before.inode
+            and abs(time.time() - now.mtime / 1e9) < SETTLED
             for now, before in zip(seen, self._stamp or (), strict=False)
         )
 
