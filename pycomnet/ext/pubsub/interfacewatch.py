@@ -9,9 +9,8 @@ from twisted.internet import defer
 from twisted.python.failure import Failure
 
 from pycomnet.errors import InvalidArguments
-from pycomnet.ext.pubsub.acknowledgements import FIRST_RETRY, LONGEST_RETRY
-from pycomnet.ext.pubsub.feeds import TRANSIENT
-from pycomnet.net.backoff import Backoff
+from pycomnet.nameserver.follow import follow
+from pycomnet.nameserver.watch import DELETE, END_OF_SNAPSHOT, PUT
 from pycomnet.text.logs import Logger
 
 if TYPE_CHECKING:
@@ -61,7 +60,6 @@ class InterfaceWatch:
         #: name -> its registration
         self._names: dict[str, Any] = {}
         self._complete = False
-        self._stream: Any = None
         self._running: defer.Deferred[None] | None = None
         #: the key under which it is shared
         self.key: Any = None
@@ -102,8 +100,6 @@ class InterfaceWatch:
         running, self._running = self._running, None
         if running is not None:
             running.cancel()
-        if self._stream is not None:
-            self._stream.close()
 
     def _failed(self, failure: Failure) -> None:
         if self._running is None or failure.check(defer.CancelledError) is not None:
@@ -119,43 +115,29 @@ class InterfaceWatch:
         interface, context = self._interface, self._context
         if any(character in interface for character in WILD):
             raise InvalidArguments(f"expected a name without {' '.join(WILD)}, not {interface!r}")
-        backoff = Backoff(context.reactor, FIRST_RETRY, LONGEST_RETRY)
         nameserver = await context.nameserver()
         await nameserver.invoke("stat")  # raises if it is not there at all
-        while True:
-            self._stream = stream = nameserver.stream("watch", {"interface": interface})
-            try:
-                await self._follow(stream, backoff)
-            except TRANSIENT as problem:
-                log.info("the nameserver is lost: {problem}", problem=problem)
-            finally:
-                stream.close()
-            await backoff.wait()
+        events = follow(nameserver, context.reactor, interface=interface, interrupted=_log_lost)
+        try:
+            async for event in events:
+                self._process(event)
+                if not self._watchers:
+                    return  # one of them has just removed the last
+        finally:
+            await events.aclose()
 
-    async def _follow(self, stream: Any, backoff: Backoff) -> None:
-        """Process the nameserver's events, until the stream is lost."""
-        seen: set[str] | None = set()
-        async for event in stream:
-            kind = event["event"]
-            if kind == "put":
-                name = event["record"]["service"]
-                if seen is not None:
-                    seen.add(name)
-                self._names[name] = registration = event["record"].get("fence")
-                self._tell("found", name, registration)
-            elif kind == "delete":
-                self._lost(event["service"])
-            elif seen is not None:  # the end of the snapshot
-                backoff.reset()
-                for name in [name for name in self._names if name not in seen]:
-                    self._lost(name)
-                seen = None
-                self._complete = True
-                self._tell("complete")
-
-    def _lost(self, name: str) -> None:
-        self._names.pop(name, None)
-        self._tell("lost", name)
+    def _process(self, event: dict[str, Any]) -> None:
+        kind = event["event"]
+        if kind == PUT:
+            name = event["record"]["service"]
+            self._names[name] = registration = event["record"].get("fence")
+            self._tell("found", name, registration)
+        elif kind == DELETE:
+            self._names.pop(event["service"], None)
+            self._tell("lost", event["service"])
+        elif kind == END_OF_SNAPSHOT:
+            self._complete = True
+            self._tell("complete")
 
     def _tell(self, what: str, *args: Any) -> None:
         for watcher in list(self._watchers):
@@ -170,6 +152,10 @@ class InterfaceWatch:
             pass  # its subscriber was collected; `let_go` removes the watcher in another turn
         except Exception:  # a defect
             log.failure("a watcher of {interface} has failed", interface=self._interface)
+
+
+def _log_lost(problem: Exception) -> None:
+    log.info("the nameserver is lost: {problem}", problem=problem)
 
 
 __all__ = ["InterfaceWatch", "ServiceWatcher"]

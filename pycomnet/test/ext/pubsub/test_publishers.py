@@ -9,7 +9,13 @@ from typing import Any
 
 from twisted.internet import defer
 
-from pycomnet.errors import ChannelClosed, DeadlineExceeded, Overloaded, PycomnetError
+from pycomnet.errors import (
+    ChannelClosed,
+    DeadlineExceeded,
+    NameserverStale,
+    Overloaded,
+    PycomnetError,
+)
 from pycomnet.ext.pubsub import Gap, subscriber
 from pycomnet.ext.pubsub.feeds import REACHED_IN, WELCOME
 from pycomnet.ext.pubsub.interfacewatch import InterfaceWatch, ServiceWatcher
@@ -44,6 +50,28 @@ class Scripted(Service):
             if isinstance(one, Exception):
                 raise one
             yield one
+        await defer.Deferred()
+
+
+@interface(NAMESERVER)
+class CutOffNameserver(Service):
+    """A nameserver that is cut off from its store when it is watched for the first time."""
+
+    def __init__(self) -> None:
+        self.watches = 0
+
+    @method("stat")
+    def stat(self, request: Any) -> dict[str, Any]:
+        """It is there."""
+        return {}
+
+    @method("watch", stream=True)
+    async def watch(self, request: Any) -> AsyncIterator[Any]:
+        """An empty snapshot, the second time."""
+        self.watches += 1
+        if self.watches == 1:
+            raise NameserverStale("this nameserver was cut off from its store")
+        yield {"event": "end-of-snapshot", "revision": 1}
         await defer.Deferred()
 
 
@@ -444,6 +472,33 @@ class WatchTests(FoundCase):
         self.network.wait(1)
         self.assertEqual(seen, ["a", "b"])
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 2)
+
+    def test_a_nameserver_that_is_cut_off_is_watched_again(self) -> None:
+        """Or another one, if the context has several: its subscribers do not end."""
+        context = Context(self.network, nameserver=self.serve(CutOffNameserver()))
+        self.addCleanup(context.close)
+        seen: list[Any] = []
+        watcher = ServiceWatcher(seen.append, seen.append, lambda: seen.append("all"), seen.append)  # type: ignore[arg-type]
+        InterfaceWatch.watch(context, NAME, watcher)
+        self.network.wait(10)
+        self.assertEqual(seen, ["all"])
+
+    def test_a_watcher_that_removes_itself_when_told_ends_the_watch(self) -> None:
+        """It is told nothing more, and no stream is left."""
+        self.register("a")
+        self.register("b")
+        seen: list[str] = []
+
+        def found(name: str, _: object) -> None:
+            seen.append(name)
+            watch.remove(watcher)
+
+        watcher = ServiceWatcher(found, seen.append, lambda: None, seen.append)  # type: ignore[arg-type]
+        watch = InterfaceWatch.watch(self.named, NAME, watcher)
+        self.network.wait(10)
+        self.register("c")
+        self.network.wait(10)
+        self.assertEqual((seen, self.named.pool.shared), (["a"], {}))
 
     def test_the_deadline_of_who_came_first_is_not_the_others(self) -> None:
         """A subscriber in a method that has its caller's deadline, and one that goes on."""
