@@ -284,7 +284,7 @@ def build_system(path: Path) -> tuple[str, list[str], list[str]]:
         raise BuildFailed(f"{path.name}: its pyproject.toml can't be read: {problem}") from None
     try:
         table = tomllib.loads("" if text is None else text.decode())
-    except (ValueError, UnicodeError) as problem:
+    except (ValueError, RecursionError) as problem:
         raise BuildFailed(f"{path.name}: its pyproject.toml can't be read: {problem}") from None
     system: Any = table.get("build-system", {})
     if not isinstance(system, Mapping):

@@ -219,7 +219,7 @@ class WheelCache:
         try:
             path = self.path / kind / f"{key}.json"
             value = json.loads(path.read_text())
-        except (OSError, ValueError):
+        except (OSError, ValueError, RecursionError):
             return None
         self._used(path)
         return value if isinstance(value, dict) else None

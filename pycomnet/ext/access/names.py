@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Callable, Collection, Mapping
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
@@ -21,17 +20,13 @@ from pycomnet.ext.access.tokenfile import TokenFile
 from pycomnet.ext.access.transportidentities import Certificates, PeerUsers
 from pycomnet.services.client.context import NAMESERVER
 from pycomnet.text.logs import Logger
+from pycomnet.text.settingsfile import UnreadableSettings, read_settings
 from pycomnet.text.similar import suggestion_or_all
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IReactorTime
 
     from pycomnet.services.server.request import Request
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 log = Logger()
 
@@ -158,16 +153,9 @@ def read_access(path: str | os.PathLike[str]) -> NameAccess:
     :raises AccessConfigError: it says which key is wrong.
     """
     try:
-        with open(path, "rb") as file:
-            data = file.read(MAX_FILE + 1)
-    except OSError as problem:
-        raise AccessConfigError(f"{path}: can't read it: {problem.strerror}") from problem
-    if len(data) > MAX_FILE:
-        raise AccessConfigError(f"{path}: it is longer than {MAX_FILE} bytes")
-    try:
-        settings = tomllib.loads(data.decode())
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as problem:
-        raise AccessConfigError(f"{path}: it isn't TOML: {problem}") from None
+        settings = read_settings(path, MAX_FILE).settings
+    except UnreadableSettings as problem:
+        raise AccessConfigError(str(problem)) from problem
     return make_access(settings, os.fspath(path))
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -27,12 +26,8 @@ from pycomnet.ext.access.credentials import (
     Token,
 )
 from pycomnet.net import private
+from pycomnet.text.settingsfile import UnreadableSettings, read_settings
 from pycomnet.text.similar import suggestion_or_all
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 #: The most bytes of the file.
 MAX_FILE = 1 << 20
@@ -100,20 +95,12 @@ def from_file(path: str | os.PathLike[str]) -> list[Credentials]:
     :raises AccessConfigError: others can read it, or its contents are not valid.
     """
     try:
-        fd = private.open_file(path, os.O_RDONLY)
-        with os.fdopen(fd, "rb") as file:
-            data = file.read(MAX_FILE + 1)
+        settings = read_settings(path, MAX_FILE, private.open_file).settings
+        tables = settings.get("credentials", [])
     except private.NotPrivate as problem:
         raise AccessConfigError(str(problem)) from None
-    except OSError as problem:
-        raise AccessConfigError(f"{path}: can't read it: {problem.strerror}") from problem
-    if len(data) > MAX_FILE:
-        raise AccessConfigError(f"{path}: it is longer than {MAX_FILE} bytes")
-    try:
-        tables = tomllib.loads(data.decode()).get("credentials", [])
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError):
-        # The error's own text may show a line, which may have a password.
-        raise AccessConfigError(f"{path}: it isn't TOML") from None
+    except UnreadableSettings as problem:
+        raise AccessConfigError(problem.brief) from None
     if not isinstance(tables, list) or not all(isinstance(one, dict) for one in tables):
         raise AccessConfigError(f"{path}: expected tables [[credentials]]")
     return [_of_table(one, f"{path}, table {number}") for number, one in enumerate(tables, 1)]

@@ -5,9 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import sys
 from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 import attrs
@@ -16,12 +14,8 @@ from pycomnet.ext.workflow import positions
 from pycomnet.ext.workflow.configcheck import ConfigCheck, Key
 from pycomnet.ext.workflow.errors import UnknownTask, WorkflowConfigError
 from pycomnet.ext.workflow.stepkinds import inner_lists
+from pycomnet.text.settingsfile import UnreadableSettings, read_settings
 from pycomnet.text.similar import suggestion_or_all
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 #: The most bytes of a file.
 MAX_FILE = 4 << 20
@@ -90,35 +84,17 @@ def all_steps(steps: Any) -> Iterator[Mapping[str, Any]]:
 # -- reading -------------------------------------------------------------------------------------
 
 
-def parser_of(path: str | os.PathLike[str]) -> Callable[[str], Any]:
-    """What reads a file of this name: JSON if it ends so, else TOML."""
-    return json.loads if Path(path).suffix == ".json" else tomllib.loads
-
-
 def read_config(path: str | os.PathLike[str]) -> dict[str, Any]:
     """Read and check a configuration file.
 
     :returns: its settings (``stepkinds.SETTINGS``), the tasks in their full form.
     :raises WorkflowConfigError: with all that is wrong, each with line and column.
     """
-    path = Path(path)
-    parse = parser_of(path)
     try:
-        with open(path, "rb") as file:
-            data = file.read(MAX_FILE + 1)
-    except OSError as problem:
-        raise WorkflowConfigError([f"can't read {path}: {problem.strerror}"]) from problem
-    if len(data) > MAX_FILE:
-        raise WorkflowConfigError([f"{path}: it is longer than {MAX_FILE} bytes"])
-    try:
-        text = data.decode()
-        found = parse(text)
-    except ValueError as problem:  # also of a number with too many digits
-        kind = "JSON" if parse is json.loads else "TOML"
-        raise WorkflowConfigError([f"{path}: it isn't {kind}: {problem}"]) from None
-    except RecursionError:
-        raise WorkflowConfigError([f"{path}: it is nested too deeply"]) from None
-    return check_config(found, str(path), text, parse)
+        found = read_settings(path, MAX_FILE, may_be_json=True)
+    except UnreadableSettings as problem:
+        raise WorkflowConfigError([str(problem)]) from problem
+    return check_config(found.settings, os.fspath(path), found.text, found.parse)
 
 
 def check_config(

@@ -262,7 +262,7 @@ class RunFiles:
                 with contextlib.suppress(FileNotFoundError):
                     if one.stat(follow_symlinks=False).st_mtime < time.time() - STALE:
                         _remove(one.path)
-            except (OSError, ValueError, TypeError) as problem:
+            except (OSError, ValueError, TypeError, RecursionError) as problem:
                 log.error(
                     "{path}: which run it is of is not known: {problem}",
                     path=one.path,

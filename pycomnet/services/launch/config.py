@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import os
-import sys
 from collections.abc import Callable, Iterable, Mapping
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 import attrs
@@ -19,14 +17,10 @@ from pycomnet.services.nameserveraddress import (
     NO_NAMESERVER,
     default_nameserver,
 )
+from pycomnet.text.settingsfile import UnreadableSettings, read_settings
 from pycomnet.text.similar import suggestion_or_all
 from pycomnet.wire.codec import make_codec
 from pycomnet.wire.values import ValueNotSendable
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 #: Where a service listens by default: on this machine only, on any free port.
 DEFAULT_LISTEN = "tcp:0:interface=127.0.0.1"
@@ -129,19 +123,10 @@ def read_file(path: str | os.PathLike[str]) -> dict[str, Any]:
     :returns: what :func:`make_config` takes.
     :raises LaunchConfigError: it can't be read, or isn't such a file.
     """
-    path = Path(path)
     try:
-        data = path.read_bytes()
-    except OSError as problem:
-        raise LaunchConfigError(f"can't read {path}: {problem.strerror}") from problem
-    if len(data) > MAX_FILE:
-        raise LaunchConfigError(f"{path}: it is longer than {MAX_FILE} bytes")
-    try:
-        text = data.decode()
-        found = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
-    except (UnicodeDecodeError, json.JSONDecodeError, tomllib.TOMLDecodeError) as problem:
-        kind = "JSON" if path.suffix == ".json" else "TOML"
-        raise LaunchConfigError(f"{path}: it isn't {kind}: {problem}") from None
+        found = read_settings(path, MAX_FILE, may_be_json=True).settings
+    except UnreadableSettings as problem:
+        raise LaunchConfigError(str(problem)) from problem
     if not isinstance(found, dict):
         raise LaunchConfigError(f"{path}: expected an object, got {type(found).__name__}")
     return found
@@ -194,16 +179,9 @@ def _flag(value: Any) -> bool:
     return value
 
 
-def _seconds(value: Any) -> float:
+def _seconds(value: Any, above: bool = True) -> float:
     try:
-        return real("", value, above=True)
-    except NumberRefused as problem:
-        raise ValueError(problem.expected) from None
-
-
-def _seconds_or_0(value: Any) -> float:
-    try:
-        return real("", value)
+        return real("", value, above=above)
     except NumberRefused as problem:
         raise ValueError(problem.expected) from None
 
@@ -261,7 +239,7 @@ _SETTINGS: dict[str, _Check] = {
     "insecure": _flag,
     "audit_calls": _flag,
     "metrics": _text,
-    "drain": _seconds_or_0,
+    "drain": partial(_seconds, above=False),
 }
 _ENTRY: dict[str, _Check] = {
     "module": _text,

@@ -372,6 +372,12 @@ class BuildSystemTests(PathCase):
             self.assertEqual(backend, LEGACY_BACKEND)
             self.assertIn("x", requires)
 
+    def test_file_that_no_parser_takes_is_an_error(self) -> None:
+        """Not only one with wrong syntax."""
+        for text in ("x = [", f"x = {'1' * 5000}", f"x = {'[' * 100_000}"):
+            with self.assertRaisesRegex(BuildFailed, "can't be read"):
+                self.read(text, "tar")
+
     def test_setuptools_may_need_wheel(self) -> None:
         """setuptools may need wheel, which it asks for only when it runs."""
         text = '[build-system]\nrequires = ["setuptools"]\nbuild-backend = "setuptools.build_meta"'

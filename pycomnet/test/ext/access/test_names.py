@@ -226,6 +226,12 @@ class FileTests(FileCase):
         problem = self.assertRaises(AccessConfigError, read_access, path)
         self.assertIn(f"longer than {MAX_FILE} bytes", str(problem))
 
+    def test_file_that_no_parser_takes_is_an_error(self) -> None:
+        """Not only one with wrong syntax."""
+        for text in ("peers =", f"peers = {'1' * 5000}", f"peers = {'[' * 100_000}"):
+            path = self.file("access.toml", text)
+            self.assertIn(str(path), str(self.assertRaises(AccessConfigError, read_access, path)))
+
     def test_wrong_key_is_named(self) -> None:
         """And where it is."""
         good: dict[str, Any] = {"peers": True}

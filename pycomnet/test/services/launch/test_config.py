@@ -195,6 +195,10 @@ class FileTests(SynchronousTestCase):
             ("a.json", '{\n"name":\n}', "line 3"),
             ("a.json", "[1]", "expected an object, got list"),
             ("a.toml", b"name = '\xff'", "it isn't TOML"),
+            ("a.toml", f"patience = {'1' * 5000}", "it isn't TOML"),
+            ("a.json", f'{{"patience": {"1" * 5000}}}', "it isn't JSON"),
+            ("a.toml", f"options = {'[' * 100_000}", "nested too deeply"),
+            ("a.json", "[" * 100_000, "nested too deeply"),
             ("a.toml", "#" * (1 << 20) + "\n", "longer than"),
         ):
             path = self.file(name, data)
