@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from twisted.enterprise import adbapi
@@ -19,13 +20,13 @@ from twisted.internet.interfaces import IReactorFromThreads, IReactorTime
 from twisted.internet.threads import blockingCallFromThread
 from zope.interface import implementer
 
-from pycomnet.deferred import deferred
+from pycomnet.deferred import Condition, deferred
 from pycomnet.errors import StoreFailed
 from pycomnet.interfaces import INameStore
 from pycomnet.nameserver.records import Delete, Put, Record, decode, encode
 from pycomnet.nameserver.standing import Standing, standing_of
 from pycomnet.nameserver.stores.local import Decisions, QueuedChange, Revisions, first_revision
-from pycomnet.net.databasefile import DatabaseFile
+from pycomnet.net.databasefile import DatabaseFile, create_tables
 from pycomnet.text.logs import Logger
 from pycomnet.wire.values import InvalidValue
 
@@ -50,8 +51,6 @@ CHUNK = 10_000
 SHARED = 10_000
 #: Seconds to wait for a lock on the file: the nameserver that had it before may be closing it.
 BUSY = 10.0
-#: KiB of SQLite's own cache. The system has the file in its cache, too.
-CACHE = 16_384
 
 SCHEMA = """
 CREATE TABLE registrations (
@@ -119,6 +118,8 @@ class SQLiteStore:
         self._queue: list[QueuedChange] = []
         self._turn: Any = None
         self._writing: defer.Deferred[None] | None = None
+        #: notified when a transaction has ended
+        self._written = Condition()
         self._opening: defer.Deferred[int] | None = None
         self._closing = False
         #: the lock that keeps other nameservers away
@@ -138,7 +139,7 @@ class SQLiteStore:
             cp_max=1,
             cp_noisy=False,
             cp_reactor=self._reactor,
-            cp_openfun=self._prepare,
+            cp_openfun=partial(self._file.set_up, application=APPLICATION),
             check_same_thread=False,
             isolation_level=None,
             timeout=BUSY,
@@ -188,30 +189,12 @@ class SQLiteStore:
             blockingCallFromThread(IReactorFromThreads(self._reactor), self._follower.load, records)
         return revision
 
-    def _prepare(self, connection: sqlite3.Connection) -> None:
-        """Set up the connection, in the pool's thread. A file that is not ours is not touched."""
-        try:
-            if _number(connection, "application_id") != APPLICATION and _tables(connection):
-                raise StoreFailed(f"{self._path}: an SQLite file, but no nameserver's")
-            connection.execute("PRAGMA locking_mode = EXCLUSIVE")
-            connection.execute("PRAGMA journal_mode = WAL")
-            # An fsync for each transaction: what was acknowledged survives a power failure.
-            connection.execute("PRAGMA synchronous = FULL")
-            connection.execute(f"PRAGMA cache_size = -{CACHE}")
-        except BaseException:
-            connection.close()
-            raise
-
     def _check(self, transaction: Any) -> None:
         """Create the tables in a new file; refuse tables of another version."""
-        if not _tables(transaction):
-            for statement in SCHEMA.split(";\n"):
-                transaction.execute(statement)
-            transaction.execute(f"PRAGMA application_id = {APPLICATION}")
-            transaction.execute(f"PRAGMA user_version = {VERSION}")
+        version = create_tables(transaction, SCHEMA, APPLICATION, VERSION)
+        if version is None:
             transaction.execute("INSERT INTO state VALUES ('revision', ?)", (self._revisions(),))
             return
-        version = _number(transaction, "user_version")
         if version != VERSION:
             raise StoreFailed(
                 f"{self._path}: has version {version} of the tables; this is for {VERSION}"
@@ -260,6 +243,7 @@ class SQLiteStore:
         if self._queue and self._turn is None:
             # Together with this turn's changes.
             self._turn = self._reactor.callLater(0, self._flush)
+        self._written.notify_all()
 
     def _not_written(self, batch: list[Any], problem: Exception) -> None:
         assert self._decisions is not None
@@ -289,14 +273,7 @@ class SQLiteStore:
                 self._turn.cancel()
                 self._flush()
                 continue
-            waiting = defer.Deferred()
-
-            def wake(result: Any, waiting: defer.Deferred[None] = waiting) -> Any:
-                waiting.callback(None)
-                return result
-
-            self._writing.addBoth(wake)
-            await waiting
+            await self._written.wait()
         pool, self._pool, self._decisions = self._pool, None, None
         if pool is None:
             return
@@ -311,14 +288,6 @@ class SQLiteStore:
         finally:
             pool.close()
             self._file.release()
-
-
-def _number(connection: Any, pragma: str) -> int:
-    return int(connection.execute(f"PRAGMA {pragma}").fetchone()[0])
-
-
-def _tables(connection: Any) -> int:
-    return int(connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0])
 
 
 def _tidily(transaction: Any, function: Callable[..., T], *args: Any) -> T:

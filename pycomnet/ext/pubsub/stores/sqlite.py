@@ -18,7 +18,7 @@ from pycomnet.errors import StoreFailed
 from pycomnet.ext.pubsub.events import OVERHEAD, EncodedEvent
 from pycomnet.ext.pubsub.history import KeptEvents
 from pycomnet.ext.pubsub.stores import StoredGroup, groupstore
-from pycomnet.net.databasefile import DatabaseFile
+from pycomnet.net.databasefile import DatabaseFile, create_tables
 from pycomnet.services.threads import MethodThreads
 
 T = TypeVar("T")
@@ -126,6 +126,7 @@ class SQLiteEventStore:
         try:
             await self._run(self._open)
         except BaseException:
+            self._writer.close()
             self._file.release()
             raise
 
@@ -141,23 +142,14 @@ class SQLiteEventStore:
         self._connection = connection
 
     def _prepare(self, connection: sqlite3.Connection) -> None:
-        tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
-        application = connection.execute("PRAGMA application_id").fetchone()[0]
-        if tables and application != APPLICATION:
-            raise StoreFailed(f"{self._path} is an SQLite file, but not a publisher's")
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA synchronous = FULL")  # an fsync for each transaction
-        if not tables:
-            connection.execute("BEGIN EXCLUSIVE")
-            for statement in SCHEMA.split(";\n"):
-                connection.execute(statement)
-            connection.execute(f"PRAGMA application_id = {APPLICATION}")
-            connection.execute(f"PRAGMA user_version = {VERSION}")
+        self._file.set_up(connection, APPLICATION, exclusive=False)
+        connection.execute("BEGIN EXCLUSIVE")
+        version = create_tables(connection, SCHEMA, APPLICATION, VERSION)
+        if version is None:
             given = [("epoch", secrets.token_hex(8)), ("last", "0")]
             connection.executemany("INSERT INTO state VALUES (?, ?)", given)
-            connection.execute("COMMIT")
-        version = connection.execute("PRAGMA user_version").fetchone()[0]
-        if version != VERSION:
+        connection.execute("COMMIT")
+        if version not in (None, VERSION):
             raise StoreFailed(
                 f"{self._path} has version {version} of the tables, this program needs {VERSION}"
             )

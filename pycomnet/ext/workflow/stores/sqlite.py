@@ -26,8 +26,6 @@ from pycomnet.net.databasefile import DatabaseFile
 
 #: Seconds to wait for another process that has the file open.
 BUSY = 10.0
-#: KiB of SQLite's own cache.
-CACHE = 16_384
 #: Errors of SQLite that are of what it was given, not of the file.
 VALUE_ERRORS = (
     sqlite3.DataError,
@@ -88,20 +86,8 @@ class SQLiteRunStore(BatchedRunStore):
             self._file.release()
 
     def _set_up(self, connection: sqlite3.Connection) -> None:
-        """Set up the connection, in the thread. A file that is not ours is not touched."""
-        try:
-            ours = connection.execute("PRAGMA application_id").fetchone()[0] == tables.APPLICATION
-            used = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
-            if used and not ours:
-                raise RunStoreFailed(f"{self._path}: an SQLite file, but no workflow service's")
-            connection.execute("PRAGMA locking_mode = EXCLUSIVE")
-            connection.execute("PRAGMA journal_mode = WAL")
-            # An fsync for each transaction: what was acknowledged survives a power failure.
-            connection.execute("PRAGMA synchronous = FULL")
-            connection.execute(f"PRAGMA cache_size = -{CACHE}")
-        except BaseException:
-            connection.close()
-            raise
+        if self._file is not None:
+            self._file.set_up(connection, tables.APPLICATION)
 
     @deferred
     async def close(self) -> None:

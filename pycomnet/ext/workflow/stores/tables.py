@@ -19,6 +19,7 @@ from pycomnet.ext.workflow.records import (
     RunRow,
 )
 from pycomnet.ext.workflow.stores.batchedstore import other_version
+from pycomnet.net.databasefile import create_tables
 
 #: SQLite's application_id of our files ("pcwf"), and the version of the tables.
 APPLICATION = 0x70637766
@@ -87,14 +88,9 @@ def prepare(connection: sqlite3.Connection, where: str) -> None:
 
     :raises RunStoreFailed: the tables are of another version.
     """
-    tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
-    if not tables:
-        for statement in SCHEMA.split(";\n"):
-            connection.execute(statement)
-        connection.execute(f"PRAGMA application_id = {APPLICATION}")
-        connection.execute(f"PRAGMA user_version = {VERSION}")
+    version = create_tables(connection, SCHEMA, APPLICATION, VERSION)
+    if version is None:
         return
-    version = connection.execute("PRAGMA user_version").fetchone()[0]
     if version != VERSION:
         raise other_version(where, version, VERSION)
     connection.execute("UPDATE runs SET place = 0 WHERE place = 1")

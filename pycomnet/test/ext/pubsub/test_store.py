@@ -13,6 +13,7 @@ from pycomnet.ext.pubsub import Gap, SQLiteEventStore, TopicLimits
 from pycomnet.ext.pubsub.history import KeptEvents
 from pycomnet.ext.pubsub.stores import sqlite as sqlite_store
 from pycomnet.services.server.server import ServiceServer
+from pycomnet.services.threads import MethodThreads
 from pycomnet.test.ext.pubsub.kit import NAME, PublishCase
 from pycomnet.test.ext.pubsub.test_subscriberqueue import event
 from pycomnet.test.processes import posix_locks
@@ -392,6 +393,23 @@ class FileTests(StoreCase):
         connection.close()
         os.chmod(path, 0o600)
         self.failure(self.store().open(self.network, KeptEvents()), StoreFailed)
+
+    def test_a_file_that_can_not_be_opened_leaves_no_thread(self) -> None:
+        """The thread for it ends as that of a store that is closed."""
+        ended: list[object] = []
+
+        class Threads(MethodThreads):
+            def close(self) -> None:
+                ended.append(self)
+                super().close()
+
+        self.patch(sqlite_store, "MethodThreads", Threads)
+        store = self.store()
+        with open(os.path.join(self.directory, "other.db"), "wb") as file:
+            file.write(b"no database" * 100)
+        os.chmod(file.name, 0o600)
+        self.failure(store.open(self.network, KeptEvents()), StoreFailed)
+        self.assertEqual(len(ended), 1)
 
     def test_a_file_is_bounded(self) -> None:
         """By number, time and bytes; numbers go on after all were forgotten."""
