@@ -16,7 +16,6 @@ def _matcher(pattern: str) -> re.Pattern[str]:
     return re.compile(translate(pattern))
 
 
-@attrs.frozen(eq=False)
 class Query:
     """Selects records.
 
@@ -24,43 +23,36 @@ class Query:
         ``org.example.*`` matches a prefix. None for any.
     :param interface: the same for one of the interfaces.
     :param tags: all of these are among the record's.
+    :ivar prefix: the beginning that all matching names share.
+    :ivar name: the name, if only one can match.
+    :ivar only_interface: the interface, if only one can match.
     """
 
-    service: str | None = None
-    interface: str | None = None
-    tags: frozenset[str] = frozenset()
-    #: the beginning that all matching names share
-    prefix: str = attrs.field(init=False)
-    #: the name, if only one can match
-    name: str | None = attrs.field(init=False)
-    #: the interface, if only one can match
-    only_interface: str | None = attrs.field(init=False)
-    _service: re.Pattern[str] | None = attrs.field(init=False)
-    _interface: re.Pattern[str] | None = attrs.field(init=False)
-
-    def __attrs_post_init__(self) -> None:
-        def put(name: str, value: object) -> None:
-            object.__setattr__(self, name, value)
-
-        put("name", None)
-        put("only_interface", None)
-        put("_service", None)
-        put("_interface", None)
-        put("prefix", "")
-        if self.service is not None:
-            wild = _WILD.search(self.service)
+    def __init__(
+        self,
+        service: str | None = None,
+        interface: str | None = None,
+        tags: frozenset[str] = frozenset(),
+    ) -> None:
+        self.tags = tags
+        self.prefix = ""
+        self.name: str | None = None
+        self.only_interface: str | None = None
+        self._service: re.Pattern[str] | None = None
+        self._interface: re.Pattern[str] | None = None
+        if service is not None:
+            wild = _WILD.search(service)
             if wild is None:
-                put("name", self.service)
-                put("prefix", self.service)
+                self.name = self.prefix = service
             else:
-                put("prefix", self.service[: wild.start()])
-                if self.service[wild.start() :] != "*":
-                    put("_service", _matcher(self.service))
-        if self.interface is not None and self.interface != "*":
-            if _WILD.search(self.interface) is None:
-                put("only_interface", self.interface)
+                self.prefix = service[: wild.start()]
+                if service[wild.start() :] != "*":
+                    self._service = _matcher(service)
+        if interface is not None and interface != "*":
+            if _WILD.search(interface) is None:
+                self.only_interface = interface
             else:
-                put("_interface", _matcher(self.interface))
+                self._interface = _matcher(interface)
 
     def matches(self, record: Record) -> bool:
         """Whether a record matches. Its lease is not checked."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from pycomnet.errors import NotLeaseOwner, StoreConflict, StoreFailed
-from pycomnet.nameserver.records import Delete, Record
+from pycomnet.nameserver.records import Record
 from pycomnet.nameserver.registrants import is_operator
 from pycomnet.nameserver.requests import Arguments, NameserverLimits
 from pycomnet.nameserver.standing import USUAL, Standing, or_none
@@ -65,12 +65,10 @@ class RegistrationChanges(Service):
         owner = taken.lease()
         change = taken.standing()
         taken.done()
-
-        def look() -> Record:
-            return self.directory.owned(*owner, self._seconds())
-
         for _ in range(ATTEMPTS):
-            held = await self._view.owned(owner[0], look)
+            held = await self._view.owned(
+                owner[0], lambda: self.directory.owned(*owner, self._seconds())
+            )
             if self._may_register is not None:
                 self._may_register(request, held.service, held.interfaces)
             standing = attrs.evolve(held.standing or USUAL, **change)
@@ -114,12 +112,10 @@ class RegistrationChanges(Service):
             change["drained"] = change.pop("drains")
         if "weight" in change:
             change["weighed"] = True
-
-        def look() -> Record:
-            return self.directory.live(service, self._seconds())
-
         for _ in range(ATTEMPTS):
-            held = await self._view.proposed(service, look)
+            held = await self._view.proposed(
+                service, lambda: self.directory.live(service, self._seconds())
+            )
             fence = await self._restand(held, attrs.evolve(held.standing or USUAL, **change))
             if fence is not None:
                 log.info(
@@ -144,7 +140,9 @@ class RegistrationChanges(Service):
         service = taken.text("service", wild=False)
         self._check_operator(request, "removes what others have registered")
         for _ in range(ATTEMPTS):
-            removal = await self._removal_of(service)
+            removal = await self._view.proposed(
+                service, lambda: self.directory.removal_of(service, self._seconds())
+            )
             try:
                 await self._store.commit(removal)
             except StoreConflict:
@@ -162,9 +160,3 @@ class RegistrationChanges(Service):
                 "given with --operator; or let the nameserver's --access say who may, "
                 f"[{request.method}]"
             )
-
-    async def _removal_of(self, service: str) -> Delete:
-        def look() -> Delete:
-            return self.directory.removal_of(service, self._seconds())
-
-        return await self._view.proposed(service, look)

@@ -131,9 +131,9 @@ class Arguments:
             return default
         return self._text(name, value, limit or self._limits.name, frozenset() if wild else WILD)
 
-    def optional(self, name: str, wild: bool = True) -> str | None:
+    def optional(self, name: str) -> str | None:
         """A name or a pattern, or None."""
-        return self.text(name, "", wild=wild) or None
+        return self.text(name, "") or None
 
     def texts(self, name: str, limit: int, wild: bool, least: int = 0) -> tuple[str, ...]:
         """A list of names, without duplicates."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pycomnet.net.reactors import EndpointReactor
-from pycomnet.services.server.server import ServerLimits, ServiceServer
+from pycomnet.services.server.limits import ServerLimits
+from pycomnet.services.server.server import ServiceServer
 
 if TYPE_CHECKING:
     from pycomnet.services.server.accessgate import AccessGate

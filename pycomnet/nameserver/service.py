@@ -21,11 +21,10 @@ from pycomnet.errors import (
     TooManyRegistrations,
 )
 from pycomnet.interfaces import ISharedNameStore
-from pycomnet.nameserver.clientqueue import ClientQueue
 from pycomnet.nameserver.directory import Directory
 from pycomnet.nameserver.expiry import Expiry
 from pycomnet.nameserver.freshness import MAX_STALE, SharedStoreView, StoreView
-from pycomnet.nameserver.records import Delete, Record
+from pycomnet.nameserver.records import Record
 from pycomnet.nameserver.registrants import Clients, Registrant
 from pycomnet.nameserver.registrationchanges import ATTEMPTS, RegistrationChanges
 from pycomnet.nameserver.requests import (
@@ -52,6 +51,9 @@ SCANS = 2
 #: About how many bytes of addresses and metadata one page of ``list_services`` has.
 PAGE_BYTES = 1 << 20
 NO_TAGS: frozenset[str] = frozenset()
+#: The most registrations of one connection that wait for the store at a time. Further ones wait in
+#: a queue, so that a flood from one client does not delay the others.
+TURNS = 64
 #: Bits of a lease's number: as many as a number in JSON can have without loss.
 LEASE_BITS = 53
 
@@ -114,7 +116,7 @@ class NameService(RegistrationChanges):
         )
         self._view = StoreView() if shared is None else SharedStoreView(shared, max_stale)
         self._watches = Watches(self.directory, self.limits, reactor, seconds, self._view)
-        self._queues: dict[Any, ClientQueue] = {}
+        self._turns: dict[Any, defer.DeferredSemaphore] = {}
         self._clients = Clients()
         self._scans = defer.DeferredSemaphore(SCANS)
 
@@ -192,17 +194,16 @@ class NameService(RegistrationChanges):
 
     async def _register(self, request: Request, record: Record, secret: str) -> dict[str, Any]:
         connection = request.connection
-        queue = self._queues.get(connection)
-        if queue is None:
-            queue = self._queues[connection] = ClientQueue()
-        waiting = queue.take()
-        if waiting is not None:
-            await waiting
+        turns = self._turns.get(connection)
+        if turns is None:
+            turns = self._turns[connection] = defer.DeferredSemaphore(TURNS)
+        await turns.acquire()
         try:
             fence = await self._commit(record, self._clients.of(request))
         finally:
-            if not queue.give():
-                self._queues.pop(connection, None)
+            turns.release()
+            if turns.tokens == TURNS:
+                self._turns.pop(connection, None)
         self._counts["registered"] += 1
         return {"lease": record.lease, "secret": secret, "fence": fence, "ttl": record.ttl}
 
@@ -286,7 +287,9 @@ class NameService(RegistrationChanges):
         """End a lease at once, which frees the name."""
         lease, secret = Arguments("unregister", request.args, self.limits).lease()
         for _ in range(ATTEMPTS):
-            removal = await self._removal(lease, secret)
+            removal = await self._view.owned(
+                lease, lambda: self.directory.removal(lease, secret, self._seconds())
+            )
             try:
                 await self._store.commit(removal)
             except StoreConflict:
@@ -294,12 +297,6 @@ class NameService(RegistrationChanges):
             self._counts["unregistered"] += 1
             return {"service": removal.service}
         raise StoreFailed("the registration is being changed too often")
-
-    async def _removal(self, lease: int, secret: str) -> Delete:
-        def look() -> Delete:
-            return self.directory.removal(lease, secret, self._seconds())
-
-        return await self._view.owned(lease, look)
 
     # -- queries ---------------------------------------------------------------------------------
 

@@ -11,8 +11,8 @@ from pycomnet.errors import (
     ServiceNameTaken,
     StoreFailed,
 )
-from pycomnet.nameserver import clientqueue
 from pycomnet.nameserver.records import EXPIRED, Change, Delete, Put
+from pycomnet.nameserver.service import TURNS
 from pycomnet.nameserver.stores.local import Decisions, QueuedChange
 from pycomnet.nameserver.stores.memory import MemoryStore
 from pycomnet.test.nameserver.kit import record
@@ -146,14 +146,14 @@ class LateStoreTests(NameserverCase):
         self.network.deliver()
         one = self.client.invoke("register", self.registration("other"))
         self.network.deliver()
-        self.assertLessEqual(len(self.store.asked), clientqueue.TURNS + 1)
+        self.assertLessEqual(len(self.store.asked), TURNS + 1)
         self.store.finish()
         self.result(one)
         while self.store.asked:
             self.store.finish()
             self.network.deliver()
         self.result(defer.gatherResults(asked))
-        self.assertEqual(self.names._queues, {})
+        self.assertEqual(self.names._turns, {})
 
 
 class SharedStoreTests(NameserverCase):

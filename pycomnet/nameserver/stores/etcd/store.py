@@ -71,7 +71,6 @@ class EtcdStore:
     :param name: what ``stat`` shows: the members' addresses and the prefix, without secrets.
     :param endpoints: the members, for ``cluster``.
     :param identity: names this nameserver among the others; by default it is random.
-    :param about: what ``cluster`` shows of this nameserver, such as its version.
     :param seconds: the clock of staleness.
     """
 
@@ -86,7 +85,6 @@ class EtcdStore:
         start: bytes = b"/pycomnet/names/",
         endpoints: tuple[str, ...] = (),
         identity: str | None = None,
-        about: dict[str, Any] | None = None,
         seconds: Callable[[], float] = time.monotonic,
         revisions: Revisions = first_revision,
     ) -> None:
@@ -96,7 +94,7 @@ class EtcdStore:
         self._reactor = reactor
         self._layout = KeyLayout(start)
         self._endpoints = endpoints
-        self._about = {"id": self.identity, "pid": os.getpid(), **(about or {})}
+        self._about: dict[str, object] = {"id": self.identity, "pid": os.getpid()}
         self._seconds = seconds
         self._revisions = revisions
         self._client: Any = None
