@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import attrs
 
 
@@ -22,4 +24,16 @@ class Principal:
         return self.name
 
 
-__all__ = ["Principal"]
+def names_of(what: str, value: str | Collection[str]) -> frozenset[str]:
+    """Read the names of users or roles; a str is one name.
+
+    :param what: the argument that has them, for the error.
+    :raises TypeError: they are something else.
+    """
+    found = frozenset([value] if isinstance(value, str) else value)
+    if not all(isinstance(one, str) and one for one in found):
+        raise TypeError(f"{what}: expected names, not {value!r}")
+    return found
+
+
+__all__ = ["Principal", "names_of"]

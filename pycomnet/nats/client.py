@@ -171,7 +171,7 @@ class NatsClient:
             self._subscriptions,
             self._servers.learn,
             self._complained,
-            self._resumed,
+            self._flush,
         )
         greeting = NatsGreeting(connection, self.reactor)
         timeout = self.settings.connect_timeout
@@ -308,14 +308,12 @@ class NatsClient:
         elif self._size >= SOON:
             self._flush()
 
-    def when_writable(self) -> defer.Deferred[None]:
+    @deferred
+    async def when_writable(self) -> None:
         """Fires when less than half of the buffer is in use; usually at once.
 
         Fails with :class:`~pycomnet.nats.NatsClosed` when the client is closed.
         """
-        return defer.Deferred.fromCoroutine(self._wait_for_room())
-
-    async def _wait_for_room(self) -> None:
         while 2 * self._size > self.settings.buffer and self._over is None:
             await self._room.wait()
         if self._over is not None:
@@ -345,18 +343,13 @@ class NatsClient:
         if self._room.waiting:
             self._room.notify_all()
 
-    def _resumed(self) -> None:
-        self._flush()
-
-    def flush(self, timeout: float = 10.0) -> defer.Deferred[None]:
+    @deferred
+    async def flush(self, timeout: float = 10.0) -> None:
         """Wait until the server has received all published messages, and all subscriptions.
 
         :returns: fires when the server has answered a ping. Fails with
             :class:`~pycomnet.nats.NatsTimeout`, or ``NatsClosed`` if the connection is lost.
         """
-        return defer.Deferred.fromCoroutine(self._ping(timeout))
-
-    async def _ping(self, timeout: float) -> None:
         connection = self.connection
         if connection is None:
             raise NatsClosed("there is no connection to NATS")
@@ -387,22 +380,12 @@ class NatsClient:
         :param bound: how many bytes.
         """
         name = check_subject(subject, pattern=True)
-        return self._subscribe(name, callback, group, messages, bound)
-
-    def _subscribe(
-        self,
-        subject: bytes,
-        callback: Callable[[list[NatsMessage]], object] | None,
-        group: str = "",
-        messages: int = MESSAGES,
-        bound: int = BYTES,
-    ) -> NatsSubscription:
         if self._over is not None:
             raise NatsClosed("the client of NATS is closed") from self._over
         queue = check_subject(group) if group else b""
         self._last_sid += 1
         sid = b"%d" % self._last_sid
-        made = NatsSubscription(self, sid, subject, queue, callback, messages, bound)
+        made = NatsSubscription(self, sid, name, queue, callback, messages, bound)
         self._subscriptions[sid] = made
         if self.connection is not None:
             self._flush()  # what was published before

@@ -123,8 +123,6 @@ class NatsParser:
 
     def _with_headers(self, words: list[bytes], data: bytes, begin: int, stop: int) -> None:
         self._check(words)
-        if words[0] == b"MSG":  # pragma: no cover - `feed` has done these
-            raise NatsProtocolError("expected HMSG")
         length = self._number(words[:-1])
         middle = begin + length
         if middle > stop:

@@ -20,6 +20,9 @@ from pycomnet.nats.jetstream import read_answer
 from pycomnet.nats.messages import NatsMessage
 from pycomnet.nats.requests import NO_RESPONDERS
 
+#: Seconds after which a message is sent again, and after which publishing it fails.
+RETRY, GIVE_UP = 5.0, 60.0
+
 
 class _Unacknowledged:
     __slots__ = ("begun", "headers", "payload", "reply", "size", "subject", "waiting")
@@ -43,22 +46,13 @@ class StreamPublisher:
     acknowledgement has come in time. Each message has an identity, by which JetStream recognises a
     repetition and stores the message once.
 
-    :param bound: bytes that may wait for acknowledgements.
-    :param retry: seconds after which a message is sent again.
-    :param give_up: seconds after which publishing a message fails.
+    :ivar bound: bytes that may wait for acknowledgements.
     """
 
-    def __init__(
-        self,
-        client: NatsClient,
-        bound: int = 64 << 20,
-        retry: float = 5.0,
-        give_up: float = 60.0,
-    ) -> None:
+    bound = 64 << 20
+
+    def __init__(self, client: NatsClient) -> None:
         self._client = client
-        self.bound = bound
-        self._retry = retry
-        self._give_up = give_up
         self.size = 0
         self._inbox = f"_INBOX.{secrets.token_hex(11)}"
         self._numbers = 0
@@ -104,7 +98,7 @@ class StreamPublisher:
             self._send()
         if self._timer is None:
             self._sent_at = made.begun
-            self._timer = self._client.reactor.callLater(self._retry, self._tick)
+            self._timer = self._client.reactor.callLater(RETRY, self._tick)
         return made.waiting
 
     async def when_empty(self) -> None:
@@ -150,15 +144,15 @@ class StreamPublisher:
         self._timer = None
         now = self._client.reactor.seconds()
         for token, one in list(self._waiting.items()):
-            if now - one.begun < self._give_up:
+            if now - one.begun < GIVE_UP:
                 break
             self._done(token, Failure(NatsTimeout("JetStream has not acknowledged in time")))
         if not self._waiting:
             return
         oldest = next(iter(self._waiting.values()))
-        if now - max(oldest.begun, self._sent_at) >= self._retry:
+        if now - max(oldest.begun, self._sent_at) >= RETRY:
             self._again()
-        self._timer = self._client.reactor.callLater(self._retry, self._tick)
+        self._timer = self._client.reactor.callLater(RETRY, self._tick)
 
     def _refused(self, problem: NatsPermissionDenied) -> None:
         """Fail the messages to a subject that the server refuses."""

@@ -80,7 +80,7 @@ TWISTED_PRIVATES = "pycomnet.net._twisted"
 UPWARD = frozenset(
     {
         ("pycomnet.gateways.transports", "pycomnet.mediator.client.gatewaytransport"),
-        ("pycomnet.ext.pubsub.blockingmethods", "pycomnet.blocking.ext.pubsub"),
+        ("pycomnet.ext.pubsub.subscriber", "pycomnet.blocking.ext.pubsub"),
     }
 )
 

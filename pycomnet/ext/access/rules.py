@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import attrs
 
-from pycomnet.auth.principal import Principal
+from pycomnet.auth.principal import Principal, names_of
 from pycomnet.errors import AccessConfigError, Forbidden, Unauthenticated
 from pycomnet.ext.access.checkers import Login, flatten, kinds_of
 from pycomnet.services.server.accessgate import RULE
@@ -200,7 +200,7 @@ def auth(
     :param allow: one of these names. Without both, any user may call whose credentials the checker
         accepts.
     """
-    rule = Rule(flatten(checker), _texts("roles", roles), _texts("allow", allow))
+    rule = Rule(flatten(checker), names_of("roles", roles), names_of("allow", allow))
 
     def mark(target: T) -> T:
         found = _own_rule(target)
@@ -256,13 +256,6 @@ def _set_rule(target: T, made: Rule) -> T:
     if isinstance(target, FunctionType):
         _marked.add(target)
     return target
-
-
-def _texts(what: str, value: str | Collection[str]) -> frozenset[str]:
-    found = frozenset([value] if isinstance(value, str) else value)
-    if not all(isinstance(one, str) and one for one in found):
-        raise TypeError(f"{what}: expected names, not {value!r}")
-    return found
 
 
 __all__ = ["AskedCall", "Rule", "auth", "class_rule", "method_rule", "public", "rule"]

@@ -62,7 +62,7 @@ class Publishers(OwnedBySubscriber):
             try:
                 service = context.at(self._address, interface)
             except Exception as problem:
-                owner.failed(problem)
+                owner.finish(problem)
                 return
             owner.add_feed(PublisherFeed(owner, service, None, known=True))
         elif self._one or self._service is not None:
@@ -138,7 +138,7 @@ class Publishers(OwnedBySubscriber):
     def _failed(self, problem: Exception) -> None:
         owner = self._reference()
         if owner is not None:
-            owner.failed(problem)
+            owner.finish(problem)
 
     def _complete(self) -> None:
         self.complete = True

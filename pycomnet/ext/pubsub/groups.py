@@ -118,7 +118,7 @@ class GroupMember(EventSink):
 
     def _check_in(self, seconds: float) -> None:
         # One timer for all events, which checks the oldest: not one timer for each event.
-        self._deadline = self.topic.groups.call_later(seconds, self._check)
+        self._deadline = self.topic.groups.reactor.callLater(seconds, self._check)
 
     def _check(self) -> None:
         self._deadline = None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import attrs
@@ -107,6 +106,4 @@ class TopicSettings:
         return [one.value for one in Policy if one is not Policy.BLOCK or self.block]
 
 
-Clock = Callable[[], float]
-
-__all__ = ["Clock", "TopicLimits", "TopicSettings"]
+__all__ = ["TopicLimits", "TopicSettings"]

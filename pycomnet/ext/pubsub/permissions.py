@@ -7,14 +7,12 @@ subjects.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import attrs
 
+from pycomnet.auth.principal import Principal, names_of
 from pycomnet.ext.pubsub.subjects import ALL, check_patterns, covers, matches
-
-if TYPE_CHECKING:
-    from pycomnet.auth.principal import Principal
 
 
 @attrs.frozen
@@ -49,15 +47,8 @@ def allow(
     :raises InvalidSubject: a pattern is not valid.
     """
     return Grant(
-        check_patterns(list(patterns) or None), _names("roles", roles), _names("users", users)
+        check_patterns(list(patterns) or None), names_of("roles", roles), names_of("users", users)
     )
-
-
-def _names(what: str, value: str | Collection[str]) -> frozenset[str]:
-    found = frozenset([value] if isinstance(value, str) else value)
-    if not all(isinstance(one, str) and one for one in found):
-        raise TypeError(f"{what}: expected names, not {value!r}")
-    return found
 
 
 def grants(what: str, value: Any) -> tuple[Grant, ...]:

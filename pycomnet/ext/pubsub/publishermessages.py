@@ -153,7 +153,7 @@ def _with_blocks_or_notice(item: Any, count: EventSequence) -> Any:
         and (item[2] is None or type(item[2]) is str)
         and type(item[3]) is float
         and type(item[5]) is list
-        and all(_is_block(block) for block in item[5])
+        and all(map(is_block, item[5]))
     ):
         return item
     raise PycomnetError(f"{count.feed.service} has sent something that is no event")
@@ -166,7 +166,8 @@ def _delivered_before(notice: list[Any], event: Any) -> None:
         event.extend([deliveries] if len(event) == 6 else [[], deliveries])
 
 
-def _is_block(block: Any) -> bool:
+def is_block(block: Any) -> bool:
+    """Whether a value is a block of binary data with its name."""
     return (
         type(block) is list
         and len(block) == 2
@@ -196,4 +197,4 @@ def _notice(item: list[Any], count: EventSequence) -> Gap | Restarted | None:
     return None
 
 
-__all__ = ["EventSequence", "Welcome", "is_number", "decode_batch"]
+__all__ = ["MAX_EPOCH", "EventSequence", "Welcome", "decode_batch", "is_block", "is_number"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet import defer
@@ -12,7 +13,6 @@ from twisted.python.failure import Failure
 
 from pycomnet.deferred import OneShot, deferred
 from pycomnet.errors import CallInterrupted, ChannelClosed, InvalidArguments
-from pycomnet.ext.pubsub.blockingmethods import BlockingMethods
 from pycomnet.ext.pubsub.events import Event, Gap, Restarted
 from pycomnet.ext.pubsub.feeds import LOST, PublisherFeed
 from pycomnet.ext.pubsub.publishermessages import EventSequence
@@ -32,7 +32,7 @@ _NOTHING: Any = object()
 _kept: dict[defer.Deferred[Any], Subscriber] = {}
 
 
-class Subscriber(BlockingMethods, Live):
+class Subscriber(Live):
     """Gets the events of an interface's publishers. :func:`subscriber` makes it.
 
     It begins when it is first used. Iterate over it with ``async for``, or call :meth:`receive`:
@@ -45,6 +45,7 @@ class Subscriber(BlockingMethods, Live):
     :param make_finder: makes the object that finds the publishers, and makes this subscriber follow
         them.
     :ivar missed: how many events are missing so far, as far as their number is known.
+    :ivar taken: what was taken from the reactor's thread without Deferreds, and not given yet.
     """
 
     def __init__(
@@ -59,13 +60,13 @@ class Subscriber(BlockingMethods, Live):
         beginning: dict[str, Any],
         make_finder: Callable[[Subscriber, Context], Any],
     ) -> None:
-        super().__init__()
         patterns = subjects if isinstance(subjects, str) or subjects is None else list(subjects)
         self.interface = interface
         #: the arguments of the subscriptions at all publishers
         self.subjects = list(check_patterns(patterns))
         self.group = group
         self.missed = 0
+        self.taken: deque[Any] = deque()
         #: how the first subscription at a publisher begins
         self.beginning = beginning
         self._wanted = wanted
@@ -137,8 +138,8 @@ class Subscriber(BlockingMethods, Live):
         :param events: return events instead of values.
         :returns: fires with them; fails as :meth:`receive`.
         """
-        receiving = self._receive(events)
-        return receiving.addCallback(self._take_more, whole("most", most, 1), events)
+        most = whole("most", most, 1)  # before anything is taken
+        return self._receive(events).addCallback(self._take_more, most, events)
 
     def __aiter__(self) -> AsyncIterator[Any]:
         return self
@@ -197,9 +198,29 @@ class Subscriber(BlockingMethods, Live):
     async def close(self) -> None:
         """Get no more events, and end the subscriptions. Cancelling it changes nothing."""
         self._closed = True
-        self._finish(ChannelClosed("the subscriber was closed here"))
+        self.finish(ChannelClosed("the subscriber was closed here"))
         self._batches.clear()
         self._items = None
+
+    # In a program without a reactor of its own:
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._blocking())
+
+    def __getitem__(self, index: int | slice) -> Any:
+        return self._blocking()[index]
+
+    def get(self, timeout: float | None = None) -> Any:
+        """The next value, in a program without a reactor of its own.
+
+        :param timeout: seconds; after that :class:`~pycomnet.errors.TimeoutExpired` is raised.
+        """
+        return self._blocking().get(timeout)
+
+    def _blocking(self) -> Any:
+        # The API without Deferreds is above this layer. Its object is not kept here: a subscriber
+        # that nobody holds any more ends at once.
+        return import_module("pycomnet.blocking.ext.pubsub").Subscriber(self)
 
     async def __aenter__(self) -> Subscriber:
         self.start()
@@ -389,16 +410,13 @@ class Subscriber(BlockingMethods, Live):
         if finder is not None:
             finder.ended(feed)
             if not self._feeds and finder.complete and not feed.gone:
-                self._finish(ChannelClosed(f"the publishers of {self.interface} have ended"))
+                self.finish(ChannelClosed(f"the publishers of {self.interface} have ended"))
             else:
                 self.check_subscribed()
 
-    def failed(self, problem: Exception) -> None:
-        """End the subscriber: the publishers can't be found."""
-        self._finish(problem)
-
-    def _finish(self, problem: Exception) -> None:
-        """End all feeds. The values that have arrived can still be taken."""
+    def finish(self, problem: Exception) -> None:
+        """End all feeds: the publishers can't be found, say. The values that have arrived can still
+        be taken."""
         if self._over is None:
             self._over = problem
         if self._finder is not None:

@@ -189,7 +189,7 @@ class SubscriberQueue:
         if policy is Policy.LATEST:
             self._conflate(event)
             return True
-        if policy is Policy.DROP_NEWEST and self.queue and self._is_over(size):
+        if policy is Policy.DROP_NEWEST and self.queue and self.size + size > self.bound:
             self._drop_newest(event)
             return True
         self.queue.append(event)
@@ -198,7 +198,7 @@ class SubscriberQueue:
         if self.size > self.bound:
             if policy is Policy.DROP_OLDEST:
                 self._drop_oldest(self.bound)
-            elif len(self.queue) > 1 and self._is_over(0):
+            elif len(self.queue) > 1:
                 return False
         return True
 
@@ -226,10 +226,6 @@ class SubscriberQueue:
             self.queue[-1] = Notice(payload)  # of several in a row, the last is enough
         else:
             self.queue.append(Notice(payload))
-
-    def _is_over(self, more: int) -> bool:
-        """Whether ``more`` additional bytes exceed the bound."""
-        return self.size + more > self.bound
 
     def _count(self, size: int) -> None:
         self.size += size
@@ -414,10 +410,6 @@ class SubscriberQueue:
             or self._front is not None
             or self.cursor is not None
         )
-
-    def change(self, patterns: Patterns) -> None:
-        """Change the patterns; events that were queued by the old patterns stay."""
-        self.patterns = patterns
 
     def _before(self) -> deque[Item]:
         """The backlog, which is made when it is first needed: most subscriptions never need one."""

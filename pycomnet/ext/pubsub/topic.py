@@ -28,7 +28,7 @@ from pycomnet.ext.pubsub.events import (
 )
 from pycomnet.ext.pubsub.groups import GroupMember, SubscriberGroup
 from pycomnet.ext.pubsub.history import BUDGET, History, Retained
-from pycomnet.ext.pubsub.limits import Clock, TopicSettings
+from pycomnet.ext.pubsub.limits import TopicSettings
 from pycomnet.ext.pubsub.recipients import EventRun, Recipients
 from pycomnet.ext.pubsub.statistics import TopicStatistics
 from pycomnet.ext.pubsub.stores import EventStore
@@ -53,7 +53,6 @@ class Topic(Live):
     :param interface: the publisher's interface.
     :param reactor: for the time and for later turns.
     :param store: keeps the history; None for memory alone.
-    :param clock: tells the time of day, once.
     :ivar epoch: the name of this sequence of events.
     """
 
@@ -63,7 +62,6 @@ class Topic(Live):
         settings: TopicSettings,
         reactor: IReactorTime,
         store: EventStore | None = None,
-        clock: Clock = time.time,
     ) -> None:
         limits = settings.limits
         self.interface = interface
@@ -84,7 +82,7 @@ class Topic(Live):
         self.watched: Any = None
         self._reactor = reactor
         #: what has to be added to the reactor's time to get an event's time
-        self._offset = clock() - reactor.seconds()
+        self._offset = time.time() - reactor.seconds()
         self._time = 0.0
         self._longest = limits.event
         self._retains = settings.retain
@@ -493,7 +491,7 @@ class Topic(Live):
         recipient.weight = patterns.weight
         self.end_run()
         self.recipients.remove(recipient, recipient.intake.patterns.texts)
-        recipient.intake.change(patterns)
+        recipient.intake.patterns = patterns  # the events that are queued stay
         self.recipients.add(recipient, patterns.texts)
 
 

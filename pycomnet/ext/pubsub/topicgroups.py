@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from twisted.internet import defer
 from twisted.internet.interfaces import IReactorTime
@@ -23,7 +22,7 @@ class TopicGroups:
 
     def __init__(self, topic: Topic, reactor: IReactorTime) -> None:
         self._topic = topic
-        self._reactor = reactor
+        self.reactor = reactor
         self._groups: dict[GroupIdentity, SubscriberGroup] = {}
 
     def __len__(self) -> int:
@@ -47,16 +46,12 @@ class TopicGroups:
         self._groups[group.identity] = group
         self._topic.add(group)
 
-    def call_later(self, seconds: float, what: Callable[[], Any]) -> Any:
-        """Call a function later; returns an object that can be cancelled."""
-        return self._reactor.callLater(seconds, what)
-
     def left(self, group: SubscriberGroup) -> None:
         """A member has left. A group without members ends after a while."""
         is_known = self._groups.get(group.identity) is group
         if is_known and not group.members and group.timer is None:
             linger = 0 if group.failed else LINGER
-            group.timer = self._reactor.callLater(linger, self._end, group)
+            group.timer = self.reactor.callLater(linger, self._end, group)
 
     def _end(self, group: SubscriberGroup) -> None:
         group.timer = None

@@ -5,13 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from pycomnet.errors import PycomnetError, error_map, from_map
+from pycomnet.ext.pubsub.publishermessages import MAX_EPOCH, is_block
 from pycomnet.wire.codec import make_codec
 from pycomnet.wire.values import InvalidValue, ValueNotReceivable
 
 _codec = make_codec()
 _encode, _decode = _codec.encode, _codec.decode
-#: The most characters of an epoch.
-MAX_EPOCH = 64
 #: Notices of publishers: that they exist (also as a reply), begin again, end or go.
 HERE, RESTARTED, END, GONE = "here", "restarted", "end", "gone"
 
@@ -57,23 +56,13 @@ def read_event(payload: bytes) -> tuple[str, int | None, list[Any]]:
             and len(epoch) <= MAX_EPOCH
             and (key is None or type(key) is str)
             and (previous is None or type(previous) is int)
-            and (len(item) == 5 or _are_blocks(item[5]))
+            and (len(item) == 5 or (type(item[5]) is list and all(map(is_block, item[5]))))
             and isinstance(item[3], (int, float))
         ):
             return epoch, previous, item
     except (InvalidValue, ValueNotReceivable, TypeError, ValueError, KeyError) as problem:
         raise UnreadableMessage(f"a message that is no event: {problem}") from None
     raise UnreadableMessage("a message that is no event")
-
-
-def _are_blocks(found: Any) -> bool:
-    return type(found) is list and all(
-        type(one) in (list, tuple)
-        and len(one) == 2
-        and type(one[0]) in (str, type(None))
-        and type(one[1]) is bytes
-        for one in found
-    )
 
 
 def notice(

@@ -13,7 +13,7 @@ from twisted.python.failure import Failure
 from pycomnet.deferred import done
 from pycomnet.errors import InvalidArguments, PycomnetError
 from pycomnet.ext.pubsub.errors import SlowSubscriber
-from pycomnet.ext.pubsub.events import Restarted
+from pycomnet.ext.pubsub.events import Gap, Restarted
 from pycomnet.ext.pubsub.nats.encoding import (
     END,
     GONE,
@@ -202,9 +202,9 @@ class NatsFeed(OwnedBySubscriber):
     def _failed(self, failure: Failure) -> None:
         if self.over or failure.check(defer.CancelledError) is not None:
             return
-        self._finish(failure.value)
+        self.finish(failure.value)
 
-    def _finish(self, problem: BaseException | None) -> None:
+    def finish(self, problem: BaseException | None) -> None:
         """End the feed: release everything, and notify the subscriber."""
         if self.over:
             return
@@ -264,13 +264,13 @@ class NatsFeed(OwnedBySubscriber):
     def came(self, batch: list[NatsMessage]) -> None:
         """Queue the events of some messages."""
         everything = self.patterns.all
-        sources, waiting = self._sources, self._waiting
+        sources = self._sources
         tracks = self.group is None
         for message in batch:
             try:
                 epoch, previous, item = read_event(message.payload)
             except UnreadableMessage as problem:
-                self._unreadable(message, problem)
+                self.unreadable(message, problem)
                 continue
             source = sources.get(epoch)
             if source is None:
@@ -283,9 +283,7 @@ class NatsFeed(OwnedBySubscriber):
                     continue
                 if not everything and not self.patterns.match(item[1]):
                     continue
-            if not waiting.put(source, item, len(message.payload), missed):
-                bound = waiting.bound
-                self._end_with(SlowSubscriber(f"more than {bound} bytes of events wait here"))
+            if not self._queue(source, item, len(message.payload), missed):
                 return
         self.give()
 
@@ -316,9 +314,14 @@ class NatsFeed(OwnedBySubscriber):
                     return
             if not self.patterns.match(item[1]):
                 return
-        if not self._waiting.put(source, item, size, missed):
-            bound = self._waiting.bound
-            self._end_with(SlowSubscriber(f"more than {bound} bytes of events wait here"))
+        self._queue(source, item, size, missed)
+
+    def _queue(self, source: NatsSource, item: list[Any], size: int, missed: Gap | None) -> bool:
+        """Queue an event. Returns False if that ends the feed, as the policy disconnects."""
+        if self._waiting.put(source, item, size, missed):
+            return True
+        self.finish(SlowSubscriber(f"more than {self._waiting.bound} bytes of events wait here"))
+        return False
 
     @property
     def has_room(self) -> bool:
@@ -347,12 +350,9 @@ class NatsFeed(OwnedBySubscriber):
             return PublisherTrack()
         return PublisherTrack(0, False)
 
-    def _unreadable(self, message: NatsMessage, problem: PycomnetError) -> None:
-        log.warn("{subject}: {why}", subject=message.subject, why=str(problem))
-
     def unreadable(self, message: NatsMessage, problem: PycomnetError) -> None:
         """Log a message that does not follow the publishers' protocol."""
-        self._unreadable(message, problem)
+        log.warn("{subject}: {why}", subject=message.subject, why=str(problem))
 
     def _told(self, batch: list[NatsMessage]) -> None:
         """Process notices of publishers."""
@@ -362,7 +362,7 @@ class NatsFeed(OwnedBySubscriber):
             try:
                 what, epoch, number, text, problem = read_notice(message.payload)
             except UnreadableMessage as why:
-                self._unreadable(message, why)
+                self.unreadable(message, why)
                 continue
             source = self._sources.get(epoch)
             if what == GONE and self.reader is None:
@@ -397,14 +397,6 @@ class NatsFeed(OwnedBySubscriber):
         else:
             self._waiting.tell(next(iter(self._sources.values())), problem)
 
-    def fail(self, problem: BaseException) -> None:
-        """End the feed: the stream can't be read any more."""
-        self._finish(problem)
-
-    def _end_with(self, problem: Exception) -> None:
-        self._waiting.clear()
-        self._finish(problem)
-
     # -- to the subscriber -----------------------------------------------------------------------
 
     def give(self) -> None:
@@ -420,7 +412,7 @@ class NatsFeed(OwnedBySubscriber):
                 owner.put(source, items)
         elif self._are_over:
             if self.reader is None:
-                self._finish(self._ending)
+                self.finish(self._ending)
             elif not self._is_ending:
                 self._is_ending = True
                 checking = defer.Deferred.fromCoroutine(self._check_end(self.reader))
@@ -436,7 +428,7 @@ class NatsFeed(OwnedBySubscriber):
             if not self._are_over:
                 break  # another publisher has started
             if is_at_end:
-                self._finish(self._ending)
+                self.finish(self._ending)
                 return
             await deferLater(self.client.reactor, END_CHECK)
         self._is_ending = False
@@ -478,7 +470,7 @@ class NatsFinder(OwnedBySubscriber):
             try:
                 feed = NatsFeed(owner, self._context, self._settings)
             except Exception as problem:
-                owner.failed(problem)
+                owner.finish(problem)
                 return
             owner.add_feed(feed)  # type: ignore[arg-type]
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 from twisted.internet import defer
+from twisted.python.failure import Failure
 
 from pycomnet.deferred import deferred, done
 from pycomnet.errors import PycomnetError
@@ -96,24 +97,53 @@ def where_to_begin(beginning: dict[str, Any], last: int, now: float) -> dict[str
     return {"deliver_policy": "by_start_sequence", "opt_start_seq": last + 1}
 
 
-class EventStreamReader:
-    """Reads a stream in order for one subscriber, and continues at its position after a loss.
+class JetStreamReader:
+    """What reads a stream for a subscriber.
 
     :param stream: the stream's state when the subscriber came.
     """
 
+    _reader: ConsumerReader
+
     def __init__(self, feed: NatsFeed, stream: EventStream) -> None:
         self._feed = feed
         self._first = stream.last
+        self._jetstream = JetStream(feed.client)
+
+    def start(self) -> defer.Deferred[None]:
+        """Start to read; fires once there is a consumer."""
+        ready = self._reader.ready
+        self._reader.start().addErrback(self._failed, self._reader)
+        return ready
+
+    def _failed(self, failure: Failure, reader: ConsumerReader) -> None:
+        if failure.check(defer.CancelledError) is not None:
+            return
+        if not reader.ready.called:
+            reader.ready.errback(failure)
+        else:
+            assert failure.value is not None
+            self._feed.finish(failure.value)
+
+    def check(self) -> None:
+        """Continue to pull if there is room again."""
+        if self._has_room():
+            self._reader.check()
+
+    def _has_room(self) -> bool:
+        return self._feed.has_room
+
+
+class EventStreamReader(JetStreamReader):
+    """Reads a stream in order for one subscriber, and continues at its position after a loss."""
+
+    def __init__(self, feed: NatsFeed, stream: EventStream) -> None:
+        super().__init__(feed, stream)
         self._is_retained = stream.retains and bool(feed.beginning.get("retained"))
         self._consumer = ""
         #: the number in the stream up to which all has been read; None before the first
         self._position: int | None = None
-        self._pending = 0
         self._delivered = 0
-        jetstream = JetStream(feed.client)
-        self._jetstream = jetstream
-        self._has_begun = False
         self._reader = self._make_reader()
 
     def _make_reader(self) -> ConsumerReader:
@@ -122,7 +152,7 @@ class EventStreamReader:
             self._feed.names.stream,
             self._make,
             self._came,
-            lambda: self._feed.has_room,
+            self._has_room,
         )
 
     async def _make(self) -> str:
@@ -143,24 +173,8 @@ class EventStreamReader:
         else:
             config.update(where_to_begin(feed.beginning, self._first, time.time()))
         self._delivered = 0
-        created = await self._jetstream.create_consumer(feed.names.stream, config)
-        self._consumer, self._pending = created
+        self._consumer, _ = await self._jetstream.create_consumer(feed.names.stream, config)
         return self._consumer
-
-    def start(self) -> defer.Deferred[None]:
-        """Start to read; fires once there is a consumer."""
-        running = self._reader.start()
-        ready = self._reader.ready
-        running.addErrback(self._failed, self._reader)
-        return ready
-
-    def _failed(self, failure: Any, reader: ConsumerReader) -> None:
-        if failure.check(defer.CancelledError) is not None:
-            return
-        if not reader.ready.called:
-            reader.ready.errback(failure)
-        else:
-            self._feed.fail(failure.value)
 
     def change(self) -> defer.Deferred[None]:
         """Read the feed's new subjects, from the current position on."""
@@ -174,11 +188,6 @@ class EventStreamReader:
         """Read no more."""
         self._reader.stop()
         return done()
-
-    def check(self) -> None:
-        """Continue to pull if there is room again."""
-        if self._feed.has_room:
-            self._reader.check()
 
     async def is_at_end(self) -> bool:
         """Whether everything in the stream was delivered."""
@@ -201,7 +210,6 @@ class EventStreamReader:
                 # Messages were lost between the server and here: read them with a new consumer.
                 self._reader.again()
                 break
-            self._pending = delivery.pending
             is_recent = number > self._first
             is_new = is_recent or not self._is_retained
             self._position = number
@@ -221,28 +229,24 @@ class _Held:
     :ivar is_done: whether the user has acknowledged it.
     """
 
-    __slots__ = ("is_done", "number", "reply")
+    __slots__ = ("is_done", "reply")
 
-    def __init__(self, number: int, reply: str) -> None:
-        self.number = number
+    def __init__(self, reply: str) -> None:
         self.reply = reply
         self.is_done = False
 
 
-class GroupReader:
+class GroupReader(JetStreamReader):
     """Reads the events that a group's consumer delivers to this member, and acknowledges them.
 
     A live member reports progress for all its events from time to time. After ``ack_wait`` without
     such a report, as when a member has died, its events go to another member. So do the events of a
     member that has not acknowledged any within its time (``ack_timeout``).
-
-    :param stream: the stream's state when the subscriber came.
     """
 
     def __init__(self, feed: NatsFeed, stream: EventStream) -> None:
-        self._feed = feed
+        super().__init__(feed, stream)
         self._reactor = feed.client.reactor
-        self._first = stream.last
         prefetch: int = feed.wanted.get("prefetch", PREFETCH)
         self._most = prefetch
         self._batch = max(1, prefetch // 2)
@@ -255,7 +259,6 @@ class GroupReader:
         #: number
         self._had: OrderedDict[int, _Held] = OrderedDict()
         self._held: dict[tuple[str, int], _Held] = {}
-        self._jetstream = JetStream(feed.client)
         assert feed.group is not None
         self._name = feed.names.group(feed.group)
         self._timer: Any = None
@@ -303,20 +306,8 @@ class GroupReader:
         return self._name
 
     def start(self) -> defer.Deferred[None]:
-        """Begin; fires once there is a consumer."""
         self._later()
-        running = self._reader.start()
-        ready = self._reader.ready
-        running.addErrback(self._failed)
-        return ready
-
-    def _failed(self, failure: Any) -> None:
-        if failure.check(defer.CancelledError) is not None:
-            return
-        if not self._reader.ready.called:
-            self._reader.ready.errback(failure)
-        else:
-            self._feed.fail(failure.value)
+        return super().start()
 
     @deferred
     async def close(self) -> None:
@@ -343,11 +334,6 @@ class GroupReader:
             self._say(first, b"-NAK")
         for one in held[1:]:
             self._say(one, b"-NAK")
-
-    def check(self) -> None:
-        """Continue to pull if there is room again."""
-        if self._has_room():
-            self._reader.check()
 
     def _has_room(self) -> bool:
         return len(self._held) + self._batch <= self._most
@@ -397,7 +383,7 @@ class GroupReader:
                 continue
             if not self._held:
                 self._since = self._reactor.seconds()
-            held = self._had[number] = _Held(number, message.reply)
+            held = self._had[number] = _Held(message.reply)
             if delivery.deliveries > 1:
                 item.extend([delivery.deliveries] if len(item) > 5 else [[], delivery.deliveries])
             self._held[epoch, item[0]] = held

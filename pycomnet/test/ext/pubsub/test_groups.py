@@ -141,6 +141,14 @@ class GroupTests(GroupCase):
         self.assertEqual(gap.why, "restarted")
         self.assertEqual([each.value for each in found], ["b1", "b2", "b3", "b4"])
 
+    def test_a_wrong_number_of_values_takes_none(self) -> None:
+        """It is refused before."""
+        one = self.member()
+        self.publish(1)
+        self.network.deliver()
+        self.assertRaises(NumberRefused, one.receive_many, 0)
+        self.assertEqual(self.result(one.receive()), 1)
+
     def test_values_that_were_taken_together_are_acknowledged_with_the_next(self) -> None:
         """Not before: who is killed while working at them loses none."""
         one = self.member()
