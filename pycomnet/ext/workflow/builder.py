@@ -25,10 +25,7 @@ class Steps:
         return self._steps
 
     def _add(self: S, name: str | None, **step: Any) -> S:
-        found = {key: value for key, value in step.items() if value is not None}
-        if name is not None:
-            found["name"] = name
-        self._steps.append(found)
+        self._steps.append(_given(**step, name=name))
         return self
 
     def _last(self) -> dict[str, Any]:
@@ -59,17 +56,16 @@ class Steps:
         :param files: whether the blocks of binary data of its result are kept.
         :param attach: names of earlier steps whose kept blocks are sent with the call.
         """
-        tag_list = None if tags is None else list(tags)
         return self._add(
             name,
             interface=interface,
             method=method,
             args=args,
             service=service,
-            tags=tag_list,
+            tags=_listed(tags),
             idempotent=idempotent,
             files=files,
-            attach=None if attach is None else list(attach),
+            attach=_listed(attach),
         )
 
     def parallel(self: S, *branches: Steps, name: str | None = None, **named: Steps) -> S:
@@ -126,8 +122,7 @@ class Steps:
 
     def fail(self: S, code: str, message: str | None = None, *, name: str | None = None) -> S:
         """End with an error."""
-        failure = {"code": code} if message is None else {"code": code, "message": message}
-        return self._add(name, fail=failure)
+        return self._add(name, fail=_given(code=code, message=message))
 
     def value(self: S, value: Any, *, name: str | None = None) -> S:
         """Compute a value from others."""
@@ -148,15 +143,14 @@ class Steps:
         errors: Sequence[str] | None = None,
     ) -> S:
         """Try the last step, a call, again when it fails."""
-        said = {
-            "attempts": attempts,
-            "delay": delay,
-            "backoff": backoff,
-            "max_delay": max_delay,
-            "jitter": jitter,
-            "errors": None if errors is None else list(errors),
-        }
-        self._last()["retry"] = {key: value for key, value in said.items() if value is not None}
+        self._last()["retry"] = _given(
+            attempts=attempts,
+            delay=delay,
+            backoff=backoff,
+            max_delay=max_delay,
+            jitter=jitter,
+            errors=_listed(errors),
+        )
         return self
 
     def timeout(self: S, seconds: float) -> S:
@@ -200,14 +194,9 @@ class Task(Steps):
     ) -> None:
         super().__init__()
         self.name = name
-        said = {
-            "deadline": deadline,
-            "durable": durable,
-            "doc": doc,
-            "run": None if run is None else list(run),
-            "see": None if see is None else list(see),
-        }
-        self._said = {key: value for key, value in said.items() if value is not None}
+        self._said = _given(
+            deadline=deadline, durable=durable, doc=doc, run=_listed(run), see=_listed(see)
+        )
 
     def __repr__(self) -> str:
         return f"<Task {self.name}, {len(self.data)} steps>"
@@ -224,6 +213,15 @@ class Task(Steps):
         """
         tasks: Mapping[str, Any] = {one.name: one.as_dict() for one in (self, *others)}
         return check_tasks(tasks)
+
+
+def _given(**values: Any) -> dict[str, Any]:
+    """The values that are not None."""
+    return {key: value for key, value in values.items() if value is not None}
+
+
+def _listed(texts: Sequence[str] | None) -> list[str] | None:
+    return None if texts is None else list(texts)
 
 
 __all__ = ["Steps", "Task"]

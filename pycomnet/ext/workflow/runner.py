@@ -7,7 +7,6 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from functools import partial
-from random import Random
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet import defer
@@ -67,10 +66,9 @@ class Runner(RunStepper):
         context: Context,
         reactor: IReactorTime,
         wall: Callable[[], float] = time.time,
-        random: Random | None = None,
         files: RunFiles | None = None,
     ) -> None:
-        super().__init__(store, context, reactor, wall, random, files)
+        super().__init__(store, context, reactor, wall, files)
         self._definitions: OrderedDict[str, Definition] = OrderedDict()
         #: id -> those who wait for its end
         self._waiting: dict[str, OneShot[WorkflowRun | None]] = {}

@@ -186,38 +186,26 @@ class _Collected:
         for state, number in sorted(self._stored.items()):
             runs.add_metric([state], number)
         yield runs
-        yield GaugeMetricFamily(
-            "pycomnet_workflow_live_runs", "Runs in memory: not parked.", len(runner.live)
-        )
-        yield GaugeMetricFamily(
-            "pycomnet_workflow_transient_runs", "Those that are not durable.", len(runner.transient)
-        )
-        yield GaugeMetricFamily(
-            "pycomnet_workflow_full",
-            "Whether runs wait for room in memory.",
-            int(runner.is_full),
-        )
-        yield GaugeMetricFamily(
-            "pycomnet_workflow_calls",
-            "Calls that are under way.",
-            sum(len(live.under_way) for live in runner.live.values()),
-        )
+        calls = sum(len(live.under_way) for live in runner.live.values())
+        for name, words, value in (
+            ("live_runs", "Runs in memory: not parked.", len(runner.live)),
+            ("transient_runs", "Those that are not durable.", len(runner.transient)),
+            ("full", "Whether runs wait for room in memory.", int(runner.is_full)),
+            ("calls", "Calls that are under way.", calls),
+        ):
+            yield GaugeMetricFamily(f"pycomnet_workflow_{name}", words, value)
         counts = runner.counts
         yield CounterMetricFamily(
             "pycomnet_workflow_runs_started", "Runs that were started.", counts.started
         )
-        ended = CounterMetricFamily(
-            "pycomnet_workflow_runs_ended", "Runs that have ended, by state.", labels=["state"]
-        )
-        for state, number in sorted(counts.runs.items()):
-            ended.add_metric([state], number)
-        yield ended
-        steps = CounterMetricFamily(
-            "pycomnet_workflow_steps", "Calls that have ended, by state.", labels=["state"]
-        )
-        for state, number in sorted(counts.steps.items()):
-            steps.add_metric([state], number)
-        yield steps
+        for name, words, by_state in (
+            ("runs_ended", "Runs that have ended, by state.", counts.runs),
+            ("steps", "Calls that have ended, by state.", counts.steps),
+        ):
+            ended = CounterMetricFamily(f"pycomnet_workflow_{name}", words, labels=["state"])
+            for state, number in sorted(by_state.items()):
+                ended.add_metric([state], number)
+            yield ended
 
 
 def metrics(workflows: WorkflowService, stored: dict[str, int]) -> bytes:

@@ -28,7 +28,7 @@ from pycomnet.services.threads import in_thread
 from pycomnet.wire.values import ValueNotSendable
 
 if TYPE_CHECKING:
-    from pycomnet.ext.workflow.machine import StepCall
+    from pycomnet.ext.workflow.decisions import StepCall
     from pycomnet.services.binary import Binary
     from pycomnet.services.client.context import Context
     from pycomnet.services.client.pool import PooledServer

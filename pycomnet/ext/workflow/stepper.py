@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import random
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
-from random import Random
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet import defer
@@ -15,6 +15,7 @@ from twisted.python.failure import Failure
 from pycomnet.errors import error_map
 from pycomnet.ext.workflow import machine
 from pycomnet.ext.workflow.counters import Counts
+from pycomnet.ext.workflow.decisions import Decision, Evaluation, StepCall, Value
 from pycomnet.ext.workflow.errors import ExpressionError, FenceLost, RunFull, RunNotKept
 from pycomnet.ext.workflow.expressions import BUDGET, INLINE, SECONDS, TooCostly, evaluate
 from pycomnet.ext.workflow.liverun import LiveRun, dumped
@@ -73,14 +74,12 @@ class RunStepper:
         context: Context,
         reactor: IReactorTime,
         wall: Callable[[], float] = time.time,
-        random: Random | None = None,
         files: RunFiles | None = None,
     ) -> None:
         self.store = store
         self._reactor = reactor
         self._caller = StepCaller(context, files)
         self._wall = wall
-        self._random = (random or Random()).random
         self.live: dict[str, LiveRun] = {}
         self.counts = Counts()
         self._evaluations = defer.DeferredSemaphore(EVALUATIONS)
@@ -214,7 +213,7 @@ class RunStepper:
             errbackArgs=(live, kept, waiting),
         ).addErrback(lambda failure: log.failure("the runner failed", failure))
 
-    def _decide(self, live: LiveRun) -> machine.Decision:
+    def _decide(self, live: LiveRun) -> Decision:
         """Advance the machine until all expressions that are quick have been evaluated."""
         run = live.run
         while True:
@@ -239,7 +238,7 @@ class RunStepper:
             for one in wanted:
                 self._evaluate(live, one)
 
-    def _evaluate(self, live: LiveRun, wanted: machine.Evaluation) -> None:
+    def _evaluate(self, live: LiveRun, wanted: Evaluation) -> None:
         try:
             value = evaluate(wanted.template, wanted.scope, INLINE, None)
         except TooCostly:
@@ -255,9 +254,9 @@ class RunStepper:
         else:
             self._value(live, wanted, value)
 
-    def _value(self, live: LiveRun, wanted: machine.Evaluation, value: Any) -> None:
+    def _value(self, live: LiveRun, wanted: Evaluation, value: Any) -> None:
         """Store the value of an expression, and count it if it is the result of a step."""
-        found: Any = machine.Value(value)
+        found: Any = Value(value)
         if wanted.key[1] == "value":
             try:
                 self._count(live, value)
@@ -279,7 +278,7 @@ class RunStepper:
             raise ValueError(f"the results of the run's steps have more than {MOST_RUN} bytes")
         live.size += size
 
-    def _evaluated(self, result: Any, live: LiveRun, wanted: machine.Evaluation) -> None:
+    def _evaluated(self, result: Any, live: LiveRun, wanted: Evaluation) -> None:
         live.evaluating.discard(wanted.key)
         if isinstance(result, Failure):
             problem = result.value
@@ -290,7 +289,7 @@ class RunStepper:
             self._value(live, wanted, result)
         self._step(live)
 
-    def _no_value(self, live: LiveRun, wanted: machine.Evaluation, problem: Any) -> None:
+    def _no_value(self, live: LiveRun, wanted: Evaluation, problem: Any) -> None:
         error = failure_of("expression", str(problem)[:2_000])
         live.run.values[wanted.key] = StepFailure(error, wanted.key[0])
 
@@ -425,7 +424,7 @@ class RunStepper:
             run.id, run.caller, durable, run.nonce, remember, lambda: not durable or self.store.held
         )
 
-    async def _remember(self, live: LiveRun, call: machine.StepCall) -> None:
+    async def _remember(self, live: LiveRun, call: StepCall) -> None:
         """Commit a step's record before its call is sent."""
         if live.gone:
             raise FenceLost("the run is not this service's any more")
@@ -437,7 +436,7 @@ class RunStepper:
         await waiting
 
     def _succeeded(
-        self, result: Any, live: LiveRun, call: machine.StepCall, attempt: CallAttempt, made: Any
+        self, result: Any, live: LiveRun, call: StepCall, attempt: CallAttempt, made: Any
     ) -> None:
         if not self._is_wanted(live, call, made):
             return
@@ -456,7 +455,7 @@ class RunStepper:
         self,
         failure: Failure,
         live: LiveRun,
-        call: machine.StepCall,
+        call: StepCall,
         attempt: CallAttempt,
         made: Any,
     ) -> None:
@@ -470,15 +469,15 @@ class RunStepper:
         self._fail(live, call, call_error(problem, attempt.sent), attempt)
 
     def _fail(
-        self, live: LiveRun, call: machine.StepCall, error: dict[str, Any], attempt: CallAttempt
+        self, live: LiveRun, call: StepCall, error: dict[str, Any], attempt: CallAttempt
     ) -> None:
         retry = call.step.get("retry")
         record = machine.step_failed(
-            live.run, call.path, error, self._wall(), retry, attempt.safe, self._random
+            live.run, call.path, error, self._wall(), retry, attempt.safe, random.random
         )
         self._next(live, record)
 
-    def _is_wanted(self, live: LiveRun, call: machine.StepCall, made: Any) -> bool:
+    def _is_wanted(self, live: LiveRun, call: StepCall, made: Any) -> bool:
         """Whether a call's outcome counts: it was not cancelled, nor made anew."""
         if live.gone or live.under_way.get(call.path) is not made:
             return False
