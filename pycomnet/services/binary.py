@@ -218,10 +218,9 @@ def _unnamed_file(directory: str | None) -> Any:
             fd = os.open(
                 directory or tempfile.gettempdir(), flags | os.O_RDWR | os.O_CLOEXEC, 0o600
             )
-        except OSError as problem:
+        except OSError:
             if not os.path.isdir(directory or tempfile.gettempdir()):
-                raise
-            del problem  # this file system does not support it
+                raise  # otherwise this file system does not support it
         else:
             return os.fdopen(fd, "w+b")
     return tempfile.NamedTemporaryFile(prefix="pycomnet-", dir=directory)

@@ -7,7 +7,6 @@ nameserver's address is that of the environment's ``PYCOMNET_NAMESERVER``, else
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from twisted.internet import defer
@@ -17,9 +16,8 @@ from pycomnet.services.client.context import Context
 from pycomnet.services.client.remoteservice import RemoteService
 from pycomnet.services.nameserveraddress import default_nameserver
 
-_context: Context | None = None
-#: Calls services that others have named.
-_guest: Context | None = None
+#: The default context, under False; under True the one for services that others have named.
+_contexts: dict[bool, Context] = {}
 _options: dict[str, Any] = {}
 
 
@@ -31,7 +29,7 @@ def configure(nameserver: str | None = None, **options: Any) -> None:
     :raises RuntimeError: it is in use already, with other options.
     """
     wanted = {"nameserver": nameserver or default_nameserver(), **options}
-    if _context is not None and wanted != _options:
+    if False in _contexts and wanted != _options:
         raise RuntimeError("the default context is in use: call configure() before anything else")
     _options.clear()
     _options.update(wanted)
@@ -39,36 +37,30 @@ def configure(nameserver: str | None = None, **options: Any) -> None:
 
 def default_context() -> Context:
     """The default context, on the global reactor."""
-    global _context
-    if _context is None:
-        _context = _made(_chosen(), _forget)
-    return _context
+    return _get(False)
 
 
 def guest_context() -> Context:
     """As the default context, but without its credentials: for services that others have named."""
-    global _guest
-    if _guest is None:
-        chosen = _chosen().items()
-        options = {name: value for name, value in chosen if not name.endswith("credentials")}
-        _guest = _made(options, _forget_guest)
-    return _guest
+    return _get(True)
 
 
-def _chosen() -> dict[str, Any]:
-    if not _options:
-        configure()
-    return _options
-
-
-def _made(options: dict[str, Any], forget: Callable[[], None]) -> Context:
-    """Make a context on the global reactor, which is closed before that stops."""
+def _get(is_guest: bool) -> Context:
+    """A context on the global reactor, which is closed before that stops."""
+    if is_guest in _contexts:
+        return _contexts[is_guest]
     from twisted.internet import reactor
 
-    made = Context(reactor, **options)
+    if not _options:
+        configure()
+    options = dict(_options)
+    if is_guest:
+        options.pop("credentials", None)
+        options.pop("nameserver_credentials", None)
+    made = _contexts[is_guest] = Context(reactor, **options)
 
     def close() -> defer.Deferred[None]:
-        forget()
+        _contexts.pop(is_guest, None)
         return made.close()
 
     triggers: Any = reactor
@@ -76,22 +68,12 @@ def _made(options: dict[str, Any], forget: Callable[[], None]) -> Context:
     return made
 
 
-def _forget() -> None:
-    global _context
-    _context = None
-
-
-def _forget_guest() -> None:
-    global _guest
-    _guest = None
-
-
 def _forked() -> None:
     """In a forked child: forget the parent's contexts."""
-    for context, forget in ((_context, _forget), (_guest, _forget_guest)):
-        if context is not None and forks.runs(context.reactor):
+    for is_guest, context in list(_contexts.items()):
+        if forks.runs(context.reactor):
             forks.keep(context)
-            forget()
+            del _contexts[is_guest]
 
 
 forks.call_in_child(_forked)

@@ -19,7 +19,7 @@ from pycomnet.auth.principal import Principal
 from pycomnet.errors import AccessConfigError, CredentialsNotSent, Forbidden, Unauthenticated
 from pycomnet.ext.access.audit import NAMESPACE as AUDIT_NAMESPACE
 from pycomnet.ext.access.checkers import AnyOf, Checker, Login
-from pycomnet.ext.access.control import AccessControl, AccessLimits
+from pycomnet.ext.access.control import AccessControl
 from pycomnet.ext.access.credentials import (
     AtAddress,
     ClientCertificate,
@@ -28,6 +28,7 @@ from pycomnet.ext.access.credentials import (
     Token,
 )
 from pycomnet.ext.access.jwt import Jwt
+from pycomnet.ext.access.loginchecks import AccessLimits
 from pycomnet.ext.access.passwords import PasswordFile
 from pycomnet.ext.access.rules import AskedCall, auth, public, rule
 from pycomnet.ext.access.tokenfile import TokenFile

@@ -22,7 +22,8 @@ from pycomnet.services.client.pendingbatch import BatchRequest, Call, PendingBat
 from pycomnet.wire.values import ValueNotSendable
 
 if TYPE_CHECKING:
-    from pycomnet.services.client.pool import ClientConnection, PooledServer
+    from pycomnet.services.client.connection import ClientConnection
+    from pycomnet.services.client.pool import PooledServer
     from pycomnet.services.client.remoteservice import RemoteService
 
 #: The most calls of one request, the most methods, and the most bytes of arguments, unless one call

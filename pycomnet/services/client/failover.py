@@ -14,7 +14,8 @@ from pycomnet.services.client.race import Race
 from pycomnet.services.client.reference import ServiceReference
 
 if TYPE_CHECKING:
-    from pycomnet.services.client.pool import ClientConnection, PooledServer
+    from pycomnet.services.client.connection import ClientConnection
+    from pycomnet.services.client.pool import PooledServer
 
 
 class FailoverAddresses(Instances):
@@ -58,9 +59,6 @@ class FailoverAddresses(Instances):
         peer, connection = await Race(self._reactor, order, left).run()
         self._current = peer
         return peer, connection
-
-    def has_other(self, peer: PooledServer, now: float) -> bool:
-        return any(one is not peer and one.aside_until <= now for one in self._peers)
 
     def may_return(self) -> bool:
         return any(peer.known for peer in self._peers)

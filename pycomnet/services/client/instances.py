@@ -31,8 +31,9 @@ from pycomnet.services.client.reference import ServiceReference
 from pycomnet.services.client.weights import Shares, shares_of, weight_of
 
 if TYPE_CHECKING:
+    from pycomnet.services.client.connection import ClientConnection
     from pycomnet.services.client.context import Context
-    from pycomnet.services.client.pool import ClientConnection, PooledServer
+    from pycomnet.services.client.pool import PooledServer
     from pycomnet.services.client.remoteservice import RemoteService
 
 #: Seconds after which the instances of an interface are looked up again, while it is called.
@@ -68,6 +69,7 @@ class Instances:
 
     interchangeable = False
     stale = 0.0
+    _peers: Sequence[PooledServer] = ()
 
     def pick(self) -> PooledServer | None:
         """The instance for the next call, or None if no instance is known."""
@@ -85,7 +87,7 @@ class Instances:
 
     def has_other(self, peer: PooledServer, now: float) -> bool:
         """Whether there is another instance that is not set aside."""
-        return False
+        return any(one is not peer and one.aside_until <= now for one in self._peers)
 
     def may_return(self) -> bool:
         """Whether it is worth trying again if no instance could be reached."""
@@ -234,9 +236,6 @@ class NamedRoute(Instances):
             others,
             key=lambda one: (shares is not None and shares.is_last(one), one.aside_until > now),
         )
-
-    def has_other(self, peer: PooledServer, now: float) -> bool:
-        return any(one is not peer and one.aside_until <= now for one in self._peers)
 
     async def _look_now(self) -> None:
         try:

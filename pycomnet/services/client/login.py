@@ -26,7 +26,7 @@ from pycomnet.wire.hello import PLAIN
 from pycomnet.wire.values import InvalidValue
 
 if TYPE_CHECKING:
-    from pycomnet.services.client.pool import ClientConnection
+    from pycomnet.services.client.connection import ClientConnection
 
 #: Seconds that a server has to reply to a login: it delays replies, and hundreds of others may wait
 #: before. Calls have timeouts of their own.

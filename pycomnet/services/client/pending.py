@@ -20,7 +20,8 @@ from pycomnet.wire.frames import ERROR, RESULT
 from pycomnet.wire.values import InvalidValue, ValueNotReceivable, ValueNotSendable, blame
 
 if TYPE_CHECKING:
-    from pycomnet.services.client.pool import ClientConnection, PooledServer
+    from pycomnet.services.client.connection import ClientConnection
+    from pycomnet.services.client.pool import PooledServer
     from pycomnet.services.client.remoteservice import RemoteService
 
 

@@ -22,7 +22,8 @@ from pycomnet.wire.values import InvalidValue, ValueNotReceivable, ValueNotSenda
 
 if TYPE_CHECKING:
     from pycomnet.services.client.callgroup import CallGroup
-    from pycomnet.services.client.pool import ClientConnection, PooledServer
+    from pycomnet.services.client.connection import ClientConnection
+    from pycomnet.services.client.pool import PooledServer
 
 #: A method, its structured arguments, and what takes its result.
 Call = tuple[str, Any, Taker]

@@ -18,7 +18,8 @@ from pycomnet.errors import (
 )
 
 if TYPE_CHECKING:
-    from pycomnet.services.client.pool import ClientConnection, PooledServer
+    from pycomnet.services.client.connection import ClientConnection
+    from pycomnet.services.client.pool import PooledServer
 
 #: Seconds that an instance has before the next one is tried at the same time.
 PATIENCE = 1.0

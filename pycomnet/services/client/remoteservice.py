@@ -33,8 +33,9 @@ from pycomnet.services.client.remotestream import RemoteStream
 from pycomnet.wire.values import ValueNotSendable
 
 if TYPE_CHECKING:
+    from pycomnet.services.client.connection import ClientConnection
     from pycomnet.services.client.context import Context
-    from pycomnet.services.client.pool import ClientConnection, PooledServer
+    from pycomnet.services.client.pool import PooledServer
     from pycomnet.services.client.reference import ServiceReference
 
 #: Seconds between attempts to reach a service, the first and the longest.

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from pycomnet.services.client.pool import ClientConnection, PooledServer
+    from pycomnet.services.client.connection import ClientConnection
+    from pycomnet.services.client.pool import PooledServer
     from pycomnet.services.client.remoteservice import RemoteService
 
 

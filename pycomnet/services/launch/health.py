@@ -10,7 +10,7 @@ from twisted.internet import defer
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 
-from pycomnet.deferred import deferred
+from pycomnet.deferred import OneShot, deferred
 from pycomnet.errors import message_of
 from pycomnet.services.health import MAX_SAID, HealthCheck
 from pycomnet.services.threads import MethodThreads
@@ -124,15 +124,14 @@ class CheckLoop:
             return defer.Deferred.fromCoroutine(self._awaited())
         running = self._hanging = self._run(self._function)
         # It can't be interrupted: whoever waits for it waits for another Deferred.
-        waiting: defer.Deferred[Any] = defer.Deferred(lambda _: None)
-
-        def over(result: Any) -> None:
-            self._hanging = None
-            if not waiting.called:
-                waiting.callback(result)
-
-        running.addBoth(over)
+        ended: OneShot[Any] = OneShot()
+        waiting = ended.when_fired()
+        ended.follow(running.addBoth(self._returned))
         return waiting
+
+    def _returned(self, result: Any) -> Any:
+        self._hanging = None
+        return result
 
     async def _awaited(self) -> Any:
         result = self._function()

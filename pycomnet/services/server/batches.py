@@ -18,7 +18,7 @@ from pycomnet.services.server.request import PLAIN, Request, ServerCall
 from pycomnet.wire.values import InvalidValue, TooManyItems, ValueNotReceivable, read_texts
 
 if TYPE_CHECKING:
-    from pycomnet.services.server.calls import BoundMethod
+    from pycomnet.services.server.boundmethod import BoundMethod
     from pycomnet.services.server.connection import ServerConnection
     from pycomnet.wire.mux import Stream
 

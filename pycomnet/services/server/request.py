@@ -92,7 +92,7 @@ class Request(Live):
     @property
     def key(self) -> str | None:
         """The call's idempotency key, if it has one: a repetition of the call has the same."""
-        return None
+        return self._said("key")
 
     @property
     def on_behalf_of(self) -> str | None:
@@ -101,11 +101,15 @@ class Request(Live):
         Anybody who may call the method can claim anything here. It counts as far as :attr:`user`,
         who is the caller itself, is one to be believed.
         """
-        return None
+        return self._said("on_behalf_of")
 
     @property
     def memory(self) -> str | None:
         """The name of the memory that a repetition is for; see ``method(once=True)``."""
+        return self._said("memory")
+
+    def _said(self, name: str) -> str | None:
+        """A text of the call's metadata."""
         return None
 
     @property
@@ -153,18 +157,6 @@ class KeyedRequest(Request):
     def _said(self, name: str) -> str | None:
         value = self._about.get(name)
         return value if isinstance(value, str) and 0 < len(value) <= LONGEST_SAID else None
-
-    @property
-    def key(self) -> str | None:
-        return self._said("key")
-
-    @property
-    def on_behalf_of(self) -> str | None:
-        return self._said("on_behalf_of")
-
-    @property
-    def memory(self) -> str | None:
-        return self._said("memory")
 
 
 class ServerCall:

@@ -28,7 +28,8 @@ from pycomnet.services.client.context import Context
 from pycomnet.services.interface import INTROSPECTION, Service, describe, interface, method
 from pycomnet.services.server.accessgate import AccessGate, find_rule
 from pycomnet.services.server.batchturns import BatchTurns
-from pycomnet.services.server.calls import BoundMethod, ServerCalls
+from pycomnet.services.server.boundmethod import BoundMethod
+from pycomnet.services.server.calls import ServerCalls
 from pycomnet.services.server.connection import ServerConnection
 from pycomnet.services.server.limits import ServerLimits
 from pycomnet.services.server.oncememory import OnceMemory
