@@ -344,6 +344,3 @@ class CallDeadlines:
             timer.cancel()
         self._timers.clear()
         self._calls.clear()
-
-
-__all__ = ["CallDeadlines", "StreamCall", "UnaryCall"]

@@ -303,6 +303,3 @@ class EtcdClient:
 
 def _range_of(keys: bytes | KeyRange) -> KeyRange:
     return KeyRange(keys) if isinstance(keys, bytes) else keys
-
-
-__all__ = ["EtcdClient"]

@@ -493,6 +493,3 @@ class Cluster:
 
 def _uncertain(error: EtcdError) -> EtcdUncertain:
     return EtcdUncertain(f"the request was sent, and its answer never came: {error}")
-
-
-__all__ = ["Cluster", "LongStream"]

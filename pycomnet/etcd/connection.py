@@ -202,6 +202,3 @@ class ConnectionFactory(ClientFactory):
 
     def acceptableProtocols(self) -> list[bytes]:
         return [b"h2"]
-
-
-__all__ = ["ConnectionFactory", "MemberConnection", "MemberSilent"]

@@ -82,22 +82,3 @@ class EtcdProtocolViolation(EtcdError):
 
 class EtcdClosed(EtcdError):
     """The client is closed."""
-
-
-__all__ = [
-    "EtcdAuthFailed",
-    "EtcdClosed",
-    "EtcdCompacted",
-    "EtcdError",
-    "EtcdLeaseExists",
-    "EtcdLeaseNotFound",
-    "EtcdNoSpace",
-    "EtcdOverloaded",
-    "EtcdPermissionDenied",
-    "EtcdProtocolViolation",
-    "EtcdRequestRefused",
-    "EtcdRevisionInFuture",
-    "EtcdTimeout",
-    "EtcdUnavailable",
-    "EtcdUncertain",
-]

@@ -157,16 +157,3 @@ def error_of(status: int, message: str, is_write: bool) -> EtcdError:
     error = kind(message or f"etcd has answered with gRPC status {status}")
     error.status = status
     return error
-
-
-__all__ = [
-    "MAX_MESSAGE",
-    "NO_AUTHENTICATION",
-    "MessageReader",
-    "TokenRefused",
-    "check_headers",
-    "check_status",
-    "error_of",
-    "framed",
-    "unframed",
-]

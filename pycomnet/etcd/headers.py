@@ -145,6 +145,3 @@ class HeaderDecoder:
                 self._kept.clear()
             self._kept[block] = headers
         return headers
-
-
-__all__ = ["MAX_HEADERS", "HeaderDecoder", "Headers", "RequestHeaders", "literal"]

@@ -490,6 +490,3 @@ class Http2Connection:
 
     def _push(self, ident: int, flags: int, payload: bytes) -> None:
         raise EtcdProtocolViolation("a PUSH_PROMISE, which was switched off")
-
-
-__all__ = ["CONNECTION_WINDOW", "Http2Connection"]

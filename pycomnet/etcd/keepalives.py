@@ -235,6 +235,3 @@ class Keepalives:
         if self._stream is not None:
             self._stream.stop()
             self._ended(error)
-
-
-__all__ = ["Keepalives"]

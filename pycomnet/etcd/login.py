@@ -82,6 +82,3 @@ class EtcdLogin:
             self._refused(problem)
         else:
             self._failed()
-
-
-__all__ = ["AUTHENTICATE", "EtcdLogin"]

@@ -198,6 +198,3 @@ class Member:
         """Reset a stream."""
         for connection in self._connections:
             connection.http2.reset(stream)
-
-
-__all__ = ["Member"]

@@ -146,17 +146,3 @@ def signed(value: int) -> int:
 def text(data: bytes, at: int, end: int) -> str:
     """Decode a string; bytes that are not UTF-8 are replaced."""
     return data[at:end].decode("utf-8", "replace")
-
-
-__all__ = [
-    "BYTES",
-    "VARINT",
-    "bytes_field",
-    "fields",
-    "long_varint",
-    "message_field",
-    "number_field",
-    "signed",
-    "text",
-    "varint",
-]

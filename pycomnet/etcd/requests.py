@@ -141,17 +141,3 @@ def encode_numbers(*numbers: int) -> bytes:
 def encode_authenticate(user: str, password: str) -> bytes:
     """Encode an AuthenticateRequest."""
     return bytes_field(1, user.encode()) + bytes_field(2, password.encode())
-
-
-__all__ = [
-    "MAX_DEPTH",
-    "WATCH_PROGRESS",
-    "encode_authenticate",
-    "encode_compare",
-    "encode_delete",
-    "encode_numbers",
-    "encode_put",
-    "encode_range",
-    "encode_txn",
-    "encode_watch",
-]

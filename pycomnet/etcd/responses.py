@@ -392,22 +392,3 @@ def _event(data: bytes, at: int, end: int) -> KeyEvent:
         elif tag == 0o32:
             previous = _key_value(data, first, last)
     return KeyEvent(kind == 1, kv, previous)
-
-
-__all__ = [
-    "WatchResponse",
-    "decode_alarms",
-    "decode_delete",
-    "decode_grant",
-    "decode_header",
-    "decode_keepalive",
-    "decode_leases",
-    "decode_members",
-    "decode_put",
-    "decode_range",
-    "decode_status",
-    "decode_time_to_live",
-    "decode_token",
-    "decode_txn",
-    "decode_watch",
-]

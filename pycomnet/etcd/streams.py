@@ -56,6 +56,3 @@ class Http2Stream:
         """The member closes the connection once all requests have their replies. A stream without
         an end has to move to another connection now.
         """
-
-
-__all__ = ["STREAM_WINDOW", "Http2Stream"]

@@ -320,35 +320,3 @@ class MemberAlarm:
 
     member_id: int
     kind: int
-
-
-__all__ = [
-    "MemberAlarm",
-    "AlarmType",
-    "Response",
-    "Compare",
-    "DeleteRequest",
-    "DeleteResponse",
-    "KeyEvent",
-    "LeaseGrant",
-    "ResponseHeader",
-    "KeyRange",
-    "KeyValue",
-    "MemberInfo",
-    "MemberStatus",
-    "Operation",
-    "PutRequest",
-    "PutResponse",
-    "RangeRequest",
-    "RangeResponse",
-    "CompareRelation",
-    "SortOrder",
-    "SortTarget",
-    "CompareTarget",
-    "TimeToLive",
-    "TxnRequest",
-    "TxnResponse",
-    "absent",
-    "prefix",
-    "unchanged",
-]

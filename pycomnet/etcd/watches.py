@@ -291,6 +291,3 @@ class EtcdWatch:
             delay = min(FIRST_DELAY * 2 ** min(self._failures, 10), LONGEST_DELAY)
             self._failures += 1
             self._cluster.want(self, delay)
-
-
-__all__ = ["EtcdWatch", "EtcdWatchHandler"]

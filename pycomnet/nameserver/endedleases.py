@@ -129,6 +129,3 @@ class EndedLeases:
     def longest(self) -> float:
         """The longest ttl of the remembered records."""
         return max(ended.record.ttl for ended in self._recent.values())
-
-
-__all__ = ["FEWEST", "MOST", "EndedLeases"]

@@ -268,14 +268,3 @@ def _read(lines: Iterable[str]) -> tuple[list[Record], int]:
             "the file is not complete"
         )
     return records, highest
-
-
-__all__ = [
-    "StoreContents",
-    "as_line",
-    "export_records",
-    "first_line",
-    "from_first_line",
-    "from_line",
-    "import_records",
-]

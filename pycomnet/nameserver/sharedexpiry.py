@@ -142,6 +142,3 @@ class SharedExpiry:
                 live=len(directory) - directory.doubtful,
             )
         self._most = max(self._most, directory.doubtful + directory.healed - self._healed)
-
-
-__all__ = ["SharedExpiry"]

@@ -473,6 +473,3 @@ class NatsClient:
             await closing
             if self._running is not None:
                 self._running.cancel()
-
-
-__all__ = ["NatsClient"]

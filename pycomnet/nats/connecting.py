@@ -36,6 +36,3 @@ async def connect(servers: Any, reactor: EndpointReactor, **options: Any) -> Nat
         await client.close()
         raise
     return client
-
-
-__all__ = ["connect"]

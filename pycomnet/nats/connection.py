@@ -346,6 +346,3 @@ class NatsConnection(Protocol):
             self.fail(NatsError(f"{self.server}: {text}"))
         if self._problem is not None:
             self.accepted.fail(self._problem)
-
-
-__all__ = ["PING", "NatsConnection", "NatsGreeting", "tls_creator"]

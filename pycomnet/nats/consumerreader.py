@@ -193,6 +193,3 @@ class ConsumerReader:
         if status == NO_RESPONDERS or "deleted" in why or "leadership" in why or "push" in why:
             return "make"
         return "later"
-
-
-__all__ = ["BATCH", "ConsumerReader"]

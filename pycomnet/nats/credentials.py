@@ -75,6 +75,3 @@ def _seed(path: str, text: bytes) -> bytes:
             if right and binascii.crc_hqx(raw[:-2], 0) == int.from_bytes(raw[-2:], "little"):
                 return raw[2:34]
     raise NatsAddressError(f"nkey: {path} has no seed of a user (SU...)")
-
-
-__all__ = ["credentials"]

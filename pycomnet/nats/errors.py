@@ -63,18 +63,3 @@ class JetStreamError(NatsError):
     def __init__(self, message: str, number: int = 0) -> None:
         super().__init__(message)
         self.number = number
-
-
-__all__ = [
-    "JetStreamError",
-    "NatsAddressError",
-    "NatsAuthFailed",
-    "NatsBufferFull",
-    "NatsClosed",
-    "NatsError",
-    "NatsPermissionDenied",
-    "NatsProtocolError",
-    "NatsTimeout",
-    "NatsUnreachable",
-    "NoResponders",
-]

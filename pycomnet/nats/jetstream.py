@@ -162,14 +162,3 @@ def read_delivery(message: NatsMessage) -> Delivery:
         raise NatsProtocolError("a message has invalid metadata of JetStream")
     deliveries, stream, consumer, _, pending = map(int, numbers)
     return Delivery(words[first - 2], deliveries, stream, consumer, pending)
-
-
-__all__ = [
-    "NO_JETSTREAM",
-    "NO_STREAM",
-    "SECOND",
-    "Delivery",
-    "JetStream",
-    "read_answer",
-    "read_delivery",
-]

@@ -102,6 +102,3 @@ def check_subject(subject: str, pattern: bool = False) -> bytes:
 def encode_json(value: Any) -> bytes:
     """Encode the body of a request to JetStream."""
     return json.dumps(value, separators=(",", ":")).encode()
-
-
-__all__ = ["NatsMessage", "encode_json", "check_subject", "encode_headers"]

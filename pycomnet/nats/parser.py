@@ -161,6 +161,3 @@ def read_info(line: bytes) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise NatsProtocolError("the server's INFO is not a JSON object")
     return found
-
-
-__all__ = ["MAX_LINE", "MAX_MESSAGE", "NatsParser", "NatsReceiver", "read_info"]

@@ -57,6 +57,3 @@ class ServerPool:
             count += 1
             known[found.host, found.port] = len(self._servers)
             self._servers.append(found)
-
-
-__all__ = ["ServerPool"]

@@ -85,6 +85,3 @@ def to_timeout(what: str) -> Callable[[Any, float], Any]:
         return result
 
     return turn
-
-
-__all__ = ["NO_RESPONDERS", "NatsRequests", "to_timeout"]

@@ -209,6 +209,3 @@ def read_via(via: Any) -> NatsSettings:
     if isinstance(via, str):
         return NatsSettings(servers=via)
     raise NatsAddressError(f"via: expected 'nats://HOST:PORT,...' or NatsSettings, not {via!r}")
-
-
-__all__ = ["NatsServer", "NatsSettings", "read_server", "read_servers", "read_via"]

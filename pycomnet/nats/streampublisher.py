@@ -186,6 +186,3 @@ class StreamPublisher:
             one.waiting.callback(result)
         if not self._waiting:
             self._empty.notify_all()
-
-
-__all__ = ["StreamPublisher"]

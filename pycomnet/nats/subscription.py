@@ -159,6 +159,3 @@ class NatsSubscription:
             :class:`~pycomnet.nats.NatsClosed` if the connection is lost.
         """
         return self._client.drain_subscription(self)
-
-
-__all__ = ["BYTES", "MESSAGES", "NatsSubscription"]

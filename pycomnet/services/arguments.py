@@ -22,6 +22,3 @@ def refusing_numbers() -> Iterator[None]:
         yield
     except NumberRefused as problem:
         raise InvalidArguments(str(problem)) from None
-
-
-__all__ = ["refusing_numbers"]

@@ -224,6 +224,3 @@ def _unnamed_file(directory: str | None) -> Any:
         else:
             return os.fdopen(fd, "w+b")
     return tempfile.NamedTemporaryFile(prefix="pycomnet-", dir=directory)
-
-
-__all__ = ["IN_MEMORY", "Binary", "BlockLimits", "ReceivedFile"]

@@ -280,6 +280,3 @@ class IncomingBlocks:
 def _append(file: ReceivedFile, data: bytes) -> None:
     file.spill()
     file.write(data)
-
-
-__all__ = ["CHUNK", "IncomingBlocks", "OutgoingBlocks", "Owner"]

@@ -114,6 +114,3 @@ def connect(address: str, interface: str | None = None) -> defer.Deferred[Remote
 def nameserver() -> defer.Deferred[RemoteService]:
     """As :meth:`Context.nameserver`, with the default context."""
     return _Awaited("nameserver", default_context().nameserver())
-
-
-__all__ = ["configure", "connect", "default_context", "default_nameserver", "locate", "nameserver"]

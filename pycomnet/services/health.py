@@ -78,6 +78,3 @@ def checks_of(service: Any) -> list[tuple[HealthCheck, Callable[[], Any]]]:
         if isinstance(check, HealthCheck):
             found.append((check, getattr(service, name)))
     return found
-
-
-__all__ = ["MAX_SAID", "HealthCheck", "checks_of", "health_check"]

@@ -360,6 +360,3 @@ def describe(*services: Service, caller: Caller | None = None) -> dict[str, Any]
         for name, declared in service.interfaces.items()
         if sees is None or any(sees(name, method) for method in declared.methods)
     }
-
-
-__all__ = ["INTROSPECTION", "Interface", "Method", "Service", "describe", "interface", "method"]

@@ -117,6 +117,3 @@ def in_thread(
 ) -> defer.Deferred[Any]:
     """Run a function in the reactor's own pool, as :func:`in_pool`."""
     return in_pool(reactor, reactor.getThreadPool(), function, *args)
-
-
-__all__ = ["MethodThreads", "in_pool", "in_thread"]

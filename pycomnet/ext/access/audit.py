@@ -120,6 +120,3 @@ class AuditTrail:
         }
         entry = {"event": event, **short}
         _log.info("{line}", line=json.dumps(entry), audit=entry)
-
-
-__all__ = ["NAMESPACE", "AuditLines", "AuditTrail"]

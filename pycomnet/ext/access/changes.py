@@ -89,6 +89,3 @@ class ChangeWatch:
             if version != acted:
                 self._acted[checker] = version
                 self._changed(checker)
-
-
-__all__ = ["ChangeWatch"]

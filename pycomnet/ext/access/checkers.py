@@ -170,15 +170,3 @@ async def identify(checker: Any, credentials: Any, kind: str, run: RunInThread) 
     if not isinstance(name, str) or not is_name(name):  # twisted.cred's ANONYMOUS is an empty tuple
         raise UnauthorizedLogin("the checker knows no name")
     return Login(Principal(name, how=kind))
-
-
-__all__ = [
-    "AnyOf",
-    "CheckLater",
-    "Checker",
-    "Login",
-    "flatten",
-    "identify",
-    "kinds_of",
-    "takes",
-]

@@ -93,6 +93,3 @@ class CheckSlots:
 
 def _busy() -> Failure:
     return Failure(Unauthenticated("too many logins wait here: try again later", "busy"))
-
-
-__all__ = ["CheckSlots"]

@@ -405,6 +405,3 @@ class AccessControl:
         """The server has ended."""
         self._changes.close()
         self.checks.close()
-
-
-__all__ = ["AccessControl", "AccessLimits", "CallerState"]

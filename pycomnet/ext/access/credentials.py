@@ -287,13 +287,3 @@ class AtAddress(Credentials):
 
     def refused(self, address: str) -> None:
         self.credentials.refused(address)
-
-
-__all__ = [
-    "AtAddress",
-    "ClientCertificate",
-    "Credentials",
-    "Password",
-    "PeerUser",
-    "Token",
-]

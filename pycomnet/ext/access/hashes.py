@@ -148,6 +148,3 @@ def make_hash(password: str, scheme: str = "bcrypt") -> str:
     if scheme == "bcrypt":
         hasher = hasher.using(rounds=BCRYPT_ROUNDS)
     return str(hasher.hash(data))
-
-
-__all__ = ["MAX_PASSWORD", "Scheme", "check_usable", "make_hash", "scheme_of", "verify"]

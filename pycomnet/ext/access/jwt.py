@@ -349,6 +349,3 @@ def _fetch(url: str) -> bytes:
             if time.monotonic() > ends:
                 raise TimeoutError(f"they did not come in {FETCH_TIMEOUT:g} seconds")
     return bytes(found)
-
-
-__all__ = ["ALGORITHMS", "Jwt"]

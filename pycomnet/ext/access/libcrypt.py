@@ -64,6 +64,3 @@ def verify(password: bytes, hashed: str) -> bool:
     """Whether a password has a hash."""
     found = crypt(password, hashed)
     return found is not None and hmac.compare_digest(found.encode(), hashed.encode())
-
-
-__all__ = ["crypt", "knows", "verify"]

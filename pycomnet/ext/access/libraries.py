@@ -22,6 +22,3 @@ def load_library(name: str, what: str) -> Any:
             f"{what} needs {name.partition('.')[0]}, which can't be imported ({problem}): "
             "pip install 'pycomnet[access]'"
         ) from None
-
-
-__all__ = ["load_library"]

@@ -179,6 +179,3 @@ class LoginChecks:
     def close(self) -> None:
         """The server has ended."""
         self._threads.close()
-
-
-__all__ = ["AccessLimits", "LoginChecks"]

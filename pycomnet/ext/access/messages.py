@@ -124,15 +124,3 @@ def is_name(user: str) -> bool:
 def _same_name(user: str) -> str:
     """A form that is equal for names that a directory, for example, treats as one user's."""
     return " ".join(unicodedata.normalize("NFKC", user).casefold().split())
-
-
-__all__ = [
-    "KINDS",
-    "IClientCertificate",
-    "IPeerUser",
-    "LoginMessage",
-    "PeerProcess",
-    "ShownCertificate",
-    "is_name",
-    "read_message",
-]

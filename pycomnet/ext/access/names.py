@@ -258,6 +258,3 @@ def _check_keys(table: Mapping[str, Any], known: tuple[str, ...], where: str) ->
     if unknown:
         hint = suggestion_or_all(unknown[0], known)
         raise AccessConfigError(f"{where}: no key {unknown[0]!r}{hint}")
-
-
-__all__ = ["NameAccess", "NameGrant", "make_access", "read_access"]

@@ -142,6 +142,3 @@ def _replace(path: str, data: bytes, before: os.stat_result | None) -> None:
         with contextlib.suppress(OSError):
             os.unlink(temporary)
         raise
-
-
-__all__ = ["check_name", "delete_user", "set_password", "verify_password"]

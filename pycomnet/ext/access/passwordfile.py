@@ -194,12 +194,3 @@ def read_groups(path: str) -> dict[str, frozenset[str]]:
         for member in members:
             found.setdefault(member, set()).add(fields[0].strip())
     return {name: frozenset(groups) for name, groups in found.items()}
-
-
-__all__ = [
-    "PasswordEntries",
-    "PasswordEntry",
-    "read_groups",
-    "read_lines",
-    "read_passwords",
-]

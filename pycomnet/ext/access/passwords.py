@@ -127,6 +127,3 @@ class PasswordFile(FileChecker[_Users]):
     def holds(self, login: Login) -> bool:
         users = self.latest()
         return users is None or users.stamp(login.user.name) == login.stamp
-
-
-__all__ = ["PasswordFile"]

@@ -21,6 +21,3 @@ class FileChecker(ReloadedFiles[T], Checker):
             super()._read()
         except TokenError as problem:
             raise AccessConfigError(str(problem)) from None
-
-
-__all__ = ["FileChecker"]

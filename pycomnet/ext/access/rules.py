@@ -256,6 +256,3 @@ def _set_rule(target: T, made: Rule) -> T:
     if isinstance(target, FunctionType):
         _marked.add(target)
     return target
-
-
-__all__ = ["AskedCall", "Rule", "auth", "class_rule", "method_rule", "public", "rule"]

@@ -168,13 +168,3 @@ def unasked() -> list[Credentials]:
     over unix sockets the process's user. The user has not requested a login with them.
     """
     return [ClientCertificate(if_known=True), AtAddress("unix:*", PeerUser(if_known=True))]
-
-
-__all__ = [
-    "credentials_path",
-    "for_servers",
-    "from_environment",
-    "from_file",
-    "stored_credentials",
-    "unasked",
-]

@@ -210,6 +210,3 @@ class Throttle:
         ):
             self._failures.popitem(last=False)
         return found
-
-
-__all__ = ["FIRST_DELAY", "KNOWN", "LONGEST_DELAY", "Throttle", "Try", "delay_after"]

@@ -106,6 +106,3 @@ def parse_time(text: str, where: str) -> float:
             f"{where}: expected a time such as 2027-01-01T00:00:00Z, not {text!r}"
         ) from None
     return (found if found.tzinfo else found.replace(tzinfo=timezone.utc)).timestamp()
-
-
-__all__ = ["TokenFile"]

@@ -256,6 +256,3 @@ def overflow_uid() -> int:
             return int(file.read())
     except (OSError, ValueError):
         return 65534
-
-
-__all__ = ["Certificates", "NamedUsers", "PeerUsers", "names_of"]

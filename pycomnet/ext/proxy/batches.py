@@ -215,6 +215,3 @@ def send_batch(batch: CallBatch) -> defer.Deferred[None]:
         the calls.
     """
     return defer.Deferred.fromCoroutine(batch._send())  # noqa: SLF001 - see CallBatch
-
-
-__all__ = ["BatchedCall", "CallBatch", "send_batch"]

@@ -43,6 +43,3 @@ def keep_interface(context: Context, reference: ServiceReference, known: KnownIn
     while len(found) >= MOST_KEPT:
         del found[next(iter(found))]
     found[reference] = known
-
-
-__all__ = ["KnownInterface", "keep_interface", "known_interface"]

@@ -150,6 +150,3 @@ def _types(words: str) -> frozenset[str]:
         if name == "float":
             found.add("int")  # is taken for it everywhere
     return frozenset(found)
-
-
-__all__ = ["differences"]

@@ -20,6 +20,3 @@ class InterfaceDiffers(ServiceError):
     def __init__(self, message: str, differences: Sequence[str] = ()) -> None:
         super().__init__(message)
         self.differences = list(differences)
-
-
-__all__ = ["InterfaceDiffers", "NoSuchMethod"]

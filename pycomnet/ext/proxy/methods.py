@@ -392,6 +392,3 @@ class ProxyMethod:
         self.check_single()
         await self._proxied.oneway.room()
         self._proxied.oneway.add(self.__name__, self._send(service, value, left))
-
-
-__all__ = ["NOT_GIVEN", "CallOptions", "OnewayCalls", "ProxyCall", "ProxyMethod"]

@@ -208,6 +208,3 @@ class ProxiedService:
         It is called with the service, the structured arguments and the timeout.
         """
         return self._callers.get((self.interface, method))
-
-
-__all__ = ["ProxiedService"]

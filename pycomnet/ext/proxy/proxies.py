@@ -319,13 +319,3 @@ def _dump(sent: Proxy) -> list[str | None]:
 
 
 register_type(Proxy, WIRE_NAME, _dump, from_reference)
-
-__all__ = [
-    "Proxy",
-    "from_reference",
-    "locate",
-    "options_of",
-    "proxied_service",
-    "proxy",
-    "reference_of",
-]

@@ -268,6 +268,3 @@ def described(method: MethodSignature) -> str:
     name = visible_line(method.name)
     shown = name if is_attribute(method.name) else f"[{name!r}]"
     return f"{shown}{method.signature}" + ("  [stream]" if method.stream else "")
-
-
-__all__ = ["OWN", "InterfaceSignature", "MethodSignature", "described", "is_attribute", "is_name"]

@@ -203,6 +203,3 @@ def _docstring(text: str, indent: int) -> list[str]:
         return [f'{space}"""{first}"""']
     inner = [f"{space}{line}".rstrip() for line in rest]
     return [f'{space}"""{first}', *inner, f'{space}"""']
-
-
-__all__ = ["class_name", "stub_of"]

@@ -121,6 +121,3 @@ class Acknowledgements:
 def _error_of(failure: Failure) -> BaseException:
     error: BaseException = failure.value  # type: ignore[assignment]
     return error
-
-
-__all__ = ["Acknowledgements"]

@@ -112,6 +112,3 @@ class BackPressure:
         for timer in timers:
             if timer is not None and timer.active():
                 timer.cancel()
-
-
-__all__ = ["BackPressure"]

@@ -180,6 +180,3 @@ class Publishers(OwnedBySubscriber):
             feed.lost()
             if feed.over and self._feeds.get(name) is feed:
                 self._leave(name, feed)
-
-
-__all__ = ["Publishers"]

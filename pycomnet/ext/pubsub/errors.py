@@ -21,6 +21,3 @@ class PublisherGone(ServiceError):
     """The publisher has ended, so an event can't be published."""
 
     code = "publisher-gone"
-
-
-__all__ = ["InvalidSubject", "PublisherGone", "SlowSubscriber"]

@@ -212,18 +212,3 @@ class Event:
             begun a new sequence since. Fails as a call does if the publisher refuses it for good.
         """
         return self._source.acknowledge(self.sequence)
-
-
-__all__ = [
-    "EncodedEvent",
-    "Event",
-    "Gap",
-    "Restarted",
-    "again",
-    "batch",
-    "check_key",
-    "encode_event",
-    "encode_payload",
-    "gap",
-    "restarted",
-]

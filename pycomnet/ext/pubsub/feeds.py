@@ -326,6 +326,3 @@ class PublisherFeed(OwnedBySubscriber):
 
     def _send_acknowledgement(self, numbers: list[int]) -> defer.Deferred[Any]:
         return self._invoke("acknowledge", sequences=numbers)
-
-
-__all__ = ["PublisherFeed"]

@@ -457,6 +457,3 @@ class SubscriberGroup:
         self.intake.put_back(back)
         if self.members:
             self.topic.flush_later(self)
-
-
-__all__ = ["GroupMember", "LINGER", "SubscriberGroup"]

@@ -179,6 +179,3 @@ class Retained:
     def between(self, patterns: Patterns, first: int, last: int) -> list[EncodedEvent]:
         """The matching events with numbers from ``first`` on, and below ``last``."""
         return [event for event in self.matching(patterns) if first <= event.sequence < last]
-
-
-__all__ = ["BUDGET", "History", "KeptEvents", "Retained", "duration", "kept"]

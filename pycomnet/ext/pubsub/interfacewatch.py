@@ -156,6 +156,3 @@ class InterfaceWatch:
 
 def _log_lost(problem: Exception) -> None:
     log.info("the nameserver is lost: {problem}", problem=problem)
-
-
-__all__ = ["InterfaceWatch", "ServiceWatcher"]

@@ -104,6 +104,3 @@ class TopicSettings:
     def policies(self) -> list[str]:
         """The policies that subscribers may choose."""
         return [one.value for one in Policy if one is not Policy.BLOCK or self.block]
-
-
-__all__ = ["TopicLimits", "TopicSettings"]

@@ -70,6 +70,3 @@ class TopicMetrics:
     def text(self) -> bytes:
         """All metrics in the format of Prometheus."""
         return generate_latest(self.registry)
-
-
-__all__ = ["TopicMetrics", "topics_of"]

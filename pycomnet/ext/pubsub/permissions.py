@@ -85,6 +85,3 @@ def may_have(given: Iterable[Grant], user: Principal | None, subject: str) -> bo
         if one.holds_for(user)
         for pattern in one.patterns
     )
-
-
-__all__ = ["Grant", "allow", "grants", "is_open", "may_have", "missing"]

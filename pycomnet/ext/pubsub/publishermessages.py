@@ -195,6 +195,3 @@ def _notice(item: list[Any], count: EventSequence) -> Gap | Restarted | None:
             raise PycomnetError(f"{count.feed.service} has sent an invalid notice of a restart")
         return Restarted(item[2][:MAX_MESSAGE], count.name)
     return None
-
-
-__all__ = ["MAX_EPOCH", "EventSequence", "Welcome", "decode_batch", "is_block", "is_number"]

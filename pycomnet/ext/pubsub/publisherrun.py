@@ -433,6 +433,3 @@ class PublisherRunner:
         self._failures += 1
         if self._wanted:
             self._timer = self._reactor.callLater(delay, self._run)
-
-
-__all__ = ["ALWAYS", "FAILED", "NEVER", "RESTARTS", "Publication", "PublisherRunner"]

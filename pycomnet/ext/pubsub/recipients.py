@@ -115,6 +115,3 @@ class EventRun(Generic[T]):
             rows = self.rows
             self._batch = batch(rows[-1][0], [row[4] for row in rows])
         return self._batch
-
-
-__all__ = ["Recipient", "EventRun", "Recipients"]

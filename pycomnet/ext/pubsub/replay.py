@@ -88,6 +88,3 @@ def _was_not_read(failure: Failure, topic: Topic, intake: SubscriberQueue, recip
     else:
         log.error(text + ": {why}", interface=topic.interface, why=str(failure.value))
     recipient.close(failure.value)
-
-
-__all__ = ["replay_from_store"]

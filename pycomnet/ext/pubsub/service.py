@@ -348,6 +348,3 @@ def _class_publisher(
     }
     bases = (cls,) if issubclass(cls, PublisherService) else (cls, PublisherService)
     return interface(name)(type(cls)(cls.__name__, bases, names))
-
-
-__all__ = ["FunctionPublisher", "PublisherService", "publisher"]

@@ -83,6 +83,3 @@ class TopicStatistics:
             "retained": len(topic.retained),
             "policies": topic.settings.policies,
         }
-
-
-__all__ = ["TopicStatistics"]

@@ -235,18 +235,3 @@ def patterns_of(given: Any) -> Patterns:
     """
     texts = check_patterns(given)
     return EVERYTHING if texts == EVERYTHING.texts else Patterns(texts)
-
-
-__all__ = [
-    "ALL",
-    "MAX_PATTERNS",
-    "Patterns",
-    "SubjectIndex",
-    "check_pattern",
-    "check_patterns",
-    "check_subject",
-    "covers",
-    "is_wild",
-    "matches",
-    "patterns_of",
-]

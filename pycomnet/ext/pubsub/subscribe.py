@@ -107,6 +107,3 @@ def subscriber(
     else:
         finder = partial(NatsFinder, settings=read_via(via))
     return Subscriber(interface, subjects, context, gaps, group, durable, wanted, beginning, finder)
-
-
-__all__ = ["subscriber"]

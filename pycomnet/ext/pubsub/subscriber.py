@@ -435,6 +435,3 @@ class Subscriber(Live):
 def _first_error(failure: Failure) -> Failure:
     problem: Any = failure.value
     return problem.subFailure if isinstance(problem, defer.FirstError) else failure
-
-
-__all__ = ["Subscriber"]

@@ -284,6 +284,3 @@ class MemberStart(GroupMember):
             group.start()
         else:
             group.load(request.place).addCallbacks(starting.ready, starting.failed)
-
-
-__all__ = ["ARGUMENTS", "SubscribeRequest", "owner_name"]

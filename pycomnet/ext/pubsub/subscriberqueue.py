@@ -461,15 +461,3 @@ class SubscriberQueue:
         self.waiting.size -= self.preloaded
         self.preloaded = 0
         self.backlog = ()
-
-
-__all__ = [
-    "BOUND",
-    "LEAST_BOUND",
-    "SubscriberQueue",
-    "Item",
-    "Missed",
-    "Policy",
-    "Notice",
-    "WaitingBytes",
-]

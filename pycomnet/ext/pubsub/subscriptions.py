@@ -284,6 +284,3 @@ def last_of(items: list[Item], topic: Topic, intake: SubscriberQueue) -> int:
         if first is not None:
             upto = min(upto, first - 1)
     return upto
-
-
-__all__ = ["BATCH", "EventSink", "Subscription", "last_of"]

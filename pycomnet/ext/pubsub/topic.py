@@ -493,6 +493,3 @@ class Topic(Live):
         self.recipients.remove(recipient, recipient.intake.patterns.texts)
         recipient.intake.patterns = patterns  # the events that are queued stay
         self.recipients.add(recipient, patterns.texts)
-
-
-__all__ = ["Topic"]

@@ -83,6 +83,3 @@ class TopicGroups:
             if group.timer is not None and group.timer.active():
                 group.timer.cancel()
         self._groups.clear()
-
-
-__all__ = ["GroupIdentity", "TopicGroups"]

@@ -30,6 +30,3 @@ class OwnedBySubscriber:
         if owner is None:
             raise defer.CancelledError
         return owner
-
-
-__all__ = ["OwnedBySubscriber"]

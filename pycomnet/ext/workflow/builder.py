@@ -222,6 +222,3 @@ def _given(**values: Any) -> dict[str, Any]:
 
 def _listed(texts: Sequence[str] | None) -> list[str] | None:
     return None if texts is None else list(texts)
-
-
-__all__ = ["Steps", "Task"]

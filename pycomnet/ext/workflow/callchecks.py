@@ -84,6 +84,3 @@ def problem_of(run: WorkflowRun) -> RunFailed:
     text = f"{run.id}: {step}: {error.get('message') or error.get('code')}"
     kind = RunCancelled if run.state == CANCELLED else RunFailed
     return kind(text, run.id, step, error)
-
-
-__all__ = ["WaitLimit", "as_time", "check_text", "is_one_of", "problem_of"]

@@ -190,6 +190,3 @@ def _named(failure: Failure, run: str) -> Failure:
 def new_id() -> str:
     """An id for a run that nobody has."""
     return secrets.token_hex(12)
-
-
-__all__ = ["WORKFLOW", "Workflow", "workflow"]

@@ -446,6 +446,3 @@ def _extent(steps: Any, sizes: Mapping[str, tuple[int, int]]) -> tuple[int, int]
 def needs(missing: ModuleNotFoundError) -> str:
     """What to do where a library is not installed."""
     return f"this needs {missing.name}: pip install 'pycomnet[workflow]'"
-
-
-__all__ = ["ConfigCheck", "Key"]

@@ -19,6 +19,3 @@ class Counts:
     started: int = 0
     runs: Counter[str] = attrs.field(factory=Counter)
     steps: Counter[str] = attrs.field(factory=Counter)
-
-
-__all__ = ["Counts"]

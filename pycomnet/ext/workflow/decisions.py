@@ -76,14 +76,3 @@ class Decision:
     changed: dict[str, StepRecord] = attrs.field(factory=dict)
     due: float | None = None
     parkable: bool = True
-
-
-__all__ = [
-    "HOLDERS",
-    "PENDING",
-    "Decision",
-    "Evaluation",
-    "Outcome",
-    "StepCall",
-    "Value",
-]

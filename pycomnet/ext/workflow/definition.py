@@ -139,6 +139,3 @@ def _dotted(path: Key) -> str:
     for key in path:
         text += f"[{key}]" if isinstance(key, int) else f".{key}" if text else str(key)
     return text
-
-
-__all__ = ["Definition", "all_steps", "check_config", "check_tasks", "read_config"]

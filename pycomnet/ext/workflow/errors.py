@@ -112,21 +112,3 @@ class FenceLost(RunStoreFailed):
     """Another workflow service has claimed the run."""
 
     code = "workflow-fence"
-
-
-__all__ = [
-    "ExpressionError",
-    "FenceLost",
-    "RunCancelled",
-    "RunConflict",
-    "RunFailed",
-    "RunFileLost",
-    "RunFilesFull",
-    "RunNotKept",
-    "RunFull",
-    "RunStoreBusy",
-    "RunStoreFailed",
-    "UnknownRun",
-    "UnknownTask",
-    "WorkflowConfigError",
-]

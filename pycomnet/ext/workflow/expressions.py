@@ -404,15 +404,3 @@ def _as_text(value: Any) -> str:
 def is_true(value: Any) -> bool:
     """Whether a value counts as true, as JMESPath has it: all but null, false and what is empty."""
     return not (value is None or value is False or value in ("", [], {}))
-
-
-__all__ = [
-    "BadExpression",
-    "TooCostly",
-    "check",
-    "evaluate",
-    "is_expression",
-    "is_true",
-    "needs_evaluation",
-    "split",
-]

@@ -72,6 +72,3 @@ def dumped(
     return tuple(
         (path, None if record is None else record.dump()) for path, record in records.items()
     )
-
-
-__all__ = ["LiveRun", "dumped"]

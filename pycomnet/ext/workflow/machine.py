@@ -12,9 +12,7 @@ from typing import Any
 from pycomnet.ext.workflow.decisions import (
     PENDING,
     Decision,
-    Evaluation,
     Outcome,
-    StepCall,
     Value,
 )
 from pycomnet.ext.workflow.definition import Definition
@@ -276,17 +274,3 @@ class RunWalk(StepWalk):
         run.error = run.failure
         cancelled = run.cancelling and (run.failure or {}).get("code") == "cancelled"
         run.state = CANCELLED if cancelled else FAILED
-
-
-__all__ = [
-    "Decision",
-    "Evaluation",
-    "RunWalk",
-    "StepCall",
-    "Value",
-    "advance",
-    "reset_failed",
-    "step_done",
-    "step_failed",
-    "unsure_steps",
-]

@@ -41,6 +41,3 @@ def apply(run: WorkflowRun, kind: str, name: str, value: Any, now: float) -> lis
     elif kind in (SUSPEND, RESUME):
         run.suspended = kind == SUSPEND
     return []
-
-
-__all__ = ["CANCEL", "RESUME", "RETRY", "SIGNAL", "SUSPEND", "UNSURE", "apply"]

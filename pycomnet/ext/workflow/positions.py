@@ -105,6 +105,3 @@ def _where_key(text: str, parse: Callable[[str], Any], path: Path) -> int | None
 def _line_column(text: str, at: int) -> tuple[int, int]:
     line = text.count("\n", 0, at) + 1
     return line, at - (text.rfind("\n", 0, at) + 1) + 1
-
-
-__all__ = ["Path", "find"]

@@ -392,17 +392,3 @@ class RunQuery:
     callerless: tuple[str, ...] = ()
     before: tuple[float, str] | None = None
     limit: int = 100
-
-
-__all__ = [
-    "Claim",
-    "Message",
-    "WorkflowRun",
-    "RunChange",
-    "RunQuery",
-    "RunRow",
-    "StepRecord",
-    "pack",
-    "step_key",
-    "unpack",
-]

@@ -429,14 +429,3 @@ def _checked(place: str, hash: str, size: int, name: Any) -> Binary:
     if digest.hexdigest() != hash:
         raise RunFileLost(f"{path}: its content is not what was kept")
     return Binary(path, name)
-
-
-__all__ = [
-    "MOST_FILES",
-    "Reference",
-    "RunFiles",
-    "WithFiles",
-    "check_no_files",
-    "open_with",
-    "sweep",
-]

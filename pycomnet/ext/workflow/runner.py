@@ -461,6 +461,3 @@ def _same(found: WorkflowRun, wanted: WorkflowRun) -> WorkflowRun:
     if found.task != wanted.task or found.input != wanted.input:
         raise RunConflict(f"there is a run {found.id!r} of another task, or with another input")
     return found
-
-
-__all__ = ["Runner"]

@@ -71,6 +71,3 @@ def missed(schedule: dict[str, Any], last: float, now: float) -> list[float]:
         if begin == last or len(due) >= wanted:
             return due[-wanted:]
         window *= 8
-
-
-__all__ = ["check_cron", "missed", "next_due", "zone"]

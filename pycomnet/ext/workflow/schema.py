@@ -78,6 +78,3 @@ def _field(field: Field) -> dict[str, Any]:
     else:
         found = dict(_TYPES[field.type])
     return {**found, "description": field.words}
-
-
-__all__ = ["schema"]

@@ -490,6 +490,3 @@ class WorkflowService(Service):
             raise RunConflict(f"the run {run.id!r} has ended: it is {found.state}")
         if kind == RETRY and found.state not in RETRIED:
             raise RunConflict(f"the run {run.id!r} is {found.state}: only failed ones are retried")
-
-
-__all__ = ["WORKFLOW", "WorkflowService"]

@@ -216,6 +216,3 @@ def metrics(workflows: WorkflowService, stored: dict[str, int]) -> bytes:
     registry = CollectorRegistry()
     registry.register(_Collected(workflows, stored))
     return generate_latest(registry)
-
-
-__all__ = ["StatusSite", "metrics"]

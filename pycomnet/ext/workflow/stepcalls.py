@@ -380,6 +380,3 @@ def problem_code(problem: BaseException) -> str:
     """The code of an error, or an empty text."""
     code = getattr(type(problem), "code", "")
     return code if isinstance(code, str) else ""
-
-
-__all__ = ["CallFor", "NotHeld", "CallAttempt", "StepCaller", "StepUnknown", "call_error"]

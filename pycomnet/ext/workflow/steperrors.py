@@ -117,14 +117,3 @@ def retry_at(
     growth = float(retry.get("backoff", BACKOFF)) ** min(attempts - 1, 100)
     delay = min(retry.get("delay", DELAY) * growth, retry.get("max_delay", LONGEST))
     return float(now + delay * (1 + retry.get("jitter", JITTER) * (random() - 0.5)))
-
-
-__all__ = [
-    "StepFailure",
-    "catches",
-    "failure_of",
-    "matches",
-    "may_have_run",
-    "retry_at",
-    "was_not_run",
-]

@@ -170,19 +170,3 @@ def inner_lists(step: Mapping[str, Any]) -> Iterator[Any]:
     for key in ("map", "default", "compensate"):
         if key in step:
             yield step[key]
-
-
-__all__ = [
-    "CATCH",
-    "CHOICE",
-    "COMMON",
-    "FAIL",
-    "KINDS",
-    "RETRY",
-    "SETTINGS",
-    "TABLES",
-    "TASK",
-    "Field",
-    "inner_lists",
-    "kind_of",
-]

@@ -491,6 +491,3 @@ class RunStepper:
                 self.counts.steps[record.state] += 1
             live.dirty[record.path] = record
         self._step(live)
-
-
-__all__ = ["AGAIN", "LONGEST_DELAY", "MOST_LIVE", "RunStepper"]

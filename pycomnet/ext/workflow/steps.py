@@ -262,6 +262,3 @@ class StepWalk(Walk):
         "fail": _fail_step,
         "value": _value_step,
     }
-
-
-__all__ = ["StepWalk"]

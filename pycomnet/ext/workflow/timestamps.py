@@ -31,6 +31,3 @@ def timestamp(value: Any) -> float:
                 f"expected a time with its zone, as 2030-01-31T12:00:00Z, got {value!r}"
             )
     raise ValueError(f"expected a time, as 2030-01-31T12:00:00Z, got {value!r:.80}")
-
-
-__all__ = ["timestamp"]

@@ -136,6 +136,3 @@ def _name(schedule: dict[str, Any]) -> str:
 def _id(schedule: dict[str, Any], at: float) -> str:
     """The id of the run for a time. A client can't choose such an id."""
     return f"@{schedule['task'][:100]}:{_hash(schedule)}:{at:.0f}"
-
-
-__all__ = ["Timetable"]

@@ -106,6 +106,3 @@ class TransientRuns:
         """Forget all runs that have ended."""
         self._ended.clear()
         self._remembered = 0
-
-
-__all__ = ["TransientRuns"]

@@ -53,6 +53,3 @@ def shown(value: Any, most: int = MOST_SHOWN) -> str:
         return repr(value)
     text = _shown.repr(value) if not isinstance(value, (str, bytes)) else repr(value[:MOST_SHOWN])
     return text if len(text) <= most else text[: most - 3] + "..."
-
-
-__all__ = ["MOST_SHOWN", "shown"]

@@ -283,6 +283,3 @@ def _may_have_run(record: StepRecord) -> bool:
 def _is_in(path: str, holder: str) -> bool:
     """Whether a step is another one, or is within it."""
     return path == holder or path.startswith((f"{holder}/", f"{holder}["))
-
-
-__all__ = ["Record", "Scope", "Step", "Undo", "Walk", "fail_record"]

@@ -14,6 +14,3 @@ def of_a_call(problem: AnError) -> AnError:
     made that call, its own caller is told that the error is nested."""
     problem.of_call = True
     return problem
-
-
-__all__ = ["of_a_call"]

@@ -366,6 +366,3 @@ class _Alone:
         self._group.failed = True
         self._taker.errback(fail)
         self._group.completed(1, self._call)
-
-
-__all__ = ["SKIPPED", "CallGroup", "requests"]

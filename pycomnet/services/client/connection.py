@@ -65,6 +65,3 @@ def _lost(reason: Failure) -> ConnectionLost | None:
     if value is None or type(value).__module__.startswith("twisted.internet"):
         return None
     return ConnectionLost(f"the connection was lost: {endpoints.explain(reason)}")
-
-
-__all__ = ["ClientConnection"]

@@ -337,6 +337,3 @@ class Context(Live):
 
     async def __aexit__(self, *exception: object) -> None:
         await self.close()
-
-
-__all__ = ["NAMESERVER", "Context"]

@@ -65,6 +65,3 @@ class FailoverAddresses(Instances):
 
     def reference(self, interface: str | None) -> ServiceReference:
         return ServiceReference(interface, address=self._current.address)
-
-
-__all__ = ["FailoverAddresses"]

@@ -401,6 +401,3 @@ def addresses_of(record: Any) -> list[str]:
         if address not in found:
             found.append(address)
     return found
-
-
-__all__ = ["AddressRoute", "NamedRoute", "Instances"]

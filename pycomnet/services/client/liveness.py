@@ -113,6 +113,3 @@ class Liveness:
             ):
                 call.move(now)
         return True
-
-
-__all__ = ["Liveness"]

@@ -56,6 +56,3 @@ class LocateCache:
         """The last answer, unless it is too old."""
         found = self._answers.get(key)
         return found if found is not None and now - found.time <= self.keep else None
-
-
-__all__ = ["KnownInstances", "LocateCache"]

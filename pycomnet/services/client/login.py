@@ -249,16 +249,3 @@ class PendingLogin:
 
     def connection_lost(self, lost: ConnectionLost) -> None:
         self._fail(lost)
-
-
-__all__ = [
-    "CallerCredentials",
-    "PendingLogin",
-    "AddressSource",
-    "address_with",
-    "as_credentials",
-    "choose",
-    "is_private",
-    "log_in",
-    "withheld",
-]

@@ -257,15 +257,3 @@ class PendingCall(SentRequest):
             return
         self._finish()
         self.close()
-
-
-__all__ = [
-    "MOST_REPEATS",
-    "MOST_TURNS",
-    "NOTHING",
-    "CallAgain",
-    "PendingCall",
-    "Taker",
-    "not_sendable",
-    "too_long",
-]

@@ -291,6 +291,3 @@ class PendingBatch(SentRequest):
         """Cancel it. No taker is called."""
         self._rest()
         self.close()
-
-
-__all__ = ["BatchRequest", "Call", "PendingBatch"]

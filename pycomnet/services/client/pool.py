@@ -454,6 +454,3 @@ class PooledServer:
         for connection in list(self._ending):
             connection.goodbye()
         return ended
-
-
-__all__ = ["SET_ASIDE", "ClientConnection", "PooledServer", "Pool"]

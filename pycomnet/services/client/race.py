@@ -129,6 +129,3 @@ class Race:
         for attempt in attempts.values():
             attempt.addErrback(lambda _: None)
             attempt.cancel()
-
-
-__all__ = ["Race"]

@@ -71,6 +71,3 @@ def _all_foreign(addresses: str | None) -> str | None:
     if addresses is None:
         return None
     return ",".join(dict.fromkeys(map(foreign_address, split_addresses(addresses))))
-
-
-__all__ = ["ServiceReference"]

@@ -447,6 +447,3 @@ class RemoteService(Live):
     def introspect(self) -> defer.Deferred[dict[str, Any]]:
         """What the service offers: see :func:`pycomnet.services.interface.describe`."""
         return self.invoke("introspect")
-
-
-__all__ = ["DEFAULT", "RemoteService", "no_time"]

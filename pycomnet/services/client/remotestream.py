@@ -210,6 +210,3 @@ class _Deadline:
         stream = self._stream()
         if stream is not None:
             stream.expired()
-
-
-__all__ = ["RemoteStream"]

@@ -59,6 +59,3 @@ class SentRequest:
             connection.mux.cancel_call(self.id)
             connection.flush_soon()
         self.id = None
-
-
-__all__ = ["SentRequest"]

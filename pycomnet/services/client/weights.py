@@ -78,6 +78,3 @@ class Shares:
             self._able = able
             self._sums = list(accumulate(self._weights.get(peer) or 1 for peer in able))
         return able[bisect(self._sums, random.randrange(self._sums[-1]))]
-
-
-__all__ = ["MAX_WEIGHT", "WEIGHT", "Shares", "shares_of", "weight_of"]

@@ -141,6 +141,3 @@ def codes(methods: Mapping[str, Mapping[str, Callable[..., Any]]]) -> dict[CodeT
             if isinstance(code, CodeType):
                 found[code] = f"{interface}.{name}"
     return found
-
-
-__all__ = ["BlockWatch", "blame", "codes"]

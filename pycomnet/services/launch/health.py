@@ -198,6 +198,3 @@ def _line(text: str) -> str:
     """A text that the nameserver takes."""
     text = " ".join(text.split())
     return "".join(one if one.isprintable() else "?" for one in text)[:MAX_SAID]
-
-
-__all__ = ["HealthChecks"]

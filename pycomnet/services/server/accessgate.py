@@ -237,16 +237,3 @@ class LoginCall:
 
     def connection_lost(self, lost: ConnectionLost) -> None:
         self.closed(0, b"")
-
-
-__all__ = [
-    "MAX_LOGIN",
-    "RULE",
-    "AccessGate",
-    "Caller",
-    "LoginCall",
-    "GateMaker",
-    "find_rule",
-    "head_of",
-    "make_heads",
-]

@@ -493,6 +493,3 @@ class ServerBatch(ServerCall):
             self.connection.server.forget(self)
         elif not self.over and not self._running and self._is_done():
             self._finish()
-
-
-__all__ = ["ServerBatch"]

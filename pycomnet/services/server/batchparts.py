@@ -94,6 +94,3 @@ class Outcomes:
         self._places, self._payloads, self._results = [], [], []
         self.size = 0
         return value
-
-
-__all__ = ["Outcomes", "PartOfBatch", "RefusedCall"]

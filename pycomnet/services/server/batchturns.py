@@ -62,6 +62,3 @@ class BatchTurns:
         if self._turn is not None:
             self._turn.cancel()
             self._turn = None
-
-
-__all__ = ["SLICE", "BatchTurns"]

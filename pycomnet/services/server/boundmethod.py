@@ -30,6 +30,3 @@ def wrong_way(interface: str, name: str, bound: BoundMethod) -> UnknownMethod:
     """The error for a call of a stream's method, or a stream of another one."""
     how = "stream" if bound.method.stream else "invoke"
     return UnknownMethod(f"{interface}: {name} is called with {how}()")
-
-
-__all__ = ["BoundMethod", "wrong_way"]

@@ -160,6 +160,3 @@ def _step(payload: bytes, at: int) -> tuple[int, int]:
     if at > len(payload):
         raise InvalidValue("a run ends too early")
     return at, inside
-
-
-__all__ = ["CallRuns", "elements"]

@@ -491,6 +491,3 @@ class ServerCalls(FeedCalls):
         outgoing = call.connection.answer_with_blocks(call, value, result[first:])
         if outgoing is not None:
             await outgoing.send()
-
-
-__all__ = ["BoundMethod", "ServerCalls"]

@@ -467,6 +467,3 @@ class ServerConnection(Connection):
     def session(self, interface: str, logins: Any) -> Any:
         """The session of this client, with the logins that it had when a call began."""
         return self.server.session(self, interface, logins)
-
-
-__all__ = ["ServerConnection"]

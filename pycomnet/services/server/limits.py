@@ -101,6 +101,3 @@ class HeldBytes:
         """The error for a caller whose arguments can't be held."""
         text = f"the server holds requests of {self.size} bytes; the limit is {self.most}"
         return Overloaded(f"{text}, and this one has {size}" if size else text)
-
-
-__all__ = ["HeldBytes", "ServerLimits"]

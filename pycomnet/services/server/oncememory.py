@@ -223,6 +223,3 @@ class OnceMemory:
         ]
         for where in old:
             self._count(where[0], -1, -len(self._answers.pop(where).value or b""))
-
-
-__all__ = ["OnceMemory"]

@@ -308,6 +308,3 @@ class ServerCall:
         if release is not None:
             self.release = None
             release()
-
-
-__all__ = ["PLAIN", "KeyedRequest", "ServerCall", "Request"]

@@ -375,6 +375,3 @@ class _ServerFactory(Factory):
 
     def buildProtocol(self, address: Any) -> ServerConnection | None:
         return self.server.connected()
-
-
-__all__ = ["ServerLimits", "ServiceServer"]

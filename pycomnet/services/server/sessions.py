@@ -140,6 +140,3 @@ class Sessions:
         if self._sweep is not None:
             self._sweep.cancel()
             self._sweep = None
-
-
-__all__ = ["ClientSession", "SessionLimits", "Sessions"]

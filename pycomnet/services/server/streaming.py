@@ -115,6 +115,3 @@ async def send_all(call: ServerCall, values: Any, in_thread: InThread | None) ->
             closing = close() if is_async or in_thread is None else in_thread(close)
             if is_async or in_thread is not None:
                 await closing
-
-
-__all__ = ["FeedCalls", "InThread", "StreamFeed", "send_all"]

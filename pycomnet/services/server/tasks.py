@@ -116,6 +116,3 @@ class _InTask:
             deferred.addErrback(lambda _: None)
             deferred.cancel()
             raise
-
-
-__all__ = ["CANCELLED", "Tasks"]

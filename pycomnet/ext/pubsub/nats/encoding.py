@@ -95,16 +95,3 @@ def read_notice(payload: bytes) -> tuple[str, str, int, str, PycomnetError | Non
     except (InvalidValue, ValueNotReceivable, TypeError, ValueError, KeyError) as problem:
         raise UnreadableMessage(f"a message that is no notice: {problem}") from None
     raise UnreadableMessage("a message that is no notice")
-
-
-__all__ = [
-    "END",
-    "GONE",
-    "HERE",
-    "RESTARTED",
-    "EventHead",
-    "UnreadableMessage",
-    "notice",
-    "read_event",
-    "read_notice",
-]

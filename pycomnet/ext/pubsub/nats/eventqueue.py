@@ -174,6 +174,3 @@ def _both(first: Gap | None, second: Gap | None) -> Gap | None:
     if second is None:
         return first
     return _sum(first, second)
-
-
-__all__ = ["EventQueue"]

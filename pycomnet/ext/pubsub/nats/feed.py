@@ -484,6 +484,3 @@ class NatsFinder(OwnedBySubscriber):
         """Nothing refers to the subscriber any more."""
         for feed in feeds:
             feed.close()
-
-
-__all__ = ["NatsFeed", "NatsFinder", "NatsSource"]

@@ -94,6 +94,3 @@ class PublisherTrack:
             last.clear()
             self._base = number
         last[subject] = number
-
-
-__all__ = ["REPEATED", "PublisherTrack"]

@@ -410,6 +410,3 @@ def _delivered(info: dict[str, Any]) -> int | None:
     found = info.get("delivered")
     number = found.get("consumer_seq") if isinstance(found, dict) else None
     return number if type(number) is int else None
-
-
-__all__ = ["EventStream", "GroupReader", "EventStreamReader", "find_stream", "where_to_begin"]

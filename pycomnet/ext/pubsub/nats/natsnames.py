@@ -73,6 +73,3 @@ class NatsNames:
         digest = hashlib.sha256(name.encode()).hexdigest()[:16]
         readable = "".join(one if one.isascii() and one.isalnum() else "_" for one in name)
         return f"{readable[:60]}_{digest}"
-
-
-__all__ = ["KEEPS", "RETAINS", "NatsNames"]

@@ -286,6 +286,3 @@ def via_topic(service: Any, server: Any) -> tuple[NatsTopic, defer.Deferred[None
     shared = SharedClient.of(server, service.via)
     topic = NatsTopic(service.published, service.settings, server.reactor, shared)
     return topic, topic.open()
-
-
-__all__ = ["NatsPublisher", "NatsTopic", "check_settings", "stream_config", "topic_of", "via_topic"]

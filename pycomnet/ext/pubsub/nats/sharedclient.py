@@ -67,6 +67,3 @@ class SharedClient:
             await flushing
         if last:
             await client.close()
-
-
-__all__ = ["SharedClient"]

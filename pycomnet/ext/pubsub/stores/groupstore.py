@@ -102,6 +102,3 @@ def keep_positions(
         connection.execute(
             "DELETE FROM acknowledged WHERE id = ? AND sequence <= ?", (number, floor)
         )
-
-
-__all__ = ["MAX_GROUPS", "UNUSED", "add", "find", "forget", "keep_positions"]

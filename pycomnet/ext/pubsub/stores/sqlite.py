@@ -388,6 +388,3 @@ class SQLiteEventStore:
 
 def _row(event: EncodedEvent) -> tuple[int, str, str | None, float, bytes]:
     return event.sequence, event.subject, event.key, event.time, event.payload
-
-
-__all__ = ["SQLiteEventStore"]

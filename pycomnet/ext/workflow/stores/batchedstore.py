@@ -269,6 +269,3 @@ class BatchedRunStore:
 
     def mark(self, name: str, time: float) -> defer.Deferred[None]:
         return self._do(self._statements.mark, name, time)
-
-
-__all__ = ["MOST", "BatchedRunStore", "Wanted", "other_version"]

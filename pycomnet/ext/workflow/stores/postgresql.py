@@ -341,6 +341,3 @@ def make_postgresql_store(rest: str, reactor: IReactorTime) -> PostgreSQLRunStor
     :raises RunStoreFailed: the address is not valid.
     """
     return PostgreSQLRunStore(Address.of(rest), reactor)
-
-
-__all__ = ["Address", "PostgreSQLRunStore", "make_postgresql_store"]

@@ -191,17 +191,3 @@ def leave(session: RunSession) -> None:
     session.execute("DELETE FROM services WHERE epoch = %s", (session.epoch,))
     if freed.rowcount:
         session.notify(N_CLAIMABLE)
-
-
-__all__ = [
-    "Look",
-    "check",
-    "claimed",
-    "enlist",
-    "extend",
-    "free",
-    "leave",
-    "look",
-    "others",
-    "reap",
-]

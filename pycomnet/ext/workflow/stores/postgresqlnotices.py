@@ -93,6 +93,3 @@ class Notices:
         os.close(self._descriptor)
         with contextlib.suppress(psycopg.Error):
             self._connection.close()
-
-
-__all__ = ["Notices"]

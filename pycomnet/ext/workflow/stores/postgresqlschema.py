@@ -113,6 +113,3 @@ def _is_there(connection: Connection[Any], schema: str, where: str) -> bool:
     if found != (VERSION,):
         raise other_version(where, found[0], VERSION)
     return True
-
-
-__all__ = ["LOCKS", "VERSION", "prepare"]

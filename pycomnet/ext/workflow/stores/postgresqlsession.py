@@ -393,6 +393,3 @@ def as_text(problem: BaseException | None, name: str) -> PycomnetError:
     if isinstance(problem, errors.InsufficientPrivilege):
         text += ": grant it to the service's role"
     return RunStoreFailed(f"{name}: {text:.500}")
-
-
-__all__ = ["Done", "RunSession", "as_text", "is_of_value", "seconds"]

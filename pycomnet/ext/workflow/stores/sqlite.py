@@ -158,6 +158,3 @@ def make_memory_store(rest: str, reactor: IReactorTime) -> SQLiteRunStore:
     if rest:
         raise RunStoreFailed(f"expected memory: and nothing after it, got {rest!r}")
     return SQLiteRunStore(None, reactor)
-
-
-__all__ = ["SQLiteRunStore", "make_memory_store", "make_sqlite_store"]

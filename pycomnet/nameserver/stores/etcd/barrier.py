@@ -40,6 +40,3 @@ class Barrier:
         if self._next.waiting:
             self._begin()
         return outcome
-
-
-__all__ = ["Barrier"]

@@ -98,6 +98,3 @@ async def read_before(
             log.warn("etcd no longer has what there was before most leases ended")
     # At that revision: a note that is written or deleted after it is reported by the watch.
     return await read_all(client, layout.records, decode, latest, most)
-
-
-__all__ = ["note_of", "read_before", "read_note", "write_note"]

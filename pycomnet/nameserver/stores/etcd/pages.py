@@ -86,6 +86,3 @@ async def read_all(
             asked.addErrback(lambda failure: None)
             asked.cancel()
             raise
-
-
-__all__ = ["Decode", "T", "read_all"]

@@ -24,6 +24,3 @@ class PendingChange:
         """The follower knows it."""
         if not self.seen.called:
             self.seen.callback(revision)
-
-
-__all__ = ["PendingChange"]

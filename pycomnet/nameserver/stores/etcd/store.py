@@ -441,6 +441,3 @@ def _beat_failed(failure: Failure) -> None:
 
 def _nothing(result: object) -> None:
     return None
-
-
-__all__ = ["EtcdStore"]

@@ -110,6 +110,3 @@ def explained(problem: Exception) -> Exception:
     if isinstance(problem, EtcdClosed):
         return StoreCutOff("the store is closed")
     return StoreFailed(f"etcd: {problem}")
-
-
-__all__ = ["PATIENCE", "Write", "explained", "not_made", "uncertain"]

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from pycomnet.ext.workflow import machine
+from pycomnet.ext.workflow.decisions import Evaluation, StepCall, Value
 from pycomnet.ext.workflow.definition import Definition, check_tasks
 from pycomnet.ext.workflow.errors import ExpressionError
 from pycomnet.ext.workflow.expressions import evaluate
@@ -41,7 +42,7 @@ class Drive:
         self.run.deadline = None if deadline is None else 1000.0 + deadline
         self.now = 1000.0
         self.answers = answers or {}
-        self.under_way: dict[str, machine.StepCall] = {}
+        self.under_way: dict[str, StepCall] = {}
         self.calls: list[tuple[str, Any]] = []
         self.cancelled: list[str] = []
         self.safe = False
@@ -69,9 +70,9 @@ class Drive:
                 return self
         raise AssertionError("it never rests")
 
-    def _value(self, wanted: machine.Evaluation) -> Any:
+    def _value(self, wanted: Evaluation) -> Any:
         try:
-            return machine.Value(evaluate(wanted.template, wanted.scope))
+            return Value(evaluate(wanted.template, wanted.scope))
         except ExpressionError as problem:
             return StepFailure(failure_of(problem.code, str(problem)), wanted.key[0])
 
