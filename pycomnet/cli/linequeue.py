@@ -103,7 +103,7 @@ class LineQueue(WorkQueue[Line]):
 
     # -- to and from workers ---------------------------------------------------------------------
 
-    def message(self, items: Sequence[Line], known: set[int], place: Any) -> list[Any]:
+    def message(self, items: Sequence[Line], known: set[int], gateway: Any) -> list[Any]:
         """The texts of the lines, for a worker."""
         return [[item.text for item in items]]
 

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 from twisted.internet import defer
 from twisted.internet.interfaces import IReactorFromThreads
+from twisted.python.failure import Failure
 
 from pycomnet.channels.channel import ChannelCore
 from pycomnet.channels.connection import Connection
-from pycomnet.deferred import deferred
+from pycomnet.deferred import OneShot, deferred
 from pycomnet.errors import (
     ConnectionLost,
     GatewayDied,
@@ -235,16 +236,11 @@ class GatewayConnection(Live):
         assert isinstance(connection, ResumableConnection)
         assert isinstance(transport, LeavableTransport)
         self.ending = True
-        if connection.lost is None:
-            over: defer.Deferred[ConnectionLost] = defer.Deferred()
-
-            def explain(lost: ConnectionLost) -> defer.Deferred[ConnectionLost]:
-                over.callback(lost)
-                return defer.succeed(lost)
-
-            connection.explain = explain
+        if connection.transport is not None:
+            closed: OneShot[Failure] = OneShot()
+            connection.when_closed.append(closed.fire)
             connection.leave()
-            await over
+            await closed.when_fired()
         await transport.left()
 
     def abandon(self) -> None:

@@ -179,8 +179,6 @@ class LocalFactory(Live):
                 credential=None if token is None else token.encode(),
                 keepalive=KEEPALIVE,
             )
-            ready = connection.when_ready()
-            ready.addErrback(lambda _: None)
             over: OneShot[None] = OneShot()
             self._closed = over
             connection.when_closed.append(lambda _: over.fire(None))
@@ -203,6 +201,7 @@ class LocalFactory(Live):
         except ConnectionLost as lost:
             raise FactoryUnreachable(f"{where}: {lost.reason}") from lost
         except PycomnetError as problem:
+            connection.goodbye()
             raise FactoryUnreachable(f"{where}: {problem}") from problem
         return connection
 

@@ -8,7 +8,6 @@ is not authorised gets an error; nothing is started or kept for it.
 from __future__ import annotations
 
 import os
-import signal
 from collections.abc import Callable
 from typing import Any
 
@@ -32,7 +31,7 @@ from pycomnet.deferred import deferred
 from pycomnet.errors import PycomnetError
 from pycomnet.gateways.boot import boot, own_interpreter
 from pycomnet.gateways.output import shown
-from pycomnet.gateways.transportend import EXIT_TIMEOUT
+from pycomnet.gateways.transportend import EXIT_TIMEOUT, TransportEnd
 from pycomnet.gateways.transports.bootstrap import AfterMarker
 from pycomnet.gateways.transports.pipes import ProcessTransport
 from pycomnet.gateways.transports.process import LocalProcess, describe_status
@@ -258,17 +257,12 @@ class SocketClient(Protocol):
         if inner is not None:
             inner.unregisterProducer()
             inner.loseConnection()
-        for number in (signal.SIGTERM, signal.SIGKILL):
-            waiting = process.when_ended()
-            waiting.addTimeout(EXIT_TIMEOUT, self._service.reactor)
-            try:
-                await waiting
-                return
-            except defer.TimeoutError:
-                if inner is not None:
-                    inner.abortConnection()
-                process.kill(number)
-        await process.when_ended()
+
+        def abort() -> None:
+            if inner is not None:
+                inner.abortConnection()
+
+        await TransportEnd(process, abort, self._service.reactor).end(EXIT_TIMEOUT)
 
 
 class GatewayService(ListeningService[SocketServiceConfiguration]):

@@ -1,7 +1,8 @@
-"""The work queue: tracks each item: its worker, whether it is tried again, or is dropped.
+"""The work queue: the waiting items, and what becomes of those whose worker is lost.
 
-No I/O and no clock: items come in, chunks of them go out to workers, replies come back. The
-subclass gets each item's outcome with :meth:`WorkQueue.succeeded` and :meth:`WorkQueue.failed`.
+It does no I/O and has no clock. Items are put in, the scheduler takes chunks of them for workers,
+and reports the workers' replies. A subclass is told each item's outcome:
+:meth:`WorkQueue.succeeded` or :meth:`WorkQueue.failed`.
 """
 
 from __future__ import annotations
@@ -88,15 +89,15 @@ class WorkQueue(Generic[ItemT]):
         """An item has no result, and will not be tried again."""
         raise NotImplementedError
 
-    def message(self, items: Sequence[ItemT], known: set[int], place: Any) -> Any:
+    def message(self, items: Sequence[ItemT], known: set[int], gateway: Any) -> Any:
         """The message that gives a worker these items.
 
         :param known: the data that this worker already has; the queue updates it.
-        :param place: the worker's gateway.
+        :param gateway: the worker's.
         """
         raise NotImplementedError
 
-    def suited(self, items: list[ItemT], known: set[int], place: Any) -> list[ItemT]:
+    def suited(self, items: list[ItemT], known: set[int], gateway: Any) -> list[ItemT]:
         """Those of the items that a gateway can do; the others fail.
 
         :param known: as for :meth:`message`.
