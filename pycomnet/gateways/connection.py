@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 from twisted.internet import defer
 from twisted.internet.interfaces import IReactorFromThreads
-from twisted.python.failure import Failure
 
 from pycomnet.channels.channel import ChannelCore
 from pycomnet.channels.connection import Connection
@@ -237,8 +236,8 @@ class GatewayConnection(Live):
         assert isinstance(transport, LeavableTransport)
         self.ending = True
         if connection.transport is not None:
-            closed: OneShot[Failure] = OneShot()
-            connection.when_closed.append(closed.fire)
+            closed: OneShot[None] = OneShot()
+            connection.when_closed.append(lambda _: closed.fire(None))
             connection.leave()
             await closed.when_fired()
         await transport.left()

@@ -200,7 +200,7 @@ class FactoryGatewayTransport:
 
     def _control_failed(self, failure: Failure) -> None:
         """The control channel has ended with an error, or with the service's connection."""
-        problem = failure.value
+        problem: Any = failure.value
         lost = not self._ended.fired
         if lost:
             self.what = "the factory"

@@ -340,7 +340,8 @@ class Cancelling(PoolCase):
     async def test_map_without_room_for_a_call_is_refused(self) -> None:
         """It would give no results, as if there were no items."""
         pool = await self.pool(1)
-        for size in (0, -1, 1.5):
+        sizes: tuple[Any, ...] = (0, -1, 1.5)
+        for size in sizes:
             with self.assertRaises(ValueError):
                 [value async for value in pool.map(square, [1, 2], buffersize=size)]
         self.assertEqual([n async for n in pool.map(square, [1, 2], buffersize=1)], [1, 4])
@@ -353,7 +354,12 @@ class Cancelling(PoolCase):
         waiting = [pool.shutdown(), pool.shutdown(), pool.when_over(), pool.when_over()]
         waiting[0].cancel()
         await self.assertFailure(waiting[0], defer.CancelledError)
-        waiting[1].addCallback(lambda _: [one.cancel() for one in waiting[2:]])
+
+        def cancel_rest(_: None) -> None:
+            for one in waiting[2:]:
+                one.cancel()
+
+        waiting[1].addCallback(cancel_rest)
         go.touch()
         self.assertEqual(await first, str(go))
         await waiting[1]
