@@ -107,7 +107,7 @@ class LineQueue(WorkQueue[Line]):
         """The texts of the lines, for a worker."""
         return [[item.text for item in items]]
 
-    def counts(self, item: Line) -> bool:
+    def is_wanted(self, item: Line) -> bool:
         """Whether the line is not after the last line that counts."""
         return self._last is None or item.number <= self._last
 

@@ -21,7 +21,7 @@ from zope.interface import implementer
 
 from pycomnet.auth import tokens
 from pycomnet.auth.admission import peer_credentials
-from pycomnet.channels.channel import ChannelCore
+from pycomnet.channels.channel import ChannelOwner
 from pycomnet.channels.connection import Connection
 from pycomnet.deferred import OneShot, deferred
 from pycomnet.errors import ConnectionLost, FactoryUnreachable, PycomnetError
@@ -75,15 +75,6 @@ class Resumable:
     left: float
     channels: int
     alive: bool
-
-
-class _Owner:
-    """The gateway of the channels to the service, which have none."""
-
-    id = "factory"
-
-    def abandoned(self, core: ChannelCore) -> None:
-        """No action needed: a gateway transport closes its own channels."""
 
 
 @implementer(IFileDescriptorReceiver)
@@ -142,7 +133,8 @@ class LocalFactory(Live):
         self._connecting: OneShot[FactoryConnection] | None = None
         #: fires when the connection that was made last is closed
         self._closed: OneShot[None] = OneShot()
-        self.owner = _Owner()
+        #: the owner of the channels to the service; the gateway transports close them
+        self.owner = ChannelOwner(NAME)
 
     def connected(self) -> defer.Deferred[FactoryConnection]:
         """Connect, if there is no connection.

@@ -104,17 +104,18 @@ class WorkQueue(Generic[ItemT]):
         """
         return items
 
-    def counts(self, item: ItemT) -> bool:
-        """Whether an item's result still matters."""
+    def is_wanted(self, item: ItemT) -> bool:
+        """Whether an item's result is still needed."""
         return True
 
     @property
     def crowded(self) -> bool:
-        """Whether replies should wait: see :meth:`holds_up`."""
+        """Whether too many results wait: then replies are received only if they
+        :meth:`holds_up` others."""
         return False
 
     def holds_up(self, items: Iterable[ItemT]) -> bool:
-        """Whether the reply for these has to be received although it is crowded."""
+        """Whether the reply for these items has to be received even while :attr:`crowded`."""
         return True
 
     @property
@@ -199,7 +200,7 @@ class WorkQueue(Generic[ItemT]):
         :param failures: index -> (type, message, traceback), for items that failed.
         """
         for index, (item, value) in enumerate(zip(items, values, strict=False)):
-            if not self.counts(item):
+            if not self.is_wanted(item):
                 continue
             self.outstanding -= 1
             failed = failures.get(index)
@@ -210,16 +211,16 @@ class WorkQueue(Generic[ItemT]):
         self.give_back(items[len(values) :])
 
     def give_back(self, items: Iterable[ItemT]) -> None:
-        """A worker has not begun these."""
+        """A worker gives back items that it has not begun."""
         for item in items:
-            if self.counts(item):
+            if self.is_wanted(item):
                 heapq.heappush(self._again, item)
 
     def lost(self, items: Iterable[ItemT]) -> int:
         """A worker that had these was lost; return how many will be tried again."""
         count = 0
         for item in items:
-            if not self.counts(item):
+            if not self.is_wanted(item):
                 continue
             item.losses += 1
             if item.losses >= self.tries:
