@@ -66,6 +66,8 @@ class SocketServiceConfiguration:
     :ivar token_file: otherwise, a file with one token; it is created if it does not exist.
     :ivar insecure: whether it may listen without TLS where other machines can reach it.
     :ivar python: the interpreter of the workers and its arguments.
+    :ivar clients: the most programs that are connected at a time.
+    :ivar workers: the most processes of each program at a time.
     :ivar keepalive: seconds of silence after which a program is pinged.
     :ivar drain: seconds for programs to end their gateways when the service stops.
     """
@@ -113,6 +115,7 @@ class SocketClient(Protocol):
 
     :ivar name: its user's name, once it is authenticated.
     :ivar token_of: the user whose token it has shown, or None.
+    :ivar process: its fork server, once that is started.
     """
 
     def __init__(self, service: GatewayService) -> None:
@@ -271,7 +274,8 @@ class GatewayService(ListeningService[SocketServiceConfiguration]):
     :param configuration: the configuration; it has been checked.
     :param failed: called with the error if it can't listen.
     :ivar port: the listening port, once it listens.
-    :ivar clients: the programs that are connected.
+    :ivar clients: the programs that are connected, or whose processes have not ended.
+    :ivar stopping: whether it takes no more programs.
     """
 
     reactor: GatewayReactor

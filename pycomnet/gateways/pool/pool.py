@@ -95,11 +95,11 @@ class CallQueue(WorkQueue[PoolCall]):
         return [[item.payload for item in items], functions, forget]
 
     def succeeded(self, item: PoolCall, value: bytes) -> None:
-        """Tell who submitted it."""
+        """Give the submitter the outcome."""
         item.done(value, None)
 
     def failed(self, item: PoolCall, failed: Failed) -> None:
-        """Tell who submitted it."""
+        """Give the submitter the outcome."""
         if failed.type:
             error: Exception = RemoteError(failed.type, failed.message, failed.traceback)
         elif self.over is not None:
@@ -116,7 +116,7 @@ class Encoder:
     """
 
     def __init__(self, gateways: Iterable[Gateway]) -> None:
-        # Weakly: a gateway that was lost and replaced is not kept alive.
+        # Weak references, so that a gateway that was lost and replaced is not kept alive.
         self._gateways = weakref.WeakSet(gateways)
         codec = make_codec()
         self._decode = codec.decode
