@@ -1,6 +1,6 @@
-"""Run Python somewhere else, and have its pieces find and call each other.
+"""Runs Python code in other processes and on other machines; services find and call each other.
 
-The names below are loaded when they are first used: importing this package loads no reactor.
+The public names are loaded when they are first used: importing this package loads no reactor.
 """
 
 from __future__ import annotations

@@ -47,7 +47,7 @@ _classes: dict[type, type] = {}
 class _Reactor(AsyncioSelectorReactor):
     """A reactor on a loop that the program runs and also uses itself.
 
-    :ivar users: the number of objects that need it.
+    :ivar users: the number of contexts and servers that use it.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -61,7 +61,7 @@ class _Reactor(AsyncioSelectorReactor):
             threadable.ioThread = before
 
     def end(self) -> None:
-        """Release the loop, and the system's resources of the reactor."""
+        """Stop using the loop: close the reactor's descriptors, and cancel its timers."""
         if self.threadpool is not None:
             self.threadpool.stop()
         everything: Any = self
@@ -111,7 +111,7 @@ def as_future(deferred: defer.Deferred[Any]) -> asyncio.Future[Any]:
 
 
 def _out(value: Any) -> Any:
-    """Convert a result: an object of the Deferred API becomes its wrapper here."""
+    """Convert a result: wrap an object of the Deferred API; turn a Deferred into a future."""
     kind = _classes.get(type(value))
     if kind is not None:
         wrapper: Any = object.__new__(kind)
@@ -123,6 +123,7 @@ def _out(value: Any) -> Any:
 
 
 def _in(value: Any) -> Any:
+    """Convert an argument: unwrap an object of this module."""
     return value._wrapped if isinstance(value, _Wrapper) else value  # noqa: SLF001
 
 
@@ -244,11 +245,11 @@ class Subscriber(_Wrapper):
         return as_future(self._wrapped.receive_event())
 
     def receive_many(self, most: int = 1000, events: bool = False) -> asyncio.Future[list[Any]]:
-        """All that has come by now."""
+        """The values that have come, at least one: see the Deferred API's ``receive_many``."""
         return as_future(self._wrapped.receive_many(most, events))
 
     def when_subscribed(self) -> asyncio.Future[None]:
-        """Wait until a subscription counts."""
+        """Wait until the subscription is in effect."""
         return as_future(self._wrapped.when_subscribed())
 
     def change(self, subjects: Any) -> asyncio.Future[None]:

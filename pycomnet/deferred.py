@@ -1,4 +1,4 @@
-"""Makes Deferreds: of an ``async def``, one that has fired, and many for one event."""
+"""Ways to make Deferreds: of an ``async def``, of a result, and one for each waiter of an event."""
 
 from __future__ import annotations
 
@@ -24,13 +24,31 @@ def deferred(function: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, Defer
     return call
 
 
+def shielded(function: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, Deferred[T]]:
+    """As :func:`deferred`, for a function that has to run to its end, such as one that ends others.
+
+    Cancelling its Deferred only stops the caller's waiting. If the function fails after that, its
+    error is dropped.
+    """
+
+    @functools.wraps(function)
+    def call(*args: P.args, **kwargs: P.kwargs) -> Deferred[T]:
+        outcome: OneShot[T] = OneShot()
+        outcome.follow(Deferred.fromCoroutine(function(*args, **kwargs)))
+        return outcome.when_fired()
+
+    return call
+
+
 def reporting(
     function: Callable[Concatenate[Callable[[R], object], P], Coroutine[Any, Any, T]],
 ) -> Callable[Concatenate[Callable[[R], object] | None, P], Deferred[T]]:
-    """As :func:`deferred`, for a function whose first argument is called with its progress.
+    """As :func:`deferred`, for a function that reports its progress to a function of the user's.
 
-    What calls it runs, and waits for nothing; so Twisted could not cancel it then. If a user's
-    function cancels the Deferred, the function is left with :class:`CancelledError` from there.
+    The decorated function gets a function ``report`` as its first argument, and calls it with each
+    step; callers pass their own ``progress``, or None. If ``progress`` cancels the Deferred,
+    ``report`` raises :class:`CancelledError`: Twisted itself can cancel a coroutine only while that
+    awaits something.
     """
 
     @functools.wraps(function)

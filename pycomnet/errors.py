@@ -20,7 +20,7 @@ class PycomnetError(Exception):
 
     :cvar fields: the names of attributes that are sent with it, beside its message. The class has
         their defaults, as another process may have sent none.
-    :cvar elsewhere: whether nothing was done, and another server of the same may do it.
+    :cvar elsewhere: whether nothing was done, and another server of the service may be able to.
     :ivar code: its stable name, or an empty text.
     :ivar formatted: the traceback in the other process, if that process sent it.
     :ivar of_call: whether a call of this process has failed with it.
@@ -228,7 +228,7 @@ class TimeoutExpired(PycomnetError, TimeoutError):
 
 
 class ServiceError(PycomnetError):
-    """The root of the errors of calls, beside those that methods raise."""
+    """The root of the errors of calls, except for those that methods raise."""
 
 
 class UnknownInterface(ServiceError):
@@ -289,10 +289,10 @@ class CallInterrupted(ServiceError):
 
 
 class OnceMemoryLost(ServiceError):
-    """A repetition of a call, of a method with ``once``, came where its answer is not known: at
-    another process, or too late. The method was not run.
+    """A method with ``once`` was called again where the first call's answer is not known: that was
+    at another process, or too long ago. The method was not run.
 
-    :ivar memory: the name of the memory that is there.
+    :ivar memory: the name of this server's memory of answers.
     """
 
     code = "once-memory"
@@ -346,8 +346,8 @@ class Unauthenticated(ServiceError):
 
     :ivar reason: ``missing``, ``refused``, ``kind``, ``expired``, ``ended`` or ``busy``: see
         docs/protocol.rst, "Credentials".
-    :ivar login: of a call without credentials, the kinds that the server takes by now; else there
-        is none.
+    :ivar login: if the call had no credentials, the kinds that the server takes; otherwise there is
+        no such attribute.
     """
 
     code = "unauthenticated"
@@ -478,23 +478,24 @@ class TooManyRegistrations(NameserverFull):
 
 
 class StoreFailed(NameserverError):
-    """A store can't read or write, for example on a full disk: a nameserver's, or that of a
-    publisher's events. Nothing was changed."""
+    """A store can't read or write, for example as its disk is full. Nothing was changed."""
 
     code = "store"
 
 
 class StoreCutOff(StoreFailed):
-    """The nameserver is cut off from the store that it shares with others. Nothing was changed,
-    but a lease that was to be renewed may have been; another nameserver may do it. Clients that
-    know several try them."""
+    """The nameserver is cut off from the store that it shares with others.
+
+    Nothing was changed, except that a lease may have been renewed. Another nameserver may be able
+    to do it; clients that know several try them.
+    """
 
     code = "store-cut-off"
     elsewhere = True
 
 
 class StoreUncertain(NameserverError):
-    """The store did not answer: the change may have been made, or is made yet. Repeat it.
+    """The store did not answer: the change may have been made, or may still be. Repeat it.
 
     Registering again with the same secret returns the lease if it was made.
     """
@@ -510,13 +511,13 @@ class NameserverStale(NameserverError):
 
 
 class StoreConflict(StoreFailed):
-    """A store has another registration of that name than the one that was to be replaced."""
+    """The store has another registration of the name than the one that the change replaces."""
 
     code = "store-conflict"
 
 
 def message_of(problem: BaseException) -> str:
-    """An error's message, also if its ``__str__``, which is its author's code, raises."""
+    """An error's message; a replacement for it if the error's own ``__str__`` raises."""
     try:
         return str(problem)
     except BaseException:
@@ -524,9 +525,9 @@ def message_of(problem: BaseException) -> str:
 
 
 def error_map(problem: BaseException, formatted: str = "") -> dict[str, Any]:
-    """What is sent of an error: the map of docs/protocol.rst, "Errors".
+    """The form in which an error is sent: the map of docs/protocol.rst, "Errors".
 
-    :param formatted: its traceback, if that may be seen there.
+    :param formatted: its traceback; empty if the peer may not see it.
     """
     if isinstance(problem, RemoteError):
         found: dict[str, Any] = dict(problem.as_map())

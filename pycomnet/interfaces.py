@@ -1,4 +1,4 @@
-"""The plug-in seams: the interfaces that a plug-in provides, and those that it is given."""
+"""The interfaces of plug-ins: stores, which plug-ins provide, and followers, which they call."""
 
 from __future__ import annotations
 
@@ -30,46 +30,49 @@ class INameFollower(Interface):
     def load(records: Iterable[tuple[Record, float]]) -> None:
         """Take some of the store's records, while it is being opened.
 
-        :param records: an iterable of ``(Record, seconds left)``, of names that were not loaded
-            before. The fence is set.
+        :param records: an iterable of ``(Record, seconds left)``. No name comes twice, and each
+            record has its fence.
         """
 
     def loaded(revision: int) -> None:
         """Everything is loaded.
 
-        :param revision: the latest revision, an int, also of records that are not there any more.
+        :param revision: the latest revision, an int; it may be that of a removal.
         """
 
     def changed(changes: Sequence[Change]) -> None:
         """Take changes that have been committed.
 
-        :param changes: a sequence of ``Change``, with revisions above all before. Several changes
-            with one revision are a group: all of it is in one call, and its records have their
-            fences already. A store that has missed revisions tells of what is different so.
+        :param changes: a sequence of ``Change``, whose revisions are above all earlier ones.
+            Several changes with one revision are a group: one call has all of them, and their
+            records have their fences already. A store that has missed some revisions reports the
+            differences in this way.
         """
 
     def reached(revision: int) -> None:
-        """Everything up to a revision was told: nothing that is registered has changed since.
+        """All changes up to a revision have been reported.
 
-        Only for a store that several nameservers share, whose revisions grow for other reasons,
-        too.
+        Only a store that several nameservers share calls this, as its revisions also grow for other
+        reasons than registrations.
         """
 
     def doubted(since: int | None) -> None:
-        """The nameservers that share the store doubt it that most leases have ended at once: see
-        :meth:`ISharedNameStore.doubt`.
+        """Most leases have ended at once, and the nameservers that share the store doubt that this
+        is right: see :meth:`ISharedNameStore.doubt`.
 
-        :param since: the revision after which the first of these ended; None: no longer.
+        :param since: the revision after which the first of these leases ended; None: the doubt is
+            over.
         """
 
     def names() -> Iterator[str]:
         """Iterate over the names that are registered, while nothing changes."""
 
     def fence_of(service: str) -> int | None:
-        """The fence of what is registered under a name, also after its lease, or None.
+        """The fence of the registration of a name, even if its lease has ended; None if there is
+        no registration.
 
         For a store without an index of its own. Changes that were not passed to ``changed`` yet are
-        not in it.
+        not included.
         """
 
     def times_left() -> Iterator[tuple[str, float]]:
@@ -80,7 +83,7 @@ class INameFollower(Interface):
 class INameStore(Interface):
     """Where a nameserver's registrations are kept.
 
-    A store may serve several nameservers, if it can; it tells each of them what the others commit.
+    A store may serve several nameservers: it reports to each of them what the others commit.
     docs/architecture/stores.rst says how to write one.
     :class:`pycomnet.test.nameserver.conformance.StoreConformance` has the tests that every store
         passes.
@@ -89,9 +92,9 @@ class INameStore(Interface):
     name = Attribute("""What ``stat`` shows, such as ``sqlite:/srv/names.sqlite``.""")
 
     ends_leases = Attribute(
-        """False: the nameserver's clock ends leases, and it commits the removals. True: the store
-        does, for all nameservers alike, and tells of it as of any change; ``renew`` is what it
-        goes by."""
+        """Whether the store ends leases, for all nameservers alike, and reports their ends like
+        other changes; ``renew`` tells it which leases go on. If False, the nameserver ends them by
+        its own clock, and commits the removals."""
     )
 
     def open(follower: INameFollower) -> Deferred[None]:
@@ -104,32 +107,32 @@ class INameStore(Interface):
         """
 
     def commit(change: Put | Delete) -> Deferred[int]:
-        """Keep or remove a registration, so that it survives whatever the store survives.
+        """Keep or remove a registration durably.
 
-        The changes of one turn of the reactor may be committed together. The order of the calls is
-        the order of the revisions: of all changes, or at least of those of each name.
+        The changes of one turn of the reactor may be committed together. Revisions are in the order
+        of the calls: for all changes, or at least for those of each name.
 
-        :param change: its ``replaces`` has to be the fence of what is there, after all changes that
-            were requested before.
-        :returns: a Deferred that fires with the revision (the new fence: an int above all before,
-            also over restarts) once the change is committed and the follower was told. It fails
-            with
-            :class:`~pycomnet.errors.StoreConflict` if something else than ``replaces`` is there,
-                once the follower was told of that. It fails with
-                :class:`~pycomnet.errors.StoreFailed` if the change could not be kept, and then
-                nothing has changed; :class:`~pycomnet.errors.StoreCutOff` is the one that another
-                nameserver may do better with. It fails with
+        :param change: its ``replaces`` has to be the fence of the registration that there is after
+            all changes that were requested before.
+        :returns: a Deferred that fires with the revision (the new fence: an int above all earlier
+            ones, also those before a restart) once the change is committed and the follower was
+            told. It can't be cancelled. It fails with
+
+            :class:`~pycomnet.errors.StoreConflict` if the registration is another than
+                ``replaces``, once the follower was told of that one;
+            :class:`~pycomnet.errors.StoreFailed` if the change could not be kept, and then nothing
+                has changed; its subclass :class:`~pycomnet.errors.StoreCutOff` if another
+                nameserver may be able to keep it;
             :class:`~pycomnet.errors.StoreUncertain` if it isn't known whether the change was kept.
-                Then the store goes on until it knows, and the follower is told of what is there. It
-                can't be cancelled.
+                Then the store goes on until it knows, and tells the follower the outcome.
         """
 
     def renew(record: Record) -> Deferred[None] | None:
-        """A lease was renewed. Nothing has to be written for it.
+        """A lease was renewed. A store that does not end leases need not write anything.
 
         :param record: the live ``Record``.
-        :returns: None, or a Deferred that fails with :class:`~pycomnet.errors.LeaseLost` when the
-            lease is over after all.
+        :returns: None, or a Deferred that fails with :class:`~pycomnet.errors.LeaseLost` if the
+            lease has ended nevertheless.
         """
 
     def leave() -> None:
@@ -138,46 +141,47 @@ class INameStore(Interface):
     def close() -> Deferred[None]:
         """Commit all requested changes, keep the times that leases have left, and end.
 
-        :returns: a Deferred that fires when nothing is open any more. A store that was not opened
-            can be closed, and so can a closed one.
+        :returns: a Deferred that fires when nothing is open any more. Closing a store that was not
+            opened, or was closed before, does nothing.
         """
 
 
 class ISharedNameStore(INameStore):
-    """A store that several nameservers share, so that this one's memory may be behind.
+    """A store that several nameservers share: this nameserver's data may lag behind the store's.
 
-    It ends leases itself, and tells the follower of ``reached``.
+    It ends leases itself, and calls the follower's ``reached``.
     """
 
     def staleness() -> float:
-        """How old what the follower knows may be, in seconds.
+        """By how many seconds the follower's data may lag behind the store's.
 
-        :returns: 0.0 while it follows closely.
+        :returns: 0.0 while it does not lag.
         """
 
     def refresh(service: str) -> Deferred[None]:
-        """Have the follower know of all changes of a name that were acknowledged before this call.
+        """Report to the follower all changes of a name that were acknowledged before this call.
 
-        :returns: a Deferred that fires when it does; it fails with
+        :returns: a Deferred that fires when that is done; it fails with
             :class:`~pycomnet.errors.StoreCutOff`.
         """
 
     def refresh_lease(lease: int) -> Deferred[None]:
-        """The same for whatever is registered with a lease."""
+        """As :meth:`refresh`, for all names that are registered with a lease."""
 
     def doubt(since: int, seconds: float) -> Deferred[None]:
-        """Note, for all nameservers, that most leases have ended at once. All followers are told,
-        by ``doubted``, at the same place among the changes; and again when the note has ended.
-        Another such note that is there already stays as it is.
+        """Keep a note, for all nameservers, that most leases have ended at once.
 
-        :param since: the revision after which the first of them ended.
+        ``doubted`` of each follower is called between the same two changes, and again when the
+        note has ended. If there is such a note already, it stays unchanged.
+
+        :param since: the revision after which the first of these leases ended.
         :param seconds: how long the note stays.
-        :returns: a Deferred that fires when it is noted; it fails with
+        :returns: a Deferred that fires when the note is kept; it fails with
             :class:`~pycomnet.errors.StoreFailed`.
         """
 
     def tell(about: dict[str, object]) -> None:
-        """Have the other nameservers see more of this one, by ``cluster``.
+        """Publish facts about this nameserver: the others get them from ``cluster``.
 
         :param about: its ``version`` and ``addresses``.
         """
@@ -194,46 +198,50 @@ class ISharedNameStore(INameStore):
 
 
 class IRunFollower(Interface):
-    """What a store of runs calls. A workflow service provides it; all is called in the reactor's
-    thread."""
+    """What a store of runs calls to report changes. A workflow service provides it.
+
+    All of it is called in the reactor's thread.
+    """
 
     def posted(run: str) -> None:
-        """There is a message for a run that this service has claimed: ``messages`` has it."""
+        """A run that this service has claimed has got a message: ``messages`` returns it."""
 
     def claimable() -> None:
         """There may be runs to claim: a message for a parked run was committed, for example."""
 
     def lost(runs: Sequence[str]) -> None:
-        """Another service has these runs by now: step them no more."""
+        """Another service has claimed these runs: this one must not go on with them."""
 
     def ended(run: str) -> None:
-        """A run has ended, in whatever service: for those who wait for its result."""
+        """A run has ended, in this service or another: its result can be fetched."""
 
     def renewed() -> None:
-        """The store's ``held`` is true again: make the calls that have waited for that."""
+        """The store's ``held`` is true again: calls that have waited for that can begin."""
 
     def claims() -> Mapping[str, int]:
-        """The runs that this service has claimed, as far as it knows: id -> fence."""
+        """The runs that this service believes to have claimed: id -> fence."""
 
     def awaited() -> Collection[str]:
-        """The runs for whose end somebody waits."""
+        """The ids of runs whose end a caller waits for."""
 
 
 class IRunStore(Interface):
     """Where the runs of workflows are kept.
 
-    Records are those of :mod:`pycomnet.ext.workflow.records`. A store does not look into what they
-    keep as bytes. It may serve several workflow services, if it can. A run is *claimed* by at most
-    one of them at a time, and each claim has a *fence*, an int above those of its claims before.
-    All is called in the reactor's thread. What is asked for in one turn of the reactor may
-    be committed together, and is committed in the order in which it was asked for. Deferreds fire
-    once that is committed. Who cancels one waits no longer; what was asked for is done all the
-    same, and told. All fail with
-    :class:`~pycomnet.ext.workflow.errors.RunStoreFailed` if the store can't do what it was asked
-    for, and then nothing has changed; with its subclass ``RunNotKept`` if it never can, as a value
-    is none of a store. Either is of that call alone: others that are committed with it count. If
-    the connection to a store's server is lost, nobody knows whether what was asked for was done;
-    what a service then has claimed without knowing it becomes claimable.
+    Records are those of :mod:`pycomnet.ext.workflow.records`; a store does not interpret their
+    bytes. It may serve several workflow services. A run is *claimed* by at most one of them at a
+    time, and each claim has a *fence*, an int above those of the run's earlier claims.
+
+    All methods are called in the reactor's thread. The requests of one turn of the reactor may be
+    committed together, and are committed in the order of the calls. Deferreds fire once the request
+    is committed. Cancelling one only stops the waiting: the request is carried out and reported.
+
+    All methods fail with :class:`~pycomnet.ext.workflow.errors.RunStoreFailed` if the store can't
+    carry out the request, and then nothing has changed; with its subclass ``RunNotKept`` if it
+    never can, as it can't keep one of the values. Only that request has failed, and not others that
+    are committed with it. If the connection to a store's server is lost, it is unknown whether a
+    request was carried out; runs that a service has then claimed without knowing it become
+    claimable again.
 
     :class:`pycomnet.test.ext.workflow.conformance.RunStoreConformance` has the tests that every
         store passes.
@@ -242,17 +250,17 @@ class IRunStore(Interface):
     name = Attribute("""What the status page shows, such as ``sqlite:/srv/runs.sqlite``.""")
 
     lease = Attribute(
-        """Seconds after which the claims of a silent service end, or None if the store
-        is this service's alone. With a lease, ``renew`` has to be called three times as often."""
+        """Seconds after which the claims of a silent service end, or None if the store is this
+        service's alone. With a lease, ``renew`` has to be called three times within it."""
     )
 
     held = Attribute(
-        """Whether the claims are sure to be this service's now: with a lease, it was renewed not
-        longer ago than that. While it is false no call may begin."""
+        """Whether this service's claims certainly hold: with a lease, whether it was renewed within
+        the last ``lease`` seconds. While this is false, no call may begin."""
     )
 
     def open(follower: IRunFollower) -> Deferred[None]:
-        """Begin. A store that is one service's alone ends all claims of the service before.
+        """Begin. A store that is one service's alone ends all claims of earlier services.
 
         :returns: fires when the store can be used; fails if another service has it alone.
         """
@@ -266,8 +274,8 @@ class IRunStore(Interface):
         """Keep a new run, claimed by this service.
 
         :param steps: path and bytes of the steps that it begins with.
-        :param definition: the bytes of its definition, which is kept with it, unless it is there.
-        :returns: fires with the run and its claim; or, if there is a run of that id, with that one
+        :param definition: the bytes of its definition, which the store keeps if it has not got it.
+        :returns: fires with the run and its claim; or, if there is a run of that id, with that run
             and None, and nothing has changed.
         """
 
@@ -284,7 +292,8 @@ class IRunStore(Interface):
         """
 
     def claim(now: float, limit: int) -> Deferred[tuple[list[Claim], float | None]]:
-        """Claim runs that nobody has and that are not parked, that are due, or that have messages.
+        """Claim runs that no service has claimed: those that are not parked, are due or have
+        messages.
 
         :param now: seconds since 1970.
         :param limit: the most runs. They are fewer if they are very large, so that a claim does not
@@ -296,15 +305,15 @@ class IRunStore(Interface):
     def release(runs: Mapping[str, int]) -> Deferred[None]:
         """End claims: others may claim these runs at once.
 
-        :param runs: id -> fence. What another service has by now is left alone.
+        :param runs: id -> fence. Runs that another service has claimed meanwhile are left alone.
         """
 
     def renew() -> Deferred[None]:
-        """Go on with all claims for another lease; tells ``lost`` of those that had ended, and
-        whatever the follower has not been told while the connection was lost."""
+        """Renew all claims for another lease. The follower's ``lost`` gets those that had ended;
+        and changes that were not reported while the connection was lost are reported now."""
 
     def post(run: str, message: Message) -> Deferred[RunRow | None]:
-        """Keep a message for a run, and tell the service that has it, or, if none has, all.
+        """Keep a message for a run, and notify the service that has claimed it, or all if none has.
 
         A ``retry`` is kept only if the run has failed or was cancelled; its row's state is
         ``running`` then, at once.
@@ -323,18 +332,19 @@ class IRunStore(Interface):
         """A run, with its body, and its steps; None if there is no such run."""
 
     def list(query: RunQuery) -> Deferred[list[RunRow]]:
-        """Some runs, without their bodies, the newest first; of those that are equally old, the
-        greatest id."""
+        """Some runs, without their bodies: the newest first, runs of the same age by descending
+        id."""
 
     def counts() -> Deferred[dict[str, int]]:
         """How many runs are in which state."""
 
     def prune(before: float, limit: int) -> Deferred[int]:
-        """Remove runs that have ended before some time, with all that belongs to them: a run wholly
-        or not at all. Definitions that no run has are removed as well.
+        """Remove runs that ended before a time, each with all that belongs to it or not at all.
+        Definitions that no run uses are removed as well.
 
-        :param limit: the most runs that are removed; they are fewer if they have very many steps.
-        :returns: fires with how many they were: 0 if none is left.
+        :param before: seconds since 1970.
+        :param limit: the most runs that are removed; fewer are if they have very many steps.
+        :returns: fires with the number of removed runs: 0 if none is left.
         """
 
     def marks() -> Deferred[dict[str, float]]:
@@ -345,5 +355,5 @@ class IRunStore(Interface):
         """Keep a time under a name."""
 
     def close() -> Deferred[None]:
-        """Commit what was asked for, end all claims, and release everything. A store that was not
-        opened can be closed, and so can a closed one."""
+        """Commit all requests, end all claims, and release everything. Closing a store that was not
+        opened, or was closed before, does nothing."""

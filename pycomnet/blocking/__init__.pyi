@@ -501,7 +501,7 @@ class Group:
     def __iter__(self) -> Iterator[Gateway]: ...
     def __len__(self) -> int: ...
     def close(self, timeout: float | None = ..., *, grace: float | None = ...) -> None:
-        """As :meth:`terminate`, and refuse to make more."""
+        """As :meth:`terminate`, and make no more gateways."""
     def makegateway(self, spec: str | Spec = ..., *, timeout: float = ..., **options: Any) -> Gateway:
         """Start a far side.
 
@@ -523,9 +523,9 @@ class Group:
         :param timeout: seconds for each far side, from the beginning of its own start.
         :param options: keys of all specs, as for :meth:`makegateway`.
         :returns: the gateways, in the order of ``specs``. Raises
-            :class:`GatewaysNotStarted` once all have been tried, if some could not be started;
-            the
-            error has the others, which go on. Cancelling it ends those that are being started.
+            :class:`SpecError`; or with :class:`GatewaysNotStarted` once all have been tried, if
+            some could not be started: the error has the others, which go on. Cancelling it ends
+            those that are being started.
         """
     def remote_exec(self, code: object, *, timeout: float | None = ..., **kwargs: Any) -> MultiChannel:
         """Run code at each gateway; as :meth:`Gateway.remote_exec`.

@@ -200,6 +200,19 @@ class Channel(Live):
         self.core.cancel_close(deferred)
 
 
+class ChannelOwner:
+    """The ``gateway`` of channels that belong to no gateway, and that their users close.
+
+    :ivar id: its name in the channels' reprs and addresses.
+    """
+
+    def __init__(self, id: str) -> None:
+        self.id = id
+
+    def abandoned(self, core: ChannelCore) -> None:
+        """No reference to a channel is left: no action needed."""
+
+
 def _abandon(gateway: weakref.ref[Any], core: weakref.ref[ChannelCore]) -> None:
     """Abandon a channel to which no reference is left."""
     owner, abandoned = gateway(), core()
@@ -209,4 +222,4 @@ def _abandon(gateway: weakref.ref[Any], core: weakref.ref[ChannelCore]) -> None:
 
 ChannelCore.handle_types = (Channel,)
 
-__all__ = ["NO_ENDMARKER", "Channel", "ChannelCore"]
+__all__ = ["NO_ENDMARKER", "Channel", "ChannelCore", "ChannelOwner"]

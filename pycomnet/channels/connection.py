@@ -42,9 +42,9 @@ KEPT_MEMORY = 8 << 20
 EAGER = 32
 #: The most bytes kept of channels that the peer opened, sent to and closed before this end received
 #: the value that holds them. Above that, the oldest are forgotten.
-MAX_UNCLAIMED = 16 << 20
+MAX_UNACCEPTED = 16 << 20
 #: The least cost of each such channel, in bytes.
-UNCLAIMED_COST = 1024
+UNACCEPTED_COST = 1024
 #: Seconds that a closing connection has to write what is left. Then it is dropped, as the peer may
 #: never read.
 LINGER = 5.0
@@ -155,9 +155,9 @@ class Connection(Live, Protocol):
         self._busy_poll: BusyPoll | None = None
         self._reason: ConnectionLost | None = None
         #: channels that the peer opened and no user has received yet; the cost of the closed ones
-        self._unclaimed: dict[int, ChannelCore] = {}
-        self._unclaimed_costs: dict[int, int] = {}
-        self._unclaimed_cost = 0
+        self._unaccepted: dict[int, ChannelCore] = {}
+        self._unaccepted_costs: dict[int, int] = {}
+        self._unaccepted_cost = 0
         #: channels that the peer has closed and that still hold values for their users
         self._over: weakref.WeakSet[ChannelCore] = weakref.WeakSet()
         self._turn: Any = None
@@ -428,7 +428,7 @@ class Connection(Live, Protocol):
                 lost = ConnectionLost(f"the connection was lost: {reason.getErrorMessage()}")
         self.corked = True
         self.mux.scheduler.congested = True
-        for core in self._unclaimed.values():
+        for core in self._unaccepted.values():
             core.queue.clear()
         if self.account is not None:
             self.account.gone(self)
@@ -462,8 +462,8 @@ class Connection(Live, Protocol):
         for _, pong in pongs.values():
             if not pong.called:  # an earlier callback may have cancelled it
                 pong.errback(Failure(lost))
-        self._unclaimed.clear()
-        self._unclaimed_costs.clear()
+        self._unaccepted.clear()
+        self._unaccepted_costs.clear()
 
     def forked(self) -> None:
         """In a forked child: the connection belongs to the parent, and goes on there.
@@ -484,7 +484,7 @@ class Connection(Live, Protocol):
                 stream.app.forked(lost)
         forks.keep((self._ready, self._pongs, dict(self.mux.calls.pending)))
         self._ready, self._pongs = OneShot(), {}
-        self._unclaimed.clear()
+        self._unaccepted.clear()
         eager.close_copies(transport)
 
     # -- what the peer sends ---------------------------------------------------------------------
@@ -499,8 +499,8 @@ class Connection(Live, Protocol):
         if core is None:
             return  # the call got its reply before the peer cancelled it
         core.closed(kind, payload)
-        if stream.id in self._unclaimed:
-            self._keep_unclaimed(core)
+        if stream.id in self._unaccepted:
+            self._keep_unaccepted(core)
         elif self.account is not None and isinstance(core, ChannelCore) and core.queue:
             self._over.add(core)
 
@@ -540,7 +540,7 @@ class Connection(Live, Protocol):
             return
         core = ChannelCore(self, stream)
         if stream.purpose == "channel":
-            self._unclaimed[stream.id] = core
+            self._unaccepted[stream.id] = core
             return
         accept = self.purposes.get(stream.purpose)
         if accept is None:
@@ -557,7 +557,7 @@ class Connection(Live, Protocol):
     def held_bytes(self) -> int:
         """Bytes that have come on channels and wait for users, and that the peer does not read."""
         window = self.mux.limits.window
-        held = self._unclaimed_cost
+        held = self._unaccepted_cost
         for stream in self.mux.streams.values():
             if isinstance(stream.app, ChannelCore):
                 held += stream.held(window)
@@ -578,7 +578,7 @@ class Connection(Live, Protocol):
     def unaccepted(self) -> dict[ChannelCore, int]:
         """The unaccepted channels that the peer opened, with the bytes that each holds."""
         window = self.mux.limits.window
-        return {core: core.stream.held(window) for core in self._unclaimed.values()}
+        return {core: core.stream.held(window) for core in self._unaccepted.values()}
 
     def shed(self, size: int, problem: PycomnetError) -> int:
         """Close unaccepted channels, the largest first.
@@ -593,23 +593,23 @@ class Connection(Live, Protocol):
             if released >= size or not held[core]:
                 break
             released += held[core]
-            self._claim(core.stream.id)
+            self._take_unaccepted(core.stream.id)
             core.stream.partial = None
             core.close(problem)
             core.queue.clear()
         return released
 
-    def _keep_unclaimed(self, core: ChannelCore) -> None:
-        costs = self._unclaimed_costs
-        cost = UNCLAIMED_COST + sum(cost for _, cost in core.queue)
+    def _keep_unaccepted(self, core: ChannelCore) -> None:
+        costs = self._unaccepted_costs
+        cost = UNACCEPTED_COST + sum(cost for _, cost in core.queue)
         costs[core.stream.id] = cost
-        self._unclaimed_cost += cost
-        while self._unclaimed_cost > MAX_UNCLAIMED and len(costs) > 1:
-            self._claim(next(iter(costs)))
+        self._unaccepted_cost += cost
+        while self._unaccepted_cost > MAX_UNACCEPTED and len(costs) > 1:
+            self._take_unaccepted(next(iter(costs)))
 
-    def _claim(self, id: int) -> ChannelCore | None:
-        self._unclaimed_cost -= self._unclaimed_costs.pop(id, 0)
-        core = self._unclaimed.pop(id, None)
+    def _take_unaccepted(self, id: int) -> ChannelCore | None:
+        self._unaccepted_cost -= self._unaccepted_costs.pop(id, 0)
+        core = self._unaccepted.pop(id, None)
         if core is not None and core.over is not None and core.queue:
             self._over.add(core)
         return core
@@ -623,7 +623,7 @@ class Connection(Live, Protocol):
         return core.stream.id
 
     def _load_channel(self, id: int) -> object:
-        core = self._claim(id)
+        core = self._take_unaccepted(id)
         if core is None:
             stream = self.mux.streams.get(id)
             if stream is not None:

@@ -103,11 +103,11 @@ class LineQueue(WorkQueue[Line]):
 
     # -- to and from workers ---------------------------------------------------------------------
 
-    def message(self, items: Sequence[Line], known: set[int], place: Any) -> list[Any]:
+    def message(self, items: Sequence[Line], known: set[int], gateway: Any) -> list[Any]:
         """The texts of the lines, for a worker."""
         return [[item.text for item in items]]
 
-    def counts(self, item: Line) -> bool:
+    def is_wanted(self, item: Line) -> bool:
         """Whether the line is not after the last line that counts."""
         return self._last is None or item.number <= self._last
 

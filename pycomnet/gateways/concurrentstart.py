@@ -9,7 +9,8 @@ import attrs
 from twisted.internet import defer
 
 from pycomnet.channels.callbacks import pending_result
-from pycomnet.errors import GatewaysNotStarted, PycomnetError
+from pycomnet.deferred import OneShot
+from pycomnet.errors import GatewaysNotStarted, PycomnetError, SpecError
 from pycomnet.gateways.spec import Spec
 from pycomnet.text.logs import Logger
 
@@ -49,53 +50,51 @@ async def start_all(
     """Make a gateway of each spec.
 
     :param make: makes one.
+    :raises SpecError: some would be started from each other.
     :raises GatewaysNotStarted: some could not be made.
     """
-    if parallel < 1:
-        raise ValueError(f"parallel is 1 or more, not {parallel}")
+    _check_order(specs)
     made: list[Gateway | None] = [None] * len(specs)
     failed: dict[int, Exception] = {}
     tried: list[int] = []
     room = defer.DeferredSemaphore(parallel)
     given_up = False
-    #: id -> the waiters for it, for those that are still to be tried
-    waiting: dict[str, list[defer.Deferred[None]]] = {
-        spec.id: [] for spec in specs if spec.id is not None
+    #: id -> an event that happens when that gateway was tried, whatever came of it
+    tries: dict[str | None, OneShot[None]] = {
+        spec.id: OneShot() for spec in specs if spec.id is not None
     }
 
     async def start(number: int, spec: Spec) -> None:
+        master = tries.get(spec.via)
+        if master is not None and spec.via != spec.id:
+            await master.when_fired()  # it is started from that gateway
+        try:
+            async with room:
+                await make_one(number, spec)
+        finally:
+            if spec.id is not None:
+                tries[spec.id].fire(None)
+
+    async def make_one(number: int, spec: Spec) -> None:
         nonlocal given_up
-        async with room:
-            if given_up:
-                raise defer.CancelledError()
-            try:
-                made[number] = await make(spec, timeout=timeout)
-            except PycomnetError as problem:
-                failed[number] = problem
-            except defer.CancelledError:
-                given_up = True  # and no other starts in its place
-                raise
+        if given_up:
+            raise defer.CancelledError()
+        try:
+            made[number] = await make(spec, timeout=timeout)
+        except PycomnetError as problem:
+            failed[number] = problem
+        except defer.CancelledError:
+            given_up = True  # and no other starts in its place
+            raise
         tried.append(number)
         if progress is not None:
             gateway = made[number]
             id = spec.id if gateway is None else gateway.id
             _tell(progress, Progress(spec, id, failed.get(number), len(tried), len(specs)))
-        for follower in waiting.pop(spec.id, ()) if spec.id is not None else ():
-            follower.callback(None)
 
-    async def follow(number: int, spec: Spec, master: defer.Deferred[None]) -> None:
-        await master
-        await start(number, spec)
-
-    running: list[defer.Deferred[None]] = []
-    for number, spec in enumerate(specs):
-        if spec.via in waiting and spec.via != spec.id:
-            # It is started from another of these, and so has to wait for that.
-            master: defer.Deferred[None] = defer.Deferred()
-            waiting[spec.via].append(master)
-            running.append(defer.Deferred.fromCoroutine(follow(number, spec, master)))
-        else:
-            running.append(defer.Deferred.fromCoroutine(start(number, spec)))
+    running = [
+        defer.Deferred.fromCoroutine(start(number, spec)) for number, spec in enumerate(specs)
+    ]
     # Cancelling it cancels each of them, and waits for all: they end what they have started.
     results: list[tuple[bool, Any]] = await defer.DeferredList(running, consumeErrors=True)
     for success, result in results:
@@ -105,6 +104,17 @@ async def start_all(
         errors = [(specs[number], failed[number]) for number in sorted(failed)]
         raise GatewaysNotStarted(made, errors)
     return [gateway for gateway in made if gateway is not None]
+
+
+def _check_order(specs: Sequence[Spec]) -> None:
+    """Refuse gateways that would wait for each other."""
+    masters = {spec.id: spec.via for spec in specs if spec.id is not None and spec.via != spec.id}
+    for id in masters:
+        passed = [id]
+        while (master := masters.get(passed[-1])) is not None:
+            if master in passed:
+                raise SpecError(f"gateways that are started from each other: {', '.join(passed)}")
+            passed.append(master)
 
 
 def _tell(progress: Callable[[Progress], Any], what: Progress) -> None:

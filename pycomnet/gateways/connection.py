@@ -13,7 +13,7 @@ from twisted.internet.interfaces import IReactorFromThreads
 
 from pycomnet.channels.channel import ChannelCore
 from pycomnet.channels.connection import Connection
-from pycomnet.deferred import deferred
+from pycomnet.deferred import OneShot, deferred
 from pycomnet.errors import (
     ConnectionLost,
     GatewayDied,
@@ -58,6 +58,7 @@ class GatewayConnection(Live):
     :param make_transport: makes the gateway transport.
     :param connection: the connection, if it is to be a special one.
     :ivar call_from_thread: the reactor's ``callFromThread``.
+    :ivar ending: whether the far side is being ended, or left, from here.
     :ivar prefix: the start of the error's text when the far side is gone.
     """
 
@@ -126,7 +127,7 @@ class GatewayConnection(Live):
         answer.addTimeout(NO_FAR_SIDE_TIMEOUT, self.reactor)
         with contextlib.suppress(defer.TimeoutError):
             await answer
-        raise ProtocolViolation("it says hello as no far side does", "hello")
+        raise ProtocolViolation("its hello is not that of a far side", "hello")
 
     def _reached(self, _: object, ready: defer.Deferred[Any]) -> defer.Deferred[Any]:
         self.transport.when_ended().addCallback(self._process_ended)
@@ -151,12 +152,12 @@ class GatewayConnection(Live):
 
     @deferred
     async def _explain(self, lost: ConnectionLost) -> ConnectionLost:
-        """Find out how the far side ended, and so why the connection did."""
+        """Find out how the far side ended, as the reason for the connection's end."""
         self._over = True
         self._transport_end.stop()
         transport = self.transport
         if isinstance(lost, ProtocolViolation) and lost.code == "value" and not self.ending:
-            words = f"{self.prefix}{lost.reason} (max_value and max_items are what may come)"
+            words = f"{self.prefix}{lost.reason} (the limits are max_value and max_items)"
             return ProtocolViolation(words, lost.code)
         if self.ending or isinstance(lost, ProtocolViolation):
             return lost
@@ -235,16 +236,11 @@ class GatewayConnection(Live):
         assert isinstance(connection, ResumableConnection)
         assert isinstance(transport, LeavableTransport)
         self.ending = True
-        if connection.lost is None:
-            over: defer.Deferred[ConnectionLost] = defer.Deferred()
-
-            def explain(lost: ConnectionLost) -> defer.Deferred[ConnectionLost]:
-                over.callback(lost)
-                return defer.succeed(lost)
-
-            connection.explain = explain
+        if connection.transport is not None:
+            closed: OneShot[None] = OneShot()
+            connection.when_closed.append(lambda _: closed.fire(None))
             connection.leave()
-            await over
+            await closed.when_fired()
         await transport.left()
 
     def abandon(self) -> None:

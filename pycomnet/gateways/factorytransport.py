@@ -56,7 +56,8 @@ class FactoryGatewayTransport:
         self._text = ErrorText(request.output)
         self._control: ChannelCore | None = None
         self._channel: Channel | None = None
-        self._answer: defer.Deferred[dict[str, Any]] | None = None
+        #: the service's first value
+        self._answer: OneShot[dict[str, Any]] = OneShot()
         #: the gateway's connection, if it has pipes
         self._direct: Connection | None = None
         #: those pipes, if the gateway lingers
@@ -147,10 +148,9 @@ class FactoryGatewayTransport:
                 self._control_failed(failure)
 
         # The answer, or an error, may come at once.
-        answer: defer.Deferred[dict[str, Any]] = defer.Deferred()
-        self._answer = answer
+        self._answer = OneShot()
         control.set_callback(received, failed, NO_ENDMARKER)
-        found: dict[str, Any] = await answer
+        found: dict[str, Any] = await self._answer.when_fired()
         self._check_not_ended()
         return found
 
@@ -170,10 +170,8 @@ class FactoryGatewayTransport:
 
     def _received(self, value: Any) -> Any:
         """A value of the service on the control channel."""
-        if self._answer is not None and not _ANSWERS.isdisjoint(value):
-            answer, self._answer = self._answer, None
-            if not answer.called:
-                answer.callback(value)
+        if not self._answer.fired and not _ANSWERS.isdisjoint(value):
+            self._answer.fire(value)
         elif "stderr" in value:
             return self._text.feed(value["stderr"].encode())
         elif "ask" in value:
@@ -202,15 +200,12 @@ class FactoryGatewayTransport:
 
     def _control_failed(self, failure: Failure) -> None:
         """The control channel has ended with an error, or with the service's connection."""
-        problem = failure.value
+        problem: Any = failure.value
         lost = not self._ended.fired
         if lost:
             self.what = "the factory"
             self._reason = getattr(problem, "reason", None) or str(problem)
-        if self._answer is not None:
-            answer, self._answer = self._answer, None
-            if not answer.called:
-                answer.errback(failure)
+        self._answer.fail(problem)
         self._has_ended(None)
         if lost and self._direct is not None:
             self._direct.abort(ConnectionLost(self._reason))

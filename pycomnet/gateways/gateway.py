@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from twisted.internet import defer
 
 from pycomnet.channels.channel import Channel, ChannelCore
-from pycomnet.deferred import deferred
+from pycomnet.deferred import deferred, shielded
 from pycomnet.errors import (
     CodeNotSendable,
     ConnectionLost,
@@ -237,7 +237,7 @@ class Gateway(Live):
         """Whether the far side is connected."""
         return self._connection.lost is None
 
-    @deferred
+    @shielded
     async def exit(
         self,
         timeout: float | None = None,
@@ -272,7 +272,7 @@ class Gateway(Live):
         connection = self._connection
         return isinstance(connection, ResumableConnection) and connection.lingers
 
-    @deferred
+    @shielded
     async def leave(self) -> None:
         """Leave it to the factory service, as at the program's end: it lingers, to be resumed.
 

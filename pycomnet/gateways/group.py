@@ -16,7 +16,7 @@ from twisted.internet.interfaces import IReactorFromThreads
 from pycomnet import forks
 from pycomnet.channels.connection import Connection
 from pycomnet.channels.multichannel import MultiChannel
-from pycomnet.deferred import deferred
+from pycomnet.deferred import deferred, shielded
 from pycomnet.errors import EndpointError, PycomnetError, SpecError
 from pycomnet.far.live import Live
 from pycomnet.gateways import transports
@@ -289,8 +289,9 @@ class Group(Live):
         :param timeout: seconds for each far side, from the beginning of its own start.
         :param options: keys of all specs, as for :meth:`makegateway`.
         :returns: fires with the gateways, in the order of ``specs``. Fails with
-            :class:`GatewaysNotStarted` once all have been tried, if some could not be started; the
-            error has the others, which go on. Cancelling it ends those that are being started.
+            :class:`SpecError`; or with :class:`GatewaysNotStarted` once all have been tried, if
+            some could not be started: the error has the others, which go on. Cancelling it ends
+            those that are being started.
         """
         parsed = [Spec.parse(spec, **options) for spec in specs]
         parallel, timeout = whole("parallel", parallel, 1), real("timeout", timeout)
@@ -320,7 +321,7 @@ class Group(Live):
         """
         return MultiChannel([gateway.remote_exec(code, **kwargs) for gateway in self])
 
-    @deferred
+    @shielded
     async def terminate(self, timeout: float | None = None, *, grace: float | None = None) -> None:
         """End all gateways, also those that are still starting; as :meth:`Gateway.exit`.
 
@@ -364,9 +365,9 @@ class Group(Live):
         leaving = [gateway.leave() for gateway in self if gateway.lingers]
         return defer.gatherResults(leaving, consumeErrors=True).addBoth(lambda _: self.terminate())
 
-    @deferred
+    @shielded
     async def close(self, timeout: float | None = None, *, grace: float | None = None) -> None:
-        """As :meth:`terminate`, and refuse to make more."""
+        """As :meth:`terminate`, and make no more gateways."""
         self._closed = True
         self._finalizer()
         await self.terminate(timeout, grace=grace)

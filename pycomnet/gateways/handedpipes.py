@@ -41,8 +41,8 @@ class HandedPipes(Protocol):
     the connection is lost.
 
     :param fds: the descriptors that are written to and read from.
-    :param journal: gets the numbers of values that the user has taken. :param say: sends the
-        factory a value; also these numbers, if the journal is full.
+    :param journal: gets the numbers of values that the user has taken.
+    :param say: sends the factory a value; also these numbers, if the journal is full.
     """
 
     def __init__(

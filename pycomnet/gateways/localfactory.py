@@ -21,7 +21,7 @@ from zope.interface import implementer
 
 from pycomnet.auth import tokens
 from pycomnet.auth.admission import peer_credentials
-from pycomnet.channels.channel import ChannelCore
+from pycomnet.channels.channel import ChannelOwner
 from pycomnet.channels.connection import Connection
 from pycomnet.deferred import OneShot, deferred
 from pycomnet.errors import ConnectionLost, FactoryUnreachable, PycomnetError
@@ -75,15 +75,6 @@ class Resumable:
     left: float
     channels: int
     alive: bool
-
-
-class _Owner:
-    """The gateway of the channels to the service, which have none."""
-
-    id = "factory"
-
-    def abandoned(self, core: ChannelCore) -> None:
-        """No action needed: a gateway transport closes its own channels."""
 
 
 @implementer(IFileDescriptorReceiver)
@@ -142,7 +133,8 @@ class LocalFactory(Live):
         self._connecting: OneShot[FactoryConnection] | None = None
         #: fires when the connection that was made last is closed
         self._closed: OneShot[None] = OneShot()
-        self.owner = _Owner()
+        #: the owner of the channels to the service; the gateway transports close them
+        self.owner = ChannelOwner(NAME)
 
     def connected(self) -> defer.Deferred[FactoryConnection]:
         """Connect, if there is no connection.
@@ -179,8 +171,6 @@ class LocalFactory(Live):
                 credential=None if token is None else token.encode(),
                 keepalive=KEEPALIVE,
             )
-            ready = connection.when_ready()
-            ready.addErrback(lambda _: None)
             over: OneShot[None] = OneShot()
             self._closed = over
             connection.when_closed.append(lambda _: over.fire(None))
@@ -203,6 +193,7 @@ class LocalFactory(Live):
         except ConnectionLost as lost:
             raise FactoryUnreachable(f"{where}: {lost.reason}") from lost
         except PycomnetError as problem:
+            connection.goodbye()
             raise FactoryUnreachable(f"{where}: {problem}") from problem
         return connection
 

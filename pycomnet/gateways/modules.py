@@ -150,7 +150,7 @@ class ModuleOffer:
             if module and _found(value.__module__, path, value):
                 return f"{module}:{path}"
         holder = getattr(value, "__self__", None)
-        if holder is not None and not isinstance(holder, type(sys)):
+        if holder is not None and not isinstance(holder, ModuleType):
             of_holder = self.where(holder)
             name = getattr(value, "__name__", "")
             return f"{of_holder}.{name}" if of_holder and name.isidentifier() else None
@@ -171,20 +171,20 @@ class ModuleOffer:
         """As :meth:`where`, for an object without a name: a global of an offered module."""
         for module_name, module in list(sys.modules.items()):
             there = self._name_there(module_name)
-            if there is not None and isinstance(module, type(sys)):
+            if there is not None and isinstance(module, ModuleType):
                 for name, found in list(vars(module).items()):
                     if found is value:
                         return f"{there}:{name}"
         return None
 
-    # -- answers ---------------------------------------------------------------------------------
+    # -- replies ---------------------------------------------------------------------------------
 
-    def answer(self, question: Any) -> Any:
-        """Answer a far side's request.
+    def answer(self, request: Any) -> Any:
+        """The reply to a far side's request (docs/protocol.rst, "Modules").
 
         :raises ModuleRefused: it is refused; the far side gets the reason.
         """
-        match question:
+        match request:
             case {"list": str(name)}:
                 return self._list(name)
             case {"source": [*names]}:
@@ -193,7 +193,7 @@ class ModuleOffer:
                 return read_file(self._file(package, path))
             case {"names": [str(package), str(path)]}:
                 return names_in(self._file(package, path))
-        raise ModuleRefused("not a valid question about a module")
+        raise ModuleRefused("not a valid request for a module")
 
     def _find(self, fullname: str) -> ModuleSpec | None:
         """Find a module, if it is offered and exists."""
@@ -285,28 +285,28 @@ class ModuleSource:
         self._busy = False
 
     def accept(self, core: Any) -> None:
-        """Take a channel with a question."""
+        """Accept a channel with a request."""
         self._waiting.append(core)
         if not self._busy:
             self._busy = True
-            Deferred.fromCoroutine(self._answer_all())
+            Deferred.fromCoroutine(self._reply_to_all())
 
-    async def _answer_all(self) -> None:
+    async def _reply_to_all(self) -> None:
         while self._waiting:
             core = self._waiting.popleft()
-            answered = core.receive().addCallback(self._asked, core)
+            answered = core.receive().addCallback(self._reply, core)
             await answered.addErrback(_refuse, core).addErrback(_log_failure)
         self._busy = False
 
-    def _asked(self, question: Any, core: Any) -> Any:
-        sent = core.send(core.connection.encode(self.offer.answer(question)))
+    def _reply(self, request: Any, core: Any) -> Any:
+        sent = core.send(core.connection.encode(self.offer.answer(request)))
         core.close()
         return sent
 
 
 def _refuse(failure: Failure, core: Any) -> Failure | None:
     if failure.check(ChannelClosed, ConnectionLost):
-        return None  # nobody waits for the answer
+        return None  # nobody waits for the reply
     problem: Any = failure.value
     if isinstance(problem, PycomnetError | OSError):
         core.close(problem)
@@ -316,7 +316,7 @@ def _refuse(failure: Failure, core: Any) -> Failure | None:
 
 
 def _log_failure(failure: Failure) -> None:
-    log.failure("a far side's question about a module can't be answered", failure)
+    log.failure("a far side's request for a module has failed", failure)
 
 
 # -- what is offered ------------------------------------------------------------------------------

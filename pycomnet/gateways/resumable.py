@@ -102,7 +102,7 @@ class ResumableConnection(Connection):
                 self.purposes[purpose](core)
                 continue
             if not stream.local:
-                self._unclaimed[id] = core  # a value that is sent again may have it
+                self._unaccepted[id] = core  # a value that is sent again may have it
             self.restored.append(core)
 
     def leave(self) -> None:
@@ -177,6 +177,6 @@ class ResumableConnection(Connection):
 
     def _is_held(self, core: ChannelCore) -> bool:
         """Whether the user can still look at a channel."""
-        if core.stream.id in self._unclaimed or core in self.restored:
+        if core.stream.id in self._unaccepted or core in self.restored:
             return True
         return core.handle is not None and core.handle() is not None

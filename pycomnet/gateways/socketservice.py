@@ -8,7 +8,6 @@ is not authorised gets an error; nothing is started or kept for it.
 from __future__ import annotations
 
 import os
-import signal
 from collections.abc import Callable
 from typing import Any
 
@@ -32,7 +31,7 @@ from pycomnet.deferred import deferred
 from pycomnet.errors import PycomnetError
 from pycomnet.gateways.boot import boot, own_interpreter
 from pycomnet.gateways.output import shown
-from pycomnet.gateways.transportend import EXIT_TIMEOUT
+from pycomnet.gateways.transportend import EXIT_TIMEOUT, TransportEnd
 from pycomnet.gateways.transports.bootstrap import AfterMarker
 from pycomnet.gateways.transports.pipes import ProcessTransport
 from pycomnet.gateways.transports.process import LocalProcess, describe_status
@@ -67,6 +66,8 @@ class SocketServiceConfiguration:
     :ivar token_file: otherwise, a file with one token; it is created if it does not exist.
     :ivar insecure: whether it may listen without TLS where other machines can reach it.
     :ivar python: the interpreter of the workers and its arguments.
+    :ivar clients: the most programs that are connected at a time.
+    :ivar workers: the most processes of each program at a time.
     :ivar keepalive: seconds of silence after which a program is pinged.
     :ivar drain: seconds for programs to end their gateways when the service stops.
     """
@@ -114,6 +115,7 @@ class SocketClient(Protocol):
 
     :ivar name: its user's name, once it is authenticated.
     :ivar token_of: the user whose token it has shown, or None.
+    :ivar process: its fork server, once that is started.
     """
 
     def __init__(self, service: GatewayService) -> None:
@@ -258,17 +260,12 @@ class SocketClient(Protocol):
         if inner is not None:
             inner.unregisterProducer()
             inner.loseConnection()
-        for number in (signal.SIGTERM, signal.SIGKILL):
-            waiting = process.when_ended()
-            waiting.addTimeout(EXIT_TIMEOUT, self._service.reactor)
-            try:
-                await waiting
-                return
-            except defer.TimeoutError:
-                if inner is not None:
-                    inner.abortConnection()
-                process.kill(number)
-        await process.when_ended()
+
+        def abort() -> None:
+            if inner is not None:
+                inner.abortConnection()
+
+        await TransportEnd(process, abort, self._service.reactor).end(EXIT_TIMEOUT)
 
 
 class GatewayService(ListeningService[SocketServiceConfiguration]):
@@ -277,7 +274,8 @@ class GatewayService(ListeningService[SocketServiceConfiguration]):
     :param configuration: the configuration; it has been checked.
     :param failed: called with the error if it can't listen.
     :ivar port: the listening port, once it listens.
-    :ivar clients: the programs that are connected.
+    :ivar clients: the programs that are connected, or whose processes have not ended.
+    :ivar stopping: whether it takes no more programs.
     """
 
     reactor: GatewayReactor

@@ -27,13 +27,13 @@ class StillRuns(Exception):
 
 
 class EndingTransport(Protocol):
-    """The part of a gateway's transport that concerns its end: see ``GatewayTransport``."""
+    """What a :class:`TransportEnd` needs of a gateway's transport, or of a process."""
 
     @property
     def status(self) -> int | None:
         """How it ended."""
 
-    def when_ended(self) -> defer.Deferred[int | None]:
+    def when_ended(self) -> defer.Deferred[Any]:
         """Fires with that."""
 
     def kill(self, number: int) -> None:
@@ -94,7 +94,8 @@ class TransportEnd:
                 break
             self._abort()
             self._transport.kill(number)
-        return await self._transport.when_ended()
+        status: int | None = await self._transport.when_ended()
+        return status
 
     async def _ends_within(self, timeout: float) -> bool:
         ended = self._transport.when_ended()

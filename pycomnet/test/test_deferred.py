@@ -10,9 +10,47 @@ from twisted.internet import defer
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from pycomnet.deferred import Condition, OneShot, done, reporting
+from pycomnet.deferred import Condition, OneShot, done, reporting, shielded
 from pycomnet.test.garbage import collects
 from pycomnet.test.kit import first_cancels_rest
+
+
+class ShieldedTests(SynchronousTestCase):
+    """Functions that run to their end."""
+
+    def setUp(self) -> None:
+        self.event: OneShot[int] = OneShot()
+        self.ended: list[int] = []
+
+    @shielded
+    async def work(self) -> int:
+        """Wait for the event, and note that it was waited for."""
+        try:
+            result = await self.event.when_fired()
+        except ValueError:
+            self.ended.append(-1)
+            raise
+        self.ended.append(result)
+        return result
+
+    def test_cancelling_only_stops_the_waiting(self) -> None:
+        """The function goes on, and so do its other callers."""
+        one, two = self.work(), self.work()
+        one.cancel()
+        self.failureResultOf(one, defer.CancelledError)
+        self.event.fire(3)
+        self.assertEqual(self.successResultOf(two), 3)
+        self.assertEqual(self.ended, [3, 3])
+        self.assertEqual(self.successResultOf(self.work()), 3)
+
+    def test_error_reaches_who_waits_and_is_dropped_if_nobody_does(self) -> None:
+        """Nothing is logged for a caller that has cancelled."""
+        one, two = self.work(), self.work()
+        one.cancel()
+        self.failureResultOf(one, defer.CancelledError)
+        self.event.fail(ValueError("no"))
+        self.failureResultOf(two, ValueError)
+        self.assertEqual(self.ended, [-1, -1])
 
 
 class DoneTests(SynchronousTestCase):

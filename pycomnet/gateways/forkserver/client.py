@@ -20,7 +20,7 @@ from twisted.python.failure import Failure
 from pycomnet.channels.channel import ChannelCore
 from pycomnet.channels.connection import Connection
 from pycomnet.deferred import OneShot, deferred
-from pycomnet.errors import GatewayNotStarted
+from pycomnet.errors import GatewayNotStarted, PycomnetError
 from pycomnet.far.live import Live
 from pycomnet.gateways.connection import GatewayConnection
 from pycomnet.gateways.environment import working_directory
@@ -158,8 +158,14 @@ class ForkServerClient(Live):
         return found
 
     def send(self, fds: list[int]) -> int:
-        """Pass it descriptors; return the number by which it knows them."""
-        assert self.descriptor_socket is not None
+        """Pass it descriptors; return the number by which it knows them.
+
+        :raises BlockingIOError: its socket is full.
+        :raises OSError: they can't be passed.
+        :raises PycomnetError: it is being ended.
+        """
+        if self.descriptor_socket is None:
+            raise PycomnetError("the fork server was ended")
         self._number += 1
         socket.send_fds(self.descriptor_socket, [self._number.to_bytes(4, "big")], fds)
         return self._number

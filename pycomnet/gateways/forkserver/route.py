@@ -55,6 +55,8 @@ class FirstHop:
 class Route:
     """How a gateway is reached: the first fork server, those behind it, and how the last starts it.
 
+    :ivar first_hop: how the near side reaches the first fork server.
+    :ivar path: the programs by which each fork server starts the next one, in order.
     :ivar argv: an interpreter that the last fork server starts for this gateway; empty: it forks.
     :ivar master: the id of the gateway from which it is started, or None.
     """

@@ -15,12 +15,13 @@ from twisted.internet import defer
 from twisted.internet.interfaces import IReactorFromThreads, IReactorTime
 from twisted.python.failure import Failure
 
-from pycomnet.deferred import deferred
+from pycomnet.deferred import OneShot, deferred, shielded
 from pycomnet.errors import CodeNotSendable, GatewayDied, RemoteError
 from pycomnet.gateways.gateway import Gateway
 from pycomnet.gateways.pool.scheduler import REPLACEMENTS, NoGatewayLeft, WorkScheduler
 from pycomnet.gateways.pool.workqueue import MAX_TRIES, Failed, Item, WorkQueue
 from pycomnet.gateways.source import without_partial
+from pycomnet.ranges import whole
 from pycomnet.text.logs import Logger
 from pycomnet.wire.codec import make_codec
 
@@ -64,13 +65,13 @@ class CallQueue(WorkQueue[PoolCall]):
         super().__init__(tries)
         self.over: Exception | None = None
 
-    def suited(self, items: list[PoolCall], known: set[int], place: Gateway) -> list[PoolCall]:
-        """Those whose functions this gateway can run; the others fail with the reason."""
+    def suited(self, items: list[PoolCall], known: set[int], gateway: Gateway) -> list[PoolCall]:
+        """Those whose functions a gateway can run; the others fail with the reason."""
         refused: dict[int, CodeNotSendable] = {}
         for item in items:
             if item.key not in known and item.key not in refused:
                 try:
-                    place.request_for(item.function, awaits=True)
+                    gateway.request_for(item.function, awaits=True)
                 except CodeNotSendable as problem:
                     refused[item.key] = problem
         if not refused:
@@ -81,7 +82,7 @@ class CallQueue(WorkQueue[PoolCall]):
                 item.done(None, refused[item.key])
         return [item for item in items if item.key not in refused]
 
-    def message(self, items: Sequence[PoolCall], known: set[int], place: Gateway) -> list[Any]:
+    def message(self, items: Sequence[PoolCall], known: set[int], gateway: Gateway) -> list[Any]:
         """The message with the calls, and with the functions that are new to this loop."""
         forget = len(known) > MAX_KNOWN
         if forget:
@@ -90,15 +91,15 @@ class CallQueue(WorkQueue[PoolCall]):
         for item in items:
             if item.key not in known:
                 known.add(item.key)
-                functions[item.key] = place.request_for(item.function, awaits=True)
+                functions[item.key] = gateway.request_for(item.function, awaits=True)
         return [[item.payload for item in items], functions, forget]
 
     def succeeded(self, item: PoolCall, value: bytes) -> None:
-        """Tell who submitted it."""
+        """Give the submitter the outcome."""
         item.done(value, None)
 
     def failed(self, item: PoolCall, failed: Failed) -> None:
-        """Tell who submitted it."""
+        """Give the submitter the outcome."""
         if failed.type:
             error: Exception = RemoteError(failed.type, failed.message, failed.traceback)
         elif self.over is not None:
@@ -115,7 +116,7 @@ class Encoder:
     """
 
     def __init__(self, gateways: Iterable[Gateway]) -> None:
-        # Weakly: a gateway that was lost and replaced is not kept alive.
+        # Weak references, so that a gateway that was lost and replaced is not kept alive.
         self._gateways = weakref.WeakSet(gateways)
         codec = make_codec()
         self._decode = codec.decode
@@ -205,19 +206,15 @@ class GatewayPool:
                     f"a pool is made of gateways, not {gateway!r}: make them with "
                     "group.makegateway(spec), or give it the group"
                 )
-        for name, number, least in (
-            ("jobs", jobs, 1),
-            ("tries", tries, 1),
-            ("replace", replace, 0),
-        ):
-            if not isinstance(number, int) or number < least:
-                raise ValueError(f"{name} is a whole number of at least {least}, not {number!r}")
+        jobs, tries = whole("jobs", jobs, 1), whole("tries", tries, 1)
+        replace = whole("replace", replace)
         self.encoder = Encoder(chosen)
         self._queue = queue = CallQueue(tries if idempotent else 1)
         self._scheduler: WorkScheduler[PoolCall] = WorkScheduler(
             queue, None, jobs, replace, _said, reactor, "call"
         )
-        self._over = _run(self._scheduler, queue, chosen)
+        self._over: OneShot[None] = OneShot()
+        self._over.follow(_run(self._scheduler, queue, chosen))
         # If it is dropped, submitted calls are still run, as in concurrent.futures.
         self._finalizer = weakref.finalize(
             self, IReactorFromThreads(reactor).callFromThread, _end, queue, self._scheduler
@@ -275,7 +272,9 @@ class GatewayPool:
         :returns: an async iterator of the results, in the order of the items. It raises the error
             of the first call that failed. When it is closed, calls that have not begun are
             withdrawn.
+        :raises NumberRefused: ``buffersize`` is not a number from 1.
         """
+        buffersize = whole("buffersize", buffersize, 1)
         results: deque[defer.Deferred[Any]] = deque()
         items = zip(*iterables, strict=False)
         try:
@@ -309,7 +308,7 @@ class GatewayPool:
         """The calls that no gateway has taken."""
         return self._queue.waiting_items()
 
-    @deferred
+    @shielded
     async def shutdown(self, *, cancel: bool = False) -> None:
         """Accept no more calls.
 
@@ -329,20 +328,13 @@ class GatewayPool:
 
     def when_over(self) -> defer.Deferred[None]:
         """Fires when no more calls will be run. Cancelling it changes nothing."""
-        over: defer.Deferred[None] = defer.Deferred(lambda _: None)
-        self._over.addBoth(_tell, over)
-        return over
+        return self._over.when_fired()
 
     async def __aenter__(self) -> GatewayPool:
         return self
 
     async def __aexit__(self, kind: Any, *exception: object) -> None:
         await self.shutdown(cancel=kind is not None)
-
-
-def _check(name: str, number: object, least: int) -> None:
-    if not isinstance(number, int) or number < least:
-        raise ValueError(f"{name} is a whole number of at least {least}, not {number!r}")
 
 
 def _said(message: str) -> None:
@@ -352,12 +344,6 @@ def _said(message: str) -> None:
 def _end(queue: CallQueue, scheduler: WorkScheduler[PoolCall]) -> None:
     queue.end()
     scheduler.changed.ring()
-
-
-def _tell(result: Any, waiter: defer.Deferred[None]) -> Any:
-    if not waiter.called:
-        waiter.callback(None)
-    return result
 
 
 @deferred

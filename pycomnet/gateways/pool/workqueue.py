@@ -1,7 +1,8 @@
-"""The work queue: tracks each item: its worker, whether it is tried again, or is dropped.
+"""The work queue: the waiting items, and what becomes of those whose worker is lost.
 
-No I/O and no clock: items come in, chunks of them go out to workers, replies come back. The
-subclass gets each item's outcome with :meth:`WorkQueue.succeeded` and :meth:`WorkQueue.failed`.
+It does no I/O and has no clock. Items are put in, the scheduler takes chunks of them for workers,
+and reports the workers' replies. A subclass is told each item's outcome:
+:meth:`WorkQueue.succeeded` or :meth:`WorkQueue.failed`.
 """
 
 from __future__ import annotations
@@ -88,32 +89,33 @@ class WorkQueue(Generic[ItemT]):
         """An item has no result, and will not be tried again."""
         raise NotImplementedError
 
-    def message(self, items: Sequence[ItemT], known: set[int], place: Any) -> Any:
+    def message(self, items: Sequence[ItemT], known: set[int], gateway: Any) -> Any:
         """The message that gives a worker these items.
 
         :param known: the data that this worker already has; the queue updates it.
-        :param place: the worker's gateway.
+        :param gateway: the worker's.
         """
         raise NotImplementedError
 
-    def suited(self, items: list[ItemT], known: set[int], place: Any) -> list[ItemT]:
+    def suited(self, items: list[ItemT], known: set[int], gateway: Any) -> list[ItemT]:
         """Those of the items that a gateway can do; the others fail.
 
         :param known: as for :meth:`message`.
         """
         return items
 
-    def counts(self, item: ItemT) -> bool:
-        """Whether an item's result still matters."""
+    def is_wanted(self, item: ItemT) -> bool:
+        """Whether an item's result is still needed."""
         return True
 
     @property
     def crowded(self) -> bool:
-        """Whether replies should wait: see :meth:`holds_up`."""
+        """Whether too many results wait: then replies are received only if they
+        :meth:`holds_up` others."""
         return False
 
     def holds_up(self, items: Iterable[ItemT]) -> bool:
-        """Whether the reply for these has to be received although it is crowded."""
+        """Whether the reply for these items has to be received even while :attr:`crowded`."""
         return True
 
     @property
@@ -198,7 +200,7 @@ class WorkQueue(Generic[ItemT]):
         :param failures: index -> (type, message, traceback), for items that failed.
         """
         for index, (item, value) in enumerate(zip(items, values, strict=False)):
-            if not self.counts(item):
+            if not self.is_wanted(item):
                 continue
             self.outstanding -= 1
             failed = failures.get(index)
@@ -209,16 +211,16 @@ class WorkQueue(Generic[ItemT]):
         self.give_back(items[len(values) :])
 
     def give_back(self, items: Iterable[ItemT]) -> None:
-        """A worker has not begun these."""
+        """A worker gives back items that it has not begun."""
         for item in items:
-            if self.counts(item):
+            if self.is_wanted(item):
                 heapq.heappush(self._again, item)
 
     def lost(self, items: Iterable[ItemT]) -> int:
         """A worker that had these was lost; return how many will be tried again."""
         count = 0
         for item in items:
-            if not self.counts(item):
+            if not self.is_wanted(item):
                 continue
             item.losses += 1
             if item.losses >= self.tries:

@@ -14,7 +14,8 @@ from collections.abc import Callable
 from typing import Any
 
 from twisted.internet import defer
-from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.interfaces import IDelayedCall
+from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 
 from pycomnet.channels.channel import Channel, ChannelCore
@@ -38,6 +39,8 @@ from pycomnet.gateways.transports.stderr import ErrorPipe, ErrorText
 NO_FORK = 78
 #: Seconds between SIGKILL for a gateway and for its fork server, when that does not answer.
 KILL_TIMEOUT = 4.0
+#: Seconds between two attempts to pass descriptors while the fork server's socket is full.
+FULL_PAUSE = 0.005
 
 
 class ForkedGatewayTransport:
@@ -81,7 +84,7 @@ class ForkedGatewayTransport:
         self._connection = connection
         try:
             self.route = route = self._find(request)
-        except PycomnetError as problem:
+        except (PycomnetError, OSError) as problem:
             self._end(None)
             raise request.not_started(str(problem)) from None
         fork_servers = request.group.fork_servers
@@ -90,9 +93,9 @@ class ForkedGatewayTransport:
         ):
             await self._connect_alone()
             return
-        self.fork_server = fork_server = fork_servers.find(route.first_hop, request)
-        fork_server.enter(self)
         try:
+            self.fork_server = fork_server = fork_servers.find(route.first_hop, request)
+            fork_server.enter(self)
             await fork_server.when_ready()
             async with fork_server.turns:
                 await self._ask(fork_server, route, connection)
@@ -155,7 +158,7 @@ class ForkedGatewayTransport:
                     asked["descriptors"] = fork_server.send([stdin, stdout, stderr])
                     break
                 except BlockingIOError:
-                    await _pause(self._request.reactor)
+                    await deferLater(self._request.reactor, FULL_PAUSE)
         except BaseException:
             for fd in fds:
                 os.close(fd)
@@ -279,12 +282,6 @@ class ForkedGatewayTransport:
         if self._control is None and self.fork_server is not None:
             return self.fork_server.link.transport.stderr_tail()
         return self._text.tail()
-
-
-def _pause(reactor: IReactorTime) -> defer.Deferred[None]:
-    paused: defer.Deferred[None] = defer.Deferred()
-    reactor.callLater(0.005, paused.callback, None)
-    return paused
 
 
 __all__ = ["ForkedGatewayTransport"]

@@ -22,11 +22,13 @@ if TYPE_CHECKING:
 class GatewayRequest:
     """A request for a gateway.
 
+    :ivar spec: what it is to be, and where.
     :ivar id: its name in its group.
     :ivar output: called with each piece of text that the far process itself writes to its standard
         error; if it returns a Deferred, the next piece waits for that.
     :ivar group_reference: a weak reference to its group: the reactor keeps this request alive, and
         that must not keep the group alive.
+    :ivar reactor: watches its process and connection.
     """
 
     spec: Spec
@@ -76,7 +78,7 @@ class GatewayTransport(Protocol):
         """See above."""
 
     def connect(self, connection: Connection) -> defer.Deferred[None]:
-        """Reach the far side and make it the protocol's transport.
+        """Reach the far side, and connect the connection to it.
 
         :returns: fires when ``connection.makeConnection`` has been called; the hello may come
             later. Fails with :class:`GatewayNotStarted`, made by

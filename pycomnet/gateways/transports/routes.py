@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 from twisted.python.failure import Failure
 
-from pycomnet.channels.channel import Channel, ChannelCore
+from pycomnet.channels.channel import Channel, ChannelOwner
 from pycomnet.channels.core import NO_ENDMARKER
 from pycomnet.errors import ChannelClosed, PycomnetError
 from pycomnet.gateways.boot import boot_argv, interpreter
@@ -82,16 +82,6 @@ def via_route(request: GatewayRequest) -> Route:
     return attrs.evolve(found, master=spec.via)
 
 
-class WorkerChannelOwner:
-    """The owner of channels on a gateway's own connection; does not keep the gateway alive."""
-
-    def __init__(self, id: str) -> None:
-        self.id = id
-
-    def abandoned(self, core: ChannelCore) -> None:
-        """No reference to a channel is left."""
-
-
 def worker_route(master: Gateway) -> Route:
     """The route through a fork server that a gateway's worker starts, if none has forked that."""
     link = master.link
@@ -99,7 +89,8 @@ def worker_route(master: Gateway) -> Route:
 
     def opened(asked: GatewayRequest, descriptor_socket: int | None) -> GatewayTransport:
         near = link.connection
-        channel = Channel(near.open("channel", raw=True), WorkerChannelOwner(link.id))
+        # The gateway itself as the owner would be kept alive.
+        channel = Channel(near.open("channel", raw=True), ChannelOwner(link.id))
         kwargs = {"raw": channel, "argv": list(argv), "config": {"fork_server": {}}}
         request = exec_request(
             "from _pycomnet.far.gateways import start; start(None, argv, config, raw)", kwargs

@@ -15,7 +15,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from pycomnet.channels import connection as module
 from pycomnet.channels.channel import Channel
-from pycomnet.channels.connection import LINGER, MAX_UNCLAIMED, Connection
+from pycomnet.channels.connection import LINGER, MAX_UNACCEPTED, Connection
 from pycomnet.errors import (
     ChannelClosed,
     ConnectionLost,
@@ -901,7 +901,7 @@ class Purposes(PairCase):
         """But not of big ones: of those only the last are kept, and the others come as closed."""
         near, far = self.pair.channel()
         full = [bytes(65_000)] * 16
-        count = MAX_UNCLAIMED // WINDOW + 4
+        count = MAX_UNACCEPTED // WINDOW + 4
         for _ in range(count):
             self.unclaimed(far, *full)
         self.unclaimed(far, "small")

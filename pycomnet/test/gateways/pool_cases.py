@@ -336,3 +336,34 @@ class Cancelling(PoolCase):
         for options in ({"jobs": 0}, {"tries": 0}, {"replace": -1}, {"jobs": 1.5}):
             self.assertRaises(ValueError, pycomnet.GatewayPool, reactor, self.group, **options)
         self.assertRaises(ValueError, pycomnet.GatewayPool, reactor, [])
+
+    async def test_map_without_room_for_a_call_is_refused(self) -> None:
+        """It would give no results, as if there were no items."""
+        pool = await self.pool(1)
+        sizes: tuple[Any, ...] = (0, -1, 1.5)
+        for size in sizes:
+            with self.assertRaises(ValueError):
+                [value async for value in pool.map(square, [1, 2], buffersize=size)]
+        self.assertEqual([n async for n in pool.map(square, [1, 2], buffersize=1)], [1, 4])
+
+    async def test_cancelled_shutdown_still_shuts_down(self) -> None:
+        """Cancelling it only stops the waiting, also when the first of several waiters does it."""
+        pool = await self.pool(1)
+        go = self.path("go")
+        first = pool.submit(wait_for, str(go))
+        waiting = [pool.shutdown(), pool.shutdown(), pool.when_over(), pool.when_over()]
+        waiting[0].cancel()
+        await self.assertFailure(waiting[0], defer.CancelledError)
+
+        def cancel_rest(_: None) -> None:
+            for one in waiting[2:]:
+                one.cancel()
+
+        waiting[1].addCallback(cancel_rest)
+        go.touch()
+        self.assertEqual(await first, str(go))
+        await waiting[1]
+        for one in waiting[2:]:
+            await self.assertFailure(one, defer.CancelledError)
+        await pool.when_over()
+        await self.assertFailure(pool.submit(square, 1), RuntimeError)

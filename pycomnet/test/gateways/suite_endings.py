@@ -317,6 +317,25 @@ class Endings(GatewayCase):
         await self.assert_gone(*ids)
         await gw.join()
 
+    async def test_exit_cancelled_in_its_grace_still_ends_the_far_side(self) -> None:
+        """Cancelling ``exit`` while code has time to complete only stops the waiting."""
+        gw = await self.gateway()
+        channel = gw.remote_exec("""
+        import threading
+        try:
+            channel.receive()
+        except EOFError:
+            channel.send("told")
+        threading.Event().wait(0.3)
+        """)
+        ending = gw.exit(grace=600)
+        ending.addErrback(lambda failure: failure.trap(defer.CancelledError))
+        self.assertEqual(await channel.receive(), "told")
+        ending.cancel()
+        await ending
+        await gw.join()
+        self.assertFalse(gw.isalive())
+
     async def test_join_waits_without_ending_anything(self) -> None:
         """``join`` waits without ending anything, and can be cancelled."""
         gw = await self.gateway()

@@ -237,7 +237,7 @@ class Hostile(Tree):
             {"data": ["offeredpkg"]}, {"data": ["offeredpkg", 5]}, {"names": []}, {"source": "os"},
         )  # fmt: skip
         for question in questions:
-            self.assertIn("not a valid question", self.refused(offer, question))
+            self.assertIn("not a valid request", self.refused(offer, question))
         self.assertIn("no source", self.refused(offer, {"source": [5]}))
 
 
@@ -262,7 +262,7 @@ class Asking(Tree):
         self.pair.pump()
         self.assertEqual(self.successResultOf(waiting[0]), {"offeredpkg.one": b"one = 1\n"})
         for failed, words in zip(
-            waiting[1:], ("not a valid question", "was not offered"), strict=True
+            waiting[1:], ("not a valid request", "was not offered"), strict=True
         ):
             self.assertIn(words, self.failureResultOf(failed, RemoteError).getErrorMessage())
 

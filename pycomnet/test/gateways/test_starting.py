@@ -89,6 +89,29 @@ class Starting(SynchronousTestCase):
         self.assertEqual(sorted(cast(Any, self.cancelled)), ["a", "b"])
         self.assertEqual(self.ids(), ["a", "b"])
 
+    def test_unexpected_error_of_a_master_does_not_stop_its_followers(self) -> None:
+        """A follower is tried, and so fails for itself, whatever became of its master."""
+        result = self.start(2, "popen//id=m", "popen//via=m//id=f")
+        self.done("m", OSError("a fault of the transport"))
+        self.assertEqual(self.ids(), ["f"])
+        self.done("f", pycomnet.GatewayNotStarted("there is no gateway 'm'"))
+        self.failureResultOf(result, OSError)
+
+    def test_gateways_that_would_wait_for_each_other_are_refused(self) -> None:
+        """Nothing is started, and the error names them."""
+        for specs in (("b", "a"), ("b", "c", "a"), ("b", "c", "b")):
+            ids = "abc"
+            chosen = [f"popen//via={via}//id={id}" for id, via in zip(ids, specs, strict=False)]
+            problem = self.failureResultOf(self.start(2, *chosen), pycomnet.SpecError).value
+            self.assertIn("b", str(problem))
+            self.assertEqual(self.begun, [])
+
+    def test_gateway_that_names_itself_as_its_master_is_tried(self) -> None:
+        """It waits for nothing; making it says what is wrong."""
+        result = self.start(1, "popen//via=a//id=a")
+        self.done("a", pycomnet.GatewayNotStarted("there is no gateway 'a'"))
+        self.failureResultOf(result, pycomnet.GatewaysNotStarted)
+
     def test_no_specs_make_no_gateways(self) -> None:
         """There may be none."""
         self.assertEqual(self.successResultOf(self.start(1)), [])

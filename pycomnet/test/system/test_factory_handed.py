@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import pytest_twisted
-from twisted.internet.defer import DeferredList
+from twisted.internet.defer import CancelledError, Deferred, DeferredList
 from twisted.internet.task import deferLater
 
 import pycomnet
@@ -41,6 +41,44 @@ def numbers(channel, size):
     while True:
         channel.send([number, b"x" * (number * 97 % size)])
         number += 1
+
+
+@pytest_twisted.ensureDeferred
+async def test_gateway_is_left_once_for_all_who_leave_it(started: Daemons) -> None:
+    """Each who waits for that is told, also if the first was cancelled; and it can be resumed."""
+    _, address = start(started)
+    group = group_of(address)
+    gateway = await group.makegateway("popen//id=x//linger=60")
+    first, *others = [gateway.leave() for _ in range(3)]
+    first.addErrback(lambda failure: failure.trap(CancelledError))
+    first.cancel()
+    for other in others:
+        await other
+    await gateway.join()
+    await resumable(group, "x")
+    await (await group.makegateway("popen//id=x//resume=yes")).exit()
+    await group.close()
+
+
+@pytest_twisted.ensureDeferred
+async def test_leaving_a_gateway_that_is_just_ending_fires(started: Daemons) -> None:
+    """The connection is over, and how the far side ended isn't known yet."""
+    daemon, address = start(started)
+    group = group_of(address)
+    gateway = await group.makegateway("popen//id=x//linger=60")
+    connection = gateway.link.connection
+    closed: Deferred[None] = Deferred()
+    connection.when_closed.append(lambda _: closed.callback(None))
+    stop(daemon.pid)
+    try:
+        connection.abort(pycomnet.ConnectionLost("a test"))
+        await closed
+        assert gateway.isalive(), "it is known why"
+        left = gateway.leave()
+    finally:
+        os.kill(daemon.pid, signal.SIGCONT)
+    await left
+    await group.close()
 
 
 @pytest_twisted.ensureDeferred

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import signal
+import socket
 import sys
 from collections import Counter
 from pathlib import Path
@@ -262,6 +264,36 @@ class Supervisors(ForkServerCase):
         one.cancel()
         await self.failure(one, defer.CancelledError)
         self.assertEqual(await (await two).call("operator:add", 1, 2), 3)
+
+    async def test_missing_descriptors_fail_the_start_with_the_reason(self) -> None:
+        """A fork server without a descriptor-passing socket is not started: the error says why."""
+
+        def refuse(*args: Any) -> Any:
+            raise OSError(errno.EMFILE, "Too many open files")
+
+        patched = self.patch(socket, "socketpair", refuse)
+        error = await self.failure(
+            self.group.makegateway("popen//fork=yes"), pycomnet.GatewayNotStarted
+        )
+        self.assertIn("Too many open files", str(error))
+        patched.restore()
+        gw = await self.group.makegateway("popen//fork=yes")
+        self.assertEqual(await gw.call("operator:add", 1, 2), 3)
+
+    async def test_fork_server_that_ends_while_its_socket_is_full_fails_the_start(self) -> None:
+        """Who waits for room in its socket gets an error of the gateway's start."""
+        gw = await self.gateway()
+        transport: Any = gw.link.transport
+        fork_server = transport.fork_server
+
+        def full(fds: list[int]) -> int:
+            fork_server._close_descriptor_socket()
+            del fork_server.send
+            raise BlockingIOError
+
+        fork_server.send = full
+        error = await self.failure(self.group.makegateway(self.spec), pycomnet.GatewayNotStarted)
+        self.assertIn("the fork server was ended", str(error))
 
     async def test_70_gateways_at_once_leave_no_descriptors(self) -> None:
         """More at once than may be asked for at a time; each has descriptors of its own."""
