@@ -12,7 +12,7 @@ import pytest_twisted
 
 import pycomnet
 from pycomnet.far.rsync import entries
-from pycomnet.rsync import fetch, session
+from pycomnet.rsync import fetch, modules
 from pycomnet.test.rsync.fetch_cases import SCRIPTED, batch
 from pycomnet.test.rsync.kit import tree_of, write
 from pycomnet.test.system.daemons import Daemons, daemons
@@ -134,7 +134,7 @@ async def test_lists_that_lead_out_are_refused(
         await pycomnet.fetch(gateway, "any", tmp_path / "back" / "tree")
     data = gateway.newchannel(raw=True)
     options = {"root": b"copy", "mode": 0o755, "time": NOON}
-    channel = gateway.remote_exec(session.RECEIVE, data=data, options=options)
+    channel = gateway.remote_exec(modules.RECEIVE, data=data, options=options)
     await channel.send(listed)
     kind, reason = await channel.receive()
     assert kind == "stopped"
