@@ -15,10 +15,11 @@ from typing import Any, TypeVar
 
 import attrs
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IReactorThreads
+from twisted.internet.interfaces import IReactorThreads, IReactorTime
+from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThreadPool
 
-from pycomnet.deferred import OneShot, deferred
+from pycomnet.deferred import Condition, OneShot, deferred
 from pycomnet.far.rsync.entries import numbers_of
 from pycomnet.far.rsync.nested import place_of
 from pycomnet.far.rsync.scan import Batch, Scan
@@ -105,6 +106,9 @@ class Source:
         follows = "copy" in (options.links, options.outside)
         self._flags = _FLAGS if follows else _FLAGS | os.O_NOFOLLOW
         self._reactor = reactor
+        #: whether a thread lists a part of the tree, or reads short files; when it has ended
+        self._is_busy = False
+        self._ended_work = Condition()
         self._iterator: Iterator[Batch] = self.scan.batches()
         #: place -> a batch that a reader may still need, and its message
         self._batches: dict[int, tuple[Batch, list[object]]] = {}
@@ -126,6 +130,26 @@ class Source:
     def in_thread(self, function: Callable[..., T], *args: Any) -> Deferred[T]:
         """Run a function in a thread."""
         return deferToThreadPool(self._reactor, self._reactor.getThreadPool(), function, *args)
+
+    @deferred
+    async def _alone(self, function: Callable[..., T], *args: Any, gives_way: bool = False) -> T:
+        """Run a function of many short system calls in a thread, while no other one runs.
+
+        Each of its calls releases the interpreter's lock. Two threads of such calls take several
+        times as long as one after the other.
+
+        :param gives_way: whether whatever is asked for in the same turn of the reactor goes first.
+        """
+        while self._is_busy:
+            await self._ended_work.wait()
+            if gives_way:
+                await deferLater(IReactorTime(self._reactor), 0)
+        self._is_busy = True
+        try:
+            return await self.in_thread(function, *args)
+        finally:
+            self._is_busy = False
+            self._ended_work.notify_all()
 
     # -- the list --------------------------------------------------------------------------------
 
@@ -163,7 +187,7 @@ class Source:
             self._problem = failure.value
             waited.fail(failure.value)
 
-        self.in_thread(read).addCallbacks(done, failed)
+        self._alone(read, gives_way=True).addCallbacks(done, failed)
 
     def join(self, reader: object) -> None:
         """Add a reader of the list. All join before the first one reads."""
@@ -195,7 +219,7 @@ class Source:
         known = self._shorts.get(key)
         if known is None:
             known = self._shorts[key] = OneShot[Shorts]()
-            reading = self.in_thread(self._read_shorts, paths)
+            reading = self._alone(self._read_shorts, paths)
             if len(self._positions) > 1:
                 reading.addCallback(self._keep, key)
             else:

@@ -25,7 +25,7 @@ from .finish import reason_of
 from .tree import EARLIEST, LATEST, time_of
 
 #: Entries in a batch, about: few enough that the other end has something to do soon.
-BATCH = 2000
+BATCH = 1000
 #: The entries of the first batches: they double, so that the other end begins at once.
 FIRST_BATCH = 250
 ODD_TIME = "its time can't be sent: the last change will be in the year %d"

@@ -52,6 +52,35 @@ class SourceTests(RSyncCase):
         for number in range(2):
             self.assertTrue(os.path.exists(f"{self.target(number)}/there"))
 
+    async def test_short_calls_are_made_by_one_thread_at_a_time(self) -> None:
+        """While files are read nothing is listed, and what is to be read goes before a list."""
+        for name in "abcd":
+            self.in_source(name)
+        source = Source(self.source, make_options(), self.reactor)
+        done: list[str] = []
+        may_end = threading.Event()
+        self.addCleanup(may_end.set)
+        read = Source._read_shorts
+
+        def read_slowly(*args: Any) -> Any:
+            done.append("read")
+            may_end.wait(self.timeout)
+            done.append("end of it")
+            return read(*args)
+
+        def listed(result: Any) -> Any:
+            done.append("list")
+            return result
+
+        with mock.patch.object(Source, "_read_shorts", read_slowly):
+            first = source.shorts([(0, b"a")])
+            listing = source.batch(0).addCallback(listed)
+            first.addCallback(lambda _: source.shorts([(1, b"b")]))
+            may_end.set()
+            await gatherResults([first, listing])
+        self.assertEqual(done, ["read", "end of it"] * 2 + ["list"])
+        source.close()
+
     def in_target(self, number: int) -> None:
         os.makedirs(self.target(number))
         with open(f"{self.target(number)}/there", "wb"):
