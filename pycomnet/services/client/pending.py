@@ -115,15 +115,9 @@ class PendingCall(SentRequest):
 
     def replied(self, payload: bytes | memoryview) -> None:
         """The result has arrived, usually in the frame that closes the channel."""
-        deferred = self.deferred
+        deferred = self._finish()
         if deferred is None:
             return
-        # _finish, inlined, since every call runs this.
-        self.deferred = None
-        self.peer.pending -= 1
-        bucket = self.bucket
-        if bucket is not None:
-            bucket.pop(self, None)
         if payload == NOTHING and not self.files:
             deferred.callback(None)
             return
