@@ -15,7 +15,7 @@ from pycomnet.errors import (
     from_map,
 )
 from pycomnet.services.client.callerrors import of_a_call
-from pycomnet.services.client.pending import NOTHING, Taker
+from pycomnet.services.client.pending import Taker
 from pycomnet.services.client.sentrequest import SentRequest
 from pycomnet.wire.frames import ERROR, RESULT
 from pycomnet.wire.values import InvalidValue, ValueNotReceivable, ValueNotSendable
@@ -180,8 +180,6 @@ class PendingBatch(SentRequest):
         """Decode outcomes: each becomes an array of a result, or an error."""
         if not set(map(type, payloads)) <= {bytes}:
             raise InvalidValue("an outcome is a bin")
-        if payloads.count(NOTHING) == len(payloads):
-            return [[None]] * len(payloads)
         found = self.connection.decode_run(payloads)
         if found is None:
             found = [self._decode_one(payload) for payload in payloads]

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 from twisted.internet import defer
 
 from pycomnet.errors import DeadlineExceeded, InvalidArguments, PycomnetError
-from pycomnet.services.client.pending import NOTHING
 from pycomnet.services.server.batchparts import Outcomes, PartOfBatch, RefusedCall
 from pycomnet.services.server.callruns import CallRuns
 from pycomnet.services.server.request import PLAIN, Request, ServerCall
@@ -319,7 +318,7 @@ class ServerBatch(ServerCall):
         """Keep what a method has returned."""
         if type(result) in PLAIN:
             try:
-                payload = NOTHING if result is None else self.connection.encode([result])
+                payload = self.connection.encode([result])
             except Exception:
                 self.connection.answer(PartOfBatch(self, place), [result])  # which sends the reason
                 return
