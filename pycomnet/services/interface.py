@@ -83,24 +83,30 @@ class Method:
         """
         if self.args is None:
             return
-        if type(args) is dict:
-            # The fast path: arguments that pass here are valid.
-            kinds = self._kinds
-            for name, value in args.items():
-                found = kinds.get(name)
-                if found is None:
-                    break
-                types, optional = found
-                if types is None or type(value) in types or (value is None and optional):
-                    continue
-                break
-            else:
-                for name in self._required:
-                    if name not in args:
-                        break
-                else:
-                    return
-        self._check_each(args, self.args)
+        if args is None:
+            args = {}
+        if not isinstance(args, dict):
+            given = type(args).__name__
+            raise InvalidArguments(f"{self.name}: the arguments are a dict, not {given}")
+        kinds = self._kinds
+        for name, value in args.items():
+            found = kinds.get(name)
+            if found is None:
+                known = ", ".join(kinds) or "none"
+                raise InvalidArguments(f"{self.name}: no argument {name!r}; there are: {known}")
+            types, optional = found
+            if types is None or type(value) in types or (optional and value is None):
+                continue
+            if not isinstance(value, types) or (
+                isinstance(value, bool) and bool not in types and object not in types
+            ):
+                kind = _words(self.args[name])
+                raise InvalidArguments(
+                    f"{self.name}: {name!r} is {kind}, not {type(value).__name__}"
+                )
+        for name in self._required:
+            if name not in args:
+                raise InvalidArguments(f"{self.name}: the argument {name!r} is missing")
 
     def are_valid(self, several: list[Any]) -> bool:
         """A quick check of the arguments of several calls that all have all arguments.
@@ -119,33 +125,6 @@ class Method:
             )
         except KeyError:
             return False
-
-    def _check_each(self, args: object, declared: Mapping[str, Any]) -> None:
-        if args is None:
-            args = {}
-        if not isinstance(args, dict):
-            given = type(args).__name__
-            raise InvalidArguments(f"{self.name}: the arguments are a dict, not {given}")
-        for name in args:
-            if name not in declared:
-                known = ", ".join(declared) or "none"
-                raise InvalidArguments(f"{self.name}: no argument {name!r}; there are: {known}")
-        for name, kind in declared.items():
-            optional = _is_optional(kind)
-            if name not in args:
-                if not optional:
-                    raise InvalidArguments(f"{self.name}: the argument {name!r} is missing")
-                continue
-            value = args[name]
-            types = _types(kind)
-            if types is None or (optional and value is None):
-                continue
-            if not isinstance(value, types) or (
-                isinstance(value, bool) and bool not in types and object not in types
-            ):
-                raise InvalidArguments(
-                    f"{self.name}: {name!r} is {_words(kind)}, not {type(value).__name__}"
-                )
 
 
 def _is_optional(kind: object) -> bool:
