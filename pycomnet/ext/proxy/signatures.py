@@ -153,7 +153,7 @@ class MethodSignature:
         if args:
             kwargs = self._with_positional(args, kwargs)
         names = kwargs.keys()
-        if names == self.required or self.required <= names <= self.every:
+        if self.required <= names <= self.every:
             return kwargs
         if not names <= self.every:
             unknown = next(name for name in kwargs if name not in self.every)
