@@ -23,8 +23,6 @@ MOST_UNREAD = 1000
 
 _unpack = frames.HEAD.unpack_from
 _pack = frames.HEAD.pack
-_WHOLE_END = frames.END_HEADERS | frames.END_STREAM
-_WHOLE_FLAGS = (frames.END_HEADERS, _WHOLE_END)
 _Request = tuple[Http2Stream, str, bool, bytes, bytes, bool]
 
 
@@ -68,8 +66,9 @@ class Http2Connection:
         self._has_settings = False
         self.is_congested = False
         self._unread = 0
-        #: kind -> what reads its frames; DATA and HEADERS, the frequent ones, are not looked up
+        #: kind -> what reads its frames, except DATA
         self._readers: dict[int, Callable[[int, int, bytes], None]] = {
+            frames.HEADERS: self._headers_frame,
             frames.RST_STREAM: self._reset_frame,
             frames.SETTINGS: self._settings_frame,
             frames.PUSH_PROMISE: self._push,
@@ -269,7 +268,6 @@ class Http2Connection:
     def _read(self, data: bytes) -> int:
         """Process all complete frames; returns where they end."""
         at, size = 0, len(data)
-        streams, decoder = self.streams, self._header_decoder
         while size - at >= 9:
             word, flags, ident = _unpack(data, at)
             length, kind = word >> 8, word & 255
@@ -280,25 +278,10 @@ class Http2Connection:
             if end > size:
                 return at
             at = end
-            if kind <= 1 and self._block is None:
-                # Nearly all frames are of these kinds, and most have no other flags.
-                if kind:
-                    if flags in _WHOLE_FLAGS:
-                        stream = streams.get(ident)
-                        if stream is not None:
-                            self.received += 1
-                            headers = decoder.decode(data[start:end])
-                            if flags == _WHOLE_END:
-                                self._answer_ended(stream)
-                                stream.headers_received(headers, True)
-                            else:
-                                stream.headers_received(headers, False)
-                            continue
-                    self._headers_frame(ident & 0x7FFFFFFF, flags, data[start:end])
-                else:
-                    self._data_frame(ident & 0x7FFFFFFF, flags, data, start, end)
-                continue
-            self._other_frame(kind, ident & 0x7FFFFFFF, flags, data[start:end])
+            if kind == frames.DATA and self._block is None:
+                self._data_frame(ident & 0x7FFFFFFF, flags, data, start, end)
+            else:
+                self._other_frame(kind, ident & 0x7FFFFFFF, flags, data[start:end])
         else:
             return at
         raise EtcdProtocolViolation(
@@ -358,8 +341,6 @@ class Http2Connection:
             start += 5
             if start > end:
                 raise EtcdProtocolViolation("a HEADERS frame without its priority")
-        if not self._has_settings:
-            raise EtcdProtocolViolation("the first frame has to be SETTINGS")
         block = payload[start:end] if end - start != len(payload) else payload
         if flags & frames.END_HEADERS:
             self._headers_received(ident, flags, block)
