@@ -61,9 +61,6 @@ class NameserverLimits:
         check_fields(self)
 
 
-#: Names and addresses of the usual kind, which need no further check.
-_PLAIN = re.compile(r"[A-Za-z0-9_.:/-]+")
-_TCP = re.compile(r"tcp:[A-Za-z0-9_.-]+:[0-9]{1,5}")
 #: The least and most characters of a secret that an owner chooses; a shorter one could be guessed.
 MIN_SECRET, MAX_SECRET = 16, 128
 #: Characters that names must not have: wildcards of patterns, and the space, which is easy to
@@ -102,8 +99,6 @@ class Arguments:
             raise InvalidRegistration(f"{self._what}: unknown arguments: {names}")
 
     def _text(self, name: str, value: object, limit: int, forbidden: frozenset[str]) -> str:
-        if type(value) is str and len(value) <= limit and _PLAIN.fullmatch(value):
-            return value  # as nearly all are
         if (
             not isinstance(value, str)
             or not 0 < len(value) <= limit
@@ -175,8 +170,6 @@ class Arguments:
 
     def address(self) -> str:
         address: str = self.text("address", limit=self._limits.address)
-        if _TCP.fullmatch(address):
-            return address
         try:
             parse(address)
         except EndpointError as problem:
