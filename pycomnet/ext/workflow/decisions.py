@@ -39,9 +39,9 @@ class Evaluation:
     scope: Mapping[str, Any]
 
 
-@attrs.define  # a frozen one of so many attributes takes three times as long to make
+@attrs.frozen
 class StepCall:
-    """A call that has to be made. Nobody changes it.
+    """A call that has to be made.
 
     :ivar again: whether it was begun before a crash, and may have run.
     :ivar unsure: whether an attempt before this one may have run.

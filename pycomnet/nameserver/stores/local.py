@@ -26,7 +26,7 @@ def first_revision() -> int:
     return time.time_ns() // 1000
 
 
-@attrs.define(eq=False)  # not frozen: that takes three times as long to make
+@attrs.frozen(eq=False)
 class QueuedChange:
     """A change that was requested.
 
