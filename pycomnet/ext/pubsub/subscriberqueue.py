@@ -128,7 +128,6 @@ class SubscriberQueue:
         "policy",
         "preloaded",
         "queue",
-        "queues",
         "reading",
         "size",
         "skip",
@@ -145,8 +144,6 @@ class SubscriberQueue:
     ) -> None:
         self.patterns = patterns
         self.policy = policy
-        #: whether events may be queued without further checks, while there are few
-        self.queues = policy is not Policy.LATEST
         self.bound = bound
         self.size = 0
         #: bytes of the backlog

@@ -164,16 +164,9 @@ class Subscription(EventSink):
     def offer(self, event: EncodedEvent) -> None:
         """Queue a published event that matches the subscription."""
         intake = self.intake
-        size = intake.size + event.size
-        if size <= self._few and intake.cursor is None and intake.queues:
-            # The same as `intake.offer`, inlined: this runs for each event and subscriber.
-            intake.queue.append(event)
-            intake.size = size
-            intake.waiting.size += event.size
-            return
         if self.call is None or intake.cursor is not None:
             return  # the stream has just ended; or the subscription will read it in the history
-        if size > self._few and not self.waiting:
+        if intake.size + event.size > self._few and not self.waiting:
             self.flush()  # before anything is dropped
             if self.call is None:
                 return
@@ -212,10 +205,6 @@ class Subscription(EventSink):
             self._send_batch(call, run.batch(), len(run.rows))
         elif not intake.offer_all(run.events(), run.size):
             self._over_bound()
-
-    def ended(self) -> None:
-        self._few = -1
-        super().ended()
 
     def flush(self) -> None:
         intake, topic = self.intake, self.topic
