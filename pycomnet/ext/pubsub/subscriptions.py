@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from pycomnet.errors import PycomnetError
 from pycomnet.ext.pubsub.errors import SlowSubscriber
-from pycomnet.ext.pubsub.events import EncodedEvent
+from pycomnet.ext.pubsub.events import EncodedEvent, batch
 from pycomnet.ext.pubsub.recipients import EventRun
 from pycomnet.ext.pubsub.replay import replay_from_store
 from pycomnet.ext.pubsub.subscriberqueue import Item, Policy, SubscriberQueue
@@ -106,7 +106,7 @@ class EventSink(StreamFeed):
         if len(items) == 1 and type(items[0]) is EncodedEvent:
             payload = items[0].alone()
         else:
-            payload = self.topic.batch(upto, items)
+            payload = batch(upto, [item.payload for item in items])
         self._send_batch(call, payload, len(items))
 
     def _send_batch(self, call: ServerCall, payload: bytes, count: int) -> None:

@@ -20,7 +20,6 @@ from pycomnet.ext.pubsub.errors import PublisherGone
 from pycomnet.ext.pubsub.events import (
     OVERHEAD,
     EncodedEvent,
-    batch,
     check_key,
     encode_event,
     encode_payload,
@@ -33,7 +32,7 @@ from pycomnet.ext.pubsub.recipients import EventRun, Recipients
 from pycomnet.ext.pubsub.statistics import TopicStatistics
 from pycomnet.ext.pubsub.stores import EventStore
 from pycomnet.ext.pubsub.subjects import Patterns, check_subject
-from pycomnet.ext.pubsub.subscriberqueue import ALWAYS, Item, WaitingBytes
+from pycomnet.ext.pubsub.subscriberqueue import ALWAYS, WaitingBytes
 from pycomnet.ext.pubsub.subscriptions import BATCH, EventSink, Subscription
 from pycomnet.ext.pubsub.topicgroups import TopicGroups
 from pycomnet.far.live import Live
@@ -103,8 +102,6 @@ class Topic(Live):
         self.pressure = BackPressure(self._publish, limits.blocked, settings.block, reactor)
         #: subscriptions that wait for a turn in which they may examine the history
         self._beginning: deque[Callable[[], None]] = deque()
-        #: the last batch that was encoded in this turn
-        self._last_batch: tuple[int, list[Item], bytes] | None = None
         self.statistics = TopicStatistics(self, reactor)
 
     def __repr__(self) -> str:
@@ -352,19 +349,6 @@ class Topic(Live):
                 recipient.flush()
             except Exception:  # a defect: the others' events go on
                 log.failure("{interface}: can't send to {to}", interface=self, to=recipient)
-        self._last_batch = None
-
-    def batch(self, upto: int, items: list[Item]) -> bytes:
-        """Encode a batch: once for all subscriptions that get the same in a turn.
-
-        :param upto: the number up to which all events are sent with it.
-        """
-        last = self._last_batch
-        if last is not None and last[0] == upto and last[1] == items:
-            return last[2]
-        payload = batch(upto, [item.payload for item in items])
-        self._last_batch = upto, items, payload
-        return payload
 
     def relieve(self) -> None:
         """Too many bytes wait: the subscriptions with the most lose some, and no others."""
