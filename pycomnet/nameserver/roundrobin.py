@@ -6,12 +6,9 @@ from collections.abc import Iterator
 
 from pycomnet.nameserver.records import Record
 
-#: A ring of this length or less is searched linearly: that takes a microsecond, and no memory for
-#: the records' places.
-SMALL = 128
 #: In a ring of this length or less, the records' places are noted when a record is removed for the
 #: first time, which takes some milliseconds. In a longer one they are noted at once.
-MEDIUM = 20_000
+SHORT = 20_000
 
 
 class Ring:
@@ -40,7 +37,7 @@ class Ring:
         self.special += record.standing is not None
         if self._places is not None:
             self._places[record] = len(self.items) - 1
-        elif len(self.items) > MEDIUM:
+        elif len(self.items) > SHORT:
             self._note_places()
 
     def _note_places(self) -> dict[Record, int]:
@@ -49,11 +46,7 @@ class Ring:
 
     def _taken_out(self, record: Record) -> int:
         """Find the place of a record, and forget it."""
-        places = self._places
-        if places is None:
-            if len(self.items) <= SMALL:
-                return self.items.index(record)
-            places = self._note_places()
+        places = self._note_places() if self._places is None else self._places
         return places.pop(record)
 
     def remove(self, record: Record) -> None:

@@ -42,7 +42,7 @@ class RingTests(SynchronousTestCase):
 
     def test_each_has_its_turn_in_order(self) -> None:
         """Each has its turn, in order, small and large."""
-        for size in (2, 5, roundrobin.SMALL, roundrobin.SMALL + 1, roundrobin.MEDIUM + 1):
+        for size in (2, 5, roundrobin.SHORT + 1):
             names = [str(number) for number in range(size)]
             self.assertEqual(self.turns(self.ring(size), 2 * size), names * 2)
 
@@ -65,7 +65,7 @@ class RingTests(SynchronousTestCase):
 
     def test_others_keep_their_turns_when_one_is_removed(self) -> None:
         """Whatever is removed, the others keep their turns."""
-        for size in (5, roundrobin.SMALL + 40, roundrobin.MEDIUM + 3):
+        for size in (5, roundrobin.SHORT + 3):
             ring = self.ring(size)
             gone = ring.items[::3]
             for one in gone:
