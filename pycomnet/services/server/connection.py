@@ -79,8 +79,6 @@ class ServerConnection(Connection):
         self.heads: frozenset[bytes] | None = None
         #: the logins that it has; never changed, but replaced
         self.logins: Any = None
-        #: the one of them that came last; nothing begins with an empty tuple
-        self._head: bytes | tuple[()] = ()
         #: the login that is under way
         self.login: LoginCall | None = None
 
@@ -190,15 +188,6 @@ class ServerConnection(Connection):
         self.logins = logins
         if logins and self.transport is not None:
             self.server.unauthenticated.known(self.transport)
-        self._head = ()
-
-    def _has_head(self, payload: bytes) -> bool:
-        head = head_of(payload)
-        assert self.heads is not None
-        if head not in self.heads:
-            return False
-        self._head = head
-        return True
 
     def may_all(self, interface: str, method: str) -> bool:
         """Whether the client may make all calls of a method, as long as it has these logins."""
@@ -257,11 +246,7 @@ class ServerConnection(Connection):
             or server.running >= server.limits.running
             or server.ending
             or held.size + len(payload) > held.most
-            or (
-                self.heads is not None
-                and not payload.startswith(self._head)
-                and not self._has_head(payload)
-            )
+            or (self.heads is not None and head_of(payload) not in self.heads)
         ):
             self._call_of(id, False).arrived(payload, 0)
             return
