@@ -225,9 +225,8 @@ class ProxyMethod:
             signature; then nothing was sent.
         """
         invoke = self._invoke
-        if invoke is not None and not args:
-            if self._required <= kwargs.keys() <= self._every:
-                return invoke(self.__name__, kwargs)
+        if invoke is not None and not args and self._required <= kwargs.keys() <= self._every:
+            return invoke(self.__name__, kwargs)
         return self._call(args, kwargs)
 
     def _call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> defer.Deferred[Any]:
