@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left, insort
+from bisect import bisect_left
 from typing import Any
 
 import attrs
@@ -219,12 +219,9 @@ class Bases:
 
     def add(self, number: int) -> None:
         """Add a base, unless it is known."""
-        numbers = self._numbers
-        if numbers and numbers[-1] == number:
-            return  # as almost always
-        at = bisect_left(numbers, number)
-        if numbers[at : at + 1] != [number]:
-            insort(numbers, number)
+        at = bisect_left(self._numbers, number)
+        if self._numbers[at : at + 1] != [number]:
+            self._numbers.insert(at, number)
 
     def revision(self, fence: int) -> int:
         """The ``mod_revision`` of the registration with a fence: its base is the latest below."""
