@@ -27,12 +27,13 @@ class Request(Live):
     """A call, as its method sees it.
 
     :ivar args: the structured arguments that the caller passed to ``invoke``.
+    :ivar files: the blocks of binary data that came with it, as files that are open for reading.
     :ivar interface: the interface it is called by.
     :ivar method: the method's name.
     :ivar connection: the connection that it came on; it may be lost by now.
     """
 
-    __slots__ = ("_expires", "_files", "_logins", "args", "connection", "interface", "method")
+    __slots__ = ("_expires", "_logins", "args", "connection", "files", "interface", "method")
 
     def __init__(
         self,
@@ -50,18 +51,10 @@ class Request(Live):
         self.interface = interface
         self.method = method
         self.args = args
-        #: None for most: each call is such an object
-        self._files: list[Any] | None = None
+        self.files: list[Any] = []
 
     def __repr__(self) -> str:
         return f"<Request {self.interface} {self.method} from {self.peer}>"
-
-    @property
-    def files(self) -> list[Any]:
-        """The blocks of binary data that came with it, as files that are open for reading."""
-        if self._files is None:
-            self._files = []
-        return self._files
 
     def close_files(self) -> None:
         """Close the blocks that came with the call; this also happens when the call is over."""
