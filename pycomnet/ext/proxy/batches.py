@@ -88,8 +88,8 @@ class CollectedCalls:
 def batch_method(collected: CollectedCalls, method: ProxyMethod) -> Callable[..., BatchedCall]:
     """A method in a batch: a function that collects a call of it.
 
-    It is a function, as Python calls an object with ``__call__`` at twice the cost: a fifth of the row
-    "1,000 such calls in a batch".
+    It is a function, as Python calls an object with ``__call__`` at twice the cost: a fifth of the
+    row "1,000 such calls in a batch".
     """
     name = method.__name__
     # The service's description of it, once that is known, and what the fast path needs.
