@@ -177,9 +177,7 @@ class PendingBatch(SentRequest):
         """Decode outcomes: each becomes an array of a result, or an error."""
         if not set(map(type, payloads)) <= {bytes}:
             raise InvalidValue("an outcome is a bin")
-        found = self.connection.decode_run(payloads)
-        if found is None:
-            found = [self._decode_one(payload) for payload in payloads]
+        found = [self._decode_one(payload) for payload in payloads]
         if set(map(type, found)) == {list} and all(found):
             return found
         for n, outcome in enumerate(found):
