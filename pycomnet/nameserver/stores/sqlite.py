@@ -42,13 +42,8 @@ APPLICATION = 0x70636E73
 VERSION = 1
 #: Changes in one transaction; with more, the first would wait too long for the last.
 MAX_BATCH = 2_000
-#: Rows in one statement. For each number of rows there is a prepared statement.
-ROWS = 64
 #: Rows that are read before they are passed to the reactor.
 CHUNK = 10_000
-#: The most strings of interfaces and tags that are remembered while loading, so that records share
-#: equal ones.
-SHARED = 10_000
 #: Seconds to wait for a lock on the file: the nameserver that had it before may be closing it.
 BUSY = 10.0
 
@@ -143,7 +138,6 @@ class SQLiteStore:
             check_same_thread=False,
             isolation_level=None,
             timeout=BUSY,
-            cached_statements=4 * ROWS,
         )
         self._opening = self._pool.runInteraction(_tidily, self._read)
         try:
@@ -181,11 +175,10 @@ class SQLiteStore:
         # From now on, until the store is closed, the file does not know what leases have left.
         transaction.execute("INSERT OR REPLACE INTO state VALUES ('clean', 0)")
         cursor = transaction.execute(f"SELECT {COLUMNS} FROM registrations ORDER BY service")
-        shared: dict[str, tuple[str, ...]] = {}
         while rows := cursor.fetchmany(CHUNK):
             if self._closing:
                 raise StoreFailed(f"{self._path}: closed while it was read")
-            records = list(_records(rows, clean, shared))
+            records = list(_records(rows, clean))
             blockingCallFromThread(IReactorFromThreads(self._reactor), self._follower.load, records)
         return revision
 
@@ -300,26 +293,16 @@ def _tidily(transaction: Any, function: Callable[..., T], *args: Any) -> T:
         raise
 
 
-def _records(
-    rows: Sequence[tuple[Any, ...]], clean: bool, shared: dict[str, tuple[str, ...]]
-) -> Iterator[tuple[Record, float]]:
-    def split(text: str) -> tuple[str, ...]:
-        parts = shared.get(text)
-        if parts is None:
-            parts = tuple(text.split("\n")) if text else ()
-            if len(shared) < SHARED:
-                shared[text] = parts
-        return parts
-
+def _records(rows: Sequence[tuple[Any, ...]], clean: bool) -> Iterator[tuple[Record, float]]:
     for row in rows:
         service, interfaces, address, metadata, tags, ttl, lease, secret, fence, left, kept = row
         yield (
             Record(
                 service,
-                split(interfaces),
+                _split(interfaces),
                 address,
                 metadata,
-                split(tags),
+                _split(tags),
                 ttl,
                 lease,
                 secret,
@@ -328,6 +311,10 @@ def _records(
             ),
             left if clean else ttl,
         )
+
+
+def _split(text: str) -> tuple[str, ...]:
+    return tuple(text.split("\n")) if text else ()
 
 
 def _standing(kept: bytes) -> Standing | None:
@@ -353,17 +340,12 @@ def _write(
     transaction: Any, puts: list[tuple[Any, ...]], deletes: list[str], revision: int
 ) -> None:
     transaction.execute("BEGIN IMMEDIATE")
-    for start in range(0, len(puts), ROWS):
-        rows = puts[start : start + ROWS]
-        transaction.execute(
-            f"INSERT OR REPLACE INTO registrations ({COLUMNS}) VALUES "
-            + ", ".join([_VALUES] * len(rows)),
-            [value for row in rows for value in row],
-        )
-    for start in range(0, len(deletes), ROWS):
-        names = deletes[start : start + ROWS]
-        marks = ", ".join("?" * len(names))
-        transaction.execute(f"DELETE FROM registrations WHERE service IN ({marks})", names)
+    transaction.executemany(
+        f"INSERT OR REPLACE INTO registrations ({COLUMNS}) VALUES {_VALUES}", puts
+    )
+    transaction.executemany(
+        "DELETE FROM registrations WHERE service = ?", [(name,) for name in deletes]
+    )
     transaction.execute("UPDATE state SET value = ? WHERE key = 'revision'", (revision,))
 
 
