@@ -1,7 +1,8 @@
 """HTTP/2's header blocks (HPACK, RFC 7541), each encoded and decoded once.
 
 A client sends the same few headers in all requests, and gets the same few back. So blocks are
-cached while their meaning can't change:
+cached while their meaning can't change; without either cache, the row "get 64" of
+benchmarks/etcd.py takes twice the processor time:
 
 * Requests use the dynamic table. A block whose headers are all in the table does not change the
   table. The block is cached until another request adds a header to the table.

@@ -314,7 +314,8 @@ class NameService(RegistrationChanges):
         args = request.args
         self._counts["located"] += 1
         if args and len(args) == 1 and "interface" in args:
-            # The usual request. A name that is found is valid, and needs no check.
+            # The usual request: the row "locate the only one". A name that is found is valid, and
+            # needs no check.
             record = self.directory.locate(args["interface"], None, NO_TAGS, now)
             if record is not None:
                 return self._view.aged(record.as_map(now))

@@ -9,7 +9,8 @@ from pycomnet.nameserver.records import Record
 from pycomnet.services.client.weights import MAX_WEIGHT, WEIGHT
 
 #: The weights of this many records or fewer are added up. Of more, records are picked at random and
-#: accepted with a probability by their weight (rejection sampling).
+#: accepted with a probability by their weight (rejection sampling): of 1,000 one is located in an
+#: eighth of the time.
 FEW = 32
 #: How many picks may be rejected before all weights are added up nevertheless.
 PICKS = 64

@@ -109,7 +109,8 @@ class Method:
                 raise InvalidArguments(f"{self.name}: the argument {name!r} is missing")
 
     def are_valid(self, several: list[Any]) -> bool:
-        """A quick check of the arguments of several calls that all have all arguments.
+        """A quick check of the arguments of several calls that all have all arguments, for the row
+        "1,000 such calls in a batch".
 
         :returns: True if they are valid; False if :meth:`check` has to decide on each.
         """

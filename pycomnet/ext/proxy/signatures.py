@@ -65,7 +65,8 @@ def _several(names: list[str]) -> str:
 def namer(names: tuple[str, ...]) -> Callable[[tuple[Any, ...]], dict[str, Any]]:
     """A function that names values, which are as many as the names.
 
-    For so few as most methods have, it takes a third of the time of ``dict(zip(names, values))``.
+    For so few as most methods have, it takes a third of the time of ``dict(zip(names, values))``,
+    which is a fifth of the row "1,000 such calls in a batch".
     """
     if len(names) == 1:
         (only,) = names

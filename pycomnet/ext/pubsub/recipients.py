@@ -82,7 +82,8 @@ class Recipients(Generic[T]):
 
 
 class EventRun(Generic[T]):
-    """Events of one reactor turn that follow each other and have the same recipients.
+    """Events of one reactor turn that follow each other and have the same recipients. The rows
+    "128 B, one to one" and "one to 100" need it.
 
     :param recipients: the subscriptions and groups whose patterns match the events.
     :param members: those of them that get the events from the run. The others still read the

@@ -147,7 +147,7 @@ class Subscriber(Live):
     async def __anext__(self) -> Any:
         items = self._items
         if items is not None and self.group is None:
-            # `_take`, inlined for the usual item.
+            # `_take`, inlined for the usual item: the row "128 B, one to one" needs it.
             for item in items:
                 if type(item) is list:
                     return item[4]

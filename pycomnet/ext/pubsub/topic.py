@@ -162,7 +162,8 @@ class Topic(Live):
                 or run.recipients is not self._wanting.get(subject)
             ):
                 return self._check_and_publish(value, key, subject)
-            # Most events come here: the checks were made for the event before.
+            # Most events come here: the checks were made for the event before. The row "128 B, one
+            # to one" needs it.
             number, time = self._next, self._time
             payload = encode_payload(number, subject, None, time, value, self._longest)
             if run is not self._run or number != self._next:
