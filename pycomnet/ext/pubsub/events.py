@@ -44,8 +44,8 @@ class EncodedEvent:
         return f"<EncodedEvent {self.sequence} {self.subject!r}>"
 
     def alone(self) -> bytes:
-        """The batch that contains only this event: the same bytes for all subscribers. The row "1 MB,
-        one to 10" needs it."""
+        """The batch that contains only this event: the same bytes for all subscribers. The row
+        "1 MB, one to 10" needs it."""
         if self._alone is None:
             self._alone = batch(self.sequence, [self.payload])
         return self._alone

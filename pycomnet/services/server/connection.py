@@ -23,6 +23,7 @@ from pycomnet.errors import (
 from pycomnet.net import endpoints
 from pycomnet.net.eager import BULK_SIZE
 from pycomnet.services.blocks import OutgoingBlocks, Owner
+from pycomnet.services.client.pending import NOTHING
 from pycomnet.services.server.accessgate import Caller, LoginCall, head_of
 from pycomnet.services.server.batches import ServerBatch
 from pycomnet.services.server.limits import PEEK
@@ -285,7 +286,7 @@ class ServerConnection(Connection):
             return
         if type(result) in PLAIN:
             try:
-                answer = self.encode([result])
+                answer = NOTHING if result is None else self.encode([result])
             except Exception:
                 self.answer(self._call_of(id), [result])  # which sends the reason
             else:
