@@ -140,7 +140,7 @@ class TokensFileTests(FileCase):
 
     def test_file_has_to_be_in_order_at_first(self) -> None:
         """The error is that of the file."""
-        for text, words in (("[alice]\n", "one of"), ("", "no section"), ("# none\n", "no section")):
+        for text, words in (("[alice]\n", "one of"), ("", "no sec"), ("# none\n", "no sec")):
             path = self.file("tokens", text)
             with self.assertRaisesRegex(TokenError, words):
                 Admission.of("a", ("tcp:1",), tokens=path)
