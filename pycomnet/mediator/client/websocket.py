@@ -229,7 +229,12 @@ class WebSocketLink(Socket):
         self._posting.addCallbacks(self._posted, self._not_posted)
 
     @deferred
-    async def _request(self, upload: StreamingBody) -> dict[str, Any]:
+    async def _request(self, upload: StreamingBody) -> int:
+        """Send a POST; returns how much the server has received then.
+
+        :raises RequestRefused: the server refused it.
+        :raises PycomnetError: the response is not a mediator's.
+        """
         stream = self.stream
         response = await stream.client.request(
             "POST", stream.path, upload, OCTETS, offset=self.position
@@ -237,17 +242,19 @@ class WebSocketLink(Socket):
         about = await read_json(response, OPEN_TIMEOUT, stream.reactor)
         if response.code != 200:
             raise refused(response.code, about)
-        return about
+        received = about.get("received", -1)
+        if not stream.out.base <= received <= stream.out.end:
+            raise PycomnetError("the response to a POST does not tell how much was received")
+        return int(received)
 
     def must_end(self) -> bool:
         """Whether a POST should end as soon as everything is sent."""
         return self.stream.state is _CLOSED
 
-    def _posted(self, about: dict[str, Any]) -> None:
+    def _posted(self, received: int) -> None:
         self._posting = self._upload = None
         if self.over:
             return
-        received = int(about["received"])
         self.position = max(self.position, received)
         self.stream.confirmed(received)
         self._happens(LinkEvent.POSTED)

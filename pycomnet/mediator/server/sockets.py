@@ -352,6 +352,10 @@ class ExecSocket(Socket):
         session, positions = self._session, self._positions
         for stream in ("stderr", "stdout"):
             queue = session.streams[stream]
+            if (
+                positions[stream] < queue.base
+            ):  # its client has these bytes, over another connection
+                positions[stream] = queue.base
             while positions[stream] < queue.end and not self.congested:
                 piece = queue.read(positions[stream], MESSAGE_SIZE)
                 self.send(stream, positions[stream], piece)
