@@ -1,4 +1,4 @@
-"""A far side's streams over a WebSocket."""
+"""The client's WebSocket, which carries a far side's streams."""
 
 from __future__ import annotations
 
@@ -64,6 +64,8 @@ class Lost(PycomnetError):
 
 
 class _Factory:
+    """A factory that returns an existing protocol."""
+
     def __init__(self, protocol: Any) -> None:
         self._protocol = protocol
 
@@ -93,7 +95,7 @@ async def over_websocket(stream: HTTPTransport) -> None:
     connecting: defer.Deferred[Any] = defer.Deferred.fromCoroutine(
         WebSocketClientEndpoint(client.endpoints, url).connect(_Factory(link))
     )
-    # Twisted does not notify waiters for a handshake when its connection is lost.
+    # Twisted's ``connect`` does not fail when the connection is lost during the handshake.
     link.closed.addCallback(lambda _: connecting.cancel())
     connecting.addTimeout(OPEN_TIMEOUT, stream.reactor)
     try:

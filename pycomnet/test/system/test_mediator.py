@@ -339,7 +339,8 @@ def test_emptied_tokens_file_withdraws_all_tokens_after_half_a_minute(
     assert mediator.curl("/").status == 401
     assert still_there([process]) == []
     tokens.write_text(whole)
-    assert mediator.curl("/").status == 200
+    metrics = mediator.curl("/metrics").body.decode()
+    assert 'processes_ended_total{reason="withdrawn"} 1.0' in metrics
 
 
 def test_withdrawn_token_is_refused_and_what_it_started_ends(
