@@ -160,7 +160,7 @@ class TokensFileTests(FileCase):
             looked.append(os.path.basename(path))
             return real(path)
 
-        with mock.patch.object(reloadedfiles.os, "stat", stat):
+        with mock.patch.object(os, "stat", stat):
             self.assertEqual(self.name(tokens, "user-7-0123456789abcdef"), "user-7")
             self.assertEqual(looked, ["tokens", "user-7.token"])
             looked.clear()
