@@ -1,4 +1,4 @@
-"""The lifecycles of a far side that the factory keeps: its own, and that of its program's route.
+"""The state tables of a far side that the factory keeps: its own, and its program's route's.
 
 docs/lifecycles.rst has the same tables, for readers.
 """

@@ -27,8 +27,9 @@ class UserTokens(TokensFile):
             name: self._limits.changed(token.options, f"tokens file {self.path}, [{name}]")
             for name, token in checker.tokens.items()
         }
-        self.users.clear()
-        self.users.update(found)
+        if found:  # a file without users may not count yet: those of before keep their limits
+            self.users.clear()
+            self.users.update(found)
         return checker
 
 
