@@ -64,8 +64,8 @@ class WatcherThreadTests(RSyncCase):
         Pauses.made = []
         with (
             mock.patch.dict(sys.modules, {"watchfiles": FakeWatchfiles(list(steps))}),
-            mock.patch("pycomnet.rsync.watcher.Event", Pauses),
-            mock.patch("pycomnet.rsync.watcher.Thread") as thread,
+            mock.patch("pycomnet.rsync.filewatcher.Event", Pauses),
+            mock.patch("pycomnet.rsync.filewatcher.Thread") as thread,
         ):
             root = os.fsencode(self.source)
             args = root, make_options(), changes.append, failures.append, reactor
