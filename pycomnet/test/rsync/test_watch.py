@@ -10,7 +10,7 @@ from typing import Any
 from unittest import mock
 
 import pycomnet
-from pycomnet.rsync import watcher as watchers
+from pycomnet.rsync import filewatcher as watchers
 from pycomnet.rsync.changes import EVERYTHING, Changes
 from pycomnet.rsync.options import make_options
 from pycomnet.test.rsync.case import RSyncCase
