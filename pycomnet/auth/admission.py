@@ -19,13 +19,13 @@ from twisted.internet import defer
 from twisted.internet.address import UNIXAddress
 from twisted.python.failure import Failure
 
+from pycomnet.auth.reloadedtokens import ReloadedTokens
 from pycomnet.auth.tokens import (
     KnownToken,
     TokenChecker,
     default_token_path,
     load_or_make_token,
 )
-from pycomnet.auth.tokensfile import TokensFile
 from pycomnet.deferred import deferred
 from pycomnet.errors import EndpointError, PycomnetError, TokenError
 from pycomnet.net import endpoints
@@ -92,7 +92,7 @@ class Admission:
     :ivar token_path: the file with the token, if there is only one.
     """
 
-    checker: TokenChecker | TokensFile | None = None
+    checker: TokenChecker | ReloadedTokens | None = None
     uids: Collection[int] = attrs.field(factory=lambda: frozenset({os.geteuid(), 0}))
     certificates: bool = False
     token_path: Path | None = None
@@ -116,7 +116,7 @@ class Admission:
         """
         certificates = any(wants_certificates(each) for each in listen)
         if tokens is not None:
-            file = TokensFile(tokens)
+            file = ReloadedTokens(tokens)
             file.open()
             return cls(file, certificates=certificates)
         if token_file is None and all(

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 
+from pycomnet.auth.reloadedtokens import ReloadedTokens
 from pycomnet.auth.tokens import TokenChecker
-from pycomnet.auth.tokensfile import TokensFile
 from pycomnet.mediator.server.model import READERS, UserLimits
 
 
-class UserTokens(TokensFile):
+class UserTokens(ReloadedTokens):
     """The tokens and limits of users.
 
     :param limits: the limits that a section may change.

@@ -10,8 +10,8 @@ from twisted.internet.task import Clock
 from pycomnet.auth import reloadedfiles
 from pycomnet.auth.admission import Admission, NotAdmitted
 from pycomnet.auth.reloadedfiles import EMPTY_AFTER
+from pycomnet.auth.reloadedtokens import POLL_EVERY, ReloadedTokens
 from pycomnet.auth.tokens import KnownToken, TokenChecker, digest
-from pycomnet.auth.tokensfile import POLL_EVERY, TokensFile
 from pycomnet.errors import TokenError
 from pycomnet.mediator.server.model import UserLimits
 from pycomnet.mediator.server.usertokens import UserTokens
@@ -22,7 +22,7 @@ BOTH = f"[alice]\ntoken = {ALICE}\n[bob]\ntoken = {BOB}\n"
 ONLY_BOB = f"[bob]\ntoken = {BOB}\n"
 
 
-class TokensFileTests(FileCase):
+class ReloadedTokensTests(FileCase):
     """A tokens file that is watched."""
 
     def setUp(self) -> None:
@@ -30,15 +30,15 @@ class TokensFileTests(FileCase):
         self.clock = Clock()
         self.withdrawn: list[frozenset[str]] = []
 
-    def watched(self, text: str = BOTH) -> TokensFile:
+    def watched(self, text: str = BOTH) -> ReloadedTokens:
         """The file with this text."""
-        tokens = TokensFile(self.file("tokens", text))
+        tokens = ReloadedTokens(self.file("tokens", text))
         tokens.open()
         tokens.watch(self.clock, self.withdrawn.append)
         self.addCleanup(tokens.unwatch)
         return tokens
 
-    def name(self, tokens: TokensFile, token: str) -> str | None:
+    def name(self, tokens: ReloadedTokens, token: str) -> str | None:
         """Whose token this is."""
         found = tokens.find(token.encode())
         return found.name if found else None
@@ -117,7 +117,7 @@ class TokensFileTests(FileCase):
             told.append(names)
             raise RuntimeError("of a session")
 
-        tokens = TokensFile(self.file("tokens", BOTH))
+        tokens = ReloadedTokens(self.file("tokens", BOTH))
         tokens.open()
         tokens.watch(self.clock, withdrawn)
         self.addCleanup(tokens.unwatch)

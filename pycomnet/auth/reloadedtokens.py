@@ -23,7 +23,7 @@ POLL_EVERY = 1.0
 
 
 @implementer(ICredentialsChecker)
-class TokensFile(ReloadedFiles[TokenChecker]):
+class ReloadedTokens(ReloadedFiles[TokenChecker]):
     """The tokens of a tokens file (:func:`~pycomnet.auth.tokens.load_tokens`) and of the files that
     it names.
 
@@ -107,4 +107,4 @@ class TokensFile(ReloadedFiles[TokenChecker]):
             self._polling.stop()
 
 
-__all__ = ["POLL_EVERY", "TokensFile"]
+__all__ = ["POLL_EVERY", "ReloadedTokens"]
