@@ -116,6 +116,8 @@ class GatewayExecutor(Executor):
         with self._lock:
             submitted, self._submitted = self._submitted, deque()
             self._told = False
+        if _reactor_thread.stopped:
+            self._outcomes.put(None)  # the pool may not have noticed its end
         if not submitted:
             return
         problem: Exception
