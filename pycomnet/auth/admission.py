@@ -19,13 +19,13 @@ from twisted.internet import defer
 from twisted.internet.address import UNIXAddress
 from twisted.python.failure import Failure
 
+from pycomnet.auth.reloadedtokens import ReloadedTokens
 from pycomnet.auth.tokens import (
     KnownToken,
     TokenChecker,
     default_token_path,
     load_or_make_token,
 )
-from pycomnet.auth.tokensfile import TokensFile
 from pycomnet.deferred import deferred
 from pycomnet.errors import EndpointError, PycomnetError, TokenError
 from pycomnet.net import endpoints
@@ -37,9 +37,9 @@ log = Logger()
 
 #: Seconds within which a peer that has connected has to identify itself.
 HELLO_TIMEOUT = 10.0
-#: How often it is tried to be the only one that begins to listen, and the seconds in between.
-ATTEMPTS = 20
-ATTEMPT = 0.01
+#: How often a daemon tries to lock its socket's directory before it listens; seconds between tries.
+LOCK_TRIES = 20
+LOCK_DELAY = 0.01
 
 
 class NotAdmitted(PycomnetError):
@@ -68,9 +68,10 @@ def peer_credentials(transport: Any) -> PeerCredentials | None:
 
 
 def check_exposure(listen: str, insecure: bool = False) -> None:
-    """Check that nobody can read the traffic of a listener.
+    """Check that nobody else can read the traffic of a listener.
 
     :param listen: its endpoint string.
+    :param insecure: whether the user accepts that others can.
     :raises EndpointError: other machines could reach it without TLS, and ``insecure`` is not set.
     """
     if insecure or endpoints.is_tls(listen) or endpoints.is_local(listen):
@@ -92,7 +93,7 @@ class Admission:
     :ivar token_path: the file with the token, if there is only one.
     """
 
-    checker: TokenChecker | TokensFile | None = None
+    checker: TokenChecker | ReloadedTokens | None = None
     uids: Collection[int] = attrs.field(factory=lambda: frozenset({os.geteuid(), 0}))
     certificates: bool = False
     token_path: Path | None = None
@@ -108,15 +109,15 @@ class Admission:
         """The admission of a service, from its options.
 
         :param service: its name, by which it finds its own token.
-        :param listen: its endpoint string. A token is needed unless this is a unix socket, whose
-            peers the system knows, or asks for client certificates.
+        :param listen: its endpoint strings. A token is needed unless each of them is a unix socket,
+            whose peers the system knows, or asks for client certificates.
         :param tokens: a file with several tokens; it is read again when it changes.
         :param token_file: otherwise, a file with one token; it is created if it does not exist.
         :raises TokenError: such a file is wrong, or can't be created.
         """
         certificates = any(wants_certificates(each) for each in listen)
         if tokens is not None:
-            file = TokensFile(tokens)
+            file = ReloadedTokens(tokens)
             file.open()
             return cls(file, certificates=certificates)
         if token_file is None and all(
@@ -230,7 +231,7 @@ def wants_certificates(listen: str) -> bool:
 
 @deferred
 async def listen_on(reactor: EndpointReactor, listen: str, factory: Any) -> Any:
-    """Listen. Only this user can use a unix socket, and a stale socket is replaced.
+    """Listen. A unix socket is for this user alone, and replaces a stale one.
 
     :param listen: an endpoint string.
     :returns: fires with the port. Fails with :class:`PycomnetError` when other users could put a
@@ -252,18 +253,19 @@ async def listen_on(reactor: EndpointReactor, listen: str, factory: Any) -> Any:
 def _one_at_a_time(path: str) -> Iterator[None]:
     """Keep other daemons from beginning to listen in this directory meanwhile.
 
-    If two daemons found a stale socket, the second would remove the first one's new lock.
+    Otherwise two daemons could find a stale socket, and the second would remove the first one's new
+    lock.
     """
     try:
         fd = os.open(os.path.dirname(path) or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as problem:
         raise EndpointError(f"can't listen on {path}: {problem.strerror}") from problem
     try:
-        for _ in range(ATTEMPTS):  # whoever else holds it for long can't keep us from listening
+        for _ in range(LOCK_TRIES):  # whoever else holds it for long can't keep us from listening
             with contextlib.suppress(BlockingIOError):
                 fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 break
-            time.sleep(ATTEMPT)
+            time.sleep(LOCK_DELAY)
         yield
     finally:
         os.close(fd)

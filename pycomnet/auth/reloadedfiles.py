@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import threading
 import time
+from collections.abc import Callable
 from typing import Generic, NamedTuple, TypeVar
 
+from pycomnet.errors import TokenError
 from pycomnet.text.logs import Logger
 
 T = TypeVar("T")
@@ -15,6 +17,9 @@ log = Logger()
 
 #: Seconds after which an empty file is assumed to be intended.
 SETTLED = 3.0
+#: Seconds after which files without any user are assumed to be intended. It is long, as what users
+#: have started may end with it, and a program that writes its output to the file may be slow.
+EMPTY_AFTER = 30.0
 
 
 class FileStamp(NamedTuple):
@@ -26,7 +31,8 @@ class FileStamp(NamedTuple):
     ctime: int
 
 
-Stamp = tuple[FileStamp, ...]
+#: The stamps of files, by path.
+Stamp = dict[str, FileStamp]
 
 
 def stamp_of(files: tuple[str, ...]) -> Stamp:
@@ -34,30 +40,36 @@ def stamp_of(files: tuple[str, ...]) -> Stamp:
 
     :raises OSError: one does not exist.
     """
-    found = (os.stat(path) for path in files)
-    return tuple(
-        FileStamp(one.st_ino, one.st_size, one.st_mtime_ns, one.st_ctime_ns) for one in found
-    )
+    found = ((path, os.stat(path)) for path in files)
+    return {
+        path: FileStamp(one.st_ino, one.st_size, one.st_mtime_ns, one.st_ctime_ns)
+        for path, one in found
+    }
 
 
 class ReloadedFiles(Generic[T]):
     """Reads files when a server begins to use them, and again when they have changed.
 
     If a changed file is malformed or gone, the previous contents stay in force, and a critical
-    message is logged once.
+    message is logged once. If it is in order, but has no users any more, they stay in force for
+    :data:`EMPTY_AFTER` seconds.
 
     :ivar version: has a new value after each reading.
+    :ivar seconds: a clock.
     """
 
     version = 0
 
     def __init__(self) -> None:
+        self.seconds: Callable[[], float] = time.monotonic
         self._current: T | None = None
         self._stamp: Stamp | None = None
         #: the error that was logged last
         self._logged = ""
         #: whether the last reading has failed
         self._failed = False
+        #: when the changed files were first read without any user
+        self._empty_since: float | None = None
         #: several threads may look for changes
         self._lock = threading.Lock()
 
@@ -72,6 +84,10 @@ class ReloadedFiles(Generic[T]):
         """
         raise NotImplementedError
 
+    def is_empty(self, contents: T) -> bool:
+        """Whether no user is left in these contents."""
+        return False
+
     def open(self) -> None:
         """Read them for the first time.
 
@@ -83,12 +99,29 @@ class ReloadedFiles(Generic[T]):
 
     def _read(self) -> None:
         before = self._seen()
-        self._current = self.read()
+        empty_since, self._empty_since = self._empty_since, None
+        contents = self.read()
+        if self.is_empty(contents):
+            self._check_empty(empty_since)
+        self._current = contents
         self.version += 1
         after = self._seen()
         # It changed while it was read, or there are other files than before: the next poll reads it
         # again.
         self._stamp = after if before == after else None
+
+    def _check_empty(self, since: float | None) -> None:
+        """Check that files without users are intended.
+
+        :param since: when they were first read without users; None if they had some until now.
+        :raises TokenError: they are read for the first time, or may be about to be written.
+        """
+        problem = f"{self.files()[0]}: it has no section, so no token"
+        if self._current is None:
+            raise TokenError(problem)
+        self._empty_since = self.seconds() if since is None else since
+        if self.seconds() - self._empty_since < EMPTY_AFTER:
+            raise TokenError(f"{problem}; in {EMPTY_AFTER:g} s all tokens are withdrawn")
 
     def _seen(self) -> Stamp | None:
         try:
@@ -108,6 +141,17 @@ class ReloadedFiles(Generic[T]):
     def latest(self) -> T | None:
         """The contents that were read last."""
         return self._current
+
+    def is_unchanged(self, *paths: str) -> bool:
+        """Whether these of the files are as they were when all were read last."""
+        before = self._stamp
+        if before is None:
+            return False
+        try:
+            now = stamp_of(paths)
+        except OSError:
+            return False
+        return all(before.get(path) == one for path, one in now.items())
 
     def refresh(self) -> None:
         """Read the files again if they have changed. It may block, as :meth:`current`."""
@@ -136,11 +180,13 @@ class ReloadedFiles(Generic[T]):
 
     def _is_being_written(self, seen: Stamp) -> bool:
         """Whether a file has just been emptied, and not replaced: it is written to in place."""
+        before = self._stamp or {}
         return any(
             not now.size
-            and now.inode == before.inode
+            and path in before
+            and now.inode == before[path].inode
             and abs(time.time() - now.mtime / 1e9) < SETTLED
-            for now, before in zip(seen, self._stamp or (), strict=False)
+            for path, now in seen.items()
         )
 
 

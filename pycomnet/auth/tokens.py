@@ -244,6 +244,7 @@ def load_tokens(
 
     :param known: the keys that a section may have beside ``token``, ``token_file`` (relative to
         the file itself) and ``sha256`` (of the token, in hexadecimal), of which it has one.
+    :returns: the tokens; none if the file has no section.
     :raises TokenError: it says which section and key is wrong.
     """
     where = f"tokens file {os.fspath(path)}"
@@ -281,8 +282,6 @@ def load_tokens(
         if any(other.digest == hashed for other in tokens):
             raise TokenError(f"{here}: it is the token of another section, too")
         tokens.append(KnownToken(name, hashed, section, file))
-    if not tokens:
-        raise TokenError(f"{where}: it has no section, so no token")
     return tuple(tokens)
 
 
@@ -332,12 +331,16 @@ class TokenChecker:
         return mine is not None and hmac.compare_digest(mine.digest, token.digest)
 
     def requestAvatarId(self, credentials: Any) -> defer.Deferred[bytes | tuple[()]]:
-        """As :class:`~twisted.cred.checkers.ICredentialsChecker` has it.
+        """As :class:`~twisted.cred.checkers.ICredentialsChecker` has it."""
+        return avatar_id(self.find(credentials.token))
 
-        :returns: fires with the name of the token; fails with
-            :class:`~twisted.cred.error.UnauthorizedLogin`.
-        """
-        found = self.find(credentials.token)
-        if found is None:
-            return defer.fail(UnauthorizedLogin("no such token"))
-        return defer.succeed(found.name.encode())
+
+def avatar_id(found: KnownToken | None) -> defer.Deferred[bytes | tuple[()]]:
+    """A checker's result for the token that was found.
+
+    :returns: fires with the name of its user; fails with
+        :class:`~twisted.cred.error.UnauthorizedLogin` if there is none.
+    """
+    if found is None:
+        return defer.fail(UnauthorizedLogin("no such token"))
+    return defer.succeed(found.name.encode())

@@ -31,13 +31,13 @@ except ImportError:  # not POSIX: there is no such limit
 
 #: The limit on unauthenticated connections at a time, from all addresses together.
 MAX_UNAUTHENTICATED = 1024
-#: Where descriptors are few, 1/DESCRIPTORS of them may belong to unauthenticated connections.
-DESCRIPTORS = 4
-#: 1/FREE of the descriptors, and at least MIN_FREE, are reserved for everything else.
-FREE = 8
-MIN_FREE = 16
-#: When only the reserved descriptors are left, 1/CUT of the unauthenticated connections is dropped.
-CUT = 8
+#: The share of the descriptors that unauthenticated connections may have: one in so many.
+THEIR_SHARE = 4
+#: The share that is reserved for everything else: one in so many, and at least MIN_RESERVED.
+RESERVED_SHARE = 8
+MIN_RESERVED = 16
+#: The share of the unauthenticated connections that is dropped when only reserved ones are left.
+DROPPED_SHARE = 8
 #: Seconds between two log lines about dropped connections.
 LOG_EVERY = 10.0
 #: Bits of an IPv6 address that tell networks apart: whoever has one has all addresses in it.
@@ -47,7 +47,7 @@ NETWORK = 64
 def descriptor_limit() -> int:
     """How many descriptors this process may have."""
     if resource is None:
-        return MAX_UNAUTHENTICATED * DESCRIPTORS
+        return MAX_UNAUTHENTICATED * THEIR_SHARE
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return soft if soft > 0 else 1 << 20
 
@@ -87,7 +87,7 @@ class UnauthenticatedConnections:
     log = Logger()
 
     def __init__(self, reactor: IReactorTime, most: int | None = None) -> None:
-        self.most = most or max(2, min(MAX_UNAUTHENTICATED, descriptor_limit() // DESCRIPTORS))
+        self.most = most or max(2, min(MAX_UNAUTHENTICATED, descriptor_limit() // THEIR_SHARE))
         self.dropped = 0
         self._reactor = reactor
         #: transports in the order of their arrival, by where they are from; and the other way round
@@ -106,7 +106,7 @@ class UnauthenticatedConnections:
         if self._is_scarce(transport):
             # Drop several: new connections reuse the freed low descriptors, so for a while their
             # number won't show that descriptors are scarce.
-            for _ in range(max(2, len(self._origins) // CUT)):
+            for _ in range(max(2, len(self._origins) // DROPPED_SHARE)):
                 if len(self._origins) > 1:
                     self._drop_one(where, True)
         elif len(self._origins) > self.most:
@@ -122,12 +122,12 @@ class UnauthenticatedConnections:
                 del self._by_origin[where]
 
     def _is_scarce(self, transport: Any) -> bool:
-        # The system gives the lowest number that is free.
+        # A new descriptor has the lowest number that is free.
         fileno = getattr(transport, "fileno", None)
         if fileno is None:
             return False
         limit = descriptor_limit()
-        scarce: bool = fileno() >= limit - max(MIN_FREE, limit // FREE)
+        scarce: bool = fileno() >= limit - max(MIN_RESERVED, limit // RESERVED_SHARE)
         return scarce
 
     def _drop_one(self, newcomer: str, at_once: bool) -> None:

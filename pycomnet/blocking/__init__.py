@@ -1,11 +1,11 @@
 """The same API without Deferreds: for scripts, the REPL and threads.
 
-Every class here is made from the one in :mod:`pycomnet`: names and arguments are the same, and the
-result comes instead of a Deferred (:mod:`pycomnet.blocking.wrapper`). The reactor runs in a thread
-of its own (:mod:`pycomnet.blocking.reactorthread`). That starts with the first object, and lives
-until all non-daemon threads have ended and the atexit functions that were registered after the
-import of this module have run. Every function that waits takes a keyword ``timeout`` in seconds,
-unless it has one already; when the time is over, the operation is cancelled and
+Every class here is made from the one in :mod:`pycomnet`: names and arguments are the same, and a
+call returns its result instead of a Deferred (:mod:`pycomnet.blocking.wrapper`). The reactor runs
+in a thread of its own (:mod:`pycomnet.blocking.reactorthread`). That starts with the first object,
+and lives until all non-daemon threads have ended and the atexit functions that were registered
+after the import of this module have run. Every function that waits takes a keyword ``timeout`` in
+seconds, unless it has one already; when the time is over, the operation is cancelled and
 :class:`~pycomnet.errors.TimeoutExpired` raised. Ctrl-C in the main thread interrupts a wait and
 cancels the operation. Callbacks run in threads of the reactor's pool, one value at a time for each
 channel, so they may block and call this API themselves.

@@ -16,12 +16,9 @@ from pycomnet.rsync.result import SyncEvent
 from pycomnet.rsync.result import SyncResult
 from pycomnet.rsync.result import TargetResult
 from pycomnet.services.binary import BlockLimits
-from pycomnet.services.client.login import CallerCredentials
-from pycomnet.services.client.pool import PooledServer
 from pycomnet.services.interface import Service
 from pycomnet.services.server.accessgate import AccessGate
 from pycomnet.services.server.limits import ServerLimits
-from pycomnet.services.server.request import ServerCall
 from random import Random
 from twisted.python.failure import Failure
 from types import ModuleType
@@ -258,9 +255,6 @@ class Context:
 
         :param timeout: seconds; then it is cancelled and raises TimeoutExpired.
         """
-    @property
-    def has_credentials(self) -> bool:
-        """Whether there are any credentials."""
     def locate(self, interface: str, service: str | None = ..., *, timeout: float | None = ...) -> RemoteService:
         """Any instance of a service that the nameserver knows.
 
@@ -275,24 +269,6 @@ class Context:
         """
     def nameserver(self, *, timeout: float | None = ...) -> RemoteService:
         """The nameserver. Raises :class:`PycomnetError` if the context has no address.
-
-        :param timeout: seconds; then it is cancelled and raises TimeoutExpired.
-        """
-    @property
-    def nameserver_credentials(self) -> tuple[CallerCredentials, ...]:
-        """Those that may be for the nameserver."""
-    @property
-    def nameserver_identity(self) -> tuple[Any, ...]:
-        """Contexts that share connections ask the same nameserver, as the same user, if this is
-        equal.
-        """
-    def with_trust(self, address: str, *, timeout: float | None = ...) -> str:
-        """An address, with the authorities that this context trusts if it has none itself.
-
-        :param timeout: seconds; then it is cancelled and raises TimeoutExpired.
-        """
-    def without_deadline(self, *, timeout: float | None = ...) -> Context:
-        """This context, for what goes on after a request is over: its calls have no deadline.
 
         :param timeout: seconds; then it is cancelled and raises TimeoutExpired.
         """
@@ -677,14 +653,6 @@ class RemoteService:
 
     :ivar interface: the interface whose methods are called.
     """
-    def goes_elsewhere(self, peer: PooledServer, problem: Exception, *, timeout: float | None = ...) -> bool:
-        """Whether another instance may do what this one has refused with this error; then that one
-        gets the calls.
-
-        If none of the others can either, nothing changes: nothing is gained by going to and fro.
-
-        :param timeout: seconds; then it is cancelled and raises TimeoutExpired.
-        """
     @property
     def interface(self) -> str | None:
         """The interface whose methods are called."""
@@ -704,18 +672,6 @@ class RemoteService:
         :returns: the method's result. Raises a
             :class:`~pycomnet.errors.ServiceError`, whose subclasses tell what went wrong, or
             :class:`RemoteError` if the method raised. Cancelling it cancels the method.
-        """
-    def pause(self, expires: float | None, repeats: int, *, timeout: float | None = ...) -> None:
-        """Wait, longer each time, before the second and each further repetition of a call.
-
-        :param timeout: seconds; then it is cancelled and raises TimeoutExpired.
-        """
-    def request(self, peer: PooledServer, method: str, args: Any, left: float | None, blocks: Sequence[Any] = ..., *, timeout: float | None = ...) -> list[Any]:
-        """What is sent to call a method (docs/protocol.rst, "Calls of services").
-
-        :param left: seconds until the deadline; None if there is none.
-        :param blocks: the descriptions of its blocks.
-        :param timeout: seconds; then it is cancelled and raises TimeoutExpired.
         """
     def saying(self, key: str | None = ..., on_behalf_of: str | None = ..., memory: str | None = ..., *, timeout: float | None = ...) -> RemoteService:
         """This service, for calls and streams with metadata.
@@ -746,7 +702,8 @@ class RemoteStream:
     also
     happens when nobody holds it any more, as after a ``break``.
 
-    Where a login is needed first, or a leaving server never saw the call, the method is called
+    Where a login is needed first, or a leaving server has not run the method, the method is
+    called
     again, as with ``invoke``. A stream that has begun is not repeated.
     """
     def __enter__(self) -> RemoteStream: ...
@@ -806,17 +763,6 @@ class ServiceServer:
         :returns: when no call runs, no request has come in part, and no call has come for
             :data:`QUIET` seconds; at once if there is no client. Cancelling it ends that.
         """
-    def end_feed(self, call: ServerCall, problem: BaseException | None = ..., *, timeout: float | None = ...) -> None:
-        """End a stream whose values a service has sent itself.
-
-        :param problem: the error that its caller gets; None for the normal end.
-        :param timeout: seconds; then it is cancelled and raises TimeoutExpired.
-        """
-    def end_feeds(self, problem: Exception, *, timeout: float | None = ...) -> None:
-        """End all such streams: they would not end by themselves.
-
-        :param timeout: seconds; then it is cancelled and raises TimeoutExpired.
-        """
     def listen(self, description: str, host: str | None = ..., *, timeout: float | None = ...) -> str:
         """Listen for clients.
 
@@ -827,16 +773,6 @@ class ServiceServer:
             :class:`~pycomnet.errors.EndpointError`: for an address that is in use, say.
             Cancelling
             it leaves nothing listening.
-        :param timeout: seconds; then it is cancelled and raises TimeoutExpired.
-        """
-    def make_room(self, *, timeout: float | None = ...) -> None:
-        """Refuse incomplete requests of the clients that hold most, until there is room.
-
-        :param timeout: seconds; then it is cancelled and raises TimeoutExpired.
-        """
-    def may_continue(self, call: ServerCall, beginning: bytes, *, timeout: float | None = ...) -> Exception | None:
-        """Why the rest of a long request is not wanted, by how it begins; None if it is.
-
         :param timeout: seconds; then it is cancelled and raises TimeoutExpired.
         """
     @property

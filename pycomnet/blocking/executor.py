@@ -6,6 +6,7 @@ import itertools
 import queue
 import threading
 import time
+import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future
@@ -14,13 +15,16 @@ from typing import Any
 from twisted.internet import defer
 
 from pycomnet import forks
-from pycomnet.blocking.waiting import running_reactor, wait_for
+from pycomnet.blocking.reactorthread import thread as _reactor_thread
+from pycomnet.blocking.waiting import running_reactor, stopped_error, wait_for
 from pycomnet.blocking.wrapper import to_deferred_api
 from pycomnet.gateways.pool.pool import Encoder, GatewayPool, PoolCall
 from pycomnet.gateways.pool.scheduler import NoGatewayLeft
 
 #: How many calls of ``map`` are submitted together.
 BATCH = 500
+#: The executors that there are: what they were given is handed over when the reactor has stopped.
+_executors: weakref.WeakSet[GatewayExecutor] = weakref.WeakSet()
 #: A future and its outcome.
 _Outcome = tuple["Future[Any]", "bytes | None", "Exception | None"]
 
@@ -65,6 +69,7 @@ class GatewayExecutor(Executor):
         )
         self._thread.daemon = True
         self._thread.start()
+        _executors.add(self)
 
     def submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> Future[Any]:
         """Let the next free gateway call a function.
@@ -102,24 +107,37 @@ class GatewayExecutor(Executor):
             self._submitted.extend(made)
             told, self._told = self._told, True
         if not told:
-            running_reactor().callFromThread(self._hand_over)
+            running_reactor().callFromThread(self.hand_over)
+        if _reactor_thread.stopped:
+            self.hand_over()
 
-    def _hand_over(self) -> None:
-        """In the reactor's thread: queue what was submitted."""
+    def hand_over(self) -> None:
+        """In the reactor's thread, or when that has ended: queue what was submitted."""
         with self._lock:
             submitted, self._submitted = self._submitted, deque()
             self._told = False
+        if _reactor_thread.stopped:
+            self._outcomes.put(None)  # the pool may not have noticed its end
         if not submitted:
             return
-        try:
-            self._pool.add([call for call, _ in submitted])
-        except NoGatewayLeft as problem:
-            # The thread that reports outcomes ends with the pool.
-            refused: queue.SimpleQueue[_Outcome | None] = queue.SimpleQueue()
-            for call, future in submitted:
-                if call.begin():
-                    refused.put((future, None, problem))
-            refused.put(None)
+        problem: Exception
+        if _reactor_thread.stopped:
+            problem = stopped_error()
+        else:
+            try:
+                self._pool.add([call for call, _ in submitted])
+                return
+            except NoGatewayLeft as none_left:
+                problem = none_left
+        # The thread that reports outcomes ends with the pool.
+        refused: queue.SimpleQueue[_Outcome | None] = queue.SimpleQueue()
+        for call, future in submitted:
+            if call.begin():
+                refused.put((future, None, problem))
+        refused.put(None)
+        if _reactor_thread.stopped:
+            _deliver(refused, self._encoder)  # perhaps no thread can be started any more
+        else:
             threading.Thread(target=_deliver, args=(refused, self._encoder), daemon=True).start()
 
     def map(
@@ -180,7 +198,7 @@ class GatewayExecutor(Executor):
                 self._cancels.set()
 
         def end() -> Any:
-            self._hand_over()
+            self.hand_over()
             return self._pool.shutdown(cancel=cancel_futures)
 
         if wait:
@@ -189,6 +207,14 @@ class GatewayExecutor(Executor):
                 self._thread.join()
         else:
             running_reactor().callFromThread(end)
+
+
+def _hand_over_all() -> None:
+    for executor in list(_executors):
+        executor.hand_over()
+
+
+_reactor_thread.when_stopped.append(_hand_over_all)
 
 
 def _deliver(outcomes: queue.SimpleQueue[_Outcome | None], encoder: Encoder) -> None:

@@ -22,25 +22,32 @@ from pycomnet.services.client import remoteservice as _remoteservice
 from pycomnet.services.client import remotestream as _remotestream
 from pycomnet.services.server import server as _server
 
-#: Methods for other classes of the package, and not for users.
-_INNER = frozenset({"called_by", "may_repeat", "reach", "repeat", "cancel", "expired"})
-_INNER |= {"asking", "invoke_together", "only_at", "reference", "refers_to"}
-_INNER |= {
-    "has_other",
-    "left",
-    "limit",
-    "peer",
-    "sleep",
-    "until",
-    "begin",
-    "connected",
-    "disconnected",
-}
-_INNER |= {"context", "forget", "functions", "hello", "session", "shows_tracebacks", "too_late"}
-_INNER |= {"keep", "refusal", "settle", "start", "announced", "withdraw"}
+# The methods and properties that are for other classes of the package, and not for users.
+_INNER_OF_STREAM = frozenset({"cancel", "expired", "peer"})
+_INNER_OF_SERVICE = frozenset(
+    {
+        "called_by",
+        "goes_elsewhere",
+        "has_other",
+        "invoke_together",
+        "may_repeat",
+        "only_at",
+        "pause",
+    }
+    | {"reach", "reference", "repeat", "request"}
+)
+_INNER_OF_CONTEXT = frozenset(
+    {"asking", "has_credentials", "left", "limit", "nameserver_credentials", "nameserver_identity"}
+    | {"peer", "refers_to", "sleep", "until", "with_trust", "without_deadline"}
+)
+_INNER_OF_SERVER = frozenset(
+    {"announced", "begin", "connected", "context", "disconnected", "end_feed", "end_feeds"}
+    | {"forget", "functions", "hello", "keep", "make_room", "may_continue", "refusal", "session"}
+    | {"settle", "shows_tracebacks", "start", "too_late", "withdraw"}
+)
 
 
-@wraps_class(_remotestream.RemoteStream, (), _INNER)
+@wraps_class(_remotestream.RemoteStream, (), _INNER_OF_STREAM)
 class RemoteStream(Blocking):
     """Filled from :class:`pycomnet.RemoteStream`."""
 
@@ -63,14 +70,14 @@ class RemoteStream(Blocking):
         self.close()
 
 
-@wraps_class(_remoteservice.RemoteService, ("interface",), _INNER)
+@wraps_class(_remoteservice.RemoteService, ("interface",), _INNER_OF_SERVICE)
 class RemoteService(Blocking):
     """Filled from :class:`pycomnet.RemoteService`."""
 
     __slots__ = ()
 
 
-@wraps_class(_context.Context, (), _INNER)
+@wraps_class(_context.Context, (), _INNER_OF_CONTEXT)
 class Context(Blocking):
     """Filled from :class:`pycomnet.Context`."""
 
@@ -88,7 +95,7 @@ class Context(Blocking):
         self.close()
 
 
-@wraps_class(_server.ServiceServer, ("services",), _INNER)
+@wraps_class(_server.ServiceServer, ("services",), _INNER_OF_SERVER)
 class ServiceServer(Blocking):
     """Filled from :class:`pycomnet.ServiceServer`.
 

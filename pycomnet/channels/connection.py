@@ -628,7 +628,7 @@ class Connection(Live, Protocol):
             stream = self.mux.streams.get(id)
             if stream is not None:
                 core = stream.app
-            elif self.mux.is_past(id):
+            elif self.mux.was_opened(id):
                 core = self._closed_core(id)
         if core is None:
             raise ValueError(f"channel {id} was never opened")

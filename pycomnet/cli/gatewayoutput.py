@@ -31,7 +31,7 @@ class GatewayLines:
 
     :param stdout: writes standard output.
     :param stderr: writes standard error.
-    :param prefix: whether lines get the id.
+    :param prefix: whether each line begins with the gateway's id.
     :param alone: whether there is only one gateway. Then output without a prefix is shown as it
         arrives, and not split into lines.
     :param colours: called with a stream (1, 2): whether it shows colours.
@@ -152,7 +152,7 @@ def output_shown_by(
 
 
 class GatewayFiles:
-    """An output callback for a group: ``DIR/ID.out`` and ``DIR/ID.err``.
+    """An output callback for a group: writes to ``DIR/ID.out`` and ``DIR/ID.err``.
 
     Only this user may read and write the files. Symbolic links in the directory are not followed.
 

@@ -61,8 +61,8 @@ class Identity:
 
 
 def identity_options(command: F) -> F:
-    """Adds ``--user``, ``--token-file``, ``--cert``, ``--key`` and ``--trust-roots`` as argument
-    ``identity``."""
+    """Add ``--user``, ``--token-file``, ``--cert``, ``--key`` and ``--trust-roots``, which the
+    command gets as the argument ``identity``."""
 
     @functools.wraps(command)
     def call(

@@ -92,8 +92,8 @@ class LineQueue(WorkQueue[Line]):
         return self._lines
 
     def holds_up(self, items: Iterable[Line]) -> bool:
-        """Whether the next result in order is that of one of these lines, or of a line that no
-        worker has yet. Then results must be received even while the queue is crowded.
+        """Whether the oldest line, whose result is the next to print, is one of these, or no worker
+        has it yet. Then results must be received even while the queue is crowded.
         """
         if not self._under_way:
             return False

@@ -22,38 +22,38 @@ WHO = """An operator connects to the nameserver's unix socket as root or as the 
 
 
 def operator_commands(run: Runner) -> list[click.Command]:
-    """The commands.
+    """Make the commands.
 
     :param run: runs them, with a context that knows the nameserver.
     """
 
-    def asked(target: Any, method: str, **args: Any) -> None:
+    def invoke(target: Any, method: str, **args: Any) -> None:
         run(target, lambda program, context: operate(program, context, method, args))
 
     @click.command("drain", short_help="Give a service no new callers.")
     @click.argument("service")
     @click.pass_obj
     def drain(target: Any, service: str) -> None:
-        asked(target, "override", service=service, draining=True)
+        invoke(target, "override", service=service, draining=True)
 
     @click.command("undrain", short_help="Give a drained service callers again.")
     @click.argument("service")
     @click.pass_obj
     def undrain(target: Any, service: str) -> None:
-        asked(target, "override", service=service, draining=False)
+        invoke(target, "override", service=service, draining=False)
 
     @click.command("weigh", short_help="Change how many callers a service gets.")
     @click.argument("service")
     @click.argument("weight", type=click.IntRange(0, MAX_WEIGHT))
     @click.pass_obj
     def weigh(target: Any, service: str, weight: int) -> None:
-        asked(target, "override", service=service, weight=weight)
+        invoke(target, "override", service=service, weight=weight)
 
     @click.command("remove", short_help="Remove the registration of a dead service.")
     @click.argument("service")
     @click.pass_obj
     def remove(target: Any, service: str) -> None:
-        asked(target, "remove", service=service)
+        invoke(target, "remove", service=service)
 
     drain.help = f"""Give SERVICE no new callers. Only an operator may do that.
 

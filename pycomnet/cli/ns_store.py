@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from pycomnet.cli.program import CommandProgram
     from pycomnet.interfaces import INameStore
 
-#: Seconds without a word while a store is opened.
-SILENT = 3.0
+#: Seconds after which the command reports that it waits for a store.
+PATIENCE = 3.0
 
 store_option = click.option(
     "--store",
@@ -47,7 +47,7 @@ async def export_store(program: CommandProgram, store: str) -> int:
     scheme, _, path = store.partition(":")
     if scheme == "sqlite" and path and not os.path.exists(path):
         raise StoreFailed(f"{store}: there is no such file")
-    with _said_if_long(store, program) as opened:
+    with _report_waiting(store, program) as opened:
         lines = await export_records(_lasting(store, program), opened)
     for line in lines:
         waiting = program.print_text(line + "\n")
@@ -80,7 +80,7 @@ def import_command(store: str, file: IO[bytes]) -> None:
 
 
 async def _lines(program: CommandProgram, fd: int) -> list[str]:
-    """All lines. What is no UTF-8 gets to the check of its line."""
+    """Read all lines. Bytes that are not UTF-8 are replaced: the check of their line fails."""
     from pycomnet.cli.stdstreams import InputLines
 
     source, lines = InputLines(fd, program.reactor), []
@@ -93,7 +93,7 @@ async def import_store(program: CommandProgram, store: str, lines: Iterable[str]
     """Import the lines, and report how many registrations were made."""
     from pycomnet.nameserver.migration import import_records
 
-    with _said_if_long(store, program) as opened:
+    with _report_waiting(store, program) as opened:
         done, taken = await import_records(_lasting(store, program), lines, opened)
     program.say(f"{done} registrations are there now")
     for name in taken:
@@ -110,10 +110,13 @@ def _lasting(store: str, program: CommandProgram) -> INameStore:
 
 
 @contextmanager
-def _said_if_long(store: str, program: CommandProgram) -> Iterator[Callable[[], None]]:
-    """Says after some seconds that a store is not there, unless what this yields is called."""
+def _report_waiting(store: str, program: CommandProgram) -> Iterator[Callable[[], None]]:
+    """Report after some seconds that the command waits for a store, unless it is opened by then.
+
+    :returns: yields a function to call when the store is open.
+    """
     call = program.reactor.callLater(
-        SILENT, program.say, f"waiting for {store} (pycomnet -v says for what)"
+        PATIENCE, program.say, f"waiting for {store} (pycomnet -v says for what)"
     )
 
     def opened() -> None:

@@ -68,7 +68,7 @@ def expand(text: str) -> list[Spec]:
 
 
 def _braces(text: str) -> list[str]:
-    """Expand the braces in a text as a shell does; it leaves braces without a meaning alone."""
+    """Expand the braces in a text as a shell does. Braces without a comma or range stay."""
     found = _BRACES.search(text)
     if found is None:
         return [text]
@@ -135,7 +135,8 @@ def _variable(
 
 
 def gateway_options(command: F) -> F:
-    """``--on``, ``--python``, ``--chdir`` and ``--env``, as one argument ``specs``."""
+    """Add ``--on``, ``--python``, ``--chdir`` and ``--env``, which the command gets as the argument
+    ``specs``."""
 
     def read(on: Sequence[str], python: str | None, chdir: str | None, env: Any) -> list[Spec]:
         try:
@@ -184,7 +185,7 @@ def gateway_options(command: F) -> F:
 
 
 def raw_option(command: F) -> F:
-    """``--raw-output``, as the argument ``raw``."""
+    """Add ``--raw-output``, which the command gets as the argument ``raw``."""
     return click.option(
         "--raw-output",
         "raw",

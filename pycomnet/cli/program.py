@@ -17,9 +17,10 @@ from twisted.python.failure import Failure
 
 from pycomnet.cli.options import brief
 from pycomnet.cli.stdstreams import OutputStream
-from pycomnet.errors import PycomnetError, TimeoutExpired, Unauthenticated
+from pycomnet.errors import PycomnetError, ServiceUnreachable, TimeoutExpired, Unauthenticated
 from pycomnet.net.clock import StoppableClock, use_monotonic_clock
 from pycomnet.net.reactors import GatewayReactor
+from pycomnet.services.nameserveraddress import DEFAULT_NAMESERVER
 from pycomnet.text.logs import Logger
 from pycomnet.text.printable import message as safe_message
 from pycomnet.text.printable import visible
@@ -33,6 +34,11 @@ TIMED_OUT = 124
 #: Seconds that gateways have to exit by themselves when a command ends.
 END_TIMEOUT = 5.0
 
+#: What to do if nothing listens where the commands look for a nameserver by default.
+START_NAMESERVER = (
+    '; that is where the nameserver of this machine listens: start it with "twistd '
+    'pycomnet-nameserver", or give the address of another with --nameserver'
+)
 #: Appended to the error message of a service that needs a login.
 LOG_IN = " (--user, --token-file or --cert gives them)"
 
@@ -181,7 +187,10 @@ class CommandProgram:
                 and problem.reason == "missing"
                 and not problem.nested
             )
-            self.say(brief(problem) + LOG_IN * lacks_login)
+            lacks_nameserver = isinstance(
+                problem, ServiceUnreachable
+            ) and f" {DEFAULT_NAMESERVER}:" in str(problem)
+            self.say(brief(problem) + LOG_IN * lacks_login + START_NAMESERVER * lacks_nameserver)
             if isinstance(problem, TimeoutExpired):
                 return TIMED_OUT
         else:

@@ -15,7 +15,7 @@ def run_program(channel, source, filename, argv, directory, module, layout, stdi
     """Run the program, do what an interpreter does at its end, and send the exit status.
 
     :param source: the program, bytes; None to run a module.
-    :param filename: for tracebacks, and ``__file__`` unless it is ``<such>``.
+    :param filename: for tracebacks, and ``__file__`` unless it begins with ``<``.
     :param argv: ``sys.argv``.
     :param directory: the first entry of ``sys.path``.
     :param module: the name of the module to run, or None.

@@ -33,14 +33,12 @@ class ScriptFiles:
     whole: bool
 
     @classmethod
-    def of(cls, directories: tuple[str, ...], script: str | None) -> ScriptFiles:
+    def of(cls, directories: tuple[str, ...], script: str) -> ScriptFiles:
         """Find the files in directories.
 
         :param script: the script's file.
         :raises click.ClickException: the files can't be sent.
         """
-        if script is None:
-            raise click.UsageError("--send needs a FILE to run, which is sent with the directory")
         own = os.path.dirname(os.path.realpath(script))
         tops = [os.path.realpath(directory) for directory in directories]
         for given, top in zip(directories, tops, strict=True):

@@ -72,8 +72,8 @@ class Target:
 
 
 def target_options(command: F) -> F:
-    """Adds ``--nameserver``, ``--address``, ``--service``, ``--timeout`` and those of the user's
-    credentials as argument ``target``."""
+    """Add ``--nameserver``, ``--address``, ``--service``, ``--timeout`` and those of the user's
+    credentials, which the command gets as the argument ``target``."""
 
     @identity_options
     @functools.wraps(command)

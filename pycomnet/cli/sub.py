@@ -43,7 +43,7 @@ SHOWN, RATE_TIME = 60, 5.0
 
 @attrs.frozen
 class SubOptions:
-    """The options of the command, but for those of :class:`Target`."""
+    """The options of the command, except those of :class:`Target`."""
 
     count: int | None
     in_json: bool
@@ -108,9 +108,9 @@ async def show_events(
             last=options.last,
             via=via,
         )
-        table = options.lines or options.in_json or not program.stdout.isatty()
+        lines = options.lines or options.in_json or not program.stdout.isatty()
         shown: EventLines | EventTable = (
-            EventLines(program, options.in_json) if table else EventTable(program, interface)
+            EventLines(program, options.in_json) if lines else EventTable(program, interface)
         )
         left = options.count
         try:
@@ -182,7 +182,7 @@ class SubjectRow:
         self.count = 0
         self._value: Any = None
         self._text: str | None = None
-        #: times, and how many had come by then: the oldest is that from which the rate is counted
+        #: (time, how many events had come by then); the rate is measured from the first one on
         self._marks: deque[tuple[float, int]] = deque([(now, 0)])
 
     def add(self, value: Any) -> None:
@@ -224,7 +224,7 @@ class EventTable:
         self._reactor: Any = program.reactor
         self._notice = ""
         self._missing = 0
-        #: subject -> its row; the one of which an event came last is the last
+        #: subject -> its row; the subject of the latest event is the last
         self._rows: OrderedDict[str, SubjectRow] = OrderedDict()
         self._live = Live(
             self.table(), console=Console(), auto_refresh=False, redirect_stdout=False

@@ -114,9 +114,9 @@ def sync_command(
 ) -> None:
     """Make the directory DEST at each gateway equal to the directory SOURCE here."""
     from pycomnet.cli.program import run_command
+    from pycomnet.rsync.filewatcher import load_watchfiles
     from pycomnet.rsync.options import SyncError
     from pycomnet.rsync.rsync import RSync
-    from pycomnet.rsync.watcher import load_watchfiles
 
     if not os.path.isdir(source):
         raise click.UsageError(f"{source!r} is not a directory")

@@ -1,4 +1,4 @@
-"""The nameserver and the service of ``pycomnet demo``: processes of twistd, as users run them."""
+"""The daemons of ``pycomnet demo``: processes of twistd, as users run them, and etcd's members."""
 
 from __future__ import annotations
 

@@ -50,7 +50,7 @@ class _WithCommand(click.Command):
 
 
 class _Venvs(SuggestingGroup):
-    """Takes arguments that begin with no command for those of ``make``."""
+    """Adds the command ``make`` if the arguments do not begin with a command."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         if args and args[0] not in (*self.commands, *ctx.help_option_names):
@@ -97,8 +97,7 @@ for _command in COMMANDS:
     "limits",
     metavar="FILE",
     multiple=True,
-    help="Take only the versions that this file allows, of what is needed; may be given several "
-    "times.",
+    help="Take only versions that this file allows; may be given several times.",
 )
 @click.option(
     "--install",
@@ -107,7 +106,7 @@ for _command in COMMANDS:
     help="Also the project in this directory here, through its sdist; may be given several times.",
 )
 @click.option("--python", metavar="PYTHON", help="The interpreter there; by default SPEC's.")
-@click.option("--upgrade", is_flag=True, help="Ask the index, though the environment is there.")
+@click.option("--upgrade", is_flag=True, help="Ask the index even if the environment is there.")
 @click.option(
     "--index", metavar="URL", help="The index instead of pip's own, or a directory of wheels."
 )
@@ -246,7 +245,7 @@ def shown_steps(
         def show_line(step: VenvProgress) -> None:
             if step.stage != "ready" and (step.stage, step.detail) not in said:
                 said.add((step.stage, step.detail))
-                program.show(f"pycomnet: {in_words(step)}\n")
+                program.say(in_words(step))
 
         yield show_line
 
@@ -288,7 +287,7 @@ def _bar(program: CommandProgram) -> Iterator[Callable[[VenvProgress], None]]:
 
 
 def in_words(step: VenvProgress) -> str:
-    """What is being done, in words; some of it may be the far side's."""
+    """What is being done, as text for people. Its details may come from the far side."""
     return visible(_in_words(step))
 
 

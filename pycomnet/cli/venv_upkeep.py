@@ -25,7 +25,10 @@ directory_option = click.option(
 
 
 def parse_spec(spec: str) -> Spec:
-    """Read a SPEC of the command line."""
+    """Parse a SPEC of the command line.
+
+    :raises click.BadParameter: it is not valid.
+    """
     try:
         return Spec.parse(spec)
     except (SpecError, ValueError) as problem:
@@ -64,11 +67,11 @@ def remove_command(spec: str, name: str, directory: str | None) -> None:
     _run(remove, parse_spec(spec), name, directory)
 
 
-@click.command("prune", short_help="Remove what no name means and no gateway uses.")
+@click.command("prune", short_help="Remove unused environments and wheels.")
 @directory_option
 @click.argument("spec")
 def prune_command(spec: str, directory: str | None) -> None:
-    """Remove what no name means and no gateway uses at SPEC: environments, and wheels of none."""
+    """Remove the environments at SPEC that have no name and no gateway, and unused wheels."""
     _run(prune, parse_spec(spec), directory)
 
 
@@ -104,7 +107,7 @@ async def remove(program: CommandProgram, spec: Spec, name: str, directory: str 
         program, spec, lambda gateway: xdeploy.remove(gateway, name, directory=directory)
     ):
         return 0
-    program.show(f"pycomnet: there is no environment {visible(name)} there\n")
+    program.say(f"there is no environment {name} there")
     return 1
 
 
@@ -120,9 +123,9 @@ async def prune(program: CommandProgram, spec: Spec, directory: str | None) -> i
         f"{done.bytes / 1e6:.1f} MB\n"
     )
     if done.busy:
-        program.show(
-            "pycomnet: environments are just being made there, so something may have stayed that "
-            "is not needed: prune again later\n"
+        program.say(
+            "environments are just being made there, so something may have stayed that is not "
+            "needed: prune again later"
         )
     return 0
 

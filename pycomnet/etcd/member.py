@@ -13,12 +13,13 @@ from pycomnet.etcd.connection import ConnectionFactory, MemberConnection
 from pycomnet.etcd.errors import EtcdError, EtcdUnavailable
 from pycomnet.etcd.streams import Http2Stream
 from pycomnet.net.backoff import Backoff
-from pycomnet.net.endpoints import client_endpoint, explain, is_tls, parse
+from pycomnet.net.endpoints import client_endpoint, explain, is_tls, parse, seconds
 from pycomnet.net.reactors import EndpointReactor
 
 #: The first and the longest delay between two attempts to connect, in seconds.
 FIRST_DELAY, LONGEST_DELAY = 0.1, 2.0
-#: Seconds for an attempt, with TLS and the first HTTP/2 settings.
+#: Seconds for making a connection, and for TLS and the first HTTP/2 settings, unless the endpoint
+#: string has ``timeout=``.
 CONNECT_TIMEOUT = 5.0
 
 
@@ -48,6 +49,7 @@ class Member:
             host = f"[{host}]"
         self._authority = "localhost" if parsed.kind == "unix" else f"{host}:{port}"
         self._is_tls = is_tls(endpoint)
+        self._timeout = seconds(endpoint, parts, CONNECT_TIMEOUT)
         client_endpoint(reactor, endpoint)  # raises if it is none
         self._backoff = Backoff(reactor, FIRST_DELAY, LONGEST_DELAY)
         self._connection: MemberConnection | None = None
@@ -121,7 +123,7 @@ class Member:
         # Made for each attempt, as that reads the certificates' files: they may have been replaced.
         endpoint = client_endpoint(self._reactor, self.endpoint)
         connecting: Deferred[Any] = endpoint.connect(ConnectionFactory(build))
-        connecting.addTimeout(CONNECT_TIMEOUT, self._reactor)
+        connecting.addTimeout(self._timeout, self._reactor)
         try:
             connection: MemberConnection = await connecting
         except CancelledError:
@@ -129,7 +131,7 @@ class Member:
         except Exception as problem:
             raise EtcdUnavailable(explain(problem)) from problem
         self._connections.add(connection)
-        ready.addTimeout(CONNECT_TIMEOUT, self._reactor)
+        ready.addTimeout(self._timeout, self._reactor)
         try:
             await ready
         except EtcdError:

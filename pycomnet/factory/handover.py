@@ -40,10 +40,10 @@ class Handover:
     def __init__(self, relay: Relay) -> None:
         self._relay = relay
         #: bytes for the program that may not have been written to its pipe yet
-        self._told: deque[bytes] = deque()
-        #: how many bytes were for the program before those
+        self._unwritten: deque[bytes] = deque()
+        #: how many bytes for the program precede those
         self._position = 0
-        #: whether the far side has stopped to write to the journal
+        #: whether the far side has stopped writing to the journal
         self._over = False
         #: whether the program violated the protocol: its messages are ignored from then on
         self._broken = False
@@ -69,12 +69,12 @@ class Handover:
         """Close the descriptors and the journal."""
         self._close_fds()
         self._journal.close()
-        self._told.clear()
+        self._unwritten.clear()
 
     # -- the two steps ---------------------------------------------------------------------------
 
-    def asked(self) -> dict[str, object]:
-        """The message that tells the far side how to open the pipes and the journal."""
+    def request(self) -> dict[str, object]:
+        """The value of the request that asks the far side to open the pipes and the journal."""
         return {
             "pid": os.getpid(),
             "read": [self._far_read, list(identity(self._far_read))],
@@ -146,7 +146,7 @@ class Handover:
         if head is not None:
             relay.confirm(*journal.read_taken(head))
         relay.to_far = []  # the far side has these bytes already
-        self.keep_told()
+        self.keep_unwritten()
         if problem is not None:
             self._broken = True
             raise ProgramBroke(str(problem)) from problem
@@ -160,11 +160,11 @@ class Handover:
             self._over = True
             self._relay.drop_part()
         self._relay.from_far(data)
-        self.keep_told()
+        self.keep_unwritten()
 
-    def keep_told(self) -> None:
+    def keep_unwritten(self) -> None:
         """Keep bytes for the program until the far side has written them to the pipe."""
-        relay, told = self._relay, self._told
+        relay, told = self._relay, self._unwritten
         told += relay.to_program
         relay.to_program = []
         written = self._journal.numbers[WRITTEN]
@@ -176,7 +176,7 @@ class Handover:
 
         :param came: the number of bytes that it has received through its pipe.
         """
-        rest = b"".join(self._told)
+        rest = b"".join(self._unwritten)
         return rest[max(came - self._position, 0) :]
 
 

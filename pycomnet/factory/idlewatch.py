@@ -1,4 +1,4 @@
-"""Finds far sides of the factory that were not used for too long."""
+"""The timer that finds a far side of the factory that was not used for too long."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from twisted.internet.interfaces import IReactorTime
 
 #: How many times within the timeout a program that has the far side's pipes is asked whether it has
 #: used the far side.
-IDLE_LOOKS = 4
+CHECKS = 4
 
 
 class IdleWatch:
@@ -38,14 +38,14 @@ class IdleWatch:
         self._expired = expired
         self._reactor = reactor
         self._call: Any = None
-        #: whether only the program knows, and how often in a row it said that it did not use it
+        #: whether only the program knows, and how often in a row it has answered no
         self._asks = False
         self._unused = 0
 
     def start(self) -> None:
         """Start the timer: the far side has started."""
         if self._timeout:
-            self._call = self._reactor.callLater(self._timeout, self._look)
+            self._call = self._reactor.callLater(self._timeout, self._check)
 
     def stop(self) -> None:
         """Cancel the timer: the far side has ended, or was told to."""
@@ -57,28 +57,31 @@ class IdleWatch:
         """Ask the program from now on: it has the far side's pipes, so only it knows."""
         self._asks = True
         if self._call is not None:
-            self._call.reset(self._timeout / IDLE_LOOKS)
+            self._call.reset(self._timeout / CHECKS)
 
     def told(self, idle: bool) -> None:
-        """Process the program's answer."""
+        """Process the program's answer.
+
+        :param idle: whether it has not used the far side since the last question.
+        """
         if not self._asks or self._call is None or self._call.active():
             return
         self._unused = self._unused + 1 if idle else 0
-        if self._unused < IDLE_LOOKS:
-            self._call = self._reactor.callLater(self._timeout / IDLE_LOOKS, self._look)
+        if self._unused < CHECKS:
+            self._call = self._reactor.callLater(self._timeout / CHECKS, self._check)
         else:
             self._expired()
 
-    def _look(self) -> None:
+    def _check(self) -> None:
         if self._asks:
             self._ask()
             return
         busy = self._is_busy()
         left = self.used + self._timeout - self._reactor.seconds()
         if busy or left > 0:
-            self._call = self._reactor.callLater(self._timeout if busy else left, self._look)
+            self._call = self._reactor.callLater(self._timeout if busy else left, self._check)
         else:
             self._expired()
 
 
-__all__ = ["IDLE_LOOKS", "IdleWatch"]
+__all__ = ["IdleWatch"]

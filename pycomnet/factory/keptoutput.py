@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from twisted.internet import defer
 
-#: The most characters that are kept. Then the process has to wait.
+#: The number of kept characters at which the process has to wait.
 MAX_SAID = 1 << 16
 
 

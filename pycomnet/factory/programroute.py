@@ -55,7 +55,7 @@ TAKE_TIMEOUT = 20.0
 
 
 class ProgramRoute(Protocol):
-    """A far side's route to its program. :class:`~.farside.KeptFarSide` is the rest of it.
+    """A far side's route to its program. :class:`~.keptfarside.KeptFarSide` is the rest of it.
 
     :param route: the first state.
     :ivar route: the state in the table of :mod:`pycomnet.factory.states`.
@@ -132,7 +132,7 @@ class ProgramRoute(Protocol):
             self._route_effects[effect](self)
 
     def _begin(self) -> None:
-        """The far side waits for BEGIN; the program for its pipes."""
+        """Have the far side begin, and give the program its pipes: both wait for that."""
         handover, attachment = self._handover, self.attachment
         assert handover is not None and isinstance(attachment, HandedAttachment)
         state, first = handover.begin()
@@ -242,7 +242,7 @@ class ProgramRoute(Protocol):
             self._handover = handover = Handover(self.relay)
         except OSError:
             return RouteEvent.REFUSE
-        opened = self._ask("pipes", handover.asked())
+        opened = self._ask("pipes", handover.request())
         opened.addTimeout(PREPARE_TIMEOUT, self._reactor)
         try:
             if not says_yes(await opened) or not self._waits(attachment):
@@ -278,7 +278,7 @@ class ProgramRoute(Protocol):
             self.detach(attachment)
 
     def _ask(self, purpose: str, value: Any) -> defer.Deferred[bytes | None]:
-        """Ask the far side something."""
+        """Send a request to the far side; fires with the encoded answer, or None if it is gone."""
         id = self.relay.ask(purpose, value)
 
         def forget(_: object) -> None:
@@ -312,7 +312,7 @@ class ProgramRoute(Protocol):
     # -- while a program has it by pipes, and back -----------------------------------------------
 
     def _read_signals(self, handover: Handover, data: bytes) -> None:
-        """What the far side writes to its connection meanwhile."""
+        """Process what the far side writes to its connection while a program has its pipes."""
         while data.startswith(READ):
             self._catch_up(handover)
             data = data[1:]
@@ -330,7 +330,7 @@ class ProgramRoute(Protocol):
                 log.warn("gateway {name}: its last message: {why}", name=self.id, why=str(problem))
 
     def _catch_up(self, handover: Handover) -> None:
-        """Read the journal."""
+        """Read the journal's new entries, and end the far side if one says that it has to."""
         try:
             if handover.read():
                 self.idle.used = self._reactor.seconds()

@@ -47,7 +47,7 @@ MAX_GATEWAYS = 1000
 #: Seconds of silence after which a program is sent a PING. If it stays silent for as long again,
 #: its connection is closed, and its gateways linger.
 KEEPALIVE = 30.0
-#: Bytes of a read of what a killed program has sent.
+#: Bytes of one read of what a killed program has sent.
 READ = 1 << 16
 
 
@@ -59,6 +59,8 @@ class FactoryConfiguration:
     :ivar token_file: a file with the token, which a program needs if the system does not report its
         user. It is created if it does not exist.
     :ivar insecure: whether to listen without TLS on addresses that other machines can reach.
+    :ivar max_programs: the most programs that are connected at a time.
+    :ivar max_gateways: the most gateways in all.
     :ivar max_each: the most gateways of one program; None: no limit of its own.
     :ivar keepalive: seconds of silence after which a program is sent a PING.
     :ivar settings: the limits of each far side.
@@ -77,7 +79,7 @@ class FactoryConfiguration:
         check_fields(self)
 
     def check(self) -> None:
-        """Check that the connections can't be overheard.
+        """Check that nobody else can read or change the traffic.
 
         :raises EndpointError: an address needs TLS, and ``insecure`` is not set.
         """
@@ -103,7 +105,7 @@ class Scope:
 
 
 class _Master:
-    """A far side through which another one is started (``//via=``)."""
+    """A far side through which another one is started (``//via=``), in the place of a gateway."""
 
     def __init__(self, far: KeptFarSide) -> None:
         self.link = self
@@ -113,7 +115,10 @@ class _Master:
 
     @property
     def connection(self) -> Connection:
-        """There is none to its worker: the relay only passes on what its program sends."""
+        """Fail: the service has no connection of its own to the worker.
+
+        :raises PycomnetError: always.
+        """
         raise PycomnetError(f"gateway {self.id} has no fork server that could start another one")
 
 

@@ -1,4 +1,4 @@
-"""The lifecycles of a far side that the factory keeps: its own, and that of its program's route.
+"""The state tables of a far side that the factory keeps: its own, and its program's route's.
 
 docs/lifecycles.rst has the same tables, for readers.
 """
@@ -50,28 +50,32 @@ class KeptEffect(Enum):
 class RouteState(Enum):
     """How bytes pass between a kept far side and its program. The value describes the state."""
 
-    RELAYED = "they pass through the relay"
-    OPEN = "its hello is awaited; then its program may be given its pipes"
-    GIVEN = "its program has its pipes, for as long as it lives"
-    ASKED = "it was asked to open pipes of a program's own; other frames still pass the relay"
-    TURNING = "it was asked to use them; nothing is written to it until it has answered"
-    HANDED = "its program has pipes of its own to it; the factory reads the journal"
-    RECALLED = "as HANDED, and it was told to leave the program"
+    RELAYED = "frames pass through the factory's relay"
+    OPEN = "the far side's hello is awaited; then its program may be given the far side's pipes"
+    GIVEN = "the program has the far side's own pipes, for as long as that lives"
+    ASKED = "the far side was asked to open pipes to the program; other frames still pass the relay"
+    TURNING = (
+        "the far side was asked to use these pipes; nothing is written to it until it has answered"
+    )
+    HANDED = "the far side and the program use these pipes; the factory reads the journal"
+    RECALLED = "as HANDED, and the far side was told to leave the program"
 
 
 class RouteEvent(Enum):
     """What happens to the route between a kept far side and its program."""
 
-    RELAY = "the pipes can't be given to its program"
-    GIVE = "its program is given its pipes"
-    ASK = "a program comes that takes pipes of its own"
-    REFUSE = "it can't have them, is too slow, or the program is gone"
-    ACCEPT = "it has opened them"
-    TURN = "it uses them, and the program is still there"
-    MISS = "it uses them, and the program is gone"
-    RECALL = "the program is gone or broke the protocol, or it is about to return by itself"
-    RETURN = "it is back"
-    LOSE = "it has ended"
+    RELAY = "the far side's pipes can't be given to its program"
+    GIVE = "the program is given the far side's pipes"
+    ASK = "a program comes that accepts pipes made for it"
+    REFUSE = "the far side can't open or use these pipes, is too slow, or the program is gone"
+    ACCEPT = "the far side has opened them"
+    TURN = "the far side uses them, and the program is still there"
+    MISS = "the far side uses them, and the program is gone"
+    RECALL = (
+        "the program is gone or broke the protocol, or the far side is about to return by itself"
+    )
+    RETURN = "the far side has returned to the relay"
+    LOSE = "the far side has ended"
 
 
 class RouteEffect(Enum):

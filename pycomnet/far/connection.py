@@ -329,7 +329,7 @@ class FarConnection(Live):
             if channel.stream.id == id:
                 self._unclaimed.remove(channel)
                 return channel
-        if not self.mux.is_past(id):
+        if not self.mux.was_opened(id):
             raise ValueError("channel %d was never opened" % id)
         stream = Stream(id, "channel", False, False, 0, 0)
         stream.sending = stream.receiving = False

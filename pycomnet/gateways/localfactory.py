@@ -40,7 +40,7 @@ KEEPALIVE = 30.0
 #: The window of the raw channels. Each channel of a gateway's own connection has a window, too.
 #: This one is larger, so that those rarely wait for it.
 FACTORY_WINDOW = 2 << 20
-#: Seconds within which the service has to send its hello.
+#: Seconds within which the service has to send its hello, unless its address has ``timeout=``.
 CONNECT_TIMEOUT = 20.0
 
 
@@ -182,14 +182,17 @@ class LocalFactory(Live):
                 f"{where}: {endpoints.explain(problem)}; is `twistd pycomnet-factory` running?"
             ) from problem
         hello = connection.when_ready()
-        hello.addTimeout(CONNECT_TIMEOUT, self._reactor)
+        timeout = endpoints.seconds(
+            self.address, endpoints.parse(self.address).options, CONNECT_TIMEOUT
+        )
+        hello.addTimeout(timeout, self._reactor)
         try:
             await hello
             # The service refuses a peer after its hello. Other peers get an answer.
             await connection.open("resumable", end=True).receive()
         except defer.TimeoutError:
             connection.abort(ConnectionLost("no hello"))
-            raise FactoryUnreachable(f"{where}: no hello in {CONNECT_TIMEOUT:g} seconds") from None
+            raise FactoryUnreachable(f"{where}: no hello in {timeout:g} seconds") from None
         except ConnectionLost as lost:
             raise FactoryUnreachable(f"{where}: {lost.reason}") from lost
         except PycomnetError as problem:

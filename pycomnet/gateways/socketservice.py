@@ -24,8 +24,8 @@ from pycomnet.auth.admission import (
     check_exposure,
     listen_on,
 )
+from pycomnet.auth.reloadedtokens import ReloadedTokens
 from pycomnet.auth.tokens import clean_environment
-from pycomnet.auth.tokensfile import TokensFile
 from pycomnet.auth.unauthenticated import UnauthenticatedConnections
 from pycomnet.deferred import deferred
 from pycomnet.errors import PycomnetError
@@ -306,7 +306,7 @@ class GatewayService(ListeningService[SocketServiceConfiguration]):
         factory = Factory.forProtocol(lambda: SocketClient(self))
         self.port = await listen_on(self.reactor, self.configuration.listen, factory)
         where = endpoints.client_string(self.port, self.configuration.listen)
-        if isinstance(self.admission.checker, TokensFile):
+        if isinstance(self.admission.checker, ReloadedTokens):
             self.admission.checker.watch(self.reactor, self._withdrawn)
         path = self.admission.token_path
         token = f"//token_file={path}" if path else ""
@@ -338,5 +338,5 @@ class GatewayService(ListeningService[SocketServiceConfiguration]):
             await ended
         ending = [client.end() for client in list(self.clients)]
         await defer.gatherResults(ending, consumeErrors=True)
-        if isinstance(self.admission.checker, TokensFile):
+        if isinstance(self.admission.checker, ReloadedTokens):
             self.admission.checker.unwatch()

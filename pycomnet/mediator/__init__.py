@@ -1,1 +1,1 @@
-"""The HTTP interface to gateways: what its two ends share; the server and the client beside it."""
+"""The HTTP interface to gateways: a client, a server, and what both use."""

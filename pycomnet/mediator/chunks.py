@@ -1,4 +1,4 @@
-"""Chunked HTTP bodies, passed on as they arrive: Twisted's decoder, without its copies."""
+"""Chunked HTTP bodies, written and passed on as they arrive, with fewer copies than Twisted's."""
 
 from __future__ import annotations
 
@@ -8,14 +8,15 @@ from typing import Any
 
 from pycomnet.net import _twisted, eager
 
-#: The most bytes between two chunks that Twisted's decoder gets at a time.
+#: The most bytes between the data of two chunks that Twisted's decoder gets at a time.
 BETWEEN = 32
-#: The start of a short chunk, which most chunks are. Twisted's decoder need not check it.
+#: The first line of a short chunk without extensions. Most are like this, and need no check.
 _SHORT = re.compile(rb"([0-9a-fA-F]{1,4})\r\n")
+_NOTHING = memoryview(b"")
 
 
 def chunk(data: bytes | memoryview) -> tuple[bytes | memoryview, ...]:
-    """The pieces of a chunk. ``data`` is not empty: an empty chunk is the body's end."""
+    """Make a chunk, in pieces. ``data`` is not empty: an empty chunk is the body's end."""
     return b"%x\r\n" % len(data), data, b"\r\n"
 
 
@@ -27,11 +28,14 @@ def chunk_writer(transport: Any) -> Callable[[bytes | memoryview], None]:
 
 
 class Chunks(_twisted.chunk_decoder()):  # type: ignore[misc]
-    """Takes a body in chunks apart.
+    """Decodes a body in chunks.
 
     Twisted's decoder appends all that arrives to its buffer, copies each piece out of it and moves
-    the rest to the front. Here it gets only what is between chunks, and checks that as usual:
-    inside a chunk there is nothing to check.
+    the rest to the front. Here it gets only what is between the chunks' data (lengths, extensions,
+    line ends), and checks that as usual. The data itself is passed on without a copy.
+
+    :param dataCallback: called with each piece of the body.
+    :param finishCallback: called at the body's end, with the bytes after it.
     """
 
     state: str
@@ -41,7 +45,8 @@ class Chunks(_twisted.chunk_decoder()):  # type: ignore[misc]
     ) -> None:
         super().__init__(dataCallback, self._finished)
         self._finish = finishCallback
-        self._behind: memoryview = memoryview(b"")
+        #: the bytes after those that Twisted's decoder is given
+        self._behind = _NOTHING
 
     def dataReceived(self, data: bytes) -> None:
         at, end = 0, len(data)
@@ -70,6 +75,7 @@ class Chunks(_twisted.chunk_decoder()):  # type: ignore[misc]
                 super().dataReceived(bytes(view[at : at + size]))
                 if self.state == "FINISHED":
                     return
+                self._behind = _NOTHING  # it would keep all of the data in memory
             at += size
 
     def _finished(self, rest: bytes) -> None:

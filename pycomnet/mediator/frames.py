@@ -36,7 +36,7 @@ def mask(data: bytes | bytearray | memoryview, key: bytes, at: int = 0) -> bytes
     """Mask or unmask bytes: both are the same operation (section 5.3).
 
     :param key: the frame's four bytes.
-    :param at: how many bytes of the payload are before these.
+    :param at: how many bytes of the payload precede these.
     """
     if at & 3:
         key = key[at & 3 :] + key[: at & 3]
@@ -74,8 +74,8 @@ def frame(
 ) -> tuple[bytes | bytearray | memoryview, ...]:
     """The frame of a binary message, in pieces.
 
-    :param number: the stream that the bytes are of.
-    :param offset: that of the first.
+    :param number: the number of the bytes' stream.
+    :param offset: the offset of the first byte.
     :param masked: whether it is masked, as a client's frames have to be.
     """
     size = HEADER.size + len(data)
@@ -94,7 +94,7 @@ def frame(
 
 
 class TooLong(Exception):
-    """A message is longer than the limit."""
+    """A received message is longer than the limit."""
 
 
 class Frames:
@@ -118,7 +118,7 @@ class Frames:
         self._number = 0
         self._offset = 0
         self._key = b""
-        #: whether a message has begun whose last fragment has not arrived
+        #: whether a fragmented message has begun and its last fragment has not arrived
         self._within = False
 
     def whole(self, data: bytes) -> tuple[int, int, bytes] | None:
@@ -205,6 +205,7 @@ class Frames:
         if have < 2:
             return None
         first, second = data[0], data[1]
+        # The payload's size, where it begins, and the least size that is encoded like this.
         size, body, least = second & 0x7F, 2, 0
         if size == LENGTH_16:
             if have < 4:

@@ -1,4 +1,4 @@
-"""Both ends of a byte stream that outlives its connections; no I/O.
+"""The queues at both ends of a byte stream that outlives its connections; no I/O.
 
 Each byte has a number, its offset. The sender keeps its bytes in an :class:`OutgoingQueue` until
 the receiver confirms them. The receiver has an :class:`IncomingQueue`: it takes bytes at the offset
@@ -98,14 +98,14 @@ class OutgoingQueue:
             del self._starts[:whole], self._pieces[:whole]
 
     def read(self, offset: int, size: int) -> bytes | memoryview:
-        """Some bytes from this offset on, without copying; empty at the end.
+        """Read some bytes from this offset on, without copying; empty at the end.
 
         :param size: the most bytes.
         :raises OffsetError: the offset is confirmed already, or not produced yet.
         """
         if not self.base <= offset <= self.end:
             raise OffsetError(
-                f"offset {offset} is not there: bytes {self.base} to {self.end} are",
+                f"no bytes at offset {offset}: only {self.base} to {self.end} are kept",
                 self.base,
                 self.end,
             )

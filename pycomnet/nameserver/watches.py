@@ -148,6 +148,8 @@ class Watches:
         log = self._directory.log
         if revision <= log.last:
             return
+        if self._leaving:
+            raise ServerLeaving(ENDS)
         reached: defer.Deferred[None] = defer.Deferred()
 
         def look() -> None:

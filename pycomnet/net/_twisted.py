@@ -1,9 +1,9 @@
 """All uses of Twisted's private attributes.
 
-Each use is a function with a public fallback: slower, or without some comfort, but correct. So if
-Twisted changes, that costs time and no data. This module's tests fail on such a Twisted, and
-``pyproject.toml`` has an upper bound until they have passed with a new version. Parts of
-``twisted.web`` are imported when they are used, as most programs use no HTTP.
+Each use is a function with a public fallback ("the public way"): slower, or without some comfort,
+but correct. So if Twisted changes, programs get slower and lose no data. This module's tests fail
+on such a Twisted, and ``pyproject.toml`` has an upper bound until they have passed with a new
+version. Parts of ``twisted.web`` are imported when they are used, as most programs use no HTTP.
 """
 
 from __future__ import annotations

@@ -28,7 +28,7 @@ def split_addresses(text: str) -> list[str]:
 def clean_addresses(text: str) -> str:
     """The same addresses in their canonical form, each once.
 
-    :raises EndpointError: one of them is none.
+    :raises EndpointError: one of them is not a valid endpoint string, or there are too many.
     """
     if not isinstance(text, str):
         return endpoints.clean(text)  # its message says what was expected

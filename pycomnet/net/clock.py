@@ -11,11 +11,11 @@ from pycomnet.net.reactors import PipeReactor
 
 
 class StoppableClock:
-    """The monotonic clock, but that it can stop: then no delay of a reactor with it passes."""
+    """A monotonic clock that can be stopped: then a reactor that uses it runs no delayed calls."""
 
     def __init__(self) -> None:
         self._stopped_at: float | None = None
-        #: how many seconds it has stood in all
+        #: for how many seconds it was stopped, in all
         self._stood = 0.0
 
     def __call__(self) -> float:
@@ -24,7 +24,7 @@ class StoppableClock:
 
     @contextmanager
     def stopped(self) -> Iterator[None]:
-        """In a ``with`` block: it stands still. Blocks can't be within each other."""
+        """Stop it in a ``with`` block. Such blocks can't be nested."""
         self._stopped_at = begun = time.monotonic()
         try:
             yield

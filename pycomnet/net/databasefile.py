@@ -21,7 +21,7 @@ class DatabaseFile:
 
     :param path: of the file, which need not exist.
     :param whose: what kind of service has it, for errors.
-    :param failed: the error that is raised.
+    :param failed: the class of the error that is raised.
     :param required: whether a file system without such locks is an error. SQLite has locks of its
         own there.
     """
@@ -40,8 +40,8 @@ class DatabaseFile:
 
         SQLite creates the files beside it with the mode of the file itself.
 
-        :raises PycomnetError: of the kind that is raised here: another service, or another user,
-            has it, or it can't be opened.
+        :raises PycomnetError: of the class ``failed``: another service, or another user, has it, or
+            it can't be opened.
         """
         path = self._path
         try:

@@ -35,9 +35,9 @@ def identity(fd: int) -> Identity:
 def send_descriptors(transport: Any, fds: Sequence[int], write: Callable[[], object]) -> None:
     """Send descriptors. They are closed here when they have been sent, or can't be sent.
 
-    :param transport: one that :func:`passes_descriptors`.
-    :param write: writes at least as many bytes. The receiver of the last of these has got the
-        descriptors before.
+    :param transport: one for which :func:`passes_descriptors` is true.
+    :param write: writes at least as many bytes as there are descriptors. When the receiver has the
+        last of these bytes, it has the descriptors.
     """
     for fd in fds:
         transport.sendFileDescriptor(fd)

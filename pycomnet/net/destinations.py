@@ -16,7 +16,7 @@ from pycomnet.net import endpoints, tls
 
 #: The options that a third party may set. All others are for one machine (its files, its
 #: addresses), or decide which servers are trusted, which a third party must not.
-_ANYBODYS = frozenset({"timeout"})
+_FOREIGN_OPTIONS = frozenset({"timeout"})
 
 
 @attrs.frozen
@@ -84,7 +84,7 @@ def destination_pattern(pattern: str) -> Destination:
 
 
 def foreign_address(address: str) -> str:
-    """What counts of an address that somebody else has written: where it leads.
+    """The part of an address that is used if somebody else has written it: where it leads.
 
     :returns: an endpoint string without the options that third parties must not set: the files of
         the client's machine, and the name that a certificate has to have.
@@ -99,7 +99,7 @@ def foreign_address(address: str) -> str:
         if len(args) < len(names):
             raise EndpointError(f"{address!r}: expected {' and '.join(names)}")
         endpoint = attrs.evolve(endpoint, args=args)
-    options = {name: value for name, value in endpoint.options.items() if name in _ANYBODYS}
+    options = {name: value for name, value in endpoint.options.items() if name in _FOREIGN_OPTIONS}
     return str(attrs.evolve(endpoint, options=options))
 
 
@@ -118,7 +118,7 @@ def _is_plain(path: str) -> bool:
 
 
 def _others(options: dict[str, str]) -> dict[str, str]:
-    return {name: value for name, value in options.items() if name not in _ANYBODYS}
+    return {name: value for name, value in options.items() if name not in _FOREIGN_OPTIONS}
 
 
 __all__ = ["Destination", "destination", "destination_pattern", "foreign_address", "leads_to"]

@@ -48,7 +48,8 @@ _WITH_PORT = TLS | {"tcp", "tcp4", "tcp6"}
 _BRACKETS = re.compile(r"(?:^|(?<=:))\[([0-9A-Fa-f:.]+(?:%[^\]:]+)?)\](?=:|$)")
 #: How to give a client certificate: in an endpoint string, and in a gateway's spec.
 ITS_OPTIONS = "certificate=FILE:privateKey=FILE, or cert=FILE//key=FILE"
-#: Seconds for a connection to be made, unless the string has ``timeout=``.
+#: Seconds for a connection to be made, and for the other end's hello, unless the string has
+#: ``timeout=``.
 CONNECT_TIMEOUT = 30.0
 
 
@@ -337,7 +338,9 @@ def client_endpoint(reactor: EndpointReactor, description: str) -> IStreamClient
         ``tls:HOST:PORT`` (or ``ssl:``), with ``trustRoots=FILE or DIRECTORY`` (default: the
         system's), ``hostname=`` if the certificate has another name than HOST, and
         ``certificate=FILE:privateKey=FILE`` for a listener that requires one. The server's
-        certificate is always verified.
+        certificate is always verified. ``timeout=`` is the seconds for making the connection
+        (default: 30) and, after that, for the server to answer the beginning of the TLS handshake
+        (default: 15).
     :raises EndpointError: it can't be parsed, or its files can't be read.
     """
     endpoint = parse(description)
@@ -443,10 +446,13 @@ def number(description: str, text: str, what: str) -> int:
         ) from None
 
 
-def seconds(description: str, options: dict[str, str]) -> float:
-    """Parse an endpoint string's ``timeout=``."""
+def seconds(description: str, options: dict[str, str], default: float = CONNECT_TIMEOUT) -> float:
+    """Parse an endpoint string's ``timeout=``: seconds for each step of making a connection.
+
+    :param default: what it is if the string does not have it.
+    """
     try:
-        return real("timeout", options.get("timeout", CONNECT_TIMEOUT), above=True, text=True)
+        return real("timeout", options.get("timeout", default), above=True, text=True)
     except NumberRefused as problem:
         raise EndpointError(f"{description!r}: {problem}") from None
 

@@ -28,7 +28,7 @@ class _WithoutBody(Request):
         super().gotLength(0)  # type: ignore[no-untyped-call]
 
     def handleContentChunk(self, data: bytes) -> None:
-        """Nothing."""
+        """Drop it."""
 
 
 class _QuietSite(Site):

@@ -35,8 +35,9 @@ from pycomnet.net.hostname import NamedEndpoint
 from pycomnet.net.reactors import EndpointReactor
 from pycomnet.text.logs import Logger
 
-#: Seconds within which a server has to answer the beginning of a handshake: time for thousands of
-#: clients that reconnect at once. A peer that needs longer is stopped, or speaks no TLS.
+#: Seconds within which a server has to answer the beginning of a handshake, unless the endpoint
+#: string has ``timeout=``: time for thousands of clients that reconnect at once. A peer that needs
+#: longer is stopped, or speaks no TLS.
 SILENCE = 15.0
 #: The options of a TLS listener, beside its port and interface.
 _TLS_LISTENER = frozenset(
@@ -208,41 +209,48 @@ def connector(
     port = number(description, options.get("port", ""), "port")
     bind = (options["bindAddress"], 0) if "bindAddress" in options else None
     wrapped = NamedEndpoint(reactor, host, port, seconds(description, options), bind)
-    return _Connector(reactor, wrapped, creator)
+    return _Connector(reactor, wrapped, creator, seconds(description, options, SILENCE))
 
 
 @implementer(IStreamClientEndpoint)
 class _Connector:
-    """Connects with TLS, as ``wrapClientTLS`` does, with a bound on the other end's silence."""
+    """Connects with TLS, as ``wrapClientTLS`` does, with a bound on the other end's silence.
+
+    :param silence: that bound, in seconds.
+    """
 
     def __init__(
-        self, reactor: EndpointReactor, plain: IStreamClientEndpoint, creator: Any
+        self, reactor: EndpointReactor, plain: IStreamClientEndpoint, creator: Any, silence: float
     ) -> None:
         self._reactor = reactor
         self._plain = plain
         self._creator = creator
+        self._silence = silence
 
     def connect(self, factory: Any) -> Any:
         wrapping: Any = TLSMemoryBIOFactory(self._creator, True, factory, clock=self._reactor)
-        wrapping.protocol = functools.partial(_TimedHandshake, self._reactor)
+        wrapping.protocol = functools.partial(_TimedHandshake, self._reactor, self._silence)
         connecting: Any = self._plain.connect(wrapping)
         return connecting.addCallback(lambda tls: tls.wrappedProtocol)
 
 
 class _TimedHandshake(BufferingTLSTransport):
-    """A client's TLS connection whose server has to begin the handshake soon.
+    """A client's TLS connection whose server has to begin the handshake within some seconds.
 
     A server that speaks another protocol may take the beginning of a handshake for the beginning of
     something else, and wait for the rest. Then each end would wait for the other.
+
+    :param silence: these seconds.
     """
 
-    def __init__(self, reactor: IReactorTime, factory: Any, wrapped: Any) -> None:
+    def __init__(self, reactor: IReactorTime, silence: float, factory: Any, wrapped: Any) -> None:
         super().__init__(factory, wrapped)
         self._reactor = reactor
+        self._silence = silence
         self._waiting: IDelayedCall | None = None
 
     def makeConnection(self, transport: Any) -> None:
-        self._waiting = self._reactor.callLater(SILENCE, self._silent)
+        self._waiting = self._reactor.callLater(self._silence, self._give_up)
         super().makeConnection(transport)
 
     def dataReceived(self, data: bytes) -> None:
@@ -258,9 +266,9 @@ class _TimedHandshake(BufferingTLSTransport):
         if waiting is not None:
             waiting.cancel()
 
-    def _silent(self) -> None:
+    def _give_up(self) -> None:
         self._waiting = None
-        why = f"no answer to a TLS handshake in {SILENCE:g} seconds: it may speak no TLS"
+        why = f"no answer to a TLS handshake in {self._silence:g} seconds: it may speak no TLS"
         self.failVerification(Failure(PeerSilent(why)))
 
 

@@ -1,4 +1,4 @@
-"""The HTTP headers with which servers of status pages protect browsers."""
+"""The HTTP response headers of status pages, which protect their browsers."""
 
 from __future__ import annotations
 

@@ -13,11 +13,11 @@ from twisted.python.failure import Failure
 from pycomnet.channels.channel import Channel
 from pycomnet.errors import ConnectionLost
 from pycomnet.rsync.changes import EVERYTHING, NOTHING, Changes
+from pycomnet.rsync.filewatcher import FileWatcher, StartWatcher
 from pycomnet.rsync.options import AnyPath, SyncOptions
 from pycomnet.rsync.reports import Reports
 from pycomnet.rsync.result import SyncResult, TargetResult
 from pycomnet.rsync.run import Run, SyncTarget, cancel_all, ignore, tell_finished
-from pycomnet.rsync.watcher import FileWatcher, StartWatcher
 
 
 @attrs.define(eq=False)

@@ -38,10 +38,10 @@ def on_second_signal(reactor: IReactorCore, function: Callable[[], object]) -> N
 class ExitStatus:
     """The exit status of a process that twistd runs.
 
-    twistd exits with 0 however its reactor was stopped. So the service maker creates this object.
-    At the very end, when the pid file is removed and everything is written, it exits with another
-    status if one was set. An error before the reactor runs ends twistd by itself; then this object
-    shows only the message of a PycomnetError, without a traceback.
+    twistd exits with 0 however its reactor was stopped. So a service maker creates this object. It
+    exits with status 1, after twistd has removed the pid file, if :meth:`fail` was called. An error
+    before the reactor runs ends twistd with its own status; then this object shows only the message
+    of a PycomnetError, without a traceback.
 
     :param name: the daemon's name, which begins each message.
     """

@@ -13,9 +13,10 @@ from pycomnet.gateways.localfactory import default_path
 from pycomnet.net.clock import use_monotonic_clock
 from pycomnet.ranges import MAX_COUNT
 from pycomnet.tap.numericoptions import count, seconds
+from pycomnet.tap.options import DaemonOptions
 
 
-class Options(usage.Options):
+class Options(DaemonOptions):
     """The options of ``twistd pycomnet-factory``."""
 
     synopsis = "[options]"
@@ -25,6 +26,16 @@ group.setlocalfactory(), this service starts the gateways of the group. Gateways
 connections, and a gateway with //linger=SECONDS outlives its program: the program resumes it by its
 id. Without --listen and --port the service listens on a unix socket that only this user can use. A
 client that has the token of a port can run code as this user."""
+
+    epilog = """\
+Examples:
+  twistd --pidfile= -n pycomnet-factory
+      Listen on a unix socket of this user.
+  twistd pycomnet-factory --linger 86400 --each 20
+      Keep a gateway for a day at most, and at most 20 of one program.
+  twistd pycomnet-factory --port 2011
+      Listen on the loopback interface; programs need the token.
+"""
 
     optParameters = [
         ["port", "p", None, "TCP port to listen on, on the loopback interface, with a token."],
@@ -67,8 +78,7 @@ client that has the token of a port can run code as this user."""
     opt_l = opt_listen
 
     def getUsage(self, width: int | None = None) -> str:
-        text: str = super().getUsage(width)
-        return f"{text}\nThe socket is {default_path()}\n"
+        return f"{super().getUsage(width)}\nThe socket is {default_path()}\n"
 
     def postOptions(self) -> None:
         """Check the options before anything is started."""

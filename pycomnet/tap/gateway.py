@@ -13,9 +13,10 @@ from pycomnet.gateways import socketservice as service
 from pycomnet.gateways.transports.socket import KEEPALIVE
 from pycomnet.net.clock import use_monotonic_clock
 from pycomnet.tap.numericoptions import count, seconds
+from pycomnet.tap.options import DaemonOptions
 
 
-class Options(usage.Options):
+class Options(DaemonOptions):
     """The options of ``twistd pycomnet-gateway``."""
 
     synopsis = "[options]"
@@ -26,6 +27,16 @@ the user of this service. So can a client with a certificate, where --listen ask
 (tls:PORT:privateKey=FILE:certKey=FILE:clientCAs=FILE). On a unix socket the user of this service
 needs neither. Without --tokens there is one token, in a file that only this user can read. The file
 is created if it does not exist, and the log shows its path."""
+
+    epilog = """\
+Examples:
+  twistd --pidfile= -n pycomnet-gateway
+      Listen on this machine alone; the log shows the spec for programs.
+  twistd pycomnet-gateway --tokens /etc/pycomnet/tokens.ini
+      For several users, each with a token.
+  twistd pycomnet-gateway --listen tls:8888:privateKey=key.pem:certKey=cert.pem
+      For other machines, with TLS.
+"""
 
     optParameters = [
         ["listen", "l", service.LISTEN, "Endpoint to listen on."],

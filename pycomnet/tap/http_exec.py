@@ -89,7 +89,7 @@ Examples:
         self["origins"] = []
 
     def opt_host(self, name: str) -> None:
-        """Another host name of this server; *.example.com stands for all names below it."""
+        """Another host name of this server; *.example.com stands for names one level below it."""
         self["hosts"].append(name)
 
     def opt_origin(self, origin: str) -> None:

@@ -1,4 +1,4 @@
-"""The base of the daemons' command-line options."""
+"""The base class of the daemons' command-line options."""
 
 from __future__ import annotations
 

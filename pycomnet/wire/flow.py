@@ -109,7 +109,7 @@ class FlowControl(object):
             raise ProtocolError("channel", "data on channel %d after its end" % stream.id)
         self.charge(stream, size)
         if not stream.close_sent:
-            credit = self._dropped(stream)
+            credit = self._credit_of_dropped(stream)
             if credit:
                 self._give_credit(stream, credit)
 
@@ -133,20 +133,20 @@ class FlowControl(object):
 
     def release(self, stream):
         """Give back the credit of a channel that is being closed: its data is dropped."""
-        credit = self._dropped(stream)
+        credit = self._credit_of_dropped(stream)
         if credit:
             self._give_credit_quietly(stream, credit)
 
-    def _dropped(self, stream):
+    def _credit_of_dropped(self, stream):
         """The credit to give back on a channel whose CLOSE waits behind queued data.
 
-        It is all that the peer has used, as that data is dropped. Otherwise the two ends could
+        It is all that the peer has used, as what it sends is dropped. Otherwise the two ends could
         deadlock: this end's CLOSE waits for credit from the peer's user, who waits for credit to
         send.
         """
         used = self._limits.window - stream.window
-        over = stream.ended or self._scheduler.failed is not None
-        return used if used >= stream.half and not over else 0
+        needs_none = stream.ended or self._scheduler.failed is not None
+        return used if used >= stream.half and not needs_none else 0
 
     def _give_credit(self, stream, credit):
         self._scheduler.respond(pack(4, CREDIT, stream.id) + U32.pack(credit))

@@ -60,19 +60,19 @@ FRAME_COST = 64
 #: The bytes that a channel may buffer in each direction. Enough for a round trip of 10 ms at 100
 #: MB/s, and small enough that a few full ones do no harm.
 WINDOW = 1048576
-#: The same for far sides on other machines: enough for 80 MB/s and a round trip of 200 ms.
+#: The window for far sides on other machines: enough for 80 MB/s and a round trip of 200 ms.
 WIDE_WINDOW = 16777216
-#: The same between fork servers, for all frames of a gateway over one hop. It is less, as a fork
-#: server keeps this much where the next hop is slower, and short messages wait behind it.
+#: The window between fork servers, for all frames of a gateway over one hop. It is smaller: where
+#: the next hop is slower, a fork server holds this much, and short messages wait behind it.
 HOP_WINDOW = 8388608
-#: The same for far sides behind an http mediator: enough for 40 MB/s and a round trip of 100 ms.
+#: The window for far sides behind an http mediator: enough for 40 MB/s and a round trip of 100 ms.
 #: With a wider window, more of the bytes in flight leave the processor's cache: if all processes
 #: run on one machine, bulk by requests takes up to a quarter longer.
 MEDIATED_WINDOW = 4194304
 #: The smallest window and frame limit that a hello may announce: a fragment must fit.
 MIN_WINDOW = 1024
 MIN_FRAME = 1024
-#: The most credit: it fits in a signed 32 bit number.
+#: The most credit, in bytes: it fits in a signed 32 bit number.
 MAX_CREDIT = 0x7FFFFFFF
 #: A fragment is not sent smaller than this when more of the value is left: this avoids
 #: silly-window syndrome with a peer that gives its credit in tiny amounts.
@@ -91,11 +91,12 @@ RUN = 32768
 MAX_CHANNEL = 0xFFFFFFFF
 
 
-#: The longest frame, in bytes, that is unpacked together with those of the same size behind it.
-LIKE = 256
+#: The longest frame, in bytes, that is unpacked with one call together with those of the same size
+#: behind it (:func:`frames_alike`).
+MAX_ALIKE = 256
 #: whether this Python can unpack many records of one layout with one call
-ITERATES = hasattr(HEADER, "iter_unpack")
-#: (kind, size) -> the struct that unpacks a frame of this size
+HAS_ITER_UNPACK = hasattr(HEADER, "iter_unpack")
+#: (format of the start of the payload, size of the frame) -> the struct that unpacks such a frame
 _layouts = {}
 
 
@@ -124,20 +125,20 @@ def _layout(kind, size):
     if layout is None:
         rest = size - HEADER_SIZE - struct.calcsize(kind)
         layout = struct.Struct("%s%s%ds" % (">IBI", kind, rest))
-        if size <= LIKE and len(_layouts) < 4 * LIKE:
+        if size <= MAX_ALIKE and len(_layouts) < 4 * MAX_ALIKE:
             _layouts[kind, size] = layout
     return layout
 
 
 def frames_alike(kind, data, position, stop):
-    """Unpack the frame between two positions and whatever follows in pieces of its size.
+    """Unpack the frame between two positions, and the bytes behind it in pieces of its size.
 
     :param kind: the struct format of the start of their payloads.
     :returns: an iterable of tuples: length, type, id, the start of the payload, and its rest. The
-        caller has to check length and type: the later pieces may be no such frames.
+        caller has to check length and type, as the later pieces may not be frames.
     """
     size = stop - position
-    count = (len(data) - position) // size if size <= LIKE and ITERATES else 1
+    count = (len(data) - position) // size if size <= MAX_ALIKE and HAS_ITER_UNPACK else 1
     layout = _layout(kind, size)
     if count > 1:
         return layout.iter_unpack(memoryview(data)[position : position + count * size])
@@ -149,7 +150,7 @@ def bin32(size):
     return BIN32 + U32.pack(size)
 
 
-def name(ftype):
+def frame_name(ftype):
     """The name of a frame type, for messages."""
     if ftype < len(NAMES):
         return NAMES[ftype]

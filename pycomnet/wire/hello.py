@@ -44,7 +44,12 @@ def hello_frame(limits, info, credential):
 
 
 def check_start(start):
-    """Refuse bytes that can't become a hello as early as possible: no more bytes may come."""
+    """Refuse the first bytes of a connection if they can't become a hello.
+
+    As early as possible: the peer may send no more bytes, and wait for an answer.
+
+    :raises ProtocolError: they can't.
+    """
     start = bytes(start)
     if start[4:5] > b"\x00" or (len(start) > 4 and U32.unpack(start[:4])[0] > MAX_HELLO):
         refuse(start)
@@ -58,7 +63,10 @@ def refuse(start):
 
 
 def read_hello(id, payload):
-    """The peer's hello as a dict: ``window``, ``frame``, ``channels``, ``info``, ``credential``."""
+    """The peer's hello as a dict: ``window``, ``frame``, ``channels``, ``info``, ``credential``.
+
+    :raises ProtocolError: it is not valid.
+    """
     if id:
         raise ProtocolError("hello", "a hello on channel %d, not 0" % id)
     size = len(MAGIC)

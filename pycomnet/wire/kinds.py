@@ -9,7 +9,7 @@ import struct
 import sys
 
 from .values import (
-    _DUMPERS,
+    DUMPERS,
     MAX_INT,
     InvalidValue,
     Refused,
@@ -82,7 +82,7 @@ def register_type(cls, name, to_value, from_value):
 
     _registered[name] = cls, from_value
     _classes.add(cls)
-    _DUMPERS[cls] = dump
+    DUMPERS[cls] = dump
 
 
 # -- sending -------------------------------------------------------------------------------------
@@ -93,7 +93,7 @@ def dumper_of(kind):
 
     A standard type is recognised only if it is the class that its loaded module has by that name.
     """
-    found = _DUMPERS.get(kind)
+    found = DUMPERS.get(kind)
     if found is None:
         name = type.__dict__["__name__"].__get__(kind)
         known = _STANDARD.get(name)
@@ -103,7 +103,7 @@ def dumper_of(kind):
         loaded = sys.modules.get(module)
         if loaded is None or getattr(loaded, name, None) is not kind:
             return None
-        _DUMPERS[kind] = found
+        DUMPERS[kind] = found
     return found
 
 
@@ -130,8 +130,6 @@ def _dump_time(value):
 def _dump_zone(zone):
     if zone is None:
         return b""
-    import datetime
-
     kind = type(zone)
     fixed = _fixed_offset()
     if kind is fixed:
@@ -148,7 +146,6 @@ def _dump_zone(zone):
         return _NAMED + _utf8(zone.key)
     words = "its tzinfo is a %s: only datetime.timezone and zoneinfo.ZoneInfo can be sent, so"
     words += " convert it with astimezone() first"
-    assert issubclass(kind, datetime.tzinfo)
     raise Refused(words % type_name(kind))
 
 

@@ -44,6 +44,8 @@ class Lifecycle(object):
         :param raw: for bytes, not values.
         :param end: this end sends no more after ``first``.
         :returns: a :class:`~.stream.Stream`.
+        :raises LocalError: the connection is over, or has no hello or no room for it; or the
+            purpose is not valid.
         """
         table, scheduler = self._table, self._scheduler
         if scheduler.failed is not None:
@@ -129,6 +131,10 @@ class Lifecycle(object):
         If it is being closed already, only an error that overtakes queued data has an effect. If
         the payload is too long for the peer's frames, a result is sent as a value before the close,
         and an error is cut.
+
+        :param payload: for ERROR the encoding of the error's map, for RESULT that of the last
+            value.
+        :raises LocalError: it is a result, and the channel is closed for sending.
         """
         if stream.close_sent or stream.id not in self._table.streams:
             return

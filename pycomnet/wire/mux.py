@@ -28,7 +28,7 @@ from .frames import (
     PING,
     PONG,
     RAW_FRAGMENT,
-    name,
+    frame_name,
     pack,
 )
 from .hello import INTS, PLAIN, STRS, hello_frame, read_hello, read_map
@@ -58,8 +58,8 @@ from .table import ChannelTable
 class Mux(object):
     """One end of a connection.
 
-    The methods of the parts that a user needs are attributes here: the parts' own bound methods, as
-    a method that forwards to them would cost each value another call.
+    The parts' methods that a user needs are attributes here, and not methods that forward to the
+    parts: those would cost each value another call.
 
     :param initiator: True at the end that made the connection.
     :param limits: a :class:`Limits`.
@@ -74,12 +74,12 @@ class Mux(object):
         #: the highest id of this end's channels that the peer handled before its GOAWAY; None
         #: before a GOAWAY, or if it does not say
         self.last_taken = None
-        self._goodbye = False
-        #: events that no call of :meth:`receive_data` has returned yet
-        self._untold = []
+        self._goaway_sent = False
+        #: events that the next :meth:`receive_data` returns: a failure in a call of the user's
+        self._unreported = []
         self.table = table = ChannelTable(initiator)
         self.streams = table.streams
-        self.is_past = table.is_past
+        self.was_opened = table.was_opened
         self.scheduler = scheduler = Scheduler(table, limits.control)
         self.send = scheduler.send
         self.send_now = scheduler.send_now
@@ -123,10 +123,11 @@ class Mux(object):
 
     def goaway(self, code, message):
         """End the connection: queue a GOAWAY with the reason as the last frame."""
-        if self._goodbye:
+        if self._goaway_sent:
             return
-        self._goodbye = True
+        self._goaway_sent = True
         scheduler = self.scheduler
+        # Characters: of four bytes each, they fit in the peer's shortest frame.
         most = 4096 if scheduler.fragment == FRAGMENT else 128
         goodbye = {"code": code, "message": message[:most]}
         if code == "exit":
@@ -148,7 +149,7 @@ class Mux(object):
         if calls.closed_early:
             calls.closed_early = {}
         if reader.is_stopped:
-            events, self._untold = self._untold, events
+            events, self._unreported = self._unreported, events
             return events
         try:
             position = 0
@@ -175,10 +176,10 @@ class Mux(object):
             stream = self.calls.stream_for_frame(id)
             if stream is not None:
                 self._channel_frame(ftype, stream, payload, events)
-            elif ftype == DATA or ftype == MORE or not self.is_past(id):
-                what = "is over" if self.is_past(id) else "was never opened"
+            elif ftype == DATA or ftype == MORE or not self.was_opened(id):
+                what = "is over" if self.was_opened(id) else "was never opened"
                 raise ProtocolError(
-                    "channel", "%s for channel %d, which %s" % (name(ftype), id, what)
+                    "channel", "%s for channel %d, which %s" % (frame_name(ftype), id, what)
                 )
 
     def _channel_frame(self, ftype, stream, payload, events):
@@ -208,7 +209,7 @@ class Mux(object):
 
     def _ping(self, ftype, id, payload, events):
         if id or len(payload) != 8:
-            raise ProtocolError("frame", "%s is 8 bytes on channel 0" % name(ftype))
+            raise ProtocolError("frame", "%s is 8 bytes on channel 0" % frame_name(ftype))
         if ftype == PING:
             self.scheduler.respond(pack(8, PONG, 0) + payload)
         else:
@@ -238,7 +239,7 @@ class Mux(object):
 
     def _fail_later(self, error):
         """The same in a call of this end's user: :meth:`receive_data` returns the event."""
-        self._untold.append(self._fail(error))
+        self._unreported.append(self._fail(error))
 
     def _over(self, error):
         """Send and read nothing more, except what is already in ``out``."""

@@ -65,7 +65,7 @@ class Mux:
     last_taken: int | None
     streams: dict[int, Stream]
     table: ChannelTable
-    is_past: Callable[[int], bool]
+    was_opened: Callable[[int], bool]
     scheduler: Scheduler
     send: _Send
     send_now: Callable[[Stream, bytes], int]

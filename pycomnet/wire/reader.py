@@ -14,7 +14,7 @@ from .frames import (
     RUN,
     RUN_VALUE,
     frame_cost,
-    name,
+    frame_name,
     run_cost,
     unpack_from,
 )
@@ -257,5 +257,5 @@ class FrameReader(object):
         if length > self.max_frame:
             raise ProtocolError(
                 "frame",
-                "%s of %d bytes, the limit is %d" % (name(ftype), length, self.max_frame),
+                "%s of %d bytes, the limit is %d" % (frame_name(ftype), length, self.max_frame),
             )

@@ -22,10 +22,10 @@ from .frames import (
 )
 from .stream import LocalError, ProtocolError
 
-#: The number of channels with long values that take turns at a time, and the number of turns (a
-#: megabyte) after which each makes room for a channel that waits.
-LONG = 4
-LONG_RUN = 16
+#: How many channels with long values take turns at a time; and after how many turns (a megabyte)
+#: each makes room for a channel that waits.
+LONG_AT_A_TIME = 4
+LONG_TURNS = 16
 #: A value shorter than this is copied behind its frame's header.
 COPIED = 1024
 
@@ -91,6 +91,7 @@ class Scheduler(object):
         :param token: is put into :attr:`sent` once the user has got the last of the payload.
         :returns: True if all is in ``out`` already: then the token is not used. False if it waits
             for credit or for its turn.
+        :raises LocalError: the channel is closed for sending, or the value is too long.
         """
         if not stream.sending:
             raise LocalError("channel %d is closed for sending" % stream.id)
@@ -111,7 +112,8 @@ class Scheduler(object):
                 self.out.append(pack(size, DATA, stream.id))
                 self.out.append(payload)
             return True
-        if size + len(prefix) > MAX_VALUE and not stream.raw:
+        size += len(prefix)
+        if size > MAX_VALUE and not stream.raw:
             raise LocalError("a value of %d bytes, the limit is %d" % (size, MAX_VALUE))
         stream.queue.append([payload, -len(prefix), token, prefix])
         self.enqueue(stream)
@@ -305,12 +307,12 @@ class Scheduler(object):
     def _goes_on(self, stream):
         """Queue a channel that has had its turn and has more to send.
 
-        Only :data:`LONG` channels with long values take turns at a time. If a hundred did, the peer
+        Only :data:`LONG_AT_A_TIME` channels with long values take turns. If a hundred did, the peer
         would have to hold nearly all of each value before the first is complete.
         """
         turns = self.turns
         had = turns.get(stream.id, 0)
-        if had < LONG_RUN and (had or len(turns) < LONG):
+        if had < LONG_TURNS and (had or len(turns) < LONG_AT_A_TIME):
             turns[stream.id] = had + 1
             self.ready.append(stream)
         elif had and not self.waiting:
@@ -367,4 +369,4 @@ class Scheduler(object):
         return HEADER_SIZE + take
 
 
-__all__ = ["LONG", "LONG_RUN", "Scheduler"]
+__all__ = ["Scheduler"]

@@ -6,8 +6,8 @@ from .table import ChannelTable
 
 _Buffer: TypeAlias = bytes | bytearray | memoryview
 
-LONG: int
-LONG_RUN: int
+LONG_AT_A_TIME: Final = 4
+LONG_TURNS: Final = 16
 COPIED: Final = 1024
 
 class Scheduler:
@@ -40,4 +40,4 @@ class Scheduler:
     def take_out(self) -> list[bytes | memoryview]: ...
     def parts_to_send(self, limit: int = ...) -> list[bytes | memoryview]: ...
 
-__all__ = ["LONG", "LONG_RUN", "Scheduler"]
+__all__ = ["Scheduler"]

@@ -23,7 +23,8 @@ EV_DATA = 0  # (EV_DATA, stream, payload, cost): a whole value's encoding, or ra
 EV_OPENED = 1  # (EV_OPENED, stream): the peer opened a channel
 EV_END = 2  # (EV_END, stream): the peer sends no more on it
 EV_CLOSED = 3  # (EV_CLOSED, stream, kind, payload): the peer closed it
-EV_HELLO = 4  # (EV_HELLO, info): the peer's hello; channels can be opened now
+EV_HELLO = 4  # (EV_HELLO, settings): those of the peer's hello (hello.read_hello); channels can be
+# opened now
 EV_PONG = 5  # (EV_PONG, data)
 EV_GOAWAY = 6  # (EV_GOAWAY, code, message)
 EV_FAILED = 7  # (EV_FAILED, error): the last one
@@ -118,6 +119,7 @@ class Stream(object):
     def __init__(self, id, purpose, raw, local, credit, window):
         self.id = id
         self.purpose = purpose
+        #: True when it carries bytes, not values
         self.raw = raw
         self.app = None
         #: True when this end opened it.
@@ -132,11 +134,13 @@ class Stream(object):
         self.window = window
         #: consumed credit that has not been given back yet
         self.unacked = 0
+        #: half a window: credit is given back in portions of at least this
         self.half = window // 2
         #: True while a reader waits for the next value
         self.read_demand = False
         #: the fragments of a value that is not complete yet
         self.partial = None
+        #: what those fragments cost, as far as that credit has not been given back
         self.partial_cost = 0
         #: False once this end's user has ended or closed it
         self.sending = True
@@ -165,7 +169,7 @@ class Stream(object):
     def held(self, window):
         """The cost of arrived values that were not consumed yet, in bytes.
 
-        :param window: what the peer may send at first.
+        :param window: the window that it began with.
         """
         held = window - self.window - self.unacked
         if self.partial is not None:  # its credit may have been given back already

@@ -52,8 +52,8 @@ class ChannelTable(object):
             self.peer_open -= 1
         return True
 
-    def is_past(self, id):
-        """Whether either end has opened a channel with this id."""
+    def was_opened(self, id):
+        """Whether either end has opened a channel with this id, or skipped the id."""
         if id & 1 == self.peer_parity:
             return 0 < id <= self.last_peer_id
         return 0 < id < self.next_id

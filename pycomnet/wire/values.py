@@ -61,8 +61,8 @@ SENDABLE += "channels, and datetime, date, time, timedelta, Decimal, UUID, Fract
 SENDABLE += "and OrderedDict of the standard library can; others with register_type"
 
 #: type -> its dumper (``kinds.dumper_of``), for the types met so far
-_DUMPERS = {}
-#: Stands for the value itself in a path, until its user's name for it is known.
+DUMPERS = {}
+#: Stands for the whole value in a path, until the user's name for it is known.
 _ROOT = "\0"
 
 
@@ -266,8 +266,8 @@ _utf8 = text
 if "__pypy__" in sys.builtin_module_names:  # there str() of bytes accepts lone surrogates
     _utf8 = bytes.decode
 
-# Stand for the key when elements are iterated like a dict's items(): of an array, and of a tuple in
-# a key, in which a tuple is an array.
+# encode() iterates over pairs of a key and a value. These two stand for the key: of an array's
+# element, and of an element of a tuple within a key, in which tuples are encoded as arrays.
 _ELEMENT, _IN_KEY = object(), object()
 _elements, _in_key = repeat(_ELEMENT), repeat(_IN_KEY)
 
@@ -333,7 +333,7 @@ def _show(thing):
 
 def dumper_of(kind):
     """A type's dumper, as ``kinds.dumper_of``; None if there is none."""
-    found = _DUMPERS.get(kind)
+    found = DUMPERS.get(kind)
     if found is None:
         from .kinds import dumper_of
 
@@ -789,8 +789,8 @@ for _first in range(0xC4, 0xCA):
 for _first in range(0xD4, 0xE0):
     _STEPS[_first] = 0
 _SINGLE = b"".join([_BYTE(_first) for _first in range(256) if _STEPS[_first] == 1])
-#: The bytes after which it checks whether the rest could still be too many items.
-_LOOK = 65536
+#: ``check_items`` stops after so many bytes, and checks whether the rest can be too many items.
+_CHECK_EVERY = 65536
 
 
 def check_items(payload, most):
@@ -810,7 +810,7 @@ def check_items(payload, most):
         end = ends[-1]
         if count + ends[0] - at <= most:
             return
-        stop = end if end - at < _LOOK else at + _LOOK
+        stop = end if end - at < _CHECK_EVERY else at + _CHECK_EVERY
         step = steps[data[at]] if at < stop else 0
         if step:
             # Many items of one kind, such as numbers, are counted with one call.

@@ -9,6 +9,7 @@ import functools
 from collections.abc import Iterator
 from typing import Any
 
+from pycomnet import forks
 from pycomnet.blocking.waiting import running_reactor, wait_for
 from pycomnet.blocking.wrapper import Blocking, to_deferred_api
 from pycomnet.errors import ChannelClosed
@@ -95,14 +96,18 @@ class Subscriber(Blocking):
 
     def change(self, subjects: Any, timeout: float | None = None) -> None:
         """Get other subjects from now on."""
+        self._check()
         wait_for(lambda: self._wrapped.change(subjects), timeout, "change")
 
     def when_subscribed(self, timeout: float | None = None) -> None:
         """Wait until a subscription counts."""
+        self._check()
         wait_for(self._wrapped.when_subscribed, timeout, "when_subscribed")
 
     def close(self) -> None:
-        """Get no more events."""
+        """Get no more events. In a forked child it does nothing: the parent's goes on."""
+        if self._era != forks.era:
+            return
         self._taken.clear()
         wait_for(self._wrapped.close, None, "close")
 

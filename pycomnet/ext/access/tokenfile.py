@@ -41,7 +41,7 @@ class TokenFile(FileChecker[tuple[_Holder, ...]]):
         expires = 2027-01-01T00:00:00Z
 
     The file has mode 0600, and is read again when it changes, as are the files of ``token_file=``.
-    A token whose section was removed is withdrawn.
+    A token whose section was removed is withdrawn; if no section is left, after half a minute.
 
     :param path: the file.
     """
@@ -68,6 +68,9 @@ class TokenFile(FileChecker[tuple[_Holder, ...]]):
     def read(self) -> tuple[_Holder, ...]:
         known = load_tokens(self.path, (*KEYS, *READERS))
         return tuple(self._holder(one) for one in known)
+
+    def is_empty(self, contents: tuple[_Holder, ...]) -> bool:
+        return not contents
 
     def _holder(self, token: KnownToken) -> _Holder:
         roles = frozenset(token.options.get("roles", "").replace(",", " ").split())

@@ -7,7 +7,7 @@ from ...wire.frames import (
     HELLO,
     MAX_HELLO,
     U32,
-    name,
+    frame_name,
 )
 from ...wire.mux import EV_FAILED, EV_HELLO, Mux, ProtocolError
 
@@ -61,7 +61,7 @@ class RelayedFrameReader(object):
                 self.problem = ProtocolError("hello", "expected a hello, got something else")
                 break
             if self._begun and (kind > GOAWAY or kind == HELLO or length > self._limit):
-                self.problem = ProtocolError("frame", "%s of %d bytes" % (name(kind), length))
+                self.problem = ProtocolError("frame", "%s of %d bytes" % (frame_name(kind), length))
                 break
             stop = position + HEADER_SIZE + length
             if stop > end:

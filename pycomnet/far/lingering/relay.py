@@ -29,7 +29,7 @@ from ...wire.frames import (
     RESULT,
     U32,
     frame_cost,
-    name,
+    frame_name,
     run_cost,
 )
 from ...wire.mux import Limits, Mux, ProtocolError
@@ -479,7 +479,9 @@ class Relay(object):
         self._tell(record, whole)
 
     def _not_there(self, kind, id):
-        raise ProtocolError("channel", "%s for channel %d, which is not there" % (name(kind), id))
+        raise ProtocolError(
+            "channel", "%s for channel %d, which is not there" % (frame_name(kind), id)
+        )
 
     def _came(self, record, whole, last):
         """Keep a piece of a value."""

@@ -1,4 +1,4 @@
-"""A far side's standard error at the client: shown as it arrives."""
+"""Shows a far side's standard error at the client, as it arrives."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pycomnet.mediator.client.pausableinput import PausableInput
 
 
 class RemoteErrorText(ErrorText):
-    """A far side's standard error.
+    """Passes a far side's standard error to a callback.
 
     What arrives before the callback's Deferred has fired is held and not confirmed, so that the
     server reads no more than it can keep.

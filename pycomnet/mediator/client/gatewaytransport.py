@@ -108,7 +108,7 @@ class HTTPGatewayTransport:
                 f"address of a mediator?"
             ) from None
 
-    # -- what happens ----------------------------------------------------------------------------
+    # -- events ----------------------------------------------------------------------------------
 
     def _started(self, _: object) -> None:
         self._happens(FarSideEvent.STARTED)
@@ -142,7 +142,7 @@ class HTTPGatewayTransport:
         if effect is not None:
             self._effects[effect](self)
 
-    # -- what is done ----------------------------------------------------------------------------
+    # -- effects ---------------------------------------------------------------------------------
 
     def _connect(self) -> None:
         stream = self._begin()

@@ -34,7 +34,7 @@ OUT_LIMIT = 8 << 20
 #: if nothing confirms its bytes and the queue is full.
 POST_SIZE = 16 << 20
 MIN_POST_SIZE = 1 << 16
-#: Seconds before a failed request is repeated, at first and at most.
+#: Seconds before a failed request is repeated: the first time, and at most.
 FIRST_DELAY, MAX_DELAY = 0.05, 5.0
 #: Seconds after which an open connection counts as working, even without traffic.
 STEADY = 5.0
@@ -63,8 +63,13 @@ class HTTPTransport:
     :param websocket: ``yes``, ``no`` or ``auto``.
     :param output: called with what it writes to standard error; it waits for a returned Deferred.
     :ivar state: the state in the table of :mod:`pycomnet.mediator.client.states`.
-    :ivar out: the queue of bytes for it. :ivar inputs: the bytes from it, by stream.
+    :ivar out: the queue of bytes for the far side.
+    :ivar inputs: what arrives from it, by stream.
     :ivar stderr: its standard error.
+    :ivar key: identifies this client, so that its next connection may replace the last one.
+    :ivar queue: the most bytes of output that the server keeps for it.
+    :ivar alive: called when the server has answered; see :meth:`.Outages.alive`.
+    :ivar failed: called when a request has failed; see :meth:`.Outages.failed`.
     """
 
     def __init__(
@@ -87,7 +92,7 @@ class HTTPTransport:
         self.out = OutgoingQueue(OUT_LIMIT)
         self.stderr = RemoteErrorText(output, self._taken)
         self.inputs = {"stdout": PausableInput(self._arrived), "stderr": self.stderr.input}
-        self._said = {"stdout": 0, "stderr": 0}
+        self._confirmed = {"stdout": 0, "stderr": 0}
         self.state = StreamState.OPEN
         #: whether a connection has carried it yet
         self.used = False
@@ -96,7 +101,7 @@ class HTTPTransport:
         #: which the gateway ends
         self.steady = min(STEADY, linger / 2)
         self._websocket = websocket != "no" and bool(about.get("websocket"))
-        self._must = websocket == "yes"
+        self._only_websocket = websocket == "yes"
         #: WebSockets in a row that were closed before they worked
         self._drops = 0
         self._protocol: Any = _Nobody()
@@ -106,11 +111,10 @@ class HTTPTransport:
         self._link: Any = None
         self._running: defer.Deferred[None] | None = None
         #: the requests to end the far side
-        self._asking: list[defer.Deferred[None]] = []
+        self._end_requests: list[defer.Deferred[None]] = []
         self._outages = Outages(
             client.server.url, linger, lambda words: self.over(None, words), reactor
         )
-        #: the server has answered, or not
         self.alive = self._outages.alive
         self.failed = self._outages.failed
         self._end: tuple[int | None, str] | None = None
@@ -129,7 +133,7 @@ class HTTPTransport:
         self._protocol = protocol
 
     def start(self) -> None:
-        """Carry bytes, until the far side has ended or is out of reach for good."""
+        """Carry bytes until the far side has ended, or the server was out of reach for too long."""
         self._outages.look()
         self._running = self._run()
         self._running.addErrback(self._crashed)
@@ -170,7 +174,7 @@ class HTTPTransport:
                 await self._over_websocket()
                 return
             except NoWebSocket as problem:
-                if self._must:
+                if self._only_websocket:
                     raise RequestRefused(
                         f"no WebSocket: {problem}", 426, {"error": "websocket"}
                     ) from None
@@ -197,7 +201,7 @@ class HTTPTransport:
                 raise
             self._drops += 1
             self.failed(problem, "websocket")
-            if self._must or self._drops < MAX_DROPS:
+            if self._only_websocket or self._drops < MAX_DROPS:
                 raise
             raise NoWebSocket(f"{self._drops} in a row did not work: {problem}") from None
 
@@ -260,8 +264,8 @@ class HTTPTransport:
     def _stop_running(self) -> None:
         if self._running is not None:
             self._running.cancel()
-        for asking in list(self._asking):
-            asking.cancel()
+        for requesting in list(self._end_requests):
+            requesting.cancel()
 
     def terminate(self, signal: str | None, timeout: float | None = None) -> None:
         """Ask the server to end the far side.
@@ -271,15 +275,15 @@ class HTTPTransport:
         """
         if self.state is StreamState.OVER:
             return
-        asking = self._ask_to_end(signal)
-        self._asking.append(asking)
-        asking.addBoth(self._asked, asking)
+        requesting = self._ask_to_end(signal)
+        self._end_requests.append(requesting)
+        requesting.addBoth(self._end_requested, requesting)
         if signal == "KILL" and timeout is not None and self._terminating is None:
             words = f"{self.client.server.url} has not reported that it has ended"
             self._terminating = self.reactor.callLater(timeout, self.over, None, words)
 
-    def _asked(self, result: Any, asking: defer.Deferred[None]) -> Any:
-        self._asking.remove(asking)
+    def _end_requested(self, result: Any, requesting: defer.Deferred[None]) -> Any:
+        self._end_requests.remove(requesting)
         if isinstance(result, Failure):
             result.trap(defer.CancelledError)  # it has ended in the meantime
         return None
@@ -293,12 +297,12 @@ class HTTPTransport:
                 return
             except RequestRefused as problem:
                 if not problem.is_transient:
-                    return  # it has ended: what carries the streams gets to know that
+                    return  # it has ended: the connection of its streams reports how
             except Exception as problem:
                 self.failed(problem, "end")
             await backoff.wait()
 
-    # -- what comes ------------------------------------------------------------------------------
+    # -- what arrives ----------------------------------------------------------------------------
 
     def received(self, stream: str, offset: int, data: bytes) -> None:
         """Bytes of one of its streams have arrived.
@@ -316,15 +320,15 @@ class HTTPTransport:
 
         :param limit: bytes of standard output that may be unconfirmed.
         """
-        said, inputs = self._said, self.inputs
-        if inputs["stdout"].incoming.received - said["stdout"] >= limit:
+        confirmed, inputs = self._confirmed, self.inputs
+        if inputs["stdout"].incoming.received - confirmed["stdout"] >= limit:
             return True
-        return inputs["stderr"].incoming.received - said["stderr"] >= self._stderr_confirm
+        return inputs["stderr"].incoming.received - confirmed["stderr"] >= self._stderr_confirm
 
     def confirming(self) -> dict[str, int]:
         """The acknowledgement of the received bytes, for the server."""
-        self._said = {name: one.incoming.received for name, one in self.inputs.items()}
-        return {"received": self._said["stdout"], "stderr_received": self._said["stderr"]}
+        self._confirmed = {name: one.incoming.received for name, one in self.inputs.items()}
+        return {"received": self._confirmed["stdout"], "stderr_received": self._confirmed["stderr"]}
 
     def _taken(self) -> None:
         if self._link is not None:
@@ -405,11 +409,11 @@ class HTTPTransport:
 
     def _ask(self) -> None:
         if not self.out:
-            self.reactor.callLater(0, self._asked_nothing)
+            self.reactor.callLater(0, self._check_written)
         elif self._link is not None:
             self._link.confirm(ask=True)
 
-    def _asked_nothing(self) -> None:
+    def _check_written(self) -> None:
         if self.state is not StreamState.CLOSING:
             return
         if self.out:  # more was written meanwhile

@@ -1,4 +1,4 @@
-"""How long a server, or one kind of request to it, has been failing."""
+"""Keeps how long a server, or one kind of request to it, has been failing."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Outages:
         self._looking: Any = None
 
     def alive(self, way: str = "") -> None:
-        """The server has answered.
+        """Note that the server has answered.
 
         :param way: the kind of request that worked. Other kinds may still be failing.
         """
@@ -57,7 +57,7 @@ class Outages:
             self._outages.pop(way, None)
 
     def failed(self, problem: BaseException, way: str = "") -> None:
-        """A request has failed, and will be made again.
+        """Note that a request has failed. It will be made again.
 
         :param way: the kind of request. A proxy may reject one kind for ever.
         """

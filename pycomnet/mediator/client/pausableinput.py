@@ -1,4 +1,4 @@
-"""What arrives from a far side, held while its reader is paused."""
+"""Holds what arrives from a far side while its reader is paused."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pycomnet.mediator.queues import IncomingQueue
 
 
 class PausableInput:
-    """A stream of a far side, as it arrives.
+    """One of a far side's output streams, as it arrives.
 
     Bytes that arrive while the reader is paused are held and not confirmed. The server keeps what
     is not confirmed, and reads no more from the far side once its queue is full. So no more than

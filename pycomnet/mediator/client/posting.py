@@ -40,8 +40,9 @@ CLOSED = StreamState.CLOSED
 class Posting:
     """Carries a stream over requests.
 
-    The requests of the two directions, and those that confirm, run side by side and are repeated
-    one by one. So its flags are facts of each, and no lifecycle: that is the stream's ``state``.
+    Four requests run at the same time: one sends, one reads each of the two streams, one confirms.
+    Each is repeated if it fails, and has flags of its own here. The lifecycle is the stream's
+    ``state``.
 
     :ivar position: everything before this offset has been sent.
     """
@@ -51,9 +52,10 @@ class Posting:
         self.position = 0
         self._stopped = False
         self._answers: set[StreamingResponse] = set()
-        #: whether incomplete responses and requests get through; None: not tried yet
+        #: whether proxies pass on a response, and a request, before it is complete; None: not tried
         self._down: bool | None = None
         self._up: bool | None = None
+        #: the call that checks whether an incomplete request has arrived
         self._trial: Any = None
         #: responses in a row that were lost before they worked
         self._drops = 0
@@ -249,7 +251,7 @@ class Posting:
     # -- received --------------------------------------------------------------------------------
 
     async def _read(self, name: str) -> dict[str, Any]:
-        """Read a stream up to its end. Returns the server's report of the end."""
+        """Read a stream up to its end. Returns the server's report of how the far side ended."""
         stream = self.stream
         backoff = stream.backoff()
         while True:
@@ -274,7 +276,7 @@ class Posting:
         return self.stream.path if name == "stdout" else f"{self.stream.path}/stderr"
 
     def _get(self, name: str, offset: int, **query: int) -> defer.Deferred[Any]:
-        """Ask for a stream's bytes from an offset on."""
+        """Request a stream's bytes from an offset on."""
         stream = self.stream
         path = self._path(name)
         return stream.client.request(
@@ -311,7 +313,7 @@ class Posting:
             await answer.done
             self._drops = 0 if answer.worked else self._drops + 1
             if self._drops >= MAX_DROPS:
-                self._down = False  # perhaps a short one gets through
+                self._down = False  # perhaps short responses get through
             if answer.problem is not None:
                 answer.problem.raiseException()
         finally:

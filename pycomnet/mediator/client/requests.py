@@ -1,4 +1,4 @@
-"""Requests to a mediator: connections that are kept, its errors, and starting a far side."""
+"""The client of a mediator: makes requests over kept connections, and starts far sides."""
 
 from __future__ import annotations
 
@@ -41,6 +41,10 @@ START_TRIES = 3
 KEPT = 4
 #: Statuses that a proxy returns by itself: they say nothing about the far side.
 PROXY_STATUSES = frozenset({408, 425, 502, 504})
+#: The whole numbers in a mediator's responses.
+COUNTS = ("received", "queue", "request", "low", "high")
+#: The error if the server does not speak HTTP, or was killed.
+CLOSED = "the connection was closed before the answer"
 
 _TARGET = re.compile(r"(\[[0-9a-fA-F:.]+\]|[^:/?#\[\]@\s]+)(?::([0-9]{1,5}))?(/[^?#\s]*)?")
 
@@ -153,7 +157,7 @@ class Body:
 
 
 def _read_quickly(protocol: Any) -> None:
-    """Make a connection of the pool read much at a time, and copy chunks less often."""
+    """Have a connection of the pool read much at a time, and copy chunks less often."""
     _twisted.decode_answers(protocol, Chunks)
     received = protocol.dataReceived
 
@@ -165,7 +169,7 @@ def _read_quickly(protocol: Any) -> None:
 
 
 class MediatorClient:
-    """Makes requests of one server.
+    """Makes requests to one server.
 
     :param token: the bearer token.
     """
@@ -188,7 +192,7 @@ class MediatorClient:
         self._http = HTTPClient(agent)
 
     def connected(self, protocol: Any) -> Any:
-        """A connection was made."""
+        """Keep a connection that was made. Returns its protocol."""
         self._transports = [one for one in self._transports if getattr(one, "connected", True)]
         for one in [*self._busy_polls]:
             if not one.connected:
@@ -254,9 +258,11 @@ class MediatorClient:
         timeout: float = ANSWER_TIMEOUT,
         **query: Any,
     ) -> dict[str, Any]:
-        """Make a request whose answer is JSON.
+        """Make a request whose response is JSON.
 
-        :returns: fires with that; fails with :class:`RequestRefused` when the status is not 2xx.
+        :param timeout: seconds for the response's head, and for its body.
+        :returns: fires with the JSON; fails with :class:`RequestRefused` when the status is not
+            2xx.
         """
         response = await self.request(method, path, body, headers, **query).addTimeout(
             timeout, self.reactor, timed_out
@@ -342,9 +348,9 @@ async def read_json(response: Any, timeout: float, reactor: IReactorTime) -> dic
 
 
 def numbers_checked(about: dict[str, Any]) -> dict[str, Any]:
-    """A mediator's answer, if its numbers are valid.
+    """Check the numbers of a mediator's response, and return it.
 
-    :raises PycomnetError: one can't.
+    :raises PycomnetError: one is not valid.
     """
     try:
         for name in COUNTS:
@@ -357,22 +363,19 @@ def numbers_checked(about: dict[str, Any]) -> dict[str, Any]:
     return about
 
 
-#: The numbers in a mediator's responses.
-COUNTS = ("received", "queue", "request", "low", "high")
-
-
-#: What happens at a server that does not speak HTTP, and at one that a signal ends.
-CLOSED = "the connection was closed before the answer"
-
-
 def timed_out(value: object, timeout: float) -> NoReturn:
-    """Convert the failure of a request that took too long: Twisted has an error of its own for
-    it."""
+    """Raise the error of a request that took too long, in place of Twisted's own.
+
+    :raises TimeoutError: always.
+    """
     raise defer.TimeoutError(f"no answer in {timeout:g} seconds")
 
 
 def refused(status: int, about: dict[str, Any]) -> RequestRefused:
-    """The error of an answer in an unexpected form."""
+    """Make the error of a response whose status is not 2xx.
+
+    :param about: its JSON; a proxy's has no ``message``.
+    """
     message = about.get("message")
     if message is None:
         text = f"the answer was HTTP status {status}, and not the mediator's"

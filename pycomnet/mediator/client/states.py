@@ -1,4 +1,4 @@
-"""The lifecycles at the client's end: of a far side on a server, its transport, and a WebSocket.
+"""The client's state tables: of a far side on a server, its transport, and a WebSocket.
 
 docs/lifecycles.rst has the same tables, for readers.
 """

@@ -1,4 +1,4 @@
-"""Streaming responses: a far side's streams, passed on as they arrive."""
+"""Receives streaming responses: a far side's output, passed on as it arrives."""
 
 from __future__ import annotations
 
@@ -24,7 +24,9 @@ SLACK = 15.0
 class StreamingResponse(Protocol):
     """The body of a streaming response, passed on as it arrives.
 
-    :ivar worked: whether bytes have arrived, it was open for a while, or it ended in order.
+    :param stream: ``stdout`` or ``stderr``.
+    :param offset: that of the first byte.
+    :ivar worked: whether bytes have arrived, it was open for a while, or it is complete.
     :ivar begun: fires when its first byte has arrived.
     :ivar done: fires when no more will arrive.
     :ivar problem: the reason why it is not complete, or None.

@@ -1,4 +1,4 @@
-"""Streaming requests: send bytes to a far side while they are being written."""
+"""Makes streaming requests: bytes for a far side are sent while they are being written."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class StreamingBody:
 
     :param posting: its owner, with a ``stream``, the ``position`` in it, and ``must_end``.
     :param idle: it ends when there has been nothing to send for this many seconds.
-    :ivar sent: how many bytes it has so far.
+    :ivar sent: how many bytes it consists of so far.
     """
 
     length: Any = UNKNOWN_LENGTH

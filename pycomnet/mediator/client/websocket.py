@@ -1,4 +1,4 @@
-"""A far side's streams over a WebSocket."""
+"""The client's WebSocket, which carries a far side's streams."""
 
 from __future__ import annotations
 
@@ -64,6 +64,8 @@ class Lost(PycomnetError):
 
 
 class _Factory:
+    """A factory that returns an existing protocol."""
+
     def __init__(self, protocol: Any) -> None:
         self._protocol = protocol
 
@@ -93,7 +95,7 @@ async def over_websocket(stream: HTTPTransport) -> None:
     connecting: defer.Deferred[Any] = defer.Deferred.fromCoroutine(
         WebSocketClientEndpoint(client.endpoints, url).connect(_Factory(link))
     )
-    # Twisted does not notify waiters for a handshake when its connection is lost.
+    # Twisted's ``connect`` does not fail when the connection is lost during the handshake.
     link.closed.addCallback(lambda _: connecting.cancel())
     connecting.addTimeout(OPEN_TIMEOUT, stream.reactor)
     try:
@@ -229,7 +231,12 @@ class WebSocketLink(Socket):
         self._posting.addCallbacks(self._posted, self._not_posted)
 
     @deferred
-    async def _request(self, upload: StreamingBody) -> dict[str, Any]:
+    async def _request(self, upload: StreamingBody) -> int:
+        """Send a POST; returns how much the server has received then.
+
+        :raises RequestRefused: the server refused it.
+        :raises PycomnetError: the response is not a mediator's.
+        """
         stream = self.stream
         response = await stream.client.request(
             "POST", stream.path, upload, OCTETS, offset=self.position
@@ -237,17 +244,19 @@ class WebSocketLink(Socket):
         about = await read_json(response, OPEN_TIMEOUT, stream.reactor)
         if response.code != 200:
             raise refused(response.code, about)
-        return about
+        received = about.get("received", -1)
+        if not stream.out.base <= received <= stream.out.end:
+            raise PycomnetError("the response to a POST does not tell how much was received")
+        return int(received)
 
     def must_end(self) -> bool:
         """Whether a POST should end as soon as everything is sent."""
         return self.stream.state is _CLOSED
 
-    def _posted(self, about: dict[str, Any]) -> None:
+    def _posted(self, received: int) -> None:
         self._posting = self._upload = None
         if self.over:
             return
-        received = int(about["received"])
         self.position = max(self.position, received)
         self.stream.confirmed(received)
         self._happens(LinkEvent.POSTED)

@@ -48,7 +48,7 @@ def split_host(text: str) -> str | None:
 class Names:
     """The names that a server accepts in ``Host``.
 
-    :ivar names: names, in lower case; ``*.example.com`` stands for any name below it.
+    :ivar names: names, in lower case; ``*.example.com`` stands for the names one level below it.
     :ivar numbers: whether any IP address is accepted. DNS rebinding needs a name, so an address is
         safe.
     """
@@ -72,7 +72,7 @@ class Names:
 
 @implementer(IRealm)
 class Realm:
-    """Gives each user the limits of their token.
+    """Makes the :class:`User` for an admitted token, with their limits.
 
     :param limits: for users without limits of their own.
     :param users: limits by name, from the sections of a tokens file.
@@ -118,7 +118,7 @@ class Access:
         :class:`IUser`.
     :param names: the server's names.
     :param origins: further origins whose pages may send requests, as ``https://host``.
-    :param denied: called for each refused request.
+    :param denied: called for each request that is refused.
     """
 
     def __init__(
@@ -186,9 +186,10 @@ class Access:
         return user  # type: ignore[no-any-return]
 
     def ticket(self, user: User, path: str) -> str:
-        """Make a ticket. A browser's WebSocket can't send a token in a header, and a token in a URL
-        may be logged.
+        """Make a ticket for a WebSocket: a browser's can't send a token in a header, and a token in
+        a URL may be logged.
 
+        :param path: the WebSocket's path, relative to the server's root.
         :raises HttpError: 429 if the user has too many unused tickets.
         """
         now = self._reactor.seconds()

@@ -1,4 +1,4 @@
-"""The arguments in a request's query and headers."""
+"""Reads the arguments in a request's query and headers."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def seconds_argument(request: Any, name: bytes, default: float, most: float) -> 
 
 
 def header_text(request: Any, name: bytes) -> str | None:
-    """A header of a request; whatever bytes it has, they are text of that many characters."""
+    """Read a request's header; None if it is missing. Each byte becomes one character."""
     values = request.requestHeaders.getRawHeaders(name, [])
     return values[-1].decode("latin-1") if values else None
 
@@ -56,7 +56,7 @@ def text_argument(request: Any, name: bytes) -> str:
 def confirm_arguments(request: Any, session: MediatorSession) -> None:
     """Confirm the bytes that the query reports as received.
 
-    :raises HttpError: that much was not sent.
+    :raises HttpError: 400 if a value is not valid, 409 if fewer bytes were produced.
     """
     for name, stream in ((b"received", "stdout"), (b"stderr_received", "stderr")):
         if name in request.args:

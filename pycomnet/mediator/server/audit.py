@@ -32,7 +32,7 @@ class AuditLog:
             self._file = os.fdopen(fd, "a", encoding="utf-8")
 
     def started(self, session: MediatorSession, peer: str) -> None:
-        """A subprocess was started."""
+        """Record that a subprocess was started."""
         assert session.child is not None
         fields = {
             "pid": session.pid,
@@ -45,7 +45,7 @@ class AuditLog:
         self._write(event="start", time=session.started, **fields)
 
     def failed(self, session: MediatorSession, peer: str, problem: BaseException) -> None:
-        """A subprocess could not be started."""
+        """Record that a subprocess could not be started."""
         fields = {
             "pid": session.pid,
             "user": session.owner.name,
@@ -58,7 +58,7 @@ class AuditLog:
         self._write(event="failed", time=session.started, **fields)
 
     def ended(self, session: MediatorSession) -> None:
-        """A subprocess has ended."""
+        """Record that a subprocess has ended."""
         assert session.end is not None and session.child is not None
         state = session.as_map()
         self.log.info(

@@ -47,7 +47,8 @@ class Subprocess(Protocol):
 ENOUGH_PROCESSORS = 3
 
 #: Starts a subprocess. Its arguments: a spec, a name, the protocol for standard input and output,
-#: and a function that is called with each piece of standard error.
+#: and a function that is called with each piece of standard error, a str. The subprocess's standard
+#: error is not read on until a returned Deferred fires.
 Launch = Callable[[Spec, str, Any, Callable[[str], Any]], Subprocess]
 
 

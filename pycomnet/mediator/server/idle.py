@@ -1,4 +1,4 @@
-"""Finds idle subprocesses."""
+"""The timer that finds an idle subprocess."""
 
 from __future__ import annotations
 
@@ -7,16 +7,17 @@ from typing import Any
 
 from twisted.internet.interfaces import IReactorTime
 
-#: How often within its timeout an idle subprocess is checked.
-LOOKS = 4
+#: How many times within the timeout a subprocess is checked.
+CHECKS = 4
 
 
 class IdleTimer:
     """Checks from time to time whether there was activity since the last check.
 
-    :param timeout: seconds without anything after which it is idle; 0 never is.
-    :param activity: returns a value that changes with each activity; at first it is ``first``.
-    :param idle: called, once, when it is.
+    :param timeout: seconds without activity after which it is idle; 0: it never is.
+    :param activity: returns a value that changes with each activity.
+    :param first: the value at the start.
+    :param idle: called once, when it is idle.
     """
 
     def __init__(
@@ -33,21 +34,21 @@ class IdleTimer:
         self._idle = idle
         self._reactor = reactor
         self._since = reactor.seconds()
-        self._looking: Any = None
+        self._timer: Any = None
 
     def start(self) -> None:
         """Start checking."""
         if self._timeout:
-            self._looking = self._reactor.callLater(self._timeout / LOOKS, self._look)
+            self._timer = self._reactor.callLater(self._timeout / CHECKS, self._check)
 
     def stop(self) -> None:
         """Stop checking."""
-        looking, self._looking = self._looking, None
-        if looking is not None:
-            looking.cancel()
+        timer, self._timer = self._timer, None
+        if timer is not None:
+            timer.cancel()
 
-    def _look(self) -> None:
-        self._looking = None
+    def _check(self) -> None:
+        self._timer = None
         now, activity = self._reactor.seconds(), self._activity()
         if activity != self._last:
             self._last, self._since = activity, now

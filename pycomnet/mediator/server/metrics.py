@@ -20,6 +20,7 @@ REASONS = {
     "it was idle": "idle",
     "its client ended it": "client",
     "the server was stopped": "stopped",
+    "the token of its user was withdrawn": "withdrawn",
 }
 
 
@@ -30,12 +31,14 @@ class Metrics:
         self._mediator = mediator
         self.registry = CollectorRegistry()
         self.started = self._counter("processes_started", "Subprocesses that were started.")
-        self.failed = self._counter("processes_failed", "Those that could not be started.")
-        self.refused = self._counter("processes_refused", "Those that a limit forbade.")
-        self.unauthorized = self._counter("unauthorized", "Requests without a right token.")
+        self.failed = self._counter("processes_failed", "Subprocesses that could not be started.")
+        self.refused = self._counter("processes_refused", "Starts that a limit forbade.")
+        self.unauthorized = self._counter(
+            "unauthorized", "Requests refused by token, Host or Origin."
+        )
         self.ends = Counter(
             "pycomnet_mediator_processes_ended",
-            "Subprocesses that have ended, by why.",
+            "Subprocesses that have ended, by reason.",
             ["reason"],
             registry=self.registry,
         )
@@ -52,11 +55,11 @@ class Metrics:
         return Counter(f"pycomnet_mediator_{name}", words, registry=self.registry)
 
     def end(self, end: End) -> None:
-        """A subprocess has ended."""
+        """Count a subprocess that has ended."""
         self.ends.labels(REASONS.get(end.reason, "other")).inc()
 
     def forget(self, session: MediatorSession) -> None:
-        """A session is forgotten; its bytes still count."""
+        """Keep the byte counts of a session that is dropped."""
         self._gone["in"] += session.stdin.received
         self._gone["out"] += sum(queue.end for queue in session.streams.values())
 
@@ -76,7 +79,7 @@ class Metrics:
         )
         yield GaugeMetricFamily(
             "pycomnet_mediator_queued_bytes_limit",
-            "Output that may be queued: what all subprocesses that there are may have together.",
+            "Output that all current subprocesses together may have queued.",
             sum(queue.limit for queue in queues),
         )
         unauthenticated = self._mediator.unauthenticated
@@ -87,7 +90,7 @@ class Metrics:
         )
         yield CounterMetricFamily(
             "pycomnet_mediator_unauthenticated_dropped",
-            "Those that were dropped because there were too many.",
+            "Unauthenticated connections dropped because there were too many.",
             0 if unauthenticated is None else unauthenticated.dropped,
         )
         moved = CounterMetricFamily(

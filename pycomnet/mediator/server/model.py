@@ -1,4 +1,4 @@
-"""What the mediator's parts share: limits, users, ends, and errors with an HTTP status."""
+"""The mediator's data: limits, users, how subprocesses ended, and errors with an HTTP status."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def read_count(name: str, text: str) -> int:
 
 
 def read_size(name: str, text: str) -> int:
-    """A number of bytes, or with k, M or G of 1024, 1024 ** 2 or 1024 ** 3 of them."""
+    """A number of bytes; with k, M or G behind it, times 1024, 1024 ** 2 or 1024 ** 3."""
     units = {"k": 10, "m": 20, "g": 30}
     number, unit = (text[:-1], text[-1:].lower()) if text[-1:].lower() in units else (text, "")
     try:
@@ -111,7 +111,7 @@ def read_seconds(name: str, text: str) -> float:
 
 
 def read_options(name: str, text: str) -> frozenset[str]:
-    """Names of options with commas between them, or ``none``."""
+    """Names of options, separated by commas, or ``none``."""
     names = {name.strip() for name in text.split(",") if name.strip()} - {"none"}
     unknown = names - set(OPTIONS)
     if unknown:
@@ -120,7 +120,7 @@ def read_options(name: str, text: str) -> frozenset[str]:
 
 
 def read_pythons(name: str, text: str) -> tuple[str, ...]:
-    """Commands with commas between them, each split as a shell does when it is used."""
+    """Commands, separated by commas. Each is split into words as a shell does, when it is used."""
     found = tuple(part.strip() for part in text.split(",") if part.strip())
     for command in found:
         shlex.split(command)  # so that a missing quote is reported at the start
@@ -143,7 +143,7 @@ class IUser(Interface):
     """An admitted user: the realm's result for the name of a token."""
 
     name = Attribute("The user name, used in logs and for limits.")
-    limits = Attribute("Their Limits.")
+    limits = Attribute("Their UserLimits.")
 
 
 @implementer(IUser)
@@ -198,7 +198,7 @@ class End:
 
 
 class OutputConnection(Protocol):
-    """A connection that a stream is read over.
+    """A connection over which a client reads a subprocess's output.
 
     :ivar key: identifies its client: a new connection with the same key takes over.
     """
@@ -213,7 +213,7 @@ class OutputConnection(Protocol):
 
 
 class InputConnection(Protocol):
-    """A connection that standard input is written over."""
+    """A connection over which a client writes to a subprocess's standard input."""
 
     def pause(self) -> None:
         """The subprocess does not take its input: read no more from the client."""

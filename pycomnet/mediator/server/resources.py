@@ -45,7 +45,10 @@ SIGNALS = {"TERM": signal.SIGTERM, "KILL": signal.SIGKILL, "INT": signal.SIGINT}
 class Guarded(Resource):
     """A resource whose requests need a token.
 
-    A method is a coroutine ``respond_METHOD(request, user)``; what it raises is the answer.
+    A subclass has a coroutine ``respond_METHOD(request, user)`` for each HTTP method. An
+    :class:`HttpError` that it raises becomes the response.
+
+    :cvar ticket_for: the path of the WebSocket, if a ticket is accepted in place of a token.
     """
 
     ticket_for: str | None = None
@@ -160,7 +163,7 @@ class Exec(Guarded):
 
 
 class SubprocessResource(Guarded):
-    """``/exec/PID``: its standard input and output, and its end."""
+    """``/exec/PID``: a subprocess's standard input and output, and its end."""
 
     stream = "stdout"
 
@@ -224,7 +227,7 @@ class SubprocessResource(Guarded):
 
 
 class Stderr(SubprocessResource):
-    """``/exec/PID/stderr``: its standard error."""
+    """``/exec/PID/stderr``: a subprocess's standard error."""
 
     stream = "stderr"
     respond_POST = None  # type: ignore[assignment]
@@ -235,7 +238,7 @@ class Stderr(SubprocessResource):
 
 
 class Status(Guarded):
-    """``/exec/PID/status``: its state."""
+    """``/exec/PID/status``: a subprocess's state."""
 
     def __init__(self, mediator: Mediator, access: Access, pid: str) -> None:
         super().__init__(mediator, access)
@@ -255,7 +258,7 @@ def check_websockets(mediator: Mediator) -> None:
 
 
 class ExecWebSocket(Guarded):
-    """``/exec/PID/ws``: all of its streams over a WebSocket."""
+    """``/exec/PID/ws``: all streams of a subprocess over a WebSocket."""
 
     def __init__(self, mediator: Mediator, access: Access, pid: str) -> None:
         super().__init__(mediator, access)
@@ -274,7 +277,7 @@ class ExecWebSocket(Guarded):
 
 
 class StatusWebSocket(Guarded):
-    """``/ws``: the list of subprocesses, live."""
+    """``/ws``: the list of subprocesses over a WebSocket, each second."""
 
     ticket_for = "/ws"
 
@@ -284,7 +287,7 @@ class StatusWebSocket(Guarded):
 
 
 class Tickets(Guarded):
-    """``/tickets``: makes a ticket, which opens one WebSocket, once and soon."""
+    """``/tickets``: makes a ticket, which opens one WebSocket within 30 seconds."""
 
     async def respond_POST(self, request: HTTPRequest, user: User) -> None:
         body = request.body()
@@ -296,7 +299,7 @@ class Tickets(Guarded):
 
 
 class MetricsPage(Guarded):
-    """``/metrics``: for Prometheus."""
+    """``/metrics``: the metrics, for Prometheus."""
 
     async def respond_GET(self, request: HTTPRequest, user: User) -> None:
         request.setHeader("content-type", "text/plain; version=0.0.4; charset=utf-8")
@@ -320,7 +323,7 @@ def root(mediator: Mediator, access: Access) -> Resource:
 
 
 def destination(mediator: Mediator, access: Access) -> Any:
-    """Makes the function that finds the subprocess that a request's body is for."""
+    """Make the function that finds the subprocess that a request's body is for."""
 
     def find(request: HTTPRequest) -> defer.Deferred[tuple[User, MediatorSession]] | None:
         parts = request.path.split(b"/")

@@ -50,11 +50,14 @@ class MediatorConfiguration:
     :ivar token_file: a file with the only token; it is created if it does not exist.
     :ivar tokens: the users of a tokens file. It is read again when it changes, and what the user of
         a withdrawn token runs is ended.
+    :ivar limits: the limits of users whose section does not change them.
     :ivar insecure: allow listening without TLS where other machines can connect.
     :ivar hosts: further names of the server.
     :ivar origins: further origins whose pages may send requests.
     :ivar processes: the most subprocesses in all.
     :ivar drain: seconds that clients have to finish when it stops.
+    :ivar audit_log: the path of the audit log; None for no file.
+    :ivar websocket: whether clients may use WebSockets.
     """
 
     listen: str = LISTEN
@@ -74,7 +77,7 @@ class MediatorConfiguration:
         check_fields(self)
 
     def check(self) -> None:
-        """Check that nobody else can read the traffic.
+        """Check that nobody else can read or change the traffic.
 
         :raises EndpointError: others could connect without TLS, and ``insecure`` is not set.
         """

@@ -33,14 +33,14 @@ from pycomnet.net import eager
 
 #: The most bytes of standard error that are kept for their reader.
 STDERR_QUEUE = 1 << 18
-#: Seconds within which a subprocess's output has to end once the subprocess has ended: processes
-#: that it left behind may hold the output open.
+#: Seconds for which output may be silent once the subprocess has ended, before it is closed:
+#: processes that it left behind may hold it open.
 DRAIN_TIMEOUT = 2.0
 #: Seconds that a subprocess has to end once its output has, before it gets a signal.
 STATUS_TIMEOUT = 5.0
-#: Seconds that a subprocess has to end by itself once its input is closed: its supervisor needs at
-#: most four. After that, the output of a subprocess that was asked to end is dropped if its reader
-#: takes none of it.
+#: Seconds that a subprocess has to end by itself once its input is closed; its supervisor needs at
+#: most four. Also the seconds for which a reader that is slow may take none of the output of a
+#: subprocess that has ended as it was asked to, before the rest is dropped.
 GRACE = 5.0
 #: Seconds from SIGTERM to SIGKILL.
 KILL_TIMEOUT = 6.0
@@ -56,8 +56,9 @@ class MediatorSession(TwistedProtocol):
     :param owner: the user who started it.
     :param launch: starts the subprocess.
     :param ended: called with the session when the subprocess has ended.
-    :param gone: called when its remaining state is not needed.
-    :param busy: returns how much processor time it has used, or None.
+    :param gone: called with the session when its remaining state is not needed.
+    :param busy: returns how many seconds of processor time a process has used, or None.
+    :param linger: seconds that it is kept without a client, if that is less than the owner's limit.
     :ivar state: the state in the table of :mod:`pycomnet.mediator.server.states`.
     :ivar end: how it ended, once it has.
     :ivar child: the subprocess, once it was launched.
@@ -143,7 +144,7 @@ class MediatorSession(TwistedProtocol):
     def __repr__(self) -> str:
         return f"<Session {self.pid} of {self.owner.name}>"
 
-    # -- what goes to the subprocess -------------------------------------------------------------
+    # -- input -----------------------------------------------------------------------------------
 
     def write(self, offset: int, data: bytes) -> None:
         """Pass bytes that begin at this offset to it. Bytes that it got before are dropped.
@@ -197,10 +198,10 @@ class MediatorSession(TwistedProtocol):
     def stopProducing(self) -> None:
         self._congested = False
 
-    # -- what comes from it ----------------------------------------------------------------------
+    # -- output ----------------------------------------------------------------------------------
 
     def add_reader(self, stream: str, reader: OutputConnection) -> None:
-        """A connection that a stream is read over.
+        """Add the connection that a stream is read over. It replaces one of the same client.
 
         :raises HttpError: 409 when another client reads it.
         """
@@ -218,7 +219,7 @@ class MediatorSession(TwistedProtocol):
             del self._readers[stream]
 
     def confirm(self, stream: str, offset: int) -> None:
-        """The client confirms all bytes before this offset.
+        """Drop the bytes before this offset, which the client has received.
 
         :raises HttpError: 409 if that much was not sent.
         """
@@ -291,17 +292,17 @@ class MediatorSession(TwistedProtocol):
         if reader is not None:
             reader.wake()
 
-    # -- who is there ----------------------------------------------------------------------------
+    # -- its client's connections ----------------------------------------------------------------
 
     def attach(self) -> None:
-        """A connection of its client has opened."""
+        """Note that a connection of its client has opened."""
         self._present += 1
         if self._lingering is not None:
             self._lingering.cancel()
             self._lingering = None
 
     def detach(self) -> None:
-        """A connection of its client has closed."""
+        """Note that a connection of its client has closed."""
         self._present -= 1
         self._linger()
 
@@ -440,7 +441,7 @@ class MediatorSession(TwistedProtocol):
         self._linger()  # late clients may ask how it ended
 
     def forget(self) -> None:
-        """Drop its output, which nobody needs."""
+        """Drop the session's state, which nobody needs any more."""
         self._happens(SessionEvent.FORGET)
 
     def _forget(self) -> None:

@@ -1,4 +1,4 @@
-"""The HTTP side of the server: requests whose body is used as it arrives."""
+"""HTTP connections and requests of the server; an upload's body is used as it arrives."""
 
 from __future__ import annotations
 
@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 
 log = Logger()
 
-#: Finds the user of a request and the subprocess that it is for; None for any other request.
+#: Finds the user of a request whose body is for a subprocess, and the subprocess; returns None for
+#: any other request.
 Destination = Callable[["HTTPRequest"], "defer.Deferred[tuple[User, MediatorSession]] | None"]
 
 #: The most bytes of a request that is JSON.
@@ -152,7 +153,7 @@ class HTTPRequest(server.Request):
 
 
 def _no_number(text: str) -> Any:
-    """``NaN`` and ``Infinity``, which Python reads and JSON does not have."""
+    """Refuse ``NaN`` and ``Infinity``, which Python reads and JSON does not have."""
     raise ValueError(f"{text} is no number of JSON")
 
 
@@ -257,8 +258,8 @@ class HTTPConnection(TextConnection):
         self._arrived_by = self.transport
 
     def known(self) -> None:
-        """An authorised request came over it, or it is gone: it no longer counts as
-        unauthenticated."""
+        """Count it as unauthenticated no longer: an authorised request came over it, or it is
+        closed."""
         if self._arrived_by is not None:
             self.site.unauthenticated.known(self._arrived_by)
             self._arrived_by = None
@@ -288,7 +289,8 @@ class Site(server.Site):
 
     :param resource: the root.
     :param access: admits requests.
-    :param destination: which subprocess a request's body is for.
+    :param destination: finds the subprocess that a request's body is for.
+    :param answered: called with the status of each response.
     """
 
     requestFactory = HTTPRequest

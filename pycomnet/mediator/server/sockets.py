@@ -1,4 +1,4 @@
-"""The server's WebSockets: a subprocess's streams over one, and its list, live."""
+"""The server's WebSockets: one for a subprocess's streams, one for a user's list of them."""
 
 from __future__ import annotations
 
@@ -79,8 +79,7 @@ class Socket:
 
     :ivar client: whether it is the client's end.
     :ivar over: it is closed, or being closed.
-    :ivar congested: the peer does not read: send nothing more until :meth:`wake` is
-        called.
+    :ivar congested: the peer does not read: send nothing more until :meth:`wake` is called.
     """
 
     client = False
@@ -93,12 +92,13 @@ class Socket:
         self._write: Callable[[eager.Pieces], None] = eager.nowhere
         #: whether the transport reads much at a time
         self._much = False
+        #: whether anything has arrived since the last ping
         self._heard = True
-        self._asking: Any = None
+        self._pinging: Any = None
         self.congested = False
         #: bytes received while congested that need an answer
         self._unread = 0
-        #: whether the bytes between two messages bound the length of a message
+        #: whether this object bounds the length of a message, as Twisted does not let it be set
         self._counts = False
         #: bytes that were given to Twisted since the last message
         self._uncounted = 0
@@ -119,17 +119,17 @@ class Socket:
         self._write = eager.writer(transport)
         self._busy_poll = BusyPoll.of(transport)
         self._wire.attachProducer(self)
-        self._asking = self._reactor.callLater(PING_INTERVAL, self._ask)
+        self._pinging = self._reactor.callLater(PING_INTERVAL, self._ping)
         self.opened()
 
-    def _ask(self) -> None:
+    def _ping(self) -> None:
         if not self._heard:
             self.abort()
             return
         self._heard = False
-        if not self.over:  # else it is being closed, which the peer has as long to take
+        if not self.over:  # else it is being closed, which the peer has to confirm by then
             self._wire.ping()
-        self._asking = self._reactor.callLater(PING_INTERVAL, self._ask)
+        self._pinging = self._reactor.callLater(PING_INTERVAL, self._ping)
 
     def pongReceived(self, payload: bytes) -> None:
         self._heard = True
@@ -202,8 +202,8 @@ class Socket:
             self.close(TOO_BIG)
 
     def connectionLost(self, reason: Failure) -> None:
-        if self._asking is not None and self._asking.active():
-            self._asking.cancel()
+        if self._pinging is not None and self._pinging.active():
+            self._pinging.cancel()
         if self._busy_poll is not None:
             self._busy_poll.stop()
         self._write = eager.nowhere
@@ -235,7 +235,7 @@ class Socket:
         self.over = True
         self._wire.transport.abortConnection()
 
-    # -- for those that are one ------------------------------------------------------------------
+    # -- for subclasses --------------------------------------------------------------------------
 
     def opened(self) -> None:
         """Called when the handshake is done."""
@@ -320,7 +320,7 @@ class ExecSocket(Socket):
             self.refuse(problem)
 
     def took(self) -> None:
-        """More was received, here or in a POST: tell the client, which then drops it."""
+        """More was received, here or in a POST: confirm it, so that the client drops it."""
         received = self._session.stdin.received
         if received - self._confirmed >= CONFIRM_EVERY:
             self._confirmed = received
@@ -352,6 +352,8 @@ class ExecSocket(Socket):
         session, positions = self._session, self._positions
         for stream in ("stderr", "stdout"):
             queue = session.streams[stream]
+            if positions[stream] < queue.base:  # its client has the bytes between
+                positions[stream] = queue.base
             while positions[stream] < queue.end and not self.congested:
                 piece = queue.read(positions[stream], MESSAGE_SIZE)
                 self.send(stream, positions[stream], piece)
@@ -390,9 +392,9 @@ class ExecSocket(Socket):
 
 
 class StatusSocket(Socket):
-    """What runs, for the status page: the list, whenever it has changed.
+    """A user's subprocesses, for the status page: the list, once per interval.
 
-    :param interval: seconds between two checks.
+    :param interval: seconds between two messages.
     """
 
     def __init__(
@@ -406,15 +408,15 @@ class StatusSocket(Socket):
 
     def opened(self) -> None:
         self._mediator.watchers.add(self)
-        self._say()
+        self._send_list()
 
     def withdraw(self, names: Collection[str]) -> None:
         """Close it if its user is one of those whose tokens are withdrawn."""
         if self._user.name in names:
             self.close(POLICY)
 
-    def _say(self) -> None:
-        self._look = self._reactor.callLater(self._interval, self._say)
+    def _send_list(self) -> None:
+        self._look = self._reactor.callLater(self._interval, self._send_list)
         if not self.congested:
             self.tell(overview(self._mediator, self._user))
 
@@ -429,7 +431,7 @@ SHOWN_ENDED = 20
 
 
 def overview(mediator: Mediator, user: User) -> dict[str, Any]:
-    """The running and ended subprocesses of a user."""
+    """The map of a user's running and ended subprocesses, for the list and the status page."""
     return {
         "user": user.name,
         "time": time.time(),
@@ -439,7 +441,7 @@ def overview(mediator: Mediator, user: User) -> dict[str, Any]:
     }
 
 
-class _Made:
+class _ExistingProtocol:
     """A factory that returns an existing protocol."""
 
     def __init__(self, protocol: Socket) -> None:
@@ -452,7 +454,8 @@ class _Made:
 def upgrade(request: Any, protocol: Socket) -> None:
     """Upgrade a request to a WebSocket.
 
-    :raises HttpError: 426, it asks for no upgrade, or a proxy took that away.
+    :raises HttpError: 426, the request has no Upgrade header, which a proxy may have removed; 400,
+        the handshake is not valid.
     """
     headers = request.requestHeaders
     if b"websocket" not in headers.getRawHeaders(b"upgrade", [b""])[0].lower():
@@ -462,7 +465,7 @@ def upgrade(request: Any, protocol: Socket) -> None:
     channel.transport.unregisterProducer()  # the channel, which no longer has the connection
     wrong = HttpError(400, "websocket", "the WebSocket's opening handshake is not valid")
     try:
-        answer = WebSocketResource(_Made(protocol)).render_GET(request)
+        answer = WebSocketResource(_ExistingProtocol(protocol)).render_GET(request)
     except (ValueError, ProtocolError):  # of wsproto and h11, for no ASCII or header
         raise wrong from None
     if isinstance(answer, bytes):

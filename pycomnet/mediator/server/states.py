@@ -1,4 +1,4 @@
-"""The lifecycle of a subprocess on the server. Its process and its output end separately.
+"""The state table of a subprocess on the server. Its process and its output end separately.
 
 docs/lifecycles.rst has the same table, for readers.
 """

@@ -19,8 +19,11 @@ if TYPE_CHECKING:
 
 @implementer(IPushProducer)
 class StreamReader:
-    """A streaming response.
+    """A streaming response: a subprocess's output, sent as it arrives.
 
+    :param stream: ``stdout`` or ``stderr``.
+    :param offset: that of the first byte to send.
+    :param key: identifies the client; see :class:`~.model.OutputConnection`.
     :param wait: seconds of silence after which it ends.
     """
 
@@ -85,6 +88,9 @@ class StreamReader:
         queue = self._session.streams[self._stream]
         if self._done.called:
             return
+        if self._offset < queue.base:  # its client has confirmed bytes that were not sent here
+            self._finish()
+            return
         wrote = False
         while self._offset < queue.end and not self._paused:
             piece = queue.read(self._offset, eager.BULK_SIZE)
@@ -98,7 +104,7 @@ class StreamReader:
 
     @staticmethod
     def _nowhere(data: bytes | memoryview) -> None:
-        """The write function of a response that is not streamed: it can't write yet."""
+        """The write function before the response has begun, and after its end: drop the bytes."""
 
     def replace(self) -> None:
         self._finish()
@@ -119,7 +125,10 @@ class StreamReader:
 
 
 class _Waiting:
-    """Waits for a stream to have something."""
+    """The reader of a response that does not stream: waits until there is something to send.
+
+    :param ready: returns whether there is.
+    """
 
     def __init__(self, key: str, ready: Any) -> None:
         self.key = key

@@ -1,4 +1,4 @@
-"""All the subprocesses of a server: their owners, their number, and their ends."""
+"""The mediator: starts the subprocesses of a server, finds them, limits them and ends them."""
 
 from __future__ import annotations
 
@@ -39,7 +39,8 @@ class Mediator:
 
     :param launch: starts a subprocess.
     :param processes: how many there may be in all.
-    :param audit: called for each start and end.
+    :param audit: records each start and end.
+    :param busy: returns the seconds of processor time that a process has used; None if unknown.
     :param make_pid: makes the ids by which clients know them.
     :ivar draining: whether no more subprocesses are started.
     :ivar websocket: whether clients may use WebSockets.
@@ -84,7 +85,8 @@ class Mediator:
         :param key: the request's idempotency key: a request with the same key gets the same
             subprocess.
         :param peer: where the client is, for the audit log.
-        :raises HttpError: it may not, or it can't be started.
+        :raises HttpError: an option is not valid or not allowed, a limit is reached, or it can't be
+            started.
         """
         if key is not None and (user.name, key) in self._keys:
             return self.find(user, self._keys[user.name, key])
@@ -155,16 +157,16 @@ class Mediator:
         raise HttpError(404, "pid", "there is no such subprocess")
 
     def of(self, user: User) -> list[MediatorSession]:
-        """A user's subprocesses, the oldest first."""
+        """A user's subprocesses that are not dropped yet, the oldest first."""
         return [one for one in self.sessions.values() if one.owner.name == user.name]
 
     def past_of(self, user: User, most: int) -> list[MediatorSession]:
-        """A user's ended subprocesses, the newest first."""
+        """The last subprocesses of a user that were dropped, the newest first; at most ``most``."""
         found = [one for one in self._past.values() if one.owner.name == user.name]
         return found[: -most - 1 : -1]
 
     def withdraw(self, names: Collection[str]) -> None:
-        """End what users run whose tokens are withdrawn, and show them nothing more."""
+        """End the subprocesses of users whose tokens are withdrawn, and close their lists."""
         for session in self.running():
             if session.owner.name in names:
                 session.terminate("the token of its user was withdrawn", signal.SIGTERM)
@@ -175,7 +177,7 @@ class Mediator:
         assert session.end is not None
         self.metrics.end(session.end)
         self.audit.ended(session)
-        self._look()
+        self._check_empty()
 
     def _gone(self, session: MediatorSession) -> None:
         if self.sessions.get(session.pid) is not session:
@@ -186,9 +188,9 @@ class Mediator:
         while len(self._past) > MAX_ENDED:
             old, _ = self._past.popitem(last=False)
             self._keys = {key: pid for key, pid in self._keys.items() if pid != old}
-        self._look()
+        self._check_empty()
 
-    def _look(self) -> None:
+    def _check_empty(self) -> None:
         """Notify waiters if no subprocess runs."""
         if not self.running():
             self._empty.notify_all()

@@ -1,4 +1,4 @@
-"""Bodies of requests that are passed to a subprocess as they arrive."""
+"""Passes the bodies of requests to subprocesses as they arrive."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ class ForwardedBody:
             self._request.answer_early(self.error)
 
     def received(self, data: bytes) -> None:
-        """A piece of the body has arrived."""
+        """Pass on a piece of the body that has arrived."""
         size = len(data)
         self._size += size
         if self.error is not None:
@@ -127,7 +127,7 @@ class ForwardedBody:
             self._busy_poll.wrote = True
 
     def complete(self) -> None:
-        """The body is complete."""
+        """Note that the body is complete."""
         self._complete = True
         if self._session is not None or self.error is not None:
             self._end()
@@ -152,7 +152,7 @@ class ForwardedBody:
         return session
 
     def lost(self) -> None:
-        """The connection ended before the body. The arrived bytes were passed on."""
+        """Note that the connection ended before the body. The arrived bytes were passed on."""
         self.error = HttpError(400, "lost", "the connection was lost")
         self._early.clear()
         self._leave()

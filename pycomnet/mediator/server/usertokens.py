@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 
+from pycomnet.auth.reloadedtokens import ReloadedTokens
 from pycomnet.auth.tokens import TokenChecker
-from pycomnet.auth.tokensfile import TokensFile
 from pycomnet.mediator.server.model import READERS, UserLimits
 
 
-class UserTokens(TokensFile):
+class UserTokens(ReloadedTokens):
     """The tokens and limits of users.
 
     :param limits: the limits that a section may change.
@@ -27,8 +27,9 @@ class UserTokens(TokensFile):
             name: self._limits.changed(token.options, f"tokens file {self.path}, [{name}]")
             for name, token in checker.tokens.items()
         }
-        self.users.clear()
-        self.users.update(found)
+        if found:  # a file without users may not count yet: those of before keep their limits
+            self.users.clear()
+            self.users.update(found)
         return checker
 
 

@@ -234,7 +234,8 @@ class PooledServer:
             why = endpoints.explain(problem)
             raise ServiceUnreachable(f"can't connect to {self.address}: {why}") from None
         ready = connection.when_ready()
-        ready.addTimeout(endpoints.CONNECT_TIMEOUT, context.reactor)
+        options = endpoints.parse(self.address).options
+        ready.addTimeout(endpoints.seconds(self.address, options), context.reactor)
         try:
             hello = await ready
         except defer.CancelledError:

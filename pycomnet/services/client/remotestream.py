@@ -17,7 +17,6 @@ from pycomnet.errors import (
     ConnectionLost,
     DeadlineExceeded,
     RemoteError,
-    Unauthenticated,
     from_map,
 )
 from pycomnet.far.live import Live
@@ -52,7 +51,7 @@ class RemoteStream(ValueIterator, Live):
     The method waits if the values are not taken. :meth:`close` the stream to get no more; this also
     happens when nobody holds it any more, as after a ``break``.
 
-    Where a login is needed first, or a leaving server never saw the call, the method is called
+    Where a login is needed first, or a leaving server has not run the method, the method is called
     again, as with ``invoke``. A stream that has begun is not repeated.
     """
 
@@ -146,9 +145,7 @@ class RemoteStream(ValueIterator, Live):
         if isinstance(problem, RemoteError):
             found = from_map(problem.error)
             most = self._peer.most_repeats(core.connection, found)
-            # A server that leaves sends its error to streams whose methods have run, too.
-            may_begin = isinstance(found, Unauthenticated) and self._request is not None
-            if may_begin and not self._closed and self._repeats < most:
+            if self._request is not None and not self._closed and self._repeats < most:
                 return self._receive_anew()
             self._service.goes_elsewhere(self._peer, found)  # the next stream does
             raise self._peer.explained(found)

@@ -18,7 +18,6 @@ from pycomnet.deferred import Condition, deferred
 from pycomnet.errors import (
     CallInterrupted,
     PycomnetError,
-    ServerLeaving,
     Unauthenticated,
 )
 from pycomnet.far.live import Live
@@ -307,14 +306,12 @@ class ServiceServer(ServerCalls, Live):
         ports, self._ports = self._ports, []
         for port in ports:
             await port.stopListening()
-        self.end_feeds(ServerLeaving("the server is about to end"))
+        self.end_feeds(_interrupted("the server ended while the stream went on"))
         if self._active:
             with contextlib.suppress(defer.TimeoutError, defer.CancelledError):
                 await self._idle.wait().addTimeout(timeout, self.reactor)
         for call in list(self._active):
-            interrupted = CallInterrupted("the server ended while the call was under way")
-            interrupted.of_call = False  # the caller's own call is
-            call.cancel(interrupted)
+            call.cancel(_interrupted("the server ended while the call was under way"))
         if self.connections:
             gone = self._all_gone.wait()
             for connection in list(self.connections):
@@ -365,6 +362,13 @@ class ServiceServer(ServerCalls, Live):
         gate = self.gate
         identity = None if gate is None or logins is None else gate.identity(logins)
         return self._sessions.get((interface, connection.client, connection.user, identity))
+
+
+def _interrupted(text: str) -> CallInterrupted:
+    """The error of a call whose method has begun."""
+    problem = CallInterrupted(text)
+    problem.of_call = False  # the caller's own call is interrupted, not one that the method made
+    return problem
 
 
 class _ServerFactory(Factory):

@@ -159,7 +159,6 @@ class TokensFileTests(FileCase):
     def test_wrong_tokens_file_is_named_without_the_token(self) -> None:
         """What is wrong is named, but not the token."""
         for text, words in (
-            ("", "no section"),
             ("[alice]\n", "one of"),
             (f"[alice]\ntoken = {TOKEN}\nsha256 = {'0' * 64}\n", "one only"),
             (f"[alice]\ntoken = {TOKEN}\nproceses = 4\n", "no key 'proceses'"),

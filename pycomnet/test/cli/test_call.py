@@ -11,6 +11,7 @@ from typing import Any
 import click
 from twisted.internet import defer
 
+from pycomnet.cli import program
 from pycomnet.cli.call import call_method, read_arguments, show_result, show_stream
 from pycomnet.cli.describe import as_stub, as_text, show_interfaces
 from pycomnet.cli.program import CommandProgram
@@ -266,6 +267,14 @@ class CallTests(CommandCase):
             self.assertEqual(await self.call("add", timeout=5, **target), 1)
         self.assertIn("tcp:127.0.0.1:1: nothing listens there", self.stderr)
         self.assertIn("tcp:h:1", self.stderr)
+        self.assertNotIn("twistd", self.stderr)
+
+    async def test_missing_default_nameserver_says_how_to_start_one(self) -> None:
+        """Whoever has started none is told that it is the nameserver that is missing."""
+        nowhere = "tcp:127.0.0.1:1"
+        self.patch(program, "DEFAULT_NAMESERVER", nowhere)
+        self.assertEqual(await self.call("add", timeout=5, address=None, nameserver=nowhere), 1)
+        self.assertIn('start it with "twistd pycomnet-nameserver"', self.stderr)
 
     def test_arguments_are_json(self) -> None:
         """None at all, or JSON."""

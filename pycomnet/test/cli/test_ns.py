@@ -257,7 +257,7 @@ class NsTests(CommandCase):
 
     async def test_export_that_waits_says_so(self) -> None:
         """While a store is not there, a command says what it waits for, and can be interrupted."""
-        self.patch(ns_store, "SILENT", 0.01)
+        self.patch(ns_store, "PATIENCE", 0.01)
         store = MemoryStore()
         self.patch(store, "open", lambda follower: defer.Deferred())
         self.patch(stores, "make_store", lambda description, reactor: store)

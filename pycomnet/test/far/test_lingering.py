@@ -70,7 +70,7 @@ class Signals(SynchronousTestCase):
         self.relay.from_far(self.read())
         self.handover = Handover(self.relay)
         self.addCleanup(self.handover.close)
-        self.assertTrue(says_yes(self.ask("pipes", self.handover.asked())))
+        self.assertTrue(says_yes(self.ask("pipes", self.handover.request())))
 
     def close(self) -> None:
         for fd in self.fds:

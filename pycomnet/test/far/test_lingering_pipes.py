@@ -27,7 +27,7 @@ class ReadAndNoted(SynchronousTestCase):
         self.relay = Relay()
         self.relay.from_far(Mux(False).data_to_send())
         self.handover = Handover(self.relay)
-        prepared = Prepared(self.handover.asked())
+        prepared = Prepared(self.handover.request())
         self.handover.begin()
         self.to_far, self.from_far, self.memory_fd = self.handover.give()
         self.numbers = Journal(mmap.mmap(self.memory_fd, WHOLE)).numbers

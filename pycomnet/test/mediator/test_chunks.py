@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 from hypothesis import strategies as st
@@ -90,6 +91,14 @@ class ChunksTests(SynchronousTestCase):
         decoder = Chunks(got.append, self.fail)
         decoder.dataReceived(b"5\r\nfirst\r\n64;x=y\r\n" + bytes(100) + b"\r\nff\r\n" + bytes(200))
         self.assertEqual([len(piece) for piece in got], [5, 100, 200])
+
+    def test_arrived_data_is_not_kept_once_it_is_passed_on(self) -> None:
+        """However it is cut: a connection that is silent after much data holds none of it."""
+        decoder = Chunks(lambda piece: None, self.fail)
+        for data in (b"5\r\nfirst\r\n64\r\n" + bytes(50), bytes(50) + b"\r\n", b"3\r\nabc\r\n"):
+            before = sys.getrefcount(data)
+            decoder.dataReceived(data)
+            self.assertEqual(sys.getrefcount(data), before)
 
     def test_bytes_after_the_body_are_the_next_request(self) -> None:
         """What comes behind the body is the next request, all of it."""

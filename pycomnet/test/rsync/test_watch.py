@@ -10,7 +10,7 @@ from typing import Any
 from unittest import mock
 
 import pycomnet
-from pycomnet.rsync import watcher as watchers
+from pycomnet.rsync import filewatcher as watchers
 from pycomnet.rsync.changes import EVERYTHING, Changes
 from pycomnet.rsync.options import make_options
 from pycomnet.test.rsync.case import RSyncCase
@@ -64,8 +64,8 @@ class WatcherThreadTests(RSyncCase):
         Pauses.made = []
         with (
             mock.patch.dict(sys.modules, {"watchfiles": FakeWatchfiles(list(steps))}),
-            mock.patch("pycomnet.rsync.watcher.Event", Pauses),
-            mock.patch("pycomnet.rsync.watcher.Thread") as thread,
+            mock.patch("pycomnet.rsync.filewatcher.Event", Pauses),
+            mock.patch("pycomnet.rsync.filewatcher.Thread") as thread,
         ):
             root = os.fsencode(self.source)
             args = root, make_options(), changes.append, failures.append, reactor

@@ -19,8 +19,8 @@ from twisted.internet.threads import deferToThread
 
 import pycomnet
 from pycomnet.errors import ConnectionLost
+from pycomnet.rsync import filewatcher as watchers
 from pycomnet.rsync import rsync
-from pycomnet.rsync import watcher as watchers
 from pycomnet.rsync.changes import EVERYTHING, Changes
 from pycomnet.rsync.watch import SourceWatch
 from pycomnet.test.needs import REQUIRE_ALL

@@ -172,6 +172,30 @@ def forked_service() -> None:
     call()
 
 
+def forked_subscriber() -> None:
+    """A child can't use the parent's subscriber; closing it there does nothing to the parent's."""
+    from pycomnet.blocking.ext.pubsub import publisher, subscriber
+
+    @publisher("org.example.forked", lazy=True)
+    def counting() -> Any:
+        yield from range(10)
+
+    server = blocking.ServiceServer()
+    server.add(counting())
+    address = server.listen("tcp:0:interface=127.0.0.1")
+    values = subscriber("org.example.forked", address=address)
+    assert values.get(BOUND) == 0
+
+    def child() -> None:
+        for function in (values.when_subscribed, lambda: values.change(["a"])):
+            raises(UsedAfterFork, function)
+        values.close()
+
+    assert in_child(child) == 0
+    assert [values.get(BOUND) for _ in range(9)] == list(range(1, 10))
+    values.close()
+
+
 def forked_deferred() -> None:
     """The Deferred API: the same errors in a child, which can use the blocking one."""
     from twisted.internet import task
@@ -366,6 +390,23 @@ def exits_after_end() -> None:
         leaving.start()
         leaving.join()
         assert not failed, failed
+    print("all", flush=True)
+
+
+def submitted_after_end() -> None:
+    """What an executor gets after the reactor's end fails at once, also if it was on its way."""
+    from pycomnet.blocking.executor import GatewayExecutor
+    from pycomnet.blocking.reactorthread import thread
+
+    executor = GatewayExecutor([Group().makegateway("popen")])
+    assert isinstance(executor.submit("os:getpid").result(BOUND), int)
+    submitted: list[Any] = []
+    thread.when_stopped.insert(0, lambda: submitted.append(executor.submit("os:getpid")))
+    thread.stop()
+    submitted.append(executor.submit("os:getpid"))
+    for future in submitted:
+        raises(pycomnet.ConnectionLost, lambda future=future: future.result(BOUND))
+    executor.shutdown()
     print("all", flush=True)
 
 

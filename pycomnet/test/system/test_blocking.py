@@ -58,6 +58,7 @@ SCRIPTS += [
         "forked_new",
         "forked_from_callback",
         "forked_service",
+        "forked_subscriber",
         "forked_pool",
         "forked_exit",
         "forked_leaves",
@@ -65,7 +66,13 @@ SCRIPTS += [
 ]
 SCRIPTS += [
     ("fork_scripts", name, "all\n")
-    for name in ("forked_deferred", "ends_late", "exits_at_end", "exits_after_end")
+    for name in (
+        "forked_deferred",
+        "ends_late",
+        "exits_at_end",
+        "exits_after_end",
+        "submitted_after_end",
+    )
 ]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import resource
 import signal
@@ -312,6 +313,34 @@ def test_users_are_apart_and_have_limits_of_their_own(running: Daemons, tmp_path
         ("end", "bob"),
     ]
     assert stat.S_IMODE(audit.stat().st_mode) == 0o600
+
+
+def test_emptied_tokens_file_withdraws_all_tokens_after_half_a_minute(
+    running: Daemons, tmp_path: Path
+) -> None:
+    """If it is written again sooner, nobody notices, and what was started goes on."""
+    token = tokens_file(tmp_path, alice="")["alice"]
+    tokens = tmp_path / "tokens.ini"
+    path = tmp_path / "alice.token"
+    path.write_text(token)
+    path.chmod(0o600)
+    mediator = Mediator(running, "--tokens", str(tokens), token=str(path))
+    process = process_of(mediator, start(mediator, SLEEP))
+    whole = tokens.read_text()
+    tokens.write_text("")
+    mediator.daemon.wait_for("what was read before stays in force: .*no section")
+    assert mediator.curl("/").status == 200
+    tokens.write_text(whole)
+    mediator.daemon.wait_for("was read again")
+    assert mediator.curl("/").status == 200
+    os.kill(process, 0)  # it runs
+    tokens.write_text("")
+    mediator.daemon.wait_for("the tokens of alice are withdrawn")
+    assert mediator.curl("/").status == 401
+    assert still_there([process]) == []
+    tokens.write_text(whole)
+    metrics = mediator.curl("/metrics").body.decode()
+    assert 'processes_ended_total{reason="withdrawn"} 1.0' in metrics
 
 
 def test_withdrawn_token_is_refused_and_what_it_started_ends(

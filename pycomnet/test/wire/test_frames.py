@@ -311,4 +311,4 @@ class NameTests(SynchronousTestCase):
 
     def test_frame_types_have_names_or_numbers(self) -> None:
         """The types of the specification by name, others by number."""
-        self.assertEqual([frames.name(n) for n in (0, 9, 10)], ["HELLO", "GOAWAY", "type 10"])
+        self.assertEqual([frames.frame_name(n) for n in (0, 9, 10)], ["HELLO", "GOAWAY", "type 10"])

@@ -15,7 +15,9 @@ from unittest import mock
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from twisted.cred.error import UnauthorizedLogin
+from twisted.internet.task import Clock
 
+from pycomnet.auth.reloadedfiles import EMPTY_AFTER
 from pycomnet.auth.tokens import BearerToken
 from pycomnet.errors import AccessConfigError
 from pycomnet.ext.access import Jwt, TokenFile
@@ -56,6 +58,23 @@ class TokenFileTests(FileCase):
         self.assertTrue(looks(checker))
         self.assertEqual([checker.holds(alice), checker.holds(bob)], [False, True])
         self.assertRaises(UnauthorizedLogin, self.login, checker, "alice-token-123456")
+
+    def test_file_without_sections_withdraws_all_half_a_minute_later(self) -> None:
+        """At the start it is an error."""
+        checker = TokenFile(self.file("tokens", "[alice]\ntoken = alice-token-123456\n"))
+        clock = Clock()
+        checker.seconds = clock.seconds
+        alice = self.login(checker, "alice-token-123456")
+        self.file("tokens", "")
+        self.assertFalse(looks(checker))
+        clock.advance(EMPTY_AFTER - 1)
+        self.assertFalse(looks(checker))
+        self.assertTrue(checker.holds(alice))
+        clock.advance(1)
+        self.assertTrue(looks(checker))
+        self.assertFalse(checker.holds(alice))
+        self.assertRaises(UnauthorizedLogin, self.login, checker, "alice-token-123456")
+        self.assertRaisesRegex(AccessConfigError, "no section", TokenFile(checker.path).open)
 
     def test_token_may_expire(self) -> None:
         """At a time of day; one that is no time is an error at the start."""

@@ -7,9 +7,10 @@ from typing import Any
 from twisted.internet import defer, error
 from wsproto.events import Ping
 
+from pycomnet.mediator.client.websocket import POST_FROM
 from pycomnet.mediator.server import sockets
 from pycomnet.mediator.server.sockets import Socket
-from pycomnet.test.mediator.kit import LinkCase, StreamCase
+from pycomnet.test.mediator.kit import JSONResponse, LinkCase, StreamCase
 
 #: Bytes of pongs that may wait, here.
 MAX_UNREAD = 1 << 16
@@ -70,6 +71,16 @@ class LinkTests(LinkCase):
         for kind in kinds(Socket):
             for name in ("pauseProducing", "resumeProducing", "stopProducing"):
                 self.assertNotIn(name, vars(kind), kind)
+
+    def test_post_without_a_mediators_response_ends_the_websocket(self) -> None:
+        """A proxy may respond, or the number may be wrong: a new WebSocket begins where it is."""
+        for value in ({}, {"received": POST_FROM + 1}, {"received": -1}):
+            with self.subTest(value):
+                self.setUp()
+                self.stream.write(bytes(POST_FROM))
+                self.client.requests[0].callback(JSONResponse(value))
+                self.assertTrue(self.transport.disconnected)
+                self.assertEqual(self.stream.out.base, 0)
 
 
 class UnopenedTests(StreamCase):

@@ -130,6 +130,25 @@ class TimeTests(SiteCase):
         self.assertEqual(connection.answer()[0], 200)
 
 
+class StreamingResponseTests(SiteCase):
+    """A response that is sent while the subprocess writes."""
+
+    def test_response_ends_if_its_bytes_are_confirmed_unsent(self) -> None:
+        """It can't go on behind them, as it has no offsets. The subprocess is not affected."""
+        path, child = self.popen()
+        reader, other = self.connect(), self.connect()
+        reader.send(self.head("GET", f"{path}?offset=0&reader=a"))
+        reader.transport.producer.pauseProducing()
+        child.say(b"x" * 100)
+        other.send(self.head("POST", f"{path}?received=60", "Content-Length: 0"))
+        self.assertEqual(other.answer()[0], 200)
+        reader.transport.producer.resumeProducing()
+        self.assertTrue(reader.take().endswith(b"\r\n\r\n0\r\n\r\n"))
+        reader.send(self.head("GET", f"{path}?offset=60&reader=a"))
+        child.say(b"more")
+        self.assertIn(b"\r\nmore\r\n", reader.take())
+
+
 class SmugglingTests(SiteCase):
     """What may be read as one request here and as two elsewhere."""
 

@@ -301,6 +301,17 @@ class AliveTests(SocketCase):
         transport.producer.resumeProducing()
         self.assertEqual(self.client.read(), [(STDOUT, 0, b"x" * 100)])
 
+    def test_bytes_that_the_client_has_otherwise_are_skipped(self) -> None:
+        """It confirms them while they wait for it to read: the next message begins after them."""
+        transport = self.client.connection.transport
+        transport.producer.pauseProducing()
+        self.child.say(b"x" * 100)
+        self.client.tell(received=60)
+        transport.producer.resumeProducing()
+        self.assertEqual(self.client.read(), [(STDOUT, 60, b"x" * 40)])
+        self.child.say(b"more")
+        self.assertEqual(self.client.read(), [(STDOUT, 100, b"more")])
+
 
 class WithdrawnTests(SocketCase):
     """What ends with a token."""

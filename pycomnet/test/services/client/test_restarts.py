@@ -9,7 +9,6 @@ from twisted.internet import defer
 from pycomnet.errors import (
     CallInterrupted,
     PycomnetError,
-    ServerLeaving,
     ServiceNotFound,
     ServiceUnreachable,
 )
@@ -17,8 +16,17 @@ from pycomnet.services.client.context import Context
 from pycomnet.services.client.instances import NamedRoute, addresses_of
 from pycomnet.services.interface import Service, interface, method
 from pycomnet.services.server.server import ServiceServer
+from pycomnet.services.server.streaming import StreamFeed
 from pycomnet.test.kit import first_cancels_rest
 from pycomnet.test.services.network import Network, ServiceCase
+
+
+class Silent(StreamFeed):
+    """Gives no values, and has no end."""
+
+    def begin(self, call: Any) -> None: ...
+
+    def ended(self) -> None: ...
 
 
 @interface("org.example.worker")
@@ -47,6 +55,11 @@ class Worker(Service):
     @method()
     def who(self, request: Any) -> str:
         return self.name
+
+    @method(stream=True)
+    def fed(self, request: Any) -> StreamFeed:
+        self.calls.append(request.args)
+        return Silent()
 
     @method(stream=True)
     async def names(self, request: Any) -> Any:
@@ -208,8 +221,7 @@ class RestartTests(ServiceCase):
         self.assertEqual(self.result(call), "done")
 
     def test_what_a_leaving_server_refuses_is_called_again(self) -> None:
-        """At the server that comes after it: a call, and one with blocks. A stream is not: the same
-        error ends one that goes on."""
+        """At the server that comes after it: a call, one with blocks, and a stream."""
         self.remote.invoke("once", 1)
         self.network.deliver()
         closing = self.server.close()
@@ -219,13 +231,34 @@ class RestartTests(ServiceCase):
         with_blocks = remote.invoke("who", with_binary=True)
         stream = remote.stream("names", 7).receive()
         self.network.wait(1)
-        self.failure(stream, ServerLeaving)
         self.worker.waiting[0].callback("done")
         self.result(closing)
         self.network.wait(1)
         self.assertEqual(self.result(plain), "two")
         self.assertEqual(self.result(with_blocks), ("two", []))
-        self.assertEqual((self.worker.calls, worker.calls), ([1], []))
+        self.assertEqual(self.result(stream), "two")
+        self.assertEqual((self.worker.calls, worker.calls), ([1], [7, 7]))  # names() notes it twice
+
+    def test_stream_whose_method_ran_is_interrupted_by_a_leaving_server(self) -> None:
+        """It is not opened again elsewhere, also if it has given no value."""
+        worker = Worker("two")
+        _, address = serve(self.network, worker)
+        names = Names()
+        names.put(self.address, address)
+        _, nameserver = serve(self.network, names)
+        context = Context(self.network, nameserver=nameserver)
+        remote = self.result(context.locate("org.example.worker"))
+        streams = [remote.stream("fed", n) for n in range(2)]
+        values = [stream.receive() for stream in streams]
+        self.network.deliver()
+        (number,) = self.worker.calls
+        self.assertEqual(worker.calls, [1 - number])
+        closing = self.server.close()
+        self.network.wait(1)
+        self.result(closing)
+        self.failure(values[number], CallInterrupted)
+        self.assertNoResult(values[1 - number])
+        self.assertEqual(worker.calls, [1 - number])
 
     def test_stream_that_crossed_a_goodbye_is_opened_again(self) -> None:
         """One that the server never saw. One that has begun is interrupted."""

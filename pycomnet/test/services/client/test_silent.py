@@ -78,6 +78,18 @@ class SilentTests(ServiceCase):
 
     # -- no hello --------------------------------------------------------------------------------
 
+    def test_addresss_timeout_is_that_for_the_hello(self) -> None:
+        """A server that says nothing is given up after 30 seconds, or those of its address."""
+        address = self.accept_only(0)
+        for options, seconds in (("", 30), (":timeout=60", 60), (":timeout=2", 2)):
+            connecting = self.context.connect(f"{address}{options}", timeout=200)
+            self.network.deliver()
+            self.network.wait(seconds - 1)
+            self.assertNoResult(connecting)
+            self.network.wait(2)
+            problem = self.failureResultOf(connecting, ServiceUnreachable).value
+            self.assertIn("it sent no hello", str(problem))
+
     def test_server_that_says_nothing_is_passed_over(self) -> None:
         """One that accepts and says nothing: all calls are made elsewhere in time, at most once."""
         self.accept_only(1)

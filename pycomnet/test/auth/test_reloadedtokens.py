@@ -9,8 +9,9 @@ from twisted.internet.task import Clock
 
 from pycomnet.auth import reloadedfiles
 from pycomnet.auth.admission import Admission, NotAdmitted
+from pycomnet.auth.reloadedfiles import EMPTY_AFTER
+from pycomnet.auth.reloadedtokens import POLL_EVERY, ReloadedTokens
 from pycomnet.auth.tokens import KnownToken, TokenChecker, digest
-from pycomnet.auth.tokensfile import POLL_EVERY, TokensFile
 from pycomnet.errors import TokenError
 from pycomnet.mediator.server.model import UserLimits
 from pycomnet.mediator.server.usertokens import UserTokens
@@ -21,7 +22,7 @@ BOTH = f"[alice]\ntoken = {ALICE}\n[bob]\ntoken = {BOB}\n"
 ONLY_BOB = f"[bob]\ntoken = {BOB}\n"
 
 
-class TokensFileTests(FileCase):
+class ReloadedTokensTests(FileCase):
     """A tokens file that is watched."""
 
     def setUp(self) -> None:
@@ -29,15 +30,15 @@ class TokensFileTests(FileCase):
         self.clock = Clock()
         self.withdrawn: list[frozenset[str]] = []
 
-    def watched(self, text: str = BOTH) -> TokensFile:
+    def watched(self, text: str = BOTH) -> ReloadedTokens:
         """The file with this text."""
-        tokens = TokensFile(self.file("tokens", text))
+        tokens = ReloadedTokens(self.file("tokens", text))
         tokens.open()
         tokens.watch(self.clock, self.withdrawn.append)
         self.addCleanup(tokens.unwatch)
         return tokens
 
-    def name(self, tokens: TokensFile, token: str) -> str | None:
+    def name(self, tokens: ReloadedTokens, token: str) -> str | None:
         """Whose token this is."""
         found = tokens.find(token.encode())
         return found.name if found else None
@@ -116,7 +117,7 @@ class TokensFileTests(FileCase):
             told.append(names)
             raise RuntimeError("of a session")
 
-        tokens = TokensFile(self.file("tokens", BOTH))
+        tokens = ReloadedTokens(self.file("tokens", BOTH))
         tokens.open()
         tokens.watch(self.clock, withdrawn)
         self.addCleanup(tokens.unwatch)
@@ -139,8 +140,88 @@ class TokensFileTests(FileCase):
 
     def test_file_has_to_be_in_order_at_first(self) -> None:
         """The error is that of the file."""
-        path = self.file("tokens", "[alice]\n")
-        self.assertRaises(TokenError, Admission.of, "a", ("tcp:1",), tokens=path)
+        for text, words in (("[alice]\n", "one of"), ("", "no sec"), ("# none\n", "no sec")):
+            path = self.file("tokens", text)
+            with self.assertRaisesRegex(TokenError, words):
+                Admission.of("a", ("tcp:1",), tokens=path)
+
+    def test_login_stats_two_files_however_many_there_are(self) -> None:
+        """The tokens file, and the file of the token; all others only for an unknown token."""
+        names = [f"user-{number}" for number in range(50)]
+        for name in names:
+            self.file(f"{name}.token", f"{name}-0123456789abcdef")
+        text = "".join(f"[{name}]\ntoken_file = {name}.token\n" for name in names)
+        tokens = self.watched(text + ONLY_BOB)
+        tokens.refresh()  # now the stamps of all files are known
+        looked: list[str] = []
+        real = os.stat
+
+        def stat(path: str) -> os.stat_result:
+            looked.append(os.path.basename(path))
+            return real(path)
+
+        with mock.patch.object(os, "stat", stat):
+            self.assertEqual(self.name(tokens, "user-7-0123456789abcdef"), "user-7")
+            self.assertEqual(looked, ["tokens", "user-7.token"])
+            looked.clear()
+            self.assertEqual(self.name(tokens, BOB), "bob")
+            self.assertEqual(looked, ["tokens"])
+            looked.clear()
+            self.assertEqual(self.name(tokens, NEW), None)
+            self.assertEqual(len(looked), 51)
+
+    def test_login_sees_a_change_of_a_token_file_at_once(self) -> None:
+        """Of its own file, whatever the others are; a file that is gone withdraws nothing."""
+        for name, token in (("alice", ALICE), ("bob", BOB)):
+            self.file(f"{name}.token", token)
+        text = "[alice]\ntoken_file = alice.token\n[bob]\ntoken_file = bob.token\n"
+        tokens = self.watched(text)
+        tokens.refresh()
+        self.file("alice.token", NEW)
+        found = [self.name(tokens, each) for each in (BOB, ALICE, NEW)]
+        self.assertEqual((found, self.withdrawn), (["bob", None, "alice"], [{"alice"}]))
+        tokens.refresh()
+        self.file("bob.token", ALICE)
+        found = [self.name(tokens, each) for each in (ALICE, BOB, NEW)]
+        self.assertEqual((found, self.withdrawn), (["bob", None, "alice"], [{"alice"}, {"bob"}]))
+        tokens.refresh()
+        os.unlink(tokens.files()[1])
+        self.assertEqual([self.name(tokens, each) for each in (ALICE, NEW)], ["bob", "alice"])
+
+    def test_file_without_sections_withdraws_all_tokens_half_a_minute_later(self) -> None:
+        """It is logged at once. A file that is written in the meantime withdraws nothing else."""
+        for text in ("", "# none\n"):
+            tokens = self.watched()
+            self.withdrawn.clear()
+            with mock.patch.object(reloadedfiles, "log") as log:
+                self.file("tokens", text)
+                self.clock.pump([POLL_EVERY] * (int(EMPTY_AFTER) - 1))
+                self.assertEqual(log.critical.call_count, 1)
+                self.assertIn("no section", str(log.critical.call_args.kwargs["problem"]))
+                self.assertEqual((self.name(tokens, ALICE), self.withdrawn), ("alice", []))
+                self.file("tokens", ONLY_BOB)
+                self.clock.advance(POLL_EVERY)
+                self.assertEqual(self.withdrawn, [{"alice"}])
+                self.file("tokens", text)
+                self.clock.pump([POLL_EVERY] * (int(EMPTY_AFTER) - 1))
+                self.assertEqual(self.name(tokens, BOB), "bob")
+                self.clock.pump([POLL_EVERY] * 2)
+            self.assertEqual(self.withdrawn, [{"alice"}, {"bob"}])
+            self.assertIsNone(self.name(tokens, BOB))
+            self.file("tokens", BOTH)
+            self.assertEqual(self.name(tokens, ALICE), "alice")
+            self.assertEqual(self.withdrawn, [{"alice"}, {"bob"}])
+            tokens.unwatch()
+
+    def test_malformed_file_begins_the_half_minute_again(self) -> None:
+        """It counts only while the file has no section."""
+        tokens = self.watched()
+        for text in ("", "[carol]\n", ""):
+            self.file("tokens", text)
+            self.clock.pump([POLL_EVERY] * (int(EMPTY_AFTER) - 1))
+        self.assertEqual((self.name(tokens, ALICE), self.withdrawn), ("alice", []))
+        self.clock.pump([POLL_EVERY] * 2)
+        self.assertEqual((self.name(tokens, ALICE), self.withdrawn), (None, [{"alice", "bob"}]))
 
     def test_holding_is_by_user_and_token(self) -> None:
         """Not by other settings."""
@@ -170,3 +251,7 @@ class UserTokensTests(FileCase):
         self.file("tokens", f"{text}5\n{ONLY_BOB}")
         tokens.refresh()
         self.assertEqual((users["alice"].processes, list(users)), (5, ["alice", "bob"]))
+        self.file("tokens", "")
+        tokens.refresh()
+        found = tokens.find(ALICE.encode())
+        self.assertEqual((found and found.name, users["alice"].processes), ("alice", 5))

@@ -13,7 +13,7 @@ from twisted.internet.task import LoopingCall
 from zope.interface import implementer
 
 from pycomnet.auth.reloadedfiles import ReloadedFiles
-from pycomnet.auth.tokens import IBearerToken, KnownToken, TokenChecker, load_tokens
+from pycomnet.auth.tokens import IBearerToken, KnownToken, TokenChecker, avatar_id, load_tokens
 from pycomnet.text.logs import Logger
 
 log = Logger()
@@ -23,12 +23,12 @@ POLL_EVERY = 1.0
 
 
 @implementer(ICredentialsChecker)
-class TokensFile(ReloadedFiles[TokenChecker]):
+class ReloadedTokens(ReloadedFiles[TokenChecker]):
     """The tokens of a tokens file (:func:`~pycomnet.auth.tokens.load_tokens`) and of the files that
     it names.
 
-    A token is withdrawn when its section is gone or has another token. It is used in the reactor's
-    thread only.
+    A token is withdrawn when its section is gone or has another token. If no section is left, all
+    tokens are withdrawn half a minute later. It is used in the reactor's thread only.
 
     :param path: the file.
     :param known: the keys that a section may have.
@@ -51,6 +51,9 @@ class TokensFile(ReloadedFiles[TokenChecker]):
     def read(self) -> TokenChecker:
         return TokenChecker(load_tokens(self.path, self._known))
 
+    def is_empty(self, contents: TokenChecker) -> bool:
+        return not contents.tokens
+
     def refresh(self) -> None:
         before = self.latest()
         super().refresh()
@@ -63,12 +66,22 @@ class TokensFile(ReloadedFiles[TokenChecker]):
             self._withdrawn(gone)
 
     def find(self, given: bytes) -> KnownToken | None:
-        """The known token that this is, or None."""
+        """The known token that this is, or None.
+
+        A token that was known already is withdrawn only by a change of the tokens file or of its
+        own file. So the others are not looked at, however many there are.
+        """
+        checker = self.latest()
+        found = None if checker is None else checker.find(given)
+        if found is not None:
+            own = () if found.file is None else (found.file,)
+            if self.is_unchanged(self.path, *own):
+                return found
         return self.current().find(given)
 
     def requestAvatarId(self, credentials: Any) -> defer.Deferred[bytes | tuple[()]]:
         """As :class:`~twisted.cred.checkers.ICredentialsChecker` has it."""
-        return self.current().requestAvatarId(credentials)
+        return avatar_id(self.find(credentials.token))
 
     def watch(self, reactor: IReactorTime, withdrawn: Callable[[frozenset[str]], object]) -> None:
         """Check regularly for changes, until :meth:`unwatch`.
@@ -77,6 +90,7 @@ class TokensFile(ReloadedFiles[TokenChecker]):
             new token of theirs is accepted.
         """
         self._withdrawn = withdrawn
+        self.seconds = reactor.seconds
         self._polling = polling = LoopingCall(self._poll)
         polling.clock = reactor
         polling.start(POLL_EVERY)
@@ -93,4 +107,4 @@ class TokensFile(ReloadedFiles[TokenChecker]):
             self._polling.stop()
 
 
-__all__ = ["POLL_EVERY", "TokensFile"]
+__all__ = ["POLL_EVERY", "ReloadedTokens"]
