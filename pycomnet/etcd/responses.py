@@ -30,8 +30,24 @@ from pycomnet.etcd.values import (
 _NO_HEADER = ResponseHeader()
 
 
+#: The ids in a header, two varints of eight to ten bytes, are the same in all answers of a member:
+#: the bytes -> the cluster's and the member's id; and the lengths of these bytes.
+_ids: dict[bytes, tuple[int, int]] = {}
+_id_sizes: list[int] = []
+_SHORTEST_IDS, _LONGEST_IDS, _MOST_IDS = 18, 22, 64
+
+
 def _header(data: bytes, at: int, end: int) -> ResponseHeader:
     cluster = member = revision = term = 0
+    if end - at > _SHORTEST_IDS:  # those of a transaction's answers have no ids
+        for size in _id_sizes:
+            known = _ids.get(data[at : at + size])
+            if known is not None and at + size < end:
+                cluster, member = known
+                at += size
+                break
+        else:
+            _learn_ids(data, at, end)
     for tag, value, _ in fields(data, at, end):
         if tag == 0o30:
             revision = value
@@ -42,6 +58,24 @@ def _header(data: bytes, at: int, end: int) -> ResponseHeader:
         elif tag == 0o20:
             member = value
     return ResponseHeader(cluster, member, signed(revision), term)
+
+
+def _learn_ids(data: bytes, at: int, end: int) -> None:
+    """Remember the ids of a header, if they are its first two fields and have the usual size."""
+    try:
+        first, split = long_varint(data, at + 2, data[at + 1])
+        second, last = long_varint(data, split + 2, data[split + 1])
+        is_usual = (data[at], data[split], data[last]) == (0o10, 0o20, 0o30)
+        is_usual = is_usual and min(data[at + 1], data[split + 1]) > 127
+    except (EtcdProtocolViolation, IndexError):
+        return
+    size = last - at
+    if is_usual and last < end and _SHORTEST_IDS <= size <= _LONGEST_IDS:
+        if len(_ids) >= _MOST_IDS:
+            _ids.clear()
+        if size not in _id_sizes:
+            _id_sizes.append(size)
+        _ids[data[at:last]] = (first, second)
 
 
 def _key_value(data: bytes, at: int, end: int) -> KeyValue:
