@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Protocol
 
 from twisted.internet.interfaces import IReactorTime
@@ -28,8 +29,14 @@ class Deadlines:
 
     def __init__(self, reactor: IReactorTime) -> None:
         self._reactor = reactor
+        self._seconds: Callable[[], float] = reactor.seconds
         self._buckets: dict[float, dict[Expiring, None]] = {}
         self._calls: dict[float, Any] = {}
+        #: the length of the last deadline; the times of expiry, from and until, for which its
+        #: bucket is used; and that bucket
+        self._last = self._last_from = 0.0
+        self._last_until = float("-inf")
+        self._last_bucket: dict[Expiring, None] = {}
 
     def add(self, item: Expiring, seconds: float, expires: float) -> dict[Expiring, None]:
         """Call ``item.expired()`` when a deadline has passed.
@@ -38,8 +45,13 @@ class Deadlines:
         :param expires: the reactor's time at which it has passed.
         :returns: the bucket that it is in.
         """
+        if seconds == self._last and self._last_from <= expires < self._last_until:
+            self._last_bucket[item] = None  # the common case: deadlines of the same length
+            return self._last_bucket
+        length = seconds
+        now = self._seconds()
         if not seconds <= FAR:
-            expires = self._reactor.seconds() + FAR
+            expires = now + FAR
         if seconds > 20.0:
             step = 1.0
         elif seconds > 2.0:
@@ -52,14 +64,17 @@ class Deadlines:
         bucket = self._buckets.get(time)
         if bucket is None:
             bucket = self._buckets[time] = {}
-            left = max(0.0, time - self._reactor.seconds())
-            self._calls[time] = self._reactor.callLater(left, self._expire, time)
+            self._calls[time] = self._reactor.callLater(max(0.0, time - now), self._expire, time)
         bucket[item] = None
+        self._last, self._last_bucket = length, bucket
+        self._last_from, self._last_until = expires, time
         return bucket
 
     def _expire(self, time: float) -> None:
         del self._calls[time]
         bucket = self._buckets.pop(time)
+        if bucket is self._last_bucket:
+            self._last_until = float("-inf")
         while bucket:
             item, _ = bucket.popitem()
             item.expired()
@@ -70,3 +85,4 @@ class Deadlines:
         for call in calls.values():
             call.cancel()
         self._buckets.clear()
+        self._last_until = float("-inf")
