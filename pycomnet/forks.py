@@ -77,5 +77,3 @@ def _in_child() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_in_child)
-
-__all__ = ["Inherited", "call_in_child", "era", "keep", "runs", "used", "watch"]

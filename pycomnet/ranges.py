@@ -138,15 +138,3 @@ def _show(value: object) -> str:
         return f"a number of {value.bit_length()} bits"  # which repr may refuse to write
     shown = repr(value)
     return shown if len(shown) <= _SHOWN else f"{shown[:_SHOWN]}..."
-
-
-__all__ = [
-    "MAX_COUNT",
-    "MAX_NICE",
-    "MAX_SECONDS",
-    "NumberRefused",
-    "check_fields",
-    "optional_real",
-    "real",
-    "whole",
-]

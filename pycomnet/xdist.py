@@ -298,5 +298,3 @@ def pytest_configure(config: Any) -> None:
 
 
 is_needed()  # importing this module too late is an error
-
-__all__ = ["stand_in"]

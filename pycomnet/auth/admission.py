@@ -306,17 +306,3 @@ def prepare_directory(path: str) -> None:
         check_directory(directory)
     except OSError as problem:
         raise EndpointError(f"can't listen on {path}: {directory}: {problem.strerror}") from problem
-
-
-__all__ = [
-    "HELLO_TIMEOUT",
-    "Admission",
-    "ListeningService",
-    "NotAdmitted",
-    "PeerCredentials",
-    "check_exposure",
-    "listen_on",
-    "own_token",
-    "peer_credentials",
-    "wants_certificates",
-]

@@ -34,6 +34,3 @@ def names_of(what: str, value: str | Collection[str]) -> frozenset[str]:
     if not all(isinstance(one, str) and one for one in found):
         raise TypeError(f"{what}: expected names, not {value!r}")
     return found
-
-
-__all__ = ["Principal", "names_of"]

@@ -188,6 +188,3 @@ class ReloadedFiles(Generic[T]):
             and abs(time.time() - now.mtime / 1e9) < SETTLED
             for path, now in seen.items()
         )
-
-
-__all__ = ["FileStamp", "ReloadedFiles", "Stamp", "stamp_of"]

@@ -105,6 +105,3 @@ class ReloadedTokens(ReloadedFiles[TokenChecker]):
         """End the checks."""
         if self._polling is not None and self._polling.running:
             self._polling.stop()
-
-
-__all__ = ["POLL_EVERY", "ReloadedTokens"]

@@ -164,6 +164,3 @@ class UnauthenticatedConnections:
                 peer=describe_address(transport.getPeer()),
             )
             self._unsaid = _Dropped(0, now)
-
-
-__all__ = ["MAX_UNAUTHENTICATED", "UnauthenticatedConnections", "descriptor_limit", "origin"]

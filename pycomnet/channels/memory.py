@@ -154,6 +154,3 @@ class MemoryAccount:
         """The figures for ``stat``."""
         most = max(self._held.values(), default=0)
         return {"held": self.size, "most": self.most, "largest": most, "refused": self.refused}
-
-
-__all__ = ["CONNECTION_MEMORY", "SERVER_MEMORY", "MemoryAccount"]

@@ -143,6 +143,3 @@ async def _all(waiting: list[defer.Deferred[T]]) -> list[T]:
 
 def _ignore(_: Failure) -> None:
     """An errback that does nothing: the channel's ``waitclose`` gives the reason."""
-
-
-__all__ = ["MultiChannel", "ReceiveQueue"]

@@ -108,6 +108,3 @@ async def nats_settings(servers: str, identity: Identity) -> NatsSettings:
         certificate=identity.certificate,
         private_key=identity.key,
     )
-
-
-__all__ = ["check_via", "nats_settings", "split_name"]

@@ -277,6 +277,3 @@ class EventTable:
         self._drawing.stop()
         self._draw()
         self._live.stop()
-
-
-__all__ = ["EventLines", "EventTable", "SubOptions", "SubjectRow", "notice", "show_events", "sub"]

@@ -131,5 +131,3 @@ async def prune(program: CommandProgram, spec: Spec, directory: str | None) -> i
 
 
 COMMANDS = (list_command, remove_command, prune_command)
-
-__all__ = ["COMMANDS", "ask_far_side", "parse_spec", "prune", "remove", "show_list"]

@@ -243,6 +243,3 @@ class HandedAttachment(Attachment):
             self._far.detach(self)  # the program is gone
         else:
             self.tell({"ask": "got"})
-
-
-__all__ = ["Attachment", "DirectAttachment", "Ended", "Flow", "HandedAttachment"]

@@ -82,6 +82,3 @@ class IdleWatch:
             self._call = self._reactor.callLater(self._timeout if busy else left, self._check)
         else:
             self._expired()
-
-
-__all__ = ["IdleWatch"]

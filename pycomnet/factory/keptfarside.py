@@ -490,6 +490,3 @@ class KeptFarSide(ProgramRoute):
         KeptEffect.TELL: _tell,
         KeptEffect.FORGET: _forget,
     }
-
-
-__all__ = ["KeptFarSide"]

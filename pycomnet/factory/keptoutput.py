@@ -37,6 +37,3 @@ class KeptOutput:
         if self._room is not None:
             room, self._room = self._room, None
             room.callback(None)
-
-
-__all__ = ["KeptOutput"]

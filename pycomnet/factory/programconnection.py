@@ -52,6 +52,3 @@ class ProgramConnection(Connection):
                 self.corked = False
         if not self.corked:
             self.flush()
-
-
-__all__ = ["ProgramConnection"]

@@ -26,6 +26,3 @@ class Settings:
 
     def __attrs_post_init__(self) -> None:
         check_fields(self)
-
-
-__all__ = ["IDLE_TIMEOUT", "Settings"]

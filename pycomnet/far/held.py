@@ -48,6 +48,3 @@ class HeldChannel(object):
         channel = self.channel()
         if channel is not None:
             channel.connection_lost(reason)
-
-
-__all__ = ["HeldChannel"]

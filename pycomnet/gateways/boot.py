@@ -145,15 +145,3 @@ def own_interpreter() -> list[str]:
 def boot_argv(python: Sequence[str]) -> tuple[str, ...]:
     """The command of an interpreter on a machine without our package."""
     return (*python, "-c", package.code())
-
-
-__all__ = [
-    "Boot",
-    "boot",
-    "boot_argv",
-    "interpreter",
-    "needs_safe_path",
-    "own_interpreter",
-    "start_process",
-    "worker_config",
-]

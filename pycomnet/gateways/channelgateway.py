@@ -43,6 +43,3 @@ async def ChannelGateway(
         START_TIMEOUT if timeout is None else timeout,
         lambda request: ChannelGatewayTransport(channel, what),
     )
-
-
-__all__ = ["ChannelGateway"]

@@ -301,6 +301,3 @@ def request_of(spec: Spec, id: str, pipes: bool = False) -> dict[str, Any]:
     elif spec.transport in ("http", "https", "socket") and spec.token_file is None:
         values["token"] = tokens.find_token(spec.token)
     return {"id": id, "spec": values, "shown": str(spec), "pipes": pipes}
-
-
-__all__ = ["FactoryGatewayTransport", "request_of"]

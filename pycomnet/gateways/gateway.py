@@ -343,6 +343,3 @@ class HandleMaker:
 
 def _channel(gateway: Gateway, core: ChannelCore) -> Channel:
     return Channel(core, gateway)
-
-
-__all__ = ["Gateway", "HandleMaker", "end_times"]

@@ -118,6 +118,3 @@ class HandedPipes(Protocol):
         self._journal = None
         if not self._over:
             self._say({"left" if self._connection.is_left else "closed": True})
-
-
-__all__ = ["HandedPipes", "open_journal"]

@@ -46,6 +46,3 @@ def fork_server_limits(window: int, frame: int | None = None) -> Limits:
     if frame is not None:
         limits.frame = frame
     return limits
-
-
-__all__ = ["far_limits", "fork_server_limits"]

@@ -225,6 +225,3 @@ class LocalFactory(Live):
             return defer.succeed(None)
         self._connection.goodbye()
         return self._closed.when_fired()
-
-
-__all__ = ["FactoryConnection", "LocalFactory", "Resumable", "default_path"]

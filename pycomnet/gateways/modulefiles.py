@@ -145,17 +145,3 @@ def names_in(path: str) -> list[list[Any]]:
     except OSError as problem:
         raise ModuleRefused(f"{os.path.basename(path)!r}: {problem.strerror}") from None
     return sorted(found)[:MAX_NAMES]
-
-
-__all__ = [
-    "SOURCES",
-    "ModuleRefused",
-    "check_within",
-    "entry_of",
-    "find_within",
-    "kind_of",
-    "names_in",
-    "parts_of",
-    "read_file",
-    "source_of",
-]

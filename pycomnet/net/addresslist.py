@@ -38,6 +38,3 @@ def clean_addresses(text: str) -> str:
 def are_local_clients(text: str) -> bool:
     """Whether all of them lead to this machine."""
     return all(endpoints.is_local_client(one) for one in split_addresses(text))
-
-
-__all__ = ["are_local_clients", "clean_addresses", "split_addresses"]

@@ -49,6 +49,3 @@ def use_monotonic_clock(reactor: PipeReactor, clock: Callable[[], float] = time.
     if reactor.running or reactor.getDelayedCalls():
         return reactor.seconds is clock
     return _twisted.set_clock(reactor, clock)
-
-
-__all__ = ["StoppableClock", "use_monotonic_clock"]

@@ -113,6 +113,3 @@ def has_tables(connection: Any) -> bool:
 def pragma(connection: Any, name: str) -> int:
     """The value of one of SQLite's numbers."""
     return int(connection.execute(f"PRAGMA {name}").fetchone()[0])
-
-
-__all__ = ["DatabaseFile", "create_tables"]

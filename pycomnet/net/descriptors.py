@@ -104,6 +104,3 @@ def _close(fds: Sequence[int]) -> None:
     for fd in fds:
         with contextlib.suppress(OSError):
             os.close(fd)
-
-
-__all__ = ["ReceivedDescriptors", "identity", "passes_descriptors", "send_descriptors"]

@@ -119,6 +119,3 @@ def _is_plain(path: str) -> bool:
 
 def _others(options: dict[str, str]) -> dict[str, str]:
     return {name: value for name, value in options.items() if name not in _FOREIGN_OPTIONS}
-
-
-__all__ = ["Destination", "destination", "destination_pattern", "foreign_address", "leads_to"]

@@ -464,29 +464,3 @@ def is_number(host: str) -> bool:
     except ValueError:
         return False
     return True
-
-
-__all__ = [
-    "Endpoint",
-    "check_client",
-    "clean",
-    "client_endpoint",
-    "client_string",
-    "explain_silence",
-    "describe_address",
-    "explain",
-    "is_exposed",
-    "is_local",
-    "is_local_address",
-    "is_local_client",
-    "is_loopback",
-    "is_number",
-    "is_tls",
-    "listen",
-    "number",
-    "parse",
-    "peer_name",
-    "seconds",
-    "server_endpoint",
-    "silence_hint",
-]

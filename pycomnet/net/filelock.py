@@ -66,6 +66,3 @@ class FileLock:
                 pass  # a file system without such locks
             finally:
                 os.close(descriptor)
-
-
-__all__ = ["ENDING", "FileLock", "FileLocked"]

@@ -188,6 +188,3 @@ class _Attempts:
     def _given_up(self, won: defer.Deferred[Any]) -> None:
         self._stop()
         won.errback(error.ConnectingCancelledError(self._address))
-
-
-__all__ = ["ATTEMPT_DELAY", "NamedEndpoint"]

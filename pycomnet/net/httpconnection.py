@@ -46,6 +46,3 @@ class TextConnection(http.HTTPChannel):
         self.dataReceived = lambda data: None  # type: ignore[method-assign]
         self.transport.write(NOT_HTTP)
         self.loseConnection()
-
-
-__all__ = ["TextConnection"]

@@ -132,16 +132,3 @@ def narrow_umask(mask: int = 0o177) -> Iterator[None]:
         yield
     finally:
         os.umask(before)
-
-
-__all__ = [
-    "PLAIN",
-    "SECRET",
-    "NotPrivate",
-    "check_directory",
-    "check_file",
-    "create_file",
-    "make_directory",
-    "narrow_umask",
-    "open_file",
-]

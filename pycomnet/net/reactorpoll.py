@@ -105,6 +105,3 @@ class BusyPoll:
         """The transport is closed: release it."""
         _twisted.restore_read(self._transport)
         self._wait = None
-
-
-__all__ = ["BLIND_READS", "READS_PER_TURN", "BusyPoll", "reactor_wait"]

@@ -129,5 +129,3 @@ if TYPE_CHECKING:
     GatewayReactor: TypeAlias = _GatewayReactor | _twisted.CommonReactor
 else:
     EndpointReactor, PipeReactor, GatewayReactor = _EndpointReactor, _PipeReactor, _GatewayReactor
-
-__all__ = ["EndpointReactor", "GatewayReactor", "PipeReactor"]

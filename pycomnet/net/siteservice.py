@@ -100,6 +100,3 @@ class SiteService(service.Service):
         self._starting.cancel()
         if self.port is not None:
             await defer.maybeDeferred(self.port.stopListening)
-
-
-__all__ = ["SiteService"]

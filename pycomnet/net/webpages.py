@@ -15,5 +15,3 @@ PAGE_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; "
     "form-action 'none'; frame-ancestors 'none'; base-uri 'none'"
 )
-
-__all__ = ["HEADERS", "PAGE_POLICY"]

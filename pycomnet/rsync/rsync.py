@@ -233,6 +233,3 @@ def _reports(report: Callable[[SyncEvent], object] | None, targets: list[SyncTar
 def _wake(result: Any, happened: Condition) -> Any:
     happened.notify_all()
     return result
-
-
-__all__ = ["RSync"]

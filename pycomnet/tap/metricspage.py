@@ -54,6 +54,3 @@ class MetricsService(SiteService):
     def listening(self) -> None:
         where = endpoints.describe_address(self.port.getHost())
         log.info("metrics are at {where}, /metrics", where=where)
-
-
-__all__ = ["MetricsService"]

@@ -158,6 +158,3 @@ class StepsTests(SynchronousTestCase):
             self.assertIn("FAILED  ", output)
             self.assertRaises(ProcessLookupError, os.kill, pid, 0)
             self.assertFalse(self.work.exists())
-
-
-__all__ = ["FailedTests", "StepsTests"]

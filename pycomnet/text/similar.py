@@ -41,6 +41,3 @@ def suggestion_or_all(word: object, known: Iterable[str]) -> str:
     """``; did you mean 'call'?``; ``; there are: call, run`` if no known name is similar."""
     names = list(known)
     return suggestion(word, names) or f"; there are: {visible_line(', '.join(names))}"
-
-
-__all__ = ["most_similar", "suggestion", "suggestion_or_all"]

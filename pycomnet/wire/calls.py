@@ -251,6 +251,3 @@ class UnaryCalls(object):
         table.last_peer_id = last
         table.peer_open += count
         return position + count * size
-
-
-__all__ = ["CLOSE_RESULT", "UnaryCalls"]

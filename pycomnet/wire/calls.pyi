@@ -33,5 +33,3 @@ class UnaryCalls:
     def read_calls(
         self, id: int, data: bytes, position: int, stop: int, events: list[Event]
     ) -> int: ...
-
-__all__ = ["CLOSE_RESULT", "UnaryCalls"]

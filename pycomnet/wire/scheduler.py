@@ -367,6 +367,3 @@ class Scheduler(object):
         else:
             item[1] = end
         return HEADER_SIZE + take
-
-
-__all__ = ["Scheduler"]

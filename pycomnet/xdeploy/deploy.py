@@ -269,6 +269,3 @@ class _Reader:
                 "removed; try again"
             )
         return piece
-
-
-__all__ = ["Deployment"]

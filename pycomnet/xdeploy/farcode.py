@@ -62,14 +62,3 @@ def explained(problem: RemoteError) -> DeploymentFailed:
 def no_message(message: object) -> DeploymentFailed:
     """The error for what a far side of this version does not send."""
     return DeploymentFailed(f"the far side sent what is no message: {message!r:.200}")
-
-
-__all__ = [
-    "FAR_PACKAGE",
-    "EnvironmentRefused",
-    "ask",
-    "explained",
-    "no_message",
-    "offer",
-    "start",
-]

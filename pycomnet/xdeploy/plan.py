@@ -158,6 +158,3 @@ def _configuration() -> str:
             data = Path(path).read_bytes()
             found.update(f"{path}\0{len(data)}\0".encode(errors="surrogateescape") + data)
     return found.hexdigest()
-
-
-__all__ = ["FarBuild", "PackageIndex", "Plan", "SourceFile"]

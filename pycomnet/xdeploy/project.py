@@ -109,6 +109,3 @@ async def _install_alone(
         deployment.close()
     remember(gateway, deployment.venv, wanted)
     return deployment.venv
-
-
-__all__ = ["SetupFile"]

@@ -148,6 +148,3 @@ async def request_of(
         for path in paths
     ]
     return attrs.evolve(request, projects=tuple(sdists))
-
-
-__all__ = ["Venv", "VenvOptions", "VenvProgress", "VenvRequest", "request_of"]

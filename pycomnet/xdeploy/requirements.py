@@ -152,6 +152,3 @@ def _normal(text: str, number: int, what: str) -> str:
     found.name = canonicalize_name(found.name)
     found.extras = {canonicalize_name(extra) for extra in found.extras}
     return " ".join([str(found), *(f"--hash={each}" for each in hashes)])
-
-
-__all__ = ["InvalidRequirements", "Requirements", "check_name"]

@@ -336,13 +336,3 @@ def _essence(output: str) -> str:
 def tail(output: str) -> str:
     """The end of a tool's output, for an error's message."""
     return visible(output.strip()[-MAX_SHOWN:])
-
-
-__all__ = [
-    "BuildFailed",
-    "DeploymentFailed",
-    "ResolutionFailed",
-    "Resolver",
-    "build_system",
-    "tail",
-]

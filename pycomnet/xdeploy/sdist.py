@@ -59,6 +59,3 @@ async def make_sdist(
             )
         made: SourceFile = await in_thread(reactor, cache.same_sdist, found[0])
     return made
-
-
-__all__ = ["make_sdist", "project_directory"]

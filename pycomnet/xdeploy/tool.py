@@ -116,6 +116,3 @@ async def scratch(reactor: IReactorThreads) -> AsyncIterator[str]:
         yield place
     finally:
         await in_thread(reactor, shutil.rmtree, place, True)
-
-
-__all__ = ["Ran", "run_tool", "scratch"]

@@ -129,6 +129,3 @@ async def prune_venvs(gateway: Gateway, *, directory: str | None = None) -> Prun
             return Pruned(environments, wheels, size, busy)
         case other:
             raise no_message(other)
-
-
-__all__ = ["ListedVenv", "Pruned", "list_venvs", "prune_venvs", "remove_venv"]

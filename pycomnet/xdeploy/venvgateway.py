@@ -275,6 +275,3 @@ async def gateway_in(gateway: Gateway, request: VenvRequest, id: str | None = No
         deployment.close()
         if helper is not None:
             await helper.exit(0)
-
-
-__all__ = ["create_venv", "create_venv_gateway", "remember", "request_for", "venv_of"]

@@ -276,6 +276,3 @@ def _content_hash(path: Path) -> str:
                     for piece in iter(lambda opened=file: opened.read(1 << 20), b""):  # type: ignore[misc]
                         found.update(piece)
     return found.hexdigest()
-
-
-__all__ = ["MAX_AGE", "MAX_BYTES", "MIN_AGE", "WheelCache"]

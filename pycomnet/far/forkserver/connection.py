@@ -362,6 +362,3 @@ class ForkServerConnection(object):
         if not self.closed:
             payload = self.codec.encode({"code": code, "message": message})
             self.mux.close(stream, ERROR, payload)
-
-
-__all__ = ["ForkServerConnection", "grow", "read_now", "would_block"]

@@ -140,6 +140,3 @@ def splice(one, stream, other, onto):
         waiting.give(there)
     else:
         stream.app = there
-
-
-__all__ = ["Nobody", "Splice", "Waiting", "splice"]

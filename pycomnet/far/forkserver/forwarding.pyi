@@ -50,5 +50,3 @@ class Sent:
 def splice(
     one: ForkServerConnection, stream: Stream, other: ForkServerConnection, onto: Stream
 ) -> None: ...
-
-__all__ = ["Nobody", "Splice", "Waiting", "splice"]

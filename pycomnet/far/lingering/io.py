@@ -395,6 +395,3 @@ def prepare(link, payload):
         return Prepared(PureCodec().decode(payload))
     except Exception:
         return None  # another system, or another container: its descriptors are not found there
-
-
-__all__ = ["BACK", "BEGIN", "LEAVE", "READ", "LingeringIO", "prepare"]

@@ -5,8 +5,6 @@ from typing import Any
 from ...wire.stream import Stream
 from ..connection import FarConnection, FileIO
 
-__all__ = ["BACK", "BEGIN", "LEAVE", "READ", "LingeringIO", "prepare"]
-
 BEGIN: bytes
 LEAVE: bytes
 READ: bytes

@@ -196,6 +196,3 @@ class Journal(object):
                 taken[id] = max(count, taken.get(id, 0))
         self._taken_tail = self.numbers[TAKEN_TAIL] = head
         return taken, done
-
-
-__all__ = ["FROM", "PIECE", "PORTION", "TO", "WHOLE", "WRITTEN", "BrokenJournal", "Journal"]

@@ -1,8 +1,8 @@
 import mmap
+import struct
 from collections.abc import Callable, Mapping, Sequence
 
-__all__ = ["FROM", "PIECE", "PORTION", "TO", "WHOLE", "WRITTEN", "BrokenJournal", "Journal"]
-
+TAKEN: struct.Struct
 HEAD: int
 TAIL: int
 WRITTEN: int

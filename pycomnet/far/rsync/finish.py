@@ -307,6 +307,3 @@ def reason_of(error):
     """Why something failed, as text, for people."""
     text = getattr(error, "strerror", None) or str(error) or type(error).__name__
     return text.decode("utf-8", "replace") if isinstance(text, bytes) else text
-
-
-__all__ = ["NOT_EMPTY", "Finish", "reason_of"]

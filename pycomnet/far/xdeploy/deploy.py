@@ -173,6 +173,3 @@ class Creation(object):
             directory.write({"wheel": wheel, "sdist": name}, *record)
             self.progress("build", 1, 1)
             return wheel
-
-
-__all__ = ["create"]

@@ -279,6 +279,3 @@ class ForkServerClients(Live):
     def abandon(self) -> None:
         """The group is gone: end all. Called from any thread."""
         IReactorFromThreads(self._reactor).callFromThread(self.end)
-
-
-__all__ = ["ForkServerClient", "ForkServerClients"]

@@ -176,6 +176,3 @@ def directory_id() -> tuple[int, int]:
     """The identity of the working directory: its path may belong to a new one by now."""
     status = os.stat(".")
     return status.st_dev, status.st_ino
-
-
-__all__ = ["EarlyForkServer", "Imports", "LocalStart", "current_umask", "directory_id"]

@@ -65,6 +65,3 @@ class Route:
     path: tuple[HopCommand, ...] = ()
     argv: tuple[str, ...] = ()
     master: str | None = None
-
-
-__all__ = ["HopCommand", "Route", "FirstHop"]

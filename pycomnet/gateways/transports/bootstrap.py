@@ -76,6 +76,3 @@ class AfterMarker(Protocol):
         if self._preamble.too_long:
             words = TOO_LONG
         return died_early(words, self._preamble.text())
-
-
-__all__ = ["AfterMarker"]

@@ -61,6 +61,3 @@ class CallLock:
                 break
         self.overruled = True
         return False
-
-
-__all__ = ["CallLock"]

@@ -40,6 +40,3 @@ class ChannelGatewayTransport(UnseenFarSide):
         """Close the channel."""
         self._core.close(ChannelClosed("the gateway was ended"))
         self._over.fire(None)
-
-
-__all__ = ["ChannelGatewayTransport"]

@@ -282,6 +282,3 @@ class ForkedGatewayTransport:
         if self._control is None and self.fork_server is not None:
             return self.fork_server.link.transport.stderr_tail()
         return self._text.tail()
-
-
-__all__ = ["ForkedGatewayTransport"]

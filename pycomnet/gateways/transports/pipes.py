@@ -400,6 +400,3 @@ def _grow_pipe(fd: int) -> bool:
     except (AttributeError, OSError):
         return False
     return True
-
-
-__all__ = ["PIPE_LARGE", "READ_SMALL", "SHORT", "ProcessTransport", "Readable"]

@@ -160,6 +160,3 @@ def describe_status(status: int) -> str:
     if -status == signal.SIGKILL:
         words += " (by somebody, or by the system because memory ran out)"
     return words
-
-
-__all__ = ["LocalProcess", "describe_status"]

@@ -105,6 +105,3 @@ class ProcessGatewayTransport:
     def stderr_tail(self) -> str:
         """The last lines of its standard error."""
         return "" if self.process is None else self.process.stderr_tail()
-
-
-__all__ = ["ProcessGatewayTransport"]

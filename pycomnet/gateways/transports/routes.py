@@ -121,6 +121,3 @@ def route_beyond(route: Route, spec: Spec, executable: str) -> Route:
     if fork:
         return attrs.evolve(route, path=(*route.path, hop), argv=())
     return attrs.evolve(route, argv=hop.argv)
-
-
-__all__ = ["route_beyond", "can_fork", "has_fork_server", "local_route", "via_route"]

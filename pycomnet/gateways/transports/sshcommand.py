@@ -77,6 +77,3 @@ def fork_server_config(spec: Spec) -> dict[str, dict[str, float]]:
 def hop(spec: Spec) -> HopCommand:
     """How a running fork server starts the next one."""
     return HopCommand(ssh_command(spec), fork_server_config(spec))
-
-
-__all__ = ["KEEPALIVE", "destination", "fork_server_config", "hop", "quote", "ssh_command"]

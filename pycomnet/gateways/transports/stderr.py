@@ -98,6 +98,3 @@ class ErrorPipe:
     def _read_on(self, _: object) -> None:
         if self._readable.connected:
             self._readable.startReading()
-
-
-__all__ = ["ErrorPipe", "ErrorText"]

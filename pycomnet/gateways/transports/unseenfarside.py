@@ -33,6 +33,3 @@ class UnseenFarSide:
     def stderr_tail(self) -> str:
         """Likewise."""
         return ""
-
-
-__all__ = ["UnseenFarSide"]

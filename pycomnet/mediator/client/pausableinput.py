@@ -67,6 +67,3 @@ class PausableInput:
     def when_resumed(self) -> defer.Deferred[None]:
         """Fires when the reader is not paused."""
         return defer.succeed(None) if self._held is None else self._resumed.wait()
-
-
-__all__ = ["PausableInput"]

@@ -31,6 +31,3 @@ class UserTokens(ReloadedTokens):
             self.users.clear()
             self.users.update(found)
         return checker
-
-
-__all__ = ["UserTokens"]

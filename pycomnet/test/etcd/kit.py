@@ -301,17 +301,3 @@ def bytes_of(message: bytes) -> dict[int, bytes]:
     """The fields of a message that are bytes."""
     found = fields(message, 0, len(message))
     return {tag >> 3: message[start:end] for tag, start, end in found if tag & 7 == 2}
-
-
-__all__ = [
-    "ANSWER",
-    "Call",
-    "EtcdTestCase",
-    "Peer",
-    "bytes_of",
-    "events",
-    "header",
-    "key_value",
-    "numbers_of",
-    "put_event",
-]

@@ -93,6 +93,3 @@ async def run_plan(store: Any, follower: Follower, model: StoreModel, plan: Any,
         for one in "abc":
             service = f"{name}-{one}"
             assert follower.fence_of(service) == model.fences.get(service), (plan, service)
-
-
-__all__ = ["StoreModel", "drawn_plans", "run_plan"]

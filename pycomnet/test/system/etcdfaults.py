@@ -323,6 +323,3 @@ async def run_fault(
         finally:
             await run.close()
     return run, back
-
-
-__all__ = ["FAULTS", "run_fault"]

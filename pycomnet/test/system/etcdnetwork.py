@@ -110,6 +110,3 @@ def network(*names: str) -> Iterator[Network]:
         yield made
     finally:
         made.stop()
-
-
-__all__ = ["Network", "has_network_namespaces", "network"]

@@ -225,6 +225,3 @@ class ClusterRun:
             await self._load.close()
         if self.context is not None:
             await self.context.close()
-
-
-__all__ = ["READY", "ClusterRun"]

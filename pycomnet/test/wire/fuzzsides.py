@@ -269,6 +269,3 @@ def fuzz_far(rng: random.Random, limits: Limits, pieces: Iterator[bytes]) -> str
                 channel.receive()
     failed = link.mux.failed
     return "taken" if failed is None else failed.code
-
-
-__all__ = ["fuzz_far", "fuzz_near"]

@@ -244,6 +244,3 @@ class MutatedLogins:
             "held": self.server.held.size,
             **{f"tries of {kind}": len(throttle) for kind, throttle in throttles.items()},
         }
-
-
-__all__ = ["MutatedLogins"]

@@ -137,6 +137,3 @@ def entry_of(item: Any, publisher: str | None = None) -> Entry:
         return item if publisher is None else attrs.evolve(item, publisher=publisher)
     life, number = item.value[:2]
     return Seen(item.publisher if publisher is None else publisher, life, number)
-
-
-__all__ = ["Entry", "Handed", "Seen", "entry_of", "faults_of", "faults_of_group"]
