@@ -288,3 +288,14 @@ def subscriber(interface: str, subjects: Any = None, **options: Any) -> Subscrib
     given = {key: _in(value) for key, value in options.items()}
     made._wrapped = pubsub.subscriber(interface, subjects, **given)  # noqa: SLF001
     return made
+
+
+__all__ = [
+    "Context",
+    "RemoteService",
+    "RemoteStream",
+    "ServiceServer",
+    "Subscriber",
+    "as_future",
+    "subscriber",
+]
