@@ -21,6 +21,7 @@ from .live import Live
 
 #: The default of ``setcallback``: no endmarker.
 NO_ENDMARKER = object()
+#: The most bytes of an encoded error: it fits in a frame.
 MAX_ERROR = 60000
 #: Values up to this size are copied behind their frame's header.
 SHORT = 16384
@@ -86,7 +87,7 @@ class FarChannel(Live):
     :ivar items: what has arrived: payload and cost; or a list of payloads and their cost in all.
     :ivar over: None while values may come; then the exception with the reason why none will.
     :ivar request: called with the first value, which then is not received.
-    :ivar claimed: whether the user's code has had a reference to it.
+    :ivar accepted: whether the user's code has had a reference to it.
     :ivar runs: whether this is the channel of code that is running.
     """
 
@@ -105,7 +106,7 @@ class FarChannel(Live):
         self._waiting = 0
         self.over = None
         self.request = None
-        self.claimed = True
+        self.accepted = True
         self._callback = None
         self.runs = False
 

@@ -30,7 +30,7 @@ class FarChannel(Live):
     items: deque[tuple[bytes | memoryview | list[bytes], int]]
     over: Exception | None
     request: Callable[[FarChannel, bytes | memoryview], object] | None
-    claimed: bool
+    accepted: bool
     runs: bool
     def __init__(self, link: FarConnection, stream: Stream) -> None: ...
     @property

@@ -229,7 +229,7 @@ class FarConnection(Live):
         self.channel_class = channel_class
         self._opened = opened
         self._lost = lost
-        self._unclaimed = []
+        self._unaccepted = []
         #: streams of channels that nothing refers to any more, still to be closed
         self._dropped = []
         #: held by the reader: the thread that reads at the moment
@@ -320,14 +320,14 @@ class FarConnection(Live):
         stream = self.mux.streams.get(id)
         if stream is not None:
             channel = stream.app
-            if not channel.claimed:
+            if not channel.accepted:
                 self.hold(channel)
             elif type(channel) is HeldChannel:
                 channel = channel.channel() or self._past(stream)
             return channel
-        for channel in self._unclaimed:
+        for channel in self._unaccepted:
             if channel.stream.id == id:
-                self._unclaimed.remove(channel)
+                self._unaccepted.remove(channel)
                 return channel
         if not self.mux.was_opened(id):
             raise ValueError("channel %d was never opened" % id)
@@ -343,7 +343,7 @@ class FarConnection(Live):
 
     def hold(self, channel):
         """Give a channel to the user's code. It is closed when nothing there refers to it."""
-        channel.claimed = True
+        channel.accepted = True
         stream = channel.stream
         if stream.app is channel:
             stream.app = HeldChannel(channel)
@@ -619,9 +619,9 @@ class FarConnection(Live):
                 channel.peer_closed(event[2], event[3])
             except InvalidValue as error:
                 calls.append((self.violated, error))
-            if not channel.claimed and channel.items:
-                self._unclaimed.append(channel)
-                del self._unclaimed[:-64]
+            if not channel.accepted and channel.items:
+                self._unaccepted.append(channel)
+                del self._unaccepted[:-64]
         elif kind == EV_GOAWAY:
             calls.append((self._over, "the near side said goodbye: %s %s" % event[1:]))
         elif kind == EV_FAILED:

@@ -57,7 +57,6 @@ class Execution(object):
                 raise  # as in any other program
             if not (channel.link.closed and isinstance(sys.exc_info()[1], EOFError)):
                 self._failed()
-
         finally:
             self._finish()
 
@@ -262,9 +261,8 @@ def _formatted(kind, value, tb):
             _show_sources(linecache)
             lines = traceback.format_exception(kind, value, tb)
             if tb is None and lines[0] != FIRST_LINE:
-                lines.insert(
-                    0, FIRST_LINE
-                )  # all frames are ours: the code could not be compiled or found
+                # All frames are ours: the code could not be compiled or found.
+                lines.insert(0, FIRST_LINE)
             text = "".join(lines)
     except BaseException as error:
         text = _plainly_formatted(kind, value, tb, type(error).__name__)

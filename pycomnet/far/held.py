@@ -13,7 +13,7 @@ class HeldChannel(object):
     more, the link closes it.
     """
 
-    claimed = True
+    accepted = True
 
     def __init__(self, channel):
         self.link = channel.link

@@ -6,7 +6,7 @@ from .channel import FarChannel
 from .connection import FarConnection
 
 class HeldChannel:
-    claimed: Literal[True]
+    accepted: Literal[True]
     link: FarConnection
     stream: Stream
     channel: ref[FarChannel]

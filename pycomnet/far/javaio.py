@@ -13,7 +13,7 @@ EINTR = 4
 
 
 class JavaIO(object):
-    """The connection over standard input and output; as :class:`~.link.FileIO`.
+    """The connection over standard input and output; as :class:`~.connection.FileIO`.
 
     It uses system calls and not ``System.in`` and ``System.out``: only so can it keep the output of
     Java code and child processes from the connection.

@@ -178,7 +178,7 @@ class FarSide(Live):
             channel.request = self._requested
             self.link.mux.demand_read(channel.stream)
         elif purpose == "channel":
-            channel.claimed = False
+            channel.accepted = False
         elif purpose == "status":
             self._status(channel)
         elif purpose == "offer":
@@ -247,7 +247,7 @@ class FarSide(Live):
                     from . import modules
             self._finder = modules.Finder(link)
         self._finder.offer(PureCodec().decode(payload))
-        link.mux.close(channel.stream, 2, link.encode(True))
+        link.mux.close(channel.stream, RESULT, link.encode(True))
 
     def _prepare(self, channel, payload):
         """A factory has made pipes for a program: open them."""

@@ -22,6 +22,8 @@ import pycomnet
 PACKAGE = Path(pycomnet.__file__).parent
 ROOT = PACKAGE.parent
 
+#: A reference such as ``:class:`~.connection.FileIO```, or ``:meth:`.FileIO.read```.
+RELATIVE = re.compile(r":(?:class|func|meth|data|attr|exc):`(?:[^`<]*<)?~?\.+([\w.]+)")
 #: What ``name.member`` means on the pages: the class of what they call by this name.
 VARIABLES = {
     "calls": "UnaryCalls",
@@ -168,6 +170,25 @@ def repeated_lines(source: str) -> list[str]:
         lines = [line.strip() for line in text.splitlines() if _PROSE.search(line)]
         found += sorted({line for line in lines if lines.count(line) > 1})
     return found
+
+
+def dead_references(source: str) -> list[str]:
+    """The references in a module's docstrings to a name of this package that is not there.
+
+    Sphinx checks only those on its pages, and most modules are on none.
+    """
+    known = sources()
+    dead = []
+    for reference in RELATIVE.findall(source):
+        first, *rest = parts = reference.split(".")
+        if rest and first.islower():
+            modules = [name for name in known.modules if name.endswith(f".{first}")]
+            there = any(known.has(".".join((name, *rest))) for name in modules)
+        else:
+            there = first in known.names and known.has_chain(parts)
+        if not there:
+            dead.append(reference)
+    return dead
 
 
 def missing_files(text: str) -> list[str]:

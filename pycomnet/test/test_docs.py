@@ -10,7 +10,14 @@ from operator import attrgetter
 from twisted.trial.unittest import SynchronousTestCase
 
 import pycomnet
-from pycomnet.test.docnames import PACKAGE, ROOT, missing_files, missing_names, repeated_lines
+from pycomnet.test.docnames import (
+    PACKAGE,
+    ROOT,
+    dead_references,
+    missing_files,
+    missing_names,
+    repeated_lines,
+)
 from pycomnet.test.importrules import UPWARD
 
 DOCS = ROOT / "docs"
@@ -100,6 +107,16 @@ class PageTests(SynchronousTestCase):
         }
         self.assertEqual({name: lines for name, lines in found.items() if lines}, {})
 
+    def test_references_in_docstrings_exist(self) -> None:
+        """Each name of this package that a docstring of it refers to is there."""
+        found = {
+            str(path.relative_to(PACKAGE)): dead
+            for path in PACKAGE.rglob("*.py")
+            if PACKAGE / "test" not in path.parents
+            and (dead := dead_references(path.read_text(encoding="utf-8")))
+        }
+        self.assertEqual(found, {})
+
     def test_imports_that_point_up_are_explained(self) -> None:
         """Each module that a string may name from below is on the page about the layers."""
         text = (DOCS / "architecture.rst").read_text(encoding="utf-8")
@@ -132,6 +149,18 @@ class CheckerTests(SynchronousTestCase):
         ):
             self.assertEqual(len(missing_names(f"a ``{literal}`` b")), 1, literal)
         self.assertEqual(missing_names(":class:`~pycomnet.Nothing`"), ["pycomnet.Nothing"])
+
+    def test_dead_references_are_found(self) -> None:
+        """A module, a class, a member or a function that is not there, and none that is."""
+        there = ":class:`~.connection.FileIO` :meth:`.FileIO.read` :func:`.deferred` :data:`.HEAD`"
+        self.assertEqual(dead_references(there), [])
+        self.assertEqual(
+            dead_references(
+                ":class:`~.link.FileIO` :meth:`the reader <.FileIO.readd>` :func:`..no_such`"
+                " :class:`.connection.NoSuch`"
+            ),
+            ["link.FileIO", "FileIO.readd", "no_such", "connection.NoSuch"],
+        )
 
     def test_repeated_lines_are_found(self) -> None:
         """In one docstring; not in two of them, and no short ones."""

@@ -34,6 +34,7 @@ from ...wire.mux import (
 from ...wire.values import PureCodec
 from .splice import available, move
 
+#: Bytes that are read at a time: usually, and when there is much.
 READ_SMALL = 65536
 READ_LARGE = 1048576
 #: The reason for a connection's end, if there is no better one.
@@ -42,11 +43,9 @@ CLOSED = "it closed the connection"
 ASK_EACH = 3
 #: The most pieces of one gathering write: no system's limit is lower.
 MAX_PIECES = 512
-_writev = getattr(os, "writev", None)
-
-
 #: Payloads up to this size, in bytes, are copied behind their frame's header.
 SHORT = 16384
+_writev = getattr(os, "writev", None)
 _unpack = HEADER.unpack_from
 _pack = HEADER.pack
 

@@ -239,9 +239,8 @@ class ForkServer(object):
         key = tuple(first["argv"])
         hop = self.hops.get(key)
         if hop is None:
-            from .hop import (
-                InnerForkServer,  # with what packs our source, which takes time to import
-            )
+            # Imported only now: it imports what packs our source, and that takes time.
+            from .hop import InnerForkServer
 
             hop = self.hops[key] = InnerForkServer(self, key, first["argv"], first["config"])
         control = Waiting(peer, stream)

@@ -289,15 +289,20 @@ class Relay(object):
             [getattr(record, key) for key in ChannelRecord.COPIED]
             for record in self.records.values()
         ]
-        value = [self.far["window"], self._max_held, self._next_id, self._last_far_id, records]
-        return _plain.encode(value)
+        counters = [self.far["window"], self._max_held, self._next_id, self._last_far_id]
+        return _plain.encode([list(ChannelRecord.COPIED), counters, records])
 
     def restore(self, snapshot):
         """Become the copy of a relay.
 
         :param snapshot: the other relay's :meth:`snapshot`.
+        :raises ValueError: it is of another version of this package, which was replaced while the
+            factory was running.
         """
-        window, self._max_held, self._next_id, self._last_far_id, records = _plain.decode(snapshot)
+        copied, counters, records = _plain.decode(snapshot)
+        if copied != list(ChannelRecord.COPIED):
+            raise ValueError("the snapshot is of another version of pycomnet")
+        window, self._max_held, self._next_id, self._last_far_id = counters
         self.far = {"window": window}
         self.to_far = []
         self._far_reader.begin()

@@ -880,7 +880,7 @@ class Purposes(PairCase):
         pair.pump()
         pair.open()
 
-    def unclaimed(self, far: Channel, *values: object) -> None:
+    def unaccepted(self, far: Channel, *values: object) -> None:
         """Send a new channel from the far end, with values on it, closed again."""
         new = Channel(self.pair.far.open("channel"), self.pair.end(self.pair.far))
         for value in values:
@@ -893,7 +893,7 @@ class Purposes(PairCase):
         """Any number of small channels may be over before anybody receives them."""
         near, far = self.pair.channel()
         for number in range(1000):
-            self.unclaimed(far, number)
+            self.unaccepted(far, number)
         for number in range(1000):
             self.assertEqual(self.receive_all(self.receive_now(near)), [number])
 
@@ -903,8 +903,8 @@ class Purposes(PairCase):
         full = [bytes(65_000)] * 16
         count = MAX_UNACCEPTED // WINDOW + 4
         for _ in range(count):
-            self.unclaimed(far, *full)
-        self.unclaimed(far, "small")
+            self.unaccepted(far, *full)
+        self.unaccepted(far, "small")
         got = [self.receive_all(self.receive_now(near)) for _ in range(count + 1)]
         self.assertEqual(got.pop(), ["small"])
         kept = sum(values == full for values in got)
@@ -913,7 +913,7 @@ class Purposes(PairCase):
         self.assertIsNone(self.pair.near.lost)
         # What was received does not count any more.
         for _ in range(10):
-            self.unclaimed(far, *full)
+            self.unaccepted(far, *full)
         for _ in range(10):
             self.assertEqual(self.receive_all(self.receive_now(near)), full)
 

@@ -217,6 +217,14 @@ class HandedOver(SynchronousTestCase):
         self.assertFalse(says_yes(self.relay.answers[id]))
         self.assertEqual(self.relay.to_program, [])
 
+    def test_snapshot_of_another_version_is_refused(self) -> None:
+        """A far side may import other code than its factory runs: the package was replaced."""
+        copied, counters, records = PureCodec().decode(self.relay.snapshot())
+        for other in ([*copied, "new"], copied[:-1], copied[::-1]):
+            changed = PureCodec().encode([other, counters, records])
+            with self.assertRaisesRegex(ValueError, "another version"):
+                Relay(keeps=False).restore(changed)
+
     def test_restored_relay_does_the_same_with_the_same_bytes(self) -> None:
         """A copy does the same with the same bytes."""
         self.handover.read()
