@@ -231,7 +231,7 @@ QUESTIONS: list[tuple[Any, str]] = [
     ({"source": "x" * 60_000}, ""),
     ({"source": [["offered"]] * 1000}, ""),
     ({"source": ["a." * 30_000]}, ""),
-    (5, "not a valid question"),
+    (5, "not a valid request"),
 ]
 
 

@@ -241,7 +241,7 @@ async def test_far_side_learns_nothing_that_was_not_offered(
         ({"source": ["sentpkg.../../../etc/passwd"]}, "is no module's name"),
         ({"data": ["sentpkg", "../../../../../etc/passwd"]}, "is no path within"),
         ({"data": ["sentpkg", "/etc/passwd"]}, "is no path within"),
-        (5, "not a valid question"),
+        (5, "not a valid request"),
     ):
         channel.send(question)
         assert words in await channel.receive()
